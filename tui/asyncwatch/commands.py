@@ -1,0 +1,63 @@
+"""Requests: what a person asks of a run, in the imperative, and the narrow port through which they ask it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from asyncwatch.events import Batch
+
+
+class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
+    """A request. It changes nothing by itself: an event says what became of it."""
+
+
+class CancelWorker(Command, frozen=True):
+    """Cancel that incarnation of the worker. Refused if it has ended or another took its place."""
+
+    worker: str
+    incarnation: int
+
+
+class RestartWorker(Command, frozen=True):
+    """Give the worker a new incarnation, after cancelling this one if it has not ended."""
+
+    worker: str
+    incarnation: int
+
+
+class CancelAll(Command, frozen=True):
+    """Cancel every worker that has not ended. The run stays open: workers can be restarted."""
+
+
+class StopRun(Command, frozen=True):
+    """Cancel every worker, wait for them up to the grace period, and finish the run."""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What the engine knows of itself at one moment.
+
+    `loop_lag` is the longest delay of a timer within the last second, in seconds; `in_flight` counts attempts,
+    `queued` the workers that wait for a place, `tasks` the live tasks of workers.
+    """
+
+    events: int = 0
+    in_flight: int = 0
+    queued: int = 0
+    tasks: int = 0
+    loop_lag: float = 0.0
+
+
+class Controller(Protocol):
+    """All that a user interface knows of the engine."""
+
+    def send(self, *commands: Command) -> None:
+        """Pass commands on, in order. Returns at once; safe from any thread."""
+
+    def events(self) -> asyncio.Queue[Batch]:
+        """Return a queue of the event batches of the run from its first event, for the running event loop."""
+
+    def statistics(self) -> Statistics:
+        """Return the engine's latest figures. Cheap enough to call every frame."""

@@ -1,0 +1,283 @@
+"""Facts: what happened to a run and its workers, in the past tense.
+
+Every event is an immutable record with a sequence number that has no gap (`seq`, from 0) and the time it happened
+(`at`, monotonic seconds since the run started). Folding the same events in order always gives the same picture, so
+the dashboard, the JSON lines and the output file are all made from them and from nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class WorkerState(enum.StrEnum):
+    """What a worker is doing, or how it ended."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    CANCELLING = "cancelling"
+    UNRESPONSIVE = "unresponsive"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more will happen to the worker unless somebody restarts it."""
+        return self in SETTLED
+
+
+SETTLED = frozenset(
+    {
+        WorkerState.UNRESPONSIVE,
+        WorkerState.SUCCEEDED,
+        WorkerState.FAILED,
+        WorkerState.EXHAUSTED,
+        WorkerState.CANCELLED,
+        WorkerState.TIMED_OUT,
+    }
+)
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag=True, tag_field="event"):
+    """A fact. `seq` counts from 0 without a gap; `at` is in seconds since the run started."""
+
+    seq: int
+    at: float
+
+
+class RunStarted(Event, frozen=True, gc=False):
+    """The first event of every run.
+
+    `started_at` is the wall clock, seconds since the epoch. `timeout` is the runner's total timeout in seconds.
+    """
+
+    run: str
+    workers: int
+    runner: str
+    seed: int
+    concurrency: int
+    timeout: float | None
+    started_at: float
+
+
+class WorkersQueued(Event, frozen=True, gc=False):
+    """Workers that joined the fleet, in order: a few thousand at the most in one event."""
+
+    group: str
+    max_attempts: int
+    workers: tuple[str, ...]
+
+
+class RunTimedOut(Event, frozen=True, gc=False):
+    """The runner's total timeout (seconds) ended while `pending` workers had not."""
+
+    timeout: float
+    pending: int
+
+
+class RunCancelRequested(Event, frozen=True, gc=False):
+    """Somebody asked to cancel every worker that has not ended."""
+
+    reason: str
+
+
+class RunFinished(Event, frozen=True, gc=False):
+    """The last event of every run: how many workers are in each state, the attempts made, the seconds it took."""
+
+    states: dict[str, int]
+    attempts: int
+    elapsed: float
+    interrupted: bool
+
+
+class CommandRefused(Event, frozen=True, gc=False):
+    """A request that could not be carried out, and why."""
+
+    command: str
+    worker: str
+    incarnation: int
+    reason: str
+
+
+class LogRecorded(Event, frozen=True, gc=False):
+    """A `logging` record or a printed line. `worker` is None for one made outside any worker."""
+
+    worker: str | None
+    level: str
+    logger: str
+    message: str
+
+
+class WorkerEvent(Event, frozen=True, gc=False):
+    """A fact about one incarnation of one worker. Incarnations count from 1."""
+
+    worker: str
+    incarnation: int
+
+
+class AttemptStarted(WorkerEvent, frozen=True, gc=False):
+    """An attempt began. Attempts count from 1; `bad_luck` is its draw in [0, 1)."""
+
+    attempt: int
+    bad_luck: float
+
+
+class AttemptFailed(WorkerEvent, frozen=True, gc=False):
+    """An attempt ended in an error.
+
+    `injected` says whether the bad luck struck, `elapsed` is in seconds, `stack` is the traceback without its
+    last line (which is `error_type: error`), empty for an injected fault.
+    """
+
+    attempt: int
+    error_type: str
+    error: str
+    transient: bool
+    injected: bool
+    elapsed: float
+    stack: str
+
+
+class RetryScheduled(WorkerEvent, frozen=True, gc=False):
+    """Attempt number `attempt` will start in `delay` seconds."""
+
+    attempt: int
+    delay: float
+
+
+class CancelRequested(WorkerEvent, frozen=True, gc=False):
+    """A running worker was asked to stop. `reason` is one of CANCEL_REASONS."""
+
+    reason: str
+
+
+class WorkerRestarted(WorkerEvent, frozen=True, gc=False):
+    """A new incarnation (`incarnation` is its number) is queued; its attempts start again at 1."""
+
+
+class WorkerEnded(WorkerEvent, frozen=True, gc=False):
+    """Base of the facts that settle an incarnation.
+
+    `attempts` is how many it made; `elapsed` the seconds from the start of its first attempt, backoff included.
+    """
+
+    state: ClassVar[WorkerState]
+
+    attempts: int
+    elapsed: float
+
+
+class WorkerSucceeded(WorkerEnded, frozen=True, gc=False):
+    """The target returned. `result` is a value JSON can hold: what was returned, or its repr."""
+
+    state: ClassVar[WorkerState] = WorkerState.SUCCEEDED
+
+    result: Any = None
+
+
+class WorkerFailed(WorkerEnded, frozen=True, gc=False):
+    """The target raised an irrecoverable error."""
+
+    state: ClassVar[WorkerState] = WorkerState.FAILED
+
+    error_type: str
+    error: str
+
+
+class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
+    """Every attempt was used up; the error is that of the last one."""
+
+    state: ClassVar[WorkerState] = WorkerState.EXHAUSTED
+
+    error_type: str
+    error: str
+
+
+class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
+    """The worker ended after it was asked to.
+
+    `result` is what it returned all the same; `error_type` and `error` are what its clean-up raised, else empty.
+    """
+
+    state: ClassVar[WorkerState] = WorkerState.CANCELLED
+
+    result: Any = None
+    error_type: str = ""
+    error: str = ""
+
+
+class WorkerTimedOut(WorkerEnded, frozen=True, gc=False):
+    """The worker was still pending when a total timeout ended. Fields as in `WorkerCancelled`."""
+
+    state: ClassVar[WorkerState] = WorkerState.TIMED_OUT
+
+    result: Any = None
+    error_type: str = ""
+    error: str = ""
+
+
+class WorkerUnresponsive(WorkerEnded, frozen=True, gc=False):
+    """The worker swallowed its cancellation for the whole grace period and was left behind.
+
+    `stack` is the innermost line where it is stuck, as `file:line function`; `cancels` counts the requests. It may
+    still end later: then a `WorkerCancelled` or `WorkerTimedOut` of the same incarnation follows.
+    """
+
+    state: ClassVar[WorkerState] = WorkerState.UNRESPONSIVE
+
+    stack: str
+    cancels: int
+
+
+CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout")
+"""Why a worker is asked to stop: one command, the end of the run, a total timeout, a restart, one attempt's timeout."""
+
+Batch = Sequence[Event]
+"""Events in the order of their `seq`; what travels on a listener's queue."""
+
+AnyEvent = (
+    RunStarted
+    | WorkersQueued
+    | RunTimedOut
+    | RunCancelRequested
+    | RunFinished
+    | CommandRefused
+    | LogRecorded
+    | AttemptStarted
+    | AttemptFailed
+    | RetryScheduled
+    | CancelRequested
+    | WorkerRestarted
+    | WorkerSucceeded
+    | WorkerFailed
+    | WorkerExhausted
+    | WorkerCancelled
+    | WorkerTimedOut
+    | WorkerUnresponsive
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+def encode(event: Event) -> bytes:
+    """Return `event` as one JSON object, without a line ending."""
+    return _encoder.encode(event)
+
+
+def decode(line: bytes | str) -> AnyEvent:
+    """Return the event that `encode` wrote.
+
+    Raises:
+        msgspec.DecodeError: the line is no event.
+
+    """
+    return _decoder.decode(line)

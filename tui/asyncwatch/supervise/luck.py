@@ -1,0 +1,83 @@
+"""Draws keyed by what they are for, so that scheduling never changes them. Pure: no state, no global random.
+
+A draw is a hash of (seed, purpose, worker, incarnation, attempt) under BLAKE2b (RFC 7693). The same seed therefore
+gives every worker the same luck, faults and jitter whatever the concurrency, the runner and the timing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+MAX_SEED = 2**63 - 1
+_STEPS = 1_000_000
+
+
+def draw_seed() -> int:
+    """Return a fresh seed, short enough to be typed again: five or six digits."""
+    return 10_000 + secrets.randbelow(990_000)
+
+
+def disconnected() -> Exception:
+    """Return the fault of a connection that was closed."""
+    return ConnectionResetError("bad luck")
+
+
+def timed_out() -> Exception:
+    """Return the fault of an answer that did not come."""
+    return TimeoutError("bad luck")
+
+
+def broken() -> Exception:
+    """Return the fault of a program."""
+    return RuntimeError("bad luck")
+
+
+class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
+    """When a fault is injected instead of calling the target, and which.
+
+    Raises:
+        ValueError: `threshold` outside [0, 1], or no `faults`.
+
+    """
+
+    threshold: float = 1.0
+    """A draw above it injects a fault. Draws are in [0, 1), so 1 injects none."""
+    faults: tuple[Callable[[], Exception], ...] = (disconnected, timed_out, broken)
+    """One of these is chosen, by another draw, and what it returns is raised."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {self.threshold}")
+        if not self.faults:
+            raise ValueError("faults must name at least one fault")
+
+    def fault(self, choice: float) -> Exception:
+        """Return the error that a draw in [0, 1) chooses."""
+        return self.faults[int(choice * len(self.faults))]()
+
+
+class Luck:
+    """The draws of one run.
+
+    Raises:
+        ValueError: `seed` is negative or above `MAX_SEED`.
+
+    """
+
+    __slots__ = ("_hash", "seed")
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
+        self.seed = seed
+        self._hash = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
+
+    def draw(self, purpose: str, worker: str, incarnation: int, attempt: int) -> float:
+        """Return a number in [0, 1), a whole number of millionths, the same for the same arguments."""
+        keyed = self._hash.copy()
+        keyed.update(f"{purpose}\0{incarnation}\0{attempt}\0{worker}".encode("utf-8", "surrogatepass"))
+        return (int.from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS
