@@ -1,0 +1,345 @@
+"""The fold: events in, the picture of the run out. `Fleet.apply` is the only writer of what is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from asyncwatch.events import (
+    SETTLED,
+    AttemptFailed,
+    AttemptStarted,
+    Batch,
+    CancelRequested,
+    CommandRefused,
+    Event,
+    LogRecorded,
+    RetryScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunStarted,
+    RunTimedOut,
+    WorkerCancelled,
+    WorkerEnded,
+    WorkerEvent,
+    WorkerExhausted,
+    WorkerFailed,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+    WorkerTimedOut,
+    WorkerUnresponsive,
+)
+from asyncwatch.model.attempts import Attempts
+from asyncwatch.model.histogram import Histogram
+from asyncwatch.model.rate import Rate
+from asyncwatch.model.row import AttemptRecord, Row
+from asyncwatch.model.text import one_line, preview
+
+__all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "Row"]
+
+LOGS_KEPT = 10_000
+"""The newest log lines that a Fleet holds."""
+_REFUSALS_KEPT = 1_000
+_RESULT_WIDTH = 200
+_ERROR_WIDTH = 300
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+
+
+class Fleet:
+    """The picture of one run.
+
+    Events are applied in the order of their `seq`. One whose `seq` is not above the last one's was applied already
+    and changes nothing; one of an unknown worker or of another incarnation than the present one is counted and
+    changes no row.
+    """
+
+    def __init__(self) -> None:
+        self.run: RunStarted | None = None
+        self.timed_out: RunTimedOut | None = None
+        self.cancel_requested: RunCancelRequested | None = None
+        self.finished: RunFinished | None = None
+        self.rows: list[Row] = []
+        """Every worker, in the order in which they were queued."""
+        self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
+        self.attempts = 0
+        """Attempts started, of all incarnations."""
+        self.events = 0
+        self.latest = 0.0
+        """The highest `at` of any event, in seconds since the run started."""
+        self.settled = 0
+        self.settled_at: float | None = None
+        """When the last active worker settled; None while one is active."""
+        self.durations = Histogram()
+        """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
+        self.rate = Rate()
+        """Attempts that ended, in whatever way."""
+        self.errors: Counter[str] = Counter()
+        """How many workers are failed or exhausted, by the class of their error."""
+        self.logs: deque[LogRecorded] = deque(maxlen=LOGS_KEPT)
+        self.logged = 0
+        """Log lines in all, those no longer held included."""
+        self.refusals: deque[CommandRefused] = deque(maxlen=_REFUSALS_KEPT)
+        self.refused = 0
+        """Refused commands in all."""
+        self._by_name: dict[str, Row] = {}
+        self._last_seq = -1
+        self._attempts = Attempts()
+        self._stacks: dict[str, str] = {}
+        self._cancel_reasons: dict[str, str] = {}
+        self._stuck: dict[str, WorkerUnresponsive] = {}
+
+    def get(self, name: str) -> Row | None:
+        """Return the row of the worker, None if there is no such worker."""
+        return self._by_name.get(name)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there are workers and none of them is active."""
+        return bool(self.rows) and self.settled == len(self.rows)
+
+    def history(self, name: str) -> tuple[AttemptRecord, ...]:
+        """Return the worker's attempts, of all incarnations, oldest first."""
+        row = self._by_name.get(name)
+        return self._attempts.of(row) if row is not None else ()
+
+    def stack(self, name: str) -> str:
+        """Return the worker's last traceback without its closing error line, empty if there is none."""
+        return self._stacks.get(name, "")
+
+    def cancel_reason(self, name: str) -> str:
+        """Return why the present incarnation was asked to stop, empty if it was not."""
+        return self._cancel_reasons.get(name, "")
+
+    def stuck(self, name: str) -> WorkerUnresponsive | None:
+        """Return where the present incarnation was left behind, None if it was not."""
+        return self._stuck.get(name)
+
+    def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
+        """Return the worker's own log lines among those held, oldest first."""
+        return tuple(log for log in self.logs if log.worker == name)
+
+    def apply_batch(self, batch: Batch) -> set[Row]:
+        """Fold events in order and return the rows that changed. Workers just queued are not among them."""
+        apply = self.apply
+        touched = {apply(event) for event in batch}
+        touched.discard(None)
+        return touched  # type: ignore[return-value]  # None was discarded
+
+    def apply(self, event: Event) -> Row | None:
+        """Fold one event and return the row that it changed, if it is about one."""
+        if event.seq <= self._last_seq:
+            return None
+        self._last_seq = event.seq
+        self.events += 1
+        if event.at > self.latest:
+            self.latest = event.at
+        fold = _FOLDS.get(type(event))
+        return fold(self, event) if fold is not None else None
+
+    def _run_started(self, event: RunStarted) -> None:
+        self.run = event
+
+    def _run_timed_out(self, event: RunTimedOut) -> None:
+        self.timed_out = event
+
+    def _run_cancel_requested(self, event: RunCancelRequested) -> None:
+        self.cancel_requested = event
+
+    def _run_finished(self, event: RunFinished) -> None:
+        self.finished = event
+
+    def _command_refused(self, event: CommandRefused) -> None:
+        self.refusals.append(event)
+        self.refused += 1
+
+    def _log_recorded(self, event: LogRecorded) -> None:
+        self.logs.append(event)
+        self.logged += 1
+
+    def _workers_queued(self, event: WorkersQueued) -> None:
+        rows, by_name = self.rows, self._by_name
+        before = len(rows)
+        for name in event.workers:
+            if name not in by_name:
+                by_name[name] = row = Row(name, len(rows), event.group, event.max_attempts)
+                rows.append(row)
+        if len(rows) > before:
+            self.counts[WorkerState.QUEUED] += len(rows) - before
+            self.settled_at = None
+
+    def _present(self, event: WorkerEvent) -> Row | None:
+        """Return the row that `event` is about, None if it is about no present incarnation."""
+        row = self._by_name.get(event.worker)
+        return row if row is not None and row.incarnation == event.incarnation else None
+
+    def _move(self, row: Row, state: WorkerState) -> None:
+        counts = self.counts
+        counts[row.state] -= 1
+        counts[state] += 1
+        row.state = state
+        row.version += 1
+
+    def _attempt_started(self, event: AttemptStarted) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        self.attempts += 1
+        row.attempt = event.attempt
+        row.bad_luck = event.bad_luck
+        row.is_struck = False
+        row.attempt_started_at = event.at
+        if row.first_started_at is None:
+            row.first_started_at = event.at
+        row.retry_at = None
+        self._move(row, WorkerState.RUNNING)
+        return row
+
+    def _attempt_failed(self, event: AttemptFailed) -> Row | None:
+        row = self._present(event)
+        if (
+            row is None
+            or row.attempt != event.attempt
+            or row.ended_at is not None
+            or self._attempts.is_recorded(row)
+        ):
+            return None
+        row.is_struck = event.injected
+        row.last_duration = event.elapsed
+        row.error = _error_line(event.error_type, event.error)
+        row.version += 1
+        self._attempts.note_failure(row)
+        if event.stack:
+            self._stacks[row.name] = sys.intern(event.stack)
+        else:
+            self._stacks.pop(row.name, None)
+        self.rate.add(event.at)
+        if not event.injected:
+            self.durations.add(event.elapsed)
+        return row
+
+    def _retry_scheduled(self, event: RetryScheduled) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        row.retry_at = event.at + event.delay
+        # An attempt that was cancelled by its own timeout left its reason behind.
+        self._cancel_reasons.pop(row.name, None)
+        self._attempts.note_backoff(row, event.delay)
+        self._move(row, WorkerState.BACKING_OFF)
+        return row
+
+    def _cancel_requested(self, event: CancelRequested) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        self._cancel_reasons[row.name] = sys.intern(event.reason)
+        row.retry_at = None
+        self._move(row, WorkerState.CANCELLING)
+        return row
+
+    def _worker_restarted(self, event: WorkerRestarted) -> Row | None:
+        row = self._by_name.get(event.worker)
+        if row is None or event.incarnation <= row.incarnation:
+            return None
+        self._attempts.close(row)
+        if row.state in SETTLED:
+            self.settled -= 1
+            self.settled_at = None
+            if row.state in _BROKEN:
+                self.errors[row.error_type] -= 1
+        self._cancel_reasons.pop(row.name, None)
+        self._stuck.pop(row.name, None)
+        row.incarnation = event.incarnation
+        row.attempt = 0
+        row.bad_luck = row.result = row.last_duration = None
+        row.is_struck = False
+        row.error = ""
+        row.first_started_at = row.attempt_started_at = row.ended_at = row.retry_at = None
+        self._move(row, WorkerState.QUEUED)
+        return row
+
+    def _worker_succeeded(self, event: WorkerSucceeded) -> Row | None:
+        row = self._settle(event)
+        if row is not None:
+            row.result = _result_line(event.result)
+            if row.last_duration is not None:
+                self.durations.add(row.last_duration)
+        return row
+
+    def _worker_broke(self, event: WorkerFailed | WorkerExhausted) -> Row | None:
+        row = self._settle(event)
+        if row is not None:
+            row.error = _error_line(event.error_type, event.error)
+            self.errors[row.error_type] += 1
+        return row
+
+    def _worker_stopped(self, event: WorkerCancelled | WorkerTimedOut) -> Row | None:
+        row = self._settle(event)
+        if row is not None:
+            row.result = _result_line(event.result)
+            if event.error_type:
+                row.error = _error_line(event.error_type, event.error)
+        return row
+
+    def _worker_unresponsive(self, event: WorkerUnresponsive) -> Row | None:
+        row = self._settle(event)
+        if row is not None:
+            self._stuck[row.name] = event
+        return row
+
+    def _settle(self, event: WorkerEnded) -> Row | None:
+        """Settle the row that `event` is about, and end its attempt if one was under way."""
+        row = self._present(event)
+        if row is None or (row.state in SETTLED and row.state is not WorkerState.UNRESPONSIVE):
+            return None
+        at = event.at
+        if event.state is not WorkerState.UNRESPONSIVE and not self._attempts.is_recorded(row):
+            row.last_duration = max(0.0, at - (row.attempt_started_at or 0.0))
+            self.rate.add(at)
+        if row.state is not WorkerState.UNRESPONSIVE:
+            self.settled += 1
+            if self.settled == len(self.rows):
+                self.settled_at = at
+        row.ended_at = at
+        row.retry_at = None
+        self._move(row, event.state)
+        return row
+
+
+_FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
+    RunStarted: Fleet._run_started,
+    RunTimedOut: Fleet._run_timed_out,
+    RunCancelRequested: Fleet._run_cancel_requested,
+    RunFinished: Fleet._run_finished,
+    CommandRefused: Fleet._command_refused,
+    LogRecorded: Fleet._log_recorded,
+    WorkersQueued: Fleet._workers_queued,
+    AttemptStarted: Fleet._attempt_started,
+    AttemptFailed: Fleet._attempt_failed,
+    RetryScheduled: Fleet._retry_scheduled,
+    CancelRequested: Fleet._cancel_requested,
+    WorkerRestarted: Fleet._worker_restarted,
+    WorkerSucceeded: Fleet._worker_succeeded,
+    WorkerFailed: Fleet._worker_broke,
+    WorkerExhausted: Fleet._worker_broke,
+    WorkerCancelled: Fleet._worker_stopped,
+    WorkerTimedOut: Fleet._worker_stopped,
+    WorkerUnresponsive: Fleet._worker_unresponsive,
+}
+
+
+def _error_line(error_type: str, error: str) -> str:
+    # Many workers fail alike: one text for all of them.
+    return sys.intern(one_line(f"{error_type}: {error}" if error else error_type, _ERROR_WIDTH))
+
+
+def _result_line(result: Any) -> str | None:
+    if result is None:
+        return None
+    text = preview(result, _RESULT_WIDTH)
+    # A status is shared by most workers; other results are as a rule their own.
+    return sys.intern(text) if type(result) is int else text

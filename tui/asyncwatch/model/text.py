@@ -1,0 +1,73 @@
+"""Foreign text made safe to show: one line, bounded, and without anything a terminal would obey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from asyncwatch.redact import mask_secrets
+
+_JOINERS = "\u200c\u200d"
+"""Format characters that belong to words and emoji; every other one can reorder or hide text."""
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with control, format and lone surrogate characters escaped as in `\x1b`, spaces made plain."""
+    if text.isprintable():
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(char: str) -> str:
+    if char.isprintable() or char in _JOINERS:
+        return char
+    if char.isspace() and ord(char) >= 0xA0 and char not in "\u2028\u2029":
+        return " "
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return `text` printable on one line of at most `limit` characters, runs of white space made one space."""
+    if len(text) <= limit and text.isprintable():
+        return text
+    # Enough for the result whatever is collapsed in ordinary text, and little work for a text of megabytes.
+    line = printable(" ".join(text[: limit * 4].split()))
+    if len(line) > limit or len(text) > limit * 4:
+        return line[: limit - 1] + "…"
+    return line
+
+
+def value_text(value: Any) -> str:
+    """Return a result as text: a string as it is, anything else as JSON (its repr if JSON cannot hold it)."""
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+def preview(value: Any, limit: int) -> str:
+    """Return `value` masked and on one line of at most `limit` characters."""
+    return one_line(mask_secrets(value_text(value)), limit)
+
+
+def clock_text(seconds: float) -> str:
+    """Return a time since the start of the run: `00:03.2`, `1:02:03.4`."""
+    tenths = int(max(0.0, seconds) * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{clock}" if hours else clock
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time to three digits or so: `212 ms`, `1.04 s`, `2 m 03 s`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.00995 else f"{seconds * 1000:.1f} ms"
+    if seconds < 59.995:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"
