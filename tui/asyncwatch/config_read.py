@@ -1,0 +1,65 @@
+"""Reads a TOML table against the keys that it may have, and notes every key and value that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from asyncwatch.config_lines import Path as KeyPath
+from asyncwatch.config_problems import Problems
+from asyncwatch.config_values import Check, nearest
+
+
+class AnyKey(NamedTuple):
+    """A table whose keys are free: a check for each key and one for each value."""
+
+    key: Callable[[str], None]
+    value: Check
+
+
+Keys = Mapping[str, "Check | Keys | AnyKey | list[Keys]"]
+"""What each key takes: a value, a table, a table with free keys, or an array of tables."""
+
+
+def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: Problems) -> dict[str, Any]:
+    """Return the values of `table` that are as they should be."""
+    good: dict[str, Any] = {}
+    for key, value in table.items():
+        here = (*place, key)
+        expected = keys.get(key)
+        if expected is None:
+            close = nearest(key, keys)
+            hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
+            problems.add(here, f"unknown key ({hint})")
+        elif isinstance(expected, list):
+            if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+                good[key] = [
+                    read_table(each, expected[0], (*here, n), problems) for n, each in enumerate(value)
+                ]
+            else:
+                problems.add(here, f"must be tables that begin with [[{key}]]")
+        elif callable(expected):
+            try:
+                good[key] = expected(value)
+            except ValueError as error:
+                problems.add(here, str(error))
+        elif not isinstance(value, dict):
+            problems.add(here, "must be a table")
+        elif isinstance(expected, AnyKey):
+            good[key] = _read_free(value, expected, here, problems)
+        else:
+            good[key] = read_table(value, expected, here, problems)
+    return good
+
+
+def _read_free(
+    table: Mapping[str, Any], expected: AnyKey, place: KeyPath, problems: Problems
+) -> dict[str, Any]:
+    good: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            expected.key(key)
+            good[key] = expected.value(value)
+        except ValueError as error:
+            problems.add((*place, key), str(error))
+    return good
