@@ -1,1 +1,1 @@
-"""What a run looks like, folded from its events and from nothing else. Pure: no asyncio, no Textual, no clock."""
+"""What a run looks like, folded from its events and nothing else. Pure: no asyncio, no Textual, no clock."""

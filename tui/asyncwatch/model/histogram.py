@@ -1,7 +1,7 @@
 """Quantiles of durations in bounded memory.
 
-Buckets are spaced by the constant factor `(1 + a) / (1 - a)`, so that the middle of a bucket is within the share `a`
-of every value in it: the mapping of DDSketch (Masson, Rim and Lee, VLDB 2019).
+Buckets are spaced by the constant factor `(1 + a) / (1 - a)`, so that the middle of a bucket is within the
+share `a` of every value in it: the mapping of DDSketch (Masson, Rim and Lee, VLDB 2019).
 """
 
 from __future__ import annotations
@@ -42,10 +42,8 @@ class Histogram:
             bucket = math.ceil(math.log(seconds / SHORTEST) / _LOG_FACTOR)
         self._buckets[bucket] += 1
         self.count += 1
-        if seconds < self.lowest:
-            self.lowest = seconds
-        if seconds > self.highest:
-            self.highest = seconds
+        self.lowest = min(self.lowest, seconds)
+        self.highest = max(self.highest, seconds)
 
     def quantile(self, q: float) -> float | None:
         """Return the seconds that the share `q` in [0, 1] of all durations does not exceed; None without any.

@@ -39,7 +39,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     result: str | None = None
     """A printable line of at most 200 characters; None if there is none, or it is None."""
     error: str = ""
-    """The last error as `Type: message`, a printable line of at most 300 characters; empty if there was none."""
+    """Last error, `Type: message`, a printable line of at most 300 characters; empty if there is none."""
     first_started_at: float | None = None
     attempt_started_at: float | None = None
     ended_at: float | None = None

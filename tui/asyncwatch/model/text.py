@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with control, format and lone surrogate characters escaped as in `\x1b`, spaces made plain."""
+    r"""Return `text` with control, format and lone surrogate characters escaped, as in `\x1b`."""
     if text.isprintable():
         return text
     return "".join(map(_escape, text))
@@ -28,7 +29,7 @@ def _escape(char: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return `text` printable on one line of at most `limit` characters, runs of white space made one space."""
+    """Return `text` printable, on one line of at most `limit` characters; runs of white space become one."""
     if len(text) <= limit and text.isprintable():
         return text
     # Enough for the result whatever is collapsed in ordinary text, and little work for a text of megabytes.
@@ -48,9 +49,18 @@ def value_text(value: Any) -> str:
         return repr(value)
 
 
-def preview(value: Any, limit: int) -> str:
-    """Return `value` masked and on one line of at most `limit` characters."""
-    return one_line(mask_secrets(value_text(value)), limit)
+def error_line(error_type: str, error: str) -> str:
+    """Return `Type: message` on one printable line of at most 300 characters, shared by those that fail alike."""
+    return sys.intern(one_line(f"{error_type}: {error}" if error else error_type, 300))
+
+
+def result_line(result: Any) -> str | None:
+    """Return a result without credentials on a printable line of at most 200 characters; None for None."""
+    if result is None:
+        return None
+    line = one_line(mask_secrets(value_text(result)), 200)
+    # A status is shared by most workers; other results are as a rule their own.
+    return sys.intern(line) if type(result) is int else line
 
 
 def clock_text(seconds: float) -> str:

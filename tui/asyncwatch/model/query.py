@@ -1,0 +1,111 @@
+"""The filter language: words and conditions that a row must all meet."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.row import Row
+
+SYNTAX = "text in name or error, state:failed, retries>0, luck>0.9, error:Timeout, group:name"
+"""One line that explains the language."""
+
+Condition = Callable[[Row], bool]
+
+_TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+_FIELD = re.compile(r"(state|error|group|retries|luck)(>=|<=|[:=<>])(.*)", re.IGNORECASE | re.DOTALL)
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    ":": operator.eq,
+}
+_NUMBERS: dict[str, Callable[[Row], float | None]] = {
+    "retries": lambda row: row.retries,
+    "luck": lambda row: row.bad_luck,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed filter. `problem` says what of it was not understood, and so left out; empty if all was."""
+
+    text: str
+    conditions: tuple[Condition, ...] = ()
+    problem: str = ""
+
+    def matches(self, row: Row) -> bool:
+        """Return whether the row meets every condition."""
+        return all(condition(row) for condition in self.conditions)
+
+
+EVERYTHING = Query("")
+"""The query that every row matches."""
+
+
+def parse_query(text: str) -> Query:
+    """Return the filter that `text` says (see `SYNTAX`). Never raises.
+
+    Terms are separated by spaces and all must hold; upper and lower case are alike; quotes hold a term with
+    spaces together. A term that cannot be understood (yet) is left out and named in `Query.problem`.
+    """
+    conditions: list[Condition] = []
+    problem = ""
+    for term in _TERM.findall(text):
+        try:
+            conditions.append(_condition(term))
+        except ValueError as error:
+            problem = problem or str(error)
+    return Query(text, tuple(conditions), problem)
+
+
+def _condition(term: str) -> Condition:
+    field = _FIELD.fullmatch(term)
+    if field is None:
+        return _has_text(_unquoted(term))
+    name, sign, value = field[1].lower(), field[2], _unquoted(field[3])
+    if name in _NUMBERS:
+        return _compares(name, sign, value)
+    if sign not in ":=":
+        raise ValueError(f"{name} takes a colon: {name}:{value}")
+    if not value:
+        raise ValueError(f"what follows {name}{sign}?")
+    if name == "state":
+        return _is_in_state(value)
+    if name == "group":
+        return lambda row: value in row.group.casefold()
+    return lambda row: value in row.error.casefold()
+
+
+def _unquoted(text: str) -> str:
+    return text.replace('"', "").casefold()
+
+
+def _has_text(text: str) -> Condition:
+    return lambda row: text in row.name.casefold() or text in row.error.casefold()
+
+
+def _is_in_state(prefix: str) -> Condition:
+    states = frozenset(state for state in WorkerState if state.startswith(prefix))
+    if not states:
+        raise ValueError(f"no state begins with {prefix!r}: {', '.join(WorkerState)}")
+    return lambda row: row.state in states
+
+
+def _compares(name: str, sign: str, value: str) -> Condition:
+    try:
+        bound = float(value)
+    except ValueError:
+        raise ValueError(f"{name}{sign} takes a number, not {value!r}") from None
+    number, comparison = _NUMBERS[name], _COMPARISONS[sign]
+
+    def is_met(row: Row) -> bool:
+        own = number(row)
+        return own is not None and comparison(own, bound)
+
+    return is_met

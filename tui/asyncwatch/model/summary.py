@@ -1,0 +1,130 @@
+"""What is worth saying of a run when it is over."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.row import Row
+from asyncwatch.model.text import duration_text, one_line
+
+_NAME_WIDTH = 60
+_ERROR_WIDTH = 100
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """The workers that failed or were exhausted with one class of error, told by the first of them."""
+
+    error_type: str
+    workers: int
+    example_worker: str
+    example_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowWorker:
+    """One of the workers that took longest; `elapsed` is in seconds."""
+
+    name: str
+    state: WorkerState
+    elapsed: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in a few figures. `elapsed` is in seconds; `counts` holds only the states that occur."""
+
+    run: str
+    runner: str
+    seed: int | None
+    workers: int
+    counts: dict[WorkerState, int]
+    attempts: int
+    elapsed: float
+    is_interrupted: bool
+    slowest: tuple[SlowWorker, ...]
+    errors: tuple[ErrorGroup, ...]
+
+
+def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
+    """Return the summary of the run so far, with at most `slowest` of the slowest workers."""
+    run, finished = fleet.run, fleet.finished
+    return Summary(
+        run=run.run if run else "",
+        runner=run.runner if run else "",
+        seed=run.seed if run else None,
+        workers=len(fleet.rows),
+        counts={state: count for state, count in fleet.counts.items() if count},
+        attempts=fleet.attempts,
+        elapsed=finished.elapsed if finished else fleet.latest,
+        is_interrupted=finished.interrupted if finished else False,
+        slowest=_slowest(fleet, slowest),
+        errors=_errors(fleet),
+    )
+
+
+def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
+    def elapsed(row: Row) -> float:
+        return row.elapsed(fleet.latest) or 0.0
+
+    rows = heapq.nlargest(
+        number, (row for row in fleet.rows if row.first_started_at is not None), key=elapsed
+    )
+    return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
+
+
+def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
+    examples: dict[str, Row] = {}
+    for row in fleet.rows:
+        if row.state in _BROKEN:
+            examples.setdefault(row.error_type, row)
+    groups = (
+        ErrorGroup(error_type, fleet.errors[error_type], row.name, row.error)
+        for error_type, row in examples.items()
+    )
+    return tuple(sorted(groups, key=lambda group: (-group.workers, group.error_type)))
+
+
+def counts_text(counts: dict[WorkerState, int]) -> str:
+    """Return `12 succeeded, 1 failed`: the states that occur, in their order."""
+    return ", ".join(f"{counts[state]:,} {state}" for state in WorkerState if counts.get(state))
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """Return the summary as lines of plain, printable text without line endings."""
+    attempts = f"{summary.attempts:,} attempt{'' if summary.attempts == 1 else 's'}"
+    title = one_line(summary.run, _NAME_WIDTH) or "run"
+    if summary.seed is not None:
+        title += f" ({summary.runner}, seed {summary.seed})"
+    title += " interrupted: " if summary.is_interrupted else ": "
+    title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
+    lines = [title]
+    if summary.slowest:
+        lines += ["", "slowest"]
+        names = _column([one_line(slow.name, _NAME_WIDTH) for slow in summary.slowest])
+        times = [duration_text(slow.elapsed) for slow in summary.slowest]
+        width = max(map(len, times))
+        lines += [
+            f"  {time:>{width}}  {name}  {slow.state}"
+            + (f" after {slow.attempts} attempts" if slow.attempts > 1 else "")
+            for time, name, slow in zip(times, names, summary.slowest, strict=True)
+        ]
+    if summary.errors:
+        lines += ["", "errors"]
+        width = max(len(f"{group.workers:,}") for group in summary.errors)
+        lines += [
+            f"  {group.workers:>{width},} × {one_line(group.example_error, _ERROR_WIDTH)}"
+            f"  (worker {one_line(group.example_worker, _NAME_WIDTH)})"
+            for group in summary.errors
+        ]
+    return lines
+
+
+def _column(texts: list[str]) -> list[str]:
+    width = max(map(len, texts))
+    return [text.ljust(width) for text in texts]
