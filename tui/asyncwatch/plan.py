@@ -1,0 +1,255 @@
+"""Settings and arguments -> what will run: every worker's name and item, and the function it calls."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict, replace
+
+from asyncwatch.config import Config, Group, inherit
+from asyncwatch.durations import format_duration
+from asyncwatch.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
+from asyncwatch.redact import mask_secrets
+from asyncwatch.supervise.luck import draw_seed
+from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
+
+_FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_SHOWN_NAMES = 3
+
+
+class PlanError(Exception):
+    """Arguments or settings that cannot run. `problems` holds one line of text each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Overrides(Struct, frozen=True, kw_only=True):
+    """What the command line says in place of the config; UNSET where it says nothing. Times in seconds."""
+
+    runner: str | UnsetType = UNSET
+    concurrency: int | UnsetType = UNSET
+    timeout: float | UnsetType | None = UNSET
+    attempt_timeout: float | UnsetType | None = UNSET
+    max_attempts: int | UnsetType = UNSET
+    bad_luck: float | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    output: str | UnsetType = UNSET
+
+
+class PlannedGroup(Struct, frozen=True, kw_only=True):
+    """A group with the workers it has."""
+
+    settings: Group
+    names: list[str]
+    """Of the workers, in order; unique in the whole run."""
+    items: list[Any] | None = None
+    """The one argument of each worker; None if all are called the same way."""
+    function: AsyncFunction | None = None
+    """What a group calls that is no HTTP group."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything that a run needs."""
+
+    name: str
+    seed: int
+    config: Config
+    groups: tuple[PlannedGroup, ...]
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether standard input was read to its end for items."""
+        return any(group.settings.items == STDIN for group in self.groups)
+
+
+def make_plan(
+    config: Config,
+    *,
+    targets: Sequence[str] = (),
+    items: str | None = None,
+    overrides: Overrides | None = None,
+    stdin: BinaryIO | None = None,
+) -> Plan:
+    """Return what would run. Imports the modules of functions and reads the files of items.
+
+    Args:
+        config: the settings; `targets` or `items` take the place of its groups.
+        targets: URLs, or one module:function.
+        items: a file with one item a worker, or `-`.
+        overrides: take precedence over the config.
+        stdin: what `-` reads, in place of standard input.
+
+    Raises:
+        PlanError: with everything that is wrong.
+
+    """
+    problems: list[str] = []
+    if targets or items is not None:
+        config = replace(config, groups=_groups_of(config, targets, items, problems))
+    elif not config.groups:
+        problems.append(f"{config.path}: nothing to run: it has no [[group]], and no TARGET was given")
+    config = override(config, overrides or Overrides())
+    if [group.items for group in config.groups].count(STDIN) > 1:
+        problems.append("only one group can read its items from standard input")
+    if problems:
+        raise PlanError(problems)
+    is_only = len(config.groups) == 1
+    planned = [_plan_group(group, problems, is_only=is_only, stdin=stdin) for group in config.groups]
+    if problems:
+        raise PlanError(problems)
+    name = config.name or _derive_name(config, is_from_file=not targets and items is None)
+    seed = draw_seed() if config.seed is None else config.seed
+    return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(planned))
+
+
+def override(config: Config, overrides: Overrides) -> Config:
+    """Return `config`, its groups included, with what the command line says."""
+    given = {key: value for key, value in asdict(overrides).items() if value is not UNSET}
+    changes = {key: given.pop(key) for key in ("max_attempts", "bad_luck", "attempt_timeout") if key in given}
+
+    def apply(group: Group) -> Group:
+        if "max_attempts" in changes:
+            group = replace(group, retry=replace(group.retry, max_attempts=changes["max_attempts"]))
+        if "bad_luck" in changes:
+            group = replace(group, bad_luck=replace(group.bad_luck, threshold=changes["bad_luck"]))
+        if "attempt_timeout" in changes:
+            group = replace(group, attempt_timeout=changes["attempt_timeout"])
+        return group
+
+    return replace(config, **given, groups=tuple(apply(group) for group in config.groups))
+
+
+def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: list[str]) -> tuple[Group, ...]:
+    """Return the group that the command line asks for, with the settings of the config's top level."""
+    functions = [target for target in targets if "://" not in target and _FUNCTION.fullmatch(target)]
+    urls = [target for target in targets if "://" in target]
+    problems.extend(filter(None, map(url_problem, urls)))
+    problems.extend(_unknown(target) for target in targets if target not in functions and target not in urls)
+    if functions and len(targets) > 1:
+        problems.append(f"{functions[0]!r} must stand alone: TARGET is URLs, or one module:function")
+    if urls and items is not None:
+        problems.append("give URLs as TARGET or in the file of --items, not both")
+    if problems:
+        return ()
+    if functions:
+        return (inherit(config, name=functions[0], target=functions[0], items=items),)
+    return (inherit(config, name="http", items=tuple(urls) if urls else items),)
+
+
+def _unknown(target: str) -> str:
+    if target == "check":
+        hint = "check comes first: asyncwatch check [FILE]"
+    elif Path(target).is_file():
+        option = "--config" if target.endswith(".toml") else "--items"
+        hint = f"it is a file; did you mean {option} {target}?"
+    elif re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/.*)?", target) and not target.endswith(".py"):
+        hint = f"did you mean https://{target}?"
+    else:
+        hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
+    return f"{target!r} is neither a URL nor a module:function ({hint})"
+
+
+def _plan_group(group: Group, problems: list[str], *, is_only: bool, stdin: BinaryIO | None) -> PlannedGroup | None:
+    """Return the group with its workers, or None after noting what is wrong."""
+    function = None
+    found = len(problems)
+    is_function = group.target not in {"http", "demo"}
+    if is_function:
+        try:
+            function = load_target(group.target)
+        except TargetError as error:
+            problems.append(str(error))
+        else:
+            problem = call_problem(function, 0 if group.items is None else 1)
+            if problem:
+                problems.append(f"{group.target}: {problem}")
+    pairs = None
+    try:
+        if isinstance(group.items, str):
+            pairs = read_items(group.items, "any" if is_function else "url", stdin)
+        elif group.items is not None:
+            pairs = name_items(group.items)
+    except ItemsError as error:
+        problems.extend(error.problems)
+    if len(problems) > found:
+        return None
+    if pairs is not None:
+        names, items = [name for name, _ in pairs], [item for _, item in pairs]
+        return PlannedGroup(settings=group, names=names, items=items, function=function)
+    return PlannedGroup(settings=group, names=_count_names(group, is_only=is_only), function=function)
+
+
+def _count_names(group: Group, *, is_only: bool) -> list[str]:
+    """Return the names of workers without items: what they call, or their numbers if there are several."""
+    if group.count == 1 and group.target != "demo":
+        return [mask_secrets(group.url or group.target)]
+    return [str(n) if is_only else f"{group.name}/{n}" for n in range(group.count)]
+
+
+def _with_unique_names(groups: Iterable[PlannedGroup | None]) -> tuple[PlannedGroup, ...]:
+    """Return the groups so that no name of a worker is in two of them."""
+    planned = [group for group in groups if group is not None]
+    if len(planned) == 1:
+        return tuple(planned)
+    names = iter(unique_names([name for group in planned for name in group.names]))
+    return tuple(replace(group, names=[next(names) for _ in group.names]) for group in planned)
+
+
+def _derive_name(config: Config, *, is_from_file: bool) -> str:
+    if is_from_file and config.path is not None:
+        return config.path.stem
+    group = config.groups[0]
+    if group.target != "http" or not isinstance(group.items, str):
+        return group.name
+    return "stdin" if group.items == STDIN else os.path.basename(group.items)  # noqa: PTH119  of a text
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """Return lines of text that say what would run."""
+    config = plan.config
+    runner = f"{config.runner} ({config.return_when})" if config.runner == "wait" else config.runner
+    facts = {
+        "config": config.path or "none: the demo",
+        "run": plan.name,
+        "runner": runner,
+        "concurrency": config.concurrency,
+        "timeout": format_duration(config.timeout),
+        "grace": format_duration(config.grace),
+        "seed": "drawn at each run" if config.seed is None else config.seed,
+        "log level": config.log_level,
+        "output": config.output or "none",
+        "workers": f"{sum(len(group.names) for group in plan.groups):,}",
+    }
+    lines = [f"{key:<12} {value}" for key, value in facts.items()]
+    for group in plan.groups:
+        lines += ["", *_describe_group(group)]
+    return lines
+
+
+def _describe_group(group: PlannedGroup) -> list[str]:
+    settings = group.settings
+    shown = ", ".join(group.names[:_SHOWN_NAMES])
+    more = f", ... and {len(group.names) - _SHOWN_NAMES:,} more" if len(group.names) > _SHOWN_NAMES else ""
+    target = settings.target if settings.url is None else f"{settings.target} {mask_secrets(settings.url)}"
+    retry = settings.retry
+    facts = {
+        "target": target,
+        "workers": f"{len(group.names):,}: {shown}{more}",
+        "attempts": f"{retry.max_attempts} at the most, backoff {format_duration(retry.base)} "
+        f"to {format_duration(retry.cap)}",
+        "timeouts": f"attempt {format_duration(settings.attempt_timeout)}, group {format_duration(settings.timeout)}",
+        "bad luck": f"above {settings.bad_luck.threshold:g}" if settings.bad_luck.threshold < 1 else "none",
+    }
+    if group.function is None:
+        http = settings.http
+        facts["http"] = f"{http.method}, timeout {format_duration(http.timeout)}" + (
+            "" if http.raise_for_status else ", any status is a success"
+        )
+    return [f"group {settings.name}", *(f"  {key:<10} {value}" for key, value in facts.items())]

@@ -1,0 +1,1 @@
+"""What workers call: an HTTP request, any `async def`, or the built-in site of the demo."""

@@ -1,0 +1,81 @@
+"""The demo's own site: a page on the loopback interface whose latency is drawn like the workers' luck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+
+from aiohttp import web
+
+from asyncwatch.supervise.current import current_worker
+from asyncwatch.supervise.luck import Luck
+from asyncwatch.targets.http import HttpTarget
+
+SHORTEST_LATENCY = 0.1
+LONGEST_LATENCY = 0.8
+
+_WORKER = "X-Asyncwatch-Worker"
+_INCARNATION = "X-Asyncwatch-Incarnation"
+_ATTEMPT = "X-Asyncwatch-Attempt"
+
+
+class DemoTarget(HttpTarget):
+    """An `HttpTarget` that tells the site which worker asks, so that the seed decides the latency."""
+
+    def own_headers(self) -> Mapping[str, str] | None:
+        """Return the key of the latency's draw."""
+        worker = current_worker()
+        if worker is None:
+            return None
+        # A header holds Latin-1 at the most; a name can hold anything.
+        name = worker.name.encode("ascii", "backslashreplace").decode()
+        return {_WORKER: name, _INCARNATION: str(worker.incarnation), _ATTEMPT: str(worker.attempt)}
+
+
+class DemoSite:
+    """Answers `GET /` with 200 after 0.1 to 0.8 seconds. Entering it gives its URL.
+
+    Args:
+        seed: of the latencies.
+        sleep: waits the seconds of a latency.
+
+    """
+
+    def __init__(self, seed: int, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        self._luck = Luck(seed)
+        self._sleep = sleep
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> str:
+        app = web.Application()
+        app.router.add_get("/", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        try:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}/"
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def latency(self, worker: str, incarnation: int, attempt: int) -> float:
+        """Return the seconds that the page takes for that attempt."""
+        draw = self._luck.draw("latency", worker, incarnation, attempt)
+        return SHORTEST_LATENCY + draw * (LONGEST_LATENCY - SHORTEST_LATENCY)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            key = int(request.headers.get(_INCARNATION, "1")), int(request.headers.get(_ATTEMPT, "1"))
+        except ValueError:
+            raise web.HTTPBadRequest(text="the headers of the draw are no numbers\n") from None
+        await self._sleep(self.latency(request.headers.get(_WORKER, ""), *key))
+        return web.Response(text="Hello from the demo of asyncwatch.\n")

@@ -1,0 +1,116 @@
+"""Fetches a URL: one attempt of a worker is one request with its whole answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from asyncwatch.supervise.current import current_worker
+
+_log = logging.getLogger("asyncwatch.worker")
+
+
+def disconnected() -> Exception:
+    """Return the fault of a server that closed the connection."""
+    return aiohttp.ServerDisconnectedError("bad luck")
+
+
+def timed_out() -> Exception:
+    """Return the fault of a server that did not answer."""
+    return aiohttp.ServerTimeoutError("bad luck")
+
+
+def broken() -> Exception:
+    """Return the fault of a program."""
+    return RuntimeError("bad luck")
+
+
+HTTP_FAULTS = (disconnected, timed_out, broken)
+"""What bad luck injects into an HTTP worker; the first two are transient."""
+
+
+class HttpTarget:
+    """Requests URLs over one shared session. Open it in the event loop it is called in.
+
+    Cookies are not kept, so that no worker's answer depends on another's. A `user:password@` in a URL is used
+    for basic authentication.
+
+    Args:
+        method: of every request.
+        headers: of every request.
+        body: of every request, sent as UTF-8; none if empty.
+        raise_for_status: whether an answer of 400 or above is an `aiohttp.ClientResponseError`.
+        timeout: seconds for one request with its answer; None for no limit.
+        concurrency: connections at the most.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: str = "",
+        raise_for_status: bool = True,
+        timeout: float | None = 30.0,
+        concurrency: int = 100,
+    ) -> None:
+        self._method = method
+        self._headers = dict(headers or {})
+        self._body = body.encode() or None
+        self._raise_for_status = raise_for_status
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._concurrency = concurrency
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            timeout=self._timeout,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def own_headers(self) -> Mapping[str, str] | None:
+        """Return the headers of this one request, beside those of the session."""
+        return None
+
+    async def __call__(self, url: str) -> int:
+        """Return the HTTP status of one request of `url`.
+
+        Raises:
+            RuntimeError: the target is not open.
+            aiohttp.ClientError: there was no answer, or one of 400 or above with `raise_for_status`.
+            TimeoutError: the answer was not complete in time.
+
+        """
+        if self._session is None:
+            raise RuntimeError("an HttpTarget has to be entered before it is called")
+        request = self._session.request(self._method, url, data=self._body, headers=self.own_headers())
+        async with request as response:
+            # Read to its end, so that the connection can be used again, but never held as a whole.
+            async for _ in response.content.iter_any():
+                pass
+            _log_status(response.status)
+            if self._raise_for_status:
+                response.raise_for_status()
+            return response.status
+
+
+def _log_status(status: int) -> None:
+    if _log.isEnabledFor(logging.DEBUG):
+        worker = current_worker()
+        if worker is not None:
+            _log.debug("Status: %s, %s, %.2f", status, worker.name, worker.bad_luck)
