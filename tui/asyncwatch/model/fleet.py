@@ -198,12 +198,7 @@ class Fleet:
 
     def _attempt_failed(self, event: AttemptFailed) -> Row | None:
         row = self._present(event)
-        if (
-            row is None
-            or row.attempt != event.attempt
-            or row.ended_at is not None
-            or self._attempts.is_recorded(row)
-        ):
+        if row is None or row.attempt != event.attempt or row.ended_at is not None or self._attempts.is_recorded(row):
             return None
         row.is_struck = event.injected
         row.last_duration = event.elapsed

@@ -72,9 +72,7 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     def elapsed(row: Row) -> float:
         return row.elapsed(fleet.latest) or 0.0
 
-    rows = heapq.nlargest(
-        number, (row for row in fleet.rows if row.first_started_at is not None), key=elapsed
-    )
+    rows = heapq.nlargest(number, (row for row in fleet.rows if row.first_started_at is not None), key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
 
 
@@ -84,8 +82,7 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
         if row.state in _BROKEN:
             examples.setdefault(row.error_type, row)
     groups = (
-        ErrorGroup(error_type, fleet.errors[error_type], row.name, row.error)
-        for error_type, row in examples.items()
+        ErrorGroup(error_type, fleet.errors[error_type], row.name, row.error) for error_type, row in examples.items()
     )
     return tuple(sorted(groups, key=lambda group: (-group.workers, group.error_type)))
 

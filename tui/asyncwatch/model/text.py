@@ -50,7 +50,7 @@ def value_text(value: Any) -> str:
 
 
 def error_line(error_type: str, error: str) -> str:
-    """Return `Type: message` on one printable line of at most 300 characters, shared by those that fail alike."""
+    """Return `Type: message` as a printable line of at most 300 characters. Equal lines are one string."""
     return sys.intern(one_line(f"{error_type}: {error}" if error else error_type, 300))
 
 

@@ -1,0 +1,135 @@
+"""A run without a dashboard: progress and warnings on stderr; the summary, or JSON lines, on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, TextIO
+
+from asyncwatch.commands import Controller, StopRun
+from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.summary import summarize, summary_lines
+from asyncwatch.narration import Narrator, is_worth_telling, log_lines
+
+
+async def run_headless(
+    controller: Controller,
+    *,
+    json: bool,
+    stdout: BinaryIO,
+    stderr: TextIO,
+    on_batch: Callable[[Batch], None] | None = None,
+    stop_signals: Iterable[int] = (),
+    clock: Callable[[], float] = time.monotonic,
+) -> Fleet:
+    """Follow the run of `controller` to its end and return what became of it.
+
+    With `json`, stdout gets every event as one JSON object a line and nothing else, and the summary goes to
+    stderr; without it, stdout gets the summary. `on_batch` sees every batch first. The first of `stop_signals`
+    stops the run, the second ends the wait at once: then `Fleet.finished` is None. Signals need the main
+    thread. A stdout that nobody reads any more stops the run too.
+    """
+    follower = Follower(controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, clock=clock)
+    loop = asyncio.get_running_loop()
+    signals = tuple(stop_signals)
+    for number in signals:
+        loop.add_signal_handler(number, follower.interrupt)
+    try:
+        return await follower.follow()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class Follower:
+    """Follows one run; `interrupt` may be called while `follow` waits, on the same event loop."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        json: bool,
+        stdout: BinaryIO,
+        stderr: TextIO,
+        on_batch: Callable[[Batch], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fleet = Fleet()
+        self._controller = controller
+        self._json = json
+        self._stdout: BinaryIO | None = stdout
+        self._shares_terminal = stdout.isatty()
+        self._narrator = Narrator(stderr, clock=clock)
+        self._on_batch = on_batch
+        self._queue: asyncio.Queue[Batch] | None = None
+        self._interrupts = 0
+
+    def interrupt(self) -> None:
+        """Stop the run and wait for its end; at the second call, do not wait any longer."""
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self._controller.send(StopRun())
+            self._narrator.say("stopping: workers have the grace period to end; interrupt again to leave at once")
+        elif self._queue is not None:
+            self._queue.put_nowait(())  # wakes `follow`, which then looks at the count
+
+    async def follow(self) -> Fleet:
+        """Consume the events up to the last one, then give the summary. Return the Fleet."""
+        self._queue = self._controller.events()
+        while self.fleet.finished is None and self._interrupts < 2:
+            batch: Batch = ()
+            with contextlib.suppress(TimeoutError):
+                # Progress that came too early for a line of its own is due although nothing else happens.
+                async with asyncio.timeout(self._narrator.interval):
+                    batch = await self._queue.get()
+            self._take(batch)
+        self._narrator.finish(self.fleet)
+        text = "".join(f"{line}\n" for line in summary_lines(summarize(self.fleet)))
+        if self._json:
+            self._narrator.say(text.rstrip("\n"))
+        else:
+            self._write(text.encode("utf-8", "backslashreplace"))
+        return self.fleet
+
+    def _take(self, batch: Batch) -> None:
+        if self._on_batch is not None:
+            self._on_batch(batch)
+        self.fleet.apply_batch(batch)
+        if self._json and batch:
+            self._write(b"".join([encode(event) + b"\n" for event in batch]))
+        for event in batch:
+            if isinstance(event, LogRecorded) and is_worth_telling(event):
+                self._narrator.say(log_lines(event))
+            elif isinstance(event, RunTimedOut):
+                self._narrator.say(f"timed out after {event.timeout:g} s with {event.pending:,} workers pending")
+        self._narrator.progress(self.fleet)
+
+    def _write(self, data: bytes) -> None:
+        """Write and flush; a stdout that fails stops the run and gets nothing more."""
+        if self._stdout is None:
+            return
+        if self._shares_terminal:
+            self._narrator.clear()
+        try:
+            self._stdout.write(data)
+            self._stdout.flush()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):  # that one is `| head`, and means "enough"
+                self._narrator.say(f"cannot write to stdout: {error.strerror or error}")
+            _discard(self._stdout)
+            self._stdout = None
+            if self.fleet.finished is None:
+                self._controller.send(StopRun())
+
+
+def _discard(stream: BinaryIO) -> None:
+    """Send what `stream` still buffers to nowhere, or the interpreter complains when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)

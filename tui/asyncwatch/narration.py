@@ -1,0 +1,122 @@
+"""What a headless run says on stderr: a progress line, and messages that never mix with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TextIO
+
+from asyncwatch.events import LogRecorded
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.summary import counts_text
+from asyncwatch.model.text import clock_text, printable
+
+_LIVE_INTERVAL = 0.1
+_LINE_INTERVAL = 1.0
+_ERASE = "\r\x1b[K"
+
+
+class Narrator:
+    """Writes to `stream`, which may be a terminal.
+
+    A terminal shows one live line, written over ten times a second at most; anything else gets at most one line
+    a second, and the last one. A stream that fails gets nothing more: narration is not worth a run.
+    """
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
+        self._stream: TextIO | None = stream
+        self._clock = clock
+        self.is_live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        """Whether the progress is one line that is written over."""
+        self.interval = _LIVE_INTERVAL if self.is_live else _LINE_INTERVAL
+        """Seconds between two progress lines, and the longest that one may be late."""
+        self._run_began: float | None = None
+        self._shown = ""
+        self._is_on_screen = False
+        self._due = clock() + (0.0 if self.is_live else self.interval)
+
+    def progress(self, fleet: Fleet) -> None:
+        """Show how far the run is, unless it is too early since the last time."""
+        now = self._clock()
+        if now >= self._due:
+            self._due = now + self.interval
+            self._show(progress_line(fleet, self._seconds(fleet, now)))
+
+    def _seconds(self, fleet: Fleet, now: float) -> float:
+        """Return the time since the run started: a live clock moves on although no event comes."""
+        if not self.is_live or fleet.run is None:
+            return fleet.latest
+        if self._run_began is None:
+            self._run_began = now - fleet.latest
+        return max(fleet.latest, now - self._run_began)
+
+    def finish(self, fleet: Fleet) -> None:
+        """Show the last progress and leave it standing."""
+        self._show(progress_line(fleet, fleet.latest))
+        if self._is_on_screen:
+            self._is_on_screen = False
+            self._put("\n")
+
+    def say(self, text: str) -> None:
+        """Write `text`, which may be several lines, above the live line."""
+        self.clear()
+        self._put(f"{text}\n")
+
+    def clear(self) -> None:
+        """Take the live line away until the next progress."""
+        if self._is_on_screen:
+            self._is_on_screen = False
+            self._put(_ERASE)
+
+    def _show(self, line: str) -> None:
+        if self.is_live:
+            line = line[: _columns(self._stream) - 1]
+            if line != self._shown or not self._is_on_screen:
+                self._put(f"{_ERASE}{line}")
+                self._is_on_screen = True
+        elif line != self._shown:
+            self._put(f"{line}\n")
+        self._shown = line
+
+    def _put(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None
+
+
+def _columns(stream: TextIO | None) -> int:
+    try:
+        # A terminal that does not know its size says 0.
+        return os.get_terminal_size(stream.fileno()).columns or 80 if stream is not None else 80
+    except (OSError, ValueError):
+        return 80
+
+
+def progress_line(fleet: Fleet, now: float) -> str:
+    """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`."""
+    parts = [clock_text(now), f"{fleet.settled:,}/{len(fleet.rows):,}", counts_text(fleet.counts)]
+    if fleet.finished is None:
+        parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
+    return "  ".join(filter(None, parts))
+
+
+def is_worth_telling(log: LogRecorded) -> bool:
+    """Return whether the record is a warning or worse."""
+    number = logging.getLevelNamesMapping().get(log.level)
+    if number is None:  # a level without a name of its own is called "Level 35"
+        digits = log.level.removeprefix("Level ")
+        number = int(digits) if digits.isdecimal() else logging.WARNING
+    return number >= logging.WARNING
+
+
+def log_lines(log: LogRecorded) -> str:
+    """Return the record as text for a terminal; further lines of its message are indented."""
+    first, *further = log.message.splitlines() or [""]
+    worker = f" [{printable(log.worker)}]" if log.worker is not None else ""
+    lines = [f"{clock_text(log.at)} {printable(log.level)}{worker} {printable(first)}"]
+    return "\n".join(lines + [f"    {printable(line)}" for line in further])
