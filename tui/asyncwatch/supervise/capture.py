@@ -1,0 +1,117 @@
+"""Turns what workers log and print into events, so that it reaches whoever watches and never the screen itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from asyncwatch.supervise.current import current_worker
+
+Record = Callable[[str | None, str, str, str], None]
+"""Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
+
+_MAX_LINE = 10_000
+
+
+class LogCapture(logging.Handler):
+    """Passes `logging` records on with the name of the worker that made them."""
+
+    def __init__(self, record: Record, level: int) -> None:
+        super().__init__(level)
+        self._record = record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on; one that cannot be formatted is passed on as it stands."""
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
+            message = f"{record.msg} {record.args}"
+        if record.exc_info and record.exc_info[0] is not None:
+            formatter = self.formatter or logging.Formatter()
+            message = f"{message}\n{formatter.formatException(record.exc_info)}"
+        worker = getattr(record, "asyncwatch_worker", None)
+        if worker is None and (running := current_worker()) is not None:
+            worker = running.name
+        self._record(worker, record.levelname, record.name, message)
+
+
+class PrintCapture:
+    """Stands in for `sys.stdout` or `sys.stderr`: lines that workers print become records, all else passes through."""
+
+    def __init__(self, stream: TextIO, name: str, record: Record) -> None:
+        self._stream = stream
+        self._name = name
+        self._record = record
+        self._lock = threading.Lock()
+        self._unfinished: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text`, which may hold any part of a line or many lines."""
+        worker = current_worker()
+        if worker is None:
+            return self._stream.write(text)
+        with self._lock:
+            *lines, rest = (self._unfinished.pop(worker.name, "") + text).split("\n")
+            if len(rest) >= _MAX_LINE:
+                lines.append(rest)
+            elif rest:
+                self._unfinished[worker.name] = rest
+        for line in lines:
+            self._record(worker.name, "INFO", self._name, line)
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        """Write each of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush the stream behind; a line that is not finished waits for its end."""
+        if current_worker() is None:
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return False to a worker: what it prints goes to no terminal."""
+        return current_worker() is None and self._stream.isatty()
+
+    def finish(self) -> None:
+        """Pass on the lines that were never finished."""
+        unfinished, self._unfinished = self._unfinished, {}
+        for worker, line in unfinished.items():
+            self._record(worker, "INFO", self._name, line)
+
+
+@contextmanager
+def capturing_logs(record: Record, level: int) -> Iterator[None]:
+    """Send every `logging` record from `level` up to `record`, and to nobody else, for the time of the context."""
+    root = logging.getLogger()
+    handlers, root_level = root.handlers[:], root.level
+    root.handlers[:] = [LogCapture(record, level)]
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(root_level)
+
+
+@contextmanager
+def capturing_prints(record: Record) -> Iterator[None]:
+    """Send every line that a worker prints to `record` for the time of the context."""
+    streams = sys.stdout, sys.stderr
+    out = PrintCapture(sys.stdout, "stdout", record)
+    err = PrintCapture(sys.stderr, "stderr", record)
+    sys.stdout, sys.stderr = out, err
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        out.finish()
+        err.finish()

@@ -1,0 +1,37 @@
+"""Which worker is running: what a target, a log handler or a print may ask from anywhere below an attempt."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class CurrentWorker(Protocol):
+    """The worker whose attempt is running, as it is at this moment."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the fleet."""
+
+    @property
+    def incarnation(self) -> int:
+        """The number of its incarnation, from 1."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt within the incarnation, from 1."""
+
+    @property
+    def bad_luck(self) -> float:
+        """The draw of this attempt, in [0, 1)."""
+
+
+current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
+
+
+def current_worker() -> CurrentWorker | None:
+    """Return the worker that the caller runs in, or None outside any.
+
+    Tasks and threads (`asyncio.to_thread`) that a worker starts are in it too.
+    """
+    return current.get()

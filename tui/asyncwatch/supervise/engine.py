@@ -1,0 +1,179 @@
+"""Runs a supervisor in a thread and on an event loop of its own, so that no worker can freeze who watches it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+
+from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.events import Batch, RunFinished
+from asyncwatch.supervise.capture import capturing_logs
+from asyncwatch.supervise.outbox import Listener
+from asyncwatch.supervise.supervisor import Supervisor
+
+HEARTBEAT = 0.1
+"""Seconds between two looks at how late the loop is."""
+LAG_WINDOW = 10
+"""Heartbeats over which the worst lag is told."""
+LAST_CHANCE = 0.5
+"""Seconds that tasks which workers left behind get to end before the loop is closed."""
+_THREADS = "asyncwatch worker thread"
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return a uvloop where there is one, else asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415  it is not there on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class Engine:
+    """Implements `commands.Controller` for a supervisor in this process.
+
+    Args:
+        open_run: makes the supervisor and all that its workers need; entered and left on the engine's loop.
+        drive: awaits the supervisor by one of its runners; it handles what the runner raises.
+        stays_open: whether the run goes on, for restarts, until `StopRun` when all workers have settled.
+        log_level: records of this level and above become `LogRecorded` events.
+
+    """
+
+    def __init__(
+        self,
+        open_run: Callable[[], AbstractAsyncContextManager[Supervisor]],
+        drive: Callable[[Supervisor], Awaitable[None]],
+        *,
+        stays_open: bool,
+        log_level: int = logging.INFO,
+    ) -> None:
+        self.error: BaseException | None = None
+        """What ended the run before its time, if anything did. Read it after `RunFinished`."""
+        self._open_run = open_run
+        self._drive = drive
+        self._stays_open = stays_open
+        self._log_level = log_level
+        self._listener = Listener()
+        self._lock = threading.Lock()
+        self._waiting: list[Command] = []
+        self._supervisor: Supervisor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._lags = [0.0] * LAG_WINDOW
+        self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the run."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run, at most `timeout` seconds; return whether nothing of it is left running.
+
+        What can be left is a thread in which a worker blocks: the engine's own, or one of `asyncio.to_thread`.
+        """
+        self._thread.join(timeout)
+        return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
+
+    def send(self, *commands: Command) -> None:
+        """Pass commands on, in order, from any thread. After the end of the run they are dropped."""
+        with self._lock:
+            if self._supervisor is None or self._loop is None:
+                self._waiting.extend(commands)
+            elif not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._carry_out, commands)
+
+    def events(self) -> asyncio.Queue[Batch]:
+        """Return the queue of all event batches, from the first one on, for the running event loop; once."""
+        return self._listener.attach()
+
+    def statistics(self) -> Statistics:
+        """Return the engine's latest figures."""
+        supervisor = self._supervisor
+        if supervisor is None:
+            return Statistics()
+        return msgspec.structs.replace(supervisor.statistics(), loop_lag=max(self._lags))
+
+    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Make a log record or a printed line an event, from any thread."""
+        supervisor, loop = self._supervisor, self._loop
+        if supervisor is None or loop is None:
+            return
+        if threading.current_thread() is self._thread:
+            supervisor.record_log(worker, level, source, message)
+            return
+        with self._lock:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(supervisor.record_log, worker, level, source, message)
+
+    def _run(self) -> None:
+        self._loop = loop = new_event_loop()
+        executor = ThreadPoolExecutor(thread_name_prefix=_THREADS)
+        loop.set_default_executor(executor)
+        try:
+            with capturing_logs(self.record_log, self._log_level):
+                loop.run_until_complete(self._supervise())
+                loop.run_until_complete(self._clean_up())
+        except BaseException as error:  # whatever it is, who watches must be told; the thread ends here
+            self.error = error
+        finally:
+            # Tasks that swallowed every cancellation are destroyed with the loop; that was told on screen already.
+            loop.set_exception_handler(lambda _loop, _context: None)
+            with self._lock:
+                loop.close()
+            executor.shutdown(wait=False, cancel_futures=True)
+            self._tell_end()
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        async with self._open_run() as supervisor:
+            supervisor.add_listener(self._listener)
+            with self._lock:
+                self._supervisor = supervisor
+                waiting, self._waiting = self._waiting, []
+            self._carry_out(waiting)
+            self._beat(loop, 0, loop.time())
+            await self._drive(supervisor)
+            if self._stays_open:
+                await self._stopped.wait()
+
+    def _carry_out(self, commands: list[Command] | tuple[Command, ...]) -> None:
+        assert self._supervisor is not None  # noqa: S101  commands wait until it is there
+        for command in commands:
+            self._supervisor.carry_out(command)
+            if isinstance(command, StopRun) and self._stopped is not None:
+                self._stopped.set()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, number: int, due: float) -> None:
+        """Note how late this call comes, and call again."""
+        now = loop.time()
+        self._lags[number % LAG_WINDOW] = max(0.0, now - due)
+        loop.call_later(HEARTBEAT, self._beat, loop, number + 1, now + HEARTBEAT)
+
+    async def _clean_up(self) -> None:
+        """End the tasks that workers started and left; a few that will not end do not hold up the exit."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_CHANCE)
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+    def _tell_end(self) -> None:
+        """Deliver a `RunFinished` if the supervisor could not."""
+        supervisor = self._supervisor
+        if supervisor is not None and supervisor.is_finished:
+            return
+        seq = supervisor.statistics().events if supervisor is not None else 0
+        self._listener.deliver((RunFinished(seq, 0.0, {}, 0, 0.0, interrupted=True),), None)
+
+
+def _alive() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.is_alive()]

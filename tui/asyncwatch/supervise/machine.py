@@ -1,0 +1,329 @@
+r"""Moves the workers of a run from state to state: the only module that creates or cancels their tasks.
+
+A worker is a small state machine that callbacks of the event loop move on; no coroutine of ours lives as long as it:
+
+    queued -> running -> succeeded | failed | exhausted
+                 |  \--> backing off -> running
+                 |  \--> cancelling  -> cancelled | timed out | unresponsive
+
+A task exists for an attempt that is in flight and for nothing else: one that waits for a place or backs off holds
+neither a task nor a place. How an attempt ended is decided when its task is done, in this order:
+
+1. it was asked to stop: the worker is cancelled (or timed out), whatever the attempt returned or raised meanwhile;
+2. it returned: the worker has succeeded;
+3. it was cancelled by its attempt timeout: a transient `TimeoutError`;
+4. it raised, or somebody else cancelled it: transient or irrecoverable, as the retry policy says, and a
+   `CancelledError` is never retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.supervise.current import current
+from asyncwatch.supervise.describe import describe_stack, stuck_at
+from asyncwatch.supervise.luck import Luck
+from asyncwatch.supervise.report import Reporter
+from asyncwatch.supervise.spec import Outcome, WorkerSpec
+from asyncwatch.supervise.worker import Worker
+
+logger = logging.getLogger("asyncwatch.worker")
+
+StopReason = Literal["person", "run", "timeout", "restart"]
+
+
+class _Raised:
+    """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Machine:
+    """The workers of one run and their tasks. All methods belong to the thread of its loop.
+
+    Raises:
+        ValueError: two specs have the same name.
+
+    """
+
+    def __init__(self, specs: Iterable[WorkerSpec], *, concurrency: int, seed: int, grace: float) -> None:
+        self.report = Reporter()
+        self.workers: dict[str, Worker] = {}
+        for spec in specs:
+            worker = Worker(spec)
+            if self.workers.setdefault(spec.name, worker) is not worker:
+                raise ValueError(f"two workers are named {spec.name!r}")
+        self.tasks: dict[asyncio.Task[Any], Worker] = {}
+        self.active = 0
+        self.in_flight = 0
+        self.accepts_restarts = True
+        self.is_interrupted = False
+        self.is_finished = False
+        self.on_outcome: Callable[[Outcome], None] | None = None
+        self._concurrency = concurrency
+        self._grace = grace
+        self._luck = Luck(seed)
+        self._attempts = 0
+        self._ready: deque[Worker] = deque()
+        self._when_settled: list[asyncio.Future[None]] = []
+
+    @property
+    def queued(self) -> int:
+        """How many stand in line for a place; those that were cancelled there count until their turn comes."""
+        return len(self._ready)
+
+    def start(self, name: str, runner: str, timeout: float | None, wall_clock: float) -> None:
+        """Start the run on the running loop: announce all workers, then start as many as there are places."""
+        self.active = len(self.workers)
+        seed, concurrency = self._luck.seed, self._concurrency
+        self.report.run_started(name, self.active, runner, seed, concurrency, timeout, wall_clock)
+        self.report.workers_queued(self.workers.values())
+        for worker in self.workers.values():
+            worker.is_ready = True
+        self._ready.extend(self.workers.values())
+        self._fill_places()
+
+    def finish(self) -> None:
+        """Tell the listeners that the run is over. Every worker must have settled."""
+        self.is_finished = True
+        states = Counter(worker.state.value for worker in self.workers.values())
+        self.report.run_finished(dict(states), self._attempts, interrupted=self.is_interrupted)
+
+    async def wait_settled(self) -> None:
+        """Return when no worker has anything left to do."""
+        if self.active:
+            settled = self.report.loop.create_future()
+            self._when_settled.append(settled)
+            await settled
+
+    def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
+        """Ask every worker (of `among`) that has not settled to stop."""
+        for worker in self.workers.values() if among is None else among:
+            is_stopping = worker.stop_reason and not worker.is_restarting
+            if not is_stopping and not worker.state.is_settled:
+                self._stop(worker, reason)
+
+    def cancel(self, worker: Worker) -> str:
+        """Ask one worker to stop; return why that is not possible, or an empty text.
+
+        Asking again while it is cancelling raises `CancelledError` in it again, which can end a clean-up that hangs.
+        """
+        if worker.state.is_settled:
+            return f"it has ended: {worker.state}"
+        self._stop(worker, "person")
+        return ""
+
+    def restart(self, worker: Worker) -> str:
+        """Give a worker a new incarnation, once it has stopped; return why that is not possible, or an empty text."""
+        if not self.accepts_restarts:
+            return "the run is ending"
+        match worker.state:
+            case WorkerState.QUEUED:
+                return "it has not started yet"
+            case WorkerState.CANCELLING:
+                return f"it is being {'restarted' if worker.is_restarting else 'cancelled'} already"
+            case WorkerState.RUNNING:
+                self._stop(worker, "restart")
+                worker.is_restarting = True
+            case WorkerState.BACKING_OFF:
+                worker.stop_timer()
+                self._begin_incarnation(worker)
+            case _:
+                self.active += 1
+                self._begin_incarnation(worker)
+        return ""
+
+    def _begin_incarnation(self, worker: Worker) -> None:
+        worker.incarnation += 1
+        worker.reset()
+        self.report.worker_restarted(worker)
+        worker.is_ready = True
+        self._ready.append(worker)
+        self._fill_places()
+
+    def _fill_places(self) -> None:
+        while self._ready and self.in_flight < self._concurrency:
+            worker = self._ready.popleft()
+            if worker.is_ready:
+                worker.is_ready = False
+                self._start_attempt(worker)
+
+    def _start_attempt(self, worker: Worker) -> None:
+        spec = worker.spec
+        worker.attempt += 1
+        worker.state = WorkerState.RUNNING
+        worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
+        worker.started_at = self.report.now()
+        if worker.attempt == 1:
+            worker.first_started_at = worker.started_at
+        self._attempts += 1
+        self.in_flight += 1
+        self.report.attempt_started(worker)
+        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+        loop = self.report.loop
+        worker.task = task = asyncio.Task(self._attempt(worker), loop=loop)
+        self.tasks[task] = worker
+        task.add_done_callback(self._attempt_ended)
+        if spec.attempt_timeout is not None:
+            worker.timer = loop.call_later(spec.attempt_timeout, self._attempt_timed_out, worker)
+
+    async def _attempt(self, worker: Worker) -> Any:
+        current.set(worker)
+        spec = worker.spec
+        try:
+            if worker.is_struck:
+                logger.warning("Status: failed, %s, %.2f", spec.name, worker.bad_luck)
+                raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.attempt))
+            return await spec.target(*spec.args)
+        except SystemExit as error:
+            return _Raised(error)
+        except KeyboardInterrupt as error:
+            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            return _Raised(error)
+
+    def _attempt_timed_out(self, worker: Worker) -> None:
+        worker.is_overdue = True
+        self._cancel_task(worker)
+
+    def _cancel_task(self, worker: Worker) -> None:
+        """Raise `CancelledError` in the worker's task, and give it the grace period to end."""
+        assert worker.task is not None  # noqa: S101  it is running or cancelling
+        worker.cancels += 1
+        worker.task.cancel()
+        worker.stop_timer()
+        worker.timer = self.report.loop.call_later(self._grace, self._leave_behind, worker)
+
+    def _stop(self, worker: Worker, reason: StopReason) -> None:
+        worker.stop_reason = reason
+        worker.is_restarting = False
+        if worker.task is not None:
+            worker.state = WorkerState.CANCELLING
+            self.report.cancel_requested(worker)
+            self._cancel_task(worker)
+            return
+        worker.is_ready = False
+        worker.stop_timer()
+        self._settle(worker, self.report.stopped(worker, None, None))
+
+    def _leave_behind(self, worker: Worker) -> None:
+        """Give the worker's place to another. Its task stays in `tasks`, so that it is not collected half-way."""
+        assert worker.task is not None  # noqa: S101  the timer ends with the task
+        stack = stuck_at(worker.task.get_coro())
+        worker.task = worker.timer = None
+        worker.is_restarting = False
+        self.in_flight -= 1
+        self._settle(worker, self.report.unresponsive(worker, stack))
+        self._fill_places()
+
+    def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
+        worker = self.tasks.pop(task)
+        result: object = None
+        error: BaseException | None
+        if task.cancelled():
+            error = asyncio.CancelledError("cancelled by somebody else")
+        elif (error := task.exception()) is None:
+            result = task.result()
+            if isinstance(result, _Raised):
+                error = result.error
+                result = None
+        if worker.task is not task:
+            self._ended_late(worker, result, error)
+            return
+        worker.task = None
+        worker.stop_timer()
+        self.in_flight -= 1
+        if worker.stop_reason:
+            self._settle_stopped(worker, result, error)
+        elif error is None:
+            self._settle(worker, self.report.succeeded(worker, result), result=result)
+        elif task.cancelled() and worker.is_overdue:
+            self._attempt_failed(worker, TimeoutError(f"no result within {worker.spec.attempt_timeout:g} s"))
+        else:
+            self._attempt_failed(worker, error)
+        self._fill_places()
+
+    def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
+        policy = worker.spec.retry
+        transient = self._is_transient(worker, error)
+        stack = "" if worker.is_struck else describe_stack(error, skip=Machine._attempt.__code__)
+        self.report.attempt_failed(worker, error, stack, transient=transient)
+        if transient and worker.attempt < policy.max_attempts:
+            jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.attempt + 1)
+            delay = round(policy.backoff(worker.attempt, jitter), 6)
+            worker.is_overdue = False
+            worker.state = WorkerState.BACKING_OFF
+            self.report.retry_scheduled(worker, error, delay)
+            worker.timer = self.report.loop.call_later(delay, self._backed_off, worker)
+        else:
+            self._settle(worker, self.report.failed(worker, error, transient=transient), error=error)
+
+    @staticmethod
+    def _is_transient(worker: Worker, error: BaseException) -> bool:
+        if isinstance(error, asyncio.CancelledError):
+            return False
+        try:
+            return bool(worker.spec.retry.transient(error))
+        except Exception:
+            extra = {"asyncwatch_worker": worker.name}
+            logger.exception("the retry policy could not say whether an error is transient", extra=extra)
+            return False
+
+    def _backed_off(self, worker: Worker) -> None:
+        """Let the worker stand first in line: what was begun is finished before new work starts."""
+        worker.timer = None
+        worker.is_ready = True
+        self._ready.appendleft(worker)
+        self._fill_places()
+
+    def _ended_late(self, worker: Worker, result: object, error: BaseException | None) -> None:
+        """Tell how a worker that was left behind ended after all, if no other incarnation took its place."""
+        if worker.state is not WorkerState.UNRESPONSIVE or self.is_finished:
+            return
+        self.active += 1
+        if worker.stop_reason:
+            self._settle_stopped(worker, result, error)
+        elif error is None:
+            self._settle(worker, self.report.succeeded(worker, result), result=result)
+        else:
+            self._settle(worker, self.report.failed(worker, error, transient=False), error=error)
+
+    def _settle_stopped(self, worker: Worker, result: object, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            error = None
+        self._settle(worker, self.report.stopped(worker, result, error), result=result, error=error)
+
+    def _settle(
+        self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
+    ) -> None:
+        worker.state = event.state
+        worker.outcome = outcome = Outcome(
+            name=event.worker,
+            state=event.state,
+            result=result,
+            error=error,
+            incarnation=event.incarnation,
+            attempts=event.attempts,
+            elapsed=event.elapsed,
+        )
+        if worker.is_restarting and self.accepts_restarts:
+            self._begin_incarnation(worker)
+            return
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+        self.active -= 1
+        if not self.active:
+            waiting, self._when_settled = self._when_settled, []
+            for settled in waiting:
+                if not settled.done():
+                    settled.set_result(None)

@@ -1,0 +1,95 @@
+"""Carries events to listeners in batches, each listener on an `asyncio.Queue` of its own event loop.
+
+Nobody who emits ever waits: queues are unbounded, and a listener that is slow or gone costs the workers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from asyncwatch.events import Batch, Event
+
+BATCH_SIZE = 512
+"""Events in a batch at the most."""
+BATCH_INTERVAL = 1 / 20
+"""Seconds between two batches while fewer than BATCH_SIZE events happen."""
+
+
+class Listener:
+    """One reader of the events. Batches that come before it attaches wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._backlog: list[Batch] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue()
+
+    def attach(self) -> asyncio.Queue[Batch]:
+        """Return the queue on which all batches arrive from now on, those that waited first.
+
+        Raises:
+            RuntimeError: there is no running event loop, or a reader is attached already.
+
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._loop is not None:
+                raise RuntimeError("the events have a reader already")
+            self._loop = loop
+            for batch in self._backlog:
+                self._queue.put_nowait(batch)
+            self._backlog.clear()
+        return self._queue
+
+    def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
+        """Pass `batch` on, from the thread in which the loop `running` runs, if any."""
+        with self._lock:
+            if self._loop is None:
+                self._backlog.append(batch)
+            elif self._loop is running:
+                self._queue.put_nowait(batch)
+            elif not self._loop.is_closed():
+                try:
+                    self._loop.call_soon_threadsafe(self._queue.put_nowait, batch)
+                except RuntimeError:  # the reader closed its loop between the question and the call
+                    return
+
+
+class Outbox:
+    """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
+
+    def __init__(self) -> None:
+        self.emitted = 0
+        self._batch: list[Event] = []
+        self._listeners: list[Listener] = []
+        self._flush: asyncio.Handle | None = None
+        self._flushed_at = float("-inf")
+
+    def add(self, listener: Listener) -> None:
+        """Deliver to `listener` what is emitted from now on."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event, loop: asyncio.AbstractEventLoop) -> None:
+        """Add `event` to the batch. Must be called in the thread of `loop`."""
+        self.emitted += 1
+        self._batch.append(event)
+        if self._flush is None:
+            wait = self._flushed_at + BATCH_INTERVAL - loop.time()
+            if wait > 0:
+                self._flush = loop.call_later(wait, self.flush, loop)
+            else:
+                self._flush = loop.call_soon(self.flush, loop)
+        elif len(self._batch) >= BATCH_SIZE:
+            self.flush(loop)
+
+    def flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Deliver what was collected, at once."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self._flushed_at = loop.time()
+        if self._batch:
+            batch, self._batch = tuple(self._batch), []
+            for listener in self._listeners:
+                listener.deliver(batch, loop)

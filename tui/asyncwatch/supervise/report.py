@@ -1,0 +1,181 @@
+"""Tells what happens to workers: makes the events, and the log records that go with them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CancelRequested,
+    CommandRefused,
+    Event,
+    LogRecorded,
+    RetryScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunStarted,
+    RunTimedOut,
+    WorkerCancelled,
+    WorkerEnded,
+    WorkerExhausted,
+    WorkerFailed,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerSucceeded,
+    WorkerTimedOut,
+    WorkerUnresponsive,
+)
+from asyncwatch.supervise.describe import clean_text, describe_error, jsonable
+from asyncwatch.supervise.outbox import Outbox
+from asyncwatch.supervise.worker import Worker
+
+logger = logging.getLogger("asyncwatch.supervisor")
+
+QUEUED_AT_ONCE = 2_000
+"""Workers that one `WorkersQueued` names at the most."""
+
+
+class Reporter:
+    """Numbers and dates the events of one run and puts them into its outbox. Belongs to the loop's thread."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self._next_seq = itertools.count().__next__
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started_at = 0.0
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the run.
+
+        Raises:
+            RuntimeError: the run has not started.
+
+        """
+        if self._loop is None:
+            raise RuntimeError("the run has not started")
+        return self._loop
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the run has started."""
+        return self._loop is not None
+
+    def now(self) -> float:
+        """Return the seconds since the run started, in whole microseconds."""
+        return int((self.loop.time() - self._started_at) * 1e6) / 1e6
+
+    def run_started(
+        self,
+        name: str,
+        workers: int,
+        runner: str,
+        seed: int,
+        concurrency: int,
+        timeout: float | None,
+        wall_clock: float,
+    ) -> None:
+        """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch."""
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+        self._emit(RunStarted(self._next_seq(), 0.0, name, workers, runner, seed, concurrency, timeout, wall_clock))
+
+    def workers_queued(self, workers: Iterable[Worker]) -> None:
+        """Tell who is in the fleet, in order."""
+        specs = (worker.spec for worker in workers)
+        for (group, attempts), members in itertools.groupby(specs, lambda spec: (spec.group, spec.retry.max_attempts)):
+            names = (spec.name for spec in members)
+            while chunk := tuple(itertools.islice(names, QUEUED_AT_ONCE)):
+                self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
+
+    def run_timed_out(self, timeout: float, pending: int) -> None:
+        """Tell that the runner's total timeout ended."""
+        self._emit(RunTimedOut(self._next_seq(), self.now(), timeout, pending))
+
+    def run_cancel_requested(self, reason: str) -> None:
+        """Tell that the whole fleet is asked to stop."""
+        self._emit(RunCancelRequested(self._next_seq(), self.now(), reason))
+
+    def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
+        """Tell that the run is over, and deliver all that is left."""
+        now = self.now()
+        self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
+        self.outbox.flush(self.loop)
+
+    def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
+        """Tell why a request was not carried out."""
+        self._emit(CommandRefused(self._next_seq(), self.now(), command, worker, incarnation, reason))
+
+    def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Tell of a log record or a printed line."""
+        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, source, clean_text(message)))
+
+    def attempt_started(self, worker: Worker) -> None:
+        """Tell that an attempt begins; `worker.started_at` says when."""
+        name, incarnation, attempt = worker.spec.name, worker.incarnation, worker.attempt
+        self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, worker.bad_luck))
+
+    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, *, transient: bool) -> None:
+        """Tell that an attempt ended in `error`."""
+        now = self.now()
+        elapsed = round(now - worker.started_at, 6)
+        name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
+        facts = (*describe_error(error), transient, worker.is_struck, elapsed, stack)
+        self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
+
+    def retry_scheduled(self, worker: Worker, error: BaseException, delay: float) -> None:
+        """Tell that the next attempt starts in `delay` seconds."""
+        name, retries, following = worker.name, worker.spec.retry.max_attempts - 1, worker.attempt + 1
+        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, following, delay))
+        text = "%s: retry %d of %d in %.2f s after %s: %s"
+        self._log(logging.WARNING, worker, text, name, worker.attempt, retries, delay, *describe_error(error))
+
+    def cancel_requested(self, worker: Worker) -> None:
+        """Tell that a running worker is asked to stop."""
+        now, reason = self.now(), worker.stop_reason
+        self._emit(CancelRequested(self._next_seq(), now, worker.name, worker.incarnation, reason))
+
+    def worker_restarted(self, worker: Worker) -> None:
+        """Tell that a new incarnation is queued."""
+        self._emit(WorkerRestarted(self._next_seq(), self.now(), worker.name, worker.incarnation))
+
+    def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
+        """Tell that the target returned."""
+        return self._ended(WorkerSucceeded, worker, jsonable(result))
+
+    def failed(self, worker: Worker, error: BaseException, *, transient: bool) -> WorkerEnded:
+        """Tell that the worker gave up: it was exhausted if the error was transient."""
+        error_type, message = describe_error(error)
+        if transient:
+            self._log(logging.WARNING, worker, "%s exhausted its %d attempts", worker.name, worker.attempt)
+            return self._ended(WorkerExhausted, worker, error_type, message)
+        self._log(logging.ERROR, worker, "%s failed: %s: %s", worker.name, error_type, message)
+        return self._ended(WorkerFailed, worker, error_type, message)
+
+    def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
+        """Tell that the worker ended after it was asked to."""
+        kind = WorkerTimedOut if worker.stop_reason == "timeout" else WorkerCancelled
+        return self._ended(kind, worker, jsonable(result), *(("", "") if error is None else describe_error(error)))
+
+    def unresponsive(self, worker: Worker, stuck_at: str) -> WorkerEnded:
+        """Tell that the worker did not stop within the grace period."""
+        self._log(logging.ERROR, worker, "%s ignores its cancellation at %s", worker.name, stuck_at)
+        return self._ended(WorkerUnresponsive, worker, stuck_at, worker.cancels)
+
+    def _ended(self, kind: type[WorkerEnded], worker: Worker, *facts: object) -> WorkerEnded:
+        now = self.now()
+        elapsed = round(now - worker.first_started_at, 6) if worker.attempt else 0.0
+        event = kind(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, *facts)
+        self._emit(event)
+        return event
+
+    def _emit(self, event: Event) -> None:
+        self.outbox.emit(event, self.loop)
+
+    @staticmethod
+    def _log(level: int, worker: Worker, text: str, *args: object) -> None:
+        logger.log(level, text, *args, extra={"asyncwatch_worker": worker.name})

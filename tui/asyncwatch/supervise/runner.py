@@ -1,0 +1,143 @@
+"""The four ways to await a fleet, named after asyncio's own functions and true to them.
+
+Each ends what it started before it returns: whoever leaves one, by a result, an error or a cancellation, leaves no
+worker behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from asyncwatch.events import WorkerState
+from asyncwatch.supervise.machine import Machine
+from asyncwatch.supervise.spec import Outcome, WaitResult
+
+ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
+RETURN_WHEN = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
+
+
+async def settle(machine: Machine) -> None:
+    """Wait until every worker has settled, however often the caller is cancelled meanwhile; then pass that on.
+
+    It always ends: whoever does not stop within the grace period is left behind.
+    """
+    cancellation: asyncio.CancelledError | None = None
+    while machine.active:
+        try:
+            await machine.wait_settled()
+        except asyncio.CancelledError as error:
+            cancellation = error
+            interrupt(machine)
+    if cancellation is not None:
+        raise cancellation
+
+
+def interrupt(machine: Machine) -> None:
+    """Ask every worker that has not settled to stop, because the run as a whole was cancelled."""
+    if machine.active:
+        machine.is_interrupted = True
+        machine.report.run_cancel_requested("run")
+        machine.stop_active("run")
+
+
+class Timeout:
+    """The total timeout of a runner: when it ends, the pending workers are timed out."""
+
+    def __init__(self, machine: Machine, seconds: float | None) -> None:
+        self._machine = machine
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.has_ended = False
+
+    def start(self) -> None:
+        """Start to count, if there is a timeout at all."""
+        if self._seconds is not None:
+            self._timer = self._machine.report.loop.call_later(max(0.0, self._seconds), self._end)
+
+    def stop(self) -> None:
+        """Forget about it."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def raise_if_ended(self) -> None:
+        """Raise `TimeoutError` if the time was over before the workers were done."""
+        if self.has_ended:
+            raise TimeoutError(f"workers were still pending after {self._seconds:g} s")
+
+    def _end(self) -> None:
+        machine = self._machine
+        if machine.active and self._seconds is not None:
+            self.has_ended = True
+            machine.accepts_restarts = False
+            machine.report.run_timed_out(self._seconds, machine.active)
+            machine.stop_active("timeout")
+
+
+async def gather(machine: Machine, timeout: Timeout) -> None:
+    """Wait for all."""
+    await settle(machine)
+    timeout.raise_if_ended()
+
+
+async def as_completed(machine: Machine, timeout: Timeout) -> AsyncIterator[Outcome]:
+    """Yield outcomes as they come."""
+    arrived: asyncio.Queue[Outcome | None] = asyncio.Queue()
+
+    def on_outcome(outcome: Outcome) -> None:
+        if not timeout.has_ended:
+            arrived.put_nowait(outcome)
+        if machine.active == 1:  # the last one is settling right now
+            arrived.put_nowait(None)
+
+    machine.on_outcome = on_outcome
+    while machine.active or not arrived.empty():
+        outcome = await arrived.get()
+        if outcome is not None:
+            yield outcome
+    timeout.raise_if_ended()
+
+
+async def wait(machine: Machine, timeout: Timeout, return_when: ReturnWhen) -> WaitResult:
+    """Wait until enough have settled, then end the others."""
+    done: dict[str, Outcome] = {}
+    enough = machine.report.loop.create_future()
+
+    def on_outcome(outcome: Outcome) -> None:
+        if not timeout.has_ended:
+            done[outcome.name] = outcome
+        is_error = outcome.state in (WorkerState.FAILED, WorkerState.EXHAUSTED)
+        is_enough = return_when == "FIRST_COMPLETED" or (return_when == "FIRST_EXCEPTION" and is_error)
+        if (is_enough or machine.active == 1) and not enough.done():
+            enough.set_result(None)
+
+    machine.on_outcome = on_outcome
+    if machine.active:
+        await enough
+    machine.on_outcome = None
+    machine.stop_active("run")
+    await settle(machine)
+    outcomes = [worker.outcome for worker in machine.workers.values() if worker.outcome is not None]
+    return WaitResult(
+        done=tuple(outcome for outcome in outcomes if outcome.name in done),
+        pending=tuple(outcome for outcome in outcomes if outcome.name not in done),
+    )
+
+
+async def task_group(machine: Machine, timeout: Timeout) -> None:
+    """Wait for all; the first that fails ends the others."""
+    errors: list[BaseException] = []
+
+    def on_outcome(outcome: Outcome) -> None:
+        is_failure = outcome.state is WorkerState.FAILED
+        if outcome.error is not None and (is_failure or (errors and outcome.state is WorkerState.CANCELLED)):
+            errors.append(outcome.error)
+        if is_failure and len(errors) == 1:
+            machine.stop_active("run")
+
+    machine.on_outcome = on_outcome
+    await settle(machine)
+    if errors:
+        raise BaseExceptionGroup("workers failed", errors)
+    timeout.raise_if_ended()

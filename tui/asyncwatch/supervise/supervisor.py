@@ -1,0 +1,262 @@
+"""The supervisor as one's own program uses it: workers in, outcomes and events out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
+from asyncwatch.events import Batch
+from asyncwatch.supervise import runner
+from asyncwatch.supervise.luck import draw_seed
+from asyncwatch.supervise.machine import Machine
+from asyncwatch.supervise.outbox import Listener
+from asyncwatch.supervise.runner import ReturnWhen, Timeout
+from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
+
+
+class Supervisor:
+    """Runs workers, at most `concurrency` attempts at a time, and tells listeners all that happens.
+
+    One supervisor makes one run: call one of `gather`, `as_completed`, `wait`, `task_group`, once. Within
+    `async with Supervisor(...) as supervisor:` the run stays open after that, so that workers can be restarted;
+    without it the run ends with the call. All methods belong to the thread of the event loop it runs in.
+
+    Args:
+        specs: the workers, in order.
+        name: what the run is called.
+        concurrency: attempts in flight at the most.
+        seed: of every draw, from 0; a fresh one if None.
+        grace: seconds that a worker may take to end after it was asked to; then it is left behind as unresponsive.
+        group_timeouts: seconds from the start after which the pending workers of a group are timed out.
+
+    Raises:
+        ValueError: two workers have the same name, or a number is out of its range.
+
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[WorkerSpec],
+        *,
+        name: str = "",
+        concurrency: int = 100,
+        seed: int | None = None,
+        grace: float = 5.0,
+        group_timeouts: Mapping[str, float] | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        if not 0 <= grace < float("inf"):
+            raise ValueError(f"grace must be 0 seconds or more, not {grace}")
+        self.name = name
+        self.seed = draw_seed() if seed is None else seed
+        self._group_timeouts = dict(group_timeouts or {})
+        self._machine = Machine(specs, concurrency=concurrency, seed=self.seed, grace=grace)
+        self._stays_open = False
+        self._is_stopping = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is over: `RunFinished` was told."""
+        return self._machine.is_finished
+
+    def subscribe(self) -> asyncio.Queue[Batch]:
+        """Return a queue of every batch of events emitted from now on, for the running event loop.
+
+        Subscribe before the run starts to get them all. The loop may be another thread's.
+        """
+        listener = Listener()
+        queue = listener.attach()
+        self.add_listener(listener)
+        return queue
+
+    def add_listener(self, listener: Listener) -> None:
+        """Deliver to `listener` every batch of events emitted from now on."""
+        self._machine.report.outbox.add(listener)
+
+    def statistics(self) -> Statistics:
+        """Return how much there is of what, at this moment."""
+        machine = self._machine
+        return Statistics(
+            events=machine.report.outbox.emitted,
+            in_flight=machine.in_flight,
+            queued=machine.queued,
+            tasks=len(machine.tasks),
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the latest outcome of each worker that has ended, in the order of the workers."""
+        return [worker.outcome for worker in self._machine.workers.values() if worker.outcome is not None]
+
+    def cancel(self, name: str) -> bool:
+        """Cancel the worker `name`; return whether there was anything to cancel.
+
+        Raises:
+            KeyError: there is no such worker.
+
+        """
+        return self.carry_out(CancelWorker(name, self._machine.workers[name].incarnation))
+
+    def restart(self, name: str) -> bool:
+        """Give the worker `name` a new incarnation, cancelling a running one first; return whether that will be.
+
+        Raises:
+            KeyError: there is no such worker.
+
+        """
+        return self.carry_out(RestartWorker(name, self._machine.workers[name].incarnation))
+
+    def cancel_all(self) -> None:
+        """Cancel every worker that has not ended. All of them can still be restarted while the run is open."""
+        self.carry_out(CancelAll())
+
+    async def gather(self, *, timeout: float | None = None) -> list[Outcome]:
+        """Run all workers; return their outcomes in the order of the workers.
+
+        Raises:
+            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
+
+        """
+        async with self._running("gather", timeout) as limit:
+            await runner.gather(self._machine, limit)
+        return self.outcomes()
+
+    async def as_completed(self, *, timeout: float | None = None) -> AsyncIterator[Outcome]:
+        """Run all workers; yield their outcomes as they come.
+
+        A worker that is restarted after its outcome came yields another one, of its new incarnation. To leave the
+        loop early, close the iterator (`contextlib.aclosing`): that cancels the rest and waits for them.
+
+        Raises:
+            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
+
+        """
+        async with self._running("as_completed", timeout) as limit:
+            async for outcome in runner.as_completed(self._machine, limit):
+                yield outcome
+
+    async def wait(self, *, timeout: float | None = None, return_when: ReturnWhen = "ALL_COMPLETED") -> WaitResult:
+        """Run workers until `timeout` seconds are over or `return_when` is fulfilled; tell done from pending.
+
+        The pending are ended: timed out if it was the timeout, else cancelled. `FIRST_EXCEPTION` means the first
+        worker that failed or was exhausted.
+
+        Raises:
+            ValueError: `return_when` is none of `ALL_COMPLETED`, `FIRST_COMPLETED`, `FIRST_EXCEPTION`.
+
+        """
+        if return_when not in runner.RETURN_WHEN:
+            raise ValueError(f"return_when must be one of {', '.join(runner.RETURN_WHEN)}, not {return_when!r}")
+        async with self._running("wait", timeout) as limit:
+            return await runner.wait(self._machine, limit, return_when)
+
+    async def task_group(self, *, timeout: float | None = None) -> list[Outcome]:
+        """Run all workers; the first that fails cancels the rest. Return the outcomes in the order of the workers.
+
+        Raises:
+            ExceptionGroup: what the failed workers raised; a `BaseExceptionGroup` if one of those is no `Exception`.
+            TimeoutError: some had not ended after `timeout` seconds.
+
+        """
+        async with self._running("task_group", timeout) as limit:
+            await runner.task_group(self._machine, limit)
+        return self.outcomes()
+
+    async def wait_settled(self) -> None:
+        """Return when no worker has anything left to do."""
+        await self._machine.wait_settled()
+
+    def carry_out(self, command: Command) -> bool:
+        """Do what a person asks; return whether that was possible. If not, the event `CommandRefused` tells why."""
+        machine = self._machine
+        if isinstance(command, CancelAll | StopRun):
+            self._stop_all(is_final=isinstance(command, StopRun))
+            return True
+        if not machine.report.is_started or machine.is_finished:
+            return False
+        assert isinstance(command, CancelWorker | RestartWorker)  # noqa: S101  there is no other
+        worker = machine.workers.get(command.worker)
+        if worker is None:
+            reason = "there is no such worker"
+        elif command.incarnation != worker.incarnation:
+            reason = f"that was incarnation {command.incarnation}, it is {worker.incarnation} now"
+        elif isinstance(command, CancelWorker):
+            reason = machine.cancel(worker)
+        else:
+            reason = machine.restart(worker)
+        if reason:
+            machine.report.command_refused(type(command).__name__, command.worker, command.incarnation, reason)
+        return not reason
+
+    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Tell the listeners of a log record or a printed line that `worker` made, or nobody."""
+        machine = self._machine
+        if machine.report.is_started and not machine.is_finished:
+            machine.report.log_recorded(worker, level, source, message)
+
+    async def __aenter__(self) -> Self:
+        self._stays_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stays_open = False
+        if self._machine.report.is_started and not self._machine.is_finished:
+            await self._finish()
+
+    @asynccontextmanager
+    async def _running(self, name: str, seconds: float | None) -> AsyncIterator[Timeout]:
+        """Start the run; on any way out but the straight one, cancel the workers and wait for them."""
+        machine = self._machine
+        if machine.report.is_started:
+            raise RuntimeError("a supervisor makes one run; this one has been used")
+        timeout = Timeout(machine, seconds)
+        machine.start(self.name, name, seconds, time.time())
+        timeout.start()
+        groups = [self._time_group(group, limit) for group, limit in self._group_timeouts.items()]
+        if self._is_stopping:
+            self._stop_all(is_final=True)
+        try:
+            yield timeout
+        except BaseException:
+            runner.interrupt(machine)
+            await runner.settle(machine)
+            raise
+        finally:
+            timeout.stop()
+            for timer in groups:
+                timer.cancel()
+            machine.on_outcome = None
+            machine.accepts_restarts = not self._is_stopping
+            if not self._stays_open:
+                await self._finish()
+
+    async def _finish(self) -> None:
+        machine = self._machine
+        machine.accepts_restarts = False
+        runner.interrupt(machine)
+        try:
+            await runner.settle(machine)
+        finally:
+            machine.finish()
+
+    def _time_group(self, group: str, seconds: float) -> asyncio.TimerHandle:
+        machine = self._machine
+        members = [worker for worker in machine.workers.values() if worker.spec.group == group]
+        return machine.report.loop.call_later(seconds, machine.stop_active, "timeout", members)
+
+    def _stop_all(self, *, is_final: bool) -> None:
+        machine = self._machine
+        if is_final:
+            self._is_stopping = True
+            machine.accepts_restarts = False
+            machine.is_interrupted = machine.is_interrupted or machine.active > 0 or not machine.report.is_started
+        if machine.report.is_started and machine.active:
+            machine.report.run_cancel_requested("person")
+            machine.stop_active("run")
