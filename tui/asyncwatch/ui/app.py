@@ -1,0 +1,200 @@
+"""The app: it owns the screens, hands requests to the controller, and knows how to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from asyncwatch.commands import Controller, StopRun
+from asyncwatch.events import Batch, CommandRefused
+from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, bindings
+from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
+from asyncwatch.ui.pump import FRAME, Pump
+from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.screens.details import DetailsScreen
+from asyncwatch.ui.screens.fleet import FleetScreen
+from asyncwatch.ui.screens.help import HelpScreen
+from asyncwatch.ui.screens.log import LogScreen
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class DashboardError(RuntimeError):
+    """The dashboard itself broke; its traceback stands on the screen already."""
+
+
+class AsyncwatchApp(App[None]):
+    """Shows a run until it has finished. It ends with `RunFinished`, which `StopRun` brings about."""
+
+    TITLE = "asyncwatch"
+    CSS_PATH = "asyncwatch.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(key for key in GLOBAL if key.action != "command_palette"),
+        # Textual's own ctrl+c copies; here it has to stop a run, also while a filter is typed.
+        Binding("ctrl+c,ctrl+q", "quit", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        on_batch: Callable[[Batch], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        is_signalled: bool = False,
+    ) -> None:
+        self._is_monochrome = "NO_COLOR" in os.environ
+        super().__init__()
+        self.scene = Scene(clock)
+        self._controller = controller
+        self._pump = Pump(self, on_batch=on_batch)
+        self._is_signalled = is_signalled
+
+    def get_default_screen(self) -> Screen[None]:
+        """Return the fleet."""
+        return FleetScreen(self.scene)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield every action by name."""
+        here = [*ACTS, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
+        for key in (*here, *GLOBAL):
+            if key.action == "command_palette":
+                continue
+            node = self if key in GLOBAL else screen.focused if key in MOVES else screen
+            yield SystemCommand(
+                f"{key.label.capitalize()}  ({key.cap})",
+                key.explanation,
+                lambda action=key.action, node=node: self.run_action(action, default_namespace=node),
+            )
+        yield SystemCommand("Theme", "choose the colours", self.action_change_theme)
+
+    async def on_mount(self) -> None:
+        """Start the pump, the clock and the gauge."""
+        if self._is_monochrome and self.current_theme.ansi:
+            # Under NO_COLOR Textual 8.2 draws an ANSI theme black on black.
+            self.theme = "textual-dark"
+        if self._is_signalled:
+            loop = asyncio.get_running_loop()
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self.request_stop)
+        self.run_worker(self._watch(), name="pump", exit_on_error=True)
+        self.set_interval(FRAME, self._tick)
+        self.set_interval(1.0, self._read_statistics)
+
+    async def _watch(self) -> None:
+        await self._pump.run(self._controller.events())
+        self.exit()
+
+    def receive(self, batch: Batch) -> None:
+        """Take a batch from the pump."""
+        self.scene.receive(batch)
+
+    def draw(self) -> None:
+        """Show what is new, as soon as the app comes to it."""
+        self.call_next(self._draw_screens)
+
+    def refused(self, refusals: list[CommandRefused]) -> None:
+        """Say that requests were refused: one note, however many."""
+        first = refusals[0]
+        text = f"{fmt.clean(first.worker)}: {fmt.clean(first.reason)}" if first.worker else fmt.clean(first.reason)
+        if len(refusals) > 1:
+            text = f"{len(refusals):,} requests refused. The first: {text}"
+        self.notify(text, severity="warning", markup=False)
+
+    def request_stop(self) -> None:
+        """Stop the run without a question; asked again, leave at once."""
+        if self.scene.is_stopping or self.scene.fleet.finished is not None:
+            self.exit()
+            return
+        self.scene.thaw()
+        self.scene.is_stopping = True
+        self._controller.send(StopRun())
+        self._draw_screens()
+
+    def on_commands_requested(self, message: CommandsRequested) -> None:
+        """Pass requests on to the engine, and show quickly what becomes of them."""
+        self._controller.send(*message.commands)
+        self._pump.hurry()
+
+    def on_details_requested(self, message: DetailsRequested) -> None:
+        """Open a worker; the cursor is on the one that was looked at last when it closes."""
+        self.push_screen(DetailsScreen(self.scene, message.row), self._select)
+
+    def action_log(self) -> None:
+        """Open the log."""
+        if not isinstance(self.screen, LogScreen):
+            self.push_screen(LogScreen(self.scene))
+
+    def action_help(self) -> None:
+        """Open the help."""
+        self.push_screen(HelpScreen())
+
+    def action_freeze(self) -> None:
+        """Freeze the picture, or let it go on."""
+        if self.scene.is_frozen:
+            self.scene.thaw()
+        else:
+            self.scene.freeze()
+        self._draw_screens()
+
+    async def action_quit(self) -> None:
+        """Stop the run and leave; ask first if workers are active. Asked while stopping, leave at once."""
+        if isinstance(self.screen, ConfirmScreen):
+            self.screen.action_answer("q" in self.screen.again)
+            return
+        active = self.scene.active
+        if self.scene.is_stopping or not active:
+            self.request_stop()
+            return
+        question = ConfirmScreen(
+            f"Quit while {fmt.count(active, 'worker is', 'workers are')} active?",
+            "cancel them and quit",
+            again="q",
+        )
+        self.push_screen(question, lambda yes: self.request_stop() if yes else None)
+
+    def _select(self, row: Row | None) -> None:
+        screen = self.screen_stack[0]
+        if row is not None and isinstance(screen, FleetScreen):
+            screen.table.select(row)
+
+    def _tick(self) -> None:
+        if self.scene.is_frozen or self.scene.active or self.scene.is_stopping:
+            self._draw_screens()
+
+    def _draw_screens(self) -> None:
+        for screen in self.screen_stack:
+            if screen.is_mounted and isinstance(screen, (FleetScreen, DetailsScreen, LogScreen)):
+                screen.draw()
+
+    def _read_statistics(self) -> None:
+        self.scene.statistics = self._controller.statistics()
+
+
+def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], None] | None = None) -> Fleet:
+    """Show the run until it has finished, and return all that is known of it. Blocks; main thread only.
+
+    `on_batch` gets every batch as it comes, whether the picture is frozen or not. SIGTERM and SIGHUP stop the run.
+
+    Raises:
+        DashboardError: the dashboard itself broke.
+
+    """
+    app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        app.run()
+    if app.return_code:
+        raise DashboardError("the dashboard broke; the traceback stands above")
+    app.scene.thaw()
+    return app.scene.fleet

@@ -1,0 +1,199 @@
+"""The columns of the fleet: how wide each is in a given terminal, and what stands in them for a row. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Row
+from asyncwatch.redact import mask_secrets
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.lines import Span, crop_middle, pad, width_of
+
+PREFIX = 3
+"""Cells before the first column: the mark, the cursor, a blank."""
+
+MARK = "▌"
+
+TIMED = frozenset(
+    {WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.UNRESPONSIVE}
+)
+"""States whose row changes with time alone."""
+
+HEADINGS = {
+    "name": ("WORKER", "WORKER"),
+    "state": ("STATE", "STATE"),
+    "retries": ("RETRIES", "RETRY"),
+    "luck": ("BAD LUCK", "LUCK"),
+    "result": ("RESULT", "RESULT"),
+    "last": ("LAST", "LAST"),
+    "elapsed": ("ELAPSED", "ELAPSED"),
+    "error": ("ERROR", "ERROR"),
+}
+_RIGHT = frozenset({"last", "elapsed"})
+_TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
+
+
+class Layout(NamedTuple):
+    """The columns shown, in order, with their widths in cells, and the blanks between two of them."""
+
+    columns: tuple[tuple[str, int], ...]
+    gap: int
+
+    def column_at(self, x: int) -> str | None:
+        """Return the key of the column at cell `x` of a row, None for none."""
+        left = PREFIX
+        for key, width in self.columns:
+            if left <= x < left + width + self.gap:
+                return key
+            left += width + self.gap
+        return None
+
+
+def arrange(width: int, widest_name: int, widest_result: int) -> Layout:
+    """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
+
+    Where even the least is too much, the least important columns are left out.
+    """
+    widths = {
+        "name": min(max(6, widest_name), 14),
+        **{"state": 14, "retries": 5, "luck": 6, "result": 6, "last": 7, "elapsed": 7},
+    }
+    gap = 1
+
+    def rest() -> int:
+        return width - PREFIX - sum(widths.values()) - gap * len(widths)
+
+    for key in ("last", "result", "luck", "elapsed", "retries"):
+        if rest() < 12:
+            del widths[key]
+    if rest() >= 12 + len(widths):
+        gap = 2
+    growth = (
+        *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 24), 18), ("luck", 12, 18)),
+        *(("result", min(widest_result, 12), 20), ("luck", 17, 22), ("name", min(widest_name, 60), 30)),
+        ("result", min(widest_result, 32), 40),
+    )
+    for key, wanted, error in growth:
+        if key not in widths:
+            continue
+        more = rest() - error if key in {"name", "result"} else wanted - widths[key]
+        if more > 0 and rest() - more >= error:
+            widths[key] = max(widths[key], min(wanted, widths[key] + more))
+    return Layout((*widths.items(), ("error", max(0, rest()))), gap)
+
+
+def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
+    """Return the heading row, with an arrow at the column that the rows are sorted by."""
+    line = [Span(" " * PREFIX)]
+    for key, width in layout.columns:
+        long, short = HEADINGS[key]
+        text = long if len(long) <= width else short
+        is_sorted = key == sort_key
+        if is_sorted:
+            text = text[: max(0, width - 1)] + ("▼" if is_reversed else "▲")
+        line += [
+            Span(pad(text, width, right=key in _RIGHT), "strong" if is_sorted else ""),
+            Span(" " * layout.gap),
+        ]
+    return line[:-1]
+
+
+def cells(row: Row, now: float, layout: Layout, *, is_selected: bool, is_marked: bool) -> list[Span]:
+    """Return the line of one row at the run time `now` (seconds)."""
+    gap = Span(" " * layout.gap)
+    line = [
+        Span(MARK if is_marked else " ", "mark"),
+        Span("›" if is_selected else " ", "mark"),
+        Span(" "),
+    ]
+    for key, width in layout.columns:
+        spans = _CELLS[key](row, now, width)
+        line += [*spans, Span(" " * (width - width_of(spans))), gap]
+    return line[:-1]
+
+
+def shown_name(row: Row) -> str:
+    """Return the worker's name as it may stand on the screen."""
+    return fmt.clean(mask_secrets(row.name))
+
+
+def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
+    """Return the draw as a bar (where there is room for one), two decimals, and the mark where it struck."""
+    paint = "struck" if is_struck else "muted"
+    if draw is None:
+        return [Span("-", "faint")]
+    # Rounding must not lift a draw of 0.999 to an impossible 1.00.
+    number = f"{min(draw, 0.99):.2f}" if draw > 0.99 else f"{draw:.2f}"
+    spans = [Span(number, paint)]
+    if is_struck:
+        spans.append(Span(f" {fmt.STRUCK}", paint))
+    room = width - 7
+    if room >= 3:
+        filled, empty = fmt.bar(draw, room)
+        spans = [Span(filled, paint), Span(empty, "faint"), Span(" "), *spans]
+    return spans
+
+
+def _name(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    return [Span(crop_middle(shown_name(row), width))]
+
+
+def _state(row: Row, now: float, width: int) -> list[Span]:
+    label = fmt.state_label(row.state)
+    if row.state is WorkerState.BACKING_OFF and row.retry_at is not None and width >= 18:
+        left = max(0.0, row.retry_at - now)
+        label += f" {left:.1f}s" if left < 10 else f" {left:.0f}s"
+    return [Span(pad(label, width), fmt.paint_of(row.state))]
+
+
+def _retries(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    text = f"{row.retries}/{max(0, row.max_attempts - 1)}"
+    return [Span(pad(text, width), "warning" if row.retries else "muted")]
+
+
+def _luck(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    return luck(row.bad_luck, is_struck=row.is_struck, width=width)
+
+
+def _result(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    if row.result is None:
+        return [Span("-", "faint")]
+    return [Span(pad(fmt.clean(row.result), width))]
+
+
+def _last(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    if row.last_duration is None:
+        return [Span(pad("-", width, right=True), "faint")]
+    return [Span(pad(fmt.duration(row.last_duration), width, right=True), "muted")]
+
+
+def _elapsed(row: Row, now: float, width: int) -> list[Span]:
+    seconds = row.elapsed(now)
+    if seconds is None:
+        return [Span(pad("-", width, right=True), "faint")]
+    is_live = row.state in TIMED and seconds < 59.95
+    return [Span(pad(f"{seconds:.1f} s" if is_live else fmt.elapsed(seconds), width, right=True))]
+
+
+def _error(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    paint = "error" if row.state in _TROUBLED else "muted"
+    return [Span(pad(fmt.clean(row.error), width), paint)] if width > 0 else []
+
+
+_CELLS = {
+    "name": _name,
+    "state": _state,
+    "retries": _retries,
+    "luck": _luck,
+    "result": _result,
+    "last": _last,
+    "elapsed": _elapsed,
+    "error": _error,
+}

@@ -1,0 +1,100 @@
+"""Lines of spans: text with the name of its paint. Pure; a widget turns them into strips with its own colours.
+
+All widths are in terminal cells: a wide character counts two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+
+class Span(NamedTuple):
+    """A piece of text and how it is painted: names of component classes without their `paint--`, or nothing."""
+
+    text: str
+    paint: str = ""
+
+
+Line = Sequence[Span]
+
+
+def width_of(line: Iterable[Span]) -> int:
+    """Return the cells that the line takes."""
+    return sum(len(span.text) if span.text.isascii() else cell_len(span.text) for span in line)
+
+
+def crop(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells; a cut is marked by an ellipsis."""
+    if len(text) <= width and (text.isascii() or cell_len(text) <= width):
+        return text
+    if width <= 0:
+        return ""
+    # A wide character that does not fit leaves a blank behind when it is cut in half.
+    return set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def crop_middle(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells, cut in the middle: names often differ only at their ends."""
+    if len(text) <= width and (text.isascii() or cell_len(text) <= width):
+        return text
+    if width < 8:
+        return crop(text, width)
+    start = set_cell_size(text, (width - 1) // 2).rstrip()
+    room = width - 1 - cell_len(start)
+    tail = text[-room:]
+    while cell_len(tail) > room:
+        tail = tail[1:]
+    return f"{start}…{tail}"
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Return `text` in exactly `width` cells, cut or filled with blanks (`right` puts them in front)."""
+    text = crop(text, width)
+    blanks = " " * (width - (len(text) if text.isascii() else cell_len(text)))
+    return blanks + text if right else text + blanks
+
+
+def crop_line(line: Line, width: int) -> list[Span]:
+    """Return the line cut to `width` cells, with an ellipsis where it was cut."""
+    if width_of(line) <= width:
+        return list(line)
+    result: list[Span] = []
+    for span in line:
+        room = width - width_of(result)
+        if width_of([span]) >= room:
+            # The ellipsis has to stand even where the span ends just at the edge: more was to follow.
+            result.append(span._replace(text=crop(span.text + " …", room)))
+            break
+        result.append(span)
+    return result
+
+
+def spread(left: Line, right: Line, width: int) -> list[Span]:
+    """Return one line with `left` at its start and `right` at its end. What does not fit is cut from the left."""
+    room = max(0, width - width_of(right) - (1 if right else 0))
+    shown = crop_line(left, room)
+    gap = width - width_of(shown) - width_of(right)
+    return crop_line([*shown, Span(" " * gap), *right], width)
+
+
+def join(parts: Iterable[Line], gap: int = 2) -> list[Span]:
+    """Return the parts in one line, `gap` blanks between them; empty parts leave no trace."""
+    result: list[Span] = []
+    for part in parts:
+        if part:
+            result += [Span(" " * gap), *part] if result else part
+    return result
+
+
+def wrap(parts: Iterable[Line], width: int, gap: int = 2) -> list[list[Span]]:
+    """Return as many lines as it takes to show all the parts, none of them torn."""
+    lines: list[list[Span]] = []
+    for part in parts:
+        if lines and width_of(lines[-1]) + gap + width_of(part) <= width:
+            lines[-1] = join([lines[-1], part], gap)
+        else:
+            lines.append(list(part))
+    return lines

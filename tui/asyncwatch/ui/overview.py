@@ -1,0 +1,121 @@
+"""The lines above the fleet: the run, its counts, its speed. Pure."""
+
+from __future__ import annotations
+
+from asyncwatch.events import WorkerState
+from asyncwatch.redact import mask_secrets
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.lines import Line, Span, join, spread, width_of, wrap
+from asyncwatch.ui.scene import Scene
+
+_ORDER = (
+    WorkerState.SUCCEEDED,
+    WorkerState.RUNNING,
+    WorkerState.BACKING_OFF,
+    WorkerState.CANCELLING,
+    WorkerState.QUEUED,
+    WorkerState.FAILED,
+    WorkerState.EXHAUSTED,
+    WorkerState.TIMED_OUT,
+    WorkerState.CANCELLED,
+    WorkerState.UNRESPONSIVE,
+)
+_LEAST_BAR = 16
+_PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+
+
+def overview(scene: Scene, width: int) -> list[Line]:
+    """Return the lines above the fleet, as many as it takes in `width` cells."""
+    fleet = scene.fleet
+    if fleet.run is None:
+        return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], []]
+    counts = wrap(_counts(scene), width)
+    lines: list[Line] = [_title(scene, width)]
+    room = width - width_of(counts[-1]) - 3
+    if room >= _LEAST_BAR + 5:
+        lines += counts[:-1]
+        lines.append(spread(counts[-1], _progress(scene, min(room, 45)), width))
+    else:
+        lines += [*counts, _progress(scene, width)]
+    return [*lines, _speed(scene, width)]
+
+
+def status(scene: Scene) -> Line:
+    """Return what the run is doing, in a few words."""
+    fleet = scene.fleet
+    if scene.is_stopping:
+        return [Span(f"stopping… {scene.active:,} still running", "warning")]
+    if fleet.is_settled:
+        missing = len(fleet.rows) - fleet.counts[WorkerState.SUCCEEDED]
+        if not missing:
+            return [Span("✓ finished", "succeeded")]
+        return [
+            Span("■ finished", "strong"),
+            Span(f" · {missing:,} did not succeed · ", "muted"),
+            Span("R", "key"),
+            Span(" restarts them", "muted"),
+        ]
+    if fleet.counts[WorkerState.CANCELLING] and not fleet.counts[WorkerState.RUNNING]:
+        return [Span("□ cancelling", "cancelling")]
+    return [Span("● running", "running")] if fleet.rows else [Span("○ starting", "muted")]
+
+
+def _title(scene: Scene, width: int) -> Line:
+    run = scene.fleet.run
+    assert run is not None  # noqa: S101 - the caller has seen it
+    workers = max(run.workers, len(scene.fleet.rows))
+    left = [
+        [Span("asyncwatch", "title")],
+        [Span(fmt.clean(mask_secrets(run.run)), "strong")] if run.run else [],
+        [Span(run.runner, "muted")],
+        [Span(f"seed {run.seed}", "muted")],
+        [Span(fmt.count(workers, "worker"), "muted")],
+    ]
+    time = Span(fmt.clock(scene.now), "strong")
+    right = [Span("  "), *status(scene)]
+    if scene.is_frozen:
+        right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event')} wait ", "notice"), *right]
+    # The last facts give way first: what the run does matters more than how it was started.
+    while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
+        left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
+    return spread(join(left), [time, *right], width)
+
+
+def _counts(scene: Scene) -> list[Line]:
+    counts = scene.fleet.counts
+    shown: list[Line] = [
+        [Span(f"{fmt.GLYPHS[state]} {counts[state]:,} {state}", fmt.paint_of(state))]
+        for state in _ORDER
+        if counts[state]
+    ]
+    return shown or [[Span("no worker yet", "muted")]]
+
+
+def _progress(scene: Scene, width: int) -> Line:
+    fleet = scene.fleet
+    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0)
+    label = f" {fmt.percent(fleet.settled, total):>5}"
+    filled, rest = fmt.bar(fleet.settled / total if total else 0, width - len(label))
+    return [Span(filled, "bar"), Span(rest.replace("─", "━"), "rest"), Span(label, "strong")]
+
+
+def _speed(scene: Scene, width: int) -> Line:
+    fleet, now = scene.fleet, scene.now
+    columns = 20 if width >= 110 else 10
+    parts: list[Line] = [
+        [
+            Span(fmt.rate(fleet.rate.per_second(now)), "strong"),
+            Span(" attempts/s ", "muted"),
+            Span(fmt.sparkline(fleet.rate.series(now, columns)), "spark"),
+        ]
+    ]
+    for name, quantile in _PERCENTILES:
+        seconds = fleet.durations.quantile(quantile)
+        text = "-" if seconds is None else fmt.duration(seconds)
+        parts.append([Span(f"{name} ", "muted"), Span(text)])
+    lag = scene.statistics.loop_lag
+    right: Line = [
+        Span("loop lag " if width >= 100 else "lag ", "muted"),
+        Span(fmt.duration(lag), "warning" if lag >= 0.1 else "muted"),
+    ]
+    return spread(join(parts), right, width)

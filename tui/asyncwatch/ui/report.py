@@ -1,0 +1,185 @@
+"""All about one worker, as lines: its facts, its attempts on a time axis, its last traceback, its log. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from rich.cells import chop_cells
+
+from asyncwatch.events import LogRecorded, WorkerState
+from asyncwatch.model.fleet import AttemptRecord, Fleet, Row
+from asyncwatch.redact import mask_secrets
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.columns import luck, shown_name
+from asyncwatch.ui.lines import Line, Span, join, pad, width_of, wrap
+
+LEVEL_PAINTS = {
+    "DEBUG": "debug",
+    "INFO": "info",
+    "WARNING": "warning",
+    "ERROR": "error",
+    "CRITICAL": "error strong",
+}
+_WORDS = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
+
+
+def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
+    """Return the head of the page: name and state, then what else there is to say."""
+    seconds = row.elapsed(now)
+    known = [
+        ("group", fmt.clean(row.group)),
+        ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
+        ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
+        ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
+        ("asked to stop by", fleet.cancel_reason(row.name)),
+    ]
+    if row.retry_at is not None:
+        known.append(("next attempt in", fmt.elapsed(row.retry_at - now)))
+    parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
+    title: Line = [
+        Span("worker ", "muted"),
+        Span(shown_name(row), "title"),
+        Span("   "),
+        Span(fmt.state_label(row.state), fmt.paint_of(row.state)),
+    ]
+    return [title, *(wrap(parts, width, 3) or [[]])]
+
+
+def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
+    """Return the rest of the page, in at most `width` cells a line."""
+    lines: list[Line] = []
+    if row.result is not None:
+        lines += [*_heading("RESULT"), *_folded(row.result, width)]
+    if row.error:
+        lines += [*_heading("ERROR"), *_folded(row.error, width, "error")]
+    if (stuck := fleet.stuck(row.name)) is not None:
+        lines += _heading("STUCK AT")
+        lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
+        age = fmt.elapsed(now - stuck.at)
+        lines.append([Span(f"for {age}, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
+    lines += _attempts(fleet.history(row.name), row, now, width)
+    if stack := fleet.stack(row.name):
+        lines += _heading("LAST TRACEBACK")
+        for text in stack.rstrip("\n").split("\n"):
+            lines += _folded(text.expandtabs(4), width, "muted" if text.startswith("    ") else "")
+        lines += _folded(row.error, width, "error")
+    if logs := fleet.logs_of(row.name):
+        lines += _heading("LOG")
+        for log in logs:
+            lines += log_lines(log, width)
+    return lines[1:]
+
+
+def log_line(log: LogRecorded, name_width: int) -> Line:
+    """Return a log record of any worker in one line: time, level, worker, message."""
+    paint = LEVEL_PAINTS.get(log.level, "info")
+    name = "-" if log.worker is None else fmt.clean(mask_secrets(log.worker))
+    return [
+        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+        Span(f"{pad(name, name_width)}  ", "faint" if log.worker is None else "strong"),
+        Span(_one_line(log.message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
+    ]
+
+
+def log_lines(log: LogRecorded, width: int) -> list[Line]:
+    """Return a log record of a known worker in as many lines as its message needs."""
+    paint = LEVEL_PAINTS.get(log.level, "info")
+    head: Line = [
+        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+    ]
+    indent = width_of(head)
+    first, *more = _folded(log.message, max(10, width - indent))
+    return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
+
+
+def _one_line(text: str) -> str:
+    return fmt.clean(mask_secrets(" ⏎ ".join(text.splitlines())))
+
+
+def _heading(text: str) -> list[Line]:
+    return [[], [Span(text, "heading")]]
+
+
+def _folded(text: str, width: int, paint: str = "") -> list[Line]:
+    """Return text of any length and number of lines, folded to the width, nothing of it left out."""
+    lines: list[Line] = []
+    for piece in mask_secrets(text).splitlines():
+        lines += [[Span(part, paint)] for part in chop_cells(fmt.clean(piece), max(2, width)) or [""]]
+    return lines or [[]]
+
+
+def _attempts(history: tuple[AttemptRecord, ...], row: Row, now: float, width: int) -> Iterable[Line]:
+    if not history:
+        yield from _heading("ATTEMPTS")
+        yield [Span("none yet", "muted")]
+        return
+    luck_width = 17 if width >= 100 else 6
+    axis = min(48, max(10, width // 4))
+    for incarnation, group in groupby(history, key=lambda record: record.incarnation):
+        records = list(group)
+        title = "ATTEMPTS" if incarnation == row.incarnation else f"ATTEMPTS OF INCARNATION {incarnation}"
+        is_alive = incarnation == row.incarnation and row.ended_at is None
+        begin = records[0].started_at
+        end = max(_end(record, now if is_alive else record.started_at) for record in records)
+        if is_alive:
+            end = max(end, now)
+        yield []
+        yield [
+            Span(pad(title, 8 + 3 + luck_width - 6), "heading"),
+            Span(pad("START", 9, right=True), "heading"),
+            Span("  "),
+            Span(pad("", axis), "heading"),
+            Span(pad("TOOK", 9, right=True), "heading"),
+            Span("  OUTCOME", "heading"),
+        ]
+        for record in records:
+            yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis)
+
+
+def _end(record: AttemptRecord, now: float) -> float:
+    if record.duration is None:
+        return max(now, record.started_at)
+    return record.started_at + record.duration + (record.backoff or 0.0)
+
+
+def _attempt(
+    record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int
+) -> Line:
+    took = record.duration if record.duration is not None else max(0.0, now - record.started_at)
+    scale = axis / max(end - begin, 1e-9)
+    start = min(axis - 1, round((record.started_at - begin) * scale))
+    work = min(axis - start, max(1, round(took * scale)))
+    wait = min(axis - start - work, round((record.backoff or 0.0) * scale))
+    is_good = record.outcome == "succeeded"
+    paint = _WORDS.get(record.outcome, "running" if not record.outcome else "failed")
+    if not record.outcome:
+        glyph = f"{fmt.GLYPHS[WorkerState.RUNNING]} running"
+    elif record.outcome in set(WorkerState):
+        glyph = fmt.state_label(WorkerState(record.outcome))
+    else:
+        glyph = f"{fmt.GLYPHS[WorkerState.FAILED]} {fmt.clean(record.outcome)}"
+    shown_luck = luck(record.bad_luck, is_struck=record.is_struck, width=luck_width)
+    tail: Line = []
+    if record.backoff is not None:
+        tail = [Span(f"{fmt.GLYPHS[WorkerState.BACKING_OFF]} {fmt.duration(record.backoff)}", "backing-off")]
+    return join(
+        [
+            [
+                Span(pad(str(record.attempt), 3), "strong"),
+                *shown_luck,
+                Span(" " * (luck_width + 1 - width_of(shown_luck))),
+                Span(pad(f"+{fmt.elapsed(record.started_at - begin)}", 9, right=True), "muted"),
+                Span("  "),
+                Span(" " * start),
+                Span("━" * work, paint),
+                Span("┄" * wait, "backing-off"),
+                Span(" " * (axis - start - work - wait)),
+                Span(pad(fmt.duration(took), 9, right=True), "" if is_good else "muted"),
+            ],
+            tail,
+            [Span(glyph, paint)],
+        ]
+    )

@@ -1,0 +1,91 @@
+"""What the screens show: the fleet, the view over it, and the moment at which both are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from asyncwatch.commands import Statistics
+from asyncwatch.events import Batch, RunFinished, WorkerState
+from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.model.selection import View
+
+
+class Scene:
+    """Folds batches into the fleet, or keeps them waiting while the picture is frozen.
+
+    `clock` is monotonic, in seconds; its zero does not matter: run time is read off the events.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fleet = Fleet()
+        self.view = View(self.fleet)
+        self.statistics = Statistics()
+        self.is_stopping = False
+        self._clock = clock
+        self._run_began: float | None = None
+        self._frozen_at: float | None = None
+        self._waiting: list[Batch] = []
+        self._waiting_events = 0
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether batches wait instead of being shown."""
+        return self._frozen_at is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the picture to go on."""
+        return self._waiting_events
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run started, as shown: it stands still when frozen and when all have settled."""
+        fleet = self.fleet
+        if self._frozen_at is not None:
+            return self._frozen_at
+        if fleet.finished is not None:
+            return fleet.finished.elapsed
+        if fleet.is_settled and fleet.settled_at is not None:
+            return fleet.settled_at
+        return self._run_time()
+
+    def receive(self, batch: Batch) -> None:
+        """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for."""
+        if batch:
+            # The smallest difference is that of the batch that was least late.
+            began = self._clock() - batch[-1].at
+            self._run_began = began if self._run_began is None else min(began, self._run_began)
+        if self._frozen_at is None:
+            self._fold(batch)
+            return
+        self._waiting.append(batch)
+        self._waiting_events += len(batch)
+        if batch and isinstance(batch[-1], RunFinished):
+            self.thaw()
+
+    def freeze(self) -> None:
+        """Let batches wait from now on."""
+        self._frozen_at = self.now
+
+    def thaw(self) -> None:
+        """Fold all that waited, and go on."""
+        self._frozen_at = None
+        waiting, self._waiting, self._waiting_events = self._waiting, [], 0
+        for batch in waiting:
+            self._fold(batch)
+
+    def unsuccessful(self) -> list[Row]:
+        """Return the settled workers that did not succeed."""
+        return [row for row in self.fleet.rows if row.state.is_settled and row.state is not WorkerState.SUCCEEDED]
+
+    @property
+    def active(self) -> int:
+        """How many workers have not settled."""
+        return len(self.fleet.rows) - self.fleet.settled
+
+    def _run_time(self) -> float:
+        return 0.0 if self._run_began is None else self._clock() - self._run_began
+
+    def _fold(self, batch: Batch) -> None:
+        self.view.touched(self.fleet.apply_batch(batch))

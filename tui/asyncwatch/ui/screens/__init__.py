@@ -1,0 +1,1 @@
+"""Whole screens: the fleet, one worker, the log, help, and questions."""

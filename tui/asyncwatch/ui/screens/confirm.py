@@ -1,0 +1,52 @@
+"""A question before something that cannot be undone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Label
+
+
+class ConfirmScreen(ModalScreen[bool]):
+    """Asks a question; the answer is its result. The key that asked, pressed again, says yes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes", show=False),
+        Binding("n,escape", "answer(False)", "no", show=False),
+        Binding("left,right", "app.focus_next", "other", show=False),
+    ]
+
+    def __init__(self, question: str, yes: str, *, consequence: str = "", again: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._consequence = consequence
+        self._yes = yes
+        self.again = again
+
+    def compose(self) -> ComposeResult:
+        """Yield the question and the two answers."""
+        with Vertical(id="question"):
+            yield Label(self._question, id="ask", markup=False)
+            if self._consequence:
+                yield Label(self._consequence, id="consequence", markup=False)
+            with Horizontal():
+                yield Button(f"y  {self._yes}", id="yes", compact=True)
+                yield Button("n  no", id="no", compact=True)
+
+    def on_mount(self) -> None:
+        """Let the key that asked say yes."""
+        if self.again:
+            self._bindings.bind(self.again, "answer(True)", show=False)
+        self.query_one("#yes").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Answer with the mouse or enter."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:
+        """Answer by key."""
+        self.dismiss(answer)

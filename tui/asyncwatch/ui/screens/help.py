@@ -1,0 +1,114 @@
+"""Every key, every state, and how to filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from asyncwatch.events import WorkerState
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, Key, bindings
+from asyncwatch.ui.lines import Line, Span, pad, width_of
+from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.lines_widget import LinesView
+
+KEYS = (
+    Key("escape", "close", "close", "back", "esc", footer=1),
+    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
+    Key("k", "scroll(-1)", "up", "scroll up"),
+)
+
+_MEANINGS = {
+    WorkerState.QUEUED: "waits for a place",
+    WorkerState.RUNNING: "an attempt is under way",
+    WorkerState.BACKING_OFF: "waits before the next attempt",
+    WorkerState.CANCELLING: "was asked to stop",
+    WorkerState.SUCCEEDED: "returned a result",
+    WorkerState.FAILED: "an error that no retry mends",
+    WorkerState.EXHAUSTED: "every attempt was used up",
+    WorkerState.CANCELLED: "stopped on request",
+    WorkerState.TIMED_OUT: "still pending at the total timeout",
+    WorkerState.UNRESPONSIVE: "swallows its cancellation",
+}
+_FILTERS = (
+    ("text", "in the name or the error"),
+    ("state:failed", "the state begins so"),
+    ("retries>0", "also >= < <= ="),
+    ("luck>0.9", "the last draw"),
+    ("error:Timeout", "text in the error"),
+    ("group:web", "the group's name"),
+    ("a b", "terms that stand together must all hold"),
+)
+
+
+def help_lines(width: int) -> list[Line]:
+    """Return the page, in two columns where there is room for them."""
+    left = [*_keys("MOVE", MOVES), *_keys("ACT", ACTS), *_keys("LOOK", LOOKS), *_keys("ALWAYS", GLOBAL)]
+    right = [*_states(), *_filters()]
+    if width < 110:
+        return [*left, *right][1:]
+    half = max(width_of(line) for line in left) + 6
+    height = max(len(left), len(right))
+    left += [[]] * (height - len(left))
+    right += [[]] * (height - len(right))
+    return [
+        [*one, Span(" " * (half - width_of(one))), *two] for one, two in zip(left, right, strict=True)
+    ][1:]
+
+
+def _keys(title: str, keys: Iterable[Key]) -> list[Line]:
+    lines: list[Line] = [[], [Span(title, "heading")]]
+    lines += [[Span(pad(key.cap, 9), "key"), Span(key.explanation)] for key in keys]
+    return lines
+
+
+def _states() -> list[Line]:
+    lines: list[Line] = [[], [Span("STATES", "heading")]]
+    for state, meaning in _MEANINGS.items():
+        lines.append([Span(pad(fmt.state_label(state), 16), fmt.paint_of(state)), Span(meaning)])
+    lines.append([Span(pad(f"{fmt.STRUCK} bad luck", 16), "struck"), Span("the draw injected a fault")])
+    return lines
+
+
+def _filters() -> list[Line]:
+    lines: list[Line] = [[], [Span("FILTER", "heading")]]
+    return lines + [[Span(pad(term, 16), "key"), Span(meaning)] for term, meaning in _FILTERS]
+
+
+class HelpScreen(Screen[None]):
+    """One page. Escape closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(KEYS),
+        Binding("question_mark", "close", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Yield the page and the keys."""
+        yield LinesView(id="help")
+        yield KeyLine(KEYS)
+
+    def on_mount(self) -> None:
+        """Let the arrows scroll the page."""
+        self.query_one(LinesView).focus()
+
+    def on_resize(self) -> None:
+        """Set the page anew in the width there is."""
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Show the page."""
+        view = self.query_one(LinesView)
+        view.show(help_lines(view.size.width))
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by so many lines."""
+        self.query_one(LinesView).scroll_relative(y=lines, animate=False)
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss()

@@ -1,0 +1,159 @@
+"""The log of all workers."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.geometry import Size
+from textual.screen import Screen
+from textual.strip import Strip
+
+from asyncwatch.events import LogRecorded
+from asyncwatch.ui.columns import shown_name
+from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.lines import Line, Span, spread, width_of
+from asyncwatch.ui.report import log_line
+from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.lines_widget import Block, LinesView
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_RANKS = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 3}
+
+KEYS = (
+    Key("escape", "close", "close", "back", "esc", footer=1),
+    Key("v", "level", "level", "show only from the next level on", footer=1),
+    Key("G", "edge(1)", "follow", "the newest lines, as they come", "G", footer=1),
+    Key("g", "edge(-1)", "top", "the oldest line", footer=2),
+    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
+    Key("k", "scroll(-1)", "up", "scroll up"),
+)
+
+
+class LogView(LinesView):
+    """The log lines that the fleet holds, from a level on. It follows the newest until one scrolls up."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(id="log")
+        self._scene = scene
+        self._records: list[LogRecorded] = []
+        self._name_width = 8
+        self._drawn: tuple[int, int] = (-1, -1)
+        self.level = 0
+        self.is_following = True
+        self.read = -1
+        """The `seq` of the newest line that was seen at the end of the view."""
+
+    @property
+    def unread(self) -> int:
+        """How many shown lines are newer than all that was seen."""
+        return len(self._records) - bisect_left(self._records, self.read + 1, key=lambda record: record.seq)
+
+    def draw(self) -> None:
+        """Take over new records, and keep the place of one who reads."""
+        state = (self._scene.fleet.logged, self.level)
+        if state != self._drawn:
+            self._drawn = state
+            self._take_over()
+        if self.is_following:
+            self.scroll_to(y=len(self._records), animate=False, immediate=True)
+        if self.is_at_end and self._records:
+            self.read = self._records[-1].seq
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the newest line is in sight."""
+        return round(self.scroll_y) + self.size.height >= len(self._records)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Follow again once the end is reached, stop following when it is left."""
+        super().watch_scroll_y(old_value, new_value)
+        if new_value < old_value or self.is_at_end:
+            self.is_following = self.is_at_end
+
+    def render_line(self, y: int) -> Strip:
+        """Return the record that is scrolled to `y`."""
+        index = round(self.scroll_y) + y
+        line = log_line(self._records[index], self._name_width) if index < len(self._records) else ()
+        return self._paint.strip(line, self.size.width)
+
+    def _take_over(self) -> None:
+        top = round(self.scroll_y)
+        first = self._records[top].seq if top < len(self._records) else None
+        self._records = [log for log in self._scene.fleet.logs if _RANKS.get(log.level, 1) >= self.level]
+        widest = max((len(shown_name(row)) for row in self._scene.fleet.rows[:200]), default=0)
+        self._name_width = min(24, max(4, widest))
+        self.virtual_size = Size(0, len(self._records))
+        if first is not None and not self.is_following:
+            # Old lines fall out at the top: the line that was read stays where it is.
+            place = bisect_left(self._records, first, key=lambda record: record.seq)
+            self.scroll_to(y=place, animate=False, immediate=True)
+        self.refresh()
+
+
+class LogScreen(Screen[None]):
+    """The log lines of all workers, newest last."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self._scene = scene
+
+    def compose(self) -> ComposeResult:
+        """Yield a title, the lines, the keys."""
+        yield Block(id="title")
+        yield LogView(self._scene)
+        yield KeyLine(KEYS)
+
+    def on_mount(self) -> None:
+        """Show the newest lines."""
+        self.query_one(LogView).focus()
+
+    def on_resize(self) -> None:
+        """Fit the title to the new width."""
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Show the log as it is now."""
+        view = self.query_one(LogView)
+        view.draw()
+        block = self.query_one("#title", Block)
+        block.show([self._title(view, max(20, block.size.width))])
+
+    def _title(self, view: LogView, width: int) -> Line:
+        fleet = self._scene.fleet
+        left = [Span("log", "title"), Span(f"  {fleet.logged:,} lines", "muted")]
+        if view.level:
+            left.append(Span(f"  from {LEVELS[view.level].lower()} on", "warning"))
+        if fleet.logged > len(fleet.logs):
+            left.append(Span(f"  the newest {len(fleet.logs):,} are held", "muted"))
+        right = [Span("● following", "running")]
+        if not view.is_following:
+            right = [Span(f" +{view.unread:,} new " if view.unread else " reading ", "notice")]
+        return spread(left, right, max(width, width_of(right)))
+
+    def action_level(self) -> None:
+        """Show only from the next level on, and after the last level all again."""
+        view = self.query_one(LogView)
+        view.level = (view.level + 1) % len(LEVELS)
+        self.draw()
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by so many lines."""
+        self.query_one(LogView).scroll_relative(y=lines, animate=False, immediate=True)
+        self.draw()
+
+    def action_edge(self, direction: int) -> None:
+        """Go to the oldest line (-1), or follow the newest (1)."""
+        view = self.query_one(LogView)
+        view.is_following = direction > 0
+        view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False, immediate=True)
+        self.draw()
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss()

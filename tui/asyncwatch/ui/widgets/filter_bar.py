@@ -1,0 +1,52 @@
+"""The line above the footer in which a filter is typed, and which says what it hides."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Label
+
+from asyncwatch.model.selection import SYNTAX
+
+class FilterInput(Input):
+    """The line that is typed into. Up and down move the cursor of the fleet meanwhile."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "give_up", "clear", show=False),
+        Binding("up", "screen.move(-1)", "up", show=False),
+        Binding("down", "screen.move(1)", "down", show=False),
+    ]
+
+    class ClearRequested(Message):
+        """The filter shall go."""
+
+    def action_give_up(self) -> None:
+        """Ask for no filter."""
+        self.post_message(self.ClearRequested())
+
+
+class FilterBar(Horizontal):
+    """Hidden unless something is filtered or about to be."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the sign, the line to type into, and the count."""
+        yield Label("/", id="sign", markup=False)
+        yield FilterInput(placeholder=SYNTAX, compact=True, select_on_focus=False)
+        yield Label("", id="shown", markup=False)
+
+    @property
+    def input(self) -> FilterInput:
+        """The line that is typed into."""
+        return self.query_one(FilterInput)
+
+    def say(self, shown: int, total: int, *, is_trouble_only: bool, problem: str) -> None:
+        """Say how many workers of how many are shown, or what is wrong with the filter."""
+        text = problem or f"{'trouble only · ' if is_trouble_only else ''}{shown:,} of {total:,}"
+        label = self.query_one("#shown", Label)
+        if label.content != text:
+            label.update(text)
+            label.set_class(bool(problem), "problem")

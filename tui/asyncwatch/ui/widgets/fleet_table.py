@@ -1,0 +1,229 @@
+"""The fleet, one row a worker. What it costs to draw is what is visible, however many workers there are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.cache import LRUCache
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from asyncwatch.model.fleet import Row
+from asyncwatch.ui import columns
+from asyncwatch.ui.keys import MOVES, bindings
+from asyncwatch.ui.lines import Span
+from asyncwatch.ui.messages import DetailsRequested, SortRequested
+from asyncwatch.ui.paint import PAINTS, Paint
+from asyncwatch.ui.scene import Scene
+
+_Key = tuple[object, ...]
+
+
+class FleetTable(ScrollView, can_focus=True):
+    """A heading and the rows of the view. The selection is a worker, not a place: it stays on it in any order.
+
+    `draw` is called when the scene may have changed; it repaints the visible lines that look different now.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
+    BINDINGS = bindings(MOVES)
+
+    def __init__(self, scene: Scene) -> None:
+        self._paint = Paint(self)
+        super().__init__()
+        self._scene = scene
+        self._selected: Row | None = None
+        self._index = 0
+        self._order: list[Row] = []
+        self._layout_of_columns = columns.arrange(80, 0, 0)
+        self._measured = 0
+        self._widest_name = 0
+        self._widest_result = 0
+        self._drawn: list[_Key | None] = []
+        self._strips: LRUCache[_Key, Strip] = LRUCache(512)
+
+    @property
+    def selected(self) -> Row | None:
+        """The row under the cursor; None only while no worker is shown."""
+        return self._selected
+
+    def draw(self) -> None:
+        """Take over the order of the view and repaint the visible lines that changed."""
+        order = self._scene.view.order()
+        if order is not self._order or len(order) != self.virtual_size.height - 1:
+            self._follow(order)
+        self._measure()
+        drawn, count = self._drawn, len(self._drawn)
+        for y in range(self.size.height):
+            if y >= count or drawn[y] != self._key(y):
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def select(self, row: Row) -> None:
+        """Put the cursor on a visible row and scroll it into view."""
+        if (place := self._scene.view.position(row.name)) is not None:
+            self._move_to(place)
+
+    def action_move(self, rows: int) -> None:
+        """Move the cursor by so many rows."""
+        self._move_to(self._index + rows)
+
+    def action_page(self, pages: int) -> None:
+        """Move the cursor by so many screenfuls."""
+        self._move_to(self._index + pages * max(1, self.size.height - 2))
+
+    def action_edge(self, direction: int) -> None:
+        """Move the cursor to the first (-1) or the last (1) row."""
+        self._move_to(0 if direction < 0 else len(self._order) - 1)
+
+    def render_line(self, y: int) -> Strip:
+        """Return the heading, or the row that is scrolled to line `y`."""
+        width = self.size.width
+        key = self._key(y)
+        self._drawn += [None] * (y + 1 - len(self._drawn))
+        self._drawn[y] = key
+        if (strip := self._strips.get(key)) is None:
+            strip = self._strips[key] = self._strip(y, width)
+        return strip
+
+    def notify_style_update(self) -> None:
+        """Resolve colours anew, after a change of theme or focus."""
+        self._paint.forget()
+        if self.is_mounted:
+            self._strips.clear()
+        super().notify_style_update()
+
+    def on_resize(self) -> None:
+        """Share out the new width."""
+        self._arrange()
+        if self._is_visible(self._index):
+            return
+        self._scroll_to_cursor()
+
+    def on_click(self, event: events.Click) -> None:
+        """Sort by a heading, select a row, open it on the second click."""
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        if offset.y == 0:
+            if (key := self._layout_of_columns.column_at(offset.x)) is not None:
+                self.post_message(SortRequested(key))
+        elif (row := self._row_at(offset.y)) is not None:
+            self._move_to(self._index_at(offset.y))
+            if event.chain == 2:
+                self.post_message(DetailsRequested(row))
+
+    def _index_at(self, y: int) -> int:
+        return round(self.scroll_y) + y - 1
+
+    def _row_at(self, y: int) -> Row | None:
+        index = self._index_at(y)
+        return self._order[index] if 0 <= index < len(self._order) else None
+
+    def _key(self, y: int) -> _Key:
+        """Return all that line `y` depends on."""
+        view = self._scene.view
+        layout = self._layout_of_columns
+        if y == 0:
+            return (view.sort, view.reverse, layout)
+        row = self._row_at(y)
+        if row is None:
+            return (layout,)
+        moment = self._scene.now if row.state in columns.TIMED else None
+        return (
+            row.name,
+            row.version,
+            moment,
+            row is self._selected and self.has_focus,
+            row is self._selected,
+            row.name in view.marks,
+            layout,
+        )
+
+    def _strip(self, y: int, width: int) -> Strip:
+        view = self._scene.view
+        layout = self._layout_of_columns
+        if y == 0:
+            line = columns.heading(layout, view.sort, is_reversed=view.reverse)
+            return self._paint.strip(line, width, "heading")
+        row = self._row_at(y)
+        if row is None:
+            return self._paint.strip([Span("")], width)
+        is_selected = row is self._selected
+        line = columns.cells(
+            row, self._scene.now, layout, is_selected=is_selected, is_marked=row.name in view.marks
+        )
+        return self._paint.strip(line, width, *(["cursor"] if is_selected else []))
+
+    def _follow(self, order: list[Row]) -> None:
+        """Take over a new order: find the selected worker in it, or its nearest neighbour that is still there."""
+        before, self._order = self._order, order
+        if len(order) != self.virtual_size.height - 1:
+            self.virtual_size = Size(0, len(order) + 1)
+        if not order:
+            self._selected = None
+            self._index = 0
+        elif self._selected is None:
+            self._selected, self._index = order[0], 0
+        elif self._index >= len(order) or order[self._index] is not self._selected:
+            self._index = self._find(self._selected, before, order)
+            self._selected = order[self._index]
+
+    def _find(self, selected: Row, before: list[Row], order: list[Row]) -> int:
+        position = self._scene.view.position
+        if (place := position(selected.name)) is not None:
+            return place
+        for distance in range(1, len(before)):
+            for index in (self._index + distance, self._index - distance):
+                if 0 <= index < len(before) and (place := position(before[index].name)) is not None:
+                    return place
+        return min(self._index, len(order) - 1)
+
+    def _move_to(self, index: int) -> None:
+        if not self._order:
+            return
+        before = self._index
+        self._index = min(max(0, index), len(self._order) - 1)
+        self._selected = self._order[self._index]
+        for changed in (before, self._index):
+            self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.size.width, 1))
+        self._scroll_to_cursor()
+
+    def _is_visible(self, index: int) -> bool:
+        return 0 <= index - round(self.scroll_y) < self.size.height - 1
+
+    def _scroll_to_cursor(self) -> None:
+        rows = self.size.height - 1
+        top = round(self.scroll_y)
+        if self._index < top:
+            top = self._index
+        elif self._index >= top + rows:
+            top = self._index - rows + 1
+        else:
+            return
+        self.scroll_to(y=top, animate=False, immediate=True)
+
+    def _measure(self) -> None:
+        """Learn how wide names and results are: of each worker once, of the visible results as they come."""
+        rows = self._scene.fleet.rows
+        widest_name, widest_result = self._widest_name, self._widest_result
+        for row in rows[self._measured :]:
+            name = row.name
+            if len(name) * 2 > widest_name:
+                widest_name = max(widest_name, cell_len(columns.shown_name(row)))
+        self._measured = len(rows)
+        for y in range(1, self.size.height):
+            row_at = self._row_at(y)
+            if row_at is not None and row_at.result is not None:
+                widest_result = max(widest_result, cell_len(row_at.result))
+        if (widest_name, widest_result) != (self._widest_name, self._widest_result):
+            self._widest_name, self._widest_result = widest_name, widest_result
+            self._arrange()
+
+    def _arrange(self) -> None:
+        layout = columns.arrange(self.size.width, self._widest_name, self._widest_result)
+        if layout != self._layout_of_columns:
+            self._layout_of_columns = layout
+            self.refresh()
