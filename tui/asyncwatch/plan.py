@@ -150,7 +150,8 @@ def _unknown(target: str) -> str:
         option = "--config" if target.endswith(".toml") else "--items"
         hint = f"it is a file; did you mean {option} {target}?"
     elif re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/.*)?", target) and not target.endswith(".py"):
-        hint = f"did you mean https://{target}?"
+        scheme = "http" if target.startswith("localhost") else "https"
+        hint = f"did you mean {scheme}://{target}?"
     else:
         hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
     return f"{target!r} is neither a URL nor a module:function ({hint})"

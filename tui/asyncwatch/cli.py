@@ -1,0 +1,235 @@
+"""The `asyncwatch` command: reads arguments and wires the parts.
+
+Whatever is heavy is imported where it is needed, so that `asyncwatch --help` answers at once.
+"""
+
+# ruff: noqa: PLC0415  heavy imports stand where they are needed
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+import asyncwatch
+from asyncwatch.durations import parse_duration
+
+if TYPE_CHECKING:
+    from asyncwatch.config import Config
+    from asyncwatch.plan import Overrides, Plan
+
+CONFIG_NAME = "asyncwatch.toml"
+RUNNERS = ("gather", "as_completed", "wait", "task_group")
+"""As in `config`, which is not imported for `--help`; a test holds them equal."""
+
+
+class _Problems(click.ClickException):
+    """Arguments or settings that cannot be used: each problem on its line, exit status 2."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print each problem on a line of its own."""
+        for problem in self.problems:
+            click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
+
+
+class _Checked(click.ParamType[Any]):
+    """Text that `check` turns into a value, or refuses by a `ValueError`."""
+
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value."""
+        try:
+            return self._check(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _limit(text: str) -> float | None:
+    seconds = None if text == "none" else parse_duration(text)
+    if seconds == 0:
+        raise ValueError("must be above 0; 'none' means no limit")
+    return seconds
+
+
+def _threshold(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise ValueError(f"must be a number between 0 and 1, not {text!r}")
+
+
+def _whole(low: int, high: int) -> _Checked:
+    def check(text: str) -> int:
+        # `isdecimal` alone takes digits of every script, and `int` blanks and underscores.
+        if not (text.isascii() and text.removeprefix("-").isdecimal() and low <= float(text) <= high):
+            raise ValueError(f"must be a whole number from {low} to {high}, not {text!r}")
+        return int(text)
+
+    return _Checked("number", check)
+
+
+_DURATION = _Checked("duration", _limit)
+
+
+class _CommandWithCheck(click.Command):
+    """The command, with `check` as its first argument handing over to another one."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments of the command that they are for."""
+        if args[:1] == ["check"]:
+            return check.make_context(f"{info_name} check", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the arguments were read for."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+_EPILOG = """\
+\b
+Examples:
+  asyncwatch                                        the demo: 20 workers with bad luck
+  asyncwatch https://a.example https://b.example    one worker a URL
+  asyncwatch --items urls.txt --concurrency 20      one URL a line; - reads standard input
+  asyncwatch jobs:backfill --items ids.csv          one call of an async def a row
+  asyncwatch --config site.toml --headless --json   events as JSON lines
+  asyncwatch check site.toml                        what would run, without running it
+
+\b
+Durations read 250ms, 1.5s, 2m, 1h, or none.
+Exit status: 0 all succeeded, 1 some did not, 2 bad arguments or config, 130 interrupted.
+"""
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.command(cls=_CommandWithCheck, context_settings=_SETTINGS, epilog=_EPILOG)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Settings, in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
+)
+@click.option("--items", metavar="FILE", help="One worker a line (text, .jsonl), or a row (.csv); - is standard input.")
+@click.option("--runner", type=click.Choice(RUNNERS), help="How the workers are awaited. Default: as_completed.")
+@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Attempts at once. Default: 100.")
+@click.option("--timeout", type=_DURATION, metavar="DURATION", help="Of the whole run. Default: none.")
+@click.option("--attempt-timeout", type=_DURATION, metavar="DURATION", help="Of one attempt. Default: none.")
+@click.option("--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="The first one included. Default: 3.")
+@click.option(
+    "--bad-luck",
+    type=_Checked("threshold", _threshold),
+    metavar="THRESHOLD",
+    help="Draws above it inject a fault. Default: 1, none.",
+)
+@click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Repeat the draws of an earlier run.")
+@click.option("--headless", is_flag=True, help="No dashboard; chosen by itself when stdout is no terminal.")
+@click.option("--json", "is_json", is_flag=True, help="Every event as a JSON line on stdout. Implies --headless.")
+@click.option("--output", metavar="FILE", help="One line a worker when it ends: .jsonl or .csv.")
+@click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
+@click.pass_context
+def main(
+    ctx: click.Context,
+    /,
+    *,
+    targets: tuple[str, ...],
+    config: Path | None,
+    items: str | None,
+    headless: bool,
+    is_json: bool,
+    **given: Any,
+) -> None:
+    """Run many async workers under a supervisor and watch each of them live.
+
+    TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items takes the place of the
+    groups of a config; its other settings hold.
+    """
+    try:
+        settings = _find_settings(config)
+        if items == "-" and sys.stdin is not None and sys.stdin.isatty():
+            click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
+        plan = _plan(settings, targets, items, _overrides(ctx, given))
+        is_dashboard = not headless and not is_json and sys.stdout is not None and sys.stdout.isatty()
+        ctx.exit(_run(plan, is_dashboard=is_dashboard, is_json=is_json))
+    except KeyboardInterrupt:
+        ctx.exit(130)
+
+
+@click.command(context_settings=_SETTINGS)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+def check(config: Path | None) -> None:
+    """Validate a config and print what would run.
+
+    Nothing is run, but items are read, and the modules of functions are imported to see whether they can be called.
+    """
+    from asyncwatch.plan import Overrides, describe_plan
+
+    plan = _plan(_find_settings(config), (), None, Overrides())
+    click.echo("\n".join(describe_plan(plan)))
+
+
+def _find_settings(file: Path | None) -> Config:
+    """Return the settings of `file`, else of the first config there is, else the demo's."""
+    from asyncwatch.config import demo_config, load_config
+    from asyncwatch.config_problems import ConfigError
+
+    if file is None:
+        file = next((path for path in _usual_places() if path.exists()), None)
+    if file is None:
+        return demo_config()
+    try:
+        return load_config(file)
+    except ConfigError as error:
+        raise _Problems(error.problems) from None
+
+
+def _usual_places() -> Sequence[Path]:
+    import platformdirs
+
+    return Path(CONFIG_NAME), platformdirs.user_config_path("asyncwatch") / CONFIG_NAME
+
+
+def _overrides(ctx: click.Context, given: dict[str, Any]) -> Overrides:
+    from asyncwatch.plan import Overrides
+
+    # A `--timeout none` is None like an option that was not given, so that the value alone does not tell.
+    on_command_line = {
+        name: value
+        for name, value in given.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    return Overrides(**on_command_line)
+
+
+def _plan(settings: Config, targets: Sequence[str], items: str | None, overrides: Overrides) -> Plan:
+    from asyncwatch.plan import PlanError, make_plan
+
+    try:
+        return make_plan(settings, targets=targets, items=items, overrides=overrides)
+    except PlanError as error:
+        raise _Problems(error.problems) from None
+
+
+def _run(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
+    from asyncwatch.session import OutputError, run_plan
+
+    try:
+        return run_plan(plan, is_dashboard=is_dashboard, is_json=is_json)
+    except OutputError as error:
+        raise _Problems([str(error)]) from None
