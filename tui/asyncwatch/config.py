@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ T = TypeVar("T", "Config", "Group")
 RUNNERS: Final = ("gather", "as_completed", "wait", "task_group")
 RETURN_WHEN: Final = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
+Items = str | tuple[str, ...] | None
 MAX_CONCURRENCY: Final = 1_000_000
 MAX_ATTEMPTS: Final = 1_000_000
 MAX_COUNT: Final = 10_000_000
@@ -58,7 +60,7 @@ class Group(Struct, frozen=True, kw_only=True):
     """`http`, `module:function`, or `demo`: the built-in site."""
     url: str | None = None
     """What every worker of an HTTP group fetches, if it has no items."""
-    items: str | tuple[str, ...] | None = None
+    items: Items = None
     """One worker each: a file (relative to the config's folder), `-` for standard input, or the items."""
     count: int = 1
     """How many workers, if there are no items."""
@@ -75,7 +77,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     name: str = ""
     runner: str = "as_completed"
-    return_when: str = "ALL_COMPLETED"
+    return_when: ReturnWhen = "ALL_COMPLETED"
     concurrency: int = 100
     timeout: float | None = None
     grace: float = 5.0
@@ -163,11 +165,12 @@ def parse_config(text: str, path: Path) -> Config:
         given["output"] = _beside(path, given["output"])
     own = _merge(Config(path=path), given, (), problems)
     groups = []
-    for index, (table, raw) in enumerate(zip(tables, document.get("group", ()), strict=False)):
-        _check_work(raw, table, ("group", index), problems)
+    for index, table in enumerate(tables):
+        _check_work(document["group"][index], table, ("group", index), problems)
         if isinstance(table.get("items"), str) and table["items"] != "-":
             table["items"] = _beside(path, table["items"])
-        groups.append(_group(own, {"name": f"group {index + 1}", **table}, ("group", index), problems))
+        inherited = inherit(own, name=f"group {index + 1}")
+        groups.append(_merge(inherited, table, ("group", index), problems))
     _check_names(groups, problems)
     problems.raise_if_any()
     return replace(own, groups=tuple(groups))
@@ -180,15 +183,21 @@ def demo_config() -> Config:
     return Config(name="demo", runner="as_completed", timeout=10.0, groups=(group,))
 
 
+def inherit(config: Config, *, name: str, target: str = "http", items: Items = None) -> Group:
+    """Return a group with the settings of the top level."""
+    return Group(
+        name=name,
+        target=target,
+        items=items,
+        attempt_timeout=config.attempt_timeout,
+        retry=config.retry,
+        bad_luck=config.bad_luck,
+        http=config.http,
+    )
+
+
 def _beside(config: Path, file: str | None) -> str | None:
     return None if file is None else str(config.parent / Path(file).expanduser())
-
-
-def _group(parent: Config, given: dict[str, Any], place: KeyPath, problems: Problems) -> Group:
-    inherited = Group(
-        attempt_timeout=parent.attempt_timeout, retry=parent.retry, bad_luck=parent.bad_luck, http=parent.http
-    )
-    return _merge(inherited, given, place, problems)
 
 
 def _merge(parent: T, given: dict[str, Any], place: KeyPath, problems: Problems) -> T:

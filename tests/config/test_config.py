@@ -1,0 +1,250 @@
+"""Settings from TOML, and every problem that they can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from asyncwatch import config_values
+from asyncwatch.config import (
+    BadLuck,
+    Config,
+    Group,
+    Http,
+    Retry,
+    demo_config,
+    inherit,
+    load_config,
+    parse_config,
+)
+from asyncwatch.config_problems import ConfigError
+from asyncwatch.supervise import luck, retry
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+FILE = Path("/etc/site/run.toml")
+
+
+def problems_of(text: str) -> list[str]:
+    """Return the problems of a text, without the name of the file."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FILE)
+    return [problem.removeprefix(f"{FILE}:") for problem in caught.value.problems]
+
+
+def test_the_example_holds_the_defaults() -> None:
+    """`config.example.toml` changes nothing."""
+    example = load_config(EXAMPLE)
+    assert msgspec.structs.replace(example, path=None, groups=()) == Config()
+    (group,) = example.groups
+    assert msgspec.structs.replace(group, name="", url=None) == Group()
+
+
+def test_the_example_has_every_key() -> None:
+    """No field of the settings is missing in `config.example.toml`, neither above nor in the group."""
+    above, _, group = EXAMPLE.read_text().partition("[[group]]")
+    for struct in (Config, Retry, BadLuck, Http):
+        for field in struct.__struct_fields__:
+            assert field in {"path", "groups"} or f"{field} = " in above or f"[{field}]" in above, field
+    for struct, prefix in ((Group, ""), (Retry, "retry."), (BadLuck, "bad_luck."), (Http, "http.")):
+        for field in struct.__struct_fields__:
+            is_table = field in {"retry", "bad_luck", "http"}
+            assert f"\n{prefix}{field}{'.' if is_table else ' = '}" in group, field
+
+
+def test_the_defaults_are_those_of_the_library() -> None:
+    """A config and a library user start from the same policy and the same limits."""
+    policy = retry.RetryPolicy()
+    assert Retry() == Retry(max_attempts=policy.max_attempts, base=policy.base, cap=policy.cap)
+    assert BadLuck().threshold == luck.BadLuck().threshold
+    assert config_values.MAX_SEED == luck.MAX_SEED
+
+
+def test_reads_values_of_every_kind() -> None:
+    """Durations, none, case and paths come out as the program needs them."""
+    config = parse_config(
+        """
+        runner = "wait"
+        return_when = "first_completed"
+        timeout = "2m"
+        grace = 0
+        seed = 7
+        log_level = "WARNING"
+        output = "out.csv"
+        [[group]]
+        items = "urls.txt"
+        [[group]]
+        target = "jobs:run"
+        items = ["a", "b"]
+        [[group]]
+        items = "-"
+        """,
+        FILE,
+    )
+    assert (config.runner, config.return_when, config.timeout, config.grace) == ("wait", "FIRST_COMPLETED", 120, 0)
+    assert (config.seed, config.log_level, config.output) == (7, "warning", "/etc/site/out.csv")
+    assert [group.items for group in config.groups] == ["/etc/site/urls.txt", ("a", "b"), "-"]
+    assert [group.name for group in config.groups] == ["group 1", "group 2", "group 3"]
+
+
+def test_a_group_inherits_what_it_does_not_say() -> None:
+    """Values from the top level hold key by key; headers are the same whatever their case."""
+    (group,) = parse_config(
+        """
+        attempt_timeout = "3s"
+        timeout = "9s"
+        retry = { max_attempts = 5, cap = "1s" }
+        bad_luck.threshold = 0.5
+        http.headers = { Accept = "a", X-One = "1" }
+        [[group]]
+        url = "http://a.example"
+        retry.base = "500ms"
+        http = { method = "post", headers = { accept = "b" } }
+        """,
+        FILE,
+    ).groups
+    assert group.attempt_timeout == 3
+    assert group.timeout is None
+    assert group.retry == Retry(max_attempts=5, base=0.5, cap=1)
+    assert group.bad_luck.threshold == 0.5
+    assert group.http == Http(method="POST", headers={"X-One": "1", "accept": "b"})
+
+
+def test_tells_all_problems_at_once_in_the_order_of_the_file() -> None:
+    """One reading names the line, the key and the cause of everything that is wrong."""
+    assert problems_of(
+        """\
+concurency = 5
+runner = "gathr"
+timeout = "5x"
+grace = -1
+concurrency = true
+[retry]
+cap = "1ms"
+[bad_luck]
+threshold = 2
+[[group]]
+url = "http://a.example"
+retry = 3
+"""
+    ) == [
+        "1: concurency: unknown key (nearest valid key: concurrency)",
+        "2: runner: must be one of gather, as_completed, wait, task_group, not 'gathr' (nearest: gather)",
+        "3: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not '5x'",
+        "4: grace: a duration is 0 or more seconds, not -1",
+        "5: concurrency: must be a whole number, not true or false (true)",
+        "7: retry.cap: cap (1ms) must not be below base (100ms)",
+        "9: bad_luck.threshold: must be between 0 and 1, not 2",
+        "12: group.retry: must be a table",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name = 5", "name: must be text, not a whole number (5)"),
+        ('name = "a\\u0007"', "name: must be one line of printable text"),
+        ("concurrency = 0", "concurrency: must be 1 or more, not 0"),
+        ("concurrency = 1.5", "concurrency: must be a whole number, not a number (1.5)"),
+        ("concurrency = 1_000_001", "concurrency: must be at most 1000000"),
+        ("seed = -1", "seed: must be 0 or more, not -1"),
+        (f"seed = 1{'0' * 4000}", "seed: must be at most 9223372036854775807, not a number of 1e30 or beyond"),
+        ("timeout = 0", "timeout: must be above 0; 'none' means no limit"),
+        ("timeout = nan", "timeout: a duration is 0 or more seconds"),
+        ("timeout = inf", "timeout: a duration is at most"),
+        ("timeout = true", "timeout: must be a duration"),
+        ('return_when = "NEVER"', "return_when: must be one of ALL_COMPLETED"),
+        ('log_level = "infos"', "log_level: must be one of debug, info, warning, error, critical, not 'infos'"),
+        ("output = 3", "output: must be text"),
+        ('output = ""', "output: is no file: ''"),
+        ("bad_luck.threshold = -0.1", "bad_luck.threshold: must be between 0 and 1"),
+        ("bad_luck.threshold = nan", "bad_luck.threshold: must be between 0 and 1"),
+        ("bad_luck.threshold = true", "bad_luck.threshold: must be a number, not true or false"),
+        ("retry.max_attempts = 0", "retry.max_attempts: must be 1 or more"),
+        ('http.method = "GE T"', "http.method: is no HTTP method"),
+        ('http.raise_for_status = "yes"', "http.raise_for_status: must be true or false, not text ('yes')"),
+        ('http.headers.X = "a\\r\\nSecret: 1"', "http.headers.X: must not contain a line break"),
+        ("http.headers.X = 3", "http.headers.X: must be text"),
+        ('http.headers."a b" = "1"', "http.headers.'a b': is no name of a header"),
+        ("retry = 1979-05-27", "retry: must be a table"),
+        ("group = 3", "group: must be tables that begin with [[group]]"),
+        ("[group]", "group: must be tables that begin with [[group]]"),
+        ("zzz = 1", "zzz: unknown key (valid keys: name, runner"),
+        ("[[group]]", "group: an http group needs url or items"),
+        ("[[group]]\nitems = 'x'\ncount = 2", "group.count: count and items exclude each other"),
+        ("[[group]]\nitems = 'x'\nurl = 'http://a'", "group.url: url and items exclude each other"),
+        ("[[group]]\nitems = []", "group.items: must not be empty"),
+        ("[[group]]\nitems = [1]", "group.items: must be an array of texts; it holds a whole number (1)"),
+        ("[[group]]\nitems = ['http://a', 'b']", "group.items: 'b' is no http:// or https:// URL"),
+        ("[[group]]\nurl = 'http://u:pw@/x'", "group.url: 'http://***@/x' has no host or a wrong port"),
+        ("[[group]]\ntarget = 'htp'", "group.target: must be 'http' or 'module:function', not 'htp' (nearest: http)"),
+        ("[[group]]\ntarget = 'a:b'\nurl = 'http://a'", "group.url: is not for a function"),
+        ("[[group]]\ntarget = 'demo'\nitems = 'x'", "group.items: is not for the demo"),
+        (
+            "[[group]]\nname = 'a'\nurl = 'http://a'\n[[group]]\nname = 'a'\nurl = 'http://a'",
+            "group.name: two groups have the name 'a'",
+        ),
+    ],
+)
+def test_names_each_problem(text: str, problem: str) -> None:
+    """Each thing that can be wrong has its own message, and is the only one told."""
+    (found,) = problems_of(text)
+    assert found.partition(": ")[2].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a = 1\nb = ", "2: Invalid value"),
+        ("a = 1\na = 2", "2:"),
+        ('a = """\n\n', "2: "),
+        (f"a = {'[' * 100_000}", " is nested too deeply"),
+    ],
+)
+def test_tells_where_the_syntax_is_wrong(text: str, place: str) -> None:
+    """Text that is no TOML has one problem, with the place that tomllib tells."""
+    (found,) = problems_of(text)
+    assert found.startswith(place)
+
+
+def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    """A missing file, a folder and text that is not UTF-8 are told by name."""
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'a = 1\nname = "\xe9"\n')
+    expected = {
+        tmp_path / "none.toml": "No such file or directory",
+        tmp_path: "Is a directory",
+    }
+    for path, message in expected.items():
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert caught.value.problems == (f"{path}: {message}",)
+    with pytest.raises(ConfigError) as caught:
+        load_config(latin)
+    assert caught.value.problems == (f"{latin}:2: is not UTF-8",)
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    """A file saved by a Windows editor is read like any other."""
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b'\xef\xbb\xbfname = "x"\r\n')
+    assert load_config(path).name == "x"
+
+
+def test_the_demo_is_the_scenario() -> None:
+    """The demo has the numbers of the exercise that it reproduces."""
+    config = demo_config()
+    (group,) = config.groups
+    assert (config.name, config.runner, config.timeout) == ("demo", "as_completed", 10)
+    assert (group.target, group.count, group.bad_luck.threshold, group.retry.max_attempts) == ("demo", 20, 0.9, 3)
+    assert (group.http.timeout, group.http.raise_for_status) == (1, False)
+
+
+def test_a_group_of_the_command_line_takes_the_top_level() -> None:
+    """`inherit` gives what a group table without own values would have."""
+    config = Config(attempt_timeout=2, retry=Retry(max_attempts=9), http=Http(method="PUT"))
+    group = inherit(config, name="n", target="a:b", items="x.txt")
+    assert group == Group(
+        name="n", target="a:b", items="x.txt", attempt_timeout=2, retry=config.retry, http=config.http
+    )

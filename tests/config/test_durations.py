@@ -1,0 +1,74 @@
+"""Durations, both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch.durations import MAX_DURATION, format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("100ms", 0.1),
+        ("1.5s", 1.5),
+        ("2m", 120),
+        ("1h", 3600),
+        ("7", 7),
+        ("0", 0),
+        (" 5 s ", 5),
+        (".5s", 0.5),
+        (3, 3),
+        (0.25, 0.25),
+    ],
+)
+def test_reads_what_people_write(text: str | float, seconds: float) -> None:
+    """Every unit, a plain number and blanks around it give exact seconds."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("", "reads like"),
+        ("s", "reads like"),
+        ("5x", "reads like"),
+        ("1e3s", "reads like"),
+        ("nan", "reads like"),
+        ("inf", "reads like"),
+        ("1s2s", "reads like"),
+        ("٣s", "reads like"),
+        ("-1s", "0 or more"),
+        (-1, "0 or more"),
+        (float("nan"), "0 or more"),
+        (float("inf"), "at most"),
+        ("9" * 400 + "h", "at most"),
+        (10**400, "at most"),
+        (True, "a duration is"),
+    ],
+)
+def test_refuses_anything_else(wrong: Any, message: str) -> None:
+    """What is no duration, negative, not finite or huge is a short `ValueError`."""
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_duration(wrong)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "250ms"), (1.5, "1.5s"), (120, "2m"), (3600, "1h"), (90, "90s"), (0, "0s"), (None, "none")],
+)
+def test_formats_in_the_largest_whole_unit(seconds: float | None, text: str) -> None:
+    """A duration is told in the unit that people would choose."""
+    assert format_duration(seconds) == text
+
+
+@given(st.floats(0, MAX_DURATION))
+def test_format_is_the_inverse_of_parse(seconds: float) -> None:
+    """What is formatted is read back to the nanosecond."""
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-12, abs=1e-9)

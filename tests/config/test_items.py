@@ -1,0 +1,171 @@
+"""Items: what is read, how workers are named, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch.items import ItemsError, Kind, name_items, read_items, single_line, unique_names, url_problem
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems_of(source: str, kind: Kind = "any") -> list[str]:
+    """Return the problems of a file of items."""
+    with pytest.raises(ItemsError) as caught:
+        read_items(source, kind)
+    return list(caught.value.problems)
+
+
+def test_text_skips_blanks_and_comments(folder: Path) -> None:
+    """A byte order mark, CRLF, blank lines, comments and a missing last line ending do not matter."""
+    (folder / "a.txt").write_bytes("\ufeffone\r\n\r\n  # no\r\n  zwei ☂ \r\n#\nthree".encode())
+    assert read_items("a.txt", "any") == [("one", "one"), ("zwei ☂", "zwei ☂"), ("three", "three")]
+
+
+def test_standard_input_is_text() -> None:
+    """`-` reads lines."""
+    assert read_items("-", "any", io.BytesIO(b"a\nb\na\n")) == [("a", "a"), ("b", "b"), ("a#2", "a")]
+
+
+def test_jsonl_is_decoded_and_named(folder: Path) -> None:
+    """A `name` names the worker; a value without a usable one is named by its line."""
+    (folder / "a.jsonl").write_text('{"name": "x", "n": 1}\n\n[1]\n{"name": ""}\n{"name": 7}\n{"name": null}\n')
+    assert read_items("a.jsonl", "any") == [
+        ("x", {"name": "x", "n": 1}),
+        ("3", [1]),
+        ("4", {"name": ""}),
+        ("7", {"name": 7}),
+        ("6", {"name": None}),
+    ]
+
+
+def test_csv_rows_are_dicts(folder: Path) -> None:
+    """Rows come by the header, quoted cells may hold line breaks, and a row is named by its first line."""
+    (folder / "a.CSV").write_bytes(b'\xef\xbb\xbfname,n\r\nx,1\r\n,"two\r\nlines"\r\n\r\n,3\r\n')
+    assert read_items("a.CSV", "any") == [
+        ("x", {"name": "x", "n": "1"}),
+        ("3", {"name": "", "n": "two\r\nlines"}),
+        ("6", {"name": "", "n": "3"}),
+    ]
+
+
+def test_urls_may_come_in_columns(folder: Path) -> None:
+    """A dict gives its `url` to an HTTP worker, and a name if it has one."""
+    (folder / "a.csv").write_text("name,url\nshop,http://a.example\n,http://u:p@b.example\n")
+    assert read_items("a.csv", "url") == [
+        ("shop", "http://a.example"),
+        ("http://***@b.example", "http://u:p@b.example"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "problems"),
+    [
+        ("a.txt", b"", "any", ["no items in a.txt"]),
+        ("a.csv", b"name\n", "any", ["no items in a.csv"]),
+        ("a.txt", b"ok\n\xff\n", "any", ["a.txt:2: is not UTF-8"]),
+        ("a.csv", b"h\nok\n\xff\n", "any", ["a.csv:3: is not UTF-8"]),
+        ("a.jsonl", b"1\n{\n", "any", ["a.jsonl:2: is no JSON: Expecting property name enclosed in double quotes"]),
+        ("a.jsonl", b"[" * 100_000, "any", ["a.jsonl:1: is no JSON that can be read"]),
+        ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cells", "a.csv:4: has 3 cells"]),
+        ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: a column of the header"]),
+        ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is no CSV"]),
+        ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url"]),
+        ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is no http:// or https:// URL"]),
+        (
+            "a.txt",
+            b"x\n" * 1000,
+            "url",
+            [*(f"a.txt:{n}: 'x' is no" for n in range(1, 6)), "a.txt: and 995 more lines like these"],
+        ),
+    ],
+)
+def test_tells_the_line_of_what_is_wrong(
+    folder: Path, name: str, content: bytes, kind: Kind, problems: list[str]
+) -> None:
+    """Entries that cannot be used are told with their lines, the first few of them."""
+    (folder / name).write_bytes(content)
+    found = problems_of(name, kind)
+    assert len(found) == len(problems)
+    for message, start in zip(found, problems, strict=True):
+        assert message.startswith(start)
+
+
+def test_tells_what_cannot_be_read(folder: Path) -> None:
+    """A missing file and a folder are told by name."""
+    assert problems_of("none.txt") == ["none.txt: No such file or directory"]
+    assert problems_of(str(folder)) == [f"{folder}: Is a directory"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "https://a.example:8080/x?y#z",
+        "HTTP://a/",
+        "http://[::1]:80/",
+        "http://u:p@a/",
+        "http://münchen.example/ü",
+    ],
+)
+def test_accepts_urls(url: str) -> None:
+    """What has a scheme of HTTP and a host can be fetched."""
+    assert url_problem(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("a.example", "is no http:// or https:// URL"),
+        ("ftp://a", "is no http:// or https:// URL"),
+        ("http://", "has no host"),
+        ("http:///x", "has no host"),
+        ("http://a:0/", "has no host or a wrong port"),
+        ("http://a:99999/", "is no URL: Port out of range"),
+        ("http://[::1/", "is no URL"),
+        ("http://a/b c", "contains a blank"),
+        ("http://a/\x1b[2J", "'http://a/\\x1b[2J' contains a blank"),
+        ("http://u:secret@", "'http://***@' has no host"),
+    ],
+)
+def test_refuses_what_cannot_be_fetched(url: str, problem: str) -> None:
+    """Each cause has its message, which is printable and holds no password."""
+    assert problem in str(url_problem(url))
+
+
+def test_names_are_printable_and_never_empty() -> None:
+    """Control characters are escaped, passwords masked, and an empty text is named by its position."""
+    names = [name for name, _ in name_items(["a\x1b[31m\nb", "http://u:p@h/", " ", "\ud800", "x\u202ey"])]
+    assert names == ["a\\x1b[31m\\nb".replace("\\n", "\\x0a"), "http://***@h/", "3", "\\ud800", "x\\u202ey"]
+
+
+def test_a_name_that_comes_twice_gets_a_number() -> None:
+    """Numbers start at 2 and step over a name that somebody else already has."""
+    assert unique_names(["x", "x", "x#2", "x", "y", "x#2"]) == ["x", "x#3", "x#2", "x#4", "y", "x#2#2"]
+
+
+@given(st.lists(st.text("ab#23", max_size=5)))
+def test_names_become_unique_and_the_first_keeps_its_own(names: list[str]) -> None:
+    """Whatever the names, all differ afterwards, and the first of each stays as it is."""
+    unique = unique_names(names)
+    assert max(Counter(unique).values(), default=1) == 1
+    assert all(unique[names.index(name)] == name for name in names)
+    assert all(new.startswith(old) for new, old in zip(unique, names, strict=True))
+
+
+@given(st.text())
+def test_a_single_line_is_one_line_that_utf8_can_hold(text: str) -> None:
+    """No text breaks a row or an encoder."""
+    assert len(single_line(text).splitlines()) <= 1
+    single_line(text).encode()
