@@ -1,0 +1,318 @@
+"""The fold of events into rows and totals, one event after the other."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.model.stream import Stream, ended, failed
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CancelRequested,
+    CommandRefused,
+    LogRecorded,
+    RetryScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunTimedOut,
+    WorkerCancelled,
+    WorkerFailed,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+    WorkerTimedOut,
+    WorkerUnresponsive,
+)
+from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
+
+
+def row_of(fleet: Fleet, name: str = "a") -> Row:
+    """Return the row that must be there."""
+    row = fleet.get(name)
+    assert row is not None
+    return row
+
+
+def test_workers_are_queued_in_order() -> None:
+    """Each worker gets a row in queue order, with its group and its number of attempts."""
+    stream = Stream("b", "a", group="g", max_attempts=5)
+    fleet = stream.fold()
+    assert [(row.name, row.index, row.group, row.max_attempts) for row in fleet.rows] == [
+        ("b", 0, "g", 5),
+        ("a", 1, "g", 5),
+    ]
+    assert fleet.counts[WorkerState.QUEUED] == 2
+    assert not fleet.is_settled
+
+
+def test_a_name_that_is_queued_again_keeps_its_row() -> None:
+    """A worker that was queued before does not get a second row."""
+    stream = Stream("a")
+    stream.add(WorkersQueued, group="", max_attempts=3, workers=("a", "b"))
+    fleet = stream.fold()
+    assert [row.name for row in fleet.rows] == ["a", "b"]
+    assert fleet.counts[WorkerState.QUEUED] == 2
+
+
+def test_first_success_is_told_by_its_row_alone() -> None:
+    """A worker that succeeds at once needs no record, and its history is made from its row."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
+    stream.add(WorkerSucceeded, "a", **ended(result=200))
+    fleet = stream.fold()
+    row = row_of(fleet)
+    assert (row.state, row.result, row.bad_luck, row.retries) == (WorkerState.SUCCEEDED, "200", 0.25, 0)
+    assert row.last_duration is not None
+    assert abs(row.last_duration - 0.1) < 1e-9
+    assert row.elapsed(99) == row.last_duration
+    assert (fleet.is_settled, fleet.settled_at, fleet.attempts) == (True, 0.3, 1)
+    assert fleet.history("a") == (
+        AttemptRecord(1, 1, 0.25, is_struck=False, started_at=0.2, duration=row.last_duration, outcome="succeeded"),
+    )
+    assert not fleet._attempts._records
+
+
+def test_running_attempt_has_no_outcome_yet() -> None:
+    """While an attempt runs its record is open and its elapsed time grows with the clock."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
+    fleet = stream.fold()
+    (record,) = fleet.history("a")
+    assert (record.outcome, record.duration) == ("", None)
+    assert row_of(fleet).elapsed(1.2) == 1.0
+
+
+def test_failure_backoff_and_second_attempt() -> None:
+    """A failed attempt leaves its error, traceback and record; the backoff is on the record and the row."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.95)
+    stream.add(AttemptFailed, "a", **failed("reset\nby peer", elapsed=0.08, injected=True))
+    stream.add(RetryScheduled, "a", attempt=2, delay=0.5)
+    fleet = stream.fold()
+    row = row_of(fleet)
+    assert (row.state, row.is_struck, row.error) == (WorkerState.BACKING_OFF, True, "OSError: reset by peer")
+    assert (row.retry_at, row.last_duration, row.error_type) == (0.4 + 0.5, 0.08, "OSError")
+    assert fleet.stack("a") == "  File x"
+    assert [(r.outcome, r.backoff, r.is_struck) for r in fleet.history("a")] == [(row.error, 0.5, True)]
+
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    fleet = stream.fold()
+    row = row_of(fleet)
+    assert (row.state, row.retries, row.is_struck, row.retry_at) == (WorkerState.RUNNING, 1, False, None)
+    assert row.is_in_trouble
+    assert [(record.attempt, record.outcome) for record in fleet.history("a")] == [(1, row.error), (2, "")]
+
+
+def test_injected_faults_do_not_count_as_durations() -> None:
+    """An injected fault called no target, so it says nothing about how long the target takes."""
+    stream = Stream("a", "b")
+    for name, injected in (("a", True), ("b", False)):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.95)
+        stream.add(AttemptFailed, name, **failed(elapsed=0.5, injected=injected))
+    assert stream.fold().durations.count == 1
+
+
+def test_failed_worker_counts_its_error_once() -> None:
+    """The attempt's failure and the worker's end are one ended attempt and one error of its class."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed(transient=False))
+    stream.add(WorkerFailed, "a", **ended(error_type="OSError", error="boom"))
+    fleet = stream.fold()
+    assert fleet.errors == {"OSError": 1}
+    assert fleet.rate.series(fleet.latest, 1) == [1]
+    assert len(fleet.history("a")) == 1
+
+
+def test_restart_begins_a_clean_incarnation_and_keeps_the_history() -> None:
+    """A restart makes the row new, takes it out of the settled ones and keeps what the earlier one did."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed(transient=False))
+    stream.add(WorkerFailed, "a", **ended(error_type="OSError", error="boom"))
+    stream.add(WorkerRestarted, "a", 2)
+    fleet = stream.fold()
+    row = row_of(fleet)
+    assert (row.state, row.incarnation, row.attempt, row.error, row.result) == (WorkerState.QUEUED, 2, 0, "", None)
+    assert (row.elapsed(9), row.bad_luck, row.last_duration) == (None, None, None)
+    assert (fleet.settled, fleet.is_settled, fleet.settled_at) == (0, False, None)
+    assert fleet.errors["OSError"] == 0
+
+    stream.add(AttemptStarted, "a", 2, attempt=1, bad_luck=0.3)
+    stream.add(WorkerSucceeded, "a", 2, **ended(result="ok"))
+    stream.add(WorkerRestarted, "a", 3)
+    fleet = stream.fold()
+    assert [(record.incarnation, record.outcome) for record in fleet.history("a")] == [
+        (1, "OSError: boom"),
+        (2, "succeeded"),
+    ]
+
+
+def test_events_of_another_incarnation_change_no_row() -> None:
+    """A late fact of an incarnation that was replaced is counted and changes nothing else."""
+    stream = Stream("a")
+    stream.add(WorkerRestarted, "a", 2)
+    fleet = stream.fold()
+    before = (row_of(fleet).version, fleet.events)
+    stream.add(AttemptStarted, "a", 1, attempt=1, bad_luck=0.1)
+    stream.add(WorkerSucceeded, "a", 1, **ended(result=1))
+    stream.add(WorkerRestarted, "a", 2)
+    assert fleet.apply_batch(stream.events) == set()
+    assert (row_of(fleet).version, fleet.events) == (before[0], before[1] + 3)
+
+
+def test_unknown_workers_are_ignored() -> None:
+    """Facts about a worker that nobody queued raise nothing and make no row."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "x", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "x", **failed())
+    stream.add(RetryScheduled, "x", attempt=2, delay=1.0)
+    stream.add(CancelRequested, "x", reason="person")
+    stream.add(WorkerCancelled, "x", **ended())
+    stream.add(WorkerRestarted, "x", 2)
+    fleet = stream.fold()
+    assert len(fleet.rows) == 1
+    assert (fleet.get("x"), fleet.history("x"), fleet.attempts) == (None, (), 0)
+
+
+def test_an_attempt_is_not_revived_after_the_end() -> None:
+    """A settled worker stays as it ended, whatever else comes of the same incarnation."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(WorkerSucceeded, "a", **ended(result=1))
+    fleet = stream.fold()
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed())
+    stream.add(RetryScheduled, "a", attempt=2, delay=1.0)
+    stream.add(CancelRequested, "a", reason="person")
+    stream.add(WorkerFailed, "a", **ended(error_type="E", error=""))
+    assert fleet.apply_batch(stream.events) == set()
+    assert row_of(fleet).state is WorkerState.SUCCEEDED
+
+
+def test_unresponsive_worker_may_end_after_all() -> None:
+    """It settles once: the late end moves its state and its time, not the number of settled workers."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(CancelRequested, "a", reason="person")
+    stream.add(WorkerUnresponsive, "a", **ended(stack="x.py:3 f", cancels=2))
+    fleet = stream.fold()
+    stuck = fleet.stuck("a")
+    assert stuck is not None
+    assert stuck.stack == "x.py:3 f"
+    assert (fleet.cancel_reason("a"), fleet.settled, fleet.settled_at) == ("person", 1, 0.4)
+    assert [(record.outcome, record.duration) for record in fleet.history("a")] == [("unresponsive", None)]
+
+    stream.add(WorkerCancelled, "a", **ended(result="late"))
+    fleet.apply_batch(stream.events)
+    row = row_of(fleet)
+    assert (row.state, row.ended_at, row.result) == (WorkerState.CANCELLED, 0.5, "late")
+    assert (fleet.settled, fleet.settled_at, fleet.counts[WorkerState.UNRESPONSIVE]) == (1, 0.4, 0)
+    assert fleet.rate.series(fleet.latest, 1) == [1]
+
+
+def test_worker_cancelled_while_queued_made_no_attempt() -> None:
+    """It has neither a history nor an elapsed time, and no attempt ended with it."""
+    stream = Stream("a")
+    stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0))
+    fleet = stream.fold()
+    row = row_of(fleet)
+    assert (row.state, row.elapsed(5), row.last_duration, fleet.history("a")) == (
+        WorkerState.CANCELLED,
+        None,
+        None,
+        (),
+    )
+    assert fleet.rate.series(fleet.latest, 1) == [0]
+
+
+def test_timed_out_worker_shows_what_its_clean_up_raised() -> None:
+    """The error of a clean-up is the row's last error; its attempt ended, but not by itself."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(CancelRequested, "a", reason="timeout")
+    stream.add(WorkerTimedOut, "a", **ended(error_type="ValueError", error="in finally"))
+    fleet = stream.fold()
+    assert row_of(fleet).error == "ValueError: in finally"
+    assert (fleet.durations.count, fleet.rate.series(fleet.latest, 1)) == (0, [1])
+    assert fleet.history("a")[0].outcome == "timed out"
+
+
+def test_attempt_timeout_is_forgotten_by_the_retry() -> None:
+    """The reason why an attempt was cancelled does not outlive it."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(CancelRequested, "a", reason="attempt timeout")
+    assert row_of(stream.fold()).state is WorkerState.CANCELLING
+    stream.add(AttemptFailed, "a", **failed())
+    stream.add(RetryScheduled, "a", attempt=2, delay=1.0)
+    fleet = stream.fold()
+    assert (row_of(fleet).state, fleet.cancel_reason("a")) == (WorkerState.BACKING_OFF, "")
+
+
+def test_a_success_without_a_traceback_keeps_the_last_one() -> None:
+    """The last traceback is that of the last failed attempt; an injected fault has none."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed(stack="  File y"))
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    assert stream.fold().stack("a") == "  File y"
+    stream.add(AttemptFailed, "a", **failed(attempt=2, stack="", injected=True))
+    assert stream.fold().stack("a") == ""
+
+
+def test_facts_about_the_run_are_kept() -> None:
+    """The run's start, time-out, cancellation and end stand in the Fleet, and touch no row."""
+    stream = Stream("a")
+    stream.add(RunTimedOut, timeout=1.0, pending=1)
+    stream.add(RunCancelRequested, reason="person")
+    stream.add(RunFinished, states={}, attempts=0, elapsed=1.0, interrupted=True)
+    fleet = Fleet()
+    assert fleet.apply_batch(stream.events) == set()
+    assert fleet.run is not None
+    assert fleet.timed_out is not None
+    assert fleet.cancel_requested is not None
+    assert fleet.finished is not None
+    assert fleet.latest == 0.4
+
+
+def test_logs_are_bounded_and_found_by_worker() -> None:
+    """Only the newest lines are held, all are counted, and a worker's own can be told apart."""
+    stream = Stream("a")
+    for number in range(LOGS_KEPT + 5):
+        worker = "a" if number == LOGS_KEPT else None
+        fields = {"level": "INFO", "logger": "l", "message": f"line {number}"}
+        stream.events.append(LogRecorded(seq=len(stream.events), at=0.0, worker=worker, **fields))
+    fleet = stream.fold()
+    assert (len(fleet.logs), fleet.logged) == (LOGS_KEPT, LOGS_KEPT + 5)
+    assert [log.message for log in fleet.logs_of("a")] == [f"line {LOGS_KEPT}"]
+
+
+def test_refused_commands_are_counted() -> None:
+    """A refusal is kept for whoever shows it."""
+    stream = Stream("a")
+    stream.add(CommandRefused, "a", command="CancelWorker", reason="it has ended")
+    fleet = stream.fold()
+    assert (fleet.refused, fleet.refusals[0].reason) == (1, "it has ended")
+
+
+def test_workers_that_fail_alike_share_their_texts() -> None:
+    """Tracebacks, error lines and statuses that are equal are one object, however many workers have them."""
+    stream = Stream("a", "b", "c", "d")
+    for name in "ab":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(AttemptFailed, name, **failed(f"no {name[:0]}file", stack=f"  File {name[:0]}x"))
+    for name in "cd":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(WorkerSucceeded, name, **ended(result=1000))
+    fleet = stream.fold()
+    assert fleet.stack("a") is fleet.stack("b")
+    assert row_of(fleet, "a").error is row_of(fleet, "b").error
+    assert row_of(fleet, "c").result is row_of(fleet, "d").result
+
+
+def test_a_row_is_small() -> None:
+    """A row takes less than 200 bytes, so that a million of them are no burden."""
+    assert sys.getsizeof(Row("a", 0, "", 3)) <= 200
