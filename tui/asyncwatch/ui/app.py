@@ -28,7 +28,10 @@ from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.screens.help import HelpScreen
 from asyncwatch.ui.screens.log import LogScreen
 
+STATISTICS_EVERY = 1.0
+"""Seconds between two looks at the engine's own figures."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_VERBS = {"CancelWorker": "cancel", "RestartWorker": "restart"}
 
 
 class DashboardError(RuntimeError):
@@ -90,7 +93,8 @@ class AsyncwatchApp(App[None]):
                 loop.add_signal_handler(number, self.request_stop)
         self.run_worker(self._watch(), name="pump", exit_on_error=True)
         self.set_interval(FRAME, self._tick)
-        self.set_interval(1.0, self._read_statistics)
+        self._read_statistics()
+        self.set_interval(STATISTICS_EVERY, self._read_statistics)
 
     async def _watch(self) -> None:
         await self._pump.run(self._controller.events())
@@ -107,9 +111,10 @@ class AsyncwatchApp(App[None]):
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Say that requests were refused: one note, however many."""
         first = refusals[0]
-        text = f"{fmt.clean(first.worker)}: {fmt.clean(first.reason)}" if first.worker else fmt.clean(first.reason)
+        text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}: {first.reason}")
         if len(refusals) > 1:
             text = f"{len(refusals):,} requests refused. The first: {text}"
+        self.clear_notifications()
         self.notify(text, severity="warning", markup=False)
 
     def request_stop(self) -> None:
@@ -127,18 +132,18 @@ class AsyncwatchApp(App[None]):
         self._controller.send(*message.commands)
         self._pump.hurry()
 
-    def on_details_requested(self, message: DetailsRequested) -> None:
+    async def on_details_requested(self, message: DetailsRequested) -> None:
         """Open a worker; the cursor is on the one that was looked at last when it closes."""
-        self.push_screen(DetailsScreen(self.scene, message.row), self._select)
+        await self.push_screen(DetailsScreen(self.scene, message.row), self._select)
 
-    def action_log(self) -> None:
+    async def action_log(self) -> None:
         """Open the log."""
         if not isinstance(self.screen, LogScreen):
-            self.push_screen(LogScreen(self.scene))
+            await self.push_screen(LogScreen(self.scene))
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Open the help."""
-        self.push_screen(HelpScreen())
+        await self.push_screen(HelpScreen())
 
     def action_freeze(self) -> None:
         """Freeze the picture, or let it go on."""
@@ -151,7 +156,7 @@ class AsyncwatchApp(App[None]):
     async def action_quit(self) -> None:
         """Stop the run and leave; ask first if workers are active. Asked while stopping, leave at once."""
         if isinstance(self.screen, ConfirmScreen):
-            self.screen.action_answer("q" in self.screen.again)
+            await self.screen.action_dismiss("q" in self.screen.again)
             return
         active = self.scene.active
         if self.scene.is_stopping or not active:
@@ -162,7 +167,7 @@ class AsyncwatchApp(App[None]):
             "cancel them and quit",
             again="q",
         )
-        self.push_screen(question, lambda yes: self.request_stop() if yes else None)
+        await self.push_screen(question, lambda yes: self.request_stop() if yes else None)
 
     def _select(self, row: Row | None) -> None:
         screen = self.screen_stack[0]

@@ -15,9 +15,7 @@ PREFIX = 3
 
 MARK = "▌"
 
-TIMED = frozenset(
-    {WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.UNRESPONSIVE}
-)
+TIMED = frozenset({WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.UNRESPONSIVE})
 """States whose row changes with time alone."""
 
 HEADINGS = {
@@ -57,7 +55,12 @@ def arrange(width: int, widest_name: int, widest_result: int) -> Layout:
     """
     widths = {
         "name": min(max(6, widest_name), 14),
-        **{"state": 14, "retries": 5, "luck": 6, "result": 6, "last": 7, "elapsed": 7},
+        "state": 14,
+        "retries": 5,
+        "luck": 6,
+        "result": 6,
+        "last": 7,
+        "elapsed": 7,
     }
     gap = 1
 
@@ -90,11 +93,12 @@ def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
         long, short = HEADINGS[key]
         text = long if len(long) <= width else short
         is_sorted = key == sort_key
-        if is_sorted:
-            text = text[: max(0, width - 1)] + ("▼" if is_reversed else "▲")
+        # The arrow may stand in the gap: a heading as wide as its column stays whole.
+        arrow = ("▼" if is_reversed else "▲") if is_sorted else ""
+        taken = max(width, len(text + arrow))
         line += [
-            Span(pad(text, width, right=key in _RIGHT), "strong" if is_sorted else ""),
-            Span(" " * layout.gap),
+            Span(pad(text + arrow, taken, right=key in _RIGHT), "strong" if is_sorted else ""),
+            Span(" " * (width + layout.gap - taken)),
         ]
     return line[:-1]
 

@@ -104,9 +104,9 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` on one line with nothing in it that could steer a terminal or tear a row.
+    r"""Return `text` on one line with nothing in it that could steer a terminal or tear a row.
 
-    Control and format characters are shown escaped (`\\x1b`); what only joins neighbours is left out.
+    Control and format characters are shown escaped (`\x1b`); what only joins neighbours is left out.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -66,6 +66,4 @@ GLOBAL = (
 
 def bindings(keys: Iterable[Key], namespace: str = "") -> list[Binding]:
     """Return Textual's bindings for the keys; `namespace` is `app.` for actions of the app."""
-    return [
-        Binding(key.keys, namespace + key.action, key.label, show=False, key_display=key.cap) for key in keys
-    ]
+    return [Binding(key.keys, namespace + key.action, key.label, show=False, key_display=key.cap) for key in keys]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile
+
 from asyncwatch.events import WorkerState
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
@@ -32,7 +34,8 @@ def overview(scene: Scene, width: int) -> list[Line]:
     counts = wrap(_counts(scene), width)
     lines: list[Line] = [_title(scene, width)]
     room = width - width_of(counts[-1]) - 3
-    if room >= _LEAST_BAR + 5:
+    # In a narrow terminal the bar always has its own line: the table must not jump with every new state.
+    if width >= 100 and room >= _LEAST_BAR + 5:
         lines += counts[:-1]
         lines.append(spread(counts[-1], _progress(scene, min(room, 45)), width))
     else:
@@ -74,7 +77,7 @@ def _title(scene: Scene, width: int) -> Line:
     time = Span(fmt.clock(scene.now), "strong")
     right = [Span("  "), *status(scene)]
     if scene.is_frozen:
-        right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event')} wait ", "notice"), *right]
+        right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
     # The last facts give way first: what the run does matters more than how it was started.
     while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
         left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
@@ -102,11 +105,14 @@ def _progress(scene: Scene, width: int) -> Line:
 def _speed(scene: Scene, width: int) -> Line:
     fleet, now = scene.fleet, scene.now
     columns = 20 if width >= 110 else 10
+    # Seconds before the first attempt ended say nothing.
+    series = list(dropwhile(lambda ended: not ended, fleet.rate.series(now, columns)))
     parts: list[Line] = [
         [
             Span(fmt.rate(fleet.rate.per_second(now)), "strong"),
             Span(" attempts/s ", "muted"),
-            Span(fmt.sparkline(fleet.rate.series(now, columns)), "spark"),
+            Span(fmt.sparkline([0] * (columns - len(series))), "rest"),
+            Span(fmt.sparkline(series), "spark"),
         ]
     ]
     for name, quantile in _PERCENTILES:

@@ -41,10 +41,7 @@ class Paint:
 
     def strip(self, line: Line, width: int, *under: str) -> Strip:
         """Return the line in exactly `width` cells; `under` are the paints below those of the spans."""
-        segments = [
-            Segment(span.text, self.style(*under, *span.paint.split()))
-            for span in crop_line(line, width)
-        ]
+        segments = [Segment(span.text, self.style(*under, *span.paint.split())) for span in crop_line(line, width)]
         segments.append(Segment(" " * (width - width_of(line)), self.style(*under)))
         return Strip(segments, width).simplify() if width else Strip.blank(0)
 

@@ -52,7 +52,9 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     if row.result is not None:
         lines += [*_heading("RESULT"), *_folded(row.result, width)]
     if row.error:
-        lines += [*_heading("ERROR"), *_folded(row.error, width, "error")]
+        is_over = row.state is WorkerState.SUCCEEDED
+        lines += _heading("LAST ERROR" if is_over else "ERROR")
+        lines += _folded(row.error, width, "muted" if is_over else "error")
     if (stuck := fleet.stuck(row.name)) is not None:
         lines += _heading("STUCK AT")
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
@@ -145,9 +147,7 @@ def _end(record: AttemptRecord, now: float) -> float:
     return record.started_at + record.duration + (record.backoff or 0.0)
 
 
-def _attempt(
-    record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int
-) -> Line:
+def _attempt(record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int) -> Line:
     took = record.duration if record.duration is not None else max(0.0, now - record.started_at)
     scale = axis / max(end - begin, 1e-9)
     start = min(axis - 1, round((record.started_at - begin) * scale))

@@ -15,8 +15,8 @@ class ConfirmScreen(ModalScreen[bool]):
     """Asks a question; the answer is its result. The key that asked, pressed again, says yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "yes", show=False),
-        Binding("n,escape", "answer(False)", "no", show=False),
+        Binding("y", "dismiss(True)", "yes", show=False),
+        Binding("n,escape", "dismiss(False)", "no", show=False),
         Binding("left,right", "app.focus_next", "other", show=False),
     ]
 
@@ -40,13 +40,9 @@ class ConfirmScreen(ModalScreen[bool]):
     def on_mount(self) -> None:
         """Let the key that asked say yes."""
         if self.again:
-            self._bindings.bind(self.again, "answer(True)", show=False)
+            self._bindings.bind(self.again, "dismiss(True)", show=False)
         self.query_one("#yes").focus()
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer with the mouse or enter."""
-        self.dismiss(event.button.id == "yes")
-
-    def action_answer(self, answer: bool) -> None:
-        """Answer by key."""
-        self.dismiss(answer)
+        await self.action_dismiss(event.button.id == "yes")

@@ -62,7 +62,7 @@ class DetailsScreen(Screen[Row]):
         """Show the worker as it is now."""
         fleet, row, now = self._scene.fleet, self._row, self._scene.now
         block, view = self.query_one("#facts", Block), self.query_one(LinesView)
-        width = max(20, view.size.width)
+        width = max(20, view.scrollable_content_region.width)
         state = (row, row.version, fleet.logged, width, now if not row.is_settled else None)
         if state != self._drawn:
             self._drawn = state
@@ -95,6 +95,6 @@ class DetailsScreen(Screen[Row]):
         view = self.query_one(LinesView)
         view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False)
 
-    def action_close(self) -> None:
+    async def action_close(self) -> None:
         """Go back to the fleet."""
-        self.dismiss(self._row)
+        await self.action_dismiss(self._row)

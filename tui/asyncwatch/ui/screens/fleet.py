@@ -15,7 +15,6 @@ from asyncwatch.model.fleet import Row
 from asyncwatch.model.selection import SORTS, parse_query
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, bindings
-from asyncwatch.ui.lines import Span
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested, SortRequested
 from asyncwatch.ui.overview import overview
 from asyncwatch.ui.scene import Scene
@@ -43,7 +42,6 @@ class FleetScreen(Screen[None]):
         """Yield the parts from top to bottom."""
         yield Block(id="overview")
         yield FleetTable(self._scene)
-        yield Block(id="empty")
         yield FilterBar()
         yield KeyLine((*ACTS, *LOOKS, *GLOBAL))
 
@@ -71,17 +69,15 @@ class FleetScreen(Screen[None]):
         is_filtered = bool(bar.input.value) or view.trouble_only
         bar.display = is_filtered or bar.input.has_focus
         bar.say(shown, total, is_trouble_only=view.trouble_only, problem=view.query.problem)
-        empty = self.query_one("#empty", Block)
-        empty.display = not shown
-        if shown:
-            return
-        if total and view.trouble_only and not bar.input.value:
-            text = "No worker is in trouble.  f shows all of them."
-        elif total:
-            text = "No worker matches the filter.  esc clears it."
-        else:
-            text = "Waiting for the first worker…"
-        empty.show([[Span(text, "muted")]])
+        self.table.show_if_empty(self._why_empty())
+
+    def _why_empty(self) -> str:
+        view = self._scene.view
+        if not self._scene.fleet.rows:
+            return "Waiting for the first worker…"
+        if view.trouble_only and not view.query.conditions:
+            return "No worker is in trouble.  f shows all of them."
+        return "No worker matches the filter.  esc clears it."
 
     def _resort(self) -> None:
         if not self._scene.is_frozen:
@@ -124,16 +120,16 @@ class FleetScreen(Screen[None]):
             self.query_one(FilterBar).input.value = ""
         self.draw()
 
-    def action_cancel_all(self) -> None:
+    async def action_cancel_all(self) -> None:
         """Cancel all workers that have not ended, if the answer is yes."""
         active = self._scene.active
         if not active:
             self.notify("No worker is active.")
             return
         question = ConfirmScreen(f"Cancel {fmt.count(active, 'worker')}?", "cancel all", again="C")
-        self.app.push_screen(question, lambda yes: self._request([CancelAll()]) if yes else None)
+        await self.app.push_screen(question, lambda yes: self._request([CancelAll()]) if yes else None)
 
-    def action_restart_all(self) -> None:
+    async def action_restart_all(self) -> None:
         """Restart all that have ended without success, if the answer is yes."""
         rows = self._scene.unsuccessful()
         if not rows:
@@ -143,7 +139,7 @@ class FleetScreen(Screen[None]):
         question = ConfirmScreen(
             f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?", "restart", again="R"
         )
-        self.app.push_screen(question, lambda yes: self._request(commands) if yes else None)
+        await self.app.push_screen(question, lambda yes: self._request(commands) if yes else None)
 
     def action_filter(self) -> None:
         """Let a filter be typed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -17,7 +18,7 @@ from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import LinesView
 
 KEYS = (
-    Key("escape", "close", "close", "back", "esc", footer=1),
+    Key("escape", "dismiss", "close", "back", "esc", footer=1),
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
@@ -41,7 +42,7 @@ _FILTERS = (
     ("luck>0.9", "the last draw"),
     ("error:Timeout", "text in the error"),
     ("group:web", "the group's name"),
-    ("a b", "terms that stand together must all hold"),
+    ("a b", "both terms must hold"),
 )
 
 
@@ -52,12 +53,7 @@ def help_lines(width: int) -> list[Line]:
     if width < 110:
         return [*left, *right][1:]
     half = max(width_of(line) for line in left) + 6
-    height = max(len(left), len(right))
-    left += [[]] * (height - len(left))
-    right += [[]] * (height - len(right))
-    return [
-        [*one, Span(" " * (half - width_of(one))), *two] for one, two in zip(left, right, strict=True)
-    ][1:]
+    return [[*one, Span(" " * (half - width_of(one))), *two] for one, two in zip_longest(left, right, fillvalue=())][1:]
 
 
 def _keys(title: str, keys: Iterable[Key]) -> list[Line]:
@@ -84,7 +80,7 @@ class HelpScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(KEYS),
-        Binding("question_mark", "close", show=False),
+        Binding("question_mark", "dismiss", show=False),
     ]
 
     def compose(self) -> ComposeResult:
@@ -103,12 +99,8 @@ class HelpScreen(Screen[None]):
     def draw(self) -> None:
         """Show the page."""
         view = self.query_one(LinesView)
-        view.show(help_lines(view.size.width))
+        view.show(help_lines(view.scrollable_content_region.width))
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""
         self.query_one(LinesView).scroll_relative(y=lines, animate=False)
-
-    def action_close(self) -> None:
-        """Go back."""
-        self.dismiss()

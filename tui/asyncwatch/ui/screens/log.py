@@ -24,7 +24,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _RANKS = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 3}
 
 KEYS = (
-    Key("escape", "close", "close", "back", "esc", footer=1),
+    Key("escape", "dismiss", "close", "back", "esc", footer=1),
     Key("v", "level", "level", "show only from the next level on", footer=1),
     Key("G", "edge(1)", "follow", "the newest lines, as they come", "G", footer=1),
     Key("g", "edge(-1)", "top", "the oldest line", footer=2),
@@ -78,7 +78,7 @@ class LogView(LinesView):
         """Return the record that is scrolled to `y`."""
         index = round(self.scroll_y) + y
         line = log_line(self._records[index], self._name_width) if index < len(self._records) else ()
-        return self._paint.strip(line, self.size.width)
+        return self._paint.strip(line, self.scrollable_content_region.width)
 
     def _take_over(self) -> None:
         top = round(self.scroll_y)
@@ -153,7 +153,3 @@ class LogScreen(Screen[None]):
         view.is_following = direction > 0
         view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False, immediate=True)
         self.draw()
-
-    def action_close(self) -> None:
-        """Go back."""
-        self.dismiss()

@@ -12,6 +12,7 @@ from textual.widgets import Input, Label
 
 from asyncwatch.model.selection import SYNTAX
 
+
 class FilterInput(Input):
     """The line that is typed into. Up and down move the cursor of the fleet meanwhile."""
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
+from textual.binding import BindingType
 from textual.cache import LRUCache
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -29,7 +30,7 @@ class FleetTable(ScrollView, can_focus=True):
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
-    BINDINGS = bindings(MOVES)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
 
     def __init__(self, scene: Scene) -> None:
         self._paint = Paint(self)
@@ -38,6 +39,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._selected: Row | None = None
         self._index = 0
         self._order: list[Row] = []
+        self._empty_text = ""
         self._layout_of_columns = columns.arrange(80, 0, 0)
         self._measured = 0
         self._widest_name = 0
@@ -59,7 +61,13 @@ class FleetTable(ScrollView, can_focus=True):
         drawn, count = self._drawn, len(self._drawn)
         for y in range(self.size.height):
             if y >= count or drawn[y] != self._key(y):
-                self.refresh(Region(0, y, self.size.width, 1))
+                self.refresh(Region(0, y, self.scrollable_content_region.width, 1))
+
+    def show_if_empty(self, text: str) -> None:
+        """Say why no row is visible, when none is."""
+        if text != self._empty_text:
+            self._empty_text = text
+            self.refresh()
 
     def select(self, row: Row) -> None:
         """Put the cursor on a visible row and scroll it into view."""
@@ -80,7 +88,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return the heading, or the row that is scrolled to line `y`."""
-        width = self.size.width
+        width = self.scrollable_content_region.width
         key = self._key(y)
         self._drawn += [None] * (y + 1 - len(self._drawn))
         self._drawn[y] = key
@@ -130,7 +138,7 @@ class FleetTable(ScrollView, can_focus=True):
             return (view.sort, view.reverse, layout)
         row = self._row_at(y)
         if row is None:
-            return (layout,)
+            return (layout, self._empty_text if y == 1 and not self._order else "")
         moment = self._scene.now if row.state in columns.TIMED else None
         return (
             row.name,
@@ -150,11 +158,10 @@ class FleetTable(ScrollView, can_focus=True):
             return self._paint.strip(line, width, "heading")
         row = self._row_at(y)
         if row is None:
-            return self._paint.strip([Span("")], width)
+            text = self._empty_text if y == 1 and not self._order else ""
+            return self._paint.strip([Span(" " * columns.PREFIX + text, "muted")], width)
         is_selected = row is self._selected
-        line = columns.cells(
-            row, self._scene.now, layout, is_selected=is_selected, is_marked=row.name in view.marks
-        )
+        line = columns.cells(row, self._scene.now, layout, is_selected=is_selected, is_marked=row.name in view.marks)
         return self._paint.strip(line, width, *(["cursor"] if is_selected else []))
 
     def _follow(self, order: list[Row]) -> None:
@@ -188,7 +195,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
         for changed in (before, self._index):
-            self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.size.width, 1))
+            self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.scrollable_content_region.width, 1))
         self._scroll_to_cursor()
 
     def _is_visible(self, index: int) -> bool:
@@ -223,7 +230,7 @@ class FleetTable(ScrollView, can_focus=True):
             self._arrange()
 
     def _arrange(self) -> None:
-        layout = columns.arrange(self.size.width, self._widest_name, self._widest_result)
+        layout = columns.arrange(self.scrollable_content_region.width, self._widest_name, self._widest_result)
         if layout != self._layout_of_columns:
             self._layout_of_columns = layout
             self.refresh()

@@ -13,10 +13,15 @@ from asyncwatch.ui.widgets.lines_widget import Block
 
 def key_line(keys: Sequence[Key], width: int) -> Line:
     """Return the keys that fit into `width` cells, the most needed ones, in their order."""
-    shown = sorted((key for key in keys if key.footer), key=lambda key: key.footer)
-    while width_of(line := join(_part(key) for key in keys if key in shown)) > width and shown:
-        shown.pop()
-    return line
+    shown: list[Key] = []
+    for key in sorted((key for key in keys if key.footer), key=lambda key: key.footer):
+        if width_of(_line(keys, [*shown, key])) <= width:
+            shown.append(key)
+    return _line(keys, shown)
+
+
+def _line(keys: Sequence[Key], shown: Sequence[Key]) -> Line:
+    return join(_part(key) for key in keys if key in shown)
 
 
 def _part(key: Key) -> Line:

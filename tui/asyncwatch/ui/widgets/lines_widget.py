@@ -79,7 +79,7 @@ class LinesView(ScrollView, can_focus=True):
         """Return the line that is scrolled to `y`."""
         index = round(self.scroll_y) + y
         line = self._lines[index] if index < len(self._lines) else ()
-        return self._paint.strip(line, self.size.width)
+        return self._paint.strip(line, self.scrollable_content_region.width)
 
     def notify_style_update(self) -> None:
         """Resolve colours anew."""
