@@ -1,0 +1,51 @@
+"""Quantiles of durations, against the exact ones."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch.model.histogram import LONGEST, RELATIVE_ERROR, SHORTEST, Histogram
+
+DURATIONS = st.floats(min_value=SHORTEST, max_value=LONGEST)
+
+
+def histogram_of(durations: list[float]) -> Histogram:
+    """Return a histogram of `durations`."""
+    histogram = Histogram()
+    for seconds in durations:
+        histogram.add(seconds)
+    return histogram
+
+
+@given(st.lists(DURATIONS, min_size=1), st.floats(0, 1))
+def test_quantile_is_within_the_promised_error(durations: list[float], q: float) -> None:
+    """Every quantile is within RELATIVE_ERROR of the value of its rank."""
+    exact = sorted(durations)[max(1, math.ceil(q * len(durations))) - 1]
+    quantile = histogram_of(durations).quantile(q)
+    assert quantile is not None
+    assert abs(quantile - exact) <= exact * RELATIVE_ERROR * (1 + 1e-9)
+
+
+@given(st.lists(st.floats(min_value=-1, max_value=1e9), min_size=1))
+def test_quantiles_grow_within_the_extremes(durations: list[float]) -> None:
+    """Whatever was added, quantiles lie between the extremes and never shrink as q grows."""
+    histogram = histogram_of(durations)
+    quantiles = [histogram.quantile(q / 10) or 0.0 for q in range(11)]
+    assert quantiles == sorted(quantiles)
+    assert max(0.0, min(durations)) <= quantiles[0]
+    assert quantiles[-1] == max(0.0, *durations)
+
+
+def test_nothing_has_no_quantile() -> None:
+    """Without a duration there is no quantile."""
+    assert Histogram().quantile(0.5) is None
+
+
+def test_memory_is_bounded() -> None:
+    """The number of buckets is fixed and small, whatever is added."""
+    histogram = histogram_of([10.0**exponent for exponent in range(-12, 12)])
+    assert len(histogram._buckets) < 1_000
+    assert sum(histogram._buckets) == histogram.count == 24

@@ -1,0 +1,202 @@
+"""Order, filter and marks of a view."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.model.stream import Stream, ended, failed
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    RetryScheduled,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+)
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.row import Row
+from asyncwatch.model.selection import SORTS, View, natural, parse_query
+from asyncwatch.model.sorting import in_order
+
+
+def names(view: View) -> list[str]:
+    """Return the names of the visible rows from top to bottom."""
+    return [row.name for row in view.order()]
+
+
+@pytest.fixture
+def stream() -> Stream:
+    """Four workers: w10 succeeded, w2 backs off, w1 runs, w3 is queued."""
+    stream = Stream("w10", "w2", "w1", "w3")
+    stream.add(AttemptStarted, "w10", attempt=1, bad_luck=0.2)
+    stream.add(WorkerSucceeded, "w10", **ended(result=200))
+    stream.add(AttemptStarted, "w2", attempt=1, bad_luck=0.95)
+    stream.add(AttemptFailed, "w2", **failed(elapsed=0.5))
+    stream.add(RetryScheduled, "w2", attempt=2, delay=1.0)
+    stream.add(AttemptStarted, "w1", attempt=1, bad_luck=0.5)
+    return stream
+
+
+def test_queue_order_is_the_fleets_own_list(stream: Stream) -> None:
+    """Without filter and sort a view costs nothing, whatever the size of the fleet."""
+    fleet = stream.fold()
+    view = View(fleet)
+    assert view.order() is fleet.rows
+    assert view.position("w1") == 2
+    assert view.position("nobody") is None
+    assert not view.resort()
+
+
+@pytest.mark.parametrize(
+    ("key", "up", "down"),
+    [
+        ("queue", ["w10", "w2", "w1", "w3"], ["w3", "w1", "w2", "w10"]),
+        ("name", ["w1", "w2", "w3", "w10"], ["w10", "w3", "w2", "w1"]),
+        ("state", ["w3", "w1", "w2", "w10"], ["w10", "w2", "w1", "w3"]),
+        ("retries", ["w10", "w2", "w1", "w3"], ["w10", "w2", "w1", "w3"]),
+        ("luck", ["w10", "w1", "w2", "w3"], ["w2", "w1", "w10", "w3"]),
+        ("result", ["w10", "w2", "w1", "w3"], ["w10", "w2", "w1", "w3"]),
+        ("last", ["w10", "w2", "w1", "w3"], ["w2", "w10", "w1", "w3"]),
+        ("elapsed", ["w1", "w10", "w2", "w3"], ["w2", "w10", "w1", "w3"]),
+        ("error", ["w2", "w10", "w1", "w3"], ["w2", "w10", "w1", "w3"]),
+    ],
+)
+def test_orders(stream: Stream, key: str, up: list[str], down: list[str]) -> None:
+    """Equal rows stay in queue order and rows without a value come last, in both directions."""
+    view = View(stream.fold())
+    view.sort = key
+    assert names(view) == up
+    view.reverse = True
+    assert names(view) == down
+
+
+def test_every_order_is_tested() -> None:
+    """The keys are those that the columns of the dashboard are sorted by."""
+    assert [key for key, _ in SORTS] == [
+        "queue",
+        "name",
+        "state",
+        "retries",
+        "luck",
+        "result",
+        "last",
+        "elapsed",
+        "error",
+    ]
+
+
+def test_unknown_order_is_refused(stream: Stream) -> None:
+    """Neither a view nor the function sorts by what is no order."""
+    view = View(stream.fold())
+    with pytest.raises(ValueError, match="no order 'size'"):
+        view.sort = "size"
+    with pytest.raises(ValueError, match="no order 'size'"):
+        in_order([], "size", reverse=False, now=0.0)
+
+
+def test_rows_stay_where_they_are_until_resort(stream: Stream) -> None:
+    """A row that changes neither moves nor vanishes under the cursor; `resort` then gives it its place."""
+    fleet = stream.fold()
+    view = View(fleet)
+    view.sort = "state"
+    view.query = parse_query("w")
+    before = names(view)
+    stream.add(AttemptStarted, "w3", attempt=1, bad_luck=0.1)
+    stream.add(WorkerSucceeded, "w3", **ended(result=1))
+    view.touched(fleet.apply_batch(stream.events))
+    assert names(view) == before == ["w3", "w1", "w2", "w10"]
+    assert view.resort()
+    assert names(view) == ["w1", "w2", "w10", "w3"]
+    assert not view.resort()
+
+
+def test_filter_and_trouble_hide_rows(stream: Stream) -> None:
+    """Only rows that match the query are visible, and of them only those in trouble if so asked."""
+    view = View(stream.fold())
+    view.query = parse_query("w1")
+    assert names(view) == ["w10", "w1"]
+    assert view.position("w1") == 1
+    assert view.position("w2") is None
+    view.query = parse_query("")
+    view.trouble_only = True
+    assert names(view) == ["w2"]
+    assert view.is_filtered
+
+
+def test_workers_queued_later_join_at_the_end(stream: Stream) -> None:
+    """New rows that match appear below the others without moving any of them."""
+    fleet = stream.fold()
+    view = View(fleet)
+    view.sort = "name"
+    view.query = parse_query("w1")
+    assert names(view) == ["w1", "w10"]
+    stream.add(WorkersQueued, group="", max_attempts=3, workers=("w11", "x", "w0-w1"))
+    fleet.apply_batch(stream.events)
+    assert names(view) == ["w1", "w10", "w11", "w0-w1"]
+    assert view.position("w11") == 2
+    view.resort()
+    assert names(view) == ["w0-w1", "w1", "w10", "w11"]
+
+
+def test_running_workers_move_by_elapsed_time_alone(stream: Stream) -> None:
+    """Sorted by elapsed time, a calm resort is made although no row was touched."""
+    view = View(stream.fold())
+    view.sort = "elapsed"
+    assert names(view)
+    assert view.resort()
+
+
+def test_marks_belong_to_workers(stream: Stream) -> None:
+    """Marks stay on their workers whatever is visible, and are given back in queue order."""
+    view = View(stream.fold())
+    assert view.toggle_mark("w3")
+    view.query = parse_query("w1")
+    view.mark_all_visible()
+    assert [row.name for row in view.marked()] == ["w10", "w1", "w3"]
+    assert not view.toggle_mark("w10")
+    assert view.marks == {"w1", "w3"}
+    view.clear_marks()
+    assert view.marked() == []
+
+
+def test_natural_order() -> None:
+    """Numbers inside names count by their value, of any length, and case does not count."""
+    ordered = ["", "2", "10", "010x", f"{'9' * 5000}", "a", "A1b", "a1c", "a2", "a10", "b"]
+    shuffled = random.Random(3).sample(ordered, len(ordered))
+    assert sorted(shuffled, key=natural) == ordered
+
+
+@given(st.lists(st.text(alphabet="ab019é²٣ "), max_size=20))
+def test_any_names_can_be_compared(texts: list[str]) -> None:
+    """No pair of names is beyond comparison."""
+    assert len(sorted(texts, key=natural)) == len(texts)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(list(WorkerState)), st.sampled_from([None, 0.1, 0.5])), max_size=20),
+    st.sampled_from([key for key, _ in SORTS]),
+    st.booleans(),
+)
+def test_any_order_shows_every_row_once(
+    values: list[tuple[WorkerState, float | None]], key: str, reverse: bool
+) -> None:
+    """Sorting loses no row, and rows without a value are the last, in queue order."""
+    rows = [Row(f"w{index}", index, "", 3, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
+    ordered = in_order(rows, key, reverse=reverse, now=1.0)
+    assert sorted(row.index for row in ordered) == list(range(len(rows)))
+    if key == "luck":
+        without = [row for row in rows if row.bad_luck is None]
+        assert ordered[len(rows) - len(without) :] == without
+
+
+def test_an_empty_fleet_has_no_order() -> None:
+    """Before the first event there is nothing to see, sort or mark."""
+    view = View(Fleet())
+    view.sort = "name"
+    view.mark_all_visible()
+    assert view.order() == []
+    assert view.marks == set()

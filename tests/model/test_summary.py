@@ -1,0 +1,60 @@
+"""What is said of a run when it is over."""
+
+from __future__ import annotations
+
+from tests.model.stream import Stream, ended, failed
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    RunFinished,
+    WorkerFailed,
+    WorkerState,
+    WorkerSucceeded,
+)
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.summary import summarize, summary_lines
+
+
+def finished_run() -> Fleet:
+    """Return a Fleet of three workers: one fast, one slow, one failed with a nasty name."""
+    stream = Stream("fast", "slow", "ba\x1bd")
+    stream.add(AttemptStarted, "slow", attempt=1, bad_luck=0.1)
+    stream.add(AttemptStarted, "fast", attempt=1, bad_luck=0.1)
+    stream.add(WorkerSucceeded, "fast", **ended(result=1))
+    stream.add(AttemptStarted, "ba\x1bd", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "ba\x1bd", **failed("no such file", transient=False))
+    stream.add(WorkerFailed, "ba\x1bd", **ended(error_type="OSError", error="no such file"))
+    stream.add(WorkerSucceeded, "slow", **ended(result=2))
+    stream.add(RunFinished, states={}, attempts=3, elapsed=1.5, interrupted=True)
+    return stream.fold()
+
+
+def test_summary_tells_counts_slowest_and_errors() -> None:
+    """Only states that occur are counted, the slowest comes first, errors are grouped by class."""
+    summary = summarize(finished_run(), slowest=2)
+    assert summary.counts == {WorkerState.SUCCEEDED: 2, WorkerState.FAILED: 1}
+    assert (summary.workers, summary.attempts, summary.elapsed, summary.is_interrupted) == (3, 3, 1.5, True)
+    assert [slow.name for slow in summary.slowest] == ["slow", "ba\x1bd"]
+    (group,) = summary.errors
+    assert (group.error_type, group.workers, group.example_error) == ("OSError", 1, "OSError: no such file")
+
+
+def test_lines_are_plain_text() -> None:
+    """The lines say it all, and a worker's name sends nothing to the terminal."""
+    lines = summary_lines(summarize(finished_run(), slowest=2))
+    assert lines == [
+        "demo (gather, seed 7) interrupted: 2 succeeded, 1 failed; 3 attempts in 1.50 s",
+        "",
+        "slowest",
+        "  600 ms  slow     succeeded",
+        r"  200 ms  ba\x1bd  failed",
+        "",
+        "errors",
+        r"  1 × OSError: no such file  (worker ba\x1bd)",
+    ]
+
+
+def test_a_run_that_never_began_has_a_summary() -> None:
+    """Without an event there is still one line to print."""
+    assert summary_lines(summarize(Fleet())) == ["run: no workers; 0 attempts in 0.0 ms"]
