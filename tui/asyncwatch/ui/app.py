@@ -87,6 +87,8 @@ class AsyncwatchApp(App[None]):
         if self._is_monochrome and self.current_theme.ansi:
             # Under NO_COLOR Textual 8.2 draws an ANSI theme black on black.
             self.theme = "textual-dark"
+        # The tints of a theme all turn white in 16 colours; the stylesheet has stronger ones for them.
+        self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
         if self._is_signalled:
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:

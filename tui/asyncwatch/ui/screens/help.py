@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import zip_longest
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -53,7 +52,12 @@ def help_lines(width: int) -> list[Line]:
     if width < 110:
         return [*left, *right][1:]
     half = max(width_of(line) for line in left) + 6
-    return [[*one, Span(" " * (half - width_of(one))), *two] for one, two in zip_longest(left, right, fillvalue=())][1:]
+    rows = max(len(left), len(right))
+    left, right = (column + [[]] * (rows - len(column)) for column in (left, right))
+    lines: list[Line] = []
+    for one, two in zip(left, right, strict=True):
+        lines.append([*one, Span(" " * (half - width_of(one))), *two])
+    return lines[1:]
 
 
 def _keys(title: str, keys: Iterable[Key]) -> list[Line]:
