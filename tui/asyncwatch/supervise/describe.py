@@ -5,10 +5,12 @@ User code runs here (`__str__`, `__repr__`), so nothing that it does may get out
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import linecache
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -17,6 +19,7 @@ import msgspec
 from asyncwatch.redact import mask_secrets
 
 MAX_ERROR_LENGTH = 2_000
+_ASYNCIO = str(Path(asyncio.__file__).parent)
 _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 _MAX_STACKS = 1_000
@@ -153,9 +156,13 @@ def await_stack(awaitable: object) -> list[tuple[str, int, str]]:
 
 
 def stuck_at(awaitable: object) -> str:
-    """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text."""
+    """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text.
+
+    Lines of asyncio itself are passed over: that it sleeps there is what every suspended coroutine has in common.
+    """
     stack = await_stack(awaitable)
+    own = [frame for frame in stack if not frame[0].startswith(_ASYNCIO)]
     if not stack:
         return ""
-    file, line, function = stack[-1]
+    file, line, function = (own or stack)[-1]
     return f"{file}:{line} {function}"

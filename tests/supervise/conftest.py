@@ -1,0 +1,20 @@
+"""Fixtures of the supervisor's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.clock import run_at_once
+
+TASK_FACTORIES = {"lazy": None}
+if hasattr(asyncio, "eager_task_factory"):
+    TASK_FACTORIES["eager"] = asyncio.eager_task_factory
+
+
+@pytest.fixture(params=TASK_FACTORIES)
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """Run a coroutine function on a jumping clock, under each task factory that this Python has."""
+    return lambda main: run_at_once(main, TASK_FACTORIES[request.param])

@@ -1,0 +1,66 @@
+"""Targets and small tools that the supervisor's tests share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from asyncwatch import RetryPolicy, WorkerSpec
+from asyncwatch.events import Batch, Event
+
+AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
+
+
+async def sleeper(seconds: float, result: object = None) -> object:
+    """Sleep, then return `result`."""
+    await asyncio.sleep(seconds)
+    return result
+
+
+async def raiser(error: BaseException, seconds: float = 0.0) -> None:
+    """Sleep, then raise `error`."""
+    await asyncio.sleep(seconds)
+    raise error
+
+
+async def stubborn(seconds: float = 1e9) -> None:
+    """Swallow every cancellation until `seconds` are over."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while (left := deadline - asyncio.get_running_loop().time()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            continue
+
+
+class Flaky:
+    """Raises the errors it was given, one a call, then returns "done"."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        """Do the next thing."""
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def worker(name: str, target: Any, *args: Any, **treatment: Any) -> WorkerSpec:
+    """Return a spec that retries without a wait unless told otherwise."""
+    return WorkerSpec(name, target, args, **{"retry": AT_ONCE, **treatment})
+
+
+def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
+    """Return all events that are there."""
+    events: list[Event] = []
+    while not queue.empty():
+        events += queue.get_nowait()
+    return events
+
+
+def story(events: list[Event], name: str) -> list[str]:
+    """Return the kinds of event that happened to one worker, in order."""
+    return [type(event).__name__ for event in events if getattr(event, "worker", None) == name]

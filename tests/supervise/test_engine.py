@@ -1,0 +1,232 @@
+"""The engine in its own thread, for real: commands in, events out, whatever the workers and the loop do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.supervise.fleets import raiser, sleeper, stubborn, worker
+
+from asyncwatch import Supervisor, WorkerSpec
+from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
+from asyncwatch.events import Event, LogRecorded, RunFinished, WorkerEnded
+from asyncwatch.supervise.capture import capturing_prints
+from asyncwatch.supervise.engine import Engine
+
+FOREVER = 1e6
+
+
+def engine_of(*specs: WorkerSpec, stays_open: bool = False, **settings: Any) -> Engine:
+    """Return an engine that gathers `specs`."""
+
+    @asynccontextmanager
+    async def open_run() -> AsyncIterator[Supervisor]:
+        async with Supervisor(specs, **{"grace": 0.05, "seed": 1, **settings}) as supervisor:
+            yield supervisor
+
+    async def drive(supervisor: Supervisor) -> None:
+        await supervisor.gather()
+
+    return Engine(open_run, drive, stays_open=stays_open)
+
+
+async def watch(engine: Engine, on_event: Callable[[Event], None] = lambda _event: None) -> list[Event]:
+    """Start `engine`; return all events until the last."""
+    engine.start()
+    queue = engine.events()
+    events: list[Event] = []
+    async with asyncio.timeout(20):
+        while not events or not isinstance(events[-1], RunFinished):
+            for event in await queue.get():
+                events.append(event)
+                on_event(event)
+    return events
+
+
+def ends(events: list[Event]) -> dict[str, str]:
+    """Return how each worker ended last."""
+    return {event.worker: event.state.value for event in events if isinstance(event, WorkerEnded)}
+
+
+async def test_a_run_from_first_to_last_event() -> None:
+    """All events arrive on the reader's loop; the thread ends with the run."""
+    engine = engine_of(*(worker(str(n), sleeper, 0.0, n) for n in range(200)))
+    events = await watch(engine)
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert set(ends(events).values()) == {"succeeded"}
+    assert engine.join(10)
+    assert engine.error is None
+
+
+async def test_commands_from_another_thread() -> None:
+    """A running worker is cancelled, then restarted, by commands; StopRun ends the open run as interrupted."""
+    engine = engine_of(worker("a", sleeper, FOREVER), stays_open=True)
+
+    def act(event: Event) -> None:
+        match type(event).__name__, getattr(event, "incarnation", 0):
+            case "AttemptStarted", 1:
+                engine.send(CancelWorker("a", 1))
+            case "WorkerCancelled", 1:
+                engine.send(RestartWorker("a", 1))
+            case "AttemptStarted", 2:
+                engine.send(StopRun())
+            case _:
+                pass
+
+    events = await watch(engine, act)
+    last = events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.interrupted
+    assert [event.incarnation for event in events if isinstance(event, WorkerEnded)] == [1, 2]
+    assert engine.join(10)
+
+
+async def test_commands_sent_too_early_or_too_late() -> None:
+    """A command sent before the run starts is carried out in it; one sent after its end is dropped."""
+    engine = engine_of(worker("a", sleeper, FOREVER), stays_open=True)
+    engine.send(StopRun())
+    events = await watch(engine)
+    assert ends(events) == {"a": "cancelled"}
+    assert engine.join(10)
+    engine.send(CancelWorker("a", 1))
+
+
+async def test_what_workers_log_is_told_with_their_name() -> None:
+    """Log records made in a worker, in its threads, and outside any worker become events; none is printed."""
+
+    async def talk() -> None:
+        logging.getLogger("app").warning("hello %s", "you")
+        await asyncio.to_thread(logging.getLogger("app.thread").error, "from below")
+        logging.getLogger("app").debug("too low")
+        logging.getLogger("app").warning("%d", "no number")
+
+    events = await watch(engine_of(worker("a", talk)))
+    told = [(e.worker, e.level, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
+    assert told == [
+        ("a", "WARNING", "app", "hello you"),
+        ("a", "ERROR", "app.thread", "from below"),
+        ("a", "WARNING", "app", "%d ('no number',)"),
+    ]
+
+
+async def test_what_workers_print_is_told_with_their_name(capsys: Any) -> None:
+    """Printed lines become events; what others print passes through."""
+
+    async def talk() -> None:
+        print("one\ntwo", end="")  # noqa: T201  the subject of the test
+        print()  # noqa: T201
+        print("unfinished", end="")  # noqa: T201
+
+    engine = engine_of(worker("a", talk), stays_open=True)
+
+    def act(event: Event) -> None:
+        if isinstance(event, WorkerEnded):
+            capture.__exit__(None, None, None)
+            engine.send(StopRun())
+
+    capture = capturing_prints(engine.record_log)
+    capture.__enter__()
+    print("mine")  # noqa: T201
+    events = await watch(engine, act)
+    told = [(e.worker, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
+    assert told == [("a", "stdout", "one"), ("a", "stdout", "two"), ("a", "stdout", "unfinished")]
+    assert capsys.readouterr().out == "mine\n"
+
+
+async def test_a_worker_that_swallows_cancellation_cannot_hold_up_the_end() -> None:
+    """The run finishes with the worker unresponsive, and the thread ends."""
+    engine = engine_of(worker("a", stubborn))
+
+    def act(event: Event) -> None:
+        if type(event).__name__ == "AttemptStarted":
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert ends(events) == {"a": "unresponsive"}
+    assert engine.join(10)
+
+
+async def test_a_thread_that_blocks_is_told_apart() -> None:
+    """join() is False while a worker's thread still runs, so that the command can leave all the same."""
+    release = threading.Event()
+
+    async def block() -> None:
+        await asyncio.to_thread(release.wait)
+
+    engine = engine_of(worker("a", block))
+
+    def act(event: Event) -> None:
+        if type(event).__name__ == "AttemptStarted":
+            engine.send(StopRun())
+
+    await watch(engine, act)
+    assert not engine.join(0.5)
+    release.set()
+    deadline = time.monotonic() + 10
+    while not engine.join(1) and time.monotonic() < deadline:
+        pass
+    assert engine.join(1)
+
+
+async def test_a_run_that_cannot_be_opened_still_ends() -> None:
+    """If opening the run raises, the last event comes all the same and the error is there."""
+
+    @asynccontextmanager
+    async def open_run() -> AsyncIterator[Supervisor]:
+        raise OSError("no port")
+        yield
+
+    async def drive(supervisor: Supervisor) -> None:
+        raise AssertionError
+
+    engine = Engine(open_run, drive, stays_open=True)
+    events = await watch(engine)
+    assert [type(event).__name__ for event in events] == ["RunFinished"]
+    engine.join(10)
+    assert isinstance(engine.error, OSError)
+
+
+async def test_background_tasks_of_workers_are_ended() -> None:
+    """A task that a worker starts and leaves is cancelled when the run ends."""
+    ended = threading.Event()
+
+    async def linger() -> None:
+        try:
+            await asyncio.sleep(FOREVER)
+        finally:
+            ended.set()
+
+    kept = []
+
+    async def start() -> None:
+        kept.append(asyncio.get_running_loop().create_task(linger()))
+        await asyncio.sleep(0)
+
+    engine = engine_of(worker("a", start))
+    await watch(engine)
+    assert engine.join(10)
+    assert ended.is_set()
+
+
+async def test_loop_lag_is_seen() -> None:
+    """A worker that blocks the loop shows in the statistics."""
+
+    async def block() -> None:
+        time.sleep(0.3)  # noqa: ASYNC251  blocking is the subject of the test
+        await asyncio.sleep(0.15)
+
+    engine = engine_of(worker("a", block), worker("b", raiser, ValueError()), stays_open=True)
+    lags = []
+
+    def act(event: Event) -> None:
+        if isinstance(event, WorkerEnded) and event.worker == "a":
+            lags.append(engine.statistics().loop_lag)
+            engine.send(StopRun())
+
+    await watch(engine, act)
+    assert lags[0] > 0.1

@@ -1,0 +1,122 @@
+"""Batches reach every listener, in order, from any thread, and never hold up who emits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from tests.clock import run_at_once
+
+from asyncwatch.events import Batch, Event
+from asyncwatch.supervise.outbox import BATCH_INTERVAL, BATCH_SIZE, Listener, Outbox
+
+
+def numbered(count: int, start: int = 0) -> list[Event]:
+    """Return `count` events."""
+    return [Event(seq, 0.0) for seq in range(start, start + count)]
+
+
+def test_a_lone_event_leaves_at_once_and_a_stream_in_batches() -> None:
+    """After a pause the first event waits for nothing; those that follow are delivered once an interval."""
+
+    async def main() -> list[tuple[float, int]]:
+        loop = asyncio.get_running_loop()
+        outbox, listener = Outbox(), Listener()
+        queue = listener.attach()
+        outbox.add(listener)
+        start = loop.time()
+        arrivals = []
+        outbox.emit(Event(0, 0.0), loop)
+        arrivals.append((loop.time() - start, len(await queue.get())))
+        for event in numbered(10, 1):
+            outbox.emit(event, loop)
+        arrivals.append((round(loop.time() - start, 6), len(await queue.get())))
+        return [*arrivals, (round(loop.time() - start, 6), 0)]
+
+    assert run_at_once(main) == [(0.0, 1), (0.0, 10), (BATCH_INTERVAL, 0)]
+
+
+def test_a_full_batch_leaves_at_once() -> None:
+    """No batch is longer than BATCH_SIZE, and no event is lost or out of order."""
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        outbox, listener = Outbox(), Listener()
+        queue = listener.attach()
+        outbox.add(listener)
+        for event in numbered(2 * BATCH_SIZE + 5):
+            outbox.emit(event, loop)
+        outbox.flush(loop)
+        sizes = []
+        seen = 0
+        while not queue.empty():
+            batch = queue.get_nowait()
+            assert [event.seq for event in batch] == list(range(seen, seen + len(batch)))
+            seen += len(batch)
+            sizes.append(len(batch))
+        return sizes
+
+    assert run_at_once(main) == [BATCH_SIZE, BATCH_SIZE, 5]
+
+
+def test_what_comes_before_the_reader_waits_for_it() -> None:
+    """A listener that attaches late gets the earlier batches first."""
+    listener = Listener()
+    first: Batch = tuple(numbered(2))
+    listener.deliver(first, None)
+
+    async def main() -> list[Batch]:
+        queue = listener.attach()
+        second: Batch = tuple(numbered(1, 2))
+        listener.deliver(second, asyncio.get_running_loop())
+        return [await queue.get(), await queue.get()]
+
+    assert [[event.seq for event in batch] for batch in run_at_once(main)] == [[0, 1], [2]]
+
+
+async def test_batches_cross_threads() -> None:
+    """A reader on another loop than the emitter's gets everything, in order."""
+    listener = Listener()
+    queue = listener.attach()
+
+    def emit() -> None:
+        async def main() -> None:
+            outbox = Outbox()
+            outbox.add(listener)
+            for event in numbered(3000):
+                outbox.emit(event, asyncio.get_running_loop())
+            outbox.flush(asyncio.get_running_loop())
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    seen: list[int] = []
+    while len(seen) < 3000:
+        seen += [event.seq for event in await queue.get()]
+    thread.join()
+    assert seen == list(range(3000))
+
+
+def test_a_reader_that_is_gone_harms_nobody() -> None:
+    """Delivering to a loop that was closed does nothing."""
+    listener = Listener()
+
+    async def attach() -> Any:
+        return listener.attach()
+
+    run_at_once(attach)
+    listener.deliver(tuple(numbered(1)), None)
+
+
+async def test_one_reader_only() -> None:
+    """A second reader is refused, since each would get half."""
+    listener = Listener()
+    listener.attach()
+    try:
+        listener.attach()
+    except RuntimeError as error:
+        assert "reader" in str(error)  # noqa: PT017  pytest.raises hides the loop's state on failure
+    else:
+        raise AssertionError

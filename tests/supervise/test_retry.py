@@ -1,0 +1,109 @@
+"""Which errors are transient, and how long a retry waits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from asyncwatch import RetryPolicy, is_transient
+
+
+def response_error(status: int) -> aiohttp.ClientResponseError:
+    """Return what `raise_for_status` raises."""
+    url = URL("http://localhost/")
+    request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
+    return aiohttp.ClientResponseError(request, (), status=status)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), True),
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.ServerTimeoutError(), True),
+        (aiohttp.ClientOSError(), True),
+        (ConnectionRefusedError(), True),
+        (aiohttp.InvalidURL("x"), False),
+        (aiohttp.ClientPayloadError(), False),
+        (RuntimeError(), False),
+        (OSError(), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_classes(error: BaseException, expected: bool) -> None:
+    """Time-outs and connection errors are transient; everything else is not."""
+    assert is_transient(error) is expected
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_transient_statuses(status: int) -> None:
+    """Statuses that promise to go away are transient."""
+    assert is_transient(response_error(status))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501, 505, 511])
+def test_irrecoverable_statuses(status: int) -> None:
+    """All other 4xx and 5xx are not."""
+    assert not is_transient(response_error(status))
+
+
+def test_aiohttp_is_never_imported_for_it() -> None:
+    """Classification works in a program that has not imported aiohttp, and does not import it."""
+    code = (
+        "import sys; from asyncwatch import is_transient; assert is_transient(TimeoutError());"
+        "assert not is_transient(ValueError()); assert 'aiohttp' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+policies = st.builds(
+    lambda base, more: RetryPolicy(base=base, cap=base + more),
+    st.floats(0, 100, allow_nan=False),
+    st.floats(0, 1000, allow_nan=False),
+)
+jitters = st.floats(0, 1, exclude_max=True)
+
+
+@given(policies, st.integers(1, 5000), jitters)
+def test_backoff_is_full_jitter_under_the_cap(policy: RetryPolicy, retry: int, jitter: float) -> None:
+    """The wait is the drawn share of the capped exponential, whatever the number of the retry."""
+    ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
+    assert policy.backoff(retry, jitter) == pytest.approx(jitter * ceiling)
+
+
+def test_jitter_comes_after_the_cap() -> None:
+    """Clients that reached the cap still wait different times."""
+    policy = RetryPolicy(base=1.0, cap=2.0)
+    assert policy.backoff(10, 0.25) == 0.5
+    assert policy.backoff(10, 0.75) == 1.5
+
+
+def test_defaults() -> None:
+    """Three attempts; 100 ms doubling up to 5 s."""
+    policy = RetryPolicy()
+    assert policy.max_attempts == 3
+    assert [policy.backoff(retry, 1.0) for retry in (1, 2, 3, 7)] == [0.1, 0.2, 0.4, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"base": -1.0}, "base"),
+        ({"base": float("nan")}, "base"),
+        ({"base": 2.0, "cap": 1.0}, "cap"),
+        ({"cap": float("inf")}, "cap"),
+    ],
+)
+def test_nonsense_is_refused(settings: dict[str, Any], word: str) -> None:
+    """Every setting out of its range is a ValueError that names it."""
+    with pytest.raises(ValueError, match=word):
+        RetryPolicy(**settings)
