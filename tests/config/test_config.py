@@ -44,6 +44,7 @@ def test_the_example_holds_the_defaults() -> None:
 def test_the_example_has_every_key() -> None:
     """No field of the settings is missing in `config.example.toml`, neither above nor in the group."""
     above, _, group = EXAMPLE.read_text().partition("[[group]]")
+    struct: type[msgspec.Struct]
     for struct in (Config, Retry, BadLuck, Http):
         for field in struct.__struct_fields__:
             assert field in {"path", "groups"} or f"{field} = " in above or f"[{field}]" in above, field

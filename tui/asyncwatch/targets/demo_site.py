@@ -28,8 +28,8 @@ class DemoTarget(HttpTarget):
         worker = current_worker()
         if worker is None:
             return None
-        # A header holds Latin-1 at the most; a name can hold anything.
-        name = worker.name.encode("ascii", "backslashreplace").decode()
+        # A header holds printable Latin-1 at the most; a name can hold anything.
+        name = worker.name.encode("unicode_escape").decode("ascii")
         return {_WORKER: name, _INCARNATION: str(worker.incarnation), _ATTEMPT: str(worker.attempt)}
 
 

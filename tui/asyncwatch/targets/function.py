@@ -79,18 +79,15 @@ def _import(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}.") and not _place(error):
-            modules = [path.stem for path in (*Path.cwd().glob("*.py"), *Path.cwd().glob("*/__init__.py"))]
-            raise TargetError(f"there is no module {error.name!r}{_nearest(error.name, modules)}") from None
+            neighbours = [path.stem for path in Path.cwd().glob("*.py")]
+            hint = "" if "." in error.name else _nearest(error.name, neighbours)
+            raise TargetError(f"there is no module {error.name!r}{hint}") from None
         raise TargetError(_import_failed(name, error)) from None
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
-        raise TargetError(
-            f"module {name!r} has a syntax error: {error.msg} ({error.filename}{line})"
-        ) from None
+        raise TargetError(f"module {name!r} has a syntax error: {error.msg} ({error.filename}{line})") from None
     except SystemExit as error:
-        raise TargetError(
-            f"module {name!r} calls sys.exit({error.code!r}) when imported{_place(error)}"
-        ) from None
+        raise TargetError(f"module {name!r} calls sys.exit({error.code!r}) when imported{_place(error)}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -1,0 +1,49 @@
+"""The demo's site: latencies that the seed decides."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import aiohttp
+
+from asyncwatch.supervise.current import current
+from asyncwatch.supervise.luck import Luck
+from asyncwatch.targets.demo_site import DemoSite, DemoTarget
+
+
+async def test_the_worker_and_its_attempt_decide_the_latency() -> None:
+    """The page takes 0.1 to 0.8 seconds, drawn for the very attempt that asks, and answers 200."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async with DemoSite(7, sleep=sleep) as url, DemoTarget(timeout=5) as target:
+        for name, incarnation, attempt in (("3", 1, 1), ("3", 1, 2), ("3", 2, 1), ("ü\n", 1, 1)):
+            worker = SimpleNamespace(name=name, incarnation=incarnation, attempt=attempt, bad_luck=0.5)
+            token = current.set(worker)
+            assert await target(url) == 200
+            current.reset(token)
+        assert await target(url) == 200
+    luck = Luck(7)
+    keys = [("3", 1, 1), ("3", 1, 2), ("3", 2, 1), ("\\xfc\\n", 1, 1), ("", 1, 1)]
+    assert waited == [0.1 + luck.draw("latency", *key) * (0.8 - 0.1) for key in keys]
+    assert len(set(waited)) == len(waited)
+
+
+async def test_headers_that_are_no_draw_are_refused() -> None:
+    """A stranger who asks with nonsense gets a 400, and the site goes on."""
+    headers = {"X-Asyncwatch-Attempt": "x"}
+    async with (
+        DemoSite(7) as url,
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(url) as response,
+    ):
+        assert response.status == 400
+
+
+async def test_two_sites_do_not_meet() -> None:
+    """Each site takes a free port of the loopback interface."""
+    async with DemoSite(1) as one, DemoSite(1) as two:
+        assert one != two
+        assert one.startswith("http://127.0.0.1:")

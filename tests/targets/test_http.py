@@ -1,0 +1,123 @@
+"""The HTTP target against a server on the loopback interface."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from asyncwatch.supervise.current import current
+from asyncwatch.supervise.retry import is_transient
+from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget
+
+
+class Server:
+    """Notes the requests that it gets."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str | None, str]] = []
+        self.connections: set[int] = set()
+        self.authorization: str | None = None
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer with the status in the path and a body larger than one read."""
+        self.requests.append((request.method, request.path, request.headers.get("X-Test"), await request.text()))
+        self.connections.add(id(request.transport))
+        self.authorization = request.headers.get("Authorization")
+        return web.Response(status=int(request.match_info["status"]), body=b"x" * 300_000)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """Run a server for the time of a test."""
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{status}", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = "http://{}:{}".format(*runner.addresses[0][:2])
+    yield server
+    await runner.cleanup()
+
+
+async def test_sends_what_it_is_told(server: Server) -> None:
+    """Method, headers and body go out with each request, and the status comes back."""
+    async with HttpTarget(method="POST", headers={"X-Test": "1"}, body="ü") as target:
+        assert await target(f"{server.url}/201") == 201
+    assert server.requests == [("POST", "/201", "1", "ü")]
+
+
+async def test_reuses_the_connection(server: Server) -> None:
+    """A body that is longer than one read is read to its end, so that the connection stays open."""
+    async with HttpTarget(concurrency=1, raise_for_status=False) as target:
+        for status in (200, 404, 503, 200):
+            assert await target(f"{server.url}/{status}") == status
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(("status", "transient"), [(404, False), (429, True), (500, True), (501, False)])
+async def test_raises_for_a_status(server: Server, status: int, transient: bool) -> None:
+    """An answer of 400 or above is an error that knows its status, and so whether it may go away."""
+    async with HttpTarget() as target:
+        with pytest.raises(aiohttp.ClientResponseError) as caught:
+            await target(f"{server.url}/{status}")
+    assert caught.value.status == status
+    assert is_transient(caught.value) is transient
+
+
+async def test_credentials_in_the_url_are_used_and_not_told(server: Server) -> None:
+    """`user:password@` becomes basic authentication, and an error does not repeat it."""
+    url = server.url.replace("://", "://us%40er:pass%2Fword@")
+    async with HttpTarget() as target:
+        with pytest.raises(aiohttp.ClientResponseError) as caught:
+            await target(f"{url}/403")
+    assert server.authorization == f"Basic {base64.b64encode(b'us@er:pass/word').decode()}"
+    assert "word" not in str(caught.value)
+
+
+async def test_logs_the_status_with_the_luck(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Within a worker, each answer is one debug record: status, name, bad luck with two decimals."""
+    caplog.set_level(logging.DEBUG, "asyncwatch.worker")
+    token = current.set(SimpleNamespace(name="7", incarnation=1, attempt=1, bad_luck=0.4217))
+    try:
+        async with HttpTarget() as target:
+            await target(f"{server.url}/200")
+    finally:
+        current.reset(token)
+    assert caplog.messages == ["Status: 200, 7, 0.42"]
+
+
+async def test_refused_is_transient_and_invalid_is_not(unused_tcp_port: int) -> None:
+    """A connection that is refused may work later; a URL without a host never will."""
+    async with HttpTarget() as target:
+        with pytest.raises(aiohttp.ClientOSError) as refused:
+            await target(f"http://127.0.0.1:{unused_tcp_port}/")
+        with pytest.raises(aiohttp.InvalidURL) as invalid:
+            await target("http:///")
+    assert is_transient(refused.value)
+    assert not is_transient(invalid.value)
+
+
+async def test_has_to_be_open() -> None:
+    """A call outside the context says what is missing."""
+    target = HttpTarget()
+    with pytest.raises(RuntimeError, match="entered"):
+        await target("http://127.0.0.1/")
+
+
+def test_faults_are_those_of_the_scenario() -> None:
+    """Bad luck raises a disconnection, a time-out or a RuntimeError; the last is not transient."""
+    faults = [fault() for fault in HTTP_FAULTS]
+    assert [type(fault) for fault in faults] == [
+        aiohttp.ServerDisconnectedError,
+        aiohttp.ServerTimeoutError,
+        RuntimeError,
+    ]
+    assert [is_transient(fault) for fault in faults] == [True, True, False]
