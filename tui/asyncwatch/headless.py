@@ -105,7 +105,8 @@ class Follower:
             if isinstance(event, LogRecorded) and is_worth_telling(event):
                 self._narrator.say(log_lines(event))
             elif isinstance(event, RunTimedOut):
-                self._narrator.say(f"timed out after {event.timeout:g} s with {event.pending:,} workers pending")
+                workers = "worker" if event.pending == 1 else "workers"
+                self._narrator.say(f"timed out after {event.timeout:g} s with {event.pending:,} {workers} pending")
         self._narrator.progress(self.fleet)
 
     def _write(self, data: bytes) -> None:

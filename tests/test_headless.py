@@ -1,0 +1,353 @@
+"""A run without a dashboard, with a fake controller, fake streams and a clock that moves when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import json
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.events import (
+    AttemptStarted,
+    Batch,
+    Event,
+    LogRecorded,
+    RunFinished,
+    RunStarted,
+    RunTimedOut,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+    decode,
+)
+from asyncwatch.headless import Follower, run_headless
+from asyncwatch.narration import Narrator, is_worth_telling, log_lines
+
+ERASE = "\r\x1b[K"
+HEAD: list[Event] = [
+    RunStarted(
+        seq=0, at=0.0, run="demo", workers=1, runner="wait", seed=7, concurrency=1, timeout=None, started_at=0.0
+    ),
+    WorkersQueued(seq=1, at=0.0, group="", max_attempts=3, workers=("a",)),
+    AttemptStarted(seq=2, at=0.1, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
+]
+TAIL: list[Event] = [
+    WorkerSucceeded(seq=4, at=0.5, worker="a", incarnation=1, attempts=1, elapsed=0.4, result=200),
+    RunFinished(seq=5, at=0.5, states={"succeeded": 1}, attempts=1, elapsed=0.5, interrupted=False),
+]
+SUMMARY = "demo (wait, seed 7): 1 succeeded; 1 attempt in 500 ms\n\nslowest\n  400 ms  a  succeeded\n"
+
+
+def log(message: str, level: str = "WARNING", worker: str | None = "a") -> LogRecorded:
+    """Return a log record between HEAD and TAIL."""
+    return LogRecorded(seq=3, at=0.2, worker=worker, level=level, logger="x", message=message)
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class Script(asyncio.Queue[Batch]):
+    """A queue that gives its steps one by one: a batch, or a number of seconds in which nothing comes."""
+
+    def __init__(self, steps: Sequence[Batch | float], clock: Clock) -> None:
+        super().__init__()
+        self.steps = list(steps)
+        self.clock = clock
+
+    async def get(self) -> Batch:
+        """Return the next batch, time out after the seconds, or wait for what is put."""
+        if not self.steps:
+            return await super().get()
+        step = self.steps.pop(0)
+        if isinstance(step, (int, float)):
+            self.clock.now += step
+            raise TimeoutError
+        return step
+
+
+class FakeController:
+    """Plays a script of batches, and ends the run when it is told to stop."""
+
+    def __init__(self, *steps: Batch | float, obeys: bool = True) -> None:
+        self.clock = Clock()
+        self.sent: list[Command] = []
+        self.queue = Script(steps, self.clock)
+        self.obeys = obeys
+
+    def send(self, *commands: Command) -> None:
+        """Note the commands; a stop is followed by the end of the run."""
+        self.sent += commands
+        if self.obeys:
+            finished = RunFinished(seq=99, at=1.0, states={}, attempts=0, elapsed=1.0, interrupted=True)
+            self.queue.put_nowait([finished])
+
+    def events(self) -> asyncio.Queue[Batch]:
+        """Return the script."""
+        return self.queue
+
+    def statistics(self) -> Statistics:
+        """Return nothing of interest."""
+        return Statistics()
+
+
+class Pipe(io.BytesIO):
+    """A stdout that fails with `error` once it has taken `room` writes."""
+
+    def __init__(self, room: int = 1_000, error: OSError | None = None) -> None:
+        super().__init__()
+        self.room = room
+        self.error = error or BrokenPipeError()
+        self.flushes = 0
+
+    def write(self, data: Any, /) -> int:
+        """Take the data, or fail."""
+        self.room -= 1
+        if self.room < 0:
+            raise self.error
+        return super().write(data)
+
+    def flush(self) -> None:
+        """Count the flushes."""
+        self.flushes += 1
+
+
+class Terminal(io.StringIO):
+    """A stderr that is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make sure that a terminal counts as one wherever the tests run."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
+async def run(controller: FakeController, **options: Any) -> tuple[bytes, str]:
+    """Run to the end and return what was written to stdout and stderr."""
+    stdout, stderr = io.BytesIO(), options.pop("stderr", io.StringIO())
+    options = {"json": False, "stdout": stdout, "stderr": stderr, "clock": controller.clock} | options
+    await run_headless(controller, **options)
+    return stdout.getvalue(), stderr.getvalue()
+
+
+async def test_json_lines_are_the_events_and_nothing_else() -> None:
+    """Stdout gets every event in order, as a line that reads back as the same event; the rest is on stderr."""
+    out, err = await run(FakeController(HEAD, [log("look")], TAIL), json=True)
+    assert [decode(line) for line in out.splitlines()] == [*HEAD, log("look"), *TAIL]
+    assert out.endswith(b"\n")
+    assert "WARNING [a] look" in err
+    assert err.endswith(SUMMARY)
+
+
+async def test_json_is_flushed_once_a_batch() -> None:
+    """A reader of the pipe gets each batch at once, in one piece."""
+    stdout = Pipe()
+    await run(FakeController(HEAD, [log("x")], TAIL), json=True, stdout=stdout)
+    assert (stdout.flushes, 1_000 - stdout.room) == (3, 3)
+
+
+async def test_text_that_utf8_cannot_hold_does_not_end_the_run() -> None:
+    """A lone surrogate in a message is written as its escape."""
+    out, _ = await run(FakeController(HEAD, [log("bad \udcff name")], TAIL), json=True)
+    assert json.loads(out.splitlines()[3])["message"] == r"bad \udcff name"
+
+
+async def test_summary_goes_to_stdout_without_json() -> None:
+    """Without JSON the summary is the data, and the progress is narration."""
+    out, err = await run(FakeController(HEAD, TAIL))
+    assert out.decode() == SUMMARY
+    assert err == "00:00.5  1/1  1 succeeded\n"
+
+
+async def test_returns_the_fleet_and_shows_every_batch_first() -> None:
+    """The listener sees each batch, and the Fleet is that of all events."""
+    controller, batches = FakeController(HEAD, TAIL), list[Batch]()
+    fleet = await run_headless(
+        controller,
+        json=False,
+        stdout=io.BytesIO(),
+        stderr=io.StringIO(),
+        on_batch=batches.append,
+        clock=controller.clock,
+    )
+    assert batches == [HEAD, TAIL]
+    assert fleet.counts[WorkerState.SUCCEEDED] == 1
+    assert fleet.finished == TAIL[-1]
+    assert controller.sent == []
+
+
+async def test_progress_lines_come_once_a_second() -> None:
+    """A stderr that is no terminal gets a line when something changed and a second has passed, and the last."""
+    _, err = await run(FakeController(0.9, HEAD, 0.2, [log("", "INFO")], 5.0, TAIL))
+    assert err.splitlines() == [
+        "00:00.1  0/1  1 running  0 attempts/s",
+        "00:00.2  0/1  1 running  0 attempts/s",
+        "00:00.5  1/1  1 succeeded",
+    ]
+
+
+async def test_live_line_is_written_over() -> None:
+    """A terminal gets one line that is written over ten times a second at most, with a clock that moves on."""
+    _, err = await run(FakeController(HEAD, 0.06, [log("", "INFO")], 0.06, 1.0, TAIL), stderr=Terminal())
+    assert err.split(ERASE) == [
+        "",
+        "00:00.1  0/1  1 running  0 attempts/s",
+        "00:00.2  0/1  1 running  0 attempts/s",
+        "00:01.2  0/1  1 running  0 attempts/s",
+        "00:00.5  1/1  1 succeeded\n",
+    ]
+
+
+async def test_warnings_do_not_mix_with_the_live_line() -> None:
+    """The live line is taken away before a message is written, and comes back below it when it is due."""
+    _, err = await run(FakeController(HEAD, [log("look")], TAIL), stderr=Terminal())
+    assert f"attempts/s{ERASE}00:00.2 WARNING [a] look\n{ERASE}00:00.5" in err
+
+
+async def test_json_on_a_terminal_does_not_mix_with_the_live_line() -> None:
+    """Where stdout and stderr are the same terminal, the live line goes before data comes."""
+
+    class Screen(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    _, err = await run(FakeController(HEAD, TAIL), json=True, stdout=Screen(), stderr=Terminal())
+    assert f"attempts/s{ERASE}{ERASE}00:00.5  1/1  1 succeeded\n" in err
+
+
+async def test_live_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is cut at the width, because one that wraps cannot be written over."""
+    monkeypatch.setattr(Terminal, "fileno", lambda self: 2, raising=False)
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((12, 5)))
+    _, err = await run(FakeController(HEAD, TAIL), stderr=Terminal())
+    assert max(len(line) for line in err.split(ERASE)) == 12
+    assert f"{ERASE}00:00.1  0/{ERASE}" in err
+
+
+async def test_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that knows no escape sequence gets none."""
+    monkeypatch.setenv("TERM", "dumb")
+    _, err = await run(FakeController(HEAD, TAIL), stderr=Terminal())
+    assert "\x1b" not in err
+
+
+async def test_reader_that_leaves_stops_the_run() -> None:
+    """When nobody reads stdout any more the run is stopped, its end awaited, and nothing complains."""
+    controller = FakeController(HEAD, [log("x", "INFO")])
+    _, err = await run(controller, json=True, stdout=Pipe(room=1))
+    assert controller.sent == [StopRun()]
+    assert "cannot write" not in err
+    assert "Traceback" not in err
+
+
+async def test_stdout_that_fails_is_told_and_stops_the_run() -> None:
+    """A disk that is full under stdout is an error that one is told, once."""
+    controller = FakeController(HEAD, [log("x", "INFO")])
+    stdout = Pipe(room=0, error=OSError(errno.ENOSPC, "No space left on device"))
+    _, err = await run(controller, json=True, stdout=stdout)
+    assert controller.sent == [StopRun()]
+    assert err.count("cannot write to stdout: No space left on device\n") == 1
+
+
+async def test_broken_pipe_leaves_nothing_for_the_interpreter_to_flush() -> None:
+    """What a real, buffered stdout still holds does not raise again when it is closed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stdout = os.fdopen(writer, "wb")
+    await run(FakeController(HEAD), json=True, stdout=stdout)
+    stdout.close()
+
+
+async def test_stderr_that_fails_does_not_matter() -> None:
+    """Narration that cannot be written is left out; the run and its data go on."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError
+
+    out, _ = await run(FakeController(HEAD, [log("x")], TAIL), stderr=Closed())
+    assert out.decode() == SUMMARY
+
+
+async def test_first_signal_stops_the_run_and_waits() -> None:
+    """A signal asks for a stop; the events go on up to the last one."""
+    controller = FakeController(HEAD)
+    task = asyncio.create_task(run(controller, stop_signals=[signal.SIGUSR1]))
+    await asyncio.sleep(0)
+    signal.raise_signal(signal.SIGUSR1)
+    out, err = await task
+    assert controller.sent == [StopRun()]
+    assert "stopping" in err
+    assert b"interrupted" in out
+
+
+async def test_second_signal_ends_the_wait_at_once() -> None:
+    """When the run does not end, a second signal leaves it; the Fleet says that it has not finished."""
+    controller = FakeController(HEAD, obeys=False)
+    stderr = io.StringIO()
+    follower = Follower(controller, json=False, stdout=io.BytesIO(), stderr=stderr, clock=controller.clock)
+    task = asyncio.create_task(follower.follow())
+    await asyncio.sleep(0)
+    follower.interrupt()
+    follower.interrupt()
+    fleet = await task
+    assert fleet.finished is None
+    assert fleet.counts[WorkerState.RUNNING] == 1
+    assert controller.sent == [StopRun()]
+
+
+async def test_signal_handlers_are_taken_away() -> None:
+    """After the run the signals mean what they meant before."""
+    await run(FakeController(HEAD, TAIL), stop_signals=[signal.SIGUSR1])
+    assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+
+async def test_total_timeout_is_told() -> None:
+    """The end of the total timeout is said on stderr, with what it left pending."""
+    timed_out = RunTimedOut(seq=3, at=0.2, timeout=10.0, pending=1)
+    _, err = await run(FakeController(HEAD, [timed_out], TAIL))
+    assert "timed out after 10 s with 1 worker pending\n" in err
+
+
+@pytest.mark.parametrize(
+    ("level", "is_told"),
+    [("DEBUG", False), ("INFO", False), ("Level 25", False), ("WARNING", True), ("CRITICAL", True), ("Level 35", True)],
+)
+def test_warnings_and_worse_are_told(level: str, is_told: bool) -> None:
+    """Records below a warning stay in the JSON lines and the dashboard."""
+    assert is_worth_telling(log("x", level)) is is_told
+
+
+def test_messages_send_no_escapes() -> None:
+    """A worker's text cannot move the cursor or pose as another line."""
+    text = log_lines(log("a\x1b[2J\nb\rc", worker="w\x07"))
+    assert text == "00:00.2 WARNING [w\\x07] a\\x1b[2J\n    b\n    c"
+
+
+def test_a_record_of_no_worker_names_none() -> None:
+    """A record made outside any worker has no name in front, and an empty one is still a line."""
+    assert log_lines(log("", worker=None)) == "00:00.2 WARNING "
+
+
+def test_narrator_without_a_line_has_nothing_to_clear() -> None:
+    """Messages before the first progress do not erase what is on the screen."""
+    stream = Terminal()
+    Narrator(stream, clock=Clock()).say("hello")
+    assert stream.getvalue() == "hello\n"
