@@ -1,0 +1,210 @@
+"""The command: which settings and arguments reach a run, and how bad ones are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+from click.testing import CliRunner, Result
+
+import asyncwatch
+from asyncwatch import cli, config, session
+from asyncwatch.plan import Plan
+
+
+class Runs:
+    """Calls the command in an empty folder, and notes the plans that it would run."""
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
+        self.watched: list[dict[str, bool]] = []
+        self.status: int | BaseException = 0
+
+    def run_plan(self, plan: Plan, **watched: bool) -> int:
+        """Stand in for `session.run_plan`."""
+        self.plans.append(plan)
+        self.watched.append(watched)
+        if isinstance(self.status, BaseException):
+            raise self.status
+        return self.status
+
+    def __call__(self, *arguments: str, **extra: Any) -> Result:
+        """Run the command and return what came of it."""
+        return CliRunner().invoke(cli.main, list(arguments), prog_name="asyncwatch", **extra)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Return the command with a fake run, in an empty folder and with an empty config folder."""
+    runs = Runs()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "run_plan", runs.run_plan)
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda _name: tmp_path / "user")
+    return runs
+
+
+def test_without_arguments_it_is_the_demo(runs: Runs) -> None:
+    """No argument and no config run the demo, headless where stdout is no terminal."""
+    result = runs()
+    assert (result.exit_code, result.output) == (0, "")
+    assert runs.plans[0].config.groups == config.demo_config().groups
+    assert runs.watched == [{"is_dashboard": False, "is_json": False}]
+
+
+def test_the_nearest_config_is_found(runs: Runs) -> None:
+    """--config comes before ./asyncwatch.toml, which comes before the user's."""
+    group = '[[group]]\nurl = "http://a.example"\n'
+    for name in ("user/asyncwatch.toml", "asyncwatch.toml", "mine.toml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f'name = "{name}"\n{group}')
+        runs(*(["--config", name] if name == "mine.toml" else []))
+    assert [plan.name for plan in runs.plans] == ["user/asyncwatch.toml", "asyncwatch.toml", "mine.toml"]
+
+
+def test_options_reach_the_plan(runs: Runs) -> None:
+    """Every option that sets a value has its effect, and `none` is a value."""
+    Path("asyncwatch.toml").write_text('timeout = "5s"\n')
+    result = runs(
+        "--runner=gather",
+        "--concurrency=3",
+        "--timeout=none",
+        "--attempt-timeout=250ms",
+        "--max-attempts=2",
+        "--bad-luck=0.5",
+        "--seed=9",
+        "--output=o.csv",
+        "--json",
+        "http://a.example",
+    )
+    assert result.exit_code == 0, result.output
+    plan = runs.plans[0]
+    group = plan.groups[0].settings
+    settings = plan.config
+    assert (settings.runner, settings.concurrency, settings.timeout, settings.seed) == ("gather", 3, None, 9)
+    assert (group.attempt_timeout, group.retry.max_attempts, group.bad_luck.threshold) == (0.25, 2, 0.5)
+    assert (settings.output, runs.watched[0]["is_json"]) == ("o.csv", True)
+
+
+def test_the_status_is_that_of_the_run(runs: Runs) -> None:
+    """What the run returns is the exit status; an interrupt is 130."""
+    runs.status = 1
+    assert runs().exit_code == 1
+    runs.status = KeyboardInterrupt()
+    assert runs().exit_code == 130
+
+
+def test_standard_input_holds_items(runs: Runs) -> None:
+    """`--items -` reads the lines that are piped in."""
+    assert runs("--items", "-", input="http://a.example\n# no\n").exit_code == 0
+    assert runs.plans[0].groups[0].names == ["http://a.example"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "١"], "--seed"),
+        (["--seed", "9" * 5000], "--seed"),
+        (["--concurrency", "0"], "--concurrency"),
+        (["--concurrency", "1_0"], "--concurrency"),
+        (["--max-attempts", "x"], "--max-attempts"),
+        (["--timeout", "5x"], "--timeout"),
+        (["--timeout", "0"], "--timeout"),
+        (["--attempt-timeout", "-1s"], "--attempt-timeout"),
+        (["--bad-luck", "nan"], "--bad-luck"),
+        (["--bad-luck", "1.1"], "--bad-luck"),
+        (["--runner", "x"], "--runner"),
+        (["--nonsense"], "--nonsense"),
+        (["foo"], "neither a URL nor a module:function"),
+        (["zzz_none:run"], "there is no module 'zzz_none'"),
+        (["--items", "none.txt"], "none.txt: No such file or directory"),
+        (["--config", "none.toml"], "none.toml: No such file or directory"),
+        (["check", "none.toml"], "none.toml: No such file or directory"),
+    ],
+)
+def test_bad_arguments_are_2(runs: Runs, arguments: list[str], message: str) -> None:
+    """What cannot be run is told on stderr with status 2, without a traceback, and nothing runs."""
+    result = runs(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert (result.stdout, runs.plans) == ("", [])
+    assert "Traceback" not in result.stderr
+
+
+def test_an_output_that_cannot_be_opened_is_2(runs: Runs) -> None:
+    """The run does not start without the file that it should write."""
+    runs.status = session.OutputError("cannot write output file 'x.csv': No space left on device")
+    result = runs("--output", "x.csv")
+    assert result.exit_code == 2
+    assert result.stderr == "asyncwatch: cannot write output file 'x.csv': No space left on device\n"
+
+
+def test_all_problems_of_a_config_are_told(runs: Runs) -> None:
+    """Each problem has its line with file, line and key."""
+    Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n")
+    for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["http://a.example"]):
+        result = runs(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines() == [
+            "asyncwatch: asyncwatch.toml:1: conc: unknown key (nearest valid key: concurrency)",
+            "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1",
+        ]
+
+
+def test_check_tells_what_would_run(runs: Runs) -> None:
+    """`check` describes the plan on stdout, and runs nothing."""
+    Path("c.toml").write_text('name = "n"\n[[group]]\nurl = "http://a.example"\ncount = 2\n')
+    result = runs("check", "c.toml")
+    assert (result.exit_code, runs.plans) == (0, [])
+    assert "run          n\n" in result.output
+    assert "workers    2: 0, 1\n" in result.output
+    assert "run          demo\n" in runs("check").output
+    assert "Nothing is run" in runs("check", "--help").output
+
+
+def test_help_and_version(runs: Runs) -> None:
+    """Both are told and run nothing; the help has every option and the exit statuses."""
+    assert runs("--version").output == f"asyncwatch, version {asyncwatch.__version__}\n"
+    text = runs("--help").output
+    for word in ("--config", "--items", "--seed", "--json", "--output", "TARGET", "check", "130 interrupted"):
+        assert word in text
+    assert runs.plans == []
+
+
+def test_the_choices_are_those_of_the_config() -> None:
+    """The command knows the same runners as the config, which it does not import for its help."""
+    assert cli.RUNNERS == config.RUNNERS
+
+
+IMPORTS = """
+import sys
+from click.testing import CliRunner
+{code}
+print(*[name for name in ("textual", "rich", "aiohttp", "msgspec", "uvloop") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import asyncwatch", ""),
+        ("from asyncwatch.cli import main; assert not CliRunner().invoke(main, ['--help']).exit_code", ""),
+        ("import asyncwatch.supervise.supervisor", "msgspec"),
+        ("from asyncwatch.cli import main; assert not CliRunner().invoke(main, ['check']).exit_code", "msgspec"),
+    ],
+)
+def test_nothing_heavy_is_imported_without_need(tmp_path: Path, code: str, heavy: str) -> None:
+    """A fresh Python that asks for the help, or imports the library, pays for neither Textual nor aiohttp."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(code=code)],
+        env={"PYTHONPATH": str(Path(cli.__file__).parents[1]), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.stderr) == (heavy, "")

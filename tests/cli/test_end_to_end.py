@@ -1,0 +1,214 @@
+"""The whole command with the real engine, in processes of their own and without a terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncwatch import cli
+
+JOBS = """
+import asyncio, sys
+
+async def half(item):
+    if item == "bad":
+        raise ValueError("no half of bad http://u:secret@h/")
+    print("working on", item)
+    return int(item) / 2
+
+async def row(item):
+    return {"id": item["id"]}
+
+async def odd():
+    return 1 + 2j
+
+async def leave():
+    sys.exit(5)
+
+async def hang(item):
+    await asyncio.Event().wait()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a module of functions."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder` and return its end."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "asyncwatch", *arguments],
+        env={"PYTHONPATH": str(Path(cli.__file__).parents[1]), "HOME": str(folder), "PYTHONSAFEPATH": "1"},
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def events_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Return the events on stdout, which holds nothing else and misses none."""
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(len(events)))
+    assert (events[0]["event"], events[-1]["event"]) == ("RunStarted", "RunFinished")
+    return events
+
+
+def ends_of(events: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """Return how each worker ended, as far as the seed decides it."""
+    return {
+        event["worker"]: (event["event"], event.get("result"), event["attempts"], event.get("error_type"))
+        for event in events
+        if "elapsed" in event and "attempts" in event and "worker" in event
+    }
+
+
+def draws_of(events: list[dict[str, Any]]) -> set[tuple[str, int, float]]:
+    """Return every draw of bad luck with what it was for."""
+    return {(e["worker"], e["attempt"], e["bad_luck"]) for e in events if e["event"] == "AttemptStarted"}
+
+
+def test_the_demo_is_repeated_by_its_seed(folder: Path) -> None:
+    """20 workers end as the seed decides, whatever the runner and the concurrency; status 1 as some failed."""
+    first, second = (
+        run(folder, "--headless", "--json", "--seed", "4127"),
+        run(folder, "--json", "--seed", "4127", "--runner", "wait", "--concurrency", "7"),
+    )
+    events, again = events_of(first), events_of(second)
+    assert ends_of(events) == ends_of(again)
+    assert draws_of(events) == draws_of(again)
+    assert {key: events[0][key] for key in ("run", "workers", "runner", "seed", "timeout")} == {
+        "run": "demo",
+        "workers": 20,
+        "runner": "as_completed",
+        "seed": 4127,
+        "timeout": 10.0,
+    }
+    assert set(ends_of(events)) == {str(n) for n in range(20)}
+    states = Counter(end[0] for end in ends_of(events).values())
+    assert events[-1]["states"].get("succeeded") == states["WorkerSucceeded"]
+    assert first.returncode == second.returncode == int(states["WorkerSucceeded"] < 20)
+
+
+def test_a_demo_without_bad_luck_succeeds(folder: Path) -> None:
+    """All workers get 200, the summary is on stdout, and the status is 0."""
+    done = run(folder, "--bad-luck", "1")
+    assert done.returncode == 0
+    assert "20 succeeded" in done.stdout
+
+
+def test_a_function_is_called_for_each_item(folder: Path) -> None:
+    """Results, failures, prints and the output file are told, without the secret in the error."""
+    (folder / "items.txt").write_text("1\n2\nbad\n2\n")
+    done = run(folder, "jobs:half", "--items", "items.txt", "--json", "--output", "out.csv")
+    events = events_of(done)
+    assert done.returncode == 1
+    assert ends_of(events) == {
+        "1": ("WorkerSucceeded", 0.5, 1, None),
+        "2": ("WorkerSucceeded", 1.0, 1, None),
+        "bad": ("WorkerFailed", None, 1, "ValueError"),
+        "2#2": ("WorkerSucceeded", 1.0, 1, None),
+    }
+    logs = {event["message"] for event in events if event["event"] == "LogRecorded"}
+    assert {"working on 1", "working on 2"} <= logs
+    assert "secret" not in done.stdout + done.stderr + (folder / "out.csv").read_text()
+    with (folder / "out.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert rows["2#2"]["result"] == "1.0"
+    assert rows["bad"]["error"] == "ValueError: no half of bad http://***@h/"
+
+
+def test_items_of_every_kind(folder: Path) -> None:
+    """Standard input, a table and no items at all reach the function."""
+    assert run(folder, "jobs:half", "--items", "-", stdin="4\n").returncode == 0
+    (folder / "rows.csv").write_text("name,id\na,7\n")
+    table = run(folder, "jobs:row", "--items", "rows.csv", "--json")
+    assert ends_of(events_of(table))["a"][1] == {"id": "7"}
+    alone = run(folder, "jobs:odd", "--json")
+    assert ends_of(events_of(alone))["jobs:odd"][1] == "(1+2j)"
+
+
+def test_a_worker_that_exits_harms_nobody(folder: Path) -> None:
+    """`sys.exit()` in a target fails its worker; the command ends in its own way."""
+    done = run(folder, "jobs:leave", "--json")
+    assert done.returncode == 1
+    assert ends_of(events_of(done))["jobs:leave"][3] == "SystemExit"
+
+
+def test_groups_of_a_config_run_together(folder: Path) -> None:
+    """Each group has its own target, items and timeout; paths are relative to the config."""
+    (folder / "sub").mkdir()
+    (folder / "sub" / "n.txt").write_text("8\n")
+    (folder / "sub" / "run.toml").write_text(
+        """
+        seed = 1
+        grace = "1s"
+        output = "out.jsonl"
+        [[group]]
+        name = "halves"
+        target = "jobs:half"
+        items = "n.txt"
+        [[group]]
+        name = "hangs"
+        target = "jobs:hang"
+        items = ["x"]
+        timeout = "50ms"
+        [[group]]
+        target = "demo"
+        count = 2
+        """
+    )
+    done = run(folder, "--config", "sub/run.toml", "--json")
+    ends = ends_of(events_of(done))
+    assert done.returncode == 1, done.stderr
+    assert {name: end[0] for name, end in ends.items()} == {
+        "8": "WorkerSucceeded",
+        "x": "WorkerTimedOut",
+        "group 3/0": "WorkerSucceeded",
+        "group 3/1": "WorkerSucceeded",
+    }
+    lines = (folder / "sub" / "out.jsonl").read_text().splitlines()
+    assert {json.loads(line)["name"] for line in lines} == set(ends)
+
+
+def test_urls_that_nobody_answers_are_exhausted(folder: Path, unused_tcp_port: int) -> None:
+    """A refused connection is tried again as often as allowed; its password is masked everywhere."""
+    url = f"http://u:secret@127.0.0.1:{unused_tcp_port}/"
+    done = run(folder, url, "--max-attempts", "2", "--json", "--seed", "1")
+    (end,) = ends_of(events_of(done)).items()
+    assert end == (
+        f"http://***@127.0.0.1:{unused_tcp_port}/",
+        ("WorkerExhausted", None, 2, "ClientConnectorError"),
+    )
+    assert done.returncode == 1
+    assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["jobs:haf", "--items", "-"], "has no 'haf' (nearest: half)"),
+        (["foo"], "neither a URL nor a module:function"),
+        (["--output", "none/out.csv"], "cannot write output file 'none/out.csv': No such file or directory"),
+        (["--output", "out.txt"], "must end in .jsonl or .csv"),
+        (["--items", "-"], "no items in standard input"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(folder: Path, arguments: list[str], message: str) -> None:
+    """Status 2, a line on stderr, nothing on stdout, no traceback."""
+    done = run(folder, "--json", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,184 @@
+"""Settings and arguments become a plan, or all of their problems."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config
+from asyncwatch.plan import Overrides, Plan, PlanError, describe_plan, make_plan
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems_of(*targets: str, config: Config | None = None, **arguments: Any) -> tuple[str, ...]:
+    """Return what keeps a plan from being made."""
+    with pytest.raises(PlanError) as caught:
+        make_plan(config or Config(path=Path("x.toml")), targets=targets, **arguments)
+    return caught.value.problems
+
+
+def names(plan: Plan) -> list[str]:
+    """Return the names of all workers."""
+    return [name for group in plan.groups for name in group.names]
+
+
+def test_urls_name_their_workers() -> None:
+    """One worker a URL, with its password masked in the name alone, and a number for one that comes twice."""
+    plan = make_plan(Config(), targets=["http://u:p@a.example", "http://b.example", "http://b.example"])
+    assert names(plan) == ["http://***@a.example", "http://b.example", "http://b.example#2"]
+    assert plan.groups[0].items == ["http://u:p@a.example", "http://b.example", "http://b.example"]
+
+
+def test_items_alone_are_urls(folder: Path) -> None:
+    """`--items` without a TARGET holds URLs, and names the run."""
+    (folder / "urls.txt").write_text("http://a.example\n")
+    plan = make_plan(demo_config(), items="urls.txt")
+    assert (plan.name, plan.groups[0].settings.target, names(plan)) == ("demo", "http", ["http://a.example"])
+    assert make_plan(Config(), items="urls.txt").name == "urls.txt"
+
+
+def test_items_from_standard_input() -> None:
+    """`-` is read once, and the plan knows that the terminal has to be found again."""
+    plan = make_plan(Config(), items="-", stdin=io.BytesIO(b"http://a.example\n"))
+    assert (names(plan), plan.reads_stdin, plan.name) == (["http://a.example"], True, "stdin")
+    groups = (Group(name="a", items="-"), Group(name="b", items="-"))
+    assert problems_of(config=Config(groups=groups)) == ("only one group can read its items from standard input",)
+
+
+def test_a_function_is_called_once_or_for_each_item(folder: Path) -> None:
+    """Without items there is one worker with the function's name and no argument, else one for each."""
+    (folder / "plan_jobs.py").write_text("async def run(item=None): ...\n")
+    (folder / "ids.csv").write_text("name,id\na,1\nb,2\n")
+    once = make_plan(Config(), targets=["plan_jobs:run"])
+    assert (names(once), once.groups[0].items, once.name) == (["plan_jobs:run"], None, "plan_jobs:run")
+    each = make_plan(Config(), targets=["plan_jobs:run"], items="ids.csv")
+    assert names(each) == ["a", "b"]
+    assert each.groups[0].items == [{"name": "a", "id": "1"}, {"name": "b", "id": "2"}]
+
+
+def test_names_differ_across_groups() -> None:
+    """Workers that are counted carry their group's name if there are several groups; no name comes twice."""
+    groups = (
+        Group(name="a", url="http://x.example", count=2),
+        Group(name="b", url="http://y.example", count=2),
+        Group(name="c", items=("http://z.example",)),
+        Group(name="d", items=("http://z.example",)),
+    )
+    plan = make_plan(Config(groups=groups))
+    assert names(plan) == ["a/0", "a/1", "b/0", "b/1", "http://z.example", "http://z.example#2"]
+
+
+def test_the_command_line_takes_the_place_of_groups_and_keeps_the_rest(folder: Path) -> None:
+    """A TARGET replaces the groups of a config; its top level still holds."""
+    config = Config(
+        name="n",
+        timeout=9,
+        retry=Retry(max_attempts=7),
+        http=Http(method="PUT"),
+        groups=(Group(name="g", url="http://g.example"),),
+    )
+    plan = make_plan(config, targets=["http://a.example"])
+    (group,) = plan.groups
+    assert (plan.name, plan.config.timeout, names(plan)) == ("n", 9, ["http://a.example"])
+    assert (group.settings.retry.max_attempts, group.settings.http.method) == (7, "PUT")
+
+
+def test_options_override_the_config_and_its_groups() -> None:
+    """What the command line says holds for every group, `none` included."""
+    group = Group(name="g", url="http://g.example", attempt_timeout=1, retry=Retry(base=0.2))
+    plan = make_plan(
+        Config(timeout=5, seed=1, groups=(group,)),
+        overrides=Overrides(
+            runner="gather",
+            concurrency=3,
+            timeout=None,
+            attempt_timeout=2,
+            max_attempts=4,
+            bad_luck=0.5,
+            seed=8,
+            output="o.csv",
+        ),
+    )
+    config, settings = plan.config, plan.groups[0].settings
+    assert (config.runner, config.concurrency, config.timeout, config.output) == ("gather", 3, None, "o.csv")
+    assert (settings.attempt_timeout, settings.retry, settings.bad_luck, plan.seed) == (
+        2,
+        Retry(max_attempts=4, base=0.2),
+        BadLuck(threshold=0.5),
+        8,
+    )
+
+
+def test_a_seed_is_drawn_where_none_is_given() -> None:
+    """Every plan has a seed, so that its run can be repeated."""
+    assert 10_000 <= make_plan(demo_config()).seed < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("foo", "a URL begins with http:// or https://, a function reads like jobs:fetch"),
+        ("example.com/x", "did you mean https://example.com/x?"),
+        ("localhost:8080", "did you mean http://localhost:8080?"),
+        ("check", "check comes first: asyncwatch check [FILE]"),
+        ("urls.txt", "it is a file; did you mean --items urls.txt?"),
+        ("site.toml", "it is a file; did you mean --config site.toml?"),
+    ],
+)
+def test_a_target_of_neither_kind_gets_a_hint(folder: Path, target: str, hint: str) -> None:
+    """What is no URL and no function is told with what was probably meant."""
+    for name in ("urls.txt", "site.toml"):
+        (folder / name).touch()
+    assert problems_of(target) == (f"{target!r} is neither a URL nor a module:function ({hint})",)
+
+
+def test_tells_all_problems_at_once(folder: Path) -> None:
+    """Every target, function and file that cannot be used is named in one go."""
+    hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
+    assert problems_of("http://", "foo", "a:b") == (
+        "'http://' has no host or a wrong port",
+        f"'foo' is neither a URL nor a module:function ({hint})",
+        "'a:b' must stand alone: TARGET is URLs, or one module:function",
+    )
+    groups = (Group(name="a", target="zzz_none:run"), Group(name="b", items="none.txt"))
+    assert problems_of(config=Config(groups=groups)) == (
+        "there is no module 'zzz_none'",
+        "none.txt: No such file or directory",
+    )
+    assert problems_of() == ("x.toml: nothing to run: it has no [[group]], and no TARGET was given",)
+    assert problems_of("http://a.example", items="x") == ("give URLs as TARGET or in the file of --items, not both",)
+
+
+def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None:
+    """A function that needs an item gets no run without items."""
+    (folder / "fit_jobs.py").write_text("async def run(item): ...\n")
+    (problem,) = problems_of("fit_jobs:run")
+    assert problem.startswith("fit_jobs:run: it is called without an argument; give it items")
+
+
+def test_describes_what_would_run() -> None:
+    """The description has the run's facts, and each group with its first workers."""
+    group = Group(name="shop", url="http://u:secret@a.example", count=5)
+    plan = make_plan(Config(path=Path("x.toml"), runner="wait", timeout=120, groups=(group,)))
+    text = "\n".join(describe_plan(plan))
+    for fact in (
+        "config       x.toml",
+        "runner       wait (ALL_COMPLETED)",
+        "timeout      2m",
+        "seed         drawn at each run",
+        "group shop",
+        "target     http http://***@a.example",
+        "workers    5: 0, 1, 2, ... and 2 more",
+        "http       GET, timeout 30s",
+    ):
+        assert fact in text
+    assert "secret" not in text
