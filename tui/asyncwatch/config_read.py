@@ -33,9 +33,7 @@ def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: P
             problems.add(here, f"unknown key ({hint})")
         elif isinstance(expected, list):
             if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-                good[key] = [
-                    read_table(each, expected[0], (*here, n), problems) for n, each in enumerate(value)
-                ]
+                good[key] = [read_table(each, expected[0], (*here, n), problems) for n, each in enumerate(value)]
             else:
                 problems.add(here, f"must be tables that begin with [[{key}]]")
         elif callable(expected):
@@ -52,9 +50,7 @@ def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: P
     return good
 
 
-def _read_free(
-    table: Mapping[str, Any], expected: AnyKey, place: KeyPath, problems: Problems
-) -> dict[str, Any]:
+def _read_free(table: Mapping[str, Any], expected: AnyKey, place: KeyPath, problems: Problems) -> dict[str, Any]:
     good: dict[str, Any] = {}
     for key, value in table.items():
         try:

@@ -45,9 +45,7 @@ def _parse_text(text: str) -> float:
 
 
 def _shorten(value: object) -> str:
-    shown = (
-        f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else "that many"
-    )
+    shown = f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else "that many"
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 

@@ -48,8 +48,8 @@ def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
     """Return the items in the file `source`, or in standard input for `-`.
 
     A `.jsonl` file holds one JSON value a line, a `.csv` file one row a worker as a dict by its header; any
-    other is text, one item a line, where blank lines and lines that begin with `#` are skipped. Text names its
-    worker; a dict does by its `name`, else the number of its line does. Among URLs, a dict has a `url`.
+    other is text, one item a line, where blank lines and lines that begin with `#` are skipped. Text names
+    its worker; a dict does by its `name`, else the number of its line does. Among URLs, a dict has a `url`.
 
     Raises:
         ItemsError: the file cannot be read, has no items, or some of them are wrong; the first few are told.
@@ -72,9 +72,7 @@ def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
 def name_items(values: Iterable[str]) -> Items:
     """Return texts with the names of their workers."""
     texts = list(values)
-    return list(
-        zip(unique_names([_printable(text, n) for n, text in enumerate(texts, 1)]), texts, strict=True)
-    )
+    return list(zip(unique_names([_printable(text, n) for n, text in enumerate(texts, 1)]), texts, strict=True))
 
 
 def unique_names(names: list[str]) -> list[str]:
