@@ -58,9 +58,10 @@ def result_line(result: Any) -> str | None:
     """Return a result without credentials on a printable line of at most 200 characters; None for None."""
     if result is None:
         return None
-    line = one_line(mask_secrets(value_text(result)), 200)
-    # A status is shared by most workers; other results are as a rule their own.
-    return sys.intern(line) if type(result) is int else line
+    if type(result) is int and -1_000_000 < result < 1_000_000:
+        # A status is shared by most workers; other results are as a rule their own.
+        return sys.intern(str(result))
+    return one_line(mask_secrets(value_text(result)), 200)
 
 
 def clock_text(seconds: float) -> str:
