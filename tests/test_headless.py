@@ -203,6 +203,13 @@ async def test_progress_lines_come_once_a_second() -> None:
     ]
 
 
+async def test_nothing_is_shown_before_there_are_workers() -> None:
+    """The first progress is that of a fleet, not of nothing."""
+    _, err = await run(FakeController(5.0, HEAD[:1], 5.0, HEAD[1:], TAIL), stderr=Terminal())
+    assert "0/0" not in err
+    assert "0/1" in err
+
+
 async def test_live_line_is_written_over() -> None:
     """A terminal gets one line that is written over ten times a second at most, with a clock that moves on."""
     _, err = await run(FakeController(HEAD, 0.06, [log("", "INFO")], 0.06, 1.0, TAIL), stderr=Terminal())
@@ -309,6 +316,7 @@ async def test_second_signal_ends_the_wait_at_once() -> None:
     follower.interrupt()
     fleet = await task
     assert fleet.finished is None
+    assert "0/1  1 running" in stderr.getvalue()
     assert fleet.counts[WorkerState.RUNNING] == 1
     assert controller.sent == [StopRun()]
 

@@ -57,4 +57,4 @@ def test_lines_are_plain_text() -> None:
 
 def test_a_run_that_never_began_has_a_summary() -> None:
     """Without an event there is still one line to print."""
-    assert summary_lines(summarize(Fleet())) == ["run: no workers; 0 attempts in 0.0 ms"]
+    assert summary_lines(summarize(Fleet())) == ["run interrupted: no workers; 0 attempts in 0.0 ms"]

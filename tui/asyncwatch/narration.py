@@ -39,7 +39,7 @@ class Narrator:
     def progress(self, fleet: Fleet) -> None:
         """Show how far the run is, unless it is too early since the last time."""
         now = self._clock()
-        if now >= self._due:
+        if fleet.rows and now >= self._due:
             self._due = now + self.interval
             self._show(progress_line(fleet, self._seconds(fleet, now)))
 

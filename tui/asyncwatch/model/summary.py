@@ -37,7 +37,10 @@ class SlowWorker:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in a few figures. `elapsed` is in seconds; `counts` holds only the states that occur."""
+    """A run in a few figures. `elapsed` is in seconds; `counts` holds only the states that occur.
+
+    A run that was left before its last event counts as interrupted.
+    """
 
     run: str
     runner: str
@@ -62,7 +65,7 @@ def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
         counts={state: count for state, count in fleet.counts.items() if count},
         attempts=fleet.attempts,
         elapsed=finished.elapsed if finished else fleet.latest,
-        is_interrupted=finished.interrupted if finished else False,
+        is_interrupted=finished is None or finished.interrupted,
         slowest=_slowest(fleet, slowest),
         errors=_errors(fleet),
     )
