@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import cli
+
+ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 
 JOBS = """
 import asyncio, sys
@@ -48,7 +51,7 @@ def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedP
     """Run the command in `folder` and return its end."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "asyncwatch", *arguments],
-        env={"PYTHONPATH": str(Path(cli.__file__).parents[1]), "HOME": str(folder), "PYTHONSAFEPATH": "1"},
+        env=ENVIRONMENT | {"HOME": str(folder)},
         cwd=folder,
         input=stdin,
         capture_output=True,
@@ -194,6 +197,32 @@ def test_urls_that_nobody_answers_are_exhausted(folder: Path, unused_tcp_port: i
     )
     assert done.returncode == 1
     assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cancels_all_and_is_130(folder: Path, number: signal.Signals) -> None:
+    """Ctrl+C and SIGTERM cancel the workers, which are reported, and end the command with 130."""
+    (folder / "items.txt").write_text("a\nb\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "asyncwatch", "jobs:hang", "--items", "items.txt", "--json"],
+        env=ENVIRONMENT | {"HOME": str(folder)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or '"AttemptStarted"' not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1]
+        process.send_signal(number)
+        rest, stderr = process.communicate(timeout=30)
+    events = [json.loads(line) for line in "".join([*lines, rest]).splitlines()]
+    assert process.returncode == 130, stderr
+    assert events[-1]["states"] == {"cancelled": 2}
+    assert [event["worker"] for event in events if event["event"] == "WorkerCancelled"] == ["a", "b"]
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,7 @@ def main(
         if items == "-" and sys.stdin is not None and sys.stdin.isatty():
             click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
         plan = _plan(settings, targets, items, _overrides(ctx, given))
-        is_dashboard = not headless and not is_json and sys.stdout is not None and sys.stdout.isatty()
-        ctx.exit(_run(plan, is_dashboard=is_dashboard, is_json=is_json))
+        ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
         ctx.exit(130)
 
@@ -226,9 +225,10 @@ def _plan(settings: Config, targets: Sequence[str], items: str | None, overrides
         raise _Problems(error.problems) from None
 
 
-def _run(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
-    from asyncwatch.session import OutputError, run_plan
+def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
+    from asyncwatch.session import OutputError, has_keyboard, run_plan
 
+    is_dashboard = may_show and sys.stdout.isatty() and has_keyboard()
     try:
         return run_plan(plan, is_dashboard=is_dashboard, is_json=is_json)
     except OutputError as error:

@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import NoReturn
 
 import click
 
-from asyncwatch.commands import StopRun
+from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, WorkerState
 from asyncwatch.headless import run_headless
 from asyncwatch.items import single_line
@@ -25,6 +26,7 @@ from asyncwatch.plan import Plan
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
+from asyncwatch.terminal import exclusive_terminal
 
 ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
 
@@ -32,6 +34,10 @@ _PATIENCE = 2.0
 """Seconds beyond the grace period that the engine's thread gets to end."""
 
 OnBatch = Callable[[Batch], None]
+
+
+class _WatchError(Exception):
+    """The dashboard broke."""
 
 
 class OutputError(Exception):
@@ -46,13 +52,18 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
 
     """
     output = _open_output(plan.config.output)
+    level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
+    engine = Engine(partial(open_run, plan), partial(drive, plan), stays_open=is_dashboard, log_level=level)
+    fleet = None
     try:
-        level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-        engine = Engine(partial(open_run, plan), partial(drive, plan), stays_open=is_dashboard, log_level=level)
-        fleet, ended = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
+        fleet = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
+    except _WatchError as error:
+        _tell(str(error))
     finally:
         if output is not None:
             output.close()
+    if is_dashboard and fleet is not None:
+        click.echo("\n".join(summary_lines(summarize(fleet))))
     status = exit_status(fleet)
     if engine.error is not None:
         _tell(f"the run broke: {type(engine.error).__name__}: {engine.error}")
@@ -60,9 +71,20 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     if output is not None and output.problem is not None:
         _tell(output.problem)
         status = status or NOT_ALL_SUCCEEDED
-    if not ended:
+    if not engine.join(0.0):
         _leave(status)
     return status
+
+
+def has_keyboard() -> bool:
+    """Return whether there is a terminal to read keys from: standard input, or the one behind it."""
+    if os.isatty(0):
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def exit_status(fleet: Fleet | None) -> int:
@@ -83,44 +105,74 @@ def _open_output(path: str | None) -> OutputFile | None:
         raise OutputError(str(error)) from None
 
 
-def _watch(
-    engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool
-) -> tuple[Fleet | None, bool]:
-    """Return what became of the run (None: its watcher broke) and whether the engine has come to its end."""
-    on_batch = None if output is None else output.write
+def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> Fleet:
+    """Start the engine, show the run to its end, and give the engine the time to end. Return what became of it."""
+    on_batch = _ignore if output is None else output.write
     fleet = None
-    engine.start()
-    try:
-        fleet = _show_dashboard(engine, on_batch) if is_dashboard else _follow(engine, on_batch, is_json=is_json)
-    finally:
-        # Whoever left before the end has said so already; nothing waits for it.
-        is_over = fleet is not None and fleet.finished is not None
-        engine.send(StopRun())
-        ended = engine.join(plan.config.grace + _PATIENCE if is_over or fleet is None else 0.0)
-    return fleet, ended
-
-
-def _show_dashboard(engine: Engine, on_batch: OnBatch | None) -> Fleet | None:
-    from asyncwatch.ui.app import DashboardError, run_dashboard  # noqa: PLC0415  Textual, for the dashboard only
-
-    try:
-        fleet = run_dashboard(engine, on_batch=on_batch)
-    except DashboardError as error:
-        _tell(str(error))
-        return None
-    click.echo("\n".join(summary_lines(summarize(fleet))))
+    with ExitStack() as streams:
+        if is_dashboard:
+            streams.enter_context(exclusive_terminal(partial(engine.record_log, None, "INFO", "output")))
+        capture = streams.enter_context(capturing_prints(engine.record_log))
+        engine.start()
+        try:
+            fleet = (
+                _show_dashboard(_Watched(engine, capture), on_batch)
+                if is_dashboard
+                else _follow(engine, on_batch, is_json=is_json)
+            )
+        finally:
+            # Whoever left before the end has said so already: nothing waits for that run.
+            has_left = fleet is not None and fleet.finished is None
+            engine.send(StopRun())
+            engine.join(0.0 if has_left else plan.config.grace + _PATIENCE)
     return fleet
 
 
-def _follow(engine: Engine, on_batch: OnBatch | None, *, is_json: bool) -> Fleet:
+class _Watched:
+    """The engine as the dashboard sees it. The run begins when its events are asked for.
+
+    Textual has taken `sys.stdout` and `sys.stderr` by then; what workers print has to be caught before it.
+    """
+
+    def __init__(self, engine: Engine, capture: Callable[[], None]) -> None:
+        self._engine = engine
+        self._capture = capture
+        self.send = engine.send
+        self.statistics = engine.statistics
+
+    def events(self) -> asyncio.Queue[Batch]:
+        """Return the queue of the engine's events."""
+        self._capture()
+        return self._engine.events()
+
+
+def _ignore(batch: Batch) -> None:
+    """Take a batch that nobody else wants."""
+
+
+def _show_dashboard(controller: Controller, on_batch: OnBatch) -> Fleet:
+    # Textual, for the dashboard only.
+    from asyncwatch.ui.app import DashboardError, run_dashboard  # noqa: PLC0415
+
+    try:
+        return run_dashboard(controller, on_batch=on_batch)
+    except DashboardError as error:
+        raise _WatchError(str(error)) from None
+
+
+def _follow(engine: Engine, on_batch: OnBatch, *, is_json: bool) -> Fleet:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # `nohup` and a shell's background jobs ignore some of them on purpose.
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    stdout, stderr = sys.stdout.buffer, sys.stderr
-    with capturing_prints(engine.record_log):
-        return asyncio.run(
-            run_headless(engine, json=is_json, stdout=stdout, stderr=stderr, on_batch=on_batch, stop_signals=heeded)
-        )
+    follow = run_headless(
+        engine,
+        json=is_json,
+        stdout=sys.stdout.buffer,
+        stderr=sys.stderr,
+        on_batch=on_batch,
+        stop_signals=heeded,
+    )
+    return asyncio.run(follow)
 
 
 def _tell(message: str) -> None:
