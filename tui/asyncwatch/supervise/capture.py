@@ -103,14 +103,21 @@ def capturing_logs(record: Record, level: int) -> Iterator[None]:
 
 
 @contextmanager
-def capturing_prints(record: Record) -> Iterator[None]:
-    """Send every line that a worker prints to `record` for the time of the context."""
+def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
+    """Send every line that a worker prints to `record` for the time of the context.
+
+    The context is a function that does so again, for after somebody else has replaced `sys.stdout` and `sys.stderr`.
+    """
     streams = sys.stdout, sys.stderr
     out = PrintCapture(sys.stdout, "stdout", record)
     err = PrintCapture(sys.stderr, "stderr", record)
-    sys.stdout, sys.stderr = out, err
+
+    def capture() -> None:
+        sys.stdout, sys.stderr = out, err
+
+    capture()
     try:
-        yield
+        yield capture
     finally:
         sys.stdout, sys.stderr = streams
         out.finish()

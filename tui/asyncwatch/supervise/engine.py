@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -38,6 +39,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 class Engine:
     """Implements `commands.Controller` for a supervisor in this process.
 
+    `start` opens the run, and `events` lets it begin.
+
     Args:
         open_run: makes the supervisor and all that its workers need; entered and left on the engine's loop.
         drive: awaits the supervisor by one of its runners; it handles what the runner raises.
@@ -65,8 +68,11 @@ class Engine:
         self._waiting: list[Command] = []
         self._supervisor: Supervisor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped: asyncio.Event | None = None
+        self._stopped = asyncio.Event()
+        self._watched = asyncio.Event()
+        self._is_watched = False
         self._lags = [0.0] * LAG_WINDOW
+        self._beat_due = float("inf")
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
 
     def start(self) -> None:
@@ -90,15 +96,24 @@ class Engine:
                 self._loop.call_soon_threadsafe(self._carry_out, commands)
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return the queue of all event batches, from the first one on, for the running event loop; once."""
-        return self._listener.attach()
+        """Return the queue of all event batches, from the first one on, for the running event loop; once.
+
+        The run begins when there is somebody to watch it.
+        """
+        queue = self._listener.attach()
+        with self._lock:
+            self._is_watched = True
+            if self._supervisor is not None and self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._watched.set)
+        return queue
 
     def statistics(self) -> Statistics:
         """Return the engine's latest figures."""
         supervisor = self._supervisor
         if supervisor is None:
             return Statistics()
-        return msgspec.structs.replace(supervisor.statistics(), loop_lag=max(self._lags))
+        overdue = time.monotonic() - self._beat_due
+        return msgspec.structs.replace(supervisor.statistics(), loop_lag=max(overdue, *self._lags))
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Make a log record or a printed line an event, from any thread."""
@@ -132,14 +147,16 @@ class Engine:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
         async with self._open_run() as supervisor:
             supervisor.add_listener(self._listener)
             with self._lock:
                 self._supervisor = supervisor
                 waiting, self._waiting = self._waiting, []
+                if self._is_watched:
+                    self._watched.set()
             self._carry_out(waiting)
-            self._beat(loop, 0, loop.time())
+            self._beat(0)
+            await self._watched.wait()
             await self._drive(supervisor)
             if self._stays_open:
                 await self._stopped.wait()
@@ -148,14 +165,17 @@ class Engine:
         assert self._supervisor is not None  # noqa: S101  commands wait until it is there
         for command in commands:
             self._supervisor.carry_out(command)
-            if isinstance(command, StopRun) and self._stopped is not None:
+            if isinstance(command, StopRun):
                 self._stopped.set()
+                self._watched.set()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop, number: int, due: float) -> None:
+    def _beat(self, number: int) -> None:
         """Note how late this call comes, and call again."""
-        now = loop.time()
-        self._lags[number % LAG_WINDOW] = max(0.0, now - due)
-        loop.call_later(HEARTBEAT, self._beat, loop, number + 1, now + HEARTBEAT)
+        now = time.monotonic()
+        if number:
+            self._lags[number % LAG_WINDOW] = max(0.0, now - self._beat_due)
+        self._beat_due = now + HEARTBEAT
+        asyncio.get_running_loop().call_later(HEARTBEAT, self._beat, number + 1)
 
     async def _clean_up(self) -> None:
         """End the tasks that workers started and left; a few that will not end do not hold up the exit."""

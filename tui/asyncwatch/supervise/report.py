@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Iterable
 
 from asyncwatch.events import (
@@ -46,6 +47,7 @@ class Reporter:
         self.outbox = Outbox()
         self._next_seq = itertools.count().__next__
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = time.monotonic
         self._started_at = 0.0
 
     @property
@@ -67,7 +69,7 @@ class Reporter:
 
     def now(self) -> float:
         """Return the seconds since the run started, in whole microseconds."""
-        return int((self.loop.time() - self._started_at) * 1e6) / 1e6
+        return int((self._clock() - self._started_at) * 1e6) / 1e6
 
     def run_started(
         self,
@@ -81,7 +83,10 @@ class Reporter:
     ) -> None:
         """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch."""
         self._loop = asyncio.get_running_loop()
-        self._started_at = self._loop.time()
+        if isinstance(self._loop, asyncio.BaseEventLoop):
+            self._clock = self._loop.time
+        # Another loop's time may be coarse: uvloop's stands still for a whole turn, and counts milliseconds.
+        self._started_at = self._clock()
         self._emit(RunStarted(self._next_seq(), 0.0, name, workers, runner, seed, concurrency, timeout, wall_clock))
 
     def workers_queued(self, workers: Iterable[Worker]) -> None:

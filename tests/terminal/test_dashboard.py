@@ -1,0 +1,175 @@
+"""The installed command in a real terminal: keys act on real workers, and the terminal comes back as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.terminal.screen import Terminal
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "asyncwatch")
+
+WORK = """
+import asyncio, os, subprocess, sys, time
+
+async def job(item):
+    if item == "quick":
+        return 200
+    if item == "noisy":
+        print("a printed line")
+        os.write(1, b"a stray line\\n")
+        subprocess.run(["sh", "-c", "echo a line of a child; echo to stderr >&2; cat"])
+        return "quiet"
+    if item == "blocks":
+        time.sleep(3600)
+    await asyncio.sleep(3600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a module of targets in it."""
+    (tmp_path / "work.py").write_text(WORK)
+    return tmp_path
+
+
+def start(folder: Path, *items: str, columns: int = 100, rows: int = 30) -> Terminal:
+    """Start the dashboard with one worker an item."""
+    (folder / "items.txt").write_text("\n".join(items))
+    return Terminal([COMMAND, "work:job", "--items", "items.txt"], cwd=folder, columns=columns, rows=rows)
+
+
+def row(name: str, state: str) -> Callable[[str], object]:
+    """Return a condition: the worker's row shows that state."""
+    pattern = re.compile(rf"^[ ›◆*]*{name} +\S+ {state}", re.MULTILINE)
+    return pattern.search
+
+
+def assert_restored(terminal: Terminal) -> None:
+    """The alternate screen is left, the cursor shown, the mouse released, and the line discipline as before."""
+    raw = bytes(terminal.raw)
+    assert raw.rindex(b"\x1b[?1049l") > raw.rindex(b"\x1b[?1049h")
+    assert raw.rindex(b"\x1b[?25h") > raw.rindex(b"\x1b[?25l")
+    assert raw.rindex(b"\x1b[?1000l") > raw.rindex(b"\x1b[?1000h")
+    assert terminal.current_attributes() == terminal.attributes
+    assert "Traceback" not in terminal.text
+
+
+def test_cancel_restart_and_quit(folder: Path) -> None:
+    """C cancels and r restarts a live worker, q asks and quits; the summary stays and the terminal is restored."""
+    with start(folder, "first", "second", "quick") as terminal:
+        terminal.wait_for(row("first", "running"))
+        terminal.wait_for(row("quick", "succeeded"))
+        terminal.press("jc")
+        terminal.wait_for(row("second", "cancelled"))
+        assert row("first", "running")(terminal.text)
+        terminal.press("r")
+        terminal.wait_for(row("second", "running"))
+        terminal.press("q")
+        terminal.wait_for(lambda text: "2 workers" in text)
+        terminal.press("q")
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+        assert "2 cancelled" in terminal.text
+        assert "1 succeeded" in terminal.text
+
+
+def test_nothing_but_the_dashboard_writes_on_the_screen(folder: Path) -> None:
+    """What a worker, its child processes and C code print goes to the log; reading standard input finds it empty."""
+    with start(folder, "noisy", "first") as terminal:
+        terminal.wait_for(row("noisy", "succeeded"))
+        assert "line" not in terminal.text.replace("loop lag", "")
+        terminal.press("l")
+        for line in ("a printed line", "a stray line", "a line of a child", "to stderr"):
+            terminal.wait_for(lambda text, line=line: line in text)
+        terminal.press("\x03\x03")
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_stop_the_run(folder: Path, number: signal.Signals) -> None:
+    """SIGTERM and SIGHUP cancel the workers and restore the terminal, without a question."""
+    with start(folder, "first") as terminal:
+        terminal.wait_for(row("first", "running"))
+        terminal.kill(number)
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+        assert "1 cancelled" in terminal.text
+
+
+def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Path) -> None:
+    """With the engine's loop blocked for an hour the help opens, and a person can leave."""
+    with start(folder, "blocks", "first") as terminal:
+        terminal.wait_for(row("blocks", "running"))
+        terminal.press("?")
+        terminal.wait_for(lambda text: "exhausted" in text)
+        terminal.press("\x1b")
+        terminal.wait_for(row("blocks", "running"))
+        terminal.press("\x03")
+        terminal.wait_for(lambda text: "Quit" in text or "active" in text)
+        terminal.press("\x03")
+        terminal.wait_for(lambda text: "stopping" in text)
+        terminal.press("\x03")
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+
+
+def test_resize(folder: Path) -> None:
+    """After a resize the picture fills the new size."""
+    with start(folder, *(f"worker-{number}" for number in range(60)), columns=80, rows=24) as terminal:
+        terminal.wait_for(row("worker-0", "running"))
+        assert "worker-40" not in terminal.text
+        terminal.resize(160, 50)
+        terminal.kill(signal.SIGWINCH)
+        terminal.wait_for(row("worker-40", "running"))
+        terminal.wait_for(lambda text: "quit" in text.splitlines()[-1])
+        terminal.kill(signal.SIGTERM)
+        assert terminal.wait_for_exit() == 130
+
+
+def test_items_through_standard_input(folder: Path) -> None:
+    """Items come through a pipe, and keys from the terminal all the same."""
+    reading, writing = os.pipe()
+    os.write(writing, b"first\nsecond\n")
+    os.close(writing)
+    with Terminal([COMMAND, "work:job", "--items", "-"], cwd=folder, stdin=reading) as terminal:
+        os.close(reading)
+        terminal.wait_for(row("second", "running"))
+        terminal.press("c")
+        terminal.wait_for(row("first", "cancelled"))
+        terminal.kill(signal.SIGTERM)
+        assert terminal.wait_for_exit() == 130
+
+
+def test_standard_error_in_a_file_stays_there(folder: Path) -> None:
+    """With standard error redirected, the picture is still drawn on the terminal and not into the file."""
+    (folder / "items.txt").write_text("first\n")
+    with (folder / "errors.txt").open("wb") as errors:
+        command = [COMMAND, "work:job", "--items", "items.txt"]
+        with Terminal(command, cwd=folder, stderr=errors.fileno()) as terminal:
+            terminal.wait_for(row("first", "running"))
+            terminal.kill(signal.SIGTERM)
+            assert terminal.wait_for_exit() == 130
+    assert (folder / "errors.txt").read_bytes() == b""
+
+
+def test_without_a_terminal_there_is_no_dashboard(folder: Path) -> None:
+    """With standard output in a pipe the run is headless."""
+    (folder / "items.txt").write_text("quick\n")
+    done = subprocess.run(
+        [COMMAND, "work:job", "--items", "items.txt"],
+        cwd=folder,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"1 succeeded" in done.stdout
