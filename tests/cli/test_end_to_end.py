@@ -199,6 +199,19 @@ def test_urls_that_nobody_answers_are_exhausted(folder: Path, unused_tcp_port: i
     assert "secret" not in done.stdout + done.stderr
 
 
+def test_closed_streams_and_a_removed_folder_are_survived(folder: Path) -> None:
+    """Without stdout, stderr and a current directory the demo still runs, and says by its status how."""
+    command = 'rmdir "$PWD"; exec "$0" -m asyncwatch --bad-luck 1 --timeout 5s >&- 2>&-'
+    (folder / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        env=ENVIRONMENT | {"HOME": str(folder)},
+        cwd=folder / "gone",
+        check=False,
+    )
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_cancels_all_and_is_130(folder: Path, number: signal.Signals) -> None:
     """Ctrl+C and SIGTERM cancel the workers, which are reported, and end the command with 130."""

@@ -165,6 +165,16 @@ def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None
     assert problem.startswith("fit_jobs:run: it is called without an argument; give it items")
 
 
+def test_the_output_never_replaces_what_is_read(folder: Path) -> None:
+    """A file of items or the config as output file is refused before it is emptied."""
+    (folder / "urls.csv").write_text("url\nhttp://a.example\n")
+    (folder / "x.toml").touch()
+    for name in ("urls.csv", "x.toml"):
+        problems = problems_of(items="urls.csv", overrides=Overrides(output=f"../{folder.name}/{name}"))
+        assert problems == (f"the output would replace {name}, which is read",)
+    assert (folder / "urls.csv").read_text()
+
+
 def test_describes_what_would_run() -> None:
     """The description has the run's facts, and each group with its first workers."""
     group = Group(name="shop", url="http://u:secret@a.example", count=5)

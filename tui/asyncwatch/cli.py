@@ -8,6 +8,7 @@ Whatever is heavy is imported where it is needed, so that `asyncwatch --help` an
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -160,6 +161,7 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items takes the place of the
     groups of a config; its other settings hold.
     """
+    _open_closed_streams()
     try:
         settings = _find_settings(config)
         if items == "-" and sys.stdin is not None and sys.stdin.isatty():
@@ -183,13 +185,21 @@ def check(config: Path | None) -> None:
     click.echo("\n".join(describe_plan(plan)))
 
 
+def _open_closed_streams() -> None:
+    """Give a process that was started with a closed stdout or stderr one that leads nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
+
+
 def _find_settings(file: Path | None) -> Config:
     """Return the settings of `file`, else of the first config there is, else the demo's."""
     from asyncwatch.config import demo_config, load_config
     from asyncwatch.config_problems import ConfigError
 
     if file is None:
-        file = next((path for path in _usual_places() if path.exists()), None)
+        # `Path.exists` raises where a folder on the way may not be entered.
+        file = next((path for path in _usual_places() if os.path.exists(path)), None)  # noqa: PTH110
     if file is None:
         return demo_config()
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -101,12 +102,22 @@ def make_plan(
     if problems:
         raise PlanError(problems)
     is_only = len(config.groups) == 1
+    problems.extend(_overwritten(config))
     planned = [_plan_group(group, problems, is_only=is_only, stdin=stdin) for group in config.groups]
     if problems:
         raise PlanError(problems)
     name = config.name or _derive_name(config, is_from_file=not targets and items is None)
     seed = draw_seed() if config.seed is None else config.seed
     return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(planned))
+
+
+def _overwritten(config: Config) -> Iterator[str]:
+    """Yield what is wrong with an output file that would replace one that is read."""
+    read = [str(config.path), *(group.items for group in config.groups if isinstance(group.items, str))]
+    for path in read if config.output is not None else ():
+        with contextlib.suppress(OSError):
+            if Path(path).samefile(str(config.output)):
+                yield f"the output would replace {path}, which is read"
 
 
 def override(config: Config, overrides: Overrides) -> Config:

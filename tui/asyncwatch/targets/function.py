@@ -69,9 +69,11 @@ def _is_dotted_name(text: str) -> bool:
 
 
 def _import(name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)
+    # The current directory may have been removed; then there is nothing to import from it.
+    with contextlib.suppress(OSError):
+        here = str(Path.cwd())
+        if sys.path[:1] != [here]:
+            sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
         # stdout is for data: what a module prints there must not get between the JSON lines.
@@ -79,7 +81,7 @@ def _import(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}.") and not _place(error):
-            neighbours = [path.stem for path in Path.cwd().glob("*.py")]
+            neighbours = [path.stem for path in Path().glob("*.py")]
             hint = "" if "." in error.name else _nearest(error.name, neighbours)
             raise TargetError(f"there is no module {error.name!r}{hint}") from None
         raise TargetError(_import_failed(name, error)) from None
