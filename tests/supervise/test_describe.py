@@ -51,6 +51,7 @@ def test_plain_results_stay_themselves(result: object) -> None:
     ("result", "expected"),
     [
         (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
         ((1, 2), [1, 2]),
         (object, "<class 'object'>"),
         ({(1, 2): 3}, {"(1, 2)": 3}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import linecache
+import math
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,8 +61,10 @@ def jsonable(result: object) -> Any:
     The copy shares nothing with `result`, so another thread can read it while the worker's owner changes that.
     """
     kind = type(result)
-    if result is None or kind is bool or kind is float:
-        return result if result == result else safe_repr(result)  # noqa: PLR0124  NaN is no JSON
+    if result is None or kind is bool:
+        return result
+    if kind is float:
+        return result if math.isfinite(result) else repr(result)  # type: ignore[arg-type]  # kind narrows it
     if kind is int and -(2**63) <= result < 2**64:  # type: ignore[operator]  # kind narrows it
         return result
     if kind is str:
