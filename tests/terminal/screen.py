@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pyte
 
-PATIENCE = 8.0
+PATIENCE = 20.0
 """Seconds that a picture may take to come; a test that fails takes so long."""
 
 

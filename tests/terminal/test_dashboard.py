@@ -109,7 +109,7 @@ def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Pat
     with start(folder, "blocks", "first") as terminal:
         terminal.wait_for(row("blocks", "running"))
         terminal.press("?")
-        terminal.wait_for(lambda text: "exhausted" in text)
+        terminal.wait_for(lambda text: "the worker above" in text)
         terminal.press("\x1b")
         terminal.wait_for(row("blocks", "running"))
         terminal.press("\x03")
