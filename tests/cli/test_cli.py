@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import platformdirs
 import pytest
 from click.testing import CliRunner, Result
@@ -53,6 +54,17 @@ def test_without_arguments_it_is_the_demo(runs: Runs) -> None:
     assert (result.exit_code, result.output) == (0, "")
     assert runs.plans[0].config.groups == config.demo_config().groups
     assert runs.watched == [{"is_dashboard": False, "is_json": False}]
+
+
+def test_work_of_ones_own_has_nothing_of_the_demo(runs: Runs) -> None:
+    """Without a config, a TARGET or --items runs with the defaults, neither under the demo's name nor its timeout."""
+    Path("urls.txt").write_text("http://a.example\n")
+    runs("http://a.example")
+    runs("--items", "urls.txt")
+    assert [plan.name for plan in runs.plans] == ["http", "urls.txt"]
+    for plan in runs.plans:
+        assert msgspec.structs.replace(plan.config, groups=()) == config.Config()
+        assert plan.groups[0].settings.bad_luck == config.BadLuck()
 
 
 def test_the_nearest_config_is_found(runs: Runs) -> None:

@@ -163,7 +163,7 @@ def main(
     """
     _open_closed_streams()
     try:
-        settings = _find_settings(config)
+        settings = _find_settings(config, has_work=bool(targets) or items is not None)
         if items == "-" and sys.stdin is not None and sys.stdin.isatty():
             click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
         plan = _plan(settings, targets, items, _overrides(ctx, given))
@@ -181,7 +181,7 @@ def check(config: Path | None) -> None:
     """
     from asyncwatch.plan import Overrides, describe_plan
 
-    plan = _plan(_find_settings(config), (), None, Overrides())
+    plan = _plan(_find_settings(config, has_work=False), (), None, Overrides())
     click.echo("\n".join(describe_plan(plan)))
 
 
@@ -192,16 +192,16 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
-def _find_settings(file: Path | None) -> Config:
-    """Return the settings of `file`, else of the first config there is, else the demo's."""
-    from asyncwatch.config import demo_config, load_config
+def _find_settings(file: Path | None, *, has_work: bool) -> Config:
+    """Return the settings of `file`, else of the first config there is, else the demo's, or none for other work."""
+    from asyncwatch.config import Config, demo_config, load_config
     from asyncwatch.config_problems import ConfigError
 
     if file is None:
         # `Path.exists` raises where a folder on the way may not be entered.
         file = next((path for path in _usual_places() if os.path.exists(path)), None)  # noqa: PTH110
     if file is None:
-        return demo_config()
+        return Config() if has_work else demo_config()
     try:
         return load_config(file)
     except ConfigError as error:
