@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -58,8 +57,9 @@ class AsyncwatchApp(App[None]):
         clock: Callable[[], float] = time.monotonic,
         is_signalled: bool = False,
     ) -> None:
-        self._is_monochrome = "NO_COLOR" in os.environ
         super().__init__()
+        if self.no_color:
+            self._refuse_ansi_themes()
         self.scene = Scene(clock)
         self._controller = controller
         self._on_ready = on_ready
@@ -86,9 +86,6 @@ class AsyncwatchApp(App[None]):
 
     async def on_mount(self) -> None:
         """Start the pump, the clock and the gauge."""
-        if self._is_monochrome and self.current_theme.ansi:
-            # Under NO_COLOR Textual 8.2 draws an ANSI theme black on black.
-            self.theme = "textual-dark"
         # The tints of a theme all turn white in 16 colours; the stylesheet has stronger ones for them.
         self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
         if self._is_signalled:
@@ -188,6 +185,14 @@ class AsyncwatchApp(App[None]):
         for screen in self.screen_stack:
             if screen.is_mounted and isinstance(screen, (FleetScreen, DetailsScreen, LogScreen)):
                 screen.draw()
+
+    def _refuse_ansi_themes(self) -> None:
+        """Leave only themes with colours of their own: Textual 8.2 draws others black on black under NO_COLOR."""
+        if self.current_theme.ansi:
+            self.theme = "textual-dark"
+        for name, theme in self.available_themes.items():
+            if theme.ansi:
+                self.unregister_theme(name)
 
     def _read_statistics(self) -> None:
         self.scene.statistics = self._controller.statistics()

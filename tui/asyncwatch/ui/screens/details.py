@@ -43,16 +43,18 @@ class DetailsScreen(Screen[Row]):
         self._scene = scene
         self._row = row
         self._drawn: tuple[object, ...] = ()
+        self._facts = Block(id="facts")
+        self._report = LinesView(id="report")
 
     def compose(self) -> ComposeResult:
         """Yield the facts, the report, and the keys."""
-        yield Block(id="facts")
-        yield LinesView(id="report")
+        yield self._facts
+        yield self._report
         yield KeyLine(KEYS)
 
     def on_mount(self) -> None:
         """Show the worker."""
-        self.query_one(LinesView).focus()
+        self._report.focus()
 
     def on_resize(self) -> None:
         """Fold the lines to the new width."""
@@ -61,13 +63,12 @@ class DetailsScreen(Screen[Row]):
     def draw(self) -> None:
         """Show the worker as it is now."""
         fleet, row, now = self._scene.fleet, self._row, self._scene.now
-        block, view = self.query_one("#facts", Block), self.query_one(LinesView)
-        width = max(20, view.scrollable_content_region.width)
+        width = self._report.scrollable_content_region.width
         state = (row, row.version, fleet.logged, width, now if not row.is_settled else None)
-        if state != self._drawn:
+        if width and state != self._drawn:
             self._drawn = state
-            block.show(facts(fleet, row, now, width))
-            view.show(report(fleet, row, now, width))
+            self._facts.show(facts(fleet, row, now, width))
+            self._report.show(report(fleet, row, now, width))
 
     def action_cancel(self) -> None:
         """Cancel the worker."""
@@ -83,16 +84,16 @@ class DetailsScreen(Screen[Row]):
         order, place = view.order(), view.position(self._row.name)
         if order and place is not None:
             self._row = order[min(max(0, place + step), len(order) - 1)]
-            self.query_one(LinesView).scroll_home(animate=False)
+            self._report.scroll_home(animate=False)
             self.draw()
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""
-        self.query_one(LinesView).scroll_relative(y=lines, animate=False)
+        self._report.scroll_relative(y=lines, animate=False)
 
     def action_edge(self, direction: int) -> None:
         """Scroll to the top (-1) or the bottom (1)."""
-        view = self.query_one(LinesView)
+        view = self._report
         view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False)
 
     async def action_close(self) -> None:

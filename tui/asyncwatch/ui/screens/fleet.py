@@ -37,35 +37,37 @@ class FleetScreen(Screen[None]):
     def __init__(self, scene: Scene) -> None:
         super().__init__()
         self._scene = scene
+        self.table = FleetTable(scene)
+        self._overview = Block(id="overview")
+        self._bar = FilterBar()
 
     def compose(self) -> ComposeResult:
         """Yield the parts from top to bottom."""
-        yield Block(id="overview")
-        yield FleetTable(self._scene)
-        yield FilterBar()
+        yield self._overview
+        yield self.table
+        yield self._bar
         yield KeyLine((*ACTS, *LOOKS, *GLOBAL))
 
     def on_mount(self) -> None:
         """Start re-sorting at a calm rate."""
         self.set_interval(RESORT_EVERY, self._resort)
 
-    @property
-    def table(self) -> FleetTable:
-        """The fleet."""
-        return self.query_one(FleetTable)
+    def on_resize(self) -> None:
+        """Lay everything out in the new width, once the parts have theirs."""
+        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show the scene as it is now."""
-        scene = self._scene
-        block = self.query_one("#overview", Block)
-        block.show(overview(scene, max(20, block.size.width)))
+        if not (width := self._overview.size.width):
+            return
+        self._overview.show(overview(self._scene, width))
         self.table.draw()
         self._draw_filter()
 
     def _draw_filter(self) -> None:
         view, total = self._scene.view, len(self._scene.fleet.rows)
         shown = len(view.order())
-        bar = self.query_one(FilterBar)
+        bar = self._bar
         is_filtered = bool(bar.input.value) or view.trouble_only
         bar.display = is_filtered or bar.input.has_focus
         bar.say(shown, total, is_trouble_only=view.trouble_only, problem=view.query.problem)
@@ -117,7 +119,7 @@ class FleetScreen(Screen[None]):
             view.clear_marks()
         else:
             view.trouble_only = False
-            self.query_one(FilterBar).input.value = ""
+            self._bar.input.value = ""
         self.draw()
 
     async def action_cancel_all(self) -> None:
@@ -143,7 +145,7 @@ class FleetScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Let a filter be typed."""
-        bar = self.query_one(FilterBar)
+        bar = self._bar
         bar.display = True
         bar.input.focus()
 
@@ -186,7 +188,7 @@ class FleetScreen(Screen[None]):
     def on_filter_input_clear_requested(self, message: FilterInput.ClearRequested) -> None:
         """Show all workers again."""
         message.stop()
-        self.query_one(FilterBar).input.value = ""
+        self._bar.input.value = ""
         self.table.focus()
         self.draw()
 

@@ -102,16 +102,18 @@ class LogScreen(Screen[None]):
     def __init__(self, scene: Scene) -> None:
         super().__init__()
         self._scene = scene
+        self._title = Block(id="title")
+        self._view = LogView(scene)
 
     def compose(self) -> ComposeResult:
         """Yield a title, the lines, the keys."""
-        yield Block(id="title")
-        yield LogView(self._scene)
+        yield self._title
+        yield self._view
         yield KeyLine(KEYS)
 
     def on_mount(self) -> None:
         """Show the newest lines."""
-        self.query_one(LogView).focus()
+        self._view.focus()
 
     def on_resize(self) -> None:
         """Fit the title to the new width."""
@@ -119,13 +121,12 @@ class LogScreen(Screen[None]):
 
     def draw(self) -> None:
         """Show the log as it is now."""
-        view = self.query_one(LogView)
-        view.draw()
-        block = self.query_one("#title", Block)
-        block.show([self._title(view, max(20, block.size.width))])
+        if width := self._title.size.width:
+            self._view.draw()
+            self._title.show([self._title_line(width)])
 
-    def _title(self, view: LogView, width: int) -> Line:
-        fleet = self._scene.fleet
+    def _title_line(self, width: int) -> Line:
+        view, fleet = self._view, self._scene.fleet
         left = [Span("log", "title"), Span(f"  {fleet.logged:,} lines", "muted")]
         if view.level:
             left.append(Span(f"  from {LEVELS[view.level].lower()} on", "warning"))
@@ -138,18 +139,18 @@ class LogScreen(Screen[None]):
 
     def action_level(self) -> None:
         """Show only from the next level on, and after the last level all again."""
-        view = self.query_one(LogView)
+        view = self._view
         view.level = (view.level + 1) % len(LEVELS)
         self.draw()
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""
-        self.query_one(LogView).scroll_relative(y=lines, animate=False, immediate=True)
+        self._view.scroll_relative(y=lines, animate=False, immediate=True)
         self.draw()
 
     def action_edge(self, direction: int) -> None:
         """Go to the oldest line (-1), or follow the newest (1)."""
-        view = self.query_one(LogView)
+        view = self._view
         view.is_following = direction > 0
         view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False, immediate=True)
         self.draw()

@@ -33,21 +33,21 @@ class FilterInput(Input):
 class FilterBar(Horizontal):
     """Hidden unless something is filtered or about to be."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = FilterInput(placeholder=SYNTAX, compact=True, select_on_focus=False)
+        self._shown = Label("", id="shown", markup=False)
+
     def compose(self) -> ComposeResult:
         """Yield the sign, the line to type into, and the count."""
         yield Label("/", id="sign", markup=False)
-        yield FilterInput(placeholder=SYNTAX, compact=True, select_on_focus=False)
-        yield Label("", id="shown", markup=False)
-
-    @property
-    def input(self) -> FilterInput:
-        """The line that is typed into."""
-        return self.query_one(FilterInput)
+        yield self.input
+        yield self._shown
 
     def say(self, shown: int, total: int, *, is_trouble_only: bool, problem: str) -> None:
         """Say how many workers of how many are shown, or what is wrong with the filter."""
         text = problem or f"{'trouble only · ' if is_trouble_only else ''}{shown:,} of {total:,}"
-        label = self.query_one("#shown", Label)
+        label = self._shown
         if label.content != text:
             label.update(text)
             label.set_class(bool(problem), "problem")

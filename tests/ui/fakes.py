@@ -1,0 +1,236 @@
+"""A controller without an engine, and a story to tell it: the events of a small run, one line each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from textual.app import App
+
+from asyncwatch.commands import Command, Statistics
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Batch,
+    CancelRequested,
+    CommandRefused,
+    Event,
+    LogRecorded,
+    RetryScheduled,
+    RunFinished,
+    RunStarted,
+    WorkerCancelled,
+    WorkerExhausted,
+    WorkerFailed,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerSucceeded,
+    WorkerUnresponsive,
+)
+from asyncwatch.ui.app import AsyncwatchApp
+
+STACK = '  File "/srv/app/fetch.py", line 12, in fetch\n    raise error\n'
+
+
+class FakeController:
+    """Keeps what was sent, and passes on what a test says has happened."""
+
+    def __init__(self) -> None:
+        self.sent: list[Command] = []
+        self.queue: asyncio.Queue[Batch] | None = None
+        self.early: list[Batch] = []
+        self._seq = 0
+
+    def send(self, *commands: Command) -> None:
+        """Keep the commands."""
+        self.sent += commands
+
+    def events(self) -> asyncio.Queue[Batch]:
+        """Return the queue, with all that was said before in it."""
+        self.queue = asyncio.Queue()
+        for batch in self.early:
+            self.queue.put_nowait(batch)
+        return self.queue
+
+    def statistics(self) -> Statistics:
+        """Return figures that stand still."""
+        return Statistics(loop_lag=0.0004)
+
+    def tell(self, kind: type[Event], at: float, **fields: Any) -> None:
+        """Say that something happened `at` seconds after the start."""
+        batch = [kind(seq=self._seq, at=at, **fields)]
+        self._seq += 1
+        if self.queue is None:
+            self.early.append(batch)
+        else:
+            self.queue.put_nowait(batch)
+
+    def start(self, *names: str, runner: str = "as_completed", group: str = "fetch") -> None:
+        """Start a run of these workers."""
+        self.tell(
+            RunStarted,
+            0.0,
+            run="demo",
+            workers=len(names),
+            runner=runner,
+            seed=4127,
+            concurrency=100,
+            timeout=10.0,
+            started_at=0.0,
+        )
+        self.tell(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
+
+    def attempt(self, name: str, at: float, number: int = 1, luck: float = 0.21, incarnation: int = 1) -> None:
+        """Start an attempt."""
+        self.tell(AttemptStarted, at, worker=name, incarnation=incarnation, attempt=number, bad_luck=luck)
+
+    def fail(self, name: str, at: float, number: int = 1, error: str = "ServerTimeoutError") -> None:
+        """End an attempt in an injected error."""
+        self.tell(
+            AttemptFailed,
+            at,
+            worker=name,
+            incarnation=1,
+            attempt=number,
+            error_type=error,
+            error="bad luck",
+            transient=error != "RuntimeError",
+            injected=True,
+            elapsed=0.003,
+            stack=STACK,
+        )
+
+    def back_off(self, name: str, at: float, number: int = 2, delay: float = 0.8) -> None:
+        """Schedule a retry."""
+        self.tell(RetryScheduled, at, worker=name, incarnation=1, attempt=number, delay=delay)
+
+    def succeed(self, name: str, at: float, result: Any = 200, incarnation: int = 1) -> None:
+        """Let a worker succeed."""
+        self.tell(
+            WorkerSucceeded,
+            at,
+            worker=name,
+            incarnation=incarnation,
+            attempts=1,
+            elapsed=0.2,
+            result=result,
+        )
+
+    def break_down(self, name: str, at: float, error: str = "RuntimeError", text: str = "bad luck") -> None:
+        """Let a worker fail."""
+        self.tell(
+            WorkerFailed,
+            at,
+            worker=name,
+            incarnation=1,
+            attempts=1,
+            elapsed=0.2,
+            error_type=error,
+            error=text,
+        )
+
+    def exhaust(self, name: str, at: float) -> None:
+        """Let a worker use up its attempts."""
+        self.tell(
+            WorkerExhausted,
+            at,
+            worker=name,
+            incarnation=1,
+            attempts=3,
+            elapsed=1.9,
+            error_type="ServerDisconnectedError",
+            error="bad luck",
+        )
+
+    def cancel(self, name: str, at: float, *, ended: bool = True) -> None:
+        """Ask a worker to stop, and let it end."""
+        self.tell(CancelRequested, at, worker=name, incarnation=1, reason="person")
+        if ended:
+            self.tell(WorkerCancelled, at, worker=name, incarnation=1, attempts=1, elapsed=0.5)
+
+    def leave_behind(self, name: str, at: float) -> None:
+        """Give up on a worker that does not stop."""
+        self.tell(
+            WorkerUnresponsive,
+            at,
+            worker=name,
+            incarnation=1,
+            attempts=1,
+            elapsed=5.0,
+            stack="/srv/app/stuck.py:7 spin",
+            cancels=2,
+        )
+
+    def restart(self, name: str, at: float, incarnation: int = 2) -> None:
+        """Give a worker its next incarnation."""
+        self.tell(WorkerRestarted, at, worker=name, incarnation=incarnation)
+
+    def log(self, name: str | None, at: float, message: str, level: str = "WARNING") -> None:
+        """Let a log record be made."""
+        self.tell(LogRecorded, at, worker=name, level=level, logger="app", message=message)
+
+    def refuse(self, name: str, at: float, reason: str, command: str = "CancelWorker") -> None:
+        """Refuse a request."""
+        self.tell(CommandRefused, at, command=command, worker=name, incarnation=1, reason=reason)
+
+    def finish(self, at: float) -> None:
+        """End the run."""
+        self.tell(RunFinished, at, states={}, attempts=0, elapsed=at, interrupted=False)
+
+
+def small_run(controller: FakeController) -> None:
+    """Tell of eight workers, most states among them, up to 3.2 seconds after the start."""
+    controller.start(*(str(number) for number in range(8)))
+    for number in range(7):
+        controller.attempt(str(number), 0.1, luck=0.1 + number / 10)
+    controller.log("2", 0.2, "Status: failed, 2, 0.95")
+    controller.succeed("0", 0.312)
+    controller.attempt("3", 0.4, luck=0.97)
+    controller.fail("3", 0.41, error="RuntimeError")
+    controller.break_down("3", 0.42)
+    controller.fail("2", 0.5)
+    controller.back_off("2", 0.5, delay=3.5)
+    controller.log("2", 0.5, "retry 1 of 2 in 3.50 s")
+    controller.cancel("4", 0.9)
+    controller.cancel("5", 3.0, ended=False)
+    controller.succeed("1", 3.1, result={"status": 200})
+    controller.log(None, 3.2, "the pool is full", level="INFO")
+
+
+def frozen_clock() -> float:
+    """Return the same moment always: run time is then the `at` of the latest event."""
+    return 1000.0
+
+
+def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
+    """Return an app whose time moves with its events only."""
+    return AsyncwatchApp(controller, clock=frozen_clock, **options)
+
+
+def text_of(app: App[Any]) -> str:
+    """Return what stands on the screen."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds; give up after five seconds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what a screen shows has no event to wait for
+            await asyncio.sleep(0.005)
+
+
+async def shows(app: App[Any], *texts: str) -> None:
+    """Wait until all the texts stand on the screen."""
+    try:
+        await until(lambda: all(text in text_of(app) for text in texts))
+    except TimeoutError:
+        raise AssertionError(f"{texts} not in\n{text_of(app)}") from None
+
+
+async def hides(app: App[Any], text: str) -> None:
+    """Wait until the text is not on the screen."""
+    try:
+        await until(lambda: text not in text_of(app))
+    except TimeoutError:
+        raise AssertionError(f"{text!r} still in\n{text_of(app)}") from None

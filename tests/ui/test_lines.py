@@ -1,0 +1,151 @@
+"""Lines, columns and the overview: nothing is ever wider than its place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from tests.ui.fakes import FakeController, small_run
+from tests.ui.scenes import overview_text, scene_of
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Row
+from asyncwatch.ui import columns
+from asyncwatch.ui.format import clean
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
+from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, pad, spread, width_of, wrap
+from asyncwatch.ui.widgets.key_line import key_line
+
+NAMES = st.text(st.sampled_from("ab1日本🎉é\u0301\u200d👩\x1b\n[]"), max_size=60)
+
+
+@given(NAMES, st.integers(0, 30))
+def test_cropped_text_fits(text: str, width: int) -> None:
+    """Text of any script is cut by the cells it takes, and padding fills exactly."""
+    text = clean(text)
+    assert cell_len(crop(text, width)) <= width
+    assert cell_len(crop_middle(text, width)) <= width
+    assert cell_len(pad(text, width)) == width
+
+
+def test_names_are_cut_in_the_middle() -> None:
+    """The ends of long names, where they differ, stay readable."""
+    assert crop_middle("https://example.com/page-17", 15) == "https:/…page-17"
+    assert crop("ServerTimeoutError", 8) == "ServerT…"
+
+
+def test_lines_are_cut_with_a_sign() -> None:
+    """A line that loses its end says so, even if a span ends just there."""
+    line = [Span("abc"), Span("def")]
+    assert "".join(span.text for span in crop_line(line, 6)) == "abcdef"
+    assert "".join(span.text for span in crop_line(line, 4)) == "abc…"
+    assert "".join(span.text for span in crop_line(line, 3)) == "ab…"
+
+
+@given(st.integers(1, 60), NAMES, NAMES)
+def test_spread_lines_have_their_width(width: int, left: str, right: str) -> None:
+    """Left and right make one line that is not wider than asked; what is cut is the left."""
+    clean = {0x1B: None, 0x0A: None, 0x200D: None}
+    line = spread([Span(left.translate(clean))], [Span(right.translate(clean))], width)
+    assert width_of(line) <= width
+
+
+def test_wrapped_parts_stay_whole() -> None:
+    """Parts go on the next line as a whole."""
+    lines = wrap([[Span("aaaa")], [Span("bbbb")], [Span("cc")]], 10)
+    assert [width_of(line) for line in lines] == [10, 2]
+
+
+@pytest.mark.parametrize("width", range(40, 240, 7))
+@pytest.mark.parametrize("name_width", [1, 14, 200])
+def test_columns_fill_the_width(width: int, name_width: int) -> None:
+    """Whatever the terminal and the names, the columns take the whole width and no cell more."""
+    layout = columns.arrange(width, name_width, 12)
+    taken = columns.PREFIX + sum(size for _, size in layout.columns) + layout.gap * (len(layout.columns) - 1)
+    assert taken == width
+    assert [key for key, _ in layout.columns][:2] == ["name", "state"]
+
+
+def test_all_columns_fit_into_80() -> None:
+    """With short names nothing is left out in the smallest common terminal, only the bar."""
+    layout = dict(columns.arrange(79, 4, 3).columns)
+    assert list(layout) == list(columns.HEADINGS)
+    assert layout["error"] >= 12
+
+
+@given(NAMES, NAMES, st.sampled_from(list(WorkerState)), st.sampled_from([40, 79, 119, 199]))
+def test_rows_fit_whatever_is_in_them(name: str, error: str, state: WorkerState, width: int) -> None:
+    """A row with any name, error and state takes exactly its width and holds no control character."""
+    row = Row(name, 0, "", 3, state=state, error=error, result=name, bad_luck=0.999, is_struck=True, attempt=2)
+    row.first_started_at, row.retry_at, row.last_duration = 0.0, 99.9, 12.3
+    layout = columns.arrange(width, 30, 10)
+    line = columns.cells(row, 1.0, layout, is_selected=True, is_marked=True)
+    assert width_of(line) == width
+    assert all(span.text.isprintable() for span in line)
+
+
+def test_the_sorted_column_has_an_arrow() -> None:
+    """The arrow stands beside a heading that is as wide as its column, and cuts none of it."""
+    layout = columns.arrange(119, 6, 3)
+    text = "".join(span.text for span in columns.heading(layout, "retries", is_reversed=True))
+    assert "RETRIES▼" in text
+
+
+def test_a_click_finds_its_column() -> None:
+    """Every cell of a column, its gap included, belongs to it."""
+    layout = columns.arrange(119, 6, 3)
+    assert layout.column_at(0) is None
+    assert layout.column_at(columns.PREFIX) == "name"
+    assert layout.column_at(118) == "error"
+
+
+@pytest.mark.parametrize("width", [30, 60, 78, 118, 198])
+def test_the_overview_fits(width: int) -> None:
+    """No line of the overview is wider than the terminal."""
+    controller = FakeController()
+    small_run(controller)
+    text = overview_text(scene_of(controller), width)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert "00:03.2" in text
+
+
+def test_the_overview_says_what_is_left_to_do() -> None:
+    """When all have settled the clock stands and the way to restart is named."""
+    controller = FakeController()
+    controller.start("a", "b")
+    controller.attempt("a", 0.1)
+    controller.attempt("b", 0.1)
+    controller.succeed("a", 0.4)
+    controller.break_down("b", 0.9)
+    scene = scene_of(controller)
+    text = overview_text(scene, 118)
+    assert "finished · 1 did not succeed · R restarts them" in text
+    assert "100 %" in text
+    controller.log(None, 5.0, "later")
+    assert "00:00.9" in overview_text(scene_of(controller), 118)
+
+
+def test_only_states_that_occur_are_counted() -> None:
+    """A state without a worker takes no room."""
+    controller = FakeController()
+    controller.start("a")
+    text = overview_text(scene_of(controller), 118)
+    assert "○ 1 queued" in text
+    assert "failed" not in text
+
+
+def test_the_overview_before_the_first_event() -> None:
+    """Before anything is known it says that it starts."""
+    assert "starting…" in overview_text(scene_of(FakeController()), 78)
+
+
+@pytest.mark.parametrize("width", [20, 78, 118, 300])
+def test_the_footer_fits_and_keeps_the_most_needed(width: int) -> None:
+    """Narrow terminals show fewer keys, help and quit the longest."""
+    line = key_line((*ACTS, *LOOKS, *GLOBAL), width)
+    assert width_of(line) <= width
+    if width >= 78:
+        text = "".join(span.text for span in line)
+        assert text.startswith("c cancel")
+        assert text.endswith("q quit")

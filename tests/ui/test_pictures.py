@@ -1,0 +1,42 @@
+"""A few pictures of the whole, so that a change of looks is a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.ui.fakes import FakeController, make_app, shows, small_run
+from textual.pilot import Pilot
+
+from asyncwatch.ui.app import AsyncwatchApp
+
+Compare = Callable[..., bool]
+
+
+@pytest.mark.parametrize(
+    ("size", "theme", "keys", "text"),
+    [
+        ((80, 24), "textual-dark", ["j", "space"], "2 succeeded"),
+        ((120, 36), "textual-dark", ["j", "j"], "2 succeeded"),
+        ((120, 36), "textual-light", ["j", "j", "space"], "2 succeeded"),
+        ((120, 36), "textual-dark", ["j", "j", "enter"], "LAST TRACEBACK"),
+        ((120, 36), "textual-dark", ["l"], "following"),
+        ((80, 24), "textual-dark", ["q"], "Quit while"),
+        ((120, 36), "textual-dark", ["question_mark"], "STATES"),
+    ],
+    ids=["narrow", "wide", "light", "details", "log", "question", "help"],
+)
+def test_picture(snap_compare: Compare, size: tuple[int, int], theme: str, keys: list[str], text: str) -> None:
+    """The screen looks as it did when somebody looked at it last."""
+    controller = FakeController()
+    small_run(controller)
+    app: AsyncwatchApp = make_app(controller)
+
+    async def prepare(pilot: Pilot[Any]) -> None:
+        app.theme = theme
+        await shows(app, "2 succeeded", "› 0")
+        await pilot.press(*keys)
+        await shows(app, text)
+
+    assert snap_compare(app, terminal_size=size, run_before=prepare)

@@ -1,0 +1,114 @@
+"""The pump: what it draws, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.ui.fakes import until
+
+from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
+from asyncwatch.ui.pump import FRAME, Pump
+
+
+class Recorder:
+    """A sink that keeps what it got, and a clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.batches: list[Batch] = []
+        self.drawn: list[int] = []
+        self.refusals: list[CommandRefused] = []
+
+    def clock(self) -> float:
+        """Return the moment."""
+        return self.now
+
+    def receive(self, batch: Batch) -> None:
+        """Keep the batch."""
+        self.batches.append(batch)
+
+    def draw(self) -> None:
+        """Keep how many batches were known when it was drawn."""
+        self.drawn.append(len(self.batches))
+
+    def refused(self, refusals: list[CommandRefused]) -> None:
+        """Keep the refusals."""
+        self.refusals += refusals
+
+
+def _log(seq: int) -> Batch:
+    return [LogRecorded(seq=seq, at=0.0, worker=None, level="INFO", logger="", message="")]
+
+
+def _end(seq: int) -> Batch:
+    return [RunFinished(seq=seq, at=0.0, states={}, attempts=0, elapsed=0.0, interrupted=False)]
+
+
+async def test_many_batches_make_one_picture() -> None:
+    """All that is there is taken in before the one draw; the listener gets every batch, in order."""
+    sink, passed = Recorder(), list[Batch]()
+    queue: asyncio.Queue[Batch] = asyncio.Queue()
+    for seq in range(200):
+        queue.put_nowait(_log(seq))
+    pump = Pump(sink, on_batch=passed.append, clock=sink.clock)
+    task = asyncio.create_task(pump.run(queue))
+    await until(lambda: sink.drawn)
+    assert sink.drawn == [200]
+    assert passed == sink.batches
+    queue.put_nowait(_end(200))
+    await task
+    assert sink.drawn[-1] == 201
+
+
+async def test_a_second_picture_waits_for_its_frame_unless_hurried() -> None:
+    """Within a frame the next batch is not drawn; `hurry` draws it, and the one that follows, at once."""
+    sink = Recorder()
+    queue: asyncio.Queue[Batch] = asyncio.Queue()
+    pump = Pump(sink, clock=sink.clock)
+    task = asyncio.create_task(pump.run(queue))
+    queue.put_nowait(_log(0))
+    await until(lambda: sink.drawn == [1])
+    queue.put_nowait(_log(1))
+    await until(lambda: len(sink.batches) == 2)
+    assert sink.drawn == [1]
+    pump.hurry()
+    assert sink.drawn == [1, 2]
+    queue.put_nowait(_log(2))
+    await until(lambda: sink.drawn == [1, 2, 3])
+    sink.now += FRAME
+    queue.put_nowait(_log(3))
+    await until(lambda: sink.drawn == [1, 2, 3, 4])
+    queue.put_nowait(_end(4))
+    await task
+
+
+async def test_a_slice_ends_for_the_keys() -> None:
+    """A flood is folded in slices of time, so that a key is not kept waiting by all of it."""
+    sink = Recorder()
+    queue: asyncio.Queue[Batch] = asyncio.Queue()
+    for seq in range(100):
+        queue.put_nowait(_log(seq))
+    turns: list[int] = []
+
+    def slow(_batch: Batch) -> None:
+        sink.now += 0.004
+
+    pump = Pump(sink, on_batch=slow, clock=sink.clock)
+    task = asyncio.create_task(pump.run(queue))
+    while len(sink.batches) < 100:
+        await asyncio.sleep(0)
+        turns.append(len(sink.batches))
+    assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) <= 4
+    queue.put_nowait(_end(100))
+    await task
+
+
+async def test_refusals_are_told_at_once() -> None:
+    """Refusals reach the sink with their batch."""
+    sink = Recorder()
+    queue: asyncio.Queue[Batch] = asyncio.Queue()
+    refusal = CommandRefused(seq=0, at=0.0, command="CancelWorker", worker="a", incarnation=1, reason="it has ended")
+    queue.put_nowait([refusal])
+    queue.put_nowait(_end(1))
+    await Pump(sink).run(queue)
+    assert sink.refusals == [refusal]

@@ -1,0 +1,172 @@
+"""What the screen makes of hostile names, many workers, a resize, a theme and no colour."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
+from textual.app import App
+
+from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.paint import PAINTS
+from asyncwatch.ui.screens.fleet import FleetScreen
+from asyncwatch.ui.widgets.fleet_table import FleetTable
+
+HOSTILE = (
+    "日本語のとても長い名前のワーカー",
+    "👩\u200d👩\u200d👧 family \ufe0f🎉🎉🎉🎉🎉🎉🎉🎉",
+    "\x1b[31mred\x1b[0m",
+    "two\nlines\tand a tab",
+    "\u202ereversed",
+    "[bold]markup[/bold] [/]",
+    "\ud800surrogate",
+    "e\u0301\u0301\u0302combined",
+    "https://user:secret@example.com/",
+    "",
+)
+
+
+def _table(app: AsyncwatchApp) -> FleetTable:
+    screen = app.screen_stack[0]
+    assert isinstance(screen, FleetScreen)
+    return screen.table
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 60), (44, 12)])
+async def test_hostile_texts_tear_nothing(size: tuple[int, int]) -> None:
+    """Names, errors, results and log lines of any script leave every line as wide as the terminal."""
+    controller = FakeController()
+    controller.start(*HOSTILE)
+    for number, name in enumerate(HOSTILE):
+        controller.attempt(name, 0.1, luck=0.95)
+        controller.log(name, 0.2, name * 3)
+        if number % 2:
+            controller.break_down(name, 0.3, text=name * 5)
+        else:
+            controller.succeed(name, 0.3, result=name)
+    app = make_app(controller)
+    async with app.run_test(size=size) as pilot:
+        await shows(app, "finished")
+        for keys in ([], ["l"], ["escape", "j", "enter"], ["n"]):
+            await pilot.press(*keys)
+            await pilot.pause()
+            text = text_of(app)
+            assert text.replace("\n", "").isprintable()
+            assert "secret" not in text
+            assert {strip.cell_length for strip in app.screen._compositor.render_strips()} == {size[0]}
+            assert all(cell_len(line) <= size[0] for line in text.splitlines())
+
+
+async def test_a_resize_keeps_the_cursor_in_sight() -> None:
+    """A smaller terminal shows the selected worker still, and lays the columns out anew."""
+    controller = FakeController()
+    controller.start(*(str(number) for number in range(100)))
+    app = make_app(controller)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press(*"j" * 30)
+        await shows(app, "› 30", "BAD LUCK")
+        await pilot.resize_terminal(80, 24)
+        await shows(app, "› 30", " LUCK", "q quit")
+
+
+async def test_only_what_is_visible_is_drawn() -> None:
+    """A hundred thousand workers cost as many row strings as there are lines."""
+    controller = FakeController()
+    controller.start(*(str(number) for number in range(100_000)))
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0", "100,000 workers")
+        await pilot.press("G")
+        await shows(app, "› 99999")
+        assert len(_table(app)._strips) < 100
+
+
+async def test_a_change_elsewhere_repaints_no_visible_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is scrolled out changes without a line of the table being drawn again."""
+    controller = FakeController()
+    controller.start(*(str(number) for number in range(1000)))
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.pause()
+        drawn: list[int] = []
+        render_line = FleetTable.render_line
+
+        def counting(table: FleetTable, y: int) -> object:
+            drawn.append(y)
+            return render_line(table, y)
+
+        monkeypatch.setattr(FleetTable, "render_line", counting)
+        controller.attempt("900", 1.0)
+        await shows(app, "1 running")
+        assert drawn == []
+        controller.attempt("3", 1.1)
+        await shows(app, "3      ● running")
+        assert set(drawn) == {4}
+
+
+async def test_the_selection_survives_a_new_order() -> None:
+    """When rows change places the cursor goes with its worker, and the view does not scroll by itself."""
+    controller = FakeController()
+    controller.start(*(str(number) for number in range(100)))
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("j", "j")
+        app.scene.view.sort = "luck"
+        controller.attempt("99", 1.0, luck=0.01)
+        await until(lambda: app.scene.fleet.attempts == 1)
+        app.scene.view.resort()
+        _table(app).draw()
+        await shows(app, "99     ● running")
+        selected = _table(app).selected
+        assert selected is not None
+        assert selected.name == "2"
+        assert _table(app).scroll_y == 0
+
+
+async def test_every_paint_has_a_rule() -> None:
+    """Each name of paint is known to the stylesheet of a drawing widget."""
+    app = make_app(FakeController())
+    async with app.run_test():
+        table = _table(app)
+        for paint in PAINTS:
+            table.get_component_styles(paint)
+
+
+async def test_waits_calmly_for_the_first_event() -> None:
+    """Before the first event it says that it starts, and no key does harm."""
+    app = make_app(FakeController())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "starting…", "Waiting for the first worker…")
+        await pilot.press("j", "c", "r", "space", "a", "enter", "s", "G", "f", "f")
+        await shows(app, "starting…")
+
+
+async def test_no_colour_refuses_an_ansi_theme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under NO_COLOR an ANSI theme, which would be black on black, gives way to the default."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(App.__dict__["theme"], "_default", "ansi-dark")
+    controller = FakeController()
+    small_run(controller)
+    app = make_app(controller)
+    async with app.run_test():
+        assert app.no_color
+        assert app.theme == "textual-dark"
+        assert not any(theme.ansi for theme in app.available_themes.values())
+
+
+async def test_the_end_of_the_run_ends_the_app() -> None:
+    """When the engine ends the run by itself the app leaves, and nothing that waited is lost."""
+    controller = FakeController()
+    small_run(controller)
+    app = make_app(controller)
+    async with app.run_test() as pilot:
+        await shows(app, "running")
+        await pilot.press("p")
+        controller.succeed("6", 4.0)
+        controller.finish(4.1)
+        await until(lambda: not app.is_running)
+    assert app.scene.fleet.finished is not None
+    assert app.scene.waiting == 0
