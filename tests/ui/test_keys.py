@@ -389,3 +389,23 @@ async def test_refusals_become_one_note() -> None:
         await shows(app, "cancel 0: it has ended: succeeded")
         app._pump._sink.refused([event for event in app.scene.fleet.refusals for _ in range(1200)])
         await shows(app, "1,200 requests refused")
+
+
+async def test_a_click_on_a_key_presses_it() -> None:
+    """The footer's keys can be clicked, on the key and on its word."""
+    async with running() as (app, _, pilot):
+        line = text_of(app).splitlines()[-1]
+        await pilot.click(offset=(line.index("trouble") + 2, 29))
+        await until(lambda: app.scene.view.trouble_only)
+        await pilot.click(offset=(line.index("? help"), 29))
+        await shows(app, "STATES")
+
+
+async def test_many_attempts_are_told_on_one_axis() -> None:
+    """A restarted worker shows the attempts of both incarnations, each with its luck and outcome."""
+    async with running() as (app, controller, pilot):
+        controller.restart("3", 4.0)
+        controller.attempt("3", 4.1, luck=0.33, incarnation=2)
+        controller.succeed("3", 4.3, incarnation=2)
+        await pilot.press("j", "j", "j", "enter")
+        await shows(app, "incarnation 2", "incarnation 1", "0.97 ↯", "✗ RuntimeError: bad luck", "0.33")

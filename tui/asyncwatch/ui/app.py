@@ -53,7 +53,6 @@ class AsyncwatchApp(App[None]):
         controller: Controller,
         *,
         on_batch: Callable[[Batch], None] | None = None,
-        on_ready: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         is_signalled: bool = False,
     ) -> None:
@@ -62,7 +61,6 @@ class AsyncwatchApp(App[None]):
             self._refuse_ansi_themes()
         self.scene = Scene(clock)
         self._controller = controller
-        self._on_ready = on_ready
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
 
@@ -92,8 +90,6 @@ class AsyncwatchApp(App[None]):
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self.request_stop)
-        if self._on_ready is not None:
-            self._on_ready()
         self.run_worker(self._watch(), name="pump", exit_on_error=True)
         self.set_interval(FRAME, self._tick)
         self._read_statistics()
@@ -198,22 +194,16 @@ class AsyncwatchApp(App[None]):
         self.scene.statistics = self._controller.statistics()
 
 
-def run_dashboard(
-    controller: Controller,
-    *,
-    on_batch: Callable[[Batch], None] | None = None,
-    on_ready: Callable[[], None] | None = None,
-) -> Fleet:
+def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], None] | None = None) -> Fleet:
     """Show the run until it has finished, and return all that is known of it. Blocks; main thread only.
 
-    `on_batch` gets every batch as it comes, whether the picture is frozen or not. `on_ready` is called once Textual
-    has taken over the screen and put its own in the place of `sys.stdout`. SIGTERM and SIGHUP stop the run.
+    `on_batch` gets every batch as it comes, whether the picture is frozen or not. SIGTERM and SIGHUP stop the run.
 
     Raises:
         DashboardError: the dashboard itself broke.
 
     """
-    app = AsyncwatchApp(controller, on_batch=on_batch, on_ready=on_ready, is_signalled=True)
+    app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True)
     with contextlib.suppress(KeyboardInterrupt):
         app.run()
     if app.return_code:

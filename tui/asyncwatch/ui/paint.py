@@ -41,9 +41,15 @@ class Paint:
 
     def strip(self, line: Line, width: int, *under: str) -> Strip:
         """Return the line in exactly `width` cells; `under` are the paints below those of the spans."""
-        segments = [Segment(span.text, self.style(*under, *span.paint.split())) for span in crop_line(line, width)]
-        segments.append(Segment(" " * (width - width_of(line)), self.style(*under)))
-        return Strip(segments, width).simplify() if width else Strip.blank(0)
+        taken = width_of(line)
+        if taken > width:
+            line = crop_line(line, width)
+            taken = width_of(line)
+        style = self.style
+        segments = [Segment(text, style(*under, *paint.split())) for text, paint in line if text]
+        if taken < width:
+            segments.append(Segment(" " * (width - taken), style(*under)))
+        return Strip(segments, width)
 
     def forget(self) -> None:
         """Resolve every style anew."""

@@ -65,7 +65,8 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         lines += _heading("LAST TRACEBACK")
         for text in stack.rstrip("\n").split("\n"):
             lines += _folded(text.expandtabs(4), width, "muted" if text.startswith("    ") else "")
-        lines += _folded(row.error, width, "error")
+        if row.error:
+            lines += _folded(row.error, width, "error")
     if logs := fleet.logs_of(row.name):
         lines += _heading("LOG")
         for log in logs:
@@ -120,23 +121,23 @@ def _attempts(history: tuple[AttemptRecord, ...], row: Row, now: float, width: i
         return
     luck_width = 17 if width >= 100 else 6
     axis = min(48, max(10, width // 4))
+    yield []
+    yield [
+        Span(pad("ATTEMPTS", luck_width + 4), "heading"),
+        Span(pad("START", 9, right=True), "heading"),
+        Span(" " * (axis + 2)),
+        Span(pad("TOOK", 9, right=True), "heading"),
+        Span("  OUTCOME", "heading"),
+    ]
     for incarnation, group in groupby(history, key=lambda record: record.incarnation):
         records = list(group)
-        title = "ATTEMPTS" if incarnation == row.incarnation else f"ATTEMPTS OF INCARNATION {incarnation}"
+        if row.incarnation > 1:
+            yield [Span(f"incarnation {incarnation}", "muted")]
         is_alive = incarnation == row.incarnation and row.ended_at is None
         begin = records[0].started_at
         end = max(_end(record, now if is_alive else record.started_at) for record in records)
         if is_alive:
             end = max(end, now)
-        yield []
-        yield [
-            Span(pad(title, 8 + 3 + luck_width - 6), "heading"),
-            Span(pad("START", 9, right=True), "heading"),
-            Span("  "),
-            Span(pad("", axis), "heading"),
-            Span(pad("TOOK", 9, right=True), "heading"),
-            Span("  OUTCOME", "heading"),
-        ]
         for record in records:
             yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis)
 

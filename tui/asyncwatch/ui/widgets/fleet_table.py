@@ -217,8 +217,8 @@ class FleetTable(ScrollView, can_focus=True):
         rows = self._scene.fleet.rows
         widest_name, widest_result = self._widest_name, self._widest_result
         for row in rows[self._measured :]:
-            name = row.name
-            if len(name) * 2 > widest_name:
+            # Only a longer name, or one whose characters may be wide, can be wider than the widest.
+            if len(row.name) > widest_name or not row.name.isascii():
                 widest_name = max(widest_name, cell_len(columns.shown_name(row)))
         self._measured = len(rows)
         for y in range(1, self.size.height):
