@@ -173,6 +173,33 @@ async def test_a_thread_that_blocks_is_told_apart() -> None:
     assert engine.join(1)
 
 
+async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
+    """If a worker blocks the loop, the last event comes soon after the grace period all the same, and only once."""
+    monkeypatch.setattr("asyncwatch.supervise.engine.PATIENCE", 0.1)
+    release = threading.Event()
+
+    async def block() -> None:
+        release.wait()
+
+    engine = engine_of(worker("a", block))
+
+    def act(event: Event) -> None:
+        if type(event).__name__ == "AttemptStarted":
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert [type(event).__name__ for event in events] == [
+        "RunStarted",
+        "WorkersQueued",
+        "AttemptStarted",
+        "RunFinished",
+    ]
+    assert [event.seq for event in events] == [0, 1, 2, 3]
+    assert not engine.join(0.0)
+    release.set()
+    assert engine.join(10)
+
+
 async def test_a_run_that_cannot_be_opened_still_ends() -> None:
     """If opening the run raises, the last event comes all the same and the error is there."""
 

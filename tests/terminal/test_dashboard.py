@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.terminal.screen import Terminal
 
+from asyncwatch.events import RunFinished, decode
+
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "asyncwatch")
 
 WORK = """
@@ -51,6 +53,11 @@ def row(name: str, state: str) -> Callable[[str], object]:
     return pattern.search
 
 
+def shows(words: str) -> Callable[[str], object]:
+    """Return a condition: the words are on the screen."""
+    return lambda text: words in text
+
+
 def assert_restored(terminal: Terminal) -> None:
     """The alternate screen is left, the cursor shown, the mouse released, and the line discipline as before."""
     raw = bytes(terminal.raw)
@@ -87,7 +94,7 @@ def test_nothing_but_the_dashboard_writes_on_the_screen(folder: Path) -> None:
         assert "line" not in terminal.text.replace("loop lag", "")
         terminal.press("l")
         for line in ("a printed line", "a stray line", "a line of a child", "to stderr"):
-            terminal.wait_for(lambda text, line=line: line in text)
+            terminal.wait_for(shows(line))
         terminal.press("\x03\x03")
         assert terminal.wait_for_exit() == 130
         assert_restored(terminal)
@@ -173,3 +180,18 @@ def test_without_a_terminal_there_is_no_dashboard(folder: Path) -> None:
     assert done.returncode == 0
     assert b"\x1b" not in done.stdout + done.stderr
     assert b"1 succeeded" in done.stdout
+
+
+def test_json_lines_have_standard_output_to_themselves(folder: Path) -> None:
+    """With --json, what workers, C code, child processes and imports print never mixes with the data."""
+    module = folder / "work.py"
+    module.write_text("print('imported')\n" + module.read_text())
+    (folder / "items.txt").write_text("noisy\nquick\n")
+    command = [COMMAND, "work:job", "--items", "items.txt", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+    events = [decode(line) for line in done.stdout.splitlines()]
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert isinstance(events[-1], RunFinished)
+    for line in (b"imported", b"a stray line", b"a line of a child"):
+        assert line in done.stderr

@@ -166,7 +166,9 @@ def main(
         settings = _find_settings(config, has_work=bool(targets) or items is not None)
         if items == "-" and sys.stdin is not None and sys.stdin.isatty():
             click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
-        plan = _plan(settings, targets, items, _overrides(ctx, given))
+        # A module of functions may print while it is imported.
+        with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
+            plan = _plan(settings, targets, items, _overrides(ctx, given))
         ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
         ctx.exit(130)

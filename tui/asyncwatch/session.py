@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import NoReturn
 
@@ -26,7 +26,7 @@ from asyncwatch.plan import Plan
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
-from asyncwatch.terminal import exclusive_terminal
+from asyncwatch.terminal import exclusive_terminal, private_stdout
 
 ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
 
@@ -164,15 +164,11 @@ def _follow(engine: Engine, on_batch: OnBatch, *, is_json: bool) -> Fleet:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # `nohup` and a shell's background jobs ignore some of them on purpose.
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    follow = run_headless(
-        engine,
-        json=is_json,
-        stdout=sys.stdout.buffer,
-        stderr=sys.stderr,
-        on_batch=on_batch,
-        stop_signals=heeded,
-    )
-    return asyncio.run(follow)
+    with private_stdout() if is_json else nullcontext(sys.stdout.buffer) as stdout:
+        follow = run_headless(
+            engine, json=is_json, stdout=stdout, stderr=sys.stderr, on_batch=on_batch, stop_signals=heeded
+        )
+        return asyncio.run(follow)
 
 
 def _tell(message: str) -> None:

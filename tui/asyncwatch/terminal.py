@@ -1,4 +1,4 @@
-"""Keeps the terminal to the dashboard: nothing else in the process reads its keys or writes on its screen."""
+"""Keeps the terminal to the dashboard, and standard output to the data: nobody else in the process can spoil them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 OnLine = Callable[[str], None]
 
@@ -51,6 +51,32 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
                 os.close(number)
             # A process that a worker left behind may hold the pipe open; it is not waited for.
             reader.join(_LAST_LINES)
+
+
+@contextmanager
+def private_stdout() -> Iterator[BinaryIO]:
+    """Give standard output to the caller alone: what anybody else writes there goes to standard error.
+
+    That holds for child processes and extensions in C too, if `sys.stdout` is the real standard output.
+    """
+    if not _is_descriptor(sys.stdout, 1):
+        yield sys.stdout.buffer
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "wb") as data:
+        os.dup2(2, 1)
+        try:
+            yield data
+        finally:
+            sys.stdout.flush()
+            os.dup2(data.fileno(), 1)
+
+
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):
+        return False
 
 
 def _replace(sys_streams: tuple[TextIO | None, ...], descriptors: tuple[int, ...] | list[int]) -> None:

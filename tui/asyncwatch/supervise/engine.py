@@ -22,6 +22,8 @@ HEARTBEAT = 0.1
 """Seconds between two looks at how late the loop is."""
 LAG_WINDOW = 10
 """Heartbeats over which the worst lag is told."""
+PATIENCE = 1.0
+"""Seconds beyond the grace period that a run which is stopped gets to finish; then its end is told without it."""
 LAST_CHANCE = 0.5
 """Seconds that tasks which workers left behind get to end before the loop is closed."""
 _THREADS = "asyncwatch worker thread"
@@ -71,6 +73,9 @@ class Engine:
         self._stopped = asyncio.Event()
         self._watched = asyncio.Event()
         self._is_watched = False
+        self._began = 0.0
+        self._has_told_end = False
+        self._deadline: threading.Timer | None = None
         self._lags = [0.0] * LAG_WINDOW
         self._beat_due = float("inf")
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
@@ -89,6 +94,8 @@ class Engine:
 
     def send(self, *commands: Command) -> None:
         """Pass commands on, in order, from any thread. After the end of the run they are dropped."""
+        if any(isinstance(command, StopRun) for command in commands):
+            self._expect_end()
         with self._lock:
             if self._supervisor is None or self._loop is None:
                 self._waiting.extend(commands)
@@ -143,10 +150,11 @@ class Engine:
             with self._lock:
                 loop.close()
             executor.shutdown(wait=False, cancel_futures=True)
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._tell_end()
 
     async def _supervise(self) -> None:
-        loop = asyncio.get_running_loop()
         async with self._open_run() as supervisor:
             supervisor.add_listener(self._listener)
             with self._lock:
@@ -157,6 +165,7 @@ class Engine:
             self._carry_out(waiting)
             self._beat(0)
             await self._watched.wait()
+            self._began = time.monotonic()
             await self._drive(supervisor)
             if self._stays_open:
                 await self._stopped.wait()
@@ -186,13 +195,25 @@ class Engine:
             await asyncio.wait(tasks, timeout=LAST_CHANCE)
         await asyncio.get_running_loop().shutdown_asyncgens()
 
+    def _expect_end(self) -> None:
+        """See to it that the end is told in time, even if a worker blocks the loop and nothing can be cancelled."""
+        with self._lock:
+            if self._deadline is None and self._thread.is_alive():
+                grace = 0.0 if self._supervisor is None else self._supervisor.grace
+                self._deadline = threading.Timer(grace + PATIENCE, self._tell_end)
+                self._deadline.daemon = True
+                self._deadline.start()
+
     def _tell_end(self) -> None:
-        """Deliver a `RunFinished` if the supervisor could not."""
+        """Deliver a `RunFinished` if the supervisor has not, and cannot in time."""
         supervisor = self._supervisor
-        if supervisor is not None and supervisor.is_finished:
-            return
+        with self._lock:
+            if self._has_told_end or (supervisor is not None and supervisor.is_finished):
+                return
+            self._has_told_end = True
         seq = supervisor.statistics().events if supervisor is not None else 0
-        self._listener.deliver((RunFinished(seq, 0.0, {}, 0, 0.0, interrupted=True),), None)
+        elapsed = time.monotonic() - self._began if self._began else 0.0
+        self._listener.deliver((RunFinished(seq, elapsed, {}, 0, elapsed, interrupted=True),), None)
 
 
 def _alive() -> list[threading.Thread]:

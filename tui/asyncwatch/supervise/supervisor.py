@@ -54,6 +54,7 @@ class Supervisor:
         if not 0 <= grace < float("inf"):
             raise ValueError(f"grace must be 0 seconds or more, not {grace}")
         self.name = name
+        self.grace = grace
         self.seed = draw_seed() if seed is None else seed
         self._group_timeouts = dict(group_timeouts or {})
         self._machine = Machine(specs, concurrency=concurrency, seed=self.seed, grace=grace)
