@@ -91,7 +91,7 @@ async def test_a_slice_ends_for_the_keys() -> None:
     turns: list[int] = []
 
     def slow(_batch: Batch) -> None:
-        sink.now += 0.004
+        sink.now += 0.002
 
     pump = Pump(sink, on_batch=slow, clock=sink.clock)
     task = asyncio.create_task(pump.run(queue))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -29,7 +28,7 @@ from asyncwatch.ui.screens.log import LogScreen
 
 STATISTICS_EVERY = 1.0
 """Seconds between two looks at the engine's own figures."""
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _VERBS = {"CancelWorker": "cancel", "RestartWorker": "restart"}
 
 
@@ -197,15 +196,15 @@ class AsyncwatchApp(App[None]):
 def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], None] | None = None) -> Fleet:
     """Show the run until it has finished, and return all that is known of it. Blocks; main thread only.
 
-    `on_batch` gets every batch as it comes, whether the picture is frozen or not. SIGTERM and SIGHUP stop the run.
+    `on_batch` gets every batch as it comes, whether the picture is frozen or not. SIGTERM, SIGHUP and SIGINT
+    stop the run, without a question.
 
     Raises:
         DashboardError: the dashboard itself broke.
 
     """
     app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        app.run()
+    app.run()
     if app.return_code:
         raise DashboardError("the dashboard broke; the traceback stands above")
     app.scene.thaw()

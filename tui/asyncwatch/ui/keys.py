@@ -60,7 +60,7 @@ GLOBAL = (
     Key("p", "freeze", "freeze", "freeze the picture, not the work", footer=5),
     Key("question_mark", "help", "help", "this page", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),
-    Key("q", "quit", "quit", "quit; asks while workers run", "q", footer=1),
+    Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers run", footer=1),
 )
 
 

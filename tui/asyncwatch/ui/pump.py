@@ -11,7 +11,7 @@ from asyncwatch.events import Batch, CommandRefused, RunFinished
 
 FRAME = 0.1
 """Seconds between two pictures while events pour in."""
-SLICE = 0.01
+SLICE = 0.005
 """Seconds of folding after which keys get their turn."""
 
 

@@ -93,7 +93,11 @@ class FleetTable(ScrollView, can_focus=True):
         self._drawn += [None] * (y + 1 - len(self._drawn))
         self._drawn[y] = key
         if (strip := self._strips.get(key)) is None:
-            strip = self._strips[key] = self._strip(y, width)
+            strip = self._strip(y, width)
+            row = self._row_at(y)
+            # A row that changes with time will not look like this again.
+            if y == 0 or row is None or row.state not in columns.TIMED:
+                self._strips[key] = strip
         return strip
 
     def notify_style_update(self) -> None:
