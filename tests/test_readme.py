@@ -1,0 +1,65 @@
+"""What the README and the CI script promise is what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from asyncwatch import __version__
+from asyncwatch.cli import main
+from asyncwatch.config import parse_config
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    """Return the README's block of that language."""
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_example_program_runs() -> None:
+    """The program in the README prints five outcomes and the first event."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block("python")], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert sorted(line.split()[1] for line in lines[:5]) == ["failed", *["succeeded"] * 4]
+    assert lines[5].startswith("RunStarted(seq=0")
+    assert len(lines) == 6
+
+
+def test_the_example_config_is_valid() -> None:
+    """The TOML in the README is a config."""
+    config = parse_config(block("toml"), Path("asyncwatch.toml"))
+    assert [group.name for group in config.groups] == ["sites", "backfill"]
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """The one-line test command stands in the CI script to the letter."""
+    (command,) = re.findall(r"^    (python3 -m venv .*pytest)$", README, re.MULTILINE)
+    assert f"\n  {command}\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_key_is_told() -> None:
+    """The table of keys has every key that acts, looks or leaves."""
+    table = README[README.index("## Keys") : README.index("## Items")]
+    for key in (*ACTS, *LOOKS, *GLOBAL):
+        cap = {"esc": "escape"}.get(key.cap, key.cap)
+        assert re.search(rf"[| ,]{re.escape(cap)}[ ,|]", table), key
+
+
+def test_every_option_in_the_readme_exists() -> None:
+    """No option is promised that the command does not have."""
+    options = {option for parameter in main.params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= options
+
+
+def test_the_changelog_has_this_version() -> None:
+    """The version of the package has its entry."""
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
