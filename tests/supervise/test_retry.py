@@ -1,4 +1,4 @@
-"""Which errors are transient, and how long a retry waits."""
+"""How long a retry waits, and which errors are transient."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from msgspec.structs import replace
+from tests.supervise.errors import response_error
 
 from asyncwatch import RetryPolicy, is_transient
-
-
-def response_error(status: int) -> aiohttp.ClientResponseError:
-    """Return what `raise_for_status` raises."""
-    url = URL("http://localhost/")
-    request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
-    return aiohttp.ClientResponseError(request, (), status=status)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +86,39 @@ def test_defaults() -> None:
     assert [policy.backoff(retry, 1.0) for retry in (1, 2, 3, 7)] == [0.1, 0.2, 0.4, 5.0]
 
 
+@given(policies, st.integers(1, 5000), jitters)
+def test_equal_jitter_keeps_half(policy: RetryPolicy, retry: int, jitter: float) -> None:
+    """Half of the capped exponential is waited for always, and a drawn share of the other half."""
+    equal = replace(policy, kind="equal")
+    ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
+    assert equal.backoff(retry, jitter) == pytest.approx((1 + jitter) * ceiling / 2)
+
+
+@given(policies, st.lists(jitters, min_size=1, max_size=30))
+def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws: list[float]) -> None:
+    """Each wait is drawn from the base to three times the one before, and never above the cap."""
+    decorrelated = replace(policy, kind="decorrelated")
+    previous: float | None = None
+    for retry, jitter in enumerate(draws, 1):
+        wait = decorrelated.backoff(retry, jitter, previous)
+        longest = 3 * (policy.base if previous is None else previous)
+        assert wait == pytest.approx(min(policy.cap, policy.base + jitter * (longest - policy.base)))
+        assert policy.base <= wait <= policy.cap
+        previous = wait
+
+
+@given(policies, st.integers(1, 5000), jitters)
+def test_kinds_without_jitter(policy: RetryPolicy, retry: int, jitter: float) -> None:
+    """A constant backoff waits the base each time; none does not wait."""
+    assert replace(policy, kind="constant").backoff(retry, jitter) == policy.base
+    assert replace(policy, kind="none").backoff(retry, jitter) == 0.0
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
+        ({"kind": "fibonacci"}, "kind must be one of full, equal"),
+        ({"max_retry_after": -1.0}, "max_retry_after"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"base": -1.0}, "base"),
         ({"base": float("nan")}, "base"),

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from asyncwatch.supervise.classify import is_transient
 from asyncwatch.supervise.current import current
-from asyncwatch.supervise.retry import is_transient
 from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget
 
 

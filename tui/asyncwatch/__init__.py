@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncwatch.events import Event, WorkerState
+    from asyncwatch.supervise.budget import RetryBudget
+    from asyncwatch.supervise.classify import ClassifyBy, DeadlineExceeded, ErrorClass, classify, is_transient
     from asyncwatch.supervise.current import CurrentWorker, current_worker
     from asyncwatch.supervise.luck import BadLuck
-    from asyncwatch.supervise.retry import RetryPolicy, is_transient
+    from asyncwatch.supervise.retry import RetryPolicy
     from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
     from asyncwatch.supervise.supervisor import Supervisor
 
@@ -20,31 +22,41 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BadLuck",
+    "ClassifyBy",
     "CurrentWorker",
+    "DeadlineExceeded",
+    "ErrorClass",
     "Event",
     "Outcome",
+    "RetryBudget",
     "RetryPolicy",
     "Supervisor",
     "WaitResult",
     "WorkerSpec",
     "WorkerState",
     "__version__",
+    "classify",
     "current_worker",
     "is_transient",
 ]
 
 _HOMES = {
     "BadLuck": "supervise.luck",
+    "ClassifyBy": "supervise.classify",
     "CurrentWorker": "supervise.current",
+    "DeadlineExceeded": "supervise.classify",
+    "ErrorClass": "supervise.classify",
     "Event": "events",
     "Outcome": "supervise.spec",
+    "RetryBudget": "supervise.budget",
     "RetryPolicy": "supervise.retry",
     "Supervisor": "supervise.supervisor",
     "WaitResult": "supervise.spec",
     "WorkerSpec": "supervise.spec",
     "WorkerState": "events",
+    "classify": "supervise.classify",
     "current_worker": "supervise.current",
-    "is_transient": "supervise.retry",
+    "is_transient": "supervise.classify",
 }
 
 

@@ -40,7 +40,8 @@ class Statistics(msgspec.Struct, frozen=True):
     """What the engine knows of itself at one moment.
 
     `loop_lag` is the longest delay of a timer within the last second, in seconds; `in_flight` counts attempts,
-    `queued` the workers that wait for a place, `tasks` the live tasks of workers.
+    `queued` the workers that wait for a place, `tasks` the live tasks of workers. `retry_tokens` are left of the
+    `retry_capacity` of the run's retry budget; both are 0 if it has none.
     """
 
     events: int = 0
@@ -48,6 +49,8 @@ class Statistics(msgspec.Struct, frozen=True):
     queued: int = 0
     tasks: int = 0
     loop_lag: float = 0.0
+    retry_tokens: float = 0.0
+    retry_capacity: float = 0.0
 
 
 class Controller(Protocol):

@@ -134,7 +134,8 @@ class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     """An attempt ended in an error.
 
     `injected` says whether the bad luck struck, `elapsed` is in seconds, `stack` is the traceback without its
-    last line (which is `error_type: error`), empty for an injected fault.
+    last line (which is `error_type: error`), empty for an injected fault. `error_class` is `throttled`, `transient`,
+    `server` or `permanent`; `transient` says whether the error is worth another attempt.
     """
 
     attempt: int
@@ -144,13 +145,29 @@ class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     injected: bool
     elapsed: float
     stack: str
+    error_class: str = ""
 
 
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
-    """Attempt number `attempt` will start in `delay` seconds."""
+    """Attempt number `attempt` will start in `delay` seconds.
+
+    `is_asked_for` says whether that is what the error asked for (`Retry-After`) and no backoff.
+    """
 
     attempt: int
     delay: float
+    is_asked_for: bool = False
+
+
+class RetryRefused(WorkerEvent, frozen=True, gc=False):
+    """Attempt number `attempt` will not be made although the policy has it. `reason` is one of RETRY_REFUSALS."""
+
+    attempt: int
+    reason: str
+
+
+RETRY_REFUSALS = ("retry budget", "deadline", "person")
+"""Why a retry is refused: the run's budget is used up, it would start too late, somebody gave the worker up."""
 
 
 class CancelRequested(WorkerEvent, frozen=True, gc=False):
@@ -193,7 +210,7 @@ class WorkerFailed(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
-    """Every attempt was used up; the error is that of the last one."""
+    """Every attempt was used up, or a retry was refused; the error is that of the last attempt."""
 
     state: ClassVar[WorkerState] = WorkerState.EXHAUSTED
 
@@ -254,6 +271,7 @@ AnyEvent = (
     | AttemptStarted
     | AttemptFailed
     | RetryScheduled
+    | RetryRefused
     | CancelRequested
     | WorkerRestarted
     | WorkerSucceeded

@@ -12,8 +12,8 @@ neither a task nor a place. How an attempt ended is decided when its task is don
 1. it was asked to stop: the worker is cancelled (or timed out), whatever the attempt returned or raised meanwhile;
 2. it returned: the worker has succeeded;
 3. it was cancelled by its attempt timeout: a transient `TimeoutError`;
-4. it raised, or somebody else cancelled it: transient or irrecoverable, as the retry policy says, and a
-   `CancelledError` is never retried.
+4. it raised, or somebody else cancelled it: `verdict` says whether and when it is tried again, and a
+   `CancelledError` never is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.supervise.budget import RetryBudget
+from asyncwatch.supervise.classify import DeadlineExceeded
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_stack, stuck_at
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.spec import Outcome, WorkerSpec
+from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
@@ -55,7 +58,15 @@ class Machine:
 
     """
 
-    def __init__(self, specs: Iterable[WorkerSpec], *, concurrency: int, seed: int, grace: float) -> None:
+    def __init__(
+        self,
+        specs: Iterable[WorkerSpec],
+        *,
+        concurrency: int,
+        seed: int,
+        grace: float,
+        retry_budget: RetryBudget | None = None,
+    ) -> None:
         self.report = Reporter()
         self.workers: dict[str, Worker] = {}
         for spec in specs:
@@ -72,6 +83,8 @@ class Machine:
         self._concurrency = concurrency
         self._grace = grace
         self._luck = Luck(seed)
+        self._judge = Judge(self._luck, retry_budget)
+        self.tokens = self._judge.tokens
         self._attempts = 0
         self._ready: deque[Worker] = deque()
         self._when_settled: list[asyncio.Future[None]] = []
@@ -162,9 +175,15 @@ class Machine:
         worker.attempt += 1
         worker.state = WorkerState.RUNNING
         worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
+        worker.is_struck = worker.bad_luck > spec.bad_luck.threshold
         worker.started_at = self.report.now()
         if worker.attempt == 1:
             worker.first_started_at = worker.started_at
+            if spec.deadline is not None:
+                worker.deadline_at = worker.started_at + spec.deadline
+        else:
+            worker.error = None
+            worker.stop_timer()
         self._attempts += 1
         self.in_flight += 1
         self.report.attempt_started(worker)
@@ -173,8 +192,8 @@ class Machine:
         worker.task = task = asyncio.Task(self._attempt(worker), loop=loop)
         self.tasks[task] = worker
         task.add_done_callback(self._attempt_ended)
-        if spec.attempt_timeout is not None:
-            worker.timer = loop.call_later(spec.attempt_timeout, self._attempt_timed_out, worker)
+        if spec.attempt_timeout is not None or worker.deadline_at is not None:
+            self._time_attempt(worker)
 
     async def _attempt(self, worker: Worker) -> Any:
         current.set(worker)
@@ -192,8 +211,20 @@ class Machine:
                 raise
             return _Raised(error)
 
-    def _attempt_timed_out(self, worker: Worker) -> None:
-        worker.is_overdue = True
+    def _time_attempt(self, worker: Worker) -> None:
+        """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
+        seconds = worker.spec.attempt_timeout
+        left = None if worker.deadline_at is None else worker.deadline_at - worker.started_at
+        error: TimeoutError
+        if left is not None and (seconds is None or left <= seconds):
+            seconds, error = left, DeadlineExceeded(f"not done within {worker.spec.deadline:g} s in all")
+        else:
+            assert seconds is not None  # noqa: S101  there is one of the two
+            error = TimeoutError(f"no result within {seconds:g} s")
+        worker.timer = self.report.loop.call_later(seconds, self._attempt_timed_out, worker, error)
+
+    def _attempt_timed_out(self, worker: Worker, error: TimeoutError) -> None:
+        worker.overdue = error
         self._cancel_task(worker)
 
     def _cancel_task(self, worker: Worker) -> None:
@@ -246,45 +277,55 @@ class Machine:
         if worker.stop_reason:
             self._settle_stopped(worker, result, error)
         elif error is None:
+            if self.tokens is not None:
+                self.tokens.give_back()
             self._settle(worker, self.report.succeeded(worker, result), result=result)
-        elif task.cancelled() and worker.is_overdue:
-            self._attempt_failed(worker, TimeoutError(f"no result within {worker.spec.attempt_timeout:g} s"))
+        elif task.cancelled() and worker.overdue is not None:
+            self._attempt_failed(worker, worker.overdue)
         else:
             self._attempt_failed(worker, error)
         self._fill_places()
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
-        policy = worker.spec.retry
-        transient = self._is_transient(worker, error)
+        verdict = self._judge.judge(worker, error, self.report.now())
         stack = "" if worker.is_struck else describe_stack(error, skip=Machine._attempt.__code__)
-        self.report.attempt_failed(worker, error, stack, transient=transient)
-        if transient and worker.attempt < policy.max_attempts:
-            jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.attempt + 1)
-            delay = round(policy.backoff(worker.attempt, jitter), 6)
-            worker.is_overdue = False
+        self.report.attempt_failed(worker, error, stack, verdict)
+        worker.overdue = None
+        if verdict.delay is not None:
             worker.state = WorkerState.BACKING_OFF
-            self.report.retry_scheduled(worker, error, delay)
-            worker.timer = self.report.loop.call_later(delay, self._backed_off, worker)
+            worker.error = error
+            self.report.retry_scheduled(worker, error, verdict, verdict.delay)
+            worker.timer = self.report.loop.call_later(verdict.delay, self._backed_off, worker)
+        elif verdict.refusal:
+            self._refuse_retry(worker, error, verdict.refusal)
         else:
-            self._settle(worker, self.report.failed(worker, error, transient=transient), error=error)
+            self._settle(worker, self.report.failed(worker, error, transient=verdict.is_retriable), error=error)
 
-    @staticmethod
-    def _is_transient(worker: Worker, error: BaseException) -> bool:
-        if isinstance(error, asyncio.CancelledError):
-            return False
-        try:
-            return bool(worker.spec.retry.transient(error))
-        except Exception:
-            extra = {"asyncwatch_worker": worker.name}
-            logger.exception("the retry policy could not say whether an error is transient", extra=extra)
-            return False
+    def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
+        """Settle a worker that has attempts left but gets none."""
+        worker.is_ready = False
+        worker.stop_timer()
+        self.report.retry_refused(worker, reason)
+        ended = self.report.failed(worker, error, transient=True, is_refused=True)
+        self._settle(worker, ended, error=error)
 
     def _backed_off(self, worker: Worker) -> None:
         """Let the worker stand first in line: what was begun is finished before new work starts."""
         worker.timer = None
         worker.is_ready = True
+        if worker.deadline_at is not None:
+            left = worker.deadline_at - self.report.now()
+            if left <= 0:
+                self._deadline_passed(worker)
+                return
+            worker.timer = self.report.loop.call_later(left, self._deadline_passed, worker)
         self._ready.appendleft(worker)
         self._fill_places()
+
+    def _deadline_passed(self, worker: Worker) -> None:
+        """Give up a worker that still waits for its next attempt."""
+        assert worker.error is not None  # noqa: S101  it backed off from something
+        self._refuse_retry(worker, worker.error, PAST_DEADLINE)
 
     def _ended_late(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Tell how a worker that was left behind ended after all, if no other incarnation took its place."""

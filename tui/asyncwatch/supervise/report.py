@@ -15,6 +15,7 @@ from asyncwatch.events import (
     CommandRefused,
     Event,
     LogRecorded,
+    RetryRefused,
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
@@ -32,6 +33,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.supervise.describe import clean_text, describe_error, jsonable
 from asyncwatch.supervise.outbox import Outbox
+from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.supervisor")
@@ -124,20 +126,28 @@ class Reporter:
         name, incarnation, attempt = worker.spec.name, worker.incarnation, worker.attempt
         self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, worker.bad_luck))
 
-    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, *, transient: bool) -> None:
+    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, verdict: Verdict) -> None:
         """Tell that an attempt ended in `error`."""
         now = self.now()
         elapsed = round(now - worker.started_at, 6)
         name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
-        facts = (*describe_error(error), transient, worker.is_struck, elapsed, stack)
+        is_retriable, error_class = verdict.is_retriable, verdict.error_class.value
+        facts = (*describe_error(error), is_retriable, worker.is_struck, elapsed, stack, error_class)
         self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
 
-    def retry_scheduled(self, worker: Worker, error: BaseException, delay: float) -> None:
+    def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
         """Tell that the next attempt starts in `delay` seconds."""
-        name, retries, following = worker.name, worker.spec.retry.max_attempts - 1, worker.attempt + 1
-        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, following, delay))
+        name, retries, following = worker.name, verdict.max_attempts - 1, worker.attempt + 1
+        now, is_asked_for = self.now(), verdict.is_asked_for
+        self._emit(RetryScheduled(self._next_seq(), now, name, worker.incarnation, following, delay, is_asked_for))
         text = "%s: retry %d of %d in %.2f s after %s: %s"
         self._log(logging.WARNING, worker, text, name, worker.attempt, retries, delay, *describe_error(error))
+
+    def retry_refused(self, worker: Worker, reason: str) -> None:
+        """Tell that the worker gets no further attempt."""
+        now, following = self.now(), worker.attempt + 1
+        self._emit(RetryRefused(self._next_seq(), now, worker.name, worker.incarnation, following, reason))
+        self._log(logging.WARNING, worker, "%s: no retry after attempt %d: %s", worker.name, worker.attempt, reason)
 
     def cancel_requested(self, worker: Worker) -> None:
         """Tell that a running worker is asked to stop."""
@@ -152,11 +162,12 @@ class Reporter:
         """Tell that the target returned."""
         return self._ended(WorkerSucceeded, worker, jsonable(result))
 
-    def failed(self, worker: Worker, error: BaseException, *, transient: bool) -> WorkerEnded:
-        """Tell that the worker gave up: it was exhausted if the error was transient."""
+    def failed(self, worker: Worker, error: BaseException, *, transient: bool, is_refused: bool = False) -> WorkerEnded:
+        """Tell that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
         error_type, message = describe_error(error)
         if transient:
-            self._log(logging.WARNING, worker, "%s exhausted its %d attempts", worker.name, worker.attempt)
+            if not is_refused:  # that was told already
+                self._log(logging.WARNING, worker, "%s exhausted its %d attempts", worker.name, worker.attempt)
             return self._ended(WorkerExhausted, worker, error_type, message)
         self._log(logging.ERROR, worker, "%s failed: %s: %s", worker.name, error_type, message)
         return self._ended(WorkerFailed, worker, error_type, message)

@@ -1,38 +1,21 @@
-"""Is an error worth another attempt, and how long to wait for it. Pure: no loop, no clock, no state."""
+"""How often work is tried and how long a retry waits. Pure: no loop, no clock, no state."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from typing import Final, Literal
 
 import msgspec
 
-TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may go away if tried again: RFC 9110 (408, 500, 502, 503, 504), 6585 (429), 8470 (425)."""
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether `error` may go away if the same work is tried again.
-
-    Transient are time-outs, connection errors (of the standard library, and aiohttp's `ServerDisconnectedError`,
-    `ServerTimeoutError` and `ClientOSError`) and aiohttp's `ClientResponseError` with one of `TRANSIENT_STATUS`.
-    aiohttp is looked up, never imported: an error of its can only exist where it was imported already.
-    """
-    if isinstance(error, (TimeoutError, ConnectionError)):
-        return True
-    aiohttp = sys.modules.get("aiohttp")
-    if aiohttp is None:
-        return False
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status in TRANSIENT_STATUS
-    return isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+BackoffKind = Literal["full", "equal", "decorrelated", "constant", "none"]
+BACKOFF_KINDS: Final = ("full", "equal", "decorrelated", "constant", "none")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often work is tried and how long to wait in between.
 
     Raises:
-        ValueError: `max_attempts` below 1, a negative or infinite time, or a cap below the base.
+        ValueError: `max_attempts` below 1, a negative or infinite time, a cap below the base, or an unknown kind.
 
     """
 
@@ -42,8 +25,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds: the longest wait before the first retry. It doubles with every further one."""
     cap: float = 5.0
     """Seconds: the longest wait before any retry."""
-    transient: Callable[[BaseException], bool] = is_transient
-    """Says whether an error is worth another attempt."""
+    kind: BackoffKind = "full"
+    """How the wait is made of `base`, `cap` and the jitter; see `backoff`."""
+    max_retry_after: float = 60.0
+    """Seconds: the longest wait that an error may ask for by `Retry-After`, which beats the backoff."""
+    transient: Callable[[BaseException], bool] | None = None
+    """Says whether an error is worth another attempt, in place of its class. None: any but a permanent one is."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -52,14 +39,34 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"base must be 0 seconds or more, not {self.base}")
         if not self.base <= self.cap < float("inf"):
             raise ValueError(f"cap ({self.cap} s) must not be below base ({self.base} s)")
+        if self.kind not in BACKOFF_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(BACKOFF_KINDS)}, not {self.kind!r}")
+        if not 0 <= self.max_retry_after < float("inf"):
+            raise ValueError(f"max_retry_after must be 0 seconds or more, not {self.max_retry_after}")
 
-    def backoff(self, retry: int, jitter: float) -> float:
+    def backoff(self, retry: int, jitter: float, previous: float | None = None) -> float:
         """Return the seconds to wait before retry number `retry` (from 1), for a `jitter` in [0, 1).
 
-        Exponential backoff with full jitter: `jitter * min(cap, base * 2 ** (retry - 1))`. The jitter is drawn
-        after the cap, so that clients that reached it do not fall in step
-        (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+        With `ceiling = min(cap, base * 2 ** (retry - 1))`:
+
+        * `full`: `jitter * ceiling`
+        * `equal`: `ceiling / 2 + jitter * ceiling / 2`
+        * `decorrelated`: `min(cap, base + jitter * (3 * previous - base))`, where `previous` is the wait before the
+          last retry (`base` before the first one)
+        * `constant`: `base`
+        * `none`: 0
+
+        The jitter of the first two is drawn after the cap, so that clients that reached it do not fall in step. All
+        are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
+        match self.kind:
+            case "constant":
+                return self.base
+            case "none":
+                return 0.0
+            case "decorrelated":
+                longest = 3 * max(self.base, self.base if previous is None else previous)
+                return min(self.cap, self.base + jitter * (longest - self.base))
         # 2.0 ** 1024 overflows; the cap is reached long before for any base that matters.
         ceiling = min(self.cap, self.base * 2.0 ** min(retry - 1, 1000))
-        return jitter * ceiling
+        return (ceiling + jitter * ceiling) / 2 if self.kind == "equal" else jitter * ceiling

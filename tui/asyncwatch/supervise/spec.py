@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from asyncwatch.events import WorkerState
+from asyncwatch.supervise.classify import Classify, ErrorClass, classify
 from asyncwatch.supervise.luck import BadLuck
 from asyncwatch.supervise.retry import RetryPolicy
 
@@ -18,7 +19,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """One worker: its name, unique in its fleet, and the coroutine function it calls.
 
     Raises:
-        ValueError: an empty name, or an `attempt_timeout` that is not above 0.
+        ValueError: an empty name, a time limit that is not above 0, or an unknown class of errors.
         TypeError: a target that cannot be called.
 
     """
@@ -32,6 +33,14 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """Seconds that one attempt may take; then it fails with `TimeoutError`. None: no limit."""
     group: str = ""
     """What the worker is shown under; groups can have a timeout of their own."""
+    deadline: float | None = None
+    """Seconds from the start of the first attempt. A running attempt fails at it with `DeadlineExceeded`, and no retry
+    starts after it. None: no limit."""
+    classify: Classify = classify
+    """Says of which `ErrorClass` an error is."""
+    retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
+    """Policies of classes of errors (by name or member), in place of `retry`. Permanent errors are retried by one of
+    their own only."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -40,6 +49,11 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
             raise TypeError(f"the target of worker {self.name!r} cannot be called: {self.target!r}")
         if self.attempt_timeout is not None and not self.attempt_timeout > 0:
             raise ValueError(f"attempt_timeout must be above 0 seconds, not {self.attempt_timeout}")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"deadline must be above 0 seconds, not {self.deadline}")
+        if self.retry_by_class is not None:
+            for name in self.retry_by_class:
+                ErrorClass(name)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,11 +12,14 @@ from typing import Self
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
 from asyncwatch.supervise import runner
+from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
 from asyncwatch.supervise.runner import ReturnWhen, Timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
+
+DEFAULT_RETRY_BUDGET = RetryBudget()
 
 
 class Supervisor:
@@ -33,6 +36,7 @@ class Supervisor:
         seed: of every draw, from 0; a fresh one if None.
         grace: seconds that a worker may take to end after it was asked to; then it is left behind as unresponsive.
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
+        retry_budget: what all retries of the run are paid from; None for no limit.
 
     Raises:
         ValueError: two workers have the same name, or a number is out of its range.
@@ -48,6 +52,7 @@ class Supervisor:
         seed: int | None = None,
         grace: float = 5.0,
         group_timeouts: Mapping[str, float] | None = None,
+        retry_budget: RetryBudget | None = DEFAULT_RETRY_BUDGET,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -57,7 +62,7 @@ class Supervisor:
         self.grace = grace
         self.seed = draw_seed() if seed is None else seed
         self._group_timeouts = dict(group_timeouts or {})
-        self._machine = Machine(specs, concurrency=concurrency, seed=self.seed, grace=grace)
+        self._machine = Machine(specs, concurrency=concurrency, seed=self.seed, grace=grace, retry_budget=retry_budget)
         self._stays_open = False
         self._is_stopping = False
 
@@ -83,11 +88,14 @@ class Supervisor:
     def statistics(self) -> Statistics:
         """Return how much there is of what, at this moment."""
         machine = self._machine
+        tokens = machine.tokens
         return Statistics(
             events=machine.report.outbox.emitted,
             in_flight=machine.in_flight,
             queued=machine.queued,
             tasks=len(machine.tasks),
+            retry_tokens=0.0 if tokens is None else tokens.left,
+            retry_capacity=0.0 if tokens is None else tokens.budget.capacity,
         )
 
     def outcomes(self) -> list[Outcome]:

@@ -14,14 +14,18 @@ class Worker:
 
     __slots__ = (
         "attempt",
+        "backoff",
         "bad_luck",
         "cancels",
+        "deadline_at",
+        "error",
         "first_started_at",
         "incarnation",
-        "is_overdue",
         "is_ready",
         "is_restarting",
+        "is_struck",
         "outcome",
+        "overdue",
         "spec",
         "started_at",
         "state",
@@ -43,11 +47,15 @@ class Worker:
         self.state = WorkerState.QUEUED
         self.attempt = 0
         self.bad_luck = 0.0
+        self.is_struck = False  # the bad luck of this attempt injects a fault
+        self.error: BaseException | None = None  # what it backs off from
+        self.backoff: float | None = None  # seconds: the last one that was drawn
         self.first_started_at = 0.0
         self.started_at = 0.0
+        self.deadline_at: float | None = None  # seconds since the run started
         self.stop_reason = ""
         self.cancels = 0
-        self.is_overdue = False  # the timeout of its attempt has ended
+        self.overdue: TimeoutError | None = None  # what its attempt fails with, as its time is over
         self.is_ready = False  # it stands in line for a place
         self.is_restarting = False  # a new incarnation follows once it has stopped
 
@@ -55,11 +63,6 @@ class Worker:
     def name(self) -> str:
         """Its name, unique in the fleet."""
         return self.spec.name
-
-    @property
-    def is_struck(self) -> bool:
-        """Whether the bad luck of this attempt injects a fault."""
-        return self.bad_luck > self.spec.bad_luck.threshold
 
     def stop_timer(self) -> None:
         """Forget what was to happen later: the end of a backoff, of an attempt's timeout, or of the grace period."""

@@ -1,0 +1,15 @@
+"""Errors that the tests share."""
+
+from __future__ import annotations
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+
+def response_error(status: int, *, retry_after: str | None = None) -> aiohttp.ClientResponseError:
+    """Return what `raise_for_status` raises."""
+    url = URL("http://localhost/")
+    request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
+    headers = CIMultiDict[str]({} if retry_after is None else {"retry-after": retry_after})
+    return aiohttp.ClientResponseError(request, (), status=status, headers=headers)

@@ -1,0 +1,54 @@
+"""The retry budget of a run: retries may not become the outage. Pure: no clock, no loop.
+
+A token bucket as in the "standard" retry mode of the AWS SDKs: retries take tokens out, successes put some back, so
+that a few errors are retried freely and an outage is not.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens there are, and what costs how many.
+
+    Raises:
+        ValueError: a number below 0, or that is not finite.
+
+    """
+
+    capacity: float = 500.0
+    """Tokens at the start, and at the most."""
+    retry_cost: float = 5.0
+    timeout_cost: float = 10.0
+    """What a retry costs after a time-out, which held its place for long."""
+    success_gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{field} of a retry budget must be 0 or more, not {value}")
+
+
+class Tokens:
+    """What is left of a budget."""
+
+    __slots__ = ("budget", "left")
+
+    def __init__(self, budget: RetryBudget) -> None:
+        self.budget = budget
+        self.left = budget.capacity
+
+    def pay_for(self, error: BaseException) -> bool:
+        """Take the tokens that a retry after `error` costs; return whether there were enough."""
+        cost = self.budget.timeout_cost if isinstance(error, TimeoutError) else self.budget.retry_cost
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
+    def give_back(self) -> None:
+        """Put back what a success brings, up to the capacity."""
+        if self.left < self.budget.capacity:
+            self.left = min(self.budget.capacity, self.left + self.budget.success_gain)

@@ -1,0 +1,100 @@
+"""What kind of error ended an attempt: the class decides whether and how it is retried. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import sys
+from collections.abc import Callable, Mapping
+
+from asyncwatch.supervise.retry_after import retry_after_of
+
+
+class ErrorClass(enum.StrEnum):
+    """What an error says about another attempt."""
+
+    THROTTLED = "throttled"
+    """The server wants fewer requests: 429 (RFC 6585), or 503 with `Retry-After`."""
+    TRANSIENT = "transient"
+    """It may go away by itself: time-outs, connection errors, 408, 502, 504 (RFC 9110), 425 (RFC 8470)."""
+    SERVER = "server"
+    """The server is in trouble: 500, or 503 without `Retry-After`."""
+    PERMANENT = "permanent"
+    """Everything else: the same work would fail again."""
+
+
+Classify = Callable[[BaseException], ErrorClass | str]
+"""Says of which class an error is."""
+
+STATUS_CLASSES = {
+    408: ErrorClass.TRANSIENT,
+    425: ErrorClass.TRANSIENT,
+    429: ErrorClass.THROTTLED,
+    500: ErrorClass.SERVER,
+    502: ErrorClass.TRANSIENT,
+    503: ErrorClass.SERVER,
+    504: ErrorClass.TRANSIENT,
+}
+"""Classes of HTTP statuses; those that are not here are permanent."""
+
+
+class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries: it says what happened
+    """The time that a worker may take in all, from the start of its first attempt, was over. Never retried."""
+
+
+def classify(error: BaseException) -> ErrorClass:
+    """Return the class of `error`, as `ErrorClass` describes them.
+
+    aiohttp's `ClientResponseError` is classified by its status; `ServerDisconnectedError`, `ServerTimeoutError` and
+    `ClientOSError` are connection errors. aiohttp is looked up, never imported: an error of its can only exist
+    where it was imported already.
+    """
+    if isinstance(error, DeadlineExceeded):
+        return ErrorClass.PERMANENT
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        return ErrorClass.TRANSIENT
+    aiohttp = sys.modules.get("aiohttp")
+    if aiohttp is None:
+        return ErrorClass.PERMANENT
+    if isinstance(error, aiohttp.ClientResponseError):
+        if error.status == 503 and retry_after_of(error, 0.0) is not None:
+            return ErrorClass.THROTTLED
+        return STATUS_CLASSES.get(error.status, ErrorClass.PERMANENT)
+    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+        return ErrorClass.TRANSIENT
+    return ErrorClass.PERMANENT
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether `error` may go away if the same work is tried again: its class is any but `permanent`."""
+    return classify(error) is not ErrorClass.PERMANENT
+
+
+def is_never_retried(error: BaseException) -> bool:
+    """Return whether no policy may retry `error`: cancellations, the end of the deadline, requests to exit."""
+    return isinstance(error, (asyncio.CancelledError, DeadlineExceeded)) or not isinstance(error, Exception)
+
+
+class ClassifyBy:
+    """Classifies by exception class, most specific class first, and everything else by another function.
+
+    Raises:
+        ValueError: a class of errors that does not exist.
+        TypeError: a key that is no exception class.
+
+    """
+
+    def __init__(self, classes: Mapping[type[BaseException], ErrorClass | str], otherwise: Classify = classify) -> None:
+        for kind in classes:
+            if BaseException not in getattr(kind, "__mro__", ()):
+                raise TypeError(f"errors are classified by exception class, not by {kind!r}")
+        self._classes = {kind: ErrorClass(name) for kind, name in classes.items()}
+        self._otherwise = otherwise
+
+    def __call__(self, error: BaseException) -> ErrorClass:
+        """Return the class of `error`."""
+        for kind in type(error).__mro__:
+            found = self._classes.get(kind)
+            if found is not None:
+                return found
+        return ErrorClass(self._otherwise(error))
