@@ -118,13 +118,14 @@ def caught(error: Exception) -> Exception:
     return raised.value
 
 
-def test_stacks_name_places_and_causes_but_no_messages() -> None:
-    """A stack has file, line, function and source of each frame, and its cause, and no message."""
+def test_stacks_read_as_python_prints_them() -> None:
+    """What led to the error comes first with its message; the error's own message is left to the last line."""
     stack = describe_stack(caught(ValueError("message 17")), skip=caught.__code__)
-    assert "in raise_at_depth" in stack
-    assert "raise error from cause" in stack
-    assert "Caused by:" in stack
-    assert "LookupError" in stack
+    first, link, last = stack.partition("The above exception was the direct cause of the following exception:")
+    assert first.rstrip().endswith("LookupError: first")
+    assert link
+    assert "in raise_at_depth" in last
+    assert "raise error from cause" in last
     assert "message 17" not in stack
     assert "in caught" not in stack
 
@@ -137,9 +138,17 @@ def test_errors_of_one_place_share_one_stack() -> None:
 
 def test_groups_show_their_members() -> None:
     """The stacks of an exception group's members are in its stack."""
-    stack = describe_stack(ExceptionGroup("g", [caught(ValueError()), caught(KeyError())]))
+    stack = describe_stack(ExceptionGroup("g", [caught(ValueError("one")), caught(KeyError("two"))]))
     assert "Exception 1 of 2 in the group:" in stack
-    assert "KeyError" in stack
+    assert "ValueError: one" in stack
+    assert "KeyError: 'two'" in stack
+
+
+def test_errors_that_go_in_circles_end() -> None:
+    """An error that is its own cause's cause does not loop for ever."""
+    first, second = ValueError("1"), ValueError("2")
+    first.__cause__, second.__cause__ = second, first
+    assert describe_stack(first).count("ValueError: 2") == 1
 
 
 async def test_stuck_at_tells_the_innermost_line_of_ones_own() -> None:

@@ -120,21 +120,22 @@ async def test_what_workers_print_is_told_with_their_name(capsys: Any) -> None:
     async def talk() -> None:
         print("one\ntwo", end="")  # noqa: T201  the subject of the test
         print()  # noqa: T201
+        print("50%", end="\r")  # noqa: T201
+        print("flushed", end="", flush=True)  # noqa: T201
         print("unfinished", end="")  # noqa: T201
 
     engine = engine_of(worker("a", talk), stays_open=True)
 
     def act(event: Event) -> None:
         if isinstance(event, WorkerEnded):
-            capture.__exit__(None, None, None)
             engine.send(StopRun())
 
-    capture = capturing_prints(engine.record_log)
-    capture.__enter__()
-    print("mine")  # noqa: T201
-    events = await watch(engine, act)
+    with capturing_prints(engine.record_log):
+        print("mine")  # noqa: T201
+        events = await watch(engine, act)
     told = [(e.worker, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
-    assert told == [("a", "stdout", "one"), ("a", "stdout", "two"), ("a", "stdout", "unfinished")]
+    assert told == [("a", "stdout", line) for line in ("one", "two", "50%", "flushed", "unfinished")]
+    assert [type(event).__name__ for event in events[-2:]] == ["WorkerSucceeded", "RunFinished"]
     assert capsys.readouterr().out == "mine\n"
 
 

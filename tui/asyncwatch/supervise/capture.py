@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
 
 _MAX_LINE = 10_000
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_captures: list[PrintCapture] = []
 
 
 class LogCapture(logging.Handler):
@@ -53,12 +56,12 @@ class PrintCapture:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write `text`, which may hold any part of a line or many lines."""
+        """Write `text`, which may hold any part of a line or many lines. A carriage return ends a line too."""
         worker = current_worker()
         if worker is None:
             return self._stream.write(text)
         with self._lock:
-            *lines, rest = (self._unfinished.pop(worker.name, "") + text).split("\n")
+            *lines, rest = _LINE_END.split(self._unfinished.pop(worker.name, "") + text)
             if len(rest) >= _MAX_LINE:
                 lines.append(rest)
             elif rest:
@@ -73,19 +76,29 @@ class PrintCapture:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush the stream behind; a line that is not finished waits for its end."""
-        if current_worker() is None:
+        """Pass on what the worker has written of a line; flush the stream behind for all others."""
+        worker = current_worker()
+        if worker is None:
             self._stream.flush()
+        else:
+            self.finish(worker.name)
 
     def isatty(self) -> bool:
         """Return False to a worker: what it prints goes to no terminal."""
         return current_worker() is None and self._stream.isatty()
 
-    def finish(self) -> None:
-        """Pass on the lines that were never finished."""
-        unfinished, self._unfinished = self._unfinished, {}
-        for worker, line in unfinished.items():
+    def finish(self, worker: str) -> None:
+        """Pass on the line that `worker` has not finished, if there is one."""
+        with self._lock:
+            line = self._unfinished.pop(worker, "")
+        if line:
             self._record(worker, "INFO", self._name, line)
+
+
+def finish_lines(worker: str) -> None:
+    """Pass on what `worker` has printed without an end of line."""
+    for capture in _captures:
+        capture.finish(worker)
 
 
 @contextmanager
@@ -116,9 +129,9 @@ def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
         sys.stdout, sys.stderr = out, err
 
     capture()
+    _captures[:] = out, err
     try:
         yield capture
     finally:
+        _captures.clear()
         sys.stdout, sys.stderr = streams
-        out.finish()
-        err.finish()

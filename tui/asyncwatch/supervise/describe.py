@@ -26,7 +26,7 @@ _MAX_CHAIN = 8
 _MAX_STACKS = 1_000
 
 _Frame = tuple[CodeType, int]
-_stacks: dict[tuple[object, ...], str] = {}
+_stacks: dict[tuple[_Frame | str, ...], str] = {}
 
 
 def clean_text(text: str) -> str:
@@ -78,13 +78,18 @@ def jsonable(result: object) -> Any:
         return safe_repr(result)
 
 
+def error_line(error_type: str, message: str) -> str:
+    """Return the last line of a traceback: `type: message`, or the type alone."""
+    return f"{error_type}: {message}" if message else error_type
+
+
 def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:
-    """Return the traceback of `error` and its causes, without their messages and without frames of `skip`.
+    """Return the traceback of `error` without its last line and without frames of `skip`; what led to it comes first.
 
     Workers that fail in the same place share one string: formatting a traceback costs a hundred times what finding
     that it was seen before does.
     """
-    key = tuple(_outline(error, skip))
+    key = tuple(_parts(error, skip, set()))
     text = _stacks.get(key)
     if text is None:
         if len(_stacks) >= _MAX_STACKS:
@@ -93,49 +98,38 @@ def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str
     return text
 
 
-def _chain(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    """Yield `error` and what led to it, innermost last, each with how it is linked to the one before."""
-    link, seen = "", set[int]()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen and len(seen) < _MAX_CHAIN:
-        seen.add(id(following))
-        yield link, following
-        if isinstance(following, BaseExceptionGroup):
-            for number, member in enumerate(following.exceptions[:_MAX_CHAIN], 1):
-                yield f"Exception {number} of {len(following.exceptions)} in the group:", member
-        if following.__cause__ is not None:
-            link, following = "Caused by:", following.__cause__
-        elif not following.__suppress_context__:
-            link, following = "While handling:", following.__context__
-        else:
-            following = None
+def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Frame | str]:
+    """Yield the frames of `error` and, as text, all around them, in the order in which Python prints a traceback."""
+    seen.add(id(error))
+    link = "The above exception was the direct cause of the following exception:"
+    origin = error.__cause__
+    if origin is None and not error.__suppress_context__:
+        link = "During handling of the above exception, another exception occurred:"
+        origin = error.__context__
+    if origin is not None and id(origin) not in seen and len(seen) < _MAX_CHAIN:
+        yield from _parts(origin, skip, seen)
+        yield f"{error_line(*describe_error(origin))}\n\n{link}\n\n"
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions[:_MAX_CHAIN], 1):
+            if id(member) not in seen:
+                yield f"Exception {number} of {len(error.exceptions)} in the group:\n"
+                yield from _parts(member, skip, seen)
+                yield f"{error_line(*describe_error(member))}\n\n"
+    for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _MAX_FRAMES):
+        if frame.f_code is not skip:
+            yield frame.f_code, line
 
 
-def _outline(error: BaseException, skip: CodeType | None) -> Iterator[object]:
-    """Yield what tells one stack from another: links, class names, and (code, line) of each frame."""
-    for link, link_error in _chain(error):
-        yield link
-        for frame, line in itertools.islice(traceback.walk_tb(link_error.__traceback__), _MAX_FRAMES):
-            if frame.f_code is not skip:
-                yield frame.f_code, line
-        yield type(link_error).__qualname__
-
-
-def _format(outline: tuple[object, ...]) -> Iterator[str]:
-    is_first = True
-    for part in outline:
-        if isinstance(part, tuple):
-            code, line = part
-            yield f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
-            source = linecache.getline(code.co_filename, line).strip()
-            if source:
-                yield f"    {source}\n"
-        elif is_first:
-            is_first = False
-        elif part and str(part)[-1] == ":":
-            yield f"\n{part}\n"
-        elif part:
-            yield f"{part}\n"
+def _format(parts: tuple[_Frame | str, ...]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+            continue
+        code, line = part
+        yield f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
+        source = linecache.getline(code.co_filename, line).strip()
+        if source:
+            yield f"    {source}\n"
 
 
 def await_stack(awaitable: object) -> list[tuple[str, int, str]]:
