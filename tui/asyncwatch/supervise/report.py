@@ -31,7 +31,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.supervise.describe import clean_text, describe_error, jsonable
+from asyncwatch.supervise.describe import clean_text, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
@@ -140,8 +140,9 @@ class Reporter:
         name, retries, following = worker.name, verdict.max_attempts - 1, worker.attempt + 1
         now, is_asked_for = self.now(), verdict.is_asked_for
         self._emit(RetryScheduled(self._next_seq(), now, name, worker.incarnation, following, delay, is_asked_for))
-        text = "%s: retry %d of %d in %.2f s after %s: %s"
-        self._log(logging.WARNING, worker, text, name, worker.attempt, retries, delay, *describe_error(error))
+        text = "%s: retry %d of %d in %.2f s after %s"
+        cause = error_line(*describe_error(error))
+        self._log(logging.WARNING, worker, text, name, worker.attempt, retries, delay, cause)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
         """Tell that the worker gets no further attempt."""
@@ -169,7 +170,7 @@ class Reporter:
             if not is_refused:  # that was told already
                 self._log(logging.WARNING, worker, "%s exhausted its %d attempts", worker.name, worker.attempt)
             return self._ended(WorkerExhausted, worker, error_type, message)
-        self._log(logging.ERROR, worker, "%s failed: %s: %s", worker.name, error_type, message)
+        self._log(logging.ERROR, worker, "%s failed: %s", worker.name, error_line(error_type, message))
         return self._ended(WorkerFailed, worker, error_type, message)
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
