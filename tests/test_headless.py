@@ -312,11 +312,13 @@ async def test_second_signal_ends_the_wait_at_once() -> None:
     follower = Follower(controller, json=False, stdout=io.BytesIO(), stderr=stderr, clock=controller.clock)
     task = asyncio.create_task(follower.follow())
     await asyncio.sleep(0)
+    controller.clock.now += 7.05
     follower.interrupt()
     follower.interrupt()
     fleet = await task
     assert fleet.finished is None
-    assert "0/1  1 running" in stderr.getvalue()
+    assert "00:07.1  0/1  1 running" in stderr.getvalue()
+    assert fleet.end == pytest.approx(7.15)
     assert fleet.counts[WorkerState.RUNNING] == 1
     assert controller.sent == [StopRun()]
 

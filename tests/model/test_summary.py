@@ -34,7 +34,7 @@ def test_summary_tells_counts_slowest_and_errors() -> None:
     """Only states that occur are counted, the slowest comes first, errors are grouped by class."""
     summary = summarize(finished_run(), slowest=2)
     assert summary.counts == {WorkerState.SUCCEEDED: 2, WorkerState.FAILED: 1}
-    assert (summary.workers, summary.attempts, summary.elapsed, summary.is_interrupted) == (3, 3, 1.5, True)
+    assert (summary.workers, summary.attempts, summary.elapsed, summary.is_interrupted) == (3, 3, 0.8, True)
     assert [slow.name for slow in summary.slowest] == ["slow", "ba\x1bd"]
     (group,) = summary.errors
     assert (group.error_type, group.workers, group.example_error) == ("OSError", 1, "OSError: no such file")
@@ -44,7 +44,7 @@ def test_lines_are_plain_text() -> None:
     """The lines say it all, and a worker's name sends nothing to the terminal."""
     lines = summary_lines(summarize(finished_run(), slowest=2))
     assert lines == [
-        "demo (gather, seed 7) interrupted: 2 succeeded, 1 failed; 3 attempts in 1.50 s",
+        "demo (gather, seed 7) interrupted: 2 succeeded, 1 failed; 3 attempts in 800 ms",
         "",
         "slowest",
         "  600 ms  slow     succeeded",
@@ -53,6 +53,26 @@ def test_lines_are_plain_text() -> None:
         "errors",
         r"  1 × OSError: no such file  (worker ba\x1bd)",
     ]
+
+
+def test_the_time_after_the_last_worker_does_not_count() -> None:
+    """A run that stayed open after all had settled took as long as its workers, not as long as it was open."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(WorkerSucceeded, "a", **ended(result=1))
+    stream.now = 29.0
+    stream.add(RunFinished, states={}, attempts=1, elapsed=29.0, interrupted=False)
+    assert summarize(stream.fold()).elapsed == 0.3
+
+
+def test_a_run_that_was_left_is_told_up_to_that_moment() -> None:
+    """Workers that have not ended, and the run, took the time until it was left, not that of the last event."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    fleet = stream.fold()
+    fleet.left_at = 7.2
+    summary = summarize(fleet)
+    assert (summary.elapsed, summary.slowest[0].elapsed) == (7.2, 7.0)
 
 
 def test_a_run_that_never_began_has_a_summary() -> None:

@@ -7,8 +7,10 @@ from rich.cells import cell_len
 from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
 from textual.app import App
 
+from asyncwatch.events import RunStarted, WorkersQueued
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.paint import PAINTS
+from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 
@@ -133,6 +135,17 @@ async def test_every_paint_has_a_rule() -> None:
         table = _table(app)
         for paint in PAINTS:
             table.get_component_styles(paint)
+
+
+def test_who_leaves_takes_the_time_along() -> None:
+    """The fleet that is left knows until when it was watched, and what had waited in a frozen picture."""
+    times = iter([100.0, 100.5, 107.0])
+    scene = Scene(lambda: next(times))
+    scene.receive([RunStarted(0, 0.0, "demo", 1, "gather", 7, 5, None, 0.0)])
+    scene.freeze()
+    scene._waiting.append([WorkersQueued(1, 0.0, "", 1, ("a",))])
+    fleet = scene.leave()
+    assert (fleet.end, len(fleet.rows)) == (7.0, 1)
 
 
 async def test_waits_calmly_for_the_first_event() -> None:

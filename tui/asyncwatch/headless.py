@@ -12,6 +12,7 @@ from typing import BinaryIO, TextIO
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines
 
@@ -63,6 +64,7 @@ class Follower:
         self._json = json
         self._stdout: BinaryIO | None = stdout
         self._shares_terminal = stdout.isatty()
+        self._time = RunTime(clock)
         self._narrator = Narrator(stderr, clock=clock)
         self._on_batch = on_batch
         self._queue: asyncio.Queue[Batch] | None = None
@@ -87,6 +89,7 @@ class Follower:
                 async with asyncio.timeout(self._narrator.interval):
                     batch = await self._queue.get()
             self._take(batch)
+        self.fleet.left_at = self._time.now
         self._narrator.finish(self.fleet)
         text = "".join(f"{line}\n" for line in summary_lines(summarize(self.fleet)))
         if self._json:
@@ -98,6 +101,7 @@ class Follower:
     def _take(self, batch: Batch) -> None:
         if self._on_batch is not None:
             self._on_batch(batch)
+        self._time.note(batch)
         self.fleet.apply_batch(batch)
         if self._json and batch:
             self._write(b"".join([encode(event) + b"\n" for event in batch]))

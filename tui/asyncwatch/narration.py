@@ -53,7 +53,7 @@ class Narrator:
 
     def finish(self, fleet: Fleet) -> None:
         """Show the last progress and leave it standing."""
-        self._show(progress_line(fleet, fleet.latest))
+        self._show(progress_line(fleet, fleet.end))
         if self._is_on_screen:
             self._is_on_screen = False
             self._put("\n")

@@ -74,6 +74,8 @@ class Fleet:
         self.events = 0
         self.latest = 0.0
         """The highest `at` of any event, in seconds since the run started."""
+        self.left_at: float | None = None
+        """When those who watched the run left it, if they say so: no event tells that."""
         self.settled = 0
         self.settled_at: float | None = None
         """When the last active worker settled; None while one is active."""
@@ -99,6 +101,15 @@ class Fleet:
     def get(self, name: str) -> Row | None:
         """Return the row of the worker, None if there is no such worker."""
         return self._by_name.get(name)
+
+    @property
+    def end(self) -> float:
+        """When the picture ends, in seconds: when the last worker settled, else when the run finished or was left."""
+        if self.is_settled and self.settled_at is not None:
+            return self.settled_at
+        if self.finished is not None:
+            return self.finished.elapsed
+        return max(self.latest, self.left_at or 0.0)
 
     @property
     def is_settled(self) -> bool:

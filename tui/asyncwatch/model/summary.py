@@ -37,8 +37,9 @@ class SlowWorker:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in a few figures. `elapsed` is in seconds; `counts` holds only the states that occur.
+    """A run in a few figures. `counts` holds only the states that occur.
 
+    `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
     A run that was left before its last event counts as interrupted.
     """
 
@@ -64,7 +65,7 @@ def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
         workers=len(fleet.rows),
         counts={state: count for state, count in fleet.counts.items() if count},
         attempts=fleet.attempts,
-        elapsed=finished.elapsed if finished else fleet.latest,
+        elapsed=fleet.end,
         is_interrupted=finished is None or finished.interrupted,
         slowest=_slowest(fleet, slowest),
         errors=_errors(fleet),
@@ -73,7 +74,7 @@ def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
 
 def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     def elapsed(row: Row) -> float:
-        return row.elapsed(fleet.latest) or 0.0
+        return row.elapsed(fleet.end) or 0.0
 
     rows = heapq.nlargest(number, (row for row in fleet.rows if row.first_started_at is not None), key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)

@@ -207,5 +207,4 @@ def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], None] |
     app.run()
     if app.return_code:
         raise DashboardError("the dashboard broke; the traceback stands above")
-    app.scene.thaw()
-    return app.scene.fleet
+    return app.scene.leave()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from asyncwatch.commands import Statistics
 from asyncwatch.events import Batch, RunFinished, WorkerState
 from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
 
 
@@ -22,8 +23,7 @@ class Scene:
         self.view = View(self.fleet)
         self.statistics = Statistics()
         self.is_stopping = False
-        self._clock = clock
-        self._run_began: float | None = None
+        self._time = RunTime(clock)
         self._frozen_at: float | None = None
         self._waiting: list[Batch] = []
         self._waiting_events = 0
@@ -48,14 +48,11 @@ class Scene:
             return fleet.finished.elapsed
         if fleet.is_settled and fleet.settled_at is not None:
             return fleet.settled_at
-        return self._run_time()
+        return self._time.now
 
     def receive(self, batch: Batch) -> None:
         """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for."""
-        if batch:
-            # The smallest difference is that of the batch that was least late.
-            began = self._clock() - batch[-1].at
-            self._run_began = began if self._run_began is None else min(began, self._run_began)
+        self._time.note(batch)
         if self._frozen_at is None:
             self._fold(batch)
             return
@@ -75,6 +72,12 @@ class Scene:
         for batch in waiting:
             self._fold(batch)
 
+    def leave(self) -> Fleet:
+        """Fold all that waited, and return the fleet as it is at this moment, at which nobody watches it any more."""
+        self.thaw()
+        self.fleet.left_at = self._time.now
+        return self.fleet
+
     def unsuccessful(self) -> list[Row]:
         """Return the settled workers that did not succeed."""
         return [row for row in self.fleet.rows if row.state.is_settled and row.state is not WorkerState.SUCCEEDED]
@@ -83,9 +86,6 @@ class Scene:
     def active(self) -> int:
         """How many workers have not settled."""
         return len(self.fleet.rows) - self.fleet.settled
-
-    def _run_time(self) -> float:
-        return 0.0 if self._run_began is None else self._clock() - self._run_began
 
     def _fold(self, batch: Batch) -> None:
         self.view.touched(self.fleet.apply_batch(batch))
