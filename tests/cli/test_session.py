@@ -15,6 +15,7 @@ from asyncwatch import session
 from asyncwatch.commands import Command, StopRun
 from asyncwatch.config import demo_config
 from asyncwatch.events import Event, RunFinished, RunStarted, WorkersQueued, WorkerSucceeded
+from asyncwatch.headless import StdoutError
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.plan import Overrides, Plan, make_plan
 from asyncwatch.ui import app
@@ -115,6 +116,13 @@ def test_the_status_tells_how_the_run_ended(stage: Stage, events: list[Event], s
     """0 for success of all, 1 if some did not succeed, 130 if it was interrupted or left before its end."""
     stage.events = events
     assert stage.run(is_dashboard=is_dashboard) == status
+
+
+@pytest.mark.parametrize(("error", "status"), [(BrokenPipeError(), 141), (OSError("full"), 1)])
+def test_a_lost_stdout_has_its_status(stage: Stage, error: OSError, status: int) -> None:
+    """A reader that has enough is no interrupt, and a full disk is an error although the run was stopped for it."""
+    stage.breaks = StdoutError(error)
+    assert stage.run() == status
 
 
 def test_the_engine_is_started_and_ended(stage: Stage) -> None:

@@ -113,7 +113,8 @@ Examples:
 
 \b
 Durations read 250ms, 1.5s, 2m, 1h, or none.
-Exit status: 0 all succeeded, 1 some did not, 2 bad arguments or config, 130 interrupted.
+Exit status: 0 all succeeded, 1 some did not or the output could not be written,
+2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
 """
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -17,6 +17,17 @@ from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines
 
 
+class StdoutError(Exception):
+    """Standard output could not be written, and the run was stopped for it if it had not ended.
+
+    `is_reader_gone` says that whoever read it wanted no more (`| head`), which is no fault.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write to stdout: {error.strerror or error}")
+        self.is_reader_gone = isinstance(error, BrokenPipeError)
+
+
 async def run_headless(
     controller: Controller,
     *,
@@ -32,7 +43,11 @@ async def run_headless(
     With `json`, stdout gets every event as one JSON object a line and nothing else, and the summary goes to
     stderr; without it, stdout gets the summary. `on_batch` sees every batch first. The first of `stop_signals`
     stops the run, the second ends the wait at once: then `Fleet.finished` is None. Signals need the main
-    thread. A stdout that nobody reads any more stops the run too.
+    thread. A stdout that cannot be written, or that nobody reads any more, stops the run too.
+
+    Raises:
+        StdoutError: some of what belongs on stdout is not there. All else was done as ever.
+
     """
     follower = Follower(controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, clock=clock)
     loop = asyncio.get_running_loop()
@@ -69,18 +84,26 @@ class Follower:
         self._on_batch = on_batch
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
+        self._stdout_error: StdoutError | None = None
 
     def interrupt(self) -> None:
         """Stop the run and wait for its end; at the second call, do not wait any longer."""
         self._interrupts += 1
         if self._interrupts == 1:
             self._controller.send(StopRun())
-            self._narrator.say("stopping: workers have the grace period to end; interrupt again to leave at once")
+            self._narrator.say(
+                "asyncwatch: stopping: workers have the grace period to end; interrupt again to leave at once"
+            )
         elif self._queue is not None:
             self._queue.put_nowait(())  # wakes `follow`, which then looks at the count
 
     async def follow(self) -> Fleet:
-        """Consume the events up to the last one, then give the summary. Return the Fleet."""
+        """Consume the events up to the last one, then give the summary. Return the Fleet.
+
+        Raises:
+            StdoutError: as in `run_headless`.
+
+        """
         self._queue = self._controller.events()
         while self.fleet.finished is None and self._interrupts < 2:
             batch: Batch = ()
@@ -91,12 +114,19 @@ class Follower:
             self._take(batch)
         self.fleet.left_at = self._time.now
         self._narrator.finish(self.fleet)
+        self._summarize()
+        if self._stdout_error is not None:
+            raise self._stdout_error
+        return self.fleet
+
+    def _summarize(self) -> None:
+        if self._is_left_alone:
+            return  # whoever wanted no more wants no list of what was cancelled for it
         text = "".join(f"{line}\n" for line in summary_lines(summarize(self.fleet)))
         if self._json:
             self._narrator.say(text.rstrip("\n"))
         else:
             self._write(text.encode("utf-8", "backslashreplace"))
-        return self.fleet
 
     def _take(self, batch: Batch) -> None:
         if self._on_batch is not None:
@@ -106,12 +136,19 @@ class Follower:
         if self._json and batch:
             self._write(b"".join([encode(event) + b"\n" for event in batch]))
         for event in batch:
-            if isinstance(event, LogRecorded) and is_worth_telling(event):
+            if isinstance(event, LogRecorded) and is_worth_telling(event) and not self._is_left_alone:
                 self._narrator.say(log_lines(event))
             elif isinstance(event, RunTimedOut):
                 workers = "worker" if event.pending == 1 else "workers"
-                self._narrator.say(f"timed out after {event.timeout:g} s with {event.pending:,} {workers} pending")
+                self._narrator.say(
+                    f"asyncwatch: timed out after {event.timeout:g} s with {event.pending:,} {workers} pending"
+                )
         self._narrator.progress(self.fleet)
+
+    @property
+    def _is_left_alone(self) -> bool:
+        """Whether the reader of stdout is gone: what happens to the workers then interests nobody."""
+        return self._stdout_error is not None and self._stdout_error.is_reader_gone
 
     def _write(self, data: bytes) -> None:
         """Write and flush; a stdout that fails stops the run and gets nothing more."""
@@ -123,8 +160,9 @@ class Follower:
             self._stdout.write(data)
             self._stdout.flush()
         except OSError as error:
-            if not isinstance(error, BrokenPipeError):  # that one is `| head`, and means "enough"
-                self._narrator.say(f"cannot write to stdout: {error.strerror or error}")
+            self._stdout_error = StdoutError(error)
+            if not self._stdout_error.is_reader_gone:
+                self._narrator.say(f"asyncwatch: {self._stdout_error}")
             _discard(self._stdout)
             self._stdout = None
             if self.fleet.finished is None:

@@ -16,7 +16,7 @@ import click
 
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, WorkerState
-from asyncwatch.headless import run_headless
+from asyncwatch.headless import StdoutError, run_headless
 from asyncwatch.items import single_line
 from asyncwatch.launch import drive, open_run
 from asyncwatch.model.fleet import Fleet
@@ -29,6 +29,8 @@ from asyncwatch.supervise.engine import Engine
 from asyncwatch.terminal import exclusive_terminal, private_stdout
 
 ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
+READER_GONE = 141
+"""What a shell says of a program that SIGPIPE ended, as the reader of its output left."""
 
 _PATIENCE = 2.0
 """Seconds beyond the grace period that the engine's thread gets to end."""
@@ -55,16 +57,19 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     engine = Engine(partial(open_run, plan), partial(drive, plan), stays_open=is_dashboard, log_level=level)
     fleet = None
+    lost: StdoutError | None = None
     try:
         fleet = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
     except _WatchError as error:
         _tell(str(error))
+    except StdoutError as error:
+        lost = error
     finally:
         if output is not None:
             output.close()
     if is_dashboard and fleet is not None:
         click.echo("\n".join(summary_lines(summarize(fleet))))
-    status = exit_status(fleet)
+    status = READER_GONE if lost is not None and lost.is_reader_gone else exit_status(fleet)
     if engine.error is not None:
         _tell(f"the run broke: {type(engine.error).__name__}: {engine.error}")
         status = NOT_ALL_SUCCEEDED
