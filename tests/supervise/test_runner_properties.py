@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from hypothesis import assume, given, settings
@@ -24,7 +24,7 @@ class Behaviour(msgspec.Struct, frozen=True):
 
     failures: tuple[int, ...]
     ticks: int
-    fails: bool
+    end: Literal["returns", "raises", "cancels itself"]
 
     def duration(self) -> float:
         """Return the seconds until the end, for three attempts."""
@@ -46,8 +46,10 @@ class Target:
             await asyncio.sleep(self.failures.pop(0) * TICK)
             raise TimeoutError(self.name)
         await asyncio.sleep(self.behaviour.ticks * TICK)
-        if self.behaviour.fails:
+        if self.behaviour.end == "raises":
             raise ValueError(self.name)
+        if self.behaviour.end == "cancels itself":
+            raise asyncio.CancelledError
         return f"result of {self.name}"
 
     async def retried(self) -> str:
@@ -65,7 +67,7 @@ behaviours = st.builds(
     Behaviour,
     failures=st.lists(st.integers(1, 400), max_size=3).map(tuple),
     ticks=st.integers(1, 2000),
-    fails=st.booleans(),
+    end=st.sampled_from(["returns", "returns", "raises", "cancels itself"]),
 )
 fleets = st.lists(behaviours, min_size=1, max_size=8, unique_by=Behaviour.duration)
 timeouts = st.one_of(st.none(), st.integers(1, 3000).map(lambda ticks: ticks * TICK + TICK / 2))
@@ -87,8 +89,8 @@ def told(outcome: Outcome) -> tuple[str, str]:
 
 
 def said(value: object) -> tuple[str, str]:
-    """Return the class and the text of a value."""
-    return type(value).__name__, str(value)
+    """Return the class and the text of a value; the text of a cancellation says nothing."""
+    return type(value).__name__, "" if isinstance(value, asyncio.CancelledError) else str(value)
 
 
 async def outcome_of(make: Callable[[], Awaitable[Any]]) -> Any:
@@ -127,10 +129,11 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
             for completed in asyncio.as_completed(tasks, timeout=timeout):
                 done = asyncio.ensure_future(completed)
                 await asyncio.wait([done])
-                if isinstance(done.exception(), TimeoutError) and str(done.exception()) == "":
+                error = asyncio.CancelledError() if done.cancelled() else done.exception()
+                if isinstance(error, TimeoutError) and str(error) == "":
                     seen.append("TimeoutError")
                     break
-                seen.append(said(done.exception() or done.result()))
+                seen.append(said(error or done.result()))
         finally:
             for task in tasks:
                 task.cancel()
@@ -189,7 +192,7 @@ def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
                 tasks = [group.create_task(target.retried()) for target in targets(fleet)]
         except ExceptionGroup as errors:
             return [said(error) for error in errors.exceptions]
-        return [said(task.result()) for task in tasks]
+        return [said(asyncio.CancelledError() if task.cancelled() else task.result()) for task in tasks]
 
     async def ours() -> list[tuple[str, str]]:
         try:

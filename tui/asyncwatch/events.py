@@ -20,6 +20,7 @@ class WorkerState(enum.StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     BACKING_OFF = "backing off"
+    RESTARTING = "restarting"
     CANCELLING = "cancelling"
     UNRESPONSIVE = "unresponsive"
     SUCCEEDED = "succeeded"
@@ -254,8 +255,83 @@ class WorkerUnresponsive(WorkerEnded, frozen=True, gc=False):
     cancels: int
 
 
-CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout")
-"""Why a worker is asked to stop: one command, the end of the run, a total timeout, a restart, one attempt's timeout."""
+class SupervisorStarted(Event, frozen=True, gc=False):
+    """A supervisor of the tree began to start its children. `name` is its path, `parent` that of the one above.
+
+    `within` is in seconds. The fields are those of its spec; a pool has the strategy `simple_one_for_one`. Its workers
+    carry its path as their group.
+    """
+
+    name: str
+    parent: str
+    strategy: str
+    max_restarts: int
+    within: float
+    auto_shutdown: str
+
+
+class SupervisorTerminated(Event, frozen=True, gc=False):
+    """A supervisor ended, and all its children before it. `reason` is `shutdown` or an error in one line."""
+
+    name: str
+    reason: str
+
+
+class RestartCounted(Event, frozen=True, gc=False):
+    """A restart of a child (its name within its supervisor) counts for `within` seconds, as number `restarts`.
+
+    `supervisor` is the path of whose limit it counts for: the supervisor's, or the child's own.
+    """
+
+    supervisor: str
+    child: str
+    restarts: int
+    max_restarts: int
+    within: float
+
+
+class RestartLimitReached(Event, frozen=True, gc=False):
+    """One restart too many within `within` seconds: the supervisor ends, or only the child if it has its own limit.
+
+    `supervisor` is the path of the one that ends, or of the child that stays down.
+    """
+
+    supervisor: str
+    restarts: int
+    within: float
+
+
+class ChildRemoved(Event, frozen=True, gc=False):
+    """A supervisor forgot a child, by its name there: a temporary one that ended, or one that was deleted."""
+
+    supervisor: str
+    child: str
+
+
+class WorkerReady(WorkerEvent, frozen=True, gc=False):
+    """A worker of a tree is ready: it ran its first step, or said so. `value` is what it said, as JSON can hold it."""
+
+    value: Any = None
+
+
+class RestartScheduled(WorkerEvent, frozen=True, gc=False):
+    """An incarnation ended, or did not start, because of `cause`; another will start in `delay` seconds."""
+
+    delay: float
+    cause: str
+
+
+class PollFinished(WorkerEvent, frozen=True, gc=False):
+    """A poller's target returned `result` after `elapsed` seconds; it is called again in `delay` seconds."""
+
+    result: Any
+    elapsed: float
+    delay: float
+
+
+CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout", "supervisor")
+"""Why a worker is asked to stop: one command, the end of the run, a total timeout, a restart, one attempt's timeout,
+its supervisor (which stops, or restarts it with a sibling)."""
 
 Batch = Sequence[Event]
 """Events in the order of their `seq`; what travels on a listener's queue."""
@@ -280,6 +356,14 @@ AnyEvent = (
     | WorkerCancelled
     | WorkerTimedOut
     | WorkerUnresponsive
+    | SupervisorStarted
+    | SupervisorTerminated
+    | RestartCounted
+    | RestartLimitReached
+    | ChildRemoved
+    | WorkerReady
+    | RestartScheduled
+    | PollFinished
 )
 
 _encoder = msgspec.json.Encoder()

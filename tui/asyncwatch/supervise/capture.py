@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from asyncwatch.supervise.current import current_worker
+from asyncwatch.supervise.describe import safe_repr
 
 Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
@@ -32,7 +33,7 @@ class LogCapture(logging.Handler):
         try:
             message = record.getMessage()
         except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
-            message = f"{record.msg} {record.args}"
+            message = f"{record.msg if type(record.msg) is str else safe_repr(record.msg)} {safe_repr(record.args)}"
         if record.exc_info and record.exc_info[0] is not None:
             formatter = self.formatter or logging.Formatter()
             message = f"{message}\n{formatter.formatException(record.exc_info)}"

@@ -39,7 +39,7 @@ def clean_text(text: str) -> str:
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, or a substitute if that raises anything at all."""
     try:
-        return clean_text(repr(value))
+        return clean_text(str.__getitem__(repr(value), slice(None)))
     except BaseException as error:  # repr is user code; even its sys.exit() must not end the engine
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
@@ -47,7 +47,8 @@ def safe_repr(value: object) -> str:
 def describe_error(error: BaseException) -> tuple[str, str]:
     """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
     try:
-        message = str(error)
+        # Exactly a str: a subclass could raise from any of the methods that follow.
+        message = str.__getitem__(str(error), slice(None))
     except BaseException as raised:  # as in safe_repr
         message = f"<str raised {type(raised).__name__}>"
     if len(message) > MAX_ERROR_LENGTH:
@@ -89,7 +90,10 @@ def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str
     Workers that fail in the same place share one string: formatting a traceback costs a hundred times what finding
     that it was seen before does.
     """
-    key = tuple(_parts(error, skip, set()))
+    try:
+        key = tuple(_parts(error, skip, set()))
+    except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
+        return f"<its traceback raised {type(raised).__name__}>\n"
     text = _stacks.get(key)
     if text is None:
         if len(_stacks) >= _MAX_STACKS:

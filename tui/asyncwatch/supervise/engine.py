@@ -73,8 +73,8 @@ class Engine:
         self._stopped = asyncio.Event()
         self._watched = asyncio.Event()
         self._is_watched = False
-        self._began = 0.0
         self._has_told_end = False
+        self._is_abandoned = False
         self._deadline: threading.Timer | None = None
         self._lags = [0.0] * LAG_WINDOW
         self._beat_due = float("inf")
@@ -87,9 +87,11 @@ class Engine:
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, at most `timeout` seconds; return whether nothing of it is left running.
 
+        A run whose end was told without it, since a worker blocks its loop, is not waited for.
+
         What can be left is a thread in which a worker blocks: the engine's own, or one of `asyncio.to_thread`.
         """
-        self._thread.join(timeout)
+        self._thread.join(0.0 if self._is_abandoned else timeout)
         return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
 
     def send(self, *commands: Command) -> None:
@@ -165,7 +167,6 @@ class Engine:
             self._carry_out(waiting)
             self._beat(0)
             await self._watched.wait()
-            self._began = time.monotonic()
             await self._drive(supervisor)
             if self._stays_open:
                 await self._stopped.wait()
@@ -200,21 +201,25 @@ class Engine:
         with self._lock:
             if self._deadline is None and self._thread.is_alive():
                 grace = 0.0 if self._supervisor is None else self._supervisor.grace
-                self._deadline = threading.Timer(grace + PATIENCE, self._tell_end)
+                self._deadline = threading.Timer(grace + PATIENCE, self._abandon)
                 self._deadline.daemon = True
                 self._deadline.start()
 
+    def _abandon(self) -> None:
+        self._is_abandoned = True
+        self._tell_end()
+
     def _tell_end(self) -> None:
-        """Deliver a `RunFinished` if the supervisor has not, and cannot in time."""
-        supervisor = self._supervisor
+        """See to a `RunFinished` if the supervisor has not told it, and cannot in time."""
         with self._lock:
+            supervisor = self._supervisor
             if self._has_told_end or (supervisor is not None and supervisor.is_finished):
                 return
             self._has_told_end = True
-        seq = supervisor.statistics().events if supervisor is not None else 0
-        elapsed = time.monotonic() - self._began if self._began else 0.0
-        self._listener.deliver((RunFinished(seq, elapsed, {}, 0, elapsed, interrupted=True),), None)
-
+        if supervisor is not None and supervisor.is_started:
+            supervisor.abandon()
+        else:
+            self._listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
 
 def _alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.is_alive()]

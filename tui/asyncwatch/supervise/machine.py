@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from typing import Any, Literal
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.budget import RetryBudget
+from asyncwatch.supervise.capture import finish_lines
 from asyncwatch.supervise.classify import DeadlineExceeded
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_stack, stuck_at
@@ -38,7 +40,10 @@ from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
 
-StopReason = Literal["person", "run", "timeout", "restart"]
+StopReason = Literal["person", "run", "timeout", "restart", "supervisor"]
+
+TURNS_AT_ONCE = 16
+"""Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
 
 
 class _Raised:
@@ -76,6 +81,8 @@ class Machine:
         self.tasks: dict[asyncio.Task[Any], Worker] = {}
         self.active = 0
         self.in_flight = 0
+        self.detached = 0
+        """Tasks that were left behind and have not ended yet."""
         self.accepts_restarts = True
         self.is_interrupted = False
         self.is_finished = False
@@ -111,6 +118,12 @@ class Machine:
         states = Counter(worker.state.value for worker in self.workers.values())
         self.report.run_finished(dict(states), self._attempts, interrupted=self.is_interrupted)
 
+    def abandon(self) -> None:
+        """Do what `finish` does from another thread, while a worker blocks the loop."""
+        self.is_finished = True
+        states = Counter(worker.state.value for worker in list(self.workers.values()))
+        self.report.abandon(dict(states), self._attempts)
+
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""
         if self.active:
@@ -121,6 +134,7 @@ class Machine:
     def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
         """Ask every worker (of `among`) that has not settled to stop."""
         for worker in self.workers.values() if among is None else among:
+            self._reap(worker)
             is_stopping = worker.stop_reason and not worker.is_restarting
             if not is_stopping and not worker.state.is_settled:
                 self._stop(worker, reason)
@@ -130,6 +144,7 @@ class Machine:
 
         Asking again while it is cancelling raises `CancelledError` in it again, which can end a clean-up that hangs.
         """
+        self._reap(worker)
         if worker.state.is_settled:
             return f"it has ended: {worker.state}"
         self._stop(worker, "person")
@@ -139,6 +154,7 @@ class Machine:
         """Give a worker a new incarnation, once it has stopped; return why that is not possible, or an empty text."""
         if not self.accepts_restarts:
             return "the run is ending"
+        self._reap(worker)
         match worker.state:
             case WorkerState.QUEUED:
                 return "it has not started yet"
@@ -154,6 +170,11 @@ class Machine:
                 self.active += 1
                 self._begin_incarnation(worker)
         return ""
+
+    def _reap(self, worker: Worker) -> None:
+        """Take note of an attempt that has ended in this very turn of the loop: what comes now comes after its end."""
+        if worker.task is not None and worker.task.done():
+            self._attempt_ended(worker.task)
 
     def _begin_incarnation(self, worker: Worker) -> None:
         worker.incarnation += 1
@@ -173,6 +194,7 @@ class Machine:
     def _start_attempt(self, worker: Worker) -> None:
         spec = worker.spec
         worker.attempt += 1
+        worker.cancels = 0
         worker.state = WorkerState.RUNNING
         worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
         worker.is_struck = worker.bad_luck > spec.bad_luck.threshold
@@ -210,6 +232,8 @@ class Machine:
             if threading.current_thread() is threading.main_thread():
                 raise
             return _Raised(error)
+        finally:
+            finish_lines(spec.name)
 
     def _time_attempt(self, worker: Worker) -> None:
         """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
@@ -233,7 +257,22 @@ class Machine:
         worker.cancels += 1
         worker.task.cancel()
         worker.stop_timer()
-        worker.timer = self.report.loop.call_later(self._grace, self._leave_behind, worker)
+        patience = self._patience(worker)
+        if patience == 0:
+            worker.timer = self.report.loop.call_soon(self._count_down, worker, TURNS_AT_ONCE)
+        elif patience < math.inf:
+            worker.timer = self.report.loop.call_later(patience, self._leave_behind, worker)
+
+    def _patience(self, worker: Worker) -> float:
+        """Return the seconds that the worker may take to end."""
+        shutdown = worker.spec.shutdown
+        return self._grace if shutdown is None else shutdown
+
+    def _count_down(self, worker: Worker, turns: int) -> None:
+        if turns:
+            worker.timer = self.report.loop.call_soon(self._count_down, worker, turns - 1)
+        else:
+            self._leave_behind(worker)
 
     def _stop(self, worker: Worker, reason: StopReason) -> None:
         worker.stop_reason = reason
@@ -251,14 +290,21 @@ class Machine:
         """Give the worker's place to another. Its task stays in `tasks`, so that it is not collected half-way."""
         assert worker.task is not None  # noqa: S101  the timer ends with the task
         stack = stuck_at(worker.task.get_coro())
+        worker.left_behind = worker.task
         worker.task = worker.timer = None
-        worker.is_restarting = False
+        if worker.is_restarting:
+            worker.is_restarting = False
+            reason = "it ignores its cancellation"
+            self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
         self.in_flight -= 1
+        self.detached += 1
         self._settle(worker, self.report.unresponsive(worker, stack))
         self._fill_places()
 
     def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
-        worker = self.tasks.pop(task)
+        worker = self.tasks.pop(task, None)
+        if worker is None:  # reaped before its callback came
+            return
         result: object = None
         error: BaseException | None
         if task.cancelled():
@@ -269,21 +315,27 @@ class Machine:
                 error = result.error
                 result = None
         if worker.task is not task:
-            self._ended_late(worker, result, error)
+            self.detached -= 1
+            if worker.left_behind is task:
+                self._ended_late(worker, result, error)
             return
         worker.task = None
         worker.stop_timer()
         self.in_flight -= 1
-        if worker.stop_reason:
-            self._settle_stopped(worker, result, error)
-        elif error is None:
-            if self.tokens is not None:
-                self.tokens.give_back()
-            self._settle(worker, self.report.succeeded(worker, result), result=result)
-        elif task.cancelled() and worker.overdue is not None:
-            self._attempt_failed(worker, worker.overdue)
-        else:
-            self._attempt_failed(worker, error)
+        try:
+            if worker.stop_reason:
+                self._settle_stopped(worker, result, error)
+            elif error is None:
+                if self.tokens is not None:
+                    self.tokens.give_back()
+                self._settle(worker, self.report.succeeded(worker, result), result=result)
+            elif task.cancelled() and worker.overdue is not None:
+                self._attempt_failed(worker, worker.overdue)
+            else:
+                self._attempt_failed(worker, error)
+        except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
+            if worker.state is WorkerState.RUNNING:
+                self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
         self._fill_places()
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 from asyncwatch.events import Batch, Event
 
@@ -82,6 +83,16 @@ class Outbox:
                 self._flush = loop.call_soon(self.flush, loop)
         elif len(self._batch) >= BATCH_SIZE:
             self.flush(loop)
+
+    def close(self, last: Callable[[int], Event]) -> None:
+        """Deliver what was collected and a last event, made from its number; drop all that comes later.
+
+        For another thread than the loop's, which is blocked: nothing else emits at the same time.
+        """
+        listeners, self._listeners = self._listeners, []
+        batch = (*self._batch, last(self.emitted))
+        for listener in listeners:
+            listener.deliver(batch, None)
 
     def flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver what was collected, at once."""

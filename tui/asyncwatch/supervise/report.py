@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
     CancelRequested,
+    ChildRemoved,
     CommandRefused,
     Event,
     LogRecorded,
+    PollFinished,
+    RestartCounted,
+    RestartLimitReached,
+    RestartScheduled,
     RetryRefused,
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
     RunStarted,
     RunTimedOut,
+    SupervisorStarted,
+    SupervisorTerminated,
     WorkerCancelled,
     WorkerEnded,
     WorkerExhausted,
     WorkerFailed,
+    WorkerReady,
     WorkerRestarted,
     WorkersQueued,
     WorkerSucceeded,
@@ -33,8 +43,12 @@ from asyncwatch.events import (
 )
 from asyncwatch.supervise.describe import clean_text, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
+from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
+
+if TYPE_CHECKING:
+    from asyncwatch.supervise.tree.node import Node
 
 logger = logging.getLogger("asyncwatch.supervisor")
 
@@ -113,6 +127,11 @@ class Reporter:
         self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
         self.outbox.flush(self.loop)
 
+    def abandon(self, states: dict[str, int], attempts: int) -> None:
+        """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
+        now = self.now()
+        self.outbox.close(lambda seq: RunFinished(seq, now, states, attempts, now, interrupted=True))
+
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
         """Tell why a request was not carried out."""
         self._emit(CommandRefused(self._next_seq(), self.now(), command, worker, incarnation, reason))
@@ -159,6 +178,45 @@ class Reporter:
         """Tell that a new incarnation is queued."""
         self._emit(WorkerRestarted(self._next_seq(), self.now(), worker.name, worker.incarnation))
 
+    def supervisor_started(self, node: Node) -> None:
+        """Tell that a supervisor begins to start its children."""
+        spec = node.spec
+        facts = (node.path, node.parent, node.strategy, spec.max_restarts, float(spec.within), spec.auto_shutdown)
+        self._emit(SupervisorStarted(self._next_seq(), self.now(), *facts))
+
+    def supervisor_terminated(self, path: str, reason: str) -> None:
+        """Tell that a supervisor and all its children have ended."""
+        self._emit(SupervisorTerminated(self._next_seq(), self.now(), path, reason))
+
+    def restart_counted(self, path: str, child: str, window: RestartWindow) -> None:
+        """Tell that a restart counts for the limit of `path`, a supervisor's or the child's own."""
+        facts = (len(window), window.max_restarts, float(window.within))
+        self._emit(RestartCounted(self._next_seq(), self.now(), path, child, *facts))
+
+    def restart_limit_reached(self, path: str, window: RestartWindow) -> None:
+        """Tell that there was one restart too many."""
+        facts = (len(window), float(window.within))
+        self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
+        logger.error("%s reached its limit of %d restarts in %g s", path, window.max_restarts, window.within)
+
+    def child_removed(self, path: str, child: str) -> None:
+        """Tell that a supervisor forgot a child."""
+        self._emit(ChildRemoved(self._next_seq(), self.now(), path, child))
+
+    def worker_ready(self, worker: Worker, value: object) -> None:
+        """Tell that a worker of a tree has started."""
+        self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, jsonable(value)))
+
+    def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
+        """Tell that a new incarnation follows in `delay` seconds."""
+        self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
+        self._log(logging.WARNING, worker, "%s: restart in %.2f s after %s", worker.name, delay, cause)
+
+    def poll_finished(self, worker: Worker, result: object, elapsed: float, delay: float) -> None:
+        """Tell what a poller's target returned."""
+        facts = (jsonable(result), round(elapsed, 6), delay)
+        self._emit(PollFinished(self._next_seq(), self.now(), worker.name, worker.incarnation, *facts))
+
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Tell that the target returned."""
         return self._ended(WorkerSucceeded, worker, jsonable(result))
@@ -195,4 +253,6 @@ class Reporter:
 
     @staticmethod
     def _log(level: int, worker: Worker, text: str, *args: object) -> None:
-        logger.log(level, text, *args, extra={"asyncwatch_worker": worker.name})
+        # A handler of the user's that raises must not stop the worker's next step.
+        with contextlib.suppress(Exception):
+            logger.log(level, text, *args, extra={"asyncwatch_worker": worker.name})

@@ -42,6 +42,12 @@ def interrupt(machine: Machine) -> None:
         machine.stop_active("run")
 
 
+def check_timeout(seconds: float | None) -> None:
+    """Raise `ValueError` unless `seconds` is None or a time; `TypeError` if it is no number at all."""
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"a timeout is 0 seconds or more, not {seconds}")
+
+
 class Timeout:
     """The total timeout of a runner: when it ends, the pending workers are timed out."""
 
@@ -73,6 +79,11 @@ class Timeout:
             machine.accepts_restarts = False
             machine.report.run_timed_out(self._seconds, machine.active)
             machine.stop_active("timeout")
+
+
+def is_stray(outcome: Outcome) -> bool:
+    """Return whether the worker failed by a cancellation nobody here asked for: no error to asyncio's functions."""
+    return isinstance(outcome.error, asyncio.CancelledError)
 
 
 async def gather(machine: Machine, timeout: Timeout) -> None:
@@ -107,7 +118,7 @@ async def wait(machine: Machine, timeout: Timeout, return_when: ReturnWhen) -> W
     def on_outcome(outcome: Outcome) -> None:
         if not timeout.has_ended:
             done[outcome.name] = outcome
-        is_error = outcome.state in (WorkerState.FAILED, WorkerState.EXHAUSTED)
+        is_error = outcome.state in (WorkerState.FAILED, WorkerState.EXHAUSTED) and not is_stray(outcome)
         is_enough = return_when == "FIRST_COMPLETED" or (return_when == "FIRST_EXCEPTION" and is_error)
         if (is_enough or machine.active == 1) and not enough.done():
             enough.set_result(None)
@@ -120,8 +131,8 @@ async def wait(machine: Machine, timeout: Timeout, return_when: ReturnWhen) -> W
     await settle(machine)
     outcomes = [worker.outcome for worker in machine.workers.values() if worker.outcome is not None]
     return WaitResult(
-        done=tuple(outcome for outcome in outcomes if outcome.name in done),
-        pending=tuple(outcome for outcome in outcomes if outcome.name not in done),
+        done=tuple(outcome for outcome in outcomes if outcome is done.get(outcome.name)),
+        pending=tuple(outcome for outcome in outcomes if outcome is not done.get(outcome.name)),
     )
 
 
@@ -130,7 +141,7 @@ async def task_group(machine: Machine, timeout: Timeout) -> None:
     errors: list[BaseException] = []
 
     def on_outcome(outcome: Outcome) -> None:
-        is_failure = outcome.state is WorkerState.FAILED
+        is_failure = outcome.state is WorkerState.FAILED and not is_stray(outcome)
         if outcome.error is not None and (is_failure or (errors and outcome.state is WorkerState.CANCELLED)):
             errors.append(outcome.error)
         if is_failure and len(errors) == 1:

@@ -11,15 +11,21 @@ from asyncwatch.events import WorkerState
 from asyncwatch.supervise.classify import Classify, ErrorClass, classify
 from asyncwatch.supervise.luck import BadLuck
 from asyncwatch.supervise.retry import RetryPolicy
+from asyncwatch.supervise.tree import rules
+from asyncwatch.supervise.tree.errors import BadCombination, InvalidName
+from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
 
 Target = Callable[..., Awaitable[Any]]
+
+DEFAULT_RETRY = RetryPolicy()
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """One worker: its name, unique in its fleet, and the coroutine function it calls.
 
     Raises:
-        ValueError: an empty name, a time limit that is not above 0, or an unknown class of errors.
+        SpecError: a ValueError; a subclass of its own for each invalid field that is about supervision.
+        ValueError: an `attempt_timeout` or a `deadline` that is not above 0, or an unknown class of errors.
         TypeError: a target that cannot be called.
 
     """
@@ -27,7 +33,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     name: str
     target: Target
     args: tuple[Any, ...] = ()
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = DEFAULT_RETRY
+    """A service (permanent, transient, or with `every`) that is given none makes one attempt: its restart is its retry."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
     """Seconds that one attempt may take; then it fails with `TimeoutError`. None: no limit."""
@@ -41,10 +48,31 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
     """Policies of classes of errors (by name or member), in place of `retry`. Permanent errors are retried by one of
     their own only."""
+    restart: RestartType = "temporary"
+    """Whether its supervisor restarts it: always, after an abnormal end, or never."""
+    shutdown: float | None = None
+    """Seconds it may take to end after it was asked to; inf: as long as it likes; 0: at once. None: the run's grace."""
+    significant: bool = False
+    """Whether its end for good can end its supervisor, as that one's `auto_shutdown` says."""
+    announces_ready: bool = False
+    """Whether it is ready only when it calls `asyncwatch.ready()`, not when it has run its first step."""
+    every: float | None = None
+    """Seconds after which the target is called again when it has returned: a poller. None: a return is its end."""
+    max_restarts: int | None = None
+    """Its own limit of restarts `within` seconds, which then do not count for its supervisor. None: that one's limit."""
+    within: float = 5.0
+    escalates: bool = False
+    """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down."""
+    backoff: RestartBackoff = RestartBackoff()
+    """How long it waits before it is restarted."""
 
     def __post_init__(self) -> None:
+        if (self.restart, self.shutdown, self.significant, self.announces_ready, self.every) != _PLAIN:
+            _check_service(self)
+        if self.max_restarts is not None or self.escalates:
+            _check_limit(self)
         if not self.name:
-            raise ValueError("a worker needs a name")
+            raise InvalidName("a worker needs a name")
         if not callable(self.target):
             raise TypeError(f"the target of worker {self.name!r} cannot be called: {self.target!r}")
         if self.attempt_timeout is not None and not self.attempt_timeout > 0:
@@ -54,6 +82,31 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
         if self.retry_by_class is not None:
             for name in self.retry_by_class:
                 ErrorClass(name)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is to run for ever."""
+        return self.restart != "temporary" or self.every is not None
+
+
+_PLAIN = ("temporary", None, False, False, None)
+
+
+def _check_service(spec: WorkerSpec) -> None:
+    rules.check_restart(spec.restart)
+    if spec.shutdown is not None:
+        rules.check_shutdown(spec.shutdown)
+    rules.check_significant(spec.significant, spec.restart)
+    rules.check_flag(spec.announces_ready, "announces_ready")
+    if spec.every is not None:
+        rules.check_period(spec.every, "every")
+
+
+def _check_limit(spec: WorkerSpec) -> None:
+    rules.check_flag(spec.escalates, "escalates")
+    if spec.max_restarts is None:
+        raise BadCombination(f"{spec.name!r} escalates, but has no limit of restarts of its own: set max_restarts")
+    rules.check_intensity(spec.max_restarts, spec.within)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +142,3 @@ class WaitResult(msgspec.Struct, frozen=True):
     done: tuple[Outcome, ...]
     pending: tuple[Outcome, ...]
 
-
-GroupTimeouts = Mapping[str, float]
-"""Seconds from the start of the run after which the pending workers of a group are timed out, by group."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
@@ -16,36 +16,44 @@ from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
-from asyncwatch.supervise.runner import ReturnWhen, Timeout
-from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
+from asyncwatch.supervise.runner import ReturnWhen, Timeout, check_timeout
+from asyncwatch.supervise.spec import Outcome, WaitResult
+from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
+from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_spec
+from asyncwatch.supervise.tree.specs import ChildSpec
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
 
 
-class Supervisor:
-    """Runs workers, at most `concurrency` attempts at a time, and tells listeners all that happens.
+class Supervisor(Serving):
+    """Runs workers, and tells listeners all that happens.
 
-    One supervisor makes one run: call one of `gather`, `as_completed`, `wait`, `task_group`, once. Within
-    `async with Supervisor(...) as supervisor:` the run stays open after that, so that workers can be restarted;
-    without it the run ends with the call. All methods belong to the thread of the event loop it runs in.
+    Temporary workers alone are a batch, of which at most `concurrency` attempts run at a time: call one of `gather`,
+    `as_completed`, `wait`, `task_group`. Services, supervisors and pools are a tree, of which these are the children
+    of the root: call `serve`. One supervisor makes one run, by one such call. Within
+    `async with Supervisor(...) as supervisor:` a tree has started when the block begins and is stopped when it ends;
+    a batch stays open after its call, so that workers can be restarted. Without it the run ends with the call.
+    All methods belong to the thread of the event loop it runs in.
 
     Args:
-        specs: the workers, in order.
+        children: the workers, supervisors and pools, in order.
         name: what the run is called.
         concurrency: attempts in flight at the most.
         seed: of every draw, from 0; a fresh one if None.
         grace: seconds that a worker may take to end after it was asked to; then it is left behind as unresponsive.
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
         retry_budget: what all retries of the run are paid from; None for no limit.
+        strategy, max_restarts, within, auto_shutdown: of the root, as in `SupervisorSpec`. Any of them makes a tree.
 
     Raises:
         ValueError: two workers have the same name, or a number is out of its range.
+        SpecError: a ValueError; the root of the tree would be invalid.
 
     """
 
     def __init__(
         self,
-        specs: Iterable[WorkerSpec],
+        children: Iterable[ChildSpec],
         *,
         name: str = "",
         concurrency: int = 100,
@@ -53,6 +61,10 @@ class Supervisor:
         grace: float = 5.0,
         group_timeouts: Mapping[str, float] | None = None,
         retry_budget: RetryBudget | None = DEFAULT_RETRY_BUDGET,
+        strategy: Strategy | None = None,
+        max_restarts: int | None = None,
+        within: float | None = None,
+        auto_shutdown: AutoShutdown | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -62,9 +74,28 @@ class Supervisor:
         self.grace = grace
         self.seed = draw_seed() if seed is None else seed
         self._group_timeouts = dict(group_timeouts or {})
-        self._machine = Machine(specs, concurrency=concurrency, seed=self.seed, grace=grace, retry_budget=retry_budget)
+        for limit in self._group_timeouts.values():
+            check_timeout(limit)
+        self._settings: dict[str, Any] = {
+            "concurrency": concurrency,
+            "seed": self.seed,
+            "grace": grace,
+            "retry_budget": retry_budget,
+        }
         self._stays_open = False
         self._is_stopping = False
+        self._children = children = tuple(children)
+        flags = {"strategy": strategy, "max_restarts": max_restarts, "within": within, "auto_shutdown": auto_shutdown}
+        self._root_flags = {flag: value for flag, value in flags.items() if value is not None}
+        if is_batch(children) and not self._root_flags:
+            self._machine = Machine(children, **self._settings)
+        else:
+            self._make_tree()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a runner was called."""
+        return self._machine.report.is_started
 
     @property
     def is_finished(self) -> bool:
@@ -94,6 +125,7 @@ class Supervisor:
             in_flight=machine.in_flight,
             queued=machine.queued,
             tasks=len(machine.tasks),
+            detached=machine.detached,
             retry_tokens=0.0 if tokens is None else tokens.left,
             retry_capacity=0.0 if tokens is None else tokens.budget.capacity,
         )
@@ -176,6 +208,10 @@ class Supervisor:
             await runner.task_group(self._machine, limit)
         return self.outcomes()
 
+    def abandon(self) -> None:
+        """Tell the end of the run from another thread, because a worker blocks the loop. Nothing is told after it."""
+        self._machine.abandon()
+
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""
         await self._machine.wait_settled()
@@ -210,6 +246,12 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         self._stays_open = True
+        if self._tree is not None:
+            try:
+                await self._started_tree()
+            except BaseException:
+                await self._finish()
+                raise
         return self
 
     async def __aexit__(
@@ -218,11 +260,15 @@ class Supervisor:
         self._stays_open = False
         if self._machine.report.is_started and not self._machine.is_finished:
             await self._finish()
+        self._tell_ending(error)
 
     @asynccontextmanager
     async def _running(self, name: str, seconds: float | None) -> AsyncIterator[Timeout]:
         """Start the run; on any way out but the straight one, cancel the workers and wait for them."""
         machine = self._machine
+        check_timeout(seconds)
+        if self._tree is not None:
+            raise RuntimeError("a tree does not end by itself: call serve()")
         if machine.report.is_started:
             raise RuntimeError("a supervisor makes one run; this one has been used")
         timeout = Timeout(machine, seconds)
@@ -248,12 +294,23 @@ class Supervisor:
 
     async def _finish(self) -> None:
         machine = self._machine
+        if machine.is_finished or not machine.report.is_started:
+            return
         machine.accepts_restarts = False
-        runner.interrupt(machine)
         try:
+            if self._tree is not None:
+                await self._tree.stop("run")
+            runner.interrupt(machine)
             await runner.settle(machine)
         finally:
             machine.finish()
+
+    def _make_tree(self) -> None:
+        """Make a tree of what was given, in place of a batch that has not started if there is one."""
+        crew = new_crew(**self._settings)
+        if self._tree is None and hasattr(self, "_machine"):
+            crew.report = self._machine.report
+        self._plant(crew, root_spec(self._children, self._root_flags))
 
     def _time_group(self, group: str, seconds: float) -> asyncio.TimerHandle:
         machine = self._machine
@@ -268,4 +325,7 @@ class Supervisor:
             machine.is_interrupted = machine.is_interrupted or machine.active > 0 or not machine.report.is_started
         if machine.report.is_started and machine.active:
             machine.report.run_cancel_requested("person")
-            machine.stop_active("run")
+            if is_final and self._tree is not None:
+                self._tree.request_stop("run")
+            else:
+                machine.stop_active("run")

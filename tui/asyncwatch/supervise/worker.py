@@ -24,6 +24,7 @@ class Worker:
         "is_ready",
         "is_restarting",
         "is_struck",
+        "left_behind",
         "outcome",
         "overdue",
         "spec",
@@ -39,7 +40,7 @@ class Worker:
         self.incarnation = 1
         self.outcome: Outcome | None = None
         self.task: asyncio.Task[Any] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -55,9 +56,13 @@ class Worker:
         self.deadline_at: float | None = None  # seconds since the run started
         self.stop_reason = ""
         self.cancels = 0
+        self.left_behind: asyncio.Task[Any] | None = None  # the task of this incarnation that would not end
         self.overdue: TimeoutError | None = None  # what its attempt fails with, as its time is over
         self.is_ready = False  # it stands in line for a place
         self.is_restarting = False  # a new incarnation follows once it has stopped
+
+    def __repr__(self) -> str:
+        return f"<worker {self.spec.name!r}, incarnation {self.incarnation}, attempt {self.attempt}: {self.state}>"
 
     @property
     def name(self) -> str:
