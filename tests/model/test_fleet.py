@@ -114,14 +114,13 @@ def test_injected_faults_do_not_count_as_durations() -> None:
     assert stream.fold().durations.count == 1
 
 
-def test_failed_worker_counts_its_error_once() -> None:
-    """The attempt's failure and the worker's end are one ended attempt and one error of its class."""
+def test_failed_worker_counts_its_attempt_once() -> None:
+    """The attempt's failure and the worker's end are one ended attempt."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(transient=False))
     stream.add(WorkerFailed, "a", **ended(error_type="OSError", error="boom"))
     fleet = stream.fold()
-    assert fleet.errors == {"OSError": 1}
     assert fleet.rate.series(fleet.latest, 1) == [1]
     assert len(fleet.history("a")) == 1
 
@@ -138,7 +137,6 @@ def test_restart_begins_a_clean_incarnation_and_keeps_the_history() -> None:
     assert (row.state, row.incarnation, row.attempt, row.error, row.result) == (WorkerState.QUEUED, 2, 0, "", None)
     assert (row.elapsed(9), row.bad_luck, row.last_duration) == (None, None, None)
     assert (fleet.settled, fleet.is_settled, fleet.settled_at) == (0, False, None)
-    assert fleet.errors["OSError"] == 0
 
     stream.add(AttemptStarted, "a", 2, attempt=1, bad_luck=0.3)
     stream.add(WorkerSucceeded, "a", 2, **ended(result="ok"))

@@ -65,7 +65,7 @@ Picture = tuple[list[tuple[object, ...]], dict[WorkerState, int], list[tuple[Att
 
 def picture(fleet: Fleet) -> Picture:
     """Return all that can be seen of a Fleet."""
-    totals = (fleet.attempts, fleet.events, fleet.latest, fleet.settled, fleet.settled_at, fleet.errors)
+    totals = (fleet.attempts, fleet.events, fleet.latest, fleet.settled, fleet.settled_at)
     figures = (fleet.durations.count, fleet.durations.quantile(0.5), fleet.rate.series(fleet.latest, 5))
     rows = [msgspec.structs.astuple(row) for row in fleet.rows]
     return rows, fleet.counts, [fleet.history(row.name) for row in fleet.rows], (*totals, *figures)
@@ -81,7 +81,7 @@ def fold(events: Sequence[Event], *, size: int) -> Fleet:
 
 @given(streams())
 def test_totals_are_those_of_the_rows(events: list[Event]) -> None:
-    """Counts, settled workers and errors always equal what counting the rows would give."""
+    """Counts and settled workers always equal what counting the rows would give."""
     fleet = Fleet()
     for event in events:
         fleet.apply(event)
@@ -90,8 +90,6 @@ def test_totals_are_those_of_the_rows(events: list[Event]) -> None:
         assert fleet.settled == sum(row.is_settled for row in fleet.rows)
         assert fleet.is_settled == (bool(fleet.rows) and all(row.is_settled for row in fleet.rows))
         assert (fleet.settled_at is not None) == fleet.is_settled
-        broken = [row for row in fleet.rows if row.state in {WorkerState.FAILED, WorkerState.EXHAUSTED}]
-        assert +fleet.errors == Counter(row.error_type for row in broken)
         assert all((row.ended_at is not None) == row.is_settled for row in fleet.rows)
 
 

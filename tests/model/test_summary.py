@@ -8,9 +8,12 @@ from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
     RunFinished,
+    WorkerCancelled,
     WorkerFailed,
     WorkerState,
     WorkerSucceeded,
+    WorkerTimedOut,
+    WorkerUnresponsive,
 )
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
@@ -31,13 +34,37 @@ def finished_run() -> Fleet:
 
 
 def test_summary_tells_counts_slowest_and_errors() -> None:
-    """Only states that occur are counted, the slowest comes first, errors are grouped by class."""
+    """Only states that occur are counted, the slowest comes first, errors are grouped by kind."""
     summary = summarize(finished_run(), slowest=2)
     assert summary.counts == {WorkerState.SUCCEEDED: 2, WorkerState.FAILED: 1}
     assert (summary.workers, summary.attempts, summary.elapsed, summary.is_interrupted) == (3, 3, 0.8, True)
     assert [slow.name for slow in summary.slowest] == ["slow", "ba\x1bd"]
     (group,) = summary.errors
-    assert (group.error_type, group.workers, group.example_error) == ("OSError", 1, "OSError: no such file")
+    assert (group.kind, group.workers, group.example_error) == ("OSError: no such file", 1, "OSError: no such file")
+
+
+def test_errors_of_one_kind_are_one_group_and_statuses_are_not() -> None:
+    """What differs by URL or number is one kind with an example; another status is another kind."""
+    stream = Stream("a", "b", "c")
+    for name, status in (("a", 404), ("b", 404), ("c", 503)):
+        text = f"{status}, message='Oh', url='http://h/{name}'"
+        stream.add(WorkerFailed, name, **ended(error_type="ClientResponseError", error=text))
+    assert summary_lines(summarize(stream.fold()))[-2:] == [
+        "  2 × ClientResponseError: 404 Oh  (e.g. worker a: ClientResponseError: 404, message='Oh', url='http://h/a')",
+        "  1 × ClientResponseError: 503 Oh  (worker c: ClientResponseError: 503, message='Oh', url='http://h/c')",
+    ]
+
+
+def test_stopped_workers_are_not_the_slowest() -> None:
+    """A cancelled, timed out or unresponsive worker took as long as one let it; a running one is told."""
+    stream = Stream(*"abcde")
+    for name in "abcde":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+    stream.add(WorkerCancelled, "a", **ended())
+    stream.add(WorkerTimedOut, "b", **ended())
+    stream.add(WorkerUnresponsive, "c", **ended(stack="", cancels=1))
+    stream.add(WorkerSucceeded, "d", **ended())
+    assert [slow.name for slow in summarize(stream.fold()).slowest] == ["d", "e"]
 
 
 def test_lines_are_plain_text() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -44,7 +44,6 @@ __all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "Row"]
 LOGS_KEPT = 10_000
 """The newest log lines that a Fleet holds."""
 _REFUSALS_KEPT = 1_000
-_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
 _BACKING_OFF = WorkerState.BACKING_OFF
 _CANCELLING = WorkerState.CANCELLING
@@ -83,8 +82,6 @@ class Fleet:
         """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
         self.rate = Rate()
         """Attempts that ended, in whatever way."""
-        self.errors: Counter[str] = Counter()
-        """How many workers are failed or exhausted, by the class of their error."""
         self.logs: deque[LogRecorded] = deque(maxlen=LOGS_KEPT)
         self.logged = 0
         """Log lines in all, those no longer held included."""
@@ -259,8 +256,6 @@ class Fleet:
         if row.state in SETTLED:
             self.settled -= 1
             self.settled_at = None
-            if row.state in _BROKEN:
-                self.errors[row.error_type] -= 1
         self._cancel_reasons.pop(row.name, None)
         self._stuck.pop(row.name, None)
         row.incarnation = event.incarnation
@@ -284,7 +279,6 @@ class Fleet:
         row = self._settle(event)
         if row is not None:
             row.error = error_line(event.error_type, event.error)
-            self.errors[row.error_type] += 1
         return row
 
     def _worker_stopped(self, event: WorkerCancelled | WorkerTimedOut) -> Row | None:

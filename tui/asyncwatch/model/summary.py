@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.row import Row
 from asyncwatch.model.text import duration_text, one_line
 
 _NAME_WIDTH = 60
 _ERROR_WIDTH = 100
+_STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
+"""How long these took tells when they were stopped, and nothing of their work."""
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
-    """The workers that failed or were exhausted with one class of error, told by the first of them."""
+    """The workers that failed or were exhausted with one kind of error, and the first of them as an example."""
 
-    error_type: str
+    kind: str
     workers: int
     example_worker: str
     example_error: str
@@ -76,19 +80,26 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     def elapsed(row: Row) -> float:
         return row.elapsed(fleet.end) or 0.0
 
-    rows = heapq.nlargest(number, (row for row in fleet.rows if row.first_started_at is not None), key=elapsed)
+    timed = (row for row in fleet.rows if row.first_started_at is not None and row.state not in _STOPPED)
+    rows = heapq.nlargest(number, timed, key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
+    workers: Counter[str] = Counter()
     examples: dict[str, Row] = {}
     for row in fleet.rows:
         if row.state in _BROKEN:
-            examples.setdefault(row.error_type, row)
+            workers[row.error] += 1
+            examples.setdefault(row.error, row)
+    kinds: dict[str, list[str]] = {}
+    for error in workers:
+        kinds.setdefault(error_kind(error), []).append(error)
     groups = (
-        ErrorGroup(error_type, fleet.errors[error_type], row.name, row.error) for error_type, row in examples.items()
+        ErrorGroup(kind, sum(workers[error] for error in errors), examples[errors[0]].name, errors[0])
+        for kind, errors in kinds.items()
     )
-    return tuple(sorted(groups, key=lambda group: (-group.workers, group.error_type)))
+    return tuple(sorted(groups, key=lambda group: (-group.workers, group.kind)))
 
 
 def counts_text(counts: dict[WorkerState, int]) -> str:
@@ -119,11 +130,16 @@ def summary_lines(summary: Summary) -> list[str]:
         lines += ["", "errors"]
         width = max(len(f"{group.workers:,}") for group in summary.errors)
         lines += [
-            f"  {group.workers:>{width},} × {one_line(group.example_error, _ERROR_WIDTH)}"
-            f"  (worker {one_line(group.example_worker, _NAME_WIDTH)})"
+            f"  {group.workers:>{width},} × {one_line(group.kind, _ERROR_WIDTH)}  ({_example(group)})"
             for group in summary.errors
         ]
     return lines
+
+
+def _example(group: ErrorGroup) -> str:
+    worker = one_line(group.example_worker, _NAME_WIDTH)
+    worker = f"worker {worker}" if group.workers == 1 else f"e.g. worker {worker}"
+    return worker if group.kind == group.example_error else f"{worker}: {one_line(group.example_error, _ERROR_WIDTH)}"
 
 
 def _column(texts: list[str]) -> list[str]:
