@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.model.stream import Stream, ended, failed
 
 from asyncwatch.events import (
@@ -17,6 +18,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
+from asyncwatch.model.text import cells
 
 
 def finished_run() -> Fleet:
@@ -53,6 +55,36 @@ def test_errors_of_one_kind_are_one_group_and_statuses_are_not() -> None:
         "  2 × ClientResponseError: 404 Oh  (e.g. worker a: ClientResponseError: 404, message='Oh', url='http://h/a')",
         "  1 × ClientResponseError: 503 Oh  (worker c: ClientResponseError: 503, message='Oh', url='http://h/c')",
     ]
+
+
+LONG = "https://example.com/" + "日本" * 30
+
+
+def long_run() -> Fleet:
+    """Return a Fleet with a long name and long errors."""
+    stream = Stream(LONG, "b")
+    stream.add(AttemptStarted, LONG, attempt=1, bad_luck=0.1)
+    stream.add(AttemptStarted, "b", attempt=1, bad_luck=0.1)
+    stream.add(WorkerFailed, LONG, **ended(error_type="OSError", error=f"no {LONG} {'and so on ' * 15}17"))
+    stream.add(WorkerSucceeded, "b", **ended())
+    return stream.fold()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_lines_fit_the_terminal(width: int) -> None:
+    """No line is wider than the terminal, prefix, suffix and wide characters included, and states stay in sight."""
+    lines = summary_lines(summarize(long_run()), width)
+    assert max(map(cells, lines)) <= width
+    slowest = lines[lines.index("slowest") + 1 : lines.index("errors") - 1]
+    assert [line.split()[-1] for line in slowest] == ["failed", "succeeded"]
+    assert len({cells(line.rpartition("  ")[0]) for line in slowest}) == 1
+
+
+def test_nothing_is_cut_in_files_and_pipes() -> None:
+    """Without a width every name and error is there whole."""
+    text = "\n".join(summary_lines(summarize(long_run())))
+    assert f"  {LONG}  failed" in text
+    assert f"{'and so on ' * 15}17)" in text
 
 
 def test_stopped_workers_are_not_the_slowest() -> None:

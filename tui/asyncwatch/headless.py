@@ -14,7 +14,7 @@ from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
-from asyncwatch.narration import Narrator, is_worth_telling, log_lines
+from asyncwatch.narration import Narrator, is_worth_telling, log_lines, terminal_columns
 
 
 class StdoutError(Exception):
@@ -122,11 +122,12 @@ class Follower:
     def _summarize(self) -> None:
         if self._is_left_alone:
             return  # whoever wanted no more wants no list of what was cancelled for it
-        text = "".join(f"{line}\n" for line in summary_lines(summarize(self.fleet)))
+        summary = summarize(self.fleet)
         if self._json:
-            self._narrator.say(text.rstrip("\n"))
-        else:
-            self._write(text.encode("utf-8", "backslashreplace"))
+            self._narrator.say("\n".join(summary_lines(summary, self._narrator.columns)))
+        elif self._stdout is not None:
+            lines = summary_lines(summary, terminal_columns(self._stdout))
+            self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
     def _take(self, batch: Batch) -> None:
         if self._on_batch is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from asyncwatch.events import LogRecorded
 from asyncwatch.model.fleet import Fleet
@@ -35,6 +35,11 @@ class Narrator:
         self._shown = ""
         self._is_on_screen = False
         self._due = clock() + (0.0 if self.is_live else self.interval)
+
+    @property
+    def columns(self) -> int | None:
+        """The width of the stream in cells, None if it is no terminal."""
+        return None if self._stream is None else terminal_columns(self._stream)
 
     def progress(self, fleet: Fleet) -> None:
         """Show how far the run is, unless it is too early since the last time."""
@@ -71,7 +76,7 @@ class Narrator:
 
     def _show(self, line: str) -> None:
         if self.is_live:
-            line = line[: _columns(self._stream) - 1]
+            line = line[: (self.columns or 80) - 1]
             if line != self._shown or not self._is_on_screen:
                 self._put(f"{_ERASE}{line}")
                 self._is_on_screen = True
@@ -89,10 +94,13 @@ class Narrator:
             self._stream = None
 
 
-def _columns(stream: TextIO | None) -> int:
+def terminal_columns(stream: TextIO | BinaryIO) -> int | None:
+    """Return how many cells wide the terminal behind `stream` is, 80 if it does not say; None if it is none."""
     try:
+        if not stream.isatty():
+            return None
         # A terminal that does not know its size says 0.
-        return os.get_terminal_size(stream.fileno()).columns or 80 if stream is not None else 80
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
         if output is not None:
             output.close()
     if is_dashboard and fleet is not None:
-        click.echo("\n".join(summary_lines(summarize(fleet))))
+        click.echo("\n".join(summary_lines(summarize(fleet), shutil.get_terminal_size().columns)))
     status = READER_GONE if lost is not None and lost.is_reader_gone else exit_status(fleet)
     if engine.error is not None:
         _tell(f"the run broke: {type(engine.error).__name__}: {engine.error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,10 +11,10 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.row import Row
-from asyncwatch.model.text import duration_text, one_line
+from asyncwatch.model.text import cells, cut, duration_text, printable
 
-_NAME_WIDTH = 60
-_ERROR_WIDTH = 100
+_LEAST_WIDTH = 20
+_LEAST_NAME = 12
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
 """How long these took tells when they were stopped, and nothing of their work."""
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
@@ -107,41 +108,54 @@ def counts_text(counts: dict[WorkerState, int]) -> str:
     return ", ".join(f"{counts[state]:,} {state}" for state in WorkerState if counts.get(state))
 
 
-def summary_lines(summary: Summary) -> list[str]:
-    """Return the summary as lines of plain, printable text without line endings."""
+def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
+    """Return the summary as lines of plain, printable text without line endings.
+
+    With a `width`, that of a terminal, no line is longer; without one nothing is cut.
+    """
     attempts = f"{summary.attempts:,} attempt{'' if summary.attempts == 1 else 's'}"
-    title = one_line(summary.run, _NAME_WIDTH) or "run"
+    title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
     title += " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
-    lines = [title]
+    lines = [title] if width is None else textwrap.wrap(title, max(width, _LEAST_WIDTH), subsequent_indent="  ")
     if summary.slowest:
-        lines += ["", "slowest"]
-        names = _column([one_line(slow.name, _NAME_WIDTH) for slow in summary.slowest])
-        times = [duration_text(slow.elapsed) for slow in summary.slowest]
-        width = max(map(len, times))
-        lines += [
-            f"  {time:>{width}}  {name}  {slow.state}"
-            + (f" after {slow.attempts} attempts" if slow.attempts > 1 else "")
-            for time, name, slow in zip(times, names, summary.slowest, strict=True)
-        ]
+        lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.errors:
         lines += ["", "errors"]
-        width = max(len(f"{group.workers:,}") for group in summary.errors)
-        lines += [
-            f"  {group.workers:>{width},} × {one_line(group.kind, _ERROR_WIDTH)}  ({_example(group)})"
-            for group in summary.errors
-        ]
-    return lines
+        column = max(len(f"{group.workers:,}") for group in summary.errors)
+        for group in summary.errors:
+            lines += _error_lines(group, column, width)
+    return lines if width is None else [cut(line, width) for line in lines]
 
 
-def _example(group: ErrorGroup) -> str:
-    worker = one_line(group.example_worker, _NAME_WIDTH)
-    worker = f"worker {worker}" if group.workers == 1 else f"e.g. worker {worker}"
-    return worker if group.kind == group.example_error else f"{worker}: {one_line(group.example_error, _ERROR_WIDTH)}"
+def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[str]:
+    times = [duration_text(slow.elapsed) for slow in slowest]
+    ends = [f"{slow.state}" + (f" after {slow.attempts} attempts" if slow.attempts > 1 else "") for slow in slowest]
+    times = [time.rjust(max(map(len, times))) for time in times]
+    names = [_line(slow.name) for slow in slowest]
+    if width is not None:
+        room = max(_LEAST_NAME, width - len(times[0]) - max(map(len, ends)) - 6)
+        names = [cut(name, room) for name in names]
+    column = max(map(cells, names))
+    return [
+        f"  {time}  {name}{' ' * (column - cells(name))}  {end}"
+        for time, name, end in zip(times, names, ends, strict=True)
+    ]
 
 
-def _column(texts: list[str]) -> list[str]:
-    width = max(map(len, texts))
-    return [text.ljust(width) for text in texts]
+def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]:
+    """Return the kind with its example, on a line of its own where one line would not hold both."""
+    kind = f"  {group.workers:>{column},} × {_line(group.kind)}"
+    example = f"{'' if group.workers == 1 else 'e.g. '}worker {_line(group.example_worker)}"
+    if group.kind != group.example_error:
+        example += f": {_line(group.example_error)}"
+    whole = f"{kind}  ({example})"
+    if width is None or cells(whole) <= width:
+        return [whole]
+    return [kind, f"{' ' * (column + 5)}{example}"]
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import msgspec
 
@@ -37,6 +38,22 @@ def one_line(text: str, limit: int) -> str:
     if len(line) > limit or len(text) > limit * 4:
         return line[: limit - 1] + "…"
     return line
+
+
+def cells(text: str) -> int:
+    """Return how many cells of a terminal the text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells; a cut is marked by an ellipsis."""
+    if cells(text) <= width:
+        return text
+    while text and cells(text) >= width:
+        text = text[: min(len(text) - 1, width - 1)]
+    return f"{text.rstrip()}…" if width > 0 else ""
 
 
 def value_text(value: Any) -> str:
