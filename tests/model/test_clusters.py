@@ -1,0 +1,44 @@
+"""Errors are grouped by kind and place."""
+
+from __future__ import annotations
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.clusters import cluster_errors
+from asyncwatch.model.row import Row
+
+STACK = (
+    '  File "/app/jobs.py", line 3, in outer\n    await inner()\n  File "/app/db.py", line 41, in inner\n    raise\n'
+)
+
+
+def failed(name: str, error: str, state: WorkerState = WorkerState.FAILED) -> Row:
+    """Return the row of a worker that ended in `error`."""
+    return Row(name=name, index=0, group="", max_attempts=3, state=state, error=error)
+
+
+def test_clusters_are_by_type_place_and_pattern() -> None:
+    """Workers that failed alike share a cluster; another kind or place makes another one; the largest comes first."""
+    rows = [
+        failed("a", "KeyError: 'x'"),
+        failed("b", "ValueError: row 1"),
+        failed("c", "ValueError: row 2", WorkerState.EXHAUSTED),
+        failed("d", "ValueError: column 2"),
+        failed("e", "ValueError: row 3"),
+        failed("f", ""),
+        failed("g", "ValueError: row 4", WorkerState.SUCCEEDED),
+    ]
+    stacks = {"e": '  File "/app/other.py", line 9, in f\n'}
+    clusters = cluster_errors(rows, lambda name: stacks.get(name, STACK))
+    assert [(c.kind, c.place, [row.name for row in c.rows]) for c in clusters] == [
+        ("ValueError: row …", "/app/db.py:41 inner", ["b", "c"]),
+        ("KeyError: 'x'", "/app/db.py:41 inner", ["a"]),
+        ("ValueError: column …", "/app/db.py:41 inner", ["d"]),
+        ("ValueError: row …", "/app/other.py:9 f", ["e"]),
+    ]
+
+
+def test_an_injected_fault_has_no_place() -> None:
+    """Without a stack the place is empty."""
+    (cluster,) = cluster_errors([failed("a", "RuntimeError: bad luck")], lambda _name: "")
+    assert cluster.place == ""
+    assert cluster.key == ("RuntimeError: bad luck", "")
