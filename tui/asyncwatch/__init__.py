@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncwatch.events import Event, WorkerState
     from asyncwatch.supervise.budget import RetryBudget
+    from asyncwatch.supervise.circuit import CircuitPolicy
     from asyncwatch.supervise.classify import ClassifyBy, DeadlineExceeded, ErrorClass, classify, is_transient
     from asyncwatch.supervise.current import CurrentWorker, current_worker
     from asyncwatch.supervise.luck import BadLuck
+    from asyncwatch.supervise.rate import RateLimit, parse_rate
     from asyncwatch.supervise.retry import RetryPolicy
     from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
     from asyncwatch.supervise.supervisor import Supervisor
@@ -22,12 +24,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BadLuck",
+    "CircuitPolicy",
     "ClassifyBy",
     "CurrentWorker",
     "DeadlineExceeded",
     "ErrorClass",
     "Event",
     "Outcome",
+    "RateLimit",
     "RetryBudget",
     "RetryPolicy",
     "Supervisor",
@@ -38,16 +42,19 @@ __all__ = [
     "classify",
     "current_worker",
     "is_transient",
+    "parse_rate",
 ]
 
 _HOMES = {
     "BadLuck": "supervise.luck",
+    "CircuitPolicy": "supervise.circuit",
     "ClassifyBy": "supervise.classify",
     "CurrentWorker": "supervise.current",
     "DeadlineExceeded": "supervise.classify",
     "ErrorClass": "supervise.classify",
     "Event": "events",
     "Outcome": "supervise.spec",
+    "RateLimit": "supervise.rate",
     "RetryBudget": "supervise.budget",
     "RetryPolicy": "supervise.retry",
     "Supervisor": "supervise.supervisor",
@@ -57,6 +64,7 @@ _HOMES = {
     "classify": "supervise.classify",
     "current_worker": "supervise.current",
     "is_transient": "supervise.classify",
+    "parse_rate": "supervise.rate",
 }
 
 

@@ -28,6 +28,24 @@ class RestartWorker(Command, frozen=True):
     incarnation: int
 
 
+class IsolateCircuit(Command, frozen=True):
+    """Let no attempt of that key start until somebody closes its circuit or lets it be probed."""
+
+    key: str
+
+
+class CloseCircuit(Command, frozen=True):
+    """Let all attempts of that key start again."""
+
+    key: str
+
+
+class ProbeCircuit(Command, frozen=True):
+    """Let a few attempts of that key probe it now; they decide whether its circuit closes."""
+
+    key: str
+
+
 class CancelAll(Command, frozen=True):
     """Cancel every worker that has not ended. The run stays open: workers can be restarted."""
 
@@ -40,8 +58,9 @@ class Statistics(msgspec.Struct, frozen=True):
     """What the engine knows of itself at one moment.
 
     `loop_lag` is the longest delay of a timer within the last second, in seconds; `in_flight` counts attempts,
-    `queued` the workers that wait for a place, `tasks` the live tasks of workers. `retry_tokens` are left of the
-    `retry_capacity` of the run's retry budget; both are 0 if it has none.
+    `queued` the workers that wait for a place, `held` those that wait for a circuit or a rate limit, `tasks` the live
+    tasks of workers. `retry_tokens` are left of the `retry_capacity` of the run's retry budget; both are 0 if it has
+    none.
     """
 
     events: int = 0
@@ -49,6 +68,7 @@ class Statistics(msgspec.Struct, frozen=True):
     queued: int = 0
     tasks: int = 0
     loop_lag: float = 0.0
+    held: int = 0
     retry_tokens: float = 0.0
     retry_capacity: float = 0.0
 

@@ -21,6 +21,7 @@ class WorkerState(enum.StrEnum):
     RUNNING = "running"
     BACKING_OFF = "backing off"
     RESTARTING = "restarting"
+    WAITING = "waiting"
     CANCELLING = "cancelling"
     UNRESPONSIVE = "unresponsive"
     SUCCEEDED = "succeeded"
@@ -108,6 +109,34 @@ class CommandRefused(Event, frozen=True, gc=False):
     reason: str
 
 
+class CircuitEvent(Event, frozen=True, gc=False):
+    """A fact about the circuit of one key: a host, or what the workers name."""
+
+    key: str
+
+
+class CircuitOpened(CircuitEvent, frozen=True, gc=False):
+    """Too many attempts failed (`failures` of `attempts`): none starts for the next `seconds`."""
+
+    attempts: int
+    failures: int
+    seconds: float
+
+
+class CircuitHalfOpened(CircuitEvent, frozen=True, gc=False):
+    """As many as `probes` attempts may start now; they decide whether it closes or opens again."""
+
+    probes: int
+
+
+class CircuitClosed(CircuitEvent, frozen=True, gc=False):
+    """Attempts start again as they come."""
+
+
+class CircuitIsolated(CircuitEvent, frozen=True, gc=False):
+    """Somebody isolated it: no attempt starts until somebody closes it or lets it be probed."""
+
+
 class LogRecorded(Event, frozen=True, gc=False):
     """A `logging` record or a printed line. `worker` is None for one made outside any worker."""
 
@@ -147,6 +176,22 @@ class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     elapsed: float
     stack: str
     error_class: str = ""
+
+
+class AttemptHeld(WorkerEvent, frozen=True, gc=False):
+    """Attempt number `attempt` could start, but has to wait. `reason` is one of HOLD_REASONS.
+
+    `key` is what the circuit or the rate limit is kept by, empty for the limit of the whole run. The wait ends with an
+    `AttemptStarted`, another `AttemptHeld`, or the end of the worker.
+    """
+
+    attempt: int
+    key: str
+    reason: str
+
+
+HOLD_REASONS = ("circuit", "rate")
+"""Why an attempt is held: the circuit of its key is not closed, or a rate limit is reached."""
 
 
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
@@ -343,9 +388,14 @@ AnyEvent = (
     | RunCancelRequested
     | RunFinished
     | CommandRefused
+    | CircuitOpened
+    | CircuitHalfOpened
+    | CircuitClosed
+    | CircuitIsolated
     | LogRecorded
     | AttemptStarted
     | AttemptFailed
+    | AttemptHeld
     | RetryScheduled
     | RetryRefused
     | CancelRequested

@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 from asyncwatch.events import (
     SETTLED,
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     Batch,
     CancelRequested,
     CommandRefused,
     Event,
     LogRecorded,
+    RetryRefused,
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
@@ -50,6 +52,7 @@ _CANCELLING = WorkerState.CANCELLING
 _QUEUED = WorkerState.QUEUED
 _RUNNING = WorkerState.RUNNING
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
+_WAITING = WorkerState.WAITING
 
 
 class Fleet:
@@ -207,6 +210,7 @@ class Fleet:
         if row.first_started_at is None:
             row.first_started_at = event.at
         row.retry_at = None
+        row.held = ""
         self._move(row, _RUNNING)
         return row
 
@@ -226,6 +230,23 @@ class Fleet:
         self.rate.add(event.at)
         if not event.injected:
             self.durations.add(event.elapsed)
+        return row
+
+    def _attempt_held(self, event: AttemptHeld) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        row.retry_at = None
+        row.held = sys.intern(f"{event.reason} {event.key}".rstrip())
+        self._move(row, _WAITING)
+        return row
+
+    def _retry_refused(self, event: RetryRefused) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        row.refusal = event.reason
+        row.version += 1
         return row
 
     def _retry_scheduled(self, event: RetryScheduled) -> Row | None:
@@ -262,7 +283,7 @@ class Fleet:
         row.attempt = 0
         row.bad_luck = row.result = row.last_duration = None
         row.is_struck = False
-        row.error = ""
+        row.error = row.held = row.refusal = ""
         row.first_started_at = row.attempt_started_at = row.ended_at = row.retry_at = None
         self._move(row, _QUEUED)
         return row
@@ -310,6 +331,7 @@ class Fleet:
                 self.settled_at = at
         row.ended_at = at
         row.retry_at = None
+        row.held = ""
         self._move(row, event.state)
         return row
 
@@ -323,6 +345,8 @@ class Fleet:
         WorkersQueued: _workers_queued,
         AttemptStarted: _attempt_started,
         AttemptFailed: _attempt_failed,
+        AttemptHeld: _attempt_held,
+        RetryRefused: _retry_refused,
         RetryScheduled: _retry_scheduled,
         CancelRequested: _cancel_requested,
         WorkerRestarted: _worker_restarted,

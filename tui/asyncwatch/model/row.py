@@ -46,6 +46,10 @@ class Row(msgspec.Struct, gc=False, eq=False):
     """When this incarnation settled; None while it is active."""
     retry_at: float | None = None
     """When the next attempt starts; None unless backing off."""
+    held: str = ""
+    """What it waits for, as `circuit example.org` or `rate`; empty unless waiting."""
+    refusal: str = ""
+    """Why it got no further attempt although some were left; empty unless that is how it ended."""
     last_duration: float | None = None
     """How long the last attempt that ended took, in seconds."""
     version: int = 0

@@ -221,5 +221,6 @@ class Engine:
         else:
             self._listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
 
+
 def _alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.is_alive()]

@@ -6,8 +6,9 @@ A worker is a small state machine that callbacks of the event loop move on; no c
                  |  \--> backing off -> running
                  |  \--> cancelling  -> cancelled | timed out | unresponsive
 
-A task exists for an attempt that is in flight and for nothing else: one that waits for a place or backs off holds
-neither a task nor a place. How an attempt ended is decided when its task is done, in this order:
+A task exists for an attempt that is in flight and for nothing else: one that waits for a place, backs off, or is held
+by `admission` (waiting) holds neither a task nor a place. How an attempt ended is decided when its task is done, in
+this order:
 
 1. it was asked to stop: the worker is cancelled (or timed out), whatever the attempt returned or raised meanwhile;
 2. it returned: the worker has succeeded;
@@ -27,12 +28,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.supervise.admission import Admission
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.capture import finish_lines
-from asyncwatch.supervise.classify import DeadlineExceeded
+from asyncwatch.supervise.circuit import CircuitPolicy
+from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_stack, stuck_at
 from asyncwatch.supervise.luck import Luck
+from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.spec import Outcome, WorkerSpec
 from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
@@ -71,6 +75,9 @@ class Machine:
         seed: int,
         grace: float,
         retry_budget: RetryBudget | None = None,
+        circuit: CircuitPolicy | None = None,
+        rate: RateLimit | None = None,
+        rate_per_key: RateLimit | None = None,
     ) -> None:
         self.report = Reporter()
         self.workers: dict[str, Worker] = {}
@@ -92,6 +99,9 @@ class Machine:
         self._luck = Luck(seed)
         self._judge = Judge(self._luck, retry_budget)
         self.tokens = self._judge.tokens
+        self.admission = Admission(self.report, self._let_in, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
+        self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
+        """Whether attempts ask for admission."""
         self._attempts = 0
         self._ready: deque[Worker] = deque()
         self._when_settled: list[asyncio.Future[None]] = []
@@ -115,6 +125,7 @@ class Machine:
     def finish(self) -> None:
         """Tell the listeners that the run is over. Every worker must have settled."""
         self.is_finished = True
+        self.admission.close()
         states = Counter(worker.state.value for worker in self.workers.values())
         self.report.run_finished(dict(states), self._attempts, interrupted=self.is_interrupted)
 
@@ -163,8 +174,8 @@ class Machine:
             case WorkerState.RUNNING:
                 self._stop(worker, "restart")
                 worker.is_restarting = True
-            case WorkerState.BACKING_OFF:
-                worker.stop_timer()
+            case WorkerState.BACKING_OFF | WorkerState.WAITING:
+                self._leave_line(worker)
                 self._begin_incarnation(worker)
             case _:
                 self.active += 1
@@ -189,7 +200,23 @@ class Machine:
             worker = self._ready.popleft()
             if worker.is_ready:
                 worker.is_ready = False
-                self._start_attempt(worker)
+                if not self.is_gated or self.admission.admits(worker):
+                    self._start_attempt(worker)
+
+    def _let_in(self, workers: Iterable[Worker]) -> None:
+        """Let workers that were held stand first in line."""
+        coming = tuple(workers)
+        for worker in coming:
+            worker.is_ready = True
+        self._ready.extendleft(reversed(coming))
+        self._fill_places()
+
+    def _leave_line(self, worker: Worker) -> None:
+        """Make a worker that has no task wait for nothing any more."""
+        worker.is_ready = False
+        worker.stop_timer()
+        if self.is_gated:
+            self.admission.dismiss(worker)
 
     def _start_attempt(self, worker: Worker) -> None:
         spec = worker.spec
@@ -282,8 +309,7 @@ class Machine:
             self.report.cancel_requested(worker)
             self._cancel_task(worker)
             return
-        worker.is_ready = False
-        worker.stop_timer()
+        self._leave_line(worker)
         self._settle(worker, self.report.stopped(worker, None, None))
 
     def _leave_behind(self, worker: Worker) -> None:
@@ -298,6 +324,9 @@ class Machine:
             self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
         self.in_flight -= 1
         self.detached += 1
+        if self.is_gated:
+            error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
+            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
         self._settle(worker, self.report.unresponsive(worker, stack))
         self._fill_places()
 
@@ -322,6 +351,8 @@ class Machine:
         worker.task = None
         worker.stop_timer()
         self.in_flight -= 1
+        if self.is_gated and (worker.stop_reason or error is None):
+            self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
         try:
             if worker.stop_reason:
                 self._settle_stopped(worker, result, error)
@@ -334,6 +365,8 @@ class Machine:
             else:
                 self._attempt_failed(worker, error)
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
+            if self.is_gated:
+                self.admission.attempt_ended(worker, is_stopped=True)
             if worker.state is WorkerState.RUNNING:
                 self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
         self._fill_places()
@@ -342,6 +375,9 @@ class Machine:
         verdict = self._judge.judge(worker, error, self.report.now())
         stack = "" if worker.is_struck else describe_stack(error, skip=Machine._attempt.__code__)
         self.report.attempt_failed(worker, error, stack, verdict)
+        if self.is_gated:
+            says_nothing = is_never_retried(error)
+            self.admission.attempt_ended(worker, error_class=verdict.error_class, is_stopped=says_nothing)
         worker.overdue = None
         if verdict.delay is not None:
             worker.state = WorkerState.BACKING_OFF
@@ -355,8 +391,7 @@ class Machine:
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
         """Settle a worker that has attempts left but gets none."""
-        worker.is_ready = False
-        worker.stop_timer()
+        self._leave_line(worker)
         self.report.retry_refused(worker, reason)
         ended = self.report.failed(worker, error, transient=True, is_refused=True)
         self._settle(worker, ended, error=error)

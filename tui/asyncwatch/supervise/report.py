@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 
 from asyncwatch.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     CancelRequested,
     ChildRemoved,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitIsolated,
+    CircuitOpened,
     CommandRefused,
     Event,
     LogRecorded,
@@ -41,6 +46,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
+from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.tree.restart import RestartWindow
@@ -153,6 +159,26 @@ class Reporter:
         is_retriable, error_class = verdict.is_retriable, verdict.error_class.value
         facts = (*describe_error(error), is_retriable, worker.is_struck, elapsed, stack, error_class)
         self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
+
+    def attempt_held(self, worker: Worker, key: str, reason: str) -> None:
+        """Tell that the worker's next attempt has to wait for its circuit or a rate limit."""
+        now, following = self.now(), worker.attempt + 1
+        self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
+
+    def circuit_changed(self, key: str, circuit: Circuit) -> None:
+        """Tell of the state of a circuit."""
+        seq, now = self._next_seq(), self.now()
+        match circuit.state:
+            case CircuitState.OPEN:
+                attempts, failures = circuit.opened_by
+                self._emit(CircuitOpened(seq, now, key, attempts, failures, circuit.policy.open_for))
+                logger.warning("%s: circuit open after %d of %d attempts failed", key, failures, attempts)
+            case CircuitState.HALF_OPEN:
+                self._emit(CircuitHalfOpened(seq, now, key, circuit.policy.probes))
+            case CircuitState.CLOSED:
+                self._emit(CircuitClosed(seq, now, key))
+            case CircuitState.ISOLATED:
+                self._emit(CircuitIsolated(seq, now, key))
 
     def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
         """Tell that the next attempt starts in `delay` seconds."""

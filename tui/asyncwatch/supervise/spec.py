@@ -40,6 +40,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """Seconds that one attempt may take; then it fails with `TimeoutError`. None: no limit."""
     group: str = ""
     """What the worker is shown under; groups can have a timeout of their own."""
+    key: str | Callable[..., str] | None = None
+    """What its circuit and its rate limit are kept by, or a function that makes it of `args`. None: what the target's
+    own `key_of(*args)` says (the host, for `HttpTarget`), if it has one."""
     deadline: float | None = None
     """Seconds from the start of the first attempt. A running attempt fails at it with `DeadlineExceeded`, and no retry
     starts after it. None: no limit."""
@@ -141,4 +144,3 @@ class WaitResult(msgspec.Struct, frozen=True):
 
     done: tuple[Outcome, ...]
     pending: tuple[Outcome, ...]
-

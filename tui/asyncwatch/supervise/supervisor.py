@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
+from asyncwatch.commands import (
+    CancelAll,
+    CancelWorker,
+    CloseCircuit,
+    Command,
+    IsolateCircuit,
+    ProbeCircuit,
+    RestartWorker,
+    Statistics,
+    StopRun,
+)
 from asyncwatch.events import Batch
 from asyncwatch.supervise import runner
 from asyncwatch.supervise.budget import RetryBudget
+from asyncwatch.supervise.circuit import Circuit, CircuitPolicy
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
+from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.runner import ReturnWhen, Timeout, check_timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
@@ -23,6 +35,11 @@ from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_
 from asyncwatch.supervise.tree.specs import ChildSpec
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
+_CIRCUIT_ACTIONS: dict[type[Command], Callable[[Circuit], None]] = {
+    IsolateCircuit: Circuit.isolate,
+    CloseCircuit: Circuit.close,
+    ProbeCircuit: Circuit.probe,
+}
 
 
 class Supervisor(Serving):
@@ -44,6 +61,9 @@ class Supervisor(Serving):
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
         retry_budget: what all retries of the run are paid from; None for no limit.
         strategy, max_restarts, within, auto_shutdown: of the root, as in `SupervisorSpec`. Any of them makes a tree.
+        circuit: the policy of a circuit breaker for each key of the workers; None for none.
+        rate: the limit of all attempts of the run together; None for none.
+        rate_per_key: the limit of the attempts of each key; None for none.
 
     Raises:
         ValueError: two workers have the same name, or a number is out of its range.
@@ -65,6 +85,9 @@ class Supervisor(Serving):
         max_restarts: int | None = None,
         within: float | None = None,
         auto_shutdown: AutoShutdown | None = None,
+        circuit: CircuitPolicy | None = None,
+        rate: RateLimit | None = None,
+        rate_per_key: RateLimit | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -81,6 +104,9 @@ class Supervisor(Serving):
             "seed": self.seed,
             "grace": grace,
             "retry_budget": retry_budget,
+            "circuit": circuit,
+            "rate": rate,
+            "rate_per_key": rate_per_key,
         }
         self._stays_open = False
         self._is_stopping = False
@@ -124,6 +150,7 @@ class Supervisor(Serving):
             events=machine.report.outbox.emitted,
             in_flight=machine.in_flight,
             queued=machine.queued,
+            held=machine.admission.held,
             tasks=len(machine.tasks),
             detached=machine.detached,
             retry_tokens=0.0 if tokens is None else tokens.left,
@@ -224,6 +251,8 @@ class Supervisor(Serving):
             return True
         if not machine.report.is_started or machine.is_finished:
             return False
+        if isinstance(command, IsolateCircuit | CloseCircuit | ProbeCircuit):
+            return self._control_circuit(command)
         assert isinstance(command, CancelWorker | RestartWorker)  # noqa: S101  there is no other
         worker = machine.workers.get(command.worker)
         if worker is None:
@@ -236,6 +265,13 @@ class Supervisor(Serving):
             reason = machine.restart(worker)
         if reason:
             machine.report.command_refused(type(command).__name__, command.worker, command.incarnation, reason)
+        return not reason
+
+    def _control_circuit(self, command: IsolateCircuit | CloseCircuit | ProbeCircuit) -> bool:
+        machine = self._machine
+        reason = machine.admission.control(command.key, _CIRCUIT_ACTIONS[type(command)])
+        if reason:
+            machine.report.command_refused(type(command).__name__, "", 0, f"{command.key}: {reason}")
         return not reason
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from yarl import URL
 
 from asyncwatch.supervise.current import current_worker
 
@@ -31,6 +32,17 @@ def broken() -> Exception:
 
 HTTP_FAULTS = (disconnected, timed_out, broken)
 """What bad luck injects into an HTTP worker; the first two are transient."""
+
+
+def host_of(url: str) -> str:
+    """Return the host of `url`, with its port if that is not the scheme's own; empty if there is none."""
+    try:
+        address = URL(url)
+    except ValueError:
+        return ""
+    if address.host is None:
+        return ""
+    return address.host if address.is_default_port() else f"{address.host}:{address.port}"
 
 
 class HttpTarget:
@@ -82,6 +94,10 @@ class HttpTarget:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def key_of(self, url: str) -> str:
+        """Return the host (and port, if it is not the scheme's own) that `url` asks: what its circuit is kept by."""
+        return host_of(url)
 
     def own_headers(self) -> Mapping[str, str] | None:
         """Return the headers of this one request, beside those of the session."""

@@ -188,7 +188,8 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
 def _error(row: Row, now: float, width: int) -> list[Span]:
     del now
     paint = "error" if row.state in _TROUBLED else "muted"
-    return [Span(pad(fmt.clean(row.error), width), paint)] if width > 0 else []
+    text = f"no retry ({row.refusal}): {row.error}" if row.refusal else row.error
+    return [Span(pad(fmt.clean(text), width), paint)] if width > 0 else []
 
 
 _CELLS = {

@@ -12,6 +12,7 @@ GLYPHS = {
     WorkerState.QUEUED: "○",
     WorkerState.RUNNING: "●",
     WorkerState.BACKING_OFF: "↻",
+    WorkerState.WAITING: "◌",
     WorkerState.CANCELLING: "□",
     WorkerState.UNRESPONSIVE: "▲",
     WorkerState.SUCCEEDED: "✓",
