@@ -14,7 +14,7 @@ from asyncwatch.model.fleet import Row
 from asyncwatch.ui import columns
 from asyncwatch.ui.format import clean
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
-from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, pad, spread, width_of, wrap
+from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.widgets.key_line import key_line
 
 NAMES = st.text(st.sampled_from("ab1日本🎉é\u0301\u200d👩\x1b\n[]"), max_size=60)
@@ -26,6 +26,7 @@ def test_cropped_text_fits(text: str, width: int) -> None:
     text = clean(text)
     assert cell_len(crop(text, width)) <= width
     assert cell_len(crop_middle(text, width)) <= width
+    assert cell_len(crop_path(f"http://{text[:5]}/{text}", width)) <= width
     assert cell_len(pad(text, width)) == width
 
 
@@ -33,6 +34,28 @@ def test_names_are_cut_in_the_middle() -> None:
     """The ends of long names, where they differ, stay readable."""
     assert crop_middle("https://example.com/page-17", 15) == "https:/…page-17"
     assert crop("ServerTimeoutError", 8) == "ServerT…"
+
+
+def test_urls_keep_their_host_and_their_end() -> None:
+    """What is cut out of a URL is the start of its path; a host that is too long gives way too."""
+    url = "127.0.0.1:8081/api/v1/items/17"
+    assert crop_path(url, 30) == url
+    assert crop_path(url, 24) == "127.0.0.1:8081/…items/17"
+    assert crop_path(f"http://{url}", 30) == "http://127.0.0.1:8081/…tems/17"
+    assert crop_path(url, 16) == crop_middle(url, 16) == "127.0.0…items/17"
+    assert crop_path("no slash in this one", 10) == "no s…s one"
+    assert crop_path("a.example.com/", 13) == "a.exam…e.com/"
+
+
+def test_errors_that_are_not_there_leave_their_room() -> None:
+    """Names and results take what no error needs; long errors keep their part."""
+    name = 19
+    empty, full = (dict(columns.arrange(79, name, 30, error).columns) for error in (0, 60))
+    assert (empty["name"], full["name"]) == (name, name)
+    assert empty["result"] > full.get("result", 0)
+    assert full["error"] >= 12
+    assert dict(columns.arrange(119, 25, 3, 60).columns)["name"] == 25
+    assert dict(columns.arrange(199, 20, 80, 20).columns)["result"] == 80
 
 
 def test_lines_are_cut_with_a_sign() -> None:
@@ -59,9 +82,10 @@ def test_wrapped_parts_stay_whole() -> None:
 
 @pytest.mark.parametrize("width", range(40, 240, 7))
 @pytest.mark.parametrize("name_width", [1, 14, 200])
-def test_columns_fill_the_width(width: int, name_width: int) -> None:
+@pytest.mark.parametrize("error_width", [0, 17, 60])
+def test_columns_fill_the_width(width: int, name_width: int, error_width: int) -> None:
     """Whatever the terminal and the names, the columns take the whole width and no cell more."""
-    layout = columns.arrange(width, name_width, 12)
+    layout = columns.arrange(width, name_width, 12, error_width)
     taken = columns.PREFIX + sum(size for _, size in layout.columns) + layout.gap * (len(layout.columns) - 1)
     assert taken == width
     assert [key for key, _ in layout.columns][:2] == ["name", "state"]

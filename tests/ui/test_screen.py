@@ -108,6 +108,30 @@ async def test_a_change_elsewhere_repaints_no_visible_row(monkeypatch: pytest.Mo
         assert set(drawn) == {4}
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+async def test_urls_and_statuses_can_be_read(width: int) -> None:
+    """The scheme that all names share is not shown, their hosts and ends are, and an error begins with its status."""
+    controller = FakeController()
+    names = [f"http://127.0.0.1:8081/{page}" for page in ("drip", "ok", "404")]
+    controller.start(*names)
+    controller.succeed(names[1], 0.3)
+    app = make_app(controller)
+    async with app.run_test(size=(width, 24)):
+        await shows(app, "› 127.0.0.1:8081/drip ", "127.0.0.1:8081/ok ")
+        text = "404, message='Not Found', url='http://127.0.0.1:8081/404'"
+        controller.break_down(names[2], 0.4, error="ClientResponseError", text=text)
+        await shows(app, " 404 Not Found", "› 127.0.0.1:8081/drip ")
+
+
+async def test_a_scheme_that_differs_is_shown() -> None:
+    """Two workers that differ by http and https alone can be told apart."""
+    controller = FakeController()
+    controller.start("http://a.example/", "https://a.example/")
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)):
+        await shows(app, "› http://a.example/ ", "  https://a.example/ ")
+
+
 async def test_the_selection_survives_a_new_order() -> None:
     """When rows change places the cursor goes with its worker, and the view does not scroll by itself."""
     controller = FakeController()

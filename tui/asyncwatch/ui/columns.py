@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.fleet import Row
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.lines import Span, crop_middle, pad, width_of
+from asyncwatch.ui.lines import Span, crop_path, pad, width_of
 
 PREFIX = 3
 """Cells before the first column: the mark, the cursor, a blank."""
@@ -32,11 +33,17 @@ _RIGHT = frozenset({"last", "elapsed"})
 _TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
 
 
+ENOUGH_OF_ERROR = 60
+"""Cells in which all that matters of most errors can be read."""
+
+
 class Layout(NamedTuple):
     """The columns shown, in order, with their widths in cells, and the blanks between two of them."""
 
     columns: tuple[tuple[str, int], ...]
     gap: int
+    scheme: str = ""
+    """What all names begin with, as `https://`, and what is therefore not shown of them."""
 
     def column_at(self, x: int) -> str | None:
         """Return the key of the column at cell `x` of a row, None for none."""
@@ -48,13 +55,16 @@ class Layout(NamedTuple):
         return None
 
 
-def arrange(width: int, widest_name: int, widest_result: int) -> Layout:
+def arrange(
+    width: int, widest_name: int, widest_result: int, widest_error: int = ENOUGH_OF_ERROR, scheme: str = ""
+) -> Layout:
     """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
 
-    Where even the least is too much, the least important columns are left out.
+    The last three numbers are what the texts would take; errors shorter than the room kept for them leave it to names
+    and results. Where even the least is too much, the least important columns are left out.
     """
     widths = {
-        "name": min(max(6, widest_name), 14),
+        "name": min(max(6, widest_name), 20),
         "state": 14,
         "retries": 5,
         "luck": 6,
@@ -63,27 +73,33 @@ def arrange(width: int, widest_name: int, widest_result: int) -> Layout:
         "elapsed": 7,
     }
     gap = 1
+    needed = max(len(HEADINGS["error"][0]) + 1, widest_error)
 
-    def rest() -> int:
-        return width - PREFIX - sum(widths.values()) - gap * len(widths)
+    def spare(kept: int) -> int:
+        return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
 
     for key in ("last", "result", "luck", "elapsed", "retries"):
-        if rest() < 12:
+        if spare(12) < 0:
             del widths[key]
-    if rest() >= 12 + len(widths):
+    if spare(12) >= len(widths):
         gap = 2
     growth = (
-        *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 24), 18), ("luck", 12, 18)),
+        *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
         *(("result", min(widest_result, 12), 20), ("luck", 17, 22), ("name", min(widest_name, 60), 30)),
-        ("result", min(widest_result, 32), 40),
+        *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
+        ("result", widest_result, ENOUGH_OF_ERROR),
     )
-    for key, wanted, error in growth:
+    for key, wanted, kept in growth:
         if key not in widths:
             continue
-        more = rest() - error if key in {"name", "result"} else wanted - widths[key]
-        if more > 0 and rest() - more >= error:
-            widths[key] = max(widths[key], min(wanted, widths[key] + more))
-    return Layout((*widths.items(), ("error", max(0, rest()))), gap)
+        more = wanted - widths[key]
+        # Only these may change when the first error comes: the rest of the table stays where it is.
+        if key in {"name", "result"}:
+            kept = min(kept, needed)  # noqa: PLW2901  what is really needed of it
+            more = min(more, spare(kept))
+        if 0 < more <= spare(kept):
+            widths[key] += more
+    return Layout((*widths.items(), ("error", max(0, spare(0)))), gap, scheme)
 
 
 def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
@@ -112,7 +128,7 @@ def cells(row: Row, now: float, layout: Layout, *, is_selected: bool, is_marked:
         Span(" "),
     ]
     for key, width in layout.columns:
-        spans = _CELLS[key](row, now, width)
+        spans = _name(row, layout.scheme, width) if key == "name" else _CELLS[key](row, now, width)
         line += [*spans, Span(" " * (width - width_of(spans))), gap]
     return line[:-1]
 
@@ -120,6 +136,11 @@ def cells(row: Row, now: float, layout: Layout, *, is_selected: bool, is_marked:
 def shown_name(row: Row) -> str:
     """Return the worker's name as it may stand on the screen."""
     return fmt.clean(mask_secrets(row.name))
+
+
+def shown_error(row: Row) -> str:
+    """Return the row's error as it may stand on the screen, what tells most in front."""
+    return fmt.clean(brief_error(row.error))
 
 
 def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
@@ -139,9 +160,13 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     return spans
 
 
-def _name(row: Row, now: float, width: int) -> list[Span]:
-    del now
-    return [Span(crop_middle(shown_name(row), width))]
+def _name(row: Row, scheme: str, width: int) -> list[Span]:
+    return [Span(crop_path(shown_name(row).removeprefix(scheme), width))]
+
+
+def scheme_of(name: str) -> str:
+    """Return the `http://` or `https://` that a name begins with, else nothing."""
+    return next((scheme for scheme in ("http://", "https://") if name.startswith(scheme)), "")
 
 
 def _state(row: Row, now: float, width: int) -> list[Span]:
@@ -188,12 +213,11 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
 def _error(row: Row, now: float, width: int) -> list[Span]:
     del now
     paint = "error" if row.state in _TROUBLED else "muted"
-    text = f"no retry ({row.refusal}): {row.error}" if row.refusal else row.error
-    return [Span(pad(fmt.clean(text), width), paint)] if width > 0 else []
+    text = f"no retry ({row.refusal}): {shown_error(row)}" if row.refusal else shown_error(row)
+    return [Span(pad(text, width), paint)] if width > 0 else []
 
 
 _CELLS = {
-    "name": _name,
     "state": _state,
     "retries": _retries,
     "luck": _luck,

@@ -50,6 +50,23 @@ def crop_middle(text: str, width: int) -> str:
     return f"{start}…{tail}"
 
 
+def crop_path(text: str, width: int) -> str:
+    """Return a URL, or any text, in at most `width` cells: the host and the end of the path stay where there is room.
+
+    A text without a slash, or with too long a host, is cut in the middle.
+    """
+    scheme, separator, rest = text.rpartition("://")
+    host, slash, path = rest.partition("/")
+    start = f"{scheme}{separator}{host}{slash}"
+    room = width - cell_len(start) - 1
+    if cell_len(text) <= width or not slash or room < min(6, cell_len(path)):
+        return crop_middle(text, width)
+    tail = path[-room:]
+    while cell_len(tail) > room:
+        tail = tail[1:]
+    return f"{start}…{tail}"
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """Return `text` in exactly `width` cells, cut or filled with blanks (`right` puts them in front)."""
     text = crop(text, width)

@@ -44,6 +44,8 @@ class FleetTable(ScrollView, can_focus=True):
         self._measured = 0
         self._widest_name = 0
         self._widest_result = 0
+        self._widest_error = 0
+        self._schemes: set[str] = set()
         self._drawn: list[_Key | None] = []
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
 
@@ -217,24 +219,34 @@ class FleetTable(ScrollView, can_focus=True):
         self.scroll_to(y=top, animate=False, immediate=True)
 
     def _measure(self) -> None:
-        """Learn how wide names and results are: of each worker once, of the visible results as they come."""
+        """Learn how wide texts are: each worker's name once, the visible results and errors as they come."""
         rows = self._scene.fleet.rows
-        widest_name, widest_result = self._widest_name, self._widest_result
+        before = (self._widest_name, self._widest_result, self._widest_error, len(self._schemes))
+        widest_name, widest_result, widest_error = before[:3]
         for row in rows[self._measured :]:
             # Only a longer name, or one whose characters may be wide, can be wider than the widest.
             if len(row.name) > widest_name or not row.name.isascii():
                 widest_name = max(widest_name, cell_len(columns.shown_name(row)))
+            if len(self._schemes) < 2:
+                self._schemes.add(columns.scheme_of(row.name))
         self._measured = len(rows)
         for y in range(1, self.size.height):
             row_at = self._row_at(y)
-            if row_at is not None and row_at.result is not None:
+            if row_at is None:
+                break
+            if row_at.result is not None:
                 widest_result = max(widest_result, cell_len(row_at.result))
-        if (widest_name, widest_result) != (self._widest_name, self._widest_result):
-            self._widest_name, self._widest_result = widest_name, widest_result
+            if row_at.error and widest_error < columns.ENOUGH_OF_ERROR:
+                widest_error = max(widest_error, cell_len(columns.shown_error(row_at)))
+        self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
+        if before != (widest_name, widest_result, widest_error, len(self._schemes)):
             self._arrange()
 
     def _arrange(self) -> None:
-        layout = columns.arrange(self.scrollable_content_region.width, self._widest_name, self._widest_result)
+        scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
+        widest_name = self._widest_name - len(scheme)
+        width = self.scrollable_content_region.width
+        layout = columns.arrange(width, widest_name, self._widest_result, self._widest_error, scheme)
         if layout != self._layout_of_columns:
             self._layout_of_columns = layout
             self.refresh()
