@@ -12,6 +12,7 @@ GLYPHS = {
     WorkerState.QUEUED: "○",
     WorkerState.RUNNING: "●",
     WorkerState.BACKING_OFF: "↻",
+    WorkerState.RESTARTING: "↺",
     WorkerState.WAITING: "◌",
     WorkerState.CANCELLING: "□",
     WorkerState.UNRESPONSIVE: "▲",

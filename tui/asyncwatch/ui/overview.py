@@ -14,6 +14,7 @@ _ORDER = (
     WorkerState.SUCCEEDED,
     WorkerState.RUNNING,
     WorkerState.BACKING_OFF,
+    WorkerState.RESTARTING,
     WorkerState.WAITING,
     WorkerState.CANCELLING,
     WorkerState.QUEUED,

@@ -26,6 +26,7 @@ _MEANINGS = {
     WorkerState.QUEUED: "waits for a place",
     WorkerState.RUNNING: "an attempt is under way",
     WorkerState.BACKING_OFF: "waits before the next attempt",
+    WorkerState.RESTARTING: "waits for its next incarnation",
     WorkerState.WAITING: "a circuit or a rate limit holds it",
     WorkerState.CANCELLING: "was asked to stop",
     WorkerState.SUCCEEDED: "returned a result",
