@@ -197,18 +197,33 @@ def test_unresponsive_worker_may_end_after_all() -> None:
     stream.add(CancelRequested, "a", reason="person")
     stream.add(WorkerUnresponsive, "a", **ended(stack="x.py:3 f", cancels=2))
     fleet = stream.fold()
-    stuck = fleet.stuck("a")
-    assert stuck is not None
-    assert stuck.stack == "x.py:3 f"
+    (left,) = fleet.left_behind_of("a")
+    assert (left.event.stack, left.asked_at, fleet.left_behind) == ("x.py:3 f", 0.3, 1)
     assert (fleet.cancel_reason("a"), fleet.settled, fleet.settled_at) == ("person", 1, 0.4)
-    assert [(record.outcome, record.duration) for record in fleet.history("a")] == [("unresponsive", None)]
+    assert [(record.outcome, record.duration) for record in fleet.history("a")] == [("unresponsive", 0.2)]
 
     stream.add(WorkerCancelled, "a", **ended(result="late"))
     fleet.apply_batch(stream.events)
     row = row_of(fleet)
     assert (row.state, row.ended_at, row.result) == (WorkerState.CANCELLED, 0.5, "late")
+    assert (fleet.left_behind, fleet.left_behind_of("a")) == (0, ())
     assert (fleet.settled, fleet.settled_at, fleet.counts[WorkerState.UNRESPONSIVE]) == (1, 0.4, 0)
     assert fleet.rate.series(fleet.latest, 1) == [1]
+
+
+def test_what_was_left_behind_is_known_after_a_restart() -> None:
+    """Another incarnation does not end the one that is stuck; only its own end does."""
+    stream = Stream("a", "b")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(CancelRequested, "a", reason="restart")
+    stream.add(WorkerUnresponsive, "a", **ended(stack="x.py:3 f", cancels=2))
+    stream.add(WorkerRestarted, "a", 2)
+    stream.add(AttemptStarted, "a", 2, attempt=1, bad_luck=0.1)
+    fleet = stream.fold()
+    assert (fleet.left_behind, len(fleet.left_behind_of("a")), fleet.left_behind_of("b")) == (1, 1, ())
+    stream.add(WorkerCancelled, "a", 1, **ended())
+    fleet.apply_batch(stream.events)
+    assert (fleet.left_behind, row_of(fleet).state) == (0, WorkerState.RUNNING)
 
 
 def test_worker_cancelled_while_queued_made_no_attempt() -> None:

@@ -256,7 +256,14 @@ async def test_details_of_a_stuck_worker() -> None:
         controller.leave_behind("5", 8.0)
         await shows(app, "▲ 1 unresponsive")
         await pilot.press(*"jjjjj", "enter")
-        await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "2 cancels ignored")
+        await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "asked to stop 5.00 s ago, 2 cancels ignored")
+        await shows(app, "7.90 s  ▲ unresponsive")
+        controller.restart("5", 9.0)
+        controller.attempt("5", 10.0, incarnation=2)
+        await shows(app, "LEFT BEHIND: INCARNATION 1, STUCK AT", "asked to stop 7.00 s ago", "7.90 s  ▲ unresponsive")
+        await pilot.press("escape")
+        await shows(app, "1 left behind")
+        assert "unresponsive" not in text_of(app)
 
 
 async def test_shows_the_log_and_keeps_the_readers_place() -> None:

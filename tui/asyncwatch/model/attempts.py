@@ -49,8 +49,10 @@ class Attempts:
 
     @staticmethod
     def _last(row: Row) -> AttemptRecord:
-        has_ended = row.is_settled and row.state is not WorkerState.UNRESPONSIVE
-        return _record(row, row.last_duration if has_ended else None, _OUTCOMES[row.state])
+        duration = row.last_duration if row.is_settled else None
+        if row.state is WorkerState.UNRESPONSIVE and row.attempt_started_at is not None:
+            duration = (row.ended_at or 0.0) - row.attempt_started_at
+        return _record(row, duration, _OUTCOMES[row.state])
 
 
 def _record(row: Row, duration: float | None, outcome: str) -> AttemptRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from asyncwatch.events import (
     SETTLED,
@@ -41,7 +41,7 @@ from asyncwatch.model.rate import Rate
 from asyncwatch.model.row import AttemptRecord, Row
 from asyncwatch.model.text import error_line, result_line
 
-__all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "Row"]
+__all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "LeftBehind", "Row"]
 
 LOGS_KEPT = 10_000
 """The newest log lines that a Fleet holds."""
@@ -53,6 +53,13 @@ _QUEUED = WorkerState.QUEUED
 _RUNNING = WorkerState.RUNNING
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 _WAITING = WorkerState.WAITING
+
+
+class LeftBehind(NamedTuple):
+    """A coroutine that goes on although it was asked to stop at `asked_at` (seconds since the run started)."""
+
+    event: WorkerUnresponsive
+    asked_at: float
 
 
 class Fleet:
@@ -96,7 +103,8 @@ class Fleet:
         self._attempts = Attempts()
         self._stacks: dict[str, str] = {}
         self._cancel_reasons: dict[str, str] = {}
-        self._stuck: dict[str, WorkerUnresponsive] = {}
+        self._cancel_requested_at: dict[str, float] = {}
+        self._left_behind: dict[tuple[str, int], LeftBehind] = {}
 
     def get(self, name: str) -> Row | None:
         """Return the row of the worker, None if there is no such worker."""
@@ -129,9 +137,15 @@ class Fleet:
         """Return why the present incarnation was asked to stop, empty if it was not."""
         return self._cancel_reasons.get(name, "")
 
-    def stuck(self, name: str) -> WorkerUnresponsive | None:
-        """Return where the present incarnation was left behind, None if it was not."""
-        return self._stuck.get(name)
+    @property
+    def left_behind(self) -> int:
+        """How many coroutines swallowed their cancellation and have not ended since, of whatever incarnation."""
+        return len(self._left_behind)
+
+    def left_behind_of(self, name: str) -> tuple[LeftBehind, ...]:
+        """Return the worker's incarnations that were left behind and have not ended since, oldest first."""
+        # They are few, as each is a mistake in somebody's code.
+        return tuple(left for left in self._left_behind.values() if left.event.worker == name)
 
     def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
         """Return the worker's own log lines among those held, oldest first."""
@@ -256,6 +270,7 @@ class Fleet:
         row.retry_at = event.at + event.delay
         # An attempt that was cancelled by its own timeout left its reason behind.
         self._cancel_reasons.pop(row.name, None)
+        self._cancel_requested_at.pop(row.name, None)
         self._attempts.note_backoff(row, event.delay)
         self._move(row, _BACKING_OFF)
         return row
@@ -265,6 +280,7 @@ class Fleet:
         if row is None or row.state in SETTLED:
             return None
         self._cancel_reasons[row.name] = sys.intern(event.reason)
+        self._cancel_requested_at.setdefault(row.name, event.at)
         row.retry_at = None
         self._move(row, _CANCELLING)
         return row
@@ -278,7 +294,7 @@ class Fleet:
             self.settled -= 1
             self.settled_at = None
         self._cancel_reasons.pop(row.name, None)
-        self._stuck.pop(row.name, None)
+        self._cancel_requested_at.pop(row.name, None)
         row.incarnation = event.incarnation
         row.attempt = 0
         row.bad_luck = row.result = row.last_duration = None
@@ -313,11 +329,15 @@ class Fleet:
     def _worker_unresponsive(self, event: WorkerUnresponsive) -> Row | None:
         row = self._settle(event)
         if row is not None:
-            self._stuck[row.name] = event
+            asked_at = self._cancel_requested_at.get(row.name, event.at)
+            self._left_behind[row.name, row.incarnation] = LeftBehind(event, asked_at)
         return row
 
     def _settle(self, event: WorkerEnded) -> Row | None:
         """Settle the row that `event` is about, and end its attempt if one was under way."""
+        if self._left_behind:
+            # Also of an incarnation whose place another one took.
+            self._left_behind.pop((event.worker, event.incarnation), None)
         row = self._present(event)
         if row is None or (row.state in SETTLED and row.state is not _UNRESPONSIVE):
             return None

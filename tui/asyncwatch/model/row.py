@@ -91,7 +91,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     is_struck: bool
     started_at: float
     duration: float | None
-    """None while it is running, or if it never ended."""
+    """None while it is running. An unresponsive one counts up to when it was left behind."""
     outcome: str
     """Empty while it is running, else `succeeded`, `cancelled`, `timed out`, `unresponsive`, or the error."""
     backoff: float | None = None

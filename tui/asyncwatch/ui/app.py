@@ -173,7 +173,7 @@ class AsyncwatchApp(App[None]):
             screen.table.select(row)
 
     def _tick(self) -> None:
-        if self.scene.is_frozen or self.scene.active or self.scene.is_stopping:
+        if self.scene.is_frozen or self.scene.active or self.scene.is_stopping or self.scene.fleet.left_behind:
             self._draw_screens()
 
     def _draw_screens(self) -> None:

@@ -93,6 +93,8 @@ def _counts(scene: Scene) -> list[Line]:
         for state in _ORDER
         if counts[state]
     ]
+    if scene.fleet.left_behind > counts[WorkerState.UNRESPONSIVE]:
+        shown.append([Span(f"{scene.fleet.left_behind:,} left behind", "unresponsive")])
     return shown or [[Span("no worker yet", "muted")]]
 
 

@@ -55,11 +55,12 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         is_over = row.state is WorkerState.SUCCEEDED
         lines += _heading("LAST ERROR" if is_over else "ERROR")
         lines += _folded(row.error, width, "muted" if is_over else "error")
-    if (stuck := fleet.stuck(row.name)) is not None:
-        lines += _heading("STUCK AT")
+    for stuck, asked_at in fleet.left_behind_of(row.name):
+        is_present = stuck.incarnation == row.incarnation
+        lines += _heading("STUCK AT" if is_present else f"LEFT BEHIND: INCARNATION {stuck.incarnation}, STUCK AT")
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
-        age = fmt.elapsed(now - stuck.at)
-        lines.append([Span(f"for {age}, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
+        age = fmt.elapsed(now - asked_at)
+        lines.append([Span(f"asked to stop {age} ago, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
     lines += _attempts(fleet.history(row.name), row, now, width)
     if stack := fleet.stack(row.name):
         lines += _heading("LAST TRACEBACK")

@@ -50,6 +50,11 @@ class Scene:
             return fleet.settled_at
         return self._time.now
 
+    @property
+    def moment(self) -> float:
+        """Seconds since the run started, which pass also when all have settled: what was left behind goes on."""
+        return self.now if self.is_frozen or self.fleet.finished is not None else self._time.now
+
     def receive(self, batch: Batch) -> None:
         """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for."""
         self._time.note(batch)

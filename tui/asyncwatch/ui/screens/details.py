@@ -62,9 +62,10 @@ class DetailsScreen(Screen[Row]):
 
     def draw(self) -> None:
         """Show the worker as it is now."""
-        fleet, row, now = self._scene.fleet, self._row, self._scene.now
+        fleet, row, now = self._scene.fleet, self._row, self._scene.moment
         width = self._report.scrollable_content_region.width
-        state = (row, row.version, fleet.logged, width, now if not row.is_settled else None)
+        is_live = not row.is_settled or bool(fleet.left_behind_of(row.name))
+        state = (row, row.version, fleet.logged, width, now if is_live else None)
         if width and state != self._drawn:
             self._drawn = state
             self._facts.show(facts(fleet, row, now, width))
