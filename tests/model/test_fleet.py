@@ -208,7 +208,7 @@ def test_unresponsive_worker_may_end_after_all() -> None:
     assert (row.state, row.ended_at, row.result) == (WorkerState.CANCELLED, 0.5, "late")
     assert (fleet.left_behind, fleet.left_behind_of("a")) == (0, ())
     assert (fleet.settled, fleet.settled_at, fleet.counts[WorkerState.UNRESPONSIVE]) == (1, 0.4, 0)
-    assert fleet.rate.series(fleet.latest, 1) == [1]
+    assert fleet.rate.series(fleet.latest, 1) == [0]
 
 
 def test_what_was_left_behind_is_known_after_a_restart() -> None:
@@ -242,14 +242,14 @@ def test_worker_cancelled_while_queued_made_no_attempt() -> None:
 
 
 def test_timed_out_worker_shows_what_its_clean_up_raised() -> None:
-    """The error of a clean-up is the row's last error; its attempt ended, but not by itself."""
+    """The error of a clean-up is the row's last error; its attempt did not end by itself, and counts for no rate."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="timeout")
     stream.add(WorkerTimedOut, "a", **ended(error_type="ValueError", error="in finally"))
     fleet = stream.fold()
     assert row_of(fleet).error == "ValueError: in finally"
-    assert (fleet.durations.count, fleet.rate.series(fleet.latest, 1)) == (0, [1])
+    assert (fleet.durations.count, fleet.rate.series(fleet.latest, 1)) == (0, [0])
     assert fleet.history("a")[0].outcome == "timed out"
 
 

@@ -46,6 +46,7 @@ __all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "LeftBehind", "Row"]
 LOGS_KEPT = 10_000
 """The newest log lines that a Fleet holds."""
 _REFUSALS_KEPT = 1_000
+_STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
 _BACKING_OFF = WorkerState.BACKING_OFF
 _CANCELLING = WorkerState.CANCELLING
@@ -91,7 +92,7 @@ class Fleet:
         self.durations = Histogram()
         """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
         self.rate = Rate()
-        """Attempts that ended, in whatever way."""
+        """Attempts that ended by themselves, not by a cancel."""
         self.logs: deque[LogRecorded] = deque(maxlen=LOGS_KEPT)
         self.logged = 0
         """Log lines in all, those no longer held included."""
@@ -344,7 +345,8 @@ class Fleet:
         at = event.at
         if event.state is not _UNRESPONSIVE and not self._attempts.is_recorded(row):
             row.last_duration = max(0.0, at - (row.attempt_started_at or 0.0))
-            self.rate.add(at)
+            if event.state not in _STOPPED:
+                self.rate.add(at)
         if row.state is not _UNRESPONSIVE:
             self.settled += 1
             if self.settled == len(self.rows):
