@@ -29,6 +29,8 @@ ROW = Row(
         "a.example",
         "READ",
         "https://a.example/x",
+        '"https:"',
+        "https:",
         "state:backing",
         'state:"backing off"',
         "State:back retries>0",
@@ -62,6 +64,15 @@ def test_terms_that_do_not_match(text: str) -> None:
     assert not query.matches(ROW)
 
 
+@pytest.mark.parametrize("text", ["localhost:8080", "localhost:8080/x", '"jobs:run"'])
+def test_what_only_looks_like_a_field_is_text(text: str) -> None:
+    """A host with its port, and what is quoted, is looked for as it stands."""
+    query = parse_query(text)
+    assert query.problem == ""
+    assert query.matches(Row("http://localhost:8080/x jobs:run", 0, "", 3))
+    assert not query.matches(ROW)
+
+
 def test_a_worker_without_a_draw_has_no_luck_to_compare() -> None:
     """A queued worker matches neither side of a comparison with its luck."""
     row = Row("a", 0, "", 3)
@@ -77,6 +88,8 @@ def test_a_worker_without_a_draw_has_no_luck_to_compare() -> None:
         ("retries>", "takes a number"),
         ("retries>many", "'many'"),
         ("state>failed", "state:failed"),
+        ("bogus:x", "no field bogus"),
+        ("luk>0.9", "no field luk: state, error"),
     ],
 )
 def test_what_is_not_understood_is_said_and_left_out(text: str, words: str) -> None:

@@ -16,7 +16,10 @@ SYNTAX = "text in name or error, state:failed, retries>0, luck>0.9, error:Timeou
 Condition = Callable[[Row], bool]
 
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
-_FIELD = re.compile(r"(state|error|group|retries|luck)(>=|<=|[:=<>])(.*)", re.IGNORECASE | re.DOTALL)
+_FIELDS = ("state", "error", "group", "retries", "luck")
+_FIELD = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
+_NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
+"""What follows the colon of a URL, of a host with its port, or of a word that is still typed, as in `OSError:`."""
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -69,6 +72,10 @@ def _condition(term: str) -> Condition:
     if field is None:
         return _has_text(_unquoted(term))
     name, sign, value = field[1].lower(), field[2], _unquoted(field[3])
+    if name not in _FIELDS:
+        if sign == ":" and _NO_VALUE.fullmatch(value):
+            return _has_text(_unquoted(term))
+        raise ValueError(f"no field {name}: {', '.join(_FIELDS)}; quotes make it text")
     if name in _NUMBERS:
         return _compares(name, sign, value)
     if sign not in ":=":
