@@ -19,22 +19,60 @@ if TYPE_CHECKING:
     from asyncwatch.supervise.retry import RetryPolicy
     from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
     from asyncwatch.supervise.supervisor import Supervisor
+    from asyncwatch.supervise.tree.child import ChildCounts, ChildInfo, ChildStatus
+    from asyncwatch.supervise.tree.errors import (
+        AlreadyPresent,
+        AlreadyStarted,
+        Ignore,
+        NoSuchSupervisor,
+        NotFound,
+        Restarting,
+        RestartLimitError,
+        Running,
+        Shutdown,
+        SimpleOneForOne,
+        SpecError,
+        StartError,
+        TreeError,
+    )
+    from asyncwatch.supervise.tree.ready import ready
+    from asyncwatch.supervise.tree.restart import RestartBackoff
+    from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlreadyPresent",
+    "AlreadyStarted",
     "BadLuck",
+    "ChildCounts",
+    "ChildInfo",
+    "ChildStatus",
     "CircuitPolicy",
     "ClassifyBy",
     "CurrentWorker",
     "DeadlineExceeded",
     "ErrorClass",
     "Event",
+    "Ignore",
+    "NoSuchSupervisor",
+    "NotFound",
     "Outcome",
+    "PoolSpec",
     "RateLimit",
+    "RestartBackoff",
+    "RestartLimitError",
+    "Restarting",
     "RetryBudget",
     "RetryPolicy",
+    "Running",
+    "Shutdown",
+    "SimpleOneForOne",
+    "SpecError",
+    "StartError",
     "Supervisor",
+    "SupervisorSpec",
+    "TreeError",
     "WaitResult",
     "WorkerSpec",
     "WorkerState",
@@ -43,21 +81,41 @@ __all__ = [
     "current_worker",
     "is_transient",
     "parse_rate",
+    "ready",
 ]
 
 _HOMES = {
+    "AlreadyPresent": "supervise.tree.errors",
+    "AlreadyStarted": "supervise.tree.errors",
     "BadLuck": "supervise.luck",
+    "ChildCounts": "supervise.tree.child",
+    "ChildInfo": "supervise.tree.child",
+    "ChildStatus": "supervise.tree.child",
     "CircuitPolicy": "supervise.circuit",
     "ClassifyBy": "supervise.classify",
     "CurrentWorker": "supervise.current",
     "DeadlineExceeded": "supervise.classify",
     "ErrorClass": "supervise.classify",
     "Event": "events",
+    "Ignore": "supervise.tree.errors",
+    "NoSuchSupervisor": "supervise.tree.errors",
+    "NotFound": "supervise.tree.errors",
     "Outcome": "supervise.spec",
+    "PoolSpec": "supervise.tree.specs",
     "RateLimit": "supervise.rate",
+    "RestartBackoff": "supervise.tree.restart",
+    "RestartLimitError": "supervise.tree.errors",
+    "Restarting": "supervise.tree.errors",
     "RetryBudget": "supervise.budget",
     "RetryPolicy": "supervise.retry",
+    "Running": "supervise.tree.errors",
+    "Shutdown": "supervise.tree.errors",
+    "SimpleOneForOne": "supervise.tree.errors",
+    "SpecError": "supervise.tree.errors",
+    "StartError": "supervise.tree.errors",
     "Supervisor": "supervise.supervisor",
+    "SupervisorSpec": "supervise.tree.specs",
+    "TreeError": "supervise.tree.errors",
     "WaitResult": "supervise.spec",
     "WorkerSpec": "supervise.spec",
     "WorkerState": "events",
@@ -65,6 +123,7 @@ _HOMES = {
     "current_worker": "supervise.current",
     "is_transient": "supervise.classify",
     "parse_rate": "supervise.rate",
+    "ready": "supervise.tree.ready",
 }
 
 

@@ -59,14 +59,15 @@ class Statistics(msgspec.Struct, frozen=True):
 
     `loop_lag` is the longest delay of a timer within the last second, in seconds; `in_flight` counts attempts,
     `queued` the workers that wait for a place, `held` those that wait for a circuit or a rate limit, `tasks` the live
-    tasks of workers. `retry_tokens` are left of the `retry_capacity` of the run's retry budget; both are 0 if it has
-    none.
+    tasks of workers, `detached` those of them that were left behind. `retry_tokens` are left of the
+    `retry_capacity` of the run's retry budget; both are 0 if it has none.
     """
 
     events: int = 0
     in_flight: int = 0
     queued: int = 0
     tasks: int = 0
+    detached: int = 0
     loop_lag: float = 0.0
     held: int = 0
     retry_tokens: float = 0.0

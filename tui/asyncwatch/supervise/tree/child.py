@@ -1,0 +1,125 @@
+"""A child as its supervisor keeps it, from incarnation to incarnation, and what one may ask about it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from asyncwatch.supervise.retry import RetryPolicy
+from asyncwatch.supervise.spec import DEFAULT_RETRY, WorkerSpec
+from asyncwatch.supervise.tree.poller import Poller
+from asyncwatch.supervise.tree.restart import RestartWindow
+from asyncwatch.supervise.tree.specs import ChildSpec
+
+if TYPE_CHECKING:
+    from asyncwatch.supervise.tree.crew import TreeWorker
+    from asyncwatch.supervise.tree.life import Life
+
+ROOT = "root"
+"""The path of the supervisor at the top."""
+ONE_ATTEMPT = RetryPolicy(max_attempts=1)
+
+ChildKind = Literal["worker", "supervisor"]
+
+
+class ChildStatus(enum.StrEnum):
+    """What a child is to its supervisor."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It ended, or did not start; it waits to be started again."""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    """It does not run, and nothing but a request or the restart of a sibling will start it (OTP's `undefined`)."""
+
+
+class ChildInfo(msgspec.Struct, frozen=True):
+    """A child at one moment."""
+
+    name: str
+    """Its name in its supervisor, or its key in its pool."""
+    kind: ChildKind
+    status: ChildStatus
+    incarnation: int | None = None
+    """Of a worker: the number of its last incarnation, from 1; None if it never had one."""
+    value: object = None
+    """What it announced when it was ready (OTP's extra return value)."""
+
+
+class ChildCounts(msgspec.Struct, frozen=True):
+    """How many children a supervisor has."""
+
+    specs: int
+    """Specs; 1 for a pool."""
+    active: int
+    """Children that run."""
+    supervisors: int
+    """Children that are supervisors, running or not."""
+    workers: int
+    """Children that are workers, running or not."""
+
+
+class Child:
+    """One child of a node. Only the node writes it."""
+
+    __slots__ = ("failures", "life", "name", "run_spec", "spec", "started_at", "status", "timer", "window", "worker")
+
+    def __init__(self, spec: ChildSpec, parent: str) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.life: Life | None = None
+        self.status = ChildStatus.STARTING
+        self.worker: TreeWorker | None = None  # the last incarnation of a worker
+        self.timer: asyncio.TimerHandle | None = None  # the end of a restart's backoff
+        self.failures = 0  # restarts since it was stable
+        self.started_at: float | None = None  # loop time; None since its end was counted
+        self.window: RestartWindow | None = None
+        if isinstance(spec, WorkerSpec):
+            self.run_spec = run_spec(spec, parent)
+            if spec.max_restarts is not None:
+                self.window = RestartWindow(spec.max_restarts, spec.within)
+
+    @property
+    def kind(self) -> ChildKind:
+        """Whether it is a worker or a supervisor."""
+        return "worker" if isinstance(self.spec, WorkerSpec) else "supervisor"
+
+    @property
+    def info(self) -> ChildInfo:
+        """How it is at this moment."""
+        incarnation = None if self.worker is None else self.worker.incarnation
+        value = None if self.life is None else self.life.value
+        return ChildInfo(self.name, self.kind, self.status, incarnation, value)
+
+    def next_delay(self, now: float, jitter: Callable[[int], float]) -> float:
+        """Return the seconds to wait before the next restart, and count it. `jitter` draws for a number of restart."""
+        backoff = self.spec.backoff
+        if self.started_at is not None and now - self.started_at >= backoff.stable_after:
+            self.failures = 0
+        self.started_at = None
+        self.failures += 1
+        return round(backoff.delay(self.failures, jitter(self.failures)), 6) if backoff.base else 0.0
+
+    def stop_timer(self) -> None:
+        """Forget the restart that was to come."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+def run_spec(spec: WorkerSpec, parent: str) -> WorkerSpec:
+    """Return the spec as the machine is to run it: named by its path below the root, grouped by its supervisor."""
+    below = parent[len(ROOT) + 1 :]
+    return msgspec.structs.replace(
+        spec,
+        name=f"{below}/{spec.name}" if below else spec.name,
+        group=parent,
+        retry=ONE_ATTEMPT if spec.is_service and spec.retry is DEFAULT_RETRY else spec.retry,
+        target=spec.target if spec.every is None else Poller(spec.target, spec.every, spec.attempt_timeout),
+        attempt_timeout=spec.attempt_timeout if spec.every is None else None,
+    )

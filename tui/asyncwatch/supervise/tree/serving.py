@@ -1,0 +1,97 @@
+"""What a `Supervisor` needs to run a tree: when its children make one, and how it starts, serves and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asyncwatch.supervise.machine import Machine
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.tree.calls import TreeCalls
+from asyncwatch.supervise.tree.child import ROOT
+from asyncwatch.supervise.tree.crew import Crew
+from asyncwatch.supervise.tree.errors import NoSuchSupervisor
+from asyncwatch.supervise.tree.pool import make_node
+from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
+from asyncwatch.supervise.tree.tree import Tree
+
+
+def is_batch(children: Sequence[ChildSpec]) -> bool:
+    """Return whether the children are work that ends: temporary workers and nothing else."""
+    return not any(type(child) is not WorkerSpec or child.is_service for child in children)
+
+
+class Serving(TreeCalls):
+    """The tree of a `Supervisor`, from its spec to its end."""
+
+    name: str
+    _machine: Machine
+    _stays_open: bool
+    _is_stopping: bool
+    _tree: Tree | None = None
+    _has_told_ending = False
+
+    async def serve(self) -> None:
+        """Start the tree, if that has not been, and return when it has ended.
+
+        It ends when its root shuts down with a significant child, or when the run is stopped. To leave it early, cancel
+        the caller: outside `async with` that stops all workers and waits for them.
+
+        Raises:
+            StartError: a child did not start; those before it have been stopped.
+            RestartLimitError: the root gave up, after too many restarts.
+
+        """
+        try:
+            tree = await self._started_tree()
+            ending = await tree.over()
+        finally:
+            if not self._stays_open:
+                await self._finish()
+        self._has_told_ending = True
+        if ending.error is not None:
+            raise ending.error
+
+    def _plant(self, crew: Crew, root: SupervisorSpec) -> None:
+        """Make the tree, with nothing started."""
+        self._machine = crew
+        self._tree = Tree(root, crew)
+
+    async def _started_tree(self) -> Tree:
+        if self._tree is None:
+            if self._machine.report.is_started:
+                raise RuntimeError("a supervisor makes one run, and this one runs a batch")
+            self._make_tree()
+        assert self._tree is not None  # noqa: S101  it was made just now
+        if self._is_stopping:
+            self._tree.request_stop("person")
+        await self._tree.start(self.name)
+        return self._tree
+
+    def _present_tree(self) -> Tree:
+        if self._tree is None or not self._machine.report.is_started:
+            raise NoSuchSupervisor("no supervisor runs: the tree has not been started")
+        return self._tree
+
+    def _tell_ending(self, error: BaseException | None) -> None:
+        """Raise what ended the tree, at the end of `async with`, unless something else is raised or `serve` told it."""
+        ending = None if self._tree is None else self._tree.ending
+        if error is None and not self._has_told_ending and ending is not None and ending.error is not None:
+            raise ending.error
+
+    def _make_tree(self) -> None:
+        raise NotImplementedError
+
+    async def _finish(self) -> None:
+        raise NotImplementedError
+
+
+def new_crew(**settings: Any) -> Crew:
+    """Return a crew whose supervisors are nodes and pools."""
+    return Crew(make_node, **settings)
+
+
+def root_spec(children: Iterable[ChildSpec], flags: dict[str, Any]) -> SupervisorSpec:
+    """Return the spec of the root, with OTP's defaults for the flags that are None."""
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    return SupervisorSpec(ROOT, tuple(children), **given)

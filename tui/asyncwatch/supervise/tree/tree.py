@@ -1,0 +1,113 @@
+"""A whole tree: its root, how one finds a supervisor in it, and how it starts and ends with a run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from asyncwatch.supervise.machine import StopReason
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.tree.child import ROOT
+from asyncwatch.supervise.tree.crew import Crew
+from asyncwatch.supervise.tree.errors import NoSuchSupervisor
+from asyncwatch.supervise.tree.life import Ending
+from asyncwatch.supervise.tree.node import Node
+from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
+
+
+class Tree:
+    """The supervisors of one run. It is told by the root what becomes of it."""
+
+    def __init__(self, spec: SupervisorSpec, crew: Crew) -> None:
+        self.ending: Ending | None = None
+        """How the root ended, once no worker of the tree runs any more."""
+        self._crew = crew
+        self._root = Node(spec, ROOT, "", crew)
+        self._is_up = False
+        self._changes: list[asyncio.Future[None]] = []
+
+    async def start(self, run: str) -> None:
+        """Start the run called `run` and the children in order; return when all are ready, or the tree was stopped.
+
+        Raises:
+            StartError: a child did not start; those before it have been stopped.
+
+        """
+        crew = self._crew
+        if not crew.report.is_started:
+            crew.begin(run, _count_workers(self._root.initial()), time.time())
+            self._root.start(self)
+        while not self._is_up and self.ending is None:
+            await self._change()
+        if not self._is_up and self.ending is not None and self.ending.error is not None:
+            raise self.ending.error
+
+    async def over(self) -> Ending:
+        """Return how the root ended, when it has."""
+        while self.ending is None:
+            await self._change()
+        return self.ending
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Ask the whole tree to end."""
+        self._root.stop(reason)
+
+    async def stop(self, reason: StopReason) -> None:
+        """End the whole tree, however often the caller is cancelled meanwhile; then pass that on."""
+        cancellation: asyncio.CancelledError | None = None
+        self.request_stop(reason)
+        while self.ending is None:
+            try:
+                await self._change()
+            except asyncio.CancelledError as error:
+                cancellation = error
+        if cancellation is not None:
+            raise cancellation
+
+    def find(self, under: str | None) -> Node:
+        """Return a running supervisor: by its path (`root/a/b` or `a/b`), by its name if only one has it; None: the root.
+
+        Raises:
+            NoSuchSupervisor: there is none, or there are several of that name.
+
+        """
+        nodes = self._crew.nodes
+        path = under or ROOT
+        node = nodes.get(path) or nodes.get(f"{ROOT}/{path}")
+        if node is not None:
+            return node
+        named = [node for node in nodes.values() if node.spec.name == path]
+        if len(named) == 1:
+            return named[0]
+        paths = ", ".join(node.path for node in named)
+        raise NoSuchSupervisor(
+            f"several supervisors are named {path!r}: {paths}" if named else f"no supervisor {path!r} runs"
+        )
+
+    def became_ready(self, value: object) -> None:  # noqa: ARG002  the root has nothing to say
+        """Note that all children have started."""
+        self._is_up = True
+        self._tell()
+
+    def has_ended(self, ending: Ending) -> None:
+        """Note that the root has ended."""
+        self.ending = ending
+        self._tell()
+
+    async def _change(self) -> None:
+        change = self._crew.report.loop.create_future()
+        self._changes.append(change)
+        await change
+
+    def _tell(self) -> None:
+        changes, self._changes = self._changes, []
+        for change in changes:
+            if not change.done():
+                change.set_result(None)
+
+
+def _count_workers(children: Iterable[ChildSpec]) -> int:
+    return sum(
+        1 if isinstance(child, WorkerSpec) else _count_workers(getattr(child, "children", ())) for child in children
+    )
