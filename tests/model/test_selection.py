@@ -78,7 +78,6 @@ def test_every_order_is_tested() -> None:
     """The keys are those that the columns of the dashboard are sorted by."""
     assert [key for key, _ in SORTS] == [
         "queue",
-        "name",
         "state",
         "retries",
         "luck",
@@ -86,6 +85,7 @@ def test_every_order_is_tested() -> None:
         "last",
         "elapsed",
         "error",
+        "name",
     ]
 
 

@@ -13,7 +13,6 @@ QUEUE_ORDER = "queue"
 
 SORTS: tuple[tuple[str, str], ...] = (
     (QUEUE_ORDER, "queue order"),
-    ("name", "name"),
     ("state", "state"),
     ("retries", "retries"),
     ("luck", "bad luck"),
@@ -21,8 +20,9 @@ SORTS: tuple[tuple[str, str], ...] = (
     ("last", "last"),
     ("elapsed", "elapsed"),
     ("error", "error"),
+    ("name", "name"),
 )
-"""(key, heading) of every order, in the order in which a person goes through them."""
+"""(key, heading) of every order, in which a person goes through them: names, often in queue order anyway, last."""
 
 _DIGITS = re.compile(r"([0-9]+)")
 _STATE_RANK = {state: rank for rank, state in enumerate(WorkerState)}
