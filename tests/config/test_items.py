@@ -78,7 +78,7 @@ def test_urls_may_come_in_columns(folder: Path) -> None:
         ("a.csv", b"h\nok\n\xff\n", "any", ["a.csv:3: is not UTF-8"]),
         ("a.jsonl", b"1\n{\n", "any", ["a.jsonl:2: is no JSON: Expecting property name enclosed in double quotes"]),
         ("a.jsonl", b"[" * 100_000, "any", ["a.jsonl:1: is no JSON that can be read"]),
-        ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cells", "a.csv:4: has 3 cells"]),
+        ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cell,", "a.csv:4: has 3 cells"]),
         ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: a column of the header"]),
         ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is no CSV"]),
         ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url"]),
@@ -89,6 +89,7 @@ def test_urls_may_come_in_columns(folder: Path) -> None:
             "url",
             [*(f"a.txt:{n}: 'x' is no" for n in range(1, 6)), "a.txt: and 995 more lines like these"],
         ),
+        ("a.txt", b"x\n" * 6, "url", [*(["a.txt:"] * 5), "a.txt: and 1 more line like these"]),
     ],
 )
 def test_tells_the_line_of_what_is_wrong(

@@ -158,8 +158,9 @@ def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
             wrong_entries += 1
             if wrong_entries <= _SHOWN_PROBLEMS:
                 problems.append(f"{shown}:{wrong.line}: {wrong}")
-    if wrong_entries > len(problems):
-        problems.append(f"{shown}: and {wrong_entries - len(problems)} more lines like these")
+    more = wrong_entries - len(problems)
+    if more:
+        problems.append(f"{shown}: and {more} more line{'' if more == 1 else 's'} like these")
     if problems:
         raise ItemsError(problems)
     if not items:
@@ -232,7 +233,9 @@ def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
                     return
             elif header is not None and row:
                 if len(row) != len(header):
-                    yield _EntryError(line, f"has {len(row)} cells, but the header has {len(header)}")
+                    yield _EntryError(
+                        line, f"has {len(row)} cell{'' if len(row) == 1 else 's'}, but the header has {len(header)}"
+                    )
                 else:
                     item = dict(zip(header, row, strict=True))
                     yield line, _name_of(item), item
