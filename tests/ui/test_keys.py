@@ -195,8 +195,8 @@ async def test_sorts_and_reverses_without_losing_the_selection() -> None:
     """`s` goes through the columns, `S` reverses, and the cursor stays on its worker."""
     async with running() as (app, _, pilot):
         await pilot.press("j", "s")
-        await shows(app, "WORKER▲")
-        await pilot.press("S")
+        await shows(app, "STATE▲")
+        await pilot.press(*"sssssss", "S")
         await shows(app, "WORKER▼")
         assert _visible(app)[0] == "7"
         assert _selected(app) == "1"
@@ -227,7 +227,11 @@ async def test_shows_only_trouble() -> None:
     """`f` leaves the workers in trouble, and says so."""
     async with running() as (app, _, pilot):
         await pilot.press("f")
-        await shows(app, "trouble only · 2 of 8")
+        await shows(app, "\n trouble only · 2 of 8\n")
+        await pilot.press("slash")
+        await shows(app, "/ text in name or error", "trouble only · 2 of 8")
+        await pilot.press("escape")
+        await shows(app, "\n trouble only · 2 of 8\n")
         await pilot.press("f")
         await hides(app, "trouble only")
         assert app.screen.query_one(FilterBar).display is False

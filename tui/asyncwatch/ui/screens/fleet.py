@@ -67,10 +67,7 @@ class FleetScreen(Screen[None]):
     def _draw_filter(self) -> None:
         view, total = self._scene.view, len(self._scene.fleet.rows)
         shown = len(view.order())
-        bar = self._bar
-        is_filtered = bool(bar.input.value) or view.trouble_only
-        bar.display = is_filtered or bar.input.has_focus
-        bar.say(shown, total, is_trouble_only=view.trouble_only, problem=view.query.problem)
+        self._bar.say(shown, total, is_trouble_only=view.trouble_only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
 
     def _why_empty(self) -> str:
@@ -145,9 +142,7 @@ class FleetScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Let a filter be typed."""
-        bar = self._bar
-        bar.display = True
-        bar.input.focus()
+        self._bar.open()
 
     def action_sort(self) -> None:
         """Sort by the next column."""

@@ -36,16 +36,28 @@ class FilterBar(Horizontal):
     def __init__(self) -> None:
         super().__init__()
         self.input = FilterInput(placeholder=SYNTAX, compact=True, select_on_focus=False)
+        self._sign = Label("/", id="sign", markup=False)
         self._shown = Label("", id="shown", markup=False)
 
     def compose(self) -> ComposeResult:
         """Yield the sign, the line to type into, and the count."""
-        yield Label("/", id="sign", markup=False)
+        yield self._sign
         yield self.input
         yield self._shown
 
+    def open(self) -> None:
+        """Let a filter be typed."""
+        self.display = self._sign.display = self.input.display = True
+        self.input.focus()
+
     def say(self, shown: int, total: int, *, is_trouble_only: bool, problem: str) -> None:
-        """Say how many workers of how many are shown, or what is wrong with the filter."""
+        """Say how many workers of how many are shown, or what is wrong with the filter.
+
+        The line to type into is there only while something is, or may be, typed.
+        """
+        is_typed = bool(self.input.value) or self.input.has_focus
+        self._sign.display = self.input.display = is_typed
+        self.display = is_typed or is_trouble_only
         text = problem or f"{'trouble only · ' if is_trouble_only else ''}{shown:,} of {total:,}"
         label = self._shown
         if label.content != text:
