@@ -157,7 +157,7 @@ def test_an_output_that_cannot_be_opened_is_2(runs: Runs) -> None:
 
 def test_all_problems_of_a_config_are_told(runs: Runs) -> None:
     """Each problem has its line with file, line and key."""
-    Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n")
+    Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n[[group]]\ntarget = 'demo'\n")
     for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["http://a.example"]):
         result = runs(*arguments)
         assert result.exit_code == 2
@@ -165,6 +165,35 @@ def test_all_problems_of_a_config_are_told(runs: Runs) -> None:
             "asyncwatch: asyncwatch.toml:1: conc: unknown key (nearest valid key: concurrency)",
             "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1",
         ]
+
+
+def test_problems_of_the_config_and_of_what_it_names_are_one_list(runs: Runs) -> None:
+    """A wrong value hides neither a function that is not there nor items that are missing or wrong, nor their lines."""
+    Path("urls.txt").write_text("http://a.example\nfoo\n")
+    Path("c.toml").write_text(
+        """timeout = "soon"
+[[group]]
+name = "a"
+target = "zzz_none:run"
+items = "none.txt"
+[[group]]
+name = "b"
+items = "urls.txt"
+[[group]]
+name = "c"
+target = 7
+items = "-"
+"""
+    )
+    result = runs("check", "c.toml")
+    assert result.exit_code == 2
+    assert [line.split(" (nearest")[0] for line in result.stderr.splitlines()] == [
+        "asyncwatch: c.toml:1: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not 'soon'",
+        "asyncwatch: c.toml:4: group.target: there is no module 'zzz_none'",
+        "asyncwatch: c.toml:5: group.items: none.txt: No such file or directory",
+        "asyncwatch: c.toml:8: group.items: urls.txt:2: 'foo' is no http:// or https:// URL",
+        "asyncwatch: c.toml:11: group.target: must be text, not a whole number (7)",
+    ]
 
 
 def test_check_tells_what_would_run(runs: Runs) -> None:
@@ -182,8 +211,22 @@ def test_help_and_version(runs: Runs) -> None:
     """Both are told and run nothing; the help has every option and the exit statuses."""
     assert runs("--version").output == f"asyncwatch, version {asyncwatch.__version__}\n"
     text = runs("--help").output
-    for word in ("--config", "--items", "--seed", "--json", "--output", "TARGET", "check", "130 interrupted"):
+    for word in (
+        "--config",
+        "--items",
+        "--seed",
+        "--json",
+        "--output",
+        "TARGET",
+        "check",
+        "130 interrupted",
+        "141",
+        "replaced",
+    ):
         assert word in text
+    demo = config.demo_config()
+    threshold = demo.groups[0].bad_luck.threshold
+    assert f"own values: bad luck above {threshold} and a timeout of {demo.timeout:g}s" in text
     assert runs.plans == []
 
 

@@ -153,15 +153,21 @@ def test_tells_all_problems_at_once(folder: Path) -> None:
         "there is no module 'zzz_none'",
         "none.txt: No such file or directory",
     )
-    assert problems_of() == ("x.toml: nothing to run: it has no [[group]], and no TARGET was given",)
+    (problem,) = problems_of()
+    assert problem.startswith("x.toml: nothing to run: it has no groups; give a TARGET or --items FILE, or write")
+    assert problem.endswith("target = 'demo' runs the demo")
     assert problems_of("http://a.example", items="x") == ("give URLs as TARGET or in the file of --items, not both",)
 
 
 def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None:
     """A function that needs an item gets no run without items."""
-    (folder / "fit_jobs.py").write_text("async def run(item): ...\n")
-    (problem,) = problems_of("fit_jobs:run")
-    assert problem.startswith("fit_jobs:run: it is called without an argument; give it items")
+    (folder / "fit_jobs.py").write_text("async def run(item): ...\nasync def once(): ...\nasync def key(*, k): ...\n")
+    (folder / "one.txt").write_text("a\n")
+    assert problems_of("fit_jobs:run") == ("fit_jobs:run needs an argument 'item'; give it items with --items",)
+    (problem,) = problems_of("fit_jobs:once", items="one.txt")
+    assert problem == "fit_jobs:once takes no argument, but each item is one; leave the items out"
+    (problem,) = problems_of("fit_jobs:key", items="one.txt")
+    assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with one item")
 
 
 def test_the_output_never_replaces_what_is_read(folder: Path) -> None:

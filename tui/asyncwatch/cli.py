@@ -21,6 +21,7 @@ from asyncwatch.durations import parse_duration
 
 if TYPE_CHECKING:
     from asyncwatch.config import Config
+    from asyncwatch.config_problems import Problems
     from asyncwatch.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
@@ -112,6 +113,7 @@ Examples:
   asyncwatch check site.toml                        what would run, without running it
 
 \b
+The demo has its own values: bad luck above 0.9 and a timeout of 10s; options beat them.
 Durations read 250ms, 1.5s, 2m, 1h, or none.
 Exit status: 0 all succeeded, 1 some did not or the output could not be written,
 2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
@@ -143,7 +145,11 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Repeat the draws of an earlier run.")
 @click.option("--headless", is_flag=True, help="No dashboard; chosen by itself when stdout is no terminal.")
 @click.option("--json", "is_json", is_flag=True, help="Every event as a JSON line on stdout. Implies --headless.")
-@click.option("--output", metavar="FILE", help="One line a worker when it ends: .jsonl or .csv.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="One line a worker when it ends: .jsonl or .csv. An existing file is replaced.",
+)
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
 def main(
@@ -169,7 +175,7 @@ def main(
             click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
         # A module of functions may print while it is imported.
         with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-            plan = _plan(settings, targets, items, _overrides(ctx, given))
+            plan = _plan(*settings, targets, items, _overrides(ctx, given))
         ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
         ctx.exit(130)
@@ -184,7 +190,7 @@ def check(config: Path | None) -> None:
     """
     from asyncwatch.plan import Overrides, describe_plan
 
-    plan = _plan(_find_settings(config, has_work=False), (), None, Overrides())
+    plan = _plan(*_find_settings(config, has_work=False), (), None, Overrides())
     click.echo("\n".join(describe_plan(plan)))
 
 
@@ -195,18 +201,21 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
-def _find_settings(file: Path | None, *, has_work: bool) -> Config:
-    """Return the settings of `file`, else of the first config there is, else the demo's, or none for other work."""
-    from asyncwatch.config import Config, demo_config, load_config
-    from asyncwatch.config_problems import ConfigError
+def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Problems | None]:
+    """Return the settings of `file` and what is wrong with them.
+
+    Without it they are those of the first config there is, else the demo's, or none for other work.
+    """
+    from asyncwatch.config import Config, demo_config, read_config
+    from asyncwatch.config_problems import ConfigError, read_text
 
     if file is None:
         # `Path.exists` raises where a folder on the way may not be entered.
         file = next((path for path in _usual_places() if os.path.exists(path)), None)  # noqa: PTH110
     if file is None:
-        return Config() if has_work else demo_config()
+        return (Config() if has_work else demo_config()), None
     try:
-        return load_config(file)
+        return read_config(read_text(file), file)
     except ConfigError as error:
         raise _Problems(error.problems) from None
 
@@ -229,11 +238,13 @@ def _overrides(ctx: click.Context, given: dict[str, Any]) -> Overrides:
     return Overrides(**on_command_line)
 
 
-def _plan(settings: Config, targets: Sequence[str], items: str | None, overrides: Overrides) -> Plan:
+def _plan(
+    settings: Config, found: Problems | None, targets: Sequence[str], items: str | None, overrides: Overrides
+) -> Plan:
     from asyncwatch.plan import PlanError, make_plan
 
     try:
-        return make_plan(settings, targets=targets, items=items, overrides=overrides)
+        return make_plan(settings, targets=targets, items=items, overrides=overrides, found=found)
     except PlanError as error:
         raise _Problems(error.problems) from None
 

@@ -154,6 +154,20 @@ def parse_config(text: str, path: Path) -> Config:
         ConfigError: with every problem of the text.
 
     """
+    config, problems = read_config(text, path)
+    problems.raise_if_any()
+    return config
+
+
+def read_config(text: str, path: Path) -> tuple[Config, Problems]:
+    """Return the settings in `text`, which came from `path`, and what is wrong with them.
+
+    In the place of a wrong value stands the default, so that whatever else is wrong can be found too.
+
+    Raises:
+        ConfigError: the text is no TOML.
+
+    """
     problems = Problems(path, text)
     try:
         document = tomllib.loads(text)
@@ -172,8 +186,7 @@ def parse_config(text: str, path: Path) -> Config:
         inherited = inherit(own, name=f"group {index + 1}")
         groups.append(_merge(inherited, table, ("group", index), problems))
     _check_names(groups, problems)
-    problems.raise_if_any()
-    return replace(own, groups=tuple(groups))
+    return replace(own, groups=tuple(groups)), problems
 
 
 def demo_config() -> Config:

@@ -27,6 +27,7 @@ class Problems:
         self._text = text
         self._lines: dict[KeyPath, int] | None = None
         self._found: list[tuple[int, str]] = []
+        self._keys: list[KeyPath] = []
 
     def add(self, key: KeyPath, message: str) -> None:
         """Note that the value at `key` is wrong."""
@@ -34,12 +35,22 @@ class Problems:
         if self._lines is None:
             self._lines = locate_keys(self._text)
         line = line_of(self._lines, key)
+        self._keys.append(key)
         self._found.append((line, f"{self._file}:{line}: {_show(key)}: {message}"))
+
+    def __contains__(self, key: KeyPath) -> bool:
+        """Return whether something at `key`, or inside of it, is wrong."""
+        return any(wrong[: len(key)] == key for wrong in self._keys)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was found, in the order of the file."""
+        return tuple(message for _, message in sorted(self._found, key=lambda problem: problem[0]))
 
     def raise_if_any(self) -> None:
         """Raise a `ConfigError` with what was found."""
         if self._found:
-            raise ConfigError(message for _, message in sorted(self._found, key=lambda problem: problem[0]))
+            raise ConfigError(self.lines)
 
     def of_syntax(self, error: Exception) -> str:
         """Return the problem of a text that is no TOML."""

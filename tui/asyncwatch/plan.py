@@ -13,6 +13,8 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from asyncwatch.config import Config, Group, inherit
+from asyncwatch.config_lines import Path as KeyPath
+from asyncwatch.config_problems import Problems
 from asyncwatch.durations import format_duration
 from asyncwatch.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
 from asyncwatch.redact import mask_secrets
@@ -21,6 +23,7 @@ from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _SHOWN_NAMES = 3
+_WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
 
 
 class PlanError(Exception):
@@ -29,6 +32,34 @@ class PlanError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class _Problems:
+    """What is wrong: with the file of a config, in the order of its lines, then with all else."""
+
+    def __init__(self, found: Problems | None) -> None:
+        self._of_file = found
+        self._others: list[str] = []
+
+    def __contains__(self, key: KeyPath) -> bool:
+        """Return whether the value at `key` of the config's file is known to be wrong."""
+        return self._of_file is not None and key in self._of_file
+
+    def __bool__(self) -> bool:
+        """Return whether anything is wrong."""
+        return bool(self._others or (self._of_file and self._of_file.lines))
+
+    def add(self, problem: str, key: KeyPath = ()) -> None:
+        """Note what is wrong; with the value at `key` of the config's file, if it comes from there."""
+        if key and self._of_file is not None:
+            self._of_file.add(key, problem)
+        else:
+            self._others.append(problem)
+
+    def raise_if_any(self) -> None:
+        """Raise a `PlanError` with all of it."""
+        if self:
+            raise PlanError([*(self._of_file.lines if self._of_file is not None else ()), *self._others])
 
 
 class Overrides(Struct, frozen=True, kw_only=True):
@@ -76,6 +107,7 @@ def make_plan(
     targets: Sequence[str] = (),
     items: str | None = None,
     overrides: Overrides | None = None,
+    found: Problems | None = None,
     stdin: BinaryIO | None = None,
 ) -> Plan:
     """Return what would run. Imports the modules of functions and reads the files of items.
@@ -85,28 +117,30 @@ def make_plan(
         targets: URLs, or one module:function.
         items: a file with one item a worker, or `-`.
         overrides: take precedence over the config.
+        found: what is wrong with the file of the config already; what else is, is told with its line.
         stdin: what `-` reads, in place of standard input.
 
     Raises:
         PlanError: with everything that is wrong.
 
     """
-    problems: list[str] = []
-    if targets or items is not None:
+    problems = _Problems(found)
+    is_from_file = not targets and items is None
+    if not is_from_file:
         config = replace(config, groups=_groups_of(config, targets, items, problems))
-    elif not config.groups:
-        problems.append(f"{config.path}: nothing to run: it has no [[group]], and no TARGET was given")
+    elif not config.groups and ("group",) not in problems:
+        problems.add(f"{config.path}: nothing to run: it has no groups; {_WHAT_TO_RUN}")
     config = override(config, overrides or Overrides())
     if [group.items for group in config.groups].count(STDIN) > 1:
-        problems.append("only one group can read its items from standard input")
-    if problems:
-        raise PlanError(problems)
-    is_only = len(config.groups) == 1
-    problems.extend(_overwritten(config))
-    planned = [_plan_group(group, problems, is_only=is_only, stdin=stdin) for group in config.groups]
-    if problems:
-        raise PlanError(problems)
-    name = config.name or _derive_name(config, is_from_file=not targets and items is None)
+        problems.add("only one group can read its items from standard input")
+    for problem in _overwritten(config):
+        problems.add(problem)
+    planned = [
+        _plan_group(group, problems, ("group", index) if is_from_file else (), len(config.groups), stdin)
+        for index, group in enumerate(config.groups)
+    ]
+    problems.raise_if_any()
+    name = config.name or _derive_name(config, is_from_file=is_from_file)
     seed = draw_seed() if config.seed is None else config.seed
     return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(planned))
 
@@ -137,17 +171,21 @@ def override(config: Config, overrides: Overrides) -> Config:
     return replace(config, **given, groups=tuple(apply(group) for group in config.groups))
 
 
-def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: list[str]) -> tuple[Group, ...]:
+def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: _Problems) -> tuple[Group, ...]:
     """Return the group that the command line asks for, with the settings of the config's top level."""
     functions = [target for target in targets if "://" not in target and _FUNCTION.fullmatch(target)]
     urls = [target for target in targets if "://" in target]
-    problems.extend(filter(None, map(url_problem, urls)))
-    problems.extend(_unknown(target) for target in targets if target not in functions and target not in urls)
+    wrong = [
+        *filter(None, map(url_problem, urls)),
+        *(_unknown(target) for target in targets if target not in functions and target not in urls),
+    ]
     if functions and len(targets) > 1:
-        problems.append(f"{functions[0]!r} must stand alone: TARGET is URLs, or one module:function")
+        wrong.append(f"{functions[0]!r} must stand alone: TARGET is URLs, or one module:function")
     if urls and items is not None:
-        problems.append("give URLs as TARGET or in the file of --items, not both")
-    if problems:
+        wrong.append("give URLs as TARGET or in the file of --items, not both")
+    for problem in wrong:
+        problems.add(problem)
+    if wrong:
         return ()
     if functions:
         return (inherit(config, name=functions[0], target=functions[0], items=items),)
@@ -168,34 +206,54 @@ def _unknown(target: str) -> str:
     return f"{target!r} is neither a URL nor a module:function ({hint})"
 
 
-def _plan_group(group: Group, problems: list[str], *, is_only: bool, stdin: BinaryIO | None) -> PlannedGroup | None:
-    """Return the group with its workers, or None after noting what is wrong."""
+def _plan_group(
+    group: Group, problems: _Problems, place: KeyPath, groups: int, stdin: BinaryIO | None
+) -> PlannedGroup | None:
+    """Return the group with its workers, or None after noting what is wrong.
+
+    `place` is the group's in the config's file, empty for one of the command line. What is wrong there already is
+    left alone.
+    """
+
+    def of(key: str) -> KeyPath:
+        return (*place, key) if place else ()
+
+    if any(key in problems for key in (of("target"), of("items")) if key):
+        return None
+    is_whole = True
     function = None
-    found = len(problems)
     is_function = group.target not in {"http", "demo"}
     if is_function:
         try:
             function = load_target(group.target)
         except TargetError as error:
-            problems.append(str(error))
+            is_whole = False
+            problems.add(str(error), of("target"))
         else:
-            problem = call_problem(function, 0 if group.items is None else 1)
+            problem = call_problem(
+                function, 0 if group.items is None else 1, "items" if place else "items with --items"
+            )
             if problem:
-                problems.append(f"{group.target}: {problem}")
+                is_whole = False
+                problems.add(f"{group.target} {problem}", of("target"))
     pairs = None
     try:
+        if group.items == STDIN and problems:
+            return None  # nothing will run: nobody shall be asked to type items for it
         if isinstance(group.items, str):
             pairs = read_items(group.items, "any" if is_function else "url", stdin)
         elif group.items is not None:
             pairs = name_items(group.items)
     except ItemsError as error:
-        problems.extend(error.problems)
-    if len(problems) > found:
+        is_whole = False
+        for wrong in error.problems:
+            problems.add(wrong, of("items"))
+    if not is_whole:
         return None
     if pairs is not None:
         names, items = [name for name, _ in pairs], [item for _, item in pairs]
         return PlannedGroup(settings=group, names=names, items=items, function=function)
-    return PlannedGroup(settings=group, names=_count_names(group, is_only=is_only), function=function)
+    return PlannedGroup(settings=group, names=_count_names(group, is_only=groups == 1), function=function)
 
 
 def _count_names(group: Group, *, is_only: bool) -> list[str]:

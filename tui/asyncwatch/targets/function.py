@@ -51,17 +51,42 @@ def load_target(text: str) -> AsyncFunction:
     return target
 
 
-def call_problem(target: AsyncFunction, arguments: int) -> str | None:
-    """Return what is wrong with calling `target` with so many positional arguments, or None."""
+def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
+    """Return what is wrong with calling `target` with no argument, or with one: an item; or None.
+
+    It reads after the name of the target, and names the `remedy` for one that misses its item.
+    """
     try:
-        inspect.signature(target).bind(*range(arguments))
-    except TypeError as error:
-        called = "with one item" if arguments else "without an argument; give it items"
-        return f"it is called {called}, but that does not fit its parameters: {error}"
+        signature = inspect.signature(target)
     except ValueError:
         # Some callables of extension modules have no signature to look at.
         return None
+    try:
+        signature.bind(*range(arguments))
+    except TypeError:
+        return _misfit(signature, remedy)
     return None
+
+
+def _misfit(signature: inspect.Signature, remedy: str) -> str:
+    needed = [
+        repr(parameter.name)
+        for parameter in signature.parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    by_keyword = any(
+        parameter.kind is parameter.KEYWORD_ONLY and repr(parameter.name) in needed
+        for parameter in signature.parameters.values()
+    )
+    if not needed:
+        return "takes no argument, but each item is one; leave the items out"
+    what = (
+        f"needs an argument {needed[0]}" if len(needed) == 1 else f"needs {len(needed)} arguments ({', '.join(needed)})"
+    )
+    if len(needed) > 1 or by_keyword:
+        return f"{what}, but a worker is called with one item at the most, by position"
+    return f"{what}; give it {remedy}"
 
 
 def _is_dotted_name(text: str) -> bool:
