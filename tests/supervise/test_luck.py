@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.supervise.fleets import drain, sleeper, worker
 
-from asyncwatch import BadLuck
+from asyncwatch import BadLuck, Supervisor
+from asyncwatch.events import AttemptFailed, AttemptStarted, Event
 from asyncwatch.supervise.luck import MAX_SEED, Luck, draw_seed
 
 keys = st.tuples(st.text(), st.text(), st.integers(1, 10**9), st.integers(1, 10**9))
@@ -78,3 +81,64 @@ def test_nonsense_is_refused() -> None:
             BadLuck(threshold=threshold)
     with pytest.raises(ValueError, match="fault"):
         BadLuck(faults=())
+
+
+def test_weights() -> None:
+    """A fault is chosen as often as its weight says, and never with a weight of 0."""
+    luck = BadLuck(faults=(ValueError, KeyError, OSError), weights=(0.0, 3.0, 1.0))
+    chosen = Counter(type(luck.fault(draw / 1000)).__name__ for draw in range(1000))
+    assert chosen == {"KeyError": 750, "OSError": 250}
+    assert isinstance(BadLuck(faults=(ValueError, KeyError), weights=(1.0, 0.0)).fault(0.999999), ValueError)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.lists(st.just(1.0), min_size=3, max_size=3))
+def test_equal_weights_are_no_weights(draw: float, weights: list[float]) -> None:
+    """The same draw chooses the same fault with equal weights as without."""
+    faults = (ValueError, KeyError, OSError)
+    weighted = BadLuck(faults=faults, weights=tuple(weights))
+    assert type(weighted.fault(draw)) is type(BadLuck(faults=faults).fault(draw))
+
+
+def test_latency() -> None:
+    """The added latency is drawn from its range."""
+    luck = BadLuck(latency=(1.0, 3.0))
+    assert [luck.added_latency(draw) for draw in (0.0, 0.5, 0.75)] == [1.0, 2.0, 2.5]
+    assert BadLuck().added_latency(0.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"weights": (1.0,)}, "1 weights for 3 faults"),
+        ({"weights": (0.0, 0.0, 0.0)}, "weights"),
+        ({"weights": (-1.0, 1.0, 1.0)}, "weights"),
+        ({"latency": (2.0, 1.0)}, "latency"),
+        ({"latency": (-1.0, 1.0)}, "latency"),
+        ({"latency": (0.0, float("inf"))}, "latency"),
+    ],
+)
+def test_bad_chaos_is_refused(settings: dict[str, Any], word: str) -> None:
+    """Weights and latencies that make no sense are ValueErrors that name them."""
+    with pytest.raises(ValueError, match=word):
+        BadLuck(**settings)
+
+
+def test_the_timeout_meets_the_latency(run: Any) -> None:
+    """Added latency counts against the attempt's timeout, is in the event, and comes before a fault."""
+
+    async def main() -> list[Event]:
+        slow = BadLuck(latency=(4.0, 4.0))
+        struck = BadLuck(threshold=0.0, latency=(1.0, 1.0), faults=(ValueError,))
+        specs = [
+            worker("slow", sleeper, 1.0, bad_luck=slow, attempt_timeout=3.0),
+            worker("b", sleeper, bad_luck=struck),
+        ]
+        supervisor = Supervisor(specs, seed=1)
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        return drain(queue)
+
+    events = run(main)
+    failures = [(e.worker, e.error_type, e.elapsed) for e in events if isinstance(e, AttemptFailed)]
+    assert failures == [("b", "ValueError", 1.0), *[("slow", "TimeoutError", 3.0)] * 3]
+    assert {e.worker: e.latency for e in events if isinstance(e, AttemptStarted)} == {"slow": 4.0, "b": 1.0}

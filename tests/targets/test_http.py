@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from asyncwatch.supervise.classify import is_transient
+from asyncwatch.supervise.classify import classify, is_transient
 from asyncwatch.supervise.current import current
-from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget
+from asyncwatch.supervise.retry_after import retry_after_of
+from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 
 
 class Server:
@@ -121,3 +122,25 @@ def test_faults_are_those_of_the_scenario() -> None:
         RuntimeError,
     ]
     assert [is_transient(fault) for fault in faults] == [True, True, False]
+
+
+def test_a_failing_status() -> None:
+    """Bad luck can answer with a status, which retries and circuits take for a real one."""
+    throttled = failing(503, retry_after=7)()
+    assert (classify(throttled), retry_after_of(throttled, 0.0)) == ("throttled", 7.0)
+    assert [classify(failing(status)()) for status in (404, 500, 504)] == ["permanent", "server", "transient"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://a.example/path", "a.example"),
+        ("https://user:secret@a.example:443/", "a.example"),
+        ("http://a.example:8080", "a.example:8080"),
+        ("nonsense", ""),
+        ("http://[", ""),
+    ],
+)
+def test_the_key_is_the_host(url: str, host: str) -> None:
+    """Circuits and limits are kept by host, with its port if that is not the scheme's own."""
+    assert HttpTarget().key_of(url) == host

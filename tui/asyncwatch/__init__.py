@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from asyncwatch.supervise.circuit import CircuitPolicy
     from asyncwatch.supervise.classify import ClassifyBy, DeadlineExceeded, ErrorClass, classify, is_transient
     from asyncwatch.supervise.current import CurrentWorker, current_worker
+    from asyncwatch.supervise.halt import Halt, parse_halt
     from asyncwatch.supervise.luck import BadLuck
     from asyncwatch.supervise.rate import RateLimit, parse_rate
     from asyncwatch.supervise.retry import RetryPolicy
@@ -54,6 +55,7 @@ __all__ = [
     "DeadlineExceeded",
     "ErrorClass",
     "Event",
+    "Halt",
     "Ignore",
     "NoSuchSupervisor",
     "NotFound",
@@ -80,6 +82,7 @@ __all__ = [
     "classify",
     "current_worker",
     "is_transient",
+    "parse_halt",
     "parse_rate",
     "ready",
 ]
@@ -100,6 +103,7 @@ _HOMES = {
     "Ignore": "supervise.tree.errors",
     "NoSuchSupervisor": "supervise.tree.errors",
     "NotFound": "supervise.tree.errors",
+    "Halt": "supervise.halt",
     "Outcome": "supervise.spec",
     "PoolSpec": "supervise.tree.specs",
     "RateLimit": "supervise.rate",
@@ -122,6 +126,7 @@ _HOMES = {
     "classify": "supervise.classify",
     "current_worker": "supervise.current",
     "is_transient": "supervise.classify",
+    "parse_halt": "supervise.halt",
     "parse_rate": "supervise.rate",
     "ready": "supervise.tree.ready",
 }

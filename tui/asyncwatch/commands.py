@@ -46,6 +46,36 @@ class ProbeCircuit(Command, frozen=True):
     key: str
 
 
+class RetryNow(Command, frozen=True):
+    """Let that incarnation, which backs off or is held, start its next attempt now."""
+
+    worker: str
+    incarnation: int
+
+
+class GiveUp(Command, frozen=True):
+    """Let that incarnation, which backs off or is held, make no further attempt."""
+
+    worker: str
+    incarnation: int
+
+
+class RetryAllNow(Command, frozen=True):
+    """Let every worker that backs off or is held start its next attempt now."""
+
+
+class GiveUpAll(Command, frozen=True):
+    """Let every worker that backs off or is held make no further attempt."""
+
+
+class ChangeSetting(Command, frozen=True):
+    """Change one of `events.SETTINGS`, or the rate of one key. `SettingChanged` says what it was before."""
+
+    name: str
+    value: int | float | str | bool | None
+    key: str = ""
+
+
 class CancelAll(Command, frozen=True):
     """Cancel every worker that has not ended. The run stays open: workers can be restarted."""
 

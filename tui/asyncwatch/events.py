@@ -91,6 +91,44 @@ class RunCancelRequested(Event, frozen=True, gc=False):
     reason: str
 
 
+class RunHalted(Event, frozen=True, gc=False):
+    """The batch reached its limit of `failures`. `mode` is `soon` (what has begun is finished) or `now`.
+
+    `stopped` is how many workers are cancelled by that.
+    """
+
+    failures: int
+    mode: str
+    stopped: int
+
+
+class SettingChanged(Event, frozen=True, gc=False):
+    """Somebody changed a setting of the run. `name` is one of SETTINGS; `key` is that of a limit, or empty.
+
+    `previous` is what to change it to in order to undo that.
+    """
+
+    name: str
+    value: Any
+    previous: Any
+    key: str = ""
+
+
+SETTINGS = ("concurrency", "rate", "bad luck", "paused")
+"""Settings that can be changed while the run goes on.
+
+`concurrency` is a number of attempts; `rate` a text like `50/s`, or None for no limit; `bad luck` the threshold of all
+workers, or None for their own; `paused` says whether no new attempts start.
+"""
+
+
+class NestedRetriesFound(Event, frozen=True, gc=False):
+    """The function `target`, which workers call, retries by itself, by means of `library`: the retries multiply."""
+
+    target: str
+    library: str
+
+
 class RunFinished(Event, frozen=True, gc=False):
     """The last event of every run: how many workers are in each state, the attempts made, the seconds it took."""
 
@@ -154,10 +192,14 @@ class WorkerEvent(Event, frozen=True, gc=False):
 
 
 class AttemptStarted(WorkerEvent, frozen=True, gc=False):
-    """An attempt began. Attempts count from 1; `bad_luck` is its draw in [0, 1)."""
+    """An attempt began. Attempts count from 1; `bad_luck` is its draw in [0, 1).
+
+    `latency` is what bad luck adds before the call, in seconds.
+    """
 
     attempt: int
     bad_luck: float
+    latency: float = 0.0
 
 
 class AttemptFailed(WorkerEvent, frozen=True, gc=False):
@@ -374,9 +416,9 @@ class PollFinished(WorkerEvent, frozen=True, gc=False):
     delay: float
 
 
-CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout", "supervisor")
+CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout", "supervisor", "halt")
 """Why a worker is asked to stop: one command, the end of the run, a total timeout, a restart, one attempt's timeout,
-its supervisor (which stops, or restarts it with a sibling)."""
+its supervisor (which stops, or restarts it with a sibling), or too many failures of the batch."""
 
 Batch = Sequence[Event]
 """Events in the order of their `seq`; what travels on a listener's queue."""
@@ -386,6 +428,9 @@ AnyEvent = (
     | WorkersQueued
     | RunTimedOut
     | RunCancelRequested
+    | RunHalted
+    | SettingChanged
+    | NestedRetriesFound
     | RunFinished
     | CommandRefused
     | CircuitOpened

@@ -6,7 +6,9 @@ gives every worker the same luck, faults and jitter whatever the concurrency, th
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable
 
@@ -37,10 +39,13 @@ def broken() -> Exception:
 
 
 class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
-    """When a fault is injected instead of calling the target, and which.
+    """When a fault is injected instead of calling the target, and which; and how much later the target is called.
+
+    It takes the innermost place, so that the attempt's timeout, the retries and the circuit meet what it does.
 
     Raises:
-        ValueError: `threshold` outside [0, 1], or no `faults`.
+        ValueError: `threshold` outside [0, 1], no `faults`, weights that do not fit them, or a latency that is no
+            range of seconds.
 
     """
 
@@ -48,16 +53,45 @@ class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
     """A draw above it injects a fault. Draws are in [0, 1), so 1 injects none."""
     faults: tuple[Callable[[], Exception], ...] = (disconnected, timed_out, broken)
     """One of these is chosen, by another draw, and what it returns is raised."""
+    weights: tuple[float, ...] | None = None
+    """How often each fault is chosen, relative to the others. None: all as often."""
+    latency: tuple[float, float] | None = None
+    """The least and the most seconds that every attempt waits before the call or the fault, by a draw. None: none."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must be between 0 and 1, not {self.threshold}")
         if not self.faults:
             raise ValueError("faults must name at least one fault")
+        if self.weights is not None:
+            _check_weights(self.weights, len(self.faults))
+        if self.latency is not None:
+            least, most = self.latency
+            if not 0 <= least <= most < float("inf"):
+                raise ValueError(f"latency must be a range of seconds, not {least} to {most}")
 
     def fault(self, choice: float) -> Exception:
         """Return the error that a draw in [0, 1) chooses."""
-        return self.faults[int(choice * len(self.faults))]()
+        if self.weights is None:
+            return self.faults[int(choice * len(self.faults))]()
+        bounds = list(itertools.accumulate(self.weights))
+        # A draw that rounds up to the very end chooses the last fault that has a weight.
+        last = max(index for index, weight in enumerate(self.weights) if weight)
+        return self.faults[min(last, bisect.bisect_right(bounds, choice * bounds[-1]))]()
+
+    def added_latency(self, draw: float) -> float:
+        """Return the seconds that a draw in [0, 1) adds, in whole microseconds."""
+        if self.latency is None:
+            return 0.0
+        least, most = self.latency
+        return round(least + draw * (most - least), 6)
+
+
+def _check_weights(weights: tuple[float, ...], faults: int) -> None:
+    if len(weights) != faults:
+        raise ValueError(f"there are {len(weights)} weights for {faults} faults")
+    if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+        raise ValueError(f"weights must be 0 or more, and one of them above 0, not {weights}")
 
 
 class Luck:

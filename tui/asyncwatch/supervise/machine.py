@@ -35,16 +35,20 @@ from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_stack, stuck_at
+from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.luck import Luck
+from asyncwatch.supervise.nested import nested_retries
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.spec import Outcome, WorkerSpec
-from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
+from asyncwatch.supervise.verdict import GIVEN_UP, PAST_DEADLINE, Judge
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
 
-StopReason = Literal["person", "run", "timeout", "restart", "supervisor"]
+StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"]
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+_HELD_BACK = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING})
 
 TURNS_AT_ONCE = 16
 """Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
@@ -78,6 +82,7 @@ class Machine:
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
+        halt: Halt | None = None,
     ) -> None:
         self.report = Reporter()
         self.workers: dict[str, Worker] = {}
@@ -94,7 +99,14 @@ class Machine:
         self.is_interrupted = False
         self.is_finished = False
         self.on_outcome: Callable[[Outcome], None] | None = None
-        self._concurrency = concurrency
+        self.concurrency = concurrency
+        self.is_paused = False
+        """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
+        self.bad_luck_threshold: float | None = None
+        """In place of the workers' own, if it is given."""
+        self._places = concurrency
+        self._halt = halt
+        self._broken: set[Worker] | None = None if halt is None else set()
         self._grace = grace
         self._luck = Luck(seed)
         self._judge = Judge(self._luck, retry_budget)
@@ -114,9 +126,12 @@ class Machine:
     def start(self, name: str, runner: str, timeout: float | None, wall_clock: float) -> None:
         """Start the run on the running loop: announce all workers, then start as many as there are places."""
         self.active = len(self.workers)
-        seed, concurrency = self._luck.seed, self._concurrency
+        seed, concurrency = self._luck.seed, self.concurrency
         self.report.run_started(name, self.active, runner, seed, concurrency, timeout, wall_clock)
         self.report.workers_queued(self.workers.values())
+        retried = (worker.spec.target for worker in self.workers.values() if worker.spec.retry.max_attempts > 1)
+        for target, library in nested_retries(retried):
+            self.report.nested_retries_found(target, library)
         for worker in self.workers.values():
             worker.is_ready = True
         self._ready.extend(self.workers.values())
@@ -187,7 +202,50 @@ class Machine:
         if worker.task is not None and worker.task.done():
             self._attempt_ended(worker.task)
 
+    def change_places(self, concurrency: int, *, is_paused: bool) -> None:
+        """Let at most `concurrency` attempts run from now on, and start none while paused. Running ones go on."""
+        self.concurrency, self.is_paused = concurrency, is_paused
+        self._places = 0 if is_paused else concurrency
+        self._fill_places()
+
+    def retry_now(self, worker: Worker) -> str:
+        """Let a worker that backs off or is held try again now; return why not, or an empty text."""
+        if worker.state not in _HELD_BACK:
+            return f"it does not wait for another attempt: {worker.state}"
+        if worker.is_ready:
+            return "it stands in line for a place"
+        self._stand_first(worker)
+        self._fill_places()
+        return ""
+
+    def give_up(self, worker: Worker) -> str:
+        """Let a worker that backs off or is held make no further attempt; return why not, or an empty text."""
+        if worker.state not in _HELD_BACK:
+            return f"it does not wait for another attempt: {worker.state}"
+        if worker.error is None:
+            self._stop(worker, "person")
+        else:
+            self._refuse_retry(worker, worker.error, GIVEN_UP)
+        return ""
+
+    def retry_all_now(self) -> None:
+        """Let all that back off or are held try again now, in order."""
+        waiting = [worker for worker in self._held_back() if not worker.is_ready]
+        for worker in reversed(waiting):
+            self._stand_first(worker)
+        self._fill_places()
+
+    def give_up_all(self) -> None:
+        """Let all that back off or are held make no further attempt."""
+        for worker in self._held_back():
+            self.give_up(worker)
+
+    def _held_back(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.state in _HELD_BACK]
+
     def _begin_incarnation(self, worker: Worker) -> None:
+        if self._broken is not None:
+            self._broken.discard(worker)
         worker.incarnation += 1
         worker.reset()
         self.report.worker_restarted(worker)
@@ -196,7 +254,7 @@ class Machine:
         self._fill_places()
 
     def _fill_places(self) -> None:
-        while self._ready and self.in_flight < self._concurrency:
+        while self._ready and self.in_flight < self._places:
             worker = self._ready.popleft()
             if worker.is_ready:
                 worker.is_ready = False
@@ -224,7 +282,12 @@ class Machine:
         worker.cancels = 0
         worker.state = WorkerState.RUNNING
         worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
-        worker.is_struck = worker.bad_luck > spec.bad_luck.threshold
+        threshold = self.bad_luck_threshold
+        luck = spec.bad_luck
+        worker.is_struck = worker.bad_luck > (luck.threshold if threshold is None else threshold)
+        if luck.latency is not None:
+            draw = self._luck.draw("latency", spec.name, worker.incarnation, worker.attempt)
+            worker.latency = luck.added_latency(draw)
         worker.started_at = self.report.now()
         if worker.attempt == 1:
             worker.first_started_at = worker.started_at
@@ -248,6 +311,8 @@ class Machine:
         current.set(worker)
         spec = worker.spec
         try:
+            if worker.latency:
+                await asyncio.sleep(worker.latency)
             if worker.is_struck:
                 logger.warning("Status: failed, %s, %.2f", spec.name, worker.bad_luck)
                 raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.attempt))
@@ -398,16 +463,23 @@ class Machine:
 
     def _backed_off(self, worker: Worker) -> None:
         """Let the worker stand first in line: what was begun is finished before new work starts."""
-        worker.timer = None
-        worker.is_ready = True
+        self._stand_first(worker)
+        self._fill_places()
+
+    def _stand_first(self, worker: Worker) -> None:
+        """End the wait of a worker that backs off, or that a circuit or a limit holds."""
+        is_held = worker.state is WorkerState.WAITING
+        self._leave_line(worker)
+        if is_held and self.is_gated:
+            self.admission.exempt(worker)
         if worker.deadline_at is not None:
             left = worker.deadline_at - self.report.now()
             if left <= 0:
                 self._deadline_passed(worker)
                 return
             worker.timer = self.report.loop.call_later(left, self._deadline_passed, worker)
+        worker.is_ready = True
         self._ready.appendleft(worker)
-        self._fill_places()
 
     def _deadline_passed(self, worker: Worker) -> None:
         """Give up a worker that still waits for its next attempt."""
@@ -455,3 +527,21 @@ class Machine:
             for settled in waiting:
                 if not settled.done():
                     settled.set_result(None)
+        if self._broken is not None and event.state in _BROKEN:
+            self._count_failure(worker, self._broken)
+
+    def _count_failure(self, worker: Worker, broken: set[Worker]) -> None:
+        """Halt the batch, once, if too many of its workers have failed."""
+        broken.add(worker)
+        halt = self._halt
+        if halt is None or len(broken) < halt.limit(len(self.workers)):
+            return
+        self._halt = None
+        is_soon = halt.mode == "soon"
+        stopped = [
+            other
+            for other in self.workers.values()
+            if not other.state.is_settled and not other.stop_reason and not (is_soon and other.attempt)
+        ]
+        self.report.run_halted(len(broken), halt.mode, len(stopped))
+        self.stop_active("halt", stopped)

@@ -13,7 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from asyncwatch.supervise.worker import Worker
 
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)\s*")
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d+))?\s*")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _FINEST = 0.01
 """Seconds of a limit that may pass at once: timers are not much finer than that."""
@@ -44,11 +44,12 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         unit = next((unit for unit in ("s", "min") if self.per_second * _UNITS[unit] >= 1), "h")
-        return f"{self.per_second * _UNITS[unit]:.12g}/{unit}"
+        burst = "" if self.burst is None else f" burst {self.burst}"
+        return f"{self.per_second * _UNITS[unit]:.12g}/{unit}{burst}"
 
 
 def parse_rate(text: str, burst: int | None = None) -> RateLimit:
-    """Return the limit that `50/s`, `90/min`, `1000/h` or `3/10s` asks for.
+    """Return the limit that `50/s`, `90/min`, `1000/h`, `3/10s` or `50/s burst 10` asks for.
 
     Raises:
         ValueError: the text is no rate, or the rate is 0.
@@ -57,11 +58,11 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f"a rate reads like 50/s, 90/min or 3/10s, not {text!r}")
-    number, length, unit = match.groups()
+    number, length, unit, own_burst = match.groups()
     seconds = float(length or 1) * _UNITS[unit]
     if not seconds:
         raise ValueError(f"a rate needs a time that is not 0: {text!r}")
-    return RateLimit(per_second=float(number) / seconds, burst=burst)
+    return RateLimit(per_second=float(number) / seconds, burst=burst if own_burst is None else int(own_burst))
 
 
 class Gate:

@@ -23,6 +23,7 @@ from asyncwatch.events import (
     CommandRefused,
     Event,
     LogRecorded,
+    NestedRetriesFound,
     PollFinished,
     RestartCounted,
     RestartLimitReached,
@@ -31,8 +32,10 @@ from asyncwatch.events import (
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
+    RunHalted,
     RunStarted,
     RunTimedOut,
+    SettingChanged,
     SupervisorStarted,
     SupervisorTerminated,
     WorkerCancelled,
@@ -127,6 +130,20 @@ class Reporter:
         """Tell that the whole fleet is asked to stop."""
         self._emit(RunCancelRequested(self._next_seq(), self.now(), reason))
 
+    def run_halted(self, failures: int, mode: str, stopped: int) -> None:
+        """Tell that the batch is not gone on with."""
+        self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
+        logger.error("halted after %d failures: %d workers are cancelled", failures, stopped)
+
+    def setting_changed(self, name: str, value: object, previous: object, key: str) -> None:
+        """Tell that a person changed a setting."""
+        self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key))
+
+    def nested_retries_found(self, target: str, library: str) -> None:
+        """Warn of a target that retries on its own."""
+        self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
+        logger.warning("%s retries by itself with %s: its retries and asyncwatch's multiply", target, library)
+
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
         """Tell that the run is over, and deliver all that is left."""
         now = self.now()
@@ -149,7 +166,8 @@ class Reporter:
     def attempt_started(self, worker: Worker) -> None:
         """Tell that an attempt begins; `worker.started_at` says when."""
         name, incarnation, attempt = worker.spec.name, worker.incarnation, worker.attempt
-        self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, worker.bad_luck))
+        luck, latency = worker.bad_luck, worker.latency
+        self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, luck, latency))
 
     def attempt_failed(self, worker: Worker, error: BaseException, stack: str, verdict: Verdict) -> None:
         """Tell that an attempt ended in `error`."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from asyncwatch.commands import (
-    CancelAll,
-    CancelWorker,
-    CloseCircuit,
-    Command,
-    IsolateCircuit,
-    ProbeCircuit,
-    RestartWorker,
-    Statistics,
-    StopRun,
-)
+from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
-from asyncwatch.supervise import runner
+from asyncwatch.supervise import requests, runner
 from asyncwatch.supervise.budget import RetryBudget
-from asyncwatch.supervise.circuit import Circuit, CircuitPolicy
+from asyncwatch.supervise.circuit import CircuitPolicy
+from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
@@ -35,11 +26,6 @@ from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_
 from asyncwatch.supervise.tree.specs import ChildSpec
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
-_CIRCUIT_ACTIONS: dict[type[Command], Callable[[Circuit], None]] = {
-    IsolateCircuit: Circuit.isolate,
-    CloseCircuit: Circuit.close,
-    ProbeCircuit: Circuit.probe,
-}
 
 
 class Supervisor(Serving):
@@ -64,6 +50,7 @@ class Supervisor(Serving):
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
+        halt: after how many failures the batch halts; None for never.
 
     Raises:
         ValueError: two workers have the same name, or a number is out of its range.
@@ -88,6 +75,7 @@ class Supervisor(Serving):
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
+        halt: Halt | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -107,6 +95,7 @@ class Supervisor(Serving):
             "circuit": circuit,
             "rate": rate,
             "rate_per_key": rate_per_key,
+            "halt": halt,
         }
         self._stays_open = False
         self._is_stopping = False
@@ -251,28 +240,7 @@ class Supervisor(Serving):
             return True
         if not machine.report.is_started or machine.is_finished:
             return False
-        if isinstance(command, IsolateCircuit | CloseCircuit | ProbeCircuit):
-            return self._control_circuit(command)
-        assert isinstance(command, CancelWorker | RestartWorker)  # noqa: S101  there is no other
-        worker = machine.workers.get(command.worker)
-        if worker is None:
-            reason = "there is no such worker"
-        elif command.incarnation != worker.incarnation:
-            reason = f"that was incarnation {command.incarnation}, it is {worker.incarnation} now"
-        elif isinstance(command, CancelWorker):
-            reason = machine.cancel(worker)
-        else:
-            reason = machine.restart(worker)
-        if reason:
-            machine.report.command_refused(type(command).__name__, command.worker, command.incarnation, reason)
-        return not reason
-
-    def _control_circuit(self, command: IsolateCircuit | CloseCircuit | ProbeCircuit) -> bool:
-        machine = self._machine
-        reason = machine.admission.control(command.key, _CIRCUIT_ACTIONS[type(command)])
-        if reason:
-            machine.report.command_refused(type(command).__name__, "", 0, f"{command.key}: {reason}")
-        return not reason
+        return requests.carry_out(machine, command)
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Tell the listeners of a log record or a printed line that `worker` made, or nobody."""

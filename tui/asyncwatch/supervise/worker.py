@@ -24,6 +24,7 @@ class Worker:
         "is_ready",
         "is_restarting",
         "is_struck",
+        "latency",
         "left_behind",
         "outcome",
         "overdue",
@@ -49,6 +50,7 @@ class Worker:
         self.attempt = 0
         self.bad_luck = 0.0
         self.is_struck = False  # the bad luck of this attempt injects a fault
+        self.latency = 0.0  # seconds that bad luck adds to this attempt
         self.error: BaseException | None = None  # what it backs off from
         self.backoff: float | None = None  # seconds: the last one that was drawn
         self.first_started_at = 0.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from asyncwatch.supervise.current import current_worker
@@ -28,6 +29,18 @@ def timed_out() -> Exception:
 def broken() -> Exception:
     """Return the fault of a program."""
     return RuntimeError("bad luck")
+
+
+def failing(status: int, *, retry_after: float | None = None) -> Callable[[], Exception]:
+    """Return the fault of a server that answers with `status`, and asks to wait so many seconds."""
+
+    def fault() -> Exception:
+        url = URL("http://bad.luck/")
+        request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
+        headers = CIMultiDict[str]() if retry_after is None else CIMultiDict({"Retry-After": f"{retry_after:.0f}"})
+        return aiohttp.ClientResponseError(request, (), status=status, message="bad luck", headers=headers)
+
+    return fault
 
 
 HTTP_FAULTS = (disconnected, timed_out, broken)

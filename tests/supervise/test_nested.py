@@ -1,0 +1,94 @@
+"""Targets that retry by themselves are noticed, without any of those libraries."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.supervise.fleets import drain, sleeper, worker
+
+from asyncwatch import RetryPolicy, Supervisor
+from asyncwatch.events import NestedRetriesFound
+from asyncwatch.supervise.nested import retrying_library
+
+
+def wrapped_by(module: str) -> Callable[..., Any]:
+    """Return an async function that was wrapped by one which that module defines."""
+    namespace: dict[str, Any] = {"__name__": module, "functools": functools, "sleeper": sleeper}
+    code = "@functools.wraps(sleeper)\nasync def retry(*args): return await sleeper(*args)\n"
+    exec(code, namespace)
+    found: Callable[..., Any] = namespace["retry"]
+    return found
+
+
+def with_controller() -> Callable[..., Any]:
+    """Return an async function with what tenacity's decorator leaves on it."""
+
+    async def fetch() -> None:
+        """Do nothing."""
+
+    controller = types.new_class("AsyncRetrying")
+    controller.__module__ = "tenacity.asyncio"
+    fetch.retry = controller()  # type: ignore[attr-defined]  # as the decorator does
+    return fetch
+
+
+class Service:
+    """Has a method and a call that retry."""
+
+    fetch = wrapped_by("backoff._async")
+    __call__ = wrapped_by("stamina._core")
+
+
+@functools.wraps(wrapped_by("stamina._core"))
+async def decorated() -> None:
+    """Stand for another decorator around one that retries."""
+
+
+@pytest.mark.parametrize(
+    ("target", "library"),
+    [
+        (wrapped_by("stamina._core"), "stamina"),
+        (wrapped_by("backoff._async"), "backoff"),
+        (wrapped_by("tenacity.asyncio"), "tenacity"),
+        (with_controller(), "tenacity"),
+        (functools.partial(wrapped_by("stamina._core"), 1), "stamina"),
+        (Service().fetch, "backoff"),
+        (Service(), "stamina"),
+        (sleeper, ""),
+        (functools.partial(sleeper, 1), ""),
+        (wrapped_by("backoffice.retry"), ""),
+        (object(), ""),
+        (len, ""),
+    ],
+)
+def test_libraries(target: object, library: str) -> None:
+    """Wrapped functions are known by the module that wrapped them, through partials, methods and objects."""
+    assert retrying_library(target) == library
+
+
+def test_other_decorators_are_seen_through() -> None:
+    """A decorator around the one that retries hides nothing."""
+    inner = with_controller()
+    outer = functools.wraps(inner)(lambda: None)
+    del outer.retry  # type: ignore[attr-defined]  # as a decorator that copies no attributes
+    assert retrying_library(outer) == "tenacity"
+
+
+def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """However many workers call it, a target that retries is warned of once; not if nothing is retried."""
+
+    async def main(policy: RetryPolicy) -> list[tuple[str, str]]:
+        target = wrapped_by("stamina._core")
+        specs = [worker(str(n), functools.partial(target, 0.0), retry=policy) for n in range(5)]
+        supervisor = Supervisor(specs, seed=1)
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]
+
+    assert run(lambda: main(RetryPolicy())) == [("sleeper", "stamina")]
+    assert "multiply" in caplog.text
+    assert run(lambda: main(RetryPolicy(max_attempts=1))) == []

@@ -1,0 +1,162 @@
+"""What a person changes while a run goes on, and what they ask of workers that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, worker
+
+from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
+from asyncwatch.commands import (
+    ChangeSetting,
+    Command,
+    GiveUp,
+    GiveUpAll,
+    IsolateCircuit,
+    RetryAllNow,
+    RetryNow,
+)
+from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
+
+PATIENT = RetryPolicy(kind="constant", base=100.0, cap=100.0)
+
+
+def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:
+    """Return the events and the outcomes of a run with commands sent at their times."""
+
+    async def main() -> tuple[list[Event], list[Any]]:
+        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        queue = supervisor.subscribe()
+        for seconds, command in later:
+            asyncio.get_running_loop().call_later(seconds, supervisor.carry_out, command)
+        outcomes = await supervisor.gather()
+        return drain(queue), outcomes
+
+    answer: tuple[list[Event], list[Any]] = run(main)
+    return answer
+
+
+def starts(events: list[Event]) -> list[float]:
+    """Return when attempts started."""
+    return [event.at for event in events if isinstance(event, AttemptStarted)]
+
+
+def changes(events: list[Event]) -> list[tuple[str, object, object, str]]:
+    """Return the settings that were changed."""
+    return [(e.name, e.value, e.previous, e.key) for e in events if isinstance(e, SettingChanged)]
+
+
+def test_concurrency(run: Any) -> None:
+    """More places are taken at once; fewer let what runs go on; the event tells how to undo it."""
+    specs = [worker(str(n), sleeper, 10.0) for n in range(8)]
+    later = [(1.0, ChangeSetting("concurrency", 4)), (2.0, ChangeSetting("concurrency", 1))]
+    events, _ = tell(run, specs, *later, concurrency=2)
+    assert starts(events) == [0.0, 0.0, 1.0, 1.0, 11.0, 21.0, 31.0, 41.0]
+    assert changes(events) == [("concurrency", 4, 2, ""), ("concurrency", 1, 4, "")]
+
+
+def test_pause(run: Any) -> None:
+    """While paused no attempt starts, neither a first one nor a retry; running ones go on."""
+    policy = RetryPolicy(kind="constant", base=3.0, cap=3.0)
+    specs = [worker("c", Flaky(ConnectionError()), retry=policy), *[worker(name, sleeper, 2.0) for name in "ab"]]
+    later = [(1.0, ChangeSetting("paused", True)), (50.0, ChangeSetting("paused", False))]
+    events, outcomes = tell(run, specs, *later, concurrency=1)
+    assert starts(events) == [0.0, 0.0, 50.0, 50.0]
+    assert all(outcome.is_success for outcome in outcomes)
+    assert changes(events) == [("paused", True, False, ""), ("paused", False, True, "")]
+
+
+def test_bad_luck(run: Any) -> None:
+    """One threshold can stand in for those of all workers, and be taken back."""
+    unlucky = BadLuck(threshold=0.0, faults=(ConnectionError,))
+    specs = [worker(str(n), sleeper, 1.0, bad_luck=unlucky) for n in range(3)]
+    later = [(0.5, ChangeSetting("bad luck", 1)), (1.5, ChangeSetting("bad luck", None))]
+    first = worker("first", sleeper, 1.0)
+    events, outcomes = tell(run, [first, *specs], *later, concurrency=1)
+    assert [outcome.state.value for outcome in outcomes] == ["succeeded", "succeeded", "exhausted", "exhausted"]
+    assert all(event.injected for event in events if isinstance(event, AttemptFailed))
+    assert changes(events) == [("bad luck", 1, None, ""), ("bad luck", None, 1.0, "")]
+
+
+def test_rates(run: Any) -> None:
+    """A limit can be made, changed and taken away, for the run and for a key; the previous one undoes it."""
+    specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(9)]
+    later = [
+        (0.5, ChangeSetting("rate", "1/10s")),
+        (15.0, ChangeSetting("rate", "1/2s")),
+        (18.5, ChangeSetting("rate", None)),
+        (18.6, ChangeSetting("rate", "1/s burst 3", key="host")),
+    ]
+    events, _ = tell(run, specs, *later, concurrency=1)
+    assert changes(events) == [
+        ("rate", "1/10s", None, ""),
+        ("rate", "1/2s", "6/min", ""),
+        ("rate", None, "30/min", ""),
+        ("rate", "1/s burst 3", None, "host"),
+    ]
+    assert starts(events)[:5] == [0.0, 1.0, 11.0, 15.0, 17.0]
+    assert starts(events)[5:] == [18.5, 19.5, 20.5, 21.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key", "word"),
+    [
+        ("concurrency", 0, "", "concurrency"),
+        ("concurrency", True, "", "concurrency"),
+        ("concurrency", "4", "", "concurrency"),
+        ("paused", 1, "", "paused"),
+        ("bad luck", 1.5, "", "bad luck"),
+        ("bad luck", "1", "", "bad luck"),
+        ("rate", "fast", "", "rate"),
+        ("concurrency", 4, "host", "key"),
+        ("colour", 4, "", "no setting"),
+    ],
+)
+def test_nonsense_is_refused(run: Any, name: str, value: Any, key: str, word: str) -> None:
+    """A setting that does not exist or is out of its range changes nothing, and an event says why."""
+    events, _ = tell(run, [worker("a", sleeper, 1.0)], (0.5, ChangeSetting(name, value, key)))
+    (refused,) = [event for event in events if isinstance(event, CommandRefused)]
+    assert refused.command == "ChangeSetting"
+    assert word in refused.reason
+    assert not changes(events)
+
+
+def test_retry_now(run: Any) -> None:
+    """The backoff of a worker is cut short; one that does not wait, or is another incarnation, is refused."""
+    specs = [worker("a", Flaky(ConnectionError()), retry=PATIENT), worker("b", sleeper, 50.0)]
+    later = [(5.0, RetryNow("a", 1)), (6.0, RetryNow("b", 1)), (6.0, RetryNow("b", 2)), (6.0, RetryNow("x", 1))]
+    events, outcomes = tell(run, specs, *later)
+    assert (outcomes[0].attempts, outcomes[0].elapsed) == (2, 5.0)
+    assert len([event for event in events if isinstance(event, CommandRefused)]) == 3
+
+
+def test_give_up(run: Any) -> None:
+    """A worker that backs off is exhausted at once, with its last error; nothing of it happens later."""
+    error = ConnectionError()
+    events, (outcome,) = tell(run, [worker("a", raiser, error, retry=PATIENT)], (5.0, GiveUp("a", 1)))
+    assert (outcome.state, outcome.error, outcome.elapsed) == (WorkerState.EXHAUSTED, error, 5.0)
+    assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["person"]
+    assert events[-1].at == 5.0
+
+
+def test_all_that_wait(run: Any) -> None:
+    """All that back off try again now, in order, as far as there are places; or all give up."""
+    specs = [worker(str(n), Flaky(*[ConnectionError()] * 2), retry=PATIENT) for n in range(4)]
+    events, outcomes = tell(run, specs, (5.0, RetryAllNow()), (9.0, GiveUpAll()), concurrency=2)
+    assert [event.worker for event in events if isinstance(event, AttemptStarted)] == list("01230123")
+    assert {(o.state, o.attempts, o.elapsed) for o in outcomes} == {(WorkerState.EXHAUSTED, 2, 9.0)}
+
+
+def test_held_workers_too(run: Any) -> None:
+    """Retry now passes an isolated circuit and a limit; giving up a worker without an attempt cancels it."""
+    specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(4)]
+    later = [(0.5, IsolateCircuit("host")), (5.0, RetryNow("1", 1)), (7.0, GiveUp("2", 1)), (8.0, GiveUpAll())]
+    events, outcomes = tell(run, specs, *later, concurrency=1, circuit=CircuitPolicy())
+    assert starts(events) == [0.0, 5.0]
+    assert [outcome.state.value for outcome in outcomes] == ["succeeded", "succeeded", "cancelled", "cancelled"]
+    assert story(events, "2") == ["AttemptHeld", "WorkerCancelled"]
+    limited = [worker(str(n), sleeper, 0.0) for n in range(4)]
+    events, _ = tell(run, limited, (1.0, RetryAllNow()), rate=parse_rate("1/100s"))
+    assert starts(events) == [0.0, 1.0, 1.0, 1.0]
