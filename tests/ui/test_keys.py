@@ -138,6 +138,24 @@ async def test_cancel_all_asks_and_says_how_many() -> None:
         assert controller.sent == [CancelAll()]
 
 
+@pytest.mark.parametrize(("key", "verb", "kind"), [("c", "Cancel", CancelWorker), ("r", "Restart", RestartWorker)])
+async def test_many_marked_workers_are_asked_about(key: str, verb: str, kind: type[Any]) -> None:
+    """Beyond twenty marked workers nothing is sent before a yes, which the same key gives; twenty need none."""
+
+    def tell(controller: FakeController) -> None:
+        controller.start(*(str(number) for number in range(21)))
+
+    async with running(tell=tell) as (app, controller, pilot):
+        await pilot.press("a", key)
+        await shows(app, f"{verb} 21 marked workers?")
+        assert controller.sent == []
+        await pilot.press(key)
+        await until(lambda: controller.sent)
+        assert controller.sent == [kind(str(number), 1) for number in range(21)]
+        await pilot.press("space", key)
+        await until(lambda: len(controller.sent) == 41)
+
+
 async def test_restart_all_takes_those_without_success() -> None:
     """`R` restarts every worker that ended without success, after a yes that enter gives too."""
     async with running() as (app, controller, pilot):
@@ -364,6 +382,29 @@ async def test_a_no_keeps_it_running() -> None:
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, FleetScreen))
         assert controller.sent == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_a_blocked_event_loop_is_told(width: int) -> None:
+    """The header says for how long, a request that has to wait for it gets a note, and the way out is named."""
+    async with running(size=(width, 30)) as (app, controller, pilot):
+        controller.loop_lag = 7.2
+        app._read_statistics()
+        await shows(app, "event loop blocked for 7 s")
+        await pilot.press("j", "r")
+        await shows(app, "The event loop is blocked; the request waits for it.")
+        await pilot.press("q", "q")
+        await shows(app, "event loop blocked for 7 s", "stopping… 4 still running · ctrl+c leaves at once")
+
+
+async def test_a_request_waits_for_no_loop_that_runs() -> None:
+    """Without a blocked loop a request is sent without a note."""
+    async with running() as (app, controller, pilot):
+        controller.loop_lag = 0.9
+        await pilot.press("j", "r")
+        await until(lambda: controller.sent)
+        await pilot.pause()
+        assert "blocked" not in text_of(app)
 
 
 async def test_a_further_ctrl_c_leaves_at_once() -> None:

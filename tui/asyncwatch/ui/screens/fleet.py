@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -26,6 +26,10 @@ from asyncwatch.ui.widgets.lines_widget import Block
 
 RESORT_EVERY = 1.0
 """Seconds after which rows may change places, if they are sorted by what changes."""
+
+
+MANY = 20
+"""Marked workers beyond which it is asked before something is done to them."""
 
 
 class FleetScreen(Screen[None]):
@@ -87,15 +91,15 @@ class FleetScreen(Screen[None]):
         """Move the cursor of the fleet, from wherever the focus is."""
         self.table.action_move(rows)
 
-    def action_cancel(self) -> None:
+    async def action_cancel(self) -> None:
         """Cancel the marked workers that have not ended, or the selected one."""
         rows = self._chosen()
         active = [row for row in rows if not row.is_settled]
-        self._request(CancelWorker(row.name, row.incarnation) for row in active or rows)
+        await self._request_many([CancelWorker(row.name, row.incarnation) for row in active or rows], "cancel", "c")
 
-    def action_restart(self) -> None:
+    async def action_restart(self) -> None:
         """Restart the marked workers, or the selected one."""
-        self._request(RestartWorker(row.name, row.incarnation) for row in self._chosen())
+        await self._request_many([RestartWorker(row.name, row.incarnation) for row in self._chosen()], "restart", "r")
 
     def action_mark(self) -> None:
         """Mark the selected worker, or take its mark away, and go on to the next."""
@@ -198,6 +202,14 @@ class FleetScreen(Screen[None]):
         if marked := self._scene.view.marked():
             return marked
         return [self.table.selected] if self.table.selected is not None else []
+
+    async def _request_many(self, commands: Sequence[CancelWorker | RestartWorker], verb: str, key: str) -> None:
+        """Send the requests; ask first if they are so many that a slip would hurt."""
+        if len(commands) <= MANY:
+            self._request(commands)
+            return
+        question = ConfirmScreen(f"{verb.capitalize()} {len(commands):,} marked workers?", verb, again=key)
+        await self.app.push_screen(question, lambda yes: self._request(commands) if yes else None)
 
     def _request(self, commands: Iterable[CancelWorker | RestartWorker | CancelAll]) -> None:
         if asked := tuple(commands):
