@@ -40,6 +40,7 @@ class FakeController:
         self.sent: list[Command] = []
         self.queue: asyncio.Queue[Batch] | None = None
         self.early: list[Batch] = []
+        self.loop_lag = 0.0004
         self._seq = 0
 
     def send(self, *commands: Command) -> None:
@@ -54,8 +55,8 @@ class FakeController:
         return self.queue
 
     def statistics(self) -> Statistics:
-        """Return figures that stand still."""
-        return Statistics(loop_lag=0.0004)
+        """Return figures that stand still unless a test moves them."""
+        return Statistics(loop_lag=self.loop_lag)
 
     def tell(self, kind: type[Event], at: float, **fields: Any) -> None:
         """Say that something happened `at` seconds after the start."""

@@ -112,6 +112,9 @@ class AsyncwatchApp(App[None]):
         text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}: {first.reason}")
         if len(refusals) > 1:
             text = f"{len(refusals):,} requests refused. The first: {text}"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         self.clear_notifications()
         self.notify(text, severity="warning", markup=False)
 
@@ -129,6 +132,9 @@ class AsyncwatchApp(App[None]):
         """Pass requests on to the engine, and show quickly what becomes of them."""
         self._controller.send(*message.commands)
         self._pump.hurry()
+        self._read_statistics()
+        if self.scene.blocked_for:
+            self._say("The event loop is blocked; the request waits for it.")
 
     async def on_details_requested(self, message: DetailsRequested) -> None:
         """Open a worker; the cursor is on the one that was looked at last when it closes."""

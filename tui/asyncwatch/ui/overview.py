@@ -49,7 +49,9 @@ def status(scene: Scene) -> Line:
     """Return what the run is doing, in a few words."""
     fleet = scene.fleet
     if scene.is_stopping:
-        return [Span(f"stopping… {scene.active:,} still running", "warning")]
+        # A blocked loop is no news of its workers, and takes their room.
+        running = "" if scene.blocked_for else f" {scene.active:,} still running"
+        return [Span(f"stopping…{running}", "warning"), Span(" · ctrl+c leaves at once", "muted")]
     if fleet.is_settled:
         missing = len(fleet.rows) - fleet.counts[WorkerState.SUCCEEDED]
         if not missing:
@@ -78,6 +80,8 @@ def _title(scene: Scene, width: int) -> Line:
     ]
     time = Span(fmt.clock(scene.now), "strong")
     right = [Span("  "), *status(scene)]
+    if scene.blocked_for:
+        right = [Span(f" event loop blocked for {scene.blocked_for:.0f} s ", "notice"), Span("  "), *status(scene)]
     if scene.is_frozen:
         right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
     # The last facts give way first: what the run does matters more than how it was started.

@@ -11,6 +11,9 @@ from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
 
+BLOCKED = 1.0
+"""Seconds that a timer of the run's event loop is late, from which on the loop counts as blocked."""
+
 
 class Scene:
     """Folds batches into the fleet, or keeps them waiting while the picture is frozen.
@@ -82,6 +85,12 @@ class Scene:
         self.thaw()
         self.fleet.left_at = self._time.now
         return self.fleet
+
+    @property
+    def blocked_for(self) -> float:
+        """Seconds for which a worker blocks the event loop of the run, so that nothing moves there; else 0."""
+        lag = self.statistics.loop_lag
+        return lag if lag > BLOCKED and self.fleet.finished is None else 0.0
 
     def unsuccessful(self) -> list[Row]:
         """Return the settled workers that did not succeed."""
