@@ -34,11 +34,13 @@ class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
 class Tokens:
     """What is left of a budget."""
 
-    __slots__ = ("budget", "left")
+    __slots__ = ("budget", "is_full", "left")
 
     def __init__(self, budget: RetryBudget) -> None:
         self.budget = budget
         self.left = budget.capacity
+        self.is_full = True
+        """Whether a success has nothing to give back; spares the happy case a call."""
 
     def pay_for(self, error: BaseException) -> bool:
         """Take the tokens that a retry after `error` costs; return whether there were enough."""
@@ -46,9 +48,11 @@ class Tokens:
         if cost > self.left:
             return False
         self.left -= cost
+        self.is_full = False
         return True
 
     def give_back(self) -> None:
         """Put back what a success brings, up to the capacity."""
-        if self.left < self.budget.capacity:
-            self.left = min(self.budget.capacity, self.left + self.budget.success_gain)
+        capacity = self.budget.capacity
+        self.left = min(capacity, self.left + self.budget.success_gain)
+        self.is_full = self.left == capacity

@@ -129,8 +129,7 @@ class Machine:
         seed, concurrency = self._luck.seed, self.concurrency
         self.report.run_started(name, self.active, runner, seed, concurrency, timeout, wall_clock)
         self.report.workers_queued(self.workers.values())
-        retried = (worker.spec.target for worker in self.workers.values() if worker.spec.retry.max_attempts > 1)
-        for target, library in nested_retries(retried):
+        for target, library in nested_retries(worker.spec for worker in self.workers.values()):
             self.report.nested_retries_found(target, library)
         for worker in self.workers.values():
             worker.is_ready = True
@@ -422,8 +421,9 @@ class Machine:
             if worker.stop_reason:
                 self._settle_stopped(worker, result, error)
             elif error is None:
-                if self.tokens is not None:
-                    self.tokens.give_back()
+                tokens = self.tokens
+                if tokens is not None and not tokens.is_full:
+                    tokens.give_back()
                 self._settle(worker, self.report.succeeded(worker, result), result=result)
             elif task.cancelled() and worker.overdue is not None:
                 self._attempt_failed(worker, worker.overdue)

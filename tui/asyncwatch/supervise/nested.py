@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 
+from asyncwatch.supervise.spec import WorkerSpec
+
 RETRYING_LIBRARIES = frozenset({"tenacity", "stamina", "backoff"})
 _MAX_LAYERS = 50
 _MAX_TARGETS = 1_000
@@ -31,10 +33,15 @@ def retrying_library(target: object) -> str:
     return ""
 
 
-def nested_retries(targets: Iterable[object]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the library of each function among `targets` that retries on its own, once."""
+def nested_retries(specs: Iterable[WorkerSpec]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the library of each target of workers with retries that retries on its own too, once."""
     seen = set[int]()
-    for target in targets:
+    previous: object = None
+    for spec in specs:
+        target = spec.target
+        if target is previous or spec.retry.max_attempts == 1:
+            continue
+        previous = target
         function = getattr(target, "__func__", None) or getattr(target, "func", None) or target
         if id(function) not in seen and len(seen) < _MAX_TARGETS:
             seen.add(id(function))

@@ -1,0 +1,54 @@
+"""What a Fleet knows of workers that are held, and of retries that are refused."""
+
+from __future__ import annotations
+
+from tests.model.stream import Stream, ended, failed
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptHeld,
+    AttemptStarted,
+    RetryRefused,
+    RetryScheduled,
+    WorkerCancelled,
+    WorkerExhausted,
+    WorkerRestarted,
+    WorkerState,
+)
+
+
+def test_a_held_worker_waits_until_it_starts() -> None:
+    """A worker that is held is waiting, says for what, and counts down to nothing."""
+    stream = Stream("a", "b")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed())
+    stream.add(RetryScheduled, "a", attempt=2, delay=5.0)
+    stream.add(AttemptHeld, "a", attempt=2, key="a.example", reason="circuit")
+    stream.add(AttemptHeld, "b", attempt=1, key="", reason="rate")
+    fleet = stream.fold()
+    first, second = fleet.rows
+    assert (first.state, first.held, first.retry_at) == (WorkerState.WAITING, "circuit a.example", None)
+    assert (second.state, second.held) == (WorkerState.WAITING, "rate")
+    assert (fleet.counts[WorkerState.WAITING], fleet.is_settled) == (2, False)
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    stream.add(WorkerCancelled, "b", **ended(attempts=0, elapsed=0.0))
+    fleet = stream.fold()
+    assert [(row.state, row.held) for row in fleet.rows] == [
+        (WorkerState.RUNNING, ""),
+        (WorkerState.CANCELLED, ""),
+    ]
+
+
+def test_a_refused_retry_stands_on_the_row() -> None:
+    """Why a worker was exhausted before its attempts were used up is known until it is restarted."""
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed())
+    stream.add(RetryRefused, "a", attempt=2, reason="retry budget")
+    stream.add(WorkerExhausted, "a", **ended(error_type="OSError", error="boom"))
+    (row,) = stream.fold().rows
+    assert (row.state, row.refusal, row.error) == (WorkerState.EXHAUSTED, "retry budget", "OSError: boom")
+    stream.add(AttemptHeld, "a", attempt=2, key="", reason="rate")
+    stream.add(WorkerRestarted, "a", 2)
+    (row,) = stream.fold().rows
+    assert (row.state, row.refusal) == (WorkerState.QUEUED, "")
