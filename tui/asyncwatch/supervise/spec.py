@@ -34,7 +34,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     target: Target
     args: tuple[Any, ...] = ()
     retry: RetryPolicy = DEFAULT_RETRY
-    """A service (permanent, transient, or with `every`) that is given none makes one attempt: its restart is its retry."""
+    """A service that is given none makes one attempt an incarnation: its restart is its retry."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
     """Seconds that one attempt may take; then it fails with `TimeoutError`. None: no limit."""
@@ -62,7 +62,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     every: float | None = None
     """Seconds after which the target is called again when it has returned: a poller. None: a return is its end."""
     max_restarts: int | None = None
-    """Its own limit of restarts `within` seconds, which then do not count for its supervisor. None: that one's limit."""
+    """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: that one's limit."""
     within: float = 5.0
     escalates: bool = False
     """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down."""

@@ -167,7 +167,11 @@ class Crew(Machine):
         assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
         return worker.owner.restart() if self.accepts_restarts else "the run is ending"
 
-    def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
+    def stop_active(
+        self,
+        reason: StopReason,  # noqa: ARG002  each is stopped as a person would
+        among: Iterable[Worker] | None = None,
+    ) -> None:
         """Ask the workers to stop, each through its supervisor, which would restart them otherwise."""
         for worker in list(self.workers.values() if among is None else among):
             if not worker.state.is_settled and not worker.stop_reason:

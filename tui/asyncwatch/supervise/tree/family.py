@@ -87,8 +87,8 @@ class Family(Actor):
         assert life.ending is not None  # noqa: S101  it is not ready, so it has ended
         if life.ending.reason is Reason.IGNORED:
             return False
-        error = life.ending.error or TreeError("it ended before it was ready")
-        raise StartError(f"{self.path}/{child.name}", error)
+        cause = life.ending.error or TreeError("it ended before it was ready")
+        raise StartError(f"{self.path}/{child.name}", cause)
 
     async def stop_one(self, child: Child) -> None:
         """End a child, or the wait for its restart."""
@@ -131,6 +131,14 @@ class Family(Actor):
 
     def child_ended(self, life: Life) -> None:
         """Note that a running child ended by itself."""
+        raise NotImplementedError
+
+    def cancel_for_person(self, child: Child) -> str:
+        """Stop a child for good; return why that is not possible, or an empty text."""
+        raise NotImplementedError
+
+    def restart_for_person(self, child: Child) -> str:
+        """Restart a child; return why that is not possible, or an empty text."""
         raise NotImplementedError
 
     def _new_life(self, child: Child) -> Life:

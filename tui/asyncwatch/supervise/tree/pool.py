@@ -33,7 +33,7 @@ class Pool(Node):
         """OTP's word for it."""
         return "simple_one_for_one"
 
-    def forgets(self, child: Child) -> bool:
+    def forgets(self, child: Child) -> bool:  # noqa: ARG002  it is the same for all
         """Return True: nothing is kept of any child."""
         return True
 

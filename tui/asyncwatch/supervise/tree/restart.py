@@ -75,7 +75,7 @@ class RestartBackoff(msgspec.Struct, frozen=True, kw_only=True):
     """How long a child waits before it is restarted. OTP restarts at once, and so does the default.
 
     Raises:
-        InvalidBackoff: a base or stable time below 0, a factor below 1, a cap below the base, or one that is not finite.
+        InvalidBackoff: a base or stable time below 0, a factor below 1, a cap below the base, or one not finite.
 
     """
 

@@ -75,7 +75,8 @@ def check_children(children: Iterable[Any], kinds: tuple[type, ...], auto_shutdo
 
 def check_child(child: Any, kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
     """Raise `InvalidChild` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
-    if not isinstance(child, kinds):
+    is_child: bool = isinstance(child, kinds)  # said apart, as the kinds are not known here
+    if not is_child:
         raise errors.InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
     if child.significant and auto_shutdown == "never":
         raise errors.BadCombination(

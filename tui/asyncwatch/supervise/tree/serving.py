@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.spec import WorkerSpec
@@ -16,7 +16,7 @@ from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
 from asyncwatch.supervise.tree.tree import Tree
 
 
-def is_batch(children: Sequence[ChildSpec]) -> bool:
+def is_batch(children: tuple[ChildSpec, ...]) -> TypeGuard[tuple[WorkerSpec, ...]]:
     """Return whether the children are work that ends: temporary workers and nothing else."""
     return not any(type(child) is not WorkerSpec or child.is_service for child in children)
 

@@ -66,7 +66,7 @@ class Tree:
             raise cancellation
 
     def find(self, under: str | None) -> Node:
-        """Return a running supervisor: by its path (`root/a/b` or `a/b`), by its name if only one has it; None: the root.
+        """Return a running supervisor: by its path (`root/a/b` or `a/b`) or a name only one has; None: the root.
 
         Raises:
             NoSuchSupervisor: there is none, or there are several of that name.

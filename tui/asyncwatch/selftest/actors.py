@@ -1,0 +1,164 @@
+"""Workers that do as they are told, and small tools that the cases share."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.supervisor import Supervisor
+from asyncwatch.supervise.tree.child import ChildCounts, ChildStatus
+from asyncwatch.supervise.tree.errors import NoSuchSupervisor, RestartLimitError, Shutdown
+from asyncwatch.supervise.tree.ready import ready
+from asyncwatch.supervise.tree.specs import ChildSpec
+
+
+class CaseFailed(Exception):  # noqa: N818  what a case that does not hold raises; it is no error of the case
+    """A case does not hold."""
+
+
+def expect(what: str, actual: object, expected: object) -> None:
+    """Raise `CaseFailed` unless `actual` equals `expected`."""
+    if actual != expected:
+        raise CaseFailed(f"{what}: expected {expected!r}, got {actual!r}")
+
+
+async def expect_error(kind: type[BaseException], awaitable: Awaitable[Any]) -> Any:
+    """Await that, and return the error of exactly this kind that it has to raise."""
+    try:
+        result = await awaitable
+    except Exception as error:
+        expect("error", type(error), kind)
+        return error
+    raise CaseFailed(f"expected {kind.__name__}, got the result {result!r}")
+
+
+def expect_raise(kind: type[BaseException], call: Callable[[], Any]) -> Any:
+    """Call that, and return the error of exactly this kind that it has to raise."""
+    try:
+        result = call()
+    except Exception as error:
+        expect("error", type(error), kind)
+        return error
+    raise CaseFailed(f"expected {kind.__name__}, got {result!r}")
+
+
+class Actor:
+    """A target that runs until it is told how to end. It notes all that it does in `log`, shared by several.
+
+    Args:
+        name: what it calls itself in the log.
+        log: gets `+name` at each start and `-name` at each end.
+        fails: errors to raise at the following starts, one each; None for a start that succeeds.
+        value: what it announces when it is ready.
+        lingers: seconds of its clean-up when it is cancelled; inf swallows every cancellation.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        log: list[str] | None = None,
+        *,
+        fails: list[BaseException | None] | None = None,
+        value: object = None,
+        lingers: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.log: list[str] = [] if log is None else log
+        self.fails = fails or []
+        self.value = value
+        self.lingers = lingers
+        self.starts = 0
+        self._order: asyncio.Future[object] | None = None
+
+    async def __call__(self, *args: object) -> object:
+        """Start, and wait for an order."""
+        self.starts += 1
+        if self.fails and (error := self.fails.pop(0)) is not None:
+            raise error
+        self.log.append(f"+{self.name}")
+        self._order = asyncio.get_running_loop().create_future()
+        await ready(args or self.value)
+        try:
+            return await self._order
+        except asyncio.CancelledError:
+            await self._stubborn(self.lingers)
+            raise
+        finally:
+            self.log.append(f"-{self.name}")
+
+    async def _stubborn(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + min(seconds, 1e6)
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                continue
+
+    def ends(self, how: str) -> None:
+        """End it: `normal`, `shutdown`, `abnormal`, or `kill`, a cancellation that nobody of ours asked for."""
+        order = self._order
+        assert order is not None  # noqa: S101  it has been started
+        if how == "normal":
+            order.set_result("done")
+        elif how == "shutdown":
+            order.set_exception(Shutdown("on purpose"))
+        elif how == "kill":
+            order.cancel()
+        else:
+            order.set_exception(RuntimeError("abnormal"))
+
+
+def child(actor: Any, restart: str = "permanent", **fields: Any) -> WorkerSpec:
+    """Return the spec of an actor, named after it, with OTP's default restart type."""
+    return WorkerSpec(actor.name, actor, restart=restart, **fields)  # type: ignore[arg-type]  # a case may pass any text
+
+
+@asynccontextmanager
+async def supervisor(*children: ChildSpec, **flags: Any) -> AsyncIterator[Supervisor]:
+    """Run a supervisor with OTP's usual flags in its tests, 2 restarts in 3600 s; its giving up is no error here."""
+    try:
+        async with Supervisor(children, **{"max_restarts": 2, "within": 3600, "seed": 1, **flags}) as running:
+            yield running
+    except RestartLimitError:
+        return
+
+
+async def calm(turns: int = 60) -> None:
+    """Let everything happen that takes no time."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def end(actor: Actor, how: str) -> None:
+    """End an actor and let its supervisor act on it."""
+    actor.ends(how)
+    await calm()
+
+
+def counts(running: Supervisor, under: str | None = None) -> list[int]:
+    """Return specs, active, supervisors, workers: as OTP's own test module does."""
+    found: ChildCounts = running.count_children(under=under)
+    return [found.specs, found.active, found.supervisors, found.workers]
+
+
+def statuses(running: Supervisor, under: str | None = None) -> dict[str, str]:
+    """Return the status of each child, in start order."""
+    return {found.name: found.status.value for found in running.which_children(under=under)}
+
+
+def is_up(running: Supervisor, under: str | None = None) -> bool:
+    """Return whether the supervisor runs."""
+    try:
+        running.which_children(under=under)
+    except NoSuchSupervisor:
+        return False
+    return True
+
+
+RUNNING, STOPPED, RESTARTING = ChildStatus.RUNNING.value, ChildStatus.STOPPED.value, ChildStatus.RESTARTING.value
+FOREVER = math.inf

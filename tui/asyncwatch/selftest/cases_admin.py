@@ -1,0 +1,232 @@
+"""Requests to a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+
+from asyncwatch.selftest.actors import (
+    RESTARTING,
+    RUNNING,
+    STOPPED,
+    Actor,
+    calm,
+    child,
+    counts,
+    end,
+    expect,
+    expect_error,
+    is_up,
+    statuses,
+    supervisor,
+)
+from asyncwatch.supervise.tree.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    NoSuchSupervisor,
+    NotFound,
+    Restarting,
+    Running,
+    SimpleOneForOne,
+)
+from asyncwatch.supervise.tree.restart import RestartBackoff
+from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
+
+
+async def extra_return() -> None:
+    """What a worker announces when it is ready is what its start and its restart return."""
+    actor = Actor("child1", value="extra")
+    async with supervisor(child(actor)) as running:
+        for ask in (running.terminate_child, running.delete_child, running.restart_child):
+            await expect_error(NotFound, ask("hej"))
+        await running.terminate_child("child1")
+        expect("counts", counts(running), [1, 0, 0, 1])
+        expect("value", (await running.restart_child("child1")).value, "extra")
+        await running.terminate_child("child1")
+        await running.terminate_child("child1")
+        await running.delete_child("child1")
+        expect("counts", counts(running), [0, 0, 0, 0])
+        expect("value", (await running.start_child(child(actor))).value, "extra")
+        await end(actor, "abnormal")
+        expect("starts", (actor.starts, counts(running)), (4, [1, 1, 0, 1]))
+
+
+async def child_adm() -> None:
+    """Starting, stopping, restarting and deleting a child answers as OTP does, in each of its states."""
+    actor = Actor("child1")
+    spec = child(actor)
+    async with supervisor(spec) as running:
+        await expect_error(AlreadyStarted, running.start_child(spec))
+        await expect_error(NotFound, running.terminate_child("hej"))
+        await running.terminate_child("child1")
+        expect("children", statuses(running), {"child1": STOPPED})
+        expect("counts", counts(running), [1, 0, 0, 1])
+        await running.terminate_child("child1")
+        await expect_error(AlreadyPresent, running.start_child(spec))
+        await running.restart_child("child1")
+        expect("counts", counts(running), [1, 1, 0, 1])
+        await expect_error(Running, running.restart_child("child1"))
+        await expect_error(NotFound, running.restart_child("child2"))
+        await expect_error(Running, running.delete_child("child1"))
+        await expect_error(NotFound, running.delete_child("hej"))
+        await running.terminate_child("child1")
+        await running.delete_child("child1")
+        await expect_error(NotFound, running.restart_child("child1"))
+        expect("children", statuses(running), {})
+        await running.start_child(spec)
+        expect("children", statuses(running), {"child1": RUNNING})
+        for ask in (running.terminate_child, running.delete_child, running.restart_child):
+            await expect_error(NoSuchSupervisor, ask("child1", under="foo"))
+        await expect_error(NoSuchSupervisor, running.start_child(spec, under="foo"))
+
+
+async def child_adm_simple() -> None:
+    """A pool starts and stops children by key, and refuses to restart or to delete one."""
+    async with supervisor(PoolSpec("pool", child(Actor("worker")))) as running:
+        expect("counts", counts(running, "pool"), [1, 0, 0, 0])
+        first = await running.start_child(under="pool")
+        await running.start_child("b", under="pool")
+        await expect_error(AlreadyStarted, running.start_child("b", under="pool"))
+        expect("children", statuses(running, "pool"), {first.name: RUNNING, "b": RUNNING})
+        expect("counts", counts(running, "pool"), [1, 2, 0, 2])
+        await running.terminate_child(first.name, under="pool")
+        expect("counts", counts(running, "pool"), [1, 1, 0, 1])
+        await expect_error(NotFound, running.terminate_child(first.name, under="pool"))
+        await expect_error(SimpleOneForOne, running.restart_child("b", under="pool"))
+        await expect_error(SimpleOneForOne, running.delete_child("b", under="pool"))
+
+
+async def which_children() -> None:
+    """All children are told, in start order, with their kind and status."""
+    specs = (child(Actor("b")), SupervisorSpec("a", (child(Actor("d")),)), PoolSpec("c", child(Actor("e"))))
+    async with supervisor(*specs) as running:
+        await running.terminate_child("a")
+        kinds = [(found.name, found.kind, found.status.value) for found in running.which_children()]
+        expected = [("b", "worker", RUNNING), ("a", "supervisor", STOPPED), ("c", "supervisor", RUNNING)]
+        expect("children", kinds, expected)
+
+
+async def _count(template: SupervisorSpec | None) -> None:
+    kinds: Callable[[int], list[int]] = lambda number: [1, number, *((number, 0) if template else (0, number))]  # noqa: E731  a case's one formula
+    async with supervisor(PoolSpec("pool", template or child(Actor("worker"), "temporary"))) as running:
+        for number in (1000, 2000):
+            for _ in range(1000):
+                await running.start_child(under="pool")
+            expect("counts", counts(running, "pool"), kinds(number))
+            expect("children", len(running.which_children(under="pool")), number)
+        for found in running.which_children(under="pool"):
+            await running.terminate_child(found.name, under="pool")
+        expect("counts", counts(running, "pool"), [1, 0, 0, 0])
+
+
+async def count_children() -> None:
+    """1,000 and 2,000 workers are counted, and none when they have ended."""
+    await _count(None)
+
+
+async def count_children_supervisor() -> None:
+    """1,000 and 2,000 supervisors below a pool are counted, and none when they have ended."""
+    await _count(SupervisorSpec("low", restart="temporary"))
+
+
+async def count_restarting_children() -> None:
+    """Children that are being restarted are not active; they are still children."""
+    actors = {key: Actor(key) for key in "abc"}
+    backoff = RestartBackoff(base=2.0, cap=2.0)
+    specs = [child(actor, backoff=backoff, shutdown=0) for actor in actors.values()]
+    async with supervisor(*specs, max_restarts=20, within=10) as running:
+        expect("counts", counts(running), [3, 3, 0, 3])
+        await end(actors["a"], "abnormal")
+        await end(actors["b"], "abnormal")
+        expect("counts", counts(running), [3, 1, 0, 3])
+        expect("children", statuses(running), {"a": RESTARTING, "b": RESTARTING, "c": RUNNING})
+        await _sleep(3)
+        expect("counts", counts(running), [3, 3, 0, 3])
+
+
+async def _hanging(strategy: str) -> None:
+    """Ask for everything while a child fails to start again and again."""
+    failing = Actor("child2", fails=[None, *[OSError("no start")] * 1000])
+    specs = [
+        child(Actor("child1")),
+        child(failing, shutdown=0, backoff=RestartBackoff(base=0.2)),
+        child(Actor("child3")),
+    ]
+    async with supervisor(*specs, strategy=strategy, max_restarts=1000) as running:
+        await end(failing, "abnormal")
+        await _sleep(2)
+        await expect_error(AlreadyPresent, running.start_child(specs[1]))
+        await expect_error(Restarting, running.restart_child("child2"))
+        await expect_error(Restarting, running.delete_child("child2"))
+        third = RUNNING if strategy == "one_for_one" else STOPPED
+        expect("children", statuses(running), {"child1": RUNNING, "child2": RESTARTING, "child3": third})
+        await running.terminate_child("child2")
+        expect("children", statuses(running), {"child1": RUNNING, "child2": STOPPED, "child3": third})
+        starts = failing.starts
+        await _sleep(600)
+        expect("starts", failing.starts, starts)
+        failing.fails = [None, *[OSError("no start")] * 1000]
+        await running.restart_child("child2")
+        await end(failing, "abnormal")
+    expect("is up", is_up(running), expected=False)
+
+
+async def hanging_restart_loop() -> None:
+    """While a child fails to start again and again, all requests are answered, and it can be stopped."""
+    await _hanging("one_for_one")
+
+
+async def hanging_restart_loop_rest_for_one() -> None:
+    """The same under rest_for_one: the siblings after it stay down."""
+    await _hanging("rest_for_one")
+
+
+async def hanging_restart_loop_simple() -> None:
+    """The same in a pool: a child that is being restarted can be stopped, and the pool too."""
+    failing = Actor("worker", fails=[None, *[OSError("no start")] * 1000])
+    pool = PoolSpec("pool", child(failing, shutdown=0, backoff=RestartBackoff(base=0.2)), max_restarts=1000)
+    async with supervisor(pool) as running:
+        await running.start_child("a", under="pool")
+        await end(failing, "abnormal")
+        await _sleep(2)
+        await expect_error(SimpleOneForOne, running.restart_child("a", under="pool"))
+        expect("counts", counts(running, "pool"), [1, 0, 0, 1])
+        await running.terminate_child("a", under="pool")
+        expect("counts", counts(running, "pool"), [1, 0, 0, 0])
+        failing.fails = [None, *[OSError("no start")] * 1000]
+        await running.start_child("a", under="pool")
+        await end(failing, "abnormal")
+    expect("is up", is_up(running), expected=False)
+
+
+async def scale_start_stop_many_children() -> None:
+    """What starting and stopping costs grows no faster than the number of children: 1,000 against 100,000."""
+    small, large = await _seconds(1_000), await _seconds(100_000)
+    if large > 100 * small * _TOLERANCE:
+        expect("seconds for 100,000 children, at the most", large, 100 * small * _TOLERANCE)
+
+
+_TOLERANCE = 10
+"""As OTP's own: a cost that grows with the square would be a hundred times too much."""
+
+
+async def _seconds(number: int) -> float:
+    """Return the seconds of the processor that it takes to start and stop so many children."""
+    specs = [child(Actor(str(each))) for each in range(number)]
+    was_enabled = gc.isenabled()
+    gc.disable()  # its cost is Python's, and depends on all that was made before
+    try:
+        began = time.process_time()
+        async with supervisor(*specs) as running:
+            expect("counts", counts(running), [number, number, 0, number])
+        return time.process_time() - began
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await calm()

@@ -1,0 +1,205 @@
+"""Who is restarted after which end, with whom, and when it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from asyncwatch.selftest.actors import (
+    RUNNING,
+    STOPPED,
+    Actor,
+    calm,
+    child,
+    counts,
+    end,
+    expect,
+    expect_error,
+    is_up,
+    statuses,
+    supervisor,
+)
+from asyncwatch.supervise.tree.errors import NoSuchSupervisor, RestartLimitError
+from asyncwatch.supervise.tree.specs import SupervisorSpec
+
+
+def _termination(restart: str, ways: tuple[str, ...], expected: list[int]) -> Callable[[], Awaitable[None]]:
+    async def case() -> None:
+        for how in ways:
+            actor = Actor("child1")
+            async with supervisor(child(actor, restart)) as running:
+                await end(actor, how)
+                expect(f"counts after {how}", counts(running), expected)
+                expect("starts", actor.starts, 1 + expected[1])
+            expect("log", actor.log, ["+child1", "-child1"] * actor.starts)
+
+    return case
+
+
+_ABNORMAL = ("abnormal", "kill")
+permanent_normal = _termination("permanent", ("normal",), [1, 1, 0, 1])
+transient_normal = _termination("transient", ("normal",), [1, 0, 0, 1])
+temporary_normal = _termination("temporary", ("normal",), [0, 0, 0, 0])
+permanent_shutdown = _termination("permanent", ("shutdown",), [1, 1, 0, 1])
+transient_shutdown = _termination("transient", ("shutdown",), [1, 0, 0, 1])
+temporary_shutdown = _termination("temporary", ("shutdown",), [0, 0, 0, 0])
+permanent_abnormal = _termination("permanent", _ABNORMAL, [1, 1, 0, 1])
+transient_abnormal = _termination("transient", _ABNORMAL, [1, 1, 0, 1])
+temporary_abnormal = _termination("temporary", _ABNORMAL, [0, 0, 0, 0])
+
+
+async def temporary_bystander() -> None:
+    """A temporary sibling that is stopped by a restart is dropped, not restarted."""
+    for strategy in ("one_for_all", "rest_for_one"):
+        one, two = Actor("child1"), Actor("child2")
+        async with supervisor(child(one), child(two, "temporary"), strategy=strategy) as running:
+            await end(one, "normal")
+            expect("children", statuses(running), {"child1": RUNNING})
+            expect("starts", (one.starts, two.starts), (2, 1))
+
+
+async def multiple_restarts() -> None:
+    """Restarts that are far enough apart go on for ever."""
+    actor = Actor("child1")
+    async with supervisor(child(actor, shutdown=0), max_restarts=1, within=1) as running:
+        for starts in range(2, 6):
+            await end(actor, "abnormal")
+            expect("starts", actor.starts, starts)
+            await asyncio.sleep(2.1)
+        await running.terminate_child("child1")
+        await running.delete_child("child1")
+
+
+async def one_for_one() -> None:
+    """Only the one that ended is restarted; the third restart within the period is one too many for two."""
+    one, two = Actor("child1"), Actor("child2")
+    async with supervisor(child(one), child(two)) as running:
+        await end(one, "abnormal")
+        expect("starts", (one.starts, two.starts, counts(running)), (2, 1, [2, 2, 0, 2]))
+        await end(two, "abnormal")
+        await end(one, "abnormal")
+        await expect_error(RestartLimitError, running.serve())
+        expect("logs", (one.log[-1], two.log[-1]), ("-child1", "-child2"))
+        await expect_error(NoSuchSupervisor, running.restart_child("child1"))
+
+
+async def _escalation(strategy: str, failing: int) -> None:
+    actors = [Actor("child1"), Actor("child2")]
+    actors[failing].fails = [None, *[OSError("no start")] * 10]
+    async with supervisor(*map(child, actors), strategy=strategy, max_restarts=4) as running:
+        await end(actors[0], "abnormal")
+        expect("is up", is_up(running), expected=False)
+        expect("starts", actors[failing].starts, 5)
+        await expect_error(RestartLimitError, running.serve())
+    expect("logs", [actor.log[-1] for actor in actors], ["-child1", "-child2"])
+
+
+async def one_for_one_escalation() -> None:
+    """A child that fails to start uses up the restarts: then the supervisor ends."""
+    await _escalation("one_for_one", 0)
+
+
+async def one_for_all() -> None:
+    """All are stopped in reverse and started again in order."""
+    log: list[str] = []
+    one, two = Actor("1", log), Actor("2", log)
+    async with supervisor(child(one), child(two), strategy="one_for_all") as running:
+        await end(one, "abnormal")
+        expect("log", log, ["+1", "+2", "-1", "-2", "+1", "+2"])
+        expect("counts", counts(running), [2, 2, 0, 2])
+        await end(two, "abnormal")
+        await end(one, "abnormal")
+        expect("is up", is_up(running), expected=False)
+
+
+async def one_for_all_escalation() -> None:
+    """A sibling that fails to start uses up the restarts: then the supervisor ends."""
+    await _escalation("one_for_all", 1)
+
+
+async def one_for_all_other_child_fails_restart() -> None:
+    """If a later sibling fails to start, those that were restarted stop again and all start over."""
+    log: list[str] = []
+    one, two = Actor("1", log), Actor("2", log, fails=[None, OSError("no start")])
+    async with supervisor(child(one), child(two), strategy="one_for_all", max_restarts=3) as running:
+        await end(one, "abnormal")
+        expect("log", log, ["+1", "+2", "-1", "-2", "+1", "-1", "+1", "+2"])
+        expect("counts", counts(running), [2, 2, 0, 2])
+
+
+async def rest_for_one() -> None:
+    """The one that ended and those after it are restarted; those before it are left alone."""
+    log: list[str] = []
+    actors = [Actor(name, log) for name in "123"]
+    async with supervisor(*map(child, actors), strategy="rest_for_one") as running:
+        await end(actors[1], "abnormal")
+        expect("log", log, ["+1", "+2", "+3", "-2", "-3", "+2", "+3"])
+        expect("counts", counts(running), [3, 3, 0, 3])
+        await end(actors[2], "abnormal")
+        await end(actors[1], "abnormal")
+        expect("is up", is_up(running), expected=False)
+
+
+async def rest_for_one_escalation() -> None:
+    """A later sibling that fails to start uses up the restarts: then the supervisor ends."""
+    await _escalation("rest_for_one", 1)
+
+
+async def rest_for_one_other_child_fails_restart() -> None:
+    """If a later sibling fails to start, those that were restarted stay up."""
+    log: list[str] = []
+    one, two = Actor("1", log), Actor("2", log, fails=[None, OSError("no start")])
+    async with supervisor(child(one), child(two), strategy="rest_for_one", max_restarts=3) as running:
+        await end(one, "abnormal")
+        expect("log", log, ["+1", "+2", "-1", "-2", "+1", "+2"])
+        expect("counts", counts(running), [2, 2, 0, 2])
+
+
+async def order_of_children() -> None:
+    """Children start in order and stop in reverse, in a restart too."""
+    log: list[str] = []
+    names = ["ch7", "ch3", "ch10", "ch2", "ch5"]
+    actors = {name: Actor(name, log) for name in names}
+    async with supervisor(*map(child, actors.values()), strategy="rest_for_one"):
+        expect("starts", log, [f"+{name}" for name in names])
+        log.clear()
+        await end(actors["ch10"], "abnormal")
+        expect("restart", log, ["-ch10", "-ch5", "-ch2", "+ch10", "+ch2", "+ch5"])
+        log.clear()
+    expect("stops", log, [f"-{name}" for name in reversed(names)])
+
+
+async def tree() -> None:
+    """A supervisor that gives up is restarted by the one above, without the children that were added to it."""
+    one, two, four = Actor("child1"), Actor("child2"), Actor("child4")
+    three = Actor("child3", fails=[None, *[OSError("no start")] * 10])
+    flags = {"max_restarts": 4, "within": 3600}
+    low1 = SupervisorSpec("low1", (child(one), child(two)), **flags)  # type: ignore[arg-type]  # mypy takes the dict's values for all fields
+    low2 = SupervisorSpec("low2", **flags)  # type: ignore[arg-type]  # as above
+    low3 = SupervisorSpec("low3", restart="transient", **flags)  # type: ignore[arg-type]  # as above
+    async with supervisor(low1, low2, low3, strategy="one_for_all", max_restarts=4) as running:
+        await running.terminate_child("low3")
+        expect("counts", (counts(running), counts(running, "low1")), ([3, 2, 3, 0], [2, 2, 0, 2]))
+        await running.start_child(child(three), under="low2")
+        await running.start_child(child(four), under="root/low2")
+        await end(four, "abnormal")
+        expect("starts", [actor.starts for actor in (one, two, three, four)], [1, 1, 1, 2])
+        await end(three, "abnormal")
+        await calm()
+        expect("top", (counts(running), statuses(running)["low3"]), ([3, 3, 3, 0], RUNNING))
+        below = [counts(running, name) for name in ("low1", "low2", "low3")]
+        expect("below", below, [[2, 2, 0, 2], [0, 0, 0, 0], [0, 0, 0, 0]])
+        expect("starts", (one.starts, two.starts), (2, 2))
+
+
+async def do_not_save_child_specs_for_temporary_children() -> None:
+    """Of a temporary child that ended nothing is kept; of others the spec is."""
+    for strategy in ("one_for_one", "one_for_all", "rest_for_one"):
+        for how in ("normal", "abnormal", "kill", "supervisor"):
+            actor = Actor("child1")
+            async with supervisor(child(actor, "temporary"), strategy=strategy) as running:
+                await (running.terminate_child("child1") if how == "supervisor" else end(actor, how))
+                expect("children", statuses(running), {})
+                await running.start_child(child(actor, "transient"))
+                await running.terminate_child("child1")
+                expect("children", statuses(running), {"child1": STOPPED})

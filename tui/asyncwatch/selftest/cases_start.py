@@ -1,0 +1,217 @@
+"""How supervisors and children start, and how supervisors stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asyncwatch.selftest.actors import (
+    FOREVER,
+    RUNNING,
+    STOPPED,
+    Actor,
+    calm,
+    child,
+    counts,
+    expect,
+    expect_error,
+    expect_raise,
+    is_up,
+    statuses,
+    supervisor,
+)
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.supervisor import Supervisor
+from asyncwatch.supervise.tree.errors import (
+    DuplicateName,
+    Ignore,
+    InvalidChild,
+    InvalidName,
+    InvalidStrategy,
+    NotFound,
+    StartError,
+)
+from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
+
+
+async def sup_start_normal() -> None:
+    """A supervisor without children starts, and stops."""
+    async with supervisor() as running:
+        expect("counts", counts(running), [0, 0, 0, 0])
+    expect("is up", is_up(running), expected=False)
+
+
+async def sup_start_ignore_child() -> None:
+    """A permanent child that ignores its start is kept, not running; the next one starts."""
+    async with supervisor() as running:
+        ignored = await running.start_child(child(Actor("child1", fails=[Ignore()])))
+        expect("ignored", ignored.status.value, STOPPED)
+        await running.start_child(child(Actor("child2")))
+        expect("children", statuses(running), {"child1": STOPPED, "child2": RUNNING})
+        expect("counts", counts(running), [2, 1, 0, 2])
+
+
+async def sup_start_ignore_temporary_child() -> None:
+    """A temporary child that ignores its start is not kept."""
+    children = child(Actor("child1", fails=[Ignore()]), "temporary"), child(Actor("child2"), "temporary")
+    async with supervisor(*children) as running:
+        expect("children", statuses(running), {"child2": RUNNING})
+        expect("counts", counts(running), [1, 1, 0, 1])
+
+
+async def sup_start_ignore_temporary_child_start_child() -> None:
+    """A temporary child that is added and ignores its start is not kept."""
+    async with supervisor() as running:
+        await running.start_child(child(Actor("child1", fails=[Ignore()]), "temporary"))
+        await running.start_child(child(Actor("child2"), "temporary"))
+        expect("children", statuses(running), {"child2": RUNNING})
+        expect("counts", counts(running), [1, 1, 0, 1])
+
+
+async def sup_start_ignore_permanent_child_start_child_simple() -> None:
+    """A child of a pool that ignores its start is not kept, whatever its restart type."""
+    for restart in ("temporary", "permanent"):
+        async with supervisor(PoolSpec("pool", child(Actor("worker", fails=[Ignore()]), restart))) as running:
+            expect("ignored", (await running.start_child(under="pool")).status.value, STOPPED)
+            await running.start_child(under="pool")
+            expect("counts", counts(running, "pool"), [1, 1, 0, 1])
+        expect("is up", is_up(running), expected=False)
+
+
+async def sup_start_error_return() -> None:
+    """A supervisor with an invalid spec does not start."""
+    expect_raise(InvalidChild, lambda: Supervisor(["invalid"], max_restarts=1))  # type: ignore[list-item]  # the point
+    expect_raise(InvalidStrategy, lambda: Supervisor([], strategy="invalid"))  # type: ignore[arg-type]  # the point
+
+
+async def sup_start_fail() -> None:
+    """If a child fails to start, those before it stop in reverse order, and the error says which one and why."""
+    log: list[str] = []
+    bad = child(Actor("c", log, fails=[OSError("no port")]))
+    good = [child(Actor(name, log)) for name in "abd"]
+    nested = SupervisorSpec("low", (good[1], bad, good[2]))
+    error = await expect_error(StartError, Supervisor([good[0], nested], seed=1).serve())
+    expect("log", log, ["+a", "+b", "-b", "-a"])
+    expect("message", str(error), "root/low did not start: root/low/c did not start: OSError: no port")
+    expect("cause", str(error.__cause__.__cause__), "no port")
+
+
+async def sup_start_child_returns_error() -> None:
+    """A child that fails when it is added is not kept, and the error says why."""
+    async with supervisor() as running:
+        error = await expect_error(StartError, running.start_child(child(Actor("child1", fails=[OSError("reason")]))))
+        expect("child", (error.child, str(error.error)), ("root/child1", "reason"))
+        expect("children", statuses(running), {})
+        expect("is up", is_up(running), expected=True)
+
+
+async def sup_start_child_returns_error_simple() -> None:
+    """A child of a pool that fails to start is not kept."""
+    async with supervisor(PoolSpec("pool", child(Actor("worker", fails=[OSError("reason")])))) as running:
+        await expect_error(StartError, running.start_child(under="pool"))
+        expect("counts", counts(running, "pool"), [1, 0, 0, 0])
+
+
+async def sup_start_restart_child_returns_error() -> None:
+    """A child that fails when it is restarted by request is kept, not running."""
+    async with supervisor(child(Actor("child1", fails=[None, OSError("reason")]))) as running:
+        await running.terminate_child("child1")
+        await expect_error(StartError, running.restart_child("child1"))
+        expect("children", statuses(running), {"child1": STOPPED})
+        expect("status", (await running.restart_child("child1")).status.value, RUNNING)
+
+
+async def sup_start_map() -> None:
+    """What a spec does not say has its default, and the whole spec can be read."""
+    specs = (
+        WorkerSpec("child1", Actor("child1")),
+        WorkerSpec("child2", Actor("child2"), shutdown=0),
+        SupervisorSpec("child3"),
+    )
+    async with supervisor(*specs) as running:
+        for spec in specs:
+            expect("spec", running.get_childspec(spec.name) is spec, expected=True)
+        expect_raise(NotFound, lambda: running.get_childspec("child4"))
+    worker, low = specs[0], specs[2]
+    assert isinstance(low, SupervisorSpec)  # noqa: S101  for the type checker
+    expect("worker", (worker.restart, worker.shutdown, worker.significant), ("temporary", None, False))
+    expect("restart of a supervisor", (low.restart, low.shutdown, low.significant), ("permanent", FOREVER, False))
+    flags = (low.strategy, low.max_restarts, low.within, low.auto_shutdown)
+    expect("flags", flags, ("one_for_one", 1, 5.0, "never"))
+
+
+async def sup_start_map_simple() -> None:
+    """The spec of a child of a pool is the pool's template."""
+    template = WorkerSpec("worker", Actor("worker"))
+    async with supervisor(PoolSpec("pool", template)) as running:
+        await running.start_child("a", under="pool")
+        expect("spec", running.get_childspec("a", under="pool") is template, expected=True)
+        expect_raise(NotFound, lambda: running.get_childspec("b", under="pool"))
+
+
+async def sup_start_map_faulty_specs() -> None:
+    """A spec without a name, without a target, with an unknown field, or of no kind at all is refused."""
+    actor = Actor("actor")
+    expect_raise(InvalidName, lambda: WorkerSpec("", actor))
+    expect_raise(TypeError, lambda: WorkerSpec("child2", None))  # type: ignore[arg-type]  # the point
+    expect_raise(TypeError, lambda: WorkerSpec("child3", actor, silly_flag=True))  # type: ignore[call-arg]  # the point
+    expect_raise(InvalidChild, lambda: SupervisorSpec("low", ("child4",)))
+    expect_raise(DuplicateName, lambda: SupervisorSpec("low", (child(actor), child(actor))))
+    await calm(1)
+
+
+async def _stop(*actors: tuple[Actor, float | None]) -> tuple[float, dict[str, str]]:
+    """Stop a supervisor of these actors with these shutdown times; return the seconds and how each ended."""
+    loop = asyncio.get_running_loop()
+    async with supervisor(*[child(actor, shutdown=shutdown) for actor, shutdown in actors]) as running:
+        began = loop.time()
+    return round(loop.time() - began, 3), {outcome.name: outcome.state.value for outcome in running.outcomes()}
+
+
+async def sup_stop_infinity() -> None:
+    """A worker may take as long as it likes to stop."""
+    seconds, ends = await _stop((Actor("slow", lingers=1e5), FOREVER), (Actor("quick"), FOREVER))
+    expect("seconds", seconds, 1e5)
+    expect("ends", ends, {"slow": "cancelled", "quick": "cancelled"})
+
+
+async def sup_stop_timeout() -> None:
+    """A worker that does not stop within its shutdown time is left behind then; the others stop."""
+    seconds, ends = await _stop((Actor("child1"), 1.0), (Actor("stubborn", lingers=FOREVER), 1.0))
+    expect("seconds", seconds, 1.0)
+    expect("ends", ends, {"child1": "cancelled", "stubborn": "unresponsive"})
+
+
+async def sup_stop_brutal_kill() -> None:
+    """A worker that is to be stopped at once is not waited for; one that obeys has been cancelled all the same."""
+    seconds, ends = await _stop((Actor("child1"), 1.0), (Actor("stubborn", lingers=FOREVER), 0), (Actor("child3"), 0))
+    expect("seconds", seconds, 0.0)
+    expect("ends", ends, {"child1": "cancelled", "stubborn": "unresponsive", "child3": "cancelled"})
+
+
+async def sup_stop_timeout_dynamic() -> None:
+    """Of a pool, those that do not stop in time are left behind, all at the same time."""
+    loop = asyncio.get_running_loop()
+    async with supervisor(PoolSpec("pool", child(Actor("worker", lingers=FOREVER), shutdown=1.0))) as running:
+        for _ in range(10):
+            await running.start_child(under="pool")
+        began = loop.time()
+    expect("seconds", loop.time() - began, 1.0)
+    expect("ends", {outcome.state.value for outcome in running.outcomes()}, {"unresponsive"})
+
+
+async def sup_stop_race() -> None:
+    """Children that end by themselves while the supervisor stops do no harm, however they end."""
+    first = Actor("first")
+    racers = [
+        (Actor(f"{restart}-{how}"), restart, how)
+        for restart in ("temporary", "transient", "permanent")
+        for how in ("normal", "shutdown", "abnormal")
+    ]
+    last = Actor("last", lingers=1.0)
+    specs = [child(first), *[child(actor, restart) for actor, restart, _ in racers], child(last, shutdown=2)]
+    async with supervisor(*specs) as running:
+        for actor, _, how in racers:
+            asyncio.get_running_loop().call_later(0.2, actor.ends, how)
+    expect("is up", is_up(running), expected=False)
+    expect("starts", [actor.starts for actor, _, _ in racers], [1] * len(racers))
+    expect("log", (first.log, last.log), (["+first", "-first"], ["+last", "-last"]))
