@@ -195,6 +195,14 @@ async def test_returns_the_fleet_and_shows_every_batch_first() -> None:
     assert controller.sent == []
 
 
+async def test_what_happens_to_the_output_is_told_at_once() -> None:
+    """What the one who gets the batches has to say stands on stderr, before the run has ended."""
+    news = iter(["the disk is full", None])
+    _, err = await run(FakeController(HEAD, TAIL), on_batch=lambda _batch: next(news))
+    assert err.startswith("asyncwatch: the disk is full\n")
+    assert err.count("asyncwatch:") == 1
+
+
 async def test_progress_lines_come_once_a_second() -> None:
     """A stderr that is no terminal gets a line when something changed and a second has passed, and the last."""
     _, err = await run(FakeController(0.9, HEAD, 0.2, [log("", "INFO")], 5.0, TAIL))

@@ -210,6 +210,18 @@ def test_full_disk_loses_and_tears_nothing(suffix: str, extra: int, is_pipe: boo
     assert disk.data == plenty.data
 
 
+def test_a_shortage_and_its_end_are_told_once_each() -> None:
+    """The batch that cannot be written says so, later ones do not, and the one that can be again says that."""
+    disk = FullDisk(10)
+    file = OutputFile("x.jsonl", lambda _: disk)
+    told = [file.write([]), file.write(ENDS), file.write([])]
+    disk.room = 100_000
+    told += [file.write([]), file.write([])]
+    problem = f"cannot write output file 'x.jsonl': {os.strerror(errno.ENOSPC)} (5 lines are not written)"
+    again = "output file 'x.jsonl' is being written again; no line is missing"
+    assert told == [None, problem, None, again, None]
+
+
 def test_close_tries_one_last_time() -> None:
     """What waits is written at the end if it can be; if not, the count says how much is lost."""
     for room, unwritten in ((10, 5), (100_000, 0)):

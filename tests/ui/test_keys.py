@@ -446,6 +446,16 @@ async def test_refusals_become_one_note() -> None:
         await shows(app, "1,200 requests refused")
 
 
+async def test_what_happens_to_the_output_is_told_at_once() -> None:
+    """A full disk under the output file is a note on the screen, while the run goes on."""
+    controller = FakeController()
+    small_run(controller)
+    news = iter(["cannot write [the] output"])
+    app = make_app(controller, on_batch=lambda _batch: next(news, None))
+    async with app.run_test(size=(120, 30), notifications=True):
+        await shows(app, "cannot write [the] output", "running")
+
+
 async def test_a_click_on_a_key_presses_it() -> None:
     """The footer's keys can be clicked, on the key and on its word."""
     async with running() as (app, _, pilot):

@@ -31,6 +31,9 @@ class Recorder:
         """Keep how many batches were known when it was drawn."""
         self.drawn.append(len(self.batches))
 
+    def tell(self, news: str) -> None:
+        """No test of the pump has news."""
+
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Keep the refusals."""
         self.refusals += refusals

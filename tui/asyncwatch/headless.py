@@ -34,16 +34,17 @@ async def run_headless(
     json: bool,
     stdout: BinaryIO,
     stderr: TextIO,
-    on_batch: Callable[[Batch], None] | None = None,
+    on_batch: Callable[[Batch], str | None] | None = None,
     stop_signals: Iterable[int] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Fleet:
     """Follow the run of `controller` to its end and return what became of it.
 
     With `json`, stdout gets every event as one JSON object a line and nothing else, and the summary goes to
-    stderr; without it, stdout gets the summary. `on_batch` sees every batch first. The first of `stop_signals`
-    stops the run, the second ends the wait at once: then `Fleet.finished` is None. Signals need the main
-    thread. A stdout that cannot be written, or that nobody reads any more, stops the run too.
+    stderr; without it, stdout gets the summary. `on_batch` sees every batch first, and what it returns is said on
+    stderr. The first of `stop_signals` stops the run, the second ends the wait at once: then `Fleet.finished` is
+    None. Signals need the main thread. A stdout that cannot be written, or that nobody reads any more, stops the run
+    too.
 
     Raises:
         StdoutError: some of what belongs on stdout is not there. All else was done as ever.
@@ -71,7 +72,7 @@ class Follower:
         json: bool,
         stdout: BinaryIO,
         stderr: TextIO,
-        on_batch: Callable[[Batch], None] | None = None,
+        on_batch: Callable[[Batch], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = Fleet()
@@ -130,8 +131,8 @@ class Follower:
             self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
     def _take(self, batch: Batch) -> None:
-        if self._on_batch is not None:
-            self._on_batch(batch)
+        if self._on_batch is not None and (news := self._on_batch(batch)):
+            self._narrator.say(f"asyncwatch: {news}")
         self._time.note(batch)
         self.fleet.apply_batch(batch)
         if self._json and batch:

@@ -64,6 +64,7 @@ class OutputFile:
         self._waiting: deque[bytes] = deque()
         self._reason = ""
         self._is_closed = False
+        self._is_failing = False
         try:
             self._file = (open_file or _open)(self.path)
             if line_of is _csv_line:
@@ -88,11 +89,18 @@ class OutputFile:
         lines = f"{self.unwritten:,} line{' is' if self.unwritten == 1 else 's are'}"
         return f"cannot write output file {str(self.path)!r}: {self._reason} ({lines} not written)"
 
-    def write(self, batch: Batch) -> None:
-        """Write a line for every end of a worker in `batch`, and whatever waits. Never raises an OSError."""
+    def write(self, batch: Batch) -> str | None:
+        """Write a line for every end of a worker in `batch`, and whatever waits. Never raises an OSError.
+
+        Return what somebody has to know now: that lines cannot be written any more, or can again.
+        """
         self._waiting.extend(self._line(_fields(event)) for event in batch if isinstance(event, WorkerEnded))
         if self._waiting:
             self._flush()
+        if bool(self._reason) is self._is_failing:
+            return None
+        self._is_failing = bool(self._reason)
+        return self.problem or f"output file {str(self.path)!r} is being written again; no line is missing"
 
     def close(self) -> None:
         """Try once more to write what waits, then close the file. `problem` and `unwritten` say how it went."""

@@ -36,7 +36,7 @@ READER_GONE = 141
 _PATIENCE = 2.0
 """Seconds beyond the grace period that the engine's thread gets to end."""
 
-OnBatch = Callable[[Batch], None]
+OnBatch = Callable[[Batch], str | None]
 
 
 class _WatchError(Exception):

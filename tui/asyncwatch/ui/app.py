@@ -15,6 +15,7 @@ from textual.screen import Screen
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
@@ -28,6 +29,8 @@ from asyncwatch.ui.screens.log import LogScreen
 
 STATISTICS_EVERY = 1.0
 """Seconds between two looks at the engine's own figures."""
+NEWS_STAY = 15.0
+"""Seconds for which a note about the output stands on the screen."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _VERBS = {"CancelWorker": "cancel", "RestartWorker": "restart"}
 
@@ -51,7 +54,7 @@ class AsyncwatchApp(App[None]):
         self,
         controller: Controller,
         *,
-        on_batch: Callable[[Batch], None] | None = None,
+        on_batch: Callable[[Batch], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         is_signalled: bool = False,
     ) -> None:
@@ -105,6 +108,10 @@ class AsyncwatchApp(App[None]):
     def draw(self) -> None:
         """Show what is new, as soon as the app comes to it."""
         self.call_next(self._draw_screens)
+
+    def tell(self, news: str) -> None:
+        """Say what the one who gets the batches has to say; it stays for a while."""
+        self.notify(fmt.clean(mask_secrets(news)), severity="error", timeout=NEWS_STAY, markup=False)
 
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Say that requests were refused: one note, however many."""
@@ -199,11 +206,11 @@ class AsyncwatchApp(App[None]):
         self.scene.statistics = self._controller.statistics()
 
 
-def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], None] | None = None) -> Fleet:
+def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], str | None] | None = None) -> Fleet:
     """Show the run until it has finished, and return all that is known of it. Blocks; main thread only.
 
-    `on_batch` gets every batch as it comes, whether the picture is frozen or not. SIGTERM, SIGHUP and SIGINT
-    stop the run, without a question.
+    `on_batch` gets every batch as it comes, whether the picture is frozen or not; what it returns is shown. SIGTERM,
+    SIGHUP and SIGINT stop the run, without a question.
 
     Raises:
         DashboardError: the dashboard itself broke.

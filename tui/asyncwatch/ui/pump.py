@@ -24,6 +24,9 @@ class Sink(Protocol):
     def draw(self) -> None:
         """Show what was taken in since the last time."""
 
+    def tell(self, news: str) -> None:
+        """Say what whoever gets the batches has to say."""
+
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Say that requests were refused."""
 
@@ -39,7 +42,7 @@ class Pump:
         self,
         sink: Sink,
         *,
-        on_batch: Callable[[Batch], None] | None = None,
+        on_batch: Callable[[Batch], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink = sink
@@ -73,8 +76,8 @@ class Pump:
     def _drain(self, batch: Batch, queue: asyncio.Queue[Batch]) -> bool:
         deadline = self._clock() + SLICE
         while True:
-            if self._on_batch is not None:
-                self._on_batch(batch)
+            if self._on_batch is not None and (news := self._on_batch(batch)):
+                self._sink.tell(news)
             self._sink.receive(batch)
             refusals = [event for event in batch if type(event) is CommandRefused]
             if refusals:
