@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -24,14 +24,6 @@ class FakeSupervisor:
         self.specs: list[WorkerSpec] = list(specs)
         self.options = options
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.is_open = False
-
-    async def __aenter__(self) -> Self:
-        self.is_open = True
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        self.is_open = False
 
     async def _call(self, name: str, options: dict[str, Any]) -> None:
         self.calls.append((name, options))
@@ -70,8 +62,6 @@ async def opened(plan: Plan) -> Any:
     """Return the fake supervisor after its run was opened and closed."""
     async with launch.open_run(plan) as supervisor:
         assert isinstance(supervisor, FakeSupervisor)
-        assert supervisor.is_open
-    assert not supervisor.is_open
     return supervisor
 
 

@@ -12,25 +12,25 @@ from typing import Any
 
 from tests.supervise.fleets import raiser, sleeper, stubborn, worker
 
-from asyncwatch import Supervisor, WorkerSpec
+from asyncwatch import RestartLimitError, StartError, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
-from asyncwatch.events import Event, LogRecorded, RunFinished, WorkerEnded
+from asyncwatch.events import Event, LogRecorded, RunFinished, RunStarted, SupervisorTerminated, WorkerEnded
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
 
 FOREVER = 1e6
 
 
-def engine_of(*specs: WorkerSpec, stays_open: bool = False, **settings: Any) -> Engine:
-    """Return an engine that gathers `specs`."""
+def engine_of(*specs: WorkerSpec | SupervisorSpec, stays_open: bool = False, **settings: Any) -> Engine:
+    """Return an engine that gathers `specs`, or serves them if one of them is a supervisor."""
+    is_tree = any(isinstance(spec, SupervisorSpec) for spec in specs)
 
     @asynccontextmanager
     async def open_run() -> AsyncIterator[Supervisor]:
-        async with Supervisor(specs, **{"grace": 0.05, "seed": 1, **settings}) as supervisor:
-            yield supervisor
+        yield Supervisor(specs, **{"grace": 0.05, "seed": 1, **settings})
 
     async def drive(supervisor: Supervisor) -> None:
-        await supervisor.gather()
+        await (supervisor.serve() if is_tree else supervisor.gather())
 
     return Engine(open_run, drive, stays_open=stays_open)
 
@@ -265,3 +265,71 @@ async def test_loop_lag_is_seen() -> None:
 
     await watch(engine, act)
     assert lags[0] > 0.1
+
+
+async def test_a_tree_starts_when_somebody_watches_it() -> None:
+    """No event of a tree is lost to who asks late: nothing starts before the events are asked for."""
+    began = threading.Event()
+
+    async def begin() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    engine = engine_of(SupervisorSpec("s", (worker("a", begin, restart="permanent"),)))
+    engine.start()
+    assert not await asyncio.to_thread(began.wait, 0.1)
+    queue = engine.events()
+    events: list[Event] = []
+    async with asyncio.timeout(20):
+        while not events or not isinstance(events[-1], RunFinished):
+            events += await queue.get()
+            if began.is_set():
+                engine.send(StopRun())
+    assert isinstance(events[0], RunStarted)
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert ends(events) == {"s/a": "cancelled"}
+    assert engine.join(10)
+    assert engine.error is None
+
+
+async def test_a_tree_without_any_worker_can_be_stopped() -> None:
+    """A supervisor that has nothing to supervise any more ends with the run."""
+    engine = engine_of(SupervisorSpec("s", (worker("a", sleeper, 0.0, restart="transient"),)))
+
+    def act(event: Event) -> None:
+        if isinstance(event, WorkerEnded):
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert ends(events) == {"s/a": "succeeded"}
+    assert engine.join(10)
+
+
+async def test_a_tree_that_does_not_start_ends_the_run() -> None:
+    """The run finishes although it was to stay open, and the engine knows which child it was and why."""
+    never = worker("a", sleeper, FOREVER, restart="permanent")
+    broken = worker("b", raiser, ValueError("no"), restart="permanent", announces_ready=True)
+    engine = engine_of(SupervisorSpec("s", (never, broken)), stays_open=True)
+    events = await watch(engine)
+    assert ends(events) == {"s/a": "cancelled", "s/b": "failed"}
+    assert engine.join(10)
+    assert isinstance(engine.error, StartError)
+    assert "root/s/b did not start: ValueError: no" in str(engine.error)
+
+
+async def test_a_tree_that_gave_up_can_be_looked_at() -> None:
+    """After too many restarts the run stays open for who watches; the error is logged, and known at the end."""
+    flapping = worker("a", sleeper, 0.0, restart="permanent")
+    engine = engine_of(SupervisorSpec("s", (flapping,)), stays_open=True)
+    told: list[str] = []
+
+    def act(event: Event) -> None:
+        if isinstance(event, LogRecorded) and event.logger == "asyncwatch":
+            told.append(event.message)
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert told == ["root gave up: more than 1 restarts within 5 s"]
+    assert [event.name for event in events if isinstance(event, SupervisorTerminated)][-1] == "root"
+    assert engine.join(10)
+    assert isinstance(engine.error, RestartLimitError)

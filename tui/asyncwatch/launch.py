@@ -20,12 +20,12 @@ from asyncwatch.supervise.supervisor import Supervisor
 
 @asynccontextmanager
 async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
-    """Open the sessions and the site that the plan needs; give the supervisor of its workers."""
+    """Open the sessions and the site that the plan needs; give the supervisor of its workers, not entered yet."""
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
         specs = [_specs(group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
-        supervisor = Supervisor(
+        yield Supervisor(
             itertools.chain.from_iterable(specs),
             name=plan.name,
             concurrency=config.concurrency,
@@ -33,7 +33,6 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
             grace=config.grace,
             group_timeouts={group.name: group.timeout for group in config.groups if group.timeout is not None},
         )
-        yield await stack.enter_async_context(supervisor)
 
 
 async def drive(plan: Plan, supervisor: Supervisor) -> None:

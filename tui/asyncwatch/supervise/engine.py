@@ -17,6 +17,7 @@ from asyncwatch.events import Batch, RunFinished
 from asyncwatch.supervise.capture import capturing_logs
 from asyncwatch.supervise.outbox import Listener
 from asyncwatch.supervise.supervisor import Supervisor
+from asyncwatch.supervise.tree.errors import TreeError
 
 HEARTBEAT = 0.1
 """Seconds between two looks at how late the loop is."""
@@ -44,8 +45,9 @@ class Engine:
     `start` opens the run, and `events` lets it begin.
 
     Args:
-        open_run: makes the supervisor and all that its workers need; entered and left on the engine's loop.
-        drive: awaits the supervisor by one of its runners; it handles what the runner raises.
+        open_run: makes the supervisor, which is not entered yet, and all that its workers need; entered and left on
+            the engine's loop.
+        drive: awaits the supervisor by one of its runners; it handles what the runner raises, but for a `TreeError`.
         stays_open: whether the run goes on, for restarts, until `StopRun` when all workers have settled.
         log_level: records of this level and above become `LogRecorded` events.
 
@@ -60,7 +62,8 @@ class Engine:
         log_level: int = logging.INFO,
     ) -> None:
         self.error: BaseException | None = None
-        """What ended the run before its time, if anything did. Read it after `RunFinished`."""
+        """What ended the run before its time, if anything did: a `TreeError` if it was its own supervisor that did not
+        start or gave up. Read it after `RunFinished`."""
         self._open_run = open_run
         self._drive = drive
         self._stays_open = stays_open
@@ -166,10 +169,23 @@ class Engine:
                     self._watched.set()
             self._carry_out(waiting)
             self._beat(0)
+            # Entering starts a tree at once: not before somebody sees it.
             await self._watched.wait()
+            try:
+                async with supervisor:
+                    await self._run_supervisor(supervisor)
+            except TreeError as error:
+                self.error = error
+
+    async def _run_supervisor(self, supervisor: Supervisor) -> None:
+        """Await what the run is for, then those who watch it: a tree that gave up can still be looked at."""
+        try:
             await self._drive(supervisor)
-            if self._stays_open:
-                await self._stopped.wait()
+        except TreeError as error:
+            self.error = error
+            supervisor.record_log(None, "ERROR", "asyncwatch", str(error))
+        if self._stays_open:
+            await self._stopped.wait()
 
     def _carry_out(self, commands: list[Command] | tuple[Command, ...]) -> None:
         assert self._supervisor is not None  # noqa: S101  commands wait until it is there

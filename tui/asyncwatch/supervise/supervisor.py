@@ -327,9 +327,12 @@ class Supervisor(Serving):
             self._is_stopping = True
             machine.accepts_restarts = False
             machine.is_interrupted = machine.is_interrupted or machine.active > 0 or not machine.report.is_started
-        if machine.report.is_started and machine.active:
+        if not machine.report.is_started:
+            return
+        if machine.active:
             machine.report.run_cancel_requested("person")
-            if is_final and self._tree is not None:
-                self._tree.request_stop("run")
-            else:
-                machine.stop_active("run")
+        if is_final and self._tree is not None:
+            # Also without a worker that runs: its supervisors would go on.
+            self._tree.request_stop("run")
+        elif machine.active:
+            machine.stop_active("run")
