@@ -80,6 +80,14 @@ def test_lines_fit_the_terminal(width: int) -> None:
     assert len({cells(line.rpartition("  ")[0]) for line in slowest}) == 1
 
 
+def test_a_number_stays_with_its_word() -> None:
+    """The first line breaks between counts, not inside of one."""
+    assert summary_lines(summarize(finished_run()), 50)[:2] == [
+        "demo (gather, seed 7) interrupted: 2 succeeded,",
+        "  1 failed; 3 attempts in 800 ms",
+    ]
+
+
 def test_nothing_is_cut_in_files_and_pipes() -> None:
     """Without a width every name and error is there whole."""
     text = "\n".join(summary_lines(summarize(long_run())))

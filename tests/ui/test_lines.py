@@ -42,6 +42,7 @@ def test_urls_keep_their_host_and_their_end() -> None:
     assert crop_path(url, 30) == url
     assert crop_path(url, 24) == "127.0.0.1:8081/…items/17"
     assert crop_path(f"http://{url}", 30) == "http://127.0.0.1:8081/…tems/17"
+    assert crop_path(url, 20) == "127.0.0.1:8081/…s/17"
     assert crop_path(url, 16) == crop_middle(url, 16) == "127.0.0…items/17"
     assert crop_path("no slash in this one", 10) == "no s…s one"
     assert crop_path("a.example.com/", 13) == "a.exam…e.com/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         title += f" ({summary.runner}, seed {summary.seed})"
     title += " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
-    lines = [title] if width is None else textwrap.wrap(title, max(width, _LEAST_WIDTH), subsequent_indent="  ")
+    lines = [title] if width is None else _wrapped(title, width)
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.errors:
@@ -128,6 +129,13 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         for group in summary.errors:
             lines += _error_lines(group, column, width)
     return lines if width is None else [cut(line, width) for line in lines]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the text in lines that break nowhere between a number and its word."""
+    tied = re.sub(r"(?<=\d) (?=[a-z])", "\xa0", text)
+    lines = textwrap.wrap(tied, max(width, _LEAST_WIDTH), subsequent_indent="  ")
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[str]:

@@ -59,7 +59,7 @@ def crop_path(text: str, width: int) -> str:
     host, slash, path = rest.partition("/")
     start = f"{scheme}{separator}{host}{slash}"
     room = width - cell_len(start) - 1
-    if cell_len(text) <= width or not slash or room < min(6, cell_len(path)):
+    if cell_len(text) <= width or not slash or room < min(4, cell_len(path)):
         return crop_middle(text, width)
     tail = path[-room:]
     while cell_len(tail) > room:
