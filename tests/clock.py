@@ -1,59 +1,16 @@
-"""An event loop whose clock jumps: timers fire in order and at once, so no test waits for real."""
+"""Runs a test on the event loop whose clock jumps, so that none waits for real."""
 
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from asyncwatch.selftest.clock import JumpingLoop
 from asyncwatch.supervise.describe import stuck_at
 
 T = TypeVar("T")
-LATENESS = 1e-11
-"""Seconds that a timer fires late, as on any clock: what waits for an exact time would never see it otherwise."""
 Run = Callable[[Callable[[], Awaitable[T]]], T]
-
-
-class _JumpingSelector(selectors.BaseSelector):
-    """Advances the clock instead of waiting."""
-
-    def __init__(self) -> None:
-        self._real = selectors.DefaultSelector()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._real.select(0)
-        if ready or timeout == 0:
-            return ready
-        if timeout is None:
-            raise RuntimeError("nothing will ever happen: every task waits and no timer is set")
-        self.now += timeout + LATENESS
-        return []
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop over a clock that starts at 1000 s and jumps to the next timer when nothing else is to do."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Return the seconds of the jumping clock."""
-        return self._jumping.now
 
 
 def run_at_once(main: Callable[[], Awaitable[T]], task_factory: Any = None) -> T:

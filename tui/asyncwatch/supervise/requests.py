@@ -21,12 +21,6 @@ from asyncwatch.supervise.settings import change_setting
 
 WorkerCommand = CancelWorker | RestartWorker | RetryNow | GiveUp
 
-_OF_WORKERS = {
-    CancelWorker: Machine.cancel,
-    RestartWorker: Machine.restart,
-    RetryNow: Machine.retry_now,
-    GiveUp: Machine.give_up,
-}
 _OF_CIRCUITS = {IsolateCircuit: Circuit.isolate, CloseCircuit: Circuit.close, ProbeCircuit: Circuit.probe}
 
 
@@ -62,4 +56,12 @@ def _ask_worker(machine: Machine, command: WorkerCommand) -> str:
         return "there is no such worker"
     if command.incarnation != worker.incarnation:
         return f"that was incarnation {command.incarnation}, it is {worker.incarnation} now"
-    return _OF_WORKERS[type(command)](machine, worker)
+    match command:  # by name, as the machine of a tree has its own ways
+        case CancelWorker():
+            return machine.cancel(worker)
+        case RestartWorker():
+            return machine.restart(worker)
+        case RetryNow():
+            return machine.retry_now(worker)
+        case GiveUp():
+            return machine.give_up(worker)

@@ -191,6 +191,8 @@ class Crew(Machine):
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
         if isinstance(error, Shutdown) or (isinstance(error, Ignore) and not worker.owner.is_ready):
+            if self.is_gated:
+                self.admission.attempt_ended(worker, is_stopped=True)
             self._settle(worker, self.report.stopped(worker, None, error), error=error)
         else:
             super()._attempt_failed(worker, error)

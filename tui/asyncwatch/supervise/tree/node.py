@@ -210,7 +210,7 @@ class Node(Family):
 
     async def _count_restart(self, child: Child, ending: Ending) -> None:
         """Restart a child, now or after its backoff, if that is not one restart too many."""
-        window = child.window or self._window
+        window = self._window if child.window is None else child.window
         loop = self.crew.report.loop
         child_path = f"{self.path}/{child.name}"
         path = self.path if child.window is None else child_path
