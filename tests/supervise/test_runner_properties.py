@@ -13,7 +13,7 @@ from tests.clock import run_at_once
 from tests.supervise.fleets import worker
 
 from asyncwatch import Outcome, Supervisor, WorkerState
-from asyncwatch.supervise.runner import RETURN_WHEN, ReturnWhen
+from asyncwatch.choices import RETURN_WHEN, ReturnWhen
 
 TICK = 1 / 1024
 """Times are whole ticks, whose sums are exact, so that both sides agree on who comes first."""

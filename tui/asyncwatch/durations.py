@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from asyncwatch.redact import mask_secrets
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h)?")
 
@@ -45,7 +47,9 @@ def _parse_text(text: str) -> float:
 
 
 def _shorten(value: object) -> str:
-    shown = f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else "that many"
+    # Masked before it is cut, or the end of a password would be missed.
+    text = repr(mask_secrets(value)) if isinstance(value, str) else "that many"
+    shown = f"{value:g}" if isinstance(value, float) else text
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Final, Literal
 
 import msgspec
 
+from asyncwatch.limits import parse_failures
+
 HaltMode = Literal["soon", "now"]
 HALT_MODES: Final = ("soon", "now")
-_NUMBER = re.compile(r"\s*(\d+)\s*")
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +54,5 @@ def parse_halt(text: str, mode: HaltMode = "soon") -> Halt:
         ValueError: the text is none of these, or out of range.
 
     """
-    if text.strip() == "first":
-        return Halt(failures=1, mode=mode)
-    if match := _NUMBER.fullmatch(text):
-        return Halt(failures=int(match[1]), mode=mode)
-    if match := _PERCENT.fullmatch(text):
-        return Halt(share=float(match[1]) / 100, mode=mode)
-    raise ValueError(f"a halt reads like 10, 5% or first, not {text!r}")
+    failures, share = parse_failures(text)
+    return Halt(failures=failures, share=share, mode=mode)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
 from aiolimiter import AsyncLimiter
 
+from asyncwatch.limits import parse_per_second
 from asyncwatch.supervise.worker import Worker
 
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d+))?\s*")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _FINEST = 0.01
 """Seconds of a limit that may pass at once: timers are not much finer than that."""
 
@@ -55,14 +54,8 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
         ValueError: the text is no rate, or the rate is 0.
 
     """
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"a rate reads like 50/s, 90/min or 3/10s, not {text!r}")
-    number, length, unit, own_burst = match.groups()
-    seconds = float(length or 1) * _UNITS[unit]
-    if not seconds:
-        raise ValueError(f"a rate needs a time that is not 0: {text!r}")
-    return RateLimit(per_second=float(number) / seconds, burst=burst if own_burst is None else int(own_burst))
+    per_second, own_burst = parse_per_second(text)
+    return RateLimit(per_second=per_second, burst=burst if own_burst is None else own_burst)
 
 
 class Gate:

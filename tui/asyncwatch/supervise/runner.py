@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Literal
 
+from asyncwatch.choices import ReturnWhen
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.spec import Outcome, WaitResult
-
-ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
-RETURN_WHEN = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
 
 
 async def settle(machine: Machine) -> None:

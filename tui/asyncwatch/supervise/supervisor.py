@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from asyncwatch.choices import RETURN_WHEN, ReturnWhen
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
 from asyncwatch.supervise import requests, runner
@@ -19,7 +20,7 @@ from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
 from asyncwatch.supervise.rate import RateLimit
-from asyncwatch.supervise.runner import ReturnWhen, Timeout, check_timeout
+from asyncwatch.supervise.runner import Timeout, check_timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
 from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_spec
@@ -207,8 +208,8 @@ class Supervisor(Serving):
             ValueError: `return_when` is none of `ALL_COMPLETED`, `FIRST_COMPLETED`, `FIRST_EXCEPTION`.
 
         """
-        if return_when not in runner.RETURN_WHEN:
-            raise ValueError(f"return_when must be one of {', '.join(runner.RETURN_WHEN)}, not {return_when!r}")
+        if return_when not in RETURN_WHEN:
+            raise ValueError(f"return_when must be one of {', '.join(RETURN_WHEN)}, not {return_when!r}")
         async with self._running("wait", timeout) as limit:
             return await runner.wait(self._machine, limit, return_when)
 
