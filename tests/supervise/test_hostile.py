@@ -114,7 +114,7 @@ def test_a_log_handler_that_raises_stops_nobody(run: Any) -> None:
 
 
 def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run: Any) -> None:
-    """When both were left behind, only the present one's own end changes the worker's state."""
+    """When both were left behind, the end of each is told as its own, and only the present one's is the outcome."""
 
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("other", sleeper, 30.0)]
@@ -131,7 +131,9 @@ def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run
             for event in events
             if isinstance(event, WorkerCancelled | WorkerUnresponsive)
         ]
-        assert ends == [(2, 1), (7, 2), (15, 2)]
+        assert ends == [(2, 1), (7, 2), (10, 1), (15, 2)]
+        assert supervisor.outcomes()[0].incarnation == 2
+        assert supervisor.statistics().detached == 0
 
     run(main)
 

@@ -93,8 +93,8 @@ class Machine:
         self.tasks: dict[asyncio.Task[Any], Worker] = {}
         self.active = 0
         self.in_flight = 0
-        self.detached = 0
-        """Tasks that were left behind and have not ended yet."""
+        self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
+        """Tasks that were left behind and have not ended yet, with what was told of that."""
         self.accepts_restarts = True
         self.is_interrupted = False
         self.is_finished = False
@@ -380,18 +380,18 @@ class Machine:
         """Give the worker's place to another. Its task stays in `tasks`, so that it is not collected half-way."""
         assert worker.task is not None  # noqa: S101  the timer ends with the task
         stack = stuck_at(worker.task.get_coro())
-        worker.left_behind = worker.task
+        task = worker.left_behind = worker.task
         worker.task = worker.timer = None
         if worker.is_restarting:
             worker.is_restarting = False
             reason = "it ignores its cancellation"
             self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
         self.in_flight -= 1
-        self.detached += 1
         if self.is_gated:
             error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
             self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
-        self._settle(worker, self.report.unresponsive(worker, stack))
+        self.detached[task] = event = self.report.unresponsive(worker, stack)
+        self._settle(worker, event)
         self._fill_places()
 
     def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
@@ -408,9 +408,11 @@ class Machine:
                 error = result.error
                 result = None
         if worker.task is not task:
-            self.detached -= 1
+            told = self.detached.pop(task)
             if worker.left_behind is task:
                 self._ended_late(worker, result, error)
+            elif not self.is_finished:
+                self.report.ended_at_last(told)
             return
         worker.task = None
         worker.stop_timer()

@@ -285,6 +285,12 @@ class Reporter:
         self._log(logging.ERROR, worker, "%s ignores its cancellation at %s", worker.name, stuck_at)
         return self._ended(WorkerUnresponsive, worker, stuck_at, worker.cancels)
 
+    def ended_at_last(self, told: WorkerEnded) -> None:
+        """Tell that an older incarnation of a worker, left behind as `told` says, has ended after all."""
+        now = self.now()
+        elapsed = round(told.elapsed + now - told.at, 6)
+        self._emit(WorkerCancelled(self._next_seq(), now, told.worker, told.incarnation, told.attempts, elapsed))
+
     def _ended(self, kind: type[WorkerEnded], worker: Worker, *facts: object) -> WorkerEnded:
         now = self.now()
         elapsed = round(now - worker.first_started_at, 6) if worker.attempt else 0.0

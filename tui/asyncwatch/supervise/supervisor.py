@@ -142,7 +142,7 @@ class Supervisor(Serving):
             queued=machine.queued,
             held=machine.admission.held,
             tasks=len(machine.tasks),
-            detached=machine.detached,
+            detached=len(machine.detached),
             retry_tokens=0.0 if tokens is None else tokens.left,
             retry_capacity=0.0 if tokens is None else tokens.budget.capacity,
         )
