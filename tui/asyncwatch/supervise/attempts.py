@@ -1,0 +1,376 @@
+r"""How a worker gets from one state to the next: the only module that creates or cancels the tasks of workers.
+
+A worker is a small state machine that callbacks of the event loop move on; no coroutine of ours lives as long as it:
+
+    queued -> running -> succeeded | failed | exhausted
+                 |  \--> backing off -> running
+                 |  \--> cancelling  -> cancelled | timed out | unresponsive
+
+A task exists for an attempt that is in flight and for nothing else: one that waits for a place, backs off, or is held
+by `admission` (waiting) holds neither a task nor a place. How an attempt ended is decided when its task is done, in
+this order:
+
+1. it was asked to stop: the worker is cancelled (or timed out), whatever the attempt returned or raised meanwhile;
+2. it returned: the worker has succeeded;
+3. it was cancelled by its attempt timeout: a transient `TimeoutError`;
+4. it raised, or somebody else cancelled it: `verdict` says whether and when it is tried again, and a
+   `CancelledError` never is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.supervise.admission import Admission
+from asyncwatch.supervise.budget import RetryBudget
+from asyncwatch.supervise.capture import finish_lines
+from asyncwatch.supervise.circuit import CircuitPolicy
+from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
+from asyncwatch.supervise.current import current
+from asyncwatch.supervise.describe import describe_stack, stuck_at
+from asyncwatch.supervise.luck import Luck
+from asyncwatch.supervise.rate import RateLimit
+from asyncwatch.supervise.report import Reporter
+from asyncwatch.supervise.spec import Outcome
+from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
+from asyncwatch.supervise.worker import Worker
+
+logger = logging.getLogger("asyncwatch.worker")
+
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+TURNS_AT_ONCE = 16
+"""Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
+
+
+class _Raised:
+    """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Attempts:
+    """Attempts in their places, and what becomes of workers by them. All methods belong to the thread of the loop."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        seed: int,
+        grace: float,
+        retry_budget: RetryBudget | None = None,
+        circuit: CircuitPolicy | None = None,
+        rate: RateLimit | None = None,
+        rate_per_key: RateLimit | None = None,
+    ) -> None:
+        self.report = Reporter()
+        self.tasks: dict[asyncio.Task[Any], Worker] = {}
+        self.active = 0
+        self.in_flight = 0
+        self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
+        """Tasks that were left behind and have not ended yet, with what was told of that."""
+        self.accepts_restarts = True
+        self.is_finished = False
+        self.on_outcome: Callable[[Outcome], None] | None = None
+        self.bad_luck_threshold: float | None = None
+        """In place of the workers' own, if it is given."""
+        self._places = concurrency
+        self._grace = grace
+        self._luck = Luck(seed)
+        self._judge = Judge(self._luck, retry_budget)
+        self.tokens = self._judge.tokens
+        self.admission = Admission(self.report, self._let_in, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
+        self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
+        """Whether attempts ask for admission."""
+        self._attempts = 0
+        self._ready: deque[Worker] = deque()
+        self._when_settled: list[asyncio.Future[None]] = []
+
+    def _fill_places(self) -> None:
+        while self._ready and self.in_flight < self._places:
+            worker = self._ready.popleft()
+            if worker.is_ready:
+                worker.is_ready = False
+                if not self.is_gated or self.admission.admits(worker):
+                    self._start_attempt(worker)
+
+    def _let_in(self, workers: Iterable[Worker]) -> None:
+        """Let workers that were held stand first in line."""
+        coming = tuple(workers)
+        for worker in coming:
+            worker.is_ready = True
+        self._ready.extendleft(reversed(coming))
+        self._fill_places()
+
+    def _leave_line(self, worker: Worker) -> None:
+        """Make a worker that has no task wait for nothing any more."""
+        worker.is_ready = False
+        worker.stop_timer()
+        if self.is_gated:
+            self.admission.dismiss(worker)
+
+    def _start_attempt(self, worker: Worker) -> None:
+        spec = worker.spec
+        worker.attempt += 1
+        worker.cancels = 0
+        worker.state = WorkerState.RUNNING
+        worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
+        threshold = self.bad_luck_threshold
+        luck = spec.bad_luck
+        worker.is_struck = worker.bad_luck > (luck.threshold if threshold is None else threshold)
+        if luck.latency is not None:
+            draw = self._luck.draw("latency", spec.name, worker.incarnation, worker.attempt)
+            worker.latency = luck.added_latency(draw)
+        worker.started_at = self.report.now()
+        if worker.attempt == 1:
+            worker.first_started_at = worker.started_at
+            if spec.deadline is not None:
+                worker.deadline_at = worker.started_at + spec.deadline
+        else:
+            worker.error = None
+            worker.stop_timer()
+        self._attempts += 1
+        self.in_flight += 1
+        self.report.attempt_started(worker)
+        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+        loop = self.report.loop
+        worker.task = task = asyncio.Task(self._attempt(worker), loop=loop)
+        self.tasks[task] = worker
+        task.add_done_callback(self._attempt_ended)
+        if spec.attempt_timeout is not None or worker.deadline_at is not None:
+            self._time_attempt(worker)
+
+    async def _attempt(self, worker: Worker) -> Any:
+        current.set(worker)
+        spec = worker.spec
+        try:
+            if worker.latency:
+                await asyncio.sleep(worker.latency)
+            if worker.is_struck:
+                logger.warning("Status: failed, %s, %.2f", spec.name, worker.bad_luck)
+                raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.attempt))
+            return await spec.target(*spec.args)
+        except SystemExit as error:
+            return _Raised(error)
+        except KeyboardInterrupt as error:
+            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            return _Raised(error)
+        finally:
+            finish_lines(spec.name)
+
+    def _time_attempt(self, worker: Worker) -> None:
+        """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
+        seconds = worker.spec.attempt_timeout
+        left = None if worker.deadline_at is None else worker.deadline_at - worker.started_at
+        error: TimeoutError
+        if left is not None and (seconds is None or left <= seconds):
+            seconds, error = left, DeadlineExceeded(f"not done within {worker.spec.deadline:g} s in all")
+        else:
+            assert seconds is not None  # noqa: S101  there is one of the two
+            error = TimeoutError(f"no result within {seconds:g} s")
+        worker.timer = self.report.loop.call_later(seconds, self._attempt_timed_out, worker, error)
+
+    def _attempt_timed_out(self, worker: Worker, error: TimeoutError) -> None:
+        worker.overdue = error
+        self._cancel_task(worker)
+
+    def _cancel_task(self, worker: Worker) -> None:
+        """Raise `CancelledError` in the worker's task, and give it the grace period to end."""
+        assert worker.task is not None  # noqa: S101  it is running or cancelling
+        worker.cancels += 1
+        worker.task.cancel()
+        worker.stop_timer()
+        patience = self._patience(worker)
+        if patience == 0:
+            worker.timer = self.report.loop.call_soon(self._count_down, worker, TURNS_AT_ONCE)
+        elif patience < math.inf:
+            worker.timer = self.report.loop.call_later(patience, self._leave_behind, worker)
+
+    def _patience(self, worker: Worker) -> float:
+        """Return the seconds that the worker may take to end."""
+        shutdown = worker.spec.shutdown
+        return self._grace if shutdown is None else shutdown
+
+    def _count_down(self, worker: Worker, turns: int) -> None:
+        if turns:
+            worker.timer = self.report.loop.call_soon(self._count_down, worker, turns - 1)
+        else:
+            self._leave_behind(worker)
+
+    def _leave_behind(self, worker: Worker) -> None:
+        """Give the worker's place to another. Its task stays in `tasks`, so that it is not collected half-way."""
+        assert worker.task is not None  # noqa: S101  the timer ends with the task
+        stack = stuck_at(worker.task.get_coro())
+        task = worker.left_behind = worker.task
+        worker.task = worker.timer = None
+        if worker.is_restarting:
+            worker.is_restarting = False
+            reason = "it ignores its cancellation"
+            self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
+        self.in_flight -= 1
+        if self.is_gated:
+            error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
+            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
+        self.detached[task] = event = self.report.unresponsive(worker, stack)
+        self._settle(worker, event)
+        self._fill_places()
+
+    def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
+        worker = self.tasks.pop(task, None)
+        if worker is None:  # reaped before its callback came
+            return
+        result: object = None
+        error: BaseException | None
+        if task.cancelled():
+            error = asyncio.CancelledError("cancelled by somebody else")
+        elif (error := task.exception()) is None:
+            result = task.result()
+            if isinstance(result, _Raised):
+                error = result.error
+                result = None
+        if worker.task is not task:
+            told = self.detached.pop(task)
+            if worker.left_behind is task:
+                self._ended_late(worker, result, error)
+            elif not self.is_finished:
+                self.report.ended_at_last(told)
+            return
+        worker.task = None
+        worker.stop_timer()
+        self.in_flight -= 1
+        if self.is_gated and (worker.stop_reason or error is None):
+            self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
+        try:
+            if worker.stop_reason:
+                self._settle_stopped(worker, result, error)
+            elif error is None:
+                tokens = self.tokens
+                if tokens is not None and not tokens.is_full:
+                    tokens.give_back()
+                self._settle(worker, self.report.succeeded(worker, result), result=result)
+            elif task.cancelled() and worker.overdue is not None:
+                self._attempt_failed(worker, worker.overdue)
+            else:
+                self._attempt_failed(worker, error)
+        except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
+            if self.is_gated:
+                self.admission.attempt_ended(worker, is_stopped=True)
+            if worker.state is WorkerState.RUNNING:
+                self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
+        self._fill_places()
+
+    def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
+        verdict = self._judge.judge(worker, error, self.report.now())
+        stack = "" if worker.is_struck else describe_stack(error, skip=Attempts._attempt.__code__)
+        self.report.attempt_failed(worker, error, stack, verdict)
+        if self.is_gated:
+            says_nothing = is_never_retried(error)
+            self.admission.attempt_ended(worker, error_class=verdict.error_class, is_stopped=says_nothing)
+        worker.overdue = None
+        if verdict.delay is not None:
+            worker.state = WorkerState.BACKING_OFF
+            worker.error = error
+            self.report.retry_scheduled(worker, error, verdict, verdict.delay)
+            worker.timer = self.report.loop.call_later(verdict.delay, self._backed_off, worker)
+        elif verdict.refusal:
+            self._refuse_retry(worker, error, verdict.refusal)
+        else:
+            self._settle(worker, self.report.failed(worker, error, transient=verdict.is_retriable), error=error)
+
+    def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
+        """Settle a worker that has attempts left but gets none."""
+        self._leave_line(worker)
+        self.report.retry_refused(worker, reason)
+        ended = self.report.failed(worker, error, transient=True, is_refused=True)
+        self._settle(worker, ended, error=error)
+
+    def _backed_off(self, worker: Worker) -> None:
+        """Let the worker stand first in line: what was begun is finished before new work starts."""
+        self._stand_first(worker)
+        self._fill_places()
+
+    def _stand_first(self, worker: Worker) -> None:
+        """End the wait of a worker that backs off, or that a circuit or a limit holds."""
+        is_held = worker.state is WorkerState.WAITING
+        self._leave_line(worker)
+        if is_held and self.is_gated:
+            self.admission.exempt(worker)
+        if worker.deadline_at is not None:
+            left = worker.deadline_at - self.report.now()
+            if left <= 0:
+                self._deadline_passed(worker)
+                return
+            worker.timer = self.report.loop.call_later(left, self._deadline_passed, worker)
+        worker.is_ready = True
+        self._ready.appendleft(worker)
+
+    def _deadline_passed(self, worker: Worker) -> None:
+        """Give up a worker that still waits for its next attempt."""
+        assert worker.error is not None  # noqa: S101  it backed off from something
+        self._refuse_retry(worker, worker.error, PAST_DEADLINE)
+
+    def _ended_late(self, worker: Worker, result: object, error: BaseException | None) -> None:
+        """Tell how a worker that was left behind ended after all, if no other incarnation took its place."""
+        if worker.state is not WorkerState.UNRESPONSIVE or self.is_finished:
+            return
+        self.active += 1
+        if worker.stop_reason:
+            self._settle_stopped(worker, result, error)
+        elif error is None:
+            self._settle(worker, self.report.succeeded(worker, result), result=result)
+        else:
+            self._settle(worker, self.report.failed(worker, error, transient=False), error=error)
+
+    def _settle_stopped(self, worker: Worker, result: object, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            error = None
+        self._settle(worker, self.report.stopped(worker, result, error), result=result, error=error)
+
+    def _settle(
+        self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
+    ) -> None:
+        worker.state = event.state
+        worker.outcome = outcome = Outcome(
+            name=event.worker,
+            state=event.state,
+            result=result,
+            error=error,
+            incarnation=event.incarnation,
+            attempts=event.attempts,
+            elapsed=event.elapsed,
+        )
+        if worker.is_restarting and self.accepts_restarts:
+            self._begin_incarnation(worker)
+            return
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+        self.active -= 1
+        if not self.active:
+            waiting, self._when_settled = self._when_settled, []
+            for settled in waiting:
+                if not settled.done():
+                    settled.set_result(None)
+        if event.state in _BROKEN:
+            self._note_broken(worker)
+
+    def _note_broken(self, worker: Worker) -> None:
+        """Take note that a worker failed or was exhausted."""
+
+    def _begin_incarnation(self, worker: Worker) -> None:
+        worker.incarnation += 1
+        worker.reset()
+        self.report.worker_restarted(worker)
+        worker.is_ready = True
+        self._ready.append(worker)
+        self._fill_places()
