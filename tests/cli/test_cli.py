@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import asyncwatch
 from asyncwatch import cli, config, session
 from asyncwatch.plan import Plan
+from asyncwatch.selftest import table
 
 
 class Runs:
@@ -79,7 +80,7 @@ def test_the_nearest_config_is_found(runs: Runs) -> None:
 
 def test_options_reach_the_plan(runs: Runs) -> None:
     """Every option that sets a value has its effect, and `none` is a value."""
-    Path("asyncwatch.toml").write_text('timeout = "5s"\n')
+    Path("asyncwatch.toml").write_text('timeout = "5s"\nhalt = 3\n')
     result = runs(
         "--runner=gather",
         "--concurrency=3",
@@ -89,6 +90,8 @@ def test_options_reach_the_plan(runs: Runs) -> None:
         "--bad-luck=0.5",
         "--seed=9",
         "--output=o.csv",
+        "--rate=90/min burst 3",
+        "--halt=none",
         "--json",
         "http://a.example",
     )
@@ -99,6 +102,7 @@ def test_options_reach_the_plan(runs: Runs) -> None:
     assert (settings.runner, settings.concurrency, settings.timeout, settings.seed) == ("gather", 3, None, 9)
     assert (group.attempt_timeout, group.retry.max_attempts, group.bad_luck.threshold) == (0.25, 2, 0.5)
     assert (settings.output, runs.watched[0]["is_json"]) == ("o.csv", True)
+    assert (settings.rate, settings.halt) == ("90/min burst 3", None)
 
 
 def test_the_status_is_that_of_the_run(runs: Runs) -> None:
@@ -130,6 +134,11 @@ def test_standard_input_holds_items(runs: Runs) -> None:
         (["--bad-luck", "nan"], "--bad-luck"),
         (["--bad-luck", "1.1"], "--bad-luck"),
         (["--runner", "x"], "--runner"),
+        (["--rate", "50"], "--rate"),
+        (["--rate", "0/s"], "--rate"),
+        (["--halt", "0"], "--halt"),
+        (["--halt", "101%"], "--halt"),
+        (["selftest", "x"], "unexpected extra argument"),
         (["--nonsense"], "--nonsense"),
         (["foo"], "neither a URL nor a module:function"),
         (["zzz_none:run"], "there is no module 'zzz_none'"),
@@ -145,6 +154,74 @@ def test_bad_arguments_are_2(runs: Runs, arguments: list[str], message: str) -> 
     assert message in result.stderr
     assert (result.stdout, runs.plans) == ("", [])
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "http://u:SECRET@h/x.toml"],
+        ["check", "a", "http://u:SECRET@h/"],
+        ["--config", "http://u:SECRET@h/x"],
+        ["--items", "http://u:SECRET@h/"],
+        ["--output", "http://u:SECRET@h/x.txt", "http://a.example"],
+        ["--runner", "http://u:SECRET@h/"],
+        ["--timeout", "http://user:SECRET-that-is-so-long-that-it-would-be-cut@h/"],
+        ["--rate", "http://u:SECRET@h/"],
+        ["--http://u:SECRET@h/"],
+        ["ftp://u:SECRET@h/"],
+        ["http://u:SECRET@:0x/"],
+    ],
+)
+def test_no_message_tells_a_password(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with an argument, the credentials in it are masked where it is quoted."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, arguments, prog_name="asyncwatch")
+    assert result.exit_code == 2, result.output
+    assert "SECRET" not in result.output
+    assert "***@" in result.output or "ftp" in result.output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "target = 'https://u:SECRET@h/'",
+        "count = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
+        "every = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
+        "under = 'https://u:SECRET@h/'",
+        "'https://u:SECRET@h/' = 1",
+        "restart = 'https://u:SECRET@h/'",
+    ],
+)
+def test_no_problem_of_a_config_tells_a_password(runs: Runs, line: str) -> None:
+    """Credentials are masked in the problems of values and keys, cut or not."""
+    Path("c.toml").write_text(f"[[group]]\nitems = ['http://a.example']\n{line}\n")
+    result = runs("check", "c.toml")
+    assert result.exit_code == 2
+    assert "SECRET" not in result.output
+    assert "***@h/" in result.output
+
+
+def test_selftest_prints_the_table_of_cases(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each case has its line with how it went; one that fails makes the status 1, with its error."""
+
+    async def sup_start_normal() -> None:
+        """It starts."""
+
+    async def broken() -> None:
+        """It does not."""
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr(table, "CASES", {"sup_start_normal": sup_start_normal})
+    result = runs("selftest")
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[2].split()[:2] == ["sup_start_normal", "passed"]
+    assert result.output.endswith("1 of 1 cases passed\n")
+    monkeypatch.setattr(table, "CASES", {"sup_start_normal": sup_start_normal, "broken": broken})
+    result = runs("selftest")
+    assert result.exit_code == 1
+    assert "FAILED" in result.output
+    assert "asyncio: ValueError: two lines" in result.output
+    assert result.output.endswith("1 of 2 cases passed, 1 FAILED\n")
 
 
 def test_an_output_that_cannot_be_opened_is_2(runs: Runs) -> None:
@@ -222,17 +299,16 @@ def test_help_and_version(runs: Runs) -> None:
         "130 interrupted",
         "141",
         "replaced",
+        "selftest",
+        "--rate",
+        "--halt",
+        "5 for five seconds",
     ):
         assert word in text
     demo = config.demo_config()
     threshold = demo.groups[0].bad_luck.threshold
     assert f"own values: bad luck above {threshold} and a timeout of {demo.timeout:g}s" in text
     assert runs.plans == []
-
-
-def test_the_choices_are_those_of_the_config() -> None:
-    """The command knows the same runners as the config, which it does not import for its help."""
-    assert cli.RUNNERS == config.RUNNERS
 
 
 IMPORTS = """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import launch
+from asyncwatch import RetryBudget, launch
 from asyncwatch.config import BadLuck, Config, Group, Http, Retry
 from asyncwatch.plan import Plan, PlannedGroup, make_plan
 from asyncwatch.supervise.spec import WorkerSpec
@@ -83,6 +83,11 @@ async def test_groups_become_specs() -> None:
         "concurrency": 9,
         "grace": 1,
         "group_timeouts": {"a": 7},
+        "retry_budget": RetryBudget(),
+        "circuit": None,
+        "rate": None,
+        "rate_per_key": None,
+        "halt": None,
     }
     assert [spec.name for spec in supervisor.specs] == [
         "http://a.example",

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config
-from asyncwatch.plan import Overrides, Plan, PlanError, describe_plan, make_plan
+from asyncwatch.plan import Overrides, Plan, make_plan
+from asyncwatch.plan_problems import PlanError
+from asyncwatch.plan_text import describe_plan
 
 
 @pytest.fixture(autouse=True)

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import tomllib
 from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from asyncwatch import config_values
+from asyncwatch import ErrorClass, SupervisorSpec, WorkerSpec, config_model, config_values
 from asyncwatch.config import (
     BadLuck,
+    Circuit,
     Config,
     Group,
     Http,
+    PerWorker,
+    RestartBackoff,
     Retry,
+    RetryBudget,
+    SupervisorTable,
     demo_config,
     inherit,
     load_config,
     parse_config,
 )
 from asyncwatch.config_problems import ConfigError
-from asyncwatch.supervise import luck, retry
+from asyncwatch.supervise import circuit, halt, luck, retry, supervisor
+from asyncwatch.supervise.tree import restart
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 FILE = Path("/etc/site/run.toml")
@@ -41,25 +50,83 @@ def test_the_example_holds_the_defaults() -> None:
     assert msgspec.structs.replace(group, name="", url=None) == Group()
 
 
+def keys_of(table: dict[str, Any]) -> set[str]:
+    """Return the dotted keys of a table, with those of the tables in it."""
+    inner = {f"{key}.{each}" for key, value in table.items() if isinstance(value, dict) for each in keys_of(value)}
+    return set(table) | inner
+
+
+def fields_of(struct: type[msgspec.Struct]) -> set[str]:
+    """Return the keys that a record takes, with those of the records in it."""
+    defaults = {field: getattr(struct(), field) for field in struct.__struct_fields__}
+    inner = {
+        f"{key}.{each}"
+        for key, value in defaults.items()
+        if isinstance(value, msgspec.Struct)
+        for each in fields_of(type(value))
+    }
+    return set(defaults) | inner
+
+
 def test_the_example_has_every_key() -> None:
-    """No field of the settings is missing in `config.example.toml`, neither above nor in the group."""
-    above, _, group = EXAMPLE.read_text().partition("[[group]]")
-    struct: type[msgspec.Struct]
-    for struct in (Config, Retry, BadLuck, Http):
-        for field in struct.__struct_fields__:
-            assert field in {"path", "groups"} or f"{field} = " in above or f"[{field}]" in above, field
-    for struct, prefix in ((Group, ""), (Retry, "retry."), (BadLuck, "bad_luck."), (Http, "http.")):
-        for field in struct.__struct_fields__:
-            is_table = field in {"retry", "bad_luck", "http"}
-            assert f"\n{prefix}{field}{'.' if is_table else ' = '}" in group, field
+    """No field of the settings is missing in `config.example.toml`, above, in the group, or in the supervisor."""
+    document = tomllib.loads(EXAMPLE.read_text())
+    (group,) = document.pop("group")
+    is_no_key = {"path", "groups", "supervisors", "order"}
+    assert fields_of(Config) - is_no_key <= keys_of(document)
+    assert fields_of(Group) <= keys_of(group)
+    assert fields_of(SupervisorTable) <= keys_of(tomllib.loads(supervisor_example())["supervisor"][0])
+
+
+def supervisor_example() -> str:
+    """Return the supervisor of the example, without its signs."""
+    commented = EXAMPLE.read_text().partition("# [[supervisor]]")[2]
+    return "[[supervisor]]" + commented.replace("\n# ", "\n")
+
+
+def test_the_example_supervisor_holds_the_defaults() -> None:
+    """The supervisor that is commented out would change nothing but its name."""
+    config = parse_config(supervisor_example(), FILE)
+    assert config.supervisors == (SupervisorTable(name="feeds"),)
 
 
 def test_the_defaults_are_those_of_the_library() -> None:
-    """A config and a library user start from the same policy and the same limits."""
-    policy = retry.RetryPolicy()
-    assert Retry() == Retry(max_attempts=policy.max_attempts, base=policy.base, cap=policy.cap)
-    assert BadLuck().threshold == luck.BadLuck().threshold
+    """A config and a library user start from the same policies and the same limits."""
+    policy = msgspec.structs.asdict(retry.RetryPolicy())
+    assert policy.pop("transient") is None
+    policy["backoff"] = policy.pop("kind")
+    assert Retry() == Retry(**policy)
+    assert BadLuck() == BadLuck(threshold=luck.BadLuck().threshold, latency=luck.BadLuck().latency)
+    assert luck.BadLuck().weights is None
+    assert [fault.__name__ for fault in luck.BadLuck().faults] == list(BadLuck().faults)
+    assert set(BadLuck().faults.values()) == {1}
+    budget = msgspec.structs.asdict(supervisor.DEFAULT_RETRY_BUDGET)
+    assert RetryBudget() == RetryBudget(tokens=budget.pop("capacity"), **budget)
+    assert Circuit() == Circuit(**msgspec.structs.asdict(circuit.CircuitPolicy()))
+    assert RestartBackoff() == RestartBackoff(**msgspec.structs.asdict(restart.RestartBackoff()))
     assert config_values.MAX_SEED == luck.MAX_SEED
+
+
+def test_the_defaults_of_supervision_are_those_of_the_library() -> None:
+    """Groups, supervisors and the root are by default what specs without any field are."""
+    spec, worker = SupervisorSpec("s"), WorkerSpec("w", asyncio.sleep)
+    table, group, config = SupervisorTable(), Group(), Config()
+    for key in ("strategy", "max_restarts", "within", "auto_shutdown"):
+        assert getattr(table, key) == getattr(group, key) == getattr(config, key) == getattr(spec, key)
+    for key in ("restart", "shutdown", "significant"):
+        assert getattr(table, key) == getattr(spec, key)
+    for key in ("restart", "shutdown", "significant", "announces_ready", "every", "key", "attempt_timeout", "deadline"):
+        assert getattr(group, key) == getattr(worker, key)
+    assert PerWorker() == PerWorker(max_restarts=worker.max_restarts, within=worker.within, escalates=worker.escalates)
+
+
+def test_the_words_are_those_of_the_library() -> None:
+    """What a config can say is what the engine knows."""
+    assert get_args(config_model.BackoffKind) == retry.BACKOFF_KINDS
+    assert config_model.ERROR_CLASSES == tuple(ErrorClass) == get_args(config_model.ErrorClass)
+    assert get_args(config_model.HaltMode) == halt.HALT_MODES
+    for name in ("RestartType", "Strategy", "AutoShutdown"):
+        assert getattr(config_model, name) == getattr(restart, name)
 
 
 def test_reads_values_of_every_kind() -> None:

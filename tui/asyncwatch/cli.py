@@ -17,7 +17,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import asyncwatch
+from asyncwatch.choices import RUNNERS
 from asyncwatch.durations import parse_duration
+from asyncwatch.limits import parse_failures, parse_per_second
+from asyncwatch.redact import mask_secrets
 
 if TYPE_CHECKING:
     from asyncwatch.config import Config
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
     from asyncwatch.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
-RUNNERS = ("gather", "as_completed", "wait", "task_group")
-"""As in `config`, which is not imported for `--help`; a test holds them equal."""
 
 
 class _Problems(click.ClickException):
@@ -35,8 +36,8 @@ class _Problems(click.ClickException):
     exit_code = 2
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [mask_secrets(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print each problem on a line of its own."""
@@ -83,19 +84,36 @@ def _whole(low: int, high: int) -> _Checked:
     return _Checked("number", check)
 
 
+def _unless_none(parse: Callable[[str], object]) -> Callable[[str], str | None]:
+    """Return a check that takes what `parse` can read, as it stands, and `none`."""
+
+    def check(text: str) -> str | None:
+        if text == "none":
+            return None
+        parse(text)
+        return text
+
+    return check
+
+
 _DURATION = _Checked("duration", _limit)
 
 
-class _CommandWithCheck(click.Command):
-    """The command, with `check` as its first argument handing over to another one."""
+class _CommandWithOthers(click.Command):
+    """The command; the name of another one as its first argument hands over to that."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the arguments of the command that they are for."""
-        if args[:1] == ["check"]:
-            return check.make_context(f"{info_name} check", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
+        try:
+            for other in (check, selftest):
+                if args[:1] == [other.name]:
+                    return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            # It quotes what was given.
+            raise click.UsageError(mask_secrets(error.format_message()), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments were read for."""
@@ -111,10 +129,11 @@ Examples:
   asyncwatch jobs:backfill --items ids.csv          one call of an async def a row
   asyncwatch --config site.toml --headless --json   events as JSON lines
   asyncwatch check site.toml                        what would run, without running it
+  asyncwatch selftest                               whether supervision works on this Python
 
 \b
 The demo has its own values: bad luck above 0.9 and a timeout of 10s; options beat them.
-Durations read 250ms, 1.5s, 2m, 1h, or none.
+Durations read 250ms, 1.5s, 2m, 1h, 5 for five seconds, or none.
 Exit status: 0 all succeeded, 1 some did not or the output could not be written,
 2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
 """
@@ -122,7 +141,7 @@ Exit status: 0 all succeeded, 1 some did not or the output could not be written,
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.command(cls=_CommandWithCheck, context_settings=_SETTINGS, epilog=_EPILOG)
+@click.command(cls=_CommandWithOthers, context_settings=_SETTINGS, epilog=_EPILOG)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
     "--config",
@@ -143,6 +162,18 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     help="Draws above it inject a fault. Default: 1, none.",
 )
 @click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Repeat the draws of an earlier run.")
+@click.option(
+    "--rate",
+    type=_Checked("rate", _unless_none(parse_per_second)),
+    metavar="RATE",
+    help="Attempts that may start: 50/s, 90/min, '50/s burst 10'. Default: none.",
+)
+@click.option(
+    "--halt",
+    type=_Checked("halt", _unless_none(parse_failures)),
+    metavar="FAILURES",
+    help="Start no more work when so many failed: 10, 5%, or first. Default: none.",
+)
 @click.option("--headless", is_flag=True, help="No dashboard; chosen by itself when stdout is no terminal.")
 @click.option("--json", "is_json", is_flag=True, help="Every event as a JSON line on stdout. Implies --headless.")
 @click.option(
@@ -188,10 +219,23 @@ def check(config: Path | None) -> None:
 
     Nothing is run, but items are read, and the modules of functions are imported to see whether they can be called.
     """
-    from asyncwatch.plan import Overrides, describe_plan
+    from asyncwatch.plan import Overrides
+    from asyncwatch.plan_text import describe_plan
 
     plan = _plan(*_find_settings(config, has_work=False), (), None, Overrides())
     click.echo("\n".join(describe_plan(plan)))
+
+
+@click.command(context_settings=_SETTINGS)
+@click.pass_context
+def selftest(ctx: click.Context) -> None:
+    """Run the cases of Erlang/OTP's supervisor on this Python and its event loops, and print what passed.
+
+    Exit status: 0 if all did, 1 if one did not.
+    """
+    from asyncwatch.selftest.table import print_table
+
+    ctx.exit(0 if print_table(click.echo) else 1)
 
 
 def _open_closed_streams() -> None:
@@ -241,7 +285,8 @@ def _overrides(ctx: click.Context, given: dict[str, Any]) -> Overrides:
 def _plan(
     settings: Config, found: Problems | None, targets: Sequence[str], items: str | None, overrides: Overrides
 ) -> Plan:
-    from asyncwatch.plan import PlanError, make_plan
+    from asyncwatch.plan import make_plan
+    from asyncwatch.plan_problems import PlanError
 
     try:
         return make_plan(settings, targets=targets, items=items, overrides=overrides, found=found)

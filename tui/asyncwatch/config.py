@@ -4,137 +4,55 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from asyncwatch import config_values as values
+from asyncwatch.config_keys import TOP
 from asyncwatch.config_lines import Path as KeyPath
+from asyncwatch.config_lines import line_of, locate_keys
+from asyncwatch.config_model import (
+    BadLuck,
+    Circuit,
+    Config,
+    Group,
+    Http,
+    Items,
+    PerWorker,
+    RestartBackoff,
+    Retry,
+    RetryBudget,
+    SupervisorTable,
+)
 from asyncwatch.config_problems import ConfigError, Problems, read_text
-from asyncwatch.config_read import AnyKey, Keys, read_table
+from asyncwatch.config_read import read_table
+from asyncwatch.config_tree import check_kind_of_run, check_tree
 from asyncwatch.durations import format_duration
 from asyncwatch.items import url_problem
+from asyncwatch.limits import parse_per_second
 
-T = TypeVar("T", "Config", "Group")
+__all__ = [
+    "BadLuck",
+    "Circuit",
+    "Config",
+    "Group",
+    "Http",
+    "Items",
+    "PerWorker",
+    "RestartBackoff",
+    "Retry",
+    "RetryBudget",
+    "SupervisorTable",
+    "demo_config",
+    "inherit",
+    "load_config",
+    "parse_config",
+    "read_config",
+]
 
-RUNNERS: Final = ("gather", "as_completed", "wait", "task_group")
-RETURN_WHEN: Final = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
-LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
-Items = str | tuple[str, ...] | None
-MAX_CONCURRENCY: Final = 1_000_000
-MAX_ATTEMPTS: Final = 1_000_000
-MAX_COUNT: Final = 10_000_000
-
-
-class Retry(Struct, frozen=True, kw_only=True):
-    """When an attempt that failed is made again. Times in seconds."""
-
-    max_attempts: int = 3
-    base: float = 0.1
-    cap: float = 5.0
-
-
-class BadLuck(Struct, frozen=True, kw_only=True):
-    """The draw above which a fault is injected."""
-
-    threshold: float = 1.0
-
-
-class Http(Struct, frozen=True, kw_only=True):
-    """How a URL is requested. `timeout` is in seconds, for one request with its answer; None is no limit."""
-
-    method: str = "GET"
-    headers: dict[str, str] = {}
-    body: str = ""
-    raise_for_status: bool = True
-    timeout: float | None = 30.0
-
-
-class Group(Struct, frozen=True, kw_only=True):
-    """Workers that call the same target. What its table leaves out is inherited from the top level."""
-
-    name: str = ""
-    target: str = "http"
-    """`http`, `module:function`, or `demo`: the built-in site."""
-    url: str | None = None
-    """What every worker of an HTTP group fetches, if it has no items."""
-    items: Items = None
-    """One worker each: a file (relative to the config's folder), `-` for standard input, or the items."""
-    count: int = 1
-    """How many workers, if there are no items."""
-    attempt_timeout: float | None = None
-    timeout: float | None = None
-    """Seconds from the start of the run; then the workers of this group that have not ended are timed out."""
-    retry: Retry = Retry()
-    bad_luck: BadLuck = BadLuck()
-    http: Http = Http()
-
-
-class Config(Struct, frozen=True, kw_only=True):
-    """All settings of a run. Times in seconds, None for `none`."""
-
-    name: str = ""
-    runner: str = "as_completed"
-    return_when: ReturnWhen = "ALL_COMPLETED"
-    concurrency: int = 100
-    timeout: float | None = None
-    grace: float = 5.0
-    seed: int | None = None
-    attempt_timeout: float | None = None
-    log_level: str = "info"
-    output: str | None = None
-    """Where one line a worker is written (relative to the config's folder)."""
-    retry: Retry = Retry()
-    bad_luck: BadLuck = BadLuck()
-    http: Http = Http()
-    groups: tuple[Group, ...] = ()
-    path: Path | None = None
-    """The file that this was read from."""
-
-
-_RETRY: Keys = {
-    "max_attempts": values.whole(1, MAX_ATTEMPTS),
-    "base": values.duration,
-    "cap": values.duration,
-}
-_BAD_LUCK: Keys = {"threshold": values.share}
-_HTTP: Keys = {
-    "method": values.method,
-    "headers": AnyKey(values.header_name, values.header_value),
-    "body": values.text,
-    "raise_for_status": values.boolean,
-    "timeout": values.optional(values.limit),
-}
-_INHERITED: Keys = {
-    "attempt_timeout": values.optional(values.limit),
-    "retry": _RETRY,
-    "bad_luck": _BAD_LUCK,
-    "http": _HTTP,
-}
-_GROUP: Keys = {
-    "name": values.line,
-    "target": values.target,
-    "url": values.optional(values.text),
-    "items": values.items,
-    "count": values.whole(1, MAX_COUNT),
-    "timeout": values.optional(values.limit),
-    **_INHERITED,
-}
-_TOP: Keys = {
-    "name": values.line,
-    "runner": values.choice(RUNNERS),
-    "return_when": values.choice(RETURN_WHEN, fold=str.upper),
-    "concurrency": values.whole(1, MAX_CONCURRENCY),
-    "timeout": values.optional(values.limit),
-    "grace": values.duration,
-    "seed": values.optional(values.whole(0, values.MAX_SEED)),
-    "log_level": values.choice(LOG_LEVELS, fold=str.lower),
-    "output": values.file,
-    **_INHERITED,
-    "group": [_GROUP],
-}
+T = TypeVar("T", Config, Group, SupervisorTable)
+P = TypeVar("P", Retry, RestartBackoff)
 
 
 def load_config(path: Path) -> Config:
@@ -173,20 +91,38 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError([problems.of_syntax(error)]) from None
-    given = read_table(document, _TOP, (), problems)
-    tables = given.pop("group", [])
+    given = read_table(document, TOP, (), problems)
+    tables, above = given.pop("group", []), given.pop("supervisor", [])
     if "output" in given:
         given["output"] = _beside(path, given["output"])
     own = _merge(Config(path=path), given, (), problems)
+    _check_bursts(own, problems)
+    supervisors = [
+        _merge(SupervisorTable(name=f"supervisor {index + 1}"), table, ("supervisor", index), problems)
+        for index, table in enumerate(above)
+    ]
     groups = []
     for index, table in enumerate(tables):
         _check_work(document["group"][index], table, ("group", index), problems)
         if isinstance(table.get("items"), str) and table["items"] != "-":
             table["items"] = _beside(path, table["items"])
-        inherited = inherit(own, name=f"group {index + 1}")
-        groups.append(_merge(inherited, table, ("group", index), problems))
-    _check_names(groups, problems)
-    return replace(own, groups=tuple(groups)), problems
+        group = _merge(inherit(own, name=f"group {index + 1}"), table, ("group", index), problems)
+        if group.is_service and "max_attempts" not in table.get("retry", {}):
+            group = replace(group, retry=replace(group.retry, max_attempts=1))  # its restart is its retry
+        groups.append(group)
+    order = _in_order(text, supervisors, groups) if supervisors else ()
+    config = replace(own, groups=tuple(groups), supervisors=tuple(supervisors), order=order)
+    check_tree(config, problems)
+    check_kind_of_run(config, problems)
+    return config, problems
+
+
+def _in_order(text: str, supervisors: list[SupervisorTable], groups: list[Group]) -> tuple[str, ...]:
+    """Return the names of supervisors and groups as they stand in the text."""
+    lines = locate_keys(text)
+    tables: list[tuple[str, list[Any]]] = [("supervisor", supervisors), ("group", groups)]
+    places = [(line_of(lines, (key, n)), each.name) for key, table in tables for n, each in enumerate(table)]
+    return tuple(name for _, name in sorted(places, key=lambda place: place[0]))
 
 
 def demo_config() -> Config:
@@ -203,6 +139,8 @@ def inherit(config: Config, *, name: str, target: str = "http", items: Items = N
         target=target,
         items=items,
         attempt_timeout=config.attempt_timeout,
+        deadline=config.deadline,
+        classify=config.classify,
         retry=config.retry,
         bad_luck=config.bad_luck,
         http=config.http,
@@ -216,18 +154,44 @@ def _beside(config: Path, file: str | None) -> str | None:
 def _merge(parent: T, given: dict[str, Any], place: KeyPath, problems: Problems) -> T:
     """Return `parent` with what was given in its place, table by table."""
     changes = dict(given)
-    if "retry" in given:
-        changes["retry"] = retry = replace(parent.retry, **given["retry"])
-        if retry.cap < retry.base:
-            key = "cap" if "cap" in given["retry"] else "base"
-            cap, base = format_duration(retry.cap), format_duration(retry.base)
-            problems.add((*place, "retry", key), f"cap ({cap}) must not be below base ({base})")
-    if "bad_luck" in given:
-        changes["bad_luck"] = replace(parent.bad_luck, **given["bad_luck"])
-    if "http" in given:
-        headers = _merge_headers(parent.http.headers, given["http"].get("headers", {}))
-        changes["http"] = replace(parent.http, **{**given["http"], "headers": headers})
+    for key, value in given.items():
+        old = getattr(parent, key)
+        match value:
+            case {"headers": headers} if key == "http":
+                changes[key] = replace(old, **{**value, "headers": _merge_headers(old.headers, headers)})
+            case dict() if key == "retry":
+                changes[key] = _merge_retry(old, value, (*place, key), problems)
+            case dict() if key == "restart_backoff":
+                changes[key] = _with_cap(old, value, (*place, key), problems)
+            case dict() if key == "classify":
+                changes[key] = {**old, **value}
+            case dict():
+                changes[key] = replace(RetryBudget() if old is None else old, **value)
+            case _:
+                pass
+    if not any(given.get("bad_luck", {}).get("faults", {"": 1}).values()):
+        problems.add((*place, "bad_luck", "faults"), "must name at least one fault with a weight above 0")
     return replace(parent, **changes)
+
+
+def _merge_retry(parent: Retry, given: dict[str, Any], place: KeyPath, problems: Problems) -> Retry:
+    """Return `parent` with what was given; a class of errors keeps what is not given anew for it."""
+    own = {name: {**getattr(parent, name), **value} for name, value in given.items() if isinstance(value, dict)}
+    retry = _with_cap(parent, {key: value for key, value in given.items() if key not in own}, place, problems)
+    if place not in problems:
+        for name, changes in own.items():
+            _with_cap(retry, changes, (*place, name), problems)
+    return replace(retry, **own)
+
+
+def _with_cap(parent: P, given: dict[str, Any], place: KeyPath, problems: Problems) -> P:
+    """Return `parent` with what was given, and note a cap below the base."""
+    policy = replace(parent, **given)
+    if given and policy.cap < policy.base:
+        key = "cap" if "cap" in given else "base"
+        cap, base = format_duration(policy.cap), format_duration(policy.base)
+        problems.add((*place, key), f"cap ({cap}) must not be below base ({base})")
+    return policy
 
 
 def _merge_headers(parent: dict[str, str], own: dict[str, str]) -> dict[str, str]:
@@ -259,9 +223,13 @@ def _check_work(raw: dict[str, Any], table: dict[str, Any], place: KeyPath, prob
                 problems.add((*place, key), f"is not for {what}")
 
 
-def _check_names(groups: list[Group], problems: Problems) -> None:
-    seen: set[str] = set()
-    for index, group in enumerate(groups):
-        if group.name in seen:
-            problems.add(("group", index, "name"), f"two groups have the name {group.name!r}")
-        seen.add(group.name)
+def _check_bursts(config: Config, problems: Problems) -> None:
+    """Note a burst without a rate, and one that is given twice."""
+    for rate, burst in (("rate", "burst"), ("rate_per_key", "burst_per_key")):
+        if getattr(config, burst) is None:
+            continue
+        limit = getattr(config, rate)
+        if limit is None and (rate,) not in problems:
+            problems.add((burst,), f"is the burst of {rate}, which is not given")
+        elif limit is not None and parse_per_second(limit)[1] is not None:
+            problems.add((burst,), f"{rate} has a burst already: {limit!r}")

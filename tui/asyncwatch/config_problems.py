@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_lines import line_of, locate_keys
+from asyncwatch.redact import mask_secrets
 
 
 class ConfigError(Exception):
@@ -36,7 +37,7 @@ class Problems:
             self._lines = locate_keys(self._text)
         line = line_of(self._lines, key)
         self._keys.append(key)
-        self._found.append((line, f"{self._file}:{line}: {_show(key)}: {message}"))
+        self._found.append((line, mask_secrets(f"{self._file}:{line}: {_show(key)}: {message}")))
 
     def __contains__(self, key: KeyPath) -> bool:
         """Return whether something at `key`, or inside of it, is wrong."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_problems import Problems
-from asyncwatch.config_values import Check, nearest
+from asyncwatch.config_values import NONE, Check, nearest
 
 
 class AnyKey(NamedTuple):
@@ -17,8 +17,14 @@ class AnyKey(NamedTuple):
     value: Check
 
 
-Keys = Mapping[str, "Check | Keys | AnyKey | list[Keys]"]
-"""What each key takes: a value, a table, a table with free keys, or an array of tables."""
+class OrNone(NamedTuple):
+    """A table that may be left out on purpose, by `none` in its place."""
+
+    keys: Keys
+
+
+Keys = Mapping[str, "Check | Keys | AnyKey | OrNone | list[Keys]"]
+"""What each key takes: a value, a table, a table with free keys, a table or none, or an array of tables."""
 
 
 def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: Problems) -> dict[str, Any]:
@@ -41,12 +47,15 @@ def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: P
                 good[key] = expected(value)
             except ValueError as error:
                 problems.add(here, str(error))
+        elif isinstance(expected, OrNone) and value == NONE:
+            good[key] = None
         elif not isinstance(value, dict):
-            problems.add(here, "must be a table")
+            problems.add(here, f"must be a table{f' or {NONE!r}' if isinstance(expected, OrNone) else ''}")
         elif isinstance(expected, AnyKey):
             good[key] = _read_free(value, expected, here, problems)
         else:
-            good[key] = read_table(value, expected, here, problems)
+            table = expected.keys if isinstance(expected, OrNone) else expected
+            good[key] = read_table(value, table, here, problems)
     return good
 
 

@@ -5,12 +5,15 @@ Every check raises `ValueError` with a message that reads after `key: `.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
 from asyncwatch.durations import parse_duration
+from asyncwatch.limits import parse_failures, parse_per_second
+from asyncwatch.redact import mask_secrets
 
 Check = Callable[[Any], Any]
 
@@ -18,9 +21,11 @@ NONE = "none"
 """How a config says that a key has no value."""
 
 MAX_SEED = 2**63 - 1
-MAX_COUNT = 100_000_000
 TARGETS = ("http", "demo")
 
+MAX_NUMBER = 1e9
+
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110, section 5.6.2: what a method or a header's name consists of."""
 _BREAKS = re.compile(r"[\r\n\0]")
@@ -44,7 +49,8 @@ def _describe(value: object) -> str:
     kind = _TYPES.get(type(value), "a date or time")
     if isinstance(value, (list, dict)):
         return kind
-    shown = repr(value) if isinstance(value, str) else str(value).lower()
+    # Masked before it is cut, or the end of a password would be missed.
+    shown = repr(mask_secrets(value)) if isinstance(value, str) else str(value).lower()
     return f"{kind} ({shown if len(shown) <= 60 else shown[:57] + '...'})"
 
 
@@ -65,6 +71,13 @@ def line(value: Any) -> str:
     text(value)
     if not value.isprintable():
         raise ValueError(f"must be one line of printable text, not {value!r}")
+    return str(value)
+
+
+def node_name(value: Any) -> str:
+    """Return what can name a supervisor: a slash separates the names in its path."""
+    if not line(value) or "/" in value:
+        raise ValueError(f"a supervisor needs a name without a slash, not {value!r}")
     return str(value)
 
 
@@ -101,6 +114,25 @@ def share(value: Any) -> float:
     return float(value)
 
 
+def ratio(value: Any) -> float:
+    """Return a number above 0, up to 1."""
+    if share(value) == 0:
+        raise ValueError("must be above 0")
+    return float(value)
+
+
+def number(low: float) -> Check:
+    """Return a check for a finite number of `low` or more."""
+
+    def check(value: Any) -> float:
+        _expect(value, int, float)
+        if not low <= value < math.inf or value > MAX_NUMBER:
+            raise ValueError(f"must be {low:g} or more, and no more than {MAX_NUMBER:g}, not {_number(value)}")
+        return float(value)
+
+    return check
+
+
 def duration(value: Any) -> float:
     """Return the seconds of a duration."""
     if type(value) not in (str, int, float):
@@ -114,6 +146,66 @@ def limit(value: Any) -> float:
     if not seconds:
         raise ValueError(f"must be above 0; {NONE!r} means no limit")
     return seconds
+
+
+def period(value: Any) -> float:
+    """Return the seconds of a duration above 0, where there has to be one."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError("must be above 0")
+    return seconds
+
+
+def patience(value: Any) -> float:
+    """Return the seconds of a duration; `inf` for as long as it takes."""
+    return math.inf if value in ("inf", math.inf) else duration(value)
+
+
+def span(value: Any) -> tuple[float, float]:
+    """Return the least and the most seconds: of one duration, or of an array of two."""
+    if not isinstance(value, list):
+        return duration(value), duration(value)
+    if len(value) != 2:
+        raise ValueError("must be one duration, or an array of two: the least and the most")
+    least, most = map(duration, value)
+    if most < least:
+        raise ValueError("the second duration, the most, must not be below the first one, the least")
+    return least, most
+
+
+def rate(value: Any) -> str:
+    """Return the text of a rate."""
+    parse_per_second(text(value))
+    return str(value)
+
+
+def halt(value: Any) -> str:
+    """Return the text of a halt; a whole number is one too."""
+    shown = str(value) if type(value) is int else text(value)
+    parse_failures(shown)
+    return shown
+
+
+def error_name(value: str) -> None:
+    """Accept an HTTP status of an error, or the dotted name of an exception class."""
+    is_status = value.isascii() and value.isdecimal() and 400 <= int(value[:9]) <= 599
+    if not is_status and not _DOTTED.fullmatch(value):
+        raise ValueError(
+            "is no HTTP status from 400 to 599 and no dotted name of an exception, such as builtins.OSError"
+        )
+
+
+def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
+    """Return a check for one of `names`, or what `error_name` accepts."""
+
+    def check(value: str) -> None:
+        if value not in names:
+            try:
+                error_name(value)
+            except ValueError as error:
+                raise ValueError(f"is none of {', '.join(names)}, {str(error).removeprefix('is ')}") from None
+
+    return check
 
 
 def optional(check: Check) -> Check:

@@ -10,12 +10,19 @@ from typing import Any
 
 import msgspec
 
-from asyncwatch.config import Group
+from asyncwatch.config import Config, Group, Retry, SupervisorTable
+from asyncwatch.config_tree import ROOT_FLAGS
 from asyncwatch.plan import Plan, PlannedGroup
-from asyncwatch.supervise.luck import BadLuck
+from asyncwatch.supervise.budget import RetryBudget
+from asyncwatch.supervise.circuit import CircuitPolicy
+from asyncwatch.supervise.halt import parse_halt
+from asyncwatch.supervise.rate import parse_rate
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.spec import Target, WorkerSpec
 from asyncwatch.supervise.supervisor import Supervisor
+from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
+from asyncwatch.supervise.tree.specs import SupervisorSpec
+from asyncwatch.targets.errors import classify_by, make_bad_luck
 
 
 @asynccontextmanager
@@ -23,21 +30,35 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
     """Open the sessions and the site that the plan needs; give the supervisor of its workers, not entered yet."""
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
-        specs = [_specs(group, *await targets.open(group)) for group in plan.groups]
+        specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
         yield Supervisor(
-            itertools.chain.from_iterable(specs),
+            _tree(plan, specs) if config.is_tree else itertools.chain.from_iterable(specs),
             name=plan.name,
             concurrency=config.concurrency,
             seed=plan.seed,
             grace=config.grace,
             group_timeouts={group.name: group.timeout for group in config.groups if group.timeout is not None},
+            retry_budget=_retry_budget(config),
+            circuit=_circuit(config),
+            rate=None if config.rate is None else parse_rate(config.rate, config.burst),
+            rate_per_key=None if config.rate_per_key is None else parse_rate(config.rate_per_key, config.burst_per_key),
+            halt=None if config.halt is None else parse_halt(config.halt, config.halt_mode),
+            **_root_flags(config),
         )
 
 
 async def drive(plan: Plan, supervisor: Supervisor) -> None:
-    """Await all workers by the plan's runner. How they end is told by events, so its own errors end here."""
+    """Await all workers by the plan's runner. How they end is told by events, so its own errors end here.
+
+    Raises:
+        TreeError: the tree, if it is one, did not start or gave up.
+
+    """
     config = plan.config
+    if config.is_tree:
+        await supervisor.serve()
+        return
     with contextlib.suppress(TimeoutError, BaseExceptionGroup):
         match config.runner:
             case "gather":
@@ -87,15 +108,28 @@ class _Targets:
         return await self._stack.enter_async_context(target)
 
 
-def _specs(group: PlannedGroup, target: Target, url: str | None) -> Iterator[WorkerSpec]:
+def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> Iterator[WorkerSpec]:
     settings = group.settings
+    retry = settings.retry
+    luck = settings.bad_luck
     shared: dict[str, Any] = {
         "target": target,
-        "retry": RetryPolicy(**msgspec.structs.asdict(settings.retry)),
-        "bad_luck": _bad_luck(group),
+        "retry": _policy(retry),
+        "retry_by_class": {name: _policy(policy) for name, policy in retry.by_class().items()} or None,
+        "classify": classify_by(settings.classify, plan.errors),
+        "bad_luck": make_bad_luck(
+            luck.threshold, luck.faults, luck.latency, plan.errors, is_http=group.function is None
+        ),
         "attempt_timeout": settings.attempt_timeout,
+        "deadline": settings.deadline,
         "group": settings.name,
+        "key": settings.key,
+        "shutdown": settings.shutdown,
     }
+    if plan.config.is_tree:
+        shared |= _supervision(settings)
+        if settings.key is None:
+            shared["key"] = getattr(target, "key_of", None)  # that of a poller is lost otherwise
     if group.items is None:
         args = () if url is None else (url,)
         return (WorkerSpec(name=name, args=args, **shared) for name in group.names)
@@ -103,10 +137,77 @@ def _specs(group: PlannedGroup, target: Target, url: str | None) -> Iterator[Wor
     return (WorkerSpec(name=name, args=(item,), **shared) for name, item in pairs)
 
 
-def _bad_luck(group: PlannedGroup) -> BadLuck:
-    threshold = group.settings.bad_luck.threshold
-    if group.function is not None:
-        return BadLuck(threshold=threshold)
-    from asyncwatch.targets.http import HTTP_FAULTS  # noqa: PLC0415  functions do without aiohttp
+def _supervision(group: Group) -> dict[str, Any]:
+    """Return what a supervisor has to know of each worker of a group."""
+    return {
+        "restart": group.restart,
+        "significant": group.significant,
+        "announces_ready": group.announces_ready,
+        "every": group.every,
+        "max_restarts": group.per_worker.max_restarts,
+        "within": group.per_worker.within,
+        "escalates": group.per_worker.escalates,
+        "backoff": RestartBackoff(**msgspec.structs.asdict(group.restart_backoff)),
+    }
 
-    return BadLuck(threshold=threshold, faults=HTTP_FAULTS)
+
+def _tree(plan: Plan, specs: list[Iterator[WorkerSpec]]) -> list[SupervisorSpec]:
+    """Return the children of the root: every group is a supervisor of its workers, below that which it names."""
+    config = plan.config
+    workers = {group.settings.name: members for group, members in zip(plan.groups, specs, strict=True)}
+    nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
+    nodes |= {group.name: group for group in config.groups}
+
+    def below(name: str | None) -> list[SupervisorSpec]:
+        return [build(nodes[each]) for each in config.order or nodes if nodes[each].under == name]
+
+    def build(node: SupervisorTable | Group) -> SupervisorSpec:
+        if isinstance(node, Group):
+            # One that shuts down with its workers has done what it should: it is not to be restarted.
+            restart: RestartType = "permanent" if node.auto_shutdown == "never" else "transient"
+            return SupervisorSpec(node.name, tuple(workers[node.name]), restart=restart, **_root_flags(node))
+        return SupervisorSpec(
+            node.name,
+            tuple(below(node.name)),
+            restart=node.restart,
+            shutdown=node.shutdown,
+            significant=node.significant,
+            backoff=RestartBackoff(**msgspec.structs.asdict(node.restart_backoff)),
+            **_root_flags(node),
+        )
+
+    return below(None)
+
+
+def _root_flags(node: Config | SupervisorTable | Group) -> dict[str, Any]:
+    """Return the flags of a supervisor; none for the root of a batch, which they would make a tree."""
+    if isinstance(node, Config) and not node.is_tree:
+        return {}
+    return {flag: getattr(node, flag) for flag in ROOT_FLAGS}
+
+
+def _policy(retry: Retry) -> RetryPolicy:
+    return RetryPolicy(
+        max_attempts=retry.max_attempts,
+        base=retry.base,
+        cap=retry.cap,
+        kind=retry.backoff,
+        max_retry_after=retry.max_retry_after,
+    )
+
+
+def _retry_budget(config: Config) -> RetryBudget | None:
+    budget = config.retry_budget
+    if budget is None:
+        return None
+    return RetryBudget(
+        capacity=budget.tokens,
+        retry_cost=budget.retry_cost,
+        timeout_cost=budget.timeout_cost,
+        success_gain=budget.success_gain,
+    )
+
+
+def _circuit(config: Config) -> CircuitPolicy | None:
+    fields = msgspec.structs.asdict(config.circuit)
+    return CircuitPolicy(**fields) if fields.pop("enabled") else None

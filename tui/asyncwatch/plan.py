@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,52 +14,18 @@ from msgspec.structs import asdict, replace
 
 from asyncwatch.config import Config, Group, inherit
 from asyncwatch.config_lines import Path as KeyPath
+from asyncwatch.config_model import FAULTS
 from asyncwatch.config_problems import Problems
-from asyncwatch.durations import format_duration
+from asyncwatch.config_tree import FOR_BATCHES, ROOT_FLAGS
 from asyncwatch.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
+from asyncwatch.plan_problems import PlanProblems
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.luck import draw_seed
+from asyncwatch.targets.errors import fault_problem, load_error
 from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
-_SHOWN_NAMES = 3
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
-
-
-class PlanError(Exception):
-    """Arguments or settings that cannot run. `problems` holds one line of text each."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
-
-
-class _Problems:
-    """What is wrong: with the file of a config, in the order of its lines, then with all else."""
-
-    def __init__(self, found: Problems | None) -> None:
-        self._of_file = found
-        self._others: list[str] = []
-
-    def __contains__(self, key: KeyPath) -> bool:
-        """Return whether the value at `key` of the config's file is known to be wrong."""
-        return self._of_file is not None and key in self._of_file
-
-    def __bool__(self) -> bool:
-        """Return whether anything is wrong."""
-        return bool(self._others or (self._of_file and self._of_file.lines))
-
-    def add(self, problem: str, key: KeyPath = ()) -> None:
-        """Note what is wrong; with the value at `key` of the config's file, if it comes from there."""
-        if key and self._of_file is not None:
-            self._of_file.add(key, problem)
-        else:
-            self._others.append(problem)
-
-    def raise_if_any(self) -> None:
-        """Raise a `PlanError` with all of it."""
-        if self:
-            raise PlanError([*(self._of_file.lines if self._of_file is not None else ()), *self._others])
 
 
 class Overrides(Struct, frozen=True, kw_only=True):
@@ -73,6 +39,8 @@ class Overrides(Struct, frozen=True, kw_only=True):
     bad_luck: float | UnsetType = UNSET
     seed: int | UnsetType = UNSET
     output: str | UnsetType = UNSET
+    rate: str | UnsetType | None = UNSET
+    halt: str | UnsetType | None = UNSET
 
 
 class PlannedGroup(Struct, frozen=True, kw_only=True):
@@ -94,6 +62,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int
     config: Config
     groups: tuple[PlannedGroup, ...]
+    errors: dict[str, type[Exception]] = {}
+    """The exception classes that the settings name, by their dotted names."""
 
     @property
     def reads_stdin(self) -> bool:
@@ -124,25 +94,36 @@ def make_plan(
         PlanError: with everything that is wrong.
 
     """
-    problems = _Problems(found)
+    problems = PlanProblems(found)
     is_from_file = not targets and items is None
     if not is_from_file:
-        config = replace(config, groups=_groups_of(config, targets, items, problems))
+        root = {flag: getattr(Config(), flag) for flag in ROOT_FLAGS}
+        groups = _groups_of(config, targets, items, problems)
+        config = replace(config, groups=groups, supervisors=(), order=(), **root)
     elif not config.groups and ("group",) not in problems:
         problems.add(f"{config.path}: nothing to run: it has no groups; {_WHAT_TO_RUN}")
-    config = override(config, overrides or Overrides())
+    overrides = overrides or Overrides()
+    config = override(config, overrides)
+    for option in FOR_BATCHES if config.is_tree else ():
+        if getattr(overrides, option, UNSET) not in (UNSET, None):
+            problems.add(f"--{option} is for batches: there are services or supervisors, which run until stopped")
     if [group.items for group in config.groups].count(STDIN) > 1:
         problems.add("only one group can read its items from standard input")
     for problem in _overwritten(config):
         problems.add(problem)
+    # In a tree each worker is named by its path, in which its group stands anyway.
+    has_siblings = len(config.groups) > 1 and not config.is_tree
     planned = [
-        _plan_group(group, problems, ("group", index) if is_from_file else (), len(config.groups), stdin)
+        _plan_group(group, problems, ("group", index) if is_from_file else (), stdin, has_siblings=has_siblings)
         for index, group in enumerate(config.groups)
     ]
+    errors = _load_errors(config, problems)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     seed = draw_seed() if config.seed is None else config.seed
-    return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(planned))
+    whole = tuple(group for group in planned if group is not None)
+    named = _with_unique_names(whole) if has_siblings else whole
+    return Plan(name=name, seed=seed, config=config, groups=named, errors=errors)
 
 
 def _overwritten(config: Config) -> Iterator[str]:
@@ -171,7 +152,7 @@ def override(config: Config, overrides: Overrides) -> Config:
     return replace(config, **given, groups=tuple(apply(group) for group in config.groups))
 
 
-def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: _Problems) -> tuple[Group, ...]:
+def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: PlanProblems) -> tuple[Group, ...]:
     """Return the group that the command line asks for, with the settings of the config's top level."""
     functions = [target for target in targets if "://" not in target and _FUNCTION.fullmatch(target)]
     urls = [target for target in targets if "://" in target]
@@ -193,8 +174,8 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
 
 
 def _unknown(target: str) -> str:
-    if target == "check":
-        hint = "check comes first: asyncwatch check [FILE]"
+    if target in {"check", "selftest"}:
+        hint = f"{target} comes first: asyncwatch {target}{' [FILE]' if target == 'check' else ''}"
     elif Path(target).is_file():
         option = "--config" if target.endswith(".toml") else "--items"
         hint = f"it is a file; did you mean {option} {target}?"
@@ -207,7 +188,7 @@ def _unknown(target: str) -> str:
 
 
 def _plan_group(
-    group: Group, problems: _Problems, place: KeyPath, groups: int, stdin: BinaryIO | None
+    group: Group, problems: PlanProblems, place: KeyPath, stdin: BinaryIO | None, *, has_siblings: bool
 ) -> PlannedGroup | None:
     """Return the group with its workers, or None after noting what is wrong.
 
@@ -253,23 +234,45 @@ def _plan_group(
     if pairs is not None:
         names, items = [name for name, _ in pairs], [item for _, item in pairs]
         return PlannedGroup(settings=group, names=names, items=items, function=function)
-    return PlannedGroup(settings=group, names=_count_names(group, is_only=groups == 1), function=function)
+    return PlannedGroup(settings=group, names=_count_names(group, has_siblings=has_siblings), function=function)
 
 
-def _count_names(group: Group, *, is_only: bool) -> list[str]:
+def _count_names(group: Group, *, has_siblings: bool) -> list[str]:
     """Return the names of workers without items: what they call, or their numbers if there are several."""
     if group.count == 1 and group.target != "demo":
         return [mask_secrets(group.url or group.target)]
-    return [str(n) if is_only else f"{group.name}/{n}" for n in range(group.count)]
+    return [f"{group.name}/{n}" if has_siblings else str(n) for n in range(group.count)]
 
 
-def _with_unique_names(groups: Iterable[PlannedGroup | None]) -> tuple[PlannedGroup, ...]:
+def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup, ...]:
     """Return the groups so that no name of a worker is in two of them."""
-    planned = [group for group in groups if group is not None]
-    if len(planned) == 1:
-        return tuple(planned)
     names = iter(unique_names([name for group in planned for name in group.names]))
     return tuple(replace(group, names=[next(names) for _ in group.names]) for group in planned)
+
+
+def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Exception]]:
+    """Return the exception classes that the settings name; note those that cannot be used, once each."""
+    errors: dict[str, type[Exception]] = {}
+    wrong: set[tuple[str, str]] = set()
+    settings: list[tuple[KeyPath, Config | Group]] = [
+        ((), config),
+        *((("group", index), group) for index, group in enumerate(config.groups)),
+    ]
+    for place, owner in settings:
+        names = [(("classify",), name) for name in owner.classify]
+        faults = [(("bad_luck", "faults"), name) for name in owner.bad_luck.faults if name not in FAULTS]
+        for table, name in [*names, *faults]:
+            if name.isdecimal() or (table[-1], name) in wrong:
+                continue
+            try:
+                errors[name] = errors.get(name) or load_error(name)
+                problem = fault_problem(errors[name]) if table[-1] == "faults" else None
+            except TargetError as error:
+                problem = str(error)
+            if problem is not None:
+                wrong.add((table[-1], name))
+                problems.add(f"{name}: {problem}", (*place, *table, name))
+    return errors
 
 
 def _derive_name(config: Config, *, is_from_file: bool) -> str:
@@ -279,47 +282,3 @@ def _derive_name(config: Config, *, is_from_file: bool) -> str:
     if group.target != "http" or not isinstance(group.items, str):
         return group.name
     return "stdin" if group.items == STDIN else os.path.basename(group.items)  # noqa: PTH119  of a text
-
-
-def describe_plan(plan: Plan) -> list[str]:
-    """Return lines of text that say what would run."""
-    config = plan.config
-    runner = f"{config.runner} ({config.return_when})" if config.runner == "wait" else config.runner
-    facts = {
-        "config": config.path or "none: the demo",
-        "run": plan.name,
-        "runner": runner,
-        "concurrency": config.concurrency,
-        "timeout": format_duration(config.timeout),
-        "grace": format_duration(config.grace),
-        "seed": "drawn at each run" if config.seed is None else config.seed,
-        "log level": config.log_level,
-        "output": config.output or "none",
-        "workers": f"{sum(len(group.names) for group in plan.groups):,}",
-    }
-    lines = [f"{key:<12} {value}" for key, value in facts.items()]
-    for group in plan.groups:
-        lines += ["", *_describe_group(group)]
-    return lines
-
-
-def _describe_group(group: PlannedGroup) -> list[str]:
-    settings = group.settings
-    shown = ", ".join(group.names[:_SHOWN_NAMES])
-    more = f", ... and {len(group.names) - _SHOWN_NAMES:,} more" if len(group.names) > _SHOWN_NAMES else ""
-    target = settings.target if settings.url is None else f"{settings.target} {mask_secrets(settings.url)}"
-    retry = settings.retry
-    facts = {
-        "target": target,
-        "workers": f"{len(group.names):,}: {shown}{more}",
-        "attempts": f"{retry.max_attempts} at the most, backoff {format_duration(retry.base)} "
-        f"to {format_duration(retry.cap)}",
-        "timeouts": f"attempt {format_duration(settings.attempt_timeout)}, group {format_duration(settings.timeout)}",
-        "bad luck": f"above {settings.bad_luck.threshold:g}" if settings.bad_luck.threshold < 1 else "none",
-    }
-    if group.function is None:
-        http = settings.http
-        facts["http"] = f"{http.method}, timeout {format_duration(http.timeout)}" + (
-            "" if http.raise_for_status else ", any status is a success"
-        )
-    return [f"group {settings.name}", *(f"  {key:<10} {value}" for key, value in facts.items())]

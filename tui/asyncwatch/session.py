@@ -27,12 +27,15 @@ from asyncwatch.plan import Plan
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
+from asyncwatch.supervise.tree.errors import TreeError
 from asyncwatch.terminal import exclusive_terminal, private_stdout
 
 ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
 READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended, as the reader of its output left."""
 
+SERVED = "serve"
+"""What a tree names as its runner."""
 _PATIENCE = 2.0
 """Seconds beyond the grace period that the engine's thread gets to end."""
 
@@ -72,7 +75,8 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
         click.echo("\n".join(summary_lines(summarize(fleet), shutil.get_terminal_size().columns)))
     status = READER_GONE if lost is not None and lost.is_reader_gone else exit_status(fleet)
     if engine.error is not None:
-        _tell(f"the run broke: {type(engine.error).__name__}: {engine.error}")
+        what = "" if isinstance(engine.error, TreeError) else f"the run broke: {type(engine.error).__name__}: "
+        _tell(f"{what}{engine.error}")
         status = NOT_ALL_SUCCEEDED
     if output is not None and output.problem is not None:
         _tell(output.problem)
@@ -94,12 +98,18 @@ def has_keyboard() -> bool:
 
 
 def exit_status(fleet: Fleet | None) -> int:
-    """Return 0 if every worker has succeeded, 130 if the run was interrupted or left before its end, else 1."""
+    """Return 0 if every worker has succeeded, 130 if the run was interrupted or left before its end, else 1.
+
+    A tree that ended by itself stopped whoever was left: that is no failure.
+    """
     if fleet is None:
         return NOT_ALL_SUCCEEDED
     if fleet.finished is None or fleet.finished.interrupted:
         return INTERRUPTED
-    return ALL_SUCCEEDED if fleet.counts[WorkerState.SUCCEEDED] == len(fleet.rows) else NOT_ALL_SUCCEEDED
+    ended_well = fleet.counts[WorkerState.SUCCEEDED]
+    if fleet.run is not None and fleet.run.runner == SERVED:
+        ended_well += fleet.counts[WorkerState.CANCELLED]
+    return ALL_SUCCEEDED if ended_well == len(fleet.rows) else NOT_ALL_SUCCEEDED
 
 
 def _open_output(path: str | None) -> OutputFile | None:

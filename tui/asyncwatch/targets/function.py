@@ -36,7 +36,7 @@ def load_target(text: str) -> AsyncFunction:
     module_name, colon, path = text.partition(":")
     if not colon or not _is_dotted_name(module_name) or not _is_dotted_name(path):
         raise TargetError(f"{text!r} is no module:function, such as jobs:fetch or package.jobs:Client.fetch")
-    found: Any = _import(module_name)
+    found: Any = import_module(module_name)
     owner = f"module {module_name!r} ({getattr(found, '__file__', None) or 'built in'})"
     for name in path.split("."):
         try:
@@ -93,7 +93,13 @@ def _is_dotted_name(text: str) -> bool:
     return all(part.isidentifier() for part in text.split("."))
 
 
-def _import(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
+    """Return the module of that name; the current directory is searched first.
+
+    Raises:
+        TargetError: there is none, or it does not import.
+
+    """
     # The current directory may have been removed; then there is nothing to import from it.
     with contextlib.suppress(OSError):
         here = str(Path.cwd())
