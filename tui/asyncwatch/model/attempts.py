@@ -31,11 +31,11 @@ class Attempts:
         """Record the attempt that the row says has failed."""
         self._records.setdefault(row.name, []).append(_record(row, row.last_duration, row.error))
 
-    def note_backoff(self, row: Row, delay: float) -> None:
-        """Record the seconds of waiting after the row's last attempt."""
+    def note_backoff(self, row: Row, delay: float, *, is_asked_for: bool = False) -> None:
+        """Record the seconds of waiting after the row's last attempt, and whether its error asked for them."""
         if row.attempt and self.is_recorded(row):
             records = self._records[row.name]
-            records[-1] = msgspec.structs.replace(records[-1], backoff=delay)
+            records[-1] = msgspec.structs.replace(records[-1], backoff=delay, is_asked_for=is_asked_for)
 
     def close(self, row: Row) -> None:
         """Record what only the row knows, before its next incarnation overwrites it."""
@@ -64,4 +64,6 @@ def _record(row: Row, duration: float | None, outcome: str) -> AttemptRecord:
         started_at=row.attempt_started_at or 0.0,
         duration=duration,
         outcome=outcome,
+        error_class=row.error_class,
+        latency=row.latency,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 
@@ -36,18 +37,26 @@ def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[
     `stack_of` gives the last traceback of a worker by its name, as `Fleet.stack` does.
     """
     members: dict[tuple[str, str], list[Row]] = {}
-    places: dict[str, str] = {}
     for row in rows:
-        if not row.error or row.state is WorkerState.SUCCEEDED:
-            continue
-        stack = stack_of(row.name)
-        if stack not in places:
-            places[stack] = _place(stack)
-        members.setdefault((error_kind(row.error), places[stack]), []).append(row)
+        key = cluster_key(row, stack_of)
+        if key is not None:
+            members.setdefault(key, []).append(row)
     clusters = [Cluster(kind, place, tuple(found)) for (kind, place), found in members.items()]
     return sorted(clusters, key=lambda cluster: -len(cluster.rows))
 
 
+def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | None:
+    """Return the `Cluster.key` of the row's error; None if it has none, or succeeded."""
+    if not row.error or row.state is WorkerState.SUCCEEDED:
+        return None
+    return _kind(row.error), _place(stack_of(row.name))
+
+
+# The errors of a fleet are few texts, asked for again with every picture.
+_kind = functools.lru_cache(maxsize=8192)(error_kind)
+
+
+@functools.lru_cache(maxsize=1024)
 def _place(stack: str) -> str:
     frames = _FRAME.findall(stack)
     if not frames:

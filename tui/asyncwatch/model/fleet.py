@@ -14,20 +14,36 @@ from asyncwatch.events import (
     AttemptStarted,
     Batch,
     CancelRequested,
+    ChildRemoved,
+    CircuitClosed,
+    CircuitEvent,
+    CircuitHalfOpened,
+    CircuitIsolated,
+    CircuitOpened,
     CommandRefused,
     Event,
     LogRecorded,
+    NestedRetriesFound,
+    PollFinished,
+    RestartCounted,
+    RestartLimitReached,
+    RestartScheduled,
     RetryRefused,
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
+    RunHalted,
     RunStarted,
     RunTimedOut,
+    SettingChanged,
+    SupervisorStarted,
+    SupervisorTerminated,
     WorkerCancelled,
     WorkerEnded,
     WorkerEvent,
     WorkerExhausted,
     WorkerFailed,
+    WorkerReady,
     WorkerRestarted,
     WorkersQueued,
     WorkerState,
@@ -36,21 +52,26 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.model.attempts import Attempts
+from asyncwatch.model.circuits import Circuits
 from asyncwatch.model.histogram import Histogram
 from asyncwatch.model.rate import Rate
 from asyncwatch.model.row import AttemptRecord, Row
+from asyncwatch.model.settings import Settings
 from asyncwatch.model.text import error_line, result_line
+from asyncwatch.model.tree import Tree
 
 __all__ = ["LOGS_KEPT", "AttemptRecord", "Fleet", "LeftBehind", "Row"]
 
 LOGS_KEPT = 10_000
 """The newest log lines that a Fleet holds."""
 _REFUSALS_KEPT = 1_000
+_WAITS_KEPT = 10_000
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
 _BACKING_OFF = WorkerState.BACKING_OFF
 _CANCELLING = WorkerState.CANCELLING
 _QUEUED = WorkerState.QUEUED
+_RESTARTING = WorkerState.RESTARTING
 _RUNNING = WorkerState.RUNNING
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 _WAITING = WorkerState.WAITING
@@ -75,6 +96,7 @@ class Fleet:
         self.run: RunStarted | None = None
         self.timed_out: RunTimedOut | None = None
         self.cancel_requested: RunCancelRequested | None = None
+        self.halted: RunHalted | None = None
         self.finished: RunFinished | None = None
         self.rows: list[Row] = []
         """Every worker, in the order in which they were queued."""
@@ -99,6 +121,13 @@ class Fleet:
         self.refusals: deque[CommandRefused] = deque(maxlen=_REFUSALS_KEPT)
         self.refused = 0
         """Refused commands in all."""
+        self.nested_retries: list[NestedRetriesFound] = []
+        """Functions that retry by themselves, so that their retries multiply with ours."""
+        self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=_WAITS_KEPT)
+        """The last attempts that were held, and restarts that were to come."""
+        self.tree = Tree(self.rows)
+        self.circuits = Circuits()
+        self.settings = Settings()
         self._by_name: dict[str, Row] = {}
         self._last_seq = -1
         self._attempts = Attempts()
@@ -152,6 +181,10 @@ class Fleet:
         """Return the worker's own log lines among those held, oldest first."""
         return tuple(log for log in self.logs if log.worker == name)
 
+    def waits_of(self, name: str) -> tuple[AttemptHeld | RestartScheduled, ...]:
+        """Return when and why the worker had to wait, or was to be restarted, as far as that is held; oldest first."""
+        return tuple(wait for wait in self.waits if wait.worker == name)
+
     def apply_batch(self, batch: Batch) -> set[Row]:
         """Fold events in order and return the rows that changed. Workers just queued are not among them."""
         apply = self.apply
@@ -182,6 +215,21 @@ class Fleet:
     def _run_finished(self, event: RunFinished) -> None:
         self.finished = event
 
+    def _run_halted(self, event: RunHalted) -> None:
+        self.halted = event
+
+    def _setting_changed(self, event: SettingChanged) -> None:
+        self.settings.apply(event)
+
+    def _nested_retries_found(self, event: NestedRetriesFound) -> None:
+        self.nested_retries.append(event)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        self.circuits.apply(event)
+
+    def _tree_changed(self, event: Event) -> None:
+        self.tree.apply(event)
+
     def _command_refused(self, event: CommandRefused) -> None:
         self.refusals.append(event)
         self.refused += 1
@@ -200,6 +248,7 @@ class Fleet:
         if len(rows) > before:
             self.counts[_QUEUED] += len(rows) - before
             self.settled_at = None
+            self.tree.queued(event.group, rows[before:])
 
     def _present(self, event: WorkerEvent) -> Row | None:
         """Return the row that `event` is about, None if it is about no present incarnation."""
@@ -210,6 +259,8 @@ class Fleet:
         counts = self.counts
         counts[row.state] -= 1
         counts[state] += 1
+        if self.tree.is_shown:
+            self.tree.moved(row, state)
         row.state = state
         row.version += 1
 
@@ -221,6 +272,8 @@ class Fleet:
         row.attempt = event.attempt
         row.bad_luck = event.bad_luck
         row.is_struck = False
+        row.latency = event.latency
+        row.error_class = ""
         row.attempt_started_at = event.at
         if row.first_started_at is None:
             row.first_started_at = event.at
@@ -235,6 +288,7 @@ class Fleet:
             return None
         row.is_struck = event.injected
         row.last_duration = event.elapsed
+        row.error_class = event.error_class
         row.error = error_line(event.error_type, event.error)
         row.version += 1
         self._attempts.note_failure(row)
@@ -253,6 +307,8 @@ class Fleet:
             return None
         row.retry_at = None
         row.held = sys.intern(f"{event.reason} {event.key}".rstrip())
+        self.waits.append(event)
+        self.circuits.held(event)
         self._move(row, _WAITING)
         return row
 
@@ -272,7 +328,7 @@ class Fleet:
         # An attempt that was cancelled by its own timeout left its reason behind.
         self._cancel_reasons.pop(row.name, None)
         self._cancel_requested_at.pop(row.name, None)
-        self._attempts.note_backoff(row, event.delay)
+        self._attempts.note_backoff(row, event.delay, is_asked_for=event.is_asked_for)
         self._move(row, _BACKING_OFF)
         return row
 
@@ -284,6 +340,41 @@ class Fleet:
         self._cancel_requested_at.setdefault(row.name, event.at)
         row.retry_at = None
         self._move(row, _CANCELLING)
+        return row
+
+    def _restart_scheduled(self, event: RestartScheduled) -> Row | None:
+        row = self._present(event)
+        if row is None:
+            return None
+        self._attempts.close(row)
+        if row.state in SETTLED:
+            self.settled -= 1
+            self.settled_at = None
+        row.retry_at = event.at + event.delay
+        row.held = ""
+        self.waits.append(event)
+        self._move(row, _RESTARTING)
+        return row
+
+    def _worker_ready(self, event: WorkerReady) -> Row | None:
+        row = self._present(event)
+        if row is None:
+            return None
+        row.is_ready = True
+        row.version += 1
+        return row
+
+    def _poll_finished(self, event: PollFinished) -> Row | None:
+        row = self._present(event)
+        if row is None or row.state in SETTLED:
+            return None
+        row.is_poller = True
+        row.result = result_line(event.result)
+        row.last_duration = event.elapsed
+        row.retry_at = event.at + event.delay
+        row.version += 1
+        self.rate.add(event.at)
+        self.durations.add(event.elapsed)
         return row
 
     def _worker_restarted(self, event: WorkerRestarted) -> Row | None:
@@ -300,9 +391,13 @@ class Fleet:
         row.attempt = 0
         row.bad_luck = row.result = row.last_duration = None
         row.is_struck = False
-        row.error = row.held = row.refusal = ""
+        row.is_poller = row.is_ready = False
+        row.latency = 0.0
+        row.error = row.held = row.refusal = row.error_class = ""
         row.first_started_at = row.attempt_started_at = row.ended_at = row.retry_at = None
         self._move(row, _QUEUED)
+        if self.tree.is_shown:
+            self.tree.restarted(row)
         return row
 
     def _worker_succeeded(self, event: WorkerSucceeded) -> Row | None:
@@ -361,7 +456,19 @@ class Fleet:
         RunStarted: _run_started,
         RunTimedOut: _run_timed_out,
         RunCancelRequested: _run_cancel_requested,
+        RunHalted: _run_halted,
         RunFinished: _run_finished,
+        SettingChanged: _setting_changed,
+        NestedRetriesFound: _nested_retries_found,
+        CircuitOpened: _circuit_changed,
+        CircuitHalfOpened: _circuit_changed,
+        CircuitClosed: _circuit_changed,
+        CircuitIsolated: _circuit_changed,
+        SupervisorStarted: _tree_changed,
+        SupervisorTerminated: _tree_changed,
+        RestartCounted: _tree_changed,
+        RestartLimitReached: _tree_changed,
+        ChildRemoved: _tree_changed,
         CommandRefused: _command_refused,
         LogRecorded: _log_recorded,
         WorkersQueued: _workers_queued,
@@ -371,6 +478,9 @@ class Fleet:
         RetryRefused: _retry_refused,
         RetryScheduled: _retry_scheduled,
         CancelRequested: _cancel_requested,
+        RestartScheduled: _restart_scheduled,
+        WorkerReady: _worker_ready,
+        PollFinished: _poll_finished,
         WorkerRestarted: _worker_restarted,
         WorkerSucceeded: _worker_succeeded,
         WorkerFailed: _worker_broke,

@@ -45,11 +45,19 @@ class Row(msgspec.Struct, gc=False, eq=False):
     ended_at: float | None = None
     """When this incarnation settled; None while it is active."""
     retry_at: float | None = None
-    """When the next attempt starts; None unless backing off."""
+    """When the next attempt or incarnation starts, or a poller is called again; None if none of that is to come."""
+    is_poller: bool = False
+    """Whether it was called, and will be again, without an end between."""
+    is_ready: bool = False
+    """Whether this incarnation is ready. Only workers of a tree are told so."""
     held: str = ""
     """What it waits for, as `circuit example.org` or `rate`; empty unless waiting."""
     refusal: str = ""
     """Why it got no further attempt although some were left; empty unless that is how it ended."""
+    error_class: str = ""
+    """Of which class the last error was: `throttled`, `transient`, `server` or `permanent`; empty if there was none."""
+    latency: float = 0.0
+    """Seconds that bad luck added before the call of the last attempt."""
     last_duration: float | None = None
     """How long the last attempt that ended took, in seconds."""
     version: int = 0
@@ -96,3 +104,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """Empty while it is running, else `succeeded`, `cancelled`, `timed out`, `unresponsive`, or the error."""
     backoff: float | None = None
     """The wait that followed it."""
+    is_asked_for: bool = False
+    """Whether that wait is what the error asked for (`Retry-After`)."""
+    error_class: str = ""
+    """Of which class its error was; empty if it had none."""
+    latency: float = 0.0
+    """Seconds of it that bad luck added before the call."""

@@ -17,12 +17,14 @@ from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, bindings
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.screens.circuits import CircuitsScreen
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.details import DetailsScreen
+from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.screens.help import HelpScreen
 from asyncwatch.ui.screens.log import LogScreen
@@ -32,7 +34,16 @@ STATISTICS_EVERY = 1.0
 NEWS_STAY = 15.0
 """Seconds for which a note about the output stands on the screen."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_VERBS = {"CancelWorker": "cancel", "RestartWorker": "restart"}
+_VERBS = {
+    "CancelWorker": "cancel",
+    "RestartWorker": "restart",
+    "RetryNow": "try now",
+    "GiveUp": "give up",
+    "ChangeSetting": "change",
+    "IsolateCircuit": "isolate",
+    "CloseCircuit": "close",
+    "ProbeCircuit": "probe",
+}
 
 
 class DashboardError(RuntimeError):
@@ -72,7 +83,7 @@ class AsyncwatchApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Yield every action by name."""
-        here = [*ACTS, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
+        here = [*ACTS, *RUN, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
         for key in (*here, *GLOBAL):
             if key.action == "command_palette":
                 continue
@@ -116,7 +127,7 @@ class AsyncwatchApp(App[None]):
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Say that requests were refused: one note, however many."""
         first = refusals[0]
-        text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}: {first.reason}")
+        text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}".rstrip() + f": {first.reason}")
         if len(refusals) > 1:
             text = f"{len(refusals):,} requests refused. The first: {text}"
         self._say(text)
@@ -191,7 +202,9 @@ class AsyncwatchApp(App[None]):
 
     def _draw_screens(self) -> None:
         for screen in self.screen_stack:
-            if screen.is_mounted and isinstance(screen, (FleetScreen, DetailsScreen, LogScreen)):
+            if screen.is_mounted and isinstance(
+                screen, (FleetScreen, DetailsScreen, LogScreen, ErrorsScreen, CircuitsScreen)
+            ):
                 screen.draw()
 
     def _refuse_ansi_themes(self) -> None:

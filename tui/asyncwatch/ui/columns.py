@@ -9,14 +9,19 @@ from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.fleet import Row
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.lines import Span, crop_path, pad, width_of
+from asyncwatch.ui.lines import Span, crop_line, crop_path, join, pad, width_of
 
 PREFIX = 3
 """Cells before the first column: the mark, the cursor, a blank."""
 
 MARK = "▌"
 
-TIMED = frozenset({WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.UNRESPONSIVE})
+TIMED = frozenset(
+    {
+        *(WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING),
+        *(WorkerState.CANCELLING, WorkerState.UNRESPONSIVE),
+    }
+)
 """States whose row changes with time alone."""
 
 HEADINGS = {
@@ -30,6 +35,7 @@ HEADINGS = {
     "error": ("ERROR", "ERROR"),
 }
 _RIGHT = frozenset({"last", "elapsed"})
+_COUNTED_DOWN = frozenset({WorkerState.BACKING_OFF, WorkerState.RESTARTING})
 _TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
 
 
@@ -119,16 +125,35 @@ def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
     return line[:-1]
 
 
-def cells(row: Row, now: float, layout: Layout, *, is_selected: bool, is_marked: bool) -> list[Span]:
-    """Return the line of one row at the run time `now` (seconds)."""
+def cells(
+    row: Row,
+    now: float,
+    layout: Layout,
+    *,
+    is_selected: bool,
+    is_marked: bool,
+    label: str | None = None,
+    note: str = "",
+    is_taken: bool = False,
+) -> list[Span]:
+    """Return the line of one row at the run time `now` (seconds).
+
+    `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along.
+    """
     gap = Span(" " * layout.gap)
     line = [
         Span(MARK if is_marked else " ", "mark"),
         Span("›" if is_selected else " ", "mark"),
-        Span(" "),
+        Span(fmt.GLYPHS[WorkerState.RESTARTING] if is_taken else " ", "mark"),
     ]
     for key, width in layout.columns:
-        spans = _name(row, layout.scheme, width) if key == "name" else _CELLS[key](row, now, width)
+        match key:
+            case "name":
+                spans = _name(shown_name(row) if label is None else label, layout.scheme, width)
+            case "error":
+                spans = _error(row, note, width)
+            case _:
+                spans = _CELLS[key](row, now, width)
         line += [*spans, Span(" " * (width - width_of(spans))), gap]
     return line[:-1]
 
@@ -160,8 +185,10 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     return spans
 
 
-def _name(row: Row, scheme: str, width: int) -> list[Span]:
-    return [Span(crop_path(shown_name(row).removeprefix(scheme), width))]
+def _name(name: str, scheme: str, width: int) -> list[Span]:
+    bare = name.lstrip(" ")
+    indent = min(len(name) - len(bare), max(0, width - 4))
+    return [Span(" " * indent + crop_path(bare.removeprefix(scheme), width - indent))]
 
 
 def scheme_of(name: str) -> str:
@@ -171,7 +198,7 @@ def scheme_of(name: str) -> str:
 
 def _state(row: Row, now: float, width: int) -> list[Span]:
     label = fmt.state_label(row.state)
-    if row.state is WorkerState.BACKING_OFF and row.retry_at is not None and width >= 18:
+    if row.state in _COUNTED_DOWN and row.retry_at is not None and width >= 18:
         left = max(0.0, row.retry_at - now)
         label += f" {left:.1f}s" if left < 10 else f" {left:.0f}s"
     return [Span(pad(label, width), fmt.paint_of(row.state))]
@@ -210,11 +237,13 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
     return [Span(pad(f"{seconds:.1f} s" if is_live else fmt.elapsed(seconds), width, right=True))]
 
 
-def _error(row: Row, now: float, width: int) -> list[Span]:
-    del now
-    paint = "error" if row.state in _TROUBLED else "muted"
+def _error(row: Row, note: str, width: int) -> list[Span]:
+    if width <= 0:
+        return []
     text = f"no retry ({row.refusal}): {shown_error(row)}" if row.refusal else shown_error(row)
-    return [Span(pad(text, width), paint)] if width > 0 else []
+    if not note:
+        return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
+    return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)
 
 
 _CELLS = {
@@ -224,5 +253,4 @@ _CELLS = {
     "result": _result,
     "last": _last,
     "elapsed": _elapsed,
-    "error": _error,
 }

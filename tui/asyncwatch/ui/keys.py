@@ -35,16 +35,30 @@ MOVES = (
     Key("pagedown", "page(1)", "page down", "a screenful down", "PgDn"),
     Key("home,g", "edge(-1)", "first", "the first worker", "Home g"),
     Key("end,G", "edge(1)", "last", "the last worker", "End G"),
+    Key("left", "fold", "fold", "fold the group; on a worker, go to its group", "←"),
+    Key("right", "unfold", "unfold", "unfold the group", "→"),
 )
 
 ACTS = (
-    Key("c", "cancel", "cancel", "cancel the selected worker, or all the marked ones", footer=1),
+    Key("c", "cancel", "cancel", "cancel the selected worker or group, or all the marked", footer=1),
     Key("r", "restart", "restart", "restart it; a running one is cancelled first", footer=1),
+    Key("n", "retry_now", "try now", "let a worker that waits make its next attempt now", footer=5),
+    Key("x", "give_up", "give up", "let a worker that waits make no further attempt", footer=5),
     Key("space", "mark", "mark", "mark the selected worker", footer=3),
     Key("a", "mark_all", "mark all", "mark all that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
     Key("C", "cancel_all", "cancel all", "cancel all workers that have not ended; asks first"),
     Key("R", "restart_all", "restart all", "restart all that did not succeed; asks first", footer=6),
+    Key("N", "retry_all_now", "try all now", "let all that wait make their next attempt now; asks first"),
+    Key("X", "give_up_all", "give up all", "let all that wait make no further attempt; asks first"),
+)
+
+RUN = (
+    Key("P", "pause", "pause", "start no new attempts, or start them again", footer=6),
+    Key("plus", "concurrency(1)", "more at a time", "more attempts at a time", "+"),
+    Key("minus", "concurrency(-1)", "fewer at a time", "fewer attempts at a time", "-"),
+    Key("o", "options", "options", "change concurrency, rate and bad luck", footer=6),
+    Key("u", "undo", "undo", "undo the last of these changes"),
 )
 
 LOOKS = (
@@ -52,7 +66,9 @@ LOOKS = (
     Key("s", "sort", "sort", "sort by the next column (or click on its heading)", footer=2),
     Key("S", "reverse", "reverse", "reverse the order"),
     Key("f", "trouble", "trouble", "only the workers in trouble", footer=4),
-    Key("enter", "details", "details", "all about one worker: attempts, traceback, log", footer=2),
+    Key("enter", "details", "details", "all about one worker; on a group, fold or unfold it", footer=2),
+    Key("e", "errors", "errors", "the errors, grouped: retry, cancel or show those of one kind", footer=4),
+    Key("b", "circuits", "circuits", "the circuit breakers: isolate, close, probe", footer=6),
 )
 
 GLOBAL = (

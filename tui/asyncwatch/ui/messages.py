@@ -6,6 +6,7 @@ from textual.message import Message
 
 from asyncwatch.commands import Command
 from asyncwatch.model.fleet import Row
+from asyncwatch.model.tree import Branch
 
 
 class CommandsRequested(Message):
@@ -22,6 +23,15 @@ class DetailsRequested(Message):
     def __init__(self, row: Row) -> None:
         super().__init__()
         self.row = row
+
+
+class FoldRequested(Message):
+    """A person wants to see less or more of a branch."""
+
+    def __init__(self, branch: Branch, *, is_folded: bool) -> None:
+        super().__init__()
+        self.branch = branch
+        self.is_folded = is_folded
 
 
 class SortRequested(Message):

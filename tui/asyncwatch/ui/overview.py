@@ -7,6 +7,7 @@ from itertools import dropwhile
 from asyncwatch.events import WorkerState
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
+from asyncwatch.ui.chips import chips
 from asyncwatch.ui.lines import Line, Span, join, spread, width_of, wrap
 from asyncwatch.ui.scene import Scene
 
@@ -42,7 +43,7 @@ def overview(scene: Scene, width: int) -> list[Line]:
         lines.append(spread(counts[-1], _progress(scene, min(room, 45)), width))
     else:
         lines += [*counts, _progress(scene, width)]
-    return [*lines, _speed(scene, width)]
+    return [*lines, _speed(scene, width), *wrap(chips(scene), width, 3)]
 
 
 def status(scene: Scene) -> Line:

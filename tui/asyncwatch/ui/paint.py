@@ -17,7 +17,7 @@ PAINTS = frozenset(
         f"paint--{name}"
         for name in (
             *("muted", "faint", "strong", "title", "key", "heading", "cursor", "mark", "struck"),
-            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice"),
+            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice", "note", "taken"),
         )
     }
 )

@@ -92,6 +92,12 @@ class Scene:
         lag = self.statistics.loop_lag
         return lag if lag > BLOCKED and self.fleet.finished is None else 0.0
 
+    @property
+    def concurrency(self) -> int:
+        """How many attempts run at a time at the most."""
+        run = self.fleet.run
+        return int(self.fleet.settings.value("concurrency", run.concurrency if run is not None else 1))
+
     def unsuccessful(self) -> list[Row]:
         """Return the settled workers that did not succeed."""
         return [row for row in self.fleet.rows if row.state.is_settled and row.state is not WorkerState.SUCCEEDED]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,7 +12,10 @@ from textual.widgets import Button, Label
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Asks a question; the answer is its result. The key that asked, pressed again, says yes."""
+    """Asks a question; the answer is its result. The key that asked, pressed again, says yes.
+
+    `side` moves it out of the sight of what it is about.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "yes", show=False),
@@ -20,8 +23,10 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "other", show=False),
     ]
 
-    def __init__(self, question: str, yes: str, *, consequence: str = "", again: str = "") -> None:
-        super().__init__()
+    def __init__(
+        self, question: str, yes: str, *, consequence: str = "", again: str = "", side: Literal["", "low", "high"] = ""
+    ) -> None:
+        super().__init__(classes=f"-{side}" if side else None)
         self._question = question
         self._consequence = consequence
         self._yes = yes

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import Input
 
-from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker
-from asyncwatch.model.fleet import Row
+from asyncwatch.model.clusters import Cluster
 from asyncwatch.model.selection import SORTS, parse_query
+from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, bindings
-from asyncwatch.ui.messages import CommandsRequested, DetailsRequested, SortRequested
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
+from asyncwatch.ui.lines import crop
+from asyncwatch.ui.messages import FoldRequested, SortRequested
 from asyncwatch.ui.overview import overview
 from asyncwatch.ui.scene import Scene
-from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.screens.acting import ActingScreen
+from asyncwatch.ui.screens.circuits import CircuitsScreen
+from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.widgets.filter_bar import FilterBar, FilterInput
-from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 
@@ -28,20 +28,14 @@ RESORT_EVERY = 1.0
 """Seconds after which rows may change places, if they are sorted by what changes."""
 
 
-MANY = 20
-"""Marked workers beyond which it is asked before something is done to them."""
+class FleetScreen(ActingScreen):
+    """Reads the scene; what is looked at is chosen here, what is done is asked for by its base."""
 
-
-class FleetScreen(Screen[None]):
-    """Reads the scene, and turns keys into requests. No key changes a worker's row by itself."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTS), *bindings(LOOKS)]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTS), *bindings(RUN), *bindings(LOOKS)]
     AUTO_FOCUS = "FleetTable"
 
     def __init__(self, scene: Scene) -> None:
-        super().__init__()
-        self._scene = scene
-        self.table = FleetTable(scene)
+        super().__init__(scene)
         self._overview = Block(id="overview")
         self._bar = FilterBar()
 
@@ -50,7 +44,7 @@ class FleetScreen(Screen[None]):
         yield self._overview
         yield self.table
         yield self._bar
-        yield KeyLine((*ACTS, *LOOKS, *GLOBAL))
+        yield KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
 
     def on_mount(self) -> None:
         """Start re-sorting at a calm rate."""
@@ -71,13 +65,17 @@ class FleetScreen(Screen[None]):
     def _draw_filter(self) -> None:
         view, total = self._scene.view, len(self._scene.fleet.rows)
         shown = len(view.order())
-        self._bar.say(shown, total, is_trouble_only=view.trouble_only, problem=view.query.problem)
+        kind = f"errors like {crop(fmt.clean(mask_secrets(view.cluster[0])), 48)}" if view.cluster is not None else ""
+        only = " · ".join(filter(None, ["trouble only" if view.trouble_only else "", kind]))
+        self._bar.say(shown, total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
 
     def _why_empty(self) -> str:
         view = self._scene.view
         if not self._scene.fleet.rows:
             return "Waiting for the first worker…"
+        if view.cluster is not None:
+            return "No worker has such an error any more.  esc shows all of them."
         if view.trouble_only and not view.query.conditions:
             return "No worker is in trouble.  f shows all of them."
         return "No worker matches the filter.  esc clears it."
@@ -91,20 +89,15 @@ class FleetScreen(Screen[None]):
         """Move the cursor of the fleet, from wherever the focus is."""
         self.table.action_move(rows)
 
-    async def action_cancel(self) -> None:
-        """Cancel the marked workers that have not ended, or the selected one."""
-        rows = self._chosen()
-        active = [row for row in rows if not row.is_settled]
-        await self._request_many([CancelWorker(row.name, row.incarnation) for row in active or rows], "cancel", "c")
-
-    async def action_restart(self) -> None:
-        """Restart the marked workers, or the selected one."""
-        await self._request_many([RestartWorker(row.name, row.incarnation) for row in self._chosen()], "restart", "r")
-
     def action_mark(self) -> None:
-        """Mark the selected worker, or take its mark away, and go on to the next."""
-        if (row := self.table.selected) is not None:
-            self._scene.view.toggle_mark(row.name)
+        """Mark the selected worker, or take its mark away, and go on to the next; of a group, all workers."""
+        view = self._scene.view
+        if (branch := self.table.selected_branch) is not None:
+            names = {row.name for row in self._scene.fleet.tree.rows_below(branch)}
+            view.marks = view.marks - names if names <= view.marks else view.marks | names
+            self.draw()
+        elif (row := self.table.selected) is not None:
+            view.toggle_mark(row.name)
             self.table.action_move(1)
             self.draw()
 
@@ -120,29 +113,9 @@ class FleetScreen(Screen[None]):
             view.clear_marks()
         else:
             view.trouble_only = False
+            view.cluster = None
             self._bar.input.value = ""
         self.draw()
-
-    async def action_cancel_all(self) -> None:
-        """Cancel all workers that have not ended, if the answer is yes."""
-        active = self._scene.active
-        if not active:
-            self.notify("No worker is active.")
-            return
-        question = ConfirmScreen(f"Cancel {fmt.count(active, 'worker')}?", "cancel all", again="C")
-        await self.app.push_screen(question, lambda yes: self._request([CancelAll()]) if yes else None)
-
-    async def action_restart_all(self) -> None:
-        """Restart all that have ended without success, if the answer is yes."""
-        rows = self._scene.unsuccessful()
-        if not rows:
-            self.notify("No worker has ended without success.")
-            return
-        commands = [RestartWorker(row.name, row.incarnation) for row in rows]
-        question = ConfirmScreen(
-            f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?", "restart", again="R"
-        )
-        await self.app.push_screen(question, lambda yes: self._request(commands) if yes else None)
 
     def action_filter(self) -> None:
         """Let a filter be typed."""
@@ -165,9 +138,27 @@ class FleetScreen(Screen[None]):
         self.draw()
 
     def action_details(self) -> None:
-        """Open the selected worker."""
-        if (row := self.table.selected) is not None:
-            self.post_message(DetailsRequested(row))
+        """Open the selected worker; fold or unfold the selected group."""
+        if (line := self.table.selected or self.table.selected_branch) is not None:
+            self.table.open(line)
+
+    def on_fold_requested(self, message: FoldRequested) -> None:
+        """Show less or more of a group."""
+        self._scene.view.fold(message.branch, is_folded=message.is_folded)
+        self.draw()
+
+    async def action_errors(self) -> None:
+        """Open the errors; the fleet shows the workers of those that were chosen there."""
+        await self.app.push_screen(ErrorsScreen(self._scene), self._show_cluster)
+
+    async def action_circuits(self) -> None:
+        """Open the circuits."""
+        await self.app.push_screen(CircuitsScreen(self._scene))
+
+    def _show_cluster(self, cluster: Cluster | None) -> None:
+        if cluster is not None:
+            self._scene.view.cluster = cluster.key
+            self.draw()
 
     def on_sort_requested(self, message: SortRequested) -> None:
         """Sort by the heading that was clicked; reverse if it is the one already."""
@@ -196,21 +187,3 @@ class FleetScreen(Screen[None]):
         view.sort = key
         view.reverse = is_reversed
         self.draw()
-
-    def _chosen(self) -> list[Row]:
-        """Return the marked rows in queue order, or the selected one."""
-        if marked := self._scene.view.marked():
-            return marked
-        return [self.table.selected] if self.table.selected is not None else []
-
-    async def _request_many(self, commands: Sequence[CancelWorker | RestartWorker], verb: str, key: str) -> None:
-        """Send the requests; ask first if they are so many that a slip would hurt."""
-        if len(commands) <= MANY:
-            self._request(commands)
-            return
-        question = ConfirmScreen(f"{verb.capitalize()} {len(commands):,} marked workers?", verb, again=key)
-        await self.app.push_screen(question, lambda yes: self._request(commands) if yes else None)
-
-    def _request(self, commands: Iterable[CancelWorker | RestartWorker | CancelAll]) -> None:
-        if asked := tuple(commands):
-            self.post_message(CommandsRequested(*asked))

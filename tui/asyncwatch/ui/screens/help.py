@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from asyncwatch.events import WorkerState
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, Key, bindings
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
 from asyncwatch.ui.lines import Line, Span, pad, width_of
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import LinesView
@@ -49,8 +49,13 @@ _FILTERS = (
 
 def help_lines(width: int) -> list[Line]:
     """Return the page, in two columns where there is room for them."""
-    left = [*_keys("MOVE", MOVES), *_keys("ACT", ACTS), *_keys("LOOK", LOOKS), *_keys("ALWAYS", GLOBAL)]
-    right = [*_states(), *_filters()]
+    left = [
+        *_keys("ACT", ACTS),
+        *_keys("RUN", RUN),
+        *_keys("LOOK", LOOKS),
+        *_keys("ALWAYS", GLOBAL),
+    ]
+    right = [*_keys("MOVE", MOVES), *_states(), *_filters()]
     if width < 110:
         return [*left, *right][1:]
     half = max(width_of(line) for line in left) + 6

@@ -50,15 +50,15 @@ class FilterBar(Horizontal):
         self.display = self._sign.display = self.input.display = True
         self.input.focus()
 
-    def say(self, shown: int, total: int, *, is_trouble_only: bool, problem: str) -> None:
-        """Say how many workers of how many are shown, or what is wrong with the filter.
+    def say(self, shown: int, total: int, *, only: str, problem: str) -> None:
+        """Say how many workers of how many are shown, and which `only`, or what is wrong with the filter.
 
         The line to type into is there only while something is, or may be, typed.
         """
         is_typed = bool(self.input.value) or self.input.has_focus
         self._sign.display = self.input.display = is_typed
-        self.display = is_typed or is_trouble_only
-        text = problem or f"{'trouble only · ' if is_trouble_only else ''}{shown:,} of {total:,}"
+        self.display = is_typed or bool(only)
+        text = problem or f"{f'{only} · ' if only else ''}{shown:,} of {total:,}"
         label = self._shown
         if label.content != text:
             label.update(text)

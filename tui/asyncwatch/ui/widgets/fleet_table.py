@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -13,10 +14,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from asyncwatch.model.fleet import Row
-from asyncwatch.ui import columns
+from asyncwatch.model.selection import Line
+from asyncwatch.model.tree import Branch
+from asyncwatch.ui import branches, columns
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.lines import Span
-from asyncwatch.ui.messages import DetailsRequested, SortRequested
+from asyncwatch.ui.messages import DetailsRequested, FoldRequested, SortRequested
 from asyncwatch.ui.paint import PAINTS, Paint
 from asyncwatch.ui.scene import Scene
 
@@ -24,7 +27,7 @@ _Key = tuple[object, ...]
 
 
 class FleetTable(ScrollView, can_focus=True):
-    """A heading and the rows of the view. The selection is a worker, not a place: it stays on it in any order.
+    """A heading and the lines of the view. The selection is one of these, not a place: it stays on it in any order.
 
     `draw` is called when the scene may have changed; it repaints the visible lines that look different now.
     """
@@ -36,12 +39,15 @@ class FleetTable(ScrollView, can_focus=True):
         self._paint = Paint(self)
         super().__init__()
         self._scene = scene
-        self._selected: Row | None = None
+        self._selected: Line | None = None
         self._index = 0
-        self._order: list[Row] = []
+        self._is_untouched = True
+        self._order: list[Line] = []
+        self._taken: frozenset[Row] = frozenset()
         self._empty_text = ""
         self._layout_of_columns = columns.arrange(80, 0, 0)
         self._measured = 0
+        self._is_indented = False
         self._widest_name = 0
         self._widest_result = 0
         self._widest_error = 0
@@ -51,12 +57,27 @@ class FleetTable(ScrollView, can_focus=True):
 
     @property
     def selected(self) -> Row | None:
-        """The row under the cursor; None only while no worker is shown."""
-        return self._selected
+        """The row under the cursor; None if a branch is there, or nothing is shown."""
+        return self._selected if isinstance(self._selected, Row) else None
+
+    @property
+    def selected_branch(self) -> Branch | None:
+        """The branch under the cursor, if it is one."""
+        return self._selected if isinstance(self._selected, Branch) else None
+
+    def highlight(self, rows: Iterable[Row]) -> None:
+        """Let these rows, and no others, stand out."""
+        self._taken = frozenset(rows)
+        self.draw()
+
+    @property
+    def is_cursor_low(self) -> bool:
+        """Whether the cursor is in the lower half of what is visible."""
+        return self._index - round(self.scroll_y) > self.size.height // 2
 
     def draw(self) -> None:
         """Take over the order of the view and repaint the visible lines that changed."""
-        order = self._scene.view.order()
+        order = self._scene.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
         self._measure()
@@ -71,10 +92,26 @@ class FleetTable(ScrollView, can_focus=True):
             self._empty_text = text
             self.refresh()
 
-    def select(self, row: Row) -> None:
-        """Put the cursor on a visible row and scroll it into view."""
-        if (place := self._scene.view.position(row.name)) is not None:
+    def select(self, line: Line) -> None:
+        """Put the cursor on a visible row or branch and scroll it into view."""
+        if (place := self._scene.view.place(line)) is not None:
+            self._follow(self._scene.view.lines())
             self._move_to(place)
+
+    def action_fold(self) -> None:
+        """Fold the branch under the cursor; from a row, or a folded branch, go to the branch above."""
+        view, line = self._scene.view, self._selected
+        if isinstance(line, Branch) and not view.is_folded(line):
+            self.post_message(FoldRequested(line, is_folded=True))
+            return
+        above = line.parent if isinstance(line, Branch) else line and self._scene.fleet.tree.branch_of(line)
+        if above is not None:
+            self.select(above)
+
+    def action_unfold(self) -> None:
+        """Unfold the branch under the cursor."""
+        if isinstance(self._selected, Branch):
+            self.post_message(FoldRequested(self._selected, is_folded=False))
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by so many rows."""
@@ -96,9 +133,8 @@ class FleetTable(ScrollView, can_focus=True):
         self._drawn[y] = key
         if (strip := self._strips.get(key)) is None:
             strip = self._strip(y, width)
-            row = self._row_at(y)
-            # A row that changes with time will not look like this again.
-            if y == 0 or row is None or row.state not in columns.TIMED:
+            # A line that changes with time will not look like this again.
+            if y == 0 or not self._is_timed(self._line_at(y)):
                 self._strips[key] = strip
         return strip
 
@@ -124,15 +160,22 @@ class FleetTable(ScrollView, can_focus=True):
         if offset.y == 0:
             if (key := self._layout_of_columns.column_at(offset.x)) is not None:
                 self.post_message(SortRequested(key))
-        elif (row := self._row_at(offset.y)) is not None:
+        elif (line := self._line_at(offset.y)) is not None:
             self._move_to(self._index_at(offset.y))
             if event.chain == 2:
-                self.post_message(DetailsRequested(row))
+                self.open(line)
+
+    def open(self, line: Line) -> None:
+        """Ask for the details of a row; fold or unfold a branch."""
+        if isinstance(line, Row):
+            self.post_message(DetailsRequested(line))
+        else:
+            self.post_message(FoldRequested(line, is_folded=not self._scene.view.is_folded(line)))
 
     def _index_at(self, y: int) -> int:
         return round(self.scroll_y) + y - 1
 
-    def _row_at(self, y: int) -> Row | None:
+    def _line_at(self, y: int) -> Line | None:
         index = self._index_at(y)
         return self._order[index] if 0 <= index < len(self._order) else None
 
@@ -142,19 +185,21 @@ class FleetTable(ScrollView, can_focus=True):
         layout = self._layout_of_columns
         if y == 0:
             return (view.sort, view.reverse, layout)
-        row = self._row_at(y)
-        if row is None:
+        line = self._line_at(y)
+        if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
-        moment = self._scene.now if row.state in columns.TIMED else None
-        return (
-            row.name,
-            row.version,
-            moment,
-            row is self._selected and self.has_focus,
-            row is self._selected,
-            row.name in view.marks,
-            layout,
-        )
+        is_selected = line is self._selected
+        moment = self._scene.now if self._is_timed(line) else None
+        look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
+        if isinstance(line, Branch):
+            return ("branch", line.path, *look, view.is_folded(line), self.size.width)
+        return ("row", line.name, *look, line.name in view.marks, line in self._taken, self._scene.fleet.tree.is_shown)
+
+    def _is_timed(self, line: Line | None) -> bool:
+        """Return whether the line changes with time alone."""
+        if isinstance(line, Branch):
+            return self._scene.fleet.tree.gauge(line, self._scene.now).expires_in is not None
+        return line is not None and line.state in columns.TIMED
 
     def _strip(self, y: int, width: int) -> Strip:
         view = self._scene.view
@@ -162,15 +207,31 @@ class FleetTable(ScrollView, can_focus=True):
         if y == 0:
             line = columns.heading(layout, view.sort, is_reversed=view.reverse)
             return self._paint.strip(line, width, "heading")
-        row = self._row_at(y)
-        if row is None:
+        shown = self._line_at(y)
+        if shown is None:
             text = self._empty_text if y == 1 and not self._order else ""
             return self._paint.strip([Span(" " * columns.PREFIX + text, "muted")], width)
-        is_selected = row is self._selected
-        line = columns.cells(row, self._scene.now, layout, is_selected=is_selected, is_marked=row.name in view.marks)
-        return self._paint.strip(line, width, *(["cursor"] if is_selected else []))
+        fleet, now = self._scene.fleet, self._scene.now
+        is_selected = shown is self._selected
+        under = ["cursor"] if is_selected else []
+        if isinstance(shown, Branch):
+            gauge, is_folded = fleet.tree.gauge(shown, now), view.is_folded(shown)
+            line = branches.branch_line(shown, gauge, width, is_folded=is_folded, is_selected=is_selected)
+        else:
+            under += ["taken"] if shown in self._taken else []
+            line = columns.cells(
+                shown,
+                now,
+                layout,
+                is_selected=is_selected,
+                is_marked=shown.name in view.marks,
+                label=branches.label(shown, fleet.tree.branch_of(shown)),
+                note=branches.note(fleet, shown, now),
+                is_taken=shown in self._taken,
+            )
+        return self._paint.strip(line, width, *under)
 
-    def _follow(self, order: list[Row]) -> None:
+    def _follow(self, order: list[Line]) -> None:
         """Take over a new order: find the selected worker in it, or its nearest neighbour that is still there."""
         before, self._order = self._order, order
         if len(order) != self.virtual_size.height - 1:
@@ -178,25 +239,31 @@ class FleetTable(ScrollView, can_focus=True):
         if not order:
             self._selected = None
             self._index = 0
-        elif self._selected is None:
+        elif self._selected is None or (self._is_untouched and isinstance(order[0], Branch)):
             self._selected, self._index = order[0], 0
         elif self._index >= len(order) or order[self._index] is not self._selected:
             self._index = self._find(self._selected, before, order)
             self._selected = order[self._index]
 
-    def _find(self, selected: Row, before: list[Row], order: list[Row]) -> int:
-        position = self._scene.view.position
-        if (place := position(selected.name)) is not None:
+    def _find(self, selected: Line, before: list[Line], order: list[Line]) -> int:
+        position = self._scene.view.place
+        if (place := position(selected)) is not None:
             return place
+        above = self._scene.fleet.tree.branch_of(selected) if isinstance(selected, Row) else selected.parent
+        while above is not None:
+            if self._scene.view.is_folded(above) and (place := position(above)) is not None:
+                return place
+            above = above.parent
         for distance in range(1, len(before)):
             for index in (self._index + distance, self._index - distance):
-                if 0 <= index < len(before) and (place := position(before[index].name)) is not None:
+                if 0 <= index < len(before) and (place := position(before[index])) is not None:
                     return place
         return min(self._index, len(order) - 1)
 
     def _move_to(self, index: int) -> None:
         if not self._order:
             return
+        self._is_untouched = False
         before = self._index
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
@@ -220,24 +287,33 @@ class FleetTable(ScrollView, can_focus=True):
 
     def _measure(self) -> None:
         """Learn how wide texts are: each worker's name once, the visible results and errors as they come."""
-        rows = self._scene.fleet.rows
+        fleet = self._scene.fleet
+        rows, tree = fleet.rows, fleet.tree
+        if tree.is_shown and not self._is_indented:
+            self._is_indented = True
+            self._measured = 0
+        widest_indent = branches.WIDEST_INDENT if tree.is_shown else 0
         before = (self._widest_name, self._widest_result, self._widest_error, len(self._schemes))
         widest_name, widest_result, widest_error = before[:3]
         for row in rows[self._measured :]:
             # Only a longer name, or one whose characters may be wide, can be wider than the widest.
-            if len(row.name) > widest_name or not row.name.isascii():
-                widest_name = max(widest_name, cell_len(columns.shown_name(row)))
+            if len(row.name) + widest_indent > widest_name or not row.name.isascii():
+                widest_name = max(widest_name, cell_len(branches.label(row, tree.branch_of(row))))
             if len(self._schemes) < 2:
                 self._schemes.add(columns.scheme_of(row.name))
         self._measured = len(rows)
         for y in range(1, self.size.height):
-            row_at = self._row_at(y)
+            row_at = self._line_at(y)
             if row_at is None:
                 break
+            if isinstance(row_at, Branch):
+                continue
             if row_at.result is not None:
                 widest_result = max(widest_result, cell_len(row_at.result))
-            if row_at.error and widest_error < columns.ENOUGH_OF_ERROR:
-                widest_error = max(widest_error, cell_len(columns.shown_error(row_at)))
+            if widest_error < columns.ENOUGH_OF_ERROR:
+                note = branches.note(fleet, row_at, self._scene.now)
+                needed = cell_len(columns.shown_error(row_at)) + (cell_len(note) + 2 if note else 0)
+                widest_error = max(widest_error, needed)
         self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
         if before != (widest_name, widest_result, widest_error, len(self._schemes)):
             self._arrange()

@@ -1,0 +1,83 @@
+"""Circuits and settings, as their events tell of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.model.stream import Stream
+
+from asyncwatch.events import (
+    AttemptHeld,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitIsolated,
+    CircuitOpened,
+    SettingChanged,
+)
+from asyncwatch.model.circuits import waiting_by_key
+from asyncwatch.model.fleet import Fleet
+
+
+def test_a_circuit_is_followed_through_its_states() -> None:
+    """Opened, half open, isolated, closed: each since its own time, with why it opened."""
+    stream = Stream()
+    stream.now = 2.0
+    stream.add(CircuitOpened, key="h", attempts=20, failures=12, seconds=5.0)
+    circuit = stream.fold().circuits.by_key["h"]
+    assert (circuit.state, circuit.since, circuit.open_until) == ("open", 2.0, 7.0)
+    assert (circuit.attempts, circuit.failures, circuit.opened) == (20, 12, 1)
+    stream.now = 7.0
+    stream.add(CircuitHalfOpened, key="h", probes=2)
+    circuit = stream.fold().circuits.by_key["h"]
+    assert (circuit.state, circuit.since, circuit.open_until, circuit.probes) == ("half open", 7.0, None, 2)
+    stream.add(CircuitIsolated, key="h")
+    assert [circuit.state for circuit in stream.fold().circuits.not_closed] == ["isolated"]
+    stream.add(CircuitClosed, key="h")
+    fleet = stream.fold()
+    assert fleet.circuits.not_closed == []
+    assert fleet.circuits.by_key["h"].opened == 1
+
+
+def test_those_who_wait_are_found_by_key() -> None:
+    """Only those held by a circuit count, and a key is known from the first of them on."""
+    stream = Stream("a", "b", "c")
+    stream.add(AttemptHeld, "a", attempt=1, key="h", reason="circuit")
+    stream.add(AttemptHeld, "b", attempt=1, key="h", reason="rate")
+    stream.add(AttemptHeld, "c", attempt=1, key="i", reason="circuit")
+    fleet = stream.fold()
+    assert {key: [row.name for row in rows] for key, rows in waiting_by_key(fleet.rows).items()} == {
+        "h": ["a"],
+        "i": ["c"],
+    }
+    assert list(fleet.circuits.by_key) == ["h", "i"]
+
+
+def changed(*changes: tuple[str, Any, Any]) -> Fleet:
+    """Return a fleet whose settings were changed: (name, value, previous)."""
+    stream = Stream()
+    for name, value, previous in changes:
+        stream.add(SettingChanged, name=name, value=value, previous=previous)
+    return stream.fold()
+
+
+def test_the_last_change_is_the_one_to_undo() -> None:
+    """An undo takes it off the history; the one before is next."""
+    changes = [("concurrency", 20, 10), ("rate", "5/s", None)]
+    settings = changed(*changes).settings
+    assert settings.last is not None
+    assert settings.last.name == "rate"
+    settings = changed(*changes, ("rate", None, "5/s")).settings
+    assert settings.last is not None
+    assert settings.last.name == "concurrency"
+    settings = changed(*changes, ("rate", None, "5/s"), ("concurrency", 10, 20)).settings
+    assert settings.last is None
+    assert settings.changed == []
+
+
+def test_settings_are_compared_with_the_first_value() -> None:
+    """What counts is how a setting was when the run started, not before the last change."""
+    settings = changed(("concurrency", 20, 10), ("concurrency", 30, 20), ("paused", True, False)).settings
+    assert settings.changed == [("concurrency", "", 30, 10), ("paused", "", True, False)]
+    assert settings.value("concurrency") == 30
+    assert settings.is_paused
+    assert settings.value("rate", "none") == "none"

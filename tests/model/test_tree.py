@@ -1,0 +1,212 @@
+"""The branches of a run: who is below, what of restarts is left, whom a restart takes along."""
+
+from __future__ import annotations
+
+import pytest
+from tests.model.stream import Stream, ended, failed
+
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    ChildRemoved,
+    PollFinished,
+    RestartCounted,
+    RestartLimitReached,
+    RestartScheduled,
+    SupervisorStarted,
+    SupervisorTerminated,
+    WorkerCancelled,
+    WorkerFailed,
+    WorkerReady,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerState,
+)
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.tree import Gauge, label_of
+
+
+def supervise(stream: Stream, path: str, strategy: str = "one_for_one", max_restarts: int = 3) -> None:
+    """Start a supervisor."""
+    stream.add(
+        SupervisorStarted,
+        name=path,
+        parent=path.rpartition("/")[0],
+        strategy=strategy,
+        max_restarts=max_restarts,
+        within=5.0,
+        auto_shutdown="never",
+    )
+
+
+def queue(stream: Stream, group: str, *names: str) -> None:
+    """Queue the workers of a supervisor."""
+    stream.add(WorkersQueued, group=group, max_attempts=1, workers=names)
+
+
+def tree_stream(strategy: str) -> Stream:
+    """Return a run with a root, and below it a worker, a supervisor with four children, and another worker."""
+    stream = Stream()
+    supervise(stream, "root")
+    queue(stream, "root", "first")
+    supervise(stream, "root/a", strategy)
+    queue(stream, "root/a", "a/1")
+    queue(stream, "root/a", "a/2")
+    supervise(stream, "root/a/deep")
+    queue(stream, "root/a/deep", "a/deep/x")
+    queue(stream, "root/a", "a/3")
+    queue(stream, "root", "last")
+    return stream
+
+
+def taken(fleet: Fleet, name: str) -> list[str]:
+    """Return who is taken along by a restart of that worker."""
+    row = fleet.get(name)
+    assert row is not None
+    return [row.name for row in fleet.tree.taken_along([row])]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name", "names"),
+    [
+        ("one_for_one", "a/2", []),
+        ("one_for_all", "a/2", ["a/1", "a/deep/x", "a/3"]),
+        ("rest_for_one", "a/2", ["a/deep/x", "a/3"]),
+        ("rest_for_one", "a/3", []),
+        ("one_for_all", "a/deep/x", []),
+        ("one_for_all", "first", []),
+    ],
+)
+def test_a_restart_takes_siblings_along(strategy: str, name: str, names: list[str]) -> None:
+    """All of them, or those that were started later, and whatever is below them; never those of another supervisor."""
+    assert taken(tree_stream(strategy).fold(), name) == names
+
+
+def test_a_forgotten_child_is_taken_along_no_more() -> None:
+    """A child that was removed is no sibling, until it is started again: then it is the last."""
+    stream = tree_stream("rest_for_one")
+    stream.add(ChildRemoved, supervisor="root/a", child="3")
+    assert taken(stream.fold(), "a/2") == ["a/deep/x"]
+    stream.add(WorkerRestarted, "a/3", 2)
+    assert taken(stream.fold(), "a/2") == ["a/deep/x", "a/3"]
+
+
+def test_only_those_are_asked_that_are_not_taken_along() -> None:
+    """One child of `one_for_all` is enough to restart all, and a child of a plain supervisor goes by itself."""
+    fleet = tree_stream("one_for_all").fold()
+    assert [row.name for row in fleet.tree.without_taken(fleet.rows)] == ["first", "a/1", "last"]
+
+
+def test_workers_are_counted_in_every_branch_above() -> None:
+    """A state counts for the branch and for all above it, from the first worker on."""
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "a/deep/x", attempt=1, bad_luck=0.5)
+    tree = stream.fold().tree
+    running = {path: branch.counts.get(WorkerState.RUNNING, 0) for path, branch in tree.branches.items()}
+    assert running == {"root": 1, "root/a": 1, "root/a/deep": 1}
+    assert {path: branch.workers for path, branch in tree.branches.items()} == {
+        "root": 6,
+        "root/a": 4,
+        "root/a/deep": 1,
+    }
+    assert [row.name for row in tree.rows_below(tree.branches["root/a"])] == ["a/1", "a/2", "a/deep/x", "a/3"]
+
+
+def test_the_gauge_runs_empty_and_fills_by_time() -> None:
+    """Each restart takes one away for the window; the seconds are those until the oldest expires."""
+    stream = Stream()
+    supervise(stream, "root", max_restarts=3)
+    tree = stream.fold().tree
+    assert tree.gauge(tree.branches["root"], 0.1) == Gauge(3, 3, None)
+    for number, at in ((1, 1.0), (2, 2.0)):
+        stream.now = at
+        stream.add(RestartCounted, supervisor="root", child="w", restarts=number, max_restarts=3, within=5.0)
+    tree = stream.fold().tree
+    root = tree.branches["root"]
+    assert tree.gauge(root, 2.0) == Gauge(1, 3, 4.0)
+    assert tree.gauge(root, 6.5) == Gauge(2, 3, 0.5)
+    assert tree.gauge(root, 8.0) == Gauge(3, 3, None)
+
+
+def test_a_supervisor_that_starts_again_has_all_its_restarts() -> None:
+    """Its end and its limit are told, and forgotten with its next incarnation."""
+    stream = Stream()
+    supervise(stream, "root", max_restarts=0)
+    stream.add(RestartCounted, supervisor="root", child="w", restarts=1, max_restarts=0, within=5.0)
+    stream.add(RestartLimitReached, supervisor="root", restarts=1, within=5.0)
+    stream.add(SupervisorTerminated, name="root", reason="shutdown")
+    root = stream.fold().tree.branches["root"]
+    assert (root.is_limit_reached, root.ending) == (True, "shutdown")
+    supervise(stream, "root")
+    tree = stream.fold().tree
+    assert (tree.branches["root"].is_limit_reached, tree.branches["root"].ending) == (False, "")
+    assert tree.gauge(tree.branches["root"], stream.now).expires_in is None
+
+
+def test_a_plain_batch_pays_for_no_tree() -> None:
+    """One group is not counted; with the second, those that came before are."""
+    stream = Stream("a", "b", group="x")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
+    tree = stream.fold().tree
+    assert not tree.is_shown
+    assert tree.branches["x"].counts == {}
+    queue(stream, "y", "c")
+    tree = stream.fold().tree
+    assert tree.is_shown
+    assert (tree.branches["x"].workers, tree.branches["y"].workers) == (2, 1)
+    assert tree.branches["x"].counts[WorkerState.RUNNING] == 1
+
+
+def test_unknown_supervisors_do_no_harm() -> None:
+    """Events of supervisors that nobody has heard of change nothing that is known."""
+    stream = Stream("a")
+    stream.add(SupervisorTerminated, name="root/ghost", reason="x")
+    stream.add(RestartCounted, supervisor="root/ghost", child="w", restarts=0, max_restarts=0, within=5.0)
+    stream.add(RestartLimitReached, supervisor="root/ghost", restarts=1, within=5.0)
+    stream.add(ChildRemoved, supervisor="root/ghost", child="w")
+    stream.add(RestartScheduled, "ghost", delay=1.0, cause="x")
+    stream.add(WorkerReady, "ghost")
+    stream.add(PollFinished, "ghost", result=1, elapsed=0.1, delay=1.0)
+    fleet = stream.fold()
+    assert list(fleet.tree.branches) == [""]
+    assert taken(fleet, "a") == []
+
+
+def test_a_worker_that_will_be_restarted_is_not_settled() -> None:
+    """It is restarting until its time comes, keeps its error, and can still be cancelled."""
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    stream.add(AttemptFailed, "first", **failed(error_class="transient"))
+    stream.add(WorkerFailed, "first", **ended(error_type="OSError", error="boom"))
+    assert stream.fold().settled == 1
+    stream.now = 3.0
+    stream.add(RestartScheduled, "first", delay=2.5, cause="OSError: boom")
+    fleet = stream.fold()
+    row = fleet.get("first")
+    assert row is not None
+    assert (row.state, row.retry_at, row.error, fleet.settled) == (WorkerState.RESTARTING, 5.5, "OSError: boom", 0)
+    assert [type(wait) for wait in fleet.waits_of("first")] == [RestartScheduled]
+    stream.add(WorkerCancelled, "first", **ended())
+    assert stream.fold().settled == 1
+
+
+def test_a_poller_and_a_ready_worker_are_told_apart() -> None:
+    """A call that ended tells when the next one begins; readiness is forgotten with the next incarnation."""
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    stream.add(WorkerReady, "first")
+    stream.now = 4.0
+    stream.add(PollFinished, "first", result={"eur": 1}, elapsed=0.25, delay=30.0)
+    row = stream.fold().get("first")
+    assert row is not None
+    assert (row.is_ready, row.is_poller, row.retry_at, row.result) == (True, True, 34.0, '{"eur":1}')
+    stream.add(WorkerRestarted, "first", 2)
+    row = stream.fold().get("first")
+    assert row is not None
+    assert (row.is_ready, row.is_poller, row.retry_at) == (False, False, None)
+
+
+def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:
+    """The path of its supervisor is no part of the label."""
+    fleet = tree_stream("one_for_one").fold()
+    assert [label_of(row) for row in fleet.rows] == ["first", "1", "2", "x", "3", "last"]

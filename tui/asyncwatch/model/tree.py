@@ -1,0 +1,308 @@
+"""The branches of a run: its supervisors, or the groups of its batch; what of restarts is left, and who is where.
+
+Pure. A plain batch of one group has one branch, of which nothing is kept but its name.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from asyncwatch.events import (
+    ChildRemoved,
+    Event,
+    RestartCounted,
+    RestartLimitReached,
+    SupervisorStarted,
+    SupervisorTerminated,
+    WorkerState,
+)
+from asyncwatch.model.row import Row
+
+
+class Gauge(NamedTuple):
+    """How many restarts are `left` of how many, and after how many seconds the oldest counts no more (None: none)."""
+
+    left: int
+    of: int
+    expires_in: float | None
+
+
+class _Window:
+    """The restarts that count, by their times, as the supervisor told them."""
+
+    __slots__ = ("max_restarts", "times", "within")
+
+    def __init__(self) -> None:
+        self.times: deque[float] = deque()
+        self.max_restarts = 0
+        self.within = 0.0
+
+    def add(self, event: RestartCounted) -> None:
+        self.max_restarts, self.within = event.max_restarts, event.within
+        self.times.append(event.at)
+        # The supervisor knows which of the earlier ones are too old by its own clock.
+        while len(self.times) > max(1, event.restarts):
+            self.times.popleft()
+
+    def gauge(self, now: float) -> Gauge:
+        times = [time for time in self.times if time + self.within >= now]
+        oldest = times[0] + self.within - now if times else None
+        return Gauge(max(0, self.max_restarts - len(times)), self.max_restarts, oldest)
+
+
+class Branch:
+    """A supervisor, a pool, or a group of a batch. Compared by identity; only its Tree writes it."""
+
+    __slots__ = (
+        *("auto_shutdown", "children", "counts", "depth", "ending", "index", "is_limit_reached"),
+        *("max_restarts", "parent", "path", "strategy", "version", "within"),
+    )
+
+    def __init__(self, path: str, index: int, parent: Branch | None) -> None:
+        self.path = path
+        """`root/a/b`, or the name of a group."""
+        self.index = index
+        """How many workers were queued before it: its place among the rows."""
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent is not None else 0
+        self.strategy = ""
+        """Empty for a group of a batch."""
+        self.max_restarts = 0
+        self.within = 0.0
+        self.auto_shutdown = "never"
+        self.ending = ""
+        """Why it ended; empty while it runs."""
+        self.is_limit_reached = False
+        self.children: dict[str, None] = {}
+        """The names of its children, in start order."""
+        self.counts: dict[WorkerState, int] = {}
+        """Of all workers below, however deep; states that nobody is in may be missing."""
+        self.version = 0
+        """Grows with every change of what is shown of it."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path of a supervisor; the whole name of a group."""
+        return self.path.rpartition("/")[2] if self.is_supervisor else self.path
+
+    @property
+    def is_supervisor(self) -> bool:
+        """Whether it restarts its children, so that it has a strategy."""
+        return bool(self.strategy)
+
+    @property
+    def workers(self) -> int:
+        """How many workers are below."""
+        return sum(self.counts.values())
+
+    def child_of(self, path: str) -> str:
+        """Return the name of the child that is, or leads to, what lies at `path` below."""
+        return path[len(self.path) + 1 :].partition("/")[0]
+
+
+class Tree:
+    """The branches of one run, by path, in the order in which they came up."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+        self._windows: dict[str, _Window] = {}
+        self.branches: dict[str, Branch] = {}
+        self.is_shown = False
+        """Whether there is more than one group, or a supervisor. Before that nothing is counted."""
+        self.shape = 0
+        """Grows with every new branch."""
+
+    def apply(self, event: Event) -> None:
+        """Fold an event about a supervisor; any other changes nothing."""
+        fold = self._FOLDS.get(type(event))
+        if fold is not None:
+            fold(self, event)
+
+    def queued(self, group: str, rows: Iterable[Row]) -> None:
+        """Take in workers that were just queued."""
+        is_counting = self.is_shown
+        branch = self.branches.get(group) or self._grow(group, None)
+        if is_counting:
+            for row in rows:
+                self._join(row, branch)
+
+    def restarted(self, row: Row) -> None:
+        """Note that the worker is a child of its supervisor, be it again."""
+        branch = self.branches.get(row.group)
+        if branch is not None and branch.is_supervisor:
+            branch.children.setdefault(branch.child_of(path_of(row)))
+
+    def moved(self, row: Row, state: WorkerState) -> None:
+        """Note that the row's state is about to become `state`."""
+        branch = self.branches.get(row.group)
+        before = row.state
+        while branch is not None:
+            counts = branch.counts
+            counts[before] = counts.get(before, 0) - 1
+            counts[state] = counts.get(state, 0) + 1
+            branch.version += 1
+            branch = branch.parent
+
+    def branch_of(self, row: Row) -> Branch | None:
+        """Return what the worker belongs to, None if no branches are shown."""
+        return self.branches.get(row.group) if self.is_shown else None
+
+    def gauge(self, branch: Branch, now: float) -> Gauge:
+        """Return what is left of the restarts of a supervisor at `now`, in seconds since the run started."""
+        window = self._windows.get(branch.path)
+        return Gauge(branch.max_restarts, branch.max_restarts, None) if window is None else window.gauge(now)
+
+    def own_gauge(self, row: Row, now: float) -> Gauge | None:
+        """Return what is left of a worker's own restarts; None if it has no limit of its own, or never needed it."""
+        window = self._windows.get(path_of(row))
+        return None if window is None else window.gauge(now)
+
+    def rows_below(self, branch: Branch) -> list[Row]:
+        """Return all workers of a branch, however deep, in queue order."""
+        inside = {path for path, other in self.branches.items() if _is_below(other, branch)}
+        return [row for row in self._rows if row.group in inside]
+
+    def taken_along(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the workers beside `rows`, in queue order, that a restart of those takes along.
+
+        With `one_for_all` all siblings, with `rest_for_one` those started later; what is below a sibling goes with it.
+        """
+        asked = set(rows)
+        by_group: dict[str, set[str]] = {}
+        for row in asked:
+            branch = self.branches.get(row.group)
+            if branch is not None:
+                by_group.setdefault(row.group, set()).update(_siblings(branch, branch.child_of(path_of(row))))
+        taken: list[Row] = []
+        for row in self._rows if any(by_group.values()) else ():
+            path = path_of(row)
+            if row not in asked and any(self._is_taken(path, group, names) for group, names in by_group.items()):
+                taken.append(row)
+        return taken
+
+    def without_taken(self, rows: Iterable[Row]) -> list[Row]:
+        """Return those of `rows` that have to be asked to restart, so that all of them do: the others go along."""
+        chosen: list[Row] = []
+        taken: set[Row] = set()
+        for row in sorted(rows, key=lambda row: (row.group.count("/"), row.index)):
+            if row not in taken:
+                chosen.append(row)
+                branch = self.branches.get(row.group)
+                if branch is not None and branch.strategy in _TAKES_ALONG:
+                    taken.update(self.taken_along((row,)))
+        return sorted(chosen, key=lambda row: row.index)
+
+    def _is_taken(self, path: str, group: str, names: set[str]) -> bool:
+        return path.startswith(f"{group}/") and self.branches[group].child_of(path) in names
+
+    def _grow(self, path: str, parent: Branch | None) -> Branch:
+        branch = self.branches[path] = Branch(path, len(self._rows), parent)
+        self.shape += 1
+        if parent is None and len(self.branches) > 1:
+            self._show()
+        return branch
+
+    def _show(self) -> None:
+        """Count the workers from now on, those that came before as well."""
+        if not self.is_shown:
+            self.is_shown = True
+            for row in self._rows:
+                branch = self.branches.get(row.group)
+                if branch is not None:
+                    self._join(row, branch)
+
+    def _join(self, row: Row, branch: Branch) -> None:
+        if branch.is_supervisor:
+            branch.children.setdefault(branch.child_of(path_of(row)))
+        above: Branch | None = branch
+        while above is not None:
+            above.counts[row.state] = above.counts.get(row.state, 0) + 1
+            above.version += 1
+            above = above.parent
+
+    def _started(self, event: SupervisorStarted) -> None:
+        parent = self.branches.get(event.parent) if event.parent != event.name else None
+        branch = self.branches.get(event.name)
+        if branch is None:
+            branch = self._grow(event.name, parent)
+        branch.strategy = event.strategy or "one_for_one"
+        branch.max_restarts, branch.within = event.max_restarts, event.within
+        branch.auto_shutdown = event.auto_shutdown
+        branch.ending = ""
+        branch.is_limit_reached = False
+        branch.version += 1
+        # Another incarnation of the supervisor begins with a clean slate.
+        self._windows.pop(event.name, None)
+        if parent is not None and parent.is_supervisor:
+            parent.children.setdefault(parent.child_of(event.name))
+        self._show()
+
+    def _terminated(self, event: SupervisorTerminated) -> None:
+        branch = self.branches.get(event.name)
+        if branch is not None:
+            branch.ending = event.reason or "shutdown"
+            branch.version += 1
+
+    def _counted(self, event: RestartCounted) -> None:
+        self._windows.setdefault(event.supervisor, _Window()).add(event)
+        self._touch(event.supervisor)
+
+    def _limit_reached(self, event: RestartLimitReached) -> None:
+        branch = self.branches.get(event.supervisor)
+        if branch is not None:
+            branch.is_limit_reached = True
+            branch.version += 1
+
+    def _removed(self, event: ChildRemoved) -> None:
+        branch = self.branches.get(event.supervisor)
+        if branch is not None:
+            branch.children.pop(event.child, None)
+
+    def _touch(self, path: str) -> None:
+        branch = self.branches.get(path)
+        if branch is not None:
+            branch.version += 1
+
+    _FOLDS: ClassVar[dict[type[Event], Callable[[Tree, Any], None]]] = {
+        SupervisorStarted: _started,
+        SupervisorTerminated: _terminated,
+        RestartCounted: _counted,
+        RestartLimitReached: _limit_reached,
+        ChildRemoved: _removed,
+    }
+
+
+_TAKES_ALONG = frozenset({"one_for_all", "rest_for_one"})
+
+
+def path_of(row: Row) -> str:
+    """Return the path of a worker of a tree: its name is that below the root, its group that of its supervisor."""
+    root = row.group.partition("/")[0]
+    return f"{root}/{row.name}"
+
+
+def label_of(row: Row) -> str:
+    """Return the name of a worker of a tree as its supervisor knows it."""
+    return path_of(row).removeprefix(f"{row.group}/")
+
+
+def _siblings(branch: Branch, name: str) -> Iterable[str]:
+    """Return the names of the children that a restart of the child `name` takes along; it may be among them."""
+    match branch.strategy:
+        case "one_for_all":
+            return branch.children
+        case "rest_for_one":
+            return itertools.islice(itertools.dropwhile(lambda child: child != name, branch.children), 1, None)
+        case _:
+            return ()
+
+
+def _is_below(branch: Branch | None, top: Branch) -> bool:
+    while branch is not None:
+        if branch is top:
+            return True
+        branch = branch.parent
+    return False

@@ -1,0 +1,70 @@
+"""From the rows that are meant to the requests for them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from asyncwatch.commands import CancelWorker, Command, GiveUp, RestartWorker, RetryNow
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Row
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.columns import shown_name
+
+WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING})
+"""States in which a worker waits for its next attempt or incarnation."""
+Ask = Callable[[Iterable[Row]], list[Command]]
+_NAMED = 4
+
+
+def waiting(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows that wait for their next attempt or incarnation."""
+    return [row for row in rows if row.state in WAITING]
+
+
+def cancel(rows: Iterable[Row]) -> list[Command]:
+    """Return the requests that cancel the workers."""
+    return [CancelWorker(row.name, row.incarnation) for row in rows]
+
+
+def restart(rows: Iterable[Row]) -> list[Command]:
+    """Return the requests that restart the workers."""
+    return [RestartWorker(row.name, row.incarnation) for row in rows]
+
+
+def retry_now(rows: Iterable[Row]) -> list[Command]:
+    """Return the requests that end the wait of the workers: their next attempt, or incarnation, begins."""
+    return [
+        (RestartWorker if row.state is WorkerState.RESTARTING else RetryNow)(row.name, row.incarnation) for row in rows
+    ]
+
+
+def give_up(rows: Iterable[Row]) -> list[Command]:
+    """Return the requests that end the workers that wait, with no further attempt or incarnation."""
+    return [
+        (CancelWorker if row.state is WorkerState.RESTARTING else GiveUp)(row.name, row.incarnation) for row in rows
+    ]
+
+
+def step(concurrency: int, direction: int) -> int:
+    """Return the next number of attempts at a time, a tenth more (1) or less (-1), at least 1.
+
+    A step down takes back a step up.
+    """
+    if direction > 0:
+        return concurrency + max(1, concurrency // 10)
+    return max(1, concurrency - max(1, -(-concurrency // 11)))
+
+
+def named(rows: Sequence[Row]) -> str:
+    """Return the first few names, and how many more there are: `db, cache and 3 more`."""
+    names = [shown_name(row) for row in rows[:_NAMED]]
+    more = len(rows) - len(names)
+    if more:
+        return f"{', '.join(names)} and {more:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
+
+
+def siblings_told(taken: Sequence[Row], strategies: Iterable[str]) -> str:
+    """Return which workers a restart takes along, and by which strategy."""
+    how = ", ".join(sorted(set(strategies)))
+    return f"{fmt.count(len(taken), 'sibling')} restarted with it ({how}): {named(taken)}."

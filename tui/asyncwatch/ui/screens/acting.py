@@ -1,0 +1,173 @@
+"""What a person can ask of the run from the main screen: of workers, of all that wait, of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from textual.screen import Screen
+
+from asyncwatch.commands import CancelAll, ChangeSetting, Command, GiveUpAll, RetryAllNow
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Row
+from asyncwatch.ui import asks
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.branches import shown_branch
+from asyncwatch.ui.messages import CommandsRequested
+from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.screens.options import OptionsScreen
+from asyncwatch.ui.widgets.fleet_table import FleetTable
+
+MANY = 20
+"""Marked workers beyond which it is asked before something is done to them."""
+
+
+class ActingScreen(Screen[None]):
+    """Turns keys into requests, after a question where a slip would hurt. No key changes a row by itself."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self._scene = scene
+        self.table = FleetTable(scene)
+
+    async def action_cancel(self) -> None:
+        """Cancel the marked workers that have not ended, those of the selected group, or the selected worker."""
+        rows = self._chosen()
+        active = [row for row in rows if not row.is_settled]
+        await self._act(asks.cancel(active or rows), "cancel", "c")
+
+    async def action_restart(self) -> None:
+        """Restart the marked workers, those of the selected group, or the selected worker."""
+        tree = self._scene.fleet.tree
+        rows = self._chosen()
+        if not tree.is_shown:
+            await self._act(asks.restart(rows), "restart", "r")
+            return
+        rows = tree.without_taken(rows)
+        chosen = set(self._chosen())
+        taken = [row for row in tree.taken_along(rows) if row not in chosen]
+        if not taken:
+            await self._act(asks.restart(rows), "restart", "r", workers=len(chosen))
+            return
+        branches = filter(None, map(tree.branch_of, rows))
+        told = asks.siblings_told(taken, (branch.strategy for branch in branches if branch.strategy != "one_for_one"))
+        self.table.highlight(taken)
+        what = asks.named(rows) if len(chosen) == 1 else fmt.count(len(chosen), "worker")
+        await self._ask(f"Restart {what}?", asks.restart(rows), "restart", "r", consequence=told)
+
+    async def action_retry_now(self) -> None:
+        """Let the chosen workers that wait go on now."""
+        await self._act_on_waiting(asks.retry_now, "try", "n")
+
+    async def action_give_up(self) -> None:
+        """Let the chosen workers that wait make no further attempt."""
+        await self._act_on_waiting(asks.give_up, "give up", "x")
+
+    async def action_retry_all_now(self) -> None:
+        """Let all workers that wait go on now, if the answer is yes."""
+        rows = asks.waiting(self._scene.fleet.rows)
+        commands = [RetryAllNow(), *asks.retry_now(row for row in rows if row.state is WorkerState.RESTARTING)]
+        question = f"Try all {fmt.count(len(rows), 'worker')} that wait now?"
+        await self._ask_all(rows, question, commands, "try now", "N")
+
+    async def action_give_up_all(self) -> None:
+        """Let all workers that wait make no further attempt, if the answer is yes."""
+        rows = asks.waiting(self._scene.fleet.rows)
+        commands = [GiveUpAll(), *asks.give_up(row for row in rows if row.state is WorkerState.RESTARTING)]
+        question = f"Give up all {fmt.count(len(rows), 'worker')} that wait?"
+        await self._ask_all(rows, question, commands, "give up", "X")
+
+    async def action_cancel_all(self) -> None:
+        """Cancel all workers that have not ended, if the answer is yes."""
+        active = self._scene.active
+        if not active:
+            self.notify("No worker is active.")
+            return
+        await self._ask(f"Cancel {fmt.count(active, 'worker')}?", [CancelAll()], "cancel all", "C")
+
+    async def action_restart_all(self) -> None:
+        """Restart all that have ended without success, if the answer is yes."""
+        rows = self._scene.unsuccessful()
+        if not rows:
+            self.notify("No worker has ended without success.")
+            return
+        question = f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?"
+        await self._ask(question, asks.restart(rows), "restart", "R")
+
+    def action_pause(self) -> None:
+        """Start no new attempts, or start them again."""
+        self._request([ChangeSetting("paused", not self._scene.fleet.settings.is_paused)])
+
+    def action_concurrency(self, direction: int) -> None:
+        """Let more (1) or fewer (-1) attempts run at a time."""
+        wanted = asks.step(self._scene.concurrency, direction)
+        if wanted != self._scene.concurrency:
+            self._request([ChangeSetting("concurrency", wanted)])
+
+    async def action_options(self) -> None:
+        """Let the settings be typed."""
+        await self.app.push_screen(OptionsScreen(self._scene), lambda commands: self._request(commands or ()))
+
+    def action_undo(self) -> None:
+        """Undo the last change of a setting."""
+        last = self._scene.fleet.settings.last
+        if last is None:
+            self.notify("No setting was changed.")
+        else:
+            self._request([ChangeSetting(last.name, last.previous, last.key)])
+
+    def _chosen(self) -> list[Row]:
+        """Return the marked rows in queue order, those of the selected branch, or the selected one."""
+        if marked := self._scene.view.marked():
+            return marked
+        if (branch := self.table.selected_branch) is not None:
+            return self._scene.fleet.tree.rows_below(branch)
+        return [self.table.selected] if self.table.selected is not None else []
+
+    async def _act(self, commands: Sequence[Command], verb: str, key: str, *, workers: int = 0) -> None:
+        """Send the requests; ask first if they are for a group, or so many that a slip would hurt."""
+        branch = None if self._scene.view.marks else self.table.selected_branch
+        workers = workers or len(commands)
+        if branch is not None and workers:
+            whose = f"of {shown_branch(branch)}"
+            await self._ask(f"{verb.capitalize()} {fmt.count(workers, 'worker')} {whose}?", commands, verb, key)
+        elif workers > MANY:
+            await self._ask(f"{verb.capitalize()} {workers:,} marked workers?", commands, verb, key)
+        else:
+            self._request(commands)
+
+    async def _act_on_waiting(self, ask: asks.Ask, verb: str, key: str) -> None:
+        rows = asks.waiting(self._chosen())
+        if rows:
+            await self._act(ask(rows), verb, key)
+        else:
+            self.notify("It does not wait: there is nothing to try now or to give up.")
+
+    async def _ask_all(
+        self, rows: Sequence[Row], question: str, commands: Sequence[Command], yes: str, key: str
+    ) -> None:
+        if rows:
+            await self._ask(question, commands, yes, key)
+        else:
+            self.notify("No worker waits.")
+
+    async def _ask(
+        self, question: str, commands: Sequence[Command], yes: str, key: str, *, consequence: str = ""
+    ) -> None:
+        """Send the requests if the answer is yes."""
+
+        def answer(is_yes: bool | None) -> None:
+            self.table.highlight(())
+            if is_yes:
+                self._request(commands)
+
+        side: Literal["", "low", "high"] = ""
+        if consequence:
+            side = "high" if self.table.is_cursor_low else "low"
+        screen = ConfirmScreen(question, yes, consequence=consequence, again=key, side=side)
+        await self.app.push_screen(screen, answer)
+
+    def _request(self, commands: Sequence[Command]) -> None:
+        if commands:
+            self.post_message(CommandsRequested(*commands))

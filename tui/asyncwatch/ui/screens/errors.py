@@ -1,0 +1,155 @@
+"""The errors of the run, grouped by kind and place, and what to do about those of one group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from asyncwatch.commands import Command
+from asyncwatch.model.clusters import Cluster, cluster_errors
+from asyncwatch.redact import mask_secrets
+from asyncwatch.ui import asks
+from asyncwatch.ui import format as fmt
+from asyncwatch.ui.columns import shown_error, shown_name
+from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.lines import Line, Span, crop_line, crop_middle, join, spread
+from asyncwatch.ui.messages import CommandsRequested
+from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.lines_widget import Block
+from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
+
+KEYS = (
+    Key("escape", "dismiss(None)", "close", "back to the fleet", "esc", footer=1),
+    Key("r", "restart", "restart", "restart its workers; asks first", footer=1),
+    Key("c", "cancel", "cancel", "cancel those of its workers that have not ended; asks first", footer=2),
+    Key("enter,f", "filter", "show", "show only its workers", "enter f", footer=1),
+    Key("y", "copy", "copy", "copy one of its tracebacks", footer=2),
+)
+EVERY = 1.0
+"""Seconds between two groupings while events come in: they look at every worker."""
+
+
+def cluster_item(cluster: Cluster, width: int) -> Item:
+    """Return how a cluster reads: how many workers, and what they raised; then where, and one of them."""
+    rows = cluster.rows
+    states: dict[str, int] = {}
+    for row in rows:
+        states[row.state] = states.get(row.state, 0) + 1
+    head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(_shown(cluster.kind), "failed")]
+    counts = join(
+        [
+            [Span(f"{fmt.GLYPHS[state]} {states[state]:,} {state}", fmt.paint_of(state))]
+            for state in fmt.GLYPHS
+            if state in states
+        ]
+    )
+    place = crop_middle(_shown(cluster.place) or "injected, or raised nowhere we saw", max(20, width - 40))
+    example = f"{shown_name(rows[0])}: {shown_error(rows[0])}"
+    return Item(
+        cluster.key,
+        [
+            spread(head, counts, width),
+            [Span(" " * 9), Span(place, "muted")],
+            crop_line([Span(" " * 9), Span("for example ", "faint"), Span(example, "muted")], width),
+        ],
+    )
+
+
+def _shown(text: str) -> str:
+    return fmt.clean(mask_secrets(text))
+
+
+class ErrorsScreen(Screen[Cluster | None]):
+    """One item a cluster, the largest first. Its result is the cluster whose workers are to be shown."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self._scene = scene
+        self._title = Block(id="title")
+        self._list = PickList(id="report")
+        self._clusters: dict[tuple[str, str], Cluster] = {}
+        self._grouped: tuple[object, ...] = ()
+        self._grouped_at = float("-inf")
+
+    def compose(self) -> ComposeResult:
+        """Yield a title, the list, the keys."""
+        yield self._title
+        yield self._list
+        yield KeyLine((*KEYS, *PICKS))
+
+    def on_mount(self) -> None:
+        """Let the list have the keys."""
+        self._list.focus()
+
+    def on_resize(self) -> None:
+        """Fit the lines to the new width."""
+        self._grouped_at = float("-inf")
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Group the errors as they are now, if that was not just done."""
+        width = self._list.scrollable_content_region.width
+        fleet, now = self._scene.fleet, time.monotonic()
+        state = (fleet.events, width)
+        if not width or state == self._grouped or now - self._grouped_at < EVERY:
+            return
+        self._grouped, self._grouped_at = state, now
+        clusters = cluster_errors(fleet.rows, fleet.stack)
+        self._clusters = {cluster.key: cluster for cluster in clusters}
+        workers = sum(len(cluster.rows) for cluster in clusters)
+        told = f"{fmt.count(workers, 'worker')} in {fmt.count(len(clusters), 'group')}" if clusters else ""
+        self._title.show([[Span("errors", "title"), Span(f"  {told}", "muted")]])
+        items = [cluster_item(cluster, width) for cluster in clusters]
+        self._list.show_items(items, [Span("No worker has an error.", "muted")])
+
+    @property
+    def _selected(self) -> Cluster | None:
+        return self._clusters.get(self._list.selected)  # type: ignore[call-overload,no-any-return]  # keys of clusters
+
+    async def action_restart(self) -> None:
+        """Restart the workers of the cluster, if the answer is yes."""
+        if (cluster := self._selected) is not None:
+            rows = self._scene.fleet.tree.without_taken(cluster.rows)
+            await self._ask("Restart", len(cluster.rows), asks.restart(rows), "r")
+
+    async def action_cancel(self) -> None:
+        """Cancel the workers of the cluster that have not ended, if the answer is yes."""
+        if (cluster := self._selected) is None:
+            return
+        rows = [row for row in cluster.rows if not row.is_settled]
+        if rows:
+            await self._ask("Cancel", len(rows), asks.cancel(rows), "c")
+        else:
+            self.notify("All its workers have ended.")
+
+    async def action_filter(self) -> None:
+        """Show only the workers of the cluster."""
+        await self.action_dismiss(self._selected)
+
+    def action_copy(self) -> None:
+        """Copy the traceback of the first worker of the cluster."""
+        if (cluster := self._selected) is not None:
+            row = cluster.rows[0]
+            stack = self._scene.fleet.stack(row.name)
+            self.app.copy_to_clipboard(mask_secrets(f"{stack}{row.error}\n"))
+            self.notify(
+                f"Copied the traceback of {shown_name(row)}." if stack else "Copied the error: it has no traceback."
+            )
+
+    async def _ask(self, verb: str, workers: int, commands: Sequence[Command], key: str) -> None:
+        question = f"{verb} {fmt.count(workers, 'worker')} with this error?"
+
+        def answer(is_yes: bool | None) -> None:
+            if is_yes:
+                self.post_message(CommandsRequested(*commands))
+
+        await self.app.push_screen(ConfirmScreen(question, verb.lower(), again=key), answer)

@@ -1,0 +1,103 @@
+"""The settings that can be changed while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from asyncwatch.commands import ChangeSetting, Command
+from asyncwatch.ui.scene import Scene
+
+_FIELDS = (
+    ("concurrency", "concurrency", "attempts at a time"),
+    ("rate", "rate", "like 50/s; empty: no limit"),
+    ("bad luck", "bad luck above", "a draw from 0 to 1; empty: each worker's own"),
+)
+
+
+def changes(before: dict[str, str], typed: dict[str, str]) -> list[Command]:
+    """Return the requests for the settings that were typed anew.
+
+    Raises:
+        ValueError: one that is not what its setting takes.
+
+    """
+    commands: list[Command] = []
+    for name, _label, _hint in _FIELDS:
+        text = typed[name].strip()
+        if text != before[name]:
+            commands.append(ChangeSetting(name, _value(name, text)))
+    return commands
+
+
+def _value(name: str, text: str) -> int | float | str | None:
+    match name:
+        case "concurrency":
+            if not text.isdecimal() or int(text) < 1:
+                raise ValueError("concurrency is a whole number of at least 1")
+            return int(text)
+        case "bad luck" if text:
+            try:
+                threshold = float(text)
+            except ValueError:
+                threshold = -1.0
+            if not 0 <= threshold <= 1:
+                raise ValueError("bad luck is a number from 0 to 1, or nothing")
+            return threshold
+        case _:
+            return text or None
+
+
+class OptionsScreen(ModalScreen[Sequence[Command] | None]):
+    """Lets the settings be typed. Enter sends those that changed, escape none; its result is the requests."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "close", show=False),
+        Binding("down", "app.focus_next", "next", show=False, priority=True),
+        Binding("up", "app.focus_previous", "previous", show=False, priority=True),
+    ]
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        settings = scene.fleet.settings
+        rate, luck = settings.value("rate"), settings.value("bad luck")
+        self._before = {
+            "concurrency": str(scene.concurrency),
+            "rate": "" if rate is None else str(rate),
+            "bad luck": "" if luck is None else f"{luck:g}",
+        }
+        self._inputs = {
+            name: Input(self._before[name], placeholder=hint, compact=True) for name, _label, hint in _FIELDS
+        }
+        self._problem = Label("enter changes · esc leaves it · u undoes later", id="consequence", markup=False)
+
+    def compose(self) -> ComposeResult:
+        """Yield a line for each setting."""
+        with Vertical(id="question", classes="options"):
+            yield Label("Change while it runs", id="ask", markup=False)
+            for name, label, hint in _FIELDS:
+                with Horizontal():
+                    yield Label(label, classes="name", markup=False)
+                    yield self._inputs[name]
+                    yield Label(hint, classes="hint", markup=False)
+            yield self._problem
+
+    def on_mount(self) -> None:
+        """Begin with the first."""
+        self._inputs["concurrency"].focus()
+
+    async def on_input_submitted(self) -> None:
+        """Send what changed."""
+        try:
+            commands = changes(self._before, {name: field.value for name, field in self._inputs.items()})
+        except ValueError as error:
+            self._problem.update(str(error))
+            self._problem.add_class("problem")
+            return
+        await self.action_dismiss(commands)
