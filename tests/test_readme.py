@@ -10,7 +10,7 @@ from pathlib import Path
 from asyncwatch import __version__
 from asyncwatch.cli import main
 from asyncwatch.config import parse_config
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -49,7 +49,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_every_key_is_told() -> None:
     """The table of keys has every key that acts, looks or leaves."""
     table = README[README.index("## Keys") : README.index("## Items")]
-    for key in (*ACTS, *LOOKS, *GLOBAL):
+    for key in (*ACTS, *RUN, *LOOKS, *GLOBAL):
         cap = {"esc": "escape"}.get(key.cap, key.cap)
         assert re.search(rf"[| ,]{re.escape(cap)}[ ,|]", table), key
 

@@ -116,7 +116,7 @@ def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Pat
     with start(folder, "blocks", "first") as terminal:
         terminal.wait_for(row("blocks", "running"))
         terminal.press("?")
-        terminal.wait_for(lambda text: "the worker above" in text)
+        terminal.wait_for(lambda text: "marks, then the filter" in text)
         terminal.press("\x1b")
         terminal.wait_for(row("blocks", "running"))
         terminal.press("\x03")
