@@ -158,17 +158,21 @@ def _tree(plan: Plan, specs: list[Iterator[WorkerSpec]]) -> list[SupervisorSpec]
     nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
     nodes |= {group.name: group for group in config.groups}
 
-    def below(name: str | None) -> list[SupervisorSpec]:
-        return [build(nodes[each]) for each in config.order or nodes if nodes[each].under == name]
+    def below(above: Config | SupervisorTable, name: str | None) -> list[SupervisorSpec]:
+        return [build(nodes[each], above) for each in config.order or nodes if nodes[each].under == name]
 
-    def build(node: SupervisorTable | Group) -> SupervisorSpec:
+    def build(node: SupervisorTable | Group, above: Config | SupervisorTable) -> SupervisorSpec:
         if isinstance(node, Group):
-            # One that shuts down with its workers has done what it should: it is not to be restarted.
-            restart: RestartType = "permanent" if node.auto_shutdown == "never" else "transient"
-            return SupervisorSpec(node.name, tuple(workers[node.name]), restart=restart, **_root_flags(node))
+            # One that shuts down with its workers has done what it should: it is not restarted, and those above that
+            # heed such ends heed this one.
+            is_ending = node.auto_shutdown != "never"
+            restart: RestartType = "transient" if is_ending else "permanent"
+            significant = is_ending and above.auto_shutdown != "never"
+            members = tuple(workers[node.name])
+            return SupervisorSpec(node.name, members, restart=restart, significant=significant, **_root_flags(node))
         return SupervisorSpec(
             node.name,
-            tuple(below(node.name)),
+            tuple(below(node, node.name)),
             restart=node.restart,
             shutdown=node.shutdown,
             significant=node.significant,
@@ -176,7 +180,7 @@ def _tree(plan: Plan, specs: list[Iterator[WorkerSpec]]) -> list[SupervisorSpec]
             **_root_flags(node),
         )
 
-    return below(None)
+    return below(config, None)
 
 
 def _root_flags(node: Config | SupervisorTable | Group) -> dict[str, Any]:
