@@ -41,6 +41,7 @@ class FakeController:
         self.queue: asyncio.Queue[Batch] | None = None
         self.early: list[Batch] = []
         self.loop_lag = 0.0004
+        self.retry_tokens = 500.0
         self._seq = 0
 
     def send(self, *commands: Command) -> None:
@@ -56,7 +57,7 @@ class FakeController:
 
     def statistics(self) -> Statistics:
         """Return figures that stand still unless a test moves them."""
-        return Statistics(loop_lag=self.loop_lag)
+        return Statistics(loop_lag=self.loop_lag, retry_tokens=self.retry_tokens, retry_capacity=500.0)
 
     def tell(self, kind: type[Event], at: float, **fields: Any) -> None:
         """Say that something happened `at` seconds after the start."""

@@ -265,7 +265,7 @@ async def test_opens_the_details_of_a_worker() -> None:
         await pilot.press("c", "r")
         await until(lambda: len(controller.sent) == 2)
         assert controller.sent == [CancelWorker("2", 1), RestartWorker("2", 1)]
-        await pilot.press("n")
+        await pilot.press("right")
         await shows(app, "worker 3", "✗ failed")
         await pilot.press("escape")
         await shows(app, "WORKER")

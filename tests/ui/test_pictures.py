@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.ui.fakes import FakeController, make_app, shows, small_run
+from tests.ui.trees import tree_run
 from textual.pilot import Pilot
 
 from asyncwatch.ui.app import AsyncwatchApp
@@ -36,6 +37,30 @@ def test_picture(snap_compare: Compare, size: tuple[int, int], theme: str, keys:
     async def prepare(pilot: Pilot[Any]) -> None:
         app.theme = theme
         await shows(app, "2 succeeded", "› 0")
+        await pilot.press(*keys)
+        await shows(app, text)
+
+    assert snap_compare(app, terminal_size=size, run_before=prepare)
+
+
+@pytest.mark.parametrize(
+    ("size", "keys", "text"),
+    [
+        ((80, 24), ["j"], "next call"),
+        ((120, 36), ["j", "j", "r"], "2 siblings"),
+        ((120, 36), ["e"], "2 groups"),
+        ((120, 36), ["b"], "not closed"),
+    ],
+    ids=["tree", "siblings", "errors", "circuits"],
+)
+def test_picture_of_a_tree(snap_compare: Compare, size: tuple[int, int], keys: list[str], text: str) -> None:
+    """So do a tree, the siblings of a restart, the errors and the circuits."""
+    controller = FakeController()
+    tree_run(controller)
+    app: AsyncwatchApp = make_app(controller)
+
+    async def prepare(pilot: Pilot[Any]) -> None:
+        await shows(app, "1 waiting", "› ▾ root")
         await pilot.press(*keys)
         await shows(app, text)
 

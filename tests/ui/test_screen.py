@@ -49,7 +49,7 @@ async def test_hostile_texts_tear_nothing(size: tuple[int, int]) -> None:
     app = make_app(controller)
     async with app.run_test(size=size) as pilot:
         await shows(app, "finished")
-        for keys in ([], ["l"], ["escape", "j", "enter"], ["n"]):
+        for keys in ([], ["l"], ["escape", "j", "enter"], ["right"]):
             await pilot.press(*keys)
             await pilot.pause()
             text = text_of(app)

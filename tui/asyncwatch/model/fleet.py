@@ -128,6 +128,7 @@ class Fleet:
         self.tree = Tree(self.rows)
         self.circuits = Circuits()
         self.settings = Settings()
+        self._has_branches = False  # the tree's own `is_shown`, which would take twice as long to look up
         self._by_name: dict[str, Row] = {}
         self._last_seq = -1
         self._attempts = Attempts()
@@ -229,6 +230,7 @@ class Fleet:
 
     def _tree_changed(self, event: Event) -> None:
         self.tree.apply(event)
+        self._has_branches = self.tree.is_shown
 
     def _command_refused(self, event: CommandRefused) -> None:
         self.refusals.append(event)
@@ -249,6 +251,7 @@ class Fleet:
             self.counts[_QUEUED] += len(rows) - before
             self.settled_at = None
             self.tree.queued(event.group, rows[before:])
+            self._has_branches = self.tree.is_shown
 
     def _present(self, event: WorkerEvent) -> Row | None:
         """Return the row that `event` is about, None if it is about no present incarnation."""
@@ -259,7 +262,7 @@ class Fleet:
         counts = self.counts
         counts[row.state] -= 1
         counts[state] += 1
-        if self.tree.is_shown:
+        if self._has_branches:
             self.tree.moved(row, state)
         row.state = state
         row.version += 1
@@ -272,8 +275,9 @@ class Fleet:
         row.attempt = event.attempt
         row.bad_luck = event.bad_luck
         row.is_struck = False
-        row.latency = event.latency
-        row.error_class = ""
+        if event.latency or event.attempt > 1:
+            row.latency = event.latency
+            row.error_class = ""
         row.attempt_started_at = event.at
         if row.first_started_at is None:
             row.first_started_at = event.at
@@ -396,7 +400,7 @@ class Fleet:
         row.error = row.held = row.refusal = row.error_class = ""
         row.first_started_at = row.attempt_started_at = row.ended_at = row.retry_at = None
         self._move(row, _QUEUED)
-        if self.tree.is_shown:
+        if self._has_branches:
             self.tree.restarted(row)
         return row
 

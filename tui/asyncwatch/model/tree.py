@@ -146,6 +146,11 @@ class Tree:
             branch.version += 1
             branch = branch.parent
 
+    @property
+    def is_supervised(self) -> bool:
+        """Whether any branch is a supervisor."""
+        return any(branch.is_supervisor for branch in self.branches.values())
+
     def branch_of(self, row: Row) -> Branch | None:
         """Return what the worker belongs to, None if no branches are shown."""
         return self.branches.get(row.group) if self.is_shown else None

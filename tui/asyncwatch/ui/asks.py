@@ -14,6 +14,7 @@ WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.R
 """States in which a worker waits for its next attempt or incarnation."""
 Ask = Callable[[Iterable[Row]], list[Command]]
 _NAMED = 4
+NOBODY_WAITS = "It does not wait for anything."
 
 
 def waiting(rows: Iterable[Row]) -> list[Row]:
@@ -52,7 +53,7 @@ def step(concurrency: int, direction: int) -> int:
     """
     if direction > 0:
         return concurrency + max(1, concurrency // 10)
-    return max(1, concurrency - max(1, -(-concurrency // 11)))
+    return max(1, concurrency - max(1, concurrency // 11))
 
 
 def named(rows: Sequence[Row]) -> str:

@@ -96,7 +96,7 @@ def note(fleet: Fleet, row: Row, now: float) -> str:
 
 
 def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
-    """Return what holds a worker in words: `circuit open, 3.2 s (example.org)`, `rate limit`."""
+    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`."""
     reason, _, key = held.partition(" ")
     shown = fmt.clean(mask_secrets(key))
     if reason == "rate":
@@ -104,7 +104,7 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
     circuit = circuits.get(key) if reason == "circuit" else None
     if circuit is None:
         return f"{reason} {shown}".rstrip()
-    left = f", {countdown(circuit.open_until - now)}" if circuit.open_until is not None else ""
+    left = f" {max(0.0, circuit.open_until - now):.1f}s" if circuit.open_until is not None else ""
     return f"circuit {circuit.state}{left} ({shown})"
 
 

@@ -7,10 +7,11 @@ from itertools import groupby
 
 from rich.cells import chop_cells
 
-from asyncwatch.events import LogRecorded, WorkerState
+from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
 from asyncwatch.model.fleet import AttemptRecord, Fleet, Row
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
+from asyncwatch.ui.branches import countdown, gauge_line, held_by
 from asyncwatch.ui.columns import luck, shown_name
 from asyncwatch.ui.lines import Line, Span, join, pad, width_of, wrap
 
@@ -21,6 +22,7 @@ LEVEL_PAINTS = {
     "ERROR": "error",
     "CRITICAL": "error strong",
 }
+_TO_COME = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next call in"}
 _WORDS = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
 
 
@@ -34,8 +36,11 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
         ("asked to stop by", fleet.cancel_reason(row.name)),
     ]
-    if row.retry_at is not None:
-        known.append(("next attempt in", fmt.elapsed(row.retry_at - now)))
+    if row.retry_at is not None and row.retry_at > now:
+        known.append((_TO_COME.get(row.state, "next attempt in"), countdown(row.retry_at - now)))
+    if row.held:
+        known.append(("held by", held_by(row.held, fleet.circuits.by_key, now)))
+    known += _supervision(fleet, row, now)
     parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
     title: Line = [
         Span("worker ", "muted"),
@@ -44,6 +49,21 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         Span(fmt.state_label(row.state), fmt.paint_of(row.state)),
     ]
     return [title, *(wrap(parts, width, 3) or [[]])]
+
+
+def _supervision(fleet: Fleet, row: Row, now: float) -> list[tuple[str, str]]:
+    branch = fleet.tree.branch_of(row)
+    if branch is None or not branch.is_supervisor:
+        return []
+    own = fleet.tree.own_gauge(row, now)
+    gauge = fleet.tree.gauge(branch, now) if own is None else own
+    restarts = "".join(span.text for span in gauge_line(branch, gauge))
+    ready = "" if row.is_settled else "yes" if row.is_ready else "not yet"
+    return [
+        ("strategy", branch.strategy),
+        ("own restarts" if own is not None else "restarts", restarts),
+        ("ready", ready),
+    ]
 
 
 def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
@@ -62,6 +82,10 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         age = fmt.elapsed(now - asked_at)
         lines.append([Span(f"asked to stop {age} ago, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
     lines += _attempts(fleet.history(row.name), row, now, width)
+    if waits := fleet.waits_of(row.name):
+        lines += _heading("WAITS AND RESTARTS")
+        for wait in waits:
+            lines += _wait(wait, width)
     if stack := fleet.stack(row.name):
         lines += _heading("LAST TRACEBACK")
         for text in stack.rstrip("\n").split("\n"):
@@ -96,6 +120,22 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
     ]
     indent = width_of(head)
     first, *more = _folded(log.message, max(10, width - indent))
+    return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
+
+
+def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
+    """Return when a worker had to wait, and why, in as many lines as that takes."""
+    head: Line = [Span(f"{fmt.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
+    if isinstance(wait, RestartScheduled):
+        when = f"restart in {fmt.elapsed(wait.delay)}" if wait.delay else "restarted at once"
+        what, paint = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
+    else:
+        key = f" of {wait.key}" if wait.key else ""
+        reason = "rate limit" if wait.reason == "rate" else wait.reason
+        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} held by the {reason}{key}"
+        paint = "waiting"
+    indent = width_of(head)
+    first, *more = _folded(what, max(10, width - indent), paint)
     return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
 
 
@@ -167,6 +207,10 @@ def _attempt(record: AttemptRecord, begin: float, end: float, now: float, luck_w
     tail: Line = []
     if record.backoff is not None:
         tail = [Span(f"{fmt.GLYPHS[WorkerState.BACKING_OFF]} {fmt.duration(record.backoff)}", "backing-off")]
+        if record.is_asked_for:
+            tail.append(Span(" Retry-After", "note"))
+    late: Line = [Span(f"+{fmt.duration(record.latency)} latency", "struck")] if record.latency else []
+    error_class: Line = [Span(record.error_class, "note")] if record.error_class and not is_good else []
     return join(
         [
             [
@@ -182,6 +226,8 @@ def _attempt(record: AttemptRecord, begin: float, end: float, now: float, luck_w
                 Span(pad(fmt.duration(took), 9, right=True), "" if is_good else "muted"),
             ],
             tail,
+            late,
+            error_class,
             [Span(glyph, paint)],
         ]
     )

@@ -93,10 +93,12 @@ class Scene:
         return lag if lag > BLOCKED and self.fleet.finished is None else 0.0
 
     @property
-    def concurrency(self) -> int:
-        """How many attempts run at a time at the most."""
+    def concurrency(self) -> int | None:
+        """How many attempts run at a time at the most; None for a tree, whose workers all run."""
         run = self.fleet.run
-        return int(self.fleet.settings.value("concurrency", run.concurrency if run is not None else 1))
+        if run is None or self.fleet.tree.is_supervised:
+            return None
+        return int(self.fleet.settings.value("concurrency", run.concurrency))
 
     def unsuccessful(self) -> list[Row]:
         """Return the settled workers that did not succeed."""

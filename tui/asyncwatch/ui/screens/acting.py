@@ -101,8 +101,10 @@ class ActingScreen(Screen[None]):
 
     def action_concurrency(self, direction: int) -> None:
         """Let more (1) or fewer (-1) attempts run at a time."""
-        wanted = asks.step(self._scene.concurrency, direction)
-        if wanted != self._scene.concurrency:
+        present = self._scene.concurrency
+        if present is None:
+            self.notify("All workers of a tree run at a time: there is nothing to change.")
+        elif (wanted := asks.step(present, direction)) != present:
             self._request([ChangeSetting("concurrency", wanted)])
 
     async def action_options(self) -> None:
@@ -142,7 +144,7 @@ class ActingScreen(Screen[None]):
         if rows:
             await self._act(ask(rows), verb, key)
         else:
-            self.notify("It does not wait: there is nothing to try now or to give up.")
+            self.notify(asks.NOBODY_WAITS)
 
     async def _ask_all(
         self, rows: Sequence[Row], question: str, commands: Sequence[Command], yes: str, key: str

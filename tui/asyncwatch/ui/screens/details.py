@@ -10,10 +10,12 @@ from textual.screen import Screen
 
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.model.fleet import Row
+from asyncwatch.ui import asks
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.report import facts, report
 from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView
 
@@ -21,8 +23,10 @@ KEYS = (
     Key("escape", "close", "close", "back to the fleet", "esc", footer=1),
     Key("c", "cancel", "cancel", "cancel this worker", footer=1),
     Key("r", "restart", "restart", "restart this worker", footer=1),
-    Key("n", "neighbour(1)", "next", "the worker below", footer=2),
-    Key("N", "neighbour(-1)", "previous", "the worker above", footer=2),
+    Key("n", "retry_now", "try now", "make its next attempt now, if it waits", footer=3),
+    Key("x", "give_up", "give up", "make no further attempt, if it waits", footer=3),
+    Key("right,J", "neighbour(1)", "next", "the worker below", "→", footer=2),
+    Key("left,K", "neighbour(-1)", "previous", "the worker above", "←", footer=2),
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
     Key("k", "scroll(-1)", "up", "scroll up"),
     Key("g", "edge(-1)", "top", "scroll to the top"),
@@ -71,20 +75,46 @@ class DetailsScreen(Screen[Row]):
             self._facts.show(facts(fleet, row, now, width))
             self._report.show(report(fleet, row, now, width))
 
+    def action_retry_now(self) -> None:
+        """Let the worker go on now, if it waits."""
+        self._ask_waiting(asks.retry_now)
+
+    def action_give_up(self) -> None:
+        """Let the worker make no further attempt, if it waits."""
+        self._ask_waiting(asks.give_up)
+
+    def _ask_waiting(self, ask: asks.Ask) -> None:
+        if commands := ask(asks.waiting([self._row])):
+            self.post_message(CommandsRequested(*commands))
+        else:
+            self.notify(asks.NOBODY_WAITS)
+
     def action_cancel(self) -> None:
         """Cancel the worker."""
         self.post_message(CommandsRequested(CancelWorker(self._row.name, self._row.incarnation)))
 
-    def action_restart(self) -> None:
-        """Restart the worker."""
-        self.post_message(CommandsRequested(RestartWorker(self._row.name, self._row.incarnation)))
+    async def action_restart(self) -> None:
+        """Restart the worker; ask first if that takes siblings along."""
+        row, tree = self._row, self._scene.fleet.tree
+        command = CommandsRequested(RestartWorker(row.name, row.incarnation))
+        taken, branch = tree.taken_along([row]), tree.branch_of(row)
+        if not taken or branch is None:
+            self.post_message(command)
+            return
+        told = asks.siblings_told(taken, [branch.strategy])
+        question = ConfirmScreen(f"Restart {asks.named([row])}?", "restart", consequence=told, again="r")
+
+        def answer(is_yes: bool | None) -> None:
+            if is_yes:
+                self.post_message(command)
+
+        await self.app.push_screen(question, answer)
 
     def action_neighbour(self, step: int) -> None:
         """Show the worker below or above, in the order of the fleet."""
-        view = self._scene.view
-        order, place = view.order(), view.position(self._row.name)
-        if order and place is not None:
-            self._row = order[min(max(0, place + step), len(order) - 1)]
+        neighbour = self._scene.view.neighbour(self._row, step)
+        if neighbour is not self._row:
+            self._row = neighbour
             self._report.scroll_home(animate=False)
             self.draw()
 

@@ -16,8 +16,8 @@ from asyncwatch.ui.scene import Scene
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),
-    ("rate", "rate", "like 50/s; empty: no limit"),
-    ("bad luck", "bad luck above", "a draw from 0 to 1; empty: each worker's own"),
+    ("rate", "rate", "attempts, like 50/s or 100/min; none: no limit"),
+    ("bad luck", "bad luck above", "a draw from 0 to 1; none: each worker's own"),
 )
 
 
@@ -29,10 +29,9 @@ def changes(before: dict[str, str], typed: dict[str, str]) -> list[Command]:
 
     """
     commands: list[Command] = []
-    for name, _label, _hint in _FIELDS:
-        text = typed[name].strip()
-        if text != before[name]:
-            commands.append(ChangeSetting(name, _value(name, text)))
+    for name, text in typed.items():
+        if text.strip() not in {"", before[name]}:
+            commands.append(ChangeSetting(name, _value(name, text.strip())))
     return commands
 
 
@@ -42,16 +41,28 @@ def _value(name: str, text: str) -> int | float | str | None:
             if not text.isdecimal() or int(text) < 1:
                 raise ValueError("concurrency is a whole number of at least 1")
             return int(text)
-        case "bad luck" if text:
+        case _ if text == "none":
+            return None
+        case "bad luck":
             try:
                 threshold = float(text)
             except ValueError:
                 threshold = -1.0
             if not 0 <= threshold <= 1:
-                raise ValueError("bad luck is a number from 0 to 1, or nothing")
+                raise ValueError("bad luck is a number from 0 to 1, or none")
             return threshold
         case _:
-            return text or None
+            return text
+
+
+def _present(scene: Scene) -> dict[str, str]:
+    """Return the settings as they are typed; empty while they are as the run was started."""
+    settings = scene.fleet.settings
+    present = {} if scene.concurrency is None else {"concurrency": str(scene.concurrency)}
+    for name in ("rate", "bad luck"):
+        value = settings.value(name, "")
+        present[name] = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return present
 
 
 class OptionsScreen(ModalScreen[Sequence[Command] | None]):
@@ -65,15 +76,11 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__()
-        settings = scene.fleet.settings
-        rate, luck = settings.value("rate"), settings.value("bad luck")
-        self._before = {
-            "concurrency": str(scene.concurrency),
-            "rate": "" if rate is None else str(rate),
-            "bad luck": "" if luck is None else f"{luck:g}",
-        }
+        self._before = _present(scene)
         self._inputs = {
-            name: Input(self._before[name], placeholder=hint, compact=True) for name, _label, hint in _FIELDS
+            name: Input(self._before[name], placeholder="as started", compact=True)
+            for name, _label, _hint in _FIELDS
+            if name in self._before
         }
         self._problem = Label("enter changes · esc leaves it · u undoes later", id="consequence", markup=False)
 
@@ -82,6 +89,8 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         with Vertical(id="question", classes="options"):
             yield Label("Change while it runs", id="ask", markup=False)
             for name, label, hint in _FIELDS:
+                if name not in self._inputs:
+                    continue
                 with Horizontal():
                     yield Label(label, classes="name", markup=False)
                     yield self._inputs[name]
@@ -90,7 +99,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
 
     def on_mount(self) -> None:
         """Begin with the first."""
-        self._inputs["concurrency"].focus()
+        next(iter(self._inputs.values())).focus()
 
     async def on_input_submitted(self) -> None:
         """Send what changed."""

@@ -1,0 +1,315 @@
+"""What the run's discipline shows, and how a person changes it: settings, circuits, errors, chips."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+from tests.ui.scenes import overview_text, scene_of
+from tests.ui.trees import hold, tree_run
+from textual.pilot import Pilot
+
+from asyncwatch.commands import (
+    CancelWorker,
+    ChangeSetting,
+    CloseCircuit,
+    Command,
+    IsolateCircuit,
+    ProbeCircuit,
+    RestartWorker,
+)
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CircuitHalfOpened,
+    CircuitOpened,
+    NestedRetriesFound,
+    RetryScheduled,
+    RunHalted,
+    SettingChanged,
+)
+from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.asks import step
+from asyncwatch.ui.screens.options import changes
+
+Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
+
+
+@asynccontextmanager
+async def running(size: tuple[int, int] = (120, 30), *, is_tree: bool = False) -> AsyncIterator[Running]:
+    """Run the dashboard over the small run, or the tree."""
+    controller = FakeController()
+    (tree_run if is_tree else small_run)(controller)
+    app = make_app(controller)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await shows(app, "› ")
+        await pilot.pause()
+        yield app, controller, pilot
+
+
+def change(controller: FakeController, name: str, value: object, previous: object) -> None:
+    """Say that a setting was changed."""
+    controller.tell(SettingChanged, 3.3, name=name, value=value, previous=previous)
+
+
+async def test_pauses_and_goes_on() -> None:
+    """`P` asks for the opposite of what is, and the header says that the run is paused."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("P")
+        change(controller, "paused", value=True, previous=False)
+        await shows(app, "‖ paused")
+        await pilot.press("P")
+        await until(lambda: len(controller.sent) == 2)
+        assert controller.sent == [ChangeSetting("paused", True), ChangeSetting("paused", False)]
+        change(controller, "paused", value=False, previous=True)
+        await hides(app, "paused")
+
+
+async def test_changes_the_concurrency_and_undoes_it() -> None:
+    """`+` and `-` ask for a tenth more or less, the header says what it was, `u` asks for the previous value."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("u")
+        await shows(app, "No setting was changed.")
+        await pilot.press("plus")
+        change(controller, "concurrency", 110, 100)
+        await shows(app, "concurrency 110 (was 100)")
+        await pilot.press("minus", "u")
+        await until(lambda: len(controller.sent) == 3)
+        assert controller.sent == [ChangeSetting("concurrency", number) for number in (110, 100, 100)]
+        change(controller, "concurrency", 100, 110)
+        await hides(app, "(was 100)")
+
+
+async def test_a_tree_has_no_concurrency_to_change() -> None:
+    """Its workers hold no places: nothing is sent, and the dialog has no such line."""
+    async with running(is_tree=True) as (app, controller, pilot):
+        await pilot.press("plus")
+        await shows(app, "All workers of a tree run at a time")
+        await pilot.press("o")
+        await shows(app, "Change while it runs", "bad luck above")
+        assert "concurrency" not in text_of(app)
+        assert controller.sent == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 10, 11, 99, 100, 1234, 10_000])
+def test_a_step_down_takes_back_a_step_up(number: int) -> None:
+    """Up and down again is where one was, and a step always changes something."""
+    assert step(number, 1) > number
+    assert step(step(number, 1), -1) == number
+    assert step(1, -1) == 1
+
+
+async def test_types_settings() -> None:
+    """`o` sends what was typed anew, and nothing else; what cannot be is said, and stays to be mended."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("o")
+        await shows(app, "Change while it runs")
+        await pilot.press("backspace", "backspace", "backspace", "x", "enter")
+        await shows(app, "concurrency is a whole number of at least 1")
+        await pilot.press("backspace", "8", "down", *"20/s", "enter")
+        await until(lambda: controller.sent)
+        assert controller.sent == [ChangeSetting("concurrency", 8), ChangeSetting("rate", "20/s")]
+        await hides(app, "Change while it runs")
+
+
+async def test_leaves_settings_as_they_are() -> None:
+    """Escape, and enter without a change, send nothing."""
+    async with running() as (app, controller, pilot):
+        for key in ("escape", "enter"):
+            await pilot.press("o")
+            await shows(app, "Change while it runs")
+            await pilot.press(key)
+            await hides(app, "Change while it runs")
+        assert controller.sent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [("bad luck", "0.5", 0.5), ("bad luck", "none", None), ("rate", "none", None), ("rate", " 5/min ", "5/min")],
+)
+def test_none_takes_a_setting_away(name: str, typed: str, value: float | str | None) -> None:
+    """`none` is no limit, or each worker's own luck; an empty line changes nothing."""
+    assert changes({"rate": "9/s", "bad luck": "0.9"} | {name: "before"}, {name: typed}) == [ChangeSetting(name, value)]
+    assert changes({name: "before"}, {name: ""}) == []
+
+
+@pytest.mark.parametrize("typed", ["2", "-1", "often"])
+def test_bad_luck_is_a_draw(typed: str) -> None:
+    """A threshold outside 0 to 1 is refused."""
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        changes({"bad luck": ""}, {"bad luck": typed})
+
+
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [
+        ("i", IsolateCircuit("example.org")),
+        ("o", CloseCircuit("example.org")),
+        ("c", CloseCircuit("example.org")),
+        ("p", ProbeCircuit("example.org")),
+    ],
+)
+async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> None:
+    """`b` lists each key with its state, who waits and why it opened; a key acts on the one under the cursor."""
+    async with running(is_tree=True) as (app, controller, pilot):
+        await shows(app, "circuit example.org open")
+        hold(controller, "urls/c", 10.0)
+        controller.tell(CircuitOpened, 10.0, key="other.net", attempts=8, failures=8, seconds=60.0)
+        await pilot.press("b")
+        await shows(
+            app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 not closed"
+        )
+        await shows(app, "12 of 20 attempts had failed when it opened last; opened 1 time")
+        await pilot.press("j", "k", key)
+        await until(lambda: controller.sent)
+        assert controller.sent == [command]
+        controller.tell(CircuitHalfOpened, 10.0, key="example.org", probes=2)
+        await shows(app, "◌ half open", "2 probes may pass")
+        await pilot.press("escape")
+        await shows(app, "2 circuits not closed")
+
+
+async def test_no_circuits_are_said_to_be_none() -> None:
+    """Without any circuit the screen says so, and its keys send nothing."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("b")
+        await shows(app, "No circuit has opened so far.")
+        await pilot.press("i", "p", "escape")
+        await shows(app, "WORKER")
+        assert controller.sent == []
+
+
+def troubled_run(controller: FakeController) -> None:
+    """Tell of three workers that failed alike and one that failed otherwise."""
+    controller.start("a", "b", "c", "d")
+    for name, text in (("a", "row 7"), ("b", "row 8"), ("c", "row 9"), ("d", "column 1")):
+        controller.attempt(name, 0.1)
+        controller.tell(
+            AttemptFailed,
+            0.5,
+            worker=name,
+            incarnation=1,
+            attempt=1,
+            error_type="ValueError",
+            error=text,
+            transient=False,
+            injected=False,
+            elapsed=0.1,
+            stack='  File "/srv/jobs.py", line 3, in load\n    raise ValueError\n',
+            error_class="permanent",
+        )
+        if name != "c":
+            controller.break_down(name, 0.6, "ValueError", text)
+
+
+@asynccontextmanager
+async def errors_open() -> AsyncIterator[Running]:
+    """Run the dashboard over errors of two kinds, with the errors screen open."""
+    controller = FakeController()
+    troubled_run(controller)
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await shows(app, "3 failed")
+        await pilot.press("e")
+        await shows(
+            app, "errors  4 workers in 2 groups", "3  ValueError: row …", "/srv/jobs.py:3 load", "a: ValueError: row 7"
+        )
+        yield app, controller, pilot
+
+
+async def test_errors_are_acted_on_as_one() -> None:
+    """`r` restarts all of a kind, `c` cancels those that have not ended; both ask with the number."""
+    async with errors_open() as (app, controller, pilot):
+        await pilot.press("r")
+        await shows(app, "Restart 3 workers with this error?")
+        await pilot.press("r")
+        await until(lambda: len(controller.sent) == 3)
+        await pilot.press("c")
+        await shows(app, "Cancel 1 worker with this error?")
+        await pilot.press("y")
+        await until(lambda: len(controller.sent) == 4)
+        assert controller.sent == [*(RestartWorker(name, 1) for name in "abc"), CancelWorker("c", 1)]
+        await pilot.press("j", "c")
+        await shows(app, "All its workers have ended.")
+
+
+async def test_errors_filter_the_fleet() -> None:
+    """Enter shows the workers of one kind, the line below says so, and escape shows all again."""
+    async with errors_open() as (app, _, pilot):
+        await pilot.press("j", "enter")
+        await shows(app, "errors like ValueError: column … · 1 of 4")
+        assert [row.name for row in app.scene.view.order()] == ["d"]
+        await pilot.press("escape")
+        await hides(app, "errors like")
+        assert len(app.scene.view.order()) == 4
+
+
+async def test_a_trace_is_copied() -> None:
+    """`y` puts the traceback of one of them, with its error, onto the clipboard."""
+    async with errors_open() as (app, _, pilot):
+        await pilot.press("y")
+        await until(lambda: app.clipboard)
+        assert app.clipboard.endswith("in load\n    raise ValueError\nValueError: row 7\n")
+        await shows(app, "Copied the traceback of a.")
+
+
+async def test_no_errors_are_said_to_be_none() -> None:
+    """A run without errors has nothing to group, and nothing to act on."""
+    controller = FakeController()
+    controller.start("a")
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "› a")
+        await pilot.press("e")
+        await shows(app, "No worker has an error.")
+        await pilot.press("r", "c", "y", "enter")
+        await shows(app, "WORKER")
+        assert controller.sent == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_chips_tell_what_is_not_as_it_was(width: int) -> None:
+    """A halt, a budget that is not full, and retries that multiply stand in the header; a calm run has no chips."""
+    controller = FakeController()
+    small_run(controller)
+    scene = scene_of(controller)
+    scene.statistics = controller.statistics()
+    assert len(overview_text(scene, width).splitlines()) == (4 if width == 120 else 5)
+    controller.retry_tokens = 312.0
+    controller.tell(RunHalted, 3.3, failures=10, mode="soon", stopped=90)
+    controller.tell(NestedRetriesFound, 3.3, target="jobs:fetch", library="tenacity")
+    scene = scene_of(controller)
+    scene.statistics = controller.statistics()
+    text = overview_text(scene, width)
+    for chip in (
+        "halted after 10 failures  90 stopped, what runs finishes",
+        "retry budget",
+        "312 of 500",
+        "jobs:fetch retries by itself (tenacity): retries multiply",
+    ):
+        assert chip in text
+
+
+async def test_details_tell_class_latency_and_retry_after() -> None:
+    """Each attempt says of which class its error was, how much latency was added, and who asked for the wait."""
+    async with running((160, 30)) as (app, controller, pilot):
+        controller.tell(AttemptStarted, 3.3, worker="7", incarnation=1, attempt=1, bad_luck=0.4, latency=0.12)
+        controller.tell(
+            AttemptFailed,
+            3.5,
+            worker="7",
+            incarnation=1,
+            attempt=1,
+            error_type="Throttled",
+            error="slow down",
+            transient=True,
+            injected=False,
+            elapsed=0.2,
+            stack="",
+            error_class="throttled",
+        )
+        controller.tell(RetryScheduled, 3.5, worker="7", incarnation=1, attempt=2, delay=9.0, is_asked_for=True)
+        await pilot.press("G", "enter")
+        await shows(app, "↻ 9.00 s Retry-After", "+120 ms latency", "throttled", "✗ Throttled: slow down")

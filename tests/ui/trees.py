@@ -1,0 +1,92 @@
+"""The story of a small tree: a service that is restarted, a poller, siblings that go together, workers that wait."""
+
+from __future__ import annotations
+
+from tests.ui.fakes import FakeController
+
+from asyncwatch.events import (
+    AttemptHeld,
+    CircuitOpened,
+    PollFinished,
+    RestartCounted,
+    RestartScheduled,
+    RunStarted,
+    SupervisorStarted,
+    WorkerReady,
+    WorkersQueued,
+)
+
+
+def supervise(controller: FakeController, path: str, strategy: str = "one_for_one", max_restarts: int = 3) -> None:
+    """Start a supervisor."""
+    controller.tell(
+        SupervisorStarted,
+        0.0,
+        name=path,
+        parent=path.rpartition("/")[0],
+        strategy=strategy,
+        max_restarts=max_restarts,
+        within=30.0,
+        auto_shutdown="never",
+    )
+
+
+def run(controller: FakeController, group: str, *names: str, ready: bool = True) -> None:
+    """Queue and start workers of a supervisor."""
+    controller.tell(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
+    for name in names:
+        controller.attempt(name, 0.1)
+        if ready:
+            controller.tell(WorkerReady, 0.1, worker=name, incarnation=1)
+
+
+def hold(controller: FakeController, name: str, at: float, key: str = "example.org", reason: str = "circuit") -> None:
+    """Let an attempt of a worker be held."""
+    controller.tell(AttemptHeld, at, worker=name, incarnation=1, attempt=2, key=key, reason=reason)
+
+
+def tree_run(controller: FakeController) -> None:
+    """Tell of ten workers below four supervisors, up to ten seconds after the start."""
+    controller.tell(
+        RunStarted,
+        0.0,
+        run="shop",
+        workers=10,
+        runner="serve",
+        seed=7,
+        concurrency=100,
+        timeout=None,
+        started_at=0.0,
+    )
+    supervise(controller, "root")
+    supervise(controller, "root/stream", "one_for_all")
+    run(controller, "root/stream", "stream/db", "stream/cache", "stream/api")
+    supervise(controller, "root/ingest", "rest_for_one")
+    run(controller, "root/ingest", "ingest/reader")
+    run(controller, "root/ingest", "ingest/parser")
+    run(controller, "root/ingest", "ingest/writer", ready=False)
+    run(controller, "root", "prices")
+    supervise(controller, "root/urls")
+    run(controller, "root/urls", "urls/a", "urls/b", "urls/c")
+    controller.tell(PollFinished, 4.0, worker="prices", incarnation=1, result=1.5, elapsed=0.05, delay=30.0)
+    controller.tell(
+        RestartCounted, 5.0, supervisor="root/ingest", child="parser", restarts=1, max_restarts=3, within=30.0
+    )
+    controller.fail("ingest/parser", 9.0)
+    controller.break_down("ingest/parser", 9.0, error="ConnectionResetError", text="the stream closed")
+    controller.tell(
+        RestartCounted, 9.0, supervisor="root/ingest", child="parser", restarts=2, max_restarts=3, within=30.0
+    )
+    controller.tell(
+        RestartScheduled,
+        9.0,
+        worker="ingest/parser",
+        incarnation=1,
+        delay=4.5,
+        cause="ConnectionResetError: the stream closed",
+    )
+    controller.fail("urls/a", 9.5)
+    controller.back_off("urls/a", 9.5, delay=2.0)
+    controller.fail("urls/b", 9.6)
+    controller.tell(CircuitOpened, 9.6, key="example.org", attempts=20, failures=12, seconds=5.0)
+    hold(controller, "urls/b", 10.0)
