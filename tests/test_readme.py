@@ -40,6 +40,20 @@ def test_the_example_config_is_valid() -> None:
     assert [group.name for group in config.groups] == ["sites", "backfill"]
 
 
+def test_the_example_tree_runs() -> None:
+    """The program with services in the README starts them, tells their names, and stops them."""
+    program = block("python services")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["feeds ['cache']", "sessions ['alice']"]
+
+
+def test_the_example_services_are_valid() -> None:
+    """The TOML with services in the README is a tree."""
+    config = parse_config(block("toml services"), Path("asyncwatch.toml"))
+    assert config.is_tree
+    assert config.order == ("cache", "feeds", "prices")
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """The one-line test command stands in the CI script to the letter."""
     (command,) = re.findall(r"^    (python3 -m venv .*pytest)$", README, re.MULTILINE)

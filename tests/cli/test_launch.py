@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ServerTimeoutError
 
-from asyncwatch import RetryBudget, launch
-from asyncwatch.config import BadLuck, Config, Group, Http, Retry
+from asyncwatch import CircuitPolicy, Halt, RateLimit, RestartBackoff, RestartLimitError, RetryBudget, launch
+from asyncwatch.config import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
 from asyncwatch.plan import Plan, PlannedGroup, make_plan
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.targets.demo_site import DemoTarget
-from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget
+from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 
 
 class FakeSupervisor:
@@ -105,6 +107,85 @@ async def test_groups_become_specs() -> None:
     assert type(d.target) is DemoTarget
     assert d.args == e.args
     assert d.args[0].startswith("http://127.0.0.1:")
+
+
+async def test_groups_of_a_tree_become_supervisors() -> None:
+    """Groups and supervisors are below what they name, in the order of the file, with all that they say."""
+    text = """
+        rate = "5/s burst 2"
+        max_restarts = 4
+        circuit.enabled = true
+        [retry_budget]
+        tokens = 7
+        [[group]]
+        name = "last"
+        url = "http://a.example"
+        count = 2
+        every = "30s"
+        auto_shutdown = "all_significant"
+        [[supervisor]]
+        name = "s"
+        strategy = "rest_for_one"
+        [[group]]
+        name = "inner"
+        url = "http://b.example"
+        under = "s"
+        restart = "permanent"
+        key = "k"
+        per_worker = { max_restarts = 3, within = "1m", escalates = true }
+        restart_backoff.base = "1s"
+        retry.server = { max_attempts = 5 }
+    """
+    supervisor = await opened(make_plan(parse_config(text, Path("x.toml"))))
+    last, s = supervisor.specs
+    assert (supervisor.options["rate"], supervisor.options["max_restarts"]) == (RateLimit(per_second=5, burst=2), 4)
+    assert supervisor.options["circuit"] == CircuitPolicy()
+    assert supervisor.options["retry_budget"].capacity == 7
+    assert [worker.name for worker in last.children] == ["0", "1"]
+    assert (last.restart, last.significant, last.children[0].every) == ("transient", False, 30)
+    assert last.children[0].key("http://a.example") == "a.example"
+    assert (s.name, s.strategy, s.restart) == ("s", "rest_for_one", "permanent")
+    ((worker,),) = [group.children for group in s.children]
+    assert (worker.restart, worker.key, worker.max_restarts, worker.within) == ("permanent", "k", 3, 60)
+    assert (worker.escalates, worker.backoff) == (True, RestartBackoff(base=1))
+    assert (worker.retry.max_attempts, worker.retry_by_class["server"].max_attempts) == (1, 5)
+
+
+async def test_errors_and_faults_by_name() -> None:
+    """Statuses and dotted names reach the classification and the bad luck, with their weights."""
+    text = """
+        halt = "5%"
+        halt_mode = "now"
+        [[group]]
+        url = "http://a.example"
+        classify = { 404 = "transient", "builtins.KeyError" = "server" }
+        bad_luck = { threshold = 0, faults = { 503 = 3, timed_out = 1, "builtins.OSError" = 0 }, latency = "1s" }
+    """
+    supervisor = await opened(make_plan(parse_config(text, Path("x.toml"))))
+    (spec,) = supervisor.specs
+    assert supervisor.options["halt"] == Halt(share=0.05, mode="now")
+    assert spec.classify(failing(404)()) == "transient"
+    assert spec.classify(failing(429)()) == "throttled"
+    assert spec.classify(KeyError()) == "server"
+    assert [getattr(fault(), "status", type(fault())) for fault in spec.bad_luck.faults] == [
+        503,
+        ServerTimeoutError,
+        OSError,
+    ]
+    assert (spec.bad_luck.weights, spec.bad_luck.latency) == ((3, 1, 0), (1, 1))
+
+
+async def test_a_tree_is_served() -> None:
+    """What ends a tree is the engine's to tell."""
+
+    class Served:
+        async def serve(self) -> None:
+            raise RestartLimitError("root", 1, 5, None)
+
+    supervisor: Any = Served()
+    config = Config(supervisors=(SupervisorTable(name="s"),))
+    with pytest.raises(RestartLimitError):
+        await launch.drive(Plan(name="n", seed=1, config=config, groups=()), supervisor)
 
 
 async def test_functions_get_their_item_or_nothing() -> None:

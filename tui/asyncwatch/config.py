@@ -169,8 +169,9 @@ def _merge(parent: T, given: dict[str, Any], place: KeyPath, problems: Problems)
                 changes[key] = replace(RetryBudget() if old is None else old, **value)
             case _:
                 pass
-    if not any(given.get("bad_luck", {}).get("faults", {"": 1}).values()):
-        problems.add((*place, "bad_luck", "faults"), "must name at least one fault with a weight above 0")
+    faults = (*place, "bad_luck", "faults")
+    if not any(given.get("bad_luck", {}).get("faults", {"": 1}).values()) and faults not in problems:
+        problems.add(faults, "must name at least one fault with a weight above 0")
     return replace(parent, **changes)
 
 

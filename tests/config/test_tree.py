@@ -1,0 +1,133 @@
+"""Supervision in a config: what makes a tree, and every rule that it can break."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from asyncwatch.config import RestartBackoff, Retry, parse_config
+from asyncwatch.config_problems import ConfigError
+
+FILE = Path("run.toml")
+SERVICE = "[[group]]\nname = 'g'\nurl = 'http://a'\nrestart = 'transient'\n"
+ABOVE = "[[supervisor]]\nname = 's'\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "restart = 'permanent'",
+        "every = '1s'",
+        "strategy = 'one_for_all'",
+        "max_restarts = 0",
+        "within = 1",
+        "auto_shutdown = 'any_significant'",
+    ],
+)
+def test_a_group_that_asks_for_supervision_makes_a_tree(line: str) -> None:
+    """Temporary work stays a batch, until anything is said that only a supervisor heeds."""
+    plain = "[[group]]\nurl = 'http://a'\nshutdown = 'inf'\n"
+    assert not parse_config(plain, FILE).is_tree
+    assert parse_config(plain, FILE).groups[0].shutdown == math.inf
+    assert parse_config(plain + line, FILE).is_tree
+    assert parse_config(ABOVE + plain, FILE).is_tree
+
+
+def test_children_start_in_the_order_of_the_file() -> None:
+    """Supervisors and groups are in one order, although TOML keeps them apart."""
+    config = parse_config(SERVICE + ABOVE + "[[group]]\nname = 'h'\nurl = 'http://a'\nunder = 's'\n", FILE)
+    assert config.order == ("g", "s", "h")
+
+
+def test_a_service_makes_one_attempt_unless_its_group_says_more() -> None:
+    """Its restart is its retry; what the top level says is for batches."""
+    above = "retry.max_attempts = 7\n"
+    assert parse_config(above + SERVICE, FILE).groups[0].retry.max_attempts == 1
+    assert parse_config(above + SERVICE + "retry.max_attempts = 2", FILE).groups[0].retry.max_attempts == 2
+
+
+def test_a_class_of_errors_inherits_key_by_key() -> None:
+    """A class keeps what it was given above, and takes all else from the policy of its own group."""
+    text = "retry.throttled = { max_attempts = 9, backoff = 'none' }\n[[group]]\nurl = 'http://a'\n"
+    (group,) = parse_config(text + "retry.base = '1s'\nretry.throttled.backoff = 'equal'", FILE).groups
+    assert group.retry.by_class() == {"throttled": Retry(max_attempts=9, base=1, backoff="equal")}
+
+
+def test_a_restart_backoff_is_read() -> None:
+    """What is not given has its default."""
+    (group,) = parse_config(SERVICE + "restart_backoff = { base = '1s', stable_after = 5 }", FILE).groups
+    assert group.restart_backoff == RestartBackoff(base=1, stable_after=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (SERVICE + "significant = true", "5: group.significant: nothing would come of it: auto_shutdown of this group"),
+        (
+            "auto_shutdown = 'any_significant'\n" + ABOVE + "significant = true",
+            "4: supervisor.significant: a permanent child cannot be significant",
+        ),
+        (
+            ABOVE + "[[supervisor]]\nrestart = 'transient'\nsignificant = true\nunder = 's'",
+            "5: supervisor.significant: nothing would come of it: auto_shutdown of supervisor 's' is never",
+        ),
+        (SERVICE + "within = 0", "5: group.within: must be above 0"),
+        (SERVICE + "every = 0", "5: group.every: must be above 0"),
+        (SERVICE + "max_restarts = -1", "5: group.max_restarts: must be 0 or more"),
+        (
+            SERVICE + "restart_backoff.base = 31",
+            "5: group.restart_backoff.base: cap (30s) must not be below base (31s)",
+        ),
+        (SERVICE + "restart_backoff.factor = 0.5", "5: group.restart_backoff.factor: must be 1 or more"),
+        (SERVICE + "under = 'z'", "5: group.under: there is no [[supervisor]] with the name 'z'"),
+        (SERVICE + "under = 'g'", "5: group.under: there is no [[supervisor]] with the name 'g'"),
+        (ABOVE + "under = 's'", "3: supervisor.under: 's' is below itself"),
+        (
+            ABOVE + "[[group]]\nname = 's'\nurl = 'http://a'",
+            "4: group.name: a supervisor and a group have the name 's'",
+        ),
+        ("[[supervisor]]\nname = 'a/b'", "2: supervisor.name: a supervisor needs a name without a slash"),
+        (SERVICE + "timeout = 3", "5: group.timeout: is for batches"),
+        (SERVICE + "announces_ready = true", "5: group.announces_ready: is for functions"),
+        (SERVICE + "per_worker.escalates = true", "5: group.per_worker.escalates: needs a limit of its own"),
+        (
+            SERVICE + "every = 1\n[[group]]\nname='h'\nurl='http://a'\nper_worker.max_restarts=1",
+            "9: group.per_worker: is",
+        ),
+        ("halt = 3\n" + SERVICE, "1: halt: is for batches"),
+        ("timeout = 3\n" + SERVICE, "1: timeout: is for batches"),
+        ("runner = 'wait'\n" + SERVICE, "1: runner: is for batches"),
+        ("max_restarts = 3\n[[group]]\nurl = 'http://a'", "1: max_restarts: is for supervision: there is no"),
+        ("burst = 3", "1: burst: is the burst of rate, which is not given"),
+        ("burst = 3\nrate = '5/s burst 2'", "1: burst: rate has a burst already"),
+        ("rate = '0/s'", "1: rate: a rate must be above 0"),
+        ("halt = '0%'", "1: halt: a halt reads like 10, 5% or first"),
+        ("retry.server.cap = '1ms'", "1: retry.server.cap: cap (1ms) must not be below base (100ms)"),
+        ("retry.backoff = 'ful'", "1: retry.backoff: must be one of full, equal, decorrelated, constant, none"),
+        ("retry_budget = 5", "1: retry_budget: must be a table or 'none'"),
+        ("circuit.failure_ratio = 0", "1: circuit.failure_ratio: must be above 0"),
+        ("circuit.window = 0", "1: circuit.window: must be above 0"),
+        ("bad_luck.faults = { broken = 0 }", "1: bad_luck.faults: must name at least one fault"),
+        ("bad_luck.faults = { 200 = 1 }", "1: bad_luck.faults.200: is none of disconnected, timed_out, broken"),
+        ("bad_luck.latency = [2, 1]", "1: bad_luck.latency: the second duration"),
+        ("classify.x = 'server'", "1: classify.x: is no HTTP status from 400 to 599"),
+    ],
+)
+def test_each_rule_has_its_message(text: str, problem: str) -> None:
+    """What breaks a rule is refused with the rule, at its line, and nothing else is told."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FILE)
+    (found,) = caught.value.problems
+    assert found.removeprefix("run.toml:").startswith(problem)
+
+
+def test_a_cycle_is_told_for_each_supervisor_of_it() -> None:
+    """Supervisors that are above one another are refused, in finite time."""
+    text = "".join(f"[[supervisor]]\nname = '{a}'\nunder = '{b}'\n" for a, b in ("ab", "bc", "ca", "da"))
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FILE)
+    assert [problem.partition(": ")[2][:24] for problem in caught.value.problems] == [
+        f"supervisor.under: '{name}' is" for name in "abc"
+    ]
