@@ -6,9 +6,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config
+from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config, parse_config
 from asyncwatch.plan import Overrides, Plan, make_plan
 from asyncwatch.plan_problems import PlanError
 from asyncwatch.plan_text import describe_plan
@@ -199,3 +200,47 @@ def test_describes_what_would_run() -> None:
     ):
         assert fact in text
     assert "secret" not in text
+
+
+def test_describes_a_tree() -> None:
+    """Each supervisor and group stands below what supervises it, with its strategy and its limits."""
+    text = """
+        [[supervisor]]
+        name = "s"
+        strategy = "one_for_all"
+        [[group]]
+        name = "g"
+        url = "http://a.example"
+        count = 2
+        under = "s"
+        every = "30s"
+        restart = "permanent"
+    """
+    lines = describe_plan(make_plan(parse_config(text, Path("x.toml"))))
+    tree = lines[lines.index("tree") :]
+    assert tree[:5] == [
+        "tree",
+        "  root             one_for_one, 1 restart within 5s",
+        "    s              one_for_all, 1 restart within 5s, permanent",
+        "      g            one_for_one, 1 restart within 5s",
+        "        2 workers  permanent, called again 30s after each return",
+    ]
+
+
+def test_services_refuse_what_is_for_batches() -> None:
+    """Options of the command line are refused as the keys of the config are, and `none` is nothing."""
+    config = Config(path=Path("x.toml"), groups=(Group(name="g", url="http://a.example", every=1),))
+    assert problems_of(config=config, overrides=Overrides(halt="3", timeout=None)) == (
+        "--halt is for batches: there are services or supervisors, which run until stopped",
+    )
+    assert not make_plan(config, targets=["http://b.example"]).config.is_tree
+
+
+def test_an_error_that_does_not_exist_is_told_once() -> None:
+    """Exceptions by name are imported before the run; what all groups inherit is told where it stands."""
+    config = Config(groups=(Group(name="g", url="http://a.example", classify={"nope.X": "server"}),))
+    config = msgspec.structs.replace(config, classify={"nope.X": "server"})
+    assert problems_of(config=config) == ("nope.X: there is no module 'nope'",)
+    luck = BadLuck(faults={"builtins.UnicodeDecodeError": 1.0})
+    (problem,) = problems_of(config=Config(groups=(Group(name="g", url="http://a.example", bad_luck=luck),)))
+    assert problem.startswith("builtins.UnicodeDecodeError: cannot be made of a text alone")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import session
+from asyncwatch import RestartLimitError, session
 from asyncwatch.commands import Command, StopRun
 from asyncwatch.config import demo_config
-from asyncwatch.events import Event, RunFinished, RunStarted, WorkersQueued, WorkerSucceeded
+from asyncwatch.events import Event, RunFinished, RunStarted, WorkerCancelled, WorkersQueued, WorkerSucceeded
 from asyncwatch.headless import StdoutError
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.plan import Overrides, Plan, make_plan
@@ -157,6 +157,24 @@ def test_a_broken_run_is_told_without_secrets(
     monkeypatch.setattr(FakeEngine, "error", OSError("no port\nhttp://u:secret@h"))
     assert stage.run() == 1
     assert capsys.readouterr().err == "asyncwatch: the run broke: OSError: no port\\x0ahttp://***@h\n"
+
+
+def test_a_tree_that_gave_up_is_told_as_what_it_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its message stands alone, with status 1 although every worker has succeeded."""
+    monkeypatch.setattr(FakeEngine, "error", RestartLimitError("root", 3, 5, None))
+    assert stage.run() == 1
+    assert capsys.readouterr().err == "asyncwatch: root gave up: more than 3 restarts within 5 s\n"
+
+
+@pytest.mark.parametrize(("runner", "status"), [("serve", 0), ("gather", 1)])
+def test_a_tree_that_ended_by_itself_is_no_failure(stage: Stage, runner: str, status: int) -> None:
+    """Services that were stopped as their tree shut down ended well; workers of a batch that were cancelled did not."""
+    first = RunStarted(0, 0.0, "demo", 1, runner, 7, 5, None, 0.0)
+    last = RunFinished(3, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
+    stage.events = [first, ALL[1], WorkerCancelled(2, 0.1, "a", 1, 1, 0.1), last]
+    assert stage.run() == status
 
 
 def test_the_output_file_gets_every_batch(stage: Stage, tmp_path: Path) -> None:
