@@ -195,6 +195,18 @@ async def test_all_that_wait_are_acted_on_after_a_question(key: str, question: s
         assert controller.sent == commands
 
 
+async def test_restart_all_takes_siblings_along_too() -> None:
+    """`R` in a tree says who goes along, and asks for the workers that did not succeed."""
+    async with running() as (app, controller, pilot):
+        controller.break_down("stream/api", 10.0)
+        await shows(app, "✗ failed")
+        await pilot.press("R")
+        await shows(app, "Restart 1 worker that did not succeed?", "2 siblings restarted with it (one_for_all)")
+        await pilot.press("y")
+        await until(lambda: controller.sent)
+        assert controller.sent == [RestartWorker("stream/api", 1)]
+
+
 async def test_space_on_a_group_marks_its_workers() -> None:
     """All below are marked, and unmarked by the same key."""
     async with running() as (app, _, pilot):

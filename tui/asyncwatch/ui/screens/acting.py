@@ -46,15 +46,22 @@ class ActingScreen(Screen[None]):
             return
         rows = tree.without_taken(rows)
         chosen = set(self._chosen())
-        taken = [row for row in tree.taken_along(rows) if row not in chosen]
-        if not taken:
+        told = self._tell_siblings(rows, chosen)
+        if not told:
             await self._act(asks.restart(rows), "restart", "r", workers=len(chosen))
             return
-        branches = filter(None, map(tree.branch_of, rows))
-        told = asks.siblings_told(taken, (branch.strategy for branch in branches if branch.strategy != "one_for_one"))
-        self.table.highlight(taken)
         what = asks.named(rows) if len(chosen) == 1 else fmt.count(len(chosen), "worker")
         await self._ask(f"Restart {what}?", asks.restart(rows), "restart", "r", consequence=told)
+
+    def _tell_siblings(self, rows: Sequence[Row], chosen: set[Row]) -> str:
+        """Let the workers stand out that a restart takes along beside the chosen ones; return which, or nothing."""
+        tree = self._scene.fleet.tree
+        taken = [row for row in tree.taken_along(rows) if row not in chosen]
+        if not taken:
+            return ""
+        self.table.highlight(taken)
+        branches = filter(None, map(tree.branch_of, rows))
+        return asks.siblings_told(taken, (branch.strategy for branch in branches if branch.strategy != "one_for_one"))
 
     async def action_retry_now(self) -> None:
         """Let the chosen workers that wait go on now."""
@@ -93,7 +100,9 @@ class ActingScreen(Screen[None]):
             self.notify("No worker has ended without success.")
             return
         question = f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?"
-        await self._ask(question, asks.restart(rows), "restart", "R")
+        asked = self._scene.fleet.tree.without_taken(rows)
+        told = self._tell_siblings(asked, set(rows))
+        await self._ask(question, asks.restart(asked), "restart", "R", consequence=told)
 
     def action_pause(self) -> None:
         """Start no new attempts, or start them again."""

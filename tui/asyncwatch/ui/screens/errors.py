@@ -118,8 +118,11 @@ class ErrorsScreen(Screen[Cluster | None]):
     async def action_restart(self) -> None:
         """Restart the workers of the cluster, if the answer is yes."""
         if (cluster := self._selected) is not None:
-            rows = self._scene.fleet.tree.without_taken(cluster.rows)
-            await self._ask("Restart", len(cluster.rows), asks.restart(rows), "r")
+            tree = self._scene.fleet.tree
+            rows = tree.without_taken(cluster.rows)
+            taken = set(tree.taken_along(rows)) - set(cluster.rows)
+            more = f"{fmt.count(len(taken), 'sibling')} restarted with them." if taken else ""
+            await self._ask("Restart", len(cluster.rows), asks.restart(rows), "r", more)
 
     async def action_cancel(self) -> None:
         """Cancel the workers of the cluster that have not ended, if the answer is yes."""
@@ -145,11 +148,11 @@ class ErrorsScreen(Screen[Cluster | None]):
                 f"Copied the traceback of {shown_name(row)}." if stack else "Copied the error: it has no traceback."
             )
 
-    async def _ask(self, verb: str, workers: int, commands: Sequence[Command], key: str) -> None:
+    async def _ask(self, verb: str, workers: int, commands: Sequence[Command], key: str, more: str = "") -> None:
         question = f"{verb} {fmt.count(workers, 'worker')} with this error?"
 
         def answer(is_yes: bool | None) -> None:
             if is_yes:
                 self.post_message(CommandsRequested(*commands))
 
-        await self.app.push_screen(ConfirmScreen(question, verb.lower(), again=key), answer)
+        await self.app.push_screen(ConfirmScreen(question, verb.lower(), consequence=more, again=key), answer)

@@ -16,7 +16,7 @@ from asyncwatch.ui.scene import Scene
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),
-    ("rate", "rate", "attempts, like 50/s or 100/min; none: no limit"),
+    ("rate", "rate", "like 50/s or 100/min; none: no limit"),
     ("bad luck", "bad luck above", "a draw from 0 to 1; none: each worker's own"),
 )
 
