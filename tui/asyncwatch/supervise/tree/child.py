@@ -32,7 +32,8 @@ class ChildStatus(enum.StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     RESTARTING = "restarting"
-    """It ended, or did not start; it waits to be started again."""
+    """It ended, or did not start; it is to be started again, and waits for that: for the end of its backoff, for the
+    next try, or for its first attempt (the run is paused, its circuit is open, a rate limit holds it)."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     """It does not run, and nothing but a request or the restart of a sibling will start it (OTP's `undefined`)."""
@@ -67,7 +68,19 @@ class ChildCounts(msgspec.Struct, frozen=True):
 class Child:
     """One child of a node. Only the node writes it."""
 
-    __slots__ = ("failures", "life", "name", "run_spec", "spec", "started_at", "status", "timer", "window", "worker")
+    __slots__ = (
+        "failures",
+        "is_owed",
+        "life",
+        "name",
+        "run_spec",
+        "spec",
+        "started_at",
+        "status",
+        "timer",
+        "window",
+        "worker",
+    )
 
     def __init__(self, spec: ChildSpec, parent: str) -> None:
         self.spec = spec
@@ -76,6 +89,7 @@ class Child:
         self.status = ChildStatus.STARTING
         self.worker: TreeWorker | None = None  # the last incarnation of a worker
         self.timer: asyncio.TimerHandle | None = None  # the end of a restart's backoff
+        self.is_owed = False  # a restart stopped it and has not come to start it again
         self.failures = 0  # restarts since it was stable
         self.started_at: float | None = None  # loop time; None since its end was counted
         self.window: RestartWindow | None = None
@@ -88,6 +102,11 @@ class Child:
     def kind(self) -> ChildKind:
         """Whether it is a worker or a supervisor."""
         return "worker" if isinstance(self.spec, WorkerSpec) else "supervisor"
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it runs, or will without being asked to."""
+        return self.is_owed or self.status is not ChildStatus.STOPPED
 
     @property
     def info(self) -> ChildInfo:

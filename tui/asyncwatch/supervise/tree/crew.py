@@ -33,6 +33,9 @@ class Owner(Protocol):
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
         """Note that an attempt has run up to its first wait, or has ended before any."""
 
+    def waits(self) -> None:
+        """Note that the worker has no attempt running, and has to wait for its next."""
+
     def announce(self, value: object) -> None:
         """Note that the worker says it is ready."""
 
@@ -108,6 +111,8 @@ class Crew(Machine):
         worker.is_ready = True
         self._ready.append(worker)
         self._fill_places()
+        if worker.task is None:
+            owner.waits()
         return worker
 
     def hold(self, worker: TreeWorker, delay: float, cause: str) -> None:
@@ -196,6 +201,8 @@ class Crew(Machine):
             self._settle(worker, self.report.stopped(worker, None, error), error=error)
         else:
             super()._attempt_failed(worker, error)
+            if worker.state is WorkerState.BACKING_OFF:
+                worker.owner.waits()
 
     def _settle(
         self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None

@@ -14,6 +14,8 @@ from asyncwatch.supervise.tree.life import Ending, Life, NodeLife, WorkerLife
 from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.specs import NodeSpec
 
+NOT_READY = "it ended before it was ready"
+
 
 class Family(Actor):
     """An actor with children. `path` is `root` for the one at the top, `root/a/b` for one below."""
@@ -59,36 +61,45 @@ class Family(Actor):
             if not await self.start_one(child) and self.forgets(child):
                 self.discard(child)
 
-    async def start_one(self, child: Child) -> bool:
+    async def start_one(self, child: Child, *, is_waited_for: bool = True) -> bool:
         """Start a child and wait until it is ready; return whether it runs, False if it ignores that.
+
+        One that has to wait before it can start, and is not waited for, has a life all the same and is `restarting`.
 
         Raises:
             StartError: it raised, or ended, before it was ready.
 
         """
+        child.is_owed = False
         if child.status is not ChildStatus.RESTARTING:
             child.status = ChildStatus.STARTING
         child.life = self._starting = life = self._new_life(child)
         try:
             life.start()
-            await life.started()
+            await life.started(is_waited_for=is_waited_for)
         except DuplicateName as error:
             child.life, child.status = None, ChildStatus.STOPPED
             raise StartError(f"{self.path}/{child.name}", error) from error
         finally:
             self._starting = None
         if life.is_ready:
-            child.status = ChildStatus.RUNNING
-            child.started_at = self.crew.report.loop.time()
+            self.note_running(child)
             if life.ending is not None:
                 self.child_ended(life)
             return True
+        if life.ending is None:
+            child.status = ChildStatus.RESTARTING
+            return False
         child.life, child.status = None, ChildStatus.STOPPED
-        assert life.ending is not None  # noqa: S101  it is not ready, so it has ended
         if life.ending.reason is Reason.IGNORED:
             return False
-        cause = life.ending.error or TreeError("it ended before it was ready")
+        cause = life.ending.error or TreeError(NOT_READY)
         raise StartError(f"{self.path}/{child.name}", cause)
+
+    def note_running(self, child: Child) -> None:
+        """Note that a child is ready."""
+        child.status = ChildStatus.RUNNING
+        child.started_at = self.crew.report.loop.time()
 
     async def stop_one(self, child: Child) -> None:
         """End a child, or the wait for its restart."""
@@ -115,6 +126,7 @@ class Family(Actor):
     def drop(self, child: Child) -> None:
         """Note that a child has ended, and will not be started by itself."""
         child.life, child.status = None, ChildStatus.STOPPED
+        child.is_owed = False
         if self.forgets(child):
             self.forget(child)
 
@@ -131,6 +143,14 @@ class Family(Actor):
 
     def child_ended(self, life: Life) -> None:
         """Note that a running child ended by itself."""
+        raise NotImplementedError
+
+    def child_started(self, life: Life) -> None:
+        """Note that a child is ready, for which nobody waited."""
+        raise NotImplementedError
+
+    def waits(self) -> None:
+        """Note that the child that is being started has to wait before it is ready."""
         raise NotImplementedError
 
     def cancel_for_person(self, child: Child) -> str:

@@ -36,7 +36,7 @@ class Ending(msgspec.Struct, frozen=True):
 class Life:
     """Base of the two kinds of incarnation. Its node waits for it, or is told by a message when it ends by itself."""
 
-    __slots__ = ("_waiter", "child", "ending", "is_awaited", "is_ready", "node", "value")
+    __slots__ = ("_waiter", "child", "ending", "has_to_wait", "is_awaited", "is_ready", "node", "value")
 
     def __init__(self, node: Family, child: Child) -> None:
         self.node = node
@@ -44,6 +44,7 @@ class Life:
         self.is_ready = False
         self.value: object = None  # what the child said when it was ready
         self.ending: Ending | None = None
+        self.has_to_wait = False  # it is not ready, and cannot go on by itself
         self.is_awaited = True  # the node itself waits for its start or its end
         self._waiter: asyncio.Future[None] | None = None
 
@@ -59,9 +60,16 @@ class Life:
         """Give it no more time to end."""
         raise NotImplementedError
 
-    async def started(self) -> None:
-        """Return when it is ready or has ended."""
+    async def started(self, *, is_waited_for: bool) -> None:
+        """Return when it is ready or has ended; or, if it is not waited for, has to wait for something itself.
+
+        In that case its node is told by a message what comes of its start.
+        """
         while not self.is_ready and self.ending is None:
+            if self.has_to_wait:
+                if not is_waited_for:
+                    break
+                self.node.waits()
             await self._wait()
         if self.ending is None:
             self.is_awaited = False
@@ -78,6 +86,15 @@ class Life:
         if not self.is_ready and self.ending is None:
             self.is_ready = True
             self.value = value
+            if self.is_awaited:
+                self._wake()
+            else:
+                self.node.child_started(self)
+
+    def waits(self) -> None:
+        """Note that it can only wait before it is ready."""
+        if not self.is_ready and self.ending is None:
+            self.has_to_wait = True
             self._wake()
 
     def has_ended(self, ending: Ending) -> None:

@@ -1,8 +1,7 @@
 """A supervisor of the tree: it starts, watches, restarts and stops its children.
 
-The rules are those of supervisor.erl. A restart that failed is tried again by another message, so that requests come
-in between (`try_again_restart`), and no restart waits out its backoff within a message. What OTP cannot do and this
-does: a request to stop, of the node or of the very child that is being started, interrupts the start.
+The rules are those of supervisor.erl. What OTP cannot do and this does: a request to stop, of the node or of the very
+child that is being started, interrupts the start.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from asyncwatch.supervise.machine import StopReason
-from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree import errors, rules
 from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew, TreeWorker
-from asyncwatch.supervise.tree.family import Family
-from asyncwatch.supervise.tree.life import Ending, Life
-from asyncwatch.supervise.tree.restart import Reason, RestartWindow, is_restarted, taken_along
+from asyncwatch.supervise.tree.life import Ending
+from asyncwatch.supervise.tree.restart import Reason
+from asyncwatch.supervise.tree.restarts import Restarts
 from asyncwatch.supervise.tree.specs import CHILD_KINDS, ChildSpec, NodeSpec
 
 
@@ -28,18 +26,21 @@ class Above(Protocol):
     def became_ready(self, value: object) -> None:
         """Note that all children have started."""
 
+    def waits(self) -> None:
+        """Note that a worker below has to wait for its first attempt, or for another one, before all are ready."""
+
     def has_ended(self, ending: Ending) -> None:
         """Note how the node ended; no child of it runs any more."""
 
 
-class Node(Family):
+class Node(Restarts):
     """One incarnation of a supervisor."""
 
     def __init__(self, spec: NodeSpec, path: str, parent: str, crew: Crew) -> None:
         super().__init__(spec, path, crew)
         self.parent = parent
-        self._window = RestartWindow(spec.max_restarts, spec.within)
         self._is_up = False
+        self._above: Above | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -49,6 +50,7 @@ class Node(Family):
 
     def start(self, above: Above) -> None:
         """Start the children; `above` is told when that is done, and of the end."""
+        self._above = above
         self.crew.nodes[self.path] = self
         self.crew.report.supervisor_started(self)
         loop = self.crew.report.loop
@@ -143,9 +145,10 @@ class Node(Family):
         if self._is_up:
             super().interrupt(child)
 
-    def child_ended(self, life: Life) -> None:
-        """Note that a running child ended by itself."""
-        self.post(self._child_ended, life)
+    def waits(self) -> None:
+        """Let who is above know, if it waits for this node's start."""
+        if not self._is_up and self._above is not None:
+            self._above.waits()
 
     def initial(self) -> Sequence[ChildSpec]:
         """Return the specs of the children that it starts with."""
@@ -183,106 +186,6 @@ class Node(Family):
         if self.ending is not None:
             return f"its supervisor {self.path} has ended"
         return "" if self.has(child) else "it has ended for good"
-
-    async def _child_ended(self, life: Life) -> None:
-        child = life.child
-        if child.life is not life or life.ending is None or not self.has(child):
-            return  # it was stopped in the meantime
-        child.life = None
-        if is_restarted(child.spec.restart, life.ending.reason):
-            await self._count_restart(child, life.ending)
-        else:
-            self.drop(child)
-            self._shut_down_after(child)
-
-    def _shut_down_after(self, child: Child) -> None:
-        """End the node if it was to end with this child."""
-        match self.spec.auto_shutdown if child.spec.significant else "never":
-            case "any_significant":
-                self.finish(Ending(Reason.SHUTDOWN))
-            case "all_significant" if not self._has_significant():
-                self.finish(Ending(Reason.SHUTDOWN))
-
-    def _has_significant(self) -> bool:
-        """Return whether a significant child runs, or will again."""
-        stopped = ChildStatus.STOPPED
-        return any(child.spec.significant and child.status is not stopped for child in self.children.values())
-
-    async def _count_restart(self, child: Child, ending: Ending) -> None:
-        """Restart a child, now or after its backoff, if that is not one restart too many."""
-        window = self._window if child.window is None else child.window
-        loop = self.crew.report.loop
-        child_path = f"{self.path}/{child.name}"
-        path = self.path if child.window is None else child_path
-        is_within = window.add(loop.time())
-        self.crew.report.restart_counted(path, child.name, window)
-        if not is_within:
-            self._give_up(child, path, window, ending)
-            return
-        delay = child.next_delay(loop.time(), lambda number: self.crew.jitter(child_path, number))
-        child.status = ChildStatus.RESTARTING
-        if child.worker is not None:
-            self.crew.hold(child.worker, delay, ending.cause)
-        if not delay:
-            await self._restart(child)
-            return
-        await self._stop_others(self._taken_along(child), child)
-        if self.ending is None:
-            child.timer = loop.call_later(delay, self.post, self._backoff_ended, child)
-
-    def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
-        """End the node, or only the child if it has a limit of its own."""
-        self.crew.report.restart_limit_reached(path, window)
-        self.drop(child)
-        if child.window is None or (isinstance(child.spec, WorkerSpec) and child.spec.escalates):
-            limit = errors.RestartLimitError(path, window.max_restarts, window.within, ending.error)
-            self.finish(Ending(Reason.SHUTDOWN, limit))
-        else:
-            self._shut_down_after(child)
-
-    async def _backoff_ended(self, child: Child) -> None:
-        if child.timer is not None and self.has(child):
-            child.timer = None
-            await self._restart(child)
-
-    def _taken_along(self, child: Child) -> list[Child]:
-        names = taken_along(self.spec.strategy, self.children, child.name)
-        return [self.children[name] for name in names]
-
-    async def _restart(self, child: Child) -> None:
-        """Stop whom the strategy takes along, then start them all; one that fails is tried again by a message."""
-        await self._stop_others(self._taken_along(child), child)
-        for other in self._taken_along(child):
-            if self.ending is not None:
-                return
-            try:
-                is_started = await self.start_one(other)
-            except errors.StartError as error:
-                self._restart_later(other, Ending(Reason.ABNORMAL, error.error))
-                return
-            if not is_started:
-                self.drop(other)
-
-    async def _stop_others(self, children: Sequence[Child], child: Child) -> None:
-        """Stop `children`, in reverse; forget those that are temporary. `child` keeps its state if it has ended."""
-        for other in reversed(children):
-            if other is not child or other.life is not None:
-                await self.stop_one(other)
-            if other is not child and other.spec.restart == "temporary":
-                self.forget(other)
-
-    def _restart_later(self, child: Child, ending: Ending) -> None:
-        """Let a child that did not start be restarted by a message of its own."""
-        if child.spec.restart == "temporary":
-            self.drop(child)
-        elif self.ending is None:
-            child.status = ChildStatus.RESTARTING
-            self.post(self._try_again, child, child.worker, ending)
-
-    async def _try_again(self, child: Child, worker: object, ending: Ending) -> None:
-        is_waiting = child.status is ChildStatus.RESTARTING and child.timer is None
-        if is_waiting and child.worker is worker and self.has(child):
-            await self._count_restart(child, ending)
 
     async def _terminate_for_person(self, child: Child) -> None:
         reason, self.stop_reason = self.stop_reason, "person"

@@ -90,6 +90,9 @@ class Tree:
         self._is_up = True
         self._tell()
 
+    def waits(self) -> None:
+        """Note that a worker has to wait before all have started: so does `start`."""
+
     def has_ended(self, ending: Ending) -> None:
         """Note that the root has ended."""
         self.ending = ending

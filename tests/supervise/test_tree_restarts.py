@@ -1,0 +1,129 @@
+"""Restarts that wait, fail or are called off: what becomes of the child, of its siblings, and of requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.supervise.fleets import sleeper
+
+from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch.commands import ChangeSetting, IsolateCircuit
+from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
+
+
+async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None:
+    """Check that a sibling of a child whose restart waits is restarted, and can be stopped."""
+    assert statuses(supervisor) == {waiting.name: "restarting", other.name: "running"}
+    await end(other, "abnormal")
+    async with asyncio.timeout(1):
+        if other.starts == 2:
+            await supervisor.terminate_child(other.name)
+            assert statuses(supervisor)[other.name] == "stopped"
+
+
+def test_restart_in_a_paused_run_waits_without_blocking(run: Any) -> None:
+    """While no attempt may start, a supervisor answers; what was to be restarted is when the run goes on."""
+
+    async def main() -> None:
+        one, two = Actor("one"), Actor("two")
+        async with Supervisor([child(one), child(two)], max_restarts=10) as supervisor:
+            supervisor.carry_out(ChangeSetting("paused", value=True))
+            await end(one, "abnormal")
+            await end(two, "abnormal")
+            assert statuses(supervisor) == {"one": "restarting", "two": "restarting"}
+            async with asyncio.timeout(1):
+                await supervisor.terminate_child("two")
+            supervisor.carry_out(ChangeSetting("paused", value=False))
+            await calm()
+            assert statuses(supervisor) == {"one": "running", "two": "stopped"}
+            assert (one.starts, two.starts) == (2, 1)
+
+    run(main)
+
+
+def test_restart_behind_an_open_circuit_waits_without_blocking(run: Any) -> None:
+    """A child whose circuit is open holds up nobody but itself."""
+
+    async def main() -> None:
+        one, two = Actor("one"), Actor("two")
+        children = child(one, key="host"), child(two, key="other")
+        async with Supervisor(children, max_restarts=10, circuit=CircuitPolicy()) as supervisor:
+            supervisor.carry_out(IsolateCircuit("host"))
+            await end(one, "abnormal")
+            await _answers(supervisor, one, two)
+            assert two.starts == 2
+
+    run(main)
+
+
+def test_restart_that_backs_off_by_its_own_retries_waits_without_blocking(run: Any) -> None:
+    """A child with a retry policy of its own holds up nobody while it backs off, and runs when an attempt succeeds."""
+
+    async def main() -> None:
+        one, two = Actor("one", fails=[None, *[ConnectionError("no")] * 3]), Actor("two")
+        policy = RetryPolicy(max_attempts=10, base=20.0, cap=60.0)
+        async with Supervisor([child(one, retry=policy), child(two)], max_restarts=10) as supervisor:
+            await end(one, "abnormal")
+            await _answers(supervisor, one, two)
+            await asyncio.sleep(1000)
+            assert statuses(supervisor)["one"] == "running"
+            assert supervisor.which_children()[0].incarnation == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_siblings_follow_when_the_wait_is_over(run: Any, strategy: str) -> None:
+    """Siblings that a restart stopped start in order when the one that has to wait is ready."""
+
+    async def main() -> None:
+        log: list[str] = []
+        actors = [Actor(name, log) for name in "123"]
+        async with Supervisor(map(child, actors), strategy=strategy) as supervisor:  # type: ignore[arg-type]  # a literal each
+            supervisor.carry_out(ChangeSetting("paused", value=True))
+            log.clear()
+            await end(actors[0], "abnormal")
+            assert log == ["-1", "-3", "-2"]
+            supervisor.carry_out(ChangeSetting("paused", value=False))
+            await calm()
+            assert log[3:] == ["+1", "+2", "+3"]
+            assert set(statuses(supervisor).values()) == {"running"}
+
+    run(main)
+
+
+def test_restart_of_a_supervisor_whose_worker_has_to_wait_does_not_block_the_one_above(run: Any) -> None:
+    """A wait deep in the tree holds up the supervisors on the way down, and no others."""
+
+    async def main() -> None:
+        deep, other = Actor("deep"), Actor("other")
+        low = SupervisorSpec("low", (child(deep),), max_restarts=0)
+        async with Supervisor([low, child(other)], max_restarts=10) as supervisor:
+            supervisor.carry_out(ChangeSetting("paused", value=True))
+            await end(deep, "abnormal")
+            assert statuses(supervisor) == {"low": "restarting", "other": "running"}
+            async with asyncio.timeout(1):
+                await supervisor.terminate_child("other")
+            supervisor.carry_out(ChangeSetting("paused", value=False))
+            await calm()
+            assert statuses(supervisor, "low") == {"deep": "running"}
+            assert statuses(supervisor)["low"] == "running"
+
+    run(main)
+
+
+def test_run_stops_while_a_restart_waits(run: Any) -> None:
+    """Leaving the run while a child waits for its first attempt ends it at once."""
+
+    async def main() -> None:
+        one = Actor("one")
+        async with Supervisor([child(one), WorkerSpec("two", sleeper, (1e6,))], strategy="rest_for_one") as supervisor:
+            supervisor.carry_out(ChangeSetting("paused", value=True))
+            await end(one, "abnormal")
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 1
+        assert supervisor.is_finished
+
+    run(main)

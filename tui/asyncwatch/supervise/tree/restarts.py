@@ -1,0 +1,163 @@
+"""How a supervisor restarts its children: the part of supervisor.erl that is about ends.
+
+A restart that failed is tried again by another message, so that requests come in between (`try_again_restart`), and
+no restart waits within a message: neither for its backoff, nor for a worker that may not make its first attempt yet
+(the run is paused, its circuit is open, a rate limit holds it) or backs off from one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.tree import errors
+from asyncwatch.supervise.tree.child import Child, ChildStatus
+from asyncwatch.supervise.tree.crew import Crew
+from asyncwatch.supervise.tree.family import NOT_READY, Family
+from asyncwatch.supervise.tree.life import Ending, Life
+from asyncwatch.supervise.tree.restart import Reason, RestartWindow, is_restarted, taken_along
+from asyncwatch.supervise.tree.specs import NodeSpec
+
+
+class Restarts(Family):
+    """A family whose members are restarted when they end, by its strategy and within its limit."""
+
+    def __init__(self, spec: NodeSpec, path: str, crew: Crew) -> None:
+        super().__init__(spec, path, crew)
+        self._window = RestartWindow(spec.max_restarts, spec.within)
+
+    def child_ended(self, life: Life) -> None:
+        """Note that a child ended by itself, or that its start did of which nobody waited for the end."""
+        self.post(self._child_ended, life)
+
+    def child_started(self, life: Life) -> None:
+        """Note that a child is ready, for which nobody waited."""
+        self.post(self._child_started, life)
+
+    async def _child_started(self, life: Life) -> None:
+        child = life.child
+        if child.life is life and child.status is ChildStatus.RESTARTING:
+            self.note_running(child)
+            await self._start_owed()
+
+    async def _child_ended(self, life: Life) -> None:
+        child = life.child
+        if child.life is not life or life.ending is None or not self.has(child):
+            return  # it was stopped in the meantime
+        child.life = None
+        if not life.is_ready and life.ending.reason is not Reason.IGNORED and child.spec.restart != "temporary":
+            error = life.ending.error or errors.TreeError(NOT_READY)
+            await self._count_restart(child, Ending(Reason.ABNORMAL, error))
+        elif not life.is_ready:
+            self.drop(child)
+            await self._start_owed()
+        elif is_restarted(child.spec.restart, life.ending.reason):
+            await self._count_restart(child, life.ending)
+        else:
+            self.drop(child)
+            self._shut_down_after(child)
+
+    def _shut_down_after(self, child: Child) -> None:
+        """End the node if it was to end with this child."""
+        match self.spec.auto_shutdown if child.spec.significant else "never":
+            case "any_significant":
+                self.finish(Ending(Reason.SHUTDOWN))
+            case "all_significant" if not self._has_significant():
+                self.finish(Ending(Reason.SHUTDOWN))
+
+    def _has_significant(self) -> bool:
+        """Return whether a significant child runs, or will again."""
+        return any(child.spec.significant and child.is_expected for child in self.children.values())
+
+    async def _count_restart(self, child: Child, ending: Ending) -> None:
+        """Restart a child, now or after its backoff, if that is not one restart too many."""
+        window = self._window if child.window is None else child.window
+        loop = self.crew.report.loop
+        child_path = f"{self.path}/{child.name}"
+        path = self.path if child.window is None else child_path
+        is_within = window.add(loop.time())
+        self.crew.report.restart_counted(path, child.name, window)
+        if not is_within:
+            self._give_up(child, path, window, ending)
+            return
+        delay = child.next_delay(loop.time(), lambda number: self.crew.jitter(child_path, number))
+        child.status = ChildStatus.RESTARTING
+        if child.worker is not None:
+            self.crew.hold(child.worker, delay, ending.cause)
+        if not delay:
+            await self._restart(child)
+            return
+        await self._stop_others(self._taken_along(child), child)
+        if self.ending is None:
+            child.timer = loop.call_later(delay, self.post, self._backoff_ended, child)
+
+    def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
+        """End the node, or only the child if it has a limit of its own."""
+        self.crew.report.restart_limit_reached(path, window)
+        self.drop(child)
+        if child.window is None or (isinstance(child.spec, WorkerSpec) and child.spec.escalates):
+            limit = errors.RestartLimitError(path, window.max_restarts, window.within, ending.error)
+            self.finish(Ending(Reason.SHUTDOWN, limit))
+        else:
+            self._shut_down_after(child)
+
+    async def _backoff_ended(self, child: Child) -> None:
+        if child.timer is not None and self.has(child):
+            child.timer = None
+            await self._restart(child)
+
+    def _taken_along(self, child: Child) -> list[Child]:
+        names = taken_along(self.spec.strategy, self.children, child.name)
+        return [self.children[name] for name in names]
+
+    async def _restart(self, child: Child) -> None:
+        """Stop whom the strategy takes along, then start them all."""
+        await self._stop_others(self._taken_along(child), child)
+        await self._start_in_order(self._taken_along(child))
+
+    async def _stop_others(self, children: Sequence[Child], child: Child) -> None:
+        """Stop `children`, in reverse; forget those that are temporary. `child` keeps its state if it has ended."""
+        for other in reversed(children):
+            if other is not child or other.life is not None:
+                await self.stop_one(other)
+            if other is not child and other.spec.restart == "temporary":
+                self.forget(other)
+
+    async def _start_in_order(self, children: Sequence[Child]) -> None:
+        """Start `children`; one that fails is tried again by a message, and so do those follow that come after a wait.
+
+        Of a failure those that come after it are not started: the next try starts them.
+        """
+        for number, child in enumerate(children, 1):
+            if self.ending is not None:
+                return
+            try:
+                is_started = await self.start_one(child, is_waited_for=False)
+            except errors.StartError as error:
+                if child.spec.restart == "temporary":
+                    self.drop(child)
+                    continue
+                self._restart_later(child, Ending(Reason.ABNORMAL, error.error))
+                return
+            if is_started:
+                continue
+            if child.life is not None:
+                for later in children[number:]:
+                    later.is_owed = True
+                return
+            self.drop(child)
+
+    async def _start_owed(self) -> None:
+        """Start the children that a restart which did not come to its end has stopped."""
+        await self._start_in_order([child for child in self.children.values() if child.is_owed])
+
+    def _restart_later(self, child: Child, ending: Ending) -> None:
+        """Let a child that did not start be restarted by a message of its own."""
+        if self.ending is None:
+            child.status = ChildStatus.RESTARTING
+            self.post(self._try_again, child, child.worker, ending)
+
+    async def _try_again(self, child: Child, worker: object, ending: Ending) -> None:
+        is_waiting = child.status is ChildStatus.RESTARTING and child.timer is None and child.life is None
+        if is_waiting and child.worker is worker and self.has(child):
+            await self._count_restart(child, ending)
