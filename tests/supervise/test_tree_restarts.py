@@ -127,3 +127,54 @@ def test_run_stops_while_a_restart_waits(run: Any) -> None:
         assert supervisor.is_finished
 
     run(main)
+
+
+def test_cancel_wins_over_a_restart_that_is_stopping_the_worker(run: Any) -> None:
+    """A cancel while a worker is stopped for its restart stops it for good; it is not started once more."""
+
+    async def main() -> None:
+        actor = Actor("worker", lingers=2.0)
+        async with Supervisor([child(actor, shutdown=5)]) as supervisor:
+            assert supervisor.restart("worker")
+            await calm()
+            assert supervisor.cancel("worker")
+            await asyncio.sleep(10)
+            assert (statuses(supervisor), actor.starts) == ({"worker": "stopped"}, 1)
+
+    run(main)
+
+
+def test_cancel_wins_over_the_restart_of_a_sibling(run: Any) -> None:
+    """A worker that is cancelled while a sibling's restart stops it stays down; the sibling is restarted."""
+
+    async def main() -> None:
+        one, two = Actor("one"), Actor("two", lingers=2.0)
+        async with Supervisor([child(one), child(two, shutdown=5)], strategy="one_for_all") as supervisor:
+            await end(one, "abnormal")
+            assert supervisor.cancel("two")
+            await asyncio.sleep(10)
+            assert (statuses(supervisor), two.starts) == ({"one": "running", "two": "stopped"}, 1)
+
+    run(main)
+
+
+def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any) -> None:
+    """No restart comes between a cancel, or a request to terminate, and the end; it is refused, visibly."""
+
+    async def main() -> None:
+        one, two = Actor("one", lingers=2.0), Actor("two", lingers=2.0)
+        async with Supervisor([child(one, shutdown=5), child(two, shutdown=5)]) as supervisor:
+            assert supervisor.cancel("one")
+            await calm()
+            assert not supervisor.restart("one")
+            terminating = asyncio.create_task(supervisor.terminate_child("two"))
+            await calm()
+            assert not supervisor.restart("two")
+            await terminating
+            assert statuses(supervisor) == {"one": "stopped", "two": "stopped"}
+            await supervisor.restart_child("one")
+            assert supervisor.restart("one")
+            await asyncio.sleep(10)
+            assert (one.starts, two.starts) == (3, 1)
+
+    run(main)

@@ -71,6 +71,7 @@ class Child:
     __slots__ = (
         "failures",
         "is_owed",
+        "is_unwanted",
         "life",
         "name",
         "run_spec",
@@ -90,6 +91,7 @@ class Child:
         self.worker: TreeWorker | None = None  # the last incarnation of a worker
         self.timer: asyncio.TimerHandle | None = None  # the end of a restart's backoff
         self.is_owed = False  # a restart stopped it and has not come to start it again
+        self.is_unwanted = False  # a request to stop it is under way: no restart may start it
         self.failures = 0  # restarts since it was stable
         self.started_at: float | None = None  # loop time; None since its end was counted
         self.window: RestartWindow | None = None

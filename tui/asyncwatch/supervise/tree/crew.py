@@ -149,11 +149,12 @@ class Crew(Machine):
         """Raise `CancelledError` in a worker that is cancelling already once more."""
         self._cancel_task(worker)
 
-    def refuse_restart(self, worker: TreeWorker) -> None:
-        """Tell that a restart came too late: the incarnation that was meant is not there any more."""
-        reason = f"that was incarnation {worker.incarnation}, it is {self._incarnations[worker.name]} now"
-        if self.workers.get(worker.name) in (worker, None):
-            reason = "it has ended for good"
+    def refuse_restart(self, worker: TreeWorker, reason: str = "") -> None:
+        """Tell why there is no restart: `reason`, or that the incarnation which was meant is not there any more."""
+        if not reason:
+            reason = f"that was incarnation {worker.incarnation}, it is {self._incarnations[worker.name]} now"
+            if self.workers.get(worker.name) in (worker, None):
+                reason = "it has ended for good"
         self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
 
     def forget(self, name: str) -> None:

@@ -177,9 +177,11 @@ class WorkerLife(Life):
             self.node.crew.report.poll_finished(self.worker, result, elapsed, delay)
 
     def cancel(self) -> str:
-        """Stop the worker for good, for a person."""
+        """Stop the worker for good, for a person, whatever else it is being stopped for."""
         if self.worker is not None and self.worker.state is WorkerState.CANCELLING:
             self.node.crew.insist(self.worker)
+            if not self.child.is_unwanted:
+                self.node.cancel_for_person(self.child)
             return ""
         return self.node.cancel_for_person(self.child)
 

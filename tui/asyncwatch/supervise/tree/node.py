@@ -109,6 +109,7 @@ class Node(Restarts):
         if self.has(child):
             await self.stop_one(child)
             self.drop(child)
+        child.is_unwanted = False
 
     async def restart_child(self, name: str) -> ChildInfo:
         """Start a child that does not run."""
@@ -126,7 +127,7 @@ class Node(Restarts):
     def cancel_for_person(self, child: Child) -> str:
         """Terminate a child; return why that is not possible, or an empty text."""
         reason = self._why_not(child)
-        if not reason and child.status is ChildStatus.STOPPED:
+        if not reason and not child.is_expected:
             reason = "it has ended"
         if not reason:
             self.interrupt(child)
@@ -136,12 +137,14 @@ class Node(Restarts):
     def restart_for_person(self, child: Child) -> str:
         """Restart a child and whom the strategy takes along; return why that is not possible, or an empty text."""
         reason = self._why_not(child)
+        if not reason and child.is_unwanted:
+            reason = "it is being stopped for good"
         if not reason:
             self.post(self._restart_for_person, child, child.worker)
         return reason
 
     def interrupt(self, child: Child) -> None:
-        """Give up the start of this child, unless the node itself is not up yet: that would end it."""
+        """Make way for the request to stop this child, unless the node is not up yet: that would end the node."""
         if self._is_up:
             super().interrupt(child)
 
@@ -195,7 +198,9 @@ class Node(Restarts):
 
     async def _restart_for_person(self, child: Child, worker: TreeWorker) -> None:
         """Restart a child, unless it was removed or another incarnation took the place of the one that was meant."""
-        if self.has(child) and child.worker is worker:
+        if child.is_unwanted:
+            self.crew.refuse_restart(worker, "it is being stopped for good")
+        elif self.has(child) and child.worker is worker:
             child.stop_timer()
             await self._restart(child)
         else:

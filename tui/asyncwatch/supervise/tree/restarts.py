@@ -45,13 +45,21 @@ class Restarts(Family):
         if child.life is not life or life.ending is None or not self.has(child):
             return  # it was stopped in the meantime
         child.life = None
-        if not life.is_ready and life.ending.reason is not Reason.IGNORED and child.spec.restart != "temporary":
+        if (
+            not life.is_ready
+            and not child.is_unwanted
+            and life.ending.reason is not Reason.IGNORED
+            and child.spec.restart != "temporary"
+        ):
             error = life.ending.error or errors.TreeError(NOT_READY)
             await self._count_restart(child, Ending(Reason.ABNORMAL, error))
         elif not life.is_ready:
             self.drop(child)
             await self._start_owed()
         elif is_restarted(child.spec.restart, life.ending.reason):
+            if child.is_unwanted:
+                self.drop(child)
+                return
             await self._count_restart(child, life.ending)
         else:
             self.drop(child)
@@ -131,6 +139,8 @@ class Restarts(Family):
         for number, child in enumerate(children, 1):
             if self.ending is not None:
                 return
+            if child.is_unwanted:
+                continue
             try:
                 is_started = await self.start_one(child, is_waited_for=False)
             except errors.StartError as error:
