@@ -15,9 +15,7 @@ from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCirc
 from asyncwatch.events import (
     AttemptHeld,
     AttemptStarted,
-    CircuitClosed,
     CircuitEvent,
-    CircuitHalfOpened,
     CircuitOpened,
     CommandRefused,
     Event,
@@ -168,8 +166,25 @@ def starts(events: list[Event]) -> list[float]:
 
 
 def circuits(events: list[Event]) -> list[tuple[str, float]]:
-    """Return what became of circuits, and when."""
-    return [(type(event).__name__, event.at) for event in events if isinstance(event, CircuitEvent)]
+    """Return what became of circuits after the first event of each, and when."""
+    known = set[str]()
+    changes = []
+    for event in events:
+        if isinstance(event, CircuitEvent):
+            if event.key in known:
+                changes.append((type(event).__name__, event.at))
+            known.add(event.key)
+    return changes
+
+
+def test_every_circuit_is_told_when_its_first_attempt_asks(run: Any) -> None:
+    """A circuit that never opens is known too, so that a person can isolate it; once, and as closed."""
+    specs = [worker(str(n), sleeper, 1.0, key=f"host{n % 2}") for n in range(6)]
+    events, _ = tell(run, specs)
+    assert [(type(event).__name__, event.key) for event in events if isinstance(event, CircuitEvent)] == [
+        ("CircuitClosed", "host0"),
+        ("CircuitClosed", "host1"),
+    ]
 
 
 def test_workers_of_an_open_circuit_wait(run: Any) -> None:
@@ -294,4 +309,4 @@ def test_a_deadline_ends_the_wait(run: Any) -> None:
     specs = [worker(str(n), flaky, key="host", retry=AT_ONCE, deadline=2.0) for n in range(4)]
     events, outcomes = tell(run, specs)
     assert {(o.state, o.elapsed) for o in outcomes} == {(WorkerState.EXHAUSTED, 2.0)}
-    assert not [event for event in events if isinstance(event, (CircuitHalfOpened, CircuitClosed))]
+    assert "CircuitHalfOpened" not in {name for name, _ in circuits(events)}

@@ -160,3 +160,18 @@ def test_held_workers_too(run: Any) -> None:
     limited = [worker(str(n), sleeper, 0.0) for n in range(4)]
     events, _ = tell(run, limited, (1.0, RetryAllNow()), rate=parse_rate("1/100s"))
     assert starts(events) == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_a_tree_has_no_places_to_change(run: Any) -> None:
+    """A change of concurrency is refused for workers that take no places, and holds up none of them."""
+
+    async def main() -> None:
+        service = worker("a", sleeper, 1e6, restart="permanent")
+        async with Supervisor([service], seed=1) as supervisor:
+            queue = supervisor.subscribe()
+            assert not supervisor.carry_out(ChangeSetting("concurrency", 1))
+            await asyncio.sleep(1.0)
+            (refused,) = [event for event in drain(queue) if isinstance(event, CommandRefused)]
+            assert "no places" in refused.reason
+
+    run(main)

@@ -168,7 +168,7 @@ class CircuitHalfOpened(CircuitEvent, frozen=True, gc=False):
 
 
 class CircuitClosed(CircuitEvent, frozen=True, gc=False):
-    """Attempts start again as they come."""
+    """Attempts start as they come: again, or because this is the first of the key."""
 
 
 class CircuitIsolated(CircuitEvent, frozen=True, gc=False):

@@ -171,6 +171,7 @@ class Admission:
         circuit = self._circuits.get(key)
         if circuit is None:
             circuit = self._circuits[key] = Circuit(policy)
+            self._report.circuit_changed(key, circuit)
         return circuit
 
     def _passes(self, worker: Worker, key: str) -> bool:

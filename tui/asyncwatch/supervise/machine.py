@@ -28,6 +28,9 @@ class Machine(Attempts):
 
     """
 
+    has_places = True
+    """Whether attempts take one of `concurrency` places."""
+
     def __init__(
         self, specs: Iterable[WorkerSpec], *, concurrency: int, halt: Halt | None = None, **settings: Any
     ) -> None:

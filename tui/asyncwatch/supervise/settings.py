@@ -15,6 +15,8 @@ def change_setting(machine: Machine, command: ChangeSetting) -> str:
     previous: object
     match command.name:
         case "concurrency":
+            if not machine.has_places:
+                return "the workers of a tree take no places"
             if type(value) is not int or value < 1:
                 return f"concurrency must be a whole number of at least 1, not {value!r}"
             previous = machine.concurrency

@@ -67,6 +67,8 @@ class TreeWorker(Worker):
 class Crew(Machine):
     """The workers of one tree, and its running supervisors by path."""
 
+    has_places = False
+
     def __init__(
         self, make_node: Callable[[Any, str, str, Crew], Node], *, concurrency: int, grace: float, **settings: Any
     ) -> None:

@@ -119,8 +119,7 @@ class Family(Actor):
             await self.stop_one(child)
 
     def interrupt(self, child: Child) -> None:
-        """Make way for the request to stop this child that follows: give up its start, and restart it no more."""
-        child.is_unwanted = True
+        """Give up the start of this child if it is under way, so that the actor turns to the request that follows."""
         if self._starting is not None and self._starting.child is child:
             self._starting.stop("person")
 

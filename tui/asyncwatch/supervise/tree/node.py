@@ -105,11 +105,18 @@ class Node(Restarts):
         return child.info
 
     async def terminate_child(self, child: Child) -> None:
-        """Stop a child for good. It can be started by request, unless it is temporary: then it is forgotten."""
+        """Stop a child for good. It can be started by request, unless it is temporary: then it is forgotten.
+
+        Siblings that were stopped to wait with it are started again; as in OTP those are not that were stopped for a
+        restart which failed, and is tried again without any wait.
+        """
+        child_waits = child.timer is not None or (child.status is ChildStatus.RESTARTING and child.life is not None)
         if self.has(child):
             await self.stop_one(child)
             self.drop(child)
         child.is_unwanted = False
+        if child_waits:
+            await self.start_owed()
 
     async def restart_child(self, name: str) -> ChildInfo:
         """Start a child that does not run."""
@@ -144,7 +151,11 @@ class Node(Restarts):
         return reason
 
     def interrupt(self, child: Child) -> None:
-        """Make way for the request to stop this child, unless the node is not up yet: that would end the node."""
+        """Make way for a request to stop this child: no restart starts it any more, and its start is given up.
+
+        That is not, while the node itself starts: it would end the node.
+        """
+        child.is_unwanted = True
         if self._is_up:
             super().interrupt(child)
 

@@ -38,32 +38,32 @@ class Restarts(Family):
         child = life.child
         if child.life is life and child.status is ChildStatus.RESTARTING:
             self.note_running(child)
-            await self._start_owed()
+            await self.start_owed()
 
     async def _child_ended(self, life: Life) -> None:
         child = life.child
         if child.life is not life or life.ending is None or not self.has(child):
             return  # it was stopped in the meantime
         child.life = None
-        if (
-            not life.is_ready
-            and not child.is_unwanted
-            and life.ending.reason is not Reason.IGNORED
-            and child.spec.restart != "temporary"
-        ):
-            error = life.ending.error or errors.TreeError(NOT_READY)
-            await self._count_restart(child, Ending(Reason.ABNORMAL, error))
-        elif not life.is_ready:
-            self.drop(child)
-            await self._start_owed()
-        elif is_restarted(child.spec.restart, life.ending.reason):
-            if child.is_unwanted:
-                self.drop(child)
-                return
-            await self._count_restart(child, life.ending)
-        else:
+        ending = life.ending
+        if not life.is_ready:
+            await self._start_failed(child, ending)
+        elif not is_restarted(child.spec.restart, ending.reason):
             self.drop(child)
             self._shut_down_after(child)
+        elif child.is_unwanted:
+            self.drop(child)
+        else:
+            await self._count_restart(child, ending)
+
+    async def _start_failed(self, child: Child, ending: Ending) -> None:
+        """Try again to start a child that did not come to be ready and was not waited for, if it is to be."""
+        if ending.reason is Reason.IGNORED or child.is_unwanted or child.spec.restart == "temporary":
+            self.drop(child)
+            await self.start_owed()
+        else:
+            error = ending.error or errors.TreeError(NOT_READY)
+            await self._count_restart(child, Ending(Reason.ABNORMAL, error))
 
     def _shut_down_after(self, child: Child) -> None:
         """End the node if it was to end with this child."""
@@ -86,7 +86,7 @@ class Restarts(Family):
         is_within = window.add(loop.time())
         self.crew.report.restart_counted(path, child.name, window)
         if not is_within:
-            self._give_up(child, path, window, ending)
+            await self._give_up(child, path, window, ending)
             return
         delay = child.next_delay(loop.time(), lambda number: self.crew.jitter(child_path, number))
         child.status = ChildStatus.RESTARTING
@@ -99,8 +99,8 @@ class Restarts(Family):
         if self.ending is None:
             child.timer = loop.call_later(delay, self.post, self._backoff_ended, child)
 
-    def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
-        """End the node, or only the child if it has a limit of its own."""
+    async def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
+        """End the node, or only the child if it has a limit of its own; its siblings are started again then."""
         self.crew.report.restart_limit_reached(path, window)
         self.drop(child)
         if child.window is None or (isinstance(child.spec, WorkerSpec) and child.spec.escalates):
@@ -108,9 +108,10 @@ class Restarts(Family):
             self.finish(Ending(Reason.SHUTDOWN, limit))
         else:
             self._shut_down_after(child)
+            await self.start_owed()
 
     async def _backoff_ended(self, child: Child) -> None:
-        if child.timer is not None and self.has(child):
+        if child.timer is not None and self.has(child) and not child.is_unwanted:
             child.timer = None
             await self._restart(child)
 
@@ -127,6 +128,7 @@ class Restarts(Family):
         """Stop `children`, in reverse; forget those that are temporary. `child` keeps its state if it has ended."""
         for other in reversed(children):
             if other is not child or other.life is not None:
+                other.is_owed = other.is_expected
                 await self.stop_one(other)
             if other is not child and other.spec.restart == "temporary":
                 self.forget(other)
@@ -148,6 +150,7 @@ class Restarts(Family):
                     self.drop(child)
                     continue
                 self._restart_later(child, Ending(Reason.ABNORMAL, error.error))
+                await self._put_off(children[number:])
                 return
             if is_started:
                 continue
@@ -157,9 +160,16 @@ class Restarts(Family):
                 return
             self.drop(child)
 
-    async def _start_owed(self) -> None:
-        """Start the children that a restart which did not come to its end has stopped."""
+    async def start_owed(self) -> None:
+        """Start the children that were stopped by a restart which did not come to its end, and now never will."""
         await self._start_in_order([child for child in self.children.values() if child.is_owed])
+
+    async def _put_off(self, children: Sequence[Child]) -> None:
+        """Note that the restart of these failed before it came to them (supervisor.erl's `del_child` of who ended)."""
+        for child in children:
+            if child.status is ChildStatus.RESTARTING:
+                child.is_owed = True
+                await self.stop_one(child)
 
     def _restart_later(self, child: Child, ending: Ending) -> None:
         """Let a child that did not start be restarted by a message of its own."""
@@ -169,5 +179,5 @@ class Restarts(Family):
 
     async def _try_again(self, child: Child, worker: object, ending: Ending) -> None:
         is_waiting = child.status is ChildStatus.RESTARTING and child.timer is None and child.life is None
-        if is_waiting and child.worker is worker and self.has(child):
+        if is_waiting and child.worker is worker and self.has(child) and not child.is_unwanted:
             await self._count_restart(child, ending)
