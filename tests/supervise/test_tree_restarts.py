@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.supervise.fleets import sleeper
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import CircuitPolicy, RestartBackoff, RetryPolicy, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.commands import ChangeSetting, IsolateCircuit
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 
@@ -176,5 +176,86 @@ def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any)
             assert supervisor.restart("one")
             await asyncio.sleep(10)
             assert (one.starts, two.starts) == (3, 1)
+
+    run(main)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_siblings_come_back_when_a_child_reaches_its_own_limit(run: Any, strategy: str) -> None:
+    """A limit of its own that does not escalate leaves its child down, and nobody else."""
+
+    async def main() -> None:
+        flapping, steady = Actor("flapping", fails=[None, *[OSError("no")] * 100]), Actor("steady")
+        children = child(flapping, max_restarts=2, within=100.0), child(steady)
+        async with Supervisor(children, strategy=strategy) as supervisor:  # type: ignore[arg-type]  # a literal each
+            await end(flapping, "abnormal")
+            assert statuses(supervisor) == {"flapping": "stopped", "steady": "running"}
+            assert steady.starts == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_siblings_come_back_when_the_wait_is_called_off(run: Any, strategy: str) -> None:
+    """Who stops a child that backs off, or has to wait for its first attempt, does not stop its siblings."""
+
+    async def main() -> None:
+        one, two, gone = Actor("one"), Actor("two"), Actor("gone")
+        backoff = RestartBackoff(base=10.0, cap=10.0)
+        children = child(one, backoff=backoff), child(two), child(gone)
+        async with Supervisor(children, strategy=strategy, max_restarts=5) as supervisor:  # type: ignore[arg-type]  # a literal each
+            await supervisor.terminate_child("gone")
+            await end(one, "abnormal")
+            assert statuses(supervisor)["two"] == "stopped"
+            await supervisor.terminate_child("one")
+            assert statuses(supervisor) == {"one": "stopped", "two": "running", "gone": "stopped"}
+            await supervisor.restart_child("one")
+            supervisor.carry_out(ChangeSetting("paused", value=True))
+            assert supervisor.restart("one")
+            await calm()
+            supervisor.carry_out(ChangeSetting("paused", value=False))
+            await calm()
+            assert statuses(supervisor)["two"] == "running"
+
+    run(main)
+
+
+def test_originator_is_stopped_when_the_restart_fails_before_it_comes_to_it(run: Any) -> None:
+    """Who ended first can be started by request when another child failed to start and was stopped by request."""
+
+    async def main() -> None:
+        one, two = Actor("one", fails=[None, *[OSError("no")] * 100]), Actor("two")
+        async with Supervisor([child(one), child(two)], strategy="one_for_all", max_restarts=50) as supervisor:
+            two.ends("abnormal")
+            await calm(7)
+            await supervisor.terminate_child("one")
+            await calm()
+            assert statuses(supervisor) == {"one": "stopped", "two": "stopped"}
+            await supervisor.restart_child("two")
+
+    run(main)
+
+
+def test_originator_is_stopped_when_a_start_that_hangs_is_called_off(run: Any) -> None:
+    """The same when the other child hung in its start."""
+
+    async def main() -> None:
+        starts = 0
+
+        async def hanging() -> None:
+            nonlocal starts
+            starts += 1
+            if starts == 1:
+                await ready()
+            await asyncio.sleep(1e6)
+
+        two = Actor("two")
+        one = WorkerSpec("one", hanging, restart="permanent", announces_ready=True)
+        async with Supervisor([one, child(two)], strategy="one_for_all") as supervisor:
+            await end(two, "abnormal")
+            await supervisor.terminate_child("one")
+            await calm()
+            assert statuses(supervisor) == {"one": "stopped", "two": "stopped"}
+            await supervisor.delete_child("two")
 
     run(main)

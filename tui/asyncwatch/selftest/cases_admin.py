@@ -146,17 +146,36 @@ async def count_restarting_children() -> None:
         expect("counts", counts(running), [3, 3, 0, 3])
 
 
+class _Deadlock(Actor):
+    """What OTP's own tests call so: while `is_broken`, each start takes a second and fails."""
+
+    is_broken = False
+
+    async def __call__(self, *args: object) -> object:
+        """Start, or fail to."""
+        if self.is_broken:
+            self.starts += 1
+            await asyncio.sleep(1)
+            raise OSError("no start")
+        return await super().__call__(*args)
+
+    async def breaks(self) -> None:
+        """End, and fail to start from now on, for two seconds until the next step of the case."""
+        self.is_broken = True
+        self.ends("abnormal")
+        await _sleep(2)
+
+
 async def _hanging(strategy: str) -> None:
     """Ask for everything while a child fails to start again and again."""
-    failing = Actor("child2", fails=[None, *[OSError("no start")] * 1000])
+    failing = _Deadlock("child2")
     specs = [
         child(Actor("child1")),
-        child(failing, shutdown=0, backoff=RestartBackoff(base=0.2)),
+        child(failing, shutdown=0, announces_ready=True),
         child(Actor("child3")),
     ]
-    async with supervisor(*specs, strategy=strategy, max_restarts=1000) as running:
-        await end(failing, "abnormal")
-        await _sleep(2)
+    async with supervisor(*specs, strategy=strategy, max_restarts=8, within=10) as running:
+        await failing.breaks()
         await expect_error(AlreadyPresent, running.start_child(specs[1]))
         await expect_error(Restarting, running.restart_child("child2"))
         await expect_error(Restarting, running.delete_child("child2"))
@@ -167,9 +186,9 @@ async def _hanging(strategy: str) -> None:
         starts = failing.starts
         await _sleep(600)
         expect("starts", failing.starts, starts)
-        failing.fails = [None, *[OSError("no start")] * 1000]
+        failing.is_broken = False
         await running.restart_child("child2")
-        await end(failing, "abnormal")
+        await failing.breaks()
     expect("is up", is_up(running), expected=False)
 
 
@@ -185,19 +204,18 @@ async def hanging_restart_loop_rest_for_one() -> None:
 
 async def hanging_restart_loop_simple() -> None:
     """The same in a pool: a child that is being restarted can be stopped, and the pool too."""
-    failing = Actor("worker", fails=[None, *[OSError("no start")] * 1000])
-    pool = PoolSpec("pool", child(failing, shutdown=0, backoff=RestartBackoff(base=0.2)), max_restarts=1000)
+    failing = _Deadlock("worker")
+    pool = PoolSpec("pool", child(failing, shutdown=0, announces_ready=True), max_restarts=8, within=10)
     async with supervisor(pool) as running:
         await running.start_child("a", under="pool")
-        await end(failing, "abnormal")
-        await _sleep(2)
+        await failing.breaks()
         await expect_error(SimpleOneForOne, running.restart_child("a", under="pool"))
         expect("counts", counts(running, "pool"), [1, 0, 0, 1])
         await running.terminate_child("a", under="pool")
         expect("counts", counts(running, "pool"), [1, 0, 0, 0])
-        failing.fails = [None, *[OSError("no start")] * 1000]
+        failing.is_broken = False
         await running.start_child("a", under="pool")
-        await end(failing, "abnormal")
+        await failing.breaks()
     expect("is up", is_up(running), expected=False)
 
 
