@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncwatch.supervise.describe import describe_error
+
 # Names without the ending `Error` are OTP's own words, as one finds them in its manual.
 
 
@@ -97,7 +99,7 @@ class StartError(TreeError):
     """A child did not start. `child` is its path, `error` (also its cause) what it raised."""
 
     def __init__(self, child: str, error: BaseException) -> None:
-        why = str(error) if isinstance(error, StartError) else f"{type(error).__qualname__}: {error}"
+        why = str(error) if isinstance(error, StartError) else ": ".join(filter(None, describe_error(error)))
         super().__init__(f"{child} did not start: {why}")
         self.child = child
         self.error = error
