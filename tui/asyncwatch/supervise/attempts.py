@@ -49,6 +49,16 @@ TURNS_AT_ONCE = 16
 """Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
 
 
+def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
+    """Return what the target raised in an attempt whose task is done, whatever it is; None if it returned."""
+    if attempt.cancelled():
+        return asyncio.CancelledError("cancelled by somebody else")
+    error = attempt.exception()
+    if error is None and isinstance(result := attempt.result(), _Raised):
+        return result.error
+    return error
+
+
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -230,15 +240,8 @@ class Attempts:
         worker = self.tasks.pop(task, None)
         if worker is None:  # reaped before its callback came
             return
-        result: object = None
-        error: BaseException | None
-        if task.cancelled():
-            error = asyncio.CancelledError("cancelled by somebody else")
-        elif (error := task.exception()) is None:
-            result = task.result()
-            if isinstance(result, _Raised):
-                error = result.error
-                result = None
+        error = raised_by(task)
+        result = task.result() if error is None else None
         if worker.task is not task:
             told = self.detached.pop(task)
             if worker.left_behind is task:

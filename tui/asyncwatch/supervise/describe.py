@@ -79,6 +79,11 @@ def jsonable(result: object) -> Any:
         return safe_repr(result)
 
 
+def count(number: int, noun: str) -> str:
+    """Return `3 restarts`, `1 restart`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def error_line(error_type: str, message: str) -> str:
     """Return the last line of a traceback: `type: message`, or the type alone."""
     return f"{error_type}: {message}" if message else error_type

@@ -168,6 +168,12 @@ class Machine(Attempts):
         for worker in self._held_back():
             self.give_up(worker)
 
+    def insist(self, worker: Worker) -> None:
+        """Raise `CancelledError` once more in a worker that is cancelling; it gets no more time by that."""
+        assert worker.task is not None  # noqa: S101  it is cancelling
+        worker.cancels += 1
+        worker.task.cancel()
+
     def _held_back(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.state in _HELD_BACK]
 
@@ -175,9 +181,13 @@ class Machine(Attempts):
         worker.stop_reason = reason
         worker.is_restarting = False
         if worker.task is not None:
+            is_first = worker.state is not WorkerState.CANCELLING
             worker.state = WorkerState.CANCELLING
             self.report.cancel_requested(worker)
-            self._cancel_task(worker)
+            if is_first:
+                self._cancel_task(worker)
+            else:
+                self.insist(worker)
             return
         self._leave_line(worker)
         self._settle(worker, self.report.stopped(worker, None, None))

@@ -270,7 +270,7 @@ class Reporter:
         error_type, message = describe_error(error)
         if transient:
             if not is_refused:  # that was told already
-                self._log(logging.WARNING, worker, "%s exhausted its %d attempts", worker.name, worker.attempt)
+                self._log(logging.WARNING, worker, "%s exhausted its %s", worker.name, count(worker.attempt, "attempt"))
             return self._ended(WorkerExhausted, worker, error_type, message)
         self._log(logging.ERROR, worker, "%s failed: %s", worker.name, error_line(error_type, message))
         return self._ended(WorkerFailed, worker, error_type, message)

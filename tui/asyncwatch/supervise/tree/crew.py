@@ -147,10 +147,6 @@ class Crew(Machine):
         elif worker.task is not None:
             self._cancel_task(worker)
 
-    def insist(self, worker: TreeWorker) -> None:
-        """Raise `CancelledError` in a worker that is cancelling already once more."""
-        self._cancel_task(worker)
-
     def refuse_restart(self, worker: TreeWorker, reason: str = "") -> None:
         """Tell why there is no restart: `reason`, or that the incarnation which was meant is not there any more."""
         if not reason:

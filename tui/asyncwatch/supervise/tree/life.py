@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from asyncwatch.events import WorkerState
+from asyncwatch.supervise.attempts import raised_by
 from asyncwatch.supervise.describe import describe_error
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.tree.errors import Ignore, Shutdown
@@ -143,8 +144,7 @@ class WorkerLife(Life):
 
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
         """Take the worker for ready, unless it says so itself or has raised already."""
-        has_raised = task.done() and (task.cancelled() or isinstance(task.exception(), Exception))
-        if not self.announces_ready and not has_raised:
+        if not self.announces_ready and not (task.done() and raised_by(task) is not None):
             self.announce(None)
 
     def announce(self, value: object) -> None:
