@@ -329,7 +329,7 @@ async def test_a_tree_that_gave_up_can_be_looked_at() -> None:
             engine.send(StopRun())
 
     events = await watch(engine, act)
-    assert told == ["root gave up: more than 1 restarts within 5 s"]
+    assert told == ["root gave up: more than 1 restart within 5 s"]
     assert [event.name for event in events if isinstance(event, SupervisorTerminated)][-1] == "root"
     assert engine.join(10)
     assert isinstance(engine.error, RestartLimitError)

@@ -50,7 +50,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.supervise.circuit import Circuit, CircuitState
-from asyncwatch.supervise.describe import clean_text, describe_error, error_line, jsonable
+from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.verdict import Verdict
@@ -241,7 +241,7 @@ class Reporter:
         """Tell that there was one restart too many."""
         facts = (len(window), float(window.within))
         self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
-        logger.error("%s reached its limit of %d restarts in %g s", path, window.max_restarts, window.within)
+        logger.error("%s reached its limit of %s in %g s", path, count(window.max_restarts, "restart"), window.within)
 
     def child_removed(self, path: str, child: str) -> None:
         """Tell that a supervisor forgot a child."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncwatch.supervise.describe import describe_error
+from asyncwatch.supervise.describe import count, describe_error
 
 # Names without the ending `Error` are OTP's own words, as one finds them in its manual.
 
@@ -110,7 +110,7 @@ class RestartLimitError(TreeError):
     """More restarts than `max_restarts` within `within` seconds: the supervisor gave up and ended all its children."""
 
     def __init__(self, supervisor: str, max_restarts: int, within: float, cause: BaseException | None) -> None:
-        super().__init__(f"{supervisor} gave up: more than {max_restarts} restarts within {within:g} s")
+        super().__init__(f"{supervisor} gave up: more than {count(max_restarts, 'restart')} within {within:g} s")
         self.supervisor = supervisor
         self.__cause__ = cause
 
