@@ -173,7 +173,7 @@ def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
         assert states(supervisor) == {"a": "unresponsive", "b": "succeeded"}
         (event,) = [event for event in drain(queue) if isinstance(event, WorkerUnresponsive)]
         assert event.cancels == 2
-        assert event.at == pytest.approx(7.0)
+        assert event.at == pytest.approx(6.0)
         assert event.stack.endswith(" stubborn")
         assert supervisor.statistics().tasks == 1
 

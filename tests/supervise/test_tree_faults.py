@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.supervise.fleets import sleeper
 
-from asyncwatch import StartError, Supervisor, WorkerSpec
-from asyncwatch.selftest.actors import FOREVER, Actor, child, end, statuses
+from asyncwatch import NoSuchSupervisor, NotFound, StartError, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
 
 
 class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
@@ -77,5 +78,95 @@ def test_whatever_is_raised_before_the_first_wait_is_a_failed_start(run: Any, er
                 await supervisor.start_child(child(Actor("bad", fails=[error])))
             assert type(raised.value.error) is type(error)
             assert statuses(supervisor) == {"other": "running"}
+
+    run(main)
+
+
+def test_terminate_finds_its_child_when_its_turn_comes(run: Any) -> None:
+    """Who asks for the child of a name gets the one that has it by then; none is an error, and never silence."""
+
+    async def main() -> None:
+        spec = child(Actor("worker", lingers=2.0), "temporary", shutdown=5)
+        async with Supervisor([spec, child(Actor("other"))]) as supervisor:
+            stop = supervisor.terminate_child
+            answers = await asyncio.gather(stop("worker"), stop("worker"), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [type(None), NotFound]
+            start = supervisor.start_child(spec)
+            await asyncio.gather(start, stop("worker"))
+            assert statuses(supervisor) == {"other": "running"}
+            await supervisor.start_child(spec)
+            await asyncio.gather(stop("worker"), supervisor.start_child(spec), stop("worker"))
+            assert statuses(supervisor) == {"other": "running"}
+
+    run(main)
+
+
+def test_dead_children_are_not_active_while_their_supervisor_is_busy(run: Any) -> None:
+    """A child that ended while its supervisor waits for another is not counted as running."""
+
+    async def main() -> None:
+        busy, done = Actor("busy", lingers=3.0), Actor("done")
+        async with Supervisor([child(busy, shutdown=5), child(done, "transient")]) as supervisor:
+            stopping = asyncio.create_task(supervisor.terminate_child("busy"))
+            await calm()
+            await end(done, "normal")
+            assert counts(supervisor) == [2, 0, 0, 2]
+            await stopping
+
+    run(main)
+
+
+def _cancel_task_of(path: str) -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() == f"supervisor {path}":
+            task.cancel()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_supervisor_whose_task_is_cancelled_ends_its_children_and_is_restarted(run: Any, times: int) -> None:
+    """However often somebody cancels a supervisor's own task, it stops what it started, and the one above goes on."""
+
+    async def main() -> None:
+        actor = Actor("worker", lingers=2.0)
+        low = SupervisorSpec("low", (child(actor, shutdown=5),))
+        async with Supervisor([low], max_restarts=10) as supervisor:
+            for _ in range(times):
+                _cancel_task_of("root/low")
+                await calm()
+            await asyncio.sleep(10)
+            assert statuses(supervisor, "low") == {"worker": "running"}
+            assert actor.log == ["+worker", "-worker", "+worker"]
+            async with asyncio.timeout(10):
+                await supervisor.terminate_child("low")
+
+    run(main)
+
+
+def test_supervisor_whose_task_is_cancelled_before_its_first_step_has_ended(run: Any) -> None:
+    """A supervisor that never came to its first step holds up neither the one above nor the end of the run."""
+
+    async def main() -> None:
+        async with Supervisor([], max_restarts=10) as supervisor:
+            adding = asyncio.create_task(supervisor.start_child(SupervisorSpec("low")))
+            while not adding.done():
+                _cancel_task_of("root/low")
+                await asyncio.sleep(0)
+            assert isinstance(adding.exception(), StartError)
+            assert statuses(supervisor) == {}
+
+    run(main)
+
+
+def test_request_to_a_supervisor_whose_task_is_cancelled_is_refused(run: Any) -> None:
+    """Who waits for an answer learns that there will be none."""
+
+    async def main() -> None:
+        hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
+        async with Supervisor([SupervisorSpec("low")], max_restarts=10) as supervisor:
+            adding = asyncio.create_task(supervisor.start_child(hanging, under="low"))
+            await calm()
+            _cancel_task_of("root/low")
+            with pytest.raises(NoSuchSupervisor):
+                await adding
 
     run(main)

@@ -49,7 +49,7 @@ class Actor:
             if reply is None:
                 await handler(*args)
             else:
-                await _answer(handler, args, reply)
+                await self._answer(handler, args, reply)
 
     def finish(self, ending: Ending) -> None:
         """End after the message that is being carried out; the first ending counts."""
@@ -67,16 +67,19 @@ class Actor:
     def _gone(self) -> NoSuchSupervisor:
         return NoSuchSupervisor(f"the supervisor {self.path} has ended")
 
-
-async def _answer(handler: Handler, args: tuple[Any, ...], reply: asyncio.Future[Any]) -> None:
-    try:
-        result = await handler(*args)
-    except Exception as error:  # the answer to the request
-        if not reply.done():
-            reply.set_exception(error)
-    else:
-        if not reply.done():
-            reply.set_result(result)
+    async def _answer(self, handler: Handler, args: tuple[Any, ...], reply: asyncio.Future[Any]) -> None:
+        try:
+            result = await handler(*args)
+        except Exception as error:  # the answer to the request
+            if not reply.done():
+                reply.set_exception(error)
+        except BaseException:  # somebody ends the actor's own task
+            if not reply.done():
+                reply.set_exception(self._gone())
+            raise
+        else:
+            if not reply.done():
+                reply.set_result(result)
 
 
 async def _wake_up() -> None:

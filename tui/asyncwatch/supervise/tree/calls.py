@@ -50,13 +50,14 @@ class TreeCalls:
         A child that is temporary or of a pool is forgotten; another can be started again.
 
         Raises:
-            NotFound: there is no child of that name.
+            NotFound: there is no child of that name when the request's turn comes.
 
         """
         node = self._node(under)
-        child = node.find(name)
-        node.interrupt(child)
-        await node.call(node.terminate_child, child)
+        child = node.children.get(name)
+        if child is not None:
+            node.interrupt(child)
+        await node.call(node.terminate_named, name)
 
     async def restart_child(self, name: str, *, under: str | None = None) -> ChildInfo:
         """Start a child that does not run; return when it is ready.

@@ -58,7 +58,7 @@ class ChildCounts(msgspec.Struct, frozen=True):
     specs: int
     """Specs; 1 for a pool."""
     active: int
-    """Children that run."""
+    """Children that run: those that ended do not, even before their supervisor has come to act on that."""
     supervisors: int
     """Children that are supervisors, running or not."""
     workers: int
@@ -104,6 +104,11 @@ class Child:
     def kind(self) -> ChildKind:
         """Whether it is a worker or a supervisor."""
         return "worker" if isinstance(self.spec, WorkerSpec) else "supervisor"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs; one that ended does not, even if its supervisor has not come to act on that."""
+        return self.status is ChildStatus.RUNNING and self.life is not None and self.life.ending is None
 
     @property
     def is_expected(self) -> bool:

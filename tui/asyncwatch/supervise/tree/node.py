@@ -56,6 +56,8 @@ class Node(Restarts):
         loop = self.crew.report.loop
         # Not by the loop's task factory: an eager one would start children inside this very call.
         self._task = asyncio.Task(self._run(above), loop=loop, name=f"supervisor {self.path}")
+        # Not at the end of `_run`: a task that is cancelled before its first step never gets there.
+        self._task.add_done_callback(self._over)
 
     def stop(self, reason: StopReason) -> None:
         """Ask the node to end: it stops its children in reverse order. A start or a restart under way is given up."""
@@ -81,7 +83,7 @@ class Node(Restarts):
     def count_children(self) -> ChildCounts:
         """Return how many children there are."""
         children = self.children.values()
-        active = sum(child.status is ChildStatus.RUNNING for child in children)
+        active = sum(child.is_alive for child in children)
         supervisors = sum(child.kind == "supervisor" for child in children)
         return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
 
@@ -103,6 +105,10 @@ class Node(Restarts):
             self.discard(child)
             raise
         return child.info
+
+    async def terminate_named(self, name: str) -> None:
+        """Stop the child that has that name now; before this request's turn it may have been another, or none."""
+        await self.terminate_child(self.find(name))
 
     async def terminate_child(self, child: Child) -> None:
         """Stop a child for good. It can be started by request, unless it is temporary: then it is forgotten.
@@ -181,13 +187,29 @@ class Node(Restarts):
             self.finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by somebody else")))
         except Exception as error:  # a fault of ours: who is above treats it as that of any child
             self.finish(Ending(Reason.ABNORMAL, error))
-        await self.stop_all()
+        await self._stop_surely()
+
+    async def _stop_surely(self) -> None:
+        """End all children, however often somebody cancels the node's own task meanwhile."""
+        while True:
+            try:
+                await self.stop_all()
+            except asyncio.CancelledError:
+                continue
+            return
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Tell who waits for it that the node has ended, in whatever way."""
+        fault = asyncio.CancelledError("cancelled by somebody else") if task.cancelled() else task.exception()
+        if fault is not None:
+            self.finish(Ending(Reason.ABNORMAL, fault))
         self.refuse_messages()
         if self.crew.nodes.get(self.path) is self:
             del self.crew.nodes[self.path]
         assert self.ending is not None  # noqa: S101  each way here sets it
+        assert self._above is not None  # noqa: S101  it was started
         self.crew.report.supervisor_terminated(self.path, self.ending.cause)
-        above.has_ended(self.ending)
+        self._above.has_ended(self.ending)
 
     def _refuse_unless_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:

@@ -27,6 +27,7 @@ class Pool(Node):
     def __init__(self, spec: PoolSpec, path: str, parent: str, crew: Crew) -> None:
         super().__init__(spec, path, parent, crew)
         self._numbers = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def strategy(self) -> str:
@@ -70,7 +71,6 @@ class Pool(Node):
         children = list(self.children.values())
         loop = self.crew.report.loop
         patience = self._patience()
-        timer: asyncio.TimerHandle | None = None
         for child in children:
             child.stop_timer()
             if child.life is None:
@@ -78,15 +78,15 @@ class Pool(Node):
                 continue
             child.status = ChildStatus.STOPPING
             child.life.stop(self.stop_reason, patience if patience == 0 else math.inf)
-        if 0 < patience < math.inf:
-            timer = loop.call_later(patience, self.hasten)
+        if 0 < patience < math.inf and self._timer is None:
+            self._timer = loop.call_later(patience, self.hasten)
         for child in children:
             if child.life is not None:
                 await child.life.over()
                 child.life = None
                 child.status = ChildStatus.STOPPED
-        if timer is not None:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _patience(self) -> float:
         shutdown = self.spec.template.shutdown
