@@ -27,6 +27,14 @@ _WORKER_FIELDS: tuple[tuple[dict[str, Any], type[errors.SpecError]], ...] = (
     ({"max_restarts": -1}, errors.InvalidIntensity),
     ({"max_restarts": 1, "within": 0}, errors.InvalidPeriod),
     ({"escalates": True}, errors.BadCombination),
+    ({"escalates": ""}, errors.InvalidFlag),
+    ({"significant": 0}, errors.InvalidFlag),
+    ({"within": 0}, errors.InvalidPeriod),
+    ({"within": -1}, errors.InvalidPeriod),
+    ({"within": math.nan}, errors.InvalidPeriod),
+    ({"args": 5}, errors.InvalidArguments),
+    ({"backoff": None}, errors.InvalidBackoff),
+    ({"backoff": 3}, errors.InvalidBackoff),
 )
 _FLAGS: tuple[tuple[dict[str, Any], type[errors.SpecError]], ...] = (
     ({"strategy": "none_for_one"}, errors.InvalidStrategy),
@@ -50,10 +58,19 @@ async def child_specs() -> None:
     expect_raise(errors.InvalidTemplate, lambda: PoolSpec("low", (child(_ACTOR), child(_ACTOR))))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidTemplate, lambda: PoolSpec("low", ()))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidName, lambda: SupervisorSpec("low/er"))
+    expect_raise(errors.InvalidName, lambda: WorkerSpec(5, _ACTOR))  # type: ignore[arg-type]  # the point
+    expect_raise(errors.InvalidName, lambda: SupervisorSpec("low", (WorkerSpec("a/b", _ACTOR),)))
+    expect_raise(errors.InvalidChild, lambda: SupervisorSpec("low", 5))  # type: ignore[arg-type]  # the point
+    expect_raise(errors.InvalidBackoff, lambda: SupervisorSpec("low", backoff=3))  # type: ignore[arg-type]  # the point
+    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base=True))
+    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base="x"))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base=2.0, cap=1.0))
     expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(factor=0.5))
     async with supervisor() as running:
         await expect_error(errors.InvalidChild, running.start_child("hej"))
+        await expect_error(errors.InvalidName, running.start_child(WorkerSpec("a/b", _ACTOR)))
+        await running.start_child(PoolSpec("pool", child(_ACTOR)))
+        await expect_error(errors.InvalidName, running.start_child("a/b", under="pool"))
         await expect_error(errors.BadCombination, running.start_child(significant))
     _accept_all()
 

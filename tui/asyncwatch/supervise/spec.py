@@ -12,12 +12,14 @@ from asyncwatch.supervise.classify import Classify, ErrorClass, classify
 from asyncwatch.supervise.luck import BadLuck
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.tree import rules
-from asyncwatch.supervise.tree.errors import BadCombination, InvalidName
+from asyncwatch.supervise.tree.errors import BadCombination, InvalidArguments, InvalidName
 from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
 
 Target = Callable[..., Awaitable[Any]]
 
 DEFAULT_RETRY = RetryPolicy()
+_WITHIN = 5.0
+_AT_ONCE = RestartBackoff()
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +56,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     restart: RestartType = "temporary"
     """Whether its supervisor restarts it: always, after an abnormal end, or never."""
     shutdown: float | None = None
-    """Seconds it may take to end after it was asked to; inf: as long as it likes; 0: at once. None: the run's grace."""
+    """Seconds it may take to end after it was first asked to, however often it is asked; inf: as long as it likes;
+    0: a few turns of the loop, and no time. None: the run's grace. A pool's children share the time of their template
+    when the pool stops, and none may take longer than the supervisors above it."""
     significant: bool = False
     """Whether its end for good can end its supervisor, as that one's `auto_shutdown` says."""
     announces_ready: bool = False
@@ -63,19 +67,33 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """Seconds after which the target is called again when it has returned: a poller. None: a return is its end."""
     max_restarts: int | None = None
     """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: that one's limit."""
-    within: float = 5.0
+    within: float = _WITHIN
     escalates: bool = False
-    """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down."""
-    backoff: RestartBackoff = RestartBackoff()
+    """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down, and those that
+    were stopped to be restarted with it are started again."""
+    backoff: RestartBackoff = _AT_ONCE
     """How long it waits before it is restarted."""
 
     def __post_init__(self) -> None:
-        if (self.restart, self.shutdown, self.significant, self.announces_ready, self.every) != _PLAIN:
+        # By identity: 0 and 1 are no flags, though they equal False and True.
+        if (
+            self.restart != "temporary"
+            or self.shutdown is not None
+            or self.significant is not False
+            or self.announces_ready is not False
+            or self.every is not None
+        ):
             _check_service(self)
-        if self.max_restarts is not None or self.escalates:
+        if self.max_restarts is not None or self.escalates is not False or self.within != _WITHIN:
             _check_limit(self)
-        if not self.name:
-            raise InvalidName("a worker needs a name")
+        if self.backoff is not _AT_ONCE:
+            rules.check_backoff(self.backoff)
+        name: Any = self.name  # whatever somebody gave, as the args
+        args: Any = self.args
+        if not isinstance(name, str) or not name:
+            raise InvalidName(f"a worker needs a name, a text, not {name!r}")
+        if not isinstance(args, tuple):
+            raise InvalidArguments(f"the args of worker {name!r} must be a tuple, not {args!r}")
         if not callable(self.target):
             raise TypeError(f"the target of worker {self.name!r} cannot be called: {self.target!r}")
         if self.attempt_timeout is not None and not self.attempt_timeout > 0:
@@ -92,9 +110,6 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
         return self.restart != "temporary" or self.every is not None
 
 
-_PLAIN = ("temporary", None, False, False, None)
-
-
 def _check_service(spec: WorkerSpec) -> None:
     rules.check_restart(spec.restart)
     if spec.shutdown is not None:
@@ -107,9 +122,11 @@ def _check_service(spec: WorkerSpec) -> None:
 
 def _check_limit(spec: WorkerSpec) -> None:
     rules.check_flag(spec.escalates, "escalates")
-    if spec.max_restarts is None:
+    rules.check_period(spec.within, "within")
+    if spec.max_restarts is not None:
+        rules.check_intensity(spec.max_restarts, spec.within)
+    elif spec.escalates:
         raise BadCombination(f"{spec.name!r} escalates, but has no limit of restarts of its own: set max_restarts")
-    rules.check_intensity(spec.max_restarts, spec.within)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

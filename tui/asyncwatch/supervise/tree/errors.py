@@ -12,7 +12,7 @@ class SpecError(ValueError):
 
 
 class InvalidName(SpecError):  # noqa: N818
-    """A name is empty, no text, or holds what its kind may not hold."""
+    """A name is empty or no text; or it names a supervisor, a worker of a tree or a key, and has a slash, as a path."""
 
 
 class DuplicateName(SpecError):  # noqa: N818
@@ -25,6 +25,10 @@ class InvalidChild(SpecError):  # noqa: N818
 
 class InvalidTemplate(SpecError):  # noqa: N818
     """A pool has exactly one template, a WorkerSpec or a SupervisorSpec."""
+
+
+class InvalidArguments(SpecError):  # noqa: N818
+    """`args` is a tuple."""
 
 
 class InvalidStrategy(SpecError):  # noqa: N818

@@ -9,7 +9,7 @@ import math
 import msgspec
 
 from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.tree import errors
+from asyncwatch.supervise.tree import errors, rules
 from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.node import Node
@@ -46,6 +46,7 @@ class Pool(Node):
     async def start_keyed(self, key: str | None, args: tuple[object, ...]) -> ChildInfo:
         """Start a child of the template under `key` (None: the next number), with `args` after the template's."""
         name = self._next_number() if key is None else key
+        rules.check_name(name, "a child of a pool")
         present = self.children.get(name)
         if present is not None:
             raise errors.AlreadyStarted(f"{self.path} has a child {name!r} already; it is {present.status}")

@@ -30,6 +30,11 @@ class Reason(enum.StrEnum):
     """It raised `Ignore` before it was ready."""
 
 
+def is_number(value: object) -> bool:
+    """Return whether `value` is an int or a float, and no flag."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def is_restarted(restart: RestartType, reason: Reason) -> bool:
     """Return whether a child of that restart type is restarted after it ended so."""
     return restart == "permanent" or (restart == "transient" and reason is Reason.ABNORMAL)
@@ -89,6 +94,10 @@ class RestartBackoff(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a child must have run for its next wait to be the first one again."""
 
     def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            value: object = getattr(self, field)  # whatever somebody gave
+            if not is_number(value):
+                raise InvalidBackoff(f"the {field} of a restart backoff must be a number, not {value!r}")
         if not 0 <= self.base < float("inf"):
             raise InvalidBackoff(f"the base of a restart backoff must be 0 seconds or more, not {self.base}")
         if not 1 <= self.factor < float("inf"):

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from asyncwatch.supervise.tree import errors
-from asyncwatch.supervise.tree.restart import AutoShutdown, RestartType, Strategy
+from asyncwatch.supervise.tree.restart import AutoShutdown, RestartBackoff, RestartType, Strategy, is_number
 
 
-def check_node_name(name: Any) -> None:
-    """Raise `InvalidName` unless `name` can name a supervisor: a slash separates the names in its path."""
+def check_name(name: Any, kind: str) -> None:
+    """Raise `InvalidName` unless `name` can name a part of a tree: a slash separates the names in its path."""
     if not isinstance(name, str) or not name or "/" in name:
-        raise errors.InvalidName(f"a supervisor needs a name without a slash, not {name!r}")
+        raise errors.InvalidName(f"{kind} needs a name without a slash, not {name!r}")
 
 
 def check_restart(restart: Any) -> None:
@@ -33,7 +33,7 @@ def check_auto_shutdown(auto_shutdown: Any) -> None:
 
 def check_shutdown(shutdown: Any) -> None:
     """Raise `InvalidShutdown` unless `shutdown` is seconds, 0 or more; inf is allowed."""
-    if not _is_number(shutdown) or not shutdown >= 0:
+    if not is_number(shutdown) or not shutdown >= 0:
         raise errors.InvalidShutdown(f"shutdown must be 0 seconds or more, or inf, not {shutdown!r}")
 
 
@@ -46,8 +46,14 @@ def check_intensity(max_restarts: Any, within: Any) -> None:
 
 def check_period(seconds: Any, field: str) -> None:
     """Raise `InvalidPeriod` unless `seconds` are above 0 and finite."""
-    if not _is_number(seconds) or not 0 < seconds < math.inf:
+    if not is_number(seconds) or not 0 < seconds < math.inf:
         raise errors.InvalidPeriod(f"{field} must be above 0 seconds and finite, not {seconds!r}")
+
+
+def check_backoff(backoff: Any) -> None:
+    """Raise `InvalidBackoff` unless `backoff` is a RestartBackoff, which has checked itself."""
+    if not isinstance(backoff, RestartBackoff):
+        raise errors.InvalidBackoff(f"backoff must be a RestartBackoff, not {backoff!r}")
 
 
 def check_flag(value: Any, field: str) -> None:
@@ -64,7 +70,7 @@ def check_significant(significant: Any, restart: RestartType) -> None:
 
 
 def check_children(children: Iterable[Any], kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
-    """Raise `InvalidChild`, `DuplicateName` or `BadCombination` unless these can be the children of one supervisor."""
+    """Raise a `SpecError`, as `check_child` or `DuplicateName`, unless these can be the children of one supervisor."""
     names: set[str] = set()
     for child in children:
         check_child(child, kinds, auto_shutdown)
@@ -74,10 +80,11 @@ def check_children(children: Iterable[Any], kinds: tuple[type, ...], auto_shutdo
 
 
 def check_child(child: Any, kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
-    """Raise `InvalidChild` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
+    """Raise `InvalidChild`, `InvalidName` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
     is_child: bool = isinstance(child, kinds)  # said apart, as the kinds are not known here
     if not is_child:
         raise errors.InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
+    check_name(child.name, "a child")
     if child.significant and auto_shutdown == "never":
         raise errors.BadCombination(
             f"{child.name!r} is significant, but auto_shutdown is never: nothing would come of it"
@@ -88,7 +95,3 @@ def _one_of(choices: Any, value: Any, field: str, error: type[errors.SpecError])
     values = get_args(choices)
     if value not in values:
         raise error(f"{field} must be one of {', '.join(values)}, not {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree import rules
-from asyncwatch.supervise.tree.errors import InvalidTemplate
+from asyncwatch.supervise.tree.errors import InvalidChild, InvalidTemplate
 from asyncwatch.supervise.tree.restart import AutoShutdown, RestartBackoff, RestartType, Strategy
 
 MAX_RESTARTS = 1
@@ -41,7 +42,10 @@ class SupervisorSpec(msgspec.Struct, frozen=True):
     backoff: RestartBackoff = RestartBackoff()
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "children", tuple(self.children))
+        children: Any = self.children  # whatever somebody gave
+        if not isinstance(children, Iterable):
+            raise InvalidChild(f"children must be specs in a tuple, not {children!r}")
+        msgspec.structs.force_setattr(self, "children", tuple(children))
         _check_supervisor(self)
         rules.check_strategy(self.strategy)
         rules.check_children(self.children, CHILD_KINDS, self.auto_shutdown)
@@ -85,9 +89,10 @@ CHILD_KINDS = (WorkerSpec, SupervisorSpec, PoolSpec)
 
 
 def _check_supervisor(spec: NodeSpec) -> None:
-    rules.check_node_name(spec.name)
+    rules.check_name(spec.name, "a supervisor")
     rules.check_intensity(spec.max_restarts, spec.within)
     rules.check_auto_shutdown(spec.auto_shutdown)
     rules.check_restart(spec.restart)
     rules.check_shutdown(spec.shutdown)
     rules.check_significant(spec.significant, spec.restart)
+    rules.check_backoff(spec.backoff)
