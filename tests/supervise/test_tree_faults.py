@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tests.supervise.fleets import sleeper
 
-from asyncwatch import NoSuchSupervisor, NotFound, StartError, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import NoSuchSupervisor, NotFound, PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
+from asyncwatch.supervise.tree.crew import REMEMBERED
 
 
 class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
@@ -168,5 +169,54 @@ def test_request_to_a_supervisor_whose_task_is_cancelled_is_refused(run: Any) ->
             _cancel_task_of("root/low")
             with pytest.raises(NoSuchSupervisor):
                 await adding
+
+    run(main)
+
+
+def test_ready_that_comes_too_late_is_said_once(
+    run: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that does not announce its readiness and calls `ready` after a wait finds a warning in its log."""
+
+    async def main() -> None:
+        async def late() -> None:
+            await asyncio.sleep(1)
+            await ready("first")
+            await ready("second")
+
+        async def early() -> None:
+            await ready("first")
+            await asyncio.sleep(1)
+            await ready("second")
+
+        async with Supervisor([SupervisorSpec("low")]) as supervisor:
+            for name, target in (("late", late), ("early", early)):
+                await supervisor.start_child(WorkerSpec(name, target))
+            await asyncio.sleep(2)
+
+    run(main)
+    warned = [record for record in caplog.records if "announces_ready" in record.getMessage()]
+    assert [vars(record)["asyncwatch_worker"] for record in warned] == ["late"]
+
+
+def test_pool_forgets_the_incarnations_of_children_that_are_gone(run: Any) -> None:
+    """Children of a pool that ended leave no trace that grows; one of the same key soon after is the next."""
+
+    async def main() -> None:
+        async def nothing() -> None:
+            """End at once."""
+
+        async with Supervisor([PoolSpec("pool", WorkerSpec("template", nothing))]) as supervisor:
+            for _ in range(3):
+                found = await supervisor.start_child("same", under="pool")
+                await calm()
+            assert found.incarnation == 3
+            for _ in range(REMEMBERED + 1):
+                await supervisor.start_child(under="pool")
+            await calm()
+            assert supervisor.statistics().tasks == 0
+            again = await supervisor.start_child("same", under="pool")
+            assert again.incarnation == 1
 
     run(main)

@@ -251,6 +251,11 @@ class Reporter:
         """Tell that a worker of a tree has started."""
         self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, jsonable(value)))
 
+    def ready_too_late(self, worker: Worker) -> None:
+        """Warn of a worker that says it is ready when it has been taken for that already."""
+        text = "%s: ready() after its first wait is ignored, it was ready at that; set announces_ready to be waited for"
+        self._log(logging.WARNING, worker, text, worker.name)
+
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
         """Tell that a new incarnation follows in `delay` seconds."""
         self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))

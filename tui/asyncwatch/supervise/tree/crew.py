@@ -19,6 +19,8 @@ from asyncwatch.supervise.worker import Worker
 if TYPE_CHECKING:
     from asyncwatch.supervise.tree.node import Node
 
+REMEMBERED = 1_000
+"""Names of workers that are gone whose incarnations are still known."""
 NO_LIMIT = 2**62
 """Places: workers of a tree hold none, they all start when their turn comes."""
 
@@ -77,7 +79,8 @@ class Crew(Machine):
         self.grace = grace
         self.nodes: dict[str, Node] = {}
         self._told_concurrency = concurrency
-        self._incarnations: dict[str, int] = {}  # the last one of each name, of those that are gone too
+        self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
+        self._past: dict[str, int] = {}  # and of those that were forgotten last
 
     def begin(self, name: str, workers: int, wall_clock: float) -> None:
         """Start the run on the running loop, with no worker yet but with `workers` to come."""
@@ -101,7 +104,7 @@ class Crew(Machine):
                 self.active -= 1
             elif not old.state.is_settled:
                 raise DuplicateName(f"two workers of the tree are named {name!r}")
-        past = self._incarnations.get(name, 0)
+        past = self._past.pop(name, 0) or self._incarnations.get(name, 0)
         worker = TreeWorker(spec, past + 1, owner)
         self._incarnations[name] = worker.incarnation
         self.workers[name] = worker
@@ -150,16 +153,24 @@ class Crew(Machine):
     def refuse_restart(self, worker: TreeWorker, reason: str = "") -> None:
         """Tell why there is no restart: `reason`, or that the incarnation which was meant is not there any more."""
         if not reason:
-            reason = f"that was incarnation {worker.incarnation}, it is {self._incarnations[worker.name]} now"
-            if self.workers.get(worker.name) in (worker, None):
+            now = self.workers.get(worker.name, worker)
+            reason = f"that was incarnation {worker.incarnation}, it is {now.incarnation} now"
+            if now is worker:
                 reason = "it has ended for good"
         self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
 
     def forget(self, name: str) -> None:
-        """Drop a settled worker of which nothing more is to be known."""
+        """Drop a settled worker of which nothing more is to be known.
+
+        Its incarnations go on being counted if one of its name comes soon, so that a command for the old one that is
+        on its way cannot reach that.
+        """
         worker = self.workers.get(name)
         if worker is not None and worker.state.is_settled:
             del self.workers[name]
+            self._past[name] = self._incarnations.pop(name)
+            if len(self._past) > REMEMBERED:
+                del self._past[next(iter(self._past))]
 
     def cancel(self, worker: Worker) -> str:
         """Ask one worker to stop for good, as a person; return why that is not possible, or an empty text."""

@@ -119,11 +119,12 @@ class Life:
 class WorkerLife(Life):
     """An incarnation of a worker: the owner of its `TreeWorker`."""
 
-    __slots__ = ("announces_ready", "worker")
+    __slots__ = ("announces_ready", "was_taken_for_ready", "worker")
 
     def __init__(self, node: Family, child: Child, *, announces_ready: bool) -> None:
         super().__init__(node, child)
         self.announces_ready = announces_ready
+        self.was_taken_for_ready = False  # and has not said so itself
         self.worker: TreeWorker | None = None
 
     def start(self) -> None:
@@ -144,11 +145,15 @@ class WorkerLife(Life):
 
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
         """Take the worker for ready, unless it says so itself or has raised already."""
-        if not self.announces_ready and not (task.done() and raised_by(task) is not None):
+        if not self.is_ready and not self.announces_ready and not (task.done() and raised_by(task) is not None):
             self.announce(None)
+            self.was_taken_for_ready = True
 
     def announce(self, value: object) -> None:
         """Note that the worker is ready, and tell it."""
+        if self.is_ready and self.was_taken_for_ready and self.ending is None and self.worker is not None:
+            self.was_taken_for_ready = False
+            self.node.crew.report.ready_too_late(self.worker)
         if not self.is_ready and self.ending is None and self.worker is not None:
             self.node.crew.report.worker_ready(self.worker, value)
             self.became_ready(value)

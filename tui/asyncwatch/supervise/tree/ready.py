@@ -11,6 +11,7 @@ async def ready(value: object = None) -> None:
 
     Only the first call of an incarnation counts. `value` is what `start_child` and `restart_child` return as the
     child's `value`. It counts before the first wait of any worker, and until its end for one with `announces_ready`.
+    Later, for a worker without, it is ignored, with a warning in the worker's log.
     In a batch, where nobody waits for it, it does nothing.
 
     Raises:
