@@ -91,6 +91,19 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     assert circuit.free_probes == 2
 
 
+def test_probing_twice_is_probing_once() -> None:
+    """A circuit that is half open already stays so with the probes that are under way, which close it in the end."""
+    circuit = Circuit(POLICY)
+    circuit.probe()
+    first = circuit.enter()
+    circuit.probe()
+    second = circuit.enter()
+    assert circuit.free_probes == 0
+    for ticket in (first, second):
+        circuit.leave(ticket, is_failure=False, now=1.0)
+    assert str(circuit.state) == "closed"
+
+
 def test_attempts_of_an_earlier_era_say_nothing() -> None:
     """An attempt that began before the circuit opened does not decide about the half-open one."""
     circuit = Circuit(POLICY)
@@ -256,6 +269,21 @@ def test_by_hand(run: Any) -> None:
     assert circuits(events)[:1] == [("CircuitIsolated", 0.5)]
     assert circuits(events)[1:] == [("CircuitHalfOpened", 50.0), ("CircuitClosed", 50.5)]
     assert starts(events) == [0.0, 50.0, 51.0, 52.0, 53.0, 54.0]
+
+
+def test_a_probe_by_hand_while_one_is_under_way(run: Any) -> None:
+    """Asking for probes of a half-open circuit again holds nobody for ever."""
+    flaky = Flaky(*[ConnectionError()] * 2)
+
+    async def target() -> None:
+        await flaky()
+        await asyncio.sleep(3.0)
+
+    specs = [worker(str(n), target, key="host") for n in range(4)]
+    policy = CircuitPolicy(min_throughput=2, open_for=5.0)
+    events, outcomes = tell(run, specs, (6.0, ProbeCircuit("host")), concurrency=2, circuit=policy)
+    assert circuits(events) == [("CircuitOpened", 0.0), ("CircuitHalfOpened", 5.0), ("CircuitClosed", 8.0)]
+    assert all(outcome.is_success for outcome in outcomes)
 
 
 def test_without_circuits_there_is_nothing_to_control(run: Any) -> None:

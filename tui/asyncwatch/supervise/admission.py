@@ -124,8 +124,7 @@ class Admission:
         is_failure = None if is_stopped else error_class not in {None, ErrorClass.PERMANENT}
         circuit.leave(ticket, is_failure=is_failure, now=self._report.now())
         self._follow(key, circuit, before)
-        if is_stopped:
-            self._release_probes(key)
+        self._release_probes(key)
 
     def change_limit(self, key: str, limit: RateLimit | None) -> None:
         """Keep another limit for `key`, or for the run, from now on; None for no limit."""
@@ -148,6 +147,7 @@ class Admission:
         before = circuit.state
         action(circuit)
         self._follow(key, circuit, before)
+        self._release_probes(key)
         return ""
 
     def close(self) -> None:
@@ -224,11 +224,13 @@ class Admission:
             self._follow(key, circuit, CircuitState.OPEN)
 
     def _release_probes(self, key: str) -> None:
-        """Let as many of those that wait for a half-open circuit go on as may probe it."""
+        """Let as many of those that wait for a circuit go on as may probe it, if it is half open."""
         circuit = self._circuits[key]
         line = self._held.get(key)
+        if not line or circuit.state is not CircuitState.HALF_OPEN:
+            return
         coming = sum(candidate == key for candidate in self._candidates.values())
-        probes = list(itertools.islice(line or (), max(0, circuit.free_probes - coming)))
+        probes = list(itertools.islice(line, max(0, circuit.free_probes - coming)))
         self._candidates.update(dict.fromkeys(probes, key))
         self._release(probes)
 

@@ -104,8 +104,9 @@ class Circuit:
         self._enter_state(CircuitState.CLOSED)
 
     def probe(self) -> None:
-        """Let probes pass now."""
-        self._enter_state(CircuitState.HALF_OPEN)
+        """Let probes pass now. Probes that are under way already go on, and still decide."""
+        if self.state is not CircuitState.HALF_OPEN:
+            self._enter_state(CircuitState.HALF_OPEN)
 
     def counts(self, now: float) -> tuple[int, int]:
         """Return how many attempts ended within the window, and how many of them failed."""
