@@ -59,7 +59,8 @@ async def child_specs() -> None:
     expect_raise(errors.InvalidTemplate, lambda: PoolSpec("low", ()))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidName, lambda: SupervisorSpec("low/er"))
     expect_raise(errors.InvalidName, lambda: WorkerSpec(5, _ACTOR))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidName, lambda: SupervisorSpec("low", (WorkerSpec("a/b", _ACTOR),)))
+    beside = (WorkerSpec("a/b", _ACTOR), SupervisorSpec("a"))
+    expect_raise(errors.InvalidName, lambda: SupervisorSpec("low", beside))
     expect_raise(errors.InvalidChild, lambda: SupervisorSpec("low", 5))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidBackoff, lambda: SupervisorSpec("low", backoff=3))  # type: ignore[arg-type]  # the point
     expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base=True))
@@ -68,9 +69,11 @@ async def child_specs() -> None:
     expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(factor=0.5))
     async with supervisor() as running:
         await expect_error(errors.InvalidChild, running.start_child("hej"))
-        await expect_error(errors.InvalidName, running.start_child(WorkerSpec("a/b", _ACTOR)))
         await running.start_child(PoolSpec("pool", child(_ACTOR)))
-        await expect_error(errors.InvalidName, running.start_child("a/b", under="pool"))
+        await expect_error(errors.InvalidName, running.start_child(WorkerSpec("pool/b", _ACTOR)))
+        await expect_error(errors.InvalidName, running.start_child("", under="pool"))
+        await running.start_child(WorkerSpec("a/b", _ACTOR))
+        await expect_error(errors.InvalidName, running.start_child(SupervisorSpec("a")))
         await expect_error(errors.BadCombination, running.start_child(significant))
     _accept_all()
 

@@ -12,7 +12,7 @@ class SpecError(ValueError):
 
 
 class InvalidName(SpecError):  # noqa: N818
-    """A name is empty or no text; or it names a supervisor, a worker of a tree or a key, and has a slash, as a path."""
+    """A name is empty or no text; or it is a supervisor's and has a slash; or a worker's and is a path beside it."""
 
 
 class DuplicateName(SpecError):  # noqa: N818

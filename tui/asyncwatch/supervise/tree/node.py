@@ -95,7 +95,13 @@ class Node(Restarts):
             if present.status in (ChildStatus.RUNNING, ChildStatus.STARTING):
                 raise errors.AlreadyStarted(f"{self.path} runs a child {spec.name!r} already")
             raise errors.AlreadyPresent(f"{self.path} has a child {spec.name!r} already; it is {present.status}")
-        return await self.add(Child(spec, self.path))
+        child = Child(spec, self.path)
+        if child.kind == "supervisor":
+            rules.check_paths(self.children, (child.name,))
+        elif "/" in child.name:
+            above = self.children.get(child.name.partition("/")[0])
+            rules.check_paths((child.name,), () if above is None or above.kind == "worker" else (above.name,))
+        return await self.add(child)
 
     async def add(self, child: Child) -> ChildInfo:
         """Start a new child and return what it is."""

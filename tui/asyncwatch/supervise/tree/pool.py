@@ -46,7 +46,7 @@ class Pool(Node):
     async def start_keyed(self, key: str | None, args: tuple[object, ...]) -> ChildInfo:
         """Start a child of the template under `key` (None: the next number), with `args` after the template's."""
         name = self._next_number() if key is None else key
-        rules.check_name(name, "a child of a pool")
+        rules.check_key(name)
         present = self.children.get(name)
         if present is not None:
             raise errors.AlreadyStarted(f"{self.path} has a child {name!r} already; it is {present.status}")

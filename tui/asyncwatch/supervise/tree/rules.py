@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, get_args
 
 from asyncwatch.supervise.tree import errors
 from asyncwatch.supervise.tree.restart import AutoShutdown, RestartBackoff, RestartType, Strategy, is_number
 
 
-def check_name(name: Any, kind: str) -> None:
-    """Raise `InvalidName` unless `name` can name a part of a tree: a slash separates the names in its path."""
+def check_node_name(name: Any) -> None:
+    """Raise `InvalidName` unless `name` can name a supervisor: a slash separates the names in its path."""
     if not isinstance(name, str) or not name or "/" in name:
-        raise errors.InvalidName(f"{kind} needs a name without a slash, not {name!r}")
+        raise errors.InvalidName(f"a supervisor needs a name without a slash, not {name!r}")
+
+
+def check_paths(workers: Iterable[str], supervisors: Container[str]) -> None:
+    """Raise `InvalidName` if a worker's name begins as the path of a child of one of its sibling supervisors does.
+
+    Workers may have slashes in their names (URLs do), but none may be taken for a worker further down.
+    """
+    for name in workers:
+        first, slash, _ = name.partition("/")
+        if slash and first in supervisors:
+            raise errors.InvalidName(f"{name!r} would be taken for a child of the supervisor {first!r} beside it")
+
+
+def check_key(key: Any) -> None:
+    """Raise `InvalidName` unless `key` can be that of a child of a pool."""
+    if not isinstance(key, str) or not key:
+        raise errors.InvalidName(f"a key is a text that is not empty, not {key!r}")
 
 
 def check_restart(restart: Any) -> None:
@@ -72,19 +89,22 @@ def check_significant(significant: Any, restart: RestartType) -> None:
 def check_children(children: Iterable[Any], kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
     """Raise a `SpecError`, as `check_child` or `DuplicateName`, unless these can be the children of one supervisor."""
     names: set[str] = set()
+    workers: list[str] = []
+    supervisors: list[str] = []  # told apart by their fields: the kinds are not known here
     for child in children:
         check_child(child, kinds, auto_shutdown)
         if child.name in names:
             raise errors.DuplicateName(f"two children are named {child.name!r}")
         names.add(child.name)
+        (workers if hasattr(child, "target") else supervisors).append(child.name)
+    check_paths(workers, supervisors)
 
 
 def check_child(child: Any, kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
-    """Raise `InvalidChild`, `InvalidName` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
+    """Raise `InvalidChild` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
     is_child: bool = isinstance(child, kinds)  # said apart, as the kinds are not known here
     if not is_child:
         raise errors.InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
-    check_name(child.name, "a child")
     if child.significant and auto_shutdown == "never":
         raise errors.BadCombination(
             f"{child.name!r} is significant, but auto_shutdown is never: nothing would come of it"

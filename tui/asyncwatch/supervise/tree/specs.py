@@ -89,7 +89,7 @@ CHILD_KINDS = (WorkerSpec, SupervisorSpec, PoolSpec)
 
 
 def _check_supervisor(spec: NodeSpec) -> None:
-    rules.check_name(spec.name, "a supervisor")
+    rules.check_node_name(spec.name)
     rules.check_intensity(spec.max_restarts, spec.within)
     rules.check_auto_shutdown(spec.auto_shutdown)
     rules.check_restart(spec.restart)
