@@ -56,5 +56,10 @@ def test_hanging_restart_loop_simple(hold: Callable[[str], None]) -> None:
 
 
 def test_scale_start_stop_many_children(hold: Callable[[str], None]) -> None:
-    """What starting and stopping costs grows no faster than the number of children: 1,000 against 100,000."""
+    """What starting and stopping costs grows no faster than the number of children: 1,000 against 10,000."""
     hold("scale_start_stop_many_children")
+
+
+def test_which_children_simple_one_for_one(hold: Callable[[str], None]) -> None:
+    """The children of a pool are told with their keys, in start order."""
+    hold("which_children_simple_one_for_one")

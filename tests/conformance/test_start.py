@@ -93,3 +93,18 @@ def test_sup_stop_timeout_dynamic(hold: Callable[[str], None]) -> None:
 def test_sup_stop_race(hold: Callable[[str], None]) -> None:
     """Children that end by themselves while the supervisor stops do no harm, however they end."""
     hold("sup_stop_race")
+
+
+def test_sup_start_ignore_temporary_child_start_child_simple(hold: Callable[[str], None]) -> None:
+    """A temporary child of a pool that ignores its start is not kept; the next one starts."""
+    hold("sup_start_ignore_temporary_child_start_child_simple")
+
+
+def test_sup_stop_brutal_kill_dynamic(hold: Callable[[str], None]) -> None:
+    """Of a pool whose children are to be stopped at once none is waited for."""
+    hold("sup_stop_brutal_kill_dynamic")
+
+
+def test_sup_stop_non_shutdown_exit_dynamic(hold: Callable[[str], None]) -> None:
+    """A child of a pool that raises when it is asked to stop does not hold up the pool."""
+    hold("sup_stop_non_shutdown_exit_dynamic")

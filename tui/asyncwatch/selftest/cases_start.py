@@ -77,6 +77,16 @@ async def sup_start_ignore_permanent_child_start_child_simple() -> None:
         expect("is up", is_up(running), expected=False)
 
 
+async def sup_start_ignore_temporary_child_start_child_simple() -> None:
+    """A temporary child of a pool that ignores its start is not kept; the next one starts."""
+    actor = Actor("worker", fails=[Ignore(), None])
+    async with supervisor(PoolSpec("pool", child(actor, "temporary"))) as running:
+        expect("ignored", (await running.start_child(under="pool")).status.value, STOPPED)
+        await running.start_child(under="pool")
+        expect("children", list(statuses(running, "pool").values()), [RUNNING])
+        expect("counts", counts(running, "pool"), [1, 1, 0, 1])
+
+
 async def sup_start_error_return() -> None:
     """A supervisor with an invalid spec does not start."""
     expect_raise(InvalidChild, lambda: Supervisor(["invalid"], max_restarts=1))  # type: ignore[list-item]  # the point
@@ -197,6 +207,34 @@ async def sup_stop_timeout_dynamic() -> None:
         began = loop.time()
     expect("seconds", round(loop.time() - began, 3), 1.0)
     expect("ends", {outcome.state.value for outcome in running.outcomes()}, {"unresponsive"})
+
+
+async def sup_stop_brutal_kill_dynamic() -> None:
+    """Of a pool whose children are to be stopped at once none is waited for."""
+    loop = asyncio.get_running_loop()
+    async with supervisor(PoolSpec("pool", child(Actor("worker", lingers=FOREVER), shutdown=0))) as running:
+        for _ in range(10):
+            await running.start_child(under="pool")
+        began = loop.time()
+    expect("seconds", round(loop.time() - began, 3), 0.0)
+    expect("ends", [outcome.state.value for outcome in running.outcomes()], ["unresponsive"] * 10)
+
+
+async def sup_stop_non_shutdown_exit_dynamic() -> None:
+    """A child of a pool that raises when it is asked to stop does not hold up the pool."""
+
+    async def raises() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("while it stops") from None
+
+    for shutdown in (0, 1.0, FOREVER):
+        async with supervisor(PoolSpec("pool", WorkerSpec("worker", raises, shutdown=shutdown))) as running:
+            for _ in range(10):
+                await running.start_child(under="pool")
+        expect("is up", is_up(running), expected=False)
+        expect("ends", {outcome.state.value for outcome in running.outcomes()}, {"cancelled"})
 
 
 async def sup_stop_race() -> None:
