@@ -133,16 +133,17 @@ class Attempts:
         worker.attempt += 1
         worker.cancels = 0
         worker.state = WorkerState.RUNNING
-        worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.attempt)
+        worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.draw_number)
         threshold = self.bad_luck_threshold
         luck = spec.bad_luck
         worker.is_struck = worker.bad_luck > (luck.threshold if threshold is None else threshold)
         if luck.latency is not None:
-            draw = self._luck.draw("latency", spec.name, worker.incarnation, worker.attempt)
+            draw = self._luck.draw("latency", spec.name, worker.incarnation, worker.draw_number)
             worker.latency = luck.added_latency(draw)
         worker.started_at = self.report.now()
         if worker.attempt == 1:
-            worker.first_started_at = worker.started_at
+            if not worker.turns:
+                worker.first_started_at = worker.started_at
             if spec.deadline is not None:
                 worker.deadline_at = worker.started_at + spec.deadline
         else:
@@ -167,7 +168,7 @@ class Attempts:
                 await asyncio.sleep(worker.latency)
             if worker.is_struck:
                 logger.warning("Status: failed, %s, %.2f", spec.name, worker.bad_luck)
-                raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.attempt))
+                raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.draw_number))
             return await spec.target(*spec.args)
         except SystemExit as error:
             return _Raised(error)
@@ -261,7 +262,7 @@ class Attempts:
                 tokens = self.tokens
                 if tokens is not None and not tokens.is_full:
                     tokens.give_back()
-                self._settle(worker, self.report.succeeded(worker, result), result=result)
+                self._attempt_succeeded(worker, result)
             elif task.cancelled() and worker.overdue is not None:
                 self._attempt_failed(worker, worker.overdue)
             else:
@@ -272,6 +273,9 @@ class Attempts:
             if worker.state is WorkerState.RUNNING:
                 self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
         self._fill_places()
+
+    def _attempt_succeeded(self, worker: Worker, result: object) -> None:
+        self._settle(worker, self.report.succeeded(worker, result), result=result)
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         verdict = self._judge.judge(worker, error, self.report.now())

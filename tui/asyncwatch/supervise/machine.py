@@ -151,9 +151,8 @@ class Machine(Attempts):
         if worker.state not in _HELD_BACK:
             return f"it does not wait for another attempt: {worker.state}"
         if worker.error is None:
-            self._stop(worker, "person")
-        else:
-            self._refuse_retry(worker, worker.error, GIVEN_UP)
+            return self.cancel(worker)
+        self._refuse_retry(worker, worker.error, GIVEN_UP)
         return ""
 
     def retry_all_now(self) -> None:

@@ -56,7 +56,7 @@ class Judge:
             return Verdict(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         asked = retry_after_of(error, time.time())
         if asked is None:
-            jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.attempt + 1)
+            jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
             delay = worker.backoff = round(policy.backoff(worker.attempt, jitter, worker.backoff), 6)
         else:
             delay = round(min(asked, policy.max_retry_after), 6)

@@ -34,6 +34,7 @@ class Worker:
         "stop_reason",
         "task",
         "timer",
+        "turns",
     )
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -58,6 +59,7 @@ class Worker:
         self.deadline_at: float | None = None  # seconds since the run started
         self.stop_reason = ""
         self.cancels = 0
+        self.turns = 0  # attempts of the calls of a poller before this one
         self.left_behind: asyncio.Task[Any] | None = None  # the task of this incarnation that would not end
         self.overdue: TimeoutError | None = None  # what its attempt fails with, as its time is over
         self.is_ready = False  # it stands in line for a place
@@ -70,6 +72,11 @@ class Worker:
     def name(self) -> str:
         """Its name, unique in the fleet."""
         return self.spec.name
+
+    @property
+    def draw_number(self) -> int:
+        """The number of this attempt among all of the incarnation, by which its draws are keyed."""
+        return self.turns + self.attempt
 
     def stop_timer(self) -> None:
         """Forget what was to happen later: the end of a backoff, of an attempt's timeout, or of the grace period."""

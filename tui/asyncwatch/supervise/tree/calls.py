@@ -16,7 +16,8 @@ class TreeCalls:
     """Requests to one supervisor of a tree.
 
     `under` is its path (`a/b` or `root/a/b`), its name if only one has it, or None for the root. Those that change
-    something wait for their turn; those that only ask are answered at once, from a restart loop too.
+    something wait for their turn: between the tries of a restart loop, but not before a child that is being started and
+    runs is ready, nor before one that is being stopped has ended; those that only ask are answered at once.
     All raise `NoSuchSupervisor` if there is none, or if it ends before it answers.
     """
 
@@ -45,7 +46,7 @@ class TreeCalls:
         return cast("ChildInfo", await node.call(node.start_child, child))
 
     async def terminate_child(self, name: str, *, under: str | None = None) -> None:
-        """Stop a child, or the wait for its restart, for good; return when it has ended or was left behind.
+        """Stop a child, its start, or the wait for its restart, for good; return when it has ended or was left behind.
 
         A child that is temporary or of a pool is forgotten; another can be started again.
 

@@ -11,7 +11,6 @@ import msgspec
 
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.spec import DEFAULT_RETRY, WorkerSpec
-from asyncwatch.supervise.tree.poller import Poller
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.tree.specs import ChildSpec
 
@@ -146,6 +145,4 @@ def run_spec(spec: WorkerSpec, parent: str) -> WorkerSpec:
         name=f"{below}/{spec.name}" if below else spec.name,
         group=parent,
         retry=ONE_ATTEMPT if spec.is_service and spec.retry is DEFAULT_RETRY else spec.retry,
-        target=spec.target if spec.every is None else Poller(spec.target, spec.every, spec.attempt_timeout),
-        attempt_timeout=spec.attempt_timeout if spec.every is None else None,
     )

@@ -44,9 +44,6 @@ class Owner(Protocol):
     def ended(self, worker: TreeWorker) -> None:
         """Note that it has settled; `worker.outcome` says how."""
 
-    def polled(self, result: object, elapsed: float, delay: float) -> None:
-        """Note that a poller was called, which took `elapsed` seconds, and is again in `delay` seconds."""
-
     def cancel(self) -> str:
         """Stop it for a person; return why that is not possible, or an empty text."""
 
@@ -202,6 +199,19 @@ class Crew(Machine):
         if worker.task is not None and not worker.owner.is_ready:
             # The loop runs what is scheduled in order: the task's first step, then this.
             self.report.loop.call_soon(worker.owner.ran_first_step, worker.task)
+
+    def _attempt_succeeded(self, worker: Worker, result: object) -> None:
+        every = worker.spec.every
+        if every is None:
+            super()._attempt_succeeded(worker, result)
+            return
+        # A call of a poller is over. The next one starts as any attempt does: when it is let in, at number 1.
+        self.report.poll_finished(worker, result, round(self.report.now() - worker.started_at, 6), every)
+        worker.state = WorkerState.BACKING_OFF
+        worker.turns += worker.attempt
+        worker.attempt = 0
+        worker.deadline_at = None
+        worker.timer = self.report.loop.call_later(every, self._backed_off, worker)
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others

@@ -176,11 +176,6 @@ class WorkerLife(Life):
             reason = Reason.ABNORMAL
         self.has_ended(Ending(reason, error))
 
-    def polled(self, result: object, elapsed: float, delay: float) -> None:
-        """Tell that the poller was called."""
-        if self.ending is None and self.worker is not None:
-            self.node.crew.report.poll_finished(self.worker, result, elapsed, delay)
-
     def cancel(self) -> str:
         """Stop the worker for good, for a person, whatever else it is being stopped for."""
         if self.worker is not None and self.worker.state is WorkerState.CANCELLING:

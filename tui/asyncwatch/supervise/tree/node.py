@@ -1,7 +1,8 @@
 """A supervisor of the tree: it starts, watches, restarts and stops its children.
 
 The rules are those of supervisor.erl. What OTP cannot do and this does: a request to stop, of the node or of the very
-child that is being started, interrupts the start.
+child that is being started, interrupts the start; but the start of a child with which the node itself starts only the
+end of the node does.
 """
 
 from __future__ import annotations
