@@ -191,7 +191,7 @@ class WorkerEvent(Event, frozen=True, gc=False):
     incarnation: int
 
 
-class AttemptStarted(WorkerEvent, frozen=True, gc=False):
+class AttemptStarted(WorkerEvent, frozen=True, gc=False, omit_defaults=True):
     """An attempt began. Attempts count from 1, for a poller with each call; `bad_luck` is its draw in [0, 1).
 
     `latency` is what bad luck adds before the call, in seconds.
