@@ -18,6 +18,7 @@ from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
 Target = Callable[..., Awaitable[Any]]
 
 DEFAULT_RETRY = RetryPolicy()
+_TEMPORARY: RestartType = "temporary"
 _WITHIN = 5.0
 _AT_ONCE = RestartBackoff()
 
@@ -53,7 +54,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
     """Policies of classes of errors (by name or member), in place of `retry`. Permanent errors are retried by one of
     their own only."""
-    restart: RestartType = "temporary"
+    restart: RestartType = _TEMPORARY
     """Whether its supervisor restarts it: always, after an abnormal end, or never."""
     shutdown: float | None = None
     """Seconds it may take to end after it was first asked to, however often it is asked; inf: as long as it likes;
@@ -75,25 +76,24 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """How long it waits before it is restarted."""
 
     def __post_init__(self) -> None:
-        # By identity: 0 and 1 are no flags, though they equal False and True.
+        # By identity: 0 and 1 are no flags, though they equal False and True; and it is quick.
         if (
-            self.restart != "temporary"
+            self.restart is not _TEMPORARY
             or self.shutdown is not None
             or self.significant is not False
             or self.announces_ready is not False
             or self.every is not None
         ):
             _check_service(self)
-        if self.max_restarts is not None or self.escalates is not False or self.within != _WITHIN:
+        if self.max_restarts is not None or self.escalates is not False or self.within is not _WITHIN:
             _check_limit(self)
         if self.backoff is not _AT_ONCE:
             rules.check_backoff(self.backoff)
         name: Any = self.name  # whatever somebody gave, as the args
-        args: Any = self.args
-        if not isinstance(name, str) or not name:
+        if not name or not isinstance(name, str):
             raise InvalidName(f"a worker needs a name, a text, not {name!r}")
-        if not isinstance(args, tuple):
-            raise InvalidArguments(f"the args of worker {name!r} must be a tuple, not {args!r}")
+        if not isinstance(self.args, tuple):
+            raise InvalidArguments(f"the args of worker {name!r} must be a tuple, not {self.args!r}")
         if not callable(self.target):
             raise TypeError(f"the target of worker {self.name!r} cannot be called: {self.target!r}")
         if self.attempt_timeout is not None and not self.attempt_timeout > 0:
