@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import drain, sleeper, story, worker
+from tests.supervise.fleets import Flaky, drain, sleeper, story, worker
 
 from asyncwatch import CircuitPolicy, RateLimit, RetryPolicy, Supervisor, parse_rate
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event
@@ -145,3 +145,11 @@ def test_limits_and_circuits_together(run: Any) -> None:
     circuit = CircuitPolicy(min_throughput=2, open_for=10.0)
     events = starts(run, *specs, rate_per_key=parse_rate("1/s"), circuit=circuit)
     assert times(events) == [0.0, 1.0, 11.0, 21.0]
+
+
+def test_retries_stand_ahead_of_new_work(run: Any) -> None:
+    """What has begun is finished first, within its deadline, however long the line of those that have not."""
+    flaky = Flaky(ConnectionError())
+    specs = [worker("a", flaky, deadline=5.0), *[worker(str(n), sleeper, 0.0) for n in range(50)]]
+    events = starts(run, *specs, rate=parse_rate("1/s"))
+    assert times(events, "a") == [0.0, 1.0]

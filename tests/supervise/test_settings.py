@@ -150,16 +150,46 @@ def test_all_that_wait(run: Any) -> None:
 
 
 def test_held_workers_too(run: Any) -> None:
-    """Retry now passes an isolated circuit and a limit; giving up a worker without an attempt cancels it."""
+    """Retry now passes an isolated circuit; giving up a worker without an attempt cancels it."""
     specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(4)]
     later = [(0.5, IsolateCircuit("host")), (5.0, RetryNow("1", 1)), (7.0, GiveUp("2", 1)), (8.0, GiveUpAll())]
     events, outcomes = tell(run, specs, *later, concurrency=1, circuit=CircuitPolicy())
     assert starts(events) == [0.0, 5.0]
     assert [outcome.state.value for outcome in outcomes] == ["succeeded", "succeeded", "cancelled", "cancelled"]
     assert story(events, "2") == ["AttemptHeld", "WorkerCancelled"]
-    limited = [worker(str(n), sleeper, 0.0) for n in range(4)]
-    events, _ = tell(run, limited, (1.0, RetryAllNow()), rate=parse_rate("1/100s"))
-    assert starts(events) == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_retry_now_keeps_to_the_rate(run: Any) -> None:
+    """Whoever is to try now is the next to pass a limit, and waits for its turn all the same."""
+    specs = [worker(str(n), sleeper, 0.0) for n in range(5)]
+    later = [(1.0, RetryAllNow()), (2.0, RetryNow("4", 1)), (3.0, RetryNow("3", 1))]
+    events, _ = tell(run, specs, *later, rate=parse_rate("1/10s"))
+    assert starts(events) == [0.0, 10.0, 20.0, 30.0, 40.0]
+    assert [event.worker for event in events if isinstance(event, AttemptStarted)] == list("03412")
+
+
+def test_retry_now_of_a_backoff_keeps_to_the_rate(run: Any) -> None:
+    """A backoff that is cut short ends at the front of the line, before other retries."""
+    once = RetryPolicy(kind="constant", base=15.0, cap=15.0)
+    specs = [worker(str(n), Flaky(ConnectionError()), retry=once) for n in range(2)]
+    specs += [worker(f"new{n}", sleeper, 0.0) for n in range(3)]
+    events, _ = tell(run, specs, (11.0, RetryNow("1", 1)), rate=parse_rate("1/10s"))
+    started = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
+    assert started[:4] == [("0", 0.0), ("1", 10.0), ("1", 20.0), ("0", 30.0)]
+    assert started[4:] == [("new0", 40.0), ("new1", 50.0), ("new2", 60.0)]
+
+
+def test_retry_now_probes_an_open_circuit(run: Any) -> None:
+    """One worker that is to try now decides as a probe; to retry all now passes no circuit."""
+
+    def begin(*later: tuple[float, Command]) -> list[float]:
+        specs = [worker(str(n), Flaky(ConnectionError()), key="host", retry=PATIENT) for n in range(2)]
+        specs += [worker(f"new{n}", sleeper, 1.0, key="host") for n in range(2)]
+        circuit = CircuitPolicy(min_throughput=2, open_for=50.0)
+        return starts(tell(run, specs, *later, concurrency=1, circuit=circuit)[0])
+
+    assert begin((1.0, RetryAllNow()), (2.0, RetryNow("1", 1))) == [0.0, 0.0, 2.0, 2.0, 3.0, 4.0]
+    assert begin((1.0, RetryAllNow())) == [0.0, 0.0, 50.0, 51.0, 52.0, 52.0]
 
 
 def test_a_tree_has_no_places_to_change(run: Any) -> None:

@@ -60,7 +60,7 @@ class Admission:
         self._released: _Line = OrderedDict()
         self._candidates: dict[Worker, str] = {}
         self._tickets: dict[Worker, tuple[str, int]] = {}
-        self._exempt: set[Worker] = set()
+        self._hurried: dict[Worker, bool] = {}
         self._is_closed = False
 
     @property
@@ -74,16 +74,14 @@ class Admission:
 
     def admits(self, worker: Worker) -> bool:
         """Return whether the worker may take a place now. If not, it is held until it is let in."""
-        if worker in self._exempt:
-            self.dismiss(worker)
-            return True
         key = self._key_of(worker) if self._has_keys else None
         circuit = None if key is None or self._policy is None else self._circuit(key, self._policy)
+        is_probe = self._hurried.get(worker, False)
         if circuit is not None and key is not None:
             before = circuit.state
             is_passable = circuit.is_passable(self._report.now())
             self._follow(key, circuit, before)
-            if not is_passable:
+            if not is_passable and not is_probe:
                 self.dismiss(worker)
                 self._held.setdefault(key, OrderedDict())[worker] = None
                 self._tell_held(worker, key, "circuit")
@@ -93,14 +91,14 @@ class Admission:
                 return False
         self.dismiss(worker)
         if circuit is not None and key is not None:
-            self._tickets[worker] = key, circuit.enter()
+            self._enter(worker, key, circuit)
         return True
 
     def dismiss(self, worker: Worker) -> None:
         """Forget a worker that waits no longer, because it goes on or was stopped."""
         for gate in self._passed.pop(worker, ()):
             gate.dismiss(worker)
-        self._exempt.discard(worker)
+        self._hurried.pop(worker, None)
         self._released.pop(worker, None)
         held = self._held_by.pop(worker, None)
         if held is not None and held[1] == "circuit":
@@ -109,10 +107,18 @@ class Admission:
         if key is not None:
             self._report.loop.call_soon(self._release_probes, key)
 
-    def exempt(self, worker: Worker) -> None:
-        """Let the worker start its next attempt whatever the circuits and limits say."""
-        self.dismiss(worker)
-        self._exempt.add(worker)
+    def hurry(self, worker: Worker, *, is_probe: bool) -> None:
+        """Let the worker be the first to pass its limits, and its circuit in any state if it is to probe it."""
+        self._hurried[worker] = is_probe
+
+    def held_by(self, worker: Worker) -> str:
+        """Return what holds the worker: a `circuit`, a `rate`, or nothing."""
+        return self._held_by.get(worker, (WHOLE_RUN, ""))[1]
+
+    def put_first(self, worker: Worker) -> None:
+        """Let a worker that a limit holds be the next to pass it; it still waits for its turn."""
+        key, _ = self._held_by[worker]
+        self._gates[key].put_first(worker)
 
     def attempt_ended(self, worker: Worker, *, error_class: ErrorClass | None = None, is_stopped: bool = False) -> None:
         """Tell its circuit how an attempt ended: well, in an error, or by being stopped."""
@@ -174,6 +180,16 @@ class Admission:
             self._report.circuit_changed(key, circuit)
         return circuit
 
+    def _enter(self, worker: Worker, key: str, circuit: Circuit) -> None:
+        """Let the worker pass its circuit. One that passes an open circuit by hand is its first probe."""
+        if circuit.state is CircuitState.ISOLATED:
+            return
+        before = circuit.state
+        if before is CircuitState.OPEN:
+            circuit.probe()
+        self._tickets[worker] = key, circuit.enter()
+        self._follow(key, circuit, before)
+
     def _passes(self, worker: Worker, key: str) -> bool:
         """Return whether the worker has passed the limit of `key`; if not, put it in line there."""
         limit = self.limit(key)
@@ -187,7 +203,7 @@ class Admission:
             return True
         is_free = gate.is_free()
         self._passed.setdefault(worker, set()).add(gate)
-        gate.queue(worker)
+        gate.queue(worker, is_first=worker in self._hurried)
         if not is_free:
             self._tell_held(worker, key, "rate")
         return False

@@ -308,11 +308,8 @@ class Attempts:
         self._fill_places()
 
     def _stand_first(self, worker: Worker) -> None:
-        """End the wait of a worker that backs off, or that a circuit or a limit holds."""
-        is_held = worker.state is WorkerState.WAITING
+        """End the wait of a worker that backs off, or that a circuit holds."""
         self._leave_line(worker)
-        if is_held and self.is_gated:
-            self.admission.exempt(worker)
         if worker.deadline_at is not None:
             left = worker.deadline_at - self.report.now()
             if left <= 0:

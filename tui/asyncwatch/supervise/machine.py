@@ -137,12 +137,15 @@ class Machine(Attempts):
         self._fill_places()
 
     def retry_now(self, worker: Worker) -> str:
-        """Let a worker that backs off or is held try again now; return why not, or an empty text."""
+        """Let a worker that backs off or is held try again now; return why not, or an empty text.
+
+        It is the next to pass a limit of the rate, and may pass a circuit that is not closed, as a probe.
+        """
         if worker.state not in _HELD_BACK:
             return f"it does not wait for another attempt: {worker.state}"
         if worker.is_ready:
             return "it stands in line for a place"
-        self._stand_first(worker)
+        self._hurry(worker, is_probe=True)
         self._fill_places()
         return ""
 
@@ -156,11 +159,20 @@ class Machine(Attempts):
         return ""
 
     def retry_all_now(self) -> None:
-        """Let all that back off or are held try again now, in order."""
+        """Let all that back off or wait for a rate be the next to try again, in order. Circuits go on holding."""
         waiting = [worker for worker in self._held_back() if not worker.is_ready]
         for worker in reversed(waiting):
-            self._stand_first(worker)
+            if self.admission.held_by(worker) != "circuit":
+                self._hurry(worker, is_probe=False)
         self._fill_places()
+
+    def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
+        if self.admission.held_by(worker) == "rate":
+            self.admission.put_first(worker)
+            return
+        self._stand_first(worker)
+        if self.is_gated and worker.is_ready:
+            self.admission.hurry(worker, is_probe=is_probe)
 
     def give_up_all(self) -> None:
         """Let all that back off or are held make no further attempt."""

@@ -75,35 +75,45 @@ class Gate:
         self._limiter = AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
         self._let_in = let_in
         self._loop = loop
-        self._line: OrderedDict[Worker, None] = OrderedDict()
+        self._begun: OrderedDict[Worker, None] = OrderedDict()
+        self._new: OrderedDict[Worker, None] = OrderedDict()
         self._passing: Worker | None = None
         self._has_gone: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_letting_in = False
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._begun) + len(self._new)
 
     def is_free(self) -> bool:
         """Return whether the next worker would pass without a wait."""
-        return not self._line and self._passing is None and self._limiter.has_capacity()
+        return not len(self) and self._passing is None and self._limiter.has_capacity()
 
-    def queue(self, worker: Worker) -> None:
-        """Put a worker at the end of the line."""
-        self._line[worker] = None
+    def queue(self, worker: Worker, *, is_first: bool = False) -> None:
+        """Put a worker in line: at its front, or behind those that have begun if it has, or else at its end."""
+        line = self._begun if is_first or worker.attempt else self._new
+        line[worker] = None
+        if is_first:
+            line.move_to_end(worker, last=False)
         if self._keeper is None:
             self._start_keeper()
 
     def dismiss(self, worker: Worker) -> None:
         """Forget a worker: it has gone on after it passed, or waits no longer."""
-        self._line.pop(worker, None)
+        self._begun.pop(worker, None)
+        self._new.pop(worker, None)
         if self._passing is worker:
             self._passing = None
             if self._has_gone is not None and not self._has_gone.done():
                 self._has_gone.set_result(None)
-        if not self._line and self._keeper is not None and not self._is_letting_in:
+        if not len(self) and self._keeper is not None and not self._is_letting_in:
             self._keeper.cancel()
             self._keeper = None
+
+    def put_first(self, worker: Worker) -> None:
+        """Let a worker that is in line be the next to pass."""
+        self._new.pop(worker, None)
+        self.queue(worker, is_first=True)
 
     def change(self, limit: RateLimit) -> None:
         """Keep another limit from now on."""
@@ -115,7 +125,7 @@ class Gate:
 
     def open(self) -> list[Worker]:
         """Keep no limit any more; return who was in line."""
-        waiting = list(self._line)
+        waiting = [*self._begun, *self._new]
         for worker in waiting:
             self.dismiss(worker)
         return waiting
@@ -124,11 +134,11 @@ class Gate:
         self._keeper = asyncio.Task(self._keep(), loop=self._loop)
 
     async def _keep(self) -> None:
-        while self._line:
+        while len(self):
             if self._passing is not None:
                 await self._wait_until_gone()
             await self._limiter.acquire()
-            worker, _ = self._line.popitem(last=False)
+            worker, _ = (self._begun or self._new).popitem(last=False)
             self._passing = worker
             self._is_letting_in = True
             self._let_in(worker)
