@@ -338,3 +338,10 @@ def test_a_deadline_ends_the_wait(run: Any) -> None:
     events, outcomes = tell(run, specs)
     assert {(o.state, o.elapsed) for o in outcomes} == {(WorkerState.EXHAUSTED, 2.0)}
     assert "CircuitHalfOpened" not in {name for name, _ in circuits(events)}
+
+
+def test_a_deadline_that_cuts_an_attempt_is_a_failure(run: Any) -> None:
+    """A server that never answers opens its circuit, whichever limit of time ended the attempts."""
+    specs = [worker(str(n), sleeper, 1e6, key="host", deadline=2.0) for n in range(5)]
+    events, _ = tell(run, specs, concurrency=4, circuit=CircuitPolicy(min_throughput=4))
+    assert circuits(events)[0] == ("CircuitOpened", 2.0)

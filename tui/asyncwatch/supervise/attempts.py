@@ -282,8 +282,11 @@ class Attempts:
         stack = "" if worker.is_struck else describe_stack(error, skip=Attempts._attempt.__code__)
         self.report.attempt_failed(worker, error, stack, verdict)
         if self.is_gated:
-            says_nothing = is_never_retried(error)
-            self.admission.attempt_ended(worker, error_class=verdict.error_class, is_stopped=says_nothing)
+            # A deadline that was over while the target was waiting says as much of the server as a time-out does.
+            is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
+            error_class = ErrorClass.TRANSIENT if is_late else verdict.error_class
+            says_nothing = is_never_retried(error) and not is_late
+            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=says_nothing)
         worker.overdue = None
         if verdict.delay is not None:
             worker.state = WorkerState.BACKING_OFF
