@@ -68,6 +68,19 @@ def test_pause(run: Any) -> None:
     assert changes(events) == [("paused", True, False, ""), ("paused", False, True, "")]
 
 
+def test_a_change_is_told_before_what_comes_of_it(run: Any) -> None:
+    """Whoever follows the events sees why attempts start, not afterwards what made them start."""
+    specs = [worker(str(n), sleeper, 1.0) for n in range(3)]
+    later = [
+        (0.1, ChangeSetting("paused", True)),
+        (1.5, ChangeSetting("paused", False)),
+        (1.6, ChangeSetting("concurrency", 2)),
+    ]
+    events, _ = tell(run, specs, *later, concurrency=1)
+    order = [type(event).__name__ for event in events if isinstance(event, AttemptStarted | SettingChanged)]
+    assert order == ["AttemptStarted", *["SettingChanged"] * 2, "AttemptStarted", "SettingChanged", "AttemptStarted"]
+
+
 def test_bad_luck(run: Any) -> None:
     """One threshold can stand in for those of all workers, and be taken back."""
     unlucky = BadLuck(threshold=0.0, faults=(ConnectionError,))
