@@ -83,9 +83,10 @@ class Crew(Machine):
         """Start the run on the running loop, with no worker yet but with `workers` to come."""
         self.report.run_started(name, workers, "serve", self._luck.seed, self._told_concurrency, None, wall_clock)
 
-    def jitter(self, name: str, restart: int) -> float:
-        """Return the draw in [0, 1) for the wait before that restart of `name`."""
-        return self._luck.draw("restart", name, self._incarnations.get(name, 0), restart)
+    def jitter(self, path: str, restart: int) -> float:
+        """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
+        name = path.partition("/")[2]  # below the root
+        return self._luck.draw("restart", path, self._incarnations.get(name, 0), restart)
 
     def launch(self, spec: WorkerSpec, owner: Owner) -> TreeWorker:
         """Start a new incarnation of the worker `spec.name`, which has to be unique in the whole tree.
