@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.model.stream import Stream
-
 from asyncwatch.events import (
     AttemptHeld,
     CircuitClosed,
@@ -16,6 +14,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.circuits import waiting_by_key
 from asyncwatch.model.fleet import Fleet
+from tests.model.stream import Stream
 
 
 def test_a_circuit_is_followed_through_its_states() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from tests.model.stream import Stream, ended, failed
-
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
@@ -26,6 +24,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
+from tests.model.stream import Stream, ended, failed
 
 
 def row_of(fleet: Fleet, name: str = "a") -> Row:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tests.model.stream import Stream, failed
-from tests.model.test_tree import queue, tree_stream
-
 from asyncwatch.events import AttemptFailed, AttemptStarted
 from asyncwatch.model.fleet import Row
 from asyncwatch.model.selection import View, parse_query
+from tests.model.stream import Stream, failed
+from tests.model.test_tree import queue, tree_stream
 
 
 def shown(view: View) -> list[str]:

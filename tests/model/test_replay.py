@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.model.stream import Stream, ended, failed
 
 from asyncwatch.events import (
     AttemptFailed,
@@ -28,6 +27,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.model.fleet import AttemptRecord, Fleet
+from tests.model.stream import Stream, ended, failed
 
 NAMES = ("a", "b", "c")
 ERROR: dict[str, Any] = {"error_type": "ValueError", "error": "bad"}

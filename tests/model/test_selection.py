@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.model.stream import Stream, ended, failed
 
 from asyncwatch.events import (
     AttemptFailed,
@@ -21,6 +20,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.row import Row
 from asyncwatch.model.selection import SORTS, View, natural, parse_query
 from asyncwatch.model.sorting import in_order
+from tests.model.stream import Stream, ended, failed
 
 
 def names(view: View) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.model.stream import Stream, ended, failed
 
 from asyncwatch.events import (
     AttemptFailed,
@@ -19,6 +18,7 @@ from asyncwatch.events import (
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.model.text import cells
+from tests.model.stream import Stream, ended, failed
 
 
 def finished_run() -> Fleet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.model.stream import Stream, ended, failed
 
 from asyncwatch.events import (
     AttemptFailed,
@@ -24,6 +23,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.tree import Gauge, label_of
+from tests.model.stream import Stream, ended, failed
 
 
 def supervise(stream: Stream, path: str, strategy: str = "one_for_one", max_restarts: int = 3) -> None:

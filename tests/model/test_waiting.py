@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.model.stream import Stream, ended, failed
-
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
@@ -15,6 +13,7 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkerState,
 )
+from tests.model.stream import Stream, ended, failed
 
 
 def test_a_held_worker_waits_until_it_starts() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from tests.clock import run_at_once
 
 TASK_FACTORIES = {"lazy": None}

@@ -9,8 +9,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.clock import run_at_once
-from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 from asyncwatch import BadLuck, RetryPolicy, Supervisor, WorkerState, current_worker
 from asyncwatch.events import (
@@ -22,6 +20,8 @@ from asyncwatch.events import (
     RunStarted,
     WorkersQueued,
 )
+from tests.clock import run_at_once
+from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 ALWAYS = BadLuck(threshold=0.0)
 

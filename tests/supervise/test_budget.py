@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 from asyncwatch import RetryBudget, Supervisor, WorkerState
 from asyncwatch.events import RetryRefused
 from asyncwatch.supervise.budget import Tokens
+from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 
 def test_defaults() -> None:

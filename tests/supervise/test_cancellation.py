@@ -7,11 +7,11 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 from asyncwatch import RetryPolicy, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.events import CancelRequested, CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 
 def later(seconds: float, *calls: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
@@ -21,6 +20,7 @@ from asyncwatch.events import (
     Event,
 )
 from asyncwatch.supervise.circuit import Circuit, CircuitState
+from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, probes=2)
 ONE_AT_A_TIME = RetryPolicy(kind="none", max_attempts=1)

@@ -6,10 +6,10 @@ import asyncio
 
 import aiohttp
 import pytest
-from tests.supervise.errors import response_error
 
 from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, classify
 from asyncwatch.supervise.classify import is_never_retried
+from tests.supervise.errors import response_error
 
 
 @pytest.mark.parametrize(

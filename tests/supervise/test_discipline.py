@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.supervise.errors import response_error
-from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 from asyncwatch import ClassifyBy, ErrorClass, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerState
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, RetryRefused, RetryScheduled
+from tests.supervise.errors import response_error
+from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 TRANSIENT: dict[str, Any] = {"classify": lambda error: "transient"}
 CONSTANT = RetryPolicy(kind="constant", base=4.0, cap=4.0)

@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.supervise.fleets import raiser, sleeper, stubborn, worker
-
 from asyncwatch import RestartLimitError, StartError, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.events import Event, LogRecorded, RunFinished, RunStarted, SupervisorTerminated, WorkerEnded
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
+from tests.supervise.fleets import raiser, sleeper, stubborn, worker
 
 FOREVER = 1e6
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, worker
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, parse_halt
 from asyncwatch.events import CancelRequested, Event, RunHalted
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, worker
 
 
 @pytest.mark.parametrize(

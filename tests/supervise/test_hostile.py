@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 from asyncwatch import RetryPolicy, Supervisor, WorkerState
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 
 class BadCauseError(Exception):

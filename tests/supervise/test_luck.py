@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.supervise.fleets import drain, sleeper, worker
 
 from asyncwatch import BadLuck, Supervisor
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event
 from asyncwatch.supervise.luck import MAX_SEED, Luck, draw_seed
+from tests.supervise.fleets import drain, sleeper, worker
 
 keys = st.tuples(st.text(), st.text(), st.integers(1, 10**9), st.integers(1, 10**9))
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import drain, sleeper, worker
 
 from asyncwatch import RetryPolicy, Supervisor
 from asyncwatch.events import NestedRetriesFound
 from asyncwatch.supervise.nested import retrying_library
+from tests.supervise.fleets import drain, sleeper, worker
 
 
 def wrapped_by(module: str) -> Callable[..., Any]:

@@ -6,10 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
-from tests.clock import run_at_once
-
 from asyncwatch.events import Batch, Event
 from asyncwatch.supervise.outbox import BATCH_INTERVAL, BATCH_SIZE, Listener, Outbox
+from tests.clock import run_at_once
 
 
 def numbered(count: int, start: int = 0) -> list[Event]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.supervise.fleets import drain
-
 from asyncwatch import BadLuck, CircuitPolicy, RateLimit, RetryPolicy, Supervisor, WorkerSpec
 from asyncwatch.commands import ChangeSetting, IsolateCircuit, RetryNow
 from asyncwatch.events import AttemptStarted, Event, PollFinished, RestartCounted
+from tests.supervise.fleets import drain
 
 
 def polls(run: Any, seconds: float, *specs: WorkerSpec, later: Any = (), **settings: Any) -> list[Event]:

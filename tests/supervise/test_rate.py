@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import Flaky, drain, sleeper, story, worker
 
 from asyncwatch import CircuitPolicy, RateLimit, RetryPolicy, Supervisor, parse_rate
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event
+from tests.supervise.fleets import Flaky, drain, sleeper, story, worker
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.supervise.errors import response_error
 
 from asyncwatch import RetryPolicy, is_transient
+from tests.supervise.errors import response_error
 
 
 @pytest.mark.parametrize(

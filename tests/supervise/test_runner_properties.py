@@ -9,11 +9,11 @@ from typing import Any, Literal
 import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.clock import run_at_once
-from tests.supervise.fleets import worker
 
 from asyncwatch import Outcome, Supervisor, WorkerState
 from asyncwatch.choices import RETURN_WHEN, ReturnWhen
+from tests.clock import run_at_once
+from tests.supervise.fleets import worker
 
 TICK = 1 / 1024
 """Times are whole ticks, whose sums are exact, so that both sides agree on who comes first."""

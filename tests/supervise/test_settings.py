@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, worker
 
 from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
 from asyncwatch.commands import (
@@ -19,6 +18,7 @@ from asyncwatch.commands import (
     RetryNow,
 )
 from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, worker
 
 PATIENT = RetryPolicy(kind="constant", base=100.0, cap=100.0)
 

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import drain, sleeper, story, stubborn
 
 from asyncwatch import (
     PoolSpec,
@@ -33,6 +32,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from asyncwatch.supervise.tree.restart import RestartWindow
+from tests.supervise.fleets import drain, sleeper, story, stubborn
 
 
 def test_window_drops_what_is_older_than_the_period() -> None:

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import sleeper
 
 from asyncwatch import NoSuchSupervisor, NotFound, PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
 from asyncwatch.supervise.tree.crew import REMEMBERED
+from tests.supervise.fleets import sleeper
 
 
 class _Nasty(Exception):  # noqa: N818  what matters is that its text raises

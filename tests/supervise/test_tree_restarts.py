@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.supervise.fleets import sleeper
 
 from asyncwatch import CircuitPolicy, RestartBackoff, RetryPolicy, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.commands import ChangeSetting, IsolateCircuit
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
+from tests.supervise.fleets import sleeper
 
 
 async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.terminal.screen import Terminal
 
 from asyncwatch.events import RunFinished, decode
+from tests.terminal.screen import Terminal
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "asyncwatch")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.ui.fakes import FakeController, frozen_clock
-
 from asyncwatch.ui.overview import overview
 from asyncwatch.ui.scene import Scene
+from tests.ui.fakes import FakeController, frozen_clock
 
 
 def scene_of(controller: FakeController) -> Scene:

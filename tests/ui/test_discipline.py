@@ -6,9 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
-from tests.ui.scenes import overview_text, scene_of
-from tests.ui.trees import hold, tree_run
 from textual.pilot import Pilot
 
 from asyncwatch.commands import (
@@ -33,6 +30,9 @@ from asyncwatch.events import (
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.asks import step
 from asyncwatch.ui.screens.options import changes
+from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+from tests.ui.scenes import overview_text, scene_of
+from tests.ui.trees import hold, tree_run
 
 Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
 

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
 from textual.pilot import Pilot
 
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
@@ -15,6 +14,7 @@ from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.filter_bar import FilterBar
+from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
 
 Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
 

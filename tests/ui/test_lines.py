@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from tests.ui.fakes import FakeController, small_run
-from tests.ui.scenes import overview_text, scene_of
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Row
@@ -16,6 +14,8 @@ from asyncwatch.ui.format import clean
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.widgets.key_line import key_line
+from tests.ui.fakes import FakeController, small_run
+from tests.ui.scenes import overview_text, scene_of
 
 NAMES = st.text(st.sampled_from("ab1日本🎉é\u0301\u200d👩\x1b\n[]"), max_size=60)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.ui.fakes import FakeController, make_app, shows, small_run
-from tests.ui.trees import tree_run
 from textual.pilot import Pilot
 
 from asyncwatch.ui.app import AsyncwatchApp
+from tests.ui.fakes import FakeController, make_app, shows, small_run
+from tests.ui.trees import tree_run
 
 Compare = Callable[..., bool]
 

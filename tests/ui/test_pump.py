@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.ui.fakes import until
-
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
 from asyncwatch.ui.pump import FRAME, Pump
+from tests.ui.fakes import until
 
 
 class Recorder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from rich.cells import cell_len
-from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
 from textual.app import App
 
 from asyncwatch.events import RunStarted, WorkersQueued
@@ -13,6 +12,7 @@ from asyncwatch.ui.paint import PAINTS
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
+from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
 
 HOSTILE = (
     "日本語のとても長い名前のワーカー",

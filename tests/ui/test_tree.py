@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
-from tests.ui.trees import tree_run
 from textual.pilot import Pilot
 
 from asyncwatch.commands import CancelWorker, GiveUp, GiveUpAll, RestartWorker, RetryAllNow, RetryNow
 from asyncwatch.events import SupervisorTerminated
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
+from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
+from tests.ui.trees import tree_run
 
 Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.ui.fakes import FakeController
-
 from asyncwatch.events import (
     AttemptHeld,
     CircuitOpened,
@@ -15,6 +13,7 @@ from asyncwatch.events import (
     WorkerReady,
     WorkersQueued,
 )
+from tests.ui.fakes import FakeController
 
 
 def supervise(controller: FakeController, path: str, strategy: str = "one_for_one", max_restarts: int = 3) -> None:
