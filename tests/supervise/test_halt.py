@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, parse_halt
 from asyncwatch.events import CancelRequested, Event, RunHalted
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, worker
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,17 @@ def test_a_restart_takes_its_failure_back(run: Any) -> None:
         return drain(queue)
 
     assert not [event for event in run(main) if isinstance(event, RunHalted)]
+
+
+def test_workers_that_hang_count(run: Any) -> None:
+    """One that ignores the end of its time has failed; one that ignores a person has not."""
+    specs = [worker("stuck", stubborn, attempt_timeout=1.0), *[worker(str(n), sleeper, 1.0) for n in range(5)]]
+    _, outcomes = tell(run, specs, halt=parse_halt("first"), concurrency=1, grace=0.5)
+    assert list(states(outcomes).values()) == ["unresponsive", *["cancelled"] * 5]
+
+    async def main() -> dict[str, str]:
+        supervisor = Supervisor(specs, seed=1, halt=parse_halt("first"), concurrency=1, grace=0.5)
+        asyncio.get_running_loop().call_later(0.5, supervisor.cancel, "stuck")
+        return states(await supervisor.gather())
+
+    assert list(run(main).values()) == ["unresponsive", *["succeeded"] * 5]

@@ -368,11 +368,12 @@ class Attempts:
             for settled in waiting:
                 if not settled.done():
                     settled.set_result(None)
-        if event.state in _BROKEN:
+        has_hung = event.state is WorkerState.UNRESPONSIVE and worker.overdue is not None and not worker.stop_reason
+        if event.state in _BROKEN or has_hung:
             self._note_broken(worker)
 
     def _note_broken(self, worker: Worker) -> None:
-        """Take note that a worker failed or was exhausted."""
+        """Take note that a worker failed, was exhausted, or did not end when its time was over."""
 
     def _begin_incarnation(self, worker: Worker) -> None:
         worker.incarnation += 1

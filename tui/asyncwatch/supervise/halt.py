@@ -14,7 +14,10 @@ HALT_MODES: Final = ("soon", "now")
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
-    """After how many failures a batch halts, and how. Workers that failed or were exhausted count.
+    """After how many failures a batch halts, and how.
+
+    Workers that failed, were exhausted, or did not end when their time was over count; those that somebody asked to
+    stop do not.
 
     Raises:
         ValueError: neither a number nor a share is given or both are, one is out of its range, or an unknown mode.
