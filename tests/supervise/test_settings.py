@@ -109,8 +109,31 @@ def test_rates(run: Any) -> None:
         ("rate", None, "30/min", ""),
         ("rate", "1/s burst 3", None, "host"),
     ]
-    assert starts(events)[:5] == [0.0, 1.0, 11.0, 15.0, 17.0]
-    assert starts(events)[5:] == [18.5, 19.5, 20.5, 21.5]
+    # When the second limit comes, 0.6 of an attempt of the first are still used.
+    assert starts(events) == pytest.approx([0.0, 1.0, 11.0, 16.2, 18.2, 19.2, 20.2, 21.2, 22.2])
+
+
+def test_changes_of_a_rate_refill_nothing(run: Any) -> None:
+    """However often a rate is changed, what was used of it stays used."""
+    specs = [worker(str(n), sleeper, 0.0) for n in range(40)]
+    later = [(n / 10, ChangeSetting("rate", f"1/s burst {10 + n % 2}")) for n in range(1, 10)]
+    events, _ = tell(run, specs, *later, rate=parse_rate("1/s burst 10"))
+    assert len([at for at in starts(events) if at <= 1.05]) == 11
+
+
+def test_a_rate_keeps_its_burst(run: Any) -> None:
+    """A change that gives no burst leaves it, and every change can be undone by its event."""
+    specs = [worker(str(n), sleeper, 0.0) for n in range(90)]
+    texts = ["20/s", "20/s burst 3", "30/s"]
+    later = [(1.0 + n, ChangeSetting("rate", text)) for n, text in enumerate(texts)]
+    events, _ = tell(run, specs, *later, rate=parse_rate("1/s burst 20"))
+    assert changes(events) == [
+        ("rate", "20/s burst 20", "1/s burst 20", ""),
+        ("rate", "20/s burst 3", "20/s burst 20", ""),
+        ("rate", "30/s burst 3", "20/s burst 3", ""),
+    ]
+    events, _ = tell(run, specs, (1.0, ChangeSetting("rate", "2/s burst 4")), rate=parse_rate("1/s"))
+    assert changes(events) == [("rate", "2/s burst 4", "1/s burst 1", "")]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,39 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
     return RateLimit(per_second=per_second, burst=burst if own_burst is None else own_burst)
 
 
+def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str | None]:
+    """Return the limit that `text` makes of `old`, and both as texts that bring each back in place of the other.
+
+    The burst stays unless the text gives one.
+
+    Raises:
+        ValueError: the text is no rate, or the rate is 0.
+
+    """
+    given = parse_rate(text)
+    if old is None:
+        return given, text, None
+    if given.burst is None and old.burst is not None:
+        return RateLimit(per_second=given.per_second, burst=old.burst), f"{text} burst {old.burst}", str(old)
+    is_new_burst = given.burst is not None and old.burst is None
+    return given, text, f"{old} burst {old.at_once}" if is_new_burst else str(old)
+
+
+def _limiter(limit: RateLimit, free: float) -> AsyncLimiter:
+    """Return a limiter that lets `free` attempts pass at once now, or its burst if that is less."""
+    limiter = AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
+    if free < limit.at_once:
+        limiter.has_capacity()  # begins its time
+        limiter._level = limit.at_once - free  # noqa: SLF001  it has no other way to begin half full
+    return limiter
+
+
+def _free(limiter: AsyncLimiter) -> float:
+    """Return how many attempts a limiter would let pass at once now."""
+    limiter.has_capacity()  # takes off what has become free
+    return limiter.max_rate - limiter._level  # noqa: SLF001  it has no other way to say so
+
+
 class Gate:
     """Lets workers pass one by one, no faster than a limit allows.
 
@@ -72,7 +105,7 @@ class Gate:
 
     def __init__(self, limit: RateLimit, let_in: Callable[[Worker], None], loop: asyncio.AbstractEventLoop) -> None:
         self.limit = limit
-        self._limiter = AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
+        self._limiter = _limiter(limit, limit.at_once)
         self._let_in = let_in
         self._loop = loop
         self._begun: OrderedDict[Worker, None] = OrderedDict()
@@ -116,9 +149,9 @@ class Gate:
         self.queue(worker, is_first=True)
 
     def change(self, limit: RateLimit) -> None:
-        """Keep another limit from now on."""
+        """Keep another limit from now on, of which as much is free as was of the old one."""
         self.limit = limit
-        self._limiter = AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
+        self._limiter = _limiter(limit, _free(self._limiter))
         if self._keeper is not None:
             self._keeper.cancel()
             self._start_keeper()

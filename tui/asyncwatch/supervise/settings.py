@@ -7,7 +7,7 @@ from functools import partial
 
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.supervise.machine import Machine
-from asyncwatch.supervise.rate import parse_rate
+from asyncwatch.supervise.rate import change_rate
 
 
 def change_setting(machine: Machine, command: ChangeSetting) -> str:
@@ -40,9 +40,10 @@ def change_setting(machine: Machine, command: ChangeSetting) -> str:
             apply = partial(setattr, machine, "bad_luck_threshold", None if value is None else float(value))
         case "rate":
             limit = machine.admission.limit(command.key)
-            previous = None if limit is None else str(limit)
+            changed, previous = None, None if limit is None else str(limit)
             try:
-                changed = None if value is None else parse_rate(str(value))
+                if value is not None:
+                    changed, value, previous = change_rate(str(value), limit)
             except ValueError as error:
                 return str(error)
             machine.is_gated = True
