@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncwatch import RetryPolicy, Supervisor
 from asyncwatch.supervise.retry_after import parse_retry_after, retry_after_of
+from tests.supervise.fleets import raiser, worker
 
 NOW = 784_111_777.0
 """Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110."""
@@ -73,3 +76,17 @@ def test_nothing_breaks_it(value: str) -> None:
 def test_errors(error: Exception, seconds: float | None) -> None:
     """An error asks by an attribute in seconds or by its headers."""
     assert retry_after_of(error, NOW) == seconds
+
+
+def test_no_wait_is_a_backoff(run: Any) -> None:
+    """Whoever asks for no wait sets no least one: attempts do not follow each other at once."""
+
+    async def main(seconds: object) -> float:
+        policy = RetryPolicy(kind="constant", base=1.0, cap=1.0, max_attempts=4)
+        error = ConnectionError()
+        error.retry_after = seconds  # type: ignore[attr-defined]  # as an error of a client does
+        (outcome,) = await Supervisor([worker("a", raiser, error, retry=policy)], seed=1).gather()
+        return outcome.elapsed
+
+    assert run(lambda: main(0)) == 3.0
+    assert run(lambda: main(2)) == 6.0

@@ -54,7 +54,7 @@ class Judge:
             return Verdict(error_class, is_retriable=False)
         if worker.attempt >= policy.max_attempts:
             return Verdict(error_class, is_retriable=True, max_attempts=policy.max_attempts)
-        asked = retry_after_of(error, time.time())
+        asked = retry_after_of(error, time.time()) or None  # at once is no wait that anybody asks for: it backs off
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
             delay = worker.backoff = round(policy.backoff(worker.attempt, jitter, worker.backoff), 6)
