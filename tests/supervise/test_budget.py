@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch import RetryBudget, Supervisor, WorkerState
+from asyncwatch import RetryBudget, RetryPolicy, Supervisor, WorkerState
+from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
 from asyncwatch.events import RetryRefused
 from asyncwatch.supervise.budget import Tokens
 from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
@@ -101,3 +103,28 @@ def test_no_budget_is_no_limit(run: Any) -> None:
         return [outcome.attempts for outcome in await Supervisor(specs, retry_budget=None).gather()]
 
     assert run(main) == [3] * 200
+
+
+def test_what_is_not_made_is_not_paid(run: Any) -> None:
+    """Retries that are given up, cancelled or taken back by a restart while they wait cost nothing."""
+
+    async def main() -> list[float | None]:
+        patient = RetryPolicy(kind="constant", base=100.0, cap=100.0)
+        errors = [ConnectionError(), TimeoutError(), ConnectionError()]
+        specs = [worker(str(n), Flaky(error), retry=patient) for n, error in enumerate(errors)]
+        supervisor = Supervisor(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
+        left = []
+
+        async def meddle() -> None:
+            for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):
+                await asyncio.sleep(1.0)
+                left.append(supervisor.statistics().retry_tokens)
+                supervisor.carry_out(step)
+            left.append(supervisor.statistics().retry_tokens)
+
+        meddling = asyncio.create_task(meddle())
+        await supervisor.gather()
+        await meddling
+        return left
+
+    assert run(main) == [480.0, 485.0, 495.0, 500.0]

@@ -298,8 +298,15 @@ class Attempts:
         else:
             self._settle(worker, self.report.failed(worker, error, transient=verdict.is_retriable), error=error)
 
+    def _refund(self, worker: Worker) -> None:
+        """Put back what was paid for the retry of a worker that will not make it."""
+        error, worker.error = worker.error, None
+        if self.tokens is not None and error is not None:
+            self.tokens.refund(error)
+
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
         """Settle a worker that has attempts left but gets none."""
+        self._refund(worker)
         self._leave_line(worker)
         self.report.retry_refused(worker, reason)
         ended = self.report.failed(worker, error, transient=True, is_refused=True)

@@ -42,9 +42,13 @@ class Tokens:
         self.is_full = True
         """Whether a success has nothing to give back; spares the happy case a call."""
 
+    def cost_after(self, error: BaseException) -> float:
+        """Return the tokens that a retry after `error` costs."""
+        return self.budget.timeout_cost if isinstance(error, TimeoutError) else self.budget.retry_cost
+
     def pay_for(self, error: BaseException) -> bool:
         """Take the tokens that a retry after `error` costs; return whether there were enough."""
-        cost = self.budget.timeout_cost if isinstance(error, TimeoutError) else self.budget.retry_cost
+        cost = self.cost_after(error)
         if cost > self.left:
             return False
         self.left -= cost
@@ -53,6 +57,13 @@ class Tokens:
 
     def give_back(self) -> None:
         """Put back what a success brings, up to the capacity."""
+        self._put_back(self.budget.success_gain)
+
+    def refund(self, error: BaseException) -> None:
+        """Put back what was paid for a retry after `error` that is not made after all."""
+        self._put_back(self.cost_after(error))
+
+    def _put_back(self, tokens: float) -> None:
         capacity = self.budget.capacity
-        self.left = min(capacity, self.left + self.budget.success_gain)
+        self.left = min(capacity, self.left + tokens)
         self.is_full = self.left == capacity

@@ -118,6 +118,7 @@ class Machine(Attempts):
                 self._stop(worker, "restart")
                 worker.is_restarting = True
             case WorkerState.BACKING_OFF | WorkerState.WAITING:
+                self._refund(worker)
                 self._leave_line(worker)
                 self._begin_incarnation(worker)
             case _:
@@ -200,6 +201,7 @@ class Machine(Attempts):
             else:
                 self.insist(worker)
             return
+        self._refund(worker)
         self._leave_line(worker)
         self._settle(worker, self.report.stopped(worker, None, None))
 
