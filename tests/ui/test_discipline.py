@@ -68,16 +68,28 @@ async def test_pauses_and_goes_on() -> None:
 
 
 async def test_changes_the_concurrency_and_undoes_it() -> None:
-    """`+` and `-` ask for a tenth more or less, the header says what it was, `u` asks for the previous value."""
+    """`+` and `-` ask for a tenth more or less, the header says what it was, `u` asks for the previous value.
+
+    Keys that are pressed faster than the engine answers are not lost: each builds on what came of the one before.
+    """
     async with running() as (app, controller, pilot):
+
+        async def asks_for(*numbers: int) -> None:
+            await until(lambda: len(controller.sent) == len(numbers))
+            assert controller.sent == [ChangeSetting("concurrency", number) for number in numbers]
+
         await pilot.press("u")
         await shows(app, "No setting was changed.")
-        await pilot.press("plus")
+        await pilot.press("plus", "plus")
+        await asks_for(110)
         change(controller, "concurrency", 110, 100)
         await shows(app, "concurrency 110 (was 100)")
-        await pilot.press("minus", "u")
-        await until(lambda: len(controller.sent) == 3)
-        assert controller.sent == [ChangeSetting("concurrency", number) for number in (110, 100, 100)]
+        await asks_for(110, 121)
+        await pilot.press("u", "u")
+        change(controller, "concurrency", 121, 110)
+        await asks_for(110, 121, 110)
+        change(controller, "concurrency", 110, 121)
+        await asks_for(110, 121, 110, 100)
         change(controller, "concurrency", 100, 110)
         await hides(app, "(was 100)")
 

@@ -13,11 +13,14 @@ class Settings:
     def __init__(self) -> None:
         self.history: list[SettingChanged] = []
         """The changes that stand, oldest first: one that reverses the last one takes it away."""
+        self.applied = 0
+        """Changes in all."""
         self._values: dict[tuple[str, str], Any] = {}
         self._initial: dict[tuple[str, str], Any] = {}
 
     def apply(self, event: SettingChanged) -> None:
         """Fold one change."""
+        self.applied += 1
         at = event.name, event.key
         self._initial.setdefault(at, event.previous)
         self._values[at] = event.value

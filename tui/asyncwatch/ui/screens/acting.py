@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from textual.screen import Screen
@@ -30,6 +31,8 @@ class ActingScreen(Screen[None]):
         super().__init__()
         self._scene = scene
         self.table = FleetTable(scene)
+        self._changes: deque[Callable[[], ChangeSetting | None]] = deque()
+        self._unanswered: tuple[int, int] | None = None  # what had been answered when the last change was sent
 
     async def action_cancel(self) -> None:
         """Cancel the marked workers that have not ended, those of the selected group, or the selected worker."""
@@ -106,15 +109,19 @@ class ActingScreen(Screen[None]):
 
     def action_pause(self) -> None:
         """Start no new attempts, or start them again."""
-        self._request([ChangeSetting("paused", not self._scene.fleet.settings.is_paused)])
+        self._change(lambda: ChangeSetting("paused", not self._scene.fleet.settings.is_paused))
 
     def action_concurrency(self, direction: int) -> None:
         """Let more (1) or fewer (-1) attempts run at a time."""
-        present = self._scene.concurrency
-        if present is None:
+        if self._scene.concurrency is None:
             self.notify("All workers of a tree run at a time: there is nothing to change.")
-        elif (wanted := asks.step(present, direction)) != present:
-            self._request([ChangeSetting("concurrency", wanted)])
+        else:
+            self._change(lambda: self._step(direction))
+
+    def _step(self, direction: int) -> ChangeSetting | None:
+        present = self._scene.concurrency or 1
+        wanted = asks.step(present, direction)
+        return None if wanted == present else ChangeSetting("concurrency", wanted)
 
     async def action_options(self) -> None:
         """Let the settings be typed."""
@@ -122,11 +129,28 @@ class ActingScreen(Screen[None]):
 
     def action_undo(self) -> None:
         """Undo the last change of a setting."""
+        self._change(self._undo)
+
+    def _undo(self) -> ChangeSetting | None:
         last = self._scene.fleet.settings.last
         if last is None:
             self.notify("No setting was changed.")
-        else:
-            self._request([ChangeSetting(last.name, last.previous, last.key)])
+            return None
+        return ChangeSetting(last.name, last.previous, last.key)
+
+    def _change(self, make: Callable[[], ChangeSetting | None]) -> None:
+        """Send the change that `make` gives, when all changes before it are answered: each builds on the last."""
+        self._changes.append(make)
+        self.send_changes()
+
+    def send_changes(self) -> None:
+        """Send the next change that was asked for, if the one before is answered."""
+        answered = self._scene.fleet.settings.applied, self._scene.fleet.refused
+        while self._changes and answered != self._unanswered:
+            command = self._changes.popleft()()
+            if command is not None:
+                self._unanswered = answered
+                self._request([command])
 
     def _chosen(self) -> list[Row]:
         """Return the marked rows in queue order, those of the selected branch, or the selected one."""

@@ -55,7 +55,8 @@ class FleetScreen(ActingScreen):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Show the scene as it is now."""
+        """Show the scene as it is now, and ask for what waited for it."""
+        self.send_changes()
         if not (width := self._overview.size.width):
             return
         self._overview.show(overview(self._scene, width))
