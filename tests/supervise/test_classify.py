@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import aiohttp
 import pytest
@@ -19,6 +20,10 @@ from tests.supervise.errors import response_error
         (ConnectionResetError(), "transient"),
         (aiohttp.ServerDisconnectedError(), "transient"),
         (aiohttp.ServerTimeoutError(), "transient"),
+        (aiohttp.ClientPayloadError(), "transient"),
+        *((OSError(number, ""), "transient") for number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)),
+        (OSError(errno.ENOSPC, ""), "permanent"),
+        (OSError(), "permanent"),
         (response_error(408), "transient"),
         (response_error(425), "transient"),
         (response_error(502), "transient"),

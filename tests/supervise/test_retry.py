@@ -25,7 +25,7 @@ from tests.supervise.errors import response_error
         (aiohttp.ClientOSError(), True),
         (ConnectionRefusedError(), True),
         (aiohttp.InvalidURL("x"), False),
-        (aiohttp.ClientPayloadError(), False),
+        (aiohttp.ClientPayloadError(), True),
         (RuntimeError(), False),
         (OSError(), False),
         (KeyboardInterrupt(), False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import sys
 from collections.abc import Callable, Mapping
 
@@ -38,6 +39,23 @@ STATUS_CLASSES = {
 """Classes of HTTP statuses; those that are not here are permanent."""
 
 
+NETWORK_ERRNOS = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+    }
+)
+"""What an `OSError` of the network is numbered, also where Python has no class of its own for it."""
+
+
 class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries: it says what happened
     """The time that a worker may take in all, from the start of its first attempt, was over. Never retried."""
 
@@ -45,13 +63,16 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
-    aiohttp's `ClientResponseError` is classified by its status; `ServerDisconnectedError`, `ServerTimeoutError` and
-    `ClientOSError` are connection errors. aiohttp is looked up, never imported: an error of its can only exist
-    where it was imported already.
+    An `OSError` is transient by its number, if it is one of the network. aiohttp's `ClientResponseError` is classified
+    by its status; `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (an answer
+    that broke off) are connection errors. aiohttp is looked up, never imported: an error of its can only exist where
+    it was imported already.
     """
     if isinstance(error, DeadlineExceeded):
         return ErrorClass.PERMANENT
     if isinstance(error, (TimeoutError, ConnectionError)):
+        return ErrorClass.TRANSIENT
+    if isinstance(error, OSError) and error.errno in NETWORK_ERRNOS:
         return ErrorClass.TRANSIENT
     aiohttp = sys.modules.get("aiohttp")
     if aiohttp is None:
@@ -60,7 +81,7 @@ def classify(error: BaseException) -> ErrorClass:
         if error.status == 503 and retry_after_of(error, 0.0) is not None:
             return ErrorClass.THROTTLED
         return STATUS_CLASSES.get(error.status, ErrorClass.PERMANENT)
-    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
 
