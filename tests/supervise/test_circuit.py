@@ -293,6 +293,15 @@ def test_without_circuits_there_is_nothing_to_control(run: Any) -> None:
     assert refused.reason == "host: this run has no circuits"
 
 
+def test_only_isolation_comes_before_the_first_attempt(run: Any) -> None:
+    """To close or probe what nobody has asked for is refused, and makes no circuit; it can be isolated."""
+    later = [(0.1, CloseCircuit("x")), (0.2, ProbeCircuit("x")), (0.3, IsolateCircuit("x")), (0.4, CloseCircuit("x"))]
+    events, _ = tell(run, [worker("a", sleeper, 1.0)], *later)
+    refused = [event.reason for event in events if isinstance(event, CommandRefused)]
+    assert refused == ["x: there is no such circuit"] * 2
+    assert circuits(events) == [("CircuitIsolated", 0.3), ("CircuitClosed", 0.4)]
+
+
 def test_waiting_workers_can_be_stopped(run: Any) -> None:
     """A worker that waits for a circuit can be cancelled and restarted, without an attempt."""
 

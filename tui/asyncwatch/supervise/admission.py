@@ -146,9 +146,14 @@ class Admission:
         self._release(gate.open())
 
     def control(self, key: str, action: Callable[[Circuit], None]) -> str:
-        """Isolate, close or probe the circuit of `key`; return why that is not possible, or an empty text."""
+        """Isolate, close or probe the circuit of `key`; return why that is not possible, or an empty text.
+
+        A circuit that no attempt has asked for yet can be isolated in advance.
+        """
         if self._policy is None:
             return "this run has no circuits"
+        if key not in self._circuits and action is not Circuit.isolate:
+            return "there is no such circuit"
         circuit = self._circuit(key, self._policy)
         before = circuit.state
         action(circuit)
