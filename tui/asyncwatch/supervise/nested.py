@@ -35,19 +35,39 @@ def retrying_library(target: object) -> str:
 
 def nested_retries(specs: Iterable[WorkerSpec]) -> Iterator[tuple[str, str]]:
     """Yield the name and the library of each target of workers with retries that retries on its own too, once."""
-    seen = set[int]()
-    previous: object = None
+    finder = NestedRetries()
     for spec in specs:
+        found = finder.find(spec)
+        if found is not None:
+            yield found
+
+
+class NestedRetries:
+    """Looks at the workers of a run one by one, and at each of their targets once."""
+
+    def __init__(self) -> None:
+        self._seen = set[int]()
+        self._previous: object = None
+
+    def find(self, spec: WorkerSpec) -> tuple[str, str] | None:
+        """Return the name and the library of its target if both it and the worker retry, and it is a new one."""
         target = spec.target
-        if target is previous or spec.retry.max_attempts == 1:
-            continue
-        previous = target
+        if target is self._previous or not _retries(spec):
+            return None
+        self._previous = target
         function = getattr(target, "__func__", None) or getattr(target, "func", None) or target
-        if id(function) not in seen and len(seen) < _MAX_TARGETS:
-            seen.add(id(function))
-            library = retrying_library(function)
-            if library:
-                yield getattr(function, "__qualname__", type(function).__qualname__), library
+        if id(function) in self._seen or len(self._seen) >= _MAX_TARGETS:
+            return None
+        self._seen.add(id(function))
+        library = retrying_library(function)
+        return (getattr(function, "__qualname__", type(function).__qualname__), library) if library else None
+
+
+def _retries(spec: WorkerSpec) -> bool:
+    """Return whether any class of errors gets the worker more than one attempt."""
+    return spec.retry.max_attempts > 1 or any(
+        policy.max_attempts > 1 for policy in (spec.retry_by_class or {}).values()
+    )
 
 
 def _layers(target: object) -> Iterator[object]:

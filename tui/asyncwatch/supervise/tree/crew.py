@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.machine import Machine, StopReason
+from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.supervise.worker import Worker
@@ -76,6 +77,7 @@ class Crew(Machine):
         self.grace = grace
         self.nodes: dict[str, Node] = {}
         self._told_concurrency = concurrency
+        self._nested = NestedRetries()
         self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
         self._past: dict[str, int] = {}  # and of those that were forgotten last
 
@@ -111,6 +113,9 @@ class Crew(Machine):
             self.report.worker_restarted(worker)
         else:
             self.report.workers_queued((worker,))
+            nested = self._nested.find(spec)
+            if nested is not None:
+                self.report.nested_retries_found(*nested)
         worker.is_ready = True
         self._ready.append(worker)
         self._fill_places()
