@@ -14,7 +14,15 @@ import pytest
 from asyncwatch import RestartLimitError, session
 from asyncwatch.commands import Command, StopRun
 from asyncwatch.config import demo_config
-from asyncwatch.events import Event, RunFinished, RunStarted, WorkerCancelled, WorkersQueued, WorkerSucceeded
+from asyncwatch.events import (
+    CancelRequested,
+    Event,
+    RunFinished,
+    RunStarted,
+    WorkerCancelled,
+    WorkersQueued,
+    WorkerSucceeded,
+)
 from asyncwatch.headless import StdoutError
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.plan import Overrides, Plan, make_plan
@@ -237,3 +245,12 @@ def test_the_streams_are_put_back(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(app, "run_dashboard", show)
     stage.run(is_dashboard=True)
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_service_that_a_person_cancelled_did_not_succeed(stage: Stage) -> None:
+    """A tree all of whose workers were cancelled by hand did not shut down by itself."""
+    first = RunStarted(0, 0.0, "demo", 1, "serve", 7, 5, None, 0.0)
+    last = RunFinished(4, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
+    asked = CancelRequested(2, 0.1, "a", 1, "person")
+    stage.events = [first, ALL[1], asked, WorkerCancelled(3, 0.1, "a", 1, 1, 0.1), last]
+    assert stage.run() == 1

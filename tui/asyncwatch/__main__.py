@@ -1,6 +1,25 @@
-"""`python -m asyncwatch` is the command `asyncwatch`."""
+"""The entry of the command, also as `python -m asyncwatch`: no Ctrl+C is a traceback, however early or late it comes."""
 
-from asyncwatch.cli import main
+from __future__ import annotations
+
+import signal
+import sys
+
+INTERRUPTED = 130
+
+
+def run() -> None:
+    """Run the command `asyncwatch`, from its imports to the end of the process."""
+    try:
+        from asyncwatch.cli import main  # noqa: PLC0415  an interrupt of the import is caught here too
+
+        main(prog_name="asyncwatch")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        # What is left is the interpreter's own end, of which an interrupt would make a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 
 if __name__ == "__main__":
-    main(prog_name="asyncwatch")
+    run()

@@ -20,7 +20,7 @@ from asyncwatch.events import Batch, WorkerState
 from asyncwatch.headless import StdoutError, run_headless
 from asyncwatch.items import single_line
 from asyncwatch.launch import drive, open_run
-from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.output import OutputFile
 from asyncwatch.plan import Plan
@@ -100,7 +100,7 @@ def has_keyboard() -> bool:
 def exit_status(fleet: Fleet | None) -> int:
     """Return 0 if every worker has succeeded, 130 if the run was interrupted or left before its end, else 1.
 
-    A tree that ended by itself stopped whoever was left: that is no failure.
+    A tree that ended by itself stopped whoever was left: that is no failure, unlike what a person cancelled.
     """
     if fleet is None:
         return NOT_ALL_SUCCEEDED
@@ -108,8 +108,14 @@ def exit_status(fleet: Fleet | None) -> int:
         return INTERRUPTED
     ended_well = fleet.counts[WorkerState.SUCCEEDED]
     if fleet.run is not None and fleet.run.runner == SERVED:
-        ended_well += fleet.counts[WorkerState.CANCELLED]
+        ended_well += sum(_was_shut_down(fleet, row) for row in fleet.rows)
     return ALL_SUCCEEDED if ended_well == len(fleet.rows) else NOT_ALL_SUCCEEDED
+
+
+def _was_shut_down(fleet: Fleet, row: Row) -> bool:
+    """Return whether the worker was stopped by its supervisor, of that one's own accord."""
+    is_asked = fleet.cancel_requested is not None or fleet.cancel_reason(row.name) == "person"
+    return row.state is WorkerState.CANCELLED and not is_asked
 
 
 def _open_output(path: str | None) -> OutputFile | None:
