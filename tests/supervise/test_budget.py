@@ -113,7 +113,7 @@ def test_what_is_not_made_is_not_paid(run: Any) -> None:
         errors = [ConnectionError(), TimeoutError(), ConnectionError()]
         specs = [worker(str(n), Flaky(error), retry=patient) for n, error in enumerate(errors)]
         supervisor = Supervisor(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
-        left = []
+        left: list[float | None] = []
 
         async def meddle() -> None:
             for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):

@@ -1,4 +1,4 @@
-"""The entry of the command, also as `python -m asyncwatch`: no Ctrl+C is a traceback, however early or late it comes."""
+"""The entry of the command, also as `python -m asyncwatch`. No Ctrl+C is a traceback, however early it comes."""
 
 from __future__ import annotations
 
