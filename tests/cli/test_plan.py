@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config, parse_config
+from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config, parse_config, read_config
 from asyncwatch.plan import Overrides, Plan, make_plan
 from asyncwatch.plan_problems import PlanError
 from asyncwatch.plan_text import describe_plan
@@ -244,3 +244,35 @@ def test_an_error_that_does_not_exist_is_told_once() -> None:
     luck = BadLuck(faults={"builtins.UnicodeDecodeError": 1.0})
     (problem,) = problems_of(config=Config(groups=(Group(name="g", url="http://a.example", bad_luck=luck),)))
     assert problem.startswith("builtins.UnicodeDecodeError: cannot be made of a text alone")
+
+
+@pytest.mark.parametrize("setting", ["circuit.enabled = true", "rate_per_key = '5/s'"])
+def test_what_is_kept_by_key_needs_one(folder: Path, setting: str) -> None:
+    """A function without a key of its own, nor of its group, is refused where nothing would come of the setting."""
+    (folder / "keyed_jobs.py").write_text(
+        "async def plain(): pass\nasync def keyed(): pass\nkeyed.key_of = lambda: 'a'\n", encoding="utf-8"
+    )
+
+    def plan(group: str) -> Plan:
+        config, found = read_config(f"{setting}\n[[group]]\n{group}", Path("run.toml"))
+        return make_plan(config, found=found)
+
+    with pytest.raises(PlanError, match=r"run.toml:2.*keyed_jobs:plain.*by key"):
+        plan("target = 'keyed_jobs:plain'\n")
+    assert plan("target = 'keyed_jobs:plain'\nkey = 'db'\n")
+    assert plan("target = 'keyed_jobs:keyed'\n")
+    assert plan("url = 'http://a.example'\n")
+
+
+def test_a_mode_of_halt_needs_a_halt() -> None:
+    """A mode alone is refused with its line, unless the command line brings the halt."""
+    config, found = read_config("halt_mode = 'now'\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
+    assert make_plan(config, found=found, overrides=Overrides(halt="5"))
+    with pytest.raises(PlanError, match=r"run.toml:1: halt_mode.* needs a halt"):
+        make_plan(config, found=found)
+
+
+def test_a_budget_must_pay_for_a_retry() -> None:
+    """Fewer tokens than one retry costs are refused with their line."""
+    _, found = read_config("[retry_budget]\nretry_cost = 9\ntokens = 5\n", Path("run.toml"))
+    assert any("run.toml:3" in line and "retry_cost (9)" in line for line in found.lines)

@@ -97,6 +97,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         given["output"] = _beside(path, given["output"])
     own = _merge(Config(path=path), given, (), problems)
     _check_bursts(own, problems)
+    _check_budget(own, problems)
     supervisors = [
         _merge(SupervisorTable(name=f"supervisor {index + 1}"), table, ("supervisor", index), problems)
         for index, table in enumerate(above)
@@ -222,6 +223,14 @@ def _check_work(raw: dict[str, Any], table: dict[str, Any], place: KeyPath, prob
         for key in ("url", "http") if target != "demo" else ("url", "items"):
             if key in raw and raw[key] != values.NONE:
                 problems.add((*place, key), f"is not for {what}")
+
+
+def _check_budget(config: Config, problems: Problems) -> None:
+    """Note a budget of retries that can never pay for one."""
+    budget = config.retry_budget
+    if budget is not None and budget.tokens < budget.retry_cost:
+        why = f"({budget.tokens:g}) must not be below retry_cost ({budget.retry_cost:g}): no retry could be paid for"
+        problems.add(("retry_budget", "tokens"), f"tokens {why}")
 
 
 def _check_bursts(config: Config, problems: Problems) -> None:

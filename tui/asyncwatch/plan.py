@@ -107,6 +107,8 @@ def make_plan(
     for option in FOR_BATCHES if config.is_tree else ():
         if getattr(overrides, option, UNSET) not in (UNSET, None):
             problems.add(f"--{option} is for batches: there are services or supervisors, which run until stopped")
+    if config.halt is None and config.halt_mode != Config().halt_mode and not config.is_tree:
+        problems.add(f"the mode {config.halt_mode!r} needs a halt", ("halt_mode",))
     if [group.items for group in config.groups].count(STDIN) > 1:
         problems.add("only one group can read its items from standard input")
     for problem in _overwritten(config):
@@ -117,6 +119,10 @@ def make_plan(
         _plan_group(group, problems, ("group", index) if is_from_file else (), stdin, has_siblings=has_siblings)
         for index, group in enumerate(config.groups)
     ]
+    for index, plan in enumerate(planned):
+        if plan is not None and (limit := _limit_without_key(config, plan)):
+            rule = f"{limit} is kept by key, and a function has none of its own: give the group a key"
+            problems.add(f"{plan.settings.target}: {rule}", ("group", index) if is_from_file else ())
     errors = _load_errors(config, problems)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
@@ -124,6 +130,16 @@ def make_plan(
     whole = tuple(group for group in planned if group is not None)
     named = _with_unique_names(whole) if has_siblings else whole
     return Plan(name=name, seed=seed, config=config, groups=named, errors=errors)
+
+
+def _limit_without_key(config: Config, planned: PlannedGroup) -> str:
+    """Return the first setting that needs a key of the group's workers and gets none, or an empty text."""
+    has_key = planned.settings.key is not None or getattr(planned.function, "key_of", None) is not None
+    if planned.function is None or has_key:
+        return ""
+    if config.circuit.enabled:
+        return "circuit"
+    return "" if config.rate_per_key is None else "rate_per_key"
 
 
 def _overwritten(config: Config) -> Iterator[str]:
