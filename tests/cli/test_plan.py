@@ -259,15 +259,15 @@ def test_what_is_kept_by_key_needs_one(folder: Path, setting: str) -> None:
 
     with pytest.raises(PlanError, match=r"run.toml:2.*keyed_jobs:plain.*by key"):
         plan("target = 'keyed_jobs:plain'\n")
-    assert plan("target = 'keyed_jobs:plain'\nkey = 'db'\n")
-    assert plan("target = 'keyed_jobs:keyed'\n")
-    assert plan("url = 'http://a.example'\n")
+    assert plan("target = 'keyed_jobs:plain'\nkey = 'db'\n").groups
+    assert plan("target = 'keyed_jobs:keyed'\n").groups
+    assert plan("url = 'http://a.example'\n").groups
 
 
 def test_a_mode_of_halt_needs_a_halt() -> None:
     """A mode alone is refused with its line, unless the command line brings the halt."""
     config, found = read_config("halt_mode = 'now'\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
-    assert make_plan(config, found=found, overrides=Overrides(halt="5"))
+    assert make_plan(config, found=found, overrides=Overrides(halt="5")).groups
     with pytest.raises(PlanError, match=r"run.toml:1: halt_mode.* needs a halt"):
         make_plan(config, found=found)
 
