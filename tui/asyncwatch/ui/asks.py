@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec import structs
+
 from asyncwatch.commands import CancelWorker, Command, GiveUp, RestartWorker, RetryNow
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Row
@@ -44,6 +46,25 @@ def give_up(rows: Iterable[Row]) -> list[Command]:
     return [
         (CancelWorker if row.state is WorkerState.RESTARTING else GiveUp)(row.name, row.incarnation) for row in rows
     ]
+
+
+def renewed(commands: Iterable[Command], find: Callable[[str], Row | None]) -> list[Command]:
+    """Return the requests as they are to be after a question was answered: for the incarnations that are there now.
+
+    Left out are those that time has answered: cancelling who has ended, and hurrying who does not wait any more.
+    """
+    return [present for command in commands if (present := _renewed(command, find)) is not None]
+
+
+def _renewed(command: Command, find: Callable[[str], Row | None]) -> Command | None:
+    if not isinstance(command, CancelWorker | RestartWorker | RetryNow | GiveUp):
+        return command
+    row = find(command.worker)
+    if row is None or (isinstance(command, CancelWorker) and row.is_settled):
+        return None
+    if isinstance(command, RetryNow | GiveUp) and row.state not in WAITING:
+        return None
+    return structs.replace(command, incarnation=row.incarnation)
 
 
 def step(concurrency: int, direction: int) -> int:

@@ -195,7 +195,7 @@ class ActingScreen(Screen[None]):
         def answer(is_yes: bool | None) -> None:
             self.table.highlight(())
             if is_yes:
-                self._request(commands)
+                self._request(asks.renewed(commands, self._scene.fleet.get))
 
         side: Literal["", "low", "high"] = ""
         if consequence:

@@ -153,6 +153,6 @@ class ErrorsScreen(Screen[Cluster | None]):
 
         def answer(is_yes: bool | None) -> None:
             if is_yes:
-                self.post_message(CommandsRequested(*commands))
+                self.post_message(CommandsRequested(*asks.renewed(commands, self._scene.fleet.get)))
 
         await self.app.push_screen(ConfirmScreen(question, verb.lower(), consequence=more, again=key), answer)
