@@ -51,7 +51,7 @@ def test_items_alone_are_urls(folder: Path) -> None:
 def test_items_from_standard_input() -> None:
     """`-` is read once, and the plan knows that the terminal has to be found again."""
     plan = make_plan(Config(), items="-", stdin=io.BytesIO(b"http://a.example\n"))
-    assert (names(plan), plan.reads_stdin, plan.name) == (["http://a.example"], True, "stdin")
+    assert (names(plan), plan.name) == (["http://a.example"], "stdin")
     groups = (Group(name="a", items="-"), Group(name="b", items="-"))
     assert problems_of(config=Config(groups=groups)) == ("only one group can read its items from standard input",)
 

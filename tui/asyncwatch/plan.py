@@ -65,11 +65,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     errors: dict[str, type[Exception]] = {}
     """The exception classes that the settings name, by their dotted names."""
 
-    @property
-    def reads_stdin(self) -> bool:
-        """Whether standard input was read to its end for items."""
-        return any(group.settings.items == STDIN for group in self.groups)
-
 
 def make_plan(
     config: Config,

@@ -69,11 +69,6 @@ class Row(msgspec.Struct, gc=False, eq=False):
         return max(0, self.attempt - 1)
 
     @property
-    def error_type(self) -> str:
-        """The name of the last error's class, empty if there was none."""
-        return self.error.partition(": ")[0]
-
-    @property
     def is_settled(self) -> bool:
         """Whether nothing more will happen to the worker unless somebody restarts it."""
         return self.state in SETTLED
