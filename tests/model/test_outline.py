@@ -59,6 +59,22 @@ def test_a_filter_leaves_out_empty_branches() -> None:
     assert shown(view) == ["/root", "/root/a", "/root/a/deep", "a/deep/x"]
 
 
+def test_a_filter_looks_into_folded_branches() -> None:
+    """What was folded does not hide a match; it can be folded anew, and is as it was when the filter is gone."""
+    fleet = tree_stream("one_for_one").fold()
+    view, inner = View(fleet), fleet.tree.branches["root/a"]
+    view.fold(fleet.tree.branches["root"], is_folded=True)
+    assert shown(view) == ["/root"]
+    view.query = parse_query("deep")
+    assert shown(view) == ["/root", "/root/a", "/root/a/deep", "a/deep/x"]
+    view.fold(inner, is_folded=True)
+    assert shown(view) == ["/root", "/root/a"]
+    view.query = parse_query("a/")
+    assert "a/deep/x" in shown(view)
+    view.query = parse_query("")
+    assert shown(view) == ["/root"]
+
+
 def test_workers_that_join_later_come_into_their_branch() -> None:
     """At the end, or in the middle of the tree; and a new branch is seen at once."""
     stream = tree_stream("one_for_one")

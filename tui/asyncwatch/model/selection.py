@@ -36,6 +36,8 @@ class View:
         self._is_trouble_only = False
         self._cluster: tuple[str, str] | None = None
         self._folded: set[str] = set()
+        self._folded_filtered: set[str] = set()
+        """What is folded under the present filter, which begins with all unfolded: it would hide what was asked for."""
         self._order: list[Row] = []
         self._lines: list[Line] = []
         self._places: dict[Line, int] | None = None
@@ -55,6 +57,7 @@ class View:
     def query(self, query: Query) -> None:
         if query.text != self._query.text:
             self._query = query
+            self._folded_filtered.clear()
             self._is_current = False
 
     @property
@@ -90,6 +93,7 @@ class View:
     def trouble_only(self, trouble_only: bool) -> None:
         if trouble_only != self._is_trouble_only:
             self._is_trouble_only = trouble_only
+            self._folded_filtered.clear()
             self._is_current = False
 
     @property
@@ -106,17 +110,23 @@ class View:
     def cluster(self, key: tuple[str, str] | None) -> None:
         if key != self._cluster:
             self._cluster = key
+            self._folded_filtered.clear()
             self._is_current = False
 
     def is_folded(self, branch: Branch) -> bool:
         """Return whether nothing below the branch is a line."""
-        return branch.path in self._folded
+        return branch.path in self._folds
 
     def fold(self, branch: Branch, *, is_folded: bool) -> None:
         """Hide what is below the branch, or show it again."""
-        if is_folded != (branch.path in self._folded):
-            self._folded ^= {branch.path}
+        if is_folded != self.is_folded(branch):
+            self._folds.symmetric_difference_update({branch.path})
             self._is_current = False
+
+    @property
+    def _folds(self) -> set[str]:
+        """The paths of the branches that are folded now."""
+        return self._folded_filtered if self.is_filtered else self._folded
 
     @property
     def _is_plain(self) -> bool:
@@ -195,7 +205,7 @@ class View:
         last = self._lines[-1] if self._lines else None
         group = last.group if isinstance(last, Row) else last.path if last is not None else None
         if self.fleet.tree.is_shown and (
-            not self._is_in_queue_order or group in self._folded or any(row.group != group for row in rows)
+            not self._is_in_queue_order or group in self._folds or any(row.group != group for row in rows)
         ):
             self._rebuild()
             return
@@ -215,7 +225,7 @@ class View:
             self._order, self._lines = outline(
                 tree,
                 self._order,
-                self._folded,
+                self._folds,
                 is_filtered=self.is_filtered,
                 in_start_order=self._is_in_queue_order,
             )
