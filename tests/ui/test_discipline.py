@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from asyncwatch.commands import (
@@ -20,6 +22,7 @@ from asyncwatch.commands import (
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
+    CircuitClosed,
     CircuitHalfOpened,
     CircuitOpened,
     NestedRetriesFound,
@@ -126,6 +129,32 @@ async def test_types_settings() -> None:
         await hides(app, "Change while it runs")
 
 
+async def test_a_rate_that_is_none_is_said_before_it_is_sent() -> None:
+    """What no rate looks like stands in the dialog, which stays open until it is mended."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("o")
+        await shows(app, "Change while it runs")
+        await pilot.press("down", *"fast", "enter")
+        await shows(app, "a rate reads like 50/s, 90/min, 3/10s or 50/s burst 10, not 'fast'")
+        assert controller.sent == []
+        await pilot.press("escape")
+        await hides(app, "Change while it runs")
+
+
+async def test_keys_typed_ahead_are_for_what_the_key_before_them_opens() -> None:
+    """Nothing typed before a dialog or the filter has the focus gets lost, or acts on a worker."""
+    async with running() as (app, controller, _pilot):
+        for key in "o12":
+            app.post_message(Key(key, key))
+        app.post_message(Key("enter", None))
+        await until(lambda: controller.sent)
+        for key in "/cC":
+            app.post_message(Key("slash" if key == "/" else key, key))
+        await shows(app, "/ cC")
+        assert controller.sent == [ChangeSetting("concurrency", 12)]
+        assert len(app.screen_stack) == 1
+
+
 async def test_leaves_settings_as_they_are() -> None:
     """Escape, and enter without a change, send nothing."""
     async with running() as (app, controller, pilot):
@@ -181,6 +210,32 @@ async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> 
         await shows(app, "◌ half open", "2 probes may pass")
         await pilot.press("escape")
         await shows(app, "2 circuits not closed")
+
+
+async def test_a_circuit_that_closes_stays_in_its_place() -> None:
+    """Circuits that are not closed come first when the screen opens; then none moves, nor does the cursor."""
+    controller = FakeController()
+    small_run(controller)
+    for host in ("a.org", "b.org", "c.org"):
+        controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
+    controller.tell(CircuitClosed, 3.4, key="a.org")
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("b")
+        await shows(app, "2 of 3 not closed")
+
+        def order() -> list[str]:
+            return re.findall(r"^ *([abcd]\.org)", text_of(app), re.MULTILINE)
+
+        assert order() == ["b.org", "c.org", "a.org"]
+        controller.tell(CircuitClosed, 3.5, key="b.org")
+        controller.tell(CircuitOpened, 3.5, key="d.org", attempts=20, failures=12, seconds=5.0)
+        await shows(app, "2 of 4 not closed")
+        assert order() == ["b.org", "c.org", "a.org", "d.org"]
+        await pilot.press("i")
+        await until(lambda: controller.sent)
+        assert controller.sent == [IsolateCircuit("b.org")]
 
 
 async def test_no_circuits_are_said_to_be_none() -> None:

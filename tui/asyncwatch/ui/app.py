@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, CommandRefused
@@ -76,6 +78,18 @@ class AsyncwatchApp(App[None]):
         self._controller = controller
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
+
+    async def on_event(self, event: events.Event) -> None:
+        """Act on a key before the next one is looked at: what is typed ahead is for what this key opens.
+
+        Textual hands keys to the focused widget, and acts when they come back from there: after the keys behind them
+        were handed out as well.
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and not isinstance(self.focused, Input):
+            bound = self.screen.active_bindings.get(event.key)
+            if bound is not None and await self.run_action(bound.binding.action, bound.node):
+                return
+        await super().on_event(event)
 
     def get_default_screen(self) -> Screen[None]:
         """Return the fleet."""

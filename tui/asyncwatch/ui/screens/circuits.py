@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -66,7 +67,7 @@ def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: i
 
 
 class CircuitsScreen(Screen[None]):
-    """One item a circuit, those that are not closed first."""
+    """One item a circuit: those that are not closed when it opens come first. Later none changes its place."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
@@ -75,6 +76,7 @@ class CircuitsScreen(Screen[None]):
         self._scene = scene
         self._title = Block(id="title")
         self._list = PickList(id="report")
+        self._order: dict[str, None] = {}
 
     def compose(self) -> ComposeResult:
         """Yield a title, the list, the keys."""
@@ -96,12 +98,18 @@ class CircuitsScreen(Screen[None]):
         if not width:
             return
         fleet = self._scene.fleet
-        circuits = sorted(fleet.circuits.by_key.values(), key=lambda circuit: circuit.state == CLOSED)
+        circuits = self._in_order(fleet.circuits.by_key)
         waiting = waiting_by_key(fleet.rows) if circuits else {}
         told = f"{len(fleet.circuits.not_closed):,} of {len(circuits):,} not closed" if circuits else ""
         self._title.show([[Span("circuits", "title"), Span(f"  {told}", "muted")]])
         items = [circuit_item(circuit, waiting.get(circuit.key, []), self._scene.now, width) for circuit in circuits]
         self._list.show_items(items, [Span("No circuit has opened so far.", "muted")])
+
+    def _in_order(self, known: Mapping[str, KnownCircuit]) -> list[KnownCircuit]:
+        """Return the circuits in the order in which they were first shown; new ones come last."""
+        new = [key for key in known if key not in self._order]
+        self._order.update(dict.fromkeys(sorted(new, key=lambda key: known[key].state == CLOSED)))
+        return [known[key] for key in self._order]
 
     def action_isolate(self) -> None:
         """Let no attempt of the key start."""

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from asyncwatch.commands import ChangeSetting, Command
+from asyncwatch.limits import parse_per_second
 from asyncwatch.ui.scene import Scene
 
 _FIELDS = (
@@ -52,6 +53,7 @@ def _value(name: str, text: str) -> int | float | str | None:
                 raise ValueError("bad luck is a number from 0 to 1, or none")
             return threshold
         case _:
+            parse_per_second(text)
             return text
 
 
@@ -78,7 +80,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         super().__init__()
         self._before = _present(scene)
         self._inputs = {
-            name: Input(self._before[name], placeholder="as started", compact=True)
+            name: Input(self._before[name], placeholder="as started", compact=True, select_on_focus=False)
             for name, _label, _hint in _FIELDS
             if name in self._before
         }
@@ -98,8 +100,10 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
             yield self._problem
 
     def on_mount(self) -> None:
-        """Begin with the first."""
-        next(iter(self._inputs.values())).focus()
+        """Begin with the first; what is typed takes the place of what a field holds."""
+        for field in self._inputs.values():
+            field.select_all()
+        self.set_focus(next(iter(self._inputs.values())))  # at once: the next key is for it
 
     async def on_input_submitted(self) -> None:
         """Send what changed."""

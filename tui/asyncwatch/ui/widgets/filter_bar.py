@@ -48,7 +48,7 @@ class FilterBar(Horizontal):
     def open(self) -> None:
         """Let a filter be typed."""
         self.display = self._sign.display = self.input.display = True
-        self.input.focus()
+        self.screen.set_focus(self.input)  # at once: the next key is for it
 
     def say(self, shown: int, total: int, *, only: str, problem: str) -> None:
         """Say how many workers of how many are shown, and which `only`, or what is wrong with the filter.

@@ -47,6 +47,7 @@ class PickList(LinesView):
     def show_items(self, items: Sequence[Item], empty: Line = ()) -> None:
         """Show these items from now on, or one line if there is none."""
         before = self.selected
+        offset = self._selected_lines().start - round(self.scroll_y) if self._items else 0
         self._items = items
         keys = [item.key for item in items]
         self._index = keys.index(before) if before in keys else max(0, min(self._index, len(items) - 1))
@@ -56,6 +57,9 @@ class PickList(LinesView):
             self._starts.append(len(lines))
             lines += [*item.lines, ()]
         self.show(lines or [empty])
+        if before in keys and 0 <= offset < self.size.height:
+            # What comes and goes above it does not move it.
+            self.scroll_to(y=self._selected_lines().start - offset, animate=False, immediate=True)
 
     def render_line(self, y: int) -> Strip:
         """Return the line that is scrolled to `y`, under the cursor if it is one of the selected item."""
