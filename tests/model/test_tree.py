@@ -20,9 +20,11 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkersQueued,
     WorkerState,
+    WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.tree import Gauge, label_of
+from asyncwatch.model.selection import View, parse_query
+from asyncwatch.model.tree import Branch, Gauge, label_of
 from tests.model.stream import Stream, ended, failed
 
 
@@ -210,3 +212,62 @@ def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:
     """The path of its supervisor is no part of the label."""
     fleet = tree_stream("one_for_one").fold()
     assert [label_of(row) for row in fleet.rows] == ["first", "1", "2", "x", "3", "last"]
+
+
+def test_what_cannot_be_restarted_says_why() -> None:
+    """Neither a worker whose supervisor has ended nor one that it has forgotten; those of a batch always can."""
+    stream = tree_stream("one_for_one")
+    queue(stream, "batch", "item")
+    stream.add(ChildRemoved, supervisor="root/a", child="1")
+    stream.add(SupervisorTerminated, name="root/a/deep", reason="shutdown")
+    fleet = stream.fold()
+    told = {row.name: why for row in fleet.rows if (why := fleet.tree.why_not_restarted(row))}
+    assert told == {"a/1": "its supervisor has forgotten it", "a/deep/x": "its supervisor has ended"}
+    stream.add(WorkerRestarted, "a/1", 2)
+    supervise(stream, "root/a/deep")
+    fleet = stream.fold()
+    assert not any(fleet.tree.why_not_restarted(row) for row in fleet.rows)
+
+
+def test_a_worker_at_its_own_limit_is_known() -> None:
+    """The limit of a child stands with it, not with its supervisor, until it is started again."""
+    stream = tree_stream("one_for_one")
+    stream.add(RestartCounted, supervisor="root/first", child="first", restarts=1, max_restarts=1, within=5.0)
+    stream.add(RestartCounted, supervisor="root/first", child="first", restarts=2, max_restarts=1, within=5.0)
+    stream.add(RestartLimitReached, supervisor="root/first", restarts=2, within=5.0)
+    fleet = stream.fold()
+    assert [row.name for row in fleet.rows if fleet.tree.is_at_limit(row)] == ["first"]
+    assert fleet.tree.restarts == 1
+    assert not fleet.tree.branches["root"].is_limit_reached
+    stream.add(WorkerRestarted, "first", 2)
+    fleet = stream.fold()
+    assert not any(fleet.tree.is_at_limit(row) for row in fleet.rows)
+
+
+def test_a_child_leaves_its_pool_when_it_was_forgotten() -> None:
+    """It is counted and no line any more, unless it failed; started again it is back."""
+    stream = Stream()
+    supervise(stream, "root")
+    supervise(stream, "root/pool", "simple_one_for_one")
+    queue(stream, "root/pool", "pool/good", "pool/bad")
+    for name in ("pool/good", "pool/bad"):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.5)
+    view = View(stream.fold())
+    assert len(view.lines()) == 4
+    before = len(stream.events)
+    stream.add(WorkerSucceeded, "pool/good", **ended(result=1))
+    stream.add(WorkerFailed, "pool/bad", **ended(error_type="OSError", error="boom"))
+    stream.add(ChildRemoved, supervisor="root/pool", child="good")
+    stream.add(ChildRemoved, supervisor="root/pool", child="bad")
+    view.fleet.apply_batch(stream.events[before:])
+    assert len(view.lines()) == 4
+    assert view.resort()
+    assert [line.path if isinstance(line, Branch) else line.name for line in view.lines()] == [
+        *("root", "root/pool", "pool/bad"),
+    ]
+    assert view.left == {"root/pool": 1}
+    assert not view.resort()
+    stream.add(WorkerRestarted, "pool/good", 2)
+    view.fleet.apply(stream.events[-1])
+    view.query = parse_query("pool")
+    assert view.position("pool/good") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from asyncwatch.model.clusters import cluster_key
@@ -30,6 +31,8 @@ class View:
         self.fleet = fleet
         self.marks: set[str] = set()
         """Names of the marked workers."""
+        self.left: Counter[str] = Counter()
+        """How many children of each pool, by its path, are no lines any more: they ended and were forgotten."""
         self._query = EVERYTHING
         self._sort = QUEUE_ORDER
         self._is_reversed = False
@@ -42,6 +45,7 @@ class View:
         self._lines: list[Line] = []
         self._places: dict[Line, int] | None = None
         self._shape = 0
+        self._left_seen = 0
         self._rows_seen = 0
         self._is_current = False
         """Whether `_order` is of the present query, sort and direction."""
@@ -187,7 +191,8 @@ class View:
         Times pass without any event: sorted by elapsed, running rows may move although none was touched.
         """
         is_fixed = self._is_in_queue_order and not self.is_filtered
-        if is_fixed or (self._is_current and not self._has_moved and self._sort != "elapsed"):
+        has_left = self._left_seen != self.fleet.tree.left
+        if not has_left and (is_fixed or (self._is_current and not self._has_moved and self._sort != "elapsed")):
             return False
         self._rebuild()
         return True
@@ -218,9 +223,10 @@ class View:
 
     def _rebuild(self) -> None:
         rows = self.fleet.rows
-        visible = filter(self._is_visible, rows) if self.is_filtered else rows
-        self._order = in_order(visible, self._sort, reverse=self._is_reversed, now=self.fleet.latest)
         tree = self.fleet.tree
+        present = self._present() if tree.left else rows
+        visible = filter(self._is_visible, present) if self.is_filtered else present
+        self._order = in_order(visible, self._sort, reverse=self._is_reversed, now=self.fleet.latest)
         if tree.is_shown:
             self._order, self._lines = outline(
                 tree,
@@ -230,10 +236,22 @@ class View:
                 in_start_order=self._is_in_queue_order,
             )
         self._shape = tree.shape
+        self._left_seen = tree.left
         self._places = None
         self._rows_seen = len(rows)
         self._is_current = True
         self._has_moved = False
+
+    def _present(self) -> list[Row]:
+        """Return the rows without those that have left their pool, which are counted."""
+        present: list[Row] = []
+        self.left.clear()
+        for row in self.fleet.rows:
+            if self.fleet.tree.has_left(row):
+                self.left[row.group] += 1
+            else:
+                present.append(row)
+        return present
 
     def toggle_mark(self, name: str) -> bool:
         """Mark the worker, or take its mark away. Return whether it is marked now."""

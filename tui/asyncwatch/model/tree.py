@@ -6,9 +6,8 @@ Pure. A plain batch of one group has one branch, of which nothing is kept but it
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from asyncwatch.events import (
     ChildRemoved,
@@ -19,88 +18,10 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkerState,
 )
+from asyncwatch.model.branch import Branch, Gauge, Window
 from asyncwatch.model.row import Row
 
-
-class Gauge(NamedTuple):
-    """How many restarts are `left` of how many, and after how many seconds the oldest counts no more (None: none)."""
-
-    left: int
-    of: int
-    expires_in: float | None
-
-
-class _Window:
-    """The restarts that count, by their times, as the supervisor told them."""
-
-    __slots__ = ("max_restarts", "times", "within")
-
-    def __init__(self) -> None:
-        self.times: deque[float] = deque()
-        self.max_restarts = 0
-        self.within = 0.0
-
-    def add(self, event: RestartCounted) -> None:
-        self.max_restarts, self.within = event.max_restarts, event.within
-        self.times.append(event.at)
-        # The supervisor knows which of the earlier ones are too old by its own clock.
-        while len(self.times) > max(1, event.restarts):
-            self.times.popleft()
-
-    def gauge(self, now: float) -> Gauge:
-        times = [time for time in self.times if time + self.within >= now]
-        oldest = times[0] + self.within - now if times else None
-        return Gauge(max(0, self.max_restarts - len(times)), self.max_restarts, oldest)
-
-
-class Branch:
-    """A supervisor, a pool, or a group of a batch. Compared by identity; only its Tree writes it."""
-
-    __slots__ = (
-        *("auto_shutdown", "children", "counts", "depth", "ending", "index", "is_limit_reached"),
-        *("max_restarts", "parent", "path", "strategy", "version", "within"),
-    )
-
-    def __init__(self, path: str, index: int, parent: Branch | None) -> None:
-        self.path = path
-        """`root/a/b`, or the name of a group."""
-        self.index = index
-        """How many workers were queued before it: its place among the rows."""
-        self.parent = parent
-        self.depth: int = parent.depth + 1 if parent is not None else 0
-        self.strategy = ""
-        """Empty for a group of a batch."""
-        self.max_restarts = 0
-        self.within = 0.0
-        self.auto_shutdown = "never"
-        self.ending = ""
-        """Why it ended; empty while it runs."""
-        self.is_limit_reached = False
-        self.children: dict[str, None] = {}
-        """The names of its children, in start order."""
-        self.counts: dict[WorkerState, int] = {}
-        """Of all workers below, however deep; states that nobody is in may be missing."""
-        self.version = 0
-        """Grows with every change of what is shown of it."""
-
-    @property
-    def name(self) -> str:
-        """The last part of the path of a supervisor; the whole name of a group."""
-        return self.path.rpartition("/")[2] if self.is_supervisor else self.path
-
-    @property
-    def is_supervisor(self) -> bool:
-        """Whether it restarts its children, so that it has a strategy."""
-        return bool(self.strategy)
-
-    @property
-    def workers(self) -> int:
-        """How many workers are below."""
-        return sum(self.counts.values())
-
-    def child_of(self, path: str) -> str:
-        """Return the name of the child that is, or leads to, what lies at `path` below."""
-        return path[len(self.path) + 1 :].partition("/")[0]
+__all__ = ["Branch", "Gauge", "Tree", "label_of", "path_of"]
 
 
 class Tree:
@@ -108,12 +29,18 @@ class Tree:
 
     def __init__(self, rows: list[Row]) -> None:
         self._rows = rows
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, Window] = {}
         self.branches: dict[str, Branch] = {}
         self.is_shown = False
         """Whether there is more than one group, or a supervisor. Before that nothing is counted."""
         self.shape = 0
         """Grows with every new branch."""
+        self.restarts = 0
+        """Restarts that counted, of all supervisors; those that a person asked for are none."""
+        self._limited: set[str] = set()  # paths of the workers whose own limit was reached
+        self._gone: set[str] = set()  # paths of the children that were forgotten
+        self.left = 0
+        """Grows with every child that leaves a pool."""
 
     def apply(self, event: Event) -> None:
         """Fold an event about a supervisor; any other changes nothing."""
@@ -133,7 +60,10 @@ class Tree:
         """Note that the worker is a child of its supervisor, be it again."""
         branch = self.branches.get(row.group)
         if branch is not None and branch.is_supervisor:
-            branch.children.setdefault(branch.child_of(path_of(row)))
+            path = path_of(row)
+            branch.children.setdefault(branch.child_of(path))
+            self._limited.discard(path)
+            self._gone.discard(path)
 
     def moved(self, row: Row, state: WorkerState) -> None:
         """Note that the row's state is about to become `state`."""
@@ -164,6 +94,26 @@ class Tree:
         """Return what is left of a worker's own restarts; None if it has no limit of its own, or never needed it."""
         window = self._windows.get(path_of(row))
         return None if window is None else window.gauge(now)
+
+    def is_at_limit(self, row: Row) -> bool:
+        """Return whether the worker stays down because it used up the restarts of its own limit."""
+        return bool(self._limited) and path_of(row) in self._limited
+
+    def has_left(self, row: Row) -> bool:
+        """Return whether the worker was a child of a pool, and ended and was forgotten as it should."""
+        if not self._gone or row.state not in _DONE:
+            return False
+        branch = self.branches.get(row.group)
+        return branch is not None and branch.is_pool and path_of(row) in self._gone
+
+    def why_not_restarted(self, row: Row) -> str:
+        """Return why a request to restart the worker can only be refused; empty if it is worth to be asked."""
+        branch = self.branches.get(row.group)
+        if branch is None or not branch.is_supervisor:
+            return ""
+        if branch.ending:
+            return "its supervisor has ended"
+        return "its supervisor has forgotten it" if path_of(row) in self._gone else ""
 
     def rows_below(self, branch: Branch) -> list[Row]:
         """Return all workers of a branch, however deep, in queue order."""
@@ -252,7 +202,8 @@ class Tree:
             branch.version += 1
 
     def _counted(self, event: RestartCounted) -> None:
-        self._windows.setdefault(event.supervisor, _Window()).add(event)
+        self.restarts += event.restarts <= event.max_restarts
+        self._windows.setdefault(event.supervisor, Window()).add(event)
         self._touch(event.supervisor)
 
     def _limit_reached(self, event: RestartLimitReached) -> None:
@@ -260,11 +211,16 @@ class Tree:
         if branch is not None:
             branch.is_limit_reached = True
             branch.version += 1
+        else:
+            self._limited.add(event.supervisor)
 
     def _removed(self, event: ChildRemoved) -> None:
         branch = self.branches.get(event.supervisor)
         if branch is not None:
             branch.children.pop(event.child, None)
+            self._gone.add(f"{branch.path}/{event.child}")
+            self.left += branch.is_pool
+            branch.version += 1
 
     def _touch(self, path: str) -> None:
         branch = self.branches.get(path)
@@ -281,6 +237,7 @@ class Tree:
 
 
 _TAKES_ALONG = frozenset({"one_for_all", "rest_for_one"})
+_DONE = frozenset({WorkerState.SUCCEEDED, WorkerState.CANCELLED})
 
 
 def path_of(row: Row) -> str:
