@@ -438,12 +438,17 @@ async def test_a_signal_stops_without_a_question() -> None:
 
 
 async def test_refusals_become_one_note() -> None:
-    """A refused request is told with its reason; of many, the number and the first."""
-    async with running() as (app, controller, _):
+    """A refused request is told with its reason; of all that one action asked for, the number and the first."""
+    async with running() as (app, controller, pilot):
         controller.refuse("0", 3.3, "it has ended: succeeded")
         await shows(app, "cancel 0: it has ended: succeeded")
-        app._pump._sink.refused([event for event in app.scene.fleet.refusals for _ in range(1200)])
-        await shows(app, "1,200 requests refused")
+        await pilot.press("a", "c")
+        await until(lambda: len(controller.sent) == 4)
+        controller.refuse("2", 3.4, "it has ended: failed")
+        await shows(app, "cancel 2: it has ended: failed")
+        controller.refuse("6", 3.5, "it has ended: failed")
+        await shows(app, "2 of 4 requests refused. The first: cancel 2: it has")
+        assert len(app._notifications) == 1
 
 
 async def test_what_happens_to_the_output_is_told_at_once() -> None:

@@ -78,6 +78,9 @@ class AsyncwatchApp(App[None]):
         self._controller = controller
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
+        self._asked = 0  # how many requests the last action made
+        self._refused = 0  # how many of those were refused
+        self._refusal: CommandRefused | None = None  # the first of them
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key before the next one is looked at: what is typed ahead is for what this key opens.
@@ -139,11 +142,13 @@ class AsyncwatchApp(App[None]):
         self.notify(fmt.clean(mask_secrets(news)), severity="error", timeout=NEWS_STAY, markup=False)
 
     def refused(self, refusals: list[CommandRefused]) -> None:
-        """Say that requests were refused: one note, however many."""
-        first = refusals[0]
+        """Say that requests were refused: one note for all of one action, in however many batches they come."""
+        first = self._refusal = self._refusal or refusals[0]
+        self._refused += len(refusals)
         text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}".rstrip() + f": {first.reason}")
-        if len(refusals) > 1:
-            text = f"{len(refusals):,} requests refused. The first: {text}"
+        if self._refused > 1:
+            of = f" of {self._asked:,}" if self._asked > self._refused else ""
+            text = f"{self._refused:,}{of} requests refused. The first: {text}"
         self._say(text)
 
     def _say(self, text: str) -> None:
@@ -162,6 +167,9 @@ class AsyncwatchApp(App[None]):
 
     def on_commands_requested(self, message: CommandsRequested) -> None:
         """Pass requests on to the engine, and show quickly what becomes of them."""
+        self._asked = len(message.commands)
+        self._refused = 0
+        self._refusal = None
         self._controller.send(*message.commands)
         self._pump.hurry()
         self._read_statistics()
