@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncwatch.events import WorkerState
 from asyncwatch.model.clusters import cluster_errors
 from asyncwatch.model.row import Row
+from tests.rows import a_row
 
 STACK = (
     '  File "/app/jobs.py", line 3, in outer\n    await inner()\n  File "/app/db.py", line 41, in inner\n    raise\n'
@@ -13,7 +14,7 @@ STACK = (
 
 def failed(name: str, error: str, state: WorkerState = WorkerState.FAILED) -> Row:
     """Return the row of a worker that ended in `error`."""
-    return Row(name=name, index=0, group="", max_attempts=3, state=state, error=error)
+    return a_row(name, state=state, error=error)
 
 
 def test_clusters_are_by_type_place_and_pattern() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+
+import pytest
 
 from asyncwatch.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     CancelRequested,
     CommandRefused,
@@ -325,6 +329,31 @@ def test_workers_that_fail_alike_share_their_texts() -> None:
     assert row_of(fleet, "c").result is row_of(fleet, "d").result
 
 
-def test_a_row_is_small() -> None:
-    """A row takes less than 200 bytes, so that a million of them are no burden."""
-    assert sys.getsizeof(Row("a", 0, "", 3)) <= 200
+def bytes_of(rows: Sequence[Row]) -> int:
+    """Return what rows take beside the Fleet's list and index of them, and beside their names."""
+    blocks = {id(row.block): row.block for row in rows}.values()
+    columns = [column for block in blocks for column in (block.lucks, block.started, block.ended) if column]
+    extras = [row.extra for row in rows if row.extra is not None]
+    return sum(map(sys.getsizeof, (*rows, *blocks, *columns, *extras)))
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_row_is_small(is_done: bool) -> None:
+    """A worker that is queued, or succeeded at once, takes about a hundred bytes; nothing else is kept of it."""
+    stream = Stream(*map(str, range(1000)))
+    for name in map(str, range(1000 if is_done else 0)):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(WorkerSucceeded, name, **ended(result=200))
+    fleet = stream.fold()
+    assert bytes_of(fleet.rows) <= (110_000 if is_done else 85_000)
+    assert all(row.extra is None for row in fleet.rows)
+
+
+def test_a_worker_that_had_to_wait_is_small_again() -> None:
+    """What is known only of workers that wait, or fail, is let go of when they go on as most do."""
+    stream = Stream("a", "b")
+    for name in "ab":
+        stream.add(AttemptHeld, name, attempt=1, key="", reason="rate")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    fleet = stream.fold()
+    assert [row.extra is None for row in fleet.rows] == [True, False]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.query import parse_query
-from asyncwatch.model.row import Row
+from tests.rows import a_row
 
-ROW = Row(
+ROW = a_row(
     "https://A.example/x",
     0,
     "Site check",
@@ -69,13 +69,13 @@ def test_what_only_looks_like_a_field_is_text(text: str) -> None:
     """A host with its port, and what is quoted, is looked for as it stands."""
     query = parse_query(text)
     assert query.problem == ""
-    assert query.matches(Row("http://localhost:8080/x jobs:run", 0, "", 3))
+    assert query.matches(a_row("http://localhost:8080/x jobs:run"))
     assert not query.matches(ROW)
 
 
 def test_a_worker_without_a_draw_has_no_luck_to_compare() -> None:
     """A queued worker matches neither side of a comparison with its luck."""
-    row = Row("a", 0, "", 3)
+    row = a_row("a")
     assert not parse_query("luck>=0").matches(row)
     assert not parse_query("luck<1").matches(row)
 
@@ -97,7 +97,7 @@ def test_what_is_not_understood_is_said_and_left_out(text: str, words: str) -> N
     query = parse_query(f"example {text}")
     assert words in query.problem
     assert query.matches(ROW)
-    assert not query.matches(Row("other", 0, "", 3))
+    assert not query.matches(a_row("other"))
 
 
 @given(st.text())

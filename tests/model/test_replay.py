@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.fleet import AttemptRecord, Fleet
 from tests.model.stream import Stream, ended, failed
+from tests.rows import columns_of
 
 NAMES = ("a", "b", "c")
 ERROR: dict[str, Any] = {"error_type": "ValueError", "error": "bad"}
@@ -60,14 +60,14 @@ def streams(draw: st.DrawFn) -> list[Event]:
     return stream.events
 
 
-Picture = tuple[list[tuple[object, ...]], dict[WorkerState, int], list[tuple[AttemptRecord, ...]], tuple[object, ...]]
+Picture = tuple[list[dict[str, object]], dict[WorkerState, int], list[tuple[AttemptRecord, ...]], tuple[object, ...]]
 
 
 def picture(fleet: Fleet) -> Picture:
     """Return all that can be seen of a Fleet."""
     totals = (fleet.attempts, fleet.events, fleet.latest, fleet.settled, fleet.settled_at)
     figures = (fleet.durations.count, fleet.durations.quantile(0.5), fleet.rate.series(fleet.latest, 5))
-    rows = [msgspec.structs.astuple(row) for row in fleet.rows]
+    rows = [columns_of(row) for row in fleet.rows]
     return rows, fleet.counts, [fleet.history(row.name) for row in fleet.rows], (*totals, *figures)
 
 

@@ -17,10 +17,10 @@ from asyncwatch.events import (
     WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.row import Row
 from asyncwatch.model.selection import SORTS, View, natural, parse_query
 from asyncwatch.model.sorting import in_order
 from tests.model.stream import Stream, ended, failed
+from tests.rows import a_row
 
 
 def names(view: View) -> list[str]:
@@ -185,7 +185,7 @@ def test_any_order_shows_every_row_once(
     values: list[tuple[WorkerState, float | None]], key: str, reverse: bool
 ) -> None:
     """Sorting loses no row, and rows without a value are the last, in queue order."""
-    rows = [Row(f"w{index}", index, "", 3, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
+    rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
     ordered = in_order(rows, key, reverse=reverse, now=1.0)
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
     if key == "luck":

@@ -6,11 +6,12 @@ from asyncwatch.commands import CancelAll, CancelWorker, GiveUp, RestartWorker, 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.row import Row
 from asyncwatch.ui.asks import renewed
+from tests.rows import a_row
 
 
 def row(name: str, state: WorkerState) -> Row:
     """Return the row of a worker in its third incarnation."""
-    return Row(name=name, index=0, group="", max_attempts=3, state=state, incarnation=3)
+    return a_row(name, state=state, incarnation=3)
 
 
 ROWS = {

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.fleet import Row
 from asyncwatch.ui import columns
 from asyncwatch.ui.format import clean
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.widgets.key_line import key_line
+from tests.rows import a_row
 from tests.ui.fakes import FakeController, small_run
 from tests.ui.scenes import overview_text, scene_of
 
@@ -102,8 +104,8 @@ def test_all_columns_fit_into_80() -> None:
 @given(NAMES, NAMES, st.sampled_from(list(WorkerState)), st.sampled_from([40, 79, 119, 199]))
 def test_rows_fit_whatever_is_in_them(name: str, error: str, state: WorkerState, width: int) -> None:
     """A row with any name, error and state takes exactly its width and holds no control character."""
-    row = Row(name, 0, "", 3, state=state, error=error, result=name, bad_luck=0.999, is_struck=True, attempt=2)
-    row.first_started_at, row.retry_at, row.last_duration = 0.0, 99.9, 12.3
+    row = a_row(name, state=state, error=error, result=name, bad_luck=0.999, is_struck=True, attempt=2)
+    row.block.started, row.own_extra().retry_at, row.own_extra().last_duration = array("d", [0.0]), 99.9, 12.3
     layout = columns.arrange(width, 30, 10)
     line = columns.cells(row, 1.0, layout, is_selected=True, is_marked=True)
     assert width_of(line) == width

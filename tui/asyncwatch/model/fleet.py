@@ -55,7 +55,8 @@ from asyncwatch.model.attempts import Attempts
 from asyncwatch.model.circuits import Circuits
 from asyncwatch.model.histogram import Histogram
 from asyncwatch.model.rate import Rate
-from asyncwatch.model.row import AttemptRecord, Row
+from asyncwatch.model.row import BLOCK, AttemptRecord, Block, Extra, Row
+from asyncwatch.model.services import Restarts
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.text import error_line, result_line
 from asyncwatch.model.tree import Tree
@@ -66,6 +67,7 @@ LOGS_KEPT = 10_000
 """The newest log lines that a Fleet holds."""
 _REFUSALS_KEPT = 1_000
 _WAITS_KEPT = 10_000
+_NOTHING = Extra()
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
 _BACKING_OFF = WorkerState.BACKING_OFF
@@ -73,6 +75,7 @@ _CANCELLING = WorkerState.CANCELLING
 _QUEUED = WorkerState.QUEUED
 _RESTARTING = WorkerState.RESTARTING
 _RUNNING = WorkerState.RUNNING
+_SUCCEEDED = WorkerState.SUCCEEDED
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 _WAITING = WorkerState.WAITING
 
@@ -126,6 +129,7 @@ class Fleet:
         self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=_WAITS_KEPT)
         """The last attempts that were held, and restarts that were to come."""
         self.tree = Tree(self.rows)
+        self.restarts = Restarts()
         self.circuits = Circuits()
         self.settings = Settings()
         self._has_branches = False  # the tree's own `is_shown`, which would take twice as long to look up
@@ -188,21 +192,26 @@ class Fleet:
 
     def apply_batch(self, batch: Batch) -> set[Row]:
         """Fold events in order and return the rows that changed. Workers just queued are not among them."""
-        apply = self.apply
-        touched = {apply(event) for event in batch}
-        touched.discard(None)
-        return touched  # type: ignore[return-value]  # None was discarded
+        # What every event does is done here, on local names: this is where a million of them pass.
+        folds, last_seq, latest, events = self._FOLDS, self._last_seq, self.latest, self.events
+        touched: set[Row] = set()
+        touch = touched.add
+        for event in batch:
+            if event.seq <= last_seq:
+                continue
+            last_seq = event.seq
+            events += 1
+            if event.at > latest:  # noqa: PLR1730  max() takes twice as long, for every event
+                latest = event.at
+            fold = folds.get(type(event))
+            if fold is not None and (row := fold(self, event)) is not None:
+                touch(row)
+        self._last_seq, self.latest, self.events = last_seq, latest, events
+        return touched
 
     def apply(self, event: Event) -> Row | None:
         """Fold one event and return the row that it changed, if it is about one."""
-        if event.seq <= self._last_seq:
-            return None
-        self._last_seq = event.seq
-        self.events += 1
-        if event.at > self.latest:  # noqa: PLR1730  max() takes twice as long, for every event
-            self.latest = event.at
-        fold = self._FOLDS.get(type(event))
-        return fold(self, event) if fold is not None else None
+        return next(iter(self.apply_batch((event,))), None)
 
     def _run_started(self, event: RunStarted) -> None:
         self.run = event
@@ -243,11 +252,14 @@ class Fleet:
     def _workers_queued(self, event: WorkersQueued) -> None:
         rows, by_name = self.rows, self._by_name
         before = len(rows)
-        for name in event.workers:
-            if name not in by_name:
-                by_name[name] = row = Row(name, len(rows), event.group, event.max_attempts)
-                rows.append(row)
-        if len(rows) > before:
+        names = [name for name in dict.fromkeys(event.workers) if name not in by_name]
+        for start in range(0, len(names), BLOCK):
+            part = names[start : start + BLOCK]
+            block = Block(before + start, len(part), event.group, event.max_attempts)
+            some = [Row(name, block, offset) for offset, name in enumerate(part)]
+            rows += some
+            by_name.update(zip(part, some, strict=True))
+        if names:
             self.counts[_QUEUED] += len(rows) - before
             self.settled_at = None
             self.tree.queued(event.group, rows[before:])
@@ -256,7 +268,10 @@ class Fleet:
     def _present(self, event: WorkerEvent) -> Row | None:
         """Return the row that `event` is about, None if it is about no present incarnation."""
         row = self._by_name.get(event.worker)
-        return row if row is not None and row.incarnation == event.incarnation else None
+        if row is None:
+            return None
+        extra = row.extra
+        return row if event.incarnation == (1 if extra is None else extra.incarnation) else None
 
     def _move(self, row: Row, state: WorkerState) -> None:
         counts = self.counts
@@ -272,28 +287,44 @@ class Fleet:
         if row is None or row.state in SETTLED:
             return None
         self.attempts += 1
+        block, offset = row.block, row.offset
+        if not block.started:
+            block.started, block.lucks = block.column(), block.column()
+        block.lucks[offset] = event.bad_luck
+        if row.attempt or row.extra is not None or event.attempt > 1 or event.latency:
+            self._another_started(row, event)
+        if not row.attempt:
+            block.started[offset] = event.at
         row.attempt = event.attempt
-        row.bad_luck = event.bad_luck
-        row.is_struck = False
-        if event.latency or event.attempt > 1:
-            row.latency = event.latency
-            row.error_class = ""
-        row.attempt_started_at = event.at
-        if row.first_started_at is None:
-            row.first_started_at = event.at
-        row.retry_at = None
-        row.held = ""
         self._move(row, _RUNNING)
         return row
+
+    @staticmethod
+    def _another_started(row: Row, event: AttemptStarted) -> None:
+        """Note the start of an attempt that is not like the first one of most workers."""
+        extra = row.own_extra()
+        extra.is_struck = False
+        if event.latency or event.attempt > 1:
+            extra.latency = event.latency
+            extra.error_class = ""
+        extra.retry_at = None
+        extra.held = ""
+        extra.attempt_started_at = None
+        if not row.attempt and extra == _NOTHING:
+            # It only had to wait.
+            row.extra = None
+        else:
+            extra.attempt_started_at = event.at
 
     def _attempt_failed(self, event: AttemptFailed) -> Row | None:
         row = self._present(event)
         if row is None or row.attempt != event.attempt or row.ended_at is not None or self._attempts.is_recorded(row):
             return None
-        row.is_struck = event.injected
-        row.last_duration = event.elapsed
-        row.error_class = event.error_class
-        row.error = error_line(event.error_type, event.error)
+        extra = row.own_extra()
+        extra.is_struck = event.injected
+        extra.last_duration = event.elapsed
+        extra.error_class = event.error_class
+        extra.error = error_line(event.error_type, event.error)
         row.version += 1
         self._attempts.note_failure(row)
         if event.stack:
@@ -309,8 +340,9 @@ class Fleet:
         row = self._present(event)
         if row is None or row.state in SETTLED:
             return None
-        row.retry_at = None
-        row.held = sys.intern(f"{event.reason} {event.key}".rstrip())
+        extra = row.own_extra()
+        extra.retry_at = None
+        extra.held = sys.intern(f"{event.reason} {event.key}".rstrip())
         self.waits.append(event)
         self.circuits.held(event)
         self._move(row, _WAITING)
@@ -320,7 +352,7 @@ class Fleet:
         row = self._present(event)
         if row is None or row.state in SETTLED:
             return None
-        row.refusal = event.reason
+        row.own_extra().refusal = event.reason
         row.version += 1
         return row
 
@@ -328,7 +360,7 @@ class Fleet:
         row = self._present(event)
         if row is None or row.state in SETTLED:
             return None
-        row.retry_at = event.at + event.delay
+        row.own_extra().retry_at = event.at + event.delay
         # An attempt that was cancelled by its own timeout left its reason behind.
         self._cancel_reasons.pop(row.name, None)
         self._cancel_requested_at.pop(row.name, None)
@@ -342,7 +374,8 @@ class Fleet:
             return None
         self._cancel_reasons[row.name] = sys.intern(event.reason)
         self._cancel_requested_at.setdefault(row.name, event.at)
-        row.retry_at = None
+        if row.extra is not None:
+            row.extra.retry_at = None
         self._move(row, _CANCELLING)
         return row
 
@@ -351,11 +384,13 @@ class Fleet:
         if row is None:
             return None
         self._attempts.close(row)
+        self.restarts.apply(event)
         if row.state in SETTLED:
             self.settled -= 1
             self.settled_at = None
-        row.retry_at = event.at + event.delay
-        row.held = ""
+        extra = row.own_extra()
+        extra.retry_at = event.at + event.delay
+        extra.held = ""
         self.waits.append(event)
         self._move(row, _RESTARTING)
         return row
@@ -364,7 +399,7 @@ class Fleet:
         row = self._present(event)
         if row is None:
             return None
-        row.is_ready = True
+        row.own_extra().is_ready = True
         row.version += 1
         return row
 
@@ -372,10 +407,11 @@ class Fleet:
         row = self._present(event)
         if row is None or row.state in SETTLED:
             return None
-        row.is_poller = True
+        extra = row.own_extra()
+        extra.is_poller = True
+        extra.last_duration = event.elapsed
+        extra.retry_at = event.at + event.delay
         row.result = result_line(event.result)
-        row.last_duration = event.elapsed
-        row.retry_at = event.at + event.delay
         row.version += 1
         self.rate.add(event.at)
         self.durations.add(event.elapsed)
@@ -391,14 +427,10 @@ class Fleet:
             self.settled_at = None
         self._cancel_reasons.pop(row.name, None)
         self._cancel_requested_at.pop(row.name, None)
-        row.incarnation = event.incarnation
         row.attempt = 0
-        row.bad_luck = row.result = row.last_duration = None
-        row.is_struck = False
-        row.is_poller = row.is_ready = False
-        row.latency = 0.0
-        row.error = row.held = row.refusal = row.error_class = ""
-        row.first_started_at = row.attempt_started_at = row.ended_at = row.retry_at = None
+        row.result = None
+        row.block.forget(row.offset)
+        row.extra = Extra(incarnation=event.incarnation)
         self._move(row, _QUEUED)
         if self._has_branches:
             self.tree.restarted(row)
@@ -408,14 +440,12 @@ class Fleet:
         row = self._settle(event)
         if row is not None:
             row.result = result_line(event.result)
-            if row.last_duration is not None:
-                self.durations.add(row.last_duration)
         return row
 
     def _worker_broke(self, event: WorkerFailed | WorkerExhausted) -> Row | None:
         row = self._settle(event)
         if row is not None:
-            row.error = error_line(event.error_type, event.error)
+            row.own_extra().error = error_line(event.error_type, event.error)
         return row
 
     def _worker_stopped(self, event: WorkerCancelled | WorkerTimedOut) -> Row | None:
@@ -423,7 +453,7 @@ class Fleet:
         if row is not None:
             row.result = result_line(event.result)
             if event.error_type:
-                row.error = error_line(event.error_type, event.error)
+                row.own_extra().error = error_line(event.error_type, event.error)
         return row
 
     def _worker_unresponsive(self, event: WorkerUnresponsive) -> Row | None:
@@ -439,21 +469,33 @@ class Fleet:
             # Also of an incarnation whose place another one took.
             self._left_behind.pop((event.worker, event.incarnation), None)
         row = self._present(event)
-        if row is None or (row.state in SETTLED and row.state is not _UNRESPONSIVE):
+        if row is None:
             return None
-        at = event.at
-        if event.state is not _UNRESPONSIVE and not self._attempts.is_recorded(row):
-            row.last_duration = max(0.0, at - (row.attempt_started_at or 0.0))
-            if event.state not in _STOPPED:
-                self.rate.add(at)
-        if row.state is not _UNRESPONSIVE:
+        at, state, before = event.at, event.state, row.state
+        if before is not _UNRESPONSIVE:
+            if before in SETTLED:
+                return None
             self.settled += 1
             if self.settled == len(self.rows):
                 self.settled_at = at
-        row.ended_at = at
-        row.retry_at = None
-        row.held = ""
-        self._move(row, event.state)
+        block, extra = row.block, row.extra
+        if extra is not None:
+            extra.retry_at = None
+            extra.held = ""
+        if state is not _UNRESPONSIVE and row.attempt and (extra is None or not self._attempts.is_recorded(row)):
+            if extra is None:
+                seconds = at - block.started[row.offset]
+            else:
+                seconds = at - (extra.attempt_started_at or 0.0)
+                extra.last_duration = max(0.0, seconds)
+            if state not in _STOPPED:
+                self.rate.add(at)
+            if state is _SUCCEEDED:
+                self.durations.add(seconds)
+        if not block.ended:
+            block.ended = block.column()
+        block.ended[row.offset] = at
+        self._move(row, state)
         return row
 
     _FOLDS: ClassVar[dict[type[Event], Callable[[Fleet, Any], Row | None]]] = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from array import array
+
 import msgspec
 
 from asyncwatch.events import SETTLED, WorkerState
@@ -17,51 +20,171 @@ _TROUBLE = frozenset(
 )
 
 
+BLOCK = 256
+"""Workers in a block at the most: their places in it are integers that Python has made already."""
+_UNKNOWN = math.nan
+_EMPTY: array[float] = array("d")
+
+
+class Block:
+    """Neighbours in the queue, and of each the columns that would take an object of its own. Only the Fleet writes it.
+
+    A column is empty until the first of them has something to write there: workers that are queued need none.
+    """
+
+    __slots__ = ("ended", "group", "lucks", "max_attempts", "size", "start", "started")
+
+    def __init__(self, start: int, size: int, group: str, max_attempts: int) -> None:
+        self.start = start
+        """The place of the first of them in the queue, from 0."""
+        self.size = size
+        self.group = group
+        self.max_attempts = max_attempts
+        self.lucks = self.started = self.ended = _EMPTY
+
+    def column(self) -> array[float]:
+        """Return a new column, in which no value is known."""
+        return array("d", (_UNKNOWN,)) * self.size
+
+    def forget(self, offset: int) -> None:
+        """Take away what the columns say of one of them."""
+        for column in (self.lucks, self.started, self.ended):
+            if column:
+                column[offset] = _UNKNOWN
+
+
+class Extra(msgspec.Struct, gc=False, eq=True):
+    """What is known of a worker that did not just succeed at its first attempt. Times as in `Row`."""
+
+    attempt_started_at: float | None = None
+    last_duration: float | None = None
+    incarnation: int = 1
+    is_struck: bool = False
+    error: str = ""
+    retry_at: float | None = None
+    is_poller: bool = False
+    is_ready: bool = False
+    held: str = ""
+    refusal: str = ""
+    error_class: str = ""
+    latency: float = 0.0
+
+
 class Row(msgspec.Struct, gc=False, eq=False):
     """One worker as it is now. Only the Fleet writes it. Times are in seconds since the run started.
 
-    Rows are compared and hashed by identity: there is one of each worker in a Fleet.
+    Rows are compared and hashed by identity: there is one of each worker in a Fleet. A million of them have to be
+    small: they hold what every worker has, their block what would be objects of their own, and `extra` the rest.
     """
 
     name: str
-    index: int
-    """Its place in the order in which workers were queued, from 0."""
-    group: str
-    max_attempts: int
-    incarnation: int = 1
+    block: Block
+    offset: int
+    """Its place in the block."""
     state: WorkerState = WorkerState.QUEUED
     attempt: int = 0
     """The number of the last attempt of this incarnation, 0 before the first."""
-    bad_luck: float | None = None
-    """The draw of the last attempt, in [0, 1)."""
-    is_struck: bool = False
-    """Whether that draw injected a fault. Known only when the attempt has failed."""
-    result: str | None = None
-    """A printable line of at most 200 characters; None if there is none, or it is None."""
-    error: str = ""
-    """Last error, `Type: message`, a printable line of at most 300 characters; empty if there is none."""
-    first_started_at: float | None = None
-    attempt_started_at: float | None = None
-    ended_at: float | None = None
-    """When this incarnation settled; None while it is active."""
-    retry_at: float | None = None
-    """When the next attempt or incarnation starts, or a poller is called again; None if none of that is to come."""
-    is_poller: bool = False
-    """Whether it was called, and will be again, without an end between."""
-    is_ready: bool = False
-    """Whether this incarnation is ready. Only workers of a tree are told so."""
-    held: str = ""
-    """What it waits for, as `circuit example.org` or `rate`; empty unless waiting."""
-    refusal: str = ""
-    """Why it got no further attempt although some were left; empty unless that is how it ended."""
-    error_class: str = ""
-    """Of which class the last error was: `throttled`, `transient`, `server` or `permanent`; empty if there was none."""
-    latency: float = 0.0
-    """Seconds that bad luck added before the call of the last attempt."""
-    last_duration: float | None = None
-    """How long the last attempt that ended took, in seconds."""
     version: int = 0
     """Grows with every change of this row."""
+    result: str | None = None
+    """A printable line of at most 200 characters; None if there is none, or it is None."""
+    extra: Extra | None = None
+    """None means that all of it is as by default, but for the two times, which the columns tell."""
+
+    @property
+    def index(self) -> int:
+        """Its place in the order in which workers were queued, from 0."""
+        return self.block.start + self.offset
+
+    @property
+    def group(self) -> str:
+        """The name of its group, or the path of its supervisor."""
+        return self.block.group
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts an incarnation may make."""
+        return self.block.max_attempts
+
+    @property
+    def incarnation(self) -> int:
+        """The number of the present incarnation, from 1."""
+        return 1 if self.extra is None else self.extra.incarnation
+
+    @property
+    def bad_luck(self) -> float | None:
+        """The draw of the last attempt, in [0, 1)."""
+        return self._known(self.block.lucks)
+
+    @property
+    def is_struck(self) -> bool:
+        """Whether that draw injected a fault. Known only when the attempt has failed."""
+        return self.extra is not None and self.extra.is_struck
+
+    @property
+    def error(self) -> str:
+        """The last error, `Type: message`, a printable line of at most 300 characters; empty if there is none."""
+        return "" if self.extra is None else self.extra.error
+
+    @property
+    def first_started_at(self) -> float | None:
+        """When the first attempt of this incarnation started."""
+        return self._known(self.block.started)
+
+    @property
+    def attempt_started_at(self) -> float | None:
+        """When the last attempt started."""
+        return self.first_started_at if self.extra is None else self.extra.attempt_started_at
+
+    @property
+    def ended_at(self) -> float | None:
+        """When this incarnation settled; None while it is active."""
+        return self._known(self.block.ended)
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt or incarnation starts, or a poller is called again; None if nothing is to come."""
+        return None if self.extra is None else self.extra.retry_at
+
+    @property
+    def is_poller(self) -> bool:
+        """Whether it was called, and will be again, without an end between."""
+        return self.extra is not None and self.extra.is_poller
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this incarnation is ready. Only workers of a tree are told so."""
+        return self.extra is not None and self.extra.is_ready
+
+    @property
+    def held(self) -> str:
+        """What it waits for, as `circuit example.org` or `rate`; empty unless waiting."""
+        return "" if self.extra is None else self.extra.held
+
+    @property
+    def refusal(self) -> str:
+        """Why it got no further attempt although some were left; empty unless that is how it ended."""
+        return "" if self.extra is None else self.extra.refusal
+
+    @property
+    def error_class(self) -> str:
+        """The class of the last error: `throttled`, `transient`, `server` or `permanent`; empty if there was none."""
+        return "" if self.extra is None else self.extra.error_class
+
+    @property
+    def latency(self) -> float:
+        """Seconds that bad luck added before the call of the last attempt."""
+        return 0.0 if self.extra is None else self.extra.latency
+
+    @property
+    def last_duration(self) -> float | None:
+        """How long the last attempt that ended took, in seconds."""
+        if self.extra is not None:
+            return self.extra.last_duration
+        started, ended = self.first_started_at, self.ended_at
+        if started is None or ended is None or self.state is WorkerState.UNRESPONSIVE:
+            return None
+        return max(0.0, ended - started)
 
     @property
     def retries(self) -> int:
@@ -80,9 +203,23 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first attempt started, backoff included; frozen once settled."""
-        if self.first_started_at is None:
+        started = self.first_started_at
+        if started is None:
             return None
-        return max(0.0, (now if self.ended_at is None else self.ended_at) - self.first_started_at)
+        ended = self.ended_at
+        return max(0.0, (now if ended is None else ended) - started)
+
+    def own_extra(self) -> Extra:
+        """Return the row's `extra`, made if it had none."""
+        if self.extra is None:
+            self.extra = Extra(self.attempt_started_at, self.last_duration)
+        return self.extra
+
+    def _known(self, column: array[float]) -> float | None:
+        if not column:
+            return None
+        value = column[self.offset]
+        return None if value != value else value  # noqa: PLR0124  only what is not a number differs from itself
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
