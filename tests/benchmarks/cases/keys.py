@@ -1,0 +1,58 @@
+"""From a key press to the changed screen, of the real command in a terminal of 120x40.
+
+What changes is the worker that the cursor is on. Once while workers come and go at 10,000 events a second; once while
+one of them blocks the event loop for two seconds, again and again, by a call that sleeps and by one that computes (and
+so keeps the interpreter's lock to itself for its turns); there only keys count that were pressed while it did.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks import keyboard
+from tests.benchmarks.measure import Effort, Finding
+from tests.benchmarks.picture import Picture
+from tests.benchmarks.processes import ASYNCWATCH, PEERS
+
+_PER_SECOND = 5_000
+"""Workers that end in a second: two events each."""
+_CONCURRENCY = _PER_SECOND // 10  # they sleep for a tenth of a second
+_BLOCKED = 2.0
+_ATTEMPTS_PER_SECOND = re.compile(r"([0-9.,k]+) attempts/s")
+
+
+def run(effort: Effort) -> Iterator[Finding]:
+    """Yield the time of a key in each situation."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield _in_storm(Path(folder), effort.size(15, 1))
+        for how in ("sleep", "compute"):
+            yield _blocked(Path(folder) / f"{how}.txt", how, effort.size(15, 3))
+
+
+def _in_storm(folder: Path, seconds: int) -> Finding:
+    items = folder / "items.txt"
+    items.write_text("".join(f"w{number}\n" for number in range(_PER_SECOND * (seconds + 6))), encoding="ascii")
+    with _dashboard("jobs:nap", "--items", str(items), "--concurrency", str(_CONCURRENCY)) as picture:
+        picture.wait_for(lambda shown: shown.cursor)
+        picture.wait_for_text("attempts/s")
+        pressed = list(keyboard.presses(picture, keyboard.for_seconds(seconds)))
+        rates = [match[1] for text in picture.stretches.values() if (match := _ATTEMPTS_PER_SECOND.search(text))]
+    return keyboard.finding("10,000 events/s", pressed, f"{rates[0]} attempts/s of two events" if rates else "")
+
+
+def _blocked(times: Path, how: str, seconds: int) -> Finding:
+    items = times.with_suffix(".items")
+    items.write_text("".join(f"w{number}\n" for number in range(30)) + f"{how}\n", encoding="ascii")
+    with _dashboard("jobs:block", "--items", str(items), BENCH_TIMES=str(times)) as picture:
+        picture.wait_for(lambda shown: shown.cursor)
+        pressed = list(keyboard.presses(picture, keyboard.for_seconds(seconds + 1)))
+    blocked = [tuple(map(float, line.split())) for line in times.read_text(encoding="ascii").splitlines()]
+    meanwhile = [press for press in pressed if any(start <= press.at < end for start, end in blocked)]
+    return keyboard.finding(f"event loop blocked for {_BLOCKED:g} s by a worker that would {how}", meanwhile)
+
+
+def _dashboard(*arguments: str, **more: str) -> Picture:
+    return Picture([ASYNCWATCH, *arguments], cwd=PEERS, columns=120, rows=40, **more)

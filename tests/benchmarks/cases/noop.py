@@ -1,0 +1,111 @@
+"""A fleet of workers that do nothing: what it costs to supervise and watch one, beside the task it needs anyway.
+
+asyncwatch makes the specs, runs them with every default on, and folds every event into a Fleet, all on one loop; the
+peer is `asyncio.gather` of the same coroutines. Each run has a fresh loop, and the garbage collector is as Python
+starts with, for both, after a full collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvloop
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.supervisor import Supervisor
+from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
+
+Job = Callable[[], Awaitable[int]]
+
+_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+async def return_at_once() -> int:
+    """Do nothing."""
+    return 1
+
+
+async def yield_once() -> int:
+    """Let others have a turn."""
+    await asyncio.sleep(0)
+    return 1
+
+
+def run(effort: Effort) -> Iterator[Finding]:
+    """Yield a ratio for each job on each loop."""
+    workers = effort.size(100_000, 1_000)
+    for job in (return_at_once, yield_once):
+        for loop, new_loop in _LOOPS.items():
+            yield _compare(f"{job.__name__.replace('_', ' ')}, {loop}", job, new_loop, workers, effort.pairs)
+
+
+def _compare(
+    what: str, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop], workers: int, pairs: int
+) -> Finding:
+    making: list[float] = []
+
+    def watched() -> float:
+        seconds, of_specs = time_watched(workers, job, new_loop)
+        making.append(of_specs)
+        return seconds
+
+    figures = in_turn({"watched": watched, "bare": lambda: _time_bare(workers, job, new_loop)}, pairs)
+    watched_seconds, bare_seconds = figures["watched"], figures["bare"]
+    run_only = [all_ - of_specs for all_, of_specs in zip(watched_seconds, making[1:], strict=True)]
+    each = 1e6 / workers
+    note = (
+        f"{statistics.median(watched_seconds) * each:.1f} us a worker against "
+        f"{statistics.median(bare_seconds) * each:.1f}; {ratio('', run_only, bare_seconds).figure:.2f} x without making"
+        f" the specs"
+    )
+    return ratio(what, watched_seconds, bare_seconds, Goal("<=", 1.0), note)
+
+
+def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> tuple[float, float]:
+    """Return the seconds from the first spec to the last event folded, and those of them that the specs took."""
+
+    async def main() -> tuple[float, float]:
+        start = time.perf_counter()
+        specs = [WorkerSpec(str(number), job) for number in range(workers)]
+        of_specs = time.perf_counter() - start
+        supervisor = Supervisor(specs)
+        folding = asyncio.Task(_fold(supervisor), loop=asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        await supervisor.gather()
+        fleet = await folding
+        seconds = time.perf_counter() - start
+        assert fleet.counts[WorkerState.SUCCEEDED] == workers
+        return seconds, of_specs
+
+    gc.collect()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main())
+
+
+async def _fold(supervisor: Supervisor) -> Fleet:
+    queue, fleet = supervisor.subscribe(), Fleet()
+    while fleet.finished is None:
+        fleet.apply_batch(await queue.get())
+    return fleet
+
+
+def _time_bare(workers: int, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> float:
+    async def main() -> float:
+        start = time.perf_counter()
+        results = await asyncio.gather(*[job() for _ in range(workers)])
+        seconds = time.perf_counter() - start
+        assert sum(results) == workers
+        return seconds
+
+    gc.collect()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main())

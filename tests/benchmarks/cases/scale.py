@@ -1,0 +1,26 @@
+"""The cost of one worker in small and in large fleets, on the loop that the engine uses, each in a fresh process."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+
+from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
+from tests.benchmarks.processes import run_json
+
+
+def run(effort: Effort) -> Iterator[Finding]:
+    """Yield the cost at each size against that at the smallest."""
+    sizes = (1_000, 2_000) if effort.is_quick else (1_000, 10_000, 100_000, 1_000_000)
+    costs = in_turn(
+        {str(size): partial(run_json, "noop_fleet", size) for size in sizes},
+        effort.pairs,
+        warm_up=partial(run_json, "noop_fleet", sizes[0]),
+    )
+    smallest = costs[str(sizes[0])]
+    for size in sizes[1:]:
+        figures = costs[str(size)]
+        note = f"{statistics.median(figures):.1f} us a worker against {statistics.median(smallest):.1f}"
+        goal = Goal("<=", 1.25) if size == sizes[-1] else None
+        yield ratio(f"{size:,} workers against {sizes[0]:,}", figures, smallest, goal, note)

@@ -1,0 +1,1 @@
+"""Programs that the cases start: what asyncwatch is measured against, and what it is given to do."""

@@ -1,0 +1,59 @@
+"""The web server of the HTTP cases, and how fast its clients are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.benchmarks.processes import PEERS, environment
+
+CONCURRENCY = 200
+
+
+class Website:
+    """A server in a process of its own, and a file of URLs of it."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+        self._folder = folder
+
+    def urls(self, count: int) -> Path:
+        """Return a file of so many different URLs."""
+        file = self._folder / f"urls-{count}.txt"
+        file.write_text("".join(f"{self._base}/items/{number}\n" for number in range(count)), encoding="utf-8")
+        return file
+
+    def rate(self, work: Callable[[], object], expected: int) -> float:
+        """Return the requests a second that `work` makes, from the first to the last that the server sees."""
+        self._seen()
+        work()
+        requests, seconds = self._seen()
+        assert requests == expected, f"{requests:,} requests, not {expected:,}"
+        return (requests - 1) / seconds
+
+    def _seen(self) -> tuple[int, float]:
+        with urllib.request.urlopen(f"{self._base}/seen") as answer:
+            seen = json.load(answer)
+        return seen["requests"], seen["seconds"]
+
+
+@contextmanager
+def website(folder: Path) -> Iterator[Website]:
+    """Run the server; `folder` takes the files of URLs."""
+    command = [sys.executable, str(PEERS / "server.py")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield Website(json.loads(process.stdout.readline()), folder)
+        finally:
+            process.terminate()
+
+
+def script(urls: Path, *options: str) -> list[str]:
+    """Return the command of the script that one writes by hand."""
+    return [sys.executable, str(PEERS / "script.py"), str(urls), "--concurrency", str(CONCURRENCY), *options]
