@@ -29,7 +29,10 @@ from asyncwatch.events import (
     decode,
 )
 from asyncwatch.headless import Follower, StdoutError, run_headless
-from asyncwatch.narration import Narrator, is_worth_telling, log_lines
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.narration import Narrator, is_worth_telling, log_lines, progress_line
+from tests.ui.fakes import FakeController as StoryTeller
+from tests.ui.trees import tree_run
 
 ERASE = "\r\x1b[K"
 HEAD: list[Event] = [
@@ -381,3 +384,34 @@ def test_narrator_without_a_line_has_nothing_to_clear() -> None:
     stream = Terminal()
     Narrator(stream, clock=Clock()).say("hello")
     assert stream.getvalue() == "hello\n"
+
+
+def told(story: StoryTeller) -> Fleet:
+    """Return what the events of a story come to."""
+    fleet = Fleet()
+    for batch in story.early:
+        fleet.apply_batch(batch)
+    return fleet
+
+
+def test_progress_of_services_is_how_many_are_up() -> None:
+    """Workers that run for ever never come to an end: it says who is up, what the others do, and the restarts."""
+    story = StoryTeller()
+    tree_run(story)
+    line = progress_line(told(story), 10.0)
+    assert line.startswith("00:10.0  6/10 up, 1 backing off, 1 restarting, 1 waiting")
+    assert "  1 restart  " in line
+    assert "/10  " not in line
+
+
+def test_progress_of_a_mixed_run_tells_both() -> None:
+    """A batch beside services counts its own workers only; at the end all count."""
+    story = StoryTeller()
+    tree_run(story)
+    story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+    story.attempt("x", 10.0)
+    story.succeed("x", 10.2)
+    assert "6/10 up" in progress_line(told(story), 10.2)
+    assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
+    story.finish(10.3)
+    assert "  1/12  " in progress_line(told(story), 10.3)

@@ -7,9 +7,11 @@ import pytest
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
+    RestartScheduled,
     RunFinished,
     WorkerCancelled,
     WorkerFailed,
+    WorkerRestarted,
     WorkerState,
     WorkerSucceeded,
     WorkerTimedOut,
@@ -140,6 +142,23 @@ def test_a_run_that_was_left_is_told_up_to_that_moment() -> None:
     fleet.left_at = 7.2
     summary = summarize(fleet)
     assert (summary.elapsed, summary.slowest[0].elapsed) == (7.2, 7.0)
+
+
+def test_restarts_are_told_with_their_last_cause() -> None:
+    """Who was restarted most comes first; what is not in the list is counted; numbers of a cause are left out."""
+    stream = Stream("a", "b", "c")
+    for name, times in (("a", 2), ("b", 11), ("c", 1)):
+        for number in range(times):
+            stream.add(RestartScheduled, name, number + 1, delay=0.0, cause=f"OSError: port {number}")
+            stream.add(WorkerRestarted, name, number + 2)
+    summary = summarize(stream.fold(), restarted=2)
+    assert summary_lines(summary)[2:] == [
+        "restarts",
+        "  11 × b  queued  last after OSError: port …",
+        "   2 × a  queued  last after OSError: port …",
+        "  and 1 of other workers",
+    ]
+    assert "0 attempts, 14 restarts in" in summary_lines(summary)[0]
 
 
 def test_a_run_that_never_began_has_a_summary() -> None:

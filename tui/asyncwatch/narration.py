@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
-from asyncwatch.events import LogRecorded
+from asyncwatch.events import SETTLED, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.services import services_of
 from asyncwatch.model.summary import counts_text
 from asyncwatch.model.text import clock_text, printable
 
 _LIVE_INTERVAL = 0.1
 _LINE_INTERVAL = 1.0
 _ERASE = "\r\x1b[K"
+_UP = frozenset({WorkerState.RUNNING})
 
 
 class Narrator:
@@ -106,8 +109,23 @@ def terminal_columns(stream: TextIO | BinaryIO) -> int | None:
 
 
 def progress_line(fleet: Fleet, now: float) -> str:
-    """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`."""
-    parts = [clock_text(now), f"{fleet.settled:,}/{len(fleet.rows):,}", counts_text(fleet.counts)]
+    """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`.
+
+    Services never come to an end: of them it tells how many are up, and the restarts: `00:03.2  7/8 up  12 restarts`.
+    """
+    services = services_of(fleet.tree)
+    batch = dict(Counter(fleet.counts) - services.counts)
+    parts = [clock_text(now)]
+    if services.workers and fleet.finished is None:
+        told = f"{services.up:,}/{services.wanted:,} up"
+        if rest := counts_text({state: count for state, count in services.counts.items() if state not in _UP}):
+            told += f", {rest}"
+        parts += [told, f"{fleet.restarts.total:,} restart{'' if fleet.restarts.total == 1 else 's'}"]
+    else:
+        batch = fleet.counts
+    if number := sum(batch.values()):
+        settled = sum(count for state, count in batch.items() if state in SETTLED)
+        parts += [f"{settled:,}/{number:,}", counts_text(batch)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
     return "  ".join(filter(None, parts))

@@ -42,8 +42,20 @@ class SlowWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartedWorker:
+    """A worker that its supervisor had to restart `times` times, the last time because of `cause`."""
+
+    name: str
+    state: WorkerState
+    times: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A run in a few figures. `counts` holds only the states that occur.
+
+    `restarts` counts those of all workers by their supervisors; `restarted` holds the workers with the most of them.
 
     `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
     A run that was left before its last event counts as interrupted.
@@ -58,11 +70,13 @@ class Summary:
     elapsed: float
     is_interrupted: bool
     slowest: tuple[SlowWorker, ...]
+    restarts: int
+    restarted: tuple[RestartedWorker, ...]
     errors: tuple[ErrorGroup, ...]
 
 
-def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
-    """Return the summary of the run so far, with at most `slowest` of the slowest workers."""
+def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
+    """Return the summary of the run so far, with so many of the slowest and of the most often restarted workers."""
     run, finished = fleet.run, fleet.finished
     return Summary(
         run=run.run if run else "",
@@ -74,6 +88,8 @@ def summarize(fleet: Fleet, slowest: int = 5) -> Summary:
         elapsed=fleet.end,
         is_interrupted=finished is None or finished.interrupted,
         slowest=_slowest(fleet, slowest),
+        restarts=fleet.restarts.total,
+        restarted=_restarted(fleet, restarted),
         errors=_errors(fleet),
     )
 
@@ -85,6 +101,16 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     timed = (row for row in fleet.rows if row.first_started_at is not None and row.state not in _STOPPED)
     rows = heapq.nlargest(number, timed, key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
+
+
+def _restarted(fleet: Fleet, number: int) -> tuple[RestartedWorker, ...]:
+    known = heapq.nlargest(number, fleet.restarts.by_worker.items(), key=lambda item: item[1].times)
+    rows = ((fleet.get(name), restarted) for name, restarted in known)
+    return tuple(
+        RestartedWorker(row.name, row.state, restarted.times, restarted.cause)
+        for row, restarted in rows
+        if row is not None
+    )
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
@@ -114,7 +140,9 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
 
     With a `width`, that of a terminal, no line is longer; without one nothing is cut.
     """
-    attempts = f"{summary.attempts:,} attempt{'' if summary.attempts == 1 else 's'}"
+    attempts = _counted(summary.attempts, "attempt")
+    if summary.restarts:
+        attempts += f", {_counted(summary.restarts, 'restart')}"
     title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
@@ -123,6 +151,10 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     lines = [title] if width is None else _wrapped(title, width)
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
+    if summary.restarted:
+        lines += ["", "restarts", *_restarted_lines(summary.restarted)]
+        left = summary.restarts - sum(worker.times for worker in summary.restarted)
+        lines += [f"  and {left:,} of other workers"] if left else []
     if summary.errors:
         lines += ["", "errors"]
         column = max(len(f"{group.workers:,}") for group in summary.errors)
@@ -147,10 +179,26 @@ def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[s
         room = max(_LEAST_NAME, width - len(times[0]) - max(map(len, ends)) - 6)
         names = [cut(name, room) for name in names]
     column = max(map(cells, names))
+    return [f"  {time}  {_padded(name, column)}  {end}" for time, name, end in zip(times, names, ends, strict=True)]
+
+
+def _restarted_lines(restarted: tuple[RestartedWorker, ...]) -> list[str]:
+    number = max(len(f"{worker.times:,}") for worker in restarted)
+    name = max(cells(_line(worker.name)) for worker in restarted)
+    state = max(len(worker.state) for worker in restarted)
     return [
-        f"  {time}  {name}{' ' * (column - cells(name))}  {end}"
-        for time, name, end in zip(times, names, ends, strict=True)
+        f"  {worker.times:>{number},} × {_padded(_line(worker.name), name)}  {worker.state:<{state}}"
+        f"  last after {_line(error_kind(worker.cause))}"
+        for worker in restarted
     ]
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cells(text))
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]:

@@ -1,0 +1,71 @@
+"""Workers that are to run for ever: how many are up, and how often they had to be restarted, for what. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+
+from asyncwatch.events import RestartScheduled, WorkerState
+from asyncwatch.model.tree import Tree
+
+
+class Restarted(msgspec.Struct):
+    """A worker that its supervisor had to restart: how often of itself, not with a sibling, and why the last time."""
+
+    times: int
+    cause: str
+
+
+class Restarts:
+    """How often each worker of a tree was restarted. A new incarnation forgets it; whoever looks for a cause does not.
+
+    What a person restarted, or a sibling took along, is no restart of a worker's own.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.by_worker: dict[str, Restarted] = {}
+
+    def apply(self, event: RestartScheduled) -> None:
+        """Fold one event."""
+        self.total += 1
+        known = self.by_worker.get(event.worker)
+        if known is None:
+            self.by_worker[event.worker] = Restarted(1, event.cause)
+        else:
+            known.times += 1
+            known.cause = event.cause
+
+
+class Services(NamedTuple):
+    """The workers of a run's supervisors: how many are in each state."""
+
+    counts: Counter[WorkerState]
+
+    @property
+    def wanted(self) -> int:
+        """How many are to be up: all but those that succeeded."""
+        return self.workers - self.counts[WorkerState.SUCCEEDED]
+
+    @property
+    def workers(self) -> int:
+        """How many there are, those that ended included."""
+        return self.counts.total()
+
+    @property
+    def up(self) -> int:
+        """How many run, those that are between two calls included."""
+        return self.counts[WorkerState.RUNNING]
+
+
+def services_of(tree: Tree) -> Services:
+    """Return the workers that have a supervisor; those of a batch beside it, or below it, have none."""
+    counts: Counter[WorkerState] = Counter()
+    for branch in tree.branches.values():
+        if branch.is_supervisor and branch.parent is None:
+            counts.update(branch.counts)
+        elif not branch.is_supervisor and branch.parent is not None:
+            counts.subtract(branch.counts)
+    return Services(counts)
