@@ -399,7 +399,7 @@ def test_progress_of_services_is_how_many_are_up() -> None:
     story = StoryTeller()
     tree_run(story)
     line = progress_line(told(story), 10.0)
-    assert line.startswith("00:10.0  6/10 up, 1 backing off, 1 restarting, 1 waiting")
+    assert line.startswith("00:10.0  7/10 up, 1 backing off, 1 restarting, 1 waiting")
     assert "  1 restart  " in line
     assert "/10  " not in line
 
@@ -411,7 +411,7 @@ def test_progress_of_a_mixed_run_tells_both() -> None:
     story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
     story.attempt("x", 10.0)
     story.succeed("x", 10.2)
-    assert "6/10 up" in progress_line(told(story), 10.2)
+    assert "7/10 up" in progress_line(told(story), 10.2)
     assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
     story.finish(10.3)
     assert "  1/12  " in progress_line(told(story), 10.3)
