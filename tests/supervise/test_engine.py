@@ -192,9 +192,10 @@ async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
         "RunStarted",
         "WorkersQueued",
         "AttemptStarted",
+        "LoopBlocked",
         "RunFinished",
     ]
-    assert [event.seq for event in events] == [0, 1, 2, 3]
+    assert [event.seq for event in events] == [0, 1, 2, 3, 4]
     last = events[-1]
     assert isinstance(last, RunFinished)
     assert (last.states, last.attempts, last.interrupted) == ({"running": 1}, 1, True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from asyncwatch.events import Batch
+from asyncwatch.events import Batch, LoopBlocked
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
@@ -76,12 +76,44 @@ class ChangeSetting(Command, frozen=True):
     key: str = ""
 
 
+class WatchStack(Command, frozen=True):
+    """Keep the await stack of that worker in the `Statistics` from now on; of none if it is None.
+
+    No event tells of it: what somebody looks at is no fact of the run.
+    """
+
+    worker: str | None
+
+
 class CancelAll(Command, frozen=True):
     """Cancel every worker that has not ended. The run stays open: workers can be restarted."""
 
 
 class StopRun(Command, frozen=True):
     """Cancel every worker, wait for them up to the grace period, and finish the run."""
+
+
+class StackFrame(msgspec.Struct, frozen=True):
+    """One frame of a stack. `text` is the line of source without its indent, empty if it is not known."""
+
+    file: str
+    line: int
+    function: str
+    text: str = ""
+
+
+class WorkerStack(msgspec.Struct, frozen=True):
+    """Where a worker is: what its coroutine awaits, from its target down to the innermost frame.
+
+    Without `frames` no attempt of it is under way. `is_blocking` says that they are those of a call which blocks the
+    event loop at this moment, as seen from outside.
+    """
+
+    worker: str
+    incarnation: int
+    attempt: int
+    frames: tuple[StackFrame, ...] = ()
+    is_blocking: bool = False
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -91,6 +123,10 @@ class Statistics(msgspec.Struct, frozen=True):
     `queued` the workers that wait for a place, `held` those that wait for a circuit or a rate limit, `tasks` the live
     tasks of workers, `detached` those of them that were left behind. `retry_tokens` are left of the
     `retry_capacity` of the run's retry budget; both are 0 if it has none.
+
+    `lag_p50`, `lag_p95` are quantiles of that delay over the last ten seconds, `lag_highest` is the longest so far;
+    `tasks_highest` the most tasks that were seen. `blocked` is the block of the loop that goes on at this moment, as
+    its event would tell it now (its `seq` is -1). `stack` is that of the worker which `WatchStack` named last.
     """
 
     events: int = 0
@@ -102,6 +138,12 @@ class Statistics(msgspec.Struct, frozen=True):
     held: int = 0
     retry_tokens: float = 0.0
     retry_capacity: float = 0.0
+    lag_p50: float = 0.0
+    lag_p95: float = 0.0
+    lag_highest: float = 0.0
+    tasks_highest: int = 0
+    blocked: LoopBlocked | None = None
+    stack: WorkerStack | None = None
 
 
 class Controller(Protocol):

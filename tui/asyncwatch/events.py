@@ -138,6 +138,34 @@ class RunFinished(Event, frozen=True, gc=False):
     interrupted: bool
 
 
+class LoopBlocked(Event, frozen=True, gc=False):
+    """The event loop of the run got to nothing else for `duration` seconds, up to `at`. `cause` is one of BLOCK_CAUSES.
+
+    `worker`, `incarnation` and `attempt` say who kept it, if it was one attempt; else they are empty and 0. `file`,
+    `line` and `function` are where that was seen most often, by samples: the innermost line that is neither of Python's
+    library nor installed nor ours, if there is one. `call` is what it called there: the text of the line, or the
+    function of a library in which it was. `stack` is the whole of it, as in a traceback. All are empty if no code of
+    this thread is to blame.
+    """
+
+    duration: float
+    cause: str
+    worker: str = ""
+    incarnation: int = 0
+    attempt: int = 0
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    call: str = ""
+    stack: str = ""
+
+
+BLOCK_CAUSES = ("worker", "code", "asyncwatch", "many", "garbage collection", "interpreter", "machine", "unknown")
+"""Why the loop was blocked: by one attempt, by code that belongs to no attempt, by asyncwatch itself, by many that took
+turns without a pause, by Python's garbage collector, by another thread that held the interpreter, by a machine that
+gave the process no time (or had it suspended), or by what left no trace."""
+
+
 class CommandRefused(Event, frozen=True, gc=False):
     """A request that could not be carried out, and why."""
 
@@ -432,6 +460,7 @@ AnyEvent = (
     | SettingChanged
     | NestedRetriesFound
     | RunFinished
+    | LoopBlocked
     | CommandRefused
     | CircuitOpened
     | CircuitHalfOpened

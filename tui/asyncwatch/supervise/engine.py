@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.supervise.capture import capturing_logs
 from asyncwatch.supervise.outbox import Listener
+from asyncwatch.supervise.pulse import block_event
 from asyncwatch.supervise.supervisor import Supervisor
 from asyncwatch.supervise.tree.errors import TreeError
+from asyncwatch.supervise.watchdog import Watchdog
+from asyncwatch.supervise.watching import blocking_stack
 
-HEARTBEAT = 0.1
-"""Seconds between two looks at how late the loop is."""
-LAG_WINDOW = 10
-"""Heartbeats over which the worst lag is told."""
+STACK_EVERY = 0.25
+"""Seconds between two stacks of the worker that somebody looks at."""
 PATIENCE = 1.0
 """Seconds beyond the grace period that a run which is stopped gets to finish; then its end is told without it."""
 LAST_CHANCE = 0.5
@@ -79,8 +79,11 @@ class Engine:
         self._has_told_end = False
         self._is_abandoned = False
         self._deadline: threading.Timer | None = None
-        self._lags = [0.0] * LAG_WINDOW
-        self._beat_due = float("inf")
+        self._watchdog: Watchdog | None = None
+        self._tasks_highest = 0
+        self._looked_at: str | None = None
+        self._stack: WorkerStack | None = None
+        self._stack_timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
 
     def start(self) -> None:
@@ -121,11 +124,22 @@ class Engine:
 
     def statistics(self) -> Statistics:
         """Return the engine's latest figures."""
-        supervisor = self._supervisor
-        if supervisor is None:
+        supervisor, watchdog = self._supervisor, self._watchdog
+        if supervisor is None or watchdog is None:
             return Statistics()
-        overdue = time.monotonic() - self._beat_due
-        return msgspec.structs.replace(supervisor.statistics(), loop_lag=max(overdue, *self._lags))
+        known, lags, block, stack = supervisor.statistics(), watchdog.lags(), watchdog.blocked(), self._stack
+        if block is not None and stack is not None and block.blame.who.worker == stack.worker:
+            stack = blocking_stack(block)
+        return msgspec.structs.replace(
+            known,
+            loop_lag=lags.last,
+            lag_p50=lags.p50,
+            lag_p95=lags.p95,
+            lag_highest=lags.highest,
+            tasks_highest=max(known.tasks, self._tasks_highest),
+            blocked=None if block is None else block_event(-1, supervisor.now, block),
+            stack=stack,
+        )
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Make a log record or a printed line an event, from any thread."""
@@ -168,14 +182,14 @@ class Engine:
                 if self._is_watched:
                     self._watched.set()
             self._carry_out(waiting)
-            self._beat(0)
             # Entering starts a tree at once: not before somebody sees it.
             await self._watched.wait()
-            try:
-                async with supervisor:
-                    await self._run_supervisor(supervisor)
-            except TreeError as error:
-                self.error = error
+            with Watchdog(supervisor, self._note_tasks) as self._watchdog:
+                try:
+                    async with supervisor:
+                        await self._run_supervisor(supervisor)
+                except TreeError as error:
+                    self.error = error
 
     async def _run_supervisor(self, supervisor: Supervisor) -> None:
         """Await what the run is for, then those who watch it: a tree that gave up can still be looked at."""
@@ -190,18 +204,28 @@ class Engine:
     def _carry_out(self, commands: list[Command] | tuple[Command, ...]) -> None:
         assert self._supervisor is not None  # noqa: S101  commands wait until it is there
         for command in commands:
+            if isinstance(command, WatchStack):
+                self._looked_at = command.worker
+                self._take_stack()
+                continue
             self._supervisor.carry_out(command)
             if isinstance(command, StopRun):
                 self._stopped.set()
                 self._watched.set()
 
-    def _beat(self, number: int) -> None:
-        """Note how late this call comes, and call again."""
-        now = time.monotonic()
-        if number:
-            self._lags[number % LAG_WINDOW] = max(0.0, now - self._beat_due)
-        self._beat_due = now + HEARTBEAT
-        asyncio.get_running_loop().call_later(HEARTBEAT, self._beat, number + 1)
+    def _take_stack(self) -> None:
+        """Keep the stack of the worker that is looked at, now and again and again."""
+        if self._stack_timer is not None:
+            self._stack_timer.cancel()
+            self._stack_timer = None
+        supervisor, name = self._supervisor, self._looked_at
+        self._stack = None if supervisor is None or name is None else supervisor.stack_of(name)
+        if self._stack is not None:
+            self._stack_timer = asyncio.get_running_loop().call_later(STACK_EVERY, self._take_stack)
+
+    def _note_tasks(self) -> None:
+        assert self._supervisor is not None  # noqa: S101  the watchdog comes after it
+        self._tasks_highest = max(self._tasks_highest, self._supervisor.statistics().tasks)
 
     async def _clean_up(self) -> None:
         """End the tasks that workers started and left; a few that will not end do not hold up the exit."""
@@ -233,7 +257,7 @@ class Engine:
                 return
             self._has_told_end = True
         if supervisor is not None and supervisor.is_started:
-            supervisor.abandon()
+            supervisor.abandon(None if self._watchdog is None else self._watchdog.blocked())
         else:
             self._listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
 

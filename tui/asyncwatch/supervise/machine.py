@@ -10,6 +10,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.supervise.attempts import Attempts
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
+from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.verdict import GIVEN_UP
 from asyncwatch.supervise.worker import Worker
@@ -72,11 +73,11 @@ class Machine(Attempts):
         states = Counter(worker.state.value for worker in self.workers.values())
         self.report.run_finished(dict(states), self._attempts, interrupted=self.is_interrupted)
 
-    def abandon(self) -> None:
-        """Do what `finish` does from another thread, while a worker blocks the loop."""
+    def abandon(self, block: Block | None) -> None:
+        """Do what `finish` does from another thread, while `block` keeps the loop."""
         self.is_finished = True
         states = Counter(worker.state.value for worker in list(self.workers.values()))
-        self.report.abandon(dict(states), self._attempts)
+        self.report.abandon(dict(states), self._attempts, block)
 
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""

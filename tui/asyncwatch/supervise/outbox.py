@@ -84,13 +84,13 @@ class Outbox:
         elif len(self._batch) >= BATCH_SIZE:
             self.flush(loop)
 
-    def close(self, last: Callable[[int], Event]) -> None:
-        """Deliver what was collected and a last event, made from its number; drop all that comes later.
+    def close(self, last: Callable[[int], Batch]) -> None:
+        """Deliver what was collected and the last events, made from their first number; drop all that comes later.
 
         For another thread than the loop's, which is blocked: nothing else emits at the same time.
         """
         listeners, self._listeners = self._listeners, []
-        batch = (*self._batch, last(self.emitted))
+        batch = (*self._batch, *last(self.emitted))
         for listener in listeners:
             listener.deliver(batch, None)
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from asyncwatch.blocked_text import BLAMELESS, sentence
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
     AttemptStarted,
+    Batch,
     CancelRequested,
     ChildRemoved,
     CircuitClosed,
@@ -52,6 +54,7 @@ from asyncwatch.events import (
 from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
+from asyncwatch.supervise.pulse import Block, block_event
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
@@ -150,10 +153,23 @@ class Reporter:
         self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
         self.outbox.flush(self.loop)
 
-    def abandon(self, states: dict[str, int], attempts: int) -> None:
+    def abandon(self, states: dict[str, int], attempts: int, block: Block | None) -> None:
         """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
         now = self.now()
-        self.outbox.close(lambda seq: RunFinished(seq, now, states, attempts, now, interrupted=True))
+
+        def last(seq: int) -> Batch:
+            blocked = () if block is None else (block_event(seq, now, block),)
+            return (*blocked, RunFinished(seq + len(blocked), now, states, attempts, now, interrupted=True))
+
+        self.outbox.close(last)
+
+    def loop_blocked(self, block: Block) -> None:
+        """Tell what kept the event loop, and for how long."""
+        self._emit(event := block_event(self._next_seq(), self.now(), block))
+        # Many that take turns can go on for long, and nobody is helped by a warning each time.
+        level = logging.DEBUG if event.cause in BLAMELESS or event.cause == "many" else logging.WARNING
+        with contextlib.suppress(Exception):
+            logger.log(level, "%s", sentence(event), extra={"asyncwatch_worker": event.worker or None})
 
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
         """Tell why a request was not carried out."""

@@ -19,17 +19,19 @@ from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
+from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.runner import Timeout, check_timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
 from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_spec
 from asyncwatch.supervise.tree.specs import ChildSpec
+from asyncwatch.supervise.watching import Watching
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
 
 
-class Supervisor(Serving):
+class Supervisor(Watching, Serving):
     """Runs workers, and tells listeners all that happens.
 
     Temporary workers alone are a batch, of which at most `concurrency` attempts run at a time: call one of `gather`,
@@ -225,9 +227,12 @@ class Supervisor(Serving):
             await runner.task_group(self._machine, limit)
         return self.outcomes()
 
-    def abandon(self) -> None:
-        """Tell the end of the run from another thread, because a worker blocks the loop. Nothing is told after it."""
-        self._machine.abandon()
+    def abandon(self, block: Block | None) -> None:
+        """Tell the end of the run from another thread, because a worker blocks the loop. Nothing is told after it.
+
+        `block` is what is known of that.
+        """
+        self._machine.abandon(block)
 
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""

@@ -1,0 +1,271 @@
+"""The watchdog: whom it blames for a block, from samples and times that a test makes up; and once for real."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import CodeType
+
+import pytest
+
+from asyncwatch import Supervisor
+from asyncwatch.blocked_text import place, sentence
+from asyncwatch.commands import StopRun, WatchStack, WorkerStack
+from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
+from asyncwatch.supervise import pulse as pulses
+from asyncwatch.supervise.blame import NOBODY, Blame, Evidence, Frame, Sample, Who, frames_of, judge, place_of
+from asyncwatch.supervise.engine import new_event_loop
+from asyncwatch.supervise.pulse import HEARTBEAT, Pulse, Spent, block_event
+from asyncwatch.supervise.watchdog import Watchdog
+from tests.supervise.fleets import sleeper, worker
+from tests.supervise.test_engine import engine_of, watch
+
+A, B = Who("a", 1, 1), Who("b", 1, 2)
+
+
+def code_of(file: str, function: str) -> CodeType:
+    """Return code that says it is `function` of `file`."""
+    return compile("", file, "exec").replace(co_name=function, co_qualname=function)
+
+
+def frames(*places: tuple[str, int, str]) -> tuple[Frame, ...]:
+    """Return a stack of (file, line, function), outermost first."""
+    return tuple((code_of(file, function), line) for file, line, function in places)
+
+
+MINE = frames(("/srv/jobs.py", 12, "fetch"))
+OTHER = frames(("/srv/jobs.py", 40, "parse"))
+OURS = ((judge.__code__, 1),)
+
+
+def blame(samples: dict[Sample, int] | None = None, **evidence: float) -> Blame:
+    """Return what is blamed for a block of a second in which the thread of the loop worked, unless told otherwise."""
+    return judge(Evidence(**{"late": 1.0, "busy": 1.0, **evidence}), Counter(samples or {}))
+
+
+def test_the_worker_that_most_samples_show() -> None:
+    """One attempt that is seen more often than all others is blamed, with the place it was seen at most often."""
+    seen = {Sample(B, MINE): 1, Sample(A, MINE): 3, Sample(A, OTHER): 4}
+    assert blame(seen) == Blame("worker", A, OTHER)
+
+
+def test_many_that_take_turns() -> None:
+    """Nobody is blamed if nobody had more than half of the time; where it was spent is told all the same."""
+    assert blame({Sample(A, MINE): 2, Sample(B, MINE): 2, Sample(NOBODY, OTHER): 1}) == Blame("many", NOBODY, MINE)
+
+
+def test_what_is_no_worker_is_told_apart() -> None:
+    """Code outside any attempt, our own, and nothing seen at all have names of their own."""
+    assert blame({Sample(NOBODY, MINE): 1}).cause == "code"
+    assert blame({Sample(NOBODY, OURS): 1}).cause == "asyncwatch"
+    assert blame({Sample(NOBODY, OURS + MINE): 1}).cause == "code"
+    assert blame({}).cause == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "cause"),
+    [
+        ({"collecting": 0.6}, "garbage collection"),
+        ({"busy": 0.1, "delayed": 0.8}, "machine"),
+        ({"busy": 0.1, "absent": 0.9, "process": 0.05}, "machine"),
+        ({"busy": 0.1, "absent": 0.9, "process": 0.9}, "interpreter"),
+        ({"busy": 0.0}, "worker"),
+        ({"busy": 0.9, "absent": 0.9}, "worker"),
+    ],
+)
+def test_times_acquit_workers(evidence: dict[str, float], cause: str) -> None:
+    """A worker is not blamed for time in which its thread could not run; it is if it slept, or kept the interpreter."""
+    assert blame({Sample(A, MINE): 5}, **evidence).cause == cause
+    assert cause in BLOCK_CAUSES
+
+
+def test_the_place_is_the_innermost_line_of_own_code() -> None:
+    """Frames of Python's library, of what is installed and of ours are passed over, but the innermost is named."""
+    library = str(threading.__file__)
+    stack = frames(("/srv/jobs.py", 3, "main"), ("/srv/jobs.py", 12, "fetch"), (library, 99, "wait"))
+    assert place_of(stack) == ("/srv/jobs.py", 12, "fetch", "wait in threading.py:99")
+    installed = frames(("/x/site-packages/lib/a.py", 5, "get"), ("/x/site-packages/lib/b.py", 6, "read"))
+    assert place_of(installed) == ("/x/site-packages/lib/a.py", 5, "get", "read in b.py:6")
+    assert place_of(()) == ("", 0, "", "")
+
+
+def test_the_frames_of_the_loop_are_left_out() -> None:
+    """A sample begins below the event loop; of a loop that waits there is none."""
+
+    async def look() -> tuple[Frame, ...]:
+        return frames_of(sys._getframe())
+
+    assert [code.co_name for code, _line in asyncio.run(look())] == ["look"]
+
+
+def beats(pulse: Pulse, *times: float) -> None:
+    """Let the loop beat in time."""
+    for now in times:
+        assert pulse.beat(now, Spent(), 0.0) is None
+
+
+def test_a_block_is_told_once_when_it_ends() -> None:
+    """Looks at a late beat are samples; the beat that comes at last tells of the block, and the next of none."""
+    pulse = Pulse(10.0, Spent())
+    beats(pulse, 10.025, 10.05)
+    for number in range(1, 9):
+        pulse.look(10.05 + number * HEARTBEAT, None if number < 3 else Sample(A, MINE), pulse.due, 0.0)
+    going_on = pulse.block(10.25)
+    assert going_on is not None
+    assert going_on.blame == Blame("worker", A, MINE)
+    block = pulse.beat(10.26, Spent(thread=0.2), 0.0)
+    assert block is not None
+    assert block.blame == Blame("worker", A, MINE)
+    assert block.seconds == pytest.approx(0.21 - HEARTBEAT / 2)
+    assert pulse.block(10.26) is None
+    beats(pulse, 10.285, 10.31)
+    assert pulse.lags(10.31).highest == pytest.approx(0.185)
+
+
+def test_the_threshold() -> None:
+    """Less than 100 ms is no block; a sample that was taken then is not held against a later one."""
+    pulse = Pulse(0.0, Spent())
+    pulse.look(0.075, Sample(B, OTHER), pulse.due, 0.0)
+    assert pulse.block(0.09) is None
+    assert pulse.beat(0.09, Spent(), 0.0) is None
+    pulse.look(0.24, Sample(A, MINE), pulse.due, 0.0)
+    block = pulse.beat(0.25, Spent(thread=0.1), 0.0)
+    assert block is not None
+    assert block.blame.who == A
+
+
+def test_a_suspended_process_blames_nobody() -> None:
+    """When neither the loop nor its watchdog ran, and no processor time passed, it was the machine."""
+    pulse = Pulse(0.0, Spent())
+    beats(pulse, 0.025)
+    pulse.look(0.03, None, pulse.due, 0.0)
+    pulse.look(60.0, Sample(A, MINE), pulse.due, 0.0)
+    block = pulse.beat(60.01, Spent(), 0.0)
+    assert block is not None
+    assert block.blame == Blame("machine")
+
+
+def test_a_look_that_comes_too_late_is_no_sample() -> None:
+    """A beat that came while the sample was taken is not overdue: what was seen belongs to nothing."""
+    pulse = Pulse(0.0, Spent())
+    due = pulse.due
+    assert pulse.beat(0.2, Spent(thread=0.2), 0.0) is not None
+    pulse.look(0.2, Sample(A, MINE), due, 0.0)
+    block = pulse.beat(0.5, Spent(thread=0.5), 0.0)
+    assert block is not None
+    assert block.blame.cause == "unknown"
+
+
+def test_long_blocks_are_looked_at_less_often() -> None:
+    """After a second there are ten looks a second, and stacks are held up to a bound."""
+    pulse = Pulse(0.0, Spent())
+    assert pulse.look(0.5, Sample(A, MINE), pulse.due, 0.0) == HEARTBEAT
+    assert pulse.look(1.5, Sample(A, MINE), pulse.due, 0.0) == pulses.SLOW_LOOK
+    for line in range(1000):
+        pulse.look(2.0, Sample(A, frames(("/srv/jobs.py", line, "f"))), pulse.due, 0.0)
+    assert len(pulse._samples) <= 200
+
+
+def test_how_a_block_reads() -> None:
+    """The sentence names the worker, the time and the place; what nobody is to blame for says so."""
+    told = block_event(7, 2.0, pulses.Block(0.3144, Blame("worker", A, MINE)))
+    assert sentence(told) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
+    machine = LoopBlocked(8, 3.0, 0.2, "machine")
+    assert sentence(machine) == "the event loop was 0.20 s late: the machine gave it no time"
+    assert place(machine) == ""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds; give up after twenty seconds."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  what another thread does has no event of this loop to wait for
+            await asyncio.sleep(0.005)
+
+
+async def test_a_worker_that_blocks_is_named() -> None:
+    """The worker, the attempt, the line and the call are in the event; the log says the same, before the run ends."""
+
+    async def nap() -> None:
+        await asyncio.sleep(0)
+        while (block := engine.statistics().blocked) is None or block.cause != "worker":
+            time.sleep(0.2)  # noqa: ASYNC251  blocking is the subject of the test
+
+    engine = engine_of(worker("idle", sleeper, 0.6), worker("a", nap))
+    events = await watch(engine)
+    blocks = [event for event in events if isinstance(event, LoopBlocked) and event.worker]
+    assert blocks, events
+    assert (blocks[0].worker, blocks[0].incarnation, blocks[0].attempt) == ("a", 1, 1)
+    assert blocks[0].cause == "worker"
+    assert blocks[0].duration > 0.15
+    assert re.match(r"test_watchdog\.py:\d+ .*nap: time\.sleep\(0\.2\)", place(blocks[0]))
+    assert "time.sleep(0.2)" in blocks[0].stack
+    assert [(e.worker, e.message) for e in events if isinstance(e, LogRecorded) and e.worker] == [
+        ("a", sentence(blocks[0]))
+    ]
+
+
+async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
+    """Who looks from another thread sees the worker and its stack while it blocks, and before it where it waited."""
+    release, is_blocking = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        await asyncio.sleep(0.3)
+        is_blocking.set()
+        release.wait()
+
+    engine = engine_of(worker("a", hold))
+    engine.start()
+    queue = engine.events()
+    engine.send(WatchStack("a"))
+
+    def stack() -> WorkerStack:
+        known = engine.statistics().stack
+        return WorkerStack("", 0, 0) if known is None else known
+
+    def block() -> LoopBlocked:
+        known = engine.statistics().blocked
+        return LoopBlocked(-1, 0.0, 0.0, "") if known is None else known
+
+    try:
+        await until(lambda: stack().frames)
+        assert not stack().is_blocking
+        assert stack().frames[0].function.endswith("hold")
+        assert stack().frames[0].text == "await asyncio.sleep(0.3)"
+        await until(lambda: block().cause == "worker")
+        assert is_blocking.is_set()
+        assert block().worker == "a"
+        assert stack().is_blocking
+        assert "release.wait()" in [frame.text for frame in stack().frames]
+    finally:
+        release.set()
+        engine.send(StopRun())
+    await until(lambda: engine.join(0))
+    assert not queue.empty()
+
+
+def test_on_every_loop_and_in_ones_own_program() -> None:
+    """A Supervisor in one's own loop is watched by `with Watchdog(supervisor)`; the loop of the engine is another."""
+
+    async def main() -> list[Event]:
+        async def hold() -> None:
+            while (block := watchdog.blocked()) is None or block.blame.cause != "worker":
+                time.sleep(0.05)  # noqa: ASYNC251  blocking is the subject of the test
+
+        supervisor = Supervisor([worker("a", hold), worker("b", sleeper, 0.5)])
+        queue = supervisor.subscribe()
+        with Watchdog(supervisor) as watchdog:
+            await supervisor.gather()
+        events: list[Event] = []
+        while not queue.empty():
+            events += queue.get_nowait()
+        return events
+
+    for factory in (asyncio.new_event_loop, new_event_loop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            told = [event.worker for event in runner.run(main()) if isinstance(event, LoopBlocked)]
+        assert "a" in told

@@ -1,0 +1,192 @@
+"""Why an event loop was blocked, by whom and where: judged from samples of its thread's stack and from times. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import selectors
+import threading
+from collections import Counter
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Final, NamedTuple
+
+from asyncwatch.commands import StackFrame
+
+Frame = tuple[CodeType, int]
+"""A place in code that ran: its line is that of the call it had made."""
+
+_DEEPEST = 60
+_LONGEST_CALL = 160
+_OURS = str(Path(__file__).parents[1])
+_SUPERVISE = str(Path(__file__).parent)
+_MACHINERY = (
+    (str(Path(asyncio.__file__).parent), {"run", "run_until_complete", "run_forever", "_run_once", "_run"}),
+    (threading.__file__, {"_bootstrap", "_bootstrap_inner", "run"}),
+    (str(Path(__file__).with_name("engine.py")), {"_run"}),
+    (str(Path(__file__).with_name("attempts.py")), {"_attempt"}),
+)
+"""Files, and the functions in them whose callers are of no interest."""
+_WAITS = selectors.__file__
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+_STDLIB = (str(Path(threading.__file__).parent), "<frozen ")
+_HALF: Final = 0.5
+"""The share of a block from which on something counts as its cause."""
+
+
+class Who(NamedTuple):
+    """One attempt of one worker."""
+
+    worker: str
+    incarnation: int
+    attempt: int
+
+
+NOBODY = Who("", 0, 0)
+"""No attempt that is known."""
+
+
+class Sample(NamedTuple):
+    """What the thread of the loop did at one moment. The frames come outermost first."""
+
+    who: Who
+    frames: tuple[Frame, ...]
+
+
+class Evidence(NamedTuple):
+    """What is known of a block but for its samples, in seconds; what is not known is 0."""
+
+    late: float
+    """How late the loop got to what was due."""
+    busy: float = 0.0
+    """Processor time of the loop's thread meanwhile."""
+    process: float = 0.0
+    """Processor time of the whole process meanwhile."""
+    absent: float = 0.0
+    """For how long the watchdog got no turn either."""
+    delayed: float = 0.0
+    """For how long the loop's thread could have run, but got no processor."""
+    collecting: float = 0.0
+    """For how long garbage was collected."""
+
+
+class Blame(NamedTuple):
+    """The cause of a block (one of `BLOCK_CAUSES`), whose attempt it was, and the stack it was seen at most often."""
+
+    cause: str
+    who: Who = NOBODY
+    frames: tuple[Frame, ...] = ()
+
+
+class Place(NamedTuple):
+    """The line that matters of a stack, and what was called there."""
+
+    file: str
+    line: int
+    function: str
+    call: str
+
+
+NOWHERE = Place("", 0, "", "")
+
+
+def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
+    """Return the frames of a running thread, outermost first, without those of its event loop; none if that waits."""
+    frames: list[Frame] = []
+    while frame is not None:
+        frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    frames.reverse()
+    first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1][0])), 0)
+    if first < len(frames) and frames[first][0].co_filename == _WAITS:
+        return ()
+    return tuple(frames[first:][-_DEEPEST:])
+
+
+def _is_machinery(code: CodeType) -> bool:
+    """Return whether code runs an event loop, or calls a target on it."""
+    return any(code.co_name in names and code.co_filename.startswith(path) for path, names in _MACHINERY)
+
+
+def judge(evidence: Evidence, samples: Counter[Sample]) -> Blame:
+    """Return who or what kept the loop. What did not run in its thread is told before what that thread did."""
+    half = evidence.late * _HALF
+    if evidence.collecting >= half:
+        return Blame("garbage collection")
+    if evidence.busy < half:
+        if evidence.delayed >= half:
+            return Blame("machine")
+        if evidence.absent >= half:
+            return Blame("interpreter" if evidence.process >= half else "machine")
+    if not samples:
+        return Blame("unknown")
+    by_who: Counter[Who] = Counter()
+    for sample, number in samples.items():
+        by_who[sample.who] += number
+    who, number = by_who.most_common(1)[0]
+    if number <= samples.total() * _HALF:
+        return Blame("many", NOBODY, _usual(samples))
+    frames = _usual(Counter({sample: number for sample, number in samples.items() if sample.who == who}))
+    return Blame("worker" if who != NOBODY else _owner(frames), who, frames)
+
+
+def _usual(samples: Counter[Sample]) -> tuple[Frame, ...]:
+    """Return the stack with the place that was seen most often."""
+    places: Counter[Place] = Counter()
+    for sample, number in samples.items():
+        places[place_of(sample.frames)] += number
+    usual = places.most_common(1)[0][0]
+    return next(sample.frames for sample in samples if place_of(sample.frames) == usual)
+
+
+def _owner(frames: tuple[Frame, ...]) -> str:
+    if any(_is_own(code) for code, _line in frames):
+        return "code"
+    return "asyncwatch" if any(code.co_filename.startswith(_OURS) for code, _line in frames) else "code"
+
+
+def place_of(frames: tuple[Frame, ...]) -> Place:
+    """Return the innermost line of own code, else the outermost that is not of the supervisor."""
+    if not frames:
+        return NOWHERE
+    own = [number for number, (code, _line) in enumerate(frames) if _is_own(code)]
+    foreign = [number for number, (code, _line) in enumerate(frames) if not is_of_supervisor(code.co_filename)]
+    number = own[-1] if own else foreign[0] if foreign else len(frames) - 1
+    code, line = frames[number]
+    inner, inner_line = frames[-1]
+    if number == len(frames) - 1:
+        call = linecache.getline(code.co_filename, line).strip()
+    else:
+        call = f"{inner.co_qualname} in {Path(inner.co_filename).name}:{inner_line}"
+    return Place(code.co_filename, line, code.co_qualname, call[:_LONGEST_CALL])
+
+
+def is_of_supervisor(file: str) -> bool:
+    """Return whether a file is of the package that runs the workers."""
+    return file.startswith(_SUPERVISE)
+
+
+def _is_own(code: CodeType) -> bool:
+    """Return whether code is neither Python's, nor installed, nor ours."""
+    file = code.co_filename
+    return not (file.startswith((*_STDLIB, _OURS)) or any(part in file for part in _INSTALLED))
+
+
+def stack_frames(frames: tuple[Frame, ...]) -> tuple[StackFrame, ...]:
+    """Return frames with the text of their lines."""
+    return tuple(
+        StackFrame(
+            code.co_filename, line, code.co_qualname, linecache.getline(code.co_filename, line).strip()[:_LONGEST_CALL]
+        )
+        for code, line in frames
+    )
+
+
+def stack_text(frames: tuple[Frame, ...]) -> str:
+    """Return frames as a traceback prints them."""
+    lines = []
+    for frame in stack_frames(frames):
+        lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}\n')
+        if frame.text:
+            lines.append(f"    {frame.text}\n")
+    return "".join(lines)
