@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from asyncwatch import headless
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.events import (
     AttemptStarted,
@@ -343,6 +344,44 @@ async def test_second_signal_ends_the_wait_at_once() -> None:
     assert "00:07.1  0/1  1 running" in stderr.getvalue()
     assert fleet.end == pytest.approx(7.15)
     assert fleet.counts[WorkerState.RUNNING] == 1
+    assert controller.sent == [StopRun()]
+
+
+def flood() -> Batch:
+    """Return more events between HEAD and TAIL than a pipe holds, and the last one."""
+    logs = [LogRecorded(3 + number, 0.2, "a", "DEBUG", "x", "y" * 1_000) for number in range(300)]
+    return [*logs, RunFinished(303, 0.5, {}, 1, 0.5, interrupted=False)]
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+async def test_a_slow_reader_gets_every_line(blocks: bool) -> None:
+    """Whether a full pipe blocks or takes no more, each event comes out of it whole and in order."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, blocks)
+    with os.fdopen(reader, "rb") as pipe:
+        reading = asyncio.create_task(asyncio.to_thread(pipe.read))
+        with os.fdopen(writer, "wb", buffering=0) as stdout:
+            await run(FakeController(HEAD, flood()), json=True, stdout=stdout)
+        assert [decode(line) for line in (await reading).splitlines()] == [*HEAD, *flood()]
+
+
+async def test_a_reader_that_stopped_holds_up_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads, so that the pipe is full: the second signal leaves all the same."""
+    monkeypatch.setattr(headless, "_LAST_WORDS", 0.0)
+    reader, writer = os.pipe()
+    stdout = os.fdopen(writer, "wb", buffering=0)
+    controller = FakeController(HEAD, flood(), obeys=False)
+    follower = Follower(controller, json=True, stdout=stdout, stderr=io.StringIO(), clock=controller.clock)
+    following = asyncio.create_task(follower.follow())
+    while controller.queue.steps:  # noqa: ASYNC110 - a script that is told has no event to wait for
+        await asyncio.sleep(0)
+    follower.interrupt()
+    follower.interrupt()
+    try:
+        async with asyncio.timeout(30):
+            await following
+    finally:
+        os.close(reader)  # frees the thread that writes
     assert controller.sent == [StopRun()]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, TextIO
 
@@ -15,6 +16,10 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines, terminal_columns
+from asyncwatch.patient_writer import PatientWriter
+
+_LAST_WORDS = 1.0
+"""Seconds that stdout gets to take the summary of a run that was left."""
 
 
 class StdoutError(Exception):
@@ -44,7 +49,7 @@ async def run_headless(
     stderr; without it, stdout gets the summary. `on_batch` sees every batch first, and what it returns is said on
     stderr. The first of `stop_signals` stops the run, the second ends the wait at once: then `Fleet.finished` is
     None. Signals need the main thread. A stdout that cannot be written, or that nobody reads any more, stops the run
-    too.
+    too. One that is read slowly does not: the events wait in memory, and none is lost unless the wait is ended.
 
     Raises:
         StdoutError: some of what belongs on stdout is not there. All else was done as ever.
@@ -79,12 +84,14 @@ class Follower:
         self._controller = controller
         self._json = json
         self._stdout: BinaryIO | None = stdout
+        self._writer = PatientWriter(stdout)
         self._shares_terminal = stdout.isatty()
         self._time = RunTime(clock)
         self._narrator = Narrator(stderr, clock=clock)
         self._on_batch = on_batch
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
+        self._left = asyncio.Event()  # set by the second interrupt
         self._stdout_error: StdoutError | None = None
 
     def interrupt(self) -> None:
@@ -95,8 +102,10 @@ class Follower:
             self._narrator.say(
                 "asyncwatch: stopping: workers have the grace period to end; interrupt again to leave at once"
             )
-        elif self._queue is not None:
-            self._queue.put_nowait(())  # wakes `follow`, which then looks at the count
+            return
+        self._left.set()
+        if self._queue is not None:
+            self._queue.put_nowait(())  # wakes `follow`
 
     async def follow(self) -> Fleet:
         """Consume the events up to the last one, then give the summary. Return the Fleet.
@@ -106,21 +115,21 @@ class Follower:
 
         """
         self._queue = self._controller.events()
-        while self.fleet.finished is None and self._interrupts < 2:
+        while self.fleet.finished is None and not self._left.is_set():
             batch: Batch = ()
             with contextlib.suppress(TimeoutError):
                 # Progress that came too early for a line of its own is due although nothing else happens.
                 async with asyncio.timeout(self._narrator.interval):
                     batch = await self._queue.get()
-            self._take(batch)
+            await self._take(batch)
         self.fleet.left_at = self._time.now
         self._narrator.finish(self.fleet)
-        self._summarize()
+        await self._summarize()
         if self._stdout_error is not None:
             raise self._stdout_error
         return self.fleet
 
-    def _summarize(self) -> None:
+    async def _summarize(self) -> None:
         if self._is_left_alone:
             return  # whoever wanted no more wants no list of what was cancelled for it
         summary = summarize(self.fleet)
@@ -128,15 +137,15 @@ class Follower:
             self._narrator.say("\n".join(summary_lines(summary, self._narrator.columns)))
         elif self._stdout is not None:
             lines = summary_lines(summary, terminal_columns(self._stdout))
-            self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+            await self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
-    def _take(self, batch: Batch) -> None:
+    async def _take(self, batch: Batch) -> None:
         if self._on_batch is not None and (news := self._on_batch(batch)):
             self._narrator.say(f"asyncwatch: {news}")
         self._time.note(batch)
         self.fleet.apply_batch(batch)
         if self._json and batch:
-            self._write(b"".join([encode(event) + b"\n" for event in batch]))
+            await self._write(b"".join([encode(event) + b"\n" for event in batch]))
         for event in batch:
             if isinstance(event, LogRecorded) and is_worth_telling(event) and not self._is_left_alone:
                 self._narrator.say(log_lines(event))
@@ -152,15 +161,14 @@ class Follower:
         """Whether the reader of stdout is gone: what happens to the workers then interests nobody."""
         return self._stdout_error is not None and self._stdout_error.is_reader_gone
 
-    def _write(self, data: bytes) -> None:
-        """Write and flush; a stdout that fails stops the run and gets nothing more."""
+    async def _write(self, data: bytes) -> None:
+        """Write and flush; a stdout that fails stops the run and gets nothing more, nor does one that was left."""
         if self._stdout is None:
             return
         if self._shares_terminal:
             self._narrator.clear()
         try:
-            self._stdout.write(data)
-            self._stdout.flush()
+            await self._until_written(self._writer.write(data))
         except OSError as error:
             self._stdout_error = StdoutError(error)
             if not self._stdout_error.is_reader_gone:
@@ -169,6 +177,22 @@ class Follower:
             self._stdout = None
             if self.fleet.finished is None:
                 self._controller.send(StopRun())
+
+    async def _until_written(self, written: asyncio.Future[None]) -> None:
+        """Wait until stdout has taken what was written; show the progress meanwhile, and let a person end the wait."""
+        left = asyncio.ensure_future(self._left.wait())
+        try:
+            while not written.done() and not left.done():
+                await asyncio.wait((written, left), timeout=self._narrator.interval, return_when=FIRST_COMPLETED)
+                self._narrator.progress(self.fleet)
+            if left.done():
+                await asyncio.wait((written,), timeout=_LAST_WORDS)
+        finally:
+            left.cancel()
+        if written.done():
+            written.result()
+        else:
+            self._stdout = None
 
 
 def _discard(stream: BinaryIO) -> None:

@@ -57,13 +57,15 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
 def private_stdout() -> Iterator[BinaryIO]:
     """Give standard output to the caller alone: what anybody else writes there goes to standard error.
 
-    That holds for child processes and extensions in C too, if `sys.stdout` is the real standard output.
+    That holds for child processes and extensions in C too, if `sys.stdout` is the real standard output. A write may
+    take less than it was given.
     """
     if not _is_descriptor(sys.stdout, 1):
         yield sys.stdout.buffer
         return
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "wb") as data:
+    # Without a buffer: closing one waits for whoever still writes to it.
+    with os.fdopen(os.dup(1), "wb", buffering=0) as data:
         os.dup2(2, 1)
         try:
             yield data
