@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from asyncwatch.events import (
     AttemptHeld,
     CircuitClosed,
     CircuitHalfOpened,
     CircuitIsolated,
     CircuitOpened,
+    CircuitProbed,
     SettingChanged,
 )
 from asyncwatch.model.circuits import waiting_by_key
@@ -29,6 +32,10 @@ def test_a_circuit_is_followed_through_its_states() -> None:
     stream.add(CircuitHalfOpened, key="h", probes=2)
     circuit = stream.fold().circuits.by_key["h"]
     assert (circuit.state, circuit.since, circuit.open_until, circuit.probes) == ("half open", 7.0, None, 2)
+    assert (circuit.probes_under_way, circuit.probes_free) == (0, 2)
+    stream.add(CircuitProbed, key="h", under_way=1, free=1)
+    circuit = stream.fold().circuits.by_key["h"]
+    assert (circuit.state, circuit.since, circuit.probes_under_way, circuit.probes_free) == ("half open", 7.0, 1, 1)
     stream.add(CircuitIsolated, key="h")
     assert [circuit.state for circuit in stream.fold().circuits.not_closed] == ["isolated"]
     stream.add(CircuitClosed, key="h")
@@ -79,4 +86,15 @@ def test_settings_are_compared_with_the_first_value() -> None:
     assert settings.changed == [("concurrency", "", 30, 10), ("paused", "", True, False)]
     assert settings.value("concurrency") == 30
     assert settings.is_paused
-    assert settings.value("rate", "none") == "none"
+    assert settings.value("rate", "none", key="host") == "none"
+
+
+def test_settings_begin_as_the_run_says() -> None:
+    """The first event tells what they are; a threshold that is taken back is that of the workers again."""
+    stream = Stream()
+    stream.events[0] = replace(stream.events[0], rate="5/s", bad_luck=0.9)
+    stream.add(SettingChanged, name="bad luck", value=0.5, previous=None)
+    stream.add(SettingChanged, name="bad luck", value=None, previous=0.5)
+    settings = stream.fold().settings
+    assert [settings.value(name) for name in ("rate", "bad luck", "paused")] == ["5/s", 0.9, False]
+    assert settings.changed == []

@@ -6,6 +6,7 @@ from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
     AttemptStarted,
+    LineHeld,
     RetryRefused,
     RetryScheduled,
     WorkerCancelled,
@@ -28,6 +29,9 @@ def test_a_held_worker_waits_until_it_starts() -> None:
     first, second = fleet.rows
     assert (first.state, first.held, first.retry_at) == (WorkerState.WAITING, "circuit a.example", None)
     assert (second.state, second.held) == (WorkerState.WAITING, "rate")
+    stream.add(LineHeld, reason="paused")
+    fleet = stream.fold()
+    assert [fleet.held_by(row) for row in fleet.rows] == ["circuit a.example", "paused"]
     assert (fleet.counts[WorkerState.WAITING], fleet.is_settled) == (2, False)
     stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
     stream.add(WorkerCancelled, "b", **ended(attempts=0, elapsed=0.0))

@@ -9,6 +9,7 @@ import pytest
 
 from asyncwatch import ClassifyBy, ErrorClass, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerState
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, RetryRefused, RetryScheduled
+from asyncwatch.supervise.classify import DeadlineExceeded
 from tests.supervise.errors import response_error
 from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
@@ -112,10 +113,13 @@ def test_no_retry_starts_after_the_deadline(run: Any) -> None:
     assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.EXHAUSTED, 2, 6.0)
     assert story(events, "a")[-2:] == ["RetryRefused", "WorkerExhausted"]
     assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["deadline"]
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert isinstance(outcome.error.__cause__, OSError)
+    assert str(outcome.error) == "not done within 10 s in all, after OSError"
 
 
 def test_a_running_attempt_ends_at_the_deadline(run: Any) -> None:
-    """The deadline counts from the first attempt and ends a later one: DeadlineExceeded, which is irrecoverable."""
+    """The deadline counts from the first attempt and ends a later one: its time is up, whatever it was doing."""
     slow = Flaky(ConnectionError())
 
     async def target() -> None:
@@ -125,10 +129,11 @@ def test_a_running_attempt_ends_at_the_deadline(run: Any) -> None:
 
     spec = worker("a", target, deadline=10.0, retry=CONSTANT, attempt_timeout=8.0)
     events, (outcome,) = tell(run, spec)
-    assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.FAILED, 2, 10.0)
+    assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.EXHAUSTED, 2, 10.0)
+    assert story(events, "a")[-2:] == ["RetryRefused", "WorkerExhausted"]
     failure = [event for event in events if isinstance(event, AttemptFailed)][-1]
     assert (failure.error_type, failure.error) == ("DeadlineExceeded", "not done within 10 s in all")
-    assert isinstance(outcome.error, TimeoutError)
+    assert isinstance(outcome.error, DeadlineExceeded)
 
 
 def test_the_attempt_timeout_comes_first_if_it_is_shorter(run: Any) -> None:

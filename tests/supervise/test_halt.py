@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, parse_halt
-from asyncwatch.events import CancelRequested, Event, RunHalted
-from tests.supervise.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
+from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted
+from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,41 @@ def fleet() -> list[Any]:
     ]
 
 
-def test_soon_finishes_what_has_begun(run: Any) -> None:
-    """Running workers and their retries go on to their end; what has not begun is cancelled."""
+def test_soon_finishes_what_runs(run: Any) -> None:
+    """Running attempts go on to their end; what has not begun is cancelled, and no retry is made."""
     # Three places: the third is given up by the one that backs off, and taken by "long"; those of "a" by "filler".
     events, outcomes = tell(run, fleet(), halt=parse_halt("2"), concurrency=3)
     assert states(outcomes) == {
         "a": "failed",
         "b": "exhausted",
-        "retrying": "succeeded",
+        "retrying": "exhausted",
         "long": "succeeded",
         "filler": "succeeded",
         "queued": "cancelled",
         "last": "cancelled",
     }
     (halted,) = [event for event in events if isinstance(event, RunHalted)]
-    assert (halted.at, halted.failures, halted.mode, halted.stopped) == (2.0, 2, "soon", 2)
+    assert (halted.at, halted.failures, halted.mode, halted.stopped) == (2.0, 2, "soon", 3)
+    assert story(events, "retrying")[-2:] == ["RetryRefused", "WorkerExhausted"]
+    assert {event.reason for event in events if isinstance(event, RetryRefused)} == {"halt"}
+    assert {event.at for event in events if isinstance(event, AttemptStarted) and event.at > 2.0} == set()
+
+
+def test_what_fails_after_a_halt_is_not_tried_again(run: Any) -> None:
+    """An attempt that ran when the batch halted is its worker's last, until a person restarts the worker."""
+
+    async def main() -> tuple[list[Event], list[Any]]:
+        specs = [worker("a", raiser, ValueError(), 1.0), worker("b", raiser, ConnectionError(), 2.0)]
+        async with Supervisor(specs, seed=1, halt=parse_halt("first")) as supervisor:
+            queue = supervisor.subscribe()
+            await supervisor.gather()
+            supervisor.restart("b")
+            await supervisor.wait_settled()
+            return drain(queue), supervisor.outcomes()
+
+    events, outcomes = run(main)
+    assert story(events, "b")[:4] == ["AttemptStarted", "AttemptFailed", "RetryRefused", "WorkerExhausted"]
+    assert (outcomes[1].incarnation, outcomes[1].attempts) == (2, 3)
 
 
 def test_now_cancels_everything(run: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import CircuitPolicy, RateLimit, RetryPolicy, Supervisor, parse_rate
-from asyncwatch.events import AttemptHeld, AttemptStarted, Event
+from asyncwatch.commands import ChangeSetting
+from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
 from tests.supervise.fleets import Flaky, drain, sleeper, story, worker
 
 
@@ -69,13 +70,13 @@ def times(events: list[Event], *names: str) -> list[float]:
 
 
 def test_attempts_start_no_faster(run: Any) -> None:
-    """Four a second start every 250 ms, in order; who waits says so and holds no place."""
+    """Four a second start every 250 ms, in order; one event says for all in line what they wait for."""
     events = starts(run, *[worker(str(n), sleeper, 0.0) for n in range(5)], rate=parse_rate("4/s"), concurrency=1)
     assert times(events) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert [e.worker for e in events if isinstance(e, AttemptStarted)] == list("01234")
     assert story(events, "0") == ["AttemptStarted", "WorkerSucceeded"]
-    assert story(events, "1") == ["AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
-    assert {(e.key, e.reason) for e in events if isinstance(e, AttemptHeld)} == {("", "rate")}
+    assert story(events, "1") == ["AttemptStarted", "WorkerSucceeded"]
+    assert [(e.reason, e.at) for e in events if isinstance(e, LineHeld)] == [("rate", 0.0)]
 
 
 @pytest.mark.parametrize("rate", ["3/s", "7/s", "50/s", "999/min"])
@@ -100,6 +101,29 @@ def test_each_key_has_its_own(run: Any) -> None:
     events = starts(run, *specs, worker("free", sleeper, 0.0), rate_per_key=parse_rate("1/s"))
     assert times(events, "a0", "a1", "a2") == [0.0, 1.0, 2.0]
     assert times(events, "b0", "b1", "free") == [0.0, 0.0, 1.0]
+    assert story(events, "a2") == ["AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
+    assert {(e.key, e.reason) for e in events if isinstance(e, AttemptHeld)} == {("a", "rate"), ("b", "rate")}
+
+
+def test_a_slow_key_holds_up_no_other(run: Any) -> None:
+    """Those of a key whose turn it is pass those of a key that has to wait, up to the limit of the run; in order."""
+    specs = [worker(f"{key}{n}", sleeper, 0.0, key=key) for key in "ab" for n in range(1000 if key == "b" else 20)]
+
+    async def main() -> list[Event]:
+        supervisor = Supervisor(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
+        queue = supervisor.subscribe()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(supervisor.carry_out, ChangeSetting("rate", "1/s", key="a"))
+        await supervisor.gather()
+        return drain(queue)
+
+    events: list[Event] = run(main)
+    fast = times(events, *[f"b{n}" for n in range(1000)])
+    assert fast[-1] < 1.02
+    assert all(later - earlier < 0.012 for earlier, later in pairwise(fast))
+    for key in "ab":
+        own = [e.worker for e in events if isinstance(e, AttemptStarted) and e.worker.startswith(key)]
+        assert own == sorted(own, key=lambda name: int(name[1:]))
 
 
 def test_both_limits_hold(run: Any) -> None:

@@ -224,8 +224,8 @@ def test_retry_now_probes_an_open_circuit(run: Any) -> None:
         circuit = CircuitPolicy(min_throughput=2, open_for=50.0)
         return starts(tell(run, specs, *later, concurrency=1, circuit=circuit)[0])
 
-    assert begin((1.0, RetryAllNow()), (2.0, RetryNow("1", 1))) == [0.0, 0.0, 2.0, 2.0, 3.0, 4.0]
-    assert begin((1.0, RetryAllNow())) == [0.0, 0.0, 50.0, 51.0, 52.0, 52.0]
+    assert begin((1.0, RetryAllNow()), (2.0, RetryNow("1", 1))) == [0.0, 0.0, 2.0, 2.0, 2.0, 3.0]
+    assert begin((1.0, RetryAllNow())) == [0.0, 0.0, 50.0, 50.0, 50.0, 51.0]
 
 
 def test_a_tree_has_no_places_to_change(run: Any) -> None:

@@ -59,6 +59,9 @@ class RunStarted(Event, frozen=True, gc=False):
     """The first event of every run.
 
     `started_at` is the wall clock, seconds since the epoch. `timeout` is the runner's total timeout in seconds.
+    `concurrency`, `rate`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck` is the threshold
+    of all workers, None if it is not the same for all (or they are not known yet, in a tree). `rate_per_key` is what
+    the rate of each key is at the start; limits are texts like `50/s burst 10`, None for no limit.
     """
 
     run: str
@@ -68,6 +71,10 @@ class RunStarted(Event, frozen=True, gc=False):
     concurrency: int
     timeout: float | None
     started_at: float
+    rate: str | None = None
+    rate_per_key: str | None = None
+    bad_luck: float | None = None
+    paused: bool = False
 
 
 class WorkersQueued(Event, frozen=True, gc=False):
@@ -92,14 +99,23 @@ class RunCancelRequested(Event, frozen=True, gc=False):
 
 
 class RunHalted(Event, frozen=True, gc=False):
-    """The batch reached its limit of `failures`. `mode` is `soon` (what has begun is finished) or `now`.
+    """The batch reached its limit of `failures`. `mode` is `soon` (attempts that run are finished) or `now`.
 
-    `stopped` is how many workers are cancelled by that.
+    `stopped` is how many workers are ended by that: cancelled, or exhausted if they were to try again.
     """
 
     failures: int
     mode: str
     stopped: int
+
+
+class LineHeld(Event, frozen=True, gc=False):
+    """All that stand in line to start wait for something else from now on: `reason` is `place`, `rate` or `paused`.
+
+    It is `place` from the start of the run. Those that are held by a key do not stand in line.
+    """
+
+    reason: str
 
 
 class SettingChanged(Event, frozen=True, gc=False):
@@ -195,6 +211,16 @@ class CircuitHalfOpened(CircuitEvent, frozen=True, gc=False):
     probes: int
 
 
+class CircuitProbed(CircuitEvent, frozen=True, gc=False):
+    """A probe of a half-open circuit started, or ended without deciding.
+
+    `under_way` probes run now, and `free` more may start.
+    """
+
+    under_way: int
+    free: int
+
+
 class CircuitClosed(CircuitEvent, frozen=True, gc=False):
     """Attempts start as they come: again, or because this is the first of the key."""
 
@@ -251,8 +277,9 @@ class AttemptFailed(WorkerEvent, frozen=True, gc=False):
 class AttemptHeld(WorkerEvent, frozen=True, gc=False):
     """Attempt number `attempt` could start, but has to wait. `reason` is one of HOLD_REASONS.
 
-    `key` is what the circuit or the rate limit is kept by, empty for the limit of the whole run. The wait ends with an
-    `AttemptStarted`, another `AttemptHeld`, or the end of the worker.
+    `key` is what the circuit or the rate limit is kept by. It is empty for a worker that stands in line: what that
+    waits for changes with each `LineHeld`. The wait ends with an `AttemptStarted`, another `AttemptHeld`, or the end of
+    the worker. One that is queued and was never held has none: it stands in line.
     """
 
     attempt: int
@@ -260,8 +287,8 @@ class AttemptHeld(WorkerEvent, frozen=True, gc=False):
     reason: str
 
 
-HOLD_REASONS = ("circuit", "rate")
-"""Why an attempt is held: the circuit of its key is not closed, or a rate limit is reached."""
+HOLD_REASONS = ("place", "rate", "circuit", "paused")
+"""Why an attempt is held: as many run as may, a rate limit is reached, its circuit is not closed, the run is paused."""
 
 
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
@@ -276,14 +303,15 @@ class RetryScheduled(WorkerEvent, frozen=True, gc=False):
 
 
 class RetryRefused(WorkerEvent, frozen=True, gc=False):
-    """Attempt number `attempt` will not be made although the policy has it. `reason` is one of RETRY_REFUSALS."""
+    """Attempt number `attempt` will not be made, whatever the policy has. `reason` is one of RETRY_REFUSALS."""
 
     attempt: int
     reason: str
 
 
-RETRY_REFUSALS = ("retry budget", "deadline", "person")
-"""Why a retry is refused: the run's budget is used up, it would start too late, somebody gave the worker up."""
+RETRY_REFUSALS = ("retry budget", "deadline", "person", "halt")
+"""Why a retry is refused: the run's budget is used up, the worker's time is over or would be, somebody gave it up, or
+the batch halted."""
 
 
 class CancelRequested(WorkerEvent, frozen=True, gc=False):
@@ -374,7 +402,7 @@ class SupervisorStarted(Event, frozen=True, gc=False):
     """A supervisor of the tree began to start its children. `name` is its path, `parent` that of the one above.
 
     `within` is in seconds. The fields are those of its spec; a pool has the strategy `simple_one_for_one`. Its workers
-    carry its path as their group.
+    carry its path as their group. `incarnation` counts from 1 at each path.
     """
 
     name: str
@@ -383,6 +411,7 @@ class SupervisorStarted(Event, frozen=True, gc=False):
     max_restarts: int
     within: float
     auto_shutdown: str
+    incarnation: int = 1
 
 
 class SupervisorTerminated(Event, frozen=True, gc=False):
@@ -457,6 +486,7 @@ AnyEvent = (
     | RunTimedOut
     | RunCancelRequested
     | RunHalted
+    | LineHeld
     | SettingChanged
     | NestedRetriesFound
     | RunFinished
@@ -464,6 +494,7 @@ AnyEvent = (
     | CommandRefused
     | CircuitOpened
     | CircuitHalfOpened
+    | CircuitProbed
     | CircuitClosed
     | CircuitIsolated
     | LogRecorded

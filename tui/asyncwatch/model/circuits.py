@@ -13,6 +13,7 @@ from asyncwatch.events import (
     CircuitHalfOpened,
     CircuitIsolated,
     CircuitOpened,
+    CircuitProbed,
     WorkerState,
 )
 from asyncwatch.model.row import Row
@@ -36,7 +37,11 @@ class KnownCircuit(msgspec.Struct):
     open_until: float | None = None
     """When it will be half open; None unless it is open."""
     probes: int = 0
-    """How many attempts may probe it; 0 unless it is half open."""
+    """How many attempts may probe it in all; 0 unless it is half open."""
+    probes_under_way: int = 0
+    """How many of them run now."""
+    probes_free: int = 0
+    """How many of them have not started."""
 
 
 class Circuits:
@@ -53,9 +58,12 @@ class Circuits:
     def apply(self, event: CircuitEvent) -> None:
         """Fold one event."""
         circuit = self._circuit(event.key)
+        if isinstance(event, CircuitProbed):
+            circuit.probes_under_way, circuit.probes_free = event.under_way, event.free
+            return
         circuit.since = event.at
         circuit.open_until = None
-        circuit.probes = 0
+        circuit.probes = circuit.probes_under_way = circuit.probes_free = 0
         match event:
             case CircuitOpened(attempts=attempts, failures=failures, seconds=seconds):
                 circuit.state = OPEN
@@ -64,7 +72,7 @@ class Circuits:
                 circuit.open_until = event.at + seconds
             case CircuitHalfOpened(probes=probes):
                 circuit.state = HALF_OPEN
-                circuit.probes = probes
+                circuit.probes = circuit.probes_free = probes
             case CircuitIsolated():
                 circuit.state = ISOLATED
             case CircuitClosed():

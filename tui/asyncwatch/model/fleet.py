@@ -20,9 +20,12 @@ from asyncwatch.events import (
     CircuitHalfOpened,
     CircuitIsolated,
     CircuitOpened,
+    CircuitProbed,
     CommandRefused,
     Event,
+    LineHeld,
     LogRecorded,
+    LoopBlocked,
     NestedRetriesFound,
     PollFinished,
     RestartCounted,
@@ -54,6 +57,7 @@ from asyncwatch.events import (
 from asyncwatch.model.attempts import Attempts
 from asyncwatch.model.circuits import Circuits
 from asyncwatch.model.histogram import Histogram
+from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.model.rate import Rate
 from asyncwatch.model.row import BLOCK, AttemptRecord, Block, Extra, Row
 from asyncwatch.model.services import Restarts
@@ -128,8 +132,11 @@ class Fleet:
         """Functions that retry by themselves, so that their retries multiply with ours."""
         self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=_WAITS_KEPT)
         """The last attempts that were held, and restarts that were to come."""
+        self.loop = LoopWatch()
         self.tree = Tree(self.rows)
         self.restarts = Restarts()
+        self.line_held_by = "place"
+        """What workers that stand in line to start wait for: `place`, `rate` or `paused`."""
         self.circuits = Circuits()
         self.settings = Settings()
         self._has_branches = False  # the tree's own `is_shown`, which would take twice as long to look up
@@ -182,6 +189,13 @@ class Fleet:
         # They are few, as each is a mistake in somebody's code.
         return tuple(left for left in self._left_behind.values() if left.event.worker == name)
 
+    def held_by(self, row: Row) -> str:
+        """Return what a worker that waits is held by now: `place`, `rate`, `paused`, or `circuit` or `rate` and a key.
+
+        Empty for one that does not wait. Those that stand in line wait for what the line does.
+        """
+        return row.held if " " in row.held else row.held and self.line_held_by
+
     def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
         """Return the worker's own log lines among those held, oldest first."""
         return tuple(log for log in self.logs if log.worker == name)
@@ -215,6 +229,7 @@ class Fleet:
 
     def _run_started(self, event: RunStarted) -> None:
         self.run = event
+        self.settings.start(event)
 
     def _run_timed_out(self, event: RunTimedOut) -> None:
         self.timed_out = event
@@ -227,6 +242,16 @@ class Fleet:
 
     def _run_halted(self, event: RunHalted) -> None:
         self.halted = event
+
+    def _loop_blocked(self, event: LoopBlocked) -> Row | None:
+        self.loop.apply(event)
+        row = self._by_name.get(event.worker)
+        if row is not None:
+            row.version += 1
+        return row
+
+    def _line_held(self, event: LineHeld) -> None:
+        self.line_held_by = event.reason
 
     def _setting_changed(self, event: SettingChanged) -> None:
         self.settings.apply(event)
@@ -503,11 +528,14 @@ class Fleet:
         RunTimedOut: _run_timed_out,
         RunCancelRequested: _run_cancel_requested,
         RunHalted: _run_halted,
+        LineHeld: _line_held,
         RunFinished: _run_finished,
+        LoopBlocked: _loop_blocked,
         SettingChanged: _setting_changed,
         NestedRetriesFound: _nested_retries_found,
         CircuitOpened: _circuit_changed,
         CircuitHalfOpened: _circuit_changed,
+        CircuitProbed: _circuit_changed,
         CircuitClosed: _circuit_changed,
         CircuitIsolated: _circuit_changed,
         SupervisorStarted: _tree_changed,

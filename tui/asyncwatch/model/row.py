@@ -158,7 +158,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def held(self) -> str:
-        """What it waits for, as `circuit example.org` or `rate`; empty unless waiting."""
+        """What it was held by, as `circuit example.org` or `place`; empty unless waiting. See `Fleet.held_by`."""
         return "" if self.extra is None else self.extra.held
 
     @property

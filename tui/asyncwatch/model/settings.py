@@ -1,10 +1,10 @@
-"""The settings that were changed while the run went on, and what undoes the last change. Pure."""
+"""The settings of a run that can be changed while it goes on, and what undoes the last change. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from asyncwatch.events import SettingChanged
+from asyncwatch.events import RunStarted, SettingChanged
 
 
 class Settings:
@@ -18,12 +18,24 @@ class Settings:
         self._values: dict[tuple[str, str], Any] = {}
         self._initial: dict[tuple[str, str], Any] = {}
 
+    def start(self, event: RunStarted) -> None:
+        """Fold what the settings are at the start."""
+        told = {
+            "concurrency": event.concurrency,
+            "rate": event.rate,
+            "bad luck": event.bad_luck,
+            "paused": event.paused,
+        }
+        self._initial = {(name, ""): value for name, value in told.items()}
+        self._values = dict(self._initial)
+
     def apply(self, event: SettingChanged) -> None:
         """Fold one change."""
         self.applied += 1
         at = event.name, event.key
         self._initial.setdefault(at, event.previous)
-        self._values[at] = event.value
+        is_own = event.name == "bad luck" and event.value is None  # that of the workers, as it was
+        self._values[at] = self._initial[at] if is_own else event.value
         last = self.last
         if (
             last is not None
@@ -44,7 +56,7 @@ class Settings:
         return self.history[-1] if self.history else None
 
     def value(self, name: str, default: Any = None, key: str = "") -> Any:
-        """Return the present value, `default` while nobody has changed it."""
+        """Return the present value, `default` for what nobody has told."""
         return self._values.get((name, key), default)
 
     @property

@@ -1,17 +1,19 @@
 """Who may start an attempt: the circuits and the rate limits of a run, and those who wait for them.
 
-A worker whose turn has come asks here before it takes a place. If it has to wait it holds no place, uses no attempt,
-and comes back to the front of the line when it may go on; then everything is asked again.
+A worker whose turn has come asks here before it takes a place. If the circuit or the limit of its key stands against
+that, it is set aside with the others of its key, so that it holds up nobody else, and is let in again when it may go
+on; then everything is asked again. The limit of the whole run holds up the line as a whole.
 """
 
 from __future__ import annotations
 
-import itertools
+import asyncio
+import enum
 import logging
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from asyncwatch.events import WorkerState
+from asyncwatch.supervise.aside import Aside
 from asyncwatch.supervise.circuit import Circuit, CircuitPolicy, CircuitState
 from asyncwatch.supervise.classify import ErrorClass
 from asyncwatch.supervise.rate import Gate, RateLimit
@@ -22,7 +24,16 @@ logger = logging.getLogger("asyncwatch.worker")
 
 WHOLE_RUN = ""
 """Stands for the run in place of a key."""
-_Line = OrderedDict[Worker, None]
+
+
+class Answer(enum.Enum):
+    """What becomes of a worker that asks for admission."""
+
+    STARTS = enum.auto()
+    IS_SET_ASIDE = enum.auto()
+    """It is let in again later."""
+    HOLDS_THE_LINE = enum.auto()
+    """It and all behind it wait for the limit of the run."""
 
 
 class Admission:
@@ -30,7 +41,8 @@ class Admission:
 
     Args:
         report: tells what happens.
-        let_in: takes workers that may go on, in order.
+        let_in: puts workers that may go on in line, in order, and fills the places; with nobody it does the latter.
+        tell_held: tells that a worker waits for that key, and for which reason, unless that was told last.
         circuit: of every key; None for no circuits.
         rate: of all attempts of the run together; None for no limit.
         rate_per_key: of the attempts of each key; None for no limit.
@@ -41,6 +53,7 @@ class Admission:
         self,
         report: Reporter,
         let_in: Callable[[Iterable[Worker]], None],
+        tell_held: Callable[[Worker, str, str], None],
         *,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
@@ -48,102 +61,112 @@ class Admission:
     ) -> None:
         self._report = report
         self._let_in = let_in
+        self._tell_held = tell_held
         self._policy = circuit
         self._limits: dict[str, RateLimit | None] = {WHOLE_RUN: rate}
-        self._rate_per_key = rate_per_key
+        self.rate_per_key = rate_per_key
         self._has_keys = circuit is not None or rate_per_key is not None
         self._circuits: dict[str, Circuit] = {}
         self._gates: dict[str, Gate] = {}
-        self._passed: dict[Worker, set[Gate]] = {}
-        self._held: dict[str, _Line] = {}
-        self._held_by: dict[Worker, tuple[str, str]] = {}
-        self._released: _Line = OrderedDict()
-        self._candidates: dict[Worker, str] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._aside: dict[str, Aside] = {}
+        self._held_by: dict[Worker, str] = {}  # the key of each that is set aside
+        self._coming: dict[Worker, str] = {}  # and of each that was let in and has not started
+        self._coming_of: Counter[str] = Counter()
+        self._probing: set[Worker] = set()  # pass their circuit in any state
         self._tickets: dict[Worker, tuple[str, int]] = {}
-        self._hurried: dict[Worker, bool] = {}
+        self._woken: set[str] = set()
+        self._asked: tuple[Worker | None, str | None] = None, None
         self._is_closed = False
 
     @property
     def held(self) -> int:
-        """How many workers wait for a circuit or a limit."""
+        """How many workers are set aside for the circuit or the limit of their key."""
         return len(self._held_by)
 
     def limit(self, key: str = WHOLE_RUN) -> RateLimit | None:
         """Return the limit of `key`, or of the run."""
-        return self._limits.get(key, self._rate_per_key)
+        return self._limits.get(key, self.rate_per_key)
 
-    def admits(self, worker: Worker) -> bool:
-        """Return whether the worker may take a place now. If not, it is held until it is let in."""
-        key = self._key_of(worker) if self._has_keys else None
-        circuit = None if key is None or self._policy is None else self._circuit(key, self._policy)
-        is_probe = self._hurried.get(worker, False)
-        if circuit is not None and key is not None:
-            before = circuit.state
-            is_passable = circuit.is_passable(self._report.now())
-            self._follow(key, circuit, before)
-            if not is_passable and not is_probe:
-                self.dismiss(worker)
-                self._held.setdefault(key, OrderedDict())[worker] = None
-                self._tell_held(worker, key, "circuit")
-                return False
-        for place in (WHOLE_RUN,) if key is None else (key, WHOLE_RUN):
-            if not self._passes(worker, place):
-                return False
+    def ask(self, worker: Worker) -> Answer:
+        """Say whether the worker may start an attempt now. If so it counts for its limits and its circuit."""
+        key = self._known_key(worker) if self._has_keys else None
+        if key is not None and not self._may_pass(worker, key):
+            self._set_aside(worker, key)
+            return Answer.IS_SET_ASIDE
+        if self.holds_line():
+            return Answer.HOLDS_THE_LINE
+        gate = self._gates.get(WHOLE_RUN)
+        if gate is not None:
+            gate.take()
+        if key is not None:
+            self._enter(worker, key)
         self.dismiss(worker)
-        if circuit is not None and key is not None:
-            self._enter(worker, key, circuit)
+        return Answer.STARTS
+
+    def holds_line(self) -> bool:
+        """Return whether the limit of the run lets nobody start now. If so the places are filled when it does."""
+        gate = self._gate(WHOLE_RUN)
+        if gate is None or gate.is_free():
+            return False
+        self._time(WHOLE_RUN, gate)
         return True
 
     def dismiss(self, worker: Worker) -> None:
         """Forget a worker that waits no longer, because it goes on or was stopped."""
-        for gate in self._passed.pop(worker, ()):
-            gate.dismiss(worker)
-        self._hurried.pop(worker, None)
-        self._released.pop(worker, None)
-        held = self._held_by.pop(worker, None)
-        if held is not None and held[1] == "circuit":
-            self._held[held[0]].pop(worker, None)
-        key = self._candidates.pop(worker, None)
+        self._probing.discard(worker)
+        key = self._held_by.pop(worker, None)
         if key is not None:
-            self._report.loop.call_soon(self._release_probes, key)
-
-    def hurry(self, worker: Worker, *, is_probe: bool) -> None:
-        """Let the worker be the first to pass its limits, and its circuit in any state if it is to probe it."""
-        self._hurried[worker] = is_probe
+            self._aside[key].remove(worker)
+        key = self._coming.pop(worker, None)
+        if key is not None:
+            self._coming_of[key] -= 1
+            self._wake(key)
 
     def held_by(self, worker: Worker) -> str:
-        """Return what holds the worker: a `circuit`, a `rate`, or nothing."""
-        return self._held_by.get(worker, (WHOLE_RUN, ""))[1]
+        """Return what a worker that is set aside waits for, `circuit` or `rate`; nothing for any other."""
+        key = self._held_by.get(worker)
+        return "" if key is None else self._reason(worker, key)
+
+    def hurry(self, worker: Worker) -> None:
+        """Let the worker pass its circuit in any state, as a probe."""
+        if self._policy is not None:
+            self._probing.add(worker)
 
     def put_first(self, worker: Worker) -> None:
-        """Let a worker that a limit holds be the next to pass it; it still waits for its turn."""
-        key, _ = self._held_by[worker]
-        self._gates[key].put_first(worker)
+        """Let a worker that is set aside be the next of its key; it still waits for its turn."""
+        self._aside[self._held_by[worker]].put_first(worker)
 
     def attempt_ended(self, worker: Worker, *, error_class: ErrorClass | None = None, is_stopped: bool = False) -> None:
         """Tell its circuit how an attempt ended: well, in an error, or by being stopped."""
         key, ticket = self._tickets.pop(worker, (WHOLE_RUN, 0))
-        if key not in self._circuits:
+        circuit = self._circuits.get(key)
+        if circuit is None:
             return
-        circuit = self._circuits[key]
-        before = circuit.state
+        before, probes = circuit.state, circuit.probes_under_way
         is_failure = None if is_stopped else error_class not in {None, ErrorClass.PERMANENT}
         circuit.leave(ticket, is_failure=is_failure, now=self._report.now())
         self._follow(key, circuit, before)
-        self._release_probes(key)
+        if circuit.state is before and circuit.probes_under_way != probes:
+            self._report.circuit_probed(key, circuit)
+            self._wake(key)
 
     def change_limit(self, key: str, limit: RateLimit | None) -> None:
         """Keep another limit for `key`, or for the run, from now on; None for no limit."""
         self._limits[key] = limit
         self._has_keys = self._has_keys or key != WHOLE_RUN
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
         gate = self._gates.get(key)
-        if gate is None:
-            return
-        if limit is not None:
+        if limit is None:
+            self._gates.pop(key, None)
+        elif gate is not None:
             gate.change(limit)
-            return
-        del self._gates[key]
-        self._release(gate.open())
+        if key == WHOLE_RUN:
+            self._let_in(())
+        else:
+            self._wake(key)
 
     def control(self, key: str, action: Callable[[Circuit], None]) -> str:
         """Isolate, close or probe the circuit of `key`; return why that is not possible, or an empty text.
@@ -158,12 +181,22 @@ class Admission:
         before = circuit.state
         action(circuit)
         self._follow(key, circuit, before)
-        self._release_probes(key)
         return ""
 
     def close(self) -> None:
         """Tell of nothing any more: the run is over."""
         self._is_closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _known_key(self, worker: Worker) -> str | None:
+        """Return `_key_of` the worker, without making it anew for one that has to ask again."""
+        key = self._coming.get(worker)
+        if key is None:
+            if self._asked[0] is not worker:
+                self._asked = worker, self._key_of(worker)
+            key = self._asked[1]
+        return key
 
     def _key_of(self, worker: Worker) -> str | None:
         """Return what the worker's circuit and limit are kept by, None for neither."""
@@ -185,58 +218,74 @@ class Admission:
             self._report.circuit_changed(key, circuit)
         return circuit
 
-    def _enter(self, worker: Worker, key: str, circuit: Circuit) -> None:
-        """Let the worker pass its circuit. One that passes an open circuit by hand is its first probe."""
-        if circuit.state is CircuitState.ISOLATED:
-            return
-        before = circuit.state
-        if before is CircuitState.OPEN:
-            circuit.probe()
-        self._tickets[worker] = key, circuit.enter()
-        self._follow(key, circuit, before)
-
-    def _passes(self, worker: Worker, key: str) -> bool:
-        """Return whether the worker has passed the limit of `key`; if not, put it in line there."""
-        limit = self.limit(key)
-        if limit is None:
-            return True
+    def _gate(self, key: str) -> Gate | None:
         gate = self._gates.get(key)
-        if gate is None:
-            gate = self._gates[key] = Gate(limit, self._let_in_one, self._report.loop)
-        passed = self._passed.get(worker)
-        if passed is not None and gate in passed:
-            return True
-        is_free = gate.is_free()
-        self._passed.setdefault(worker, set()).add(gate)
-        gate.queue(worker, is_first=worker in self._hurried)
-        if not is_free:
-            self._tell_held(worker, key, "rate")
-        return False
+        if gate is None and (limit := self.limit(key)) is not None:
+            gate = self._gates[key] = Gate(limit)
+        return gate
 
-    def _let_in_one(self, worker: Worker) -> None:
-        self._held_by.pop(worker, None)
-        self._let_in((worker,))
+    def _may_pass(self, worker: Worker, key: str) -> bool:
+        """Return whether neither the circuit nor the limit of its key, nor anybody who came before, holds it up."""
+        is_probe = worker in self._probing
+        if self._policy is not None:
+            circuit = self._circuit(key, self._policy)
+            before = circuit.state
+            is_passable = circuit.is_passable(self._report.now())
+            self._follow(key, circuit, before)
+            if not is_passable and not is_probe:
+                return False
+        gate = self._gate(key)
+        if gate is not None and not gate.is_free():
+            return False
+        aside = self._aside.get(key)
+        return not aside or is_probe or worker in self._coming or not aside.is_ahead_of(worker)
 
-    def _tell_held(self, worker: Worker, key: str, reason: str) -> None:
-        self._held_by[worker] = key, reason
-        worker.state = WorkerState.WAITING
-        self._report.attempt_held(worker, key, reason)
+    def _reason(self, worker: Worker, key: str) -> str:
+        """Return what a worker that is set aside for `key` waits for."""
+        return "rate" if worker in self._probing else self._common_reason(key)
+
+    def _common_reason(self, key: str) -> str:
+        circuit = self._circuits.get(key)
+        return "rate" if circuit is None or circuit.state is CircuitState.CLOSED else "circuit"
+
+    def _set_aside(self, worker: Worker, key: str) -> None:
+        is_probe = worker in self._probing
+        self.dismiss(worker)
+        aside = self._aside.get(key)
+        if aside is None:
+            aside = self._aside[key] = Aside(self._common_reason(key))
+        aside.add(worker)
+        if is_probe:
+            self._probing.add(worker)
+            aside.put_first(worker)
+        self._held_by[worker] = key
+        self._tell_held(worker, key, self._reason(worker, key))
+        self._wake(key)
+
+    def _enter(self, worker: Worker, key: str) -> None:
+        """Let the worker pass its limit and its circuit. One that passes an open circuit by hand is a probe."""
+        gate = self._gate(key)
+        if gate is not None:
+            gate.take()
+        circuit = self._circuits.get(key)
+        if circuit is None or circuit.state is CircuitState.ISOLATED:
+            return
+        if circuit.state is CircuitState.OPEN:
+            circuit.probe()
+            self._follow(key, circuit, CircuitState.OPEN)
+        self._tickets[worker] = key, circuit.enter()
+        if circuit.state is CircuitState.HALF_OPEN:
+            self._report.circuit_probed(key, circuit)
 
     def _follow(self, key: str, circuit: Circuit, before: CircuitState) -> None:
         """Tell of the new state of a circuit, if it has one, and let those go on that may."""
         if circuit.state is before:
             return
         self._report.circuit_changed(key, circuit)
-        match circuit.state:
-            case CircuitState.OPEN:
-                wait = circuit.open_until - self._report.now()
-                self._report.loop.call_later(wait, self._end_of_open, key, circuit.open_until)
-            case CircuitState.HALF_OPEN:
-                self._release_probes(key)
-            case CircuitState.CLOSED:
-                self._release(list(self._held.get(key, ())))
-            case CircuitState.ISOLATED:
-                pass
+        if circuit.state is CircuitState.OPEN:
+            wait = circuit.open_until - self._report.now()
+            self._report.loop.call_later(wait, self._end_of_open, key, circuit.open_until)
+        self._wake(key)
 
     def _end_of_open(self, key: str, open_until: float) -> None:
         circuit = self._circuits[key]
@@ -244,28 +293,50 @@ class Admission:
             circuit.probe()
             self._follow(key, circuit, CircuitState.OPEN)
 
-    def _release_probes(self, key: str) -> None:
-        """Let as many of those that wait for a circuit go on as may probe it, if it is half open."""
-        circuit = self._circuits[key]
-        line = self._held.get(key)
-        if not line or circuit.state is not CircuitState.HALF_OPEN:
+    def _time(self, key: str, gate: Gate) -> None:
+        """Look again when the limit of `key` lets the next attempt pass."""
+        if key not in self._timers:
+            self._timers[key] = self._report.loop.call_later(gate.wait(), self._time_has_come, key)
+
+    def _time_has_come(self, key: str) -> None:
+        del self._timers[key]
+        if key == WHOLE_RUN:
+            self._let_in(())
+        else:
+            self._advance(key)
+
+    def _wake(self, key: str) -> None:
+        """Let those of `key` go on that may, in the loop's next turn: this one may be filling the places."""
+        if self._aside.get(key) and key not in self._woken:
+            self._woken.add(key)
+            self._report.loop.call_soon(self._advance, key)
+
+    def _advance(self, key: str) -> None:
+        """Let those of `key` go on that may, and tell the others if they wait for something else now."""
+        self._woken.discard(key)
+        aside = self._aside.get(key)
+        if not aside or self._is_closed:
             return
-        coming = sum(candidate == key for candidate in self._candidates.values())
-        probes = list(itertools.islice(line, max(0, circuit.free_probes - coming)))
-        self._candidates.update(dict.fromkeys(probes, key))
-        self._release(probes)
-
-    def _release(self, workers: Iterable[Worker]) -> None:
-        """Let workers go on, in the loop's next turn: this one may be counting the free places."""
-        is_waiting = bool(self._released)
-        for worker in workers:
-            key, reason = self._held_by.pop(worker, (WHOLE_RUN, ""))
-            if reason == "circuit":
-                self._held[key].pop(worker, None)
-            self._released[worker] = None
-        if self._released and not is_waiting:
-            self._report.loop.call_soon(self._let_in_released)
-
-    def _let_in_released(self) -> None:
-        released, self._released = list(self._released), OrderedDict()
-        self._let_in(released)
+        circuit, gate = self._circuits.get(key), self._gate(key)
+        released: list[Worker] = []
+        for worker in aside:
+            coming = self._coming_of[key] + len(released)
+            if circuit is not None and worker not in self._probing and not circuit.has_room(coming):
+                break
+            if gate is not None and not gate.is_free(coming):
+                break
+            released.append(worker)
+        for worker in released:
+            aside.remove(worker)
+            del self._held_by[worker]
+            self._coming[worker] = key
+        self._coming_of[key] += len(released)
+        reason = self._common_reason(key)
+        if aside.reason != reason:
+            aside.reason = reason
+            for worker in aside:
+                self._tell_held(worker, key, self._reason(worker, key))
+        if aside and gate is not None and not gate.is_free():
+            self._time(key, gate)
+        if released:
+            self._let_in(released)

@@ -23,21 +23,19 @@ import asyncio
 import logging
 import math
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from asyncwatch.events import WorkerEnded, WorkerState
-from asyncwatch.supervise.admission import Admission
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.capture import finish_lines
 from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.current import current
-from asyncwatch.supervise.describe import describe_stack, stuck_at
+from asyncwatch.supervise.describe import describe_error, describe_stack, error_line, stuck_at
+from asyncwatch.supervise.line import Line
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.rate import RateLimit
-from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
 from asyncwatch.supervise.worker import Worker
@@ -59,6 +57,11 @@ def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
     return error
 
 
+def _past(worker: Worker) -> str:
+    """Return what is said of a worker whose deadline is over."""
+    return f"not done within {worker.spec.deadline:g} s in all"
+
+
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -68,7 +71,7 @@ class _Raised:
         self.error = error
 
 
-class Attempts:
+class Attempts(Line):
     """Attempts in their places, and what becomes of workers by them. All methods belong to the thread of the loop."""
 
     def __init__(
@@ -82,10 +85,9 @@ class Attempts:
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
     ) -> None:
-        self.report = Reporter()
+        super().__init__(concurrency, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
         self.tasks: dict[asyncio.Task[Any], Worker] = {}
         self.active = 0
-        self.in_flight = 0
         self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
         """Tasks that were left behind and have not ended yet, with what was told of that."""
         self.accepts_restarts = True
@@ -93,43 +95,26 @@ class Attempts:
         self.on_outcome: Callable[[Outcome], None] | None = None
         self.bad_luck_threshold: float | None = None
         """In place of the workers' own, if it is given."""
-        self._places = concurrency
         self._grace = grace
         self._luck = Luck(seed)
         self._judge = Judge(self._luck, retry_budget)
         self.tokens = self._judge.tokens
-        self.admission = Admission(self.report, self._let_in, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
-        self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
-        """Whether attempts ask for admission."""
         self._attempts = 0
-        self._ready: deque[Worker] = deque()
         self._when_settled: list[asyncio.Future[None]] = []
-
-    def _fill_places(self) -> None:
-        while self._ready and self.in_flight < self._places:
-            worker = self._ready.popleft()
-            if worker.is_ready:
-                worker.is_ready = False
-                if not self.is_gated or self.admission.admits(worker):
-                    self._start_attempt(worker)
-
-    def _let_in(self, workers: Iterable[Worker]) -> None:
-        """Let workers that were held stand first in line."""
-        coming = tuple(workers)
-        for worker in coming:
-            worker.is_ready = True
-        self._ready.extendleft(reversed(coming))
-        self._fill_places()
 
     def _leave_line(self, worker: Worker) -> None:
         """Make a worker that has no task wait for nothing any more."""
         worker.is_ready = False
         worker.stop_timer()
+        if self._told_held:
+            self._told_held.pop(worker, None)
         if self.is_gated:
             self.admission.dismiss(worker)
 
     def _start_attempt(self, worker: Worker) -> None:
         spec = worker.spec
+        if self._told_held:
+            self._told_held.pop(worker, None)
         worker.attempt += 1
         worker.cancels = 0
         worker.state = WorkerState.RUNNING
@@ -186,7 +171,7 @@ class Attempts:
         left = None if worker.deadline_at is None else worker.deadline_at - worker.started_at
         error: TimeoutError
         if left is not None and (seconds is None or left <= seconds):
-            seconds, error = left, DeadlineExceeded(f"not done within {worker.spec.deadline:g} s in all")
+            seconds, error = left, DeadlineExceeded(_past(worker))
         else:
             assert seconds is not None  # noqa: S101  there is one of the two
             error = TimeoutError(f"no result within {seconds:g} s")
@@ -305,7 +290,10 @@ class Attempts:
             self.tokens.refund(error)
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
-        """Settle a worker that has attempts left but gets none."""
+        """Settle a worker that gets no further attempt, whatever its policy has."""
+        if reason == PAST_DEADLINE and not isinstance(error, DeadlineExceeded):
+            last, error = error, DeadlineExceeded(f"{_past(worker)}, after {error_line(*describe_error(error))}")
+            error.__cause__ = last
         self._refund(worker)
         self._leave_line(worker)
         self.report.retry_refused(worker, reason)
@@ -313,12 +301,15 @@ class Attempts:
         self._settle(worker, ended, error=error)
 
     def _backed_off(self, worker: Worker) -> None:
-        """Let the worker stand first in line: what was begun is finished before new work starts."""
-        self._stand_first(worker)
-        self._fill_places()
+        """Let the worker stand in line before new work: what was begun is finished first."""
+        self._end_wait(worker)
+        if worker.is_ready:
+            self._line_of(worker).append(worker)
+            self._fill_places()
+            self._tell_in_line(worker)
 
-    def _stand_first(self, worker: Worker) -> None:
-        """End the wait of a worker that backs off, or that a circuit holds."""
+    def _end_wait(self, worker: Worker) -> None:
+        """Make a worker ready that backs off or is held, up to its deadline; or give it up, if that has passed."""
         self._leave_line(worker)
         if worker.deadline_at is not None:
             left = worker.deadline_at - self.report.now()
@@ -327,7 +318,6 @@ class Attempts:
                 return
             worker.timer = self.report.loop.call_later(left, self._deadline_passed, worker)
         worker.is_ready = True
-        self._ready.appendleft(worker)
 
     def _deadline_passed(self, worker: Worker) -> None:
         """Give up a worker that still waits for its next attempt."""

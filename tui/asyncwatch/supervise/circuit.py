@@ -118,6 +118,15 @@ class Circuit:
         """How many more probes may pass; 0 unless it is half open."""
         return self.policy.probes - self._passed if self.state is CircuitState.HALF_OPEN else 0
 
+    @property
+    def probes_under_way(self) -> int:
+        """How many probes have passed and not ended; 0 unless it is half open."""
+        return self._passed - self._probed if self.state is CircuitState.HALF_OPEN else 0
+
+    def has_room(self, coming: int) -> bool:
+        """Return whether one more attempt may pass when `coming` others have."""
+        return self.state is CircuitState.CLOSED or self.free_probes > coming
+
     def _enter_state(self, state: CircuitState) -> None:
         """Begin a new era: attempts of earlier ones count no more."""
         self.state = state

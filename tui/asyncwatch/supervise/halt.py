@@ -29,7 +29,8 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None = None
     """That share of all workers, above 0 and up to 1."""
     mode: HaltMode = "soon"
-    """`soon`: what has begun is finished, retries included, and nothing else starts. `now`: everything is cancelled."""
+    """`soon`: attempts that run are finished, and no other starts, be it a first one or a retry. `now`: everything is
+    cancelled."""
 
     def __post_init__(self) -> None:
         if (self.failures is None) == (self.share is None):

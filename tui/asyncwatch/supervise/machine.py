@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from asyncwatch.events import WorkerState
@@ -12,11 +12,12 @@ from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
 from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.verdict import GIVEN_UP
+from asyncwatch.supervise.verdict import GIVEN_UP, HALTED
 from asyncwatch.supervise.worker import Worker
 
 StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"]
 _HELD_BACK = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING})
+_NOBODY_WAITS = "nobody waits for another attempt"
 
 
 class Machine(Attempts):
@@ -51,20 +52,46 @@ class Machine(Attempts):
     @property
     def queued(self) -> int:
         """How many stand in line for a place; those that were cancelled there count until their turn comes."""
-        return len(self._ready)
+        return len(self._again) + len(self._ready)
+
+    @property
+    def serving(self) -> int:
+        """How many attempts are in flight that take no place."""
+        return 0
+
+    @property
+    def batch(self) -> Collection[Worker]:
+        """The workers that are work which ends, not services."""
+        return self.workers.values()
 
     def start(self, name: str, runner: str, timeout: float | None, wall_clock: float) -> None:
         """Start the run on the running loop: announce all workers, then start as many as there are places."""
         self.active = len(self.workers)
         seed, concurrency = self._luck.seed, self.concurrency
-        self.report.run_started(name, self.active, runner, seed, concurrency, timeout, wall_clock)
-        self.report.workers_queued(self.workers.values())
-        for target, library in nested_retries(worker.spec for worker in self.workers.values()):
-            self.report.nested_retries_found(target, library)
+        self.report.run_started(
+            name, self.active, runner, seed, concurrency, timeout, wall_clock, self._live_settings()
+        )
+        self._announce_batch()
         for worker in self.workers.values():
             worker.is_ready = True
         self._ready.extend(self.workers.values())
         self._fill_places()
+
+    def _announce_batch(self) -> None:
+        self.report.workers_queued(self.batch)
+        for target, library in nested_retries(worker.spec for worker in self.batch):
+            self.report.nested_retries_found(target, library)
+
+    def _live_settings(self) -> dict[str, Any]:
+        """Return the settings that can be changed, as `RunStarted` tells them."""
+        rate, per_key = self.admission.limit(), self.admission.rate_per_key
+        thresholds = {worker.spec.bad_luck.threshold for worker in self.workers.values()}
+        return {
+            "rate": None if rate is None else str(rate),
+            "rate_per_key": None if per_key is None else str(per_key),
+            "bad_luck": thresholds.pop() if len(thresholds) == 1 else None,
+            "paused": self.is_paused,
+        }
 
     def finish(self) -> None:
         """Tell the listeners that the run is over. Every worker must have settled."""
@@ -127,6 +154,29 @@ class Machine(Attempts):
                 self._begin_incarnation(worker)
         return ""
 
+    def cancel_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  groups have none
+        """Cancel the workers of a group that have not ended; return why that is not possible, or an empty text."""
+        members = self._members(path)
+        if all(worker.state.is_settled for worker in members):
+            return "all its workers have ended" if members else "there is no such group"
+        self.stop_active("person", members)
+        return ""
+
+    def restart_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  as above
+        """Restart the workers of a group that can be restarted; return why none can, or an empty text."""
+        members = self._members(path)
+        reasons = [self.restart(worker) for worker in members]
+        if not all(reasons):
+            return ""
+        return reasons[0] if reasons else "there is no such group"
+
+    def why_unknown(self, name: str) -> str:  # noqa: ARG002  a batch forgets nobody
+        """Return why there is no worker of that name."""
+        return "there is no such worker"
+
+    def _members(self, group: str) -> list[Worker]:
+        return [worker for worker in self.batch if worker.spec.group == group]
+
     def _reap(self, worker: Worker) -> None:
         """Take note of an attempt that has ended in this very turn of the loop: what comes now comes after its end."""
         if worker.task is not None and worker.task.done():
@@ -139,20 +189,22 @@ class Machine(Attempts):
         self._fill_places()
 
     def retry_now(self, worker: Worker) -> str:
-        """Let a worker that backs off or is held try again now; return why not, or an empty text.
+        """Let a worker that waits for an attempt make it now; return why not, or an empty text.
 
-        It is the next to pass a limit of the rate, and may pass a circuit that is not closed, as a probe.
+        It is the next to get a place and to pass a limit of the rate, and may pass a circuit that is not closed, as a
+        probe.
         """
-        if worker.state not in _HELD_BACK:
+        self._reap(worker)
+        if worker.state not in _HELD_BACK and not worker.is_ready:
             return f"it does not wait for another attempt: {worker.state}"
-        if worker.is_ready:
-            return "it stands in line for a place"
         self._hurry(worker, is_probe=True)
         self._fill_places()
+        self._tell_in_line(worker)
         return ""
 
     def give_up(self, worker: Worker) -> str:
         """Let a worker that backs off or is held make no further attempt; return why not, or an empty text."""
+        self._reap(worker)
         if worker.state not in _HELD_BACK:
             return f"it does not wait for another attempt: {worker.state}"
         if worker.error is None:
@@ -160,26 +212,42 @@ class Machine(Attempts):
         self._refuse_retry(worker, worker.error, GIVEN_UP)
         return ""
 
-    def retry_all_now(self) -> None:
-        """Let all that back off or wait for a rate be the next to try again, in order. Circuits go on holding."""
-        waiting = [worker for worker in self._held_back() if not worker.is_ready]
-        for worker in reversed(waiting):
-            if self.admission.held_by(worker) != "circuit":
-                self._hurry(worker, is_probe=False)
+    def retry_all_now(self) -> str:
+        """Let all that back off or wait for a rate be the next to try again, in order; return why not, or nothing.
+
+        Circuits go on holding theirs.
+        """
+        waiting = self._held_back()
+        hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
+        for worker in reversed(hurried):
+            self._hurry(worker, is_probe=False)
         self._fill_places()
+        for worker in hurried:
+            self._tell_in_line(worker)
+        return "" if waiting else _NOBODY_WAITS
 
     def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
+        """Put a worker that waits for an attempt before all others."""
         if self.admission.held_by(worker) == "rate":
             self.admission.put_first(worker)
             return
-        self._stand_first(worker)
-        if self.is_gated and worker.is_ready:
-            self.admission.hurry(worker, is_probe=is_probe)
+        if worker.is_ready:
+            line = self._line_of(worker)
+            (line if worker in line else self._ready).remove(worker)
+        else:
+            self._end_wait(worker)
+        if worker.is_ready:
+            self._line_of(worker).appendleft(worker)
+            if self.is_gated and is_probe:
+                self.admission.hurry(worker)
 
-    def give_up_all(self) -> None:
-        """Let all that back off or are held make no further attempt."""
-        for worker in self._held_back():
-            self.give_up(worker)
+    def give_up_all(self) -> str:
+        """Let all that back off or are held make no further attempt; return why not, or an empty text."""
+        waiting = self._held_back()
+        for worker in waiting:
+            if worker.state in _HELD_BACK:
+                self.give_up(worker)
+        return "" if waiting else _NOBODY_WAITS
 
     def insist(self, worker: Worker) -> None:
         """Raise `CancelledError` once more in a worker that is cancelling; it gets no more time by that."""
@@ -212,19 +280,25 @@ class Machine(Attempts):
         if halt is None or broken is None:
             return
         broken.add(worker)
-        if len(broken) < halt.limit(len(self.workers)):
+        if len(broken) < halt.limit(len(self.batch)):
             return
         self._halt = None
-        is_soon = halt.mode == "soon"
-        stopped = [
-            other
-            for other in self.workers.values()
-            if not other.state.is_settled and not other.stop_reason and not (is_soon and other.attempt)
-        ]
-        self.report.run_halted(len(broken), halt.mode, len(stopped))
-        self.stop_active("halt", stopped)
+        going_on = [other for other in self.batch if not other.state.is_settled and not other.stop_reason]
+        if halt.mode == "now":
+            self.report.run_halted(len(broken), halt.mode, len(going_on))
+            self.stop_active("halt", going_on)
+            return
+        waiting = [other for other in going_on if other.task is None]
+        self._judge.halted.update(other for other in going_on if other.task is not None)
+        self.report.run_halted(len(broken), halt.mode, len(waiting))
+        for other in waiting:
+            if other.error is None:
+                self._stop(other, "halt")
+            else:
+                self._refuse_retry(other, other.error, HALTED)
 
     def _begin_incarnation(self, worker: Worker) -> None:
         if self._broken is not None:
             self._broken.discard(worker)
+            self._judge.halted.discard(worker)
         super()._begin_incarnation(worker)

@@ -1,21 +1,19 @@
-"""How many attempts may start in a time: `50/s`, and the line of those that wait for their turn."""
+"""How many attempts may start in a time: `50/s`, kept by aiolimiter's leaky bucket."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import OrderedDict
-from collections.abc import Callable
 
 import msgspec
 from aiolimiter import AsyncLimiter
 
 from asyncwatch.limits import parse_per_second
-from asyncwatch.supervise.worker import Worker
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _FINEST = 0.01
 """Seconds of a limit that may pass at once: timers are not much finer than that."""
+_HALVINGS = 32
+"""Of a range, down to what is beyond any timer."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,112 +74,62 @@ def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str |
     return given, text, f"{old} burst {old.at_once}" if is_new_burst else str(old)
 
 
-def _limiter(limit: RateLimit, free: float) -> AsyncLimiter:
-    """Return a limiter that lets `free` attempts pass at once now, or its burst if that is less."""
-    limiter = AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
-    if free < limit.at_once:
-        limiter.has_capacity()  # begins its time
-        limiter._level = limit.at_once - free  # noqa: SLF001  it has no other way to begin half full
-    return limiter
-
-
-def _free(limiter: AsyncLimiter) -> float:
-    """Return how many attempts a limiter would let pass at once now."""
-    limiter.has_capacity()  # takes off what has become free
-    return limiter.max_rate - limiter._level  # noqa: SLF001  it has no other way to say so
+_ONE = 1.0 - 1e-7
+"""What of a limit must be free for an attempt: a hair less than one, so that rounding makes nobody wait once more."""
+_SHORTEST_WAIT = 0.001
+"""Seconds: the loop's timers are no finer."""
 
 
 class Gate:
-    """Lets workers pass one by one, no faster than a limit allows.
+    """Says whether a limit lets an attempt start, and counts those that do. Belongs to the thread of a running loop."""
 
-    A task of its own waits for the turn of the first in line, and ends when there is none. Whoever has passed may
-    still have to wait for a place; the next one is let pass when that one has gone, so that no crowd builds up behind
-    the gate.
+    __slots__ = ("_limiter", "limit")
 
-    Args:
-        let_in: is called with each worker whose turn has come.
-
-    """
-
-    def __init__(self, limit: RateLimit, let_in: Callable[[Worker], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
-        self._limiter = _limiter(limit, limit.at_once)
-        self._let_in = let_in
-        self._loop = loop
-        self._begun: OrderedDict[Worker, None] = OrderedDict()
-        self._new: OrderedDict[Worker, None] = OrderedDict()
-        self._passing: Worker | None = None
-        self._has_gone: asyncio.Future[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._is_letting_in = False
+        self._limiter = _new_limiter(limit)
 
-    def __len__(self) -> int:
-        return len(self._begun) + len(self._new)
+    def is_free(self, ahead: int = 0) -> bool:
+        """Return whether another attempt may start now, after `ahead` others."""
+        return self._limiter.has_capacity(ahead + _ONE)
 
-    def is_free(self) -> bool:
-        """Return whether the next worker would pass without a wait."""
-        return not len(self) and self._passing is None and self._limiter.has_capacity()
+    def take(self) -> None:
+        """Count an attempt that starts now, as `is_free` allowed."""
+        _acquire(self._limiter, 1.0 if self._limiter.has_capacity() else _ONE)
 
-    def queue(self, worker: Worker, *, is_first: bool = False) -> None:
-        """Put a worker in line: at its front, or behind those that have begun if it has, or else at its end."""
-        line = self._begun if is_first or worker.attempt else self._new
-        line[worker] = None
-        if is_first:
-            line.move_to_end(worker, last=False)
-        if self._keeper is None:
-            self._start_keeper()
-
-    def dismiss(self, worker: Worker) -> None:
-        """Forget a worker: it has gone on after it passed, or waits no longer."""
-        self._begun.pop(worker, None)
-        self._new.pop(worker, None)
-        if self._passing is worker:
-            self._passing = None
-            if self._has_gone is not None and not self._has_gone.done():
-                self._has_gone.set_result(None)
-        if not len(self) and self._keeper is not None and not self._is_letting_in:
-            self._keeper.cancel()
-            self._keeper = None
-
-    def put_first(self, worker: Worker) -> None:
-        """Let a worker that is in line be the next to pass."""
-        self._new.pop(worker, None)
-        self.queue(worker, is_first=True)
+    def wait(self) -> float:
+        """Return the seconds until the next attempt may start."""
+        return max(_SHORTEST_WAIT, (1.0 - _capacity(self._limiter, 1.0)) / self.limit.per_second)
 
     def change(self, limit: RateLimit) -> None:
         """Keep another limit from now on, of which as much is free as was of the old one."""
-        self.limit = limit
-        self._limiter = _limiter(limit, _free(self._limiter))
-        if self._keeper is not None:
-            self._keeper.cancel()
-            self._start_keeper()
+        free = _capacity(self._limiter, self.limit.at_once)
+        self.limit, self._limiter = limit, _new_limiter(limit)
+        _acquire(self._limiter, max(0.0, limit.at_once - free))
 
-    def open(self) -> list[Worker]:
-        """Keep no limit any more; return who was in line."""
-        waiting = [*self._begun, *self._new]
-        for worker in waiting:
-            self.dismiss(worker)
-        return waiting
 
-    def _start_keeper(self) -> None:
-        self._keeper = asyncio.Task(self._keep(), loop=self._loop)
+def _new_limiter(limit: RateLimit) -> AsyncLimiter:
+    return AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
 
-    async def _keep(self) -> None:
-        while len(self):
-            if self._passing is not None:
-                await self._wait_until_gone()
-            await self._limiter.acquire()
-            worker, _ = (self._begun or self._new).popitem(last=False)
-            self._passing = worker
-            self._is_letting_in = True
-            self._let_in(worker)
-            self._is_letting_in = False
-        self._keeper = None
 
-    async def _wait_until_gone(self) -> None:
-        """Wait until who has passed takes its place, and count from then what the limit allows."""
-        passed_at = self._loop.time()
-        self._has_gone = self._loop.create_future()
-        await self._has_gone
-        late = self._loop.time() - passed_at
-        await self._limiter.acquire(min(1.0, late * self.limit.per_second))
+def _acquire(limiter: AsyncLimiter, amount: float) -> None:
+    """Take an amount that is there: then `acquire` comes to its end without a wait."""
+    try:
+        limiter.acquire(amount).send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a limit was passed that had nothing left")
+
+
+def _capacity(limiter: AsyncLimiter, most: float) -> float:
+    """Return how much is free now, up to `most`. A limiter says of an amount only whether it is: so it is halved."""
+    low, high = 0.0, most
+    if limiter.has_capacity(high):
+        return high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if limiter.has_capacity(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -7,8 +7,8 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from asyncwatch.blocked_text import BLAMELESS, sentence
 from asyncwatch.events import (
@@ -22,8 +22,10 @@ from asyncwatch.events import (
     CircuitHalfOpened,
     CircuitIsolated,
     CircuitOpened,
+    CircuitProbed,
     CommandRefused,
     Event,
+    LineHeld,
     LogRecorded,
     NestedRetriesFound,
     PollFinished,
@@ -108,14 +110,19 @@ class Reporter:
         concurrency: int,
         timeout: float | None,
         wall_clock: float,
+        settings: Mapping[str, Any],
     ) -> None:
-        """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch."""
+        """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch.
+
+        `settings` are the fields of `RunStarted` with that name.
+        """
         self._loop = asyncio.get_running_loop()
         if isinstance(self._loop, asyncio.BaseEventLoop):
             self._clock = self._loop.time
         # Another loop's time may be coarse: uvloop's stands still for a whole turn, and counts milliseconds.
         self._started_at = self._clock()
-        self._emit(RunStarted(self._next_seq(), 0.0, name, workers, runner, seed, concurrency, timeout, wall_clock))
+        facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
+        self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
 
     def workers_queued(self, workers: Iterable[Worker]) -> None:
         """Tell who is in the fleet, in order."""
@@ -136,7 +143,7 @@ class Reporter:
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
         """Tell that the batch is not gone on with."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        logger.error("halted after %d failures: %d workers are cancelled", failures, stopped)
+        logger.error("halted after %s: %s end by that", count(failures, "failure"), count(stopped, "worker"))
 
     def setting_changed(self, name: str, value: object, previous: object, key: str) -> None:
         """Tell that a person changed a setting."""
@@ -195,9 +202,18 @@ class Reporter:
         self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
 
     def attempt_held(self, worker: Worker, key: str, reason: str) -> None:
-        """Tell that the worker's next attempt has to wait for its circuit or a rate limit."""
+        """Tell what the worker's next attempt, which could start, has to wait for."""
         now, following = self.now(), worker.attempt + 1
         self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
+
+    def line_held(self, reason: str) -> None:
+        """Tell what all that stand in line wait for from now on."""
+        self._emit(LineHeld(self._next_seq(), self.now(), reason))
+
+    def circuit_probed(self, key: str, circuit: Circuit) -> None:
+        """Tell that a probe began, or ended without deciding."""
+        probes = circuit.probes_under_way, circuit.free_probes
+        self._emit(CircuitProbed(self._next_seq(), self.now(), key, *probes))
 
     def circuit_changed(self, key: str, circuit: Circuit) -> None:
         """Tell of the state of a circuit."""
@@ -241,7 +257,8 @@ class Reporter:
     def supervisor_started(self, node: Node) -> None:
         """Tell that a supervisor begins to start its children."""
         spec = node.spec
-        facts = (node.path, node.parent, node.strategy, spec.max_restarts, float(spec.within), spec.auto_shutdown)
+        limits = spec.max_restarts, float(spec.within), spec.auto_shutdown
+        facts = (node.path, node.parent, node.strategy, *limits, node.incarnation)
         self._emit(SupervisorStarted(self._next_seq(), self.now(), *facts))
 
     def supervisor_terminated(self, path: str, reason: str) -> None:

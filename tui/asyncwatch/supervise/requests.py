@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.commands import (
+    CancelBranch,
     CancelWorker,
     ChangeSetting,
     CloseCircuit,
@@ -11,6 +12,7 @@ from asyncwatch.commands import (
     GiveUpAll,
     IsolateCircuit,
     ProbeCircuit,
+    RestartBranch,
     RestartWorker,
     RetryAllNow,
     RetryNow,
@@ -31,6 +33,11 @@ def carry_out(machine: Machine, command: Command) -> bool:
         case CancelWorker() | RestartWorker() | RetryNow() | GiveUp():
             worker, incarnation = command.worker, command.incarnation
             reason = _ask_worker(machine, command)
+        case CancelBranch() | RestartBranch():
+            ask = machine.cancel_branch if isinstance(command, CancelBranch) else machine.restart_branch
+            reason = ask(command.path, command.incarnation)
+            if reason:
+                reason = f"{command.path}: {reason}"
         case IsolateCircuit() | CloseCircuit() | ProbeCircuit():
             reason = machine.admission.control(command.key, _OF_CIRCUITS[type(command)])
             if reason:
@@ -38,11 +45,9 @@ def carry_out(machine: Machine, command: Command) -> bool:
         case ChangeSetting():
             reason = change_setting(machine, command)
         case RetryAllNow():
-            machine.retry_all_now()
-            reason = ""
+            reason = machine.retry_all_now()
         case GiveUpAll():
-            machine.give_up_all()
-            reason = ""
+            reason = machine.give_up_all()
         case _:
             reason = "this run cannot do that"
     if reason:
@@ -53,7 +58,7 @@ def carry_out(machine: Machine, command: Command) -> bool:
 def _ask_worker(machine: Machine, command: WorkerCommand) -> str:
     worker = machine.workers.get(command.worker)
     if worker is None:
-        return "there is no such worker"
+        return machine.why_unknown(command.worker)
     if command.incarnation != worker.incarnation:
         return f"that was incarnation {command.incarnation}, it is {worker.incarnation} now"
     match command:  # by name, as the machine of a tree has its own ways

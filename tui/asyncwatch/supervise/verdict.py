@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from asyncwatch.supervise.budget import RetryBudget, Tokens
-from asyncwatch.supervise.classify import ErrorClass, is_never_retried
+from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.retry_after import retry_after_of
@@ -19,6 +19,7 @@ logger = logging.getLogger("asyncwatch.worker")
 OUT_OF_BUDGET = "retry budget"
 PAST_DEADLINE = "deadline"
 GIVEN_UP = "person"
+HALTED = "halt"
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -34,24 +35,27 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     is_asked_for: bool = False
     """Whether the delay is what the error asked for (`Retry-After`)."""
     refusal: str = ""
-    """Why there is no further attempt although some are left: one of the reasons of `RetryRefused`, or empty."""
+    """Why there is no further attempt, if not for the error: one of the reasons of `RetryRefused`, or empty."""
 
 
 class Judge:
     """Decides about retries, for all workers of a run. Pays for them from the run's budget, if there is one."""
 
-    __slots__ = ("_luck", "tokens")
+    __slots__ = ("_luck", "halted", "tokens")
 
     def __init__(self, luck: Luck, budget: RetryBudget | None) -> None:
         self._luck = luck
         self.tokens = None if budget is None else Tokens(budget)
+        self.halted: set[Worker] = set()
+        """Those that were running when the batch halted: what they run is their last attempt."""
 
     def judge(self, worker: Worker, error: BaseException, now: float) -> Verdict:
         """Decide about the worker whose attempt ended in `error`, `now` seconds after the start of the run."""
         error_class = _class_of(worker, error)
         policy = _policy_for(worker, error_class)
         if policy is None or is_never_retried(error):
-            return Verdict(error_class, is_retriable=False)
+            is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
+            return Verdict(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
         if worker.attempt >= policy.max_attempts:
             return Verdict(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         asked = retry_after_of(error, time.time()) or None  # at once is no wait that anybody asks for: it backs off
@@ -61,7 +65,9 @@ class Judge:
         else:
             delay = round(min(asked, policy.max_retry_after), 6)
         refusal = ""
-        if worker.deadline_at is not None and now + delay >= worker.deadline_at:
+        if worker in self.halted:
+            refusal = HALTED
+        elif worker.deadline_at is not None and now + delay >= worker.deadline_at:
             refusal = PAST_DEADLINE
         elif self.tokens is not None and not self.tokens.pay_for(error):
             refusal = OUT_OF_BUDGET

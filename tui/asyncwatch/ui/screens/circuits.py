@@ -47,7 +47,10 @@ def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: i
     if circuit.open_until is not None:
         times = [Span("probed in ", "muted"), Span(countdown(circuit.open_until - now), "strong")]
     elif circuit.probes:
-        times = [Span(f"{fmt.count(circuit.probes, 'probe')} may pass", "muted")]
+        under_way = f"{fmt.count(circuit.probes_under_way, 'probe')} under way"
+        may_pass = f"{fmt.count(circuit.probes_free, 'probe')} may pass"
+        told = [(circuit.probes_under_way, under_way), (circuit.probes_free, may_pass)]
+        times = [Span(", ".join(text for number, text in told if number), "muted")]
     head = join(
         [[Span(pad(key, min(40, width // 2)), "strong")], [Span(pad(f"{glyph} {circuit.state}", 12), paint)], times]
     )

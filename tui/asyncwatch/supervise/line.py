@@ -1,0 +1,105 @@
+"""The line of those who may start an attempt, and the places they take. What holds it up is told as it changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from asyncwatch.events import WorkerState
+from asyncwatch.supervise.admission import Admission, Answer
+from asyncwatch.supervise.circuit import CircuitPolicy
+from asyncwatch.supervise.rate import RateLimit
+from asyncwatch.supervise.report import Reporter
+from asyncwatch.supervise.worker import Worker
+
+PLACE, RATE, PAUSED = "place", "rate", "paused"
+"""What holds up the line: all places are taken, the limit of the run is reached, or the run is paused."""
+
+
+class Line:
+    """Workers that are ready stand here until they take a place, those that have begun before those that have not."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        *,
+        circuit: CircuitPolicy | None,
+        rate: RateLimit | None,
+        rate_per_key: RateLimit | None,
+    ) -> None:
+        self.report = Reporter()
+        self.in_flight = 0
+        limits = {"rate": rate, "rate_per_key": rate_per_key}
+        self.admission = Admission(self.report, self._let_in, self._tell_held, circuit=circuit, **limits)
+        self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
+        """Whether attempts ask for admission."""
+        self._places = concurrency  # 0 while paused
+        self._ready: deque[Worker] = deque()
+        self._again: deque[Worker] = deque()
+        """Those that stand before all of `_ready`: they have begun, or were held."""
+        self._held_by = PLACE
+        self._told_held: dict[Worker, tuple[str, str]] = {}
+        """For which key and reason a worker waits, as was told; neither for one that stands in line."""
+
+    def _start_attempt(self, worker: Worker) -> None:
+        raise NotImplementedError
+
+    def _fill_places(self) -> None:
+        while self.in_flight < self._places and (line := self._again or self._ready):
+            worker = line.popleft()
+            if not worker.is_ready:
+                continue
+            if self.is_gated and (answer := self.admission.ask(worker)) is not Answer.STARTS:
+                if answer is Answer.HOLDS_THE_LINE:
+                    line.appendleft(worker)
+                    break
+                worker.is_ready = False
+                continue
+            worker.is_ready = False
+            self._start_attempt(worker)
+        if self.is_gated or not self._places or self._held_by is PAUSED:
+            self._follow_line()
+
+    def _line_of(self, worker: Worker) -> deque[Worker]:  # noqa: ARG002  there is one for all
+        """Return the line in which a worker stands that has begun, or was held."""
+        return self._again
+
+    def _has_line(self) -> bool:
+        """Return whether anybody stands in line, or did until lately."""
+        return bool(self._again or self._ready)
+
+    def _follow_line(self) -> None:
+        """Tell what those who stand in line wait for from now on, if it is something else than before."""
+        reason = self._held_by
+        if not self._places:
+            reason = PAUSED
+        elif self._has_line():
+            reason = RATE if self.admission.holds_line() else PLACE
+        elif reason is PAUSED:
+            reason = PLACE
+        if self._held_by is not reason:
+            self._held_by = reason
+            self.report.line_held(reason)
+
+    def _let_in(self, workers: Iterable[Worker]) -> None:
+        """Let workers that were held stand in line before those that have not begun."""
+        coming = tuple(workers)
+        for worker in coming:
+            worker.is_ready = True
+            self._line_of(worker).append(worker)
+        self._fill_places()
+        for worker in coming:
+            self._tell_in_line(worker)
+
+    def _tell_in_line(self, worker: Worker) -> None:
+        """Tell that a worker that was to start stands in line, if it does."""
+        if worker.is_ready:
+            self._tell_held(worker, "", "")
+
+    def _tell_held(self, worker: Worker, key: str, reason: str) -> None:
+        """Tell what a worker waits for, unless that was told last; without a reason it is what the line waits for."""
+        if self._told_held.get(worker) == (key, reason):
+            return
+        self._told_held[worker] = key, reason
+        worker.state = WorkerState.WAITING
+        self.report.attempt_held(worker, key, reason or self._held_by)
