@@ -22,7 +22,7 @@ from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.pump import FRAME, Pump
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.scene import HELD, Scene
 from asyncwatch.ui.screens.circuits import CircuitsScreen
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.details import DetailsScreen
@@ -130,8 +130,11 @@ class AsyncwatchApp(App[None]):
         self.exit()
 
     def receive(self, batch: Batch) -> None:
-        """Take a batch from the pump."""
+        """Take a batch from the pump; say so when a freeze ends by that."""
+        was_frozen = self.scene.is_frozen
         self.scene.receive(batch)
+        if was_frozen and not self.scene.is_frozen and self.scene.fleet.finished is None:
+            self._say(f"The picture goes on: no more than {HELD:,} events may wait for it.")
 
     def draw(self) -> None:
         """Show what is new, as soon as the app comes to it."""

@@ -15,6 +15,10 @@ BLOCKED = 1.0
 """Seconds that a timer of the run's event loop is late, from which on the loop counts as blocked."""
 
 
+HELD = 500_000
+"""Events that may wait for a frozen picture, about 200 bytes each; at more it goes on by itself."""
+
+
 class Scene:
     """Folds batches into the fleet, or keeps them waiting while the picture is frozen.
 
@@ -59,14 +63,17 @@ class Scene:
         return self.now if self.is_frozen or self.fleet.finished is not None else self._time.now
 
     def receive(self, batch: Batch) -> None:
-        """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for."""
+        """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for.
+
+        So does one after which more than `HELD` events would wait.
+        """
         self._time.note(batch)
         if self._frozen_at is None:
             self._fold(batch)
             return
         self._waiting.append(batch)
         self._waiting_events += len(batch)
-        if batch and isinstance(batch[-1], RunFinished):
+        if self._waiting_events > HELD or (batch and isinstance(batch[-1], RunFinished)):
             self.thaw()
 
     def freeze(self) -> None:
