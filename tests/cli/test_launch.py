@@ -90,6 +90,7 @@ async def test_groups_become_specs() -> None:
         "rate": None,
         "rate_per_key": None,
         "halt": None,
+        "batch": (),
     }
     assert [spec.name for spec in supervisor.specs] == [
         "http://a.example",
@@ -123,6 +124,8 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
         count = 2
         every = "30s"
         auto_shutdown = "all_significant"
+        significant = true
+        restart = "temporary"
         [[supervisor]]
         name = "s"
         strategy = "rest_for_one"

@@ -86,7 +86,7 @@ def supervisor_example() -> str:
 
 def test_the_example_supervisor_holds_the_defaults() -> None:
     """The supervisor that is commented out would change nothing but its name."""
-    config = parse_config(supervisor_example(), FILE)
+    config = parse_config(supervisor_example() + "\n[[group]]\nurl = 'http://a'\nunder = 'feeds'\n", FILE)
     assert config.supervisors == (SupervisorTable(name="feeds"),)
 
 

@@ -23,7 +23,7 @@ ABOVE = "[[supervisor]]\nname = 's'\n"
         "strategy = 'one_for_all'",
         "max_restarts = 0",
         "within = 1",
-        "auto_shutdown = 'any_significant'",
+        "auto_shutdown = 'any_significant'\nsignificant = true",
     ],
 )
 def test_a_group_that_asks_for_supervision_makes_a_tree(line: str) -> None:
@@ -32,7 +32,8 @@ def test_a_group_that_asks_for_supervision_makes_a_tree(line: str) -> None:
     assert not parse_config(plain, FILE).is_tree
     assert parse_config(plain, FILE).groups[0].shutdown == math.inf
     assert parse_config(plain + line, FILE).is_tree
-    assert parse_config(ABOVE + plain, FILE).is_tree
+    beside = parse_config(SERVICE + plain, FILE)
+    assert (beside.is_tree, beside.has_batch, parse_config(SERVICE, FILE).has_batch) == (True, True, False)
 
 
 def test_children_start_in_the_order_of_the_file() -> None:
@@ -85,10 +86,19 @@ def test_a_restart_backoff_is_read() -> None:
         (SERVICE + "under = 'g'", "5: group.under: there is no [[supervisor]] with the name 'g'"),
         (ABOVE + "under = 's'", "3: supervisor.under: 's' is below itself"),
         (
-            ABOVE + "[[group]]\nname = 's'\nurl = 'http://a'",
+            ABOVE + "[[group]]\nname = 's'\nurl = 'http://a'\nunder = 's'",
             "4: group.name: a supervisor and a group have the name 's'",
         ),
         ("[[supervisor]]\nname = 'a/b'", "2: supervisor.name: a supervisor needs a name without a slash"),
+        (ABOVE, "1: supervisor: 's' supervises nothing: no group or supervisor has under = 's'"),
+        (
+            ABOVE + "auto_shutdown = 'any_significant'\n" + SERVICE + "under = 's'",
+            "3: supervisor.auto_shutdown: nothing would come of it: no child is significant",
+        ),
+        (SERVICE + "auto_shutdown = 'all_significant'", "5: group.auto_shutdown: nothing would come of it: no child"),
+        ("auto_shutdown = 'all_significant'\n" + SERVICE, "1: auto_shutdown: nothing would come of it: no child"),
+        (SERVICE + "[[group]]\nname = 'root'\nurl = 'http://a'", "6: group.name: 'root' is the supervisor at the top"),
+        (SERVICE + "circuit.enabled = true", "5: group.circuit: belongs to the top level: write it above the first"),
         (SERVICE + "timeout = 3", "5: group.timeout: is for batches"),
         (SERVICE + "announces_ready = true", "5: group.announces_ready: is for functions"),
         (SERVICE + "per_worker.escalates = true", "5: group.per_worker.escalates: needs a limit of its own"),
@@ -126,6 +136,7 @@ def test_each_rule_has_its_message(text: str, problem: str) -> None:
 def test_a_cycle_is_told_for_each_supervisor_of_it() -> None:
     """Supervisors that are above one another are refused, in finite time."""
     text = "".join(f"[[supervisor]]\nname = '{a}'\nunder = '{b}'\n" for a, b in ("ab", "bc", "ca", "da"))
+    text += "[[group]]\nname = 'g'\nurl = 'http://a'\nunder = 'd'\n"
     with pytest.raises(ConfigError) as caught:
         parse_config(text, FILE)
     assert [problem.partition(": ")[2][:24] for problem in caught.value.problems] == [

@@ -28,6 +28,28 @@ class RestartWorker(Command, frozen=True):
     incarnation: int
 
 
+class RestartBranch(Command, frozen=True):
+    """Restart a supervisor as the child that it is: stop all below it, then start it anew, and its siblings with it as
+    the strategy of the supervisor above says. Of the root, or a group of a batch: restart all that is below it.
+
+    `path` is that of the supervisor, or the name of the group; `incarnation` the supervisor's, 0 for a group. Refused
+    if another took its place.
+    """
+
+    path: str
+    incarnation: int = 0
+
+
+class CancelBranch(Command, frozen=True):
+    """Stop a supervisor and all below it for good; of the root, or a group of a batch: stop all that is below it.
+
+    Fields as in `RestartBranch`.
+    """
+
+    path: str
+    incarnation: int = 0
+
+
 class IsolateCircuit(Command, frozen=True):
     """Let no attempt of that key start until somebody closes its circuit or lets it be probed."""
 
@@ -125,7 +147,8 @@ class Statistics(msgspec.Struct, frozen=True):
     `retry_capacity` of the run's retry budget; both are 0 if it has none.
 
     `lag_p50`, `lag_p95` are quantiles of that delay over the last ten seconds, `lag_highest` is the longest so far;
-    `tasks_highest` the most tasks that were seen. `blocked` is the block of the loop that goes on at this moment, as
+    `tasks_highest` the most tasks that were seen. The garbage collector took `collecting` seconds in all and
+    `longest_collection` at the most. `blocked` is the block of the loop that goes on at this moment, as
     its event would tell it now (its `seq` is -1). `stack` is that of the worker which `WatchStack` named last.
     """
 
@@ -142,6 +165,8 @@ class Statistics(msgspec.Struct, frozen=True):
     lag_p95: float = 0.0
     lag_highest: float = 0.0
     tasks_highest: int = 0
+    collecting: float = 0.0
+    longest_collection: float = 0.0
     blocked: LoopBlocked | None = None
     stack: WorkerStack | None = None
 

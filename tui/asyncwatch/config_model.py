@@ -229,3 +229,8 @@ class Config(Struct, frozen=True, kw_only=True):
     def is_tree(self) -> bool:
         """Whether there is anything to supervise beyond work that ends."""
         return bool(self.supervisors) or any(group.is_supervised for group in self.groups)
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether there is work that ends, beside what is supervised if there is anything."""
+        return not self.is_tree or not all(group.is_supervised for group in self.groups)

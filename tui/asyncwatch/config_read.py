@@ -27,19 +27,20 @@ Keys = Mapping[str, "Check | Keys | AnyKey | OrNone | list[Keys]"]
 """What each key takes: a value, a table, a table with free keys, a table or none, or an array of tables."""
 
 
-def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: Problems) -> dict[str, Any]:
-    """Return the values of `table` that are as they should be."""
+def read_table(
+    table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: Problems, top: Keys | None = None
+) -> dict[str, Any]:
+    """Return the values of `table` that are as they should be. `top` are the keys of the whole file."""
     good: dict[str, Any] = {}
+    top = keys if top is None else top
     for key, value in table.items():
         here = (*place, key)
         expected = keys.get(key)
         if expected is None:
-            close = nearest(key, keys)
-            hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
-            problems.add(here, f"unknown key ({hint})")
+            problems.add(here, _unknown(key, keys, top))
         elif isinstance(expected, list):
             if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-                good[key] = [read_table(each, expected[0], (*here, n), problems) for n, each in enumerate(value)]
+                good[key] = [read_table(each, expected[0], (*here, n), problems, top) for n, each in enumerate(value)]
             else:
                 problems.add(here, f"must be tables that begin with [[{key}]]")
         elif callable(expected):
@@ -54,9 +55,17 @@ def read_table(table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: P
         elif isinstance(expected, AnyKey):
             good[key] = _read_free(value, expected, here, problems)
         else:
-            table = expected.keys if isinstance(expected, OrNone) else expected
-            good[key] = read_table(value, table, here, problems)
+            inner = expected.keys if isinstance(expected, OrNone) else expected
+            good[key] = read_table(value, inner, here, problems, top)
     return good
+
+
+def _unknown(key: str, keys: Keys, top: Keys) -> str:
+    if key in top:
+        return "belongs to the top level: write it above the first [[group]] and [[supervisor]]"
+    close = nearest(key, keys)
+    hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
+    return f"unknown key ({hint})"
 
 
 def _read_free(table: Mapping[str, Any], expected: AnyKey, place: KeyPath, problems: Problems) -> dict[str, Any]:

@@ -8,11 +8,15 @@ from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_model import Config, Group, SupervisorTable
 from asyncwatch.config_problems import Problems
 from asyncwatch.config_values import nearest
+from asyncwatch.supervise.tree.child import ROOT
 
-FOR_BATCHES = ("runner", "return_when", "timeout", "halt", "halt_mode")
+OF_RUNNERS = ("runner", "return_when", "timeout")
+"""Keys that a tree has no use for: it is served until it is stopped, whatever runs beside it."""
+FOR_BATCHES = (*OF_RUNNERS, "halt", "halt_mode")
 """Keys that services have no use for: they run until they are stopped."""
 ROOT_FLAGS = ("strategy", "max_restarts", "within", "auto_shutdown")
 """Keys of the supervisor at the top."""
+NOTHING_SIGNIFICANT = "nothing would come of it: no child is significant"
 
 
 def check_tree(config: Config, problems: Problems) -> None:
@@ -31,13 +35,24 @@ def check_tree(config: Config, problems: Problems) -> None:
             _check_group(child, place, problems, is_tree=config.is_tree)
         elif _is_below_itself(child, flags):
             problems.add((*place, "under"), f"{child.name!r} is below itself: the supervisors above it are a cycle")
+        elif place not in problems:
+            _check_supervisor(child, place, config, problems)
+    if config.auto_shutdown != "never" and not _has_significant(config, None):
+        problems.add(("auto_shutdown",), NOTHING_SIGNIFICANT)
+
+
+def keys_of_batches(config: Config) -> tuple[str, ...]:
+    """Return the keys of batches that are of no use to that run."""
+    if not config.is_tree:
+        return ()
+    return OF_RUNNERS if config.has_batch else FOR_BATCHES
 
 
 def check_kind_of_run(config: Config, problems: Problems) -> None:
     """Note settings of batches where there is a tree, and those of a tree where there is none."""
     defaults = Config()
     keys, why = (
-        (FOR_BATCHES, "is for batches: there are services or supervisors, which run until they are stopped")
+        (keys_of_batches(config), "is for batches: there are services or supervisors, which run until they are stopped")
         if config.is_tree
         else (ROOT_FLAGS, "is for supervision: there is no [[supervisor]], and no group that asks for one")
     )
@@ -63,6 +78,13 @@ def _check_names(children: list[tuple[KeyPath, Group | SupervisorTable]], proble
         seen.setdefault(child.name, type(child))
 
 
+def _has_significant(config: Config, name: str | None) -> bool:
+    """Return whether a supervisor, or the root, has a child whose end it heeds; a group that shuts down is one."""
+    return any(child.significant for child in config.supervisors if child.under == name) or any(
+        group.auto_shutdown != "never" for group in config.groups if group.under == name
+    )
+
+
 def _check_significant(child: Group | SupervisorTable, place: KeyPath, config: Config, problems: Problems) -> None:
     here = (*place, "significant")
     if child.restart == "permanent":
@@ -80,11 +102,24 @@ def _check_significant(child: Group | SupervisorTable, place: KeyPath, config: C
         problems.add(here, f"nothing would come of it: auto_shutdown of {above} is never")
 
 
+def _check_supervisor(table: SupervisorTable, place: KeyPath, config: Config, problems: Problems) -> None:
+    if not any(child.under == table.name for _, child in _children(config)):
+        problems.add(place, f"{table.name!r} supervises nothing: no group or supervisor has under = {table.name!r}")
+    elif table.auto_shutdown != "never" and not _has_significant(config, table.name):
+        problems.add((*place, "auto_shutdown"), NOTHING_SIGNIFICANT)
+
+
 def _check_group(group: Group, place: KeyPath, problems: Problems, *, is_tree: bool) -> None:
     if not is_tree:
         return
     if (not group.name or "/" in group.name) and (*place, "name") not in problems:
-        problems.add((*place, "name"), f"a supervised group needs a name without a slash, not {group.name!r}")
+        problems.add((*place, "name"), f"a group beside a supervisor needs a name without a slash, not {group.name!r}")
+    if not group.is_supervised:
+        if group.name == ROOT:
+            problems.add((*place, "name"), f"{ROOT!r} is the supervisor at the top")
+        return
+    if group.auto_shutdown != "never" and not group.significant:
+        problems.add((*place, "auto_shutdown"), NOTHING_SIGNIFICANT)
     if group.timeout is not None:
         problems.add((*place, "timeout"), "is for batches: supervised workers run until they are stopped")
     if group.announces_ready and group.target in {"http", "demo"}:

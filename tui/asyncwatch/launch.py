@@ -32,8 +32,12 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
         targets = _Targets(plan, stack)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
+        batch = itertools.chain.from_iterable(
+            members for group, members in zip(plan.groups, specs, strict=True) if not group.settings.is_supervised
+        )
         yield Supervisor(
-            _tree(plan, specs) if config.is_tree else itertools.chain.from_iterable(specs),
+            _tree(plan, specs) if config.is_tree else batch,
+            batch=batch if config.is_tree else (),
             name=plan.name,
             concurrency=config.concurrency,
             seed=plan.seed,
@@ -126,7 +130,7 @@ def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> 
         "key": settings.key,
         "shutdown": settings.shutdown,
     }
-    if plan.config.is_tree:
+    if settings.is_supervised:
         shared |= _supervision(settings)
         if settings.key is None:
             shared["key"] = getattr(target, "key_of", None)  # that of a poller is lost otherwise
@@ -152,14 +156,18 @@ def _supervision(group: Group) -> dict[str, Any]:
 
 
 def _tree(plan: Plan, specs: list[Iterator[WorkerSpec]]) -> list[SupervisorSpec]:
-    """Return the children of the root: every group is a supervisor of its workers, below that which it names."""
+    """Return the children of the root: each supervised group is a supervisor of its workers, below that which it names.
+
+    The other groups run beside the tree.
+    """
     config = plan.config
     workers = {group.settings.name: members for group, members in zip(plan.groups, specs, strict=True)}
     nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
-    nodes |= {group.name: group for group in config.groups}
+    nodes |= {group.name: group for group in config.groups if group.is_supervised}
 
     def below(above: Config | SupervisorTable, name: str | None) -> list[SupervisorSpec]:
-        return [build(nodes[each], above) for each in config.order or nodes if nodes[each].under == name]
+        order = [nodes[each] for each in config.order or nodes if each in nodes]
+        return [build(node, above) for node in order if node.under == name]
 
     def build(node: SupervisorTable | Group, above: Config | SupervisorTable) -> SupervisorSpec:
         if isinstance(node, Group):

@@ -16,7 +16,7 @@ from asyncwatch.config import Config, Group, inherit
 from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_model import FAULTS
 from asyncwatch.config_problems import Problems
-from asyncwatch.config_tree import FOR_BATCHES, ROOT_FLAGS
+from asyncwatch.config_tree import ROOT_FLAGS, keys_of_batches
 from asyncwatch.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
 from asyncwatch.plan_problems import PlanProblems
 from asyncwatch.redact import mask_secrets
@@ -25,6 +25,7 @@ from asyncwatch.targets.errors import fault_problem, load_error
 from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_SEVERAL = 2
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
 
 
@@ -99,19 +100,24 @@ def make_plan(
         problems.add(f"{config.path}: nothing to run: it has no groups; {_WHAT_TO_RUN}")
     overrides = overrides or Overrides()
     config = override(config, overrides)
-    for option in FOR_BATCHES if config.is_tree else ():
+    for option in keys_of_batches(config):
         if getattr(overrides, option, UNSET) not in (UNSET, None):
             problems.add(f"--{option} is for batches: there are services or supervisors, which run until stopped")
-    if config.halt is None and config.halt_mode != Config().halt_mode and not config.is_tree:
+    if config.halt is None and config.halt_mode != Config().halt_mode and config.has_batch:
         problems.add(f"the mode {config.halt_mode!r} needs a halt", ("halt_mode",))
     if [group.items for group in config.groups].count(STDIN) > 1:
         problems.add("only one group can read its items from standard input")
     for problem in _overwritten(config):
         problems.add(problem)
-    # In a tree each worker is named by its path, in which its group stands anyway.
-    has_siblings = len(config.groups) > 1 and not config.is_tree
     planned = [
-        _plan_group(group, problems, ("group", index) if is_from_file else (), stdin, has_siblings=has_siblings)
+        _plan_group(
+            group,
+            problems,
+            ("group", index) if is_from_file else (),
+            stdin,
+            # Who is supervised is named by its path, in which its group stands anyway.
+            has_siblings=len(config.groups) > 1 and not group.is_supervised,
+        )
         for index, group in enumerate(config.groups)
     ]
     for index, plan in enumerate(planned):
@@ -123,8 +129,7 @@ def make_plan(
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     seed = draw_seed() if config.seed is None else config.seed
     whole = tuple(group for group in planned if group is not None)
-    named = _with_unique_names(whole) if has_siblings else whole
-    return Plan(name=name, seed=seed, config=config, groups=named, errors=errors)
+    return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors)
 
 
 def _limit_without_key(config: Config, planned: PlannedGroup) -> str:
@@ -256,9 +261,15 @@ def _count_names(group: Group, *, has_siblings: bool) -> list[str]:
 
 
 def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup, ...]:
-    """Return the groups so that no name of a worker is in two of them."""
-    names = iter(unique_names([name for group in planned for name in group.names]))
-    return tuple(replace(group, names=[next(names) for _ in group.names]) for group in planned)
+    """Return the groups so that no name of a worker is in two of those that nobody supervises."""
+    batch = [group for group in planned if not group.settings.is_supervised]
+    if len(batch) < _SEVERAL:
+        return planned
+    names = iter(unique_names([name for group in batch for name in group.names]))
+    return tuple(
+        group if group.settings.is_supervised else replace(group, names=[next(names) for _ in group.names])
+        for group in planned
+    )
 
 
 def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Exception]]:

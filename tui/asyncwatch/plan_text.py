@@ -22,7 +22,6 @@ def describe_plan(plan: Plan) -> list[str]:
         "config": config.path or "none: the demo",
         "run": plan.name,
         **_describe_kind(config),
-        "concurrency": config.concurrency,
         "grace": format_duration(config.grace),
         "seed": "drawn at each run" if config.seed is None else config.seed,
         "rate": _describe_rates(config),
@@ -36,16 +35,18 @@ def describe_plan(plan: Plan) -> list[str]:
     if config.is_tree:
         lines += ["", *_describe_tree(plan)]
     for group in plan.groups:
-        lines += ["", *_describe_group(group)]
+        lines += ["", *_describe_group(group, config)]
     return [mask_secrets(line) for line in lines]
 
 
 def _describe_kind(config: Config) -> dict[str, str]:
-    if config.is_tree:
-        return {"runner": "none: the tree is served until it is stopped"}
     halt = "none" if config.halt is None else f"after {config.halt}, {config.halt_mode}"
+    of_batch = {"halt": halt, "concurrency": f"{config.concurrency}"}
+    if config.is_tree:
+        runner = "none: the tree is served until it is stopped"
+        return {"runner": f"{runner}, the batch beside it too", **of_batch} if config.has_batch else {"runner": runner}
     runner = f"{config.runner} ({config.return_when})" if config.runner == "wait" else config.runner
-    return {"runner": runner, "timeout": format_duration(config.timeout), "halt": halt}
+    return {"runner": runner, "timeout": format_duration(config.timeout), **of_batch}
 
 
 def _describe_rates(config: Config) -> str:
@@ -83,13 +84,13 @@ def _describe_tree(plan: Plan) -> Iterator[str]:
     """Yield the supervisors and groups, each below what supervises it and in the order of their start."""
     config = plan.config
     tables = {table.name: table for table in config.supervisors}
-    groups = {group.settings.name: group for group in plan.groups}
+    groups = {group.settings.name: group for group in plan.groups if group.settings.is_supervised}
     rows: list[tuple[str, str]] = [("root", _describe_flags(config))]
 
     def add(under: str | None, depth: int) -> None:
         for name in config.order or groups:
-            node = tables.get(name) or groups[name].settings
-            if node.under != under:
+            node = tables.get(name) or (groups[name].settings if name in groups else None)
+            if node is None or node.under != under:
                 continue
             note = "" if isinstance(node, Group) else _describe_child(node)
             rows.append((" " * _INDENT * depth + name, f"{_describe_flags(node)}{note}"))
@@ -141,6 +142,8 @@ def _describe_workers(group: Group) -> str:
 
 
 def _describe_retry(retry: Retry) -> str:
+    if retry.max_attempts == 1:
+        return "1, no retry"
     return f"{retry.max_attempts} at the most, {_BACKOFFS[retry.backoff].format(*map(format_duration, _waits(retry)))}"
 
 
@@ -170,12 +173,14 @@ def _describe_luck(group: Group) -> str:
     return "; ".join(parts) or "none"
 
 
-def _describe_group(group: PlannedGroup) -> list[str]:
+def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     settings = group.settings
     shown = ", ".join(group.names[:_SHOWN_NAMES])
     more = f", ... and {len(group.names) - _SHOWN_NAMES:,} more" if len(group.names) > _SHOWN_NAMES else ""
     attempt, deadline = format_duration(settings.attempt_timeout), format_duration(settings.deadline)
-    timeouts = f"attempt {attempt}, worker {deadline}, group {format_duration(settings.timeout)}"
+    timeouts = f"attempt {attempt}, worker {deadline}"
+    if not settings.is_supervised:
+        timeouts += f", group {format_duration(settings.timeout)}"
     facts = {
         "target": settings.target if settings.url is None else f"{settings.target} {settings.url}",
         "workers": f"{len(group.names):,}: {shown}{more}",
@@ -187,7 +192,8 @@ def _describe_group(group: PlannedGroup) -> list[str]:
     if settings.classify:
         facts["classify"] = ", ".join(f"{name} {value}" for name, value in settings.classify.items())
     if settings.key is not None:
-        facts["key"] = settings.key
+        has_use = config.circuit.enabled or config.rate_per_key is not None
+        facts["key"] = settings.key + ("" if has_use else " (of no use yet: no circuit and no rate_per_key)")
     if group.function is None:
         http = settings.http
         facts["http"] = f"{http.method}, timeout {format_duration(http.timeout)}" + (

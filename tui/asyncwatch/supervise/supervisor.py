@@ -22,7 +22,7 @@ from asyncwatch.supervise.outbox import Listener
 from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.runner import Timeout, check_timeout
-from asyncwatch.supervise.spec import Outcome, WaitResult
+from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
 from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_spec
 from asyncwatch.supervise.tree.specs import ChildSpec
@@ -54,6 +54,8 @@ class Supervisor(Watching, Serving):
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
         halt: after how many failures the batch halts; None for never.
+        batch: temporary workers that run beside a tree, once it has started, as those of a batch do: with retries, at
+            most `concurrency` attempts at a time, nobody's children. The end of the tree ends them.
 
     Raises:
         ValueError: two workers have the same name, or a number is out of its range.
@@ -79,6 +81,7 @@ class Supervisor(Watching, Serving):
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
+        batch: Iterable[WorkerSpec] = (),
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -103,9 +106,12 @@ class Supervisor(Watching, Serving):
         self._stays_open = False
         self._is_stopping = False
         self._children = children = tuple(children)
+        self._batch = tuple(batch)
+        if any(spec.is_service for spec in self._batch):
+            raise ValueError("a batch has no services: they are children of the tree")
         flags = {"strategy": strategy, "max_restarts": max_restarts, "within": within, "auto_shutdown": auto_shutdown}
         self._root_flags = {flag: value for flag, value in flags.items() if value is not None}
-        if is_batch(children) and not self._root_flags:
+        if is_batch(children) and not self._root_flags and not self._batch:
             self._machine = Machine(children, **self._settings)
         else:
             self._make_tree()
@@ -140,7 +146,7 @@ class Supervisor(Watching, Serving):
         tokens = machine.tokens
         return Statistics(
             events=machine.report.outbox.emitted,
-            in_flight=machine.in_flight,
+            in_flight=machine.in_flight + machine.serving,
             queued=machine.queued,
             held=machine.admission.held,
             tasks=len(machine.tasks),
@@ -284,7 +290,7 @@ class Supervisor(Watching, Serving):
         timeout = Timeout(machine, seconds)
         machine.start(self.name, name, seconds, time.time())
         timeout.start()
-        groups = [self._time_group(group, limit) for group, limit in self._group_timeouts.items()]
+        groups = self._time_groups()
         if self._is_stopping:
             self._stop_all(is_final=True)
         try:
@@ -309,6 +315,7 @@ class Supervisor(Watching, Serving):
         machine.accepts_restarts = False
         try:
             if self._tree is not None:
+                self._end_batch()
                 await self._tree.stop("run")
             runner.interrupt(machine)
             await runner.settle(machine)
@@ -317,14 +324,17 @@ class Supervisor(Watching, Serving):
 
     def _make_tree(self) -> None:
         """Make a tree of what was given, in place of a batch that has not started if there is one."""
-        crew = new_crew(**self._settings)
+        crew = new_crew(batch=self._batch, **self._settings)
         if self._tree is None and hasattr(self, "_machine"):
             crew.report = self._machine.report
         self._plant(crew, root_spec(self._children, self._root_flags))
 
+    def _time_groups(self) -> list[asyncio.TimerHandle]:
+        return [self._time_group(group, limit) for group, limit in self._group_timeouts.items()]
+
     def _time_group(self, group: str, seconds: float) -> asyncio.TimerHandle:
         machine = self._machine
-        members = [worker for worker in machine.workers.values() if worker.spec.group == group]
+        members = [worker for worker in machine.batch if worker.spec.group == group]
         return machine.report.loop.call_later(seconds, machine.stop_active, "timeout", members)
 
     def _stop_all(self, *, is_final: bool) -> None:
@@ -340,5 +350,6 @@ class Supervisor(Watching, Serving):
         if is_final and self._tree is not None:
             # Also without a worker that runs: its supervisors would go on.
             self._tree.request_stop("run")
+            machine.stop_active("run", machine.batch)
         elif machine.active:
             machine.stop_active("run")

@@ -15,7 +15,7 @@ Message = tuple[Handler, tuple[Any, ...], "asyncio.Future[Any] | None"]
 
 
 class Actor:
-    """Takes messages until `ending` is set: requests, which are answered, and its own reminders, which are not."""
+    """Takes messages, until `ending` is set: requests, which are answered, and its own reminders, which are not."""
 
     def __init__(self, path: str, crew: Crew) -> None:
         self.path = path
@@ -42,14 +42,13 @@ class Actor:
         if self.ending is None:
             self._mailbox.put_nowait((handler, args, None))
 
-    async def take_messages(self) -> None:
-        """Carry out what comes, until the end."""
-        while self.ending is None:
-            handler, args, reply = await self._mailbox.get()
-            if reply is None:
-                await handler(*args)
-            else:
-                await self._answer(handler, args, reply)
+    async def take_message(self) -> None:
+        """Carry out what comes next."""
+        handler, args, reply = await self._mailbox.get()
+        if reply is None:
+            await handler(*args)
+        else:
+            await self._answer(handler, args, reply)
 
     def finish(self, ending: Ending) -> None:
         """End after the message that is being carried out; the first ending counts."""

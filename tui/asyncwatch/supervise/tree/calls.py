@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from asyncwatch.supervise.tree.child import ChildCounts, ChildInfo
 from asyncwatch.supervise.tree.errors import InvalidChild
 from asyncwatch.supervise.tree.node import Node
@@ -17,7 +15,9 @@ class TreeCalls:
 
     `under` is its path (`a/b` or `root/a/b`), its name if only one has it, or None for the root. Those that change
     something wait for their turn: between the tries of a restart loop, but not before a child that is being started and
-    runs is ready, nor before one that is being stopped has ended; those that only ask are answered at once.
+    runs is ready, nor before one that is being stopped has ended; those that only ask are answered at once. A child
+    that cannot start yet (the run is paused, its circuit is open, a rate limit holds it) holds up nobody but who asked
+    for it.
     All raise `NoSuchSupervisor` if there is none, or if it ends before it answers.
     """
 
@@ -40,10 +40,10 @@ class TreeCalls:
         if isinstance(node, Pool):
             if child is not None and not isinstance(child, str):
                 raise InvalidChild(f"{node.path} is a pool: name a key, it has the spec")
-            return cast("ChildInfo", await node.call(node.start_keyed, child, args))
+            return await node.ask(node.start_keyed, child, args)
         if child is None or isinstance(child, str) or args:
             raise InvalidChild(f"{node.path} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec")
-        return cast("ChildInfo", await node.call(node.start_child, child))
+        return await node.ask(node.start_child, child)
 
     async def terminate_child(self, name: str, *, under: str | None = None) -> None:
         """Stop a child, its start, or the wait for its restart, for good; return when it has ended or was left behind.
@@ -72,7 +72,7 @@ class TreeCalls:
 
         """
         node = self._node(under)
-        return cast("ChildInfo", await node.call(node.restart_child, name))
+        return await node.ask(node.restart_child, name)
 
     async def delete_child(self, name: str, *, under: str | None = None) -> None:
         """Forget a child that does not run.

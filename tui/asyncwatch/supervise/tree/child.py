@@ -17,6 +17,7 @@ from asyncwatch.supervise.tree.specs import ChildSpec
 if TYPE_CHECKING:
     from asyncwatch.supervise.tree.crew import TreeWorker
     from asyncwatch.supervise.tree.life import Life
+    from asyncwatch.supervise.tree.node import Node
 
 ROOT = "root"
 """The path of the supervisor at the top."""
@@ -29,6 +30,7 @@ class ChildStatus(enum.StrEnum):
     """What a child is to its supervisor."""
 
     STARTING = "starting"
+    """It is to be ready soon: it runs up to that, or waits for its first attempt, or for those that start before it."""
     RUNNING = "running"
     RESTARTING = "restarting"
     """It ended, or did not start; it is to be started again, and waits for that: for the end of its backoff, for the
@@ -68,7 +70,10 @@ class Child:
     """One child of a node. Only the node writes it."""
 
     __slots__ = (
+        "asked",
+        "below",
         "failures",
+        "is_added",
         "is_owed",
         "is_unwanted",
         "life",
@@ -88,6 +93,9 @@ class Child:
         self.life: Life | None = None
         self.status = ChildStatus.STARTING
         self.worker: TreeWorker | None = None  # the last incarnation of a worker
+        self.below: Node | None = None  # the last incarnation of a supervisor
+        self.asked: asyncio.Future[ChildInfo] | None = None  # who asked for its start, which has to wait
+        self.is_added = False  # it is kept if it starts
         self.timer: asyncio.TimerHandle | None = None  # the end of a restart's backoff
         self.is_owed = False  # a restart stopped it and has not come to start it again
         self.is_unwanted = False  # a request to stop it is under way: no restart may start it
@@ -103,6 +111,11 @@ class Child:
     def kind(self) -> ChildKind:
         """Whether it is a worker or a supervisor."""
         return "worker" if isinstance(self.spec, WorkerSpec) else "supervisor"
+
+    @property
+    def latest(self) -> TreeWorker | Node | None:
+        """Its last incarnation, if it ever had one."""
+        return self.worker or self.below
 
     @property
     def is_alive(self) -> bool:
@@ -129,6 +142,17 @@ class Child:
         self.started_at = None
         self.failures += 1
         return round(backoff.delay(self.failures, jitter(self.failures)), 6) if backoff.base else 0.0
+
+    def tell_asker(self, error: BaseException | None = None) -> None:
+        """Tell who asked for its start and still waits for it how it is now, or why there is no start."""
+        asked, self.asked = self.asked, None
+        if asked is None or asked.done():
+            return
+        if error is None:
+            asked.set_result(self.info)
+        else:
+            asked.set_exception(error)
+            asked.exception()  # nobody has to hear of it if who asked is gone
 
     def stop_timer(self) -> None:
         """Forget the restart that was to come."""

@@ -7,23 +7,27 @@ the one that took its place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.tree.child import ROOT
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:
+    from asyncwatch.supervise.tree.child import Child
     from asyncwatch.supervise.tree.node import Node
 
 REMEMBERED = 1_000
 """Names of workers that are gone whose incarnations are still known."""
-NO_LIMIT = 2**62
-"""Places: workers of a tree hold none, they all start when their turn comes."""
+FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
+"""Why nothing can be done about a child that was removed."""
 
 
 class Owner(Protocol):
@@ -65,25 +69,67 @@ class TreeWorker(Worker):
 
 
 class Crew(Machine):
-    """The workers of one tree, and its running supervisors by path."""
+    """The workers of one tree and of the batch beside it, and the running supervisors by path.
 
-    has_places = False
+    The workers of a tree take no places: they all start when their turn comes.
+    """
 
     def __init__(
-        self, make_node: Callable[[Any, str, str, Crew], Node], *, concurrency: int, grace: float, **settings: Any
+        self,
+        make_node: Callable[[Any, str, str, Crew], Node],
+        *,
+        batch: Iterable[WorkerSpec],
+        grace: float,
+        **settings: Any,
     ) -> None:
-        super().__init__((), concurrency=NO_LIMIT, grace=grace, **settings)
+        super().__init__(batch, grace=grace, **settings)
         self.make_node = make_node
         self.grace = grace
         self.nodes: dict[str, Node] = {}
-        self._told_concurrency = concurrency
+        self.incarnations: dict[str, int] = {}
+        """The last one of each supervisor, by its path."""
+        self.endings: dict[str, str] = {}
+        """Why the last one that ended did."""
+        self.is_batch_started = False
+        self.has_places = bool(self.workers)
+        self._batch = tuple(self.workers.values())
+        self._serving = 0
+        self._services = deque[Worker]()
         self._nested = NestedRetries()
         self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
         self._past: dict[str, int] = {}  # and of those that were forgotten last
 
     def begin(self, name: str, workers: int, wall_clock: float) -> None:
-        """Start the run on the running loop, with no worker yet but with `workers` to come."""
-        self.report.run_started(name, workers, "serve", self._luck.seed, self._told_concurrency, None, wall_clock)
+        """Start the run on the running loop, with no worker of the tree yet but with `workers` to come."""
+        self.active = len(self._batch)
+        workers += self.active
+        facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings())
+        self.report.run_started(name, workers, "serve", *facts)
+        self._announce_batch()
+
+    def start_batch(self) -> None:
+        """Start as many of the batch as there are places."""
+        self.is_batch_started = True
+        for worker in self._batch:
+            if worker.state is WorkerState.QUEUED:
+                worker.is_ready = True
+                self._ready.append(worker)
+        self._fill_places()
+
+    @property
+    def serving(self) -> int:
+        """How many attempts of the tree are in flight."""
+        return self._serving
+
+    @property
+    def batch(self) -> Collection[Worker]:
+        """The workers beside the tree."""
+        return self._batch
+
+    @property
+    def queued(self) -> int:
+        """How many stand in line: for a place, or, while the run is paused, without."""
+        return super().queued + len(self._services)
 
     def jitter(self, path: str, restart: int) -> float:
         """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
@@ -100,6 +146,8 @@ class Crew(Machine):
         name = spec.name
         old = self.workers.get(name)
         if old is not None:
+            if not isinstance(old, TreeWorker):
+                raise DuplicateName(f"a worker of the batch beside the tree is named {name!r}")
             if old.state is WorkerState.RESTARTING:
                 self.active -= 1
             elif not old.state.is_settled:
@@ -117,7 +165,7 @@ class Crew(Machine):
             if nested is not None:
                 self.report.nested_retries_found(*nested)
         worker.is_ready = True
-        self._ready.append(worker)
+        self._services.append(worker)
         self._fill_places()
         if worker.task is None:
             owner.waits()
@@ -159,8 +207,23 @@ class Crew(Machine):
             now = self.workers.get(worker.name, worker)
             reason = f"that was incarnation {worker.incarnation}, it is {now.incarnation} now"
             if now is worker:
-                reason = "it has ended for good"
+                reason = FORGOTTEN
         self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
+
+    def refuse_branch(self, command: str, node: Node, reason: str) -> None:
+        """Tell why nothing was done about a supervisor: `reason`, or that the incarnation meant is not there."""
+        reason = reason or self._why_other(node.path, node.incarnation) or FORGOTTEN
+        self.report.command_refused(command, "", 0, f"{node.path}: {reason}")
+
+    def why_gone(self, path: str) -> str:
+        """Return why nothing can be done about a child of that supervisor, which has ended."""
+        if ROOT in self.endings:
+            return f"the tree has ended ({self.endings[ROOT]}): only another run starts it again"
+        return f"its supervisor {path} has ended ({self.endings.get(path, 'it never started')})"
+
+    def why_unknown(self, name: str) -> str:
+        """Return why there is no worker of that name."""
+        return FORGOTTEN if name in self._past else super().why_unknown(name)
 
     def forget(self, name: str) -> None:
         """Drop a settled worker of which nothing more is to be known.
@@ -177,31 +240,110 @@ class Crew(Machine):
 
     def cancel(self, worker: Worker) -> str:
         """Ask one worker to stop for good, as a person; return why that is not possible, or an empty text."""
-        assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
-        return worker.owner.cancel()
+        return worker.owner.cancel() if isinstance(worker, TreeWorker) else super().cancel(worker)
 
     def restart(self, worker: Worker) -> str:
         """Give a worker a new incarnation, as a person; return why that is not possible, or an empty text."""
-        assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
+        if not isinstance(worker, TreeWorker):
+            return super().restart(worker)
         return worker.owner.restart() if self.accepts_restarts else "the run is ending"
 
-    def stop_active(
-        self,
-        reason: StopReason,  # noqa: ARG002  each is stopped as a person would
-        among: Iterable[Worker] | None = None,
-    ) -> None:
-        """Ask the workers to stop, each through its supervisor, which would restart them otherwise."""
-        for worker in list(self.workers.values() if among is None else among):
-            if not worker.state.is_settled and not worker.stop_reason:
+    def cancel_branch(self, path: str, incarnation: int) -> str:
+        """Stop a supervisor, or what is below the root or in a group; return why not, or an empty text."""
+        found = self._find_branch(path, incarnation)
+        if found is None:
+            return super().cancel_branch(path, incarnation)
+        if isinstance(found, str):
+            return found
+        node, child = found
+        if child is not None:
+            return node.cancel_for_person(child)
+        node.cancel_all_for_person()
+        return ""
+
+    def restart_branch(self, path: str, incarnation: int) -> str:
+        """Restart a supervisor, or what is below the root or in a group; return why not, or an empty text."""
+        found = self._find_branch(path, incarnation)
+        if found is None:
+            return super().restart_branch(path, incarnation)
+        if isinstance(found, str) or not self.accepts_restarts:
+            return found if isinstance(found, str) else "the run is ending"
+        node, child = found
+        if child is not None:
+            return node.restart_for_person(child)
+        node.restart_all_for_person()
+        return ""
+
+    def _find_branch(self, path: str, incarnation: int) -> tuple[Node, Child | None] | str | None:
+        """Return a supervisor as the child of the one above, or the root; why there is none; None if it is a group."""
+        above, _, name = path.rpartition("/")
+        if path != ROOT and not path.startswith(f"{ROOT}/"):
+            return None
+        node = self.nodes.get(above or ROOT)
+        if node is None:
+            return self.why_gone(above or ROOT)
+        child = node.children.get(name) if above else None
+        if above and (child is None or child.kind != "supervisor"):
+            return FORGOTTEN if path in self.endings else "there is no such supervisor"
+        return self._why_other(path, incarnation) or (node, child)
+
+    def _why_other(self, path: str, incarnation: int) -> str:
+        now = self.incarnations.get(path, incarnation)
+        return "" if now == incarnation else f"that was incarnation {incarnation}, it is {now} now"
+
+    def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
+        """Ask the workers to stop; those of the tree as a person would, as their supervisors restart them otherwise."""
+        workers = list(self.workers.values() if among is None else among)
+        super().stop_active(reason, [worker for worker in workers if not isinstance(worker, TreeWorker)])
+        for worker in workers:
+            if isinstance(worker, TreeWorker) and not worker.state.is_settled and not worker.stop_reason:
                 self.cancel(worker)
 
     def _patience(self, worker: Worker) -> float:
         patience = worker.patience if isinstance(worker, TreeWorker) else None
         return super()._patience(worker) if patience is None else patience
 
+    def _line_of(self, worker: Worker) -> deque[Worker]:
+        return self._services if isinstance(worker, TreeWorker) else self._again
+
+    def _has_line(self) -> bool:
+        return bool(self._services) or super()._has_line()
+
+    def _fill_places(self) -> None:
+        """Let those of the tree start first, which take no place."""
+        services = self._services
+        while services and not self.is_paused:
+            worker = services.popleft()
+            answer = self.admission.ask(worker) if worker.is_ready and self.is_gated else Answer.STARTS
+            if answer is Answer.HOLDS_THE_LINE:
+                services.appendleft(worker)
+                break
+            is_starting, worker.is_ready = worker.is_ready and answer is Answer.STARTS, False
+            if is_starting:
+                self._start_attempt(worker)
+        super()._fill_places()
+
+    def _free_no_place(self, worker: Worker | None) -> None:
+        """Let the end of an attempt of the tree free no place: it took none."""
+        if isinstance(worker, TreeWorker):
+            self.in_flight += 1
+            self._serving -= 1
+
+    def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
+        worker = self.tasks.get(task)
+        self._free_no_place(worker if worker is not None and worker.task is task else None)
+        super()._attempt_ended(task)
+
+    def _leave_behind(self, worker: Worker) -> None:
+        self._free_no_place(worker)
+        super()._leave_behind(worker)
+
     def _start_attempt(self, worker: Worker) -> None:
         super()._start_attempt(worker)
-        assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
+        if not isinstance(worker, TreeWorker):
+            return
+        self.in_flight -= 1
+        self._serving += 1
         if worker.task is not None and not worker.owner.is_ready:
             # The loop runs what is scheduled in order: the task's first step, then this.
             self.report.loop.call_soon(worker.owner.ran_first_step, worker.task)
@@ -220,8 +362,9 @@ class Crew(Machine):
         worker.timer = self.report.loop.call_later(every, self._backed_off, worker)
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
-        assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
-        if isinstance(error, Shutdown) or (isinstance(error, Ignore) and not worker.owner.is_ready):
+        if not isinstance(worker, TreeWorker):
+            super()._attempt_failed(worker, error)
+        elif isinstance(error, Shutdown) or (isinstance(error, Ignore) and not worker.owner.is_ready):
             if self.is_gated:
                 self.admission.attempt_ended(worker, is_stopped=True)
             self._settle(worker, self.report.stopped(worker, None, error), error=error)
@@ -234,5 +377,9 @@ class Crew(Machine):
         self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
     ) -> None:
         super()._settle(worker, event, result=result, error=error)
-        assert isinstance(worker, TreeWorker)  # noqa: S101  a crew has no others
-        worker.owner.ended(worker)
+        if isinstance(worker, TreeWorker):
+            worker.owner.ended(worker)
+
+    def _note_broken(self, worker: Worker) -> None:
+        if not isinstance(worker, TreeWorker):
+            super()._note_broken(worker)

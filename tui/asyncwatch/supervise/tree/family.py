@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.spec import WorkerSpec
@@ -12,7 +12,7 @@ from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import DuplicateName, StartError, TreeError
 from asyncwatch.supervise.tree.life import Ending, Life, NodeLife, WorkerLife
 from asyncwatch.supervise.tree.restart import Reason
-from asyncwatch.supervise.tree.specs import NodeSpec
+from asyncwatch.supervise.tree.specs import ChildSpec, NodeSpec
 
 NOT_READY = "it ended before it was ready"
 
@@ -52,19 +52,10 @@ class Family(Actor):
         """Return whether nothing is kept of the child when it has ended for good."""
         return child.spec.restart == "temporary"
 
-    async def start_all(self, children: Iterable[Child]) -> None:
-        """Add children and start them in order, each when the one before is ready; the first that fails raises."""
-        for child in children:
-            if self.ending is not None:
-                return
-            self.children[child.name] = child
-            if not await self.start_one(child) and self.forgets(child):
-                self.discard(child)
+    async def start_one(self, child: Child) -> bool:
+        """Start a child; return whether it is ready, False if it ignores that, or has to wait before it can be ready.
 
-    async def start_one(self, child: Child, *, is_waited_for: bool = True) -> bool:
-        """Start a child and wait until it is ready; return whether it runs, False if it ignores that.
-
-        One that has to wait before it can start, and is not waited for, has a life all the same and is `restarting`.
+        Then it has a life all the same, and a message tells what becomes of it.
 
         Raises:
             StartError: it raised, or ended, before it was ready.
@@ -76,7 +67,7 @@ class Family(Actor):
         child.life = self._starting = life = self._new_life(child)
         try:
             life.start()
-            await life.started(is_waited_for=is_waited_for)
+            await life.started()
         except DuplicateName as error:
             child.life, child.status = None, ChildStatus.STOPPED
             raise StartError(f"{self.path}/{child.name}", error) from error
@@ -88,7 +79,6 @@ class Family(Actor):
                 self.child_ended(life)
             return True
         if life.ending is None:
-            child.status = ChildStatus.RESTARTING
             return False
         child.life, child.status = None, ChildStatus.STOPPED
         if life.ending.reason is Reason.IGNORED:
@@ -100,6 +90,8 @@ class Family(Actor):
         """Note that a child is ready."""
         child.status = ChildStatus.RUNNING
         child.started_at = self.crew.report.loop.time()
+        child.is_added = False
+        child.tell_asker()
 
     async def stop_one(self, child: Child) -> None:
         """End a child, or the wait for its restart."""
@@ -123,23 +115,55 @@ class Family(Actor):
         if self._starting is not None and self._starting.child is child:
             self._starting.stop("person")
 
-    def drop(self, child: Child) -> None:
-        """Note that a child has ended, and will not be started by itself."""
+    def drop(self, child: Child, error: BaseException | None = None) -> None:
+        """Note that a child has ended, by `error` if that was its start, and will not be started by itself."""
         child.life, child.status = None, ChildStatus.STOPPED
         child.is_owed = False
-        if self.forgets(child):
+        self._refuse_asker(child, error)
+        if child.is_added or self.forgets(child):
             self.forget(child)
+
+    def ignore(self, child: Child) -> None:
+        """Note that a child has nothing to do: that is no error."""
+        child.life, child.status = None, ChildStatus.STOPPED
+        child.is_added = False
+        child.tell_asker()
+        self.drop(child)
 
     def forget(self, child: Child) -> None:
         """Remove a child that does not run."""
-        self.discard(child)
+        del self.children[child.name]
+        self._lose(child)
         self.crew.report.child_removed(self.path, child.name)
 
-    def discard(self, child: Child) -> None:
-        """Remove a child of which nobody knew."""
-        del self.children[child.name]
+    def initial(self) -> Sequence[ChildSpec]:
+        """Return the specs of the children that it starts with."""
+        return getattr(self.spec, "children", ())
+
+    def lose_added(self) -> None:
+        """Forget the children that were added by request: the next incarnation, which is to start, has them not."""
+        names = {spec.name for spec in self.initial()}
+        for child in self.children.values():
+            if child.name not in names:
+                self._lose(child)
+                self.crew.report.child_removed(self.path, child.name)
+            elif child.below is not None:
+                child.below.lose_added()
+
+    def _lose(self, child: Child) -> None:
+        """Let nothing be known any more of the workers of a child that has ended."""
+        self._refuse_asker(child, None)
         if child.worker is not None:
             self.crew.forget(child.worker.name)
+        if child.below is not None:
+            self.crew.incarnations.pop(child.below.path, None)
+            self.crew.endings.pop(child.below.path, None)
+            for each in child.below.children.values():
+                self._lose(each)
+
+    def _refuse_asker(self, child: Child, error: BaseException | None) -> None:
+        if child.asked is not None:
+            child.tell_asker(error or StartError(f"{self.path}/{child.name}", TreeError(NOT_READY)))
 
     def child_ended(self, life: Life) -> None:
         """Note that a running child ended by itself."""
@@ -147,10 +171,6 @@ class Family(Actor):
 
     def child_started(self, life: Life) -> None:
         """Note that a child is ready, for which nobody waited."""
-        raise NotImplementedError
-
-    def waits(self) -> None:
-        """Note that the child that is being started has to wait before it is ready."""
         raise NotImplementedError
 
     def cancel_for_person(self, child: Child) -> str:
@@ -164,4 +184,7 @@ class Family(Actor):
     def _new_life(self, child: Child) -> Life:
         if isinstance(child.spec, WorkerSpec):
             return WorkerLife(self, child, announces_ready=child.spec.announces_ready)
-        return NodeLife(self, child, self.crew.make_node(child.spec, f"{self.path}/{child.name}", self.path, self.crew))
+        if child.below is not None:
+            child.below.lose_added()
+        child.below = self.crew.make_node(child.spec, f"{self.path}/{child.name}", self.path, self.crew)
+        return NodeLife(self, child, child.below)

@@ -61,16 +61,12 @@ class Life:
         """Give it no more time to end."""
         raise NotImplementedError
 
-    async def started(self, *, is_waited_for: bool) -> None:
-        """Return when it is ready or has ended; or, if it is not waited for, has to wait for something itself.
+    async def started(self) -> None:
+        """Return when it is ready, has ended, or has to wait for something itself.
 
         In that case its node is told by a message what comes of its start.
         """
-        while not self.is_ready and self.ending is None:
-            if self.has_to_wait:
-                if not is_waited_for:
-                    break
-                self.node.waits()
+        while not self.is_ready and self.ending is None and not self.has_to_wait:
             await self._wait()
         if self.ending is None:
             self.is_awaited = False

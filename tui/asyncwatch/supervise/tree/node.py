@@ -8,17 +8,21 @@ end of the node does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections import deque
+from typing import Protocol, cast
 
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.tree import errors, rules
+from asyncwatch.supervise.tree.actor import Handler
 from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
-from asyncwatch.supervise.tree.crew import Crew, TreeWorker
+from asyncwatch.supervise.tree.crew import FORGOTTEN, Crew, TreeWorker
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.restart import Reason
-from asyncwatch.supervise.tree.restarts import Restarts
+from asyncwatch.supervise.tree.restarts import COMING, Restarts
 from asyncwatch.supervise.tree.specs import CHILD_KINDS, ChildSpec, NodeSpec
+
+Started = ChildInfo | asyncio.Future[ChildInfo]
+"""What a child is that was started, or will be when it is ready."""
 
 
 class Above(Protocol):
@@ -40,7 +44,9 @@ class Node(Restarts):
     def __init__(self, spec: NodeSpec, path: str, parent: str, crew: Crew) -> None:
         super().__init__(spec, path, crew)
         self.parent = parent
+        self.incarnation = 0
         self._is_up = False
+        self._unstarted = deque[Child]()
         self._above: Above | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -53,6 +59,8 @@ class Node(Restarts):
         """Start the children; `above` is told when that is done, and of the end."""
         self._above = above
         self.crew.nodes[self.path] = self
+        self.incarnation = self.crew.incarnations.get(self.path, 0) + 1
+        self.crew.incarnations[self.path] = self.incarnation
         self.crew.report.supervisor_started(self)
         loop = self.crew.report.loop
         # Not by the loop's task factory: an eager one would start children inside this very call.
@@ -88,7 +96,15 @@ class Node(Restarts):
         supervisors = sum(child.kind == "supervisor" for child in children)
         return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
 
-    async def start_child(self, spec: ChildSpec) -> ChildInfo:
+    async def ask(self, handler: Handler, *args: object) -> ChildInfo:
+        """Carry out a request to start a child when its turn comes; return what it is when it is ready.
+
+        While the child has to wait before it can be ready, the node turns to other requests.
+        """
+        started = await self.call(handler, *args)
+        return cast("ChildInfo", await started if isinstance(started, asyncio.Future) else started)
+
+    async def start_child(self, spec: ChildSpec) -> Started:
         """Add a child and start it; keep it unless that fails, or it is temporary and has nothing to do."""
         rules.check_child(spec, CHILD_KINDS, self.spec.auto_shutdown)
         present = self.children.get(spec.name)
@@ -104,14 +120,11 @@ class Node(Restarts):
             rules.check_paths((child.name,), () if above is None or above.kind == "worker" else (above.name,))
         return await self.add(child)
 
-    async def add(self, child: Child) -> ChildInfo:
-        """Start a new child and return what it is."""
-        try:
-            await self.start_all((child,))
-        except errors.StartError:
-            self.discard(child)
-            raise
-        return child.info
+    async def add(self, child: Child) -> Started:
+        """Start a new child."""
+        self.children[child.name] = child
+        child.is_added = True
+        return await self._start_asked(child)
 
     async def terminate_named(self, name: str) -> None:
         """Stop the child that has that name now; before this request's turn it may have been another, or none."""
@@ -123,7 +136,7 @@ class Node(Restarts):
         Siblings that were stopped to wait with it are started again; as in OTP those are not that were stopped for a
         restart which failed, and is tried again without any wait.
         """
-        child_waits = child.timer is not None or (child.status is ChildStatus.RESTARTING and child.life is not None)
+        child_waits = child.timer is not None or (child.status in COMING and child.life is not None)
         if self.has(child):
             await self.stop_one(child)
             self.drop(child)
@@ -131,12 +144,11 @@ class Node(Restarts):
         if child_waits:
             await self.start_owed()
 
-    async def restart_child(self, name: str) -> ChildInfo:
+    async def restart_child(self, name: str) -> Started:
         """Start a child that does not run."""
         child = self.find(name)
         self._refuse_unless_stopped(child)
-        await self.start_one(child)
-        return child.info
+        return await self._start_asked(child)
 
     async def delete_child(self, name: str) -> None:
         """Forget a child that does not run."""
@@ -160,34 +172,39 @@ class Node(Restarts):
         if not reason and child.is_unwanted:
             reason = "it is being stopped for good"
         if not reason:
-            self.post(self._restart_for_person, child, child.worker)
+            self.post(self._restart_for_person, child, child.latest)
         return reason
+
+    def restart_all_for_person(self) -> None:
+        """Stop all children and start them again, as `one_for_all` does."""
+        self.post(self._restart_all)
+
+    def cancel_all_for_person(self) -> None:
+        """Stop all children for good."""
+        children = list(self.children.values())
+        for child in children:
+            self.interrupt(child)
+        for child in reversed(children):
+            self.post(self._terminate_for_person, child)
 
     def interrupt(self, child: Child) -> None:
         """Make way for a request to stop this child: no restart starts it any more, and its start is given up.
 
-        That is not, while the node itself starts: it would end the node.
+        That is not, while the node itself starts with it: it would end the node.
         """
         child.is_unwanted = True
-        if self._is_up:
+        if not self._unstarted or self._unstarted[0] is not child:
             super().interrupt(child)
 
-    def waits(self) -> None:
-        """Let who is above know, if it waits for this node's start."""
-        if not self._is_up and self._above is not None:
-            self._above.waits()
-
-    def initial(self) -> Sequence[ChildSpec]:
-        """Return the specs of the children that it starts with."""
-        return getattr(self.spec, "children", ())
-
     async def _run(self, above: Above) -> None:
+        self._unstarted.extend(Child(spec, self.path) for spec in self.initial())
+        self.children.update((child.name, child) for child in self._unstarted)
         try:
-            await self.start_all(Child(spec, self.path) for spec in self.initial())
-            if self.ending is None:
-                self._is_up = True
-                above.became_ready(None)
-            await self.take_messages()
+            while self.ending is None:
+                if not self._is_up:
+                    await self._go_on_starting(above)
+                if self.ending is None:
+                    await self.take_message()
         except errors.StartError as error:
             self.finish(Ending(Reason.ABNORMAL, error))
         except asyncio.CancelledError:
@@ -195,6 +212,42 @@ class Node(Restarts):
         except Exception as error:  # a fault of ours: who is above treats it as that of any child
             self.finish(Ending(Reason.ABNORMAL, error))
         await self._stop_surely()
+
+    async def _go_on_starting(self, above: Above) -> None:
+        """Start the initial children up to the first that has to wait; the node has started when all have.
+
+        Raises:
+            StartError: one raised, or ended, before it was ready.
+
+        """
+        while self._unstarted:
+            child = self._unstarted[0]
+            if child.status is ChildStatus.STARTING and self.has(child):
+                is_ready = child.life is None and await self.start_one(child)
+                if self.ending is not None:
+                    return
+                if not is_ready and child.life is not None:
+                    above.waits()
+                    return
+                if not is_ready:
+                    self.ignore(child)
+            self._unstarted.popleft()
+        self._is_up = True
+        above.became_ready(None)
+
+    async def _start_asked(self, child: Child) -> Started:
+        """Start a child by request; return what it is, or, if it has to wait, what it will be."""
+        try:
+            is_ready = await self.start_one(child)
+        except errors.StartError as error:
+            self.drop(child, error)
+            raise
+        if is_ready or child.life is None:
+            if not is_ready:
+                self.ignore(child)
+            return child.info
+        child.asked = self.crew.report.loop.create_future()
+        return child.asked
 
     async def _stop_surely(self) -> None:
         """End all children, however often somebody cancels the node's own task meanwhile."""
@@ -211,10 +264,13 @@ class Node(Restarts):
         if fault is not None:
             self.finish(Ending(Reason.ABNORMAL, fault))
         self.refuse_messages()
+        for child in self.children.values():
+            child.tell_asker(self._gone())
         if self.crew.nodes.get(self.path) is self:
             del self.crew.nodes[self.path]
         assert self.ending is not None  # noqa: S101  each way here sets it
         assert self._above is not None  # noqa: S101  it was started
+        self.crew.endings[self.path] = self.ending.cause
         self.crew.report.supervisor_terminated(self.path, self.ending.cause)
         self._above.has_ended(self.ending)
 
@@ -227,8 +283,8 @@ class Node(Restarts):
     def _why_not(self, child: Child) -> str:
         """Return why nothing can be done about a child, or an empty text."""
         if self.ending is not None:
-            return f"its supervisor {self.path} has ended"
-        return "" if self.has(child) else "it has ended for good"
+            return self.crew.why_gone(self.path)
+        return "" if self.has(child) else FORGOTTEN
 
     async def _terminate_for_person(self, child: Child) -> None:
         reason, self.stop_reason = self.stop_reason, "person"
@@ -236,12 +292,18 @@ class Node(Restarts):
         if self.ending is None:
             self.stop_reason = reason
 
-    async def _restart_for_person(self, child: Child, worker: TreeWorker) -> None:
+    async def _restart_all(self) -> None:
+        await self._stop_others(list(self.children.values()), None)
+        await self._start_in_order(list(self.children.values()))
+
+    async def _restart_for_person(self, child: Child, latest: TreeWorker | Node | None) -> None:
         """Restart a child, unless it was removed or another incarnation took the place of the one that was meant."""
-        if child.is_unwanted:
-            self.crew.refuse_restart(worker, "it is being stopped for good")
-        elif self.has(child) and child.worker is worker:
+        if not child.is_unwanted and self.has(child) and child.latest is latest:
             child.stop_timer()
             await self._restart(child)
-        else:
-            self.crew.refuse_restart(worker)
+            return
+        reason = "it is being stopped for good" if child.is_unwanted else ""
+        if isinstance(latest, Node):
+            self.crew.refuse_branch("RestartBranch", latest, reason)
+        elif latest is not None:
+            self.crew.refuse_restart(latest, reason)

@@ -10,9 +10,9 @@ import msgspec
 
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree import errors, rules
-from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
+from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
-from asyncwatch.supervise.tree.node import Node
+from asyncwatch.supervise.tree.node import Node, Started
 from asyncwatch.supervise.tree.specs import NodeSpec, PoolSpec
 
 
@@ -43,7 +43,7 @@ class Pool(Node):
         counts = super().count_children()
         return msgspec.structs.replace(counts, specs=1)
 
-    async def start_keyed(self, key: str | None, args: tuple[object, ...]) -> ChildInfo:
+    async def start_keyed(self, key: str | None, args: tuple[object, ...]) -> Started:
         """Start a child of the template under `key` (None: the next number), with `args` after the template's."""
         name = self._next_number() if key is None else key
         rules.check_key(name)
@@ -59,7 +59,7 @@ class Pool(Node):
             raise TypeError(f"the template of {self.path} is a supervisor, which takes no arguments")
         return await self.add(Child(msgspec.structs.replace(template, name=name), self.path))
 
-    async def restart_child(self, name: str) -> ChildInfo:
+    async def restart_child(self, name: str) -> Started:
         """Refuse that."""
         raise errors.SimpleOneForOne(f"{self.path} is a pool: it restarts no child ({name!r}) by request")
 

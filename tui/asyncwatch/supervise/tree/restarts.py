@@ -1,8 +1,8 @@
 """How a supervisor restarts its children: the part of supervisor.erl that is about ends.
 
 A restart that failed is tried again by another message, so that requests come in between (`try_again_restart`), and
-no restart waits within a message: neither for its backoff, nor for a worker that may not make its first attempt yet
-(the run is paused, its circuit is open, a rate limit holds it) or backs off from one.
+nothing waits within a message: neither for a backoff, nor for a worker that may not make its first attempt yet (the run
+is paused, its circuit is open, a rate limit holds it) or backs off from one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from asyncwatch.supervise.tree.family import NOT_READY, Family
 from asyncwatch.supervise.tree.life import Ending, Life
 from asyncwatch.supervise.tree.restart import Reason, RestartWindow, is_restarted, taken_along
 from asyncwatch.supervise.tree.specs import NodeSpec
+
+COMING = frozenset({ChildStatus.STARTING, ChildStatus.RESTARTING})
 
 
 class Restarts(Family):
@@ -36,7 +38,7 @@ class Restarts(Family):
 
     async def _child_started(self, life: Life) -> None:
         child = life.child
-        if child.life is life and child.status is ChildStatus.RESTARTING:
+        if child.life is life and child.status in COMING:
             self.note_running(child)
             await self.start_owed()
 
@@ -57,13 +59,26 @@ class Restarts(Family):
             await self._count_restart(child, ending)
 
     async def _start_failed(self, child: Child, ending: Ending) -> None:
-        """Try again to start a child that did not come to be ready and was not waited for, if it is to be."""
-        if ending.reason is Reason.IGNORED or child.is_unwanted or child.spec.restart == "temporary":
+        """Act on the end of a child that had to wait and did not come to be ready.
+
+        Raises:
+            StartError: the node was to start with it.
+
+        """
+        error = ending.error or errors.TreeError(NOT_READY)
+        failure = errors.StartError(f"{self.path}/{child.name}", error)
+        if ending.reason is Reason.IGNORED:
+            self.ignore(child)
+        elif child.is_unwanted or child.asked is not None:
+            self.drop(child, failure)
+        elif child.status is ChildStatus.STARTING:
+            raise failure
+        elif child.spec.restart == "temporary":
             self.drop(child)
-            await self.start_owed()
         else:
-            error = ending.error or errors.TreeError(NOT_READY)
             await self._count_restart(child, Ending(Reason.ABNORMAL, error))
+            return
+        await self.start_owed()
 
     def _shut_down_after(self, child: Child) -> None:
         """End the node if it was to end with this child."""
@@ -124,7 +139,7 @@ class Restarts(Family):
         await self._stop_others(self._taken_along(child), child)
         await self._start_in_order(self._taken_along(child))
 
-    async def _stop_others(self, children: Sequence[Child], child: Child) -> None:
+    async def _stop_others(self, children: Sequence[Child], child: Child | None) -> None:
         """Stop `children`, in reverse; forget those that are temporary. `child` keeps its state if it has ended."""
         for other in reversed(children):
             if other is not child or other.life is not None:
@@ -144,7 +159,7 @@ class Restarts(Family):
             if child.is_unwanted:
                 continue
             try:
-                is_started = await self.start_one(child, is_waited_for=False)
+                is_started = await self.start_one(child)
             except errors.StartError as error:
                 if child.spec.restart == "temporary":
                     self.drop(child)
@@ -155,13 +170,16 @@ class Restarts(Family):
             if is_started:
                 continue
             if child.life is not None:
+                child.status = ChildStatus.RESTARTING
                 for later in children[number:]:
                     later.is_owed = True
                 return
-            self.drop(child)
+            self.ignore(child)
 
     async def start_owed(self) -> None:
         """Start the children that were stopped by a restart which did not come to its end, and now never will."""
+        if self.spec.strategy == "one_for_one":
+            return
         await self._start_in_order([child for child in self.children.values() if child.is_owed])
 
     async def _put_off(self, children: Sequence[Child]) -> None:

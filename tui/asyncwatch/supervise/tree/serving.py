@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from asyncwatch.supervise.machine import Machine
@@ -30,6 +31,7 @@ class Serving(TreeCalls):
     _is_stopping: bool
     _tree: Tree | None = None
     _has_told_ending = False
+    _group_timers: Sequence[asyncio.TimerHandle] = ()
 
     async def serve(self) -> None:
         """Start the tree, if that has not been, and return when it has ended.
@@ -45,6 +47,7 @@ class Serving(TreeCalls):
         try:
             tree = await self._started_tree()
             ending = await tree.over()
+            self._end_batch()
         finally:
             if not self._stays_open:
                 await self._finish()
@@ -66,7 +69,21 @@ class Serving(TreeCalls):
         if self._is_stopping:
             self._tree.request_stop("person")
         await self._tree.start(self.name)
+        crew = self._machine
+        if isinstance(crew, Crew) and not crew.is_batch_started:
+            crew.start_batch()
+            self._group_timers = self._time_groups()
         return self._tree
+
+    def _end_batch(self) -> None:
+        """Ask what runs beside the tree to end: the tree has ended, or is about to."""
+        machine = self._machine
+        for timer in self._group_timers:
+            timer.cancel()
+        if not all(worker.state.is_settled for worker in machine.batch):
+            machine.is_interrupted = True
+            machine.report.run_cancel_requested("run")
+            machine.stop_active("run", machine.batch)
 
     def _present_tree(self) -> Tree:
         if self._tree is None or not self._machine.report.is_started:
@@ -78,6 +95,9 @@ class Serving(TreeCalls):
         ending = None if self._tree is None else self._tree.ending
         if error is None and not self._has_told_ending and ending is not None and ending.error is not None:
             raise ending.error
+
+    def _time_groups(self) -> Sequence[asyncio.TimerHandle]:
+        raise NotImplementedError
 
     def _make_tree(self) -> None:
         raise NotImplementedError
