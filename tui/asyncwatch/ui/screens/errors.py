@@ -34,6 +34,8 @@ KEYS = (
 )
 EVERY = 1.0
 """Seconds between two groupings while events come in: they look at every worker."""
+SHARE = 20
+"""How many times as long as it takes a grouping is made to wait for the next one."""
 
 
 def cluster_item(cluster: Cluster, width: int) -> Item:
@@ -78,7 +80,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         self._list = PickList(id="report")
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._grouped: tuple[object, ...] = ()
-        self._grouped_at = float("-inf")
+        self._due_at = float("-inf")
 
     def compose(self) -> ComposeResult:
         """Yield a title, the list, the keys."""
@@ -92,7 +94,7 @@ class ErrorsScreen(Screen[Cluster | None]):
 
     def on_resize(self) -> None:
         """Fit the lines to the new width."""
-        self._grouped_at = float("-inf")
+        self._due_at = float("-inf")
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
@@ -100,10 +102,11 @@ class ErrorsScreen(Screen[Cluster | None]):
         width = self._list.scrollable_content_region.width
         fleet, now = self._scene.fleet, time.monotonic()
         state = (fleet.events, width)
-        if not width or state == self._grouped or now - self._grouped_at < EVERY:
+        if not width or state == self._grouped or now < self._due_at:
             return
-        self._grouped, self._grouped_at = state, now
+        self._grouped = state
         clusters = cluster_errors(fleet.rows, fleet.stack)
+        self._due_at = now + max(EVERY, SHARE * (time.monotonic() - now))
         self._clusters = {cluster.key: cluster for cluster in clusters}
         workers = sum(len(cluster.rows) for cluster in clusters)
         told = f"{fmt.count(workers, 'worker')} in {fmt.count(len(clusters), 'group')}" if clusters else ""

@@ -77,7 +77,11 @@ class LogView(LinesView):
     def render_line(self, y: int) -> Strip:
         """Return the record that is scrolled to `y`."""
         index = round(self.scroll_y) + y
-        line = log_line(self._records[index], self._name_width) if index < len(self._records) else ()
+        line: Line = log_line(self._records[index], self._name_width) if index < len(self._records) else ()
+        if not self._records and not y:
+            line = [
+                Span("No line of this level." if self._scene.fleet.logged else "Nothing was logged so far.", "muted")
+            ]
         return self._paint.strip(line, self.scrollable_content_region.width)
 
     def _take_over(self) -> None:

@@ -58,11 +58,11 @@ def _value(name: str, text: str) -> int | float | str | None:
 
 
 def _present(scene: Scene) -> dict[str, str]:
-    """Return the settings as they are typed; empty while they are as the run was started."""
+    """Return the settings as they are, as they would be typed."""
     settings = scene.fleet.settings
     present = {} if scene.concurrency is None else {"concurrency": str(scene.concurrency)}
     for name in ("rate", "bad luck"):
-        value = settings.value(name, "")
+        value = settings.value(name)
         present[name] = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return present
 
@@ -80,7 +80,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         super().__init__()
         self._before = _present(scene)
         self._inputs = {
-            name: Input(self._before[name], placeholder="as started", compact=True, select_on_focus=False)
+            name: Input(self._before[name], compact=True, select_on_focus=False)
             for name, _label, _hint in _FIELDS
             if name in self._before
         }

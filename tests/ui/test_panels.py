@@ -1,0 +1,92 @@
+"""The panels over the fleet: what the options are, where the cursor of a list stays, what an empty log says."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncwatch.events import AttemptFailed, RunStarted, SettingChanged, WorkersQueued
+from asyncwatch.ui.screens import errors
+from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+
+
+def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> None:
+    """Let a worker fail."""
+    controller.attempt(name, 0.1)
+    controller.tell(
+        AttemptFailed,
+        at,
+        worker=name,
+        incarnation=1,
+        attempt=1,
+        error_type="ValueError",
+        error=error,
+        transient=False,
+        injected=False,
+        elapsed=0.1,
+        stack='  File "/srv/jobs.py", line 3, in load\n    raise ValueError\n',
+    )
+    controller.break_down(name, at, "ValueError", error)
+
+
+async def test_options_are_what_they_are() -> None:
+    """The dialog holds the settings that the run was started with, and those that were changed since."""
+    controller = FakeController()
+    settings = {"concurrency": 8, "rate": "50/s burst 5", "bad_luck": 0.9}
+    fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
+    controller.tell(RunStarted, 0.0, **fields, **settings)
+    controller.tell(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
+    controller.tell(SettingChanged, 0.1, name="bad luck", value=0.5, previous=0.9)
+    app = make_app(controller)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "› a")
+        await pilot.press("o")
+        await shows(app, "Change while it runs", "50/s burst 5", "0.5")
+        await pilot.press("enter")
+        await hides(app, "Change while it runs")
+        assert controller.sent == []
+
+
+async def test_the_cursor_stays_on_its_kind_of_error_and_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind that becomes larger than those above goes up, and under the cursor nothing moves."""
+    monkeypatch.setattr(errors, "EVERY", 0.0)
+    monkeypatch.setattr(errors, "SHARE", 0)
+    controller = FakeController()
+    names = [f"{kind}{number}" for kind in "abcdefgh" for number in range(4)]
+    controller.start(*names)
+    for name in names:
+        if name[1] in "01" and name != "h1":
+            fail(controller, name, f"kind {name[0]}")
+    app = make_app(controller)
+    async with app.run_test(size=(100, 12)) as pilot:
+        await shows(app, "15 failed")
+        await pilot.press("e")
+        await shows(app, "in 8 groups")
+        await pilot.press("j", "j")
+        await shows(app, "kind c")
+        before = next(y for y, line in enumerate(text_of(app).splitlines()) if "ValueError: kind c " in line)
+        for number in range(1, 4):
+            fail(controller, f"h{number}", "kind h", at=0.6)
+        await shows(app, "18 workers in 8 groups")
+        lines = text_of(app).splitlines()
+        assert "ValueError: kind c " in lines[before]
+        await pilot.press("enter")
+        await until(lambda: app.scene.view.cluster)
+        assert app.scene.view.cluster == ("ValueError: kind c", "/srv/jobs.py:3 load")
+
+
+async def test_an_empty_log_says_so() -> None:
+    """Without a line, or without one of the level, the log says why nothing is there."""
+    controller = FakeController()
+    small_run(controller)
+    app = make_app(controller)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("l", "v", "v", "v")
+        await shows(app, "from error on", "No line of this level.")
+    silent = FakeController()
+    silent.start("a")
+    app = make_app(silent)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "› a")
+        await pilot.press("l")
+        await shows(app, "Nothing was logged so far.")
