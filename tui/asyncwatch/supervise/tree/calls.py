@@ -52,13 +52,14 @@ class TreeCalls:
 
         Raises:
             NotFound: there is no child of that name when the request's turn comes.
+            SimpleOneForOne: it is the name of a pool's template.
 
         """
         node = self._node(under)
         child = node.children.get(name)
         if child is not None:
             node.interrupt(child)
-        await node.call(node.terminate_named, name)
+        await node.call(node.terminate_named, name, child)
 
     async def restart_child(self, name: str, *, under: str | None = None) -> ChildInfo:
         """Start a child that does not run; return when it is ready.
@@ -96,13 +97,15 @@ class TreeCalls:
         return self._node(under).count_children()
 
     def get_childspec(self, name: str, *, under: str | None = None) -> ChildSpec:
-        """Return the spec of a child; of a child of a pool, the template.
+        """Return the spec of a child; of a child of a pool, and by the template's own name, the template.
 
         Raises:
             NotFound: there is no child of that name.
 
         """
         node = self._node(under)
+        if isinstance(node, Pool) and name == node.spec.template.name:
+            return node.spec.template
         spec = node.find(name).spec
         return node.spec.template if isinstance(node, Pool) else spec
 

@@ -40,6 +40,9 @@ class ChildStatus(enum.StrEnum):
     """It does not run, and nothing but a request or the restart of a sibling will start it (OTP's `undefined`)."""
 
 
+COMING = frozenset({ChildStatus.STARTING, ChildStatus.RESTARTING})
+
+
 class ChildInfo(msgspec.Struct, frozen=True):
     """A child at one moment."""
 
@@ -74,14 +77,16 @@ class Child:
         "below",
         "failures",
         "is_added",
-        "is_owed",
+        "is_looping",
         "is_unwanted",
         "life",
         "name",
+        "owed_to",
         "run_spec",
         "spec",
         "started_at",
         "status",
+        "stays_down",
         "timer",
         "window",
         "worker",
@@ -97,7 +102,9 @@ class Child:
         self.asked: asyncio.Future[ChildInfo] | None = None  # who asked for its start, which has to wait
         self.is_added = False  # it is kept if it starts
         self.timer: asyncio.TimerHandle | None = None  # the end of a restart's backoff
-        self.is_owed = False  # a restart stopped it and has not come to start it again
+        self.owed_to: Child | None = None  # whose restart stopped it and has not come to start it again
+        self.stays_down = False  # it was stopped by request while a restart of a sibling, which would start it, waits
+        self.is_looping = False  # its last restart failed, and is tried again
         self.is_unwanted = False  # a request to stop it is under way: no restart may start it
         self.failures = 0  # restarts since it was stable
         self.started_at: float | None = None  # loop time; None since its end was counted
@@ -125,7 +132,12 @@ class Child:
     @property
     def is_expected(self) -> bool:
         """Whether it runs, or will without being asked to."""
-        return self.is_owed or self.status is not ChildStatus.STOPPED
+        return self.owed_to is not None or self.status is not ChildStatus.STOPPED
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits to be started: for the end of its backoff, or for its first attempt."""
+        return self.timer is not None or (self.status in COMING and self.life is not None)
 
     @property
     def info(self) -> ChildInfo:

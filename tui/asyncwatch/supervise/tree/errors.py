@@ -100,13 +100,17 @@ class SimpleOneForOne(TreeError):  # noqa: N818
 
 
 class StartError(TreeError):
-    """A child did not start. `child` is its path, `error` (also its cause) what it raised."""
+    """A child did not start. `child` is its path, `error` (also its cause) what it raised.
 
-    def __init__(self, child: str, error: BaseException) -> None:
+    `is_called_off` says whether somebody stopped it before it was ready.
+    """
+
+    def __init__(self, child: str, error: BaseException, *, is_called_off: bool = False) -> None:
         why = str(error) if isinstance(error, StartError) else ": ".join(filter(None, describe_error(error)))
         super().__init__(f"{child} did not start: {why}")
         self.child = child
         self.error = error
+        self.is_called_off = is_called_off
         self.__cause__ = error
 
 

@@ -15,6 +15,7 @@ from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.specs import ChildSpec, NodeSpec
 
 NOT_READY = "it ended before it was ready"
+CALLED_OFF = "it was stopped by request before it was ready"
 
 
 class Family(Actor):
@@ -38,7 +39,8 @@ class Family(Actor):
             self._starting.stop(self.stop_reason)
 
     def hasten(self) -> None:
-        """Give the children no more time to end."""
+        """Give the children no more time to end; nor is any of them started again, asked to end or not so far."""
+        self.finish(Ending(Reason.SHUTDOWN))
         self._is_hurried = True
         for child in self.children.values():
             if child.life is not None:
@@ -61,7 +63,7 @@ class Family(Actor):
             StartError: it raised, or ended, before it was ready.
 
         """
-        child.is_owed = False
+        child.owed_to, child.stays_down = None, False
         if child.status is not ChildStatus.RESTARTING:
             child.status = ChildStatus.STARTING
         child.life = self._starting = life = self._new_life(child)
@@ -83,14 +85,15 @@ class Family(Actor):
         child.life, child.status = None, ChildStatus.STOPPED
         if life.ending.reason is Reason.IGNORED:
             return False
-        cause = life.ending.error or TreeError(NOT_READY)
-        raise StartError(f"{self.path}/{child.name}", cause)
+        cause = life.ending.error or TreeError(_why_no_start(child))
+        is_called_off = child.is_unwanted and life.ending.reason is Reason.SHUTDOWN
+        raise StartError(f"{self.path}/{child.name}", cause, is_called_off=is_called_off)
 
     def note_running(self, child: Child) -> None:
         """Note that a child is ready."""
         child.status = ChildStatus.RUNNING
         child.started_at = self.crew.report.loop.time()
-        child.is_added = False
+        child.is_added = child.is_looping = False
         child.tell_asker()
 
     async def stop_one(self, child: Child) -> None:
@@ -118,7 +121,8 @@ class Family(Actor):
     def drop(self, child: Child, error: BaseException | None = None) -> None:
         """Note that a child has ended, by `error` if that was its start, and will not be started by itself."""
         child.life, child.status = None, ChildStatus.STOPPED
-        child.is_owed = False
+        child.owed_to = None
+        child.is_looping = False
         self._refuse_asker(child, error)
         if child.is_added or self.forgets(child):
             self.forget(child)
@@ -163,7 +167,7 @@ class Family(Actor):
 
     def _refuse_asker(self, child: Child, error: BaseException | None) -> None:
         if child.asked is not None:
-            child.tell_asker(error or StartError(f"{self.path}/{child.name}", TreeError(NOT_READY)))
+            child.tell_asker(error or StartError(f"{self.path}/{child.name}", TreeError(_why_no_start(child))))
 
     def child_ended(self, life: Life) -> None:
         """Note that a running child ended by itself."""
@@ -188,3 +192,7 @@ class Family(Actor):
             child.below.lose_added()
         child.below = self.crew.make_node(child.spec, f"{self.path}/{child.name}", self.path, self.crew)
         return NodeLife(self, child, child.below)
+
+
+def _why_no_start(child: Child) -> str:
+    return CALLED_OFF if child.is_unwanted else NOT_READY

@@ -18,7 +18,7 @@ from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, Child
 from asyncwatch.supervise.tree.crew import FORGOTTEN, Crew, TreeWorker
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.restart import Reason
-from asyncwatch.supervise.tree.restarts import COMING, Restarts
+from asyncwatch.supervise.tree.restarts import Restarts
 from asyncwatch.supervise.tree.specs import CHILD_KINDS, ChildSpec, NodeSpec
 
 Started = ChildInfo | asyncio.Future[ChildInfo]
@@ -126,23 +126,33 @@ class Node(Restarts):
         child.is_added = True
         return await self._start_asked(child)
 
-    async def terminate_named(self, name: str) -> None:
-        """Stop the child that has that name now; before this request's turn it may have been another, or none."""
-        await self.terminate_child(self.find(name))
+    async def terminate_named(self, name: str, before: Child | None) -> None:
+        """Stop the child that has that name now; when this was asked for it may have been another (`before`), or none.
+
+        It may have been one that was being added: its start was given up for this request.
+        """
+        if before is None or not before.is_added or name in self.children:
+            await self.terminate_child(self.find(name))
 
     async def terminate_child(self, child: Child) -> None:
         """Stop a child for good. It can be started by request, unless it is temporary: then it is forgotten.
 
         Siblings that were stopped to wait with it are started again; as in OTP those are not that were stopped for a
-        restart which failed, and is tried again without any wait.
+        restart which failed, and is tried again without any wait. If it waits with a sibling itself, it stays down.
         """
-        child_waits = child.timer is not None or (child.status in COMING and child.life is not None)
+        is_waiting = child.is_waiting
+        stays_down = child.owed_to is not None and (child.owed_to.is_waiting or self.stop_reason == "person")
         if self.has(child):
             await self.stop_one(child)
             self.drop(child)
-        child.is_unwanted = False
-        if child_waits:
-            await self.start_owed()
+        child.is_unwanted = child.is_added = False
+        child.stays_down = stays_down
+        if is_waiting:
+            await self.start_owed(child)
+        elif self.spec.strategy != "one_for_one":
+            for other in self.children.values():
+                if other.owed_to is child:
+                    other.owed_to = None
 
     async def restart_child(self, name: str) -> Started:
         """Start a child that does not run."""
@@ -293,12 +303,18 @@ class Node(Restarts):
             self.stop_reason = reason
 
     async def _restart_all(self) -> None:
-        await self._stop_others(list(self.children.values()), None)
-        await self._start_in_order(list(self.children.values()))
+        children = list(self.children.values())
+        await self._stop_others(children, None)
+        children = list(self.children.values())
+        # One that fails takes nobody along where none takes others along.
+        for together in [[child] for child in children] if self.spec.strategy == "one_for_one" else [children]:
+            await self._start_in_order(together)
 
     async def _restart_for_person(self, child: Child, latest: TreeWorker | Node | None) -> None:
         """Restart a child, unless it was removed or another incarnation took the place of the one that was meant."""
         if not child.is_unwanted and self.has(child) and child.latest is latest:
+            if not child.is_waiting:
+                self._begin_restart()
             child.stop_timer()
             await self._restart(child)
             return

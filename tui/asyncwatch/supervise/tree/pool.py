@@ -38,6 +38,18 @@ class Pool(Node):
         """Return True: nothing is kept of any child."""
         return True
 
+    def find(self, name: str) -> Child:
+        """Return the child of that key.
+
+        Raises:
+            NotFound: there is none.
+            SimpleOneForOne: it is the template's name.
+
+        """
+        if name not in self.children and name == self.spec.template.name:
+            raise errors.SimpleOneForOne(f"{self.path} is a pool: {name!r} is its template, and no child of it")
+        return super().find(name)
+
     def count_children(self) -> ChildCounts:
         """Return one spec, and how many children there are of it."""
         counts = super().count_children()

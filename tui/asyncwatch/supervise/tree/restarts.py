@@ -11,14 +11,12 @@ from collections.abc import Sequence
 
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree import errors
-from asyncwatch.supervise.tree.child import Child, ChildStatus
+from asyncwatch.supervise.tree.child import COMING, Child, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.family import NOT_READY, Family
 from asyncwatch.supervise.tree.life import Ending, Life
 from asyncwatch.supervise.tree.restart import Reason, RestartWindow, is_restarted, taken_along
 from asyncwatch.supervise.tree.specs import NodeSpec
-
-COMING = frozenset({ChildStatus.STARTING, ChildStatus.RESTARTING})
 
 
 class Restarts(Family):
@@ -40,7 +38,7 @@ class Restarts(Family):
         child = life.child
         if child.life is life and child.status in COMING:
             self.note_running(child)
-            await self.start_owed()
+            await self.start_owed(child)
 
     async def _child_ended(self, life: Life) -> None:
         child = life.child
@@ -56,7 +54,14 @@ class Restarts(Family):
         elif child.is_unwanted:
             self.drop(child)
         else:
+            self._begin_restart()
             await self._count_restart(child, ending)
+
+    def _begin_restart(self) -> None:
+        """Let the strategy take along, as in OTP, who was stopped by request before; not who is from now on."""
+        if self.spec.strategy != "one_for_one":
+            for child in self.children.values():
+                child.stays_down = False
 
     async def _start_failed(self, child: Child, ending: Ending) -> None:
         """Act on the end of a child that had to wait and did not come to be ready.
@@ -78,7 +83,7 @@ class Restarts(Family):
         else:
             await self._count_restart(child, Ending(Reason.ABNORMAL, error))
             return
-        await self.start_owed()
+        await self.start_owed(child)
 
     def _shut_down_after(self, child: Child) -> None:
         """End the node if it was to end with this child."""
@@ -89,8 +94,16 @@ class Restarts(Family):
                 self.finish(Ending(Reason.SHUTDOWN))
 
     def _has_significant(self) -> bool:
-        """Return whether a significant child runs, or will again."""
-        return any(child.spec.significant and child.is_expected for child in self.children.values())
+        """Return whether a significant child runs, or will again.
+
+        As in OTP one does not that was stopped for the restart of a sibling which failed and is tried again at once;
+        one does that was stopped for a restart which waits.
+        """
+        return any(
+            child.spec.significant
+            and (child.status is not ChildStatus.STOPPED or (child.owed_to is not None and child.owed_to.is_waiting))
+            for child in self.children.values()
+        )
 
     async def _count_restart(self, child: Child, ending: Ending) -> None:
         """Restart a child, now or after its backoff, if that is not one restart too many."""
@@ -123,7 +136,7 @@ class Restarts(Family):
             self.finish(Ending(Reason.SHUTDOWN, limit))
         else:
             self._shut_down_after(child)
-            await self.start_owed()
+            await self.start_owed(child)
 
     async def _backoff_ended(self, child: Child) -> None:
         if child.timer is not None and self.has(child) and not child.is_unwanted:
@@ -132,7 +145,8 @@ class Restarts(Family):
 
     def _taken_along(self, child: Child) -> list[Child]:
         names = taken_along(self.spec.strategy, self.children, child.name)
-        return [self.children[name] for name in names]
+        children = (self.children[name] for name in names)
+        return [other for other in children if other is child or not other.stays_down]
 
     async def _restart(self, child: Child) -> None:
         """Stop whom the strategy takes along, then start them all."""
@@ -143,7 +157,7 @@ class Restarts(Family):
         """Stop `children`, in reverse; forget those that are temporary. `child` keeps its state if it has ended."""
         for other in reversed(children):
             if other is not child or other.life is not None:
-                other.is_owed = other.is_expected
+                other.owed_to = child if other.is_expected else None
                 await self.stop_one(other)
             if other is not child and other.spec.restart == "temporary":
                 self.forget(other)
@@ -161,38 +175,41 @@ class Restarts(Family):
             try:
                 is_started = await self.start_one(child)
             except errors.StartError as error:
+                if error.is_called_off and not child.is_looping:
+                    continue  # who called it off will drop it
                 if child.spec.restart == "temporary":
                     self.drop(child)
                     continue
                 self._restart_later(child, Ending(Reason.ABNORMAL, error.error))
-                await self._put_off(children[number:])
+                await self._put_off(children[number:], child)
                 return
             if is_started:
                 continue
             if child.life is not None:
                 child.status = ChildStatus.RESTARTING
                 for later in children[number:]:
-                    later.is_owed = True
+                    later.owed_to = child
                 return
             self.ignore(child)
 
-    async def start_owed(self) -> None:
-        """Start the children that were stopped by a restart which did not come to its end, and now never will."""
-        if self.spec.strategy == "one_for_one":
-            return
-        await self._start_in_order([child for child in self.children.values() if child.is_owed])
+    async def start_owed(self, child: Child) -> None:
+        """Start the children that the restart of this one stopped: it has come to them, or now never will."""
+        if self.spec.strategy != "one_for_one":
+            await self._start_in_order([other for other in self.children.values() if other.owed_to is child])
 
-    async def _put_off(self, children: Sequence[Child]) -> None:
+    async def _put_off(self, children: Sequence[Child], failed: Child) -> None:
         """Note that the restart of these failed before it came to them (supervisor.erl's `del_child` of who ended)."""
         for child in children:
+            if child.is_expected:
+                child.owed_to = failed
             if child.status is ChildStatus.RESTARTING:
-                child.is_owed = True
                 await self.stop_one(child)
 
     def _restart_later(self, child: Child, ending: Ending) -> None:
         """Let a child that did not start be restarted by a message of its own."""
         if self.ending is None:
             child.status = ChildStatus.RESTARTING
+            child.is_looping = True
             self.post(self._try_again, child, child.worker, ending)
 
     async def _try_again(self, child: Child, worker: object, ending: Ending) -> None:
