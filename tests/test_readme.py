@@ -41,10 +41,27 @@ def test_the_example_config_is_valid() -> None:
 
 
 def test_the_example_tree_runs() -> None:
-    """The program with services in the README starts them, tells their names, and stops them."""
+    """The program with services in the README starts them, tells how they are, and stops them."""
     program = block("python services")
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["feeds ['cache']", "sessions ['alice']"]
+    assert done.stdout.splitlines() == [
+        "feeds [('cache', 'running'), ('prices', 'stopped')]",
+        "sessions [('alice', 'running')]",
+        "ChildCounts(specs=2, active=2, supervisors=0, workers=2)",
+    ]
+
+
+def test_the_example_of_discipline_runs() -> None:
+    """The program with limits and bad luck in the README ends with every worker counted."""
+    program = block("python discipline")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert sum(map(int, re.findall(r": (\d+)", done.stdout))) == 20
+
+
+def test_the_example_of_discipline_is_valid() -> None:
+    """The TOML with limits and bad luck in the README is a config."""
+    config = parse_config(block("toml discipline"), Path("asyncwatch.toml"))
+    assert (config.rate_per_key, config.halt, config.circuit.enabled) == ("20/s", "5%", True)
 
 
 def test_the_example_services_are_valid() -> None:
