@@ -7,6 +7,7 @@ import pytest
 from asyncwatch.events import AttemptFailed, RunStarted, SettingChanged, WorkersQueued
 from asyncwatch.ui.screens import errors
 from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+from tests.ui.scenes import overview_text, scene_of
 
 
 def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> None:
@@ -90,3 +91,17 @@ async def test_an_empty_log_says_so() -> None:
         await shows(app, "› a")
         await pilot.press("l")
         await shows(app, "Nothing was logged so far.")
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_a_finished_run_invites_to_run_it_again(width: int) -> None:
+    """When all is over the title says which keys start all workers again; while one runs it does not."""
+    controller = FakeController()
+    controller.start("a", "b")
+    controller.attempt("a", 0.1)
+    controller.succeed("a", 0.2)
+    assert "again" not in overview_text(scene_of(controller), width)
+    controller.attempt("b", 0.1)
+    controller.break_down("b", 0.3)
+    title = overview_text(scene_of(controller), width).splitlines()[0]
+    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a r all again")

@@ -26,6 +26,8 @@ _ORDER = (
     WorkerState.UNRESPONSIVE,
 )
 _LEAST_BAR = 16
+_INVITING = 100
+"""Columns from which on there is room to say how to run all again."""
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
@@ -68,6 +70,12 @@ def status(scene: Scene) -> Line:
     return [Span("● running", "running")] if fleet.rows else [Span("○ starting", "muted")]
 
 
+def _is_over(scene: Scene) -> bool:
+    """Return whether nothing moves any more, and all of it can be run again."""
+    fleet = scene.fleet
+    return fleet.is_settled and fleet.finished is None and not scene.is_stopping and not fleet.tree.is_supervised
+
+
 def _title(scene: Scene, width: int) -> Line:
     run = scene.fleet.run
     assert run is not None  # noqa: S101 - the caller has seen it
@@ -85,6 +93,8 @@ def _title(scene: Scene, width: int) -> Line:
         right = [Span(f" event loop blocked for {scene.blocked_for:.0f} s ", "notice"), Span("  "), *status(scene)]
     if scene.is_frozen:
         right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
+    if width >= _INVITING and _is_over(scene):
+        right += [Span(" · ", "muted"), Span("a r", "key"), Span(" all again", "muted")]
     # The last facts give way first: what the run does matters more than how it was started.
     while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
         left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
