@@ -111,6 +111,52 @@ def test_signals_stop_the_run(folder: Path, number: signal.Signals) -> None:
         assert "1 cancelled" in terminal.text
 
 
+SERVICES = """
+import asyncio
+from asyncwatch import current_worker, ready
+
+async def serve():
+    await ready()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        with open("stopped.txt", "a") as file:
+            print(current_worker().name, file=file)
+"""
+TREE = """
+[[group]]
+name = "first"
+target = "services:serve"
+restart = "permanent"
+announces_ready = true
+
+[[supervisor]]
+name = "below"
+
+[[group]]
+name = "second"
+under = "below"
+target = "services:serve"
+restart = "permanent"
+announces_ready = true
+"""
+
+
+def test_a_signal_stops_a_tree_in_order(tmp_path: Path) -> None:
+    """SIGTERM stops services last to first, restores the terminal, and leaves the summary."""
+    (tmp_path / "services.py").write_text(SERVICES)
+    (tmp_path / "tree.toml").write_text(TREE)
+    with Terminal([COMMAND, "--config", "tree.toml"], cwd=tmp_path, columns=100, rows=30) as terminal:
+        terminal.wait_for(shows("2 running"))
+        terminal.kill(signal.SIGTERM)
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+        assert "tree (serve, seed" in terminal.text
+        assert "2 cancelled" in terminal.text
+    stopped = (tmp_path / "stopped.txt").read_text().split()
+    assert [name.split("/")[0] for name in stopped] == ["below", "first"]
+
+
 def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Path) -> None:
     """With the engine's loop blocked for an hour the help opens, and a person can leave."""
     with start(folder, "blocks", "first") as terminal:
