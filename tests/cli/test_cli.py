@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +208,10 @@ def test_selftest_prints_the_table_of_cases(runs: Runs, monkeypatch: pytest.Monk
     async def sup_start_normal() -> None:
         """It starts."""
 
+    async def slow() -> None:
+        """It takes time."""
+        await asyncio.sleep(100)
+
     async def broken() -> None:
         """It does not."""
         raise ValueError("two\nlines")
@@ -214,8 +219,11 @@ def test_selftest_prints_the_table_of_cases(runs: Runs, monkeypatch: pytest.Monk
     monkeypatch.setattr(table, "CASES", {"sup_start_normal": sup_start_normal})
     result = runs("selftest")
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[2].split()[:2] == ["sup_start_normal", "passed"]
+    assert result.output.splitlines()[4].split()[:2] == ["sup_start_normal", "passed"]
     assert result.output.endswith("1 of 1 cases passed\n")
+    monkeypatch.setattr(table, "CASES", {"slow": slow})
+    monkeypatch.setattr(table, "uvloop_version", lambda: "1.2.3")
+    assert runs("selftest").output.splitlines()[4].split()[-4:] == ["-", "It", "takes", "time."]
     monkeypatch.setattr(table, "CASES", {"sup_start_normal": sup_start_normal, "broken": broken})
     result = runs("selftest")
     assert result.exit_code == 1

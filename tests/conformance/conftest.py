@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,6 @@ if hasattr(asyncio, "eager_task_factory"):
 
 
 @pytest.fixture(params=TASK_FACTORIES)
-def hold(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def hold(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Run the case of that name under each task factory that this Python has; it raises if it does not hold."""
-    return lambda name: run_jumping(CASES[name], TASK_FACTORIES[request.param])
+    return lambda name, *args: run_jumping(partial(CASES[name], *args), TASK_FACTORIES[request.param])

@@ -216,8 +216,12 @@ async def sup_stop_brutal_kill_dynamic() -> None:
         for _ in range(10):
             await running.start_child(under="pool")
         began = loop.time()
-    expect("seconds", round(loop.time() - began, 3), 0.0)
+    expect("waited", loop.time() - began >= _GRACE, expected=False)
     expect("ends", [outcome.state.value for outcome in running.outcomes()], ["unresponsive"] * 10)
+
+
+_GRACE = 5.0
+"""Seconds: what a worker gets to end that is not to be stopped at once."""
 
 
 async def sup_stop_non_shutdown_exit_dynamic() -> None:

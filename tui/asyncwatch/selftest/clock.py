@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+START = 1000.0
+"""Seconds: what the clock shows at first."""
 LATENESS = 1e-11
 """Seconds that a timer fires late, as on any clock: what waits for an exact time would never see it otherwise."""
 
@@ -18,7 +20,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
-        self.now = 1000.0
+        self.now = START
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
@@ -43,7 +45,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop over a clock that starts at 1000 s and jumps to the next timer when nothing else is to do."""
+    """asyncio's own loop over a clock that starts at START and jumps to the next timer when nothing else is to do."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -56,12 +58,17 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 def run_jumping(main: Callable[[], Awaitable[T]], task_factory: Any = None) -> T:
     """Run `main()` to its end on a fresh `JumpingLoop`."""
+    loop = JumpingLoop()
+    loop.set_task_factory(task_factory)
+    return run_on(loop, main)
+
+
+def run_on(loop: asyncio.AbstractEventLoop, main: Callable[[], Awaitable[T]]) -> T:
+    """Run `main()` to its end on that loop, and close it."""
 
     async def call() -> T:
         return await main()
 
-    loop = JumpingLoop()
-    loop.set_task_factory(task_factory)
     try:
         return loop.run_until_complete(asyncio.Task(call(), loop=loop))
     finally:
