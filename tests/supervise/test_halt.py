@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, parse_halt
-from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted
+from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted, WorkerCancelled
 from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
 
@@ -91,6 +91,7 @@ def test_soon_finishes_what_runs(run: Any) -> None:
     }
     (halted,) = [event for event in events if isinstance(event, RunHalted)]
     assert (halted.at, halted.failures, halted.mode, halted.stopped) == (2.0, 2, "soon", 3)
+    assert {event.reason for event in events if isinstance(event, WorkerCancelled)} == {"halt"}
     assert story(events, "retrying")[-2:] == ["RetryRefused", "WorkerExhausted"]
     assert {event.reason for event in events if isinstance(event, RetryRefused)} == {"halt"}
     assert {event.at for event in events if isinstance(event, AttemptStarted) and event.at > 2.0} == set()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
 from asyncwatch.commands import (
@@ -12,10 +16,24 @@ from asyncwatch.commands import (
     Command,
     GiveUpAll,
     IsolateCircuit,
+    ProbeCircuit,
+    RestartWorker,
     RetryAllNow,
     RetryNow,
 )
-from asyncwatch.events import AttemptHeld, AttemptStarted, CommandRefused, Event, LineHeld, RetryRefused
+from asyncwatch.events import (
+    AttemptHeld,
+    AttemptStarted,
+    CircuitClosed,
+    CircuitEvent,
+    CircuitProbed,
+    CommandRefused,
+    Event,
+    LineHeld,
+    RetryRefused,
+    WorkerEnded,
+    WorkerRestarted,
+)
 from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, worker
 
 IN_TEN = RetryPolicy(kind="constant", base=10.0, cap=10.0)
@@ -139,3 +157,64 @@ def test_a_worker_that_is_held_keeps_to_its_deadline(run: Any) -> None:
     begin(rate_per_key=parse_rate("1/h"))
     begin(rate=parse_rate("1/h burst 2"))
     begin((1.0, ChangeSetting("concurrency", 1)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_waits_for_ever_or_for_the_wrong_thing(run: Any, seed: int) -> None:
+    """Whatever a person changes and whatever fails, every worker ends, and what it is said to wait for is so."""
+    chance = random.Random(seed)
+    keys = ("a", "b", "c")
+
+    async def target(key: str) -> None:
+        await asyncio.sleep(chance.random())
+        if chance.random() < 0.4:
+            raise ConnectionError(key)
+
+    specs = [worker(str(n), target, keys[n % 3], key=keys[n % 3], retry=IN_TEN, deadline=500.0) for n in range(150)]
+
+    def request() -> Command:
+        key, name = chance.choice(keys), str(chance.randrange(150))
+        return chance.choice(
+            [
+                ChangeSetting("concurrency", chance.choice([1, 5, 50])),
+                ChangeSetting("paused", chance.random() < 0.5),
+                ChangeSetting("rate", chance.choice(["2/s", "50/s", None])),
+                ChangeSetting("rate", chance.choice(["1/s", "20/s", None]), key=key),
+                *(IsolateCircuit(key), CloseCircuit(key), ProbeCircuit(key)),
+                *(RetryAllNow(), RetryNow(name, 1), RestartWorker(name, 1)),
+            ]
+        )
+
+    later = [(n / 3, request()) for n in range(200)]
+    later += [(100.0, ChangeSetting("paused", False)), (100.0, ChangeSetting("concurrency", 50))]
+    later += [(100.0, CloseCircuit(key)) for key in keys]
+    limits = {"rate": parse_rate("30/s"), "rate_per_key": parse_rate("8/s burst 3")}
+    circuit = CircuitPolicy(min_throughput=5, open_for=2.0)
+    events, outcomes = tell(run, specs, *later, circuit=circuit, retry_budget=None, **limits)
+    assert len(outcomes) == 150
+    waiting: dict[str, AttemptHeld] = {}
+    is_closed = dict.fromkeys(keys, True)
+    reasons = [event.reason for event in events if isinstance(event, LineHeld)]
+    assert all(reason != following for reason, following in pairwise(reasons))
+    at = 0.0
+    for event in events:
+        if event.at - at > 1e-3:  # what belongs to one moment has been told
+            for held in waiting.values():
+                if held.key:
+                    assert (held.reason == "rate") is is_closed[held.key], (at, held)
+        at = event.at
+        match event:
+            case AttemptHeld():
+                before = waiting.get(event.worker)
+                told = None if before is None else (before.incarnation, before.key, before.key and before.reason)
+                assert told != (event.incarnation, event.key, event.key and event.reason)
+                waiting[event.worker] = event
+            case AttemptStarted() | WorkerEnded() | WorkerRestarted():
+                waiting.pop(event.worker, None)
+            case CircuitProbed():
+                assert not is_closed[event.key]
+            case CircuitEvent():
+                is_closed[event.key] = isinstance(event, CircuitClosed)
+            case _:
+                pass
+    assert not waiting

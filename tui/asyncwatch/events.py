@@ -59,9 +59,9 @@ class RunStarted(Event, frozen=True, gc=False):
     """The first event of every run.
 
     `started_at` is the wall clock, seconds since the epoch. `timeout` is the runner's total timeout in seconds.
-    `concurrency`, `rate`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck` is the threshold
-    of all workers, None if it is not the same for all (or they are not known yet, in a tree). `rate_per_key` is what
-    the rate of each key is at the start; limits are texts like `50/s burst 10`, None for no limit.
+    `concurrency`, `rate`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck` is the
+    threshold of all workers, None if it is not the same for all (or they are not known yet, in a tree). `rate_per_key`
+    is what the rate of each key is at the start; limits are texts like `50/s burst 10`, None for no limit.
     """
 
     run: str
@@ -366,6 +366,8 @@ class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
     """The worker ended after it was asked to.
 
     `result` is what it returned all the same; `error_type` and `error` are what its clean-up raised, else empty.
+    `reason` is one of CANCEL_REASONS, as in `CancelRequested`, which only a running worker has before it; empty if it
+    asked for its end itself.
     """
 
     state: ClassVar[WorkerState] = WorkerState.CANCELLED
@@ -373,6 +375,7 @@ class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
     result: Any = None
     error_type: str = ""
     error: str = ""
+    reason: str = ""
 
 
 class WorkerTimedOut(WorkerEnded, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """The retry budget of a run: retries may not become the outage. Pure: no clock, no loop.
 
 A token bucket as in the "standard" retry mode of the AWS SDKs: retries take tokens out, successes put some back, so
-that a few errors are retried freely and an outage is not.
+that a few errors are retried freely and an outage is not. Which retry finds the bucket empty depends on the order in
+which attempts end: only a run that never empties it can be repeated from its seed alone.
 """
 
 from __future__ import annotations

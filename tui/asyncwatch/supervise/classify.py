@@ -57,7 +57,10 @@ NETWORK_ERRNOS = frozenset(
 
 
 class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries: it says what happened
-    """The time that a worker may take in all, from the start of its first attempt, was over. Never retried."""
+    """The time that a worker may take in all, from the start of its first attempt, was over. Never retried.
+
+    Its cause is what the last attempt failed with, unless that attempt was cut off.
+    """
 
 
 def classify(error: BaseException) -> ErrorClass:

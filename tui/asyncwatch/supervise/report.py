@@ -315,8 +315,10 @@ class Reporter:
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
         """Tell that the worker ended after it was asked to."""
-        kind = WorkerTimedOut if worker.stop_reason == "timeout" else WorkerCancelled
-        return self._ended(kind, worker, jsonable(result), *(("", "") if error is None else describe_error(error)))
+        facts = jsonable(result), *(("", "") if error is None else describe_error(error))
+        if worker.stop_reason == "timeout":
+            return self._ended(WorkerTimedOut, worker, *facts)
+        return self._ended(WorkerCancelled, worker, *facts, worker.stop_reason)
 
     def unresponsive(self, worker: Worker, stuck_at: str) -> WorkerEnded:
         """Tell that the worker did not stop within the grace period."""

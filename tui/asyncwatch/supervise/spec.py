@@ -47,8 +47,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """What its circuit and its rate limit are kept by, or a function that makes it of `args`. None: what the target's
     own `key_of(*args)` says (the host, for `HttpTarget`), if it has one."""
     deadline: float | None = None
-    """Seconds from the start of the first attempt. A running attempt fails at it with `DeadlineExceeded`, and no retry
-    starts after it. None: no limit."""
+    """Seconds from the start of the first attempt of an incarnation (of each call, for a poller), waits included. When
+    they are over the worker is exhausted, by `DeadlineExceeded`, whether an attempt is cut off, it backs off, or it is
+    held; a retry that could not start before is not waited for. None: no limit."""
     classify: Classify = classify
     """Says of which `ErrorClass` an error is."""
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None

@@ -48,7 +48,8 @@ class Supervisor(Watching, Serving):
         seed: of every draw, from 0; a fresh one if None.
         grace: seconds that a worker may take to end after it was asked to; then it is left behind as unresponsive.
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
-        retry_budget: what all retries of the run are paid from; None for no limit.
+        retry_budget: what all retries of the run are paid from; None for no limit. A run that uses it up does not
+            depend on its seed alone, but on the order in which attempts end.
         strategy, max_restarts, within, auto_shutdown: of the root, as in `SupervisorSpec`. Any of them makes a tree.
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
