@@ -19,6 +19,7 @@ from asyncwatch.events import (
     Event,
     RunFinished,
     RunStarted,
+    SupervisorStarted,
     WorkerCancelled,
     WorkersQueued,
     WorkerSucceeded,
@@ -176,12 +177,18 @@ def test_a_tree_that_gave_up_is_told_as_what_it_is(
     assert capsys.readouterr().err == "asyncwatch: root gave up: more than 3 restarts within 5 s\n"
 
 
-@pytest.mark.parametrize(("runner", "status"), [("serve", 0), ("gather", 1)])
-def test_a_tree_that_ended_by_itself_is_no_failure(stage: Stage, runner: str, status: int) -> None:
-    """Services that were stopped as their tree shut down ended well; workers of a batch that were cancelled did not."""
-    first = RunStarted(0, 0.0, "demo", 1, runner, 7, 5, None, 0.0)
-    last = RunFinished(3, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
-    stage.events = [first, ALL[1], WorkerCancelled(2, 0.1, "a", 1, 1, 0.1), last]
+TREE = [
+    RunStarted(0, 0.0, "demo", 1, "serve", 7, 5, None, 0.0),
+    SupervisorStarted(1, 0.0, "root", "", "one_for_one", 1, 5.0, "never"),
+]
+
+
+@pytest.mark.parametrize(("group", "status"), [("root", 0), ("batch", 1)])
+def test_a_tree_that_ended_by_itself_is_no_failure(stage: Stage, group: str, status: int) -> None:
+    """Services that were stopped as their tree shut down ended well; workers of a batch beside it did not."""
+    queued = WorkersQueued(2, 0.0, group, 1, ("a",))
+    last = RunFinished(4, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
+    stage.events = [*TREE, queued, WorkerCancelled(3, 0.1, "a", 1, 1, 0.1), last]
     assert stage.run() == status
 
 
@@ -249,8 +256,8 @@ def test_the_streams_are_put_back(stage: Stage, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_service_that_a_person_cancelled_did_not_succeed(stage: Stage) -> None:
     """A tree all of whose workers were cancelled by hand did not shut down by itself."""
-    first = RunStarted(0, 0.0, "demo", 1, "serve", 7, 5, None, 0.0)
-    last = RunFinished(4, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
-    asked = CancelRequested(2, 0.1, "a", 1, "person")
-    stage.events = [first, ALL[1], asked, WorkerCancelled(3, 0.1, "a", 1, 1, 0.1), last]
+    queued = WorkersQueued(2, 0.0, "root", 1, ("a",))
+    last = RunFinished(5, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
+    asked = CancelRequested(3, 0.1, "a", 1, "person")
+    stage.events = [*TREE, queued, asked, WorkerCancelled(4, 0.1, "a", 1, 1, 0.1), last]
     assert stage.run() == 1

@@ -34,8 +34,6 @@ ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
 READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended, as the reader of its output left."""
 
-SERVED = "serve"
-"""What a tree names as its runner."""
 _PATIENCE = 2.0
 """Seconds beyond the grace period that the engine's thread gets to end."""
 
@@ -100,22 +98,25 @@ def has_keyboard() -> bool:
 def exit_status(fleet: Fleet | None) -> int:
     """Return 0 if every worker has succeeded, 130 if the run was interrupted or left before its end, else 1.
 
-    A tree that ended by itself stopped whoever was left: that is no failure, unlike what a person cancelled.
+    A tree that ended by itself stopped whoever was left of its services: that is no failure, unlike what a person
+    cancelled, and unlike what was left of a batch beside it.
     """
     if fleet is None:
         return NOT_ALL_SUCCEEDED
     if fleet.finished is None or fleet.finished.interrupted:
         return INTERRUPTED
     ended_well = fleet.counts[WorkerState.SUCCEEDED]
-    if fleet.run is not None and fleet.run.runner == SERVED:
+    if fleet.tree.is_supervised:
         ended_well += sum(_was_shut_down(fleet, row) for row in fleet.rows)
     return ALL_SUCCEEDED if ended_well == len(fleet.rows) else NOT_ALL_SUCCEEDED
 
 
 def _was_shut_down(fleet: Fleet, row: Row) -> bool:
     """Return whether the worker was stopped by its supervisor, of that one's own accord."""
+    branch = fleet.tree.branches.get(row.group)
+    is_service = branch is not None and branch.is_supervisor
     is_asked = fleet.cancel_requested is not None or fleet.cancel_reason(row.name) == "person"
-    return row.state is WorkerState.CANCELLED and not is_asked
+    return row.state is WorkerState.CANCELLED and is_service and not is_asked
 
 
 def _open_output(path: str | None) -> OutputFile | None:
