@@ -104,6 +104,9 @@ class Engine:
         """Pass commands on, in order, from any thread. After the end of the run they are dropped."""
         if any(isinstance(command, StopRun) for command in commands):
             self._expect_end()
+        for command in commands:
+            if isinstance(command, WatchStack):  # heeded also while the loop is blocked
+                self._looked_at = command.worker
         with self._lock:
             if self._supervisor is None or self._loop is None:
                 self._waiting.extend(commands)
@@ -128,7 +131,7 @@ class Engine:
         if supervisor is None or watchdog is None:
             return Statistics()
         known, lags, block, stack = supervisor.statistics(), watchdog.lags(), watchdog.blocked(), self._stack
-        if block is not None and stack is not None and block.blame.who.worker == stack.worker:
+        if block is not None and block.blame.who.worker and block.blame.who.worker == self._looked_at:
             stack = blocking_stack(block)
         return msgspec.structs.replace(
             known,
@@ -137,6 +140,8 @@ class Engine:
             lag_p95=lags.p95,
             lag_highest=lags.highest,
             tasks_highest=max(known.tasks, self._tasks_highest),
+            collecting=watchdog.collecting,
+            longest_collection=watchdog.longest_collection,
             blocked=None if block is None else block_event(-1, supervisor.now, block),
             stack=stack,
         )
@@ -205,7 +210,6 @@ class Engine:
         assert self._supervisor is not None  # noqa: S101  commands wait until it is there
         for command in commands:
             if isinstance(command, WatchStack):
-                self._looked_at = command.worker
                 self._take_stack()
                 continue
             self._supervisor.carry_out(command)

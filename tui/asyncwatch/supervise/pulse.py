@@ -33,7 +33,21 @@ class Block(NamedTuple):
 def block_event(seq: int, at: float, block: Block) -> LoopBlocked:
     """Return the event that tells of a block which ended at `at`, or goes on then; seconds since the run started."""
     cause, who, frames = block.blame
-    return LoopBlocked(seq, at, round(block.seconds, 6), cause, *who, *place_of(frames), stack_text(frames))
+    file, line, function, call = place_of(frames)
+    return LoopBlocked(
+        seq=seq,
+        at=at,
+        duration=round(block.seconds, 6),
+        cause=cause,
+        worker=who.worker,
+        incarnation=who.incarnation,
+        attempt=who.attempt,
+        file=file,
+        line=line,
+        function=function,
+        call=call,
+        stack=stack_text(frames),
+    )
 
 
 class Lags(NamedTuple):

@@ -49,7 +49,9 @@ class Watchdog:
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = threading.Event()
-        self._collecting = 0.0
+        self.collecting = 0.0
+        """Seconds that the garbage collector has taken."""
+        self.longest_collection = 0.0
         self._collect_began = 0.0
 
     def __enter__(self) -> Self:
@@ -107,14 +109,16 @@ class Watchdog:
         return Sample(self._watched.whose_turn(self._loop), frames_of(frame))
 
     def _spent(self) -> Spent:
-        return Spent(time.thread_time(), time.process_time(), self._collecting)
+        return Spent(time.thread_time(), time.process_time(), self.collecting)
 
     def _note_collection(self, phase: str, info: dict[str, int]) -> None:
         del info
         if phase == "start":
             self._collect_began = time.perf_counter()
         else:
-            self._collecting += time.perf_counter() - self._collect_began
+            seconds = time.perf_counter() - self._collect_began
+            self.collecting += seconds
+            self.longest_collection = max(self.longest_collection, seconds)
 
 
 def run_delay(native_id: int) -> float:

@@ -10,6 +10,7 @@ from asyncwatch.events import Batch, RunFinished, WorkerState
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
+from asyncwatch.ui.meter import Meter
 
 BLOCKED = 1.0
 """Seconds that a timer of the run's event loop is late, from which on the loop counts as blocked."""
@@ -29,6 +30,7 @@ class Scene:
         self.fleet = Fleet()
         self.view = View(self.fleet)
         self.statistics = Statistics()
+        self.meter = Meter()
         self.is_stopping = False
         self._time = RunTime(clock)
         self._frozen_at: float | None = None
@@ -68,6 +70,7 @@ class Scene:
         So does one after which more than `HELD` events would wait.
         """
         self._time.note(batch)
+        self.meter.receive(len(batch))
         if self._frozen_at is None:
             self._fold(batch)
             return

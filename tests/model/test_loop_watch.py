@@ -1,0 +1,66 @@
+"""When the loop was late: what of it falls into an attempt, and whose rows are touched."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch.events import AttemptStarted, LoopBlocked, WorkersQueued
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.loop_watch import LoopWatch
+
+
+def block(at: float, duration: float, worker: str = "", incarnation: int = 1, seq: int = 0) -> LoopBlocked:
+    """Return a block that ended at `at`."""
+    return LoopBlocked(seq, at, duration, "worker" if worker else "many", worker, incarnation, 1)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), max_size=12),
+    st.integers(0, 3000),
+    st.integers(0, 3000),
+)
+def test_what_falls_into_an_attempt(gaps: list[tuple[int, int]], start: int, length: int) -> None:
+    """The lateness within a span is what counting every hundredth of a second gives; adjacent blocks count as one."""
+    watch = LoopWatch()
+    late: set[int] = set()
+    now = 0
+    for number, (gap, duration) in enumerate(gaps):
+        began = now + gap
+        if number and gap <= 5:
+            late |= set(range(now, began))
+        late |= set(range(began, began + duration))
+        now = began + duration
+        watch.apply(block(now / 100, duration / 100))
+    expected = sum(start <= moment < start + length for moment in late)
+    assert abs(watch.late_within(start / 100, (start + length) / 100) - expected / 100) < 1e-6
+    assert abs(watch.seconds - len(late) / 100) < 1e-6
+
+
+def test_when_a_time_says_little() -> None:
+    """A tenth of the time is enough; an attempt before, after or still under way is not doubted."""
+    watch = LoopWatch()
+    watch.apply(block(10.0, 1.0))
+    assert watch.is_distorted(8.0, 9.9)
+    assert not watch.is_distorted(8.0, 10.1)
+    assert watch.is_distorted(9.5, 0.1)
+    assert not watch.is_distorted(8.0, 1.0)
+    assert not watch.is_distorted(10.0, 1.0)
+    assert not watch.is_distorted(9.5, None)
+    assert not watch.is_distorted(None, None)
+
+
+def test_the_row_of_the_worker_is_touched() -> None:
+    """The fold keeps the block and touches the worker that is to blame, and nobody if nobody is."""
+    fleet = Fleet()
+    fleet.apply_batch([WorkersQueued(0, 0.0, "g", 1, ("a", "b")), AttemptStarted(1, 0.0, "a", 1, 1, 0.5)])
+    row = fleet.get("a")
+    assert row is not None
+    version = row.version
+    assert fleet.apply_batch([block(1.0, 0.3, "a", seq=2)]) == {row}
+    assert row.version > version
+    assert fleet.apply_batch([block(2.0, 0.2, seq=3), block(3.0, 0.2, "gone", seq=4)]) == set()
+    assert [event.at for event in fleet.loop.blocks] == [1.0, 2.0, 3.0]
+    assert fleet.loop.blocks_of("a") == (fleet.loop.blocks[0],)
+    assert fleet.loop.blocks_of("b") == ()
+    assert fleet.loop.longest is fleet.loop.blocks[0]

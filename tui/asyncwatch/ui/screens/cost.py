@@ -1,0 +1,61 @@
+"""What asyncwatch itself takes: of the screen, of the event loop, of the machine."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from asyncwatch.process import memory
+from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.lines import Span
+from asyncwatch.ui.own_cost import cost_lines
+from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.lines_widget import Block, LinesView
+
+KEYS = (
+    Key("escape", "dismiss", "close", "back", "esc", footer=1),
+    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
+    Key("k", "scroll(-1)", "up", "scroll up"),
+)
+
+
+class CostScreen(Screen[None]):
+    """One page of figures, live while it is open."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("d", "dismiss", show=False)]
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self._scene = scene
+        self._title = Block(id="title")
+        self._report = LinesView(id="report")
+
+    def compose(self) -> ComposeResult:
+        """Yield a title, the figures, the keys."""
+        yield self._title
+        yield self._report
+        yield KeyLine(KEYS)
+
+    def on_mount(self) -> None:
+        """Let the arrows scroll."""
+        self._report.focus()
+
+    def on_resize(self) -> None:
+        """Fit the lines to the new width."""
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Show the figures as they are now."""
+        if width := self._report.scrollable_content_region.width:
+            self._title.show([[Span("own cost", "title"), Span("  what asyncwatch itself takes", "muted")]])
+            lines = cost_lines(self._scene, memory=memory(), threads=threading.active_count(), width=width)
+            self._report.show(lines[1:])
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by so many lines."""
+        self._report.scroll_relative(y=lines, animate=False)
