@@ -55,3 +55,12 @@ def test_a_refused_retry_stands_on_the_row() -> None:
     stream.add(WorkerRestarted, "a", 2)
     (row,) = stream.fold().rows
     assert (row.state, row.refusal) == (WorkerState.QUEUED, "")
+
+
+def test_why_a_queued_worker_was_cancelled() -> None:
+    """The end of one that was never asked to stop tells the reason itself; the end of the run is everybody's."""
+    stream = Stream("a", "b")
+    stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0, reason="halt"))
+    stream.add(WorkerCancelled, "b", **ended(attempts=0, elapsed=0.0, reason="run"))
+    fleet = stream.fold()
+    assert [fleet.cancel_reason(name) for name in "ab"] == ["halt", ""]

@@ -128,3 +128,9 @@ def test_what_is_not_made_is_not_paid(run: Any) -> None:
         return left
 
     assert run(main) == [480.0, 485.0, 495.0, 500.0]
+
+
+def test_a_score_of_workers_never_runs_out() -> None:
+    """Every worker of the demo can be exhausted by time-outs alone: its luck depends on its seed only."""
+    budget, workers, retries = RetryBudget(), 20, RetryPolicy().max_attempts - 1
+    assert workers * retries * budget.timeout_cost <= budget.capacity

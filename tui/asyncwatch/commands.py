@@ -29,8 +29,10 @@ class RestartWorker(Command, frozen=True):
 
 
 class RestartBranch(Command, frozen=True):
-    """Restart a supervisor as the child that it is: stop all below it, then start it anew, and its siblings with it as
-    the strategy of the supervisor above says. Of the root, or a group of a batch: restart all that is below it.
+    """Restart a supervisor as the child that it is: stop all below it, then start it anew.
+
+    Its siblings go with it as the strategy of the supervisor above says; a restart by a person counts for no limit. Of
+    the root, or a group of a batch: restart all that is below it.
 
     `path` is that of the supervisor, or the name of the group; `incarnation` the supervisor's, 0 for a group. Refused
     if another took its place.
@@ -69,7 +71,7 @@ class ProbeCircuit(Command, frozen=True):
 
 
 class RetryNow(Command, frozen=True):
-    """Let that incarnation, which backs off or is held, start its next attempt now."""
+    """Let that incarnation, which backs off, is held or stands in line, be the next to start an attempt."""
 
     worker: str
     incarnation: int

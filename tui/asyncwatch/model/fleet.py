@@ -477,6 +477,9 @@ class Fleet:
         row = self._settle(event)
         if row is not None:
             row.result = result_line(event.result)
+            # A run that ends can stop a million that are queued, and tells that itself.
+            if isinstance(event, WorkerCancelled) and event.reason not in {"", "run"}:
+                self._cancel_reasons.setdefault(row.name, sys.intern(event.reason))
             if event.error_type:
                 row.own_extra().error = error_line(event.error_type, event.error)
         return row
