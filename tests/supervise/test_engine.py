@@ -314,7 +314,7 @@ async def test_a_tree_that_does_not_start_ends_the_run() -> None:
     assert ends(events) == {"s/a": "cancelled", "s/b": "failed"}
     assert engine.join(10)
     assert isinstance(engine.error, StartError)
-    assert "root/s/b did not start: ValueError: no" in str(engine.error)
+    assert "s/b did not start: ValueError: no" in str(engine.error)
 
 
 async def test_a_tree_that_gave_up_can_be_looked_at() -> None:

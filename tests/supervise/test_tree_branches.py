@@ -48,7 +48,7 @@ def test_restart_of_a_branch_respects_the_strategy_above(run: Any, strategy: Any
             assert starts == [1, 2]
             assert (refused.command, refused.reason) == (
                 "RestartBranch",
-                "root/low: that was incarnation 1, it is 2 now",
+                "low: that was incarnation 1, it is 2 now",
             )
 
     run(main)

@@ -101,7 +101,7 @@ async def sup_start_fail() -> None:
     nested = SupervisorSpec("low", (good[1], bad, good[2]))
     error = await expect_error(StartError, Supervisor([good[0], nested], seed=1).serve())
     expect("log", log, ["+a", "+b", "-b", "-a"])
-    expect("message", str(error), "root/low did not start: root/low/c did not start: OSError: no port")
+    expect("message", str(error), "low did not start: low/c did not start: OSError: no port")
     expect("cause", str(error.__cause__.__cause__), "no port")
 
 

@@ -38,7 +38,9 @@ class LogCapture(logging.Handler):
             formatter = self.formatter or logging.Formatter()
             message = f"{message}\n{formatter.formatException(record.exc_info)}"
         worker = getattr(record, "asyncwatch_worker", None)
-        if worker is None and (running := current_worker()) is not None:
+        if worker is not None:  # it stands before the message wherever that is shown
+            message = message.removeprefix(f"{worker}: ").removeprefix(f"{worker} ")
+        elif (running := current_worker()) is not None:
             worker = running.name
         self._record(worker, record.levelname, record.name, message)
 

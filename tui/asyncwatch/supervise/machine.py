@@ -71,13 +71,14 @@ class Machine(Attempts):
         self.report.run_started(
             name, self.active, runner, seed, concurrency, timeout, wall_clock, self._live_settings()
         )
-        self._announce_batch()
+        self.announce_batch()
         for worker in self.workers.values():
             worker.is_ready = True
         self._ready.extend(self.workers.values())
         self._fill_places()
 
-    def _announce_batch(self) -> None:
+    def announce_batch(self) -> None:
+        """Tell who is in the fleet and waits for a place."""
         self.report.workers_queued(self.batch)
         for target, library in nested_retries(worker.spec for worker in self.batch):
             self.report.nested_retries_found(target, library)

@@ -57,6 +57,7 @@ from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.pulse import Block, block_event
+from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
@@ -274,7 +275,8 @@ class Reporter:
         """Tell that there was one restart too many."""
         facts = (len(window), float(window.within))
         self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
-        logger.error("%s reached its limit of %s in %g s", path, count(window.max_restarts, "restart"), window.within)
+        limit = count(window.max_restarts, "restart")
+        logger.error("%s reached its limit of %s in %g s", shown_path(path), limit, window.within)
 
     def child_removed(self, path: str, child: str) -> None:
         """Tell that a supervisor forgot a child."""

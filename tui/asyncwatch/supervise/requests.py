@@ -20,6 +20,7 @@ from asyncwatch.commands import (
 from asyncwatch.supervise.circuit import Circuit
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.settings import change_setting
+from asyncwatch.supervise.tree.paths import shown_path
 
 WorkerCommand = CancelWorker | RestartWorker | RetryNow | GiveUp
 
@@ -37,7 +38,7 @@ def carry_out(machine: Machine, command: Command) -> bool:
             ask = machine.cancel_branch if isinstance(command, CancelBranch) else machine.restart_branch
             reason = ask(command.path, command.incarnation)
             if reason:
-                reason = f"{command.path}: {reason}"
+                reason = f"{shown_path(command.path)}: {reason}"
         case IsolateCircuit() | CloseCircuit() | ProbeCircuit():
             reason = machine.admission.control(command.key, _OF_CIRCUITS[type(command)])
             if reason:

@@ -9,6 +9,7 @@ from typing import Any
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
 from asyncwatch.supervise.tree.life import Ending
+from asyncwatch.supervise.tree.paths import shown_path
 
 Handler = Callable[..., Awaitable[Any]]
 Message = tuple[Handler, tuple[Any, ...], "asyncio.Future[Any] | None"]
@@ -23,6 +24,11 @@ class Actor:
         self.ending: Ending | None = None
         """Set when it is to end, or has ended."""
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
+
+    @property
+    def shown(self) -> str:
+        """What it is called in texts."""
+        return shown_path(self.path)
 
     async def call(self, handler: Handler, *args: object) -> Any:
         """Carry out a request when its turn comes; return or raise what comes of it.
@@ -64,7 +70,7 @@ class Actor:
                 reply.set_exception(self._gone())
 
     def _gone(self) -> NoSuchSupervisor:
-        return NoSuchSupervisor(f"the supervisor {self.path} has ended")
+        return NoSuchSupervisor(f"the supervisor {self.shown} has ended")
 
     async def _answer(self, handler: Handler, args: tuple[Any, ...], reply: asyncio.Future[Any]) -> None:
         try:

@@ -39,10 +39,10 @@ class TreeCalls:
         node = (await self._started_tree()).find(under)
         if isinstance(node, Pool):
             if child is not None and not isinstance(child, str):
-                raise InvalidChild(f"{node.path} is a pool: name a key, it has the spec")
+                raise InvalidChild(f"{node.shown} is a pool: name a key, it has the spec")
             return await node.ask(node.start_keyed, child, args)
         if child is None or isinstance(child, str) or args:
-            raise InvalidChild(f"{node.path} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec")
+            raise InvalidChild(f"{node.shown} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec")
         return await node.ask(node.start_child, child)
 
     async def terminate_child(self, name: str, *, under: str | None = None) -> None:

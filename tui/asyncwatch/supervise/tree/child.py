@@ -11,6 +11,7 @@ import msgspec
 
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.spec import DEFAULT_RETRY, WorkerSpec
+from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.tree.specs import ChildSpec
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from asyncwatch.supervise.tree.life import Life
     from asyncwatch.supervise.tree.node import Node
 
-ROOT = "root"
-"""The path of the supervisor at the top."""
 ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 
 ChildKind = Literal["worker", "supervisor"]
@@ -175,10 +174,9 @@ class Child:
 
 def run_spec(spec: WorkerSpec, parent: str) -> WorkerSpec:
     """Return the spec as the machine is to run it: named by its path below the root, grouped by its supervisor."""
-    below = parent[len(ROOT) + 1 :]
     return msgspec.structs.replace(
         spec,
-        name=f"{below}/{spec.name}" if below else spec.name,
+        name=shown_path(f"{parent}/{spec.name}"),
         group=parent,
         retry=ONE_ATTEMPT if spec.is_service and spec.retry is DEFAULT_RETRY else spec.retry,
     )

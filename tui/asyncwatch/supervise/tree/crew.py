@@ -16,8 +16,8 @@ from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.tree.child import ROOT
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
+from asyncwatch.supervise.tree.paths import ROOT, shown_path
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ class Crew(Machine):
         workers += self.active
         facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings())
         self.report.run_started(name, workers, "serve", *facts)
-        self._announce_batch()
 
     def start_batch(self) -> None:
         """Start as many of the batch as there are places."""
@@ -213,13 +212,13 @@ class Crew(Machine):
     def refuse_branch(self, command: str, node: Node, reason: str) -> None:
         """Tell why nothing was done about a supervisor: `reason`, or that the incarnation meant is not there."""
         reason = reason or self._why_other(node.path, node.incarnation) or FORGOTTEN
-        self.report.command_refused(command, "", 0, f"{node.path}: {reason}")
+        self.report.command_refused(command, "", 0, f"{shown_path(node.path)}: {reason}")
 
     def why_gone(self, path: str) -> str:
         """Return why nothing can be done about a child of that supervisor, which has ended."""
         if ROOT in self.endings:
             return f"the tree has ended ({self.endings[ROOT]}): only another run starts it again"
-        return f"its supervisor {path} has ended ({self.endings.get(path, 'it never started')})"
+        return f"its supervisor {shown_path(path)} has ended ({self.endings.get(path, 'it never started')})"
 
     def why_unknown(self, name: str) -> str:
         """Return why there is no worker of that name."""

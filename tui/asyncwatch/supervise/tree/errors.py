@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.supervise.describe import count, describe_error
+from asyncwatch.supervise.tree.paths import shown_path
 
 # Names without the ending `Error` are OTP's own words, as one finds them in its manual.
 
@@ -107,7 +108,7 @@ class StartError(TreeError):
 
     def __init__(self, child: str, error: BaseException, *, is_called_off: bool = False) -> None:
         why = str(error) if isinstance(error, StartError) else ": ".join(filter(None, describe_error(error)))
-        super().__init__(f"{child} did not start: {why}")
+        super().__init__(f"{shown_path(child)} did not start: {why}")
         self.child = child
         self.error = error
         self.is_called_off = is_called_off
@@ -118,7 +119,8 @@ class RestartLimitError(TreeError):
     """More restarts than `max_restarts` within `within` seconds: the supervisor gave up and ended all its children."""
 
     def __init__(self, supervisor: str, max_restarts: int, within: float, cause: BaseException | None) -> None:
-        super().__init__(f"{supervisor} gave up: more than {count(max_restarts, 'restart')} within {within:g} s")
+        limit = f"more than {count(max_restarts, 'restart')} within {within:g} s"
+        super().__init__(f"{shown_path(supervisor)} gave up: {limit}")
         self.supervisor = supervisor
         self.__cause__ = cause
 

@@ -82,7 +82,7 @@ class Node(Restarts):
         """
         child = self.children.get(name)
         if child is None:
-            raise errors.NotFound(f"{self.path} has no child {name!r}")
+            raise errors.NotFound(f"{self.shown} has no child {name!r}")
         return child
 
     def which_children(self) -> list[ChildInfo]:
@@ -110,8 +110,8 @@ class Node(Restarts):
         present = self.children.get(spec.name)
         if present is not None:
             if present.status in (ChildStatus.RUNNING, ChildStatus.STARTING):
-                raise errors.AlreadyStarted(f"{self.path} runs a child {spec.name!r} already")
-            raise errors.AlreadyPresent(f"{self.path} has a child {spec.name!r} already; it is {present.status}")
+                raise errors.AlreadyStarted(f"{self.shown} runs a child {spec.name!r} already")
+            raise errors.AlreadyPresent(f"{self.shown} has a child {spec.name!r} already; it is {present.status}")
         child = Child(spec, self.path)
         if child.kind == "supervisor":
             rules.check_paths(self.children, (child.name,))
@@ -286,9 +286,9 @@ class Node(Restarts):
 
     def _refuse_unless_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:
-            raise errors.Restarting(f"{child.name!r} of {self.path} is being restarted")
+            raise errors.Restarting(f"{child.name!r} of {self.shown} is being restarted")
         if child.status is not ChildStatus.STOPPED:
-            raise errors.Running(f"{child.name!r} of {self.path} runs")
+            raise errors.Running(f"{child.name!r} of {self.shown} runs")
 
     def _why_not(self, child: Child) -> str:
         """Return why nothing can be done about a child, or an empty text."""

@@ -47,7 +47,7 @@ class Pool(Node):
 
         """
         if name not in self.children and name == self.spec.template.name:
-            raise errors.SimpleOneForOne(f"{self.path} is a pool: {name!r} is its template, and no child of it")
+            raise errors.SimpleOneForOne(f"{self.shown} is a pool: {name!r} is its template, and no child of it")
         return super().find(name)
 
     def count_children(self) -> ChildCounts:
@@ -61,23 +61,23 @@ class Pool(Node):
         rules.check_key(name)
         present = self.children.get(name)
         if present is not None:
-            raise errors.AlreadyStarted(f"{self.path} has a child {name!r} already; it is {present.status}")
+            raise errors.AlreadyStarted(f"{self.shown} has a child {name!r} already; it is {present.status}")
         template = self.spec.template
         if isinstance(template, WorkerSpec):
             return await self.add(
                 Child(msgspec.structs.replace(template, name=name, args=template.args + args), self.path)
             )
         if args:
-            raise TypeError(f"the template of {self.path} is a supervisor, which takes no arguments")
+            raise TypeError(f"the template of {self.shown} is a supervisor, which takes no arguments")
         return await self.add(Child(msgspec.structs.replace(template, name=name), self.path))
 
     async def restart_child(self, name: str) -> Started:
         """Refuse that."""
-        raise errors.SimpleOneForOne(f"{self.path} is a pool: it restarts no child ({name!r}) by request")
+        raise errors.SimpleOneForOne(f"{self.shown} is a pool: it restarts no child ({name!r}) by request")
 
     async def delete_child(self, name: str) -> None:
         """Refuse that."""
-        raise errors.SimpleOneForOne(f"{self.path} is a pool: it has no spec of a child ({name!r}) to delete")
+        raise errors.SimpleOneForOne(f"{self.shown} is a pool: it has no spec of a child ({name!r}) to delete")
 
     async def stop_all(self) -> None:
         """End all children at once, under one timer: it takes as long as the slowest, and never longer than that."""

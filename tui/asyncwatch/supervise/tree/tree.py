@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.tree.child import ROOT
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.node import Node
+from asyncwatch.supervise.tree.paths import ROOT
 from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
 
 
@@ -38,6 +38,7 @@ class Tree:
         if not crew.report.is_started:
             crew.begin(run, _count_workers(self._root.initial()), time.time())
             self._root.start(self)
+            crew.announce_batch()  # below the tree
         while not self._is_up and self.ending is None:
             await self._change()
         if not self._is_up and self.ending is not None and self.ending.error is not None:

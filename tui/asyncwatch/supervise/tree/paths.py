@@ -1,0 +1,11 @@
+"""How supervisors and their children are called."""
+
+from __future__ import annotations
+
+ROOT = "root"
+"""The path of the supervisor at the top."""
+
+
+def shown_path(path: str) -> str:
+    """Return what a supervisor or a child is called in texts: its path below the root, by which workers are named."""
+    return path.removeprefix(f"{ROOT}/")
