@@ -205,7 +205,7 @@ async def test_a_worker_that_blocks_is_named() -> None:
     assert re.match(r"test_watchdog\.py:\d+ .*nap: time\.sleep\(0\.2\)", place(blocks[0]))
     assert "time.sleep(0.2)" in blocks[0].stack
     assert [(e.worker, e.message) for e in events if isinstance(e, LogRecorded) and e.worker] == [
-        ("a", sentence(blocks[0]))
+        ("a", sentence(blocks[0]).removeprefix("a "))
     ]
 
 
