@@ -17,8 +17,9 @@ from asyncwatch.events import (
     WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.ordering import finish, sort
 from asyncwatch.model.selection import SORTS, View, natural, parse_query
-from asyncwatch.model.sorting import in_order
+from asyncwatch.model.sorting import ordering
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 
@@ -95,7 +96,7 @@ def test_unknown_order_is_refused(stream: Stream) -> None:
     with pytest.raises(ValueError, match="no order 'size'"):
         view.sort = "size"
     with pytest.raises(ValueError, match="no order 'size'"):
-        in_order([], "size", reverse=False, now=0.0)
+        ordering("size", is_reversed=False, now=0.0)
 
 
 def test_rows_stay_where_they_are_until_resort(stream: Stream) -> None:
@@ -186,7 +187,7 @@ def test_any_order_shows_every_row_once(
 ) -> None:
     """Sorting loses no row, and rows without a value are the last, in queue order."""
     rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
-    ordered = in_order(rows, key, reverse=reverse, now=1.0)
+    ordered = finish(sort(rows, ordering(key, is_reversed=reverse, now=1.0)))
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
     if key == "luck":
         without = [row for row in rows if row.bad_luck is None]

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 
+from asyncwatch.model.ordering import STEP, Steps
 from asyncwatch.model.row import Row
 from asyncwatch.model.tree import Branch, Tree
 
 Line = Row | Branch
 
 
+def grouped(rows: Sequence[Row]) -> Steps[dict[str, list[Row]]]:
+    """Return the rows of each branch, by its path, in their order."""
+    own: dict[str, list[Row]] = {}
+    for start in range(0, len(rows), STEP):
+        for row in rows[start : start + STEP]:
+            own.setdefault(row.group, []).append(row)
+        yield
+    return own
+
+
 def outline(
-    tree: Tree, rows: Iterable[Row], folded: Container[str], *, is_filtered: bool, in_start_order: bool
+    tree: Tree, own: dict[str, list[Row]], folded: Container[str], *, is_filtered: bool, in_start_order: bool
 ) -> tuple[list[Row], list[Line]]:
-    """Return the rows in the order of the branches, and the lines to show of them.
+    """Return the rows in the order of the branches, and the lines to show of them. `own` are those of each branch.
 
     Rows keep their order within their branch. In start order a branch stands where it was started among the workers
     beside it; otherwise below them. Filtered, branches without a row are left out. What is below a folded branch is
     no line.
     """
-    own: dict[str, list[Row]] = {}
-    for row in rows:
-        own.setdefault(row.group, []).append(row)
     below: dict[Branch | None, list[Branch]] = {}
     for branch in _needed(tree, own) if is_filtered else tree.branches.values():
         below.setdefault(branch.parent, []).append(branch)

@@ -44,7 +44,11 @@ class Query:
 
     def matches(self, row: Row) -> bool:
         """Return whether the row meets every condition."""
-        return all(condition(row) for condition in self.conditions)
+        # all() over a generator takes three times as long, for every worker.
+        for condition in self.conditions:  # noqa: SIM110
+            if not condition(row):
+                return False
+        return True
 
 
 EVERYTHING = Query("")
@@ -94,7 +98,8 @@ def _unquoted(text: str) -> str:
 
 
 def _has_text(text: str) -> Condition:
-    return lambda row: text in row.name.casefold() or text in row.error.casefold()
+    # Most rows have nothing extra: to ask for the error of each of a million takes its time.
+    return lambda row: text in row.name.casefold() or (row.extra is not None and text in row.extra.error.casefold())
 
 
 def _is_in_state(prefix: str) -> Condition:

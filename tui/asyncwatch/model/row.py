@@ -23,6 +23,8 @@ _TROUBLE = frozenset(
 BLOCK = 256
 """Workers in a block at the most: their places in it are integers that Python has made already."""
 _UNKNOWN = math.nan
+# Before Python 3.12 each lookup of an enum's member costs 50 ns.
+_UNRESPONSIVE = WorkerState.UNRESPONSIVE
 _EMPTY: array[float] = array("d")
 
 
@@ -45,6 +47,16 @@ class Block:
     def column(self) -> array[float]:
         """Return a new column, in which no value is known."""
         return array("d", (_UNKNOWN,)) * self.size
+
+    def seconds(self, offset: int, now: float = _UNKNOWN) -> float | None:
+        """Return how long one of them took, or has taken up to `now`; None if it did not start, or without a `now`."""
+        if not self.started:
+            return None
+        ended = self.ended[offset] if self.ended else _UNKNOWN
+        seconds = (ended if ended == ended else now) - self.started[offset]  # noqa: PLR0124  not a number differs
+        if seconds >= 0:
+            return seconds
+        return 0.0 if seconds < 0 else None
 
     def forget(self, offset: int) -> None:
         """Take away what the columns say of one of them."""
@@ -114,7 +126,8 @@ class Row(msgspec.Struct, gc=False, eq=False):
     @property
     def bad_luck(self) -> float | None:
         """The draw of the last attempt, in [0, 1)."""
-        return self._known(self.block.lucks)
+        lucks = self.block.lucks
+        return value if lucks and (value := lucks[self.offset]) >= 0 else None
 
     @property
     def is_struck(self) -> bool:
@@ -181,10 +194,8 @@ class Row(msgspec.Struct, gc=False, eq=False):
         """How long the last attempt that ended took, in seconds."""
         if self.extra is not None:
             return self.extra.last_duration
-        started, ended = self.first_started_at, self.ended_at
-        if started is None or ended is None or self.state is WorkerState.UNRESPONSIVE:
-            return None
-        return max(0.0, ended - started)
+        seconds = self.block.seconds(self.offset)
+        return None if seconds is None or self.state is _UNRESPONSIVE else seconds
 
     @property
     def retries(self) -> int:
@@ -203,11 +214,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first attempt started, backoff included; frozen once settled."""
-        started = self.first_started_at
-        if started is None:
-            return None
-        ended = self.ended_at
-        return max(0.0, (now if ended is None else ended) - started)
+        return self.block.seconds(self.offset, now)
 
     def own_extra(self) -> Extra:
         """Return the row's `extra`, made if it had none."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from asyncwatch.events import SETTLED
 from asyncwatch.model.clusters import cluster_key
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.outline import Line, outline
+from asyncwatch.model.ordering import STEP, Steps, place_anew, place_of, sort
+from asyncwatch.model.outline import Line, grouped, outline
 from asyncwatch.model.query import EVERYTHING, SYNTAX, Query, parse_query
 from asyncwatch.model.row import Row
-from asyncwatch.model.sorting import QUEUE_ORDER, SORTS, in_order, natural
+from asyncwatch.model.sorting import QUEUE_ORDER, SORTS, natural, ordering
 from asyncwatch.model.tree import Branch
 
 __all__ = ["EVERYTHING", "QUEUE_ORDER", "SORTS", "SYNTAX", "Line", "Query", "View", "natural", "parse_query"]
 
+AT_ONCE = 8_192
+"""Rows that are filtered and sorted at once, while a key waits for it."""
+_MANY = 4
+"""If more than one of so many rows changed, sorting all of them is less work than finding places for those."""
+_DONE = object()
 _SORT_KEYS = frozenset(key for key, _ in SORTS)
 
 
@@ -23,6 +30,9 @@ class View:
 
     Rows keep their places until `resort()`, or until the filter or the order is changed: only then do rows
     that changed move, appear or vanish. Workers that are queued in the meantime join at the end.
+
+    A fleet of more than `AT_ONCE` rows is filtered and sorted in small steps, which somebody has to take (`work`).
+    Until the last one was taken the lines are as they were before.
 
     When the fleet's tree is shown, rows stand below their branch, sorted within it, and a branch is a line of its own.
     """
@@ -41,16 +51,23 @@ class View:
         self._folded: set[str] = set()
         self._folded_filtered: set[str] = set()
         """What is folded under the present filter, which begins with all unfolded: it would hide what was asked for."""
-        self._order: list[Row] = []
+        self._flat: list[Row] = []
+        """The visible rows, sorted, whatever branch they belong to."""
+        self._order: list[Row] = fleet.rows
         self._lines: list[Line] = []
         self._places: dict[Line, int] | None = None
+        self._ordering = ordering(QUEUE_ORDER, is_reversed=False, now=0.0)
+        """By what `_flat` is sorted."""
+        self._touched: set[Row] = set()
+        """Rows that have changed since they got their places, or that change their places with time."""
+        self._job: Steps[None] | None = None
         self._shape = 0
         self._left_seen = 0
         self._rows_seen = 0
         self._is_current = False
-        """Whether `_order` is of the present query, sort and direction."""
-        self._has_moved = False
-        """Whether a row changed since, so that `resort` could change the order."""
+        """Whether `_flat` is of the present query, sort and direction."""
+        self._is_outlined = False
+        """Whether `_lines` are those of `_flat` with what is folded at present."""
 
     @property
     def query(self) -> Query:
@@ -62,7 +79,7 @@ class View:
         if query.text != self._query.text:
             self._query = query
             self._folded_filtered.clear()
-            self._is_current = False
+            self._forget_order()
 
     @property
     def sort(self) -> str:
@@ -75,7 +92,7 @@ class View:
             raise ValueError(f"there is no order {key!r}")
         if key != self._sort:
             self._sort = key
-            self._is_current = False
+            self._forget_order()
 
     @property
     def reverse(self) -> bool:
@@ -86,7 +103,7 @@ class View:
     def reverse(self, reverse: bool) -> None:
         if reverse != self._is_reversed:
             self._is_reversed = reverse
-            self._is_current = False
+            self._forget_order()
 
     @property
     def trouble_only(self) -> bool:
@@ -98,7 +115,7 @@ class View:
         if trouble_only != self._is_trouble_only:
             self._is_trouble_only = trouble_only
             self._folded_filtered.clear()
-            self._is_current = False
+            self._forget_order()
 
     @property
     def is_filtered(self) -> bool:
@@ -115,7 +132,7 @@ class View:
         if key != self._cluster:
             self._cluster = key
             self._folded_filtered.clear()
-            self._is_current = False
+            self._forget_order()
 
     def is_folded(self, branch: Branch) -> bool:
         """Return whether nothing below the branch is a line."""
@@ -125,7 +142,7 @@ class View:
         """Hide what is below the branch, or show it again."""
         if is_folded != self.is_folded(branch):
             self._folds.symmetric_difference_update({branch.path})
-            self._is_current = False
+            self._is_outlined = False
 
     @property
     def _folds(self) -> set[str]:
@@ -141,22 +158,58 @@ class View:
     def _is_in_queue_order(self) -> bool:
         return self._sort == QUEUE_ORDER and not self._is_reversed
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are steps to take."""
+        return self._job is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the lines are those of another filter or order than the present one, because there are so many."""
+        return self.is_busy and not (self._is_current and self._is_outlined)
+
     def order(self) -> list[Row]:
         """Return the visible rows from top to bottom, those in folded branches too. Not to be changed by the caller."""
         rows, tree = self.fleet.rows, self.fleet.tree
         if self._is_plain:
-            self._is_current = False
+            self._forget_order()
+            self._touched.clear()
+            self._order = rows
             return rows
-        if not self._is_current or self._shape != tree.shape:
-            self._rebuild()
-        elif len(rows) > self._rows_seen:
-            self._append(rows[self._rows_seen :])
+        if self._job is None:
+            if not self._is_current or self._shape != tree.shape:
+                self._begin(self._sort_all())
+            elif not self._is_outlined:
+                self._begin(self._outline(self._flat))
+            elif len(rows) > self._rows_seen:
+                self._append(rows[self._rows_seen : self._rows_seen + max(AT_ONCE, STEP)])
         return self._order
 
     def lines(self) -> list[Line]:
         """Return what stands in the lines from top to bottom: rows, and branches if the tree is shown."""
         order = self.order()
-        return self._lines if self.fleet.tree.is_shown else order  # type: ignore[return-value]  # only read
+        # Before a tree is outlined for the first time its rows are shown without it.
+        return self._lines if self.fleet.tree.is_shown and self._lines else order  # type: ignore[return-value]  # only read
+
+    def work(self, is_time_up: Callable[[], bool]) -> bool:
+        """Take steps until time is up, one at least. Return whether there are more to be taken."""
+        while self._job is not None:
+            if next(self._job, _DONE) is _DONE:
+                self._job = None
+            elif is_time_up():
+                return True
+        return False
+
+    def _forget_order(self) -> None:
+        self._is_current = False
+        self._job = None
+
+    def _begin(self, job: Steps[None]) -> bool:
+        """Take all steps of a small fleet; leave those of a large one to `work`. Return whether all were taken."""
+        self._job = job
+        if len(self.fleet.rows) <= AT_ONCE:
+            self.work(lambda: False)
+        return self._job is None
 
     def position(self, name: str) -> int | None:
         """Return the place of the worker in `lines()`, from 0; None if it is not visible."""
@@ -168,34 +221,59 @@ class View:
         lines = self.lines()
         if lines is self.fleet.rows:
             return line.index
-        if self._places is None:
-            self._places = {shown: place for place, shown in enumerate(lines)}
-        return self._places.get(line)
+        if len(lines) <= AT_ONCE or (self.fleet.tree.is_shown and self._places is not None):
+            if self._places is None:
+                self._places = {shown: place for place, shown in enumerate(lines)}
+            return self._places.get(line)
+        if isinstance(line, Row) and lines is self._flat:
+            for stale in (self._touched, ()):
+                place = place_of(self._flat, line, self._ordering, stale)
+                if place < len(lines) and lines[place] is line:
+                    return place
+            if line not in self._touched:
+                return None
+        try:
+            return lines.index(line)
+        except ValueError:
+            return None
+
+    def place_near(self, row: Row) -> int:
+        """Return the place of the row in `lines()`, or about where it would stand; it may be just behind the last."""
+        place = self.place(row)
+        if place is None and self._order is self._flat:
+            return place_of(self._flat, row, self._ordering, self._touched)
+        return place or 0
 
     def neighbour(self, row: Row, step: int) -> Row:
         """Return the row one line below (1) or above (-1), `row` itself at the end or if it is not visible."""
         lines, place = self.lines(), self.place(row)
         if place is None:
             return row
-        beyond = lines[place + 1 :] if step > 0 else reversed(lines[:place])
-        return next((line for line in beyond if isinstance(line, Row)), row)
+        beyond = range(place + 1, len(lines)) if step > 0 else range(place - 1, -1, -1)
+        return next((line for line in map(lines.__getitem__, beyond) if isinstance(line, Row)), row)
 
     def touched(self, rows: Iterable[Row]) -> None:
         """Take note that `rows` have changed: the next `resort()` gives them their places."""
-        if not self._has_moved and any(True for _ in rows):
-            self._has_moved = True
+        if self._is_current or self._job is not None:
+            self._touched.update(rows)
 
     def resort(self) -> bool:
-        """Give every row the place it should have by now. Return whether the order was made anew.
+        """Give every row the place it should have by now. Return whether that is done; of many rows it takes time.
 
         Times pass without any event: sorted by elapsed, running rows may move although none was touched.
         """
-        is_fixed = self._is_in_queue_order and not self.is_filtered
-        has_left = self._left_seen != self.fleet.tree.left
-        if not has_left and (is_fixed or (self._is_current and not self._has_moved and self._sort != "elapsed")):
+        if self._job is not None:
             return False
-        self._rebuild()
-        return True
+        if self._left_seen != self.fleet.tree.left:
+            self._forget_order()
+        elif self._is_in_queue_order and not self.is_filtered:
+            return False
+        if not self._is_current:
+            return self._begin(self._sort_all())
+        if not self._touched:
+            return False
+        is_many = len(self._touched) * _MANY > len(self.fleet.rows)
+        return self._begin(self._sort_all() if is_many else self._place_touched())
 
     def _is_visible(self, row: Row) -> bool:
         return (
@@ -203,6 +281,10 @@ class View:
             and (self._cluster is None or cluster_key(row, self.fleet.stack) == self._cluster)
             and self._query.matches(row)
         )
+
+    def _condition(self) -> Callable[[Row], bool]:
+        """Return what tells the visible rows, with as few calls as can be."""
+        return self._is_visible if self._is_trouble_only or self._cluster is not None else self._query.matches
 
     def _append(self, rows: list[Row]) -> None:
         """Take in rows that were just queued, below all others."""
@@ -212,35 +294,72 @@ class View:
         if self.fleet.tree.is_shown and (
             not self._is_in_queue_order or group in self._folds or any(row.group != group for row in rows)
         ):
-            self._rebuild()
+            self._begin(self._sort_all())
             return
         visible = list(filter(self._is_visible, rows))
-        self._order.extend(visible)
-        if self.fleet.tree.is_shown:
+        self._flat.extend(visible)
+        if self._order is not self._flat:
+            self._order.extend(visible)
             self._lines.extend(visible)
         self._places = None
-        self._has_moved = True
+        self._touched.update(visible)
 
-    def _rebuild(self) -> None:
-        rows = self.fleet.rows
-        tree = self.fleet.tree
-        present = self._present() if tree.left else rows
-        visible = filter(self._is_visible, present) if self.is_filtered else present
-        self._order = in_order(visible, self._sort, reverse=self._is_reversed, now=self.fleet.latest)
-        if tree.is_shown:
-            self._order, self._lines = outline(
-                tree,
-                self._order,
-                self._folds,
-                is_filtered=self.is_filtered,
-                in_start_order=self._is_in_queue_order,
-            )
-        self._shape = tree.shape
-        self._left_seen = tree.left
-        self._places = None
-        self._rows_seen = len(rows)
+    def _sort_all(self) -> Steps[None]:
+        tree, rows = self.fleet.tree, self.fleet.rows
+        left, seen = tree.left, len(rows)
+        # What is touched from here on may be looked at before or after that.
+        self._touched.clear()
+        present = self._present() if left else rows[:seen]
+        visible = (yield from self._filter(present)) if self.is_filtered else present
+        moving = yield from self._moving(visible)
+        by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
+        flat = visible if self._is_in_queue_order else (yield from sort(visible, by))
+        yield from self._outline(flat)
+        self._flat, self._ordering = flat, by
+        self._touched.update(moving)
+        self._left_seen, self._rows_seen = left, seen
         self._is_current = True
-        self._has_moved = False
+
+    def _place_touched(self) -> Steps[None]:
+        moved, self._touched = self._touched, set()
+        shown = (yield from self._filter(list(moved))) if self.is_filtered else list(moved)
+        moving = yield from self._moving(shown)
+        by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
+        flat = yield from place_anew(self._flat, moved, shown, by, self._touched)
+        yield from self._outline(flat)
+        self._flat, self._ordering = flat, by
+        self._touched.update(moving)
+
+    def _filter(self, rows: Sequence[Row]) -> Steps[list[Row]]:
+        visible: list[Row] = []
+        is_visible = self._condition()
+        for start in range(0, len(rows), STEP):
+            visible += filter(is_visible, rows[start : start + STEP])
+            yield
+        return visible
+
+    def _outline(self, flat: list[Row]) -> Steps[None]:
+        """Lay the sorted rows out below their branches."""
+        tree = self.fleet.tree
+        shape = tree.shape
+        order, lines = flat, list[Line]()
+        if tree.is_shown:
+            own = yield from grouped(flat)
+            order, lines = outline(
+                tree, own, self._folds, is_filtered=self.is_filtered, in_start_order=self._is_in_queue_order
+            )
+        self._order, self._lines = order, lines
+        self._places = None
+        self._shape = shape
+        self._is_outlined = True
+
+    def _moving(self, rows: Sequence[Row]) -> Steps[list[Row]]:
+        """Return the rows that move with time, sorted by elapsed: the next `resort` has to place them anew."""
+        moving: list[Row] = []
+        for start in range(0, len(rows) if self._sort == "elapsed" else 0, STEP):
+            moving += [row for row in rows[start : start + STEP] if row.state not in SETTLED and row.attempt]
+            yield
+        return moving
 
     def _present(self) -> list[Row]:
         """Return the rows without those that have left their pool, which are counted."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.ordering import Ordering
 from asyncwatch.model.row import Row
 
 QUEUE_ORDER = "queue"
@@ -24,71 +28,74 @@ SORTS: tuple[tuple[str, str], ...] = (
 )
 """(key, heading) of every order, in which a person goes through them: names, often in queue order anyway, last."""
 
-_DIGITS = re.compile(r"([0-9]+)")
-_STATE_RANK = {state: rank for rank, state in enumerate(WorkerState)}
+_DIGITS = re.compile("[0-9]+")
+_RANKS = {state: rank for rank, state in enumerate(WorkerState)}
+_LAST_TEXT = chr(sys.maxunicode)
 
 
-def natural(text: str) -> tuple[Any, ...]:
+def natural(text: str) -> str:
     """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
-    if text.isascii() and text.isdigit():
-        return ("", *_number(text))
-    parts: list[Any] = _DIGITS.split(text.casefold())
-    # Text and numbers alternate, so two keys never compare one with the other.
-    key: list[Any] = [parts[0]]
-    for digits, rest in zip(parts[1::2], parts[2::2], strict=True):
-        key += (*_number(digits), rest)
-    return tuple(key)
+    return _DIGITS.sub(_number, text.casefold())
 
 
-def _number(digits: str) -> tuple[int, str]:
-    # int() refuses more than some thousand digits; length, then text, orders numbers of any size.
-    significant = digits.lstrip("0")
-    return len(significant), significant
+def _number(digits: re.Match[str]) -> str:
+    # Length, then text, orders numbers of any size; what stands in front of them is below all text.
+    significant = digits[0].lstrip("0")
+    return f"\0{chr(min(len(significant), sys.maxunicode))}{significant}"
 
 
-def _key(sort: str, now: float) -> Callable[[Row], Any]:
-    """Return the function that gives what a row is sorted by; None goes last in both directions."""
-    match sort:
-        case "queue":
-            return lambda row: row.index
-        case "name":
-            return lambda row: natural(row.name)
-        case "state":
-            return lambda row: _STATE_RANK[row.state]
-        case "retries":
-            return lambda row: row.retries
-        case "luck":
-            return lambda row: row.bad_luck
-        case "result":
-            return lambda row: natural(row.result) if row.result is not None else None
-        case "last":
-            return lambda row: row.last_duration
-        case "elapsed":
-            return lambda row: row.elapsed(now)
-        case "error":
-            return lambda row: row.error.casefold() or None
-        case _:
-            raise ValueError(f"there is no order {sort!r}: {', '.join(key for key, _ in SORTS)}")
+# Results are as a rule a few that are alike.
+_natural_result = functools.lru_cache(maxsize=4096)(natural)
 
 
-def in_order(rows: Iterable[Row], sort: str, *, reverse: bool, now: float) -> list[Row]:
-    """Return `rows`, which come in queue order, sorted by `sort`, one of the keys of `SORTS`.
+def ordering(sort: str, *, is_reversed: bool, now: float) -> Ordering:
+    """Return the order by `sort`, one of the keys of `SORTS`.
 
-    Rows that are equal stay in queue order, and rows without a value come last, in both directions. Elapsed
-    times are those at `now`, in seconds since the run started.
+    Rows without a value come last in both directions. Elapsed times are those at `now`, in seconds since the run
+    started.
 
     Raises:
         ValueError: there is no such order.
 
     """
-    key = _key(sort, now)
-    valued: list[tuple[Any, Row]] = []
-    without: list[Row] = []
-    for row in rows:
-        value = key(row)
-        if value is None:
-            without.append(row)
-        else:
-            valued.append((value, row))
-    valued.sort(key=lambda pair: pair[0], reverse=reverse)
-    return [row for _, row in valued] + without
+    return Ordering(
+        _key(sort, -math.inf if is_reversed else math.inf, "" if is_reversed else _LAST_TEXT, now), is_reversed
+    )
+
+
+def _key(sort: str, no_number: float, no_text: str, now: float) -> Callable[[Row], Any]:
+    """Return the function that gives what a row is sorted by: of all rows something of the same type."""
+
+    def luck(row: Row) -> float:
+        value = row.bad_luck
+        return no_number if value is None else value
+
+    def last(row: Row) -> float:
+        value = row.last_duration
+        return no_number if value is None else value
+
+    def elapsed(row: Row) -> float:
+        value = row.elapsed(now)
+        return no_number if value is None else value
+
+    def result(row: Row) -> str:
+        # One that is there, but empty, is above none.
+        return no_text if row.result is None else f" {_natural_result(row.result)}"
+
+    def error(row: Row) -> str:
+        return row.error.casefold() or no_text
+
+    keys: dict[str, Callable[[Row], Any]] = {
+        QUEUE_ORDER: lambda row: row.index,
+        "name": lambda row: natural(row.name),
+        "state": lambda row: _RANKS[row.state],
+        "retries": lambda row: row.retries,
+        "luck": luck,
+        "result": result,
+        "last": last,
+        "elapsed": elapsed,
+        "error": error,
+    }
+    if sort not in keys:
+        raise ValueError(f"there is no order {sort!r}: {', '.join(keys)}")
+    return keys[sort]

@@ -34,6 +34,10 @@ class FoldRequested(Message):
         self.is_folded = is_folded
 
 
+class LinesReady(Message):
+    """The lines of many workers are in the order that was asked for."""
+
+
 class SortRequested(Message):
     """A person clicked on the heading of a column."""
 

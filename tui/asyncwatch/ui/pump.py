@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from asyncwatch.events import Batch, CommandRefused, RunFinished
+from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
+from asyncwatch.ui.slices import SLICE
 
 FRAME = 0.1
 """Seconds between two pictures while events pour in."""
-SLICE = 0.005
-"""Seconds of folding after which keys get their turn."""
 
 
 class Sink(Protocol):
@@ -50,16 +49,20 @@ class Pump:
         self._clock = clock
         self._drawn_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
+        self._parts: Iterator[Batch] = iter(())
 
     async def run(self, queue: asyncio.Queue[Batch]) -> None:
         """Pump until `RunFinished` was taken in; it is drawn before this returns."""
         try:
             is_finished = False
             while not is_finished:
-                is_finished = self._drain(await queue.get(), queue)
+                part = next(self._parts, None)
+                if part is None:
+                    self._take(await queue.get())
+                    continue
+                is_finished = self._drain(part, queue)
                 self._request_draw()
-                if not queue.empty():
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -73,20 +76,27 @@ class Pump:
             self._draw()
         self._drawn_at = float("-inf")
 
-    def _drain(self, batch: Batch, queue: asyncio.Queue[Batch]) -> bool:
+    def _take(self, batch: Batch) -> None:
+        if self._on_batch is not None and (news := self._on_batch(batch)):
+            self._sink.tell(news)
+        self._parts = _parts(batch)
+
+    def _drain(self, part: Batch | None, queue: asyncio.Queue[Batch]) -> bool:
         deadline = self._clock() + SLICE
-        while True:
-            if self._on_batch is not None and (news := self._on_batch(batch)):
-                self._sink.tell(news)
-            self._sink.receive(batch)
-            refusals = [event for event in batch if type(event) is CommandRefused]
+        while part is not None:
+            self._sink.receive(part)
+            refusals = [event for event in part if type(event) is CommandRefused]
             if refusals:
                 self._sink.refused(refusals)
-            if batch and isinstance(batch[-1], RunFinished):
+            if part and isinstance(part[-1], RunFinished):
                 return True
-            if queue.empty() or self._clock() >= deadline:
+            if self._clock() >= deadline:
                 return False
-            batch = queue.get_nowait()
+            part = next(self._parts, None)
+            while part is None and not queue.empty():
+                self._take(queue.get_nowait())
+                part = next(self._parts, None)
+        return False
 
     def _request_draw(self) -> None:
         if self._timer is not None:
@@ -101,3 +111,14 @@ class Pump:
         self._timer = None
         self._drawn_at = self._clock()
         self._sink.draw()
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """Yield the batch in parts that none takes long to fold: one of 500 events may announce a million workers."""
+    start = 0
+    for end, event in enumerate(batch, start=1):
+        if type(event) is WorkersQueued:
+            yield batch[start:end]
+            start = end
+    if start < len(batch) or not batch:
+        yield batch[start:] if start else batch

@@ -67,7 +67,8 @@ class FleetScreen(ActingScreen):
         view, total = self._scene.view, len(self._scene.fleet.rows)
         shown = len(view.order())
         kind = f"errors like {crop(fmt.clean(mask_secrets(view.cluster[0])), 48)}" if view.cluster is not None else ""
-        only = " · ".join(filter(None, ["trouble only" if view.trouble_only else "", kind]))
+        sign = "sorting…" if view.is_behind else ""
+        only = " · ".join(filter(None, [sign, "trouble only" if view.trouble_only else "", kind]))
         self._bar.say(shown, total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
 
@@ -160,6 +161,10 @@ class FleetScreen(ActingScreen):
         if cluster is not None:
             self._scene.view.cluster = cluster.key
             self.draw()
+
+    def on_lines_ready(self) -> None:
+        """Show the order that took its time."""
+        self.draw()
 
     def on_sort_requested(self, message: SortRequested) -> None:
         """Sort by the heading that was clicked; reverse if it is the one already."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -19,10 +19,15 @@ from asyncwatch.model.tree import Branch
 from asyncwatch.ui import branches, columns
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.lines import Span
-from asyncwatch.ui.messages import DetailsRequested, FoldRequested, SortRequested
+from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
 from asyncwatch.ui.paint import PAINTS, Paint
 from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.slices import Slices
 
+_NAMES = 4096
+"""Names that are measured at once: a few milliseconds."""
+_NEAR = 4096
+"""Lines among which the nearest one is looked for by going through them."""
 _Key = tuple[object, ...]
 
 
@@ -47,6 +52,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._empty_text = ""
         self._layout_of_columns = columns.arrange(80, 0, 0)
         self._measured = 0
+        self._slices = Slices(self._work, lambda: self.post_message(LinesReady()))
         self._is_indented = False
         self._widest_name = 0
         self._widest_result = 0
@@ -81,6 +87,8 @@ class FleetTable(ScrollView, can_focus=True):
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
         self._measure()
+        if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
+            self._slices.start()
         drawn, count = self._drawn, len(self._drawn)
         for y in range(self.size.height):
             if y >= count or drawn[y] != self._key(y):
@@ -254,6 +262,8 @@ class FleetTable(ScrollView, can_focus=True):
             if self._scene.view.is_folded(above) and (place := position(above)) is not None:
                 return place
             above = above.parent
+        if len(before) > _NEAR and isinstance(selected, Row):
+            return min(self._scene.view.place_near(selected), len(order) - 1)
         for distance in range(1, len(before)):
             for index in (self._index + distance, self._index - distance):
                 if 0 <= index < len(before) and (place := position(before[index])) is not None:
@@ -285,6 +295,17 @@ class FleetTable(ScrollView, can_focus=True):
             return
         self.scroll_to(y=top, animate=False, immediate=True)
 
+    def on_unmount(self) -> None:
+        """Leave what is not done."""
+        self._slices.stop()
+
+    def _work(self, is_time_up: Callable[[], bool]) -> bool:
+        """Measure names and order lines until time is up; return whether there is more to do."""
+        rows = self._scene.fleet.rows
+        while self._measured < len(rows) and not is_time_up():
+            self._measure()
+        return self._measured < len(rows) or self._scene.view.work(is_time_up)
+
     def _measure(self) -> None:
         """Learn how wide texts are: each worker's name once, the visible results and errors as they come."""
         fleet = self._scene.fleet
@@ -295,13 +316,13 @@ class FleetTable(ScrollView, can_focus=True):
         widest_indent = branches.WIDEST_INDENT if tree.is_shown else 0
         before = (self._widest_name, self._widest_result, self._widest_error, len(self._schemes))
         widest_name, widest_result, widest_error = before[:3]
-        for row in rows[self._measured :]:
+        for row in rows[self._measured : self._measured + _NAMES]:
             # Only a longer name, or one whose characters may be wide, can be wider than the widest.
             if len(row.name) + widest_indent > widest_name or not row.name.isascii():
                 widest_name = max(widest_name, cell_len(branches.label(row, tree.branch_of(row))))
             if len(self._schemes) < 2:
                 self._schemes.add(columns.scheme_of(row.name))
-        self._measured = len(rows)
+        self._measured = min(len(rows), self._measured + _NAMES)
         for y in range(1, self.size.height):
             row_at = self._line_at(y)
             if row_at is None:

@@ -1,0 +1,222 @@
+"""Filters and orders of more rows than can be looked at while a key waits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
+from asyncwatch.model import ordering, outline, selection, sorting
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.ordering import Ordering, finish, place_of, sort
+from asyncwatch.model.query import Query
+from asyncwatch.model.row import Row
+from asyncwatch.model.selection import SORTS, View, parse_query
+from tests.model.stream import Stream, ended, failed
+from tests.rows import a_row
+
+MODULES: tuple[ModuleType, ...] = (ordering, outline, selection)
+
+
+@pytest.fixture(autouse=True)
+def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step look at 8 rows, and every fleet be one of many."""
+    for module in MODULES:
+        monkeypatch.setattr(module, "STEP", 8)
+    monkeypatch.setattr(ordering, "_SAMPLED", 2)
+    monkeypatch.setattr(selection, "AT_ONCE", 0)
+
+
+class Crowd:
+    """A fleet of some hundred workers, to which things happen by chance, and a view of it."""
+
+    def __init__(self, seed: int, workers: int = 200, *groups: str) -> None:
+        self.random = random.Random(seed)
+        self.names = [f"w{index}" for index in range(workers)]
+        self.stream = Stream(*self.names, group="first")
+        for group in groups:
+            more = tuple(f"{group}{index}" for index in range(workers // 4))
+            self.names += more
+            self.stream.add(WorkersQueued, group=group, max_attempts=3, workers=more)
+        self.fleet = self.stream.fold()
+        self.view = View(self.fleet)
+        for _ in range(workers):
+            self.happen()
+
+    def happen(self, name: str | None = None) -> None:
+        """Let something happen to a worker, by chance to any."""
+        row = self.fleet.get(name or self.random.choice(self.names))
+        assert row is not None
+        number, before = row.attempt + 1, len(self.stream.events)
+        match self.random.randrange(4):
+            case 0:
+                self.stream.add(
+                    AttemptStarted, row.name, row.incarnation, attempt=number, bad_luck=self.random.random()
+                )
+            case 1:
+                error = failed(self.random.choice("abc"), attempt=row.attempt, elapsed=self.random.random())
+                self.stream.add(AttemptFailed, row.name, row.incarnation, **error)
+            case 2:
+                self.stream.add(
+                    WorkerSucceeded, row.name, row.incarnation, **ended(result=self.random.choice([1, 20, None]))
+                )
+            case 3:
+                self.stream.add(WorkerRestarted, row.name, row.incarnation + 1)
+        self.view.touched(self.fleet.apply_batch(self.stream.events[before:]))
+
+    def expected(self) -> list[Row]:
+        """Return the order of a view that has never seen another one."""
+        fresh = View(self.fleet)
+        fresh.sort, fresh.reverse, fresh.query = self.view.sort, self.view.reverse, self.view.query
+        return order_of(fresh)
+
+
+def order_of(view: View, between: Callable[[], object] = lambda: None) -> list[Row]:
+    """Return the order when all steps were taken; after each of them something may happen."""
+    view.order()
+    while view.work(lambda: True):
+        between()
+    return view.order()
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("key", [key for key, _ in SORTS])
+@pytest.mark.parametrize("query", ["", "retries>0"])
+def test_rows_that_change_meanwhile_find_their_places(key: str, query: str, is_reversed: bool) -> None:
+    """However much happens between two steps, the order is in the end as if it was made from nothing."""
+    crowd = Crowd(seed=len(key))
+    view = crowd.view
+    view.sort, view.reverse, view.query = key, is_reversed, parse_query(query)
+    order_of(view, crowd.happen)
+    for _ in range(5):
+        crowd.happen()
+        view.resort()
+        order_of(view, crowd.happen)
+    view.resort()
+    assert order_of(view) == crowd.expected()
+    assert all(view.place(row) == place for place, row in enumerate(view.order()))
+
+
+def test_the_lines_stay_until_the_last_step() -> None:
+    """Meanwhile the view says that it is behind; a step is no more work than its rows."""
+    crowd = Crowd(1)
+    view = crowd.view
+    assert view.lines() is crowd.fleet.rows
+    view.sort = "luck"
+    before = view.lines()
+    assert (view.is_busy, view.is_behind) == (True, True)
+    steps = 1
+    while view.work(lambda: True):
+        assert view.lines() is before
+        steps += 1
+    assert steps > len(crowd.names) // 8
+    assert view.lines() is not before
+    assert (view.is_busy, view.is_behind) == (False, False)
+
+
+def test_only_rows_that_changed_are_looked_at_again() -> None:
+    """A calm resort asks of the rows touched since the last one whether they match, and of no other."""
+    crowd, asked = Crowd(2), list[str]()
+
+    def is_asked(row: Row) -> bool:
+        asked.append(row.name)
+        return row.retries == 0
+
+    crowd.view.query = Query("counted", (is_asked,))
+    order_of(crowd.view)
+    assert sorted(asked) == sorted(crowd.names)
+    asked.clear()
+    for name in ("w3", "w5", "w3"):
+        crowd.happen(name)
+    assert not crowd.view.resort()
+    order_of(crowd.view)
+    assert set(asked) <= {"w3", "w5"}
+    assert len(asked) <= 2
+
+
+def test_few_keys_are_asked_for_to_place_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row finds its place among 1,000 by some ten comparisons, and none of the others is sorted."""
+    crowd, asked = Crowd(3, workers=1000), list[Row]()
+    crowd.view.sort = "luck"
+    order_of(crowd.view)
+
+    def counted(key: str, *, is_reversed: bool, now: float) -> Ordering:
+        by = sorting.ordering(key, is_reversed=is_reversed, now=now)
+
+        def count(row: Row) -> object:
+            asked.append(row)
+            return by.key(row)
+
+        return Ordering(count, is_reversed)
+
+    monkeypatch.setattr(selection, "ordering", counted)
+    row = crowd.fleet.rows[500]
+    version = row.version
+    while row.version == version:
+        crowd.happen("w500")
+    crowd.view.resort()
+    order_of(crowd.view)
+    assert 0 < len(asked) <= 14
+
+
+def test_nothing_is_done_for_what_is_shown_in_queue_order() -> None:
+    """Without filter and order no row is taken note of, and nothing is ever to be done."""
+    crowd = Crowd(4)
+    crowd.view.order()
+    crowd.happen()
+    assert not crowd.view.resort()
+    assert not crowd.view.is_busy
+
+
+@pytest.mark.parametrize("key", ["queue", "luck"])
+def test_branches_are_laid_out_in_steps(key: str) -> None:
+    """Groups of many workers are shown below each other, each in its order; folding one sorts nothing."""
+    crowd = Crowd(5, 100, "second", "third")
+    view = crowd.view
+    view.sort = key
+    rows = order_of(view)
+    groups = [row.group for row in rows]
+    assert groups == sorted(groups)
+    assert len(view.lines()) == len(rows) + 3
+    view.fold(crowd.fleet.tree.branches["first"], is_folded=True)
+    assert len(view.lines()) == len(rows) + 3
+    order_of(view)
+    assert len(view.lines()) == len(rows) + 3 - 100
+    assert [view.place(line) for line in view.lines()] == list(range(len(view.lines())))
+
+
+def test_workers_queued_meanwhile_join_at_the_end() -> None:
+    """They are shown as soon as the order is made, below the others, and find their places by the next resort."""
+    crowd = Crowd(6)
+    crowd.view.sort = "name"
+    crowd.view.reverse = True
+    crowd.view.order()
+    crowd.stream.add(WorkersQueued, group="first", max_attempts=3, workers=("zz",))
+    crowd.view.work(lambda: True)
+    crowd.fleet.apply_batch(crowd.stream.events[-1:])
+    assert order_of(crowd.view)[-1].name == "zz"
+    crowd.view.resort()
+    assert order_of(crowd.view)[0].name == "zz"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.9]), max_size=80), st.booleans())
+def test_sorted_as_by_python(lucks: list[float], is_reversed: bool) -> None:
+    """Many equal values among others make no difference, and each row can be found."""
+    rows = [a_row(f"w{index}", index, bad_luck=luck) for index, luck in enumerate(lucks)]
+    by = Ordering(lambda row: row.bad_luck, is_reversed)
+    order = finish(sort(rows, by))
+    assert order == sorted(rows, key=lambda row: row.bad_luck or 0.0, reverse=is_reversed)
+    assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
+
+
+def test_a_fleet_that_is_none_has_nothing_to_sort() -> None:
+    """Before the first worker is known all orders are empty."""
+    view = View(Fleet())
+    view.sort = "name"
+    assert order_of(view) == []

@@ -1,0 +1,148 @@
+"""Sorts rows, a million if need be, in small steps: generators that yield between them and return the order.
+
+Rows go on changing meanwhile, so the value that a row is sorted by is asked for once, and what changed is placed anew
+later: see `place_anew`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from asyncwatch.model.row import Row
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+
+STEP = 4096
+"""Rows that one step looks at: a few milliseconds."""
+_RUNS_FREED = 32
+_SAMPLED = 64
+"""Of so many values one is looked at to find out how they are spread."""
+
+
+class Ordering(NamedTuple):
+    """By what rows are sorted. Rows with equal keys stay in queue order, in both directions."""
+
+    key: Callable[[Row], Any]
+    is_reversed: bool
+
+    def is_before(self, row: Row, key: Any, index: int) -> bool:
+        """Return whether the row comes before another one with that key and place in the queue."""
+        own = self.key(row)
+        if own == key:
+            return row.index < index
+        return bool(own < key) is not self.is_reversed
+
+
+def finish(steps: Steps[T]) -> T:
+    """Take all steps at once and return what they lead to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # T, but StopIteration does not know
+
+
+def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
+    """Sort `rows`, which come in queue order.
+
+    Short runs are sorted first. Then values that stand at even distances among all cut every run, and what lies
+    between the same two values is sorted together: a sample sort.
+    """
+    runs: list[tuple[Sequence[Any], list[Row]]] = []
+    for run in _chunks(rows, is_reversed=ordering.is_reversed):
+        run_keys, sorted_run = _sorted(list(map(ordering.key, run)), run)
+        runs.append((_packed(run_keys), sorted_run))
+        yield
+    sample = sorted(key for keys, _ in runs for key in keys[::_SAMPLED])
+    order: list[Row] = []
+    starts = [0] * len(runs)
+    for pivot in dict.fromkeys(sample[:: STEP // _SAMPLED]) if len(runs) > 1 else ():
+        below_keys: list[Any] = []
+        below: list[Row] = []
+        equal: list[Row] = []
+        for number, (keys, run) in enumerate(runs):
+            start = starts[number]
+            left = bisect_left(keys, pivot, start)
+            starts[number] = right = bisect_right(keys, pivot, left)
+            below_keys += keys[start:left]
+            below += run[start:left]
+            equal += run[left:right]
+        order += _sorted(below_keys, below)[1]
+        # However many they are, they are in order.
+        order += equal
+        yield
+    above_keys = [key for (keys, _), start in zip(runs, starts, strict=True) for key in keys[start:]]
+    above = [row for (_, run), start in zip(runs, starts, strict=True) for row in run[start:]]
+    order += _sorted(above_keys, above)[1]
+    if ordering.is_reversed:
+        order.reverse()
+    # To let go of a million objects at once takes its time as well.
+    while runs:
+        del runs[-_RUNS_FREED:]
+        yield
+    return order
+
+
+def place_anew(
+    order: Sequence[Row], moved: Collection[Row], shown: Sequence[Row], ordering: Ordering, stale: Collection[Row]
+) -> Steps[list[Row]]:
+    """Return `order` without the rows that `moved`, and with those of them that are `shown` at their new places.
+
+    `stale` are the rows that have changed since, and so may stand where they do not belong.
+    """
+    kept: list[Row] = []
+    for chunk in _chunks(order, is_reversed=False):
+        kept += [row for row in chunk if row not in moved]
+        yield
+    placed = yield from sort(sorted(shown, key=lambda row: row.index), ordering)
+    result: list[Row] = []
+    start = 0
+    for number, row in enumerate(placed):
+        # One that has changed again would keep the others behind it from their places.
+        place = start if row in stale else place_of(kept, row, ordering, stale, start)
+        result += kept[start:place]
+        result.append(row)
+        start = place
+        if number % 256 == 255:
+            yield
+    result += kept[start:]
+    return result
+
+
+def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collection[Row], start: int = 0) -> int:
+    """Return where in `order`, from `start` on, the row stands or would stand, whatever `stale` rows there are."""
+    key, index = ordering.key(row), row.index
+    end = len(order)
+    while start < end:
+        middle = probe = (start + end) // 2
+        while probe < end and order[probe] in stale:
+            probe += 1
+        if probe < end and ordering.is_before(order[probe], key, index):
+            start = probe + 1
+        else:
+            end = middle
+    return start
+
+
+def _chunks(rows: Sequence[Row], *, is_reversed: bool) -> Iterator[list[Row]]:
+    """Yield the rows in lists; reversed, from the last one to the first, so that a final turn restores equal ones."""
+    starts = range(0, len(rows), STEP)
+    for start in reversed(starts) if is_reversed else starts:
+        chunk = list(rows[start : start + STEP])
+        if is_reversed:
+            chunk.reverse()
+        yield chunk
+
+
+def _packed(keys: list[Any]) -> Sequence[Any]:
+    """Return the keys without an object for each, if they are fractions."""
+    return array("d", keys) if type(keys[0]) is float else keys
+
+
+def _sorted(keys: list[Any], rows: list[Row]) -> tuple[list[Any], list[Row]]:
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return list(map(keys.__getitem__, order)), list(map(rows.__getitem__, order))
