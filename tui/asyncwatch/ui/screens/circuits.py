@@ -56,8 +56,9 @@ def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: i
     )
     why: Line = []
     if circuit.opened:
-        last = f"{circuit.failures:,} of {circuit.attempts:,} attempts had failed when it opened last"
-        why = [Span(f"{last}; opened {fmt.count(circuit.opened, 'time')}", "muted")]
+        failed = f"{circuit.failures:,} of {fmt.count(circuit.attempts, 'attempt')} had failed"
+        last = "the last time " if circuit.opened > 1 else ""
+        why = [Span(f"opened {fmt.count(circuit.opened, 'time')}, {last}as {failed}", "muted")]
     who: Line = [Span("nobody waits", "faint")]
     if waiting:
         who = [
