@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from tests.benchmarks import report
 from tests.benchmarks.measure import Effort, Finding
 
-CASES = ("http", "dashboard", "noop", "keys", "scale", "start")
+CASES = ("http", "dashboard", "noop", "frame", "keys", "memory", "scale", "start", "order")
 
 Run = Callable[[Effort], Iterable[Finding]]
 

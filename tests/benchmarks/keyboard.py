@@ -40,8 +40,9 @@ def presses(picture: Picture, goes_on: Callable[[], bool], *, seed: int = 1) -> 
 def press(picture: Picture, keys: str) -> Press:
     """Press one key that moves the cursor."""
     before = picture.cursor
-    at = time.perf_counter()
-    return Press(at, picture.wait_for(lambda shown: shown.cursor != before, keys) - at)
+    expected = picture.expect(lambda shown: shown.cursor != before)
+    at = picture.press(keys)
+    return Press(at, expected.wait() - at)
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:

@@ -71,19 +71,21 @@ def amount(number: float, unit: str) -> str:
 
 
 def in_turn(
-    measures: Mapping[str, Callable[[], float]], pairs: int, *, warm_up: Callable[[], object] | None = None
+    effort: Effort,
+    measures: Mapping[str, Callable[[], float]],
+    *,
+    times: int = 1,
+    warm_up: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Return what each of `measures` gave, `pairs` times: A B A B. Before that each is called once for nothing.
+    """Return what each of `measures` gave: A B A B, so many `times` the pairs of the effort.
 
-    `warm_up` takes the place of these first calls.
+    Before that each is called once for nothing, or `warm_up` is in their place, unless the effort is quick.
     """
-    if warm_up is not None:
-        warm_up()
-    else:
-        for measure in measures.values():
-            measure()
+    if not effort.is_quick:
+        for call in measures.values() if warm_up is None else (warm_up,):
+            call()
     figures: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(pairs):
+    for _ in range(effort.pairs * (1 if effort.is_quick else times)):
         for name, measure in measures.items():
             figures[name].append(measure())
     return figures

@@ -18,13 +18,14 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.benchmarks.processes import environment
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds that a change may take to come."""
 
 _MOVE = re.compile(rb"\x1b\[(\d+);(\d+)H")
@@ -32,6 +33,48 @@ _STYLE = re.compile(r"\x1b(?:\[[0-9;?$>]*[A-Za-z]|\]22;[a-z]*\x07)")
 _CURSOR = re.compile(r"^.{0,3}›.? *(\S+) ")
 
 Condition = Callable[["Picture"], object]
+
+
+class Expected:
+    """A condition that will hold once something was drawn."""
+
+    def __init__(self, picture: Picture, condition: Condition) -> None:
+        self._picture = picture
+        self._condition = condition
+        self._end = time.perf_counter() + PATIENCE
+        self._held_at = 0.0
+        self._has_held = threading.Event()
+
+    def is_open(self) -> bool:
+        """Return whether it has not held at any time since it was expected.
+
+        Raises:
+            TimeoutError: and never will.
+
+        """
+        if self._has_held.is_set():
+            return False
+        if time.perf_counter() > self._end or self._picture.process.poll() is not None:
+            raise TimeoutError(f"the picture did not come; this did:\n{self._picture.text}")
+        return True
+
+    def wait(self) -> float:
+        """Wait until it has held; return when the bytes came that made it hold.
+
+        Raises:
+            TimeoutError: it does not.
+
+        """
+        while not self._has_held.wait(1.0):
+            self.is_open()
+        return self._held_at
+
+    def look(self, now: float) -> bool:
+        """Return whether it holds, at last."""
+        if self._condition(self._picture):
+            self._held_at = now
+            self._has_held.set()
+        return self._has_held.is_set()
 
 
 class Picture:
@@ -44,16 +87,22 @@ class Picture:
         """What was last drawn from each line and column, from 1, without its colours."""
         self.cursor = ""
         """The name of the worker that the cursor is on."""
-        self._condition: Condition | None = None
-        self._held_at = 0.0
-        self._has_held = threading.Event()
+        self._expected: list[Expected] = []
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         env = environment(TERM="xterm-256color", COLORTERM="truecolor", TEXTUAL_ANIMATIONS="none", **more)
         self.started_at = time.perf_counter()
         self.process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            # Its own terminal, so that it hears when that goes.
+            preexec_fn=partial(fcntl.ioctl, slave, termios.TIOCSCTTY, 0),  # noqa: PLW1509  no other thread runs yet
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -78,25 +127,26 @@ class Picture:
 
     def press(self, keys: str) -> float:
         """Type `keys`; return when."""
+        now = time.perf_counter()
         os.write(self._master, keys.encode())
-        return time.perf_counter()
+        return now
 
-    def wait_for(self, condition: Condition, keys: str = "") -> float:
-        """Type `keys` if there are any, and wait until `condition` holds; return when the bytes came that made it hold.
+    def expect(self, condition: Condition) -> Expected:
+        """Look, from now on, at all that is drawn, until `condition` holds."""
+        expected = Expected(self, condition)
+        with self._lock:
+            if not expected.look(time.perf_counter()):
+                self._expected.append(expected)
+        return expected
+
+    def wait_for(self, condition: Condition) -> float:
+        """Wait until `condition` holds; return when the bytes came that made it hold.
 
         Raises:
             TimeoutError: it does not.
 
         """
-        with self._lock:
-            self._has_held.clear()
-            self._condition = condition
-            self._look(time.perf_counter())
-        if keys:
-            self.press(keys)
-        if not self._has_held.wait(PATIENCE):
-            raise TimeoutError(f"the picture did not come; this did:\n{self.text}")
-        return self._held_at
+        return self.expect(condition).wait()
 
     def wait_for_text(self, text: str) -> float:
         """Wait until `text` is drawn; return when."""
@@ -113,7 +163,7 @@ class Picture:
                     with self._lock:
                         for piece in pieces:
                             self._draw(piece)
-                        self._look(now)
+                        self._expected = [each for each in self._expected if not each.look(now)]
 
     def _draw(self, piece: bytes) -> None:
         move = _MOVE.match(piece)
@@ -123,12 +173,6 @@ class Picture:
         self.stretches[int(move[1]), int(move[2])] = text
         if (cursor := _CURSOR.match(text)) is not None:
             self.cursor = cursor[1]
-
-    def _look(self, now: float) -> None:
-        if self._condition is not None and self._condition(self):
-            self._condition = None
-            self._held_at = now
-            self._has_held.set()
 
 
 def _pieces(data: bytes) -> list[bytes]:

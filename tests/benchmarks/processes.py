@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,6 @@ PEERS = Path(__file__).parent / "peers"
 ROOT = Path(__file__).parents[2]
 ASYNCWATCH = str(Path(sys.executable).with_name("asyncwatch"))
 """The installed command."""
-
-_STEADY_FOR = 8
-"""Looks in a row, a quarter of a second apart, at which memory has to be the same to be called steady."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -66,6 +63,13 @@ def silent(command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[byt
         process.wait()
 
 
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """Wait until `condition()` holds, as `process` sees to."""
+    while not condition():
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        time.sleep(0.05)
+
+
 def memory_of(pid: int) -> int:
     """Return the bytes of memory that a process has in use now."""
     try:
@@ -76,10 +80,10 @@ def memory_of(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def steady_memory_of(pid: int) -> int:
-    """Return the bytes of memory that a process has in use once that does not change any more."""
+def steady_memory_of(pid: int, looks: int) -> int:
+    """Return the bytes of memory that a process has in use once they are the same for so many quarters of a second."""
     last, steady = memory_of(pid), 0
-    while steady < _STEADY_FOR:
+    while steady < looks:
         time.sleep(0.25)
         now = memory_of(pid)
         steady = steady + 1 if abs(now - last) <= last / 1000 else 0

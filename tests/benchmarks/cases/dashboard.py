@@ -28,11 +28,11 @@ def run(effort: Effort) -> Iterator[Finding]:
             run_process(script(few))
 
         rates = in_turn(
+            effort,
             {
                 "asyncwatch": lambda: site.rate(partial(_watch, urls), count),
                 "script": lambda: site.rate(partial(run_process, script(urls)), count),
             },
-            effort.pairs,
             warm_up=warm_up,
         )
     watched, bare = rates["asyncwatch"], rates["script"]

@@ -42,7 +42,7 @@ def run(effort: Effort) -> Iterator[Finding]:
             for command in commands.values():
                 run_process(command(few))
 
-        rates = in_turn({name: partial(fetch, name) for name in commands}, effort.pairs, warm_up=warm_up)
+        rates = in_turn(effort, {name: partial(fetch, name) for name in commands}, warm_up=warm_up)
     for peer, what, limit in (("script", "the script", 1.15), ("uvloop", "the script on uvloop", 1.05)):
         note = _against(rates["asyncwatch"], rates[peer], "requests/s")
         yield ratio(f"requests/s against {what}", rates["asyncwatch"], rates[peer], Goal(">=", limit), note)

@@ -29,7 +29,7 @@ def run(effort: Effort) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         yield _in_storm(Path(folder), effort.size(15, 1))
         for how in ("sleep", "compute"):
-            yield _blocked(Path(folder) / f"{how}.txt", how, effort.size(15, 3))
+            yield _blocked(Path(folder) / how, how, 0.5 if effort.is_quick else _BLOCKED, effort.size(5, 1))
 
 
 def _in_storm(folder: Path, seconds: int) -> Finding:
@@ -43,15 +43,15 @@ def _in_storm(folder: Path, seconds: int) -> Finding:
     return keyboard.finding("10,000 events/s", pressed, f"{rates[0]} attempts/s of two events" if rates else "")
 
 
-def _blocked(times: Path, how: str, seconds: int) -> Finding:
-    items = times.with_suffix(".items")
-    items.write_text("".join(f"w{number}\n" for number in range(30)) + f"{how}\n", encoding="ascii")
+def _blocked(times: Path, how: str, seconds: float, rounds: int) -> Finding:
+    items = times.with_suffix(".txt")
+    items.write_text("".join(f"w{number}\n" for number in range(30)) + f"{how} {seconds}\n", encoding="ascii")
     with _dashboard("jobs:block", "--items", str(items), BENCH_TIMES=str(times)) as picture:
         picture.wait_for(lambda shown: shown.cursor)
-        pressed = list(keyboard.presses(picture, keyboard.for_seconds(seconds + 1)))
+        pressed = list(keyboard.presses(picture, keyboard.for_seconds(rounds * seconds * 1.5 + 0.5)))
     blocked = [tuple(map(float, line.split())) for line in times.read_text(encoding="ascii").splitlines()]
     meanwhile = [press for press in pressed if any(start <= press.at < end for start, end in blocked)]
-    return keyboard.finding(f"event loop blocked for {_BLOCKED:g} s by a worker that would {how}", meanwhile)
+    return keyboard.finding(f"event loop blocked for {seconds:g} s by a worker that would {how}", meanwhile)
 
 
 def _dashboard(*arguments: str, **more: str) -> Picture:

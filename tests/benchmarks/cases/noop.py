@@ -45,11 +45,11 @@ def run(effort: Effort) -> Iterator[Finding]:
     workers = effort.size(100_000, 1_000)
     for job in (return_at_once, yield_once):
         for loop, new_loop in _LOOPS.items():
-            yield _compare(f"{job.__name__.replace('_', ' ')}, {loop}", job, new_loop, workers, effort.pairs)
+            yield _compare(f"{job.__name__.replace('_', ' ')}, {loop}", job, new_loop, workers, effort)
 
 
 def _compare(
-    what: str, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop], workers: int, pairs: int
+    what: str, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop], workers: int, effort: Effort
 ) -> Finding:
     making: list[float] = []
 
@@ -58,9 +58,11 @@ def _compare(
         making.append(of_specs)
         return seconds
 
-    figures = in_turn({"watched": watched, "bare": lambda: _time_bare(workers, job, new_loop)}, pairs)
+    figures = in_turn(effort, {"watched": watched, "bare": lambda: _time_bare(workers, job, new_loop)})
     watched_seconds, bare_seconds = figures["watched"], figures["bare"]
-    run_only = [all_ - of_specs for all_, of_specs in zip(watched_seconds, making[1:], strict=True)]
+    run_only = [
+        all_ - of_specs for all_, of_specs in zip(watched_seconds, making[-len(watched_seconds) :], strict=True)
+    ]
     each = 1e6 / workers
     note = (
         f"{statistics.median(watched_seconds) * each:.1f} us a worker against "

@@ -14,8 +14,8 @@ def run(effort: Effort) -> Iterator[Finding]:
     """Yield the cost at each size against that at the smallest."""
     sizes = (1_000, 2_000) if effort.is_quick else (1_000, 10_000, 100_000, 1_000_000)
     costs = in_turn(
+        effort,
         {str(size): partial(run_json, "noop_fleet", size) for size in sizes},
-        effort.pairs,
         warm_up=partial(run_json, "noop_fleet", sizes[0]),
     )
     smallest = costs[str(sizes[0])]

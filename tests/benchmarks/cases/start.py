@@ -24,14 +24,16 @@ def run(effort: Effort) -> Iterator[Finding]:
         "click": [sys.executable, str(PEERS / "click_program.py"), "--help"],
     }
     seconds = in_turn(
+        effort,
         {name: partial(seconds_of, partial(run_process, command)) for name, command in helps.items()},
-        effort.pairs * effort.size(4, 1),
+        times=4,
     )
     yield _finding("--help against a click program", seconds["asyncwatch"], seconds["click"], Goal("<=", 1.5))
     empty = [sys.executable, str(PEERS / "empty_app.py")]
     seconds = in_turn(
+        effort,
         {"demo": partial(_first_picture, [ASYNCWATCH], _is_demo), "empty": partial(_first_picture, empty, _is_full)},
-        effort.pairs * effort.size(2, 1),
+        times=2,
     )
     yield _finding(
         "first full picture of the demo against an empty Textual app",

@@ -13,18 +13,26 @@ LONGEST_HOLD = 0.1
 
 
 async def noop(item: str) -> int:
-    """Do nothing; for the item `hold`, wait until the file that `BENCH_GATE` names is there."""
+    """Do nothing; for the item `hold`, wait at the gate."""
     if item == "hold":
-        gate = Path(os.environ["BENCH_GATE"])
-        gate.with_suffix(".reached").touch()
-        while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process makes it
-            await asyncio.sleep(LONGEST_HOLD)
+        await _hold()
     return 1
 
 
 async def wait(item: str) -> None:
-    """Wait for ever."""
-    await asyncio.Event().wait()
+    """Wait for ever; for the item `hold`, wait at the gate."""
+    if item == "hold":
+        await _hold()
+    else:
+        await asyncio.Event().wait()
+
+
+async def _hold() -> None:
+    """Wait until the file that `BENCH_GATE` names is there, and say so by another one beside it."""
+    gate = Path(os.environ["BENCH_GATE"])
+    gate.with_suffix(".reached").touch()
+    while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process makes it
+        await asyncio.sleep(LONGEST_HOLD)
 
 
 async def nap(item: str) -> int:
@@ -34,17 +42,18 @@ async def nap(item: str) -> int:
 
 
 async def block(item: str) -> None:
-    """Wait for ever; the item `sleep` or `compute` blocks the event loop meanwhile, for two seconds again and again.
+    """Wait for ever; the item `sleep 2` or `compute 2` blocks the event loop for two seconds again and again.
 
     When it begins and ends to do so stands in the file that `BENCH_TIMES` names, in monotonic seconds.
     """
-    while item in {"sleep", "compute"}:
-        await asyncio.sleep(1)
+    how, _, duration = item.partition(" ")
+    while duration:
+        await asyncio.sleep(float(duration) / 2)
         start = time.perf_counter()
-        if item == "sleep":
-            time.sleep(2)  # noqa: ASYNC251  the mistake that is measured
+        if how == "sleep":
+            time.sleep(float(duration))  # noqa: ASYNC251  the mistake that is measured
         else:
-            while time.perf_counter() < start + 2:
+            while time.perf_counter() < start + float(duration):
                 sum(range(1000))
         with Path(os.environ["BENCH_TIMES"]).open("a", encoding="ascii") as times:  # noqa: ASYNC230  as above
             times.write(f"{start} {time.perf_counter()}\n")
