@@ -22,14 +22,15 @@ def test_a_lone_event_leaves_at_once_and_a_stream_in_batches() -> None:
     async def main() -> list[tuple[float, int]]:
         loop = asyncio.get_running_loop()
         outbox, listener = Outbox(), Listener()
+        outbox.loop = loop
         queue = listener.attach()
         outbox.add(listener)
         start = loop.time()
         arrivals = []
-        outbox.emit(Event(0, 0.0), loop)
+        outbox.emit(Event(0, 0.0))
         arrivals.append((loop.time() - start, len(await queue.get())))
         for event in numbered(10, 1):
-            outbox.emit(event, loop)
+            outbox.emit(event)
         arrivals.append((round(loop.time() - start, 6), len(await queue.get())))
         return [*arrivals, (round(loop.time() - start, 6), 0)]
 
@@ -42,11 +43,12 @@ def test_a_full_batch_leaves_at_once() -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
         outbox, listener = Outbox(), Listener()
+        outbox.loop = loop
         queue = listener.attach()
         outbox.add(listener)
         for event in numbered(2 * BATCH_SIZE + 5):
-            outbox.emit(event, loop)
-        outbox.flush(loop)
+            outbox.emit(event)
+        outbox.flush()
         sizes = []
         seen = 0
         while not queue.empty():
@@ -82,10 +84,11 @@ async def test_batches_cross_threads() -> None:
     def emit() -> None:
         async def main() -> None:
             outbox = Outbox()
+            outbox.loop = asyncio.get_running_loop()
             outbox.add(listener)
             for event in numbered(3000):
-                outbox.emit(event, asyncio.get_running_loop())
-            outbox.flush(asyncio.get_running_loop())
+                outbox.emit(event)
+            outbox.flush()
 
         asyncio.run(main())
 

@@ -117,7 +117,7 @@ def test_group_of_a_batch_is_restarted_and_cancelled(run: Any) -> None:
 def _reasons(supervisor: Supervisor, queue: Any, *commands: Any) -> list[str]:
     for command in commands:
         assert not supervisor.carry_out(command)
-    supervisor._machine.report.outbox.flush(asyncio.get_running_loop())
+    supervisor._machine.report.outbox.flush()
     return [event.reason for event in drain(queue) if isinstance(event, CommandRefused)]
 
 

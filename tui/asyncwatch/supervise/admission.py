@@ -204,7 +204,7 @@ class Admission:
         key = spec.key if spec.key is not None else getattr(spec.target, "key_of", None)
         if callable(key):
             try:
-                key = key(*spec.args)
+                key = key(*worker.args)
             except Exception:
                 extra = {"asyncwatch_worker": worker.name}
                 logger.exception("the key of a worker could not be made", extra=extra)

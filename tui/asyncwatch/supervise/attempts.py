@@ -62,6 +62,19 @@ def _past(worker: Worker) -> str:
     return f"not done within {worker.spec.deadline:g} s in all"
 
 
+def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) -> Outcome:
+    """Return the outcome that an event tells of, with the very objects."""
+    return Outcome(
+        name=event.worker,
+        state=event.state,
+        result=result,
+        error=error,
+        incarnation=event.incarnation,
+        attempts=event.attempts,
+        elapsed=event.elapsed,
+    )
+
+
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -118,12 +131,12 @@ class Attempts(Line):
         worker.attempt += 1
         worker.cancels = 0
         worker.state = WorkerState.RUNNING
-        worker.bad_luck = self._luck.draw("luck", spec.name, worker.incarnation, worker.draw_number)
+        worker.bad_luck = self._luck.draw("luck", worker.name, worker.incarnation, worker.draw_number)
         threshold = self.bad_luck_threshold
         luck = spec.bad_luck
         worker.is_struck = worker.bad_luck > (luck.threshold if threshold is None else threshold)
         if luck.latency is not None:
-            draw = self._luck.draw("latency", spec.name, worker.incarnation, worker.draw_number)
+            draw = self._luck.draw("latency", worker.name, worker.incarnation, worker.draw_number)
             worker.latency = luck.added_latency(draw)
         worker.started_at = self.report.now()
         if worker.attempt == 1:
@@ -152,9 +165,9 @@ class Attempts(Line):
             if worker.latency:
                 await asyncio.sleep(worker.latency)
             if worker.is_struck:
-                logger.warning("Status: failed, %s, %.2f", spec.name, worker.bad_luck)
-                raise spec.bad_luck.fault(self._luck.draw("fault", spec.name, worker.incarnation, worker.draw_number))
-            return await spec.target(*spec.args)
+                logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
+                raise spec.bad_luck.fault(self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number))
+            return await spec.target(*worker.args)
         except SystemExit as error:
             return _Raised(error)
         except KeyboardInterrupt as error:
@@ -163,7 +176,7 @@ class Attempts(Line):
                 raise
             return _Raised(error)
         finally:
-            finish_lines(spec.name)
+            finish_lines(worker.name)
 
     def _time_attempt(self, worker: Worker) -> None:
         """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
@@ -345,20 +358,12 @@ class Attempts(Line):
         self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
     ) -> None:
         worker.state = event.state
-        worker.outcome = outcome = Outcome(
-            name=event.worker,
-            state=event.state,
-            result=result,
-            error=error,
-            incarnation=event.incarnation,
-            attempts=event.attempts,
-            elapsed=event.elapsed,
-        )
+        self._keep(worker, event, result, error)
         if worker.is_restarting and self.accepts_restarts:
             self._begin_incarnation(worker)
             return
         if self.on_outcome is not None:
-            self.on_outcome(outcome)
+            self.on_outcome(outcome_of(event, result, error))
         self.active -= 1
         if not self.active:
             waiting, self._when_settled = self._when_settled, []
@@ -368,6 +373,10 @@ class Attempts(Line):
         has_hung = event.state is WorkerState.UNRESPONSIVE and worker.overdue is not None and not worker.stop_reason
         if event.state in _BROKEN or has_hung:
             self._note_broken(worker)
+
+    def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
+        """Keep how a worker ended."""
+        raise NotImplementedError
 
     def _note_broken(self, worker: Worker) -> None:
         """Take note that a worker failed, was exhausted, or did not end when its time was over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.admission import Admission, Answer
@@ -34,9 +34,14 @@ class Line:
         self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
         """Whether attempts ask for admission."""
         self._places = concurrency  # 0 while paused
+        self._fresh: Iterator[Worker] | None = None
+        """Those that have never begun."""
+        self._first: deque[Worker] = deque()
+        """The first of those, if it has had its turn but was told to wait."""
         self._ready: deque[Worker] = deque()
+        """Those that begin anew."""
         self._again: deque[Worker] = deque()
-        """Those that stand before all of `_ready`: they have begun, or were held."""
+        """Those that stand before all others: they have begun, or were held."""
         self._held_by = PLACE
         self._told_held: dict[Worker, tuple[str, str]] = {}
         """For which key and reason a worker waits, as was told; neither for one that stands in line."""
@@ -45,20 +50,35 @@ class Line:
         raise NotImplementedError
 
     def _fill_places(self) -> None:
-        while self.in_flight < self._places and (line := self._again or self._ready):
-            worker = line.popleft()
+        while self.in_flight < self._places and (worker := self._next_in_line()) is not None:
+            self._start_attempt(worker)
+        if self.is_gated or not self._places or self._held_by is PAUSED:
+            self._follow_line()
+
+    def _next_in_line(self) -> Worker | None:
+        """Take the next one that may start out of the line; None if there is none at present."""
+        while True:
+            if not self._again and not self._first and self._fresh is not None:
+                worker = next(self._fresh, None)
+                if worker is None:
+                    self._fresh = None
+                    continue
+                line = self._first
+            else:
+                line = self._again or self._first or self._ready
+                if not line:
+                    return None
+                worker = line.popleft()
             if not worker.is_ready:
                 continue
             if self.is_gated and (answer := self.admission.ask(worker)) is not Answer.STARTS:
                 if answer is Answer.HOLDS_THE_LINE:
                     line.appendleft(worker)
-                    break
+                    return None
                 worker.is_ready = False
                 continue
             worker.is_ready = False
-            self._start_attempt(worker)
-        if self.is_gated or not self._places or self._held_by is PAUSED:
-            self._follow_line()
+            return worker
 
     def _line_of(self, worker: Worker) -> deque[Worker]:  # noqa: ARG002  there is one for all
         """Return the line in which a worker stands that has begun, or was held."""
@@ -66,7 +86,11 @@ class Line:
 
     def _has_line(self) -> bool:
         """Return whether anybody stands in line, or did until lately."""
-        return bool(self._again or self._ready)
+        return bool(self._again or self._first or self._ready) or self._has_fresh()
+
+    def _has_fresh(self) -> bool:
+        """Return whether there are some that have never begun."""
+        raise NotImplementedError
 
     def _follow_line(self) -> None:
         """Tell what those who stand in line wait for from now on, if it is something else than before."""

@@ -102,16 +102,20 @@ class Luck:
 
     """
 
-    __slots__ = ("_hash", "seed")
+    __slots__ = ("_copy", "seed")
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
         self.seed = seed
-        self._hash = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
+        self._copy = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big")).copy
 
     def draw(self, purpose: str, worker: str, incarnation: int, attempt: int) -> float:
         """Return a number in [0, 1), a whole number of millionths, the same for the same arguments."""
-        keyed = self._hash.copy()
-        keyed.update(f"{purpose}\0{incarnation}\0{attempt}\0{worker}".encode("utf-8", "surrogatepass"))
+        keyed = self._copy()
+        key = f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
+        try:
+            keyed.update(key.encode())
+        except UnicodeEncodeError:  # half a character: rare, and the error handler would cost every draw
+            keyed.update(key.encode("utf-8", "surrogatepass"))
         return (int.from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from asyncwatch.events import WorkerState
+from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.attempts import Attempts
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
 from asyncwatch.supervise.pulse import Block
-from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.roster import Members, Roster
+from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.verdict import GIVEN_UP, HALTED
 from asyncwatch.supervise.worker import Worker
 
@@ -34,35 +34,28 @@ class Machine(Attempts):
     """Whether attempts take one of `concurrency` places."""
 
     def __init__(
-        self, specs: Iterable[WorkerSpec], *, concurrency: int, halt: Halt | None = None, **settings: Any
+        self, specs: Iterable[WorkerSpec | WorkerSpecs], *, concurrency: int, halt: Halt | None = None, **settings: Any
     ) -> None:
         super().__init__(concurrency=concurrency, **settings)
-        self.workers: dict[str, Worker] = {}
-        for spec in specs:
-            worker = Worker(spec)
-            if self.workers.setdefault(spec.name, worker) is not worker:
-                raise ValueError(f"two workers are named {spec.name!r}")
+        self.batch = Roster(specs)
+        """The workers that are work which ends, not services."""
+        self.workers: Members = self.batch
         self.concurrency = concurrency
         self.is_paused = False
         """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
         self.is_interrupted = False
         self._halt = halt
-        self._broken: set[Worker] | None = None if halt is None else set()
+        self._broken: set[int] | None = None if halt is None else set()
 
     @property
     def queued(self) -> int:
         """How many stand in line for a place; those that were cancelled there count until their turn comes."""
-        return len(self._again) + len(self._ready)
+        return len(self._again) + len(self._first) + self.batch.fresh + len(self._ready)
 
     @property
     def serving(self) -> int:
         """How many attempts are in flight that take no place."""
         return 0
-
-    @property
-    def batch(self) -> Collection[Worker]:
-        """The workers that are work which ends, not services."""
-        return self.workers.values()
 
     def start(self, name: str, runner: str, timeout: float | None, wall_clock: float) -> None:
         """Start the run on the running loop: announce all workers, then start as many as there are places."""
@@ -72,21 +65,27 @@ class Machine(Attempts):
             name, self.active, runner, seed, concurrency, timeout, wall_clock, self._live_settings()
         )
         self.announce_batch()
-        for worker in self.workers.values():
-            worker.is_ready = True
-        self._ready.extend(self.workers.values())
+        self._start_batch()
+
+    def _start_batch(self) -> None:
+        """Start as many of the batch as there are places."""
+        self._fresh = self.batch.start_next()
         self._fill_places()
+
+    def _has_fresh(self) -> bool:
+        return self._fresh is not None and self.batch.fresh > 0
 
     def announce_batch(self) -> None:
         """Tell who is in the fleet and waits for a place."""
-        self.report.workers_queued(self.batch)
-        for target, library in nested_retries(worker.spec for worker in self.batch):
+        for spec, names in self.batch.groups():
+            self.report.workers_queued(spec, names)
+        for target, library in nested_retries(self.batch.specs()):
             self.report.nested_retries_found(target, library)
 
     def _live_settings(self) -> dict[str, Any]:
         """Return the settings that can be changed, as `RunStarted` tells them."""
         rate, per_key = self.admission.limit(), self.admission.rate_per_key
-        thresholds = {worker.spec.bad_luck.threshold for worker in self.workers.values()}
+        thresholds = {spec.bad_luck.threshold for spec in self.batch.specs()}
         return {
             "rate": None if rate is None else str(rate),
             "rate_per_key": None if per_key is None else str(per_key),
@@ -98,14 +97,12 @@ class Machine(Attempts):
         """Tell the listeners that the run is over. Every worker must have settled."""
         self.is_finished = True
         self.admission.close()
-        states = Counter(worker.state.value for worker in self.workers.values())
-        self.report.run_finished(dict(states), self._attempts, interrupted=self.is_interrupted)
+        self.report.run_finished(self.workers.states(), self._attempts, interrupted=self.is_interrupted)
 
     def abandon(self, block: Block | None) -> None:
         """Do what `finish` does from another thread, while `block` keeps the loop."""
         self.is_finished = True
-        states = Counter(worker.state.value for worker in list(self.workers.values()))
-        self.report.abandon(dict(states), self._attempts, block)
+        self.report.abandon(self.workers.states(), self._attempts, block)
 
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""
@@ -116,7 +113,7 @@ class Machine(Attempts):
 
     def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
         """Ask every worker (of `among`) that has not settled to stop."""
-        for worker in self.workers.values() if among is None else among:
+        for worker in self.workers.unsettled() if among is None else among:
             self._reap(worker)
             is_stopping = worker.stop_reason and not worker.is_restarting
             if not is_stopping and not worker.state.is_settled:
@@ -233,8 +230,12 @@ class Machine(Attempts):
             self.admission.put_first(worker)
             return
         if worker.is_ready:
-            line = self._line_of(worker)
-            (line if worker in line else self._ready).remove(worker)
+            for line in (self._line_of(worker), self._first, self._ready):
+                if worker in line:
+                    line.remove(worker)
+                    break
+            else:
+                self._recall(worker)  # from among those that never had their turn
         else:
             self._end_wait(worker)
         if worker.is_ready:
@@ -257,7 +258,7 @@ class Machine(Attempts):
         worker.task.cancel()
 
     def _held_back(self) -> list[Worker]:
-        return [worker for worker in self.workers.values() if worker.state in _HELD_BACK]
+        return [worker for worker in self.workers.under_way() if worker.state in _HELD_BACK]
 
     def _stop(self, worker: Worker, reason: StopReason) -> None:
         worker.stop_reason = reason
@@ -275,16 +276,23 @@ class Machine(Attempts):
         self._leave_line(worker)
         self._settle(worker, self.report.stopped(worker, None, None))
 
+    def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
+        self.batch.settle(worker, event, result, error)
+
+    def _recall(self, worker: Worker) -> None:
+        """Note that another incarnation of a worker of the batch is under way."""
+        self.batch.begin(worker)
+
     def _note_broken(self, worker: Worker) -> None:
         """Halt the batch, once, if too many of its workers have failed."""
         halt, broken = self._halt, self._broken
         if halt is None or broken is None:
             return
-        broken.add(worker)
+        broken.add(worker.index)
         if len(broken) < halt.limit(len(self.batch)):
             return
         self._halt = None
-        going_on = [other for other in self.batch if not other.state.is_settled and not other.stop_reason]
+        going_on = [other for other in self.batch.unsettled() if not other.stop_reason]
         if halt.mode == "now":
             self.report.run_halted(len(broken), halt.mode, len(going_on))
             self.stop_active("halt", going_on)
@@ -300,6 +308,7 @@ class Machine(Attempts):
 
     def _begin_incarnation(self, worker: Worker) -> None:
         if self._broken is not None:
-            self._broken.discard(worker)
+            self._broken.discard(worker.index)
             self._judge.halted.discard(worker)
+        self._recall(worker)
         super()._begin_incarnation(worker)

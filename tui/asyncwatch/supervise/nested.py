@@ -36,7 +36,16 @@ def retrying_library(target: object) -> str:
 def nested_retries(specs: Iterable[WorkerSpec]) -> Iterator[tuple[str, str]]:
     """Yield the name and the library of each target of workers with retries that retries on its own too, once."""
     finder = NestedRetries()
+    before: WorkerSpec | None = None
     for spec in specs:
+        if (
+            before is not None
+            and spec.target is before.target
+            and spec.retry is before.retry
+            and spec.retry_by_class is before.retry_by_class
+        ):
+            continue  # nearly always
+        before = spec
         found = finder.find(spec)
         if found is not None:
             yield found

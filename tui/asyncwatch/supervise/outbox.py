@@ -61,28 +61,31 @@ class Outbox:
     """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
 
     def __init__(self) -> None:
-        self.emitted = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop on which events are emitted."""
+        self._delivered = 0
         self._batch: list[Event] = []
         self._listeners: list[Listener] = []
         self._flush: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
 
+    @property
+    def emitted(self) -> int:
+        """How many events there were."""
+        return self._delivered + len(self._batch)
+
     def add(self, listener: Listener) -> None:
         """Deliver to `listener` what is emitted from now on."""
         self._listeners.append(listener)
 
-    def emit(self, event: Event, loop: asyncio.AbstractEventLoop) -> None:
-        """Add `event` to the batch. Must be called in the thread of `loop`."""
-        self.emitted += 1
-        self._batch.append(event)
+    def emit(self, event: Event) -> None:
+        """Add `event` to the batch. Must be called in the thread of the loop."""
+        batch = self._batch
+        batch.append(event)
         if self._flush is None:
-            wait = self._flushed_at + BATCH_INTERVAL - loop.time()
-            if wait > 0:
-                self._flush = loop.call_later(wait, self.flush, loop)
-            else:
-                self._flush = loop.call_soon(self.flush, loop)
-        elif len(self._batch) >= BATCH_SIZE:
-            self.flush(loop)
+            self._schedule()
+        elif len(batch) >= BATCH_SIZE:
+            self.flush()
 
     def close(self, last: Callable[[int], Batch]) -> None:
         """Deliver what was collected and the last events, made from their first number; drop all that comes later.
@@ -94,13 +97,20 @@ class Outbox:
         for listener in listeners:
             listener.deliver(batch, None)
 
-    def flush(self, loop: asyncio.AbstractEventLoop) -> None:
+    def flush(self) -> None:
         """Deliver what was collected, at once."""
+        assert self.loop is not None  # noqa: S101  something was emitted on it
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        self._flushed_at = loop.time()
+        self._flushed_at = self.loop.time()
         if self._batch:
             batch, self._batch = tuple(self._batch), []
+            self._delivered += len(batch)
             for listener in self._listeners:
-                listener.deliver(batch, loop)
+                listener.deliver(batch, self.loop)
+
+    def _schedule(self) -> None:
+        assert self.loop is not None  # noqa: S101  as above
+        wait = self._flushed_at + BATCH_INTERVAL - self.loop.time()
+        self._flush = self.loop.call_later(wait, self.flush) if wait > 0 else self.loop.call_soon(self.flush)

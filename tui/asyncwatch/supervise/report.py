@@ -24,7 +24,6 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
     CommandRefused,
-    Event,
     LineHeld,
     LogRecorded,
     NestedRetriesFound,
@@ -57,6 +56,7 @@ from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.pulse import Block, block_event
+from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.verdict import Verdict
@@ -76,6 +76,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.outbox = Outbox()
+        self._emit = self.outbox.emit
         self._next_seq = itertools.count().__next__
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = time.monotonic
@@ -117,7 +118,7 @@ class Reporter:
 
         `settings` are the fields of `RunStarted` with that name.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop = self.outbox.loop = asyncio.get_running_loop()
         if isinstance(self._loop, asyncio.BaseEventLoop):
             self._clock = self._loop.time
         # Another loop's time may be coarse: uvloop's stands still for a whole turn, and counts milliseconds.
@@ -125,13 +126,11 @@ class Reporter:
         facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
         self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
 
-    def workers_queued(self, workers: Iterable[Worker]) -> None:
-        """Tell who is in the fleet, in order."""
-        specs = (worker.spec for worker in workers)
-        for (group, attempts), members in itertools.groupby(specs, lambda spec: (spec.group, spec.retry.max_attempts)):
-            names = (spec.name for spec in members)
-            while chunk := tuple(itertools.islice(names, QUEUED_AT_ONCE)):
-                self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
+    def workers_queued(self, spec: WorkerSpec, names: Iterable[str]) -> None:
+        """Tell who is in the fleet, in order: workers of the same group and number of attempts as `spec` has."""
+        group, attempts, rest = spec.group, spec.retry.max_attempts, iter(names)
+        while chunk := tuple(itertools.islice(rest, QUEUED_AT_ONCE)):
+            self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
 
     def run_timed_out(self, timeout: float, pending: int) -> None:
         """Tell that the runner's total timeout ended."""
@@ -159,7 +158,7 @@ class Reporter:
         """Tell that the run is over, and deliver all that is left."""
         now = self.now()
         self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
-        self.outbox.flush(self.loop)
+        self.outbox.flush()
 
     def abandon(self, states: dict[str, int], attempts: int, block: Block | None) -> None:
         """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
@@ -189,7 +188,7 @@ class Reporter:
 
     def attempt_started(self, worker: Worker) -> None:
         """Tell that an attempt begins; `worker.started_at` says when."""
-        name, incarnation, attempt = worker.spec.name, worker.incarnation, worker.attempt
+        name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
         luck, latency = worker.bad_luck, worker.latency
         self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, luck, latency))
 
@@ -303,7 +302,13 @@ class Reporter:
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Tell that the target returned."""
-        return self._ended(WorkerSucceeded, worker, jsonable(result))
+        # As `_ended` does it, but nearly every worker of a large batch comes here.
+        now, shown = self.now(), jsonable(result)
+        name, incarnation, attempts = worker.name, worker.incarnation, worker.attempt
+        elapsed = round(now - worker.first_started_at, 6)
+        event = WorkerSucceeded(self._next_seq(), now, name, incarnation, attempts, elapsed, shown)
+        self._emit(event)
+        return event
 
     def failed(self, worker: Worker, error: BaseException, *, transient: bool, is_refused: bool = False) -> WorkerEnded:
         """Tell that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
@@ -339,9 +344,6 @@ class Reporter:
         event = kind(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, *facts)
         self._emit(event)
         return event
-
-    def _emit(self, event: Event) -> None:
-        self.outbox.emit(event, self.loop)
 
     @staticmethod
     def _log(level: int, worker: Worker, text: str, *args: object) -> None:

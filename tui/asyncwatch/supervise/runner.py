@@ -109,12 +109,12 @@ async def as_completed(machine: Machine, timeout: Timeout) -> AsyncIterator[Outc
 
 async def wait(machine: Machine, timeout: Timeout, return_when: ReturnWhen) -> WaitResult:
     """Wait until enough have settled, then end the others."""
-    done: dict[str, Outcome] = {}
+    done: dict[str, int] = {}
     enough = machine.report.loop.create_future()
 
     def on_outcome(outcome: Outcome) -> None:
         if not timeout.has_ended:
-            done[outcome.name] = outcome
+            done[outcome.name] = outcome.incarnation
         is_error = outcome.state in (WorkerState.FAILED, WorkerState.EXHAUSTED) and not is_stray(outcome)
         is_enough = return_when == "FIRST_COMPLETED" or (return_when == "FIRST_EXCEPTION" and is_error)
         if (is_enough or machine.active == 1) and not enough.done():
@@ -126,10 +126,10 @@ async def wait(machine: Machine, timeout: Timeout, return_when: ReturnWhen) -> W
     machine.on_outcome = None
     machine.stop_active("run")
     await settle(machine)
-    outcomes = [worker.outcome for worker in machine.workers.values() if worker.outcome is not None]
+    outcomes = list(machine.workers.outcomes())
     return WaitResult(
-        done=tuple(outcome for outcome in outcomes if outcome is done.get(outcome.name)),
-        pending=tuple(outcome for outcome in outcomes if outcome is not done.get(outcome.name)),
+        done=tuple(outcome for outcome in outcomes if outcome.incarnation == done.get(outcome.name)),
+        pending=tuple(outcome for outcome in outcomes if outcome.incarnation != done.get(outcome.name)),
     )
 
 

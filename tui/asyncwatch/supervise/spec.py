@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -109,6 +109,27 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     def is_service(self) -> bool:
         """Whether it is to run for ever."""
         return self.restart != "temporary" or self.every is not None
+
+
+class WorkerSpecs(msgspec.Struct, frozen=True):
+    """Many workers that differ in nothing but their names and one argument: a fraction of the memory of their specs.
+
+    Raises:
+        ValueError: there are not as many items as names.
+        SpecError: a ValueError; the template is of a service.
+
+    """
+
+    template: WorkerSpec
+    """How they are treated; its name is not used."""
+    names: Sequence[str]
+    """Unique in the fleet."""
+    items: Sequence[Any] | None = None
+    """What each target gets after the template's args; None for nothing."""
+
+    def __post_init__(self) -> None:
+        if self.items is not None and len(self.items) != len(self.names):
+            raise ValueError(f"there are {len(self.items)} items for {len(self.names)} names")
 
 
 def _check_service(spec: WorkerSpec) -> None:

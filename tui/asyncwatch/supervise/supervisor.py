@@ -158,7 +158,7 @@ class Supervisor(Watching, Serving):
 
     def outcomes(self) -> list[Outcome]:
         """Return the latest outcome of each worker that has ended, in the order of the workers."""
-        return [worker.outcome for worker in self._machine.workers.values() if worker.outcome is not None]
+        return list(self._machine.workers.outcomes())
 
     def cancel(self, name: str) -> bool:
         """Cancel the worker `name`; return whether there was anything to cancel.
@@ -167,7 +167,7 @@ class Supervisor(Watching, Serving):
             KeyError: there is no such worker.
 
         """
-        return self.carry_out(CancelWorker(name, self._machine.workers[name].incarnation))
+        return self.carry_out(CancelWorker(name, self._incarnation(name)))
 
     def restart(self, name: str) -> bool:
         """Give the worker `name` a new incarnation, cancelling a running one first; return whether that will be.
@@ -176,7 +176,7 @@ class Supervisor(Watching, Serving):
             KeyError: there is no such worker.
 
         """
-        return self.carry_out(RestartWorker(name, self._machine.workers[name].incarnation))
+        return self.carry_out(RestartWorker(name, self._incarnation(name)))
 
     def cancel_all(self) -> None:
         """Cancel every worker that has not ended. All of them can still be restarted while the run is open."""
@@ -330,13 +330,22 @@ class Supervisor(Watching, Serving):
             crew.report = self._machine.report
         self._plant(crew, root_spec(self._children, self._root_flags))
 
+    def _incarnation(self, name: str) -> int:
+        worker = self._machine.workers.get(name)
+        if worker is None:
+            raise KeyError(name)
+        return worker.incarnation
+
     def _time_groups(self) -> list[asyncio.TimerHandle]:
         return [self._time_group(group, limit) for group, limit in self._group_timeouts.items()]
 
     def _time_group(self, group: str, seconds: float) -> asyncio.TimerHandle:
         machine = self._machine
-        members = [worker for worker in machine.batch if worker.spec.group == group]
-        return machine.report.loop.call_later(seconds, machine.stop_active, "timeout", members)
+
+        def end() -> None:
+            machine.stop_active("timeout", machine.batch.unsettled(group))
+
+        return machine.report.loop.call_later(seconds, end)
 
     def _stop_all(self, *, is_final: bool) -> None:
         machine = self._machine
@@ -351,6 +360,6 @@ class Supervisor(Watching, Serving):
         if is_final and self._tree is not None:
             # Also without a worker that runs: its supervisors would go on.
             self._tree.request_stop("run")
-            machine.stop_active("run", machine.batch)
+            machine.stop_active("run", machine.batch.unsettled())
         elif machine.active:
             machine.stop_active("run")

@@ -1,77 +1,68 @@
-"""A worker as the supervisor keeps it."""
+"""A worker as the supervisor keeps it while it is under way."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import msgspec
+
 from asyncwatch.events import WorkerState
-from asyncwatch.supervise.spec import Outcome, WorkerSpec
+from asyncwatch.supervise.spec import WorkerSpec
 
 
-class Worker:
+class Worker(msgspec.Struct, eq=False):
     """The state of one worker. Only the supervisor writes it; a target sees it as its `CurrentWorker`."""
 
-    __slots__ = (
-        "attempt",
-        "backoff",
-        "bad_luck",
-        "cancels",
-        "deadline_at",
-        "error",
-        "first_started_at",
-        "incarnation",
-        "is_ready",
-        "is_restarting",
-        "is_struck",
-        "latency",
-        "left_behind",
-        "outcome",
-        "overdue",
-        "spec",
-        "started_at",
-        "state",
-        "stop_reason",
-        "task",
-        "timer",
-        "turns",
-    )
-
-    def __init__(self, spec: WorkerSpec) -> None:
-        self.spec = spec
-        self.incarnation = 1
-        self.outcome: Outcome | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.timer: asyncio.Handle | None = None
-        self.reset()
+    name: str
+    """Unique in the fleet."""
+    args: tuple[Any, ...]
+    spec: WorkerSpec
+    """How it is treated; its name and args may be those of a template."""
+    index: int = -1
+    """Its place in the roster of a batch."""
+    incarnation: int = 1
+    state: WorkerState = WorkerState.QUEUED
+    attempt: int = 0
+    bad_luck: float = 0.0
+    is_struck: bool = False
+    """Whether the bad luck of this attempt injects a fault."""
+    latency: float = 0.0
+    """Seconds that bad luck adds to this attempt."""
+    error: BaseException | None = None
+    """What it backs off from."""
+    backoff: float | None = None
+    """Seconds: the last one that was drawn."""
+    first_started_at: float = 0.0
+    started_at: float = 0.0
+    deadline_at: float | None = None
+    """Seconds since the run started."""
+    stop_reason: str = ""
+    cancels: int = 0
+    turns: int = 0
+    """Attempts of the calls of a poller before this one."""
+    task: asyncio.Task[Any] | None = None
+    timer: asyncio.Handle | None = None
+    left_behind: asyncio.Task[Any] | None = None
+    """The task of this incarnation that would not end."""
+    overdue: TimeoutError | None = None
+    """What its attempt fails with, as its time is over."""
+    is_ready: bool = False
+    """Whether it stands in line for a place."""
+    is_restarting: bool = False
+    """Whether a new incarnation follows once it has stopped."""
 
     def reset(self) -> None:
         """Start anew: queued, no attempt made, nobody asked it to stop."""
         self.state = WorkerState.QUEUED
-        self.attempt = 0
-        self.bad_luck = 0.0
-        self.is_struck = False  # the bad luck of this attempt injects a fault
-        self.latency = 0.0  # seconds that bad luck adds to this attempt
-        self.error: BaseException | None = None  # what it backs off from
-        self.backoff: float | None = None  # seconds: the last one that was drawn
-        self.first_started_at = 0.0
-        self.started_at = 0.0
-        self.deadline_at: float | None = None  # seconds since the run started
+        self.attempt = self.cancels = self.turns = 0
+        self.bad_luck = self.latency = self.first_started_at = self.started_at = 0.0
+        self.is_struck = self.is_ready = self.is_restarting = False
+        self.error = self.backoff = self.deadline_at = self.left_behind = self.overdue = None
         self.stop_reason = ""
-        self.cancels = 0
-        self.turns = 0  # attempts of the calls of a poller before this one
-        self.left_behind: asyncio.Task[Any] | None = None  # the task of this incarnation that would not end
-        self.overdue: TimeoutError | None = None  # what its attempt fails with, as its time is over
-        self.is_ready = False  # it stands in line for a place
-        self.is_restarting = False  # a new incarnation follows once it has stopped
 
     def __repr__(self) -> str:
-        return f"<worker {self.spec.name!r}, incarnation {self.incarnation}, attempt {self.attempt}: {self.state}>"
-
-    @property
-    def name(self) -> str:
-        """Its name, unique in the fleet."""
-        return self.spec.name
+        return f"<worker {self.name!r}, incarnation {self.incarnation}, attempt {self.attempt}: {self.state}>"
 
     @property
     def draw_number(self) -> int:

@@ -7,15 +7,17 @@ the one that took its place.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.admission import Answer
+from asyncwatch.supervise.attempts import outcome_of
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
-from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.roster import Roster
+from asyncwatch.supervise.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.supervise.tree.paths import ROOT, shown_path
 from asyncwatch.supervise.worker import Worker
@@ -56,16 +58,50 @@ class Owner(Protocol):
         """Restart it for a person; return why that is not possible, or an empty text."""
 
 
-class TreeWorker(Worker):
+class TreeWorker(Worker, eq=False, kw_only=True):
     """One incarnation of a worker of a tree."""
 
-    __slots__ = ("owner", "patience")
+    owner: Owner
+    patience: float | None = None
+    """Seconds that it may take to end, if not what its spec says."""
+    outcome: Outcome | None = None
 
-    def __init__(self, spec: WorkerSpec, incarnation: int, owner: Owner) -> None:
-        super().__init__(spec)
-        self.incarnation = incarnation
-        self.owner = owner
-        self.patience: float | None = None  # seconds that it may take to end, if not what its spec says
+
+class Company:
+    """The workers of a tree by name, and the batch beside it."""
+
+    def __init__(self, batch: Roster) -> None:
+        self.tree: dict[str, TreeWorker] = {}
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return len(self._batch) + len(self.tree)
+
+    def get(self, name: str, /) -> Worker | None:
+        """Return the worker of that name, as it is now; None if there is none."""
+        return self.tree.get(name) or self._batch.get(name)
+
+    def unsettled(self, group: str | None = None) -> Iterator[Worker]:
+        """Yield the workers (of a group) that have not settled, the batch first."""
+        yield from self._batch.unsettled(group)
+        for worker in list(self.tree.values()):
+            if not worker.state.is_settled and (group is None or worker.spec.group == group):
+                yield worker
+
+    def under_way(self) -> list[Worker]:
+        """Return the workers that have not settled, without those of the batch that never had their turn."""
+        return [*self._batch.under_way(), *(worker for worker in self.tree.values() if not worker.state.is_settled)]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield the latest outcome of each worker that has ended, the batch first."""
+        yield from self._batch.outcomes()
+        yield from (worker.outcome for worker in self.tree.values() if worker.outcome is not None)
+
+    def states(self) -> dict[str, int]:
+        """Return how many workers are in each state, without those that none is in."""
+        counts = Counter(self._batch.states())
+        counts.update(worker.state.value for worker in list(self.tree.values()))
+        return dict(counts)
 
 
 class Crew(Machine):
@@ -74,11 +110,13 @@ class Crew(Machine):
     The workers of a tree take no places: they all start when their turn comes.
     """
 
+    workers: Company
+
     def __init__(
         self,
         make_node: Callable[[Any, str, str, Crew], Node],
         *,
-        batch: Iterable[WorkerSpec],
+        batch: Iterable[WorkerSpec | WorkerSpecs],
         grace: float,
         **settings: Any,
     ) -> None:
@@ -91,8 +129,8 @@ class Crew(Machine):
         self.endings: dict[str, str] = {}
         """Why the last one that ended did."""
         self.is_batch_started = False
-        self.has_places = bool(self.workers)
-        self._batch = tuple(self.workers.values())
+        self.has_places = bool(self.batch)
+        self.workers = Company(self.batch)
         self._serving = 0
         self._services = deque[Worker]()
         self._nested = NestedRetries()
@@ -101,7 +139,7 @@ class Crew(Machine):
 
     def begin(self, name: str, workers: int, wall_clock: float) -> None:
         """Start the run on the running loop, with no worker of the tree yet but with `workers` to come."""
-        self.active = len(self._batch)
+        self.active = len(self.batch)
         workers += self.active
         facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings())
         self.report.run_started(name, workers, "serve", *facts)
@@ -109,21 +147,12 @@ class Crew(Machine):
     def start_batch(self) -> None:
         """Start as many of the batch as there are places."""
         self.is_batch_started = True
-        for worker in self._batch:
-            if worker.state is WorkerState.QUEUED:
-                worker.is_ready = True
-                self._ready.append(worker)
-        self._fill_places()
+        self._start_batch()
 
     @property
     def serving(self) -> int:
         """How many attempts of the tree are in flight."""
         return self._serving
-
-    @property
-    def batch(self) -> Collection[Worker]:
-        """The workers beside the tree."""
-        return self._batch
 
     @property
     def queued(self) -> int:
@@ -152,14 +181,14 @@ class Crew(Machine):
             elif not old.state.is_settled:
                 raise DuplicateName(f"two workers of the tree are named {name!r}")
         past = self._past.pop(name, 0) or self._incarnations.get(name, 0)
-        worker = TreeWorker(spec, past + 1, owner)
+        worker = TreeWorker(name, spec.args, spec, incarnation=past + 1, owner=owner)
         self._incarnations[name] = worker.incarnation
-        self.workers[name] = worker
+        self.workers.tree[name] = worker
         self.active += 1
         if past:
             self.report.worker_restarted(worker)
         else:
-            self.report.workers_queued((worker,))
+            self.report.workers_queued(spec, (name,))
             nested = self._nested.find(spec)
             if nested is not None:
                 self.report.nested_retries_found(*nested)
@@ -203,7 +232,7 @@ class Crew(Machine):
     def refuse_restart(self, worker: TreeWorker, reason: str = "") -> None:
         """Tell why there is no restart: `reason`, or that the incarnation which was meant is not there any more."""
         if not reason:
-            now = self.workers.get(worker.name, worker)
+            now = self.workers.tree.get(worker.name, worker)
             reason = f"that was incarnation {worker.incarnation}, it is {now.incarnation} now"
             if now is worker:
                 reason = FORGOTTEN
@@ -230,9 +259,9 @@ class Crew(Machine):
         Its incarnations go on being counted if one of its name comes soon, so that a command for the old one that is
         on its way cannot reach that.
         """
-        worker = self.workers.get(name)
+        worker = self.workers.tree.get(name)
         if worker is not None and worker.state.is_settled:
-            del self.workers[name]
+            del self.workers.tree[name]
             self._past[name] = self._incarnations.pop(name)
             if len(self._past) > REMEMBERED:
                 del self._past[next(iter(self._past))]
@@ -292,7 +321,7 @@ class Crew(Machine):
 
     def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
         """Ask the workers to stop; those of the tree as a person would, as their supervisors restart them otherwise."""
-        workers = list(self.workers.values() if among is None else among)
+        workers = list(self.workers.unsettled() if among is None else among)
         super().stop_active(reason, [worker for worker in workers if not isinstance(worker, TreeWorker)])
         for worker in workers:
             if isinstance(worker, TreeWorker) and not worker.state.is_settled and not worker.stop_reason:
@@ -371,6 +400,12 @@ class Crew(Machine):
             super()._attempt_failed(worker, error)
             if worker.state is WorkerState.BACKING_OFF:
                 worker.owner.waits()
+
+    def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
+        if isinstance(worker, TreeWorker):
+            worker.outcome = outcome_of(event, result, error)
+        else:
+            super()._keep(worker, event, result, error)
 
     def _settle(
         self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None

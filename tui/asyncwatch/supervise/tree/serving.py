@@ -80,10 +80,10 @@ class Serving(TreeCalls):
         machine = self._machine
         for timer in self._group_timers:
             timer.cancel()
-        if not all(worker.state.is_settled for worker in machine.batch):
+        if any(True for _ in machine.batch.unsettled()):
             machine.is_interrupted = True
             machine.report.run_cancel_requested("run")
-            machine.stop_active("run", machine.batch)
+            machine.stop_active("run", machine.batch.unsettled())
 
     def _present_tree(self) -> Tree:
         if self._tree is None or not self._machine.report.is_started:
