@@ -154,6 +154,26 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
     assert (worker.retry.max_attempts, worker.retry_by_class["server"].max_attempts) == (1, 5)
 
 
+async def test_a_batch_runs_beside_a_tree() -> None:
+    """A group that asks for no supervision is nobody's child; what only a supervisor heeds is not said of it."""
+    text = """
+        concurrency = 2
+        [[group]]
+        name = "jobs"
+        url = "http://a.example"
+        timeout = "1m"
+        [[group]]
+        name = "service"
+        url = "http://b.example"
+        restart = "permanent"
+    """
+    supervisor = await opened(make_plan(parse_config(text, Path("x.toml"))))
+    assert [spec.name for spec in supervisor.specs] == ["service"]
+    (job,) = supervisor.options["batch"]
+    assert (job.group, job.restart, job.retry.max_attempts) == ("jobs", "temporary", 3)
+    assert (supervisor.options["concurrency"], supervisor.options["group_timeouts"]) == (2, {"jobs": 60})
+
+
 async def test_errors_and_faults_by_name() -> None:
     """Statuses and dotted names reach the classification and the bad luck, with their weights."""
     text = """

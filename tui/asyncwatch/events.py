@@ -449,7 +449,11 @@ class RestartLimitReached(Event, frozen=True, gc=False):
 
 
 class ChildRemoved(Event, frozen=True, gc=False):
-    """A supervisor forgot a child, by its name there: a temporary one that ended, or one that was deleted."""
+    """A supervisor forgot a child, by its name there, and all below it.
+
+    It was temporary or of a pool and ended, did not start when it was added, was deleted, or had been added to an
+    incarnation of the supervisor that another takes the place of now.
+    """
 
     supervisor: str
     child: str
