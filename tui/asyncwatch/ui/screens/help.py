@@ -27,7 +27,7 @@ _MEANINGS = {
     WorkerState.RUNNING: "an attempt is under way",
     WorkerState.BACKING_OFF: "waits before the next attempt",
     WorkerState.RESTARTING: "waits for its next incarnation",
-    WorkerState.WAITING: "a circuit or a rate limit holds it",
+    WorkerState.WAITING: "held: circuit, rate limit, pause, place",
     WorkerState.CANCELLING: "was asked to stop",
     WorkerState.SUCCEEDED: "returned a result",
     WorkerState.FAILED: "an error that no retry mends",
