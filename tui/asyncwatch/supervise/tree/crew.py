@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asyncwatch.choices import ROOT
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
-from asyncwatch.supervise.tree.paths import ROOT, shown_path
+from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
+from asyncwatch.choices import ROOT
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.calls import TreeCalls
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
-from asyncwatch.supervise.tree.paths import ROOT
 from asyncwatch.supervise.tree.pool import make_node
 from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
 from asyncwatch.supervise.tree.tree import Tree
