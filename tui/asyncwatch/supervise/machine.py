@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.attempts import Attempts
+from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
-from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.verdict import GIVEN_UP, HALTED
 from asyncwatch.supervise.worker import Worker

@@ -13,13 +13,13 @@ from asyncwatch.choices import RETURN_WHEN, ReturnWhen
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
 from asyncwatch.supervise import requests, runner
+from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
-from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.runner import Timeout, check_timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
