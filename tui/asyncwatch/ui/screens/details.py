@@ -20,7 +20,7 @@ from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView
 
 KEYS = (
-    Key("escape", "close", "close", "back to the fleet", "esc", footer=1),
+    Key("escape", "close", "back", "back to the fleet", "esc", footer=1),
     Key("c", "cancel", "cancel", "cancel this worker", footer=1),
     Key("r", "restart", "restart", "restart this worker", footer=1),
     Key("n", "retry_now", "try now", "make its next attempt now, if it waits", footer=3),

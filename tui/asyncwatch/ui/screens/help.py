@@ -17,7 +17,7 @@ from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import LinesView
 
 KEYS = (
-    Key("escape", "dismiss", "close", "back", "esc", footer=1),
+    Key("escape", "dismiss", "back", "back", "esc", footer=1),
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
