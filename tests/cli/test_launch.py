@@ -12,9 +12,14 @@ from aiohttp import ServerTimeoutError
 from asyncwatch import CircuitPolicy, Halt, RateLimit, RestartBackoff, RestartLimitError, RetryBudget, launch
 from asyncwatch.config import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
 from asyncwatch.plan import Plan, PlannedGroup, make_plan
-from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.targets.demo_site import DemoTarget
 from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
+
+
+def one_by_one(members: Any) -> list[WorkerSpec]:
+    """Return every spec, of workers given together too."""
+    return [spec for member in members for spec in (member if isinstance(member, WorkerSpecs) else (member,))]
 
 
 class FakeSupervisor:
@@ -23,7 +28,7 @@ class FakeSupervisor:
     raises: BaseException | None = None
 
     def __init__(self, specs: Any, **options: Any) -> None:
-        self.specs: list[WorkerSpec] = list(specs)
+        self.specs = one_by_one(specs)
         self.options = options
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
@@ -152,6 +157,26 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
     assert (worker.restart, worker.key, worker.max_restarts, worker.within) == ("permanent", "k", 3, 60)
     assert (worker.escalates, worker.backoff) == (True, RestartBackoff(base=1))
     assert (worker.retry.max_attempts, worker.retry_by_class["server"].max_attempts) == (1, 5)
+
+
+async def test_a_batch_runs_beside_a_tree() -> None:
+    """A group that asks for no supervision is nobody's child; what only a supervisor heeds is not said of it."""
+    text = """
+        concurrency = 2
+        [[group]]
+        name = "jobs"
+        url = "http://a.example"
+        timeout = "1m"
+        [[group]]
+        name = "service"
+        url = "http://b.example"
+        restart = "permanent"
+    """
+    supervisor = await opened(make_plan(parse_config(text, Path("x.toml"))))
+    assert [spec.name for spec in supervisor.specs] == ["service"]
+    (job,) = one_by_one(supervisor.options["batch"])
+    assert (job.group, job.restart, job.retry.max_attempts) == ("jobs", "temporary", 3)
+    assert (supervisor.options["concurrency"], supervisor.options["group_timeouts"]) == (2, {"jobs": 60})
 
 
 async def test_errors_and_faults_by_name() -> None:

@@ -67,6 +67,23 @@ def test_a_function_is_called_once_or_for_each_item(folder: Path) -> None:
     assert each.groups[0].items == [{"name": "a", "id": "1"}, {"name": "b", "id": "2"}]
 
 
+def test_a_batch_beside_services_is_named_as_one_and_said_to_run_beside_them() -> None:
+    """Its workers carry their group's name; halt and concurrency are told for it, and not for services alone."""
+    service = Group(name="s", url="http://x.example", count=2, restart="permanent", retry=Retry(max_attempts=1))
+    batch = Group(name="b", url="http://y.example", count=2, key="k")
+    mixed = make_plan(Config(groups=(service, batch), halt="first"))
+    assert names(mixed) == ["0", "1", "b/0", "b/1"]
+    lines = describe_plan(mixed)
+    assert "runner       none: the tree is served until it is stopped, the batch beside it too" in lines
+    assert "concurrency  100" in lines
+    assert "  key        k (of no use yet: no circuit and no rate_per_key)" in lines
+    alone = describe_plan(make_plan(Config(groups=(service,))))
+    assert [line for line in alone if line.startswith(("concurrency", "halt"))] == []
+    assert "  attempts   1, no retry" in alone
+    (problem,) = problems_of(config=Config(groups=(service,)), overrides=Overrides(halt="first"))
+    assert problem.startswith("--halt is for batches")
+
+
 def test_names_differ_across_groups() -> None:
     """Workers that are counted carry their group's name if there are several groups; no name comes twice."""
     groups = (

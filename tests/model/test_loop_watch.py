@@ -12,7 +12,7 @@ from asyncwatch.model.loop_watch import LoopWatch
 
 def block(at: float, duration: float, worker: str = "", incarnation: int = 1, seq: int = 0) -> LoopBlocked:
     """Return a block that ended at `at`."""
-    return LoopBlocked(seq, at, duration, "worker" if worker else "many", worker, incarnation, 1)
+    return LoopBlocked(seq, at, at - duration, duration, "worker" if worker else "many", worker, incarnation, 1)
 
 
 @given(

@@ -7,7 +7,6 @@ import re
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from types import CodeType
 
@@ -18,7 +17,19 @@ from asyncwatch.blocked_text import place, sentence
 from asyncwatch.commands import StopRun, WatchStack, WorkerStack
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
 from asyncwatch.supervise import pulse as pulses
-from asyncwatch.supervise.blame import NOBODY, Blame, Evidence, Frame, Sample, Who, frames_of, judge, place_of
+from asyncwatch.supervise.blame import (
+    NOBODY,
+    Blame,
+    Block,
+    Evidence,
+    Frame,
+    Run,
+    Sample,
+    Who,
+    frames_of,
+    judge,
+    place_of,
+)
 from asyncwatch.supervise.engine import new_event_loop
 from asyncwatch.supervise.pulse import HEARTBEAT, Pulse, Spent, block_event
 from asyncwatch.supervise.watchdog import Watchdog
@@ -43,44 +54,75 @@ OTHER = frames(("/srv/jobs.py", 40, "parse"))
 OURS = ((judge.__code__, 1),)
 
 
-def blame(samples: dict[Sample, int] | None = None, **evidence: float) -> Blame:
-    """Return what is blamed for a block of a second in which the thread of the loop worked, unless told otherwise."""
-    return judge(Evidence(**{"late": 1.0, "busy": 1.0, **evidence}), Counter(samples or {}))
+def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Run:
+    """Return samples of one attempt from `first` to `last`."""
+    samples = Run(who, first)
+    for stack in stacks or (MINE,):
+        samples.add(stack, last)
+    return samples
 
 
-def test_the_worker_that_most_samples_show() -> None:
-    """One attempt that is seen more often than all others is blamed, with the place it was seen at most often."""
-    seen = {Sample(B, MINE): 1, Sample(A, MINE): 3, Sample(A, OTHER): 4}
-    assert blame(seen) == Blame("worker", A, OTHER)
+def blame(*runs: Run, **evidence: float) -> list[tuple[float, Blame]]:
+    """Return how long who is blamed for a second in which the loop's thread worked, unless told otherwise."""
+    blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), runs)
+    return [(round(block.seconds, 3), block.blame) for block in blocks]
+
+
+def test_the_worker_that_the_samples_show() -> None:
+    """One attempt that kept the loop for all the time is blamed, with the place it was seen at most often."""
+    assert blame(run(A, 10.05, 10.95, MINE, OTHER, OTHER)) == [(1.0, Blame("worker", A, OTHER))]
+
+
+def test_who_blocks_after_another_is_told_apart() -> None:
+    """Each attempt that kept the loop for 100 ms has a block of its own; turns in between are told together."""
+    seen = [run(A, 10.1, 10.3), run(B, 10.5, 10.6, OTHER)]
+    seen += [run(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NOBODY, A, B, A, B, A])]
+    seen += [run(NOBODY, 10.9, 10.95)]
+    told = blame(*seen)
+    assert told[:3] == [
+        (0.4, Blame("worker", A, MINE)),
+        (0.21, Blame("worker", B, OTHER)),
+        (0.22, Blame("many", NOBODY, MINE)),
+    ]
+    assert [found.cause for _seconds, found in told] == ["worker", "worker", "many", "code"]
+    assert sum(seconds for seconds, _found in told) == pytest.approx(1.0)
 
 
 def test_many_that_take_turns() -> None:
-    """Nobody is blamed if nobody had more than half of the time; where it was spent is told all the same."""
-    assert blame({Sample(A, MINE): 2, Sample(B, MINE): 2, Sample(NOBODY, OTHER): 1}) == Blame("many", NOBODY, MINE)
+    """Nobody is blamed if nobody had the loop for long; where the time was spent is told all the same."""
+    seen = [run(who, 10.0 + turn / 20, 10.0 + turn / 20) for turn, who in enumerate([A, B] * 10)]
+    assert blame(*seen) == [(1.0, Blame("many", NOBODY, MINE))]
 
 
 def test_what_is_no_worker_is_told_apart() -> None:
     """Code outside any attempt, our own, and nothing seen at all have names of their own."""
-    assert blame({Sample(NOBODY, MINE): 1}).cause == "code"
-    assert blame({Sample(NOBODY, OURS): 1}).cause == "asyncwatch"
-    assert blame({Sample(NOBODY, OURS + MINE): 1}).cause == "code"
-    assert blame({}).cause == "unknown"
+
+    def cause(*runs: Run) -> str:
+        ((_seconds, found),) = blame(*runs)
+        return found.cause
+
+    assert cause(run(NOBODY, 10.0, 10.9, MINE)) == "code"
+    assert cause(run(NOBODY, 10.0, 10.9, OURS)) == "asyncwatch"
+    assert cause(run(NOBODY, 10.0, 10.9, OURS + MINE)) == "code"
+    assert cause() == "unknown"
 
 
 @pytest.mark.parametrize(
     ("evidence", "cause"),
     [
         ({"collecting": 0.6}, "garbage collection"),
-        ({"busy": 0.1, "delayed": 0.8}, "machine"),
-        ({"busy": 0.1, "absent": 0.9, "process": 0.05}, "machine"),
-        ({"busy": 0.1, "absent": 0.9, "process": 0.9}, "interpreter"),
+        ({"busy": 0.01, "delayed": 0.8}, "machine"),
+        ({"busy": 0.01, "absent": 0.9, "process": 0.05}, "machine"),
+        ({"busy": 0.01, "absent": 0.9, "process": 0.9}, "interpreter"),
         ({"busy": 0.0}, "worker"),
         ({"busy": 0.9, "absent": 0.9}, "worker"),
+        ({"busy": 0.3, "absent": 0.9, "delayed": 0.7}, "worker"),
     ],
 )
 def test_times_acquit_workers(evidence: dict[str, float], cause: str) -> None:
-    """A worker is not blamed for time in which its thread could not run; it is if it slept, or kept the interpreter."""
-    assert blame({Sample(A, MINE): 5}, **evidence).cause == cause
+    """A worker is not blamed if its thread could not run; it is if it slept, or worked for 100 ms of it."""
+    ((seconds, found),) = blame(run(A, 10.0, 10.9), **evidence)
+    assert (seconds, found.cause) == (1.0, cause)
     assert cause in BLOCK_CAUSES
 
 
@@ -106,7 +148,7 @@ def test_the_frames_of_the_loop_are_left_out() -> None:
 def beats(pulse: Pulse, *times: float) -> None:
     """Let the loop beat in time."""
     for now in times:
-        assert pulse.beat(now, Spent(), 0.0) is None
+        assert pulse.beat(now, Spent(), 0.0) == []
 
 
 def test_a_block_is_told_once_when_it_ends() -> None:
@@ -118,13 +160,29 @@ def test_a_block_is_told_once_when_it_ends() -> None:
     going_on = pulse.block(10.25)
     assert going_on is not None
     assert going_on.blame == Blame("worker", A, MINE)
-    block = pulse.beat(10.26, Spent(thread=0.2), 0.0)
-    assert block is not None
+    (block,) = pulse.beat(10.26, Spent(thread=0.2), 0.0)
     assert block.blame == Blame("worker", A, MINE)
     assert block.seconds == pytest.approx(0.21 - HEARTBEAT / 2)
+    assert block.ended == 10.26
     assert pulse.block(10.26) is None
     beats(pulse, 10.285, 10.31)
     assert pulse.lags(10.31).highest == pytest.approx(0.185)
+
+
+def test_the_block_that_goes_on_is_of_who_is_at_it() -> None:
+    """Whoever keeps the loop at this moment is blamed once that is half of the time, and before it nobody alone."""
+    pulse = Pulse(0.0, Spent())
+    looks = [number * HEARTBEAT for number in range(2, 53)]
+    for now in looks[:31]:
+        pulse.look(now, Sample(A if now < 0.5 else B, MINE), pulse.due, 0.0)
+    found = pulse.block(0.81)
+    assert found is not None
+    assert found.blame.cause == "many"
+    for now in looks[31:]:
+        pulse.look(now, Sample(B, MINE), pulse.due, 0.0)
+    found = pulse.block(1.31)
+    assert found is not None
+    assert found.blame.who == B
 
 
 def test_the_threshold() -> None:
@@ -132,10 +190,9 @@ def test_the_threshold() -> None:
     pulse = Pulse(0.0, Spent())
     pulse.look(0.075, Sample(B, OTHER), pulse.due, 0.0)
     assert pulse.block(0.09) is None
-    assert pulse.beat(0.09, Spent(), 0.0) is None
+    beats(pulse, 0.09)
     pulse.look(0.24, Sample(A, MINE), pulse.due, 0.0)
-    block = pulse.beat(0.25, Spent(thread=0.1), 0.0)
-    assert block is not None
+    (block,) = pulse.beat(0.25, Spent(thread=0.1), 0.0)
     assert block.blame.who == A
 
 
@@ -145,8 +202,7 @@ def test_a_suspended_process_blames_nobody() -> None:
     beats(pulse, 0.025)
     pulse.look(0.03, None, pulse.due, 0.0)
     pulse.look(60.0, Sample(A, MINE), pulse.due, 0.0)
-    block = pulse.beat(60.01, Spent(), 0.0)
-    assert block is not None
+    (block,) = pulse.beat(60.01, Spent(), 0.0)
     assert block.blame == Blame("machine")
 
 
@@ -154,28 +210,31 @@ def test_a_look_that_comes_too_late_is_no_sample() -> None:
     """A beat that came while the sample was taken is not overdue: what was seen belongs to nothing."""
     pulse = Pulse(0.0, Spent())
     due = pulse.due
-    assert pulse.beat(0.2, Spent(thread=0.2), 0.0) is not None
+    assert pulse.beat(0.2, Spent(thread=0.2), 0.0)
     pulse.look(0.2, Sample(A, MINE), due, 0.0)
-    block = pulse.beat(0.5, Spent(thread=0.5), 0.0)
-    assert block is not None
+    (block,) = pulse.beat(0.5, Spent(thread=0.5), 0.0)
     assert block.blame.cause == "unknown"
 
 
-def test_long_blocks_are_looked_at_less_often() -> None:
-    """After a second there are ten looks a second, and stacks are held up to a bound."""
+def test_what_is_kept_of_a_long_block_is_bounded() -> None:
+    """After a second of the same there are ten looks a second; stacks and turns are held up to a number."""
     pulse = Pulse(0.0, Spent())
     assert pulse.look(0.5, Sample(A, MINE), pulse.due, 0.0) == HEARTBEAT
-    assert pulse.look(1.5, Sample(A, MINE), pulse.due, 0.0) == pulses.SLOW_LOOK
+    assert pulse.look(1.6, Sample(A, MINE), pulse.due, 0.0) == pulses.SLOW_LOOK
     for line in range(1000):
         pulse.look(2.0, Sample(A, frames(("/srv/jobs.py", line, "f"))), pulse.due, 0.0)
-    assert len(pulse._samples) <= 200
+    assert len(pulse._runs[0].stacks) <= 200
+    for turn in range(3000):
+        pulse.look(3.0, Sample(B if turn % 2 else A, MINE), pulse.due, 0.0)
+    assert len(pulse._runs) <= 1000
 
 
 def test_how_a_block_reads() -> None:
     """The sentence names the worker, the time and the place; what nobody is to blame for says so."""
-    told = block_event(7, 2.0, pulses.Block(0.3144, Blame("worker", A, MINE)))
+    told = block_event(7, 2.0, 101.0, Block(100.0, 100.3144, Blame("worker", A, MINE)))
+    assert told.began == 1.0
     assert sentence(told) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
-    machine = LoopBlocked(8, 3.0, 0.2, "machine")
+    machine = LoopBlocked(8, 3.0, 2.8, 0.2, "machine")
     assert sentence(machine) == "the event loop was 0.20 s late: the machine gave it no time"
     assert place(machine) == ""
 
@@ -229,7 +288,7 @@ async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
 
     def block() -> LoopBlocked:
         known = engine.statistics().blocked
-        return LoopBlocked(-1, 0.0, 0.0, "") if known is None else known
+        return LoopBlocked(-1, 0.0, 0.0, 0.0, "") if known is None else known
 
     try:
         await until(lambda: stack().frames)

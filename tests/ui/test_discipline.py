@@ -82,7 +82,7 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
             assert controller.sent == [ChangeSetting("concurrency", number) for number in numbers]
 
         await pilot.press("u")
-        await shows(app, "No setting was changed.")
+        await shows(app, "No setting was changed: there is nothing to undo.")
         await pilot.press("plus", "plus")
         await asks_for(110)
         change(controller, "concurrency", 110, 100)
@@ -91,6 +91,7 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
         await pilot.press("u", "u")
         change(controller, "concurrency", 121, 110)
         await asks_for(110, 121, 110)
+        await shows(app, "Undone: concurrency is 110 again (was 121).", "undo concurrency")
         change(controller, "concurrency", 110, 121)
         await asks_for(110, 121, 110, 100)
         change(controller, "concurrency", 100, 110)

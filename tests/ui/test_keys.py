@@ -465,8 +465,10 @@ async def test_a_click_on_a_key_presses_it() -> None:
     """The footer's keys can be clicked, on the key and on its word."""
     async with running() as (app, _, pilot):
         line = text_of(app).splitlines()[-1]
-        await pilot.click(offset=(line.index("trouble") + 2, 29))
-        await until(lambda: app.scene.view.trouble_only)
+        await pilot.click(offset=(line.index("errors") + 2, 29))
+        await shows(app, "2 workers in 2 groups")
+        await pilot.press("escape")
+        await shows(app, "? help")
         await pilot.click(offset=(line.index("? help"), 29))
         await shows(app, "STATES")
 

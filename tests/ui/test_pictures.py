@@ -46,7 +46,7 @@ def test_picture(snap_compare: Compare, size: tuple[int, int], theme: str, keys:
 @pytest.mark.parametrize(
     ("size", "keys", "text"),
     [
-        ((80, 24), ["j"], "next call"),
+        ((80, 24), ["j"], "next in"),
         ((120, 36), ["j", "j", "r"], "2 siblings"),
         ((120, 36), ["e"], "2 groups"),
         ((120, 36), ["b"], "not closed"),

@@ -9,12 +9,28 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from asyncwatch.commands import CancelWorker, GiveUp, GiveUpAll, RestartWorker, RetryAllNow, RetryNow
-from asyncwatch.events import SupervisorTerminated
+from asyncwatch.commands import (
+    CancelBranch,
+    CancelWorker,
+    GiveUp,
+    GiveUpAll,
+    RestartBranch,
+    RestartWorker,
+    RetryAllNow,
+    RetryNow,
+)
+from asyncwatch.events import (
+    ChildRemoved,
+    RestartLimitReached,
+    RestartScheduled,
+    SettingChanged,
+    SupervisorTerminated,
+    WorkersQueued,
+)
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
-from tests.ui.trees import tree_run
+from tests.ui.trees import service_run, supervise, tree_run
 
 Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
 
@@ -46,16 +62,19 @@ async def go_to(app: AsyncwatchApp, name: str) -> None:
 @pytest.mark.parametrize("size", [(120, 30), (80, 24)])
 async def test_branches_tell_strategy_counts_and_gauge(size: tuple[int, int]) -> None:
     """A line for each supervisor says who is in which state, and what is left of its restarts."""
-    expiry = "1 of 3 left, oldest expires in 25.0 s" if size[0] == 120 else "1 of 3 left · 25.0 s"
+    is_wide = size[0] == 120
+    all_counts = "↺ 1 restarting  ↻ 1 backing off  ◌ 1 waiting  ● 7 running" if is_wide else "↺1 ↻1 ◌1 ●7"
+    expiry = "1 of 3 left, oldest expires in 25 s" if is_wide else "1 of 3 left · 25 s"
     async with running(size) as (app, _, _):
         await shows(app, "▾ stream  one_for_all  ● 3 running", "3 of 3 left")
         await shows(app, "▾ ingest  rest_for_one  ↺ 1 restarting  ● 2 running", expiry)
+        await shows(app, f"▾ root  one_for_one  {all_counts}")
 
 
 async def test_rows_tell_what_a_worker_waits_for() -> None:
     """A restart is counted down, a poller says when it is called next, a held worker by whom, a late one that."""
     async with running((160, 30)) as (app, _, _):
-        await shows(app, "↺ restarting 3.5s", "next call in 24.0 s", "circuit open 4.6s (example.org)", "not ready yet")
+        await shows(app, "↺ restarting 3.5s", "next call in 24 s", "circuit open 4.6s (example.org)", "not ready yet")
         await shows(app, "↻ backing off 1.5s", "ConnectionResetError: the stream closed")
 
 
@@ -128,14 +147,13 @@ async def test_only_later_siblings_of_rest_for_one_go_along() -> None:
 @pytest.mark.parametrize(
     ("branch", "key", "question", "commands"),
     [
-        ("root/urls", "c", "Cancel 3 workers of urls?", [CancelWorker(f"urls/{name}", 1) for name in "abc"]),
-        ("root/urls", "r", "Restart 3 workers of urls?", [RestartWorker(f"urls/{name}", 1) for name in "abc"]),
-        ("root/stream", "r", "Restart 3 workers of stream?", [RestartWorker("stream/db", 1)]),
+        ("root/urls", "c", "Stop urls and its 3 active workers?", [CancelBranch("root/urls", 1)]),
+        ("root/urls", "r", "Restart urls and its 3 workers?", [RestartBranch("root/urls", 1)]),
         ("root/urls", "n", "Try 2 workers of urls?", [RetryNow("urls/a", 1), RetryNow("urls/b", 1)]),
     ],
 )
 async def test_a_group_is_acted_on_after_a_question(branch: str, key: str, question: str, commands: list[Any]) -> None:
-    """It says how many workers; of siblings that go together only one has to be asked."""
+    """It says how many workers; a supervisor is restarted or stopped as a whole, by one request."""
     async with running() as (app, controller, pilot):
         await go_to(app, branch)
         await pilot.press(key)
@@ -227,6 +245,107 @@ async def test_details_tell_of_supervision_waits_and_restarts() -> None:
         await pilot.press("escape")
         await go_to(app, "urls/b")
         await pilot.press("enter")
-        await shows(app, "held by circuit open 4.6s (example.org)", "attempt 2 held by the circuit of example.org")
+        await shows(app, "waits: circuit open 4.6s (example.org)", "attempt 2 waited: circuit of example.org")
         await pilot.press("left")
         await shows(app, "worker urls/a")
+
+
+async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
+    """The strategy above counts: its later siblings are named and stand out, with all below the group itself."""
+    async with running() as (app, controller, pilot):
+        supervise(controller, "root", "rest_for_one")
+        await go_to(app, "root/ingest")
+        await pilot.press("r")
+        await shows(app, "Restart ingest and its 3 workers?", "(rest_for_one): prices, urls/a, urls/b and urls/c.")
+        lines = text_of(app).splitlines()
+        taken = [line.split()[1] for line in lines if line.startswith("  ↺")]
+        assert taken == ["reader", "parser", "writer", "prices", "a", "b", "c"]
+        supervise(controller, "root/ingest", "rest_for_one", incarnation=2)
+        await until(lambda: app.scene.fleet.tree.branches["root/ingest"].incarnation == 2)
+        await pilot.press("r")
+        await until(lambda: controller.sent)
+        assert controller.sent == [RestartBranch("root/ingest", 2)]
+
+
+async def test_what_cannot_be_restarted_is_not_asked_for() -> None:
+    """`r` and `R` leave out workers whose supervisor has ended or forgotten them, and say so."""
+    async with running() as (app, controller, pilot):
+        for name in ("stream/api", "urls/c"):
+            controller.break_down(name, 10.0)
+        controller.tell(ChildRemoved, 10.0, supervisor="root/urls", child="c")
+        await until(lambda: app.scene.fleet.tree.why_not_restarted(app.scene.fleet.rows[-1]))
+        await pilot.press("R")
+        await shows(app, "Restart 1 worker that did not succeed?", "1 worker cannot be restarted:", "has forgotten it.")
+        await pilot.press("escape")
+        await go_to(app, "urls/c")
+        await pilot.press("r")
+        await shows(app, "1 worker cannot be restarted: its supervisor has forgotten it.")
+        controller.tell(SupervisorTerminated, 10.0, name="root/stream", reason="shutdown")
+        await shows(app, "ended: shutdown")
+        await pilot.press("R")
+        await shows(app, "1 worker cannot be restarted: its supervisor has ended.")
+        assert controller.sent == []
+
+
+async def test_a_worker_at_its_own_limit_says_so() -> None:
+    """It stays down beside siblings that go on, on its row and in its details."""
+    async with running() as (app, controller, pilot):
+        controller.break_down("urls/c", 10.0, error="KeyError", text="price")
+        await shows(app, "KeyError: price")
+        controller.tell(RestartLimitReached, 10.0, supervisor="root/urls/c", restarts=3, within=30.0)
+        await shows(app, "restart limit reached")
+        await go_to(app, "urls/c")
+        await pilot.press("enter")
+        await shows(app, "restart limit reached: it stays down")
+
+
+async def test_services_are_counted_by_who_is_up() -> None:
+    """They are never done: the bar says how many run, and how often one was restarted; of a mixed run the batch's."""
+    async with running((160, 30)) as (app, controller, _):
+        await shows(app, "7 of 10 up · 1 restart")
+        controller.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+        controller.attempt("x", 10.0)
+        controller.succeed("x", 10.1)
+        await shows(app, "7 of 10 up · 1 restart", "batch 50 %")
+
+
+async def test_services_have_no_columns_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No retries, no luck, no result: their room goes to what there is to say; luck that strikes is shown."""
+    monkeypatch.setattr("tests.ui.test_tree.tree_run", service_run)
+    async with running((80, 24)) as (app, controller, _):
+        heading = text_of(app).splitlines()[5]
+        assert heading.split() == ["WORKER", "STATE", "LAST", "ELAPSED", "ERROR"]
+        controller.fail("web", 0.5)
+        controller.tell(RestartScheduled, 0.5, worker="web", incarnation=1, delay=4.5, cause="OSError: x")
+        await shows(app, "LUCK", "↺ restarting 4.5s")
+
+
+async def test_the_footer_shows_the_keys_that_matter_now() -> None:
+    """Try now and give up on a worker that waits, the circuits while one is open, going on while paused."""
+    async with running() as (app, controller, _):
+        footer = text_of(app).splitlines()[-1]
+        assert "b circuits" in footer
+        assert "n try now" in footer  # for the root, below which some wait
+        await go_to(app, "prices")
+        await hides(app, "n try now")
+        await go_to(app, "urls/a")
+        await shows(app, "n try now  x give up")
+        controller.tell(SettingChanged, 10.0, name="paused", value=True, previous=False)
+        await shows(app, "P go on", "u undo paused")
+
+
+async def test_notes_cover_no_row() -> None:
+    """A note stands in the empty line above the headings, and a later one takes its place."""
+    async with running((80, 24)) as (app, controller, pilot):
+        await go_to(app, "urls/a")
+        await pilot.press("x")
+        await shows(app, "urls/a gives up; restart (r) starts it again.")
+        lines = text_of(app).splitlines()
+        place = next(index for index, line in enumerate(lines) if "starts it again" in line)
+        assert lines[place].strip().endswith("starts it again.")
+        assert lines[place + 1].split()[0] == "WORKER"
+        await go_to(app, "prices")
+        await pilot.press("n")
+        await shows(app, "It does not wait")
+        await hides(app, "starts it again")
+        assert controller.sent == [GiveUp("urls/a", 1)]

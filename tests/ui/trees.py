@@ -16,7 +16,9 @@ from asyncwatch.events import (
 from tests.ui.fakes import FakeController
 
 
-def supervise(controller: FakeController, path: str, strategy: str = "one_for_one", max_restarts: int = 3) -> None:
+def supervise(
+    controller: FakeController, path: str, strategy: str = "one_for_one", max_restarts: int = 3, incarnation: int = 1
+) -> None:
     """Start a supervisor."""
     controller.tell(
         SupervisorStarted,
@@ -27,12 +29,13 @@ def supervise(controller: FakeController, path: str, strategy: str = "one_for_on
         max_restarts=max_restarts,
         within=30.0,
         auto_shutdown="never",
+        incarnation=incarnation,
     )
 
 
-def run(controller: FakeController, group: str, *names: str, ready: bool = True) -> None:
+def run(controller: FakeController, group: str, *names: str, ready: bool = True, max_attempts: int = 3) -> None:
     """Queue and start workers of a supervisor."""
-    controller.tell(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
+    controller.tell(WorkersQueued, 0.0, group=group, max_attempts=max_attempts, workers=names)
     for name in names:
         controller.attempt(name, 0.1)
         if ready:
@@ -44,19 +47,30 @@ def hold(controller: FakeController, name: str, at: float, key: str = "example.o
     controller.tell(AttemptHeld, at, worker=name, incarnation=1, attempt=2, key=key, reason=reason)
 
 
-def tree_run(controller: FakeController) -> None:
-    """Tell of ten workers below four supervisors, up to ten seconds after the start."""
+def _start(controller: FakeController, workers: int) -> None:
     controller.tell(
         RunStarted,
         0.0,
         run="shop",
-        workers=10,
+        workers=workers,
         runner="serve",
         seed=7,
         concurrency=100,
         timeout=None,
         started_at=0.0,
     )
+
+
+def service_run(controller: FakeController) -> None:
+    """Tell of two services that are never retried."""
+    _start(controller, 2)
+    supervise(controller, "root")
+    run(controller, "root", "web", "mail", max_attempts=1)
+
+
+def tree_run(controller: FakeController) -> None:
+    """Tell of ten workers below four supervisors, up to ten seconds after the start."""
+    _start(controller, 10)
     supervise(controller, "root")
     supervise(controller, "root/stream", "one_for_all")
     run(controller, "root/stream", "stream/db", "stream/cache", "stream/api")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asyncwatch.supervise.luck import BadLuck
     from asyncwatch.supervise.rate import RateLimit, parse_rate
     from asyncwatch.supervise.retry import RetryPolicy
-    from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
+    from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
     from asyncwatch.supervise.supervisor import Supervisor
     from asyncwatch.supervise.tree.child import ChildCounts, ChildInfo, ChildStatus
     from asyncwatch.supervise.tree.errors import (
@@ -77,6 +77,7 @@ __all__ = [
     "TreeError",
     "WaitResult",
     "WorkerSpec",
+    "WorkerSpecs",
     "WorkerState",
     "__version__",
     "classify",
@@ -122,6 +123,7 @@ _HOMES = {
     "TreeError": "supervise.tree.errors",
     "WaitResult": "supervise.spec",
     "WorkerSpec": "supervise.spec",
+    "WorkerSpecs": "supervise.spec",
     "WorkerState": "events",
     "classify": "supervise.classify",
     "current_worker": "supervise.current",

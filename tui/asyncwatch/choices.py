@@ -9,3 +9,5 @@ RETURN_WHEN: Final = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
 """When `wait` returns: what asyncio calls them."""
 RUNNERS: Final = ("gather", "as_completed", "wait", "task_group")
 """The ways to await a batch."""
+ROOT: Final = "root"
+"""The path of the supervisor at the top."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asyncwatch.choices import ROOT
 from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_model import Config, Group, SupervisorTable
 from asyncwatch.config_problems import Problems
 from asyncwatch.config_values import nearest
-from asyncwatch.supervise.tree.paths import ROOT
 
 OF_RUNNERS = ("runner", "return_when", "timeout")
 """Keys that a tree has no use for: it is served until it is stopped, whatever runs beside it."""

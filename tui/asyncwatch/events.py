@@ -155,7 +155,9 @@ class RunFinished(Event, frozen=True, gc=False):
 
 
 class LoopBlocked(Event, frozen=True, gc=False):
-    """The event loop of the run got to nothing else for `duration` seconds, up to `at`. `cause` is one of BLOCK_CAUSES.
+    """The event loop of the run got to nothing else for `duration` seconds, from `began` (as `at`) on.
+
+    It is told when the loop has come back. `cause` is one of BLOCK_CAUSES.
 
     `worker`, `incarnation` and `attempt` say who kept it, if it was one attempt; else they are empty and 0. `file`,
     `line` and `function` are where that was seen most often, by samples: the innermost line that is neither of Python's
@@ -164,6 +166,7 @@ class LoopBlocked(Event, frozen=True, gc=False):
     this thread is to blame.
     """
 
+    began: float
     duration: float
     cause: str
     worker: str = ""
@@ -449,7 +452,11 @@ class RestartLimitReached(Event, frozen=True, gc=False):
 
 
 class ChildRemoved(Event, frozen=True, gc=False):
-    """A supervisor forgot a child, by its name there: a temporary one that ended, or one that was deleted."""
+    """A supervisor forgot a child, by its name there, and all below it.
+
+    It was temporary or of a pool and ended, did not start when it was added, was deleted, or had been added to an
+    incarnation of the supervisor that another takes the place of now.
+    """
 
     supervisor: str
     child: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,7 +17,7 @@ from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.halt import parse_halt
 from asyncwatch.supervise.rate import parse_rate
 from asyncwatch.supervise.retry import RetryPolicy
-from asyncwatch.supervise.spec import Target, WorkerSpec
+from asyncwatch.supervise.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.supervisor import Supervisor
 from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
 from asyncwatch.supervise.tree.specs import SupervisorSpec
@@ -32,9 +31,8 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
         targets = _Targets(plan, stack)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
-        batch = itertools.chain.from_iterable(
-            members for group, members in zip(plan.groups, specs, strict=True) if not group.settings.is_supervised
-        )
+        groups = zip(plan.groups, specs, strict=True)
+        batch = [members for group, members in groups if not group.settings.is_supervised]
         yield Supervisor(
             _tree(plan, specs) if config.is_tree else batch,
             batch=batch if config.is_tree else (),
@@ -112,7 +110,7 @@ class _Targets:
         return await self._stack.enter_async_context(target)
 
 
-def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> Iterator[WorkerSpec]:
+def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> WorkerSpecs:
     settings = group.settings
     retry = settings.retry
     luck = settings.bad_luck
@@ -134,11 +132,8 @@ def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> 
         shared |= _supervision(settings)
         if settings.key is None:
             shared["key"] = getattr(target, "key_of", None)  # that of a poller is lost otherwise
-    if group.items is None:
-        args = () if url is None else (url,)
-        return (WorkerSpec(name=name, args=args, **shared) for name in group.names)
-    pairs = zip(group.names, group.items, strict=True)
-    return (WorkerSpec(name=name, args=(item,), **shared) for name, item in pairs)
+    args = () if group.items is not None or url is None else (url,)
+    return WorkerSpecs(WorkerSpec(name=settings.name, args=args, **shared), group.names, group.items)
 
 
 def _supervision(group: Group) -> dict[str, Any]:
@@ -155,7 +150,7 @@ def _supervision(group: Group) -> dict[str, Any]:
     }
 
 
-def _tree(plan: Plan, specs: list[Iterator[WorkerSpec]]) -> list[SupervisorSpec]:
+def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec]:
     """Return the children of the root: each supervised group is a supervisor of its workers, below that which it names.
 
     The other groups run beside the tree.

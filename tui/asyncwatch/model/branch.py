@@ -47,8 +47,8 @@ class Branch:
     """A supervisor, a pool, or a group of a batch. Compared by identity; only its Tree writes it."""
 
     __slots__ = (
-        *("auto_shutdown", "children", "counts", "depth", "ending", "index", "is_limit_reached"),
-        *("max_restarts", "parent", "path", "strategy", "version", "within"),
+        *("auto_shutdown", "children", "counts", "depth", "ending", "incarnation", "index"),
+        *("is_limit_reached", "max_restarts", "parent", "path", "strategy", "version", "within"),
     )
 
     def __init__(self, path: str, index: int, parent: Branch | None) -> None:
@@ -60,6 +60,8 @@ class Branch:
         self.depth: int = parent.depth + 1 if parent is not None else 0
         self.strategy = ""
         """Empty for a group of a batch."""
+        self.incarnation = 0
+        """Of the supervisor, from 1; 0 for a group of a batch."""
         self.max_restarts = 0
         self.within = 0.0
         self.auto_shutdown = "never"

@@ -38,13 +38,14 @@ class LoopWatch:
             self.longest = event
         if event.worker:
             self._of[event.worker] = event
-        start = event.at - event.duration
+        start, end = event.began, event.began + event.duration
         if self._ends and start <= self._ends[-1] + _ADJACENT:
-            self.seconds += event.at - self._ends[-1]
-            self._ends[-1] = event.at
+            if end > self._ends[-1]:
+                self.seconds += end - self._ends[-1]
+                self._ends[-1] = end
             return
         self._starts.append(start)
-        self._ends.append(event.at)
+        self._ends.append(end)
         self._before.append(self.seconds)
         self.seconds += event.duration
 

@@ -35,8 +35,10 @@ class Tree:
         """Whether there is more than one group, or a supervisor. Before that nothing is counted."""
         self.shape = 0
         """Grows with every new branch."""
-        self.restarts = 0
-        """Restarts that counted, of all supervisors; those that a person asked for are none."""
+        self.has_batch = False
+        """Whether there is a group that is no supervisor."""
+        self.most_attempts = 0
+        """The `max_attempts` of the workers who have most of them."""
         self._limited: set[str] = set()  # paths of the workers whose own limit was reached
         self._gone: set[str] = set()  # paths of the children that were forgotten
         self.left = 0
@@ -52,6 +54,9 @@ class Tree:
         """Take in workers that were just queued."""
         is_counting = self.is_shown
         branch = self.branches.get(group) or self._grow(group, None)
+        self.has_batch |= not branch.is_supervisor
+        for row in itertools.islice(rows, 1):
+            self.most_attempts = max(self.most_attempts, row.max_attempts)
         if is_counting:
             for row in rows:
                 self._join(row, branch)
@@ -80,6 +85,17 @@ class Tree:
     def is_supervised(self) -> bool:
         """Whether any branch is a supervisor."""
         return any(branch.is_supervisor for branch in self.branches.values())
+
+    @property
+    def ending(self) -> str:
+        """Why nothing of the run can be restarted any more: its only supervisors have ended; else empty."""
+        if self.has_batch or not self.is_shown:
+            return ""
+        tops = [branch for branch in self.branches.values() if branch.parent is None]
+        if not all(branch.ending for branch in tops):
+            return ""
+        is_at_limit = any(branch.is_limit_reached for branch in tops)
+        return "the restart limit was reached" if is_at_limit else "the supervisor has ended"
 
     def branch_of(self, row: Row) -> Branch | None:
         """Return what the worker belongs to, None if no branches are shown."""
@@ -138,6 +154,15 @@ class Tree:
                 taken.append(row)
         return taken
 
+    def taken_along_by(self, branch: Branch) -> list[Row]:
+        """Return the workers beside those of `branch`, in queue order, that a restart of it as a whole takes along."""
+        above = branch.parent
+        if above is None:
+            return []
+        name = above.child_of(branch.path)
+        names = set(_siblings(above, name)) - {name}
+        return [row for row in self._rows if names and self._is_taken(path_of(row), above.path, names)]
+
     def without_taken(self, rows: Iterable[Row]) -> list[Row]:
         """Return those of `rows` that have to be asked to restart, so that all of them do: the others go along."""
         chosen: list[Row] = []
@@ -184,6 +209,7 @@ class Tree:
         if branch is None:
             branch = self._grow(event.name, parent)
         branch.strategy = event.strategy or "one_for_one"
+        branch.incarnation = event.incarnation
         branch.max_restarts, branch.within = event.max_restarts, event.within
         branch.auto_shutdown = event.auto_shutdown
         branch.ending = ""
@@ -202,7 +228,6 @@ class Tree:
             branch.version += 1
 
     def _counted(self, event: RestartCounted) -> None:
-        self.restarts += event.restarts <= event.max_restarts
         self._windows.setdefault(event.supervisor, Window()).add(event)
         self._touch(event.supervisor)
 

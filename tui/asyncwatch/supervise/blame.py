@@ -7,6 +7,8 @@ import linecache
 import selectors
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
@@ -16,6 +18,9 @@ from asyncwatch.commands import StackFrame
 Frame = tuple[CodeType, int]
 """A place in code that ran: its line is that of the call it had made."""
 
+LEAST = 0.0875
+"""Seconds for which something has to keep the loop to be told by itself: 100 ms, as far as that is known."""
+_STACKS_KEPT = 200
 _DEEPEST = 60
 _LONGEST_CALL = 160
 _OURS = str(Path(__file__).parents[1])
@@ -53,11 +58,28 @@ class Sample(NamedTuple):
     frames: tuple[Frame, ...]
 
 
-class Evidence(NamedTuple):
-    """What is known of a block but for its samples, in seconds; what is not known is 0."""
+class Run:
+    """Samples in a row that show the same attempt, or none. Times are those of the clock of the samples."""
 
-    late: float
-    """How late the loop got to what was due."""
+    __slots__ = ("first", "last", "stacks", "who")
+
+    def __init__(self, who: Who, now: float) -> None:
+        self.who = who
+        self.first = self.last = now
+        self.stacks: Counter[tuple[Frame, ...]] = Counter()
+
+    def add(self, frames: tuple[Frame, ...], now: float) -> None:
+        """Note a further sample; of different stacks only so many are held."""
+        self.last = now
+        if frames in self.stacks or len(self.stacks) < _STACKS_KEPT:
+            self.stacks[frames] += 1
+
+
+class Evidence(NamedTuple):
+    """What is known of a block but for its samples; in seconds, what is not known is 0."""
+
+    began: float
+    ended: float
     busy: float = 0.0
     """Processor time of the loop's thread meanwhile."""
     process: float = 0.0
@@ -108,35 +130,70 @@ def _is_machinery(code: CodeType) -> bool:
     return any(code.co_name in names and code.co_filename.startswith(path) for path, names in _MACHINERY)
 
 
-def judge(evidence: Evidence, samples: Counter[Sample]) -> Blame:
-    """Return who or what kept the loop. What did not run in its thread is told before what that thread did."""
-    half = evidence.late * _HALF
+class Block(NamedTuple):
+    """The loop got to nothing else from `began` to `ended`."""
+
+    began: float
+    ended: float
+    blame: Blame
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.ended - self.began
+
+
+def judge(evidence: Evidence, runs: Sequence[Run]) -> list[Block]:
+    """Return who or what kept the loop, one after the other.
+
+    What did not run in its thread is told before what that thread did, unless the thread worked for long enough to
+    block the loop on any machine. Attempts that kept it for too short a time to be told each are told together.
+    """
+    whole = Block(evidence.began, evidence.ended, Blame("many", NOBODY, _usual(runs)))
+    if cause := _acquittal(evidence):
+        return [whole._replace(blame=Blame(cause))]
+    if len(runs) <= 1:
+        return [whole._replace(blame=_blame(runs[0]) if runs else Blame("unknown"))]
+    ends = [(run.last + following.first) / 2 for run, following in pairwise(runs)]
+    spans = zip(runs, [evidence.began, *ends], [*ends, evidence.ended], strict=True)
+    blocks = []
+    for is_long, group in groupby(spans, key=lambda span: span[2] - span[1] >= LEAST):
+        some = list(group)
+        if is_long:
+            blocks += [Block(began, ended, _blame(run)) for run, began, ended in some]
+        elif (ended := some[-1][2]) - (began := some[0][1]) >= LEAST:
+            blocks.append(Block(began, ended, Blame("many", NOBODY, _usual([run for run, _, _ in some]))))
+    return blocks or [whole]
+
+
+def _acquittal(evidence: Evidence) -> str:
+    """Return the cause if it is none that ran in the thread of the loop, else nothing."""
+    half = (evidence.ended - evidence.began) * _HALF
     if evidence.collecting >= half:
-        return Blame("garbage collection")
-    if evidence.busy < half:
+        return "garbage collection"
+    if evidence.busy < min(half, LEAST):
         if evidence.delayed >= half:
-            return Blame("machine")
+            return "machine"
         if evidence.absent >= half:
-            return Blame("interpreter" if evidence.process >= half else "machine")
-    if not samples:
-        return Blame("unknown")
-    by_who: Counter[Who] = Counter()
-    for sample, number in samples.items():
-        by_who[sample.who] += number
-    who, number = by_who.most_common(1)[0]
-    if number <= samples.total() * _HALF:
-        return Blame("many", NOBODY, _usual(samples))
-    frames = _usual(Counter({sample: number for sample, number in samples.items() if sample.who == who}))
-    return Blame("worker" if who != NOBODY else _owner(frames), who, frames)
+            return "interpreter" if evidence.process >= half else "machine"
+    return ""
 
 
-def _usual(samples: Counter[Sample]) -> tuple[Frame, ...]:
+def _blame(run: Run) -> Blame:
+    frames = _usual([run])
+    return Blame("worker" if run.who != NOBODY else _owner(frames), run.who, frames)
+
+
+def _usual(runs: Sequence[Run]) -> tuple[Frame, ...]:
     """Return the stack with the place that was seen most often."""
     places: Counter[Place] = Counter()
-    for sample, number in samples.items():
-        places[place_of(sample.frames)] += number
-    usual = places.most_common(1)[0][0]
-    return next(sample.frames for sample in samples if place_of(sample.frames) == usual)
+    stacks: dict[Place, tuple[Frame, ...]] = {}
+    for run in runs:
+        for frames, number in run.stacks.items():
+            place = place_of(frames)
+            places[place] += number
+            stacks[place] = frames
+    return stacks[places.most_common(1)[0][0]] if places else ()
 
 
 def _owner(frames: tuple[Frame, ...]) -> str:

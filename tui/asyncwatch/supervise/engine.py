@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -142,7 +143,7 @@ class Engine:
             tasks_highest=max(known.tasks, self._tasks_highest),
             collecting=watchdog.collecting,
             longest_collection=watchdog.longest_collection,
-            blocked=None if block is None else block_event(-1, supervisor.now, block),
+            blocked=None if block is None else block_event(-1, supervisor.now, time.monotonic(), block),
             stack=stack,
         )
 

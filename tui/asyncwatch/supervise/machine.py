@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.attempts import Attempts
+from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
-from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.roster import Members, Roster
 from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.verdict import GIVEN_UP, HALTED

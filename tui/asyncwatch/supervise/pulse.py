@@ -6,37 +6,29 @@ All times are seconds of one monotonic clock.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
 from asyncwatch.events import LoopBlocked
-from asyncwatch.supervise.blame import Blame, Evidence, Sample, judge, place_of, stack_text
+from asyncwatch.supervise.blame import LEAST, NOBODY, Blame, Block, Evidence, Run, Sample, judge, place_of, stack_text
 
-BLOCKED_AFTER = 0.1
-"""Seconds after which a loop that gets to nothing else counts as blocked."""
 HEARTBEAT = 0.025
 """Seconds between two beats of the loop, and between two looks at it. A block is known to half of that."""
 SLOW_LOOK = 0.1
-"""Seconds between two looks at a block that has lasted for a second."""
-_STACKS_KEPT = 200
+"""Seconds between two looks when the same attempt has kept the loop for a second."""
+_RUNS_KEPT = 1_000
 _LAGS_KEPT = round(10 / HEARTBEAT)
 _LAST_SECOND = round(1 / HEARTBEAT)
 
 
-class Block(NamedTuple):
-    """The loop got to nothing else for `seconds`."""
-
-    seconds: float
-    blame: Blame
-
-
-def block_event(seq: int, at: float, block: Block) -> LoopBlocked:
-    """Return the event that tells of a block which ended at `at`, or goes on then; seconds since the run started."""
+def block_event(seq: int, at: float, now: float, block: Block) -> LoopBlocked:
+    """Return the event that tells of a block. `at` is `now` in seconds since the run started."""
     cause, who, frames = block.blame
     file, line, function, call = place_of(frames)
     return LoopBlocked(
         seq=seq,
         at=at,
+        began=round(max(0.0, at - (now - block.began)), 6),
         duration=round(block.seconds, 6),
         cause=cause,
         worker=who.worker,
@@ -75,7 +67,7 @@ class Pulse:
         """When the next beat is to come."""
         self._spent = spent
         self._lock = threading.Lock()
-        self._samples: Counter[Sample] = Counter()
+        self._runs: list[Run] = []
         self._looked_at, self._wait = now, HEARTBEAT
         self._absent = 0.0
         self._delay: float | None = None
@@ -86,8 +78,8 @@ class Pulse:
         """Return whether a look at `now` needs a sample."""
         return now - self.due >= HEARTBEAT
 
-    def beat(self, now: float, spent: Spent, delay: float) -> Block | None:
-        """Note a beat; return the block that it ends, if there was one.
+    def beat(self, now: float, spent: Spent, delay: float) -> list[Block]:
+        """Note a beat; return the blocks that it ends, in order.
 
         `delay` is for how long the loop's thread has waited for a processor, from any zero.
         """
@@ -97,52 +89,65 @@ class Pulse:
         if late > self._highest:  # noqa: PLR1730  max() takes three times as long
             self._highest = late
         before, self._spent = self._spent, spent
-        block = None
+        blocks: list[Block] = []
         if late >= HEARTBEAT or self._delay is not None:
             with self._lock:
-                samples, self._samples = self._samples, Counter()
+                runs, self._runs = self._runs, []
                 absent, self._absent = self._absent + self._overslept(now, late), 0.0
-                began, self._delay = self._delay, None
+                delay_before, self._delay = self._delay, None
                 self.due = now + HEARTBEAT
-            if _lasted(late) >= BLOCKED_AFTER:
+            if late >= LEAST:
                 evidence = Evidence(
-                    late,
+                    due - HEARTBEAT / 2,
+                    now,
                     busy=spent.thread - before.thread,
                     process=spent.process - before.process,
                     absent=absent,
-                    delayed=0.0 if began is None else delay - began,
+                    delayed=0.0 if delay_before is None else delay - delay_before,
                     collecting=spent.collecting - before.collecting,
                 )
-                block = Block(_lasted(late), judge(evidence, samples))
+                blocks = judge(evidence, runs)
         self.due = now + HEARTBEAT
-        return block
+        return blocks
 
     def look(self, now: float, sample: Sample | None, due: float, delay: float) -> float:
         """Note what was seen of the loop while its beat of `due` was late; return the seconds until the next look."""
-        late = now - due
         with self._lock:
-            overslept = self._overslept(now, late)
-            self._looked_at = now
+            overslept = self._overslept(now, now - due)
+            self._looked_at, self._wait = now, HEARTBEAT
             if sample is None or self.due != due:  # it is in time, or has come meanwhile
-                self._wait = HEARTBEAT
                 return self._wait
             self._absent += overslept
             if self._delay is None:
                 self._delay = delay
-            if sample.frames and (sample in self._samples or len(self._samples) < _STACKS_KEPT):
-                self._samples[sample] += 1
-            self._wait = HEARTBEAT if late < 1 else SLOW_LOOK
+            if sample.frames:
+                runs = self._runs
+                if not runs or runs[-1].who != sample.who:
+                    if len(runs) < _RUNS_KEPT:
+                        runs.append(Run(sample.who, now))
+                    else:
+                        runs[-1].who = NOBODY
+                runs[-1].add(sample.frames, now)
+                if now - runs[-1].first > 1:
+                    self._wait = SLOW_LOOK
             return self._wait
 
     def block(self, now: float) -> Block | None:
-        """Return the block that goes on, judged by what was seen of it so far; None if there is none."""
-        late = now - self.due
-        if _lasted(late) < BLOCKED_AFTER:
+        """Return the block that goes on, judged by what was seen of it so far; None if there is none.
+
+        It goes back to where the loop was in time. Whoever is at it is to blame if that was so for half of it.
+        """
+        due = self.due
+        late = now - due
+        if late < LEAST:
             return None
-        with self._lock:
-            samples, absent = self._samples.copy(), self._absent + self._overslept(now, late)
         # How much of the processor its thread took is not known before it comes back.
-        return Block(_lasted(late), judge(Evidence(late, absent=absent), samples))
+        with self._lock:
+            evidence = Evidence(due - HEARTBEAT / 2, now, absent=self._absent + self._overslept(now, late))
+            blocks = judge(evidence, self._runs)
+        last = blocks[-1]
+        blame = last.blame if last.seconds >= late / 2 else Blame("many", frames=last.blame.frames)
+        return Block(evidence.began, now, blame)
 
     def lags(self, now: float) -> Lags:
         """Return how late the loop is and was."""
@@ -157,8 +162,3 @@ class Pulse:
     def _overslept(self, now: float, late: float) -> float:
         """Return for how long of the last `late` seconds nobody looked although somebody was to."""
         return max(0.0, min(late, now - self._looked_at - self._wait))
-
-
-def _lasted(late: float) -> float:
-    """Return how long the loop was kept if a beat came `late`: what kept it began within a beat before it was due."""
-    return late + HEARTBEAT / 2

@@ -52,10 +52,11 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
+from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
-from asyncwatch.supervise.pulse import Block, block_event
+from asyncwatch.supervise.pulse import block_event
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
@@ -165,14 +166,14 @@ class Reporter:
         now = self.now()
 
         def last(seq: int) -> Batch:
-            blocked = () if block is None else (block_event(seq, now, block),)
+            blocked = () if block is None else (block_event(seq, now, time.monotonic(), block),)
             return (*blocked, RunFinished(seq + len(blocked), now, states, attempts, now, interrupted=True))
 
         self.outbox.close(last)
 
     def loop_blocked(self, block: Block) -> None:
         """Tell what kept the event loop, and for how long."""
-        self._emit(event := block_event(self._next_seq(), self.now(), block))
+        self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
         # Many that take turns can go on for long, and nobody is helped by a warning each time.
         level = logging.DEBUG if event.cause in BLAMELESS or event.cause == "many" else logging.WARNING
         with contextlib.suppress(Exception):

@@ -72,29 +72,28 @@ class _Alike:
     """Workers of one template."""
 
     def __init__(self, specs: WorkerSpecs) -> None:
-        self._template, self._names, self._items = specs.template, specs.names, specs.items
+        self._specs = specs
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._specs)
 
     def names(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._specs.names)
 
     def groups(self) -> Iterator[tuple[WorkerSpec, Iterator[str]]]:
-        yield self._template, iter(self._names)
+        yield self._specs.template, iter(self._specs.names)
 
     def specs(self) -> Iterable[WorkerSpec]:
-        return (self._template,)
+        return (self._specs.template,)
 
     def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
-        template, args = self._template, self._template.args
-        if self._items is None:
-            return ((name, args, template) for name in self._names)
-        return ((name, (*args, item), template) for name, item in zip(self._names, self._items, strict=True))
+        template, names, items = self._specs.template, self._specs.names, self._specs.items
+        if items is None:
+            return ((name, template.args, template) for name in names)
+        return ((name, (*template.args, item), template) for name, item in zip(names, items, strict=True))
 
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
-        more = () if self._items is None else (self._items[place],)
-        return self._names[place], (*self._template.args, *more), self._template
+        return self._specs.names[place], self._specs.args(place), self._specs.template
 
 
 def _parts(members: Iterable[WorkerSpec | WorkerSpecs]) -> Iterator[_Listed | _Alike]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -130,6 +130,18 @@ class WorkerSpecs(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.items is not None and len(self.items) != len(self.names):
             raise ValueError(f"there are {len(self.items)} items for {len(self.names)} names")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[WorkerSpec]:
+        """Yield the spec of each worker, in order."""
+        for place, name in enumerate(self.names):
+            yield msgspec.structs.replace(self.template, name=name, args=self.args(place))
+
+    def args(self, place: int) -> tuple[Any, ...]:
+        """Return what the target of the worker at that place is called with."""
+        return self.template.args if self.items is None else (*self.template.args, self.items[place])
 
 
 def _check_service(spec: WorkerSpec) -> None:

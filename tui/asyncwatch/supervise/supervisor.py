@@ -13,18 +13,18 @@ from asyncwatch.choices import RETURN_WHEN, ReturnWhen
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
 from asyncwatch.supervise import requests, runner
+from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
-from asyncwatch.supervise.pulse import Block
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.runner import Timeout, check_timeout
-from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec
+from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
-from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, root_spec
+from asyncwatch.supervise.tree.serving import Serving, is_batch, new_crew, one_by_one, root_spec
 from asyncwatch.supervise.tree.specs import ChildSpec
 from asyncwatch.supervise.watching import Watching
 
@@ -66,7 +66,7 @@ class Supervisor(Watching, Serving):
 
     def __init__(
         self,
-        children: Iterable[ChildSpec],
+        children: Iterable[ChildSpec | WorkerSpecs],
         *,
         name: str = "",
         concurrency: int = 100,
@@ -82,7 +82,7 @@ class Supervisor(Watching, Serving):
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
-        batch: Iterable[WorkerSpec] = (),
+        batch: Iterable[WorkerSpec | WorkerSpecs] = (),
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -108,7 +108,7 @@ class Supervisor(Watching, Serving):
         self._is_stopping = False
         self._children = children = tuple(children)
         self._batch = tuple(batch)
-        if any(spec.is_service for spec in self._batch):
+        if not is_batch(self._batch):
             raise ValueError("a batch has no services: they are children of the tree")
         flags = {"strategy": strategy, "max_restarts": max_restarts, "within": within, "auto_shutdown": auto_shutdown}
         self._root_flags = {flag: value for flag, value in flags.items() if value is not None}
@@ -328,7 +328,7 @@ class Supervisor(Watching, Serving):
         crew = new_crew(batch=self._batch, **self._settings)
         if self._tree is None and hasattr(self, "_machine"):
             crew.report = self._machine.report
-        self._plant(crew, root_spec(self._children, self._root_flags))
+        self._plant(crew, root_spec(one_by_one(self._children), self._root_flags))
 
     def _incarnation(self, name: str) -> int:
         worker = self._machine.workers.get(name)

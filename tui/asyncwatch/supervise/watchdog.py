@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from asyncwatch.supervise.blame import Sample, Who, frames_of
-from asyncwatch.supervise.pulse import HEARTBEAT, Block, Lags, Pulse, Spent
+from asyncwatch.supervise.blame import Block, Sample, Who, frames_of
+from asyncwatch.supervise.pulse import HEARTBEAT, Lags, Pulse, Spent
 
 
 class Watched(Protocol):
@@ -87,11 +87,11 @@ class Watchdog:
         assert self._pulse is not None  # noqa: S101  it was entered
         now = time.monotonic()
         delay = run_delay(self._native_id) if self._pulse.is_late(now) else 0.0
-        block = self._pulse.beat(now, self._spent(), delay)
+        blocks = self._pulse.beat(now, self._spent(), delay)
         self._timer = self._loop.call_later(HEARTBEAT, self._beat)
         if self._on_beat is not None:
             self._on_beat()
-        if block is not None:
+        for block in blocks:
             self._watched.record_block(block)
 
     def _watch(self, pulse: Pulse) -> None:

@@ -7,11 +7,10 @@ import linecache
 import sys
 
 from asyncwatch.commands import StackFrame, WorkerStack
-from asyncwatch.supervise.blame import NOBODY, Who, is_of_supervisor, stack_frames
+from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, stack_frames
 from asyncwatch.supervise.current import CurrentWorker, current
 from asyncwatch.supervise.describe import await_stack
 from asyncwatch.supervise.machine import Machine
-from asyncwatch.supervise.pulse import Block
 
 
 class Watching:

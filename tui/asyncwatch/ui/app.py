@@ -12,8 +12,10 @@ from typing import ClassVar
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input
+from textual.widgets._toast import ToastRack
 
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, CommandRefused
@@ -31,6 +33,7 @@ from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.screens.help import HelpScreen
 from asyncwatch.ui.screens.log import LogScreen
+from asyncwatch.ui.widgets.lines_widget import Block
 
 STATISTICS_EVERY = 1.0
 """Seconds between two looks at the engine's own figures."""
@@ -137,13 +140,35 @@ class AsyncwatchApp(App[None]):
         if was_frozen and not self.scene.is_frozen and self.scene.fleet.finished is None:
             self._say(f"The picture goes on: no more than {HELD:,} events may wait for it.")
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Say something for a few seconds, in place of what was said before, where it covers nothing."""
+        if severity != "error":
+            self.clear_notifications()
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+        self.call_after_refresh(self._place_notes)
+
+    def _place_notes(self) -> None:
+        """Put notes into the empty line below the head of the screen."""
+        for screen in self.screen_stack[-1:]:  # none any more when the app is about to end
+            head = screen.query(Block)
+            for rack in screen.query(ToastRack):
+                rack.styles.offset = (0, head.first().region.bottom if head else 0)
+
     def draw(self) -> None:
         """Show what is new, as soon as the app comes to it."""
         self.call_next(self._draw_screens)
 
     def tell(self, news: str) -> None:
         """Say what the one who gets the batches has to say; it stays for a while."""
-        self.notify(fmt.clean(mask_secrets(news)), severity="error", timeout=NEWS_STAY, markup=False)
+        self.notify(fmt.clean(mask_secrets(news)), severity="error", timeout=NEWS_STAY)
 
     def refused(self, refusals: list[CommandRefused]) -> None:
         """Say that requests were refused: one note for all of one action, in however many batches they come."""
@@ -156,8 +181,7 @@ class AsyncwatchApp(App[None]):
         self._say(text)
 
     def _say(self, text: str) -> None:
-        self.clear_notifications()
-        self.notify(text, severity="warning", markup=False)
+        self.notify(text, severity="warning")
 
     def request_stop(self) -> None:
         """Stop the run without a question; asked again, leave at once."""
@@ -232,6 +256,7 @@ class AsyncwatchApp(App[None]):
                 screen, (FleetScreen, DetailsScreen, LogScreen, ErrorsScreen, CircuitsScreen)
             ):
                 screen.draw()
+        self._place_notes()
 
     def _refuse_ansi_themes(self) -> None:
         """Leave only themes with colours of their own: Textual 8.2 draws others black on black under NO_COLOR."""

@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import structs
 
-from asyncwatch.commands import CancelWorker, Command, GiveUp, RestartWorker, RetryNow
-from asyncwatch.events import WorkerState
+from asyncwatch.commands import (
+    CancelBranch,
+    CancelWorker,
+    Command,
+    GiveUp,
+    RestartBranch,
+    RestartWorker,
+    RetryNow,
+)
+from asyncwatch.events import SettingChanged, WorkerState
 from asyncwatch.model.fleet import Row
+from asyncwatch.model.tree import Branch, Tree
+from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
+from asyncwatch.ui.chips import told
 from asyncwatch.ui.columns import shown_name
 
 WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING})
@@ -48,15 +59,37 @@ def give_up(rows: Iterable[Row]) -> list[Command]:
     ]
 
 
-def renewed(commands: Iterable[Command], find: Callable[[str], Row | None]) -> list[Command]:
+def restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
+    """Return the rows for which a restart can be asked, and what there is to say of the others, if there are any."""
+    able: list[Row] = []
+    reasons: dict[str, int] = {}
+    for row in rows:
+        if reason := tree.why_not_restarted(row):
+            reasons[reason] = reasons.get(reason, 0) + 1
+        else:
+            able.append(row)
+    parts = (f"{fmt.count(number, 'worker')} cannot be restarted: {reason}." for reason, number in reasons.items())
+    return able, " ".join(parts)
+
+
+def renewed(
+    commands: Iterable[Command],
+    find: Callable[[str], Row | None],
+    branch_at: Callable[[str], Branch | None] = lambda _path: None,
+) -> list[Command]:
     """Return the requests as they are to be after a question was answered: for the incarnations that are there now.
 
     Left out are those that time has answered: cancelling who has ended, and hurrying who does not wait any more.
     """
-    return [present for command in commands if (present := _renewed(command, find)) is not None]
+    return [present for command in commands if (present := _renewed(command, find, branch_at)) is not None]
 
 
-def _renewed(command: Command, find: Callable[[str], Row | None]) -> Command | None:
+def _renewed(
+    command: Command, find: Callable[[str], Row | None], branch_at: Callable[[str], Branch | None]
+) -> Command | None:
+    if isinstance(command, RestartBranch | CancelBranch):
+        branch = branch_at(command.path)
+        return command if branch is None else structs.replace(command, incarnation=branch.incarnation)
     if not isinstance(command, CancelWorker | RestartWorker | RetryNow | GiveUp):
         return command
     row = find(command.worker)
@@ -86,7 +119,21 @@ def named(rows: Sequence[Row]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
 
 
-def siblings_told(taken: Sequence[Row], strategies: Iterable[str]) -> str:
+def siblings_told(taken: Sequence[Row], strategies: Iterable[str], whom: str = "it") -> str:
     """Return which workers a restart takes along, and by which strategy."""
     how = ", ".join(sorted(set(strategies)))
-    return f"{fmt.count(len(taken), 'sibling')} restarted with it ({how}): {named(taken)}."
+    return f"{fmt.count(len(taken), 'sibling')} restarted with {whom} ({how}): {named(taken)}."
+
+
+def given_up(rows: Sequence[Row]) -> str:
+    """Return what was asked of workers that are given up, and how to take that back."""
+    one = len(rows) == 1
+    return f"{named(rows)} {'gives' if one else 'give'} up; restart (r) starts {'it' if one else 'them'} again."
+
+
+def undone(change: SettingChanged) -> str:
+    """Return what undoing a change of a setting brings back."""
+    if change.name == "paused":
+        return f"Undone: {'new attempts start again' if change.value else 'paused again'}."
+    of = f" of {fmt.clean(mask_secrets(change.key))}" if change.key else ""
+    return f"Undone: {change.name}{of} is {told(change.previous)} again (was {told(change.value)})."

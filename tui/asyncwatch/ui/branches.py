@@ -5,12 +5,15 @@ from __future__ import annotations
 from asyncwatch.events import WorkerState
 from asyncwatch.model.circuits import KnownCircuit
 from asyncwatch.model.fleet import Fleet, Row
-from asyncwatch.model.tree import Branch, Gauge, label_of
+from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.columns import PREFIX, shown_name
 from asyncwatch.ui.lines import Line, Span, crop_line, join, spread, width_of
 
+HOLDS = {"rate": "rate limit", "place": "no free place", "paused": "paused"}
+"""Why an attempt is held, in words."""
+_ROOM_FOR_NOTES = 24
 FOLDED, UNFOLDED = "▸", "▾"
 _INDENT = 2
 _DEEPEST = 8
@@ -25,8 +28,13 @@ STATES = (
 """What needs a look first: the end of the line may be cut."""
 
 
-def branch_line(branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is_selected: bool) -> list[Span]:
-    """Return the line of a branch: its name and strategy, how many workers are in which state, its restarts."""
+def branch_line(
+    branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is_selected: bool, left: int = 0
+) -> list[Span]:
+    """Return the line of a branch: its name and strategy, how many workers are in which state, its restarts.
+
+    `left` is how many have left a pool. What does not fit is said shorter.
+    """
     head: Line = [
         Span(" "),
         Span("›" if is_selected else " ", "mark"),
@@ -34,18 +42,29 @@ def branch_line(branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is
         Span(f"{FOLDED if is_folded else UNFOLDED} ", "muted"),
         Span(shown_branch(branch), "strong"),
     ]
-    counts = join(
-        [
-            [Span(f"{fmt.GLYPHS[state]} {branch.counts[state]:,} {state}", fmt.paint_of(state))]
-            for state in STATES
-            if branch.counts.get(state)
-        ]
-    ) or [Span("no worker", "muted")]
-    left = join([head, [Span(branch.strategy, "muted")] if branch.strategy else [], counts])
-    for right in (gauge_line(branch, gauge), gauge_line(branch, gauge, is_short=True)):
-        if width_of(left) + width_of(right) + 2 <= width:
+    strategy = [Span(branch.strategy, "muted")] if branch.strategy else []
+    gone = [Span(f"+{left:,} removed", "muted")] if left else []
+    long, short = gauge_line(branch, gauge), gauge_line(branch, gauge, is_short=True)
+    counts = [*_counts(branch), gone]
+    brief = [join(_counts(branch, is_short=True), 1), gone]
+    for parts, right in (
+        *(([strategy, *counts], long), ([strategy, *counts], short), ([strategy, *brief], long)),
+        *(([strategy, *brief], short), (brief, short)),
+    ):
+        line = join([head, *parts])
+        if width_of(line) + width_of(right) + 2 <= width:
             break
-    return spread(left, [*right, Span(" ")] if right else [], width)
+    return spread(line, [*right, Span(" ")] if right else [], width)
+
+
+def _counts(branch: Branch, *, is_short: bool = False) -> list[Line]:
+    """Return how many workers are in which state, where anybody is."""
+    present = [(state, branch.counts[state]) for state in STATES if branch.counts.get(state)]
+    return [
+        [Span(f"{fmt.GLYPHS[state]}{number:,}" if is_short else f"{fmt.GLYPHS[state]} {number:,} {state}", paint)]
+        for state, number in present
+        for paint in [fmt.paint_of(state)]
+    ] or [[Span("no worker", "muted")]]
 
 
 def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[Span]:
@@ -58,7 +77,7 @@ def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[
     if gauge.expires_in is None:
         return [Span(f"{gauge.left} of {gauge.of} left", "faint")]
     paint = "warning" if gauge.left else "error"
-    seconds = f"{gauge.expires_in:.1f} s" if gauge.expires_in < 59.95 else fmt.elapsed(gauge.expires_in)
+    seconds = countdown(gauge.expires_in)
     expiry = f" · {seconds}" if is_short else f", oldest expires in {seconds}"
     return [Span(f"{gauge.left} of {gauge.of} left", f"{paint} strong"), Span(expiry, "muted")]
 
@@ -81,26 +100,43 @@ def label(row: Row, branch: Branch | None) -> str:
     return " " * indent(branch.depth + 1) + name
 
 
-def note(fleet: Fleet, row: Row, now: float) -> str:
-    """Return what the worker waits for, if its state alone does not tell; else nothing."""
+def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
+    """Return what the worker waits for, or is near to, if its state alone does not tell; else nothing.
+
+    It is said shorter where `width` cells are few.
+    """
+    tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
-            return held_by(row.held, fleet.circuits.by_key, now)
+            return held_by(fleet.held_by(row), fleet.circuits.by_key, now)
         case WorkerState.RUNNING if row.is_poller and row.retry_at is not None:
-            return f"next call in {countdown(row.retry_at - now)}" if row.retry_at > now else "called now"
+            if row.retry_at <= now:
+                return "called now"
+            left = countdown(row.retry_at - now)
+            return f"next call in {left}" if width >= _ROOM_FOR_NOTES else f"next in {left}"
         case WorkerState.RUNNING if not row.is_ready:
-            branch = fleet.tree.branch_of(row)
-            return "not ready yet" if branch is not None and branch.is_supervisor else ""
+            branch = tree.branch_of(row)
+            return "not ready yet" if branch is not None and branch.is_supervisor else own_restarts(tree, row, now)
+        case _ if row.is_settled:
+            if not tree.is_at_limit(row):
+                return ""
+            return "restart limit reached" if width >= _ROOM_FOR_NOTES else "limit reached"
         case _:
-            return ""
+            return own_restarts(tree, row, now)
+
+
+def own_restarts(tree: Tree, row: Row, now: float) -> str:
+    """Return what is left of a worker's own restarts while some of them are used up; else nothing."""
+    gauge = tree.own_gauge(row, now)
+    return "" if gauge is None or gauge.expires_in is None else f"{gauge.left} of {gauge.of} restarts left"
 
 
 def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
-    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`."""
+    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`, `place`, `paused`."""
     reason, _, key = held.partition(" ")
     shown = fmt.clean(mask_secrets(key))
-    if reason == "rate":
-        return f"rate limit of {shown}" if key else "rate limit"
+    if reason in HOLDS:
+        return f"{HOLDS[reason]} of {shown}" if key else HOLDS[reason]
     circuit = circuits.get(key) if reason == "circuit" else None
     if circuit is None:
         return f"{reason} {shown}".rstrip()
@@ -110,4 +146,5 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
 
 def countdown(seconds: float) -> str:
     """Return the seconds that are left, with a tenth as long as they are few."""
-    return f"{max(0.0, seconds):.1f} s" if seconds < 59.95 else fmt.elapsed(seconds)
+    seconds = max(0.0, seconds)
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else fmt.elapsed(seconds)

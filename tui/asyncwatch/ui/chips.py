@@ -38,12 +38,13 @@ def _settings(scene: Scene) -> list[Line]:
             continue
         of = f" of {fmt.clean(mask_secrets(key))}" if key else ""
         shown.append(
-            [Span(f"{name}{of} ", "muted"), Span(_told(value), "warning"), Span(f" (was {_told(first)})", "muted")]
+            [Span(f"{name}{of} ", "muted"), Span(told(value), "warning"), Span(f" (was {told(first)})", "muted")]
         )
     return shown
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
+    """Return the value of a setting as it reads."""
     if value is None:
         return "none"
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from asyncwatch.events import WorkerState
@@ -35,9 +36,15 @@ HEADINGS = {
     "error": ("ERROR", "ERROR"),
 }
 _RIGHT = frozenset({"last", "elapsed"})
-_COUNTED_DOWN = frozenset({WorkerState.BACKING_OFF, WorkerState.RESTARTING})
+_COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
+"""States that end at a known time, in a word that leaves room for the seconds in a narrow column."""
 _TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
-
+_REFUSALS = {
+    "retry budget": "no retry, budget used up",
+    "deadline": "no retry, deadline",
+    "person": "given up by hand",
+}
+"""Why a worker got no further attempt, in words."""
 
 ENOUGH_OF_ERROR = 60
 """Cells in which all that matters of most errors can be read."""
@@ -62,12 +69,18 @@ class Layout(NamedTuple):
 
 
 def arrange(
-    width: int, widest_name: int, widest_result: int, widest_error: int = ENOUGH_OF_ERROR, scheme: str = ""
+    width: int,
+    widest_name: int,
+    widest_result: int,
+    widest_error: int = ENOUGH_OF_ERROR,
+    scheme: str = "",
+    without: Container[str] = (),
 ) -> Layout:
     """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
 
     The last three numbers are what the texts would take; errors shorter than the room kept for them leave it to names
-    and results. Where even the least is too much, the least important columns are left out.
+    and results. Left out are the columns `without` anything to say, and where even the least is too much, the least
+    important ones.
     """
     widths = {
         "name": min(max(6, widest_name), 20),
@@ -78,6 +91,7 @@ def arrange(
         "last": 7,
         "elapsed": 7,
     }
+    widths = {key: least for key, least in widths.items() if key not in without}
     gap = 1
     needed = max(len(HEADINGS["error"][0]) + 1, widest_error)
 
@@ -85,13 +99,13 @@ def arrange(
         return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
 
     for key in ("last", "result", "luck", "elapsed", "retries"):
-        if spare(12) < 0:
+        if key in widths and spare(12) < 0:
             del widths[key]
     if spare(12) >= len(widths):
         gap = 2
     growth = (
         *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
-        *(("result", min(widest_result, 12), 20), ("luck", 17, 22), ("name", min(widest_name, 60), 30)),
+        *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
         *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
         ("result", widest_result, ENOUGH_OF_ERROR),
     )
@@ -198,14 +212,18 @@ def scheme_of(name: str) -> str:
 
 def _state(row: Row, now: float, width: int) -> list[Span]:
     label = fmt.state_label(row.state)
-    if row.state in _COUNTED_DOWN and row.retry_at is not None and width >= 18:
+    if row.state in _COUNTED_DOWN and row.retry_at is not None:
         left = max(0.0, row.retry_at - now)
-        label += f" {left:.1f}s" if left < 10 else f" {left:.0f}s"
+        if width < 18:
+            label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
+        label += f" {left:.1f}s" if left < 9.95 else f" {left:.0f}s"
     return [Span(pad(label, width), fmt.paint_of(row.state))]
 
 
 def _retries(row: Row, now: float, width: int) -> list[Span]:
     del now
+    if row.max_attempts <= 1 and not row.retries:
+        return [Span("-", "faint")]
     text = f"{row.retries}/{max(0, row.max_attempts - 1)}"
     return [Span(pad(text, width), "warning" if row.retries else "muted")]
 
@@ -240,7 +258,7 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
 def _error(row: Row, note: str, width: int) -> list[Span]:
     if width <= 0:
         return []
-    text = f"no retry ({row.refusal}): {shown_error(row)}" if row.refusal else shown_error(row)
+    text = f"{_REFUSALS.get(row.refusal, row.refusal)}: {shown_error(row)}" if row.refusal else shown_error(row)
     if not note:
         return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
     return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)

@@ -42,8 +42,8 @@ MOVES = (
 ACTS = (
     Key("c", "cancel", "cancel", "cancel the selected worker or group, or all the marked", footer=1),
     Key("r", "restart", "restart", "restart it; a running one is cancelled first", footer=1),
-    Key("n", "retry_now", "try now", "let a worker that waits make its next attempt now", footer=5),
-    Key("x", "give_up", "give up", "let a worker that waits make no further attempt", footer=5),
+    Key("n", "retry_now", "try now", "let a worker that waits make its next attempt now"),
+    Key("x", "give_up", "give up", "let a worker that waits make no further attempt; restart (r) starts it again"),
     Key("space", "mark", "mark", "mark the selected worker", footer=3),
     Key("a", "mark_all", "mark all", "mark all that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
@@ -68,7 +68,7 @@ LOOKS = (
     Key("f", "trouble", "trouble", "only the workers in trouble", footer=4),
     Key("enter", "details", "details", "all about one worker; on a group, fold or unfold it", footer=2),
     Key("e", "errors", "errors", "the errors, grouped: retry, cancel or show those of one kind", footer=4),
-    Key("b", "circuits", "circuits", "the circuit breakers: isolate, close, probe", footer=6),
+    Key("b", "circuits", "circuits", "the circuit breakers: isolate, close, probe"),
 )
 
 GLOBAL = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import dropwhile
 
-from asyncwatch.events import WorkerState
+from asyncwatch.events import SETTLED, WorkerState
+from asyncwatch.model.services import services_of
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.chips import chips
@@ -59,6 +60,8 @@ def status(scene: Scene) -> Line:
         missing = len(fleet.rows) - fleet.counts[WorkerState.SUCCEEDED]
         if not missing:
             return [Span("✓ finished", "succeeded")]
+        if fleet.tree.ending:
+            return [Span("■ finished", "strong"), Span(f" · {fleet.tree.ending}", "muted")]
         return [
             Span("■ finished", "strong"),
             Span(f" · {missing:,} did not succeed · ", "muted"),
@@ -114,10 +117,23 @@ def _counts(scene: Scene) -> list[Line]:
 
 
 def _progress(scene: Scene, width: int) -> Line:
+    """Return how much of the batch is done; of services, which are never done, how many are up."""
     fleet = scene.fleet
-    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0)
-    label = f" {fmt.percent(fleet.settled, total):>5}"
-    filled, rest = fmt.bar(fleet.settled / total if total else 0, width - len(label))
+    services = services_of(fleet.tree)
+    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0) - services.workers
+    settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
+    if not services.workers:
+        return _bar(settled, total, f" {fmt.percent(settled, total):>5}", width)
+    restarts = f" · {fmt.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
+    told = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
+    if not fleet.tree.has_batch:
+        return _bar(services.up, services.wanted, f" {told}", width)
+    batch = f" batch {fmt.percent(settled, total)}"
+    return [Span(f"{told}  ", "muted"), *_bar(settled, total, batch, width - len(told) - 2)]
+
+
+def _bar(part: int, whole: int, label: str, width: int) -> Line:
+    filled, rest = fmt.bar(part / whole if whole else 0, max(0, width - len(label)))
     return [Span(filled, "bar"), Span(rest.replace("─", "━"), "rest"), Span(label, "strong")]
 
 

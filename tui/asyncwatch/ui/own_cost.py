@@ -115,8 +115,8 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
 
 
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:
-    """Return one block: when it ended, for how long it lasted, who it was, and where."""
-    when = fmt.clock(block.at) if is_over else "now"
+    """Return one block: when it began, for how long it lasted, who it was, and where."""
+    when = fmt.clock(block.began) if is_over else "now"
     who = Span(pad(_shown(keeper(block)), _NAME), "strong" if block.worker else "muted")
     head = [Span(pad(when, 8), "muted"), Span(pad(fmt.duration(block.duration), 9, right=True), "warning"), who]
     return crop_line(join([[span] for span in head] + [[Span(_shown(place(block)), "muted")]]), width)
@@ -129,7 +129,7 @@ def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
     lines: list[Line] = [[], [Span("BLOCKED THE EVENT LOOP", "heading")]]
     lines += [
         [
-            Span(f"{fmt.clock(block.at)}  ", "muted"),
+            Span(f"{fmt.clock(block.began)}  ", "muted"),
             Span(pad(fmt.duration(block.duration), 9, right=True), "warning"),
             Span(f"  incarnation {block.incarnation}, attempt {block.attempt}  ", "muted"),
             Span(_shown(place(block))),

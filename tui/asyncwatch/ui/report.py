@@ -11,7 +11,7 @@ from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, Worker
 from asyncwatch.model.fleet import AttemptRecord, Fleet, Row
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.branches import countdown, gauge_line, held_by
+from asyncwatch.ui.branches import HOLDS, countdown, gauge_line, held_by
 from asyncwatch.ui.columns import luck, shown_name
 from asyncwatch.ui.lines import Line, Span, join, pad, width_of, wrap
 
@@ -23,11 +23,14 @@ LEVEL_PAINTS = {
     "CRITICAL": "error strong",
 }
 _TO_COME = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next call in"}
+_AT_ONCE = 0.01
+"""Seconds below which nobody would notice a wait."""
 _WORDS = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
 
 
 def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     """Return the head of the page: name and state, then what else there is to say."""
+    tree = fleet.tree
     seconds = row.elapsed(now)
     known = [
         ("group", fmt.clean(row.group)),
@@ -38,8 +41,10 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     ]
     if row.retry_at is not None and row.retry_at > now:
         known.append((_TO_COME.get(row.state, "next attempt in"), countdown(row.retry_at - now)))
+    if tree.is_at_limit(row):
+        known.append(("restart limit reached:", "it stays down"))
     if row.held:
-        known.append(("held by", held_by(row.held, fleet.circuits.by_key, now)))
+        known.append(("waits:", held_by(fleet.held_by(row), fleet.circuits.by_key, now)))
     known += _supervision(fleet, row, now)
     parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
     title: Line = [
@@ -127,12 +132,11 @@ def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
     """Return when a worker had to wait, and why, in as many lines as that takes."""
     head: Line = [Span(f"{fmt.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
     if isinstance(wait, RestartScheduled):
-        when = f"restart in {fmt.elapsed(wait.delay)}" if wait.delay else "restarted at once"
+        when = f"restart in {fmt.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted at once"
         what, paint = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
     else:
-        key = f" of {wait.key}" if wait.key else ""
-        reason = "rate limit" if wait.reason == "rate" else wait.reason
-        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} held by the {reason}{key}"
+        reason = f"{HOLDS.get(wait.reason, wait.reason)}{f' of {wait.key}' if wait.key else ''}"
+        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {reason}"
         paint = "waiting"
     indent = width_of(head)
     first, *more = _folded(what, max(10, width - indent), paint)

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asyncwatch.choices import ROOT
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.attempts import outcome_of
@@ -19,7 +20,7 @@ from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.roster import Roster
 from asyncwatch.supervise.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
-from asyncwatch.supervise.tree.paths import ROOT, shown_path
+from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:

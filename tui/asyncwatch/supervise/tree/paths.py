@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-ROOT = "root"
-"""The path of the supervisor at the top."""
+from asyncwatch.choices import ROOT
 
 
 def shown_path(path: str) -> str:

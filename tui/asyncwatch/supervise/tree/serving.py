@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
+from asyncwatch.choices import ROOT
 from asyncwatch.supervise.machine import Machine
-from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.calls import TreeCalls
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
-from asyncwatch.supervise.tree.paths import ROOT
 from asyncwatch.supervise.tree.pool import make_node
 from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
 from asyncwatch.supervise.tree.tree import Tree
 
 
-def is_batch(children: tuple[ChildSpec, ...]) -> TypeGuard[tuple[WorkerSpec, ...]]:
+def is_batch(children: tuple[ChildSpec | WorkerSpecs, ...]) -> TypeGuard[tuple[WorkerSpec | WorkerSpecs, ...]]:
     """Return whether the children are work that ends: temporary workers and nothing else."""
-    return not any(type(child) is not WorkerSpec or child.is_service for child in children)
+    for child in children:
+        spec = child.template if type(child) is WorkerSpecs else child
+        if type(spec) is not WorkerSpec or spec.is_service:
+            return False
+    return True
+
+
+def one_by_one(children: tuple[ChildSpec | WorkerSpecs, ...]) -> Iterator[ChildSpec]:
+    """Yield the children, and each worker of those that were given together."""
+    for child in children:
+        if isinstance(child, WorkerSpecs):
+            yield from child
+        else:
+            yield child
 
 
 class Serving(TreeCalls):

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from asyncwatch.choices import ROOT
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.node import Node
-from asyncwatch.supervise.tree.paths import ROOT
 from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
 
 

@@ -8,9 +8,18 @@ from typing import Literal
 
 from textual.screen import Screen
 
-from asyncwatch.commands import CancelAll, ChangeSetting, Command, GiveUpAll, RetryAllNow
+from asyncwatch.commands import (
+    CancelAll,
+    CancelBranch,
+    ChangeSetting,
+    Command,
+    GiveUpAll,
+    RestartBranch,
+    RetryAllNow,
+)
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Row
+from asyncwatch.model.tree import Branch
 from asyncwatch.ui import asks
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.branches import shown_branch
@@ -38,23 +47,44 @@ class ActingScreen(Screen[None]):
         """Cancel the marked workers that have not ended, those of the selected group, or the selected worker."""
         rows = self._chosen()
         active = [row for row in rows if not row.is_settled]
-        await self._act(asks.cancel(active or rows), "cancel", "c")
+        if (branch := self._chosen_supervisor) is None:
+            await self._act(asks.cancel(active or rows), "cancel", "c")
+        elif branch.ending:
+            self.notify(f"{shown_branch(branch)} has ended.")
+        else:
+            question = f"Stop {shown_branch(branch)} and its {fmt.count(len(active), 'active worker')}?"
+            await self._ask(question, [CancelBranch(branch.path, branch.incarnation)], "stop", "c")
 
     async def action_restart(self) -> None:
-        """Restart the marked workers, those of the selected group, or the selected worker."""
+        """Restart the marked workers, the selected group as a whole, or the selected worker."""
         tree = self._scene.fleet.tree
-        rows = self._chosen()
-        if not tree.is_shown:
+        if (branch := self._chosen_supervisor) is not None:
+            await self._restart_branch(branch)
+            return
+        rows, refused = asks.restartable(self._chosen(), tree)
+        if refused:
+            self.notify(refused)
+        if not rows or not tree.is_shown:
             await self._act(asks.restart(rows), "restart", "r")
             return
+        chosen = set(rows)
         rows = tree.without_taken(rows)
-        chosen = set(self._chosen())
         told = self._tell_siblings(rows, chosen)
         if not told:
             await self._act(asks.restart(rows), "restart", "r", workers=len(chosen))
             return
         what = asks.named(rows) if len(chosen) == 1 else fmt.count(len(chosen), "worker")
         await self._ask(f"Restart {what}?", asks.restart(rows), "restart", "r", consequence=told)
+
+    async def _restart_branch(self, branch: Branch) -> None:
+        """Restart a supervisor with all that is below it, and what it takes along, if the answer is yes."""
+        tree = self._scene.fleet.tree
+        rows, taken = tree.rows_below(branch), tree.taken_along_by(branch)
+        self.table.highlight([*rows, *taken])
+        told = asks.siblings_told(taken, [branch.parent.strategy]) if taken and branch.parent is not None else ""
+        question = f"Restart {shown_branch(branch)} and its {fmt.count(len(rows), 'worker')}?"
+        command = RestartBranch(branch.path, branch.incarnation)
+        await self._ask(question, [command], "restart", "r", consequence=told)
 
     def _tell_siblings(self, rows: Sequence[Row], chosen: set[Row]) -> str:
         """Let the workers stand out that a restart takes along beside the chosen ones; return which, or nothing."""
@@ -72,7 +102,7 @@ class ActingScreen(Screen[None]):
 
     async def action_give_up(self) -> None:
         """Let the chosen workers that wait make no further attempt."""
-        await self._act_on_waiting(asks.give_up, "give up", "x")
+        await self._act_on_waiting(asks.give_up, "give up", "x", asks.given_up)
 
     async def action_retry_all_now(self) -> None:
         """Let all workers that wait go on now, if the answer is yes."""
@@ -98,13 +128,14 @@ class ActingScreen(Screen[None]):
 
     async def action_restart_all(self) -> None:
         """Restart all that have ended without success, if the answer is yes."""
-        rows = self._scene.unsuccessful()
+        tree = self._scene.fleet.tree
+        rows, refused = asks.restartable(self._scene.unsuccessful(), tree)
         if not rows:
-            self.notify("No worker has ended without success.")
+            self.notify(refused or "No worker has ended without success.")
             return
         question = f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?"
-        asked = self._scene.fleet.tree.without_taken(rows)
-        told = self._tell_siblings(asked, set(rows))
+        asked = tree.without_taken(rows)
+        told = " ".join(filter(None, [self._tell_siblings(asked, set(rows)), refused]))
         await self._ask(question, asks.restart(asked), "restart", "R", consequence=told)
 
     def action_pause(self) -> None:
@@ -134,8 +165,9 @@ class ActingScreen(Screen[None]):
     def _undo(self) -> ChangeSetting | None:
         last = self._scene.fleet.settings.last
         if last is None:
-            self.notify("No setting was changed.")
+            self.notify("No setting was changed: there is nothing to undo.")
             return None
+        self.notify(asks.undone(last))
         return ChangeSetting(last.name, last.previous, last.key)
 
     def _change(self, make: Callable[[], ChangeSetting | None]) -> None:
@@ -151,6 +183,12 @@ class ActingScreen(Screen[None]):
             if command is not None:
                 self._unanswered = answered
                 self._request([command])
+
+    @property
+    def _chosen_supervisor(self) -> Branch | None:
+        """The supervisor under the cursor, if it is what a key is meant for."""
+        branch = None if self._scene.view.marks else self.table.selected_branch
+        return branch if branch is not None and branch.is_supervisor else None
 
     def _chosen(self) -> list[Row]:
         """Return the marked rows in queue order, those of the selected branch, or the selected one."""
@@ -172,10 +210,15 @@ class ActingScreen(Screen[None]):
         else:
             self._request(commands)
 
-    async def _act_on_waiting(self, ask: asks.Ask, verb: str, key: str) -> None:
+    async def _act_on_waiting(
+        self, ask: asks.Ask, verb: str, key: str, tell: Callable[[Sequence[Row]], str] = lambda _rows: ""
+    ) -> None:
         rows = asks.waiting(self._chosen())
         if rows:
             await self._act(ask(rows), verb, key)
+            # A question that was just put says enough.
+            if self.is_current and (told := tell(rows)):
+                self.notify(told)
         else:
             self.notify(asks.NOBODY_WAITS)
 
@@ -191,11 +234,12 @@ class ActingScreen(Screen[None]):
         self, question: str, commands: Sequence[Command], yes: str, key: str, *, consequence: str = ""
     ) -> None:
         """Send the requests if the answer is yes."""
+        fleet = self._scene.fleet
 
         def answer(is_yes: bool | None) -> None:
             self.table.highlight(())
             if is_yes:
-                self._request(asks.renewed(commands, self._scene.fleet.get))
+                self._request(asks.renewed(commands, fleet.get, fleet.tree.branches.get))
 
         side: Literal["", "low", "high"] = ""
         if consequence:

@@ -25,9 +25,9 @@ from asyncwatch.ui.widgets.lines_widget import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
 
 KEYS = (
-    Key("escape", "dismiss", "close", "back to the fleet", "esc", footer=1),
+    Key("escape", "dismiss", "back", "back to the fleet", "esc", footer=1),
     Key("i", "isolate", "isolate", "let no attempt start until it is closed or probed", footer=1),
-    Key("o,c", "close", "close it", "let all attempts start again", "o c", footer=1),
+    Key("c,o", "close", "close it", "let all attempts start again", "c", footer=1),
     Key("p", "probe", "probe", "let a few attempts try it now", footer=1),
 )
 LOOKS = {

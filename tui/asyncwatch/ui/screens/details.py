@@ -20,7 +20,7 @@ from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView
 
 KEYS = (
-    Key("escape", "close", "close", "back to the fleet", "esc", footer=1),
+    Key("escape", "close", "back", "back to the fleet", "esc", footer=1),
     Key("c", "cancel", "cancel", "cancel this worker", footer=1),
     Key("r", "restart", "restart", "restart this worker", footer=1),
     Key("n", "retry_now", "try now", "make its next attempt now, if it waits", footer=3),
@@ -81,11 +81,13 @@ class DetailsScreen(Screen[Row]):
 
     def action_give_up(self) -> None:
         """Let the worker make no further attempt, if it waits."""
-        self._ask_waiting(asks.give_up)
+        self._ask_waiting(asks.give_up, asks.given_up([self._row]))
 
-    def _ask_waiting(self, ask: asks.Ask) -> None:
+    def _ask_waiting(self, ask: asks.Ask, told: str = "") -> None:
         if commands := ask(asks.waiting([self._row])):
             self.post_message(CommandsRequested(*commands))
+            if told:
+                self.notify(told)
         else:
             self.notify(asks.NOBODY_WAITS)
 
@@ -96,6 +98,10 @@ class DetailsScreen(Screen[Row]):
     async def action_restart(self) -> None:
         """Restart the worker; ask first if that takes siblings along."""
         row, tree = self._row, self._scene.fleet.tree
+        _rows, refused = asks.restartable([row], tree)
+        if refused:
+            self.notify(refused)
+            return
         command = CommandsRequested(RestartWorker(row.name, row.incarnation))
         taken, branch = tree.taken_along([row]), tree.branch_of(row)
         if not taken or branch is None:

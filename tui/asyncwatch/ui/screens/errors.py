@@ -17,7 +17,7 @@ from asyncwatch.ui import asks
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.columns import shown_error, shown_name
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line, Span, crop_line, crop_middle, join, spread
+from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.confirm import ConfirmScreen
@@ -26,7 +26,7 @@ from asyncwatch.ui.widgets.lines_widget import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
 
 KEYS = (
-    Key("escape", "dismiss(None)", "close", "back to the fleet", "esc", footer=1),
+    Key("escape", "dismiss(None)", "back", "back to the fleet", "esc", footer=1),
     Key("r", "restart", "restart", "restart its workers; asks first", footer=1),
     Key("c", "cancel", "cancel", "cancel those of its workers that have not ended; asks first", footer=2),
     Key("enter,f", "filter", "show", "show only its workers", "enter f", footer=1),
@@ -52,7 +52,7 @@ def cluster_item(cluster: Cluster, width: int) -> Item:
             if state in states
         ]
     )
-    place = crop_middle(_shown(cluster.place) or "injected, or raised nowhere we saw", max(20, width - 40))
+    place = crop_path(_shown(cluster.place), max(20, width - 10)) or "no place known: an injected fault has none"
     example = f"{shown_name(rows[0])}: {shown_error(rows[0])}"
     return Item(
         cluster.key,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Input
 
+from asyncwatch.events import WorkerState
 from asyncwatch.model.clusters import Cluster
 from asyncwatch.model.selection import SORTS, parse_query
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
+from asyncwatch.ui.hints import hints
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
 from asyncwatch.ui.lines import crop
 from asyncwatch.ui.messages import FoldRequested, SortRequested
@@ -24,6 +27,7 @@ from asyncwatch.ui.widgets.filter_bar import FilterBar, FilterInput
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 
+_SOME = 50
 RESORT_EVERY = 1.0
 """Seconds after which rows may change places, if they are sorted by what changes."""
 
@@ -38,13 +42,14 @@ class FleetScreen(ActingScreen):
         super().__init__(scene)
         self._overview = Block(id="overview")
         self._bar = FilterBar()
+        self._keys = KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
 
     def compose(self) -> ComposeResult:
         """Yield the parts from top to bottom."""
         yield self._overview
         yield self.table
         yield self._bar
-        yield KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
+        yield self._keys
 
     def on_mount(self) -> None:
         """Start re-sorting at a calm rate."""
@@ -62,6 +67,16 @@ class FleetScreen(ActingScreen):
         self._overview.show(overview(self._scene, width))
         self.table.draw()
         self._draw_filter()
+        self._keys.hint(hints(self._scene, self._states()))
+
+    def _states(self) -> list[WorkerState]:
+        """Return the states of the workers that a key would act on; of the marked ones some will do."""
+        fleet, view = self._scene.fleet, self._scene.view
+        if view.marks:
+            return [row.state for name in islice(view.marks, _SOME) if (row := fleet.get(name)) is not None]
+        if (branch := self.table.selected_branch) is not None:
+            return [state for state, workers in branch.counts.items() if workers]
+        return [self.table.selected.state] if self.table.selected is not None else []
 
     def _draw_filter(self) -> None:
         view, total = self._scene.view, len(self._scene.fleet.rows)

@@ -17,7 +17,7 @@ from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import LinesView
 
 KEYS = (
-    Key("escape", "dismiss", "close", "back", "esc", footer=1),
+    Key("escape", "dismiss", "back", "back", "esc", footer=1),
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
@@ -27,7 +27,7 @@ _MEANINGS = {
     WorkerState.RUNNING: "an attempt is under way",
     WorkerState.BACKING_OFF: "waits before the next attempt",
     WorkerState.RESTARTING: "waits for its next incarnation",
-    WorkerState.WAITING: "a circuit or a rate limit holds it",
+    WorkerState.WAITING: "held: circuit, rate limit, pause, place",
     WorkerState.CANCELLING: "was asked to stop",
     WorkerState.SUCCEEDED: "returned a result",
     WorkerState.FAILED: "an error that no retry mends",

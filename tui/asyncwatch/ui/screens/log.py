@@ -24,7 +24,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _RANKS = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 3}
 
 KEYS = (
-    Key("escape", "dismiss", "close", "back", "esc", footer=1),
+    Key("escape", "dismiss", "back", "back", "esc", footer=1),
     Key("v", "level", "level", "show only from the next level on", footer=1),
     Key("G", "edge(1)", "follow", "the newest lines, as they come", "G", footer=1),
     Key("g", "edge(-1)", "top", "the oldest line", footer=2),

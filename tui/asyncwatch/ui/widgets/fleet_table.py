@@ -29,6 +29,8 @@ _NAMES = 4096
 _NEAR = 4096
 """Lines among which the nearest one is looked for by going through them."""
 _Key = tuple[object, ...]
+_NO_LUCK = (None, 1.0)
+"""Thresholds of bad luck that let it strike nobody, as far as is known."""
 
 
 class FleetTable(ScrollView, can_focus=True):
@@ -58,6 +60,8 @@ class FleetTable(ScrollView, can_focus=True):
         self._widest_result = 0
         self._widest_error = 0
         self._schemes: set[str] = set()
+        self._is_luck_seen = False
+        self._left_out: set[str] = set()
         self._drawn: list[_Key | None] = []
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
 
@@ -200,8 +204,10 @@ class FleetTable(ScrollView, can_focus=True):
         moment = self._scene.now if self._is_timed(line) else None
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
-            return ("branch", line.path, *look, view.is_folded(line), self.size.width)
-        return ("row", line.name, *look, line.name in view.marks, line in self._taken, self._scene.fleet.tree.is_shown)
+            return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
+        tree = self._scene.fleet.tree
+        is_taken = line in self._taken
+        return ("row", line.name, *look, line.name in view.marks, is_taken, tree.is_shown, tree.is_at_limit(line))
 
     def _is_timed(self, line: Line | None) -> bool:
         """Return whether the line changes with time alone."""
@@ -224,7 +230,9 @@ class FleetTable(ScrollView, can_focus=True):
         under = ["cursor"] if is_selected else []
         if isinstance(shown, Branch):
             gauge, is_folded = fleet.tree.gauge(shown, now), view.is_folded(shown)
-            line = branches.branch_line(shown, gauge, width, is_folded=is_folded, is_selected=is_selected)
+            line = branches.branch_line(
+                shown, gauge, width, is_folded=is_folded, is_selected=is_selected, left=view.left[shown.path]
+            )
         else:
             under += ["taken"] if shown in self._taken else []
             line = columns.cells(
@@ -234,7 +242,7 @@ class FleetTable(ScrollView, can_focus=True):
                 is_selected=is_selected,
                 is_marked=shown.name in view.marks,
                 label=branches.label(shown, fleet.tree.branch_of(shown)),
-                note=branches.note(fleet, shown, now),
+                note=branches.note(fleet, shown, now, layout.columns[-1][1]),
                 is_taken=shown in self._taken,
             )
         return self._paint.strip(line, width, *under)
@@ -329,6 +337,7 @@ class FleetTable(ScrollView, can_focus=True):
                 break
             if isinstance(row_at, Branch):
                 continue
+            self._is_luck_seen |= row_at.is_struck or row_at.latency > 0
             if row_at.result is not None:
                 widest_result = max(widest_result, cell_len(row_at.result))
             if widest_error < columns.ENOUGH_OF_ERROR:
@@ -336,14 +345,28 @@ class FleetTable(ScrollView, can_focus=True):
                 needed = cell_len(columns.shown_error(row_at)) + (cell_len(note) + 2 if note else 0)
                 widest_error = max(widest_error, needed)
         self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
-        if before != (widest_name, widest_result, widest_error, len(self._schemes)):
+        has_grown = before != (widest_name, widest_result, widest_error, len(self._schemes))
+        if has_grown or self._left_out != self._without():
             self._arrange()
+
+    def _without(self) -> set[str]:
+        """Return the columns in which a tree has nothing to say: no retries, no luck that strikes, no result."""
+        fleet = self._scene.fleet
+        if not fleet.tree.is_supervised:
+            return set()
+        is_said = {
+            "retries": fleet.tree.most_attempts > 1,
+            "luck": self._is_luck_seen or fleet.settings.value("bad luck") not in _NO_LUCK,
+            "result": fleet.tree.has_batch or self._widest_result > 0,
+        }
+        return {key for key, said in is_said.items() if not said}
 
     def _arrange(self) -> None:
         scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
         widest_name = self._widest_name - len(scheme)
         width = self.scrollable_content_region.width
-        layout = columns.arrange(width, widest_name, self._widest_result, self._widest_error, scheme)
+        self._left_out = self._without()
+        layout = columns.arrange(width, widest_name, self._widest_result, self._widest_error, scheme, self._left_out)
         if layout != self._layout_of_columns:
             self._layout_of_columns = layout
             self.refresh()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from textual import events
 
@@ -10,14 +11,27 @@ from asyncwatch.ui.keys import Key
 from asyncwatch.ui.lines import Line, Span, join, width_of
 from asyncwatch.ui.widgets.lines_widget import Block
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+_HINTED = 1.5
+"""What matters now gives way only to what is always needed."""
 
-def key_line(keys: Sequence[Key], width: int) -> Line:
-    """Return the keys that fit into `width` cells, the most needed ones, in their order."""
+
+def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str] = NOTHING) -> Line:
+    """Return the keys that fit into `width` cells, the most needed ones, in their order.
+
+    `hints` are the actions that matter at this moment, each with what it is called then (empty: as always).
+    """
+    known = [key._replace(label=hints.get(key.action) or key.label) for key in keys]
     shown: list[Key] = []
-    for key in sorted((key for key in keys if key.footer), key=lambda key: key.footer):
-        if width_of(_line(keys, [*shown, key])) <= width:
+    for key in sorted((key for key in known if _rank(key, hints)), key=lambda key: _rank(key, hints)):
+        if width_of(_line(known, [*shown, key])) <= width:
             shown.append(key)
-    return _line(keys, shown)
+    return _line(known, shown)
+
+
+def _rank(key: Key, hints: Mapping[str, str]) -> float:
+    """Return 0 for a key that is not to be shown, else the less, the more it is needed."""
+    return _HINTED if key.action in hints and key.footer != 1 else key.footer
 
 
 def _line(keys: Sequence[Key], shown: Sequence[Key]) -> Line:
@@ -34,10 +48,17 @@ class KeyLine(Block):
     def __init__(self, keys: Sequence[Key]) -> None:
         super().__init__()
         self._keys = keys
+        self._hints: dict[str, str] = {}
+
+    def hint(self, hints: Mapping[str, str]) -> None:
+        """Show the keys of these actions, which matter now, before others."""
+        if hints != self._hints:
+            self._hints = dict(hints)
+            self.on_resize()
 
     def on_resize(self) -> None:
         """Show as many keys as fit."""
-        self.show([key_line(self._keys, self.size.width)])
+        self.show([key_line(self._keys, self.size.width, self._hints)])
 
     async def on_click(self, event: events.Click) -> None:
         """Do what the clicked key does."""
@@ -48,6 +69,6 @@ class KeyLine(Block):
             if offset is not None and left <= offset.x < right:
                 text = span.text.strip()
                 for key in self._keys:
-                    if text in (key.cap, key.label):
+                    if text in (key.cap, key.label, self._hints.get(key.action)):
                         self.app.simulate_key(key.keys.partition(",")[0])
             left = right
