@@ -12,7 +12,7 @@ from types import CodeType
 
 import pytest
 
-from asyncwatch import Supervisor
+from asyncwatch import Supervisor, Watchdog
 from asyncwatch.blocked_text import place, sentence
 from asyncwatch.commands import StopRun, WatchStack, WorkerStack
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
@@ -32,7 +32,6 @@ from asyncwatch.supervise.blame import (
 )
 from asyncwatch.supervise.engine import new_event_loop
 from asyncwatch.supervise.pulse import HEARTBEAT, Pulse, Spent, block_event
-from asyncwatch.supervise.watchdog import Watchdog
 from tests.supervise.fleets import sleeper, worker
 from tests.supervise.test_engine import engine_of, watch
 

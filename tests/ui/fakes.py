@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from textual.app import App
 
-from asyncwatch.commands import Command, Statistics
+from asyncwatch.commands import Command, Statistics, WatchStack
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
@@ -17,6 +18,7 @@ from asyncwatch.events import (
     CommandRefused,
     Event,
     LogRecorded,
+    LoopBlocked,
     RetryScheduled,
     RunFinished,
     RunStarted,
@@ -33,20 +35,33 @@ from asyncwatch.ui.app import AsyncwatchApp
 STACK = '  File "/srv/app/fetch.py", line 12, in fetch\n    raise error\n'
 
 
+def blame(worker: str) -> dict[str, Any]:
+    """Return what an event says of a worker that blocks the event loop."""
+    if not worker:
+        return {"cause": "unknown"}
+    who = {"cause": "worker", "worker": worker, "incarnation": 1, "attempt": 1}
+    return {**who, "file": "/srv/app/jobs.py", "line": 12, "function": "fetch", "call": "time.sleep(9)"}
+
+
 class FakeController:
     """Keeps what was sent, and passes on what a test says has happened."""
 
     def __init__(self) -> None:
         self.sent: list[Command] = []
+        self.watched: list[str | None] = []
+        self.known = Statistics(loop_lag=0.0004, retry_capacity=500.0)
         self.queue: asyncio.Queue[Batch] | None = None
         self.early: list[Batch] = []
-        self.loop_lag = 0.0004
         self.retry_tokens = 500.0
         self._seq = 0
 
     def send(self, *commands: Command) -> None:
         """Keep the commands."""
-        self.sent += commands
+        for command in commands:
+            if isinstance(command, WatchStack):
+                self.watched.append(command.worker)
+            else:
+                self.sent.append(command)
 
     def events(self) -> asyncio.Queue[Batch]:
         """Return the queue, with all that was said before in it."""
@@ -57,7 +72,16 @@ class FakeController:
 
     def statistics(self) -> Statistics:
         """Return figures that stand still unless a test moves them."""
-        return Statistics(loop_lag=self.loop_lag, retry_tokens=self.retry_tokens, retry_capacity=500.0)
+        return msgspec.structs.replace(self.known, retry_tokens=self.retry_tokens)
+
+    def block(self, seconds: float | None, worker: str = "") -> None:
+        """Let the event loop be blocked for so long by now; not at all if it is None."""
+        blocked = None if seconds is None else LoopBlocked(-1, 0.0, 0.0, seconds, **blame(worker))
+        self.known = msgspec.structs.replace(self.known, blocked=blocked)
+
+    def blocked(self, worker: str, at: float, seconds: float) -> None:
+        """Let a worker have blocked the event loop up to now."""
+        self.tell(LoopBlocked, at, began=at - seconds, duration=seconds, stack=STACK, **blame(worker))
 
     def tell(self, kind: type[Event], at: float, **fields: Any) -> None:
         """Say that something happened `at` seconds after the start."""
@@ -207,7 +231,7 @@ def frozen_clock() -> float:
 
 def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
     """Return an app whose time moves with its events only."""
-    return AsyncwatchApp(controller, clock=frozen_clock, **options)
+    return AsyncwatchApp(controller, clock=frozen_clock, processor_clock=frozen_clock, **options)
 
 
 def text_of(app: App[Any]) -> str:

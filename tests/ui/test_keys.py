@@ -388,14 +388,14 @@ async def test_a_no_keeps_it_running() -> None:
 async def test_a_blocked_event_loop_is_told(width: int) -> None:
     """The header says for how long, a request that has to wait for it gets a note, and the way out is named."""
     async with running(size=(width, 30)) as (app, controller, pilot):
-        controller.loop_lag = 7.2
+        controller.block(7.2)
         app._read_statistics()
         await shows(app, "event loop blocked for 7 s")
         await pilot.press("j", "r")
         await shows(app, "The event loop is blocked; the request waits for it.")
         await pilot.press("q", "q")
         await shows(app, "event loop blocked for 7 s", "stopping… · ctrl+c leaves at once")
-        controller.loop_lag = 0.0
+        controller.block(None)
         app._read_statistics()
         await shows(app, "stopping… 4 still running · ctrl+c leaves at once")
 
@@ -403,7 +403,7 @@ async def test_a_blocked_event_loop_is_told(width: int) -> None:
 async def test_a_request_waits_for_no_loop_that_runs() -> None:
     """Without a blocked loop a request is sent without a note."""
     async with running() as (app, controller, pilot):
-        controller.loop_lag = 0.9
+        controller.block(0.4)
         await pilot.press("j", "r")
         await until(lambda: controller.sent)
         await pilot.pause()

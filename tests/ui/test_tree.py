@@ -331,7 +331,7 @@ async def test_the_footer_shows_the_keys_that_matter_now() -> None:
         await go_to(app, "urls/a")
         await shows(app, "n try now  x give up")
         controller.tell(SettingChanged, 10.0, name="paused", value=True, previous=False)
-        await shows(app, "P go on", "u undo paused")
+        await shows(app, "P go on", "u undo pause")
 
 
 async def test_notes_cover_no_row() -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from asyncwatch.supervise.tree.ready import ready
     from asyncwatch.supervise.tree.restart import RestartBackoff
     from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
+    from asyncwatch.supervise.watchdog import Watchdog
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ __all__ = [
     "SupervisorSpec",
     "TreeError",
     "WaitResult",
+    "Watchdog",
     "WorkerSpec",
     "WorkerSpecs",
     "WorkerState",
@@ -122,6 +124,7 @@ _HOMES = {
     "SupervisorSpec": "supervise.tree.specs",
     "TreeError": "supervise.tree.errors",
     "WaitResult": "supervise.spec",
+    "Watchdog": "supervise.watchdog",
     "WorkerSpec": "supervise.spec",
     "WorkerSpecs": "supervise.spec",
     "WorkerState": "events",

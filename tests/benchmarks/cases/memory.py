@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ def _done(workers: int, looks: int, *, is_shown: bool) -> _Taken:
     """Run workers that return at once."""
     with tempfile.TemporaryDirectory() as name:
         gate = Path(name) / "gate"
-        items = _items(Path(name), [*(f"w{number}" for number in range(workers - 1)), "hold"])
+        items = _items(Path(name), chain(_names(workers - 1), ["hold"]))
         with _started(["jobs:noop", "--items", str(items)], is_shown=is_shown, BENCH_GATE=str(gate)) as process:
             wait_until(gate.with_suffix(".reached").exists, process)
             steady = steady_memory_of(process.pid, looks)
@@ -70,7 +71,7 @@ def _waiting(state: str, workers: int, looks: int, *, is_shown: bool) -> int:
     with tempfile.TemporaryDirectory() as name:
         gate = Path(name) / "gate"
         # The first one tells that it was started: the others are there by then.
-        items = _items(Path(name), ["hold", *(f"w{number}" for number in range(workers - 1))])
+        items = _items(Path(name), chain(["hold"], _names(workers - 1)))
         concurrency = workers if state == "running" else 1
         command = ["jobs:wait", "--items", str(items), "--concurrency", str(concurrency)]
         with _started(command, is_shown=is_shown, BENCH_GATE=str(gate)) as process:
@@ -78,9 +79,15 @@ def _waiting(state: str, workers: int, looks: int, *, is_shown: bool) -> int:
             return steady_memory_of(process.pid, looks)
 
 
+def _names(count: int) -> Iterator[str]:
+    return (f"w{number}" for number in range(count))
+
+
 def _items(folder: Path, items: Iterable[str]) -> Path:
+    """Write them one by one: what this process takes would count for the ones it starts."""
     file = folder / "items.txt"
-    file.write_text("\n".join(items), encoding="ascii")
+    with file.open("w", encoding="ascii") as lines:
+        lines.writelines(f"{item}\n" for item in items)
     return file
 
 

@@ -35,12 +35,17 @@ _LAST_TEXT = chr(sys.maxunicode)
 
 def natural(text: str) -> str:
     """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
-    return _DIGITS.sub(_number, text.casefold())
+    text = text.casefold()
+    start = text.rstrip("0123456789")
+    if _DIGITS.search(start) is None:
+        # As most names are, and in half the time.
+        return f"{start}{_number(text[len(start) :])}" if len(start) < len(text) else text
+    return _DIGITS.sub(lambda digits: _number(digits[0]), text)
 
 
-def _number(digits: re.Match[str]) -> str:
+def _number(digits: str) -> str:
     # Length, then text, orders numbers of any size; what stands in front of them is below all text.
-    significant = digits[0].lstrip("0")
+    significant = digits.lstrip("0")
     return f"\0{chr(min(len(significant), sys.maxunicode))}{significant}"
 
 

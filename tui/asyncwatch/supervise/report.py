@@ -294,7 +294,8 @@ class Reporter:
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
         """Tell that a new incarnation follows in `delay` seconds."""
         self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
-        self._log(logging.WARNING, worker, "%s: restart in %.2f s after %s", worker.name, delay, cause)
+        when = f"restart in {delay:.2f} s" if delay >= 0.005 else "restarted at once"
+        self._log(logging.WARNING, worker, "%s: %s after %s", worker.name, when, cause)
 
     def poll_finished(self, worker: Worker, result: object, elapsed: float, delay: float) -> None:
         """Tell what a poller's target returned."""

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 from textual.widgets._toast import ToastRack
 
-from asyncwatch.commands import Controller, StopRun
+from asyncwatch.commands import Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.redact import mask_secrets
@@ -28,6 +28,7 @@ from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import HELD, Scene
 from asyncwatch.ui.screens.circuits import CircuitsScreen
 from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -35,7 +36,7 @@ from asyncwatch.ui.screens.help import HelpScreen
 from asyncwatch.ui.screens.log import LogScreen
 from asyncwatch.ui.widgets.lines_widget import Block
 
-STATISTICS_EVERY = 1.0
+STATISTICS_EVERY = 0.25
 """Seconds between two looks at the engine's own figures."""
 NEWS_STAY = 15.0
 """Seconds for which a note about the output stands on the screen."""
@@ -73,12 +74,15 @@ class AsyncwatchApp(App[None]):
         *,
         on_batch: Callable[[Batch], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        processor_clock: Callable[[], float] = time.thread_time,
         is_signalled: bool = False,
     ) -> None:
         super().__init__()
         if self.no_color:
             self._refuse_ansi_themes()
         self.scene = Scene(clock)
+        self._clock, self._processor_clock = clock, processor_clock
+        self._is_drawing = False
         self._controller = controller
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
@@ -201,17 +205,24 @@ class AsyncwatchApp(App[None]):
         self._controller.send(*message.commands)
         self._pump.hurry()
         self._read_statistics()
-        if self.scene.blocked_for:
+        is_looking = all(isinstance(command, WatchStack) for command in message.commands)
+        if self.scene.blocked_for and not is_looking:
             self._say("The event loop is blocked; the request waits for it.")
 
     async def on_details_requested(self, message: DetailsRequested) -> None:
         """Open a worker; the cursor is on the one that was looked at last when it closes."""
+        self._controller.send(WatchStack(message.row.name))
         await self.push_screen(DetailsScreen(self.scene, message.row), self._select)
 
     async def action_log(self) -> None:
         """Open the log."""
         if not isinstance(self.screen, LogScreen):
             await self.push_screen(LogScreen(self.scene))
+
+    async def action_own_cost(self) -> None:
+        """Open the page of what asyncwatch itself takes."""
+        if not isinstance(self.screen, CostScreen):
+            await self.push_screen(CostScreen(self.scene))
 
     async def action_help(self) -> None:
         """Open the help."""
@@ -242,6 +253,7 @@ class AsyncwatchApp(App[None]):
         await self.push_screen(question, lambda yes: self.request_stop() if yes else None)
 
     def _select(self, row: Row | None) -> None:
+        self._controller.send(WatchStack(None))
         screen = self.screen_stack[0]
         if row is not None and isinstance(screen, FleetScreen):
             screen.table.select(row)
@@ -251,12 +263,20 @@ class AsyncwatchApp(App[None]):
             self._draw_screens()
 
     def _draw_screens(self) -> None:
+        if self.screen_stack and not self._is_drawing:
+            self._is_drawing = True
+            self.screen.call_after_refresh(self._drawn, self._processor_clock())
         for screen in self.screen_stack:
             if screen.is_mounted and isinstance(
-                screen, (FleetScreen, DetailsScreen, LogScreen, ErrorsScreen, CircuitsScreen)
+                screen, (FleetScreen, DetailsScreen, LogScreen, ErrorsScreen, CircuitsScreen, CostScreen)
             ):
                 screen.draw()
         self._place_notes()
+
+    def _drawn(self, began: float) -> None:
+        """Note that what was asked to be drawn is on the screen."""
+        self._is_drawing = False
+        self.scene.meter.frame(self._processor_clock() - began)
 
     def _refuse_ansi_themes(self) -> None:
         """Leave only themes with colours of their own: Textual 8.2 draws others black on black under NO_COLOR."""
@@ -267,7 +287,8 @@ class AsyncwatchApp(App[None]):
                 self.unregister_theme(name)
 
     def _read_statistics(self) -> None:
-        self.scene.statistics = self._controller.statistics()
+        self.scene.statistics = known = self._controller.statistics()
+        self.scene.meter.look(self._clock(), known.events, self.scene.fleet.events)
 
 
 def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], str | None] | None = None) -> Fleet:

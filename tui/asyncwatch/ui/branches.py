@@ -13,6 +13,8 @@ from asyncwatch.ui.lines import Line, Span, crop_line, join, spread, width_of
 
 HOLDS = {"rate": "rate limit", "place": "no free place", "paused": "paused"}
 """Why an attempt is held, in words."""
+_ROOM_FOR_BLOCKS = 24
+"""Cells from which on it is said in full that a worker blocked the event loop."""
 _ROOM_FOR_NOTES = 24
 FOLDED, UNFOLDED = "▸", "▾"
 _INDENT = 2
@@ -101,10 +103,20 @@ def label(row: Row, branch: Branch | None) -> str:
 
 
 def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
-    """Return what the worker waits for, or is near to, if its state alone does not tell; else nothing.
+    """Return what is to be said of a worker besides its state: that it blocked the event loop, and what it waits for.
 
     It is said shorter where `width` cells are few.
     """
+    block = fleet.loop.last_of(row.name)
+    if block is None or block.incarnation != row.incarnation:
+        return _wait_note(fleet, row, now, width)
+    is_roomy = width >= _ROOM_FOR_BLOCKS
+    blocked = f"blocked the loop {fmt.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
+    return " · ".join(filter(None, [blocked, _wait_note(fleet, row, now, width)]))
+
+
+def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
+    """Return what the worker waits for, or is near to, if its state alone does not tell; else nothing."""
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.lines import Line, Span
+from asyncwatch.ui.own_cost import block_chip
 from asyncwatch.ui.scene import Scene
 
 _GAUGE = 8
@@ -12,7 +13,7 @@ _GAUGE = 8
 
 def chips(scene: Scene) -> list[Line]:
     """Return the chips, the most urgent first; none for a run that goes as it was started."""
-    return [*_halted(scene), *_settings(scene), *_circuits(scene), *_budget(scene), *_nested(scene)]
+    return [*block_chip(scene), *_halted(scene), *_settings(scene), *_circuits(scene), *_budget(scene), *_nested(scene)]
 
 
 def _halted(scene: Scene) -> list[Line]:

@@ -16,6 +16,8 @@ PREFIX = 3
 """Cells before the first column: the mark, the cursor, a blank."""
 
 MARK = "▌"
+LATE = "~"
+"""Stands before a time that was measured while the event loop was late."""
 
 TIMED = frozenset(
     {
@@ -149,10 +151,12 @@ def cells(
     label: str | None = None,
     note: str = "",
     is_taken: bool = False,
+    is_late: bool = False,
 ) -> list[Span]:
     """Return the line of one row at the run time `now` (seconds).
 
-    `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along.
+    `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along,
+    `is_late` that its last attempt was measured while the event loop was late.
     """
     gap = Span(" " * layout.gap)
     line = [
@@ -166,6 +170,8 @@ def cells(
                 spans = _name(shown_name(row) if label is None else label, layout.scheme, width)
             case "error":
                 spans = _error(row, note, width)
+            case "last" if is_late:
+                spans = [Span(pad(f"{LATE}{fmt.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
             case _:
                 spans = _CELLS[key](row, now, width)
         line += [*spans, Span(" " * (width - width_of(spans))), gap]

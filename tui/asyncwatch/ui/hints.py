@@ -24,7 +24,7 @@ def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str]:
     if settings.is_paused:
         now["pause"] = "go on"
     if settings.last is not None:
-        now["undo"] = f"undo {settings.last.name}"
+        now["undo"] = "undo pause" if settings.last.name == "paused" else f"undo {settings.last.name}"
     if fleet.circuits.not_closed:
         now["circuits"] = ""
     if any(fleet.counts[state] for state in _TROUBLE):

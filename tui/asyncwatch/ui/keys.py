@@ -73,6 +73,7 @@ LOOKS = (
 
 GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
+    Key("d", "own_cost", "own cost", "what asyncwatch itself takes, and what blocked the event loop"),
     Key("p", "freeze", "freeze", "freeze the picture, not the work", footer=5),
     Key("question_mark", "help", "help", "this page", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),

@@ -10,6 +10,7 @@ from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.chips import chips
 from asyncwatch.ui.lines import Line, Span, join, spread, width_of, wrap
+from asyncwatch.ui.own_cost import blocked_notice, gauges
 from asyncwatch.ui.scene import Scene
 
 _ORDER = (
@@ -93,7 +94,7 @@ def _title(scene: Scene, width: int) -> Line:
     time = Span(fmt.clock(scene.now), "strong")
     right = [Span("  "), *status(scene)]
     if scene.blocked_for:
-        right = [Span(f" event loop blocked for {scene.blocked_for:.0f} s ", "notice"), Span("  "), *status(scene)]
+        right = [Span(blocked_notice(scene, width), "notice"), Span("  "), *status(scene)]
     if scene.is_frozen:
         right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
     if width >= _INVITING and _is_over(scene):
@@ -154,9 +155,8 @@ def _speed(scene: Scene, width: int) -> Line:
         seconds = fleet.durations.quantile(quantile)
         text = "-" if seconds is None else fmt.duration(seconds)
         parts.append([Span(f"{name} ", "muted"), Span(text)])
-    lag = scene.statistics.loop_lag
-    right: Line = [
-        Span("loop lag " if width >= 100 else "lag ", "muted"),
-        Span(fmt.duration(lag), "warning" if lag >= 0.1 else "muted"),
-    ]
-    return spread(join(parts), right, width)
+    if fleet.loop.count:
+        told = f"(loop was late {fmt.count(fleet.loop.count, 'time')})" if width >= 110 else "late"
+        parts[-1] = [*parts[-1], Span(f" {told}", "warning")]
+    left = join(parts)
+    return spread(left, gauges(scene, width - width_of(left) - 2), width)

@@ -9,11 +9,13 @@ from rich.cells import chop_cells
 
 from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
 from asyncwatch.model.fleet import AttemptRecord, Fleet, Row
+from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.branches import HOLDS, countdown, gauge_line, held_by
-from asyncwatch.ui.columns import luck, shown_name
+from asyncwatch.ui.columns import LATE, luck, shown_name
 from asyncwatch.ui.lines import Line, Span, join, pad, width_of, wrap
+from asyncwatch.ui.own_cost import block_report
 
 LEVEL_PAINTS = {
     "DEBUG": "debug",
@@ -86,7 +88,8 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
         age = fmt.elapsed(now - asked_at)
         lines.append([Span(f"asked to stop {age} ago, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
-    lines += _attempts(fleet.history(row.name), row, now, width)
+    lines += block_report(fleet.loop.blocks_of(row.name), width)
+    lines += _attempts(fleet, row, now, width)
     if waits := fleet.waits_of(row.name):
         lines += _heading("WAITS AND RESTARTS")
         for wait in waits:
@@ -159,7 +162,8 @@ def _folded(text: str, width: int, paint: str = "") -> list[Line]:
     return lines or [[]]
 
 
-def _attempts(history: tuple[AttemptRecord, ...], row: Row, now: float, width: int) -> Iterable[Line]:
+def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
+    history = fleet.history(row.name)
     if not history:
         yield from _heading("ATTEMPTS")
         yield [Span("none yet", "muted")]
@@ -184,7 +188,16 @@ def _attempts(history: tuple[AttemptRecord, ...], row: Row, now: float, width: i
         if is_alive:
             end = max(end, now)
         for record in records:
-            yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis)
+            blocked = _blocked(fleet.loop, record)
+            yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis, blocked)
+
+
+def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
+    """Return for how much of an attempt the event loop was late, if that makes its time doubtful."""
+    if record.duration is None or not loop.is_distorted(record.started_at, record.duration):
+        return []
+    late = loop.late_within(record.started_at, record.started_at + record.duration)
+    return [Span(f"{LATE} loop late {fmt.duration(late)}", "warning")]
 
 
 def _end(record: AttemptRecord, now: float) -> float:
@@ -193,7 +206,9 @@ def _end(record: AttemptRecord, now: float) -> float:
     return record.started_at + record.duration + (record.backoff or 0.0)
 
 
-def _attempt(record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int) -> Line:
+def _attempt(
+    record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int, blocked: Line
+) -> Line:
     took = record.duration if record.duration is not None else max(0.0, now - record.started_at)
     scale = axis / max(end - begin, 1e-9)
     start = min(axis - 1, round((record.started_at - begin) * scale))
@@ -229,6 +244,7 @@ def _attempt(record: AttemptRecord, begin: float, end: float, now: float, luck_w
                 Span(" " * (axis - start - work - wait)),
                 Span(pad(fmt.duration(took), 9, right=True), "" if is_good else "muted"),
             ],
+            blocked,
             tail,
             late,
             error_class,

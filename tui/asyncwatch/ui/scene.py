@@ -12,8 +12,8 @@ from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
 from asyncwatch.ui.meter import Meter
 
-BLOCKED = 1.0
-"""Seconds that a timer of the run's event loop is late, from which on the loop counts as blocked."""
+BLOCKED = 0.5
+"""Seconds from which on the title warns of a block that goes on."""
 
 
 HELD = 500_000
@@ -98,9 +98,11 @@ class Scene:
 
     @property
     def blocked_for(self) -> float:
-        """Seconds for which a worker blocks the event loop of the run, so that nothing moves there; else 0."""
-        lag = self.statistics.loop_lag
-        return lag if lag > BLOCKED and self.fleet.finished is None else 0.0
+        """Seconds for which the event loop of the run has been blocked, so that nothing moves there; else 0."""
+        blocked = self.statistics.blocked
+        if blocked is None or blocked.duration < BLOCKED or self.fleet.finished is not None:
+            return 0.0
+        return blocked.duration
 
     @property
     def concurrency(self) -> int | None:

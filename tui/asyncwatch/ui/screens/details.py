@@ -8,11 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from asyncwatch.commands import CancelWorker, RestartWorker
+from asyncwatch.commands import CancelWorker, RestartWorker, WatchStack
 from asyncwatch.model.fleet import Row
 from asyncwatch.ui import asks
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
+from asyncwatch.ui.own_cost import stack_report
 from asyncwatch.ui.report import facts, report
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.confirm import ConfirmScreen
@@ -69,11 +70,14 @@ class DetailsScreen(Screen[Row]):
         fleet, row, now = self._scene.fleet, self._row, self._scene.moment
         width = self._report.scrollable_content_region.width
         is_live = not row.is_settled or bool(fleet.left_behind_of(row.name))
-        state = (row, row.version, fleet.logged, width, now if is_live else None)
+        known = self._scene.statistics
+        seen = (known.stack, known.blocked is None, fleet.loop.count)
+        state = (row, row.version, fleet.logged, width, now if is_live else None, seen)
         if width and state != self._drawn:
             self._drawn = state
             self._facts.show(facts(fleet, row, now, width))
-            self._report.show(report(fleet, row, now, width))
+            stack = stack_report(self._scene, row.name, width)
+            self._report.show([*stack[1:], *stack[:1], *report(fleet, row, now, width)])
 
     def action_retry_now(self) -> None:
         """Let the worker go on now, if it waits."""
@@ -121,6 +125,7 @@ class DetailsScreen(Screen[Row]):
         neighbour = self._scene.view.neighbour(self._row, step)
         if neighbour is not self._row:
             self._row = neighbour
+            self.post_message(CommandsRequested(WatchStack(neighbour.name)))
             self._report.scroll_home(animate=False)
             self.draw()
 

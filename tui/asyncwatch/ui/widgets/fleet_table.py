@@ -20,6 +20,7 @@ from asyncwatch.ui import branches, columns
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.lines import Span
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
+from asyncwatch.ui.own_cost import is_distorted
 from asyncwatch.ui.paint import PAINTS, Paint
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.slices import Slices
@@ -139,6 +140,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return the heading, or the row that is scrolled to line `y`."""
+        self._scene.meter.render_line()
         width = self.scrollable_content_region.width
         key = self._key(y)
         self._drawn += [None] * (y + 1 - len(self._drawn))
@@ -207,7 +209,8 @@ class FleetTable(ScrollView, can_focus=True):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
         tree = self._scene.fleet.tree
         is_taken = line in self._taken
-        return ("row", line.name, *look, line.name in view.marks, is_taken, tree.is_shown, tree.is_at_limit(line))
+        marks = (line.name in view.marks, is_taken, is_distorted(self._scene.fleet, line))
+        return ("row", line.name, *look, *marks, tree.is_shown, tree.is_at_limit(line))
 
     def _is_timed(self, line: Line | None) -> bool:
         """Return whether the line changes with time alone."""
@@ -244,6 +247,7 @@ class FleetTable(ScrollView, can_focus=True):
                 label=branches.label(shown, fleet.tree.branch_of(shown)),
                 note=branches.note(fleet, shown, now, layout.columns[-1][1]),
                 is_taken=shown in self._taken,
+                is_late=is_distorted(fleet, shown),
             )
         return self._paint.strip(line, width, *under)
 
