@@ -21,6 +21,7 @@ from asyncwatch.events import (
     Batch,
     Event,
     LogRecorded,
+    LoopBlocked,
     RunFinished,
     RunStarted,
     RunTimedOut,
@@ -92,6 +93,7 @@ class FakeController:
         self.sent: list[Command] = []
         self.queue = Script(steps, self.clock)
         self.obeys = obeys
+        self.known = Statistics()
 
     def send(self, *commands: Command) -> None:
         """Note the commands; a stop is followed by the end of the run."""
@@ -105,8 +107,8 @@ class FakeController:
         return self.queue
 
     def statistics(self) -> Statistics:
-        """Return nothing of interest."""
-        return Statistics()
+        """Return what a test has put there."""
+        return self.known
 
 
 class Pipe(io.BytesIO):
@@ -173,6 +175,15 @@ async def test_text_that_utf8_cannot_hold_does_not_end_the_run() -> None:
     """A lone surrogate in a message is written as its escape."""
     out, _ = await run(FakeController(HEAD, [log("bad \udcff name")], TAIL), json=True)
     assert json.loads(out.splitlines()[3])["message"] == r"bad \udcff name"
+
+
+async def test_a_block_that_goes_on_is_told_once() -> None:
+    """Nothing comes while the event loop is blocked; stderr says who does it, once a block, and stdout nothing."""
+    controller = FakeController(HEAD, 1.0, 1.0, [log("again", level="INFO")], 1.0, TAIL)
+    controller.known = Statistics(blocked=LoopBlocked(-1, 9.0, 7.0, 2.0, "worker", "a", 1, 1, "/srv/jobs.py", 3, "f"))
+    out, err = await run(controller, json=True)
+    assert err.count("a blocked the event loop for 2.00 s at jobs.py:3 f, and still does") == 2
+    assert len(out.splitlines()) == len(HEAD) + 1 + len(TAIL)
 
 
 async def test_summary_goes_to_stdout_without_json() -> None:

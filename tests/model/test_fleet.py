@@ -28,6 +28,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
+from asyncwatch.model.row import BLOCK
 from tests.model.stream import Stream, ended, failed
 
 
@@ -357,3 +358,15 @@ def test_a_worker_that_had_to_wait_is_small_again() -> None:
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     fleet = stream.fold()
     assert [row.extra is None for row in fleet.rows] == [True, False]
+
+
+def test_rows_of_which_there_is_nothing_to_tell_are_passed_over() -> None:
+    """Whoever looks for errors, or for workers that wait, goes through the blocks in which there were some."""
+    names = [str(index) for index in range(3 * BLOCK)]
+    stream = Stream(*names)
+    stream.add(AttemptStarted, names[-1], attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, names[-1], **failed())
+    stream.add(WorkersQueued, group="more", max_attempts=1, workers=("late",))
+    stream.add(WorkerRestarted, "late", 2)
+    fleet = stream.fold()
+    assert list(fleet.notable()) == fleet.rows[2 * BLOCK :]

@@ -32,6 +32,7 @@ from asyncwatch.supervise.blame import (
 )
 from asyncwatch.supervise.engine import new_event_loop
 from asyncwatch.supervise.pulse import HEARTBEAT, Pulse, Spent, block_event
+from tests.clock import run_at_once
 from tests.supervise.fleets import sleeper, worker
 from tests.supervise.test_engine import engine_of, watch
 
@@ -304,6 +305,30 @@ async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
         engine.send(StopRun())
     await until(lambda: engine.join(0))
     assert not queue.empty()
+
+
+def test_tasks_exist_for_what_runs_only() -> None:
+    """Of 100,000 workers no more tasks are alive at a time than may run, and no event is lost on the way."""
+    highest = alive = 0
+
+    async def count(number: int) -> None:
+        nonlocal highest, alive
+        highest = max(highest, supervisor.statistics().tasks)
+        if number % 10_000 == 0:
+            alive = max(alive, len(asyncio.all_tasks()))
+
+    supervisor = Supervisor([worker(str(number), count, number) for number in range(100_000)], concurrency=50)
+
+    async def main() -> int:
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        seqs = [event.seq for _ in range(queue.qsize()) for event in queue.get_nowait()]
+        assert seqs == list(range(len(seqs)))
+        return len(seqs)
+
+    assert run_at_once(main) == supervisor.statistics().events >= 200_000
+    assert highest <= 50
+    assert alive <= 50 + 2
 
 
 def test_on_every_loop_and_in_ones_own_program() -> None:

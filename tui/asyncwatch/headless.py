@@ -10,16 +10,20 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, TextIO
 
+from asyncwatch.blocked_text import sentence
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
+from asyncwatch.model.text import printable
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines, terminal_columns
 from asyncwatch.patient_writer import PatientWriter
 
 _LAST_WORDS = 1.0
 """Seconds that stdout gets to take the summary of a run that was left."""
+TOLD_AFTER = 1.0
+"""Seconds after which a block of the event loop that goes on is told."""
 
 
 class StdoutError(Exception):
@@ -91,6 +95,7 @@ class Follower:
         self._on_batch = on_batch
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
+        self._is_block_told = False
         self._left = asyncio.Event()  # set by the second interrupt
         self._stdout_error: StdoutError | None = None
 
@@ -122,12 +127,23 @@ class Follower:
                 async with asyncio.timeout(self._narrator.interval):
                     batch = await self._queue.get()
             await self._take(batch)
+            if batch:
+                self._is_block_told = False
+            else:
+                self._warn_of_block()
         self.fleet.left_at = self._time.now
         self._narrator.finish(self.fleet)
         await self._summarize()
         if self._stdout_error is not None:
             raise self._stdout_error
         return self.fleet
+
+    def _warn_of_block(self) -> None:
+        """Say, once, that something blocks the event loop of the run: no event can tell that before it ends."""
+        blocked = self._controller.statistics().blocked
+        if blocked is not None and blocked.duration >= TOLD_AFTER and not self._is_block_told:
+            self._is_block_told = True
+            self._narrator.say(f"asyncwatch: {printable(sentence(blocked))}, and still does")
 
     async def _summarize(self) -> None:
         if self._is_left_alone:

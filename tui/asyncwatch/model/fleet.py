@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 from asyncwatch.events import (
@@ -178,6 +178,19 @@ class Fleet:
     def cancel_reason(self, name: str) -> str:
         """Return why the present incarnation was asked to stop, empty if it was not."""
         return self._cancel_reasons.get(name, "")
+
+    def notable(self) -> Iterator[Row]:
+        """Yield rows in queue order, all those among them that have an error, wait, or have another attempt to come.
+
+        Whole blocks of workers that just succeed are passed over: of a million rows that leaves few to look at.
+        """
+        rows, start = self.rows, 0
+        while start < len(rows):
+            block = rows[start].block
+            end = start + block.size
+            if block.has_extras:
+                yield from rows[start:end]
+            start = end
 
     @property
     def left_behind(self) -> int:
@@ -455,7 +468,8 @@ class Fleet:
         row.attempt = 0
         row.result = None
         row.block.forget(row.offset)
-        row.extra = Extra(incarnation=event.incarnation)
+        row.extra = None
+        row.own_extra().incarnation = event.incarnation
         self._move(row, _QUEUED)
         if self._has_branches:
             self.tree.restarted(row)

@@ -34,7 +34,7 @@ class Block:
     A column is empty until the first of them has something to write there: workers that are queued need none.
     """
 
-    __slots__ = ("ended", "group", "lucks", "max_attempts", "size", "start", "started")
+    __slots__ = ("ended", "group", "has_extras", "lucks", "max_attempts", "size", "start", "started")
 
     def __init__(self, start: int, size: int, group: str, max_attempts: int) -> None:
         self.start = start
@@ -42,6 +42,8 @@ class Block:
         self.size = size
         self.group = group
         self.max_attempts = max_attempts
+        self.has_extras = False
+        """Whether any of them has, or had, something extra."""
         self.lucks = self.started = self.ended = _EMPTY
 
     def column(self) -> array[float]:
@@ -219,6 +221,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def own_extra(self) -> Extra:
         """Return the row's `extra`, made if it had none."""
         if self.extra is None:
+            self.block.has_extras = True
             self.extra = Extra(self.attempt_started_at, self.last_duration)
         return self.extra
 

@@ -103,7 +103,7 @@ class CircuitsScreen(Screen[None]):
             return
         fleet = self._scene.fleet
         circuits = self._in_order(fleet.circuits.by_key)
-        waiting = waiting_by_key(fleet.rows) if circuits else {}
+        waiting = waiting_by_key(fleet.notable()) if circuits else {}
         told = f"{len(fleet.circuits.not_closed):,} of {len(circuits):,} not closed" if circuits else ""
         self._title.show([[Span("circuits", "title"), Span(f"  {told}", "muted")]])
         items = [circuit_item(circuit, waiting.get(circuit.key, []), self._scene.now, width) for circuit in circuits]

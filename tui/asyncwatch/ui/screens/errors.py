@@ -105,7 +105,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         if not width or state == self._grouped or now < self._due_at:
             return
         self._grouped = state
-        clusters = cluster_errors(fleet.rows, fleet.stack)
+        clusters = cluster_errors(fleet.notable(), fleet.stack)
         self._due_at = now + max(EVERY, SHARE * (time.monotonic() - now))
         self._clusters = {cluster.key: cluster for cluster in clusters}
         workers = sum(len(cluster.rows) for cluster in clusters)
