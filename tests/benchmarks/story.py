@@ -135,11 +135,11 @@ class Story:
         yield self._tell(AttemptFailed, NOW, **worker, **number, **failure, **more)
         yield self._tell(WorkerFailed, NOW, **worker, **end, **failure)
 
-    def present(self, clock: Callable[[], float], *, has_past: bool) -> Iterator[Batch]:
+    def present(self, per_second: int, *, has_past: bool) -> Iterator[Batch]:
         """Yield batches without an end: attempts that start, fail and are to be repeated.
 
         Without a past every other one is of a worker that is not busy, as long as there are some; these are of all
-        the fleet, so that most are not on the screen. `clock` tells seconds since the run started.
+        the fleet, so that most are not on the screen. So many events happen `per_second`.
         """
         attempts: dict[int, int] = {}
         batch: list[Event] = []
@@ -150,7 +150,7 @@ class Story:
             if turn % 2 and not has_past and self._workers > BUSY:
                 index = BUSY + _shuffled(turn, 1) % (self._workers - BUSY)
             attempts[index] = attempt = attempts.get(index, 0) + 1
-            batch += self._fail(index, attempt, clock())
+            batch += self._fail(index, attempt, NOW + 3 * turn / per_second)
             if len(batch) >= _BATCH:
                 yield tuple(batch)
                 batch = []

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from textual.screen import Screen
@@ -35,7 +37,7 @@ class Teller:
 
     def __init__(self, story: Story, seconds: float, *, has_past: bool) -> None:
         self._began: float | None = None
-        self._batches = story.present(self.clock, has_past=has_past)
+        self._batches: Iterable[Batch] = story.present(PER_SECOND, has_past=has_past)
         self._seconds = seconds
         self._listener = Listener()
         self._stopped = threading.Event()
@@ -51,7 +53,9 @@ class Teller:
             self._stopped.set()
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return the queue, and begin."""
+        """Return the queue, and begin. What is to be told is made before, if it has an end."""
+        if self._seconds < float("inf"):
+            self._batches = list(itertools.takewhile(lambda batch: batch[-1].at < NOW + self._seconds, self._batches))
         self._thread.start()
         return self._listener.attach()
 
@@ -60,14 +64,14 @@ class Teller:
         return Statistics()
 
     def _tell(self) -> None:
-        began = self._began = due = time.monotonic()
+        began = self._began = time.monotonic()
         seq = 0
         for batch in self._batches:
-            if self._stopped.wait(max(0.0, due - time.monotonic())) or time.monotonic() - began > self._seconds:
+            due = began + batch[-1].at - NOW
+            if self._stopped.wait(max(0.0, due - time.monotonic())):
                 break
             self._listener.deliver(batch, None)
             seq = batch[-1].seq
-            due += len(batch) / PER_SECOND
         self._listener.deliver((RunFinished(seq + 1, 0.0, {}, 0, 0.0, interrupted=True),), None)
 
 
