@@ -188,14 +188,9 @@ async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
             engine.send(StopRun())
 
     events = await watch(engine, act)
-    assert [type(event).__name__ for event in events] == [
-        "RunStarted",
-        "WorkersQueued",
-        "AttemptStarted",
-        "LoopBlocked",
-        "RunFinished",
-    ]
-    assert [event.seq for event in events] == [0, 1, 2, 3, 4]
+    told = [type(event).__name__ for event in events if getattr(event, "cause", "") != "machine"]  # it may be loaded
+    assert told == ["RunStarted", "WorkersQueued", "AttemptStarted", "LoopBlocked", "RunFinished"]
+    assert [event.seq for event in events] == list(range(len(events)))
     last = events[-1]
     assert isinstance(last, RunFinished)
     assert (last.states, last.attempts, last.interrupted) == ({"running": 1}, 1, True)

@@ -6,8 +6,10 @@ from pathlib import PurePath
 
 from asyncwatch.events import LoopBlocked
 
-BLAMELESS = frozenset({"interpreter", "machine"})
-"""Causes for which nothing that runs on the loop is to blame."""
+MENDABLE = frozenset({"worker", "code", "many"})
+"""Causes that whoever wrote the workers can do something about."""
+_OUTSIDE = frozenset({"interpreter", "machine"})
+"""Causes that are nothing which runs on the loop."""
 _KEEPERS = {
     "code": "code outside any worker",
     "asyncwatch": "asyncwatch itself",
@@ -34,6 +36,6 @@ def place(block: LoopBlocked) -> str:
 def sentence(block: LoopBlocked) -> str:
     """Return all of it: `a blocked the event loop for 0.31 s at jobs.py:12 fetch: time.sleep(1)`."""
     where = place(block)
-    if block.cause in BLAMELESS:
+    if block.cause in _OUTSIDE:
         return f"the event loop was {block.duration:.2f} s late: {keeper(block)} gave it no time"
     return f"{keeper(block)} blocked the event loop for {block.duration:.2f} s" + (f" at {where}" if where else "")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from asyncwatch.blocked_text import BLAMELESS, sentence
+from asyncwatch.blocked_text import MENDABLE, sentence
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
@@ -175,7 +175,8 @@ class Reporter:
         """Tell what kept the event loop, and for how long."""
         self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
         # Many that take turns can go on for long, and nobody is helped by a warning each time.
-        level = logging.DEBUG if event.cause in BLAMELESS or event.cause == "many" else logging.WARNING
+        is_mendable = event.cause in MENDABLE and event.cause != "many"
+        level = logging.WARNING if is_mendable else logging.DEBUG
         with contextlib.suppress(Exception):
             logger.log(level, "%s", sentence(event), extra={"asyncwatch_worker": event.worker or None})
 

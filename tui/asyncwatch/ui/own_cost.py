@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from asyncwatch.blocked_text import BLAMELESS, keeper, place, sentence
+from asyncwatch.blocked_text import MENDABLE, keeper, place, sentence
 from asyncwatch.events import LoopBlocked, WorkerState
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.histogram import Histogram
@@ -54,7 +54,7 @@ def blocked_notice(scene: Scene, width: int) -> str:
 def block_chip(scene: Scene) -> list[Line]:
     """Return a chip that warns of the last block of the loop for a while; none if there was none."""
     watch = scene.fleet.loop
-    if not watch.blocks or (last := watch.blocks[-1]).at + NEWS_LAST < scene.moment or last.cause in BLAMELESS:
+    if not watch.blocks or (last := watch.blocks[-1]).at + NEWS_LAST < scene.moment or last.cause not in MENDABLE:
         return []
     told: Line = [Span(f" {_shown(crop(sentence(last), 100))} ", "notice")]
     return [[*told, Span(" d", "key"), Span(" tells more", "muted")]]
