@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
-from asyncwatch.ui.slices import SLICE
 
 FRAME = 0.1
 """Seconds between two pictures while events pour in."""
+SLICE = 0.005
+"""Seconds of folding after which keys get their turn."""
 
 
 class Sink(Protocol):

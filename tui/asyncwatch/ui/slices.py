@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-SLICE = 0.005
-"""Seconds of work after which others get their turn."""
+SLICE = 0.01
+"""Seconds of work after which others get their turn. Beside a busy engine each turn costs some 5 ms: the thread has to
+wait for the interpreter.
+"""
 PAUSE = 0.001
 """Seconds that they have at the least: a key takes several turns of the event loop."""
 
