@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
@@ -23,6 +26,7 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str | None, str]] = []
         self.connections: set[int] = set()
+        self.cookies: list[dict[str, str]] = []
         self.authorization: str | None = None
         self.url = ""
 
@@ -31,7 +35,10 @@ class Server:
         self.requests.append((request.method, request.path, request.headers.get("X-Test"), await request.text()))
         self.connections.add(id(request.transport))
         self.authorization = request.headers.get("Authorization")
-        return web.Response(status=int(request.match_info["status"]), body=b"x" * 300_000)
+        self.cookies.append(dict(request.cookies))
+        response = web.Response(status=int(request.match_info["status"]), body=b"x" * 300_000)
+        response.set_cookie("visits", "1")
+        return response
 
 
 @pytest.fixture
@@ -93,6 +100,66 @@ async def test_logs_the_status_with_the_luck(server: Server, caplog: pytest.LogC
     finally:
         current.reset(token)
     assert caplog.messages == ["Status: 200, 7, 0.42"]
+
+
+@asynccontextmanager
+async def answering(*parts: bytes, is_open: bool = False) -> AsyncIterator[str]:
+    """Answer every request with these parts, each in a packet, then close the connection unless it `is_open`.
+
+    The context is the URL. Leave it after the client.
+    """
+    under_way: list[asyncio.Task[None] | None] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        under_way.append(asyncio.current_task())
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        if is_open:
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield "http://{}:{}/".format(*server.sockets[0].getsockname()[:2])
+        await asyncio.gather(*filter(None, under_way))
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Length: 10", b"short"),
+        (b"Transfer-Encoding: chunked", b"5\r\nshort\r\n"),
+        (b"Content-Encoding: gzip\r\nContent-Length: 8", b"not gzip"),
+    ],
+    ids=["cut off", "cut off between chunks", "not what it says"],
+)
+async def test_a_body_that_is_no_good_is_an_error(head: bytes, body: bytes) -> None:
+    """The answer counts when it is complete, though nobody looks at it, and whether or not it comes with its head."""
+    head = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"
+    for parts in ((head + body,), (head, body)):
+        async with answering(*parts) as url, HttpTarget() as target:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await target(url)
+
+
+async def test_an_answer_that_does_not_end_in_time() -> None:
+    """The whole answer has to be there in time; a part of it does not help. Then it may be tried again."""
+    part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"
+    async with answering(part, is_open=True) as url, HttpTarget(timeout=0.01) as target:
+        with pytest.raises(TimeoutError, match=r"no complete answer within 0\.01 s") as late:
+            await target(url)
+    assert is_transient(late.value)
+
+
+async def test_cookies_are_not_kept(server: Server) -> None:
+    """What a server sets for one worker is not sent by the next: their answers do not depend on their order."""
+    url = server.url.replace("127.0.0.1", "localhost")  # no jar keeps the cookies of a number
+    async with HttpTarget() as target:
+        assert [await target(f"{url}/200"), await target(f"{url}/200")] == [200, 200]
+    assert server.cookies == [{}, {}]
 
 
 async def test_refused_is_transient_and_invalid_is_not(unused_tcp_port: int) -> None:

@@ -24,6 +24,7 @@ from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.output import OutputFile
 from asyncwatch.plan import Plan
+from asyncwatch.process import collecting_seldom
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
@@ -132,7 +133,7 @@ def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboar
     """Start the engine, show the run to its end, and give the engine the time to end. Return what became of it."""
     on_batch = _ignore if output is None else output.write
     fleet = None
-    with ExitStack() as streams:
+    with collecting_seldom(), ExitStack() as streams:
         if is_dashboard:
             streams.enter_context(exclusive_terminal(partial(engine.record_log, None, "INFO", "output")))
         capture = streams.enter_context(capturing_prints(engine.record_log))

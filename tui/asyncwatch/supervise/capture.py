@@ -92,6 +92,8 @@ class PrintCapture:
 
     def finish(self, worker: str) -> None:
         """Pass on the line that `worker` has not finished, if there is one."""
+        if worker not in self._unfinished:  # every attempt ends with this call, and hardly one has printed anything
+            return
         with self._lock:
             line = self._unfinished.pop(worker, "")
         if line:

@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from asyncwatch.supervise.current import current_worker
+from asyncwatch.targets.deadlines import Deadline, Deadlines
 
 _log = logging.getLogger("asyncwatch.worker")
 
@@ -88,16 +89,18 @@ class HttpTarget:
         self._headers = dict(headers or {})
         self._body = body.encode() or None
         self._raise_for_status = raise_for_status
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = timeout
         self._concurrency = concurrency
+        self._deadlines: Deadlines | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        self._deadlines = None if self._timeout is None else Deadlines(self._timeout)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._concurrency),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(),
         )
         return self
 
@@ -107,6 +110,8 @@ class HttpTarget:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._deadlines is not None:
+            self._deadlines.close()
 
     def key_of(self, url: str) -> str:
         """Return the host (and port, if it is not the scheme's own) that `url` asks: what its circuit is kept by."""
@@ -127,11 +132,19 @@ class HttpTarget:
         """
         if self._session is None:
             raise RuntimeError("an HttpTarget has to be entered before it is called")
-        request = self._session.request(self._method, url, data=self._body, headers=self.own_headers())
-        async with request as response:
-            # Read to its end, so that the connection can be used again, but never held as a whole.
-            async for _ in response.content.iter_any():
-                pass
+        if self._deadlines is None:
+            return await self._fetch(self._session, url)
+        with Deadline(self._deadlines):
+            return await self._fetch(self._session, url)
+
+    async def _fetch(self, session: aiohttp.ClientSession, url: str) -> int:
+        async with session.request(self._method, url, data=self._body, headers=self.own_headers()) as response:
+            # Until the body has come to its end the connection cannot be used again. Nobody looks at it: it is never
+            # held as a whole, and what is here already is not taken out.
+            content = response.content
+            if not content.is_eof():
+                while await content.readany():
+                    pass
             _log_status(response.status)
             if self._raise_for_status:
                 response.raise_for_status()

@@ -1,0 +1,36 @@
+"""What the process of a run does about garbage."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from asyncwatch.process import COLLECT_AFTER, collecting_seldom
+
+
+@pytest.fixture
+def _thresholds() -> Iterator[None]:
+    """Leave the collector as it was."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("_thresholds")
+@pytest.mark.parametrize(("chosen", "during"), [(700, COLLECT_AFTER), (2_000, COLLECT_AFTER), (50_000, 50_000), (0, 0)])
+def test_collects_seldom_for_the_time_of_a_run(chosen: int, during: int) -> None:
+    """Who has chosen to collect seldomer, or never, is left alone; afterwards all is as before."""
+    gc.set_threshold(chosen, 10, 10)
+    with collecting_seldom():
+        assert gc.get_threshold()[0] == during
+    assert gc.get_threshold()[0] == chosen
+
+
+def test_what_is_old_is_not_looked_through() -> None:
+    """Modules and the plan, which stay to the end, are out of the collector's sight."""
+    keeper: list[object] = []
+    keeper.append(keeper)
+    with collecting_seldom():
+        assert not any(other is keeper for other in gc.get_objects())
