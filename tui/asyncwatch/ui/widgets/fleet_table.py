@@ -332,7 +332,8 @@ class FleetTable(ScrollView, can_focus=True):
             # Only a longer name, or one whose characters may be wide, can be wider than the widest.
             if len(row.name) + widest_indent > widest_name or not row.name.isascii():
                 widest_name = max(widest_name, cell_len(branches.label(row, tree.branch_of(row))))
-            if len(self._schemes) < 2:
+            # With one that has none, or two of them, none is left out.
+            if len(self._schemes) < 2 and "" not in self._schemes:
                 self._schemes.add(columns.scheme_of(row.name))
         self._measured = min(len(rows), self._measured + _NAMES)
         for y in range(1, self.size.height):
