@@ -16,8 +16,8 @@ from asyncwatch import Supervisor, Watchdog
 from asyncwatch.blocked_text import place, sentence
 from asyncwatch.commands import StopRun, WatchStack, WorkerStack
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
-from asyncwatch.supervise import pulse as pulses
 from asyncwatch.supervise.blame import (
+    LONGEST_LOOK,
     NOBODY,
     Blame,
     Block,
@@ -58,7 +58,7 @@ def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Run:
     """Return samples of one attempt from `first` to `last`."""
     samples = Run(who, first)
     for stack in stacks or (MINE,):
-        samples.add(stack, last)
+        samples.add(stack, last, 0.025)
     return samples
 
 
@@ -75,17 +75,31 @@ def test_the_worker_that_the_samples_show() -> None:
 
 def test_who_blocks_after_another_is_told_apart() -> None:
     """Each attempt that kept the loop for 100 ms has a block of its own; turns in between are told together."""
-    seen = [run(A, 10.1, 10.3), run(B, 10.5, 10.6, OTHER)]
+    seen = [run(A, 10.1, 10.38), run(B, 10.42, 10.6, OTHER)]
     seen += [run(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NOBODY, A, B, A, B, A])]
     seen += [run(NOBODY, 10.9, 10.95)]
     told = blame(*seen)
     assert told[:3] == [
         (0.4, Blame("worker", A, MINE)),
         (0.21, Blame("worker", B, OTHER)),
-        (0.22, Blame("many", NOBODY, MINE)),
+        (0.2, Blame("many", NOBODY, MINE)),
     ]
     assert [found.cause for _seconds, found in told] == ["worker", "worker", "many", "code"]
     assert sum(seconds for seconds, _found in told) == pytest.approx(1.0)
+
+
+def test_a_call_that_lets_no_thread_run_is_seen_at_its_end() -> None:
+    """The time in which the watchdog got no turn belongs to what it saw next, in an attempt and between two."""
+    pulse = Pulse(0.0, Spent())
+    for now in (0.05, 0.075, 0.1, 0.125, 0.15):
+        pulse.look(now, Sample(A, MINE), pulse.due, 0.0)
+    pulse.look(2.0, Sample(A, OTHER), pulse.due, 0.0)
+    pulse.look(5.0, Sample(B, MINE), pulse.due, 0.0)
+    blocks = pulse.beat(5.01, Spent(thread=4.8), 0.0)
+    assert [(round(block.ended, 2), block.blame) for block in blocks] == [
+        (2.05, Blame("worker", A, OTHER)),
+        (5.01, Blame("worker", B, MINE)),
+    ]
 
 
 def test_many_that_take_turns() -> None:
@@ -202,6 +216,9 @@ def test_a_suspended_process_blames_nobody() -> None:
     beats(pulse, 0.025)
     pulse.look(0.03, None, pulse.due, 0.0)
     pulse.look(60.0, Sample(A, MINE), pulse.due, 0.0)
+    going_on = pulse.block(60.0)
+    assert going_on is not None
+    assert going_on.blame == Blame("unknown")
     (block,) = pulse.beat(60.01, Spent(), 0.0)
     assert block.blame == Blame("machine")
 
@@ -220,7 +237,7 @@ def test_what_is_kept_of_a_long_block_is_bounded() -> None:
     """After a second of the same there are ten looks a second; stacks and turns are held up to a number."""
     pulse = Pulse(0.0, Spent())
     assert pulse.look(0.5, Sample(A, MINE), pulse.due, 0.0) == HEARTBEAT
-    assert pulse.look(1.6, Sample(A, MINE), pulse.due, 0.0) == pulses.SLOW_LOOK
+    assert pulse.look(1.6, Sample(A, MINE), pulse.due, 0.0) == LONGEST_LOOK
     for line in range(1000):
         pulse.look(2.0, Sample(A, frames(("/srv/jobs.py", line, "f"))), pulse.due, 0.0)
     assert len(pulse._runs[0].stacks) <= 200

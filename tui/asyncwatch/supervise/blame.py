@@ -6,7 +6,7 @@ import asyncio
 import linecache
 import selectors
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ Frame = tuple[CodeType, int]
 
 LEAST = 0.0875
 """Seconds for which something has to keep the loop to be told by itself: 100 ms, as far as that is known."""
+LONGEST_LOOK = 0.1
+"""Seconds between two samples at the most, as long as the watchdog gets its turns."""
 _STACKS_KEPT = 200
 _DEEPEST = 60
 _LONGEST_CALL = 160
@@ -66,13 +68,14 @@ class Run:
     def __init__(self, who: Who, now: float) -> None:
         self.who = who
         self.first = self.last = now
-        self.stacks: Counter[tuple[Frame, ...]] = Counter()
+        self.stacks: dict[tuple[Frame, ...], float] = {}
+        """The seconds that each is a sample of."""
 
-    def add(self, frames: tuple[Frame, ...], now: float) -> None:
-        """Note a further sample; of different stacks only so many are held."""
+    def add(self, frames: tuple[Frame, ...], now: float, seconds: float) -> None:
+        """Note a further sample, the first in `seconds`; of different stacks only so many are held."""
         self.last = now
         if frames in self.stacks or len(self.stacks) < _STACKS_KEPT:
-            self.stacks[frames] += 1
+            self.stacks[frames] = self.stacks.get(frames, 0.0) + seconds
 
 
 class Evidence(NamedTuple):
@@ -93,7 +96,7 @@ class Evidence(NamedTuple):
 
 
 class Blame(NamedTuple):
-    """The cause of a block (one of `BLOCK_CAUSES`), whose attempt it was, and the stack it was seen at most often."""
+    """The cause of a block, one of `BLOCK_CAUSES`; whose attempt it was, and the stack that took most of the time."""
 
     cause: str
     who: Who = NOBODY
@@ -154,7 +157,8 @@ def judge(evidence: Evidence, runs: Sequence[Run]) -> list[Block]:
         return [whole._replace(blame=Blame(cause))]
     if len(runs) <= 1:
         return [whole._replace(blame=_blame(runs[0]) if runs else Blame("unknown"))]
-    ends = [(run.last + following.first) / 2 for run, following in pairwise(runs)]
+    # A longer gap is that of a call which let no other thread run, and was seen when it ended.
+    ends = [run.last + min(following.first - run.last, LONGEST_LOOK) / 2 for run, following in pairwise(runs)]
     spans = zip(runs, [evidence.began, *ends], [*ends, evidence.ended], strict=True)
     blocks = []
     for is_long, group in groupby(spans, key=lambda span: span[2] - span[1] >= LEAST):
@@ -185,15 +189,15 @@ def _blame(run: Run) -> Blame:
 
 
 def _usual(runs: Sequence[Run]) -> tuple[Frame, ...]:
-    """Return the stack with the place that was seen most often."""
-    places: Counter[Place] = Counter()
+    """Return the stack with the place that took most of the time."""
+    places: defaultdict[Place, float] = defaultdict(float)
     stacks: dict[Place, tuple[Frame, ...]] = {}
     for run in runs:
-        for frames, number in run.stacks.items():
+        for frames, seconds in run.stacks.items():
             place = place_of(frames)
-            places[place] += number
+            places[place] += seconds
             stacks[place] = frames
-    return stacks[places.most_common(1)[0][0]] if places else ()
+    return stacks[max(places, key=places.__getitem__)] if places else ()
 
 
 def _owner(frames: tuple[Frame, ...]) -> str:

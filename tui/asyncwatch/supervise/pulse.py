@@ -10,12 +10,22 @@ from collections import deque
 from typing import NamedTuple
 
 from asyncwatch.events import LoopBlocked
-from asyncwatch.supervise.blame import LEAST, NOBODY, Blame, Block, Evidence, Run, Sample, judge, place_of, stack_text
+from asyncwatch.supervise.blame import (
+    LEAST,
+    LONGEST_LOOK,
+    NOBODY,
+    Blame,
+    Block,
+    Evidence,
+    Run,
+    Sample,
+    judge,
+    place_of,
+    stack_text,
+)
 
 HEARTBEAT = 0.025
 """Seconds between two beats of the loop, and between two looks at it. A block is known to half of that."""
-SLOW_LOOK = 0.1
-"""Seconds between two looks when the same attempt has kept the loop for a second."""
 _RUNS_KEPT = 1_000
 _LAGS_KEPT = round(10 / HEARTBEAT)
 _LAST_SECOND = round(1 / HEARTBEAT)
@@ -114,6 +124,7 @@ class Pulse:
         """Note what was seen of the loop while its beat of `due` was late; return the seconds until the next look."""
         with self._lock:
             overslept = self._overslept(now, now - due)
+            seconds = now - self._looked_at
             self._looked_at, self._wait = now, HEARTBEAT
             if sample is None or self.due != due:  # it is in time, or has come meanwhile
                 return self._wait
@@ -127,9 +138,9 @@ class Pulse:
                         runs.append(Run(sample.who, now))
                     else:
                         runs[-1].who = NOBODY
-                runs[-1].add(sample.frames, now)
+                runs[-1].add(sample.frames, now, seconds)
                 if now - runs[-1].first > 1:
-                    self._wait = SLOW_LOOK
+                    self._wait = LONGEST_LOOK  # it has been seen often enough
             return self._wait
 
     def block(self, now: float) -> Block | None:
@@ -141,11 +152,13 @@ class Pulse:
         late = now - due
         if late < LEAST:
             return None
-        # How much of the processor its thread took is not known before it comes back.
+        evidence = Evidence(due - HEARTBEAT / 2, now)
         with self._lock:
-            evidence = Evidence(due - HEARTBEAT / 2, now, absent=self._absent + self._overslept(now, late))
-            blocks = judge(evidence, self._runs)
-        last = blocks[-1]
+            absent = self._absent + self._overslept(now, late)
+            last = judge(evidence, self._runs)[-1]
+        if absent >= late / 2:
+            # What its thread did meanwhile is not known before it comes back.
+            return Block(evidence.began, now, Blame("unknown"))
         blame = last.blame if last.seconds >= late / 2 else Blame("many", frames=last.blame.frames)
         return Block(evidence.began, now, blame)
 
