@@ -393,6 +393,9 @@ async def test_a_reader_that_stopped_holds_up_no_signal(monkeypatch: pytest.Monk
             await following
     finally:
         os.close(reader)  # frees the thread that writes
+    # Its turn comes when that thread has given up what it was at; nobody uses the pipe after it.
+    await follower._writer.write(b"")
+    stdout.close()
     assert controller.sent == [StopRun()]
 
 
