@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RestartLimitError, session
+from asyncwatch import RestartLimitError, headless, output, session
 from asyncwatch.commands import Command, StopRun
 from asyncwatch.config import demo_config
 from asyncwatch.events import (
@@ -91,6 +91,7 @@ class Stage:
         """Stand in for `run_dashboard`."""
         if self.breaks:
             raise self.breaks
+        controller.events()
         fleet = Fleet()
         on_batch(self.events)
         fleet.apply_batch(self.events)
@@ -111,7 +112,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Return a session with fakes."""
     stage = Stage()
     monkeypatch.setattr(session, "Engine", stage.make_engine)
-    monkeypatch.setattr(session, "run_headless", stage.follow)
+    monkeypatch.setattr(headless, "run_headless", stage.follow)
     monkeypatch.setattr(app, "run_dashboard", stage.show)
     monkeypatch.setattr(session, "exclusive_terminal", lambda _on_line: contextlib.nullcontext())
     return stage
@@ -139,10 +140,10 @@ def test_the_engine_is_started_and_ended(stage: Stage) -> None:
     plan = make_plan(demo_config(), overrides=Overrides())
     stage.run(plan, is_dashboard=True)
     stage.run(plan)
-    dashboard, headless = stage.engines
-    assert (dashboard.stays_open, headless.stays_open) == (True, False)
+    dashboard, follower = stage.engines
+    assert (dashboard.stays_open, follower.stays_open) == (True, False)
     assert dashboard.log_level == logging.INFO
-    assert dashboard.calls == headless.calls == ["start", StopRun(), plan.config.grace + 2, 0]
+    assert dashboard.calls == follower.calls == ["start", StopRun(), plan.config.grace + 2, 0]
 
 
 def test_the_summary_stays_after_the_dashboard(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +210,7 @@ def test_lines_that_could_not_be_written_are_told(
         problem = "cannot write output file 'x': No space left on device (1 line is not written)"
         write = close = staticmethod(lambda *_batch: None)
 
-    monkeypatch.setattr(session, "OutputFile", lambda _path: Full())
+    monkeypatch.setattr(output, "OutputFile", lambda _path: Full())
     assert stage.run(plan) == 1
     assert "No space left on device" in capsys.readouterr().err
 

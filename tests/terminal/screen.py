@@ -23,7 +23,10 @@ PATIENCE = 20.0
 
 
 class Terminal:
-    """Runs `command` as the foreground process of a terminal of its own."""
+    """Runs `command` as the foreground process of a terminal of its own.
+
+    If that is not its controlling one (not `is_controlling`), no signal tells it that the terminal has gone.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Terminal:
         stdin: int | None = None,
         stderr: int | None = None,
         env: Mapping[str, str] | None = None,
+        is_controlling: bool = True,
     ) -> None:
         self.raw = bytearray()
         self._screen = pyte.Screen(columns, rows)
@@ -51,9 +55,10 @@ class Terminal:
             stdout=slave,
             stderr=slave if stderr is None else stderr,
             start_new_session=True,
-            preexec_fn=_own_terminal(slave),  # noqa: PLW1509  it only makes the terminal the controlling one
+            preexec_fn=_own_terminal(slave) if is_controlling else None,  # noqa: PLW1509  it only makes the terminal the controlling one
         )
         self._slave = slave
+        self._has_hung_up = False
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +70,8 @@ class Terminal:
             self.process.kill()
             self.process.wait()
         os.close(self._slave)
-        os.close(self._master)
+        if not self._has_hung_up:
+            os.close(self._master)
 
     @property
     def lines(self) -> list[str]:
@@ -90,6 +96,11 @@ class Terminal:
         """Send a signal to the program."""
         self.process.send_signal(number)
 
+    def hang_up(self) -> None:
+        """Take the terminal away."""
+        os.close(self._master)
+        self._has_hung_up = True
+
     def wait_for(self, condition: Callable[[str], object]) -> None:
         """Read what the program draws until `condition` holds for the text of the screen."""
         deadline = time.monotonic() + PATIENCE
@@ -98,6 +109,8 @@ class Terminal:
 
     def wait_for_exit(self) -> int:
         """Read to the end; return the exit status."""
+        if self._has_hung_up:
+            return self.process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             self._read(deadline, step=0.05)

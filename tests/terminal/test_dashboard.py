@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -109,6 +110,22 @@ def test_signals_stop_the_run(folder: Path, number: signal.Signals) -> None:
         assert terminal.wait_for_exit() == 130
         assert_restored(terminal)
         assert "1 cancelled" in terminal.text
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_a_terminal_that_goes_without_a_signal_stops_the_run(folder: Path, number: signal.Signals | None) -> None:
+    """Whoever has another controlling terminal gets no SIGHUP; the workers are cancelled and written all the same."""
+    (folder / "items.txt").write_text("first\nquick\n")
+    command = [COMMAND, "work:job", "--items", "items.txt", "--output", "out.jsonl"]
+    with Terminal(command, cwd=folder, is_controlling=False) as terminal:
+        terminal.wait_for(row("first", "running"))
+        terminal.wait_for(row("quick", "succeeded"))
+        terminal.hang_up()
+        if number is not None:
+            terminal.kill(number)
+        assert terminal.wait_for_exit() == 130
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [(line["name"], line["state"]) for line in lines] == [("quick", "succeeded"), ("first", "cancelled")]
 
 
 SERVICES = """

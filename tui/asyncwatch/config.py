@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +85,8 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         ConfigError: the text is no TOML.
 
     """
+    import tomllib  # noqa: PLC0415  the demo has no file
+
     problems = Problems(path, text)
     try:
         document = tomllib.loads(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,5 +96,7 @@ def _keys(tokens: list[_Token]) -> Path:
 def _unquote(key: str) -> str:
     if key[0] not in "\"'":
         return key
+    import tomllib  # noqa: PLC0415  the demo has no file
+
     decoded: dict[str, Any] = tomllib.loads(f"key = {key}")
     return str(decoded["key"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +56,8 @@ class Problems:
         """Return the problem of a text that is no TOML."""
         if isinstance(error, RecursionError):
             return f"{self._file}: is nested too deeply"
+        import tomllib  # noqa: PLC0415  the demo has no file
+
         message = str(error)
         place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
         if not isinstance(error, tomllib.TOMLDecodeError) or place is None:

@@ -1,35 +1,38 @@
 """Runs a plan to its end: the engine, who watches it, the output file, the summary and the exit status."""
 
+# ruff: noqa: PLC0415  what the first picture does without is imported after it
+
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, WorkerState
-from asyncwatch.headless import StdoutError, run_headless
+from asyncwatch.foreseen import foreseen_events
 from asyncwatch.items import single_line
-from asyncwatch.launch import drive, open_run
 from asyncwatch.model.fleet import Fleet, Row
-from asyncwatch.model.summary import summarize, summary_lines
-from asyncwatch.output import OutputFile
 from asyncwatch.plan import Plan
 from asyncwatch.process import collecting_seldom
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
-from asyncwatch.supervise.tree.errors import TreeError
 from asyncwatch.terminal import exclusive_terminal, private_stdout
+
+if TYPE_CHECKING:
+    from asyncwatch.output import OutputFile
+    from asyncwatch.supervise.supervisor import Supervisor
 
 ALL_SUCCEEDED, NOT_ALL_SUCCEEDED, INTERRUPTED = 0, 1, 130
 READER_GONE = 141
@@ -45,6 +48,14 @@ class _WatchError(Exception):
     """The dashboard broke."""
 
 
+class _StdoutLostError(Exception):
+    """Standard output could not be written. `is_reader_gone`: whoever read it wanted no more."""
+
+    def __init__(self, *, is_reader_gone: bool) -> None:
+        super().__init__()
+        self.is_reader_gone = is_reader_gone
+
+
 class OutputError(Exception):
     """The output file cannot be written; told before the run starts."""
 
@@ -58,22 +69,26 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     """
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    engine = Engine(partial(open_run, plan), partial(drive, plan), stays_open=is_dashboard, log_level=level)
+    engine = Engine(partial(_open_run, plan), partial(_drive, plan), stays_open=is_dashboard, log_level=level)
     fleet = None
-    lost: StdoutError | None = None
+    lost: _StdoutLostError | None = None
     try:
         fleet = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
     except _WatchError as error:
         _tell(str(error))
-    except StdoutError as error:
+    except _StdoutLostError as error:
         lost = error
     finally:
         if output is not None:
             output.close()
     if is_dashboard and fleet is not None:
-        click.echo("\n".join(summary_lines(summarize(fleet), shutil.get_terminal_size().columns)))
+        from asyncwatch.model.summary import summarize, summary_lines
+
+        _say("\n".join(summary_lines(summarize(fleet), shutil.get_terminal_size().columns)))
     status = READER_GONE if lost is not None and lost.is_reader_gone else exit_status(fleet)
     if engine.error is not None:
+        from asyncwatch.supervise.tree.errors import TreeError
+
         what = "" if isinstance(engine.error, TreeError) else f"the run broke: {type(engine.error).__name__}: "
         _tell(f"{what}{engine.error}")
         status = NOT_ALL_SUCCEEDED
@@ -83,6 +98,22 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     if not engine.join(0.0):
         _leave(status)
     return status
+
+
+@asynccontextmanager
+async def _open_run(plan: Plan) -> AsyncIterator[Supervisor]:
+    from asyncwatch.launch import open_run
+
+    async with open_run(plan) as supervisor:
+        # What was imported stays to the end; it is not looked through for garbage.
+        gc.freeze()
+        yield supervisor
+
+
+async def _drive(plan: Plan, supervisor: Supervisor) -> None:
+    from asyncwatch.launch import drive
+
+    await drive(plan, supervisor)
 
 
 def has_keyboard() -> bool:
@@ -123,6 +154,8 @@ def _was_shut_down(fleet: Fleet, row: Row) -> bool:
 def _open_output(path: str | None) -> OutputFile | None:
     if path is None:
         return None
+    from asyncwatch.output import OutputFile
+
     try:
         return OutputFile(path)
     except (OSError, ValueError) as error:
@@ -132,15 +165,15 @@ def _open_output(path: str | None) -> OutputFile | None:
 def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> Fleet:
     """Start the engine, show the run to its end, and give the engine the time to end. Return what became of it."""
     on_batch = _ignore if output is None else output.write
-    fleet = None
+    fleet, has_hung_up = None, None
     with collecting_seldom(), ExitStack() as streams:
         if is_dashboard:
-            streams.enter_context(exclusive_terminal(partial(engine.record_log, None, "INFO", "output")))
+            on_line = partial(engine.record_log, None, "INFO", "output")
+            has_hung_up = streams.enter_context(exclusive_terminal(on_line))
         capture = streams.enter_context(capturing_prints(engine.record_log))
-        engine.start()
         try:
             fleet = (
-                _show_dashboard(_Watched(engine, capture), on_batch)
+                _show_dashboard(_Watched(engine, capture), on_batch, foreseen_events(plan), has_hung_up)
                 if is_dashboard
                 else _follow(engine, on_batch, is_json=is_json)
             )
@@ -155,7 +188,8 @@ def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboar
 class _Watched:
     """The engine as the dashboard sees it. The run begins when its events are asked for.
 
-    Textual has taken `sys.stdout` and `sys.stderr` by then; what workers print has to be caught before it.
+    So does the engine's thread, whose imports would hold up the first picture. Textual has taken `sys.stdout` and
+    `sys.stderr` by then; what workers print has to be caught before it.
     """
 
     def __init__(self, engine: Engine, capture: Callable[[], None]) -> None:
@@ -167,6 +201,7 @@ class _Watched:
     def events(self) -> asyncio.Queue[Batch]:
         """Return the queue of the engine's events."""
         self._capture()
+        self._engine.start()
         return self._engine.events()
 
 
@@ -174,17 +209,22 @@ def _ignore(batch: Batch) -> None:
     """Take a batch that nobody else wants."""
 
 
-def _show_dashboard(controller: Controller, on_batch: OnBatch) -> Fleet:
+def _show_dashboard(
+    controller: Controller, on_batch: OnBatch, foreseen: Batch, has_hung_up: Callable[[], bool] | None
+) -> Fleet:
     # Textual, for the dashboard only.
-    from asyncwatch.ui.app import DashboardError, run_dashboard  # noqa: PLC0415
+    from asyncwatch.ui.app import DashboardError, run_dashboard
 
     try:
-        return run_dashboard(controller, on_batch=on_batch)
+        return run_dashboard(controller, on_batch=on_batch, foreseen=foreseen, has_hung_up=has_hung_up)
     except DashboardError as error:
         raise _WatchError(str(error)) from None
 
 
 def _follow(engine: Engine, on_batch: OnBatch, *, is_json: bool) -> Fleet:
+    from asyncwatch.headless import StdoutError, run_headless
+
+    engine.start()
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # `nohup` and a shell's background jobs ignore some of them on purpose.
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
@@ -192,11 +232,25 @@ def _follow(engine: Engine, on_batch: OnBatch, *, is_json: bool) -> Fleet:
         follow = run_headless(
             engine, json=is_json, stdout=stdout, stderr=sys.stderr, on_batch=on_batch, stop_signals=heeded
         )
-        return asyncio.run(follow)
+        try:
+            return asyncio.run(follow)
+        except StdoutError as error:
+            raise _StdoutLostError(is_reader_gone=error.is_reader_gone) from None
 
 
 def _tell(message: str) -> None:
-    click.echo(f"asyncwatch: {single_line(mask_secrets(message))}", err=True)
+    _say(f"asyncwatch: {single_line(mask_secrets(message))}", is_error=True)
+
+
+def _say(text: str, *, is_error: bool = False) -> None:
+    """Print a text, unless the terminal has gone: nobody could read it, and the status tells what became of the run."""
+    try:
+        click.echo(text, err=is_error)
+    except OSError:
+        # What is left in the buffer has to go somewhere when the interpreter ends.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2 if is_error else 1)
+        os.close(nothing)
 
 
 def _leave(status: int) -> NoReturn:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 OnLine = Callable[[str], None]
 
@@ -16,14 +21,34 @@ _LAST_LINES = 0.2
 """Seconds to wait, at the end, for lines that are still on their way."""
 
 
+class _Screen(io.FileIO):
+    """A terminal to write to. Once it has gone, what is written is dropped.
+
+    An error would end the thread in which Textual writes, and all others would wait for that thread for ever.
+    """
+
+    has_gone = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write; return how many bytes are dealt with."""
+        try:
+            return super().write(data)
+        except OSError:
+            self.has_gone = True
+            return memoryview(data).nbytes
+
+
 @contextmanager
-def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
+def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
     """Give the terminal to Textual alone for the time of the context.
 
     Textual finds it as `sys.__stdin__`, `sys.__stdout__` and `sys.__stderr__`. For everybody else, the processes that
     workers start and extensions in C included, standard input is empty, and each line written to standard output or
     error goes to `on_line`, in a thread of its own. If standard input is no terminal (items came through it), the keys
     are read from the controlling one.
+
+    Gives a function that says whether the terminal has gone. Only the processes whose controlling terminal it was hear
+    of that by a SIGHUP; to all it is at the end of its input for ever, and cannot be written to.
 
     Raises:
         OSError: there is no terminal to read keys from.
@@ -35,7 +60,14 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
     reading, writing = os.pipe()
     nothing = os.open(os.devnull, os.O_RDONLY)
     reader = threading.Thread(target=_read_lines, args=(reading, on_line), name="asyncwatch stray output", daemon=True)
-    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    raw = _Screen(os.dup(1), "w")
+    screen = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+    hang_up = select.poll()
+    hang_up.register(keys, select.POLLHUP)
+
+    def has_gone() -> bool:
+        return raw.has_gone or any(flags & select.POLLHUP for _, flags in hang_up.poll(0))
+
     with screen, os.fdopen(keys, encoding="utf-8") as keyboard:
         _flush(sys.stdout, sys.stderr)
         try:
@@ -43,7 +75,7 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
             os.close(nothing)
             os.close(writing)
             reader.start()
-            yield
+            yield has_gone
         finally:
             _flush(sys.stdout, sys.stderr)
             _replace(sys_streams=originals, descriptors=saved)

@@ -1,6 +1,7 @@
 """How long one waits at first: for `--help`, against a click program, and for the first full picture of the demo.
 
-A picture is full when every line of the terminal was drawn; that of the demo, when its last worker is on it, running.
+A picture is full when every line of the terminal was drawn; that of the demo, when its last worker is on it, which is
+queued until the engine is there.
 """
 
 from __future__ import annotations

@@ -240,6 +240,10 @@ class Fleet:
         """Fold one event and return the row that it changed, if it is about one."""
         return next(iter(self.apply_batch((event,))), None)
 
+    def confirm(self, event: RunStarted) -> None:
+        """Take the first event of the run in place of the one that was foreseen and applied."""
+        self._run_started(event)
+
     def _run_started(self, event: RunStarted) -> None:
         self.run = event
         self.settings.start(event)

@@ -1,5 +1,7 @@
 """Runs a supervisor in a thread and on an event loop of its own, so that no worker can freeze who watches it."""
 
+# ruff: noqa: PLC0415  most is imported by the engine's own thread: not before the first picture
+
 from __future__ import annotations
 
 import asyncio
@@ -9,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,11 +19,10 @@ from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, Worker
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.supervise.capture import capturing_logs
 from asyncwatch.supervise.outbox import Listener
-from asyncwatch.supervise.pulse import block_event
-from asyncwatch.supervise.supervisor import Supervisor
-from asyncwatch.supervise.tree.errors import TreeError
-from asyncwatch.supervise.watchdog import Watchdog
-from asyncwatch.supervise.watching import blocking_stack
+
+if TYPE_CHECKING:
+    from asyncwatch.supervise.supervisor import Supervisor
+    from asyncwatch.supervise.watchdog import Watchdog
 
 STACK_EVERY = 0.25
 """Seconds between two stacks of the worker that somebody looks at."""
@@ -34,7 +36,7 @@ _THREADS = "asyncwatch worker thread"
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a uvloop where there is one, else asyncio's own loop."""
     try:
-        import uvloop  # noqa: PLC0415  it is not there on every platform
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
@@ -98,7 +100,8 @@ class Engine:
 
         What can be left is a thread in which a worker blocks: the engine's own, or one of `asyncio.to_thread`.
         """
-        self._thread.join(0.0 if self._is_abandoned else timeout)
+        if self._thread.ident is not None:
+            self._thread.join(0.0 if self._is_abandoned else timeout)
         return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
 
     def send(self, *commands: Command) -> None:
@@ -131,6 +134,9 @@ class Engine:
         supervisor, watchdog = self._supervisor, self._watchdog
         if supervisor is None or watchdog is None:
             return Statistics()
+        from asyncwatch.supervise.pulse import block_event
+        from asyncwatch.supervise.watching import blocking_stack
+
         known, lags, block, stack = supervisor.statistics(), watchdog.lags(), watchdog.blocked(), self._stack
         if block is not None and block.blame.who.worker and block.blame.who.worker == self._looked_at:
             stack = blocking_stack(block)
@@ -180,6 +186,9 @@ class Engine:
             self._tell_end()
 
     async def _supervise(self) -> None:
+        from asyncwatch.supervise.tree.errors import TreeError
+        from asyncwatch.supervise.watchdog import Watchdog
+
         async with self._open_run() as supervisor:
             supervisor.add_listener(self._listener)
             with self._lock:
@@ -199,6 +208,8 @@ class Engine:
 
     async def _run_supervisor(self, supervisor: Supervisor) -> None:
         """Await what the run is for, then those who watch it: a tree that gave up can still be looked at."""
+        from asyncwatch.supervise.tree.errors import TreeError
+
         try:
             await self._drive(supervisor)
         except TreeError as error:

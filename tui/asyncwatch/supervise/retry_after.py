@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 _SECONDS = re.compile(r"[0-9]+")
 
@@ -20,6 +19,8 @@ def parse_retry_after(value: str, now: float) -> float | None:
     if _SECONDS.fullmatch(value):
         # More digits than a float can hold are as good as for ever; int() refuses thousands of them.
         return float(value)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  few servers ask by a date
+
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

@@ -1,5 +1,7 @@
 """The app: it owns the screens, hands requests to the controller, and knows how to stop."""
 
+# ruff: noqa: PLC0415  a screen that a key opens is imported when it is opened
+
 from __future__ import annotations
 
 import asyncio
@@ -7,7 +9,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from textual import events
 from textual.app import App, SystemCommand
@@ -17,7 +19,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 from textual.widgets._toast import ToastRack
 
-from asyncwatch.commands import Controller, StopRun, WatchStack
+from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.redact import mask_secrets
@@ -26,14 +28,7 @@ from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import HELD, Scene
-from asyncwatch.ui.screens.circuits import CircuitsScreen
-from asyncwatch.ui.screens.confirm import ConfirmScreen
-from asyncwatch.ui.screens.cost import CostScreen
-from asyncwatch.ui.screens.details import DetailsScreen
-from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
-from asyncwatch.ui.screens.help import HelpScreen
-from asyncwatch.ui.screens.log import LogScreen
 from asyncwatch.ui.widgets.lines_widget import Block
 
 STATISTICS_EVERY = 0.25
@@ -51,6 +46,14 @@ _VERBS = {
     "CloseCircuit": "close",
     "ProbeCircuit": "probe",
 }
+
+
+@runtime_checkable
+class _Drawn(Protocol):
+    """A screen that shows the scene as it is when it is asked to."""
+
+    def draw(self) -> None:
+        """Show it."""
 
 
 class DashboardError(RuntimeError):
@@ -76,19 +79,25 @@ class AsyncwatchApp(App[None]):
         clock: Callable[[], float] = time.monotonic,
         processor_clock: Callable[[], float] = time.thread_time,
         is_signalled: bool = False,
+        foreseen: Batch = (),
+        has_hung_up: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
         if self.no_color:
             self._refuse_ansi_themes()
         self.scene = Scene(clock)
+        if foreseen:
+            self.scene.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
         self._is_drawing = False
         self._controller = controller
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
+        self._has_hung_up = has_hung_up
         self._asked = 0  # how many requests the last action made
         self._refused = 0  # how many of those were refused
         self._refusal: CommandRefused | None = None  # the first of them
+        self._early: list[Command] = []  # asked for before the run began
 
     async def on_event(self, event: events.Event) -> None:
         """Act on a key before the next one is looked at: what is typed ahead is for what this key opens.
@@ -121,17 +130,25 @@ class AsyncwatchApp(App[None]):
         yield SystemCommand("Theme", "choose the colours", self.action_change_theme)
 
     async def on_mount(self) -> None:
-        """Start the pump, the clock and the gauge."""
+        """Start the clock and the gauge."""
         # The tints of a theme all turn white in 16 colours; the stylesheet has stronger ones for them.
         self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
         if self._is_signalled:
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self.request_stop)
-        self.run_worker(self._watch(), name="pump", exit_on_error=True)
         self.set_interval(FRAME, self._tick)
         self._read_statistics()
         self.set_interval(STATISTICS_EVERY, self._read_statistics)
+        self.set_interval(STATISTICS_EVERY, self._look_for_terminal)
+
+    def on_ready(self) -> None:
+        """Let the run begin when the fleet is on the screen: what the engine imports would hold up the picture."""
+        self._draw_screens()
+        self.screen.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.run_worker(self._watch(), name="pump", exit_on_error=True)
 
     async def _watch(self) -> None:
         await self._pump.run(self._controller.events())
@@ -141,6 +158,9 @@ class AsyncwatchApp(App[None]):
         """Take a batch from the pump; say so when a freeze ends by that."""
         was_frozen = self.scene.is_frozen
         self.scene.receive(batch)
+        if self._early:
+            self._controller.send(*self._early)
+            self._early.clear()
         if was_frozen and not self.scene.is_frozen and self.scene.fleet.finished is None:
             self._say(f"The picture goes on: no more than {HELD:,} events may wait for it.")
 
@@ -202,6 +222,10 @@ class AsyncwatchApp(App[None]):
         self._asked = len(message.commands)
         self._refused = 0
         self._refusal = None
+        if self.scene.is_foreseen:
+            # Nobody would carry them out.
+            self._early.extend(message.commands)
+            return
         self._controller.send(*message.commands)
         self._pump.hurry()
         self._read_statistics()
@@ -211,21 +235,29 @@ class AsyncwatchApp(App[None]):
 
     async def on_details_requested(self, message: DetailsRequested) -> None:
         """Open a worker; the cursor is on the one that was looked at last when it closes."""
+        from asyncwatch.ui.screens.details import DetailsScreen
+
         self._controller.send(WatchStack(message.row.name))
         await self.push_screen(DetailsScreen(self.scene, message.row), self._select)
 
     async def action_log(self) -> None:
         """Open the log."""
+        from asyncwatch.ui.screens.log import LogScreen
+
         if not isinstance(self.screen, LogScreen):
             await self.push_screen(LogScreen(self.scene))
 
     async def action_own_cost(self) -> None:
         """Open the page of what asyncwatch itself takes."""
+        from asyncwatch.ui.screens.cost import CostScreen
+
         if not isinstance(self.screen, CostScreen):
             await self.push_screen(CostScreen(self.scene))
 
     async def action_help(self) -> None:
         """Open the help."""
+        from asyncwatch.ui.screens.help import HelpScreen
+
         await self.push_screen(HelpScreen())
 
     def action_freeze(self) -> None:
@@ -238,6 +270,8 @@ class AsyncwatchApp(App[None]):
 
     async def action_quit(self) -> None:
         """Stop the run and leave; ask first if workers are active. Asked while stopping, leave at once."""
+        from asyncwatch.ui.screens.confirm import ConfirmScreen
+
         if isinstance(self.screen, ConfirmScreen):
             await self.screen.action_dismiss("q" in self.screen.again)
             return
@@ -267,9 +301,7 @@ class AsyncwatchApp(App[None]):
             self._is_drawing = True
             self.screen.call_after_refresh(self._drawn, self._processor_clock())
         for screen in self.screen_stack:
-            if screen.is_mounted and isinstance(
-                screen, (FleetScreen, DetailsScreen, LogScreen, ErrorsScreen, CircuitsScreen, CostScreen)
-            ):
+            if screen.is_mounted and isinstance(screen, _Drawn):
                 screen.draw()
         self._place_notes()
 
@@ -277,6 +309,16 @@ class AsyncwatchApp(App[None]):
         """Note that what was asked to be drawn is on the screen."""
         self._is_drawing = False
         self.scene.meter.frame(self._processor_clock() - began)
+
+    def _look_for_terminal(self) -> None:
+        """Stop the run when there is no terminal any more, as SIGHUP does to those who get it."""
+        if self._has_hung_up is None or not self._has_hung_up():
+            return
+        self._has_hung_up = None
+        if self._driver is not None:
+            self._driver.disable_input()  # its thread would read the end of the input again and again
+        if not self.scene.is_stopping:
+            self.request_stop()
 
     def _refuse_ansi_themes(self) -> None:
         """Leave only themes with colours of their own: Textual 8.2 draws others black on black under NO_COLOR."""
@@ -291,17 +333,24 @@ class AsyncwatchApp(App[None]):
         self.scene.meter.look(self._clock(), known.events, self.scene.fleet.events)
 
 
-def run_dashboard(controller: Controller, *, on_batch: Callable[[Batch], str | None] | None = None) -> Fleet:
+def run_dashboard(
+    controller: Controller,
+    *,
+    on_batch: Callable[[Batch], str | None] | None = None,
+    foreseen: Batch = (),
+    has_hung_up: Callable[[], bool] | None = None,
+) -> Fleet:
     """Show the run until it has finished, and return all that is known of it. Blocks; main thread only.
 
+    The fleet that the events `foreseen` make is shown until the controller's own come: the same, as far as they go.
     `on_batch` gets every batch as it comes, whether the picture is frozen or not; what it returns is shown. SIGTERM,
-    SIGHUP and SIGINT stop the run, without a question.
+    SIGHUP and SIGINT stop the run, without a question; so does a terminal that `has_hung_up`.
 
     Raises:
         DashboardError: the dashboard itself broke.
 
     """
-    app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True)
+    app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up)
     # Modules, classes and the lists of a fleet stay to the end: to look through them for garbage takes some 20 ms.
     gc.freeze()
     app.run()

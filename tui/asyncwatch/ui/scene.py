@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from asyncwatch.commands import Statistics
-from asyncwatch.events import Batch, RunFinished, WorkerState
+from asyncwatch.events import Batch, RunFinished, RunStarted, WorkersQueued, WorkerState
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
@@ -32,6 +32,7 @@ class Scene:
         self.statistics = Statistics()
         self.meter = Meter()
         self.is_stopping = False
+        self._foreseen: Batch = ()
         self._time = RunTime(clock)
         self._frozen_at: float | None = None
         self._waiting: list[Batch] = []
@@ -64,11 +65,23 @@ class Scene:
         """Seconds since the run started, which pass also when all have settled: what was left behind goes on."""
         return self.now if self.is_frozen or self.fleet.finished is not None else self._time.now
 
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether nothing has happened yet of what is shown."""
+        return bool(self._foreseen)
+
+    def foresee(self, batch: Batch) -> None:
+        """Show the first events of the run before they happen."""
+        self._foreseen = batch
+        self._fold(batch)
+
     def receive(self, batch: Batch) -> None:
         """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for.
 
         So does one after which more than `HELD` events would wait.
         """
+        if self._foreseen:
+            self._confirm(batch)
         self._time.note(batch)
         self.meter.receive(len(batch))
         if self._frozen_at is None:
@@ -121,5 +134,18 @@ class Scene:
         """How many workers have not settled."""
         return len(self.fleet.rows) - self.fleet.settled
 
+    def _confirm(self, batch: Batch) -> None:
+        """Go on from what was foreseen if that is how the run began, else from nothing."""
+        foreseen, self._foreseen = self._foreseen, ()
+        if batch and isinstance(batch[0], RunStarted) and _queued(batch[: len(foreseen)]) == _queued(foreseen):
+            self.fleet.confirm(batch[0])
+        else:
+            self.fleet = Fleet()
+            self.view = View(self.fleet)
+
     def _fold(self, batch: Batch) -> None:
         self.view.touched(self.fleet.apply_batch(batch))
+
+
+def _queued(batch: Batch) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(event.group, event.max_attempts, event.workers) for event in batch if isinstance(event, WorkersQueued)]

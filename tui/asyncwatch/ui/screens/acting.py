@@ -1,5 +1,7 @@
 """What a person can ask of the run from the main screen: of workers, of all that wait, of the settings."""
 
+# ruff: noqa: PLC0415  a screen that a key opens is imported when it is opened
+
 from __future__ import annotations
 
 from collections import deque
@@ -25,8 +27,6 @@ from asyncwatch.ui import format as fmt
 from asyncwatch.ui.branches import shown_branch
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.scene import Scene
-from asyncwatch.ui.screens.confirm import ConfirmScreen
-from asyncwatch.ui.screens.options import OptionsScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 
 MANY = 20
@@ -156,6 +156,8 @@ class ActingScreen(Screen[None]):
 
     async def action_options(self) -> None:
         """Let the settings be typed."""
+        from asyncwatch.ui.screens.options import OptionsScreen
+
         await self.app.push_screen(OptionsScreen(self._scene), lambda commands: self._request(commands or ()))
 
     def action_undo(self) -> None:
@@ -244,6 +246,8 @@ class ActingScreen(Screen[None]):
         side: Literal["", "low", "high"] = ""
         if consequence:
             side = "high" if self.table.is_cursor_low else "low"
+        from asyncwatch.ui.screens.confirm import ConfirmScreen
+
         screen = ConfirmScreen(question, yes, consequence=consequence, again=key, side=side)
         await self.app.push_screen(screen, answer)
 

@@ -1,5 +1,7 @@
 """The main screen: the overview, the fleet, the filter, the keys."""
 
+# ruff: noqa: PLC0415  a screen that a key opens is imported when it is opened
+
 from __future__ import annotations
 
 from itertools import islice
@@ -21,8 +23,6 @@ from asyncwatch.ui.messages import FoldRequested, SortRequested
 from asyncwatch.ui.overview import overview
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.acting import ActingScreen
-from asyncwatch.ui.screens.circuits import CircuitsScreen
-from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.widgets.filter_bar import FilterBar, FilterInput
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
@@ -166,10 +166,14 @@ class FleetScreen(ActingScreen):
 
     async def action_errors(self) -> None:
         """Open the errors; the fleet shows the workers of those that were chosen there."""
+        from asyncwatch.ui.screens.errors import ErrorsScreen
+
         await self.app.push_screen(ErrorsScreen(self._scene), self._show_cluster)
 
     async def action_circuits(self) -> None:
         """Open the circuits."""
+        from asyncwatch.ui.screens.circuits import CircuitsScreen
+
         await self.app.push_screen(CircuitsScreen(self._scene))
 
     def _show_cluster(self, cluster: Cluster | None) -> None:

@@ -1,0 +1,112 @@
+"""What the first picture costs and shows: no module before it is needed, and the fleet as the engine will tell it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncwatch import Supervisor, launch
+from asyncwatch.config import BadLuck, Config, Group, Retry, demo_config
+from asyncwatch.events import Batch, RunStarted, WorkersQueued
+from asyncwatch.foreseen import FORESEEN, foreseen_events
+from asyncwatch.plan import Plan, make_plan
+from tests.terminal.screen import Terminal
+
+LIMITED = Config(
+    rate="50/s",
+    burst=3,
+    rate_per_key="9/s",
+    concurrency=2,
+    timeout=60,
+    runner="gather",
+    groups=(
+        Group(name="a", items=("http://a.example", "http://b.example"), retry=Retry(max_attempts=5)),
+        Group(name="b", url="http://c.example", count=3, bad_luck=BadLuck(threshold=0.5)),
+    ),
+)
+
+ASK = """
+import importlib.abc, os, sys
+
+class Engine(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "uvloop":  # what its thread looks for first
+            with open("writing", "w") as file:
+                file.write("\\n".join(sys.modules))
+            os.rename("writing", "known")
+
+sys.meta_path.insert(0, Engine())
+from asyncwatch.__main__ import run
+sys.argv = ["asyncwatch"]
+run()
+"""
+LATER = (
+    "aiohttp",
+    "uvloop",
+    "aiolimiter",
+    "tomllib",
+    "email",
+    "asyncwatch.headless",
+    "asyncwatch.output",
+    "asyncwatch.model.summary",
+    "asyncwatch.supervise.supervisor",
+    "asyncwatch.supervise.watchdog",
+    "asyncwatch.targets.http",
+    "asyncwatch.ui.report",
+    *(f"asyncwatch.ui.screens.{name}" for name in ("circuits", "confirm", "cost", "details", "errors", "help", "log")),
+)
+
+
+def test_the_engine_is_imported_after_the_first_picture(tmp_path: Path) -> None:
+    """Of the parts that the fleet can be drawn without none is imported when the engine begins, and it is drawn."""
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": str(Path(launch.__file__).parents[1])}
+    with Terminal([sys.executable, "-c", ASK], cwd=tmp_path, env=env) as terminal:
+        terminal.wait_for(lambda text: "19 " in text and (tmp_path / "known").exists())
+        known = (tmp_path / "known").read_text().split()
+        assert "asyncwatch.ui.app" in known
+        assert [name for name in LATER if name in known] == []
+        terminal.press("q")
+        terminal.wait_for(lambda text: "Quit while" in text)
+        terminal.press("y")
+        terminal.wait_for_exit()
+
+
+def test_the_library_alone_is_nothing_but_itself() -> None:
+    """`import asyncwatch` imports no other module of its own."""
+    code = "import sys, asyncwatch; print(*sorted(name for name in sys.modules if name.startswith('asyncwatch')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["asyncwatch"]
+
+
+async def first_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    """Return the first batch of the events that the supervisor of a plan tells, with no attempt made."""
+    monkeypatch.setattr("asyncwatch.supervise.machine.Machine._start_batch", lambda _machine: None)
+    async with launch.open_run(plan) as supervisor:
+        assert isinstance(supervisor, Supervisor)
+        events = supervisor.subscribe()
+        supervisor._machine.start(plan.name, plan.config.runner, plan.config.timeout, 0.0)
+        return await events.get()
+
+
+@pytest.mark.parametrize("config", [demo_config(), LIMITED])
+async def test_what_is_foreseen_is_what_comes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The foreseen events are those that the supervisor tells first, but for the time."""
+    plan = make_plan(config)
+    foreseen = foreseen_events(plan)
+    told = (await first_events(plan, monkeypatch))[: len(foreseen)]
+    for expected, event in zip(foreseen, told, strict=True):
+        assert type(expected) is type(event)
+        fields = set(event.__struct_fields__) - {"at", "started_at"}
+        assert {name: getattr(expected, name) for name in fields} == {name: getattr(event, name) for name in fields}
+    assert isinstance(foreseen[0], RunStarted)
+    assert isinstance(foreseen[-1], WorkersQueued)
+
+
+def test_no_tree_and_no_large_fleet_is_foreseen() -> None:
+    """A tree tells by itself what it starts, and to draw many workers twice would take its time."""
+    many = Group(name="many", url="http://a.example", count=FORESEEN + 1)
+    service = Group(name="one", url="http://a.example", restart="permanent")
+    assert [foreseen_events(make_plan(Config(groups=(group,)))) for group in (many, service)] == [(), ()]
