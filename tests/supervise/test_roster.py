@@ -23,6 +23,12 @@ async def double(number: int) -> int:
     return 2 * number
 
 
+async def later(number: int) -> int:
+    """Return twice as much, after a second."""
+    await asyncio.sleep(1)
+    return 2 * number
+
+
 async def shout(greeting: str, name: str) -> str:
     """Return a greeting."""
     return f"{greeting}, {name}!"
@@ -102,7 +108,8 @@ def test_one_stopped_before_its_turn_never_starts_and_can_be_restarted(run: Call
     """What is known of it is kept although it was never under way."""
 
     async def story() -> tuple[list[Outcome], list[Outcome]]:
-        async with Supervisor([alike(3)], concurrency=1, seed=1) as supervisor:
+        waiting = WorkerSpecs(WorkerSpec("later", later), ["0", "1", "2"], range(3))
+        async with Supervisor([waiting], concurrency=1, seed=1) as supervisor:
             gathering = asyncio.ensure_future(supervisor.gather())
             await asyncio.sleep(0)
             assert supervisor.statistics().queued == 2

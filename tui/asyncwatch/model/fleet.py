@@ -221,19 +221,77 @@ class Fleet:
         """Fold events in order and return the rows that changed. Workers just queued are not among them."""
         # What every event does is done here, on local names: this is where a million of them pass.
         folds, last_seq, latest, events = self._FOLDS, self._last_seq, self.latest, self.events
+        by_name, counts, durations = self._by_name, self.counts, self.durations
         touched: set[Row] = set()
         touch = touched.add
+        ended: list[float] = []
         for event in batch:
             if event.seq <= last_seq:
                 continue
             last_seq = event.seq
             events += 1
-            if event.at > latest:  # noqa: PLR1730  max() takes twice as long, for every event
-                latest = event.at
+            at = event.at
+            if at > latest:  # noqa: PLR1730  max() takes twice as long, for every event
+                latest = at
+            # Of a large batch nearly all that happens is that a worker starts, and succeeds at its first attempt: what
+            # follows does as `_attempt_started` and `_worker_succeeded` do, in half the time.
+            if type(event) is AttemptStarted:
+                row = by_name.get(event.worker)
+                if (
+                    row is not None
+                    and row.extra is None
+                    and row.state is _QUEUED
+                    and event.attempt == 1
+                    and event.incarnation == 1
+                    and not event.latency
+                    and not self._has_branches
+                ):
+                    block, offset = row.block, row.offset
+                    if not block.started:
+                        block.started, block.lucks = block.column(), block.column()
+                    block.lucks[offset] = event.bad_luck
+                    block.started[offset] = at
+                    row.attempt = 1
+                    row.state = _RUNNING
+                    row.version += 1
+                    counts[_QUEUED] -= 1
+                    counts[_RUNNING] += 1
+                    self.attempts += 1
+                    touch(row)
+                    continue
+            elif type(event) is WorkerSucceeded:
+                row = by_name.get(event.worker)
+                if (
+                    row is not None
+                    and row.extra is None
+                    and row.state is _RUNNING
+                    and event.incarnation == 1
+                    and not self._has_branches
+                    and not self._left_behind
+                ):
+                    block, offset = row.block, row.offset
+                    if not block.ended:
+                        block.ended = block.column()
+                    block.ended[offset] = at
+                    row.state = _SUCCEEDED
+                    row.version += 1
+                    result = event.result
+                    if result is not None:
+                        row.result = result_line(result)
+                    counts[_RUNNING] -= 1
+                    counts[_SUCCEEDED] += 1
+                    self.settled += 1
+                    if self.settled == len(self.rows):
+                        self.settled_at = at
+                    durations.add(at - block.started[offset])
+                    ended.append(at)
+                    touch(row)
+                    continue
             fold = folds.get(type(event))
             if fold is not None and (row := fold(self, event)) is not None:
                 touch(row)
         self._last_seq, self.latest, self.events = last_seq, latest, events
+        self.rate.add_all(ended)
         return touched
 
     def apply(self, event: Event) -> Row | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _PER_SECOND = 5
 _SECONDS_KEPT = 300
 _SLOTS = _PER_SECOND * _SECONDS_KEPT
@@ -17,14 +19,22 @@ class Rate:
         self._ring = [0] * _SLOTS
         self._newest = 0
 
-    def add(self, at: float) -> None:
-        """Count one thing that ended at `at` (seconds since the run started)."""
+    def add(self, at: float, things: int = 1) -> None:
+        """Count things that ended at `at` (seconds since the run started)."""
         slot = int(at * _PER_SECOND)
         if slot > self._newest:
             self._advance(slot)
         elif slot <= self._newest - _SLOTS:
             return
-        self._ring[slot % _SLOTS] += 1
+        self._ring[slot % _SLOTS] += things
+
+    def add_all(self, ats: Sequence[float]) -> None:
+        """Count things that ended one after the other."""
+        if ats and int(ats[0] * _PER_SECOND) == int(ats[-1] * _PER_SECOND):
+            self.add(ats[0], len(ats))
+            return
+        for at in ats:
+            self.add(at)
 
     def _advance(self, slot: int) -> None:
         for passed in range(max(self._newest + 1, slot - _SLOTS + 1), slot + 1):

@@ -24,6 +24,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from asyncwatch.events import WorkerEnded, WorkerState
@@ -42,6 +43,8 @@ from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
 
+# Before Python 3.12 each lookup of an enum's member costs 50 ns.
+_RUNNING = WorkerState.RUNNING
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 TURNS_AT_ONCE = 16
 """Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
@@ -75,6 +78,10 @@ def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) 
     )
 
 
+CALLS_IN_A_TASK = 16
+"""Targets that may be called in one task, one after the other, while none of them has to wait."""
+
+
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -86,6 +93,9 @@ class _Raised:
 
 class Attempts(Line):
     """Attempts in their places, and what becomes of workers by them. All methods belong to the thread of the loop."""
+
+    shares_tasks = True
+    """Whether a task may be that of several workers, one after the other, of which none had to wait for anything."""
 
     def __init__(
         self,
@@ -114,6 +124,15 @@ class Attempts(Line):
         self.tokens = self._judge.tokens
         self._attempts = 0
         self._when_settled: list[asyncio.Future[None]] = []
+        self._remember_caller()
+        self._turn = 0
+        self._turn_end: asyncio.Handle | None = None
+
+    def _remember_caller(self) -> None:
+        """Let every attempt begin with the context variables that are set now."""
+        self._caller = current.get()
+        self._context = copy_context()
+        self._context.run(current.set, self._caller)
 
     def _leave_line(self, worker: Worker) -> None:
         """Make a worker that has no task wait for nothing any more."""
@@ -124,13 +143,13 @@ class Attempts(Line):
         if self.is_gated:
             self.admission.dismiss(worker)
 
-    def _start_attempt(self, worker: Worker) -> None:
+    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None) -> None:
+        """Begin the worker's next attempt, in a task of its own if none is given."""
         spec = worker.spec
         if self._told_held:
             self._told_held.pop(worker, None)
         worker.attempt += 1
-        worker.cancels = 0
-        worker.state = WorkerState.RUNNING
+        worker.state = _RUNNING
         worker.bad_luck = self._luck.draw("luck", worker.name, worker.incarnation, worker.draw_number)
         threshold = self.bad_luck_threshold
         luck = spec.bad_luck
@@ -145,38 +164,75 @@ class Attempts(Line):
             if spec.deadline is not None:
                 worker.deadline_at = worker.started_at + spec.deadline
         else:
+            worker.cancels = 0
             worker.error = None
             worker.stop_timer()
         self._attempts += 1
         self.in_flight += 1
         self.report.attempt_started(worker)
-        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
-        loop = self.report.loop
-        worker.task = task = asyncio.Task(self._attempt(worker), loop=loop)
+        if task is None:
+            # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+            task = asyncio.Task(self._attempt(worker), loop=self.report.loop, context=self._context.copy())
+            task.add_done_callback(self._attempt_ended)
+        worker.task = task
         self.tasks[task] = worker
-        task.add_done_callback(self._attempt_ended)
         if spec.attempt_timeout is not None or worker.deadline_at is not None:
             self._time_attempt(worker)
 
     async def _attempt(self, worker: Worker) -> Any:
-        current.set(worker)
-        spec = worker.spec
-        try:
-            if worker.latency:
-                await asyncio.sleep(worker.latency)
-            if worker.is_struck:
-                logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
-                raise spec.bad_luck.fault(self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number))
-            return await spec.target(*worker.args)
-        except SystemExit as error:
-            return _Raised(error)
-        except KeyboardInterrupt as error:
-            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
-            if threading.current_thread() is threading.main_thread():
-                raise
-            return _Raised(error)
-        finally:
-            finish_lines(worker.name)
+        """Call the target. If it returned without a wait, be the task of the next worker in line, a few times."""
+        calls = 0
+        while True:
+            current.set(worker)
+            if self._turn_end is None:
+                self._turn_end = self.report.loop.call_soon(self._turn_ended)
+            turn = self._turn
+            spec = worker.spec
+            try:
+                if worker.latency:
+                    await asyncio.sleep(worker.latency)
+                if worker.is_struck:
+                    logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
+                    raise self._fault(worker)
+                result = await spec.target(*worker.args)
+            except SystemExit as error:
+                return _Raised(error)
+            except KeyboardInterrupt as error:
+                # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
+                if threading.current_thread() is threading.main_thread():
+                    raise
+                return _Raised(error)
+            finally:
+                finish_lines(worker.name)
+            if turn != self._turn or not self._is_as_new(worker.task):
+                return result
+            task = worker.task
+            assert task is not None  # noqa: S101  it is as new
+            del self.tasks[task]
+            self._ended(worker, task, result, None)
+            calls += 1
+            following = self._next_in_line() if calls < CALLS_IN_A_TASK and self.in_flight < self._places else None
+            if following is None:
+                self._fill_places()
+                return None
+            worker = following
+            self._start_attempt(worker, task)
+
+    def _turn_ended(self) -> None:
+        """Count the turns of the loop, as long as there are attempts that may end in the one in which they began."""
+        self._turn_end = None
+        self._turn += 1
+
+    def _is_as_new(self, task: asyncio.Task[Any] | None) -> bool:
+        """Return whether nothing is left in a task of what ran in it: no cancellation, no context variable."""
+        if task is None or self.is_gated or not self.shares_tasks or task.cancelling():
+            return False
+        current.set(self._caller)
+        return copy_context() == self._context
+
+    def _fault(self, worker: Worker) -> Exception:
+        draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
+        return worker.spec.bad_luck.fault(draw)
 
     def _time_attempt(self, worker: Worker) -> None:
         """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
@@ -237,7 +293,7 @@ class Attempts(Line):
 
     def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
         worker = self.tasks.pop(task, None)
-        if worker is None:  # reaped before its callback came
+        if worker is None:  # its end was seen before this callback came
             return
         error = raised_by(task)
         result = task.result() if error is None else None
@@ -248,6 +304,11 @@ class Attempts(Line):
             elif not self.is_finished:
                 self.report.ended_at_last(told)
             return
+        self._ended(worker, task, result, error)
+        self._fill_places()
+
+    def _ended(self, worker: Worker, task: asyncio.Task[Any], result: object, error: BaseException | None) -> None:
+        """Decide what comes of an attempt that has ended, in time."""
         worker.task = None
         worker.stop_timer()
         self.in_flight -= 1
@@ -270,7 +331,6 @@ class Attempts(Line):
                 self.admission.attempt_ended(worker, is_stopped=True)
             if worker.state is WorkerState.RUNNING:
                 self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
-        self._fill_places()
 
     def _attempt_succeeded(self, worker: Worker, result: object) -> None:
         self._settle(worker, self.report.succeeded(worker, result), result=result)

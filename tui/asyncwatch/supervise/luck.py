@@ -16,6 +16,7 @@ import msgspec
 
 MAX_SEED = 2**63 - 1
 _STEPS = 1_000_000
+_from_bytes = int.from_bytes
 
 
 def draw_seed() -> int:
@@ -118,4 +119,4 @@ class Luck:
             keyed.update(key.encode())
         except UnicodeEncodeError:  # half a character: rare, and the error handler would cost every draw
             keyed.update(key.encode("utf-8", "surrogatepass"))
-        return (int.from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS
+        return (_from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS

@@ -120,9 +120,10 @@ class Reporter:
         `settings` are the fields of `RunStarted` with that name.
         """
         self._loop = self.outbox.loop = asyncio.get_running_loop()
-        if isinstance(self._loop, asyncio.BaseEventLoop):
+        # A loop may have a time of its own, as those of tests do. That of uvloop is no better than the clock: it stands
+        # still for a whole turn, and counts milliseconds; and asyncio's own is this very clock.
+        if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:
             self._clock = self._loop.time
-        # Another loop's time may be coarse: uvloop's stands still for a whole turn, and counts milliseconds.
         self._started_at = self._clock()
         facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
         self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))

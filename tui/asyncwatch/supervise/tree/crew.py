@@ -112,6 +112,7 @@ class Crew(Machine):
     """
 
     workers: Company
+    shares_tasks = False
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class Crew(Machine):
         self.active = len(self.batch)
         workers += self.active
         facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings())
+        self._remember_caller()
         self.report.run_started(name, workers, "serve", *facts)
 
     def start_batch(self) -> None:
@@ -367,8 +369,8 @@ class Crew(Machine):
         self._free_no_place(worker)
         super()._leave_behind(worker)
 
-    def _start_attempt(self, worker: Worker) -> None:
-        super()._start_attempt(worker)
+    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None) -> None:
+        super()._start_attempt(worker, task)
         if not isinstance(worker, TreeWorker):
             return
         self.in_flight -= 1
