@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from aiohttp import ServerTimeoutError
 
-from asyncwatch import CircuitPolicy, Halt, RateLimit, RestartBackoff, RestartLimitError, RetryBudget, launch
+from asyncwatch import (
+    AttemptTimeout,
+    CircuitPolicy,
+    Halt,
+    RateLimit,
+    RestartBackoff,
+    RestartLimitError,
+    RetryBudget,
+    launch,
+)
 from asyncwatch.config import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
 from asyncwatch.plan import Plan, PlannedGroup, make_plan
 from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
@@ -186,7 +195,7 @@ async def test_errors_and_faults_by_name() -> None:
         halt_mode = "now"
         [[group]]
         url = "http://a.example"
-        classify = { 404 = "transient", "builtins.KeyError" = "server" }
+        classify = { 404 = "transient", "builtins.KeyError" = "server", "asyncwatch.AttemptTimeout" = "server" }
         bad_luck = { threshold = 0, faults = { 503 = 3, timed_out = 1, "builtins.OSError" = 0 }, latency = "1s" }
     """
     supervisor = await opened(make_plan(parse_config(text, Path("x.toml"))))
@@ -195,6 +204,7 @@ async def test_errors_and_faults_by_name() -> None:
     assert spec.classify(failing(404)()) == "transient"
     assert spec.classify(failing(429)()) == "throttled"
     assert spec.classify(KeyError()) == "server"
+    assert [spec.classify(error) for error in (AttemptTimeout(), TimeoutError())] == ["server", "transient"]
     assert [getattr(fault(), "status", type(fault())) for fault in spec.bad_luck.faults] == [
         503,
         ServerTimeoutError,

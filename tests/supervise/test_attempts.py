@@ -10,7 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from asyncwatch import BadLuck, RetryPolicy, Supervisor, WorkerState, current_worker
+from asyncwatch import (
+    AttemptTimeout,
+    BadLuck,
+    ClassifyBy,
+    DeadlineExceeded,
+    RetryPolicy,
+    Supervisor,
+    WorkerState,
+    current_worker,
+)
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
@@ -123,12 +132,79 @@ def test_a_target_that_is_not_async_fails_clearly(run: Any) -> None:
 
 
 def test_an_attempt_timeout_is_transient(run: Any) -> None:
-    """An attempt that takes too long is cancelled, counts as TimeoutError, and is retried."""
+    """An attempt that takes too long is cancelled, fails with an error of its own class, and is retried."""
     events, supervisor = events_of(run, worker("a", sleeper, 10.0, attempt_timeout=1.5))
     (outcome,) = supervisor.outcomes()
     assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.EXHAUSTED, 3, 4.5)
     failures = [event for event in events if isinstance(event, AttemptFailed)]
-    assert {(failure.error_type, failure.error) for failure in failures} == {("TimeoutError", "no result within 1.5 s")}
+    assert {(failure.error_type, failure.error) for failure in failures} == {
+        ("AttemptTimeout", "no result within 1.5 s")
+    }
+    assert isinstance(outcome.error, AttemptTimeout)
+    assert isinstance(outcome.error, TimeoutError)
+
+
+def test_an_attempt_timeout_is_told_from_the_targets_own(run: Any) -> None:
+    """Classified by its class, an attempt that took too long is not retried, and a time-out of the target's is."""
+    by_class = ClassifyBy({AttemptTimeout: "permanent"})
+    specs = [
+        worker("cut off", sleeper, 10.0, attempt_timeout=1.0, classify=by_class),
+        worker("its own", raiser, TimeoutError(), attempt_timeout=1.0, classify=by_class),
+    ]
+    _, supervisor = events_of(run, *specs)
+    assert [(outcome.state.value, outcome.attempts) for outcome in supervisor.outcomes()] == [
+        ("failed", 1),
+        ("exhausted", 3),
+    ]
+
+
+@pytest.mark.parametrize("limit", ["attempt_timeout", "deadline"])
+def test_an_error_that_answers_the_timeout_is_its_cause(run: Any, limit: str) -> None:
+    """A target that raises something else when its time is over has failed by that; the stack shows both."""
+
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise ValueError("could not tidy up")
+
+    events, supervisor = events_of(run, worker("a", tidy, **{limit: 1.0}))
+    (outcome,) = supervisor.outcomes()
+    kind = AttemptTimeout if limit == "attempt_timeout" else DeadlineExceeded
+    assert (outcome.state, type(outcome.error)) == (WorkerState.EXHAUSTED, kind)
+    assert outcome.error is not None
+    assert isinstance(outcome.error.__cause__, ValueError)
+    failure = next(event for event in events if isinstance(event, AttemptFailed))
+    assert failure.error_type == kind.__name__
+    assert "ValueError: could not tidy up\n\nThe above exception was the direct cause" in failure.stack
+
+
+def test_a_timeout_excuses_no_exit(run: Any) -> None:
+    """A request to exit that answers the timeout ends the worker, as at any other time."""
+
+    async def leave() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise SystemExit(3)
+
+    _, supervisor = events_of(run, worker("a", leave, attempt_timeout=1.0))
+    (outcome,) = supervisor.outcomes()
+    assert (outcome.state, type(outcome.error), outcome.attempts) == (WorkerState.FAILED, SystemExit, 1)
+
+
+def test_an_error_of_the_very_moment_is_no_timeout(run: Any) -> None:
+    """A target that failed in the turn of the loop in which its time was over failed by its own error."""
+
+    async def block_and_fail() -> None:
+        loop: Any = asyncio.get_running_loop()
+        loop._jumping.now += 2.0
+        await asyncio.sleep(0)
+        raise ValueError
+
+    _, supervisor = events_of(run, worker("a", block_and_fail, attempt_timeout=1.0))
+    (outcome,) = supervisor.outcomes()
+    assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, ValueError)
 
 
 def test_a_result_that_beats_the_attempt_timeout_is_kept(run: Any) -> None:

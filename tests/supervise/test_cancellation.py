@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Supervisor, WorkerState
+from asyncwatch import AttemptTimeout, RetryPolicy, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.events import CancelRequested, CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
 from tests.supervise.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
@@ -210,6 +210,25 @@ def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
         await supervisor.gather()
         assert story(drain(queue), "a") == ["AttemptStarted", "WorkerUnresponsive", "WorkerSucceeded"]
         assert supervisor.outcomes()[0].result == "late"
+
+    run(main)
+
+
+def test_one_left_behind_by_its_timeout_fails_by_that(run: Any) -> None:
+    """Whatever an attempt raises that ends at last, long after its time, it failed because that was over."""
+
+    async def late(error: BaseException) -> None:
+        await stubborn(10.0)
+        raise error
+
+    async def main() -> None:
+        errors = asyncio.CancelledError(), ValueError()
+        specs = [worker(str(n), late, error, attempt_timeout=1.0) for n, error in enumerate(errors)]
+        supervisor = Supervisor([*specs, worker("b", sleeper, 20.0)], grace=1.0)
+        for outcome, error in zip((await supervisor.gather())[:2], errors, strict=True):
+            assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, AttemptTimeout)
+            assert outcome.error is not None
+            assert outcome.error.__cause__ is (error if isinstance(error, ValueError) else None)
 
     run(main)
 

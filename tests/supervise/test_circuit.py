@@ -345,6 +345,18 @@ def test_a_stopped_probe_is_replaced(run: Any) -> None:
     assert run(main) == ["succeeded", "cancelled", "succeeded"]
 
 
+def test_a_probe_that_somebody_else_cancels_says_nothing(run: Any) -> None:
+    """A probe that ended in a cancellation nobody asked for closes no circuit: another decides."""
+    answers = iter([ConnectionError, ConnectionError, asyncio.CancelledError, ConnectionError])
+
+    async def target() -> None:
+        raise next(answers)
+
+    specs = [worker(str(n), target, key="host", retry=ONE_AT_A_TIME) for n in range(4)]
+    events, _ = tell(run, specs, concurrency=1, circuit=CircuitPolicy(min_throughput=2, open_for=5.0))
+    assert [name for name, _ in circuits(events)] == ["CircuitOpened", "CircuitHalfOpened", "CircuitOpened"]
+
+
 def test_a_deadline_ends_the_wait(run: Any) -> None:
     """A worker that has begun does not wait for a circuit beyond its deadline."""
     flaky = Flaky(*[ConnectionError()] * 99)

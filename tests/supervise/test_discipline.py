@@ -86,12 +86,12 @@ def test_a_class_that_does_not_exist_is_permanent(run: Any, answer: Any, caplog:
     assert "of which class" in caplog.text
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("0", 4.0), ("90", 60.0)])
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("0", 0.0), ("90", 60.0)])
 def test_retry_after_beats_the_backoff(run: Any, asked: str, waited: float) -> None:
-    """The wait is what the server asks for, up to a minute; to ask for none is not to ask."""
+    """The wait is what the server asks for, up to a minute, or none."""
     events, _ = tell(run, worker("a", Flaky(response_error(429, retry_after=asked)), retry=CONSTANT))
     assert delays(events) == [waited]
-    assert [event.is_asked_for for event in events if isinstance(event, RetryScheduled)] == [asked != "0"]
+    assert [event.is_asked_for for event in events if isinstance(event, RetryScheduled)] == [True]
     assert [event.at for event in events if isinstance(event, AttemptStarted)] == [0.0, waited]
 
 
@@ -141,7 +141,7 @@ def test_the_attempt_timeout_comes_first_if_it_is_shorter(run: Any) -> None:
     spec = worker("a", sleeper, 100.0, deadline=5.0, attempt_timeout=2.0)
     events, (outcome,) = tell(run, spec)
     types = [event.error_type for event in events if isinstance(event, AttemptFailed)]
-    assert types == ["TimeoutError", "TimeoutError", "DeadlineExceeded"]
+    assert types == ["AttemptTimeout", "AttemptTimeout", "DeadlineExceeded"]
     assert outcome.elapsed == 5.0
 
 

@@ -140,5 +140,5 @@ def test_the_timeout_meets_the_latency(run: Any) -> None:
 
     events = run(main)
     failures = [(e.worker, e.error_type, e.elapsed) for e in events if isinstance(e, AttemptFailed)]
-    assert failures == [("b", "ValueError", 1.0), *[("slow", "TimeoutError", 3.0)] * 3]
+    assert failures == [("b", "ValueError", 1.0), *[("slow", "AttemptTimeout", 3.0)] * 3]
     assert {e.worker: e.latency for e in events if isinstance(e, AttemptStarted)} == {"slow": 4.0, "b": 1.0}

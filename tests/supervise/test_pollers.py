@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from typing import Any
 
 from asyncwatch import BadLuck, CircuitPolicy, RateLimit, RetryPolicy, Supervisor, WorkerSpec
 from asyncwatch.commands import ChangeSetting, IsolateCircuit, RetryNow
-from asyncwatch.events import AttemptStarted, Event, PollFinished, RestartCounted
+from asyncwatch.events import AttemptFailed, AttemptStarted, Event, PollFinished, RestartCounted
 from tests.supervise.fleets import drain
 
 
@@ -96,6 +98,23 @@ def test_a_call_has_the_attempt_timeout(run: Any) -> None:
 
     events = polls(run, 2.5, poller(target=hang, attempt_timeout=1.0))
     assert len([event for event in events if isinstance(event, RestartCounted)]) == 2
+
+
+def test_a_timeout_is_that_of_its_call(run: Any) -> None:
+    """A call that returned after its time was over is a success; who cancels the next one is not its timeout."""
+    number = itertools.count()
+
+    async def target() -> None:
+        match next(number):
+            case 0:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1e6)
+            case 1:
+                raise asyncio.CancelledError
+
+    events = polls(run, 1.5, poller(target=target, attempt_timeout=0.1, retry=RetryPolicy()))
+    (failure,) = [event for event in events if isinstance(event, AttemptFailed)]
+    assert (failure.error_type, failure.transient) == ("CancelledError", False)
 
 
 def test_luck_strikes_single_calls(run: Any) -> None:

@@ -78,15 +78,17 @@ def test_errors(error: Exception, seconds: float | None) -> None:
     assert retry_after_of(error, NOW) == seconds
 
 
-def test_no_wait_is_a_backoff(run: Any) -> None:
-    """Whoever asks for no wait sets no least one: attempts do not follow each other at once."""
+def test_what_is_asked_for_beats_the_backoff(run: Any) -> None:
+    """Whoever asks for a longer wait, a shorter one or none gets that; a date that has passed asks for none."""
 
-    async def main(seconds: object) -> float:
-        policy = RetryPolicy(kind="constant", base=1.0, cap=1.0, max_attempts=4)
-        error = ConnectionError()
-        error.retry_after = seconds  # type: ignore[attr-defined]  # as an error of a client does
+    async def main(**asking: object) -> float:
+        policy = RetryPolicy(kind="constant", base=1.0, cap=1.0, max_attempts=4, transient=lambda _error: True)
+        error = AskingError(**asking)
         (outcome,) = await Supervisor([worker("a", raiser, error, retry=policy)], seed=1).gather()
         return outcome.elapsed
 
-    assert run(lambda: main(0)) == 3.0
-    assert run(lambda: main(2)) == 6.0
+    assert run(lambda: main(retry_after=2)) == 6.0
+    assert run(lambda: main(retry_after=0)) == 0.0
+    assert run(lambda: main(headers={"Retry-After": "0"})) == 0.0
+    assert run(lambda: main(headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"})) == 0.0
+    assert run(main) == 3.0

@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from asyncwatch.events import Event, WorkerState
     from asyncwatch.supervise.budget import RetryBudget
     from asyncwatch.supervise.circuit import CircuitPolicy
-    from asyncwatch.supervise.classify import ClassifyBy, DeadlineExceeded, ErrorClass, classify, is_transient
+    from asyncwatch.supervise.classify import (
+        AttemptTimeout,
+        ClassifyBy,
+        DeadlineExceeded,
+        ErrorClass,
+        classify,
+        is_transient,
+    )
     from asyncwatch.supervise.current import CurrentWorker, current_worker
     from asyncwatch.supervise.halt import Halt, parse_halt
     from asyncwatch.supervise.luck import BadLuck
     from asyncwatch.supervise.rate import RateLimit, parse_rate
     from asyncwatch.supervise.retry import RetryPolicy
+    from asyncwatch.supervise.run import run
     from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
     from asyncwatch.supervise.supervisor import Supervisor
     from asyncwatch.supervise.tree.child import ChildCounts, ChildInfo, ChildStatus
@@ -46,6 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadyPresent",
     "AlreadyStarted",
+    "AttemptTimeout",
     "BadLuck",
     "ChildCounts",
     "ChildInfo",
@@ -88,11 +97,13 @@ __all__ = [
     "parse_halt",
     "parse_rate",
     "ready",
+    "run",
 ]
 
 _HOMES = {
     "AlreadyPresent": "supervise.tree.errors",
     "AlreadyStarted": "supervise.tree.errors",
+    "AttemptTimeout": "supervise.classify",
     "BadLuck": "supervise.luck",
     "ChildCounts": "supervise.tree.child",
     "ChildInfo": "supervise.tree.child",
@@ -134,6 +145,7 @@ _HOMES = {
     "parse_halt": "supervise.halt",
     "parse_rate": "supervise.rate",
     "ready": "supervise.tree.ready",
+    "run": "supervise.run",
 }
 
 

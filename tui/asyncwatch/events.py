@@ -93,7 +93,10 @@ class RunTimedOut(Event, frozen=True, gc=False):
 
 
 class RunCancelRequested(Event, frozen=True, gc=False):
-    """Somebody asked to cancel every worker that has not ended."""
+    """Somebody asked to cancel every worker that has not ended: a `person`, or the `run` which ends.
+
+    `at once`: a person who would not wait for those that are being cancelled; they get no more time.
+    """
 
     reason: str
 
@@ -395,7 +398,8 @@ class WorkerUnresponsive(WorkerEnded, frozen=True, gc=False):
     """The worker swallowed its cancellation for the whole grace period and was left behind.
 
     `stack` is the innermost line where it is stuck, as `file:line function`; `cancels` counts the requests. It may
-    still end later: then a `WorkerCancelled` or `WorkerTimedOut` of the same incarnation follows.
+    still end later: then a `WorkerCancelled` or `WorkerTimedOut` of the same incarnation follows. Its task goes on:
+    `asyncio.run` waits for it at its end, `asyncwatch.run` does not.
     """
 
     state: ClassVar[WorkerState] = WorkerState.UNRESPONSIVE

@@ -12,7 +12,8 @@ this order:
 
 1. it was asked to stop: the worker is cancelled (or timed out), whatever the attempt returned or raised meanwhile;
 2. it returned: the worker has succeeded;
-3. it was cancelled by its attempt timeout: a transient `TimeoutError`;
+3. it ended in any error but a request to exit after its time was over: a transient `AttemptTimeout`, or
+   `DeadlineExceeded`, with what else it raised as the cause;
 4. it raised, or somebody else cancelled it: `verdict` says whether and when it is tried again, and a
    `CancelledError` never is.
 """
@@ -31,12 +32,13 @@ from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.capture import finish_lines
 from asyncwatch.supervise.circuit import CircuitPolicy
-from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never_retried
+from asyncwatch.supervise.classify import AttemptTimeout, DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_error, describe_stack, error_line, stuck_at
 from asyncwatch.supervise.line import Line
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.rate import RateLimit
+from asyncwatch.supervise.run import note_left_behind
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
 from asyncwatch.supervise.worker import Worker
@@ -63,6 +65,16 @@ def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
 def _past(worker: Worker) -> str:
     """Return what is said of a worker whose deadline is over."""
     return f"not done within {worker.spec.deadline:g} s in all"
+
+
+def _late(overdue: TimeoutError, error: BaseException) -> BaseException:
+    """Return what an attempt failed with whose time was over before it raised `error`."""
+    if isinstance(error, asyncio.CancelledError):
+        return overdue
+    if not isinstance(error, Exception):  # a request to exit
+        return error
+    overdue.__cause__ = error
+    return overdue
 
 
 def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) -> Outcome:
@@ -243,10 +255,13 @@ class Attempts(Line):
             seconds, error = left, DeadlineExceeded(_past(worker))
         else:
             assert seconds is not None  # noqa: S101  there is one of the two
-            error = TimeoutError(f"no result within {seconds:g} s")
+            error = AttemptTimeout(f"no result within {seconds:g} s")
+        worker.overdue = None  # that of an attempt before it
         worker.timer = self.report.loop.call_later(seconds, self._attempt_timed_out, worker, error)
 
     def _attempt_timed_out(self, worker: Worker, error: TimeoutError) -> None:
+        if worker.task is None or worker.task.done():  # it ended by itself, in this turn of the loop
+            return
         worker.overdue = error
         self._cancel_task(worker)
 
@@ -288,6 +303,7 @@ class Attempts(Line):
             error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
             self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
         self.detached[task] = event = self.report.unresponsive(worker, stack)
+        note_left_behind(task)
         self._settle(worker, event)
         self._fill_places()
 
@@ -322,10 +338,8 @@ class Attempts(Line):
                 if tokens is not None and not tokens.is_full:
                     tokens.give_back()
                 self._attempt_succeeded(worker, result)
-            elif task.cancelled() and worker.overdue is not None:
-                self._attempt_failed(worker, worker.overdue)
             else:
-                self._attempt_failed(worker, error)
+                self._attempt_failed(worker, error if worker.overdue is None else _late(worker.overdue, error))
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
             if self.is_gated:
                 self.admission.attempt_ended(worker, is_stopped=True)
@@ -345,7 +359,6 @@ class Attempts(Line):
             error_class = ErrorClass.TRANSIENT if is_late else verdict.error_class
             says_nothing = is_never_retried(error) and not is_late
             self.admission.attempt_ended(worker, error_class=error_class, is_stopped=says_nothing)
-        worker.overdue = None
         if verdict.delay is not None:
             worker.state = WorkerState.BACKING_OFF
             worker.error = error
@@ -407,6 +420,7 @@ class Attempts(Line):
         elif error is None:
             self._settle(worker, self.report.succeeded(worker, result), result=result)
         else:
+            error = error if worker.overdue is None else _late(worker.overdue, error)
             self._settle(worker, self.report.failed(worker, error, transient=False), error=error)
 
     def _settle_stopped(self, worker: Worker, result: object, error: BaseException | None) -> None:

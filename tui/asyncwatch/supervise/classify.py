@@ -56,10 +56,18 @@ NETWORK_ERRNOS = frozenset(
 """What an `OSError` of the network is numbered, also where Python has no class of its own for it."""
 
 
+class AttemptTimeout(TimeoutError):  # noqa: N818  as below
+    """One attempt took longer than its `attempt_timeout`. Transient, unless somebody classifies it otherwise.
+
+    A target that answers its cancellation with another error has that one as the cause of this.
+    """
+
+
 class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries: it says what happened
     """The time that a worker may take in all, from the start of its first attempt, was over. Never retried.
 
-    Its cause is what the last attempt failed with, unless that attempt was cut off.
+    Its cause is what the last attempt failed with; of one that was cut off, what it answered its cancellation with, if
+    that was an error.
     """
 
 

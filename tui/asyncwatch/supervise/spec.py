@@ -40,7 +40,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """A service that is given none makes one attempt an incarnation: its restart is its retry."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
-    """Seconds that one attempt may take; then it fails with `TimeoutError`. None: no limit."""
+    """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns all the same. None: no
+    limit."""
     group: str = ""
     """What the worker is shown under; groups can have a timeout of their own."""
     key: str | Callable[..., str] | None = None

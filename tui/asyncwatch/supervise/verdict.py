@@ -58,7 +58,7 @@ class Judge:
             return Verdict(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
         if worker.attempt >= policy.max_attempts:
             return Verdict(error_class, is_retriable=True, max_attempts=policy.max_attempts)
-        asked = retry_after_of(error, time.time()) or None  # at once is no wait that anybody asks for: it backs off
+        asked = retry_after_of(error, time.time())
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
             delay = worker.backoff = round(policy.backoff(worker.attempt, jitter, worker.backoff), 6)
