@@ -20,8 +20,8 @@ ASYNCWATCH = str(Path(sys.executable).with_name("asyncwatch"))
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a peer: nobody's own settings of asyncwatch."""
-    return {**os.environ, "XDG_CONFIG_HOME": str(PEERS), **more}
+    """Return the environment of a peer: nobody's own settings of asyncwatch, and its code compiled as if installed."""
+    return {**os.environ, "XDG_CONFIG_HOME": str(PEERS), "PYTHONDONTWRITEBYTECODE": "", **more}
 
 
 def run_json(module: str, *arguments: object) -> Any:

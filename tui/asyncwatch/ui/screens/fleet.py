@@ -56,7 +56,9 @@ class FleetScreen(ActingScreen):
         self.set_interval(RESORT_EVERY, self._resort)
 
     def on_resize(self) -> None:
-        """Lay everything out in the new width, once the parts have theirs."""
+        """Lay everything out in the new width, once the parts have theirs; the first time they have."""
+        if not self._overview.lines:
+            self.draw()
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
