@@ -92,9 +92,14 @@ def test_settings_are_compared_with_the_first_value() -> None:
 def test_settings_begin_as_the_run_says() -> None:
     """The first event tells what they are; a threshold that is taken back is that of the workers again."""
     stream = Stream()
-    stream.events[0] = replace(stream.events[0], rate="5/s", bad_luck=0.9)
+    stream.events[0] = replace(stream.events[0], rate="5/s", rate_per_key="2/s", bad_luck=0.9)
     stream.add(SettingChanged, name="bad luck", value=0.5, previous=None)
     stream.add(SettingChanged, name="bad luck", value=None, previous=0.5)
     settings = stream.fold().settings
-    assert [settings.value(name) for name in ("rate", "bad luck", "paused")] == ["5/s", 0.9, False]
+    assert [settings.value(name) for name in ("rate", "rate per key", "bad luck", "paused")] == [
+        "5/s",
+        "2/s",
+        0.9,
+        False,
+    ]
     assert settings.changed == []

@@ -113,6 +113,37 @@ def test_rates(run: Any) -> None:
     assert starts(events) == pytest.approx([0.0, 1.0, 11.0, 16.2, 18.2, 19.2, 20.2, 21.2, 22.2])
 
 
+def test_the_rate_of_all_keys(run: Any) -> None:
+    """It is changed for the keys that are known and for one to come, and not for one that has its own."""
+    specs = [worker(f"{key}{n}", sleeper, 1.0, key=key) for n in range(3) for key in "ab"]
+    later = [
+        (0.5, ChangeSetting("rate", "1/8s", key="b")),
+        (1.5, ChangeSetting("rate per key", "1/2s")),
+        (9.5, ChangeSetting("rate per key", None)),
+    ]
+    events, _ = tell(run, [*specs, *[worker(f"c{n}", sleeper, 1.0, key="c") for n in range(6)]], *later, concurrency=2)
+    assert changes(events) == [
+        ("rate", "1/8s", None, "b"),
+        ("rate per key", "1/2s", None, ""),
+        ("rate per key", None, "30/min", ""),
+    ]
+    started = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
+    assert [at for name, at in started if name.startswith("b")] == [0.0, 1.0, 9.0]
+    assert [at for name, at in started if name.startswith("c")] == [2.0, 4.0, 6.0, 8.0, 9.5, 10.0]
+
+
+def test_a_rate_that_is_undone_follows_that_of_all_keys(run: Any) -> None:
+    """A key that was given back what all keys have is changed with them again."""
+    specs = [worker(str(n), sleeper, 0.0, key="k") for n in range(4)]
+    later = [
+        (0.5, ChangeSetting("rate", "1/5s", key="k")),
+        (0.6, ChangeSetting("rate", "1/h", key="k")),
+        (1.0, ChangeSetting("rate per key", None)),
+    ]
+    events, _ = tell(run, specs, *later, rate_per_key=parse_rate("1/h"))
+    assert starts(events) == [0.0, 1.0, 1.0, 1.0]
+
+
 def test_changes_of_a_rate_refill_nothing(run: Any) -> None:
     """However often a rate is changed, what was used of it stays used."""
     specs = [worker(str(n), sleeper, 0.0) for n in range(40)]
@@ -146,6 +177,8 @@ def test_a_rate_keeps_its_burst(run: Any) -> None:
         ("bad luck", 1.5, "", "bad luck"),
         ("bad luck", "1", "", "bad luck"),
         ("rate", "fast", "", "rate"),
+        ("rate per key", "fast", "", "rate"),
+        ("rate per key", "5/s", "host", "key"),
         ("concurrency", 4, "host", "key"),
         ("colour", 4, "", "no setting"),
     ],

@@ -93,7 +93,10 @@ class GiveUpAll(Command, frozen=True):
 
 
 class ChangeSetting(Command, frozen=True):
-    """Change one of `events.SETTINGS`, or the rate of one key. `SettingChanged` says what it was before."""
+    """Change one of `events.SETTINGS`. `SettingChanged` says what it was before.
+
+    With a `key` it is the rate of that key alone; `rate per key` is that of each key which has none of its own.
+    """
 
     name: str
     value: int | float | str | bool | None

@@ -59,9 +59,9 @@ class RunStarted(Event, frozen=True, gc=False):
     """The first event of every run.
 
     `started_at` is the wall clock, seconds since the epoch. `timeout` is the runner's total timeout in seconds.
-    `concurrency`, `rate`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck` is the
-    threshold of all workers, None if it is not the same for all (or they are not known yet, in a tree). `rate_per_key`
-    is what the rate of each key is at the start; limits are texts like `50/s burst 10`, None for no limit.
+    `concurrency`, `rate`, `rate_per_key`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck`
+    is the threshold of all workers, None if it is not the same for all (or they are not known yet, in a tree). Limits
+    are texts like `50/s burst 10`, None for no limit.
     """
 
     run: str
@@ -133,11 +133,12 @@ class SettingChanged(Event, frozen=True, gc=False):
     key: str = ""
 
 
-SETTINGS = ("concurrency", "rate", "bad luck", "paused")
+SETTINGS = ("concurrency", "rate", "rate per key", "bad luck", "paused")
 """Settings that can be changed while the run goes on.
 
-`concurrency` is a number of attempts; `rate` a text like `50/s`, or None for no limit; `bad luck` the threshold of all
-workers, or None for their own; `paused` says whether no new attempts start.
+`concurrency` is a number of attempts; `rate` a text like `50/s`, or None for no limit, of the run or of one key; `rate
+per key` the same for each key that has none of its own; `bad luck` the threshold of all workers, or None for their own;
+`paused` says whether no new attempts start.
 """
 
 

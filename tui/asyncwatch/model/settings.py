@@ -23,6 +23,7 @@ class Settings:
         told = {
             "concurrency": event.concurrency,
             "rate": event.rate,
+            "rate per key": event.rate_per_key,
             "bad luck": event.bad_luck,
             "paused": event.paused,
         }

@@ -45,7 +45,7 @@ class Admission:
         tell_held: tells that a worker waits for that key, and for which reason, unless that was told last.
         circuit: of every key; None for no circuits.
         rate: of all attempts of the run together; None for no limit.
-        rate_per_key: of the attempts of each key; None for no limit.
+        rate_per_key: of the attempts of each key that has none of its own; None for no limit.
 
     """
 
@@ -152,9 +152,26 @@ class Admission:
             self._wake(key)
 
     def change_limit(self, key: str, limit: RateLimit | None) -> None:
-        """Keep another limit for `key`, or for the run, from now on; None for no limit."""
-        self._limits[key] = limit
+        """Keep another limit for `key`, or for the run, from now on; None for no limit.
+
+        A key that is given what all keys have follows them again.
+        """
+        if key != WHOLE_RUN and str(limit) == str(self.rate_per_key):
+            self._limits.pop(key, None)
+        else:
+            self._limits[key] = limit
         self._has_keys = self._has_keys or key != WHOLE_RUN
+        self._keep_limit(key, limit)
+
+    def change_rate_per_key(self, limit: RateLimit | None) -> None:
+        """Keep another limit for each key that has none of its own from now on; None for no limit."""
+        self.rate_per_key = limit
+        self._has_keys = True
+        for key in dict.fromkeys((*self._gates, *self._aside)):
+            if key not in self._limits:
+                self._keep_limit(key, limit)
+
+    def _keep_limit(self, key: str, limit: RateLimit | None) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()

@@ -38,8 +38,10 @@ def change_setting(machine: Machine, command: ChangeSetting) -> str:
                 return f"bad luck must be a threshold between 0 and 1, or none, not {value!r}"
             previous = machine.bad_luck_threshold
             apply = partial(setattr, machine, "bad_luck_threshold", None if value is None else float(value))
-        case "rate":
-            limit = machine.admission.limit(command.key)
+        case "rate" | "rate per key":
+            admission = machine.admission
+            is_default = command.name == "rate per key"
+            limit = admission.rate_per_key if is_default else admission.limit(command.key)
             changed, previous = None, None if limit is None else str(limit)
             try:
                 if value is not None:
@@ -47,7 +49,8 @@ def change_setting(machine: Machine, command: ChangeSetting) -> str:
             except ValueError as error:
                 return str(error)
             machine.is_gated = True
-            apply = partial(machine.admission.change_limit, command.key, changed)
+            change = admission.change_rate_per_key if is_default else partial(admission.change_limit, command.key)
+            apply = partial(change, changed)
         case _:
             return f"there is no setting {command.name!r}"
     machine.report.setting_changed(command.name, value, previous, command.key)

@@ -103,10 +103,15 @@ class AsyncwatchApp(App[None]):
         """Act on a key before the next one is looked at: what is typed ahead is for what this key opens.
 
         Textual hands keys to the focused widget, and acts when they come back from there: after the keys behind them
-        were handed out as well.
+        were handed out as well. So a line that is typed into gets its text here too, between the keys that change it.
         """
-        if isinstance(event, events.Key) and not event.is_forwarded and not isinstance(self.focused, Input):
-            bound = self.screen.active_bindings.get(event.key)
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            field = self.focused if isinstance(self.focused, Input) else None
+            bound = self.screen.active_bindings.get(event.key) if isinstance(event, events.Key) else None
+            is_text = isinstance(event, events.Paste) or event.is_printable
+            if field is not None and is_text and not (bound and bound.binding.priority):
+                await field.on_event(event)
+                return
             if bound is not None and await self.run_action(bound.binding.action, bound.node):
                 return
         await super().on_event(event)

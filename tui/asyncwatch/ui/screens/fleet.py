@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Input
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.clusters import Cluster
@@ -23,7 +22,7 @@ from asyncwatch.ui.messages import FoldRequested, SortRequested
 from asyncwatch.ui.overview import overview
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.acting import ActingScreen
-from asyncwatch.ui.widgets.filter_bar import FilterBar, FilterInput
+from asyncwatch.ui.widgets.filter_bar import FilterBar
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 
@@ -134,6 +133,7 @@ class FleetScreen(ActingScreen):
             view.trouble_only = False
             view.cluster = None
             self._bar.input.value = ""
+            self._take_filter()
         self.draw()
 
     def action_filter(self) -> None:
@@ -192,22 +192,24 @@ class FleetScreen(ActingScreen):
         view = self._scene.view
         self._sort_by(message.key, is_reversed=message.key == view.sort and not view.reverse)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    def on_input_changed(self) -> None:
         """Filter as it is typed."""
-        self._scene.view.query = parse_query(event.value)
+        self._take_filter()
         self.draw()
 
-    def on_input_submitted(self) -> None:
+    def action_keep_filter(self) -> None:
         """Keep the filter, go back to the fleet."""
-        self.table.focus()
+        self._take_filter()
+        self.set_focus(self.table)  # at once: the next key is for it
         self.draw()
 
-    def on_filter_input_clear_requested(self, message: FilterInput.ClearRequested) -> None:
-        """Show all workers again."""
-        message.stop()
+    def action_clear_filter(self) -> None:
+        """Show all workers again, go back to the fleet."""
         self._bar.input.value = ""
-        self.table.focus()
-        self.draw()
+        self.action_keep_filter()
+
+    def _take_filter(self) -> None:
+        self._scene.view.query = parse_query(self._bar.input.value)
 
     def _sort_by(self, key: str, *, is_reversed: bool) -> None:
         view = self._scene.view

@@ -67,6 +67,13 @@ def _present(scene: Scene) -> dict[str, str]:
     return present
 
 
+class _Field(Input):
+    """A line that is typed into; enter is for the whole screen."""
+
+    # An action, not a message: the keys behind it come after what it does.
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.apply", "apply", show=False)]
+
+
 class OptionsScreen(ModalScreen[Sequence[Command] | None]):
     """Lets the settings be typed. Enter sends those that changed, escape none; its result is the requests."""
 
@@ -80,7 +87,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         super().__init__()
         self._before = _present(scene)
         self._inputs = {
-            name: Input(self._before[name], compact=True, select_on_focus=False)
+            name: _Field(self._before[name], compact=True, select_on_focus=False)
             for name, _label, _hint in _FIELDS
             if name in self._before
         }
@@ -105,7 +112,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
             field.select_all()
         self.set_focus(next(iter(self._inputs.values())))  # at once: the next key is for it
 
-    async def on_input_submitted(self) -> None:
+    async def action_apply(self) -> None:
         """Send what changed."""
         try:
             commands = changes(self._before, {name: field.value for name, field in self._inputs.items()})

@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widgets import Input, Label
 
 from asyncwatch.model.selection import SYNTAX
@@ -16,18 +15,13 @@ from asyncwatch.model.selection import SYNTAX
 class FilterInput(Input):
     """The line that is typed into. Up and down move the cursor of the fleet meanwhile."""
 
+    # Actions, not messages: the keys behind them come after what they do.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "give_up", "clear", show=False),
+        Binding("enter", "screen.keep_filter", "keep", show=False),
+        Binding("escape", "screen.clear_filter", "clear", show=False),
         Binding("up", "screen.move(-1)", "up", show=False),
         Binding("down", "screen.move(1)", "down", show=False),
     ]
-
-    class ClearRequested(Message):
-        """The filter shall go."""
-
-    def action_give_up(self) -> None:
-        """Ask for no filter."""
-        self.post_message(self.ClearRequested())
 
 
 class FilterBar(Horizontal):
