@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from asyncwatch import RetryPolicy, is_transient
+from asyncwatch.supervise.retry import BackoffKind
 from tests.supervise.errors import response_error
 
 
@@ -72,11 +73,11 @@ def test_backoff_is_full_jitter_under_the_cap(policy: RetryPolicy, retry: int, j
     assert policy.backoff(retry, jitter) == pytest.approx(jitter * ceiling)
 
 
-def test_jitter_comes_after_the_cap() -> None:
+@pytest.mark.parametrize(("kind", "waits"), [("full", [0.5, 1.5]), ("decorrelated", [1.25, 1.75])])
+def test_jitter_comes_after_the_cap(kind: BackoffKind, waits: list[float]) -> None:
     """Clients that reached the cap still wait different times."""
-    policy = RetryPolicy(base=1.0, cap=2.0)
-    assert policy.backoff(10, 0.25) == 0.5
-    assert policy.backoff(10, 0.75) == 1.5
+    policy = RetryPolicy(base=1.0, cap=2.0, kind=kind)
+    assert [policy.backoff(10, jitter, previous=2.0) for jitter in (0.25, 0.75)] == waits
 
 
 def test_defaults() -> None:
@@ -101,9 +102,9 @@ def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws
     previous: float | None = None
     for retry, jitter in enumerate(draws, 1):
         wait = decorrelated.backoff(retry, jitter, previous)
-        longest = 3 * (policy.base if previous is None else previous)
-        assert wait == pytest.approx(min(policy.cap, policy.base + jitter * (longest - policy.base)))
-        assert policy.base <= wait <= policy.cap
+        longest = min(policy.cap, 3 * (policy.base if previous is None else previous))
+        assert wait == pytest.approx(policy.base + jitter * (longest - policy.base))
+        assert policy.base <= wait <= policy.cap * (1 + 1e-12)
         previous = wait
 
 

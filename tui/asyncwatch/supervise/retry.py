@@ -51,13 +51,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
         * `full`: `jitter * ceiling`
         * `equal`: `ceiling / 2 + jitter * ceiling / 2`
-        * `decorrelated`: `min(cap, base + jitter * (3 * previous - base))`, where `previous` is the wait before the
+        * `decorrelated`: `base + jitter * (min(cap, 3 * previous) - base)`, where `previous` is the wait before the
           last retry (`base` before the first one)
         * `constant`: `base`
         * `none`: 0
 
-        The jitter of the first two is drawn after the cap, so that clients that reached it do not fall in step. All
-        are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        They are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015, but for
+        `decorrelated`: there the draw goes up to `3 * previous` and is cut at the cap after that, which makes most
+        clients that have reached it wait exactly the cap, all in step. Here every jitter is drawn after the cap.
         """
         match self.kind:
             case "constant":
@@ -65,8 +66,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             case "none":
                 return 0.0
             case "decorrelated":
-                longest = 3 * max(self.base, self.base if previous is None else previous)
-                return min(self.cap, self.base + jitter * (longest - self.base))
+                longest = min(self.cap, 3 * max(self.base, self.base if previous is None else previous))
+                return self.base + jitter * (longest - self.base)
         # 2.0 ** 1024 overflows; the cap is reached long before for any base that matters.
         ceiling = min(self.cap, self.base * 2.0 ** min(retry - 1, 1000))
         return (ceiling + jitter * ceiling) / 2 if self.kind == "equal" else jitter * ceiling
