@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from asyncwatch.events import (
     Event,
     LogRecorded,
     LoopBlocked,
+    RestartScheduled,
+    RunCancelRequested,
     RunFinished,
     RunStarted,
     RunTimedOut,
@@ -31,6 +34,7 @@ from asyncwatch.events import (
     decode,
 )
 from asyncwatch.headless import Follower, StdoutError, run_headless
+    WorkerUnresponsive,
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines, progress_line
 from tests.ui.fakes import FakeController as StoryTeller
@@ -340,22 +344,44 @@ async def test_first_signal_stops_the_run_and_waits() -> None:
     assert b"interrupted" in out
 
 
-async def test_second_signal_ends_the_wait_at_once() -> None:
-    """When the run does not end, a second signal leaves it; the Fleet says that it has not finished."""
+async def test_second_signal_ends_the_run_at_once() -> None:
+    """It gives nobody more time; the progress says how many are still to end, and the summary that it was so."""
+    controller = FakeController(HEAD, obeys=False)
+    stdout, stderr = io.BytesIO(), io.StringIO()
+    follower = Follower(controller, json=False, stdout=stdout, stderr=stderr, clock=controller.clock)
+    task = asyncio.create_task(follower.follow())
+    await asyncio.sleep(0)
+    follower.interrupt()
+    controller.clock.now += 1.5
+    controller.queue.put_nowait([])
+    await asyncio.sleep(0)
+    follower.interrupt()
+    hurried = RunCancelRequested(3, 0.3, "at once")
+    behind = WorkerUnresponsive(4, 0.3, "a", 1, 1, 0.2, "nap.py:3 in nap", 2)
+    controller.queue.put_nowait([hurried, behind, RunFinished(5, 0.3, {"unresponsive": 1}, 1, 0.3, interrupted=True)])
+    await task
+    assert controller.sent == [StopRun(), StopRun(at_once=True)]
+    assert "stopping: 1 of 1 have not ended  1 running" in stderr.getvalue()
+    assert "interrupted twice: 1 unresponsive;" in stdout.getvalue().decode()
+    assert "1 worker left behind: the end was not waited for" in stdout.getvalue().decode()
+
+
+async def test_third_signal_ends_the_wait_at_once() -> None:
+    """When the run does not end, a third signal leaves it; the Fleet says that it has not finished."""
     controller = FakeController(HEAD, obeys=False)
     stderr = io.StringIO()
     follower = Follower(controller, json=False, stdout=io.BytesIO(), stderr=stderr, clock=controller.clock)
     task = asyncio.create_task(follower.follow())
     await asyncio.sleep(0)
     controller.clock.now += 7.05
-    follower.interrupt()
-    follower.interrupt()
+    for _ in range(3):
+        follower.interrupt()
     fleet = await task
     assert fleet.finished is None
-    assert "00:07.1  0/1  1 running" in stderr.getvalue()
+    assert re.search(r"00:07\.1 .*1 running", stderr.getvalue())
     assert fleet.end == pytest.approx(7.15)
     assert fleet.counts[WorkerState.RUNNING] == 1
-    assert controller.sent == [StopRun()]
+    assert controller.sent == [StopRun(), StopRun(at_once=True)]
 
 
 def flood() -> Batch:
@@ -377,7 +403,7 @@ async def test_a_slow_reader_gets_every_line(blocks: bool) -> None:
 
 
 async def test_a_reader_that_stopped_holds_up_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads, so that the pipe is full: the second signal leaves all the same."""
+    """Nobody reads, so that the pipe is full: from the second signal on nothing waits for it."""
     monkeypatch.setattr(headless, "_LAST_WORDS", 0.0)
     reader, writer = os.pipe()
     stdout = os.fdopen(writer, "wb", buffering=0)
@@ -396,7 +422,7 @@ async def test_a_reader_that_stopped_holds_up_no_signal(monkeypatch: pytest.Monk
     # Its turn comes when that thread has given up what it was at; nobody uses the pipe after it.
     await follower._writer.write(b"")
     stdout.close()
-    assert controller.sent == [StopRun()]
+    assert controller.sent == [StopRun(), StopRun(at_once=True)]
 
 
 async def test_signal_handlers_are_taken_away() -> None:
@@ -468,3 +494,42 @@ def test_progress_of_a_mixed_run_tells_both() -> None:
     assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
     story.finish(10.3)
     assert "  1/12  " in progress_line(told(story), 10.3)
+SERVICES: list[Event] = [
+    RunStarted(
+        seq=0, at=0.0, run="shop", workers=2, runner="serve", seed=7, concurrency=1, timeout=None, started_at=0.0
+    ),
+    SupervisorStarted(1, 0.0, "root", "", "one_for_one", 1, 5.0, "never"),
+    WorkersQueued(seq=2, at=0.0, group="root", max_attempts=1, workers=("a",)),
+    AttemptStarted(seq=3, at=0.0, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
+]
+UP: list[Event] = [
+    WorkerReady(seq=4, at=3.0, worker="a", incarnation=1, value=None),
+    WorkersQueued(seq=5, at=3.0, group="root", max_attempts=1, workers=("b",)),
+    AttemptStarted(seq=6, at=3.0, worker="b", incarnation=1, attempt=1, bad_luck=0.5),
+    WorkerReady(seq=7, at=3.0, worker="b", incarnation=1, value=None),
+]
+
+
+async def test_progress_of_services_is_calm() -> None:
+    """A log gets a line of what changed, not before ten seconds passed, and a sign of life in five minutes."""
+    seconds = [1.0] * 1_000
+    restart = [RestartScheduled(8, 500.0, "b", 1, 0.0, "OSError"), WorkerRestarted(9, 500.0, "b", 2)]
+    end = RunFinished(seq=10, at=600.0, states={"cancelled": 2}, attempts=2, elapsed=600.0, interrupted=True)
+    script = FakeController(SERVICES, *seconds[:2], UP, *seconds[:496], restart, *seconds[:90], [end])
+    _, err = await run(script)
+    assert [line.partition("  attempts")[0].rstrip() for line in err.splitlines()] == [
+        "00:01.0  1/2 up  waiting for a to be ready  0 restarts  0 attempts/s",
+        "00:11.0  2/2 up  0 restarts  0 attempts/s",
+        "05:11.0  2/2 up  0 restarts  0 attempts/s",
+        "08:20.0  1/2 up, 1 queued  1 restart  0 attempts/s",
+        "10:00.0  0/2  1 queued, 1 running",
+    ]
+
+
+def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
+    """Those that were not started then never will be."""
+    fleet = Fleet()
+    fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
+    assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
+
+

@@ -136,14 +136,14 @@ def test_a_lost_stdout_has_its_status(stage: Stage, error: OSError, status: int)
 
 
 def test_the_engine_is_started_and_ended(stage: Stage) -> None:
-    """The dashboard keeps the run open; whoever watched, the engine is told to stop and gets its grace."""
+    """The dashboard keeps the run open; whoever watched it to its end, the engine's thread gets a moment to end."""
     plan = make_plan(demo_config(), overrides=Overrides())
     stage.run(plan, is_dashboard=True)
     stage.run(plan)
     dashboard, follower = stage.engines
     assert (dashboard.stays_open, follower.stays_open) == (True, False)
     assert dashboard.log_level == logging.INFO
-    assert dashboard.calls == follower.calls == ["start", StopRun(), plan.config.grace + 2, 0]
+    assert dashboard.calls == follower.calls == ["start", StopRun(), 2, 0]
 
 
 def test_the_summary_stays_after_the_dashboard(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +157,24 @@ def test_a_broken_dashboard_is_told(stage: Stage, capsys: pytest.CaptureFixture[
     stage.breaks = app.DashboardError("it broke")
     assert stage.run(is_dashboard=True) == 1
     assert capsys.readouterr().err == "asyncwatch: it broke\n"
-    assert StopRun() in stage.engines[0].calls
+    assert stage.engines[0].calls == [StopRun(), None, 0]
+
+
+def test_an_interrupt_ends_the_wait_for_workers_that_nobody_watches(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the dashboard broke they have their time to end; Ctrl+C leaves them none."""
+
+    def join(engine: FakeEngine, timeout: float | None = None) -> bool:
+        engine.calls.append(timeout)
+        if timeout is None:
+            raise KeyboardInterrupt
+        return True
+
+    stage.breaks = app.DashboardError("it broke")
+    monkeypatch.setattr(FakeEngine, "join", join)
+    assert stage.run(is_dashboard=True) == 1
+    assert stage.engines[0].calls == [StopRun(), None, StopRun(at_once=True), 2, 0]
 
 
 def test_a_broken_run_is_told_without_secrets(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,17 @@ from typing import Any
 
 from asyncwatch import RestartLimitError, StartError, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
-from asyncwatch.events import Event, LogRecorded, RunFinished, RunStarted, SupervisorTerminated, WorkerEnded
+from asyncwatch.events import (
+    CancelRequested,
+    Event,
+    LogRecorded,
+    RunCancelRequested,
+    RunFinished,
+    RunStarted,
+    SupervisorTerminated,
+    WorkerEnded,
+    WorkerReady,
+)
 from asyncwatch.supervise.capture import capturing_prints
 from asyncwatch.supervise.engine import Engine
 from tests.supervise.fleets import raiser, sleeper, stubborn, worker
@@ -201,6 +212,81 @@ async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
     release.set()
     engine._thread.join(10)
     assert engine.join()
+
+
+async def slow_to_end(seconds: float) -> None:
+    """Run for ever; take so many seconds to end."""
+    try:
+        await asyncio.sleep(FOREVER)
+    finally:
+        await asyncio.sleep(seconds)
+
+
+def services(name: str, count: int, seconds: float, shutdown: float | None = None) -> SupervisorSpec:
+    """Return a supervisor of services, numbered from 1, each of which takes so long to stop."""
+    numbers = range(1, count + 1)
+    return SupervisorSpec(
+        name, tuple(worker(str(n), slow_to_end, seconds, restart="permanent", shutdown=shutdown) for n in numbers)
+    )
+
+
+async def test_a_loop_that_lives_has_the_time_that_its_supervisors_have(monkeypatch: Any) -> None:
+    """Services that stop one after the other, longer together than the grace of each, are all waited for."""
+    monkeypatch.setattr("asyncwatch.supervise.engine.PATIENCE", 0.1)
+    engine = engine_of(services("long", 1, 0.6, math.inf), services("short", 12, 0.05), grace=0.4)
+
+    def act(event: Event) -> None:
+        if isinstance(event, WorkerReady) and event.worker == "short/12":
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    last = events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.states == {"cancelled": 13}
+    assert engine.join(10)
+
+
+async def test_a_second_stop_waits_for_nobody() -> None:
+    """Services that may take as long as they like are all cancelled then, once more if they were, or left behind."""
+    engine = engine_of(services("s", 3, FOREVER, math.inf), grace=FOREVER)
+
+    def act(event: Event) -> None:
+        if isinstance(event, WorkerReady) and event.worker == "s/3":
+            engine.send(StopRun())
+        elif isinstance(event, CancelRequested) and event.worker == "s/3":
+            engine.send(StopRun(at_once=True))
+
+    events = await watch(engine, act)
+    assert ends(events) == {"s/1": "unresponsive", "s/2": "unresponsive", "s/3": "cancelled"}
+    assert [event.reason for event in events if isinstance(event, RunCancelRequested)] == ["person", "at once"]
+    assert engine.join(10)
+
+
+async def test_a_second_stop_ends_what_is_being_opened() -> None:
+    """A run that is still being opened has no workers: its end is told without it."""
+    is_opening = threading.Event()
+
+    @asynccontextmanager
+    async def open_run() -> AsyncIterator[Supervisor]:
+        is_opening.set()
+        await asyncio.Event().wait()
+        yield Supervisor([])
+
+    async def drive(supervisor: Supervisor) -> None:
+        await supervisor.gather()
+
+    engine = Engine(open_run, drive, stays_open=False)
+    engine.start()
+    queue = engine.events()
+    await asyncio.to_thread(is_opening.wait)
+    engine.send(StopRun())
+    engine.send(StopRun(at_once=True))
+    async with asyncio.timeout(20):
+        assert [type(event).__name__ for event in await queue.get()] == ["RunFinished"]
+    assert not engine.join()
+    assert engine._loop is not None
+    engine._loop.call_soon_threadsafe(engine._loop.stop)
+    engine._thread.join(10)
 
 
 async def test_a_run_that_cannot_be_opened_still_ends() -> None:

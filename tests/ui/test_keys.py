@@ -367,7 +367,7 @@ async def test_quits_after_a_question_and_waits_for_the_end(keys: list[str]) -> 
         await pilot.press(keys[1])
         await until(lambda: controller.sent)
         assert controller.sent == [StopRun()]
-        await shows(app, "stopping… 4 still running")
+        await shows(app, "stopping… 4 of 4 still running")
         assert app.is_running
         controller.finish(3.5)
         await until(lambda: not app.is_running)
@@ -394,10 +394,10 @@ async def test_a_blocked_event_loop_is_told(width: int) -> None:
         await pilot.press("j", "r")
         await shows(app, "The event loop is blocked; the request waits for it.")
         await pilot.press("q", "q")
-        await shows(app, "event loop blocked for 7 s", "stopping… · ctrl+c leaves at once")
+        await shows(app, "event loop blocked for 7 s", "stopping… · ctrl+c ends them at once")
         controller.block(None)
         app._read_statistics()
-        await shows(app, "stopping… 4 still running · ctrl+c leaves at once")
+        await shows(app, "stopping… 4 of 4 still running · ctrl+c ends them at once")
 
 
 async def test_a_request_waits_for_no_loop_that_runs() -> None:
@@ -410,14 +410,18 @@ async def test_a_request_waits_for_no_loop_that_runs() -> None:
         assert "blocked" not in text_of(app)
 
 
-async def test_a_further_ctrl_c_leaves_at_once() -> None:
-    """Who asks again while the run is stopping does not wait for it."""
+async def test_a_further_ctrl_c_ends_all_at_once() -> None:
+    """Who asks again while the run is stopping leaves the workers no more time; who asks once more leaves."""
     async with running() as (app, controller, pilot):
         await pilot.press("ctrl+c", "ctrl+c")
         await shows(app, "stopping…")
         await pilot.press("ctrl+c")
+        await shows(app, "stopping… 4 of 4 still running · ctrl+c leaves")
+        assert controller.sent == [StopRun(), StopRun(at_once=True)]
+        assert app.is_running
+        await pilot.press("ctrl+c")
         await until(lambda: not app.is_running)
-        assert controller.sent == [StopRun()]
+        assert controller.sent == [StopRun(), StopRun(at_once=True)]
 
 
 async def test_ctrl_c_asks_also_while_a_filter_is_typed() -> None:

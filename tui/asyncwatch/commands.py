@@ -117,7 +117,13 @@ class CancelAll(Command, frozen=True):
 
 
 class StopRun(Command, frozen=True):
-    """Cancel every worker, wait for them up to the grace period, and finish the run."""
+    """Cancel every worker, in the order of their supervisors, wait as long as each may take, and finish the run.
+
+    `at_once`: all are cancelled together, and who does not end within a few turns of the loop is left behind. It may
+    follow a request that was not.
+    """
+
+    at_once: bool = False
 
 
 class StackFrame(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from asyncwatch.narration import Narrator, is_worth_telling, log_lines, terminal
 from asyncwatch.patient_writer import PatientWriter
 
 _LAST_WORDS = 1.0
-"""Seconds that stdout gets to take the summary of a run that was left."""
+"""Seconds that stdout gets to take what it is given once the run is to end at once."""
 TOLD_AFTER = 1.0
 """Seconds after which a block of the event loop that goes on is told."""
 
@@ -96,23 +96,31 @@ class Follower:
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
         self._is_block_told = False
-        self._left = asyncio.Event()  # set by the second interrupt
+        self._hurried = asyncio.Event()  # set by the second interrupt
+        self._is_left = False  # by the third
         self._stdout_error: StdoutError | None = None
 
     def interrupt(self) -> None:
         """Stop the run and wait for its end; at the second call, do not wait any longer."""
         self._interrupts += 1
         if self._interrupts == 1:
-            self._controller.send(StopRun())
-            self._narrator.say(
-                "asyncwatch: stopping: workers have the grace period to end; interrupt again to leave at once"
-            )
+            self._stop()
+            self._narrator.say("asyncwatch: stopping: workers have their time to end; once more to end all at once")
             return
-        self._left.set()
+        self._hurried.set()
+        if self._interrupts == 2:
+            self._controller.send(StopRun(at_once=True))
+            self._narrator.say("asyncwatch: stopping at once: who does not end is left behind; once more to leave")
+            return
+        self._is_left = True
         if self._queue is not None:
             self._queue.put_nowait(())  # wakes `follow`
 
     async def follow(self) -> Fleet:
+    def _stop(self) -> None:
+        self._narrator.stopping = len(self.fleet.rows) - self.fleet.settled
+        self._controller.send(StopRun())
+
         """Consume the events up to the last one, then give the summary. Return the Fleet.
 
         Raises:
@@ -120,7 +128,7 @@ class Follower:
 
         """
         self._queue = self._controller.events()
-        while self.fleet.finished is None and not self._left.is_set():
+        while self.fleet.finished is None and not self._is_left:
             batch: Batch = ()
             with contextlib.suppress(TimeoutError):
                 # Progress that came too early for a line of its own is due although nothing else happens.
@@ -192,19 +200,19 @@ class Follower:
             _discard(self._stdout)
             self._stdout = None
             if self.fleet.finished is None:
-                self._controller.send(StopRun())
+                self._stop()
 
     async def _until_written(self, written: asyncio.Future[None]) -> None:
         """Wait until stdout has taken what was written; show the progress meanwhile, and let a person end the wait."""
-        left = asyncio.ensure_future(self._left.wait())
+        hurried = asyncio.ensure_future(self._hurried.wait())
         try:
-            while not written.done() and not left.done():
-                await asyncio.wait((written, left), timeout=self._narrator.interval, return_when=FIRST_COMPLETED)
+            while not written.done() and not hurried.done():
+                await asyncio.wait((written, hurried), timeout=self._narrator.interval, return_when=FIRST_COMPLETED)
                 self._narrator.progress(self.fleet)
-            if left.done():
+            if hurried.done():
                 await asyncio.wait((written,), timeout=_LAST_WORDS)
         finally:
-            left.cancel()
+            hurried.cancel()
         if written.done():
             written.result()
         else:

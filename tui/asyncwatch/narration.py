@@ -34,6 +34,8 @@ class Narrator:
         """Whether the progress is one line that is written over."""
         self.interval = _LIVE_INTERVAL if self.is_live else _LINE_INTERVAL
         """Seconds between two progress lines, and the longest that one may be late."""
+        self.stopping: int | None = None
+        """How many workers had not ended when the run was stopped; None if it was not."""
         self._run_began: float | None = None
         self._shown = ""
         self._is_on_screen = False
@@ -49,7 +51,7 @@ class Narrator:
         now = self._clock()
         if fleet.rows and now >= self._due:
             self._due = now + self.interval
-            self._show(progress_line(fleet, self._seconds(fleet, now)))
+            self._show(progress_line(fleet, self._seconds(fleet, now), self.stopping))
 
     def _seconds(self, fleet: Fleet, now: float) -> float:
         """Return the time since the run started: a live clock moves on although no event comes."""
@@ -61,7 +63,7 @@ class Narrator:
 
     def finish(self, fleet: Fleet) -> None:
         """Show the last progress and leave it standing."""
-        self._show(progress_line(fleet, fleet.end))
+        self._show(progress_line(fleet, fleet.end, self.stopping))
         if self._is_on_screen:
             self._is_on_screen = False
             self._put("\n")
@@ -108,11 +110,16 @@ def terminal_columns(stream: TextIO | BinaryIO) -> int | None:
         return 80
 
 
-def progress_line(fleet: Fleet, now: float) -> str:
+def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`.
 
     Services never come to an end: of them it tells how many are up, and the restarts: `00:03.2  7/8 up  12 restarts`.
+    With `stopping`, the number of those that are to end: `00:06.0  stopping: 12 of 20 have not ended  8 cancelled ...`.
     """
+    if stopping is not None and fleet.finished is None:
+        left = len(fleet.rows) - fleet.settled
+        told = f"stopping: {left:,} of {max(stopping, left):,} have not ended"
+        return "  ".join((clock_text(now), told, counts_text(fleet.counts)))
     services = services_of(fleet.tree)
     batch = dict(Counter(fleet.counts) - services.counts)
     parts = [clock_text(now)]

@@ -39,7 +39,7 @@ READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended, as the reader of its output left."""
 
 _PATIENCE = 2.0
-"""Seconds beyond the grace period that the engine's thread gets to end."""
+"""Seconds that the engine's thread gets to end once the end of the run was told."""
 
 OnBatch = Callable[[Batch], str | None]
 
@@ -166,6 +166,7 @@ def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboar
     """Start the engine, show the run to its end, and give the engine the time to end. Return what became of it."""
     on_batch = _ignore if output is None else output.write
     fleet, has_hung_up = None, None
+    patience: float | None = _PATIENCE
     with collecting_seldom(), ExitStack() as streams:
         if is_dashboard:
             on_line = partial(engine.record_log, None, "INFO", "output")
@@ -177,12 +178,24 @@ def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboar
                 if is_dashboard
                 else _follow(engine, on_batch, is_json=is_json)
             )
+            if fleet.finished is None:
+                patience = 0.0  # whoever left before the end has said so already: nothing waits for that run
+        except _WatchError:
+            patience = None  # the workers have the time to end that they always have
+            raise
         finally:
-            # Whoever left before the end has said so already: nothing waits for that run.
-            has_left = fleet is not None and fleet.finished is None
-            engine.send(StopRun())
-            engine.join(0.0 if has_left else plan.config.grace + _PATIENCE)
+            _end(engine, patience)
     return fleet
+
+
+def _end(engine: Engine, patience: float | None) -> None:
+    """Stop what still runs and wait for its end, at most for `patience` seconds; Ctrl+C gives it no more time."""
+    engine.send(StopRun())
+    try:
+        engine.join(patience)
+    except KeyboardInterrupt:
+        engine.send(StopRun(at_once=True))
+        engine.join(_PATIENCE)
 
 
 class _Watched:

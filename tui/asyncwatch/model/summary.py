@@ -58,7 +58,7 @@ class Summary:
     `restarts` counts those of all workers by their supervisors; `restarted` holds the workers with the most of them.
 
     `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
-    A run that was left before its last event counts as interrupted.
+    A run that was left before its last event counts as interrupted. `is_hurried`: its workers got no more time to end.
     """
 
     run: str
@@ -69,6 +69,7 @@ class Summary:
     attempts: int
     elapsed: float
     is_interrupted: bool
+    is_hurried: bool
     slowest: tuple[SlowWorker, ...]
     restarts: int
     restarted: tuple[RestartedWorker, ...]
@@ -87,6 +88,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         attempts=fleet.attempts,
         elapsed=fleet.end,
         is_interrupted=finished is None or finished.interrupted,
+        is_hurried=fleet.cancel_requested is not None and fleet.cancel_requested.reason == "at once",
         slowest=_slowest(fleet, slowest),
         restarts=fleet.restarts.total,
         restarted=_restarted(fleet, restarted),
@@ -146,9 +148,11 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
-    title += " interrupted: " if summary.is_interrupted else ": "
+    title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
+    if summary.is_hurried and (left := summary.counts.get(WorkerState.UNRESPONSIVE)):
+        lines += ["", f"{_counted(left, 'worker')} left behind: the end was not waited for"]
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:

@@ -18,6 +18,7 @@ import msgspec
 from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.supervise.capture import capturing_logs
+from asyncwatch.supervise.guard import Guard
 from asyncwatch.supervise.outbox import Listener
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 STACK_EVERY = 0.25
 """Seconds between two stacks of the worker that somebody looks at."""
 PATIENCE = 1.0
-"""Seconds beyond the grace period that a run which is stopped gets to finish; then its end is told without it."""
+"""Seconds beyond the grace period for which the loop of a run that is stopped may stand still; then the end is told
+without it. While the loop lives, its supervisors' own timers say when all has ended."""
 LAST_CHANCE = 0.5
 """Seconds that tasks which workers left behind get to end before the loop is closed."""
+_GETS_ON = frozenset({"asyncwatch", "many"})
+"""Causes of a block that come to an end by themselves."""
 _THREADS = "asyncwatch worker thread"
 
 
@@ -81,7 +85,9 @@ class Engine:
         self._is_watched = False
         self._has_told_end = False
         self._is_abandoned = False
-        self._deadline: threading.Timer | None = None
+        self._is_hurried = False
+        self._has_ended = threading.Event()
+        self._guard: Guard | None = None
         self._watchdog: Watchdog | None = None
         self._tasks_highest = 0
         self._looked_at: str | None = None
@@ -100,16 +106,17 @@ class Engine:
 
         What can be left is a thread in which a worker blocks: the engine's own, or one of `asyncio.to_thread`.
         """
-        if self._thread.ident is not None:
-            self._thread.join(0.0 if self._is_abandoned else timeout)
+        is_started = self._thread.ident is not None
+        if is_started and self._has_ended.wait(timeout) and not self._is_abandoned:
+            self._thread.join()
         return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
 
     def send(self, *commands: Command) -> None:
         """Pass commands on, in order, from any thread. After the end of the run they are dropped."""
-        if any(isinstance(command, StopRun) for command in commands):
-            self._expect_end()
         for command in commands:
-            if isinstance(command, WatchStack):  # heeded also while the loop is blocked
+            if isinstance(command, StopRun):
+                self._expect_end(command)
+            elif isinstance(command, WatchStack):  # heeded also while the loop is blocked
                 self._looked_at = command.worker
         with self._lock:
             if self._supervisor is None or self._loop is None:
@@ -181,9 +188,10 @@ class Engine:
             with self._lock:
                 loop.close()
             executor.shutdown(wait=False, cancel_futures=True)
-            if self._deadline is not None:
-                self._deadline.cancel()
+            if self._guard is not None:
+                self._guard.stop()
             self._tell_end()
+            self._has_ended.set()
 
     async def _supervise(self) -> None:
         from asyncwatch.supervise.tree.errors import TreeError
@@ -252,18 +260,32 @@ class Engine:
             await asyncio.wait(tasks, timeout=LAST_CHANCE)
         await asyncio.get_running_loop().shutdown_asyncgens()
 
-    def _expect_end(self) -> None:
-        """See to it that the end is told in time, even if a worker blocks the loop and nothing can be cancelled."""
+    def _expect_end(self, command: StopRun) -> None:
+        """See to it that the end is told, even if a worker blocks the loop and nothing can be cancelled."""
+        self._is_hurried = self._is_hurried or command.at_once
+        if self._is_hurried and self._supervisor is None:
+            self._abandon()  # what is being opened has no workers yet
+        elif self._guard is None and self._thread.is_alive():
+            self._guard = Guard(
+                self._call_soon, is_at_work=self._gets_on, patience=self._patience, give_up=self._abandon
+            )
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
         with self._lock:
-            if self._deadline is None and self._thread.is_alive():
-                grace = 0.0 if self._supervisor is None else self._supervisor.grace
-                self._deadline = threading.Timer(grace + PATIENCE, self._abandon)
-                self._deadline.daemon = True
-                self._deadline.start()
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(callback)
+
+    def _gets_on(self) -> bool:
+        block = None if self._watchdog is None else self._watchdog.blocked()
+        return block is not None and block.blame.cause in _GETS_ON
+
+    def _patience(self) -> float:
+        return PATIENCE + (0.0 if self._is_hurried or self._supervisor is None else self._supervisor.grace)
 
     def _abandon(self) -> None:
         self._is_abandoned = True
         self._tell_end()
+        self._has_ended.set()
 
     def _tell_end(self) -> None:
         """See to a `RunFinished` if the supervisor has not told it, and cannot in time."""

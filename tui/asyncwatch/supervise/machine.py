@@ -44,6 +44,7 @@ class Machine(Attempts):
         self.is_paused = False
         """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
         self.is_interrupted = False
+        self._is_hurried = False
         self._halt = halt
         self._broken: set[int] | None = None if halt is None else set()
 
@@ -119,6 +120,13 @@ class Machine(Attempts):
             is_stopping = worker.stop_reason and not worker.is_restarting
             if not is_stopping and not worker.state.is_settled:
                 self._stop(worker, reason)
+
+    def hasten_batch(self) -> None:
+        """Give the batch no more time to end: who does not at once is left behind."""
+        self._is_hurried = True
+        for worker in self.batch.unsettled():
+            if worker.task is not None:
+                self._cancel_task(worker)
 
     def cancel(self, worker: Worker) -> str:
         """Ask one worker to stop; return why that is not possible, or an empty text.
@@ -251,6 +259,9 @@ class Machine(Attempts):
             if worker.state in _HELD_BACK:
                 self.give_up(worker)
         return "" if waiting else _NOBODY_WAITS
+
+    def _patience(self, worker: Worker) -> float:
+        return 0.0 if self._is_hurried else super()._patience(worker)
 
     def insist(self, worker: Worker) -> None:
         """Raise `CancelledError` once more in a worker that is cancelling; it gets no more time by that."""

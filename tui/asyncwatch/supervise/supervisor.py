@@ -249,7 +249,11 @@ class Supervisor(Watching, Serving):
         """Do what a person asks; return whether that was possible. If not, the event `CommandRefused` tells why."""
         machine = self._machine
         if isinstance(command, CancelAll | StopRun):
-            self._stop_all(is_final=isinstance(command, StopRun))
+            is_final = isinstance(command, StopRun)
+            if not (is_final and self._is_stopping):
+                self._stop_all(is_final=is_final)
+            if isinstance(command, StopRun) and command.at_once:
+                self._hasten()
             return True
         if not machine.report.is_started or machine.is_finished:
             return False
@@ -346,6 +350,15 @@ class Supervisor(Watching, Serving):
             machine.stop_active("timeout", machine.batch.unsettled(group))
 
         return machine.report.loop.call_later(seconds, end)
+
+    def _hasten(self) -> None:
+        """Give nobody any more time to end."""
+        machine = self._machine
+        if machine.report.is_started and machine.active:
+            machine.report.run_cancel_requested("at once")
+            if self._tree is not None:
+                self._tree.hasten()
+            machine.hasten_batch()
 
     def _stop_all(self, *, is_final: bool) -> None:
         machine = self._machine

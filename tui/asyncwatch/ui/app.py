@@ -213,13 +213,13 @@ class AsyncwatchApp(App[None]):
         self.notify(text, severity="warning")
 
     def request_stop(self) -> None:
-        """Stop the run without a question; asked again, leave at once."""
-        if self.scene.is_stopping or self.scene.fleet.finished is not None:
+        """Stop the run without a question; asked again, give nobody any more time to end; asked once more, leave."""
+        if self.scene.is_hurried or self.scene.fleet.finished is not None:
             self.exit()
             return
         self.scene.thaw()
-        self.scene.is_stopping = True
-        self._controller.send(StopRun())
+        self._controller.send(StopRun(at_once=self.scene.is_stopping))
+        self.scene.stop()
         self._draw_screens()
 
     def on_commands_requested(self, message: CommandsRequested) -> None:
@@ -274,7 +274,7 @@ class AsyncwatchApp(App[None]):
         self._draw_screens()
 
     async def action_quit(self) -> None:
-        """Stop the run and leave; ask first if workers are active. Asked while stopping, leave at once."""
+        """Stop the run and leave; ask first if workers are active. Asked while stopping, as `request_stop`."""
         from asyncwatch.ui.screens.confirm import ConfirmScreen
 
         if isinstance(self.screen, ConfirmScreen):

@@ -55,8 +55,10 @@ def status(scene: Scene) -> Line:
     fleet = scene.fleet
     if scene.is_stopping:
         # A blocked loop is no news of its workers, and takes their room.
-        running = "" if scene.blocked_for else f" {scene.active:,} still running"
-        return [Span(f"stopping…{running}", "warning"), Span(" · ctrl+c leaves at once", "muted")]
+        left = scene.active
+        running = "" if scene.blocked_for else f" {left:,} of {max(left, scene.stopping):,} still running"
+        hint = "leaves" if scene.is_hurried else "ends them at once"
+        return [Span(f"stopping…{running}", "warning"), Span(f" · ctrl+c {hint}", "muted")]
     if fleet.is_settled:
         missing = len(fleet.rows) - fleet.counts[WorkerState.SUCCEEDED]
         if not missing:

@@ -31,7 +31,9 @@ class Scene:
         self.view = View(self.fleet)
         self.statistics = Statistics()
         self.meter = Meter()
-        self.is_stopping = False
+        self.is_stopping = self.is_hurried = False
+        self.stopping = 0
+        """How many workers had not settled when the run was stopped."""
         self._foreseen: Batch = ()
         self._time = RunTime(clock)
         self._frozen_at: float | None = None
@@ -102,6 +104,13 @@ class Scene:
         waiting, self._waiting, self._waiting_events = self._waiting, [], 0
         for batch in waiting:
             self._fold(batch)
+
+    def stop(self) -> None:
+        """Note that the run was asked to stop; the second time, at once."""
+        if self.is_stopping:
+            self.is_hurried = True
+        else:
+            self.is_stopping, self.stopping = True, self.active
 
     def leave(self) -> Fleet:
         """Fold all that waited, and return the fleet as it is at this moment, at which nobody watches it any more."""

@@ -54,6 +54,10 @@ class Tree:
         """Ask the whole tree to end."""
         self._root.stop(reason)
 
+    def hasten(self) -> None:
+        """Ask the whole tree to end, with no more time for anybody."""
+        self._root.hasten()
+
     async def stop(self, reason: StopReason) -> None:
         """End the whole tree, however often the caller is cancelled meanwhile; then pass that on."""
         cancellation: asyncio.CancelledError | None = None
