@@ -255,7 +255,7 @@ async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> 
         await shows(
             app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 not closed"
         )
-        await shows(app, "opened 1 time, as 12 of 20 attempts had failed")
+        await shows(app, "opened 1 time, 12 of 20 failed")
         await pilot.press("j", "k", key)
         await until(lambda: controller.sent)
         assert controller.sent == [command]
@@ -289,6 +289,49 @@ async def test_a_circuit_that_closes_stays_in_its_place() -> None:
         await pilot.press("i")
         await until(lambda: controller.sent)
         assert controller.sent == [IsolateCircuit("b.org")]
+
+
+async def test_circuits_in_trouble_among_many() -> None:
+    """`f` shows only those that are not closed, the worst first; the one under the cursor stays there though it closes.
+
+    A host where nobody waits takes one line, and one between.
+    """
+    controller = FakeController()
+    small_run(controller)
+    hosts = [f"h{number:02}.org" for number in range(30)]
+    for host in hosts:
+        controller.tell(CircuitClosed, 0.1, key=host)
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("b")
+        await shows(app, "0 of 30 not closed", "h09.org")
+
+        def order() -> list[str]:
+            return re.findall(r"^ *(h\d\d)\.org", text_of(app), re.MULTILINE)
+
+        assert order()[:10] == [f"h{number:02}" for number in range(10)]
+        await pilot.press("f")
+        await shows(app, "only these", "No circuit is open, half open or isolated; f shows all.")
+        for host in hosts[15:]:
+            controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
+        hold(controller, "2", 3.4, key="h17.org")
+        await shows(app, "15 of 30 not closed", "opened 1 time, 12 of 20 failed", "h15.org")
+        await pilot.press("f", "k", "f")
+        await shows(app, "1 worker waits: 2")
+        assert order()[:4] == ["h17", "h15", "h16", "h18"]
+        await pilot.press("j")
+        controller.tell(CircuitClosed, 3.5, key="h15.org")
+        controller.tell(CircuitClosed, 3.5, key="h16.org")
+        await shows(app, "13 of 30 not closed")
+        assert order()[:3] == ["h17", "h15", "h18"]
+        await pilot.press("i")
+        await until(lambda: controller.sent)
+        assert controller.sent == [IsolateCircuit("h15.org")]
+        await pilot.press("j")
+        controller.tell(CircuitClosed, 3.6, key="h19.org")
+        await shows(app, "12 of 30 not closed")
+        assert order()[:3] == ["h17", "h18", "h20"]
 
 
 async def test_no_circuits_are_said_to_be_none() -> None:
