@@ -58,11 +58,11 @@ def test_those_who_wait_are_found_by_key() -> None:
     assert list(fleet.circuits.by_key) == ["h", "i"]
 
 
-def changed(*changes: tuple[str, Any, Any]) -> Fleet:
-    """Return a fleet whose settings were changed: (name, value, previous)."""
+def changed(*changes: tuple[str, Any, Any], undone: int = 0) -> Fleet:
+    """Return a fleet whose settings were changed: (name, value, previous); the last ones of them by an undo."""
     stream = Stream()
-    for name, value, previous in changes:
-        stream.add(SettingChanged, name=name, value=value, previous=previous)
+    for left, (name, value, previous) in zip(reversed(range(len(changes))), changes, strict=True):
+        stream.add(SettingChanged, name=name, value=value, previous=previous, is_undo=left < undone)
     return stream.fold()
 
 
@@ -72,12 +72,25 @@ def test_the_last_change_is_the_one_to_undo() -> None:
     settings = changed(*changes).settings
     assert settings.last is not None
     assert settings.last.name == "rate"
-    settings = changed(*changes, ("rate", None, "5/s")).settings
+    settings = changed(*changes, ("rate", None, "5/s"), undone=1).settings
     assert settings.last is not None
     assert settings.last.name == "concurrency"
-    settings = changed(*changes, ("rate", None, "5/s"), ("concurrency", 10, 20)).settings
+    settings = changed(*changes, ("rate", None, "5/s"), ("concurrency", 10, 20), undone=2).settings
     assert settings.last is None
     assert settings.changed == []
+
+
+def test_a_step_back_is_a_change_as_well() -> None:
+    """Only an undo takes a change off; a step down after two steps up makes three, each undone by itself."""
+    steps = [("concurrency", 110, 100), ("concurrency", 121, 110), ("concurrency", 110, 121)]
+    assert [change.value for change in changed(*steps).settings.history] == [110, 121, 110]
+    settings = changed(*steps, ("concurrency", 121, 110), undone=1).settings
+    assert [change.value for change in settings.history] == [110, 121]
+
+
+def test_a_pause_that_is_over_is_not_undone() -> None:
+    """To go on takes the pause off the history, by whatever key: nobody wants it back."""
+    assert changed(("paused", True, False), ("paused", False, True)).settings.history == []
 
 
 def test_settings_are_compared_with_the_first_value() -> None:

@@ -88,6 +88,18 @@ def test_running_attempt_has_no_outcome_yet() -> None:
     assert row_of(fleet).elapsed(1.2) == 1.0
 
 
+def test_the_class_of_an_error_decides_how_many_attempts_there_are() -> None:
+    """A class that has a policy of its own has its own count, which ends with the incarnation."""
+    stream = Stream("a", max_attempts=3)
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
+    stream.add(AttemptFailed, "a", **failed("429"))
+    stream.add(RetryScheduled, "a", attempt=2, delay=0.5, max_attempts=8)
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    assert row_of(stream.fold()).max_attempts == 8
+    stream.add(WorkerRestarted, "a", incarnation=2)
+    assert row_of(stream.fold()).max_attempts == 3
+
+
 def test_failure_backoff_and_second_attempt() -> None:
     """A failed attempt leaves its error, traceback and record; the backoff is on the record and the row."""
     stream = Stream("a")

@@ -44,6 +44,7 @@ def test_each_class_has_its_policy(run: Any) -> None:
     assert [e.error_class for e in events if isinstance(e, AttemptFailed)] == ["throttled", "server", "transient"]
     assert (outcome.state, outcome.attempts) == (WorkerState.EXHAUSTED, 3)
     assert delays(events) == [2.0, 0.0]
+    assert [event.max_attempts for event in events if isinstance(event, RetryScheduled)] == [9, 4]
 
 
 def test_permanent_errors_need_a_policy_of_their_own(run: Any) -> None:

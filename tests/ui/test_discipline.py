@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import chain
 
 import pytest
+from msgspec.structs import replace
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 
@@ -53,9 +54,9 @@ async def running(size: tuple[int, int] = (120, 30), *, is_tree: bool = False) -
         yield app, controller, pilot
 
 
-def change(controller: FakeController, name: str, value: object, previous: object) -> None:
+def change(controller: FakeController, name: str, value: object, previous: object, *, is_undo: bool = False) -> None:
     """Say that a setting was changed."""
-    controller.tell(SettingChanged, 3.3, name=name, value=value, previous=previous)
+    controller.tell(SettingChanged, 3.3, name=name, value=value, previous=previous, is_undo=is_undo)
 
 
 async def test_pauses_and_goes_on() -> None:
@@ -80,7 +81,9 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
 
         async def asks_for(*numbers: int) -> None:
             await until(lambda: len(controller.sent) == len(numbers))
-            assert controller.sent == [ChangeSetting("concurrency", number) for number in numbers]
+            assert controller.sent == [
+                ChangeSetting("concurrency", abs(number), is_undo=number < 0) for number in numbers
+            ]
 
         await pilot.press("u")
         await shows(app, "No setting was changed: there is nothing to undo.")
@@ -91,12 +94,34 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
         await asks_for(110, 121)
         await pilot.press("u", "u")
         change(controller, "concurrency", 121, 110)
-        await asks_for(110, 121, 110)
-        await shows(app, "Undone: concurrency is 110 again (was 121).", "undo concurrency")
-        change(controller, "concurrency", 110, 121)
-        await asks_for(110, 121, 110, 100)
-        change(controller, "concurrency", 100, 110)
+        await asks_for(110, 121, -110)
+        await shows(app, "Undone: concurrency is 110 again (was 121). 1 change before it.", "undo concurrency")
+        change(controller, "concurrency", 110, 121, is_undo=True)
+        await asks_for(110, 121, -110, -100)
+        change(controller, "concurrency", 100, 110, is_undo=True)
         await hides(app, "(was 100)")
+
+
+async def test_undone_bad_luck_is_that_of_the_workers() -> None:
+    """What an undo says to have brought back is what the chip said before it."""
+    async with running() as (app, controller, pilot):
+        started = app.scene.fleet.run
+        assert started is not None
+        app.scene.fleet.settings.start(replace(started, bad_luck=1.0))
+        change(controller, "bad luck", 0.0, None)
+        await shows(app, "bad luck 0 (was 1)")
+        await pilot.press("u")
+        await shows(app, "Undone: bad luck is 1 again (was 0).")
+
+
+async def test_settings_are_typed_when_they_are_known() -> None:
+    """Before the run has started `o` says so, and opens nothing with half of the fields."""
+    controller = FakeController()
+    app = make_app(controller)
+    async with app.run_test(notifications=True) as pilot:
+        await pilot.press("o")
+        await shows(app, "The run has not started yet")
+        assert len(app.screen_stack) == 1
 
 
 async def test_a_tree_has_no_concurrency_to_change() -> None:
@@ -255,7 +280,7 @@ async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> 
         await shows(
             app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 not closed"
         )
-        await shows(app, "opened 1 time, as 12 of 20 attempts had failed")
+        await shows(app, "opened 1 time, 12 of 20 failed")
         await pilot.press("j", "k", key)
         await until(lambda: controller.sent)
         assert controller.sent == [command]
@@ -289,6 +314,49 @@ async def test_a_circuit_that_closes_stays_in_its_place() -> None:
         await pilot.press("i")
         await until(lambda: controller.sent)
         assert controller.sent == [IsolateCircuit("b.org")]
+
+
+async def test_circuits_in_trouble_among_many() -> None:
+    """`f` shows only those that are not closed, the worst first; the one under the cursor stays there though it closes.
+
+    A host where nobody waits takes one line, and one between.
+    """
+    controller = FakeController()
+    small_run(controller)
+    hosts = [f"h{number:02}.org" for number in range(30)]
+    for host in hosts:
+        controller.tell(CircuitClosed, 0.1, key=host)
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("b")
+        await shows(app, "0 of 30 not closed", "h09.org")
+
+        def order() -> list[str]:
+            return re.findall(r"^ *(h\d\d)\.org", text_of(app), re.MULTILINE)
+
+        assert order()[:10] == [f"h{number:02}" for number in range(10)]
+        await pilot.press("f")
+        await shows(app, "only these", "No circuit is open, half open or isolated; f shows all.")
+        for host in hosts[15:]:
+            controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
+        hold(controller, "2", 3.4, key="h17.org")
+        await shows(app, "15 of 30 not closed", "opened 1 time, 12 of 20 failed", "h15.org")
+        await pilot.press("f", "k", "f")
+        await shows(app, "1 worker waits: 2")
+        assert order()[:4] == ["h17", "h15", "h16", "h18"]
+        await pilot.press("j")
+        controller.tell(CircuitClosed, 3.5, key="h15.org")
+        controller.tell(CircuitClosed, 3.5, key="h16.org")
+        await shows(app, "13 of 30 not closed")
+        assert order()[:3] == ["h17", "h15", "h18"]
+        await pilot.press("i")
+        await until(lambda: controller.sent)
+        assert controller.sent == [IsolateCircuit("h15.org")]
+        await pilot.press("j")
+        controller.tell(CircuitClosed, 3.6, key="h19.org")
+        await shows(app, "12 of 30 not closed")
+        assert order()[:3] == ["h17", "h18", "h20"]
 
 
 async def test_no_circuits_are_said_to_be_none() -> None:

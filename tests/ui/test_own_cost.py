@@ -79,6 +79,19 @@ async def test_the_header_tells_its_own_cost() -> None:
         await shows(app, "frame ", "queue 0", "events/s", "loop lag 0.4 ms")
 
 
+async def test_a_queue_that_is_empty_is_told_when_nothing_happens_any_more() -> None:
+    """The figures in the header follow also after the last event, whose picture was drawn before they were read."""
+    async with running(size=(160, 30)) as (app, controller, _pilot):
+        controller.known = msgspec.structs.replace(controller.known, events=app.scene.fleet.events + 768)
+        app._read_statistics()
+        await shows(app, "queue 768")
+        for name in "24567":
+            controller.cancel(name, 3.4)
+        await shows(app, "finished")
+        controller.known = msgspec.structs.replace(controller.known, events=app.scene.fleet.events)
+        await shows(app, "queue 0")
+
+
 async def test_the_page_of_its_own_cost() -> None:
     """`d` opens it from any screen, `d` or escape closes it."""
     async with running() as (app, controller, pilot):
@@ -151,13 +164,24 @@ async def test_the_stack_of_the_worker_that_is_looked_at() -> None:
         assert controller.sent == []
 
 
+async def test_a_worker_that_has_ended_is_nowhere() -> None:
+    """The stack goes with the news of the end, whatever the engine saw last."""
+    async with running() as (app, controller, pilot):
+        stack = WorkerStack("6", 1, 1, (StackFrame("/srv/app/jobs.py", 12, "fetch"),))
+        controller.known = msgspec.structs.replace(controller.known, stack=stack)
+        await pilot.press("G", "k", "enter")
+        await shows(app, "WHERE IT IS  live")
+        controller.succeed("6", 3.4)
+        await hides(app, "WHERE IT IS")
+
+
 async def test_a_stack_before_somebody_else_blocked() -> None:
     """The stack of one worker while another blocks the loop is told to be from before."""
     async with running() as (app, controller, pilot):
-        stack = WorkerStack("0", 1, 1, (StackFrame("/srv/app/jobs.py", 12, "fetch"),))
+        stack = WorkerStack("6", 1, 1, (StackFrame("/srv/app/jobs.py", 12, "fetch"),))
         controller.known = msgspec.structs.replace(controller.known, stack=stack)
         controller.block(0.3, "1")
-        await pilot.press("enter")
+        await pilot.press("G", "k", "enter")
         await until(lambda: isinstance(app.screen, DetailsScreen))
         await shows(app, "WHERE IT IS  before 1 blocked the event loop")
 

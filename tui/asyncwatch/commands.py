@@ -96,11 +96,13 @@ class ChangeSetting(Command, frozen=True):
     """Change one of `events.SETTINGS`. `SettingChanged` says what it was before.
 
     With a `key` it is the rate of that key alone; `rate per key` is that of each key which has none of its own.
+    `is_undo` says that it takes back the last change that was not taken back.
     """
 
     name: str
     value: int | float | str | bool | None
     key: str = ""
+    is_undo: bool = False
 
 
 class WatchStack(Command, frozen=True):

@@ -124,13 +124,14 @@ class LineHeld(Event, frozen=True, gc=False):
 class SettingChanged(Event, frozen=True, gc=False):
     """Somebody changed a setting of the run. `name` is one of SETTINGS; `key` is that of a limit, or empty.
 
-    `previous` is what to change it to in order to undo that.
+    `previous` is what to change it to in order to undo that; `is_undo` says that it did so with the change before.
     """
 
     name: str
     value: Any
     previous: Any
     key: str = ""
+    is_undo: bool = False
 
 
 SETTINGS = ("concurrency", "rate", "rate per key", "bad luck", "paused")
@@ -301,12 +302,14 @@ HOLD_REASONS = ("place", "rate", "circuit", "paused")
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
     """Attempt number `attempt` will start in `delay` seconds.
 
-    `is_asked_for` says whether that is what the error asked for (`Retry-After`) and no backoff.
+    `is_asked_for` says whether that is what the error asked for (`Retry-After`) and no backoff. `max_attempts` is how
+    many attempts an error of that class gets in all; 0 if that was not told.
     """
 
     attempt: int
     delay: float
     is_asked_for: bool = False
+    max_attempts: int = 0
 
 
 class RetryRefused(WorkerEvent, frozen=True, gc=False):

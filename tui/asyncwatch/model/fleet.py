@@ -460,7 +460,9 @@ class Fleet:
         row = self._present(event)
         if row is None or row.state in SETTLED:
             return None
-        row.own_extra().retry_at = event.at + event.delay
+        extra = row.own_extra()
+        extra.retry_at = event.at + event.delay
+        extra.max_attempts = event.max_attempts
         # An attempt that was cancelled by its own timeout left its reason behind.
         self._cancel_reasons.pop(row.name, None)
         self._cancel_requested_at.pop(row.name, None)

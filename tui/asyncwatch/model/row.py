@@ -82,6 +82,8 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     refusal: str = ""
     error_class: str = ""
     latency: float = 0.0
+    max_attempts: int = 0
+    """By the policy of the class of its errors; 0 if that is the one of its block."""
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -117,8 +119,8 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def max_attempts(self) -> int:
-        """How many attempts an incarnation may make."""
-        return self.block.max_attempts
+        """How many attempts an incarnation may make, with errors such as the last one."""
+        return (0 if self.extra is None else self.extra.max_attempts) or self.block.max_attempts
 
     @property
     def incarnation(self) -> int:

@@ -12,7 +12,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.history: list[SettingChanged] = []
-        """The changes that stand, oldest first: one that reverses the last one takes it away."""
+        """The changes that can be undone, oldest first."""
         self.applied = 0
         """Changes in all."""
         self._values: dict[tuple[str, str], Any] = {}
@@ -35,21 +35,19 @@ class Settings:
         self.applied += 1
         at = event.name, event.key
         self._initial.setdefault(at, event.previous)
-        is_own = event.name == "bad luck" and event.value is None  # that of the workers, as it was
-        self._values[at] = self._initial[at] if is_own else event.value
+        self._values[at] = self.meant(event, event.value)
         last = self.last
-        if (
-            last is not None
-            and (last.name, last.key) == at
-            and (last.previous, last.value)
-            == (
-                event.value,
-                event.previous,
-            )
-        ):
+        # A pause that is over leaves nothing to be undone: nobody wants it back.
+        is_undone = event.is_undo or event.name == "paused"
+        if is_undone and last is not None and (last.name, last.key, last.previous) == (*at, event.value):
             self.history.pop()
         else:
             self.history.append(event)
+
+    def meant(self, event: SettingChanged, value: Any) -> Any:
+        """Return what a value of that setting stands for: no bad luck is that of the workers, as at first."""
+        is_own = event.name == "bad luck" and value is None
+        return self._initial.get((event.name, event.key)) if is_own else value
 
     @property
     def last(self) -> SettingChanged | None:

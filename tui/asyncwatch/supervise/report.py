@@ -147,9 +147,9 @@ class Reporter:
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
         logger.error("halted after %s: %s end by that", count(failures, "failure"), count(stopped, "worker"))
 
-    def setting_changed(self, name: str, value: object, previous: object, key: str) -> None:
+    def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
         """Tell that a person changed a setting."""
-        self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key))
+        self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key, is_undo))
 
     def nested_retries_found(self, target: str, library: str) -> None:
         """Warn of a target that retries on its own."""
@@ -235,12 +235,12 @@ class Reporter:
 
     def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
         """Tell that the next attempt starts in `delay` seconds."""
-        name, retries, following = worker.name, verdict.max_attempts - 1, worker.attempt + 1
-        now, is_asked_for = self.now(), verdict.is_asked_for
-        self._emit(RetryScheduled(self._next_seq(), now, name, worker.incarnation, following, delay, is_asked_for))
+        name, most, following = worker.name, verdict.max_attempts, worker.attempt + 1
+        told = following, delay, verdict.is_asked_for, most
+        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *told))
         text = "%s: retry %d of %d in %.2f s after %s"
         cause = error_line(*describe_error(error))
-        self._log(logging.WARNING, worker, text, name, worker.attempt, retries, delay, cause)
+        self._log(logging.WARNING, worker, text, name, worker.attempt, most - 1, delay, cause)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
         """Tell that the worker gets no further attempt."""

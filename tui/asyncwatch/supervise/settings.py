@@ -53,6 +53,6 @@ def change_setting(machine: Machine, command: ChangeSetting) -> str:
             apply = partial(change, changed)
         case _:
             return f"there is no setting {command.name!r}"
-    machine.report.setting_changed(command.name, value, previous, command.key)
+    machine.report.setting_changed(command.name, value, previous, command.key, is_undo=command.is_undo)
     apply()
     return ""

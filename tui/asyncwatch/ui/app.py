@@ -334,8 +334,12 @@ class AsyncwatchApp(App[None]):
                 self.unregister_theme(name)
 
     def _read_statistics(self) -> None:
+        meter = self.scene.meter
+        shown = meter.depth, meter.events_per_second
         self.scene.statistics = known = self._controller.statistics()
-        self.scene.meter.look(self._clock(), known.events, self.scene.fleet.events)
+        meter.look(self._clock(), known.events, self.scene.fleet.events)
+        if shown != (meter.depth, meter.events_per_second):
+            self.draw()  # after the last event nothing else would
 
 
 def run_dashboard(

@@ -17,6 +17,7 @@ from asyncwatch.commands import (
 )
 from asyncwatch.events import SettingChanged, WorkerState
 from asyncwatch.model.fleet import Row
+from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Branch, Tree
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
@@ -131,9 +132,12 @@ def given_up(rows: Sequence[Row]) -> str:
     return f"{named(rows)} {'gives' if one else 'give'} up; restart (r) starts {'it' if one else 'them'} again."
 
 
-def undone(change: SettingChanged) -> str:
-    """Return what undoing a change of a setting brings back."""
+def undone(change: SettingChanged, settings: Settings) -> str:
+    """Return what undoing a change of a setting brings back, and how many changes are left to be undone."""
+    left = len(settings.history) - 1
+    more = f" {fmt.count(left, 'change')} before it." if left else ""
     if change.name == "paused":
-        return f"Undone: {'new attempts start again' if change.value else 'paused again'}."
+        return f"Undone: {'new attempts start again' if change.value else 'paused again'}.{more}"
     of = f" of {fmt.clean(mask_secrets(change.key))}" if change.key else ""
-    return f"Undone: {change.name}{of} is {told(change.previous)} again (was {told(change.value)})."
+    before, after = (told(settings.meant(change, value)) for value in (change.previous, change.value))
+    return f"Undone: {change.name}{of} is {before} again (was {after}).{more}"

@@ -148,6 +148,10 @@ def stack_report(scene: Scene, worker: str, width: int) -> list[Line]:
     stack, blocked = scene.statistics.stack, scene.statistics.blocked
     if stack is None or stack.worker != worker or not (stack.frames or stack.is_blocking):
         return []
+    # The stack is looked at now and then; that the worker has ended is known before.
+    row = scene.fleet.get(worker)
+    if row is not None and row.is_settled and not scene.fleet.left_behind_of(worker):
+        return []
     how: Line = [Span("  live", "running")]
     if stack.is_blocking:
         how = [Span("  it blocks the event loop, as seen from outside", "error")]

@@ -156,6 +156,9 @@ class ActingScreen(Screen[None]):
 
     async def action_options(self) -> None:
         """Let the settings be typed."""
+        if self._scene.fleet.run is None:
+            self.notify("The run has not started yet: its settings are not known.")
+            return
         from asyncwatch.ui.screens.options import OptionsScreen
 
         await self.app.push_screen(OptionsScreen(self._scene), lambda commands: self._request(commands or ()))
@@ -165,12 +168,12 @@ class ActingScreen(Screen[None]):
         self._change(self._undo)
 
     def _undo(self) -> ChangeSetting | None:
-        last = self._scene.fleet.settings.last
-        if last is None:
+        settings = self._scene.fleet.settings
+        if (last := settings.last) is None:
             self.notify("No setting was changed: there is nothing to undo.")
             return None
-        self.notify(asks.undone(last))
-        return ChangeSetting(last.name, last.previous, last.key)
+        self.notify(asks.undone(last, settings))
+        return ChangeSetting(last.name, last.previous, last.key, is_undo=True)
 
     def _change(self, make: Callable[[], ChangeSetting | None]) -> None:
         """Send the change that `make` gives, when all changes before it are answered: each builds on the last."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -17,7 +17,7 @@ from asyncwatch.ui import asks
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.branches import countdown
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, pad
+from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.widgets.key_line import KeyLine
@@ -29,6 +29,7 @@ KEYS = (
     Key("i", "isolate", "isolate", "let no attempt start until it is closed or probed", footer=1),
     Key("c,o", "close", "close it", "let all attempts start again", "c", footer=1),
     Key("p", "probe", "probe", "let a few attempts try it now", footer=1),
+    Key("f", "filter", "not closed", "only those that are not closed, or all", footer=1),
 )
 LOOKS = {
     CLOSED: ("●", "succeeded"),
@@ -37,12 +38,13 @@ LOOKS = {
     ISOLATED: ("■", "cancelled"),
 }
 """Glyph and paint of each state."""
+_RANKS = {OPEN: 0, HALF_OPEN: 1, ISOLATED: 2}
+_KEY_WIDTH = 40
 
 
-def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: int) -> Item:
-    """Return how a circuit reads: its key, its state and for how long; then why, and who waits."""
+def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: int, key_width: int) -> Item:
+    """Return how a circuit reads: its key, its state, for how long and why; then who waits, if anybody does."""
     glyph, paint = LOOKS.get(circuit.state, ("?", "muted"))
-    key = crop_path(fmt.clean(mask_secrets(circuit.key)), 40)
     times: Line = [Span(f"for {fmt.elapsed(now - circuit.since)}", "muted")]
     if circuit.open_until is not None:
         times = [Span("probed in ", "muted"), Span(countdown(circuit.open_until - now), "strong")]
@@ -51,27 +53,28 @@ def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: i
         may_pass = f"{fmt.count(circuit.probes_free, 'probe')} may pass"
         told = [(circuit.probes_under_way, under_way), (circuit.probes_free, may_pass)]
         times = [Span(", ".join(text for number, text in told if number), "muted")]
-    head = join(
-        [[Span(pad(key, min(40, width // 2)), "strong")], [Span(pad(f"{glyph} {circuit.state}", 12), paint)], times]
-    )
     why: Line = []
     if circuit.opened:
-        failed = f"{circuit.failures:,} of {fmt.count(circuit.attempts, 'attempt')} had failed"
-        last = "the last time " if circuit.opened > 1 else ""
-        why = [Span(f"opened {fmt.count(circuit.opened, 'time')}, {last}as {failed}", "muted")]
-    who: Line = [Span("nobody waits", "faint")]
+        opened = fmt.count(circuit.opened, "time")
+        why = [Span(f"opened {opened}, {circuit.failures:,} of {circuit.attempts:,} failed", "muted")]
+    name, state = pad(shown_key(circuit, key_width), key_width), pad(f"{glyph} {circuit.state}", 11)
+    lines: list[Line] = [join([[Span(name, "strong")], [Span(state, paint)], times, why])]
     if waiting:
-        who = [
-            Span(fmt.count(len(waiting), "worker waits: ", "workers wait: "), "waiting"),
-            Span(asks.named(waiting), "muted"),
-        ]
-    return Item(
-        circuit.key, [crop_line(line, width) for line in (head, [Span("  "), *who], [Span("  "), *why]) if line]
-    )
+        many = fmt.count(len(waiting), "worker waits: ", "workers wait: ")
+        lines.append([Span("  "), Span(many, "waiting"), Span(asks.named(waiting), "muted")])
+    return Item(circuit.key, [crop_line(line, width) for line in lines])
+
+
+def shown_key(circuit: KnownCircuit, width: int) -> str:
+    """Return the key of a circuit as it reads in so many cells."""
+    return crop_path(fmt.clean(mask_secrets(circuit.key)), width)
 
 
 class CircuitsScreen(Screen[None]):
-    """One item a circuit: those that are not closed when it opens come first. Later none changes its place."""
+    """One item a circuit: those in trouble when it opens, or when the filter is set, come first.
+
+    Otherwise none changes its place. What the filter hides when it closes stays while the cursor is on it.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
@@ -81,6 +84,7 @@ class CircuitsScreen(Screen[None]):
         self._title = Block(id="title")
         self._list = PickList(id="report")
         self._order: dict[str, None] = {}
+        self._is_filtered = False
 
     def compose(self) -> ComposeResult:
         """Yield a title, the list, the keys."""
@@ -102,18 +106,42 @@ class CircuitsScreen(Screen[None]):
         if not width:
             return
         fleet = self._scene.fleet
-        circuits = self._in_order(fleet.circuits.by_key)
-        waiting = waiting_by_key(fleet.notable()) if circuits else {}
-        told = f"{len(fleet.circuits.not_closed):,} of {len(circuits):,} not closed" if circuits else ""
-        self._title.show([[Span("circuits", "title"), Span(f"  {told}", "muted")]])
-        items = [circuit_item(circuit, waiting.get(circuit.key, []), self._scene.now, width) for circuit in circuits]
-        self._list.show_items(items, [Span("No circuit has opened so far.", "muted")])
+        known = fleet.circuits.by_key
+        waiting = waiting_by_key(fleet.notable()) if known else {}
+        circuits = self._in_order(known, waiting)
+        told = f"  {len(fleet.circuits.not_closed):,} of {len(known):,} not closed" if known else ""
+        title = [Span("circuits", "title"), Span(told, "muted")]
+        empty = "No circuit has opened so far."
+        if self._is_filtered:
+            title.append(Span("  only these", "warning"))
+            empty = "No circuit is open, half open or isolated; f shows all."
+            selected = self._list.selected
+            circuits = [circuit for circuit in circuits if circuit.state != CLOSED or circuit.key == selected]
+        self._title.show([title])
+        widest = max((width_of([Span(shown_key(circuit, _KEY_WIDTH))]) for circuit in circuits), default=0)
+        facts = self._scene.now, width, min(widest, width // 2)
+        items = [circuit_item(circuit, waiting.get(circuit.key, []), *facts) for circuit in circuits]
+        self._list.show_items(items, [Span(empty, "muted")])
 
-    def _in_order(self, known: Mapping[str, KnownCircuit]) -> list[KnownCircuit]:
-        """Return the circuits in the order in which they were first shown; new ones come last."""
+    def _in_order(self, known: Mapping[str, KnownCircuit], waiting: Mapping[str, Sequence[Row]]) -> list[KnownCircuit]:
+        """Return the circuits in the order in which they were first shown; new ones come last, by their trouble."""
+
+        def trouble(key: str) -> tuple[int, int]:
+            return _RANKS.get(known[key].state, len(_RANKS)), -len(waiting.get(key, ()))
+
         new = [key for key in known if key not in self._order]
-        self._order.update(dict.fromkeys(sorted(new, key=lambda key: known[key].state == CLOSED)))
+        self._order.update(dict.fromkeys(sorted(new, key=trouble)))
         return [known[key] for key in self._order]
+
+    def action_filter(self) -> None:
+        """Show only the circuits that are not closed, or all again; those in trouble come first in both."""
+        self._is_filtered = not self._is_filtered
+        self._order.clear()
+        selected = self._list.selected
+        circuit = self._scene.fleet.circuits.by_key.get(selected) if isinstance(selected, str) else None
+        if self._is_filtered and circuit is not None and circuit.state == CLOSED:
+            self._list.show_items(())  # the cursor goes to the first
+        self.draw()
 
     def action_isolate(self) -> None:
         """Let no attempt of the key start."""
