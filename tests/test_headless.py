@@ -31,10 +31,10 @@ from asyncwatch.events import (
     WorkersQueued,
     WorkerState,
     WorkerSucceeded,
+    WorkerUnresponsive,
     decode,
 )
 from asyncwatch.headless import Follower, StdoutError, run_headless
-    WorkerUnresponsive,
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.narration import Narrator, is_worth_telling, log_lines, progress_line
 from tests.ui.fakes import FakeController as StoryTeller
@@ -483,17 +483,6 @@ def test_progress_of_services_is_how_many_are_up() -> None:
     assert "/10  " not in line
 
 
-def test_progress_of_a_mixed_run_tells_both() -> None:
-    """A batch beside services counts its own workers only; at the end all count."""
-    story = StoryTeller()
-    tree_run(story)
-    story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
-    story.attempt("x", 10.0)
-    story.succeed("x", 10.2)
-    assert "7/10 up" in progress_line(told(story), 10.2)
-    assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
-    story.finish(10.3)
-    assert "  1/12  " in progress_line(told(story), 10.3)
 SERVICES: list[Event] = [
     RunStarted(
         seq=0, at=0.0, run="shop", workers=2, runner="serve", seed=7, concurrency=1, timeout=None, started_at=0.0
@@ -533,3 +522,14 @@ def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
     assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
 
 
+def test_progress_of_a_mixed_run_tells_both() -> None:
+    """A batch beside services counts its own workers only; at the end all count."""
+    story = StoryTeller()
+    tree_run(story)
+    story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+    story.attempt("x", 10.0)
+    story.succeed("x", 10.2)
+    assert "7/10 up" in progress_line(told(story), 10.2)
+    assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
+    story.finish(10.3)
+    assert "  1/12  " in progress_line(told(story), 10.3)

@@ -51,9 +51,10 @@ async def run_headless(
 
     With `json`, stdout gets every event as one JSON object a line and nothing else, and the summary goes to
     stderr; without it, stdout gets the summary. `on_batch` sees every batch first, and what it returns is said on
-    stderr. The first of `stop_signals` stops the run, the second ends the wait at once: then `Fleet.finished` is
-    None. Signals need the main thread. A stdout that cannot be written, or that nobody reads any more, stops the run
-    too. One that is read slowly does not: the events wait in memory, and none is lost unless the wait is ended.
+    stderr. The first of `stop_signals` stops the run, the second leaves the workers no more time to end, the third ends
+    the wait at once: then `Fleet.finished` is None. Signals need the main thread. A stdout that cannot be written, or
+    that nobody reads any more, stops the run too. One that is read slowly does not: the events wait in memory, and none
+    is lost before the second signal.
 
     Raises:
         StdoutError: some of what belongs on stdout is not there. All else was done as ever.
@@ -101,7 +102,7 @@ class Follower:
         self._stdout_error: StdoutError | None = None
 
     def interrupt(self) -> None:
-        """Stop the run and wait for its end; at the second call, do not wait any longer."""
+        """Stop the run and wait for its end; at the second call, let it end at once; at the third, do not wait."""
         self._interrupts += 1
         if self._interrupts == 1:
             self._stop()
@@ -116,11 +117,11 @@ class Follower:
         if self._queue is not None:
             self._queue.put_nowait(())  # wakes `follow`
 
-    async def follow(self) -> Fleet:
     def _stop(self) -> None:
         self._narrator.stopping = len(self.fleet.rows) - self.fleet.settled
         self._controller.send(StopRun())
 
+    async def follow(self) -> Fleet:
         """Consume the events up to the last one, then give the summary. Return the Fleet.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ _REFUSALS = {
     "person": "given up by hand",
 }
 """Why a worker got no further attempt, in words."""
+
+_VISIBLE = 512
+"""Rows, more than a screen has, of which what changes seldom is kept: they are drawn ten times a second."""
 
 ENOUGH_OF_ERROR = 60
 """Cells in which all that matters of most errors can be read."""
@@ -158,7 +162,7 @@ def cells(
     `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along,
     `is_late` that its last attempt was measured while the event loop was late.
     """
-    gap = Span(" " * layout.gap)
+    gap = layout.gap
     line = [
         Span(MARK if is_marked else " ", "mark"),
         Span("›" if is_selected else " ", "mark"),
@@ -174,20 +178,33 @@ def cells(
                 spans = [Span(pad(f"{LATE}{fmt.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
             case _:
                 spans = _CELLS[key](row, now, width)
-        line += [*spans, Span(" " * (width - width_of(spans))), gap]
+        line += spans
+        line.append(Span(" " * (width - width_of(spans) + gap)))
+    # The error, which is the last, takes all its width.
     return line[:-1]
 
 
 def shown_name(row: Row) -> str:
     """Return the worker's name as it may stand on the screen."""
-    return fmt.clean(mask_secrets(row.name))
+    return _shown(row.name)
 
 
 def shown_error(row: Row) -> str:
     """Return the row's error as it may stand on the screen, what tells most in front."""
-    return fmt.clean(brief_error(row.error))
+    return _brief(row.error)
 
 
+@functools.lru_cache(_VISIBLE)
+def _shown(name: str) -> str:
+    return fmt.clean(mask_secrets(name))
+
+
+@functools.lru_cache(_VISIBLE)
+def _brief(error: str) -> str:
+    return fmt.clean(brief_error(error))
+
+
+@functools.lru_cache(_VISIBLE)
 def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     """Return the draw as a bar (where there is room for one), two decimals, and the mark where it struck."""
     paint = "struck" if is_struck else "muted"
@@ -205,6 +222,7 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     return spans
 
 
+@functools.lru_cache(_VISIBLE)
 def _name(name: str, scheme: str, width: int) -> list[Span]:
     bare = name.lstrip(" ")
     indent = min(len(name) - len(bare), max(0, width - 4))

@@ -23,7 +23,10 @@ Line = Sequence[Span]
 
 def width_of(line: Iterable[Span]) -> int:
     """Return the cells that the line takes."""
-    return sum(len(span.text) if span.text.isascii() else cell_len(span.text) for span in line)
+    width = 0
+    for text, _ in line:
+        width += len(text) if text.isascii() else cell_len(text)
+    return width
 
 
 def crop(text: str, width: int) -> str:

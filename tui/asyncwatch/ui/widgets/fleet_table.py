@@ -63,7 +63,13 @@ class FleetTable(ScrollView, can_focus=True):
         self._schemes: set[str] = set()
         self._is_luck_seen = False
         self._left_out: set[str] = set()
+        self._moment = 0.0
+        """The run time of the picture, in seconds: all lines are of the same one."""
         self._drawn: list[_Key | None] = []
+        self._shown: list[Strip] = []
+        """The visible lines, each with what it depended on in `_drawn`."""
+        self._margin = 0
+        """Blank cells behind every line."""
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
 
     @property
@@ -94,10 +100,12 @@ class FleetTable(ScrollView, can_focus=True):
         self._measure()
         if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
             self._slices.start()
+        self._moment = self._scene.now
         drawn, count = self._drawn, len(self._drawn)
-        for y in range(self.size.height):
-            if y >= count or drawn[y] != self._key(y):
-                self.refresh(Region(0, y, self.scrollable_content_region.width, 1))
+        width = self.scrollable_content_region.width
+        changed = [y for y in range(self.size.height) if y >= count or drawn[y] != self._key(y)]
+        if changed:
+            self.refresh(*[Region(0, y, width, 1) for y in changed])
 
     def show_if_empty(self, text: str) -> None:
         """Say why no row is visible, when none is."""
@@ -138,15 +146,36 @@ class FleetTable(ScrollView, can_focus=True):
         """Move the cursor to the first (-1) or the last (1) row."""
         self._move_to(0 if direction < 0 else len(self._order) - 1)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines as the terminal gets them, those that look as they did from where they were kept.
+
+        There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
+        """
+        # Where the scroll bar stands no line reaches; where it may stand later, they do.
+        margin = 0 if self.show_vertical_scrollbar else self.region.width - self.scrollable_content_region.width
+        if margin != self._margin:
+            self._margin = margin
+            self._forget_lines()
+        missing = crop.bottom - len(self._drawn)
+        if missing > 0:
+            self._drawn += [None] * missing
+            self._shown += [Strip.blank(0)] * missing
+        drawn, shown = self._drawn, self._shown
+        for y in crop.line_range:
+            if drawn[y] != (key := self._key(y)):
+                shown[y] = self.render_line(y)
+                drawn[y] = key
+        strips = shown[crop.y : crop.bottom]
+        if crop.x or crop.width < self.region.width:
+            return [strip.crop(crop.x, crop.right) for strip in strips]
+        return strips
+
     def render_line(self, y: int) -> Strip:
         """Return the heading, or the row that is scrolled to line `y`."""
         self._scene.meter.render_line()
-        width = self.scrollable_content_region.width
         key = self._key(y)
-        self._drawn += [None] * (y + 1 - len(self._drawn))
-        self._drawn[y] = key
         if (strip := self._strips.get(key)) is None:
-            strip = self._strip(y, width)
+            strip = self._strip(y, self.scrollable_content_region.width)
             # A line that changes with time will not look like this again.
             if y == 0 or not self._is_timed(self._line_at(y)):
                 self._strips[key] = strip
@@ -156,8 +185,13 @@ class FleetTable(ScrollView, can_focus=True):
         """Resolve colours anew, after a change of theme or focus."""
         self._paint.forget()
         if self.is_mounted:
-            self._strips.clear()
+            self._forget_lines()
         super().notify_style_update()
+
+    def _forget_lines(self) -> None:
+        self._strips.clear()
+        self._drawn.clear()
+        self._shown.clear()
 
     def on_resize(self) -> None:
         """Share out the new width."""
@@ -203,7 +237,7 @@ class FleetTable(ScrollView, can_focus=True):
         if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
         is_selected = line is self._selected
-        moment = self._scene.now if self._is_timed(line) else None
+        moment = self._moment if self._is_timed(line) else None
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
@@ -215,7 +249,7 @@ class FleetTable(ScrollView, can_focus=True):
     def _is_timed(self, line: Line | None) -> bool:
         """Return whether the line changes with time alone."""
         if isinstance(line, Branch):
-            return self._scene.fleet.tree.gauge(line, self._scene.now).expires_in is not None
+            return self._scene.fleet.tree.gauge(line, self._moment).expires_in is not None
         return line is not None and line.state in columns.TIMED
 
     def _strip(self, y: int, width: int) -> Strip:
@@ -223,12 +257,12 @@ class FleetTable(ScrollView, can_focus=True):
         layout = self._layout_of_columns
         if y == 0:
             line = columns.heading(layout, view.sort, is_reversed=view.reverse)
-            return self._paint.strip(line, width, "heading")
+            return self._paint.strip(line, width, "heading", right=self._margin)
         shown = self._line_at(y)
         if shown is None:
             text = self._empty_text if y == 1 and not self._order else ""
-            return self._paint.strip([Span(" " * columns.PREFIX + text, "muted")], width)
-        fleet, now = self._scene.fleet, self._scene.now
+            return self._paint.strip([Span(" " * columns.PREFIX + text, "muted")], width, right=self._margin)
+        fleet, now = self._scene.fleet, self._moment
         is_selected = shown is self._selected
         under = ["cursor"] if is_selected else []
         if isinstance(shown, Branch):
@@ -249,7 +283,7 @@ class FleetTable(ScrollView, can_focus=True):
                 is_taken=shown in self._taken,
                 is_late=is_distorted(fleet, shown),
             )
-        return self._paint.strip(line, width, *under)
+        return self._paint.strip(line, width, *under, right=self._margin)
 
     def _follow(self, order: list[Line]) -> None:
         """Take over a new order: find the selected worker in it, or its nearest neighbour that is still there."""

@@ -21,6 +21,8 @@ class Block(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         self._paint = Paint(self)
+        self._strips: dict[int, tuple[Line, int, Strip]] = {}
+        """By line what is shown there, in which width, and how it looks."""
         super().__init__(id=id)
         self._lines: list[Line] = []
 
@@ -36,18 +38,32 @@ class Block(Widget):
             self.styles.height = len(lines)
             self.refresh()
             return
-        for y, (old, new) in enumerate(zip(before, lines, strict=True)):
-            if old != new:
-                self.refresh(Region(0, y, self.size.width, 1))
+        changed = [y for y, (old, new) in enumerate(zip(before, lines, strict=True)) if old != new]
+        if changed:
+            self.refresh(*[Region(0, y, self.size.width, 1) for y in changed])
 
-    def render_line(self, y: int) -> Strip:
-        """Return one line in the width there is."""
-        line = self._lines[y] if y < len(self._lines) else ()
-        return self._paint.strip(line, self.size.width)
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines as the terminal gets them, those that look as they did from where they were kept.
+
+        There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
+        """
+        width, padding = self.size.width, self.styles.padding
+        strips: list[Strip] = []
+        for y in crop.line_range:
+            line = self._lines[y] if y < len(self._lines) else ()
+            kept = self._strips.get(y)
+            if kept is None or kept[1] != width or kept[0] != line:
+                strip = self._paint.strip(line, width, left=padding.left, right=padding.right)
+                self._strips[y] = kept = (line, width, strip)
+            strips.append(kept[2])
+        if crop.x or crop.width < self.region.width:
+            return [strip.crop(crop.x, crop.right) for strip in strips]
+        return strips
 
     def notify_style_update(self) -> None:
         """Resolve colours anew."""
         self._paint.forget()
+        self._strips.clear()
         super().notify_style_update()
 
 
