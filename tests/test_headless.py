@@ -483,45 +483,6 @@ def test_progress_of_services_is_how_many_are_up() -> None:
     assert "/10  " not in line
 
 
-SERVICES: list[Event] = [
-    RunStarted(
-        seq=0, at=0.0, run="shop", workers=2, runner="serve", seed=7, concurrency=1, timeout=None, started_at=0.0
-    ),
-    SupervisorStarted(1, 0.0, "root", "", "one_for_one", 1, 5.0, "never"),
-    WorkersQueued(seq=2, at=0.0, group="root", max_attempts=1, workers=("a",)),
-    AttemptStarted(seq=3, at=0.0, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
-]
-UP: list[Event] = [
-    WorkerReady(seq=4, at=3.0, worker="a", incarnation=1, value=None),
-    WorkersQueued(seq=5, at=3.0, group="root", max_attempts=1, workers=("b",)),
-    AttemptStarted(seq=6, at=3.0, worker="b", incarnation=1, attempt=1, bad_luck=0.5),
-    WorkerReady(seq=7, at=3.0, worker="b", incarnation=1, value=None),
-]
-
-
-async def test_progress_of_services_is_calm() -> None:
-    """A log gets a line of what changed, not before ten seconds passed, and a sign of life in five minutes."""
-    seconds = [1.0] * 1_000
-    restart = [RestartScheduled(8, 500.0, "b", 1, 0.0, "OSError"), WorkerRestarted(9, 500.0, "b", 2)]
-    end = RunFinished(seq=10, at=600.0, states={"cancelled": 2}, attempts=2, elapsed=600.0, interrupted=True)
-    script = FakeController(SERVICES, *seconds[:2], UP, *seconds[:496], restart, *seconds[:90], [end])
-    _, err = await run(script)
-    assert [line.partition("  attempts")[0].rstrip() for line in err.splitlines()] == [
-        "00:01.0  1/2 up  waiting for a to be ready  0 restarts  0 attempts/s",
-        "00:11.0  2/2 up  0 restarts  0 attempts/s",
-        "05:11.0  2/2 up  0 restarts  0 attempts/s",
-        "08:20.0  1/2 up, 1 queued  1 restart  0 attempts/s",
-        "10:00.0  0/2  1 queued, 1 running",
-    ]
-
-
-def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
-    """Those that were not started then never will be."""
-    fleet = Fleet()
-    fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
-    assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
-
-
 def test_progress_of_a_mixed_run_tells_both() -> None:
     """A batch beside services counts its own workers only; at the end all count."""
     story = StoryTeller()

@@ -19,11 +19,12 @@ from asyncwatch.events import (
     Event,
     WorkerCancelled,
     WorkerEnded,
+    WorkerExhausted,
     WorkerFailed,
     WorkerSucceeded,
     WorkerUnresponsive,
 )
-from asyncwatch.output import FIELDS, OutputFile
+from asyncwatch.output import FIELDS, OutputFile, _fields
 
 
 def end(kind: type[WorkerEnded], worker: str = "a", **fields: Any) -> WorkerEnded:
@@ -39,6 +40,13 @@ ENDS: list[Event] = [
     end(WorkerCancelled, "c"),
     end(WorkerSucceeded, "d", result={"k": [1, None]}),
 ]
+
+
+def test_a_refused_retry_is_told_with_the_error() -> None:
+    """Who has made fewer attempts than its policy has says why."""
+    refused = end(WorkerExhausted, error_type="OSError", error="down", refusal="retry budget")
+    assert _fields(refused)[4] == "OSError: down (no retry: retry budget)"
+    assert _fields(end(WorkerExhausted, error_type="OSError", error="down"))[4] == "OSError: down"
 
 
 class FullDisk:

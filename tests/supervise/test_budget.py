@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asyncwatch import RetryBudget, RetryPolicy, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
-from asyncwatch.events import RetryRefused
+from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
 from asyncwatch.supervise.budget import Tokens
 from tests.supervise.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
@@ -63,8 +63,42 @@ def test_out_of_budget_is_no_retry(run: Any) -> None:
         assert story(events, "b")[-3:] == ["AttemptFailed", "RetryRefused", "WorkerExhausted"]
         (refused,) = [event for event in events if isinstance(event, RetryRefused)]
         assert (refused.worker, refused.attempt, refused.reason) == ("b", 3, "retry budget")
+        ends = [event.refusal for event in events if isinstance(event, WorkerExhausted)]
+        assert sorted(ends) == ["", "retry budget"]
         statistics = supervisor.statistics()
         assert (statistics.retry_tokens, statistics.retry_capacity) == (4, 19)
+
+    run(main)
+
+
+def test_a_restart_that_somebody_asked_for_is_not_paid_from_the_budget(run: Any) -> None:
+    """Its incarnation makes all its attempts, though the budget is used up, and takes and gives back nothing."""
+
+    async def main() -> None:
+        async with Supervisor(
+            [worker("a", raiser, ConnectionError(), retry=AT_ONCE)], seed=1, retry_budget=RetryBudget(capacity=7)
+        ) as supervisor:
+            (first,) = await supervisor.gather()
+            assert (first.attempts, supervisor.statistics().retry_tokens) == (2, 2)
+            assert supervisor.restart("a")
+            await supervisor.wait_settled()
+            (again,) = supervisor.outcomes()
+            assert (again.incarnation, again.attempts, supervisor.statistics().retry_tokens) == (2, 3, 2)
+
+    run(main)
+
+
+def test_restarts_by_a_supervisor_are_paid_from_the_budget(run: Any) -> None:
+    """Nobody asked for them: their retries are as many as the budget pays for, in all incarnations together."""
+
+    async def main() -> None:
+        service = worker("s", raiser, ConnectionError(), 1.0, restart="permanent")
+        settings: dict[str, Any] = {"max_restarts": 100, "retry_budget": RetryBudget(capacity=20)}
+        async with Supervisor([service], seed=1, **settings) as supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(20.5)
+            retried = [event for event in drain(queue) if isinstance(event, RetryScheduled)]
+        assert len(retried) == 4
 
     run(main)
 

@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RestartBackoff, RetryPolicy, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import (
+    CircuitPolicy,
+    RestartBackoff,
+    RetryPolicy,
+    Supervisor,
+    SupervisorSpec,
+    WorkerSpec,
+    WorkerState,
+    ready,
+)
 from asyncwatch.commands import ChangeSetting, IsolateCircuit
+from asyncwatch.events import WorkerEnded
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
-from tests.supervise.fleets import sleeper
+from tests.supervise.fleets import AT_ONCE, drain, raiser, sleeper
 
 
 async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None:
@@ -21,6 +31,26 @@ async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None
         if other.starts == 2:
             await supervisor.terminate_child(other.name)
             assert statuses(supervisor)[other.name] == "stopped"
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyError("k")])
+def test_a_service_of_one_attempt_fails_whatever_its_error(run: Any, error: Exception) -> None:
+    """That an error is transient says nothing where there is no retry; one with retries is exhausted by them."""
+
+    async def main() -> None:
+        specs = [
+            WorkerSpec("single", raiser, (error, 1.0), restart="permanent"),
+            WorkerSpec("retrying", raiser, (error, 1.0), restart="permanent", retry=AT_ONCE),
+        ]
+        async with Supervisor(specs, max_restarts=100) as supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(3.5)
+            ends = {(event.worker, event.state) for event in drain(queue) if isinstance(event, WorkerEnded)}
+        is_transient = isinstance(error, ConnectionError)
+        retrying = WorkerState.EXHAUSTED if is_transient else WorkerState.FAILED
+        assert ends == {("single", WorkerState.FAILED), ("retrying", retrying)}
+
+    run(main)
 
 
 def test_restart_in_a_paused_run_waits_without_blocking(run: Any) -> None:

@@ -364,12 +364,16 @@ class WorkerFailed(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
-    """Every attempt was used up, or a retry was refused; the error is that of the last attempt."""
+    """Every attempt was used up, or a retry was refused; the error is that of the last attempt.
+
+    `refusal` is one of RETRY_REFUSALS, as in the `RetryRefused` before it; empty if every attempt was used up.
+    """
 
     state: ClassVar[WorkerState] = WorkerState.EXHAUSTED
 
     error_type: str
     error: str
+    refusal: str = ""
 
 
 class WorkerCancelled(WorkerEnded, frozen=True, gc=False):

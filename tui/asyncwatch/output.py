@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from asyncwatch.events import Batch, WorkerEnded, WorkerUnresponsive
+from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
 from asyncwatch.model.text import value_text
 from asyncwatch.redact import mask_secrets
 
@@ -162,6 +162,8 @@ def _fields(event: WorkerEnded) -> tuple[Any, ...]:
         error = f"stuck at {event.stack}, cancelled {event.cancels} times"
     elif error_type:
         error = f"{error_type}: {error}" if error else error_type
+        if isinstance(event, WorkerExhausted) and event.refusal:
+            error += f" (no retry: {event.refusal})"
     result = getattr(event, "result", None)
     return event.worker, event.state.value, result, event.attempts, error, round(event.elapsed, 6)
 

@@ -40,7 +40,7 @@ from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.run import note_left_behind
 from asyncwatch.supervise.spec import Outcome
-from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge
+from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge, Verdict
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
@@ -367,12 +367,17 @@ class Attempts(Line):
         elif verdict.refusal:
             self._refuse_retry(worker, error, verdict.refusal)
         else:
-            self._settle(worker, self.report.failed(worker, error, transient=verdict.is_retriable), error=error)
+            is_exhausted = self._is_exhausted(worker, verdict)
+            self._settle(worker, self.report.failed(worker, error, transient=is_exhausted), error=error)
+
+    def _is_exhausted(self, worker: Worker, verdict: Verdict) -> bool:  # noqa: ARG002  it depends in a tree
+        """Return whether it is for want of attempts that a worker makes no other one."""
+        return verdict.is_retriable
 
     def _refund(self, worker: Worker) -> None:
         """Put back what was paid for the retry of a worker that will not make it."""
         error, worker.error = worker.error, None
-        if self.tokens is not None and error is not None:
+        if self.tokens is not None and error is not None and worker.pays_for_retries:
             self.tokens.refund(error)
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
@@ -383,7 +388,7 @@ class Attempts(Line):
         self._refund(worker)
         self._leave_line(worker)
         self.report.retry_refused(worker, reason)
-        ended = self.report.failed(worker, error, transient=True, is_refused=True)
+        ended = self.report.failed(worker, error, transient=True, refusal=reason)
         self._settle(worker, ended, error=error)
 
     def _backed_off(self, worker: Worker) -> None:

@@ -7,7 +7,9 @@ import contextlib
 import itertools
 import logging
 import time
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncwatch.blocked_text import MENDABLE, sentence
@@ -52,7 +54,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.supervise.blame import Block
+from asyncwatch.supervise.blame import Block, is_of_supervisor, place_of
 from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
 from asyncwatch.supervise.outbox import Outbox
@@ -68,8 +70,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("asyncwatch.supervisor")
 
+_FRAMES = 40
 QUEUED_AT_ONCE = 2_000
 """Workers that one `WorkersQueued` names at the most."""
+
+
+def _at(error: BaseException) -> str:
+    """Return ` at jobs.py:3 fetch`, the place of the worker's own code that an error comes from; empty if none is."""
+    frames = [(frame.f_code, line) for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _FRAMES)]
+    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame[0].co_filename))
+    if not foreign:
+        return ""
+    place = place_of(foreign)
+    return f" at {Path(place.file).name}:{place.line} {place.function}"
 
 
 class Reporter:
@@ -314,14 +327,16 @@ class Reporter:
         self._emit(event)
         return event
 
-    def failed(self, worker: Worker, error: BaseException, *, transient: bool, is_refused: bool = False) -> WorkerEnded:
+    def failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> WorkerEnded:
         """Tell that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
         error_type, message = describe_error(error)
+        line = error_line(error_type, message)
         if transient:
-            if not is_refused:  # that was told already
-                self._log(logging.WARNING, worker, "%s exhausted its %s", worker.name, count(worker.attempt, "attempt"))
-            return self._ended(WorkerExhausted, worker, error_type, message)
-        self._log(logging.ERROR, worker, "%s failed: %s", worker.name, error_line(error_type, message))
+            if not refusal:  # that was told already
+                made = count(worker.attempt, "attempt")
+                self._log(logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, _at(error))
+            return self._ended(WorkerExhausted, worker, error_type, message, refusal)
+        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, _at(error))
         return self._ended(WorkerFailed, worker, error_type, message)
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:

@@ -69,7 +69,7 @@ class Judge:
             refusal = HALTED
         elif worker.deadline_at is not None and now + delay >= worker.deadline_at:
             refusal = PAST_DEADLINE
-        elif self.tokens is not None and not self.tokens.pay_for(error):
+        elif self.tokens is not None and worker.pays_for_retries and not self.tokens.pay_for(error):
             refusal = OUT_OF_BUDGET
         return Verdict(
             error_class,

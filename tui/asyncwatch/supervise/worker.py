@@ -69,6 +69,11 @@ class Worker(msgspec.Struct, eq=False):
         """The number of this attempt among all of the incarnation, by which its draws are keyed."""
         return self.turns + self.attempt
 
+    @property
+    def pays_for_retries(self) -> bool:
+        """Whether the run's budget pays for its retries: not once somebody has asked for a restart of it."""
+        return self.incarnation == 1
+
     def stop_timer(self) -> None:
         """Forget what was to happen later: the end of a backoff, of an attempt's timeout, or of the grace period."""
         if self.timer is not None:

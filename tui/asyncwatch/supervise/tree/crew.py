@@ -21,6 +21,7 @@ from asyncwatch.supervise.roster import Roster
 from asyncwatch.supervise.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.supervise.tree.paths import shown_path
+from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class TreeWorker(Worker, eq=False, kw_only=True):
     patience: float | None = None
     """Seconds that it may take to end, if not what its spec says."""
     outcome: Outcome | None = None
+
+    @property
+    def pays_for_retries(self) -> bool:
+        """Always: its supervisor restarts it without being asked."""
+        return True
 
 
 class Company:
@@ -403,6 +409,11 @@ class Crew(Machine):
             super()._attempt_failed(worker, error)
             if worker.state is WorkerState.BACKING_OFF:
                 worker.owner.waits()
+
+    def _is_exhausted(self, worker: Worker, verdict: Verdict) -> bool:
+        """Return whether there were retries: that a service has just one attempt says nothing of its error."""
+        is_single = isinstance(worker, TreeWorker) and verdict.max_attempts <= 1
+        return super()._is_exhausted(worker, verdict) and not is_single
 
     def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
         if isinstance(worker, TreeWorker):
