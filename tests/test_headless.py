@@ -28,6 +28,9 @@ from asyncwatch.events import (
     RunFinished,
     RunStarted,
     RunTimedOut,
+    SupervisorStarted,
+    WorkerReady,
+    WorkerRestarted,
     WorkersQueued,
     WorkerState,
     WorkerSucceeded,
@@ -36,7 +39,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.headless import Follower, StdoutError, run_headless
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.narration import Narrator, is_worth_telling, log_lines, progress_line
+from asyncwatch.narration import Narrator, is_warning, log_lines, progress_line
 from tests.ui.fakes import FakeController as StoryTeller
 from tests.ui.trees import tree_run
 
@@ -48,6 +51,7 @@ HEAD: list[Event] = [
     WorkersQueued(seq=1, at=0.0, group="", max_attempts=3, workers=("a",)),
     AttemptStarted(seq=2, at=0.1, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
 ]
+READY = WorkerReady(seq=3, at=0.2, worker="a", incarnation=1, value=None)
 TAIL: list[Event] = [
     WorkerSucceeded(seq=4, at=0.5, worker="a", incarnation=1, attempts=1, elapsed=0.4, result=200),
     RunFinished(seq=5, at=0.5, states={"succeeded": 1}, attempts=1, elapsed=0.5, interrupted=False),
@@ -190,6 +194,13 @@ async def test_a_block_that_goes_on_is_told_once() -> None:
     assert len(out.splitlines()) == len(HEAD) + 1 + len(TAIL)
 
 
+async def test_the_programs_own_records_are_told() -> None:
+    """All that the config lets through is said on stderr, printed lines too, unless it stands on stdout already."""
+    script = HEAD, [log("look", "INFO")], TAIL
+    assert "00:00.2 INFO [a] look\n" in (await run(FakeController(*script)))[1]
+    assert "look" not in (await run(FakeController(*script), json=True))[1]
+
+
 async def test_summary_goes_to_stdout_without_json() -> None:
     """Without JSON the summary is the data, and the progress is narration."""
     out, err = await run(FakeController(HEAD, TAIL))
@@ -227,6 +238,7 @@ async def test_progress_lines_come_once_a_second() -> None:
     _, err = await run(FakeController(0.9, HEAD, 0.2, [log("", "INFO")], 5.0, TAIL))
     assert err.splitlines() == [
         "00:00.1  0/1  1 running  0 attempts/s",
+        "00:00.2 INFO [a] ",
         "00:00.2  0/1  1 running  0 attempts/s",
         "00:00.5  1/1  1 succeeded",
     ]
@@ -241,7 +253,7 @@ async def test_nothing_is_shown_before_there_are_workers() -> None:
 
 async def test_live_line_is_written_over() -> None:
     """A terminal gets one line that is written over ten times a second at most, with a clock that moves on."""
-    _, err = await run(FakeController(HEAD, 0.06, [log("", "INFO")], 0.06, 1.0, TAIL), stderr=Terminal())
+    _, err = await run(FakeController(HEAD, 0.06, [READY], 0.06, 1.0, TAIL), stderr=Terminal())
     assert err.split(ERASE) == [
         "",
         "00:00.1  0/1  1 running  0 attempts/s",
@@ -439,12 +451,12 @@ async def test_total_timeout_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "is_told"),
+    ("level", "expected"),
     [("DEBUG", False), ("INFO", False), ("Level 25", False), ("WARNING", True), ("CRITICAL", True), ("Level 35", True)],
 )
-def test_warnings_and_worse_are_told(level: str, is_told: bool) -> None:
-    """Records below a warning stay in the JSON lines and the dashboard."""
-    assert is_worth_telling(log("x", level)) is is_told
+def test_a_warning_is_known_by_the_number_of_its_level(level: str, expected: bool) -> None:
+    """Levels without a name of their own count as well."""
+    assert is_warning(log("x", level)) is expected
 
 
 def test_messages_send_no_escapes() -> None:
@@ -481,6 +493,45 @@ def test_progress_of_services_is_how_many_are_up() -> None:
     assert line.startswith("00:10.0  7/10 up, 1 backing off, 1 restarting, 1 waiting")
     assert "  1 restart  " in line
     assert "/10  " not in line
+
+
+SERVICES: list[Event] = [
+    RunStarted(
+        seq=0, at=0.0, run="shop", workers=2, runner="serve", seed=7, concurrency=1, timeout=None, started_at=0.0
+    ),
+    SupervisorStarted(1, 0.0, "root", "", "one_for_one", 1, 5.0, "never"),
+    WorkersQueued(seq=2, at=0.0, group="root", max_attempts=1, workers=("a",)),
+    AttemptStarted(seq=3, at=0.0, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
+]
+UP: list[Event] = [
+    WorkerReady(seq=4, at=3.0, worker="a", incarnation=1, value=None),
+    WorkersQueued(seq=5, at=3.0, group="root", max_attempts=1, workers=("b",)),
+    AttemptStarted(seq=6, at=3.0, worker="b", incarnation=1, attempt=1, bad_luck=0.5),
+    WorkerReady(seq=7, at=3.0, worker="b", incarnation=1, value=None),
+]
+
+
+async def test_progress_of_services_is_calm() -> None:
+    """A log gets a line of what changed, not before ten seconds passed, and a sign of life in five minutes."""
+    seconds = [1.0] * 1_000
+    restart = [RestartScheduled(8, 500.0, "b", 1, 0.0, "OSError"), WorkerRestarted(9, 500.0, "b", 2)]
+    end = RunFinished(seq=10, at=600.0, states={"cancelled": 2}, attempts=2, elapsed=600.0, interrupted=True)
+    script = FakeController(SERVICES, *seconds[:2], UP, *seconds[:496], restart, *seconds[:90], [end])
+    _, err = await run(script)
+    assert [line.partition("  attempts")[0].rstrip() for line in err.splitlines()] == [
+        "00:01.0  1/2 up  waiting for a to be ready  0 restarts  0 attempts/s",
+        "00:11.0  2/2 up  0 restarts  0 attempts/s",
+        "05:11.0  2/2 up  0 restarts  0 attempts/s",
+        "08:20.0  1/2 up, 1 queued  1 restart  0 attempts/s",
+        "10:00.0  0/2  1 queued, 1 running",
+    ]
+
+
+def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
+    """Those that were not started then never will be."""
+    fleet = Fleet()
+    fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
+    assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
 
 
 def test_progress_of_a_mixed_run_tells_both() -> None:

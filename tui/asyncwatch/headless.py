@@ -1,4 +1,4 @@
-"""A run without a dashboard: progress and warnings on stderr; the summary, or JSON lines, on stdout."""
+"""A run without a dashboard: progress and log records on stderr; the summary, or JSON lines, on stdout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.model.text import printable
-from asyncwatch.narration import Narrator, is_worth_telling, log_lines, terminal_columns
+from asyncwatch.narration import Narrator, is_warning, log_lines, terminal_columns
 from asyncwatch.patient_writer import PatientWriter
 
 _LAST_WORDS = 1.0
@@ -172,7 +172,7 @@ class Follower:
         if self._json and batch:
             await self._write(b"".join([encode(event) + b"\n" for event in batch]))
         for event in batch:
-            if isinstance(event, LogRecorded) and is_worth_telling(event) and not self._is_left_alone:
+            if isinstance(event, LogRecorded) and self._is_told(event):
                 self._narrator.say(log_lines(event))
             elif isinstance(event, RunTimedOut):
                 workers = "worker" if event.pending == 1 else "workers"
@@ -180,6 +180,10 @@ class Follower:
                     f"asyncwatch: timed out after {event.timeout:g} s with {event.pending:,} {workers} pending"
                 )
         self._narrator.progress(self.fleet)
+
+    def _is_told(self, log: LogRecorded) -> bool:
+        """Return whether a record is said on stderr: all are but those that are on stdout and no warnings."""
+        return not self._is_left_alone and (not self._json or is_warning(log))
 
     @property
     def _is_left_alone(self) -> bool:

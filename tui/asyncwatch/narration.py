@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
 from asyncwatch.events import SETTLED, LogRecorded, WorkerState
@@ -16,6 +16,8 @@ from asyncwatch.model.text import clock_text, printable
 
 _LIVE_INTERVAL = 0.1
 _LINE_INTERVAL = 1.0
+_CALM_INTERVAL = 10.0
+_HEARTBEAT = 300.0
 _ERASE = "\r\x1b[K"
 _UP = frozenset({WorkerState.RUNNING})
 
@@ -24,7 +26,9 @@ class Narrator:
     """Writes to `stream`, which may be a terminal.
 
     A terminal shows one live line, written over ten times a second at most; anything else gets at most one line
-    a second, and the last one. A stream that fails gets nothing more: narration is not worth a run.
+    a second, and the last one. Of services, which run for ever, it gets one at most every ten seconds, when another
+    number of them is up or one was restarted, and every five minutes as a sign of life. A stream that fails gets
+    nothing more: narration is not worth a run.
     """
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
@@ -40,6 +44,8 @@ class Narrator:
         self._shown = ""
         self._is_on_screen = False
         self._due = clock() + (0.0 if self.is_live else self.interval)
+        self._standing: tuple[str, ...] = ()
+        self._sign_due = 0.0
 
     @property
     def columns(self) -> int | None:
@@ -49,16 +55,30 @@ class Narrator:
     def progress(self, fleet: Fleet) -> None:
         """Show how far the run is, unless it is too early since the last time."""
         now = self._clock()
+        if self._run_began is None and fleet.run is not None:
+            self._run_began = now - fleet.latest
         if fleet.rows and now >= self._due:
             self._due = now + self.interval
-            self._show(progress_line(fleet, self._seconds(fleet, now), self.stopping))
+            if self.is_live or not self._is_calm(fleet) or self._is_news(fleet, now):
+                self._show(progress_line(fleet, self._seconds(fleet, now), self.stopping))
+
+    def _is_calm(self, fleet: Fleet) -> bool:
+        """Return whether the run goes on for ever, as far as is known."""
+        return fleet.tree.is_supervised and self.stopping is None
+
+    def _is_news(self, fleet: Fleet, now: float) -> bool:
+        """Return whether services stand otherwise than when it was told last, or that was long ago."""
+        standing = tuple(_standing(fleet, None))
+        if standing == self._standing and now < self._sign_due:
+            return False
+        self._standing = standing
+        self._due, self._sign_due = now + _CALM_INTERVAL, now + _HEARTBEAT
+        return True
 
     def _seconds(self, fleet: Fleet, now: float) -> float:
-        """Return the time since the run started: a live clock moves on although no event comes."""
-        if not self.is_live or fleet.run is None:
+        """Return the time since the run started: a clock of lines that are few or live moves on without an event."""
+        if self._run_began is None or not (self.is_live or self._is_calm(fleet)):
             return fleet.latest
-        if self._run_began is None:
-            self._run_began = now - fleet.latest
         return max(fleet.latest, now - self._run_began)
 
     def finish(self, fleet: Fleet) -> None:
@@ -114,31 +134,39 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`.
 
     Services never come to an end: of them it tells how many are up, and the restarts: `00:03.2  7/8 up  12 restarts`.
-    With `stopping`, the number of those that are to end: `00:06.0  stopping: 12 of 20 have not ended  8 cancelled ...`.
+    Of a run that was stopped, when `stopping` workers had not ended, it tells how many of these still have not.
     """
-    if stopping is not None and fleet.finished is None:
-        left = len(fleet.rows) - fleet.settled
-        told = f"stopping: {left:,} of {max(stopping, left):,} have not ended"
-        return "  ".join((clock_text(now), told, counts_text(fleet.counts)))
-    services = services_of(fleet.tree)
-    batch = dict(Counter(fleet.counts) - services.counts)
-    parts = [clock_text(now)]
-    if services.workers and fleet.finished is None:
-        told = f"{services.up:,}/{services.wanted:,} up"
-        if rest := counts_text({state: count for state, count in services.counts.items() if state not in _UP}):
-            told += f", {rest}"
-        parts += [told, f"{fleet.restarts.total:,} restart{'' if fleet.restarts.total == 1 else 's'}"]
-    else:
-        batch = fleet.counts
-    if number := sum(batch.values()):
-        settled = sum(count for state, count in batch.items() if state in SETTLED)
-        parts += [f"{settled:,}/{number:,}", counts_text(batch)]
+    parts = [clock_text(now), *_standing(fleet, stopping)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
     return "  ".join(filter(None, parts))
 
 
-def is_worth_telling(log: LogRecorded) -> bool:
+def _standing(fleet: Fleet, stopping: int | None) -> Iterator[str]:
+    """Yield how many workers are in which state, and what the start of a tree waits for."""
+    if stopping is not None and fleet.finished is None:
+        yield f"stopping: {len(fleet.rows) - fleet.settled:,} of {stopping:,} have not ended"
+        yield counts_text(fleet.counts)
+        return
+    services = services_of(fleet)
+    batch = dict(Counter(fleet.counts) - services.counts)
+    if services.workers and fleet.finished is None:
+        told = f"{services.up:,}/{services.wanted:,} up"
+        if rest := counts_text({state: count for state, count in services.counts.items() if state not in _UP}):
+            told += f", {rest}"
+        yield told
+        if services.starting is not None:
+            yield f"waiting for {printable(services.starting.name)} to be ready"
+        yield f"{fleet.restarts.total:,} restart{'' if fleet.restarts.total == 1 else 's'}"
+    else:
+        batch = fleet.counts
+    if number := sum(batch.values()):
+        settled = sum(count for state, count in batch.items() if state in SETTLED)
+        yield f"{settled:,}/{number:,}"
+        yield counts_text(batch)
+
+
+def is_warning(log: LogRecorded) -> bool:
     """Return whether the record is a warning or worse."""
     number = logging.getLevelNamesMapping().get(log.level)
     if number is None:  # a level without a name of its own is called "Level 35"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from asyncwatch.events import RestartScheduled, WorkerState
-from asyncwatch.model.tree import Tree
+from asyncwatch.model.row import Row
+
+if TYPE_CHECKING:
+    from asyncwatch.model.fleet import Fleet
 
 
 class Restarted(msgspec.Struct):
@@ -43,15 +46,19 @@ class Services(NamedTuple):
     """The workers of a run's supervisors: how many are in each state."""
 
     counts: Counter[WorkerState]
+    to_come: int
+    """Workers that were not started yet: children start one by one."""
+    starting: Row | None
+    """Which of them those that are to come wait for: it is not ready yet."""
 
     @property
     def wanted(self) -> int:
         """How many are to be up: all but those that succeeded."""
-        return self.workers - self.counts[WorkerState.SUCCEEDED]
+        return self.workers + self.to_come - self.counts[WorkerState.SUCCEEDED]
 
     @property
     def workers(self) -> int:
-        """How many there are, those that ended included."""
+        """How many there are so far, those that ended included."""
         return self.counts.total()
 
     @property
@@ -60,12 +67,17 @@ class Services(NamedTuple):
         return self.counts[WorkerState.RUNNING]
 
 
-def services_of(tree: Tree) -> Services:
+def services_of(fleet: Fleet) -> Services:
     """Return the workers that have a supervisor; those of a batch beside it, or below it, have none."""
+    tree = fleet.tree
     counts: Counter[WorkerState] = Counter()
     for branch in tree.branches.values():
         if branch.is_supervisor and branch.parent is None:
             counts.update(branch.counts)
         elif not branch.is_supervisor and branch.parent is not None:
             counts.subtract(branch.counts)
-    return Services(counts)
+    to_come, last = 0, tree.newest
+    if last is not None and fleet.run is not None and fleet.cancel_requested is None and not tree.ending:
+        to_come = max(0, fleet.run.workers - len(fleet.rows))
+    is_starting = to_come and last is not None and not last.is_ready and not last.is_settled
+    return Services(counts, to_come, last if is_starting else None)

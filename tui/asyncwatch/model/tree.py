@@ -43,6 +43,8 @@ class Tree:
         self._gone: set[str] = set()  # paths of the children that were forgotten
         self.left = 0
         """Grows with every child that leaves a pool."""
+        self.newest: Row | None = None
+        """The worker of a supervisor that was started for the first time last."""
 
     def apply(self, event: Event) -> None:
         """Fold an event about a supervisor; any other changes nothing."""
@@ -60,6 +62,8 @@ class Tree:
         if is_counting:
             for row in rows:
                 self._join(row, branch)
+        if branch.is_supervisor:
+            self.newest = self._rows[-1]
 
     def restarted(self, row: Row) -> None:
         """Note that the worker is a child of its supervisor, be it again."""

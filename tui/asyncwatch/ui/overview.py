@@ -122,8 +122,9 @@ def _counts(scene: Scene) -> list[Line]:
 def _progress(scene: Scene, width: int) -> Line:
     """Return how much of the batch is done; of services, which are never done, how many are up."""
     fleet = scene.fleet
-    services = services_of(fleet.tree)
-    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0) - services.workers
+    services = services_of(fleet)
+    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0)
+    total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
     if not services.workers:
         return _bar(settled, total, f" {fmt.percent(settled, total):>5}", width)
