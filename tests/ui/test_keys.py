@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
+from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, RetryNow, StopRun
+from asyncwatch.events import RetryScheduled
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -207,6 +208,29 @@ async def test_a_hidden_selection_moves_to_its_neighbour() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("G", "f")
         await until(lambda: _selected(app) == "3")
+
+
+async def test_the_next_key_is_for_the_worker_that_left_the_filter() -> None:
+    """A row that matches no more stays under the cursor until that moves, and says so; nobody takes its place unseen."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("slash", *"state:back", "enter", "n")
+        await until(lambda: controller.sent == [RetryNow("2", 1)])
+        controller.attempt("2", 3.3, number=2)
+        for name in "13":
+            controller.restart(name, 3.3)
+            controller.attempt(name, 3.4, incarnation=2)
+            controller.tell(RetryScheduled, 3.5, worker=name, incarnation=2, attempt=2, delay=5.0)
+        await until(lambda: app.scene.fleet.latest == 3.5)
+        app.screen._resort()  # type: ignore[attr-defined]  # the fleet's
+        assert (_visible(app), _selected(app)) == (["1", "2", "3"], "2")
+        await shows(app, "2 stays while the cursor is on it · 2 of 8")
+        await pilot.press("c")
+        await until(lambda: controller.sent[1:] == [CancelWorker("2", 1)])
+        await pilot.press("a", "down")
+        assert app.scene.view.marks == {"1", "3"}
+        app.screen._resort()  # type: ignore[attr-defined]  # the fleet's
+        assert (_visible(app), _selected(app)) == (["1", "3"], "3")
+        await hides(app, "stays while")
 
 
 async def test_sorts_and_reverses_without_losing_the_selection() -> None:

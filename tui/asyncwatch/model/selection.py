@@ -29,7 +29,8 @@ class View:
     """A filtered and sorted view of a Fleet's rows, with marks.
 
     Rows keep their places until `resort()`, or until the filter or the order is changed: only then do rows
-    that changed move, appear or vanish. Workers that are queued in the meantime join at the end.
+    that changed move, appear or vanish. Workers that are queued in the meantime join at the end. The row that a person
+    acts on (`keep`) does not vanish: the next key is for it, and not for whoever took its place.
 
     A fleet of more than `AT_ONCE` rows is filtered and sorted in small steps, which somebody has to take (`work`).
     Until the last one was taken the lines are as they were before.
@@ -58,6 +59,7 @@ class View:
         self._places: dict[Line, int] | None = None
         self._ordering = ordering(QUEUE_ORDER, is_reversed=False, now=0.0)
         """By what `_flat` is sorted."""
+        self._kept: Row | None = None
         self._touched: set[Row] = set()
         """Rows that have changed since they got their places, or that change their places with time."""
         self._job: Steps[None] | None = None
@@ -78,8 +80,7 @@ class View:
     def query(self, query: Query) -> None:
         if query.text != self._query.text:
             self._query = query
-            self._folded_filtered.clear()
-            self._forget_order()
+            self._filter_anew()
 
     @property
     def sort(self) -> str:
@@ -114,8 +115,7 @@ class View:
     def trouble_only(self, trouble_only: bool) -> None:
         if trouble_only != self._is_trouble_only:
             self._is_trouble_only = trouble_only
-            self._folded_filtered.clear()
-            self._forget_order()
+            self._filter_anew()
 
     @property
     def is_filtered(self) -> bool:
@@ -131,8 +131,7 @@ class View:
     def cluster(self, key: tuple[str, str] | None) -> None:
         if key != self._cluster:
             self._cluster = key
-            self._folded_filtered.clear()
-            self._forget_order()
+            self._filter_anew()
 
     def is_folded(self, branch: Branch) -> bool:
         """Return whether nothing below the branch is a line."""
@@ -199,6 +198,11 @@ class View:
             elif is_time_up():
                 return True
         return False
+
+    def _filter_anew(self) -> None:
+        self._folded_filtered.clear()
+        self._kept = None
+        self._forget_order()
 
     def _forget_order(self) -> None:
         self._is_current = False
@@ -275,6 +279,23 @@ class View:
         is_many = len(self._touched) * _MANY > len(self.fleet.rows)
         return self._begin(self._sort_all() if is_many else self._place_touched())
 
+    def keep(self, row: Row | None) -> None:
+        """Let this row, and no other, stay visible when it does not match the filter any more, until that is changed."""
+        before = self._kept
+        if row is before or self.is_behind:
+            return
+        self._kept = row
+        if before is not None:
+            self.touched((before,))
+            if self.fleet.tree.has_left(before):
+                self._left_seen = -1
+
+    @property
+    def stray(self) -> Row | None:
+        """The row that is visible only because it is kept; None if there is none."""
+        row = self._kept if self.is_filtered and not self.is_behind else None
+        return None if row is None or self._is_visible(row) else row
+
     def _is_visible(self, row: Row) -> bool:
         return (
             (not self._is_trouble_only or row.is_in_trouble)
@@ -284,7 +305,9 @@ class View:
 
     def _condition(self) -> Callable[[Row], bool]:
         """Return what tells the visible rows, with as few calls as can be."""
-        return self._is_visible if self._is_trouble_only or self._cluster is not None else self._query.matches
+        matches = self._is_visible if self._is_trouble_only or self._cluster is not None else self._query.matches
+        kept = self._kept
+        return matches if kept is None or matches(kept) else lambda row: row is kept or matches(row)
 
     def _append(self, rows: list[Row]) -> None:
         """Take in rows that were just queued, below all others."""
@@ -366,7 +389,7 @@ class View:
         present: list[Row] = []
         self.left.clear()
         for row in self.fleet.rows:
-            if self.fleet.tree.has_left(row):
+            if row is not self._kept and self.fleet.tree.has_left(row):
                 self.left[row.group] += 1
             else:
                 present.append(row)
@@ -378,8 +401,9 @@ class View:
         return name in self.marks
 
     def mark_all_visible(self) -> None:
-        """Mark every row that is a line, beside those marked already."""
-        self.marks.update(line.name for line in self.lines() if isinstance(line, Row))
+        """Mark every row that is a line and matches, beside those marked already."""
+        stray = self.stray
+        self.marks.update(line.name for line in self.lines() if isinstance(line, Row) and line is not stray)
 
     def clear_marks(self) -> None:
         """Take every mark away."""

@@ -15,6 +15,7 @@ from asyncwatch.model.clusters import Cluster
 from asyncwatch.model.selection import SORTS, parse_query
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
+from asyncwatch.ui.columns import shown_name
 from asyncwatch.ui.hints import hints
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
 from asyncwatch.ui.lines import crop
@@ -81,11 +82,12 @@ class FleetScreen(ActingScreen):
 
     def _draw_filter(self) -> None:
         view, total = self._scene.view, len(self._scene.fleet.rows)
-        shown = len(view.order())
+        shown, stray = len(view.order()), view.stray
         kind = f"errors like {crop(fmt.clean(mask_secrets(view.cluster[0])), 48)}" if view.cluster is not None else ""
         sign = "sorting…" if view.is_behind else ""
-        only = " · ".join(filter(None, [sign, "trouble only" if view.trouble_only else "", kind]))
-        self._bar.say(shown, total, only=only, problem=view.query.problem)
+        stays = f"{shown_name(stray)} stays while the cursor is on it" if stray is not None else ""
+        only = " · ".join(filter(None, [sign, "trouble only" if view.trouble_only else "", kind, stays]))
+        self._bar.say(shown - (stray is not None), total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
 
     def _why_empty(self) -> str:

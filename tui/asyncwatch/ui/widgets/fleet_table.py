@@ -97,6 +97,7 @@ class FleetTable(ScrollView, can_focus=True):
         order = self._scene.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
+        self._scene.view.keep(self.selected)
         self._measure()
         if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
             self._slices.start()
@@ -323,6 +324,7 @@ class FleetTable(ScrollView, can_focus=True):
         before = self._index
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
+        self._scene.view.keep(self.selected)
         for changed in (before, self._index):
             self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.scrollable_content_region.width, 1))
         self._scroll_to_cursor()
