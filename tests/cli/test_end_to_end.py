@@ -37,6 +37,12 @@ async def leave():
 
 async def hang(item):
     await asyncio.Event().wait()
+
+async def serve():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.2)
 """
 
 
@@ -251,6 +257,31 @@ def test_an_interrupt_cancels_all_and_is_130(folder: Path, number: signal.Signal
     assert events[-1]["states"] == {"cancelled": 2}
     assert [event["worker"] for event in events if event["event"] == "WorkerCancelled"] == ["a", "b"]
     assert "Traceback" not in stderr
+
+
+def test_services_have_the_time_to_stop_one_after_the_other(folder: Path) -> None:
+    """SIGTERM waits for all, although that takes longer than the grace and all patience with a blocked loop."""
+    group = 'name = "s"\ntarget = "jobs:serve"\nrestart = "permanent"\ncount = 7\nshutdown = "inf"\n'
+    (folder / "asyncwatch.toml").write_text(f'grace = "0.1s"\n[[group]]\n{group}')
+    with subprocess.Popen(
+        [sys.executable, "-m", "asyncwatch", "--json"],
+        env=ENVIRONMENT | {"HOME": str(folder)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = ""
+        while not ('"WorkerReady"' in line and '"s/6"' in line):
+            line = process.stdout.readline()
+            assert line
+        process.send_signal(signal.SIGTERM)
+        rest, stderr = process.communicate(timeout=30)
+    events = [json.loads(line) for line in rest.splitlines()]
+    assert process.returncode == 130, stderr
+    assert events[-1]["states"] == {"cancelled": 7}
+    assert [e["worker"] for e in events if e["event"] == "CancelRequested"] == [f"s/{n}" for n in reversed(range(7))]
 
 
 @pytest.mark.parametrize(

@@ -264,21 +264,22 @@ def test_an_error_that_does_not_exist_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("setting", ["circuit.enabled = true", "rate_per_key = '5/s'"])
-def test_what_is_kept_by_key_needs_one(folder: Path, setting: str) -> None:
-    """A function without a key of its own, nor of its group, is refused where nothing would come of the setting."""
+def test_what_is_kept_by_key_passes_by_who_has_none(folder: Path, setting: str) -> None:
+    """A function without a key of its own, nor of its group, runs all the same; `check` says what passes it by."""
     (folder / "keyed_jobs.py").write_text(
         "async def plain(): pass\nasync def keyed(): pass\nkeyed.key_of = lambda: 'a'\n", encoding="utf-8"
     )
 
-    def plan(group: str) -> Plan:
+    def told(group: str) -> list[str]:
         config, found = read_config(f"{setting}\n[[group]]\n{group}", Path("run.toml"))
-        return make_plan(config, found=found)
+        lines = describe_plan(make_plan(config, found=found))
+        return [line.split(maxsplit=1)[1] for line in lines if line.startswith("  key ")]
 
-    with pytest.raises(PlanError, match=r"run.toml:2.*keyed_jobs:plain.*by key"):
-        plan("target = 'keyed_jobs:plain'\n")
-    assert plan("target = 'keyed_jobs:plain'\nkey = 'db'\n").groups
-    assert plan("target = 'keyed_jobs:keyed'\n").groups
-    assert plan("url = 'http://a.example'\n").groups
+    name = setting.partition(" ")[0].partition(".")[0]
+    assert told("target = 'keyed_jobs:plain'\n") == [f"none, so that {name} passes it by"]
+    assert told("target = 'keyed_jobs:plain'\nkey = 'db'\n") == ["db"]
+    assert told("target = 'keyed_jobs:keyed'\n") == []
+    assert told("url = 'http://a.example'\n") == []
 
 
 def test_a_mode_of_halt_needs_a_halt() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import Halt, Supervisor
+from asyncwatch import BadLuck, Halt, PoolSpec, Supervisor, SupervisorSpec
 from asyncwatch.commands import ChangeSetting, RestartWorker
-from asyncwatch.events import RunHalted, WorkersQueued
+from asyncwatch.events import RunHalted, RunStarted, WorkersQueued
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from asyncwatch.selftest.actors import supervisor as running
 from tests.supervise.fleets import Flaky, drain, raiser, sleeper, worker
@@ -110,3 +110,22 @@ def test_services_are_no_batch() -> None:
     """What is to run for ever has to have a supervisor."""
     with pytest.raises(ValueError, match="a batch has no services"):
         Supervisor([], batch=[child(Actor("one"))])
+
+
+@pytest.mark.parametrize("thresholds", [(0.98, 0.98), (0.98, 0.99), (1.0, 0.98)])
+def test_the_bad_luck_told_at_the_start_is_that_of_all(run: Any, thresholds: tuple[float, float]) -> None:
+    """That of the services counts as that of the batch beside them, of a pool that of its template."""
+
+    async def main() -> None:
+        job, service = (BadLuck(threshold=threshold) for threshold in thresholds)
+        jobs = [worker("job", sleeper, 1.0, bad_luck=job)]
+        for spec in (child(Actor("one"), bad_luck=service), PoolSpec("pool", child(Actor("one"), bad_luck=service))):
+            supervisor = Supervisor([SupervisorSpec("below", (spec,))], batch=jobs, seed=1)
+            queue = supervisor.subscribe()
+            async with supervisor:
+                await calm()
+            assert [event.bad_luck for event in drain(queue) if isinstance(event, RunStarted)] == [
+                thresholds[0] if len(set(thresholds)) == 1 else None
+            ]
+
+    run(main)

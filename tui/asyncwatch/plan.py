@@ -120,26 +120,12 @@ def make_plan(
         )
         for index, group in enumerate(config.groups)
     ]
-    for index, plan in enumerate(planned):
-        if plan is not None and (limit := _limit_without_key(config, plan)):
-            rule = f"{limit} is kept by key, and a function has none of its own: give the group a key"
-            problems.add(f"{plan.settings.target}: {rule}", ("group", index) if is_from_file else ())
     errors = _load_errors(config, problems)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     seed = draw_seed() if config.seed is None else config.seed
     whole = tuple(group for group in planned if group is not None)
     return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors)
-
-
-def _limit_without_key(config: Config, planned: PlannedGroup) -> str:
-    """Return the first setting that needs a key of the group's workers and gets none, or an empty text."""
-    has_key = planned.settings.key is not None or getattr(planned.function, "key_of", None) is not None
-    if planned.function is None or has_key:
-        return ""
-    if config.circuit.enabled:
-        return "circuit"
-    return "" if config.rate_per_key is None else "rate_per_key"
 
 
 def _overwritten(config: Config) -> Iterator[str]:

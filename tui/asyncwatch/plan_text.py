@@ -191,9 +191,13 @@ def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     }
     if settings.classify:
         facts["classify"] = ", ".join(f"{name} {value}" for name, value in settings.classify.items())
+    by_key = {"circuit": config.circuit.enabled, "rate_per_key": config.rate_per_key is not None}
+    kept = [name for name, is_kept in by_key.items() if is_kept]
+    has_own = group.function is None or getattr(group.function, "key_of", None) is not None
     if settings.key is not None:
-        has_use = config.circuit.enabled or config.rate_per_key is not None
-        facts["key"] = settings.key + ("" if has_use else " (of no use yet: no circuit and no rate_per_key)")
+        facts["key"] = settings.key + ("" if kept else " (of no use yet: no circuit and no rate_per_key)")
+    elif kept and not has_own:
+        facts["key"] = f"none, so that {' and '.join(kept)} pass{'es' if len(kept) == 1 else ''} it by"
     if group.function is None:
         http = settings.http
         facts["http"] = f"{http.method}, timeout {format_duration(http.timeout)}" + (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -84,10 +85,10 @@ class Machine(Attempts):
         for target, library in nested_retries(self.batch.specs()):
             self.report.nested_retries_found(target, library)
 
-    def _live_settings(self) -> dict[str, Any]:
-        """Return the settings that can be changed, as `RunStarted` tells them."""
+    def _live_settings(self, others: Iterable[WorkerSpec] = ()) -> dict[str, Any]:
+        """Return the settings that can be changed, as `RunStarted` tells them; `others` are not of the batch."""
         rate, per_key = self.admission.limit(), self.admission.rate_per_key
-        thresholds = {spec.bad_luck.threshold for spec in self.batch.specs()}
+        thresholds = {spec.bad_luck.threshold for spec in itertools.chain(self.batch.specs(), others)}
         return {
             "rate": None if rate is None else str(rate),
             "rate_per_key": None if per_key is None else str(per_key),

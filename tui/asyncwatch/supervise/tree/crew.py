@@ -145,11 +145,14 @@ class Crew(Machine):
         self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
         self._past: dict[str, int] = {}  # and of those that were forgotten last
 
-    def begin(self, name: str, workers: int, wall_clock: float) -> None:
-        """Start the run on the running loop, with no worker of the tree yet but with `workers` to come."""
+    def begin(self, name: str, workers: int, wall_clock: float, specs: Iterable[WorkerSpec]) -> None:
+        """Start the run on the running loop, with no worker of the tree yet but with `workers` to come.
+
+        `specs` are theirs, and those of which pools make their children.
+        """
         self.active = len(self.batch)
         workers += self.active
-        facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings())
+        facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings(specs))
         self._remember_caller()
         self.report.run_started(name, workers, "serve", *facts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from asyncwatch.choices import ROOT
 from asyncwatch.supervise.machine import StopReason
@@ -13,7 +13,7 @@ from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.node import Node
-from asyncwatch.supervise.tree.specs import ChildSpec, SupervisorSpec
+from asyncwatch.supervise.tree.specs import ChildSpec, PoolSpec, SupervisorSpec
 
 
 class Tree:
@@ -36,7 +36,8 @@ class Tree:
         """
         crew = self._crew
         if not crew.report.is_started:
-            crew.begin(run, _count_workers(self._root.initial()), time.time())
+            children = self._root.initial()
+            crew.begin(run, _count_workers(children), time.time(), _worker_specs(children))
             self._root.start(self)
             crew.announce_batch()  # below the tree
         while not self._is_up and self.ending is None:
@@ -119,3 +120,12 @@ def _count_workers(children: Iterable[ChildSpec]) -> int:
     return sum(
         1 if isinstance(child, WorkerSpec) else _count_workers(getattr(child, "children", ())) for child in children
     )
+
+
+def _worker_specs(children: Iterable[ChildSpec]) -> Iterator[WorkerSpec]:
+    """Yield the specs of all workers, and those of which pools make theirs."""
+    for child in children:
+        if isinstance(child, WorkerSpec):
+            yield child
+        else:
+            yield from _worker_specs((child.template,) if isinstance(child, PoolSpec) else child.children)
