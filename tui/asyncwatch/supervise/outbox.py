@@ -15,6 +15,11 @@ BATCH_SIZE = 512
 """Events in a batch at the most."""
 BATCH_INTERVAL = 1 / 20
 """Seconds between two batches while fewer than BATCH_SIZE events happen."""
+QUIET_TURNS = 3
+"""Turns of the loop without an event after which a batch is whole: what follows at once from an event, as the restart
+from the end of a service, is to leave with it. A request to a supervisor takes a turn or two, and no time."""
+MOST_TURNS = 8
+"""Turns for which a batch that is due waits for that at the most."""
 
 
 class Listener:
@@ -58,7 +63,7 @@ class Listener:
 
 
 class Outbox:
-    """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
+    """Collects events on one event loop. The first one after a pause leaves within a few turns of the loop."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -113,4 +118,17 @@ class Outbox:
     def _schedule(self) -> None:
         assert self.loop is not None  # noqa: S101  as above
         wait = self._flushed_at + BATCH_INTERVAL - self.loop.time()
-        self._flush = self.loop.call_later(wait, self.flush) if wait > 0 else self.loop.call_soon(self.flush)
+        if wait > 0:
+            self._flush = self.loop.call_later(wait, self._let_follow)
+        else:
+            self._let_follow()
+
+    def _let_follow(self, turns: int = 0, quiet: int = 0, seen: int = 0) -> None:
+        """Deliver what was collected when nothing more follows from it at once."""
+        count = len(self._batch)
+        quiet = quiet + 1 if count == seen else 0
+        if quiet == QUIET_TURNS or turns == MOST_TURNS:
+            self.flush()
+            return
+        assert self.loop is not None  # noqa: S101  as above
+        self._flush = self.loop.call_soon(self._let_follow, turns + 1, quiet, count)
