@@ -8,10 +8,14 @@ from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
     RestartScheduled,
+    RetryRefused,
     RunFinished,
+    SupervisorStarted,
     WorkerCancelled,
+    WorkerExhausted,
     WorkerFailed,
     WorkerRestarted,
+    WorkersQueued,
     WorkerState,
     WorkerSucceeded,
     WorkerTimedOut,
@@ -159,6 +163,45 @@ def test_restarts_are_told_with_their_last_cause() -> None:
         "  and 1 of other workers",
     ]
     assert "0 attempts, 14 restarts in" in summary_lines(summary)[0]
+
+
+def test_restarts_by_hand_count_apart() -> None:
+    """What a person asked for, or a sibling took along, had no cause of its own; in a batch it is all there is."""
+    stream = Stream("a", "b")
+    stream.add(RestartScheduled, "a", delay=0.0, cause="OSError")
+    stream.add(WorkerRestarted, "a", 2)
+    stream.add(WorkerRestarted, "b", 2)
+    lines = summary_lines(summarize(stream.fold()))
+    assert "0 attempts, 2 restarts in" in lines[0]
+    assert lines[3:] == ["  1 × a  queued  last after OSError", "  and 1 by hand or along with another worker"]
+
+
+def test_services_are_not_slow() -> None:
+    """How long a service ran is no time that its work took."""
+    stream = Stream()
+    flags = {"max_restarts": 1, "within": 5.0, "auto_shutdown": "never"}
+    stream.add(SupervisorStarted, name="root", parent="", strategy="one_for_one", **flags)
+    stream.add(WorkersQueued, group="root", max_attempts=1, workers=("service",))
+    stream.add(WorkersQueued, group="batch", max_attempts=1, workers=("work",))
+    for name in ("service", "work"):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(WorkerFailed, name, **ended(error_type="OSError", error=""))
+    assert [slow.name for slow in summarize(stream.fold()).slowest] == ["work"]
+
+
+def test_errors_tell_their_place_and_refused_retries() -> None:
+    """The line of the example stands with it, and why workers made fewer attempts than they may."""
+    stream = Stream("a", "b", "c")
+    stack = '  File "/srv/shop/jobs.py", line 3, in fetch\n    row["price"]\n'
+    for name in ("a", "b", "c"):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(AttemptFailed, name, **failed("down", stack=stack))
+        if name != "c":
+            stream.add(RetryRefused, name, attempt=2, reason="retry budget")
+        stream.add(WorkerExhausted, name, **ended(error_type="OSError", error="down"))
+    assert summary_lines(summarize(stream.fold()))[-1] == (
+        "  3 × OSError: down  (e.g. worker a, at jobs.py:3 fetch; a retry was refused to 2: retry budget)"
+    )
 
 
 def test_a_run_that_never_began_has_a_summary() -> None:

@@ -523,6 +523,7 @@ class Fleet:
         row = self._by_name.get(event.worker)
         if row is None or event.incarnation <= row.incarnation:
             return None
+        self.restarts.began(event)
         self._attempts.close(row)
         if row.state in SETTLED:
             self.settled -= 1

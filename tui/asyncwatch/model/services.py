@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from asyncwatch.events import RestartScheduled, WorkerState
+from asyncwatch.events import RestartScheduled, WorkerRestarted, WorkerState
 from asyncwatch.model.row import Row
 
 if TYPE_CHECKING:
@@ -24,22 +24,32 @@ class Restarted(msgspec.Struct):
 class Restarts:
     """How often each worker of a tree was restarted. A new incarnation forgets it; whoever looks for a cause does not.
 
-    What a person restarted, or a sibling took along, is no restart of a worker's own.
+    What a person restarted, or a sibling took along, is no restart of a worker's own, and counts apart.
     """
 
     def __init__(self) -> None:
         self.total = 0
+        self.asked_for = 0
         self.by_worker: dict[str, Restarted] = {}
+        self._scheduled: set[str] = set()
 
     def apply(self, event: RestartScheduled) -> None:
         """Fold one event."""
         self.total += 1
+        self._scheduled.add(event.worker)
         known = self.by_worker.get(event.worker)
         if known is None:
             self.by_worker[event.worker] = Restarted(1, event.cause)
         else:
             known.times += 1
             known.cause = event.cause
+
+    def began(self, event: WorkerRestarted) -> None:
+        """Fold one event."""
+        if event.worker in self._scheduled:
+            self._scheduled.discard(event.worker)
+        else:
+            self.asked_for += 1
 
 
 class Services(NamedTuple):

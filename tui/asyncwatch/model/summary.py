@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.clusters import cluster_key
 from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.row import Row
@@ -29,6 +30,12 @@ class ErrorGroup:
     workers: int
     example_worker: str
     example_error: str
+    example_place: str
+    """`jobs.py:3 fetch`, where that error was raised; empty where that is not known."""
+    refused: int
+    """Of how many a retry was refused that the policy had."""
+    refusals: str
+    """Why: `retry budget, deadline`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,9 @@ class RestartedWorker:
 class Summary:
     """A run in a few figures. `counts` holds only the states that occur.
 
-    `restarts` counts those of all workers by their supervisors; `restarted` holds the workers with the most of them.
+    `restarts` counts those of all workers. `restarts_asked_for` are those of them that a person asked
+    for or that a sibling took along; `restarted` holds the workers with the most of the others.
+    `slowest` holds none of those that have a supervisor, which is to run them for ever.
 
     `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
     A run that was left before its last event counts as interrupted. `is_hurried`: its workers got no more time to end.
@@ -72,6 +81,7 @@ class Summary:
     is_hurried: bool
     slowest: tuple[SlowWorker, ...]
     restarts: int
+    restarts_asked_for: int
     restarted: tuple[RestartedWorker, ...]
     errors: tuple[ErrorGroup, ...]
 
@@ -90,7 +100,8 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         is_interrupted=finished is None or finished.interrupted,
         is_hurried=fleet.cancel_requested is not None and fleet.cancel_requested.reason == "at once",
         slowest=_slowest(fleet, slowest),
-        restarts=fleet.restarts.total,
+        restarts=fleet.restarts.total + fleet.restarts.asked_for,
+        restarts_asked_for=fleet.restarts.asked_for,
         restarted=_restarted(fleet, restarted),
         errors=_errors(fleet),
     )
@@ -100,7 +111,13 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     def elapsed(row: Row) -> float:
         return row.elapsed(fleet.end) or 0.0
 
-    timed = (row for row in fleet.rows if row.first_started_at is not None and row.state not in _STOPPED)
+    branches = fleet.tree.branches
+    services = {path for path, branch in branches.items() if branch.is_supervisor}
+    timed = (
+        row
+        for row in fleet.rows
+        if row.first_started_at is not None and row.state not in _STOPPED and row.group not in services
+    )
     rows = heapq.nlargest(number, timed, key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
 
@@ -117,19 +134,38 @@ def _restarted(fleet: Fleet, number: int) -> tuple[RestartedWorker, ...]:
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
     workers: Counter[str] = Counter()
+    refusals: dict[str, Counter[str]] = {}
     examples: dict[str, Row] = {}
     for row in fleet.rows:
         if row.state in _BROKEN:
             workers[row.error] += 1
             examples.setdefault(row.error, row)
+            if row.refusal:
+                refusals.setdefault(row.error, Counter())[row.refusal] += 1
     kinds: dict[str, list[str]] = {}
     for error in workers:
         kinds.setdefault(error_kind(error), []).append(error)
-    groups = (
-        ErrorGroup(kind, sum(workers[error] for error in errors), examples[errors[0]].name, errors[0])
-        for kind, errors in kinds.items()
-    )
+
+    def group_of(kind: str, errors: list[str]) -> ErrorGroup:
+        example = examples[errors[0]]
+        refused = sum((refusals.get(error, Counter()) for error in errors), Counter[str]())
+        return ErrorGroup(
+            kind=kind,
+            workers=sum(workers[error] for error in errors),
+            example_worker=example.name,
+            example_error=errors[0],
+            example_place=_short(cluster_key(example, fleet.stack)),
+            refused=refused.total(),
+            refusals=", ".join(sorted(refused)),
+        )
+
+    groups = (group_of(kind, errors) for kind, errors in kinds.items())
     return tuple(sorted(groups, key=lambda group: (-group.workers, group.kind)))
+
+
+def _short(cluster: tuple[str, str] | None) -> str:
+    """Return the place of a cluster's key with the name of its file alone."""
+    return "" if cluster is None else cluster[1].rpartition("/")[2]
 
 
 def counts_text(counts: dict[WorkerState, int]) -> str:
@@ -157,8 +193,10 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:
         lines += ["", "restarts", *_restarted_lines(summary.restarted)]
-        left = summary.restarts - sum(worker.times for worker in summary.restarted)
+        left = summary.restarts - summary.restarts_asked_for - sum(worker.times for worker in summary.restarted)
         lines += [f"  and {left:,} of other workers"] if left else []
+        asked_for = summary.restarts_asked_for
+        lines += [f"  and {asked_for:,} by hand or along with another worker"] if asked_for else []
     if summary.errors:
         lines += ["", "errors"]
         column = max(len(f"{group.workers:,}") for group in summary.errors)
@@ -211,6 +249,11 @@ def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]
     example = f"{'' if group.workers == 1 else 'e.g. '}worker {_line(group.example_worker)}"
     if group.kind != group.example_error:
         example += f": {_line(group.example_error)}"
+    if group.example_place:
+        example += f", at {_line(group.example_place)}"
+    if group.refused:
+        whom = "" if group.workers == 1 else f" to {group.refused:,}"
+        example += f"; a retry was refused{whom}: {group.refusals}"
     whole = f"{kind}  ({example})"
     if width is None or cells(whole) <= width:
         return [whole]
