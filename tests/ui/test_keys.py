@@ -211,7 +211,7 @@ async def test_a_hidden_selection_moves_to_its_neighbour() -> None:
 
 
 async def test_the_next_key_is_for_the_worker_that_left_the_filter() -> None:
-    """A row that matches no more stays under the cursor until that moves, and says so; nobody takes its place unseen."""
+    """A row that matches no more stays under the cursor until that moves, and says so: nobody takes its place."""
     async with running() as (app, controller, pilot):
         await pilot.press("slash", *"state:back", "enter", "n")
         await until(lambda: controller.sent == [RetryNow("2", 1)])
@@ -477,6 +477,20 @@ async def test_refusals_become_one_note() -> None:
         controller.refuse("6", 3.5, "it has ended: failed")
         await shows(app, "2 of 4 requests refused. The first: cancel 2: it has")
         assert len(app._notifications) == 1
+
+
+async def test_a_note_covers_nothing_that_lives() -> None:
+    """What is said stands where the keys are, on whatever screen, and once however often the key is pressed."""
+    async with running() as (app, _controller, pilot):
+        before = text_of(app).splitlines()
+        await pilot.press("u", "u", "u")
+        await shows(app, "nothing to undo")
+        *above, last = text_of(app).splitlines()
+        assert above == before[:-1]
+        assert last.strip(" ▌") == "No setting was changed: there is nothing to undo."
+        await pilot.press("l")
+        await shows(app, "log  ", "nothing to undo")
+        assert text_of(app).splitlines()[0].lstrip().startswith("log  ")
 
 
 async def test_what_happens_to_the_output_is_told_at_once() -> None:

@@ -280,7 +280,7 @@ class View:
         return self._begin(self._sort_all() if is_many else self._place_touched())
 
     def keep(self, row: Row | None) -> None:
-        """Let this row, and no other, stay visible when it does not match the filter any more, until that is changed."""
+        """Let this row, and no other, stay visible when it does not match any more, until the filter is changed."""
         before = self._kept
         if row is before or self.is_behind:
             return

@@ -17,7 +17,6 @@ from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input
-from textual.widgets._toast import ToastRack
 
 from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
@@ -29,7 +28,6 @@ from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import HELD, Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
-from asyncwatch.ui.widgets.lines_widget import Block
 
 STATISTICS_EVERY = 0.25
 """Seconds between two looks at the engine's own figures."""
@@ -178,11 +176,141 @@ class AsyncwatchApp(App[None]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Say something for a few seconds, in place of what was said before, where it covers nothing."""
+        """Say something for a few seconds, in place of what was said before; it covers the keys at the bottom."""
         if severity != "error":
             self.clear_notifications()
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
-        self.call_after_refresh(self._place_notes)
+
+    def draw(self) -> None:
+        """Show it."""
+
+
+class DashboardError(RuntimeError):
+    """The dashboard itself broke; its traceback stands on the screen already."""
+
+
+class AsyncwatchApp(App[None]):
+    """Shows a run until it has finished. It ends with `RunFinished`, which `StopRun` brings about."""
+
+    TITLE = "asyncwatch"
+    CSS_PATH = "asyncwatch.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(key for key in GLOBAL if key.action != "command_palette"),
+        # Textual's own ctrl+c copies; here it has to stop a run, also while a filter is typed.
+        Binding("ctrl+c,ctrl+q", "quit", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        on_batch: Callable[[Batch], str | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        processor_clock: Callable[[], float] = time.thread_time,
+        is_signalled: bool = False,
+        foreseen: Batch = (),
+        has_hung_up: Callable[[], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        if self.no_color:
+            self._refuse_ansi_themes()
+        self.scene = Scene(clock)
+        if foreseen:
+            self.scene.foresee(foreseen)
+        self._clock, self._processor_clock = clock, processor_clock
+        self._is_drawing = False
+        self._controller = controller
+        self._pump = Pump(self, on_batch=on_batch)
+        self._is_signalled = is_signalled
+        self._has_hung_up = has_hung_up
+        self._asked = 0  # how many requests the last action made
+        self._refused = 0  # how many of those were refused
+        self._refusal: CommandRefused | None = None  # the first of them
+        self._early: list[Command] = []  # asked for before the run began
+
+    async def on_event(self, event: events.Event) -> None:
+        """Act on a key before the next one is looked at: what is typed ahead is for what this key opens.
+
+        Textual hands keys to the focused widget, and acts when they come back from there: after the keys behind them
+        were handed out as well. So a line that is typed into gets its text here too, between the keys that change it.
+        """
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            field = self.focused if isinstance(self.focused, Input) else None
+            bound = self.screen.active_bindings.get(event.key) if isinstance(event, events.Key) else None
+            is_text = isinstance(event, events.Paste) or event.is_printable
+            if field is not None and is_text and not (bound and bound.binding.priority):
+                await field.on_event(event)
+                return
+            if bound is not None and await self.run_action(bound.binding.action, bound.node):
+                return
+        await super().on_event(event)
+
+    def get_default_screen(self) -> Screen[None]:
+        """Return the fleet."""
+        return FleetScreen(self.scene)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield every action by name."""
+        here = [*ACTS, *RUN, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
+        for key in (*here, *GLOBAL):
+            if key.action == "command_palette":
+                continue
+            node = self if key in GLOBAL else screen.focused if key in MOVES else screen
+            yield SystemCommand(
+                f"{key.label.capitalize()}  ({key.cap})",
+                key.explanation,
+                lambda action=key.action, node=node: self.run_action(action, default_namespace=node),
+            )
+        yield SystemCommand("Theme", "choose the colours", self.action_change_theme)
+
+    async def on_mount(self) -> None:
+        """Start the clock and the gauge."""
+        # The tints of a theme all turn white in 16 colours; the stylesheet has stronger ones for them.
+        self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
+        if self._is_signalled:
+            loop = asyncio.get_running_loop()
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self.request_stop)
+        self.set_interval(FRAME, self._tick)
+        self._read_statistics()
+        self.set_interval(STATISTICS_EVERY, self._read_statistics)
+        self.set_interval(STATISTICS_EVERY, self._look_for_terminal)
+
+    def on_ready(self) -> None:
+        """Let the run begin when the fleet is on the screen: what the engine imports would hold up the picture."""
+        self._draw_screens()
+        self.screen.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.run_worker(self._watch(), name="pump", exit_on_error=True)
+
+    async def _watch(self) -> None:
+        await self._pump.run(self._controller.events())
+        self.exit()
+
+    def receive(self, batch: Batch) -> None:
+        """Take a batch from the pump; say so when a freeze ends by that."""
+        was_frozen = self.scene.is_frozen
+        self.scene.receive(batch)
+        if self._early:
+            self._controller.send(*self._early)
+            self._early.clear()
+        if was_frozen and not self.scene.is_frozen and self.scene.fleet.finished is None:
+            self._say(f"The picture goes on: no more than {HELD:,} events may wait for it.")
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Say something for a few seconds, in place of what was said before; it covers the keys at the bottom."""
+        if severity != "error":
+            self.clear_notifications()
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
 
     def _place_notes(self) -> None:
         """Put notes into the empty line below the head of the screen."""
@@ -308,7 +436,6 @@ class AsyncwatchApp(App[None]):
         for screen in self.screen_stack:
             if screen.is_mounted and isinstance(screen, _Drawn):
                 screen.draw()
-        self._place_notes()
 
     def _drawn(self, began: float) -> None:
         """Note that what was asked to be drawn is on the screen."""
