@@ -94,19 +94,27 @@ def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> 
     assert run(lambda: main(RetryPolicy(max_attempts=1))) == []
 
 
-@pytest.mark.parametrize(("attempts", "warned"), [(5, [("sleeper", "stamina")]), (1, [])])
-def test_trees_and_policies_of_classes(run: Any, attempts: int, warned: list[tuple[str, str]]) -> None:
-    """A worker of a tree that retries but one class of errors is looked at too, once a target."""
+FOUND = [("sleeper", "stamina")]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "restart", "warned"),
+    [(5, "temporary", FOUND), (1, "temporary", []), (1, "transient", FOUND), (1, "permanent", FOUND)],
+)
+def test_trees_and_policies_of_classes(run: Any, attempts: int, restart: str, warned: list[tuple[str, str]]) -> None:
+    """In a tree a worker that retries but one class of errors, or is restarted, is looked at too, once a target."""
 
     async def main() -> list[tuple[str, str]]:
         target = wrapped_by("stamina._core")
         treatment: dict[str, Any] = {
             "retry": RetryPolicy(max_attempts=1),
             "retry_by_class": {"transient": RetryPolicy(max_attempts=attempts)},
-            "restart": "permanent",
+            "restart": restart,
+            "every": 100.0,
         }
-        async with Supervisor([worker(str(n), target, 9.0, **treatment) for n in range(3)], seed=1) as supervisor:
-            queue = supervisor.subscribe()
+        supervisor = Supervisor([worker(str(n), target, 9.0, **treatment) for n in range(3)], seed=1)
+        queue = supervisor.subscribe()
+        async with supervisor:
             await sleeper(1.0)
             return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptFailed, RunStarted, SettingChanged, WorkersQueued
 from asyncwatch.ui.screens import errors
 from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
@@ -32,19 +33,43 @@ def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> 
 async def test_options_are_what_they_are() -> None:
     """The dialog holds the settings that the run was started with, and those that were changed since."""
     controller = FakeController()
-    settings = {"concurrency": 8, "rate": "50/s burst 5", "bad_luck": 0.9}
+    settings = {"concurrency": 8, "rate": "50/s burst 5", "rate_per_key": "7/s", "bad_luck": 0.9}
     fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
     controller.tell(RunStarted, 0.0, **fields, **settings)
     controller.tell(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
     controller.tell(SettingChanged, 0.1, name="bad luck", value=0.5, previous=0.9)
     app = make_app(controller)
-    async with app.run_test(size=(100, 24)) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press("o")
         await shows(app, "Change while it runs", "50/s burst 5", "0.5")
         await pilot.press("enter")
         await hides(app, "Change while it runs")
         assert controller.sent == []
+
+
+async def test_the_rate_of_all_keys_is_typed_shown_and_undone() -> None:
+    """What `o` changes it to stands above the fleet with what it was, and `u` takes it back."""
+    controller = FakeController()
+    fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
+    controller.tell(RunStarted, 0.0, **fields, concurrency=8, rate_per_key="7/s")
+    controller.tell(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› a")
+        await pilot.press("o")
+        # The hints are there in full.
+        await shows(app, "attempts at a time", "9/min; none: no limit", "7/s", "host; none: no limit", "worker's own")
+        await pilot.press("down", "down", "backspace", *"3/s", "enter")
+        await until(lambda: controller.sent)
+        controller.tell(SettingChanged, 0.1, name="rate per key", value="3/s", previous="7/s")
+        await shows(app, "rate per key 3/s (was 7/s)")
+        await pilot.press("u")
+        await until(lambda: len(controller.sent) == 2)
+        assert [(sent.name, sent.value) for sent in controller.sent if isinstance(sent, ChangeSetting)] == [
+            ("rate per key", "3/s"),
+            ("rate per key", "7/s"),
+        ]
 
 
 async def test_the_cursor_stays_on_its_kind_of_error_and_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +115,9 @@ async def test_an_empty_log_says_so() -> None:
     async with app.run_test(size=(100, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press("l")
-        await shows(app, "Nothing was logged so far.")
+        await shows(app, "Nothing was logged so far.", "0 lines ")
+        silent.log("a", 0.2, "begun")
+        await shows(app, "begun", "log  1 line ")
 
 
 @pytest.mark.parametrize("width", [100, 120])

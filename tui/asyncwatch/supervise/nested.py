@@ -1,4 +1,7 @@
-"""Finds targets that retry on their own: their retries and the supervisor's multiply. Pure; imports no such library."""
+"""Finds targets that retry on their own: their retries and the supervisor's, or its restarts, multiply.
+
+Pure; imports no such library.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class NestedRetries:
         self._previous: object = None
 
     def find(self, spec: WorkerSpec) -> tuple[str, str] | None:
-        """Return the name and the library of its target if both it and the worker retry, and it is a new one."""
+        """Return the name and the library of its target if both it and the worker try again, and it is a new one."""
         target = spec.target
         if target is self._previous or not _retries(spec):
             return None
@@ -73,9 +76,11 @@ class NestedRetries:
 
 
 def _retries(spec: WorkerSpec) -> bool:
-    """Return whether any class of errors gets the worker more than one attempt."""
-    return spec.retry.max_attempts > 1 or any(
-        policy.max_attempts > 1 for policy in (spec.retry_by_class or {}).values()
+    """Return whether an error gets the worker another attempt, or another incarnation."""
+    return (
+        spec.restart != "temporary"
+        or spec.retry.max_attempts > 1
+        or any(policy.max_attempts > 1 for policy in (spec.retry_by_class or {}).values())
     )
 
 

@@ -167,7 +167,7 @@ class Reporter:
     def nested_retries_found(self, target: str, library: str) -> None:
         """Warn of a target that retries on its own."""
         self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
-        logger.warning("%s retries by itself with %s: its retries and asyncwatch's multiply", target, library)
+        logger.warning("%s retries by itself with %s: that and asyncwatch's attempts multiply", target, library)
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
         """Tell that the run is over, and deliver all that is left."""

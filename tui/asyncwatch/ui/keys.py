@@ -57,7 +57,7 @@ RUN = (
     Key("P", "pause", "pause", "start no new attempts, or start them again", footer=6),
     Key("plus", "concurrency(1)", "more at a time", "more attempts at a time", "+"),
     Key("minus", "concurrency(-1)", "fewer at a time", "fewer attempts at a time", "-"),
-    Key("o", "options", "options", "change concurrency, rate and bad luck", footer=6),
+    Key("o", "options", "options", "change concurrency, rates and bad luck", footer=6),
     Key("u", "undo", "undo", "undo the last of these changes"),
 )
 

@@ -12,6 +12,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 from asyncwatch.events import LogRecorded
+from asyncwatch.ui import format as fmt
 from asyncwatch.ui.columns import shown_name
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.lines import Line, Span, spread, width_of
@@ -131,7 +132,7 @@ class LogScreen(Screen[None]):
 
     def _title_line(self, width: int) -> Line:
         view, fleet = self._view, self._scene.fleet
-        left = [Span("log", "title"), Span(f"  {fleet.logged:,} lines", "muted")]
+        left = [Span("log", "title"), Span(f"  {fmt.count(fleet.logged, 'line')}", "muted")]
         if view.level:
             left.append(Span(f"  from {LEVELS[view.level].lower()} on", "warning"))
         if fleet.logged > len(fleet.logs):

@@ -17,9 +17,11 @@ from asyncwatch.ui.scene import Scene
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),
-    ("rate", "rate", "like 50/s or 100/min; none: no limit"),
-    ("bad luck", "bad luck above", "a draw from 0 to 1; none: each worker's own"),
+    ("rate", "rate", "50/s or 9/min; none: no limit"),
+    ("rate per key", "rate per key", "of each host; none: no limit"),
+    ("bad luck", "bad luck above", "0 to 1; none: each worker's own"),
 )
+"""Name, label and what it takes, in at most 31 cells: all that a terminal of 80 has room for."""
 
 
 def changes(before: dict[str, str], typed: dict[str, str]) -> list[Command]:
@@ -61,7 +63,7 @@ def _present(scene: Scene) -> dict[str, str]:
     """Return the settings as they are, as they would be typed."""
     settings = scene.fleet.settings
     present = {} if scene.concurrency is None else {"concurrency": str(scene.concurrency)}
-    for name in ("rate", "bad luck"):
+    for name in ("rate", "rate per key", "bad luck"):
         value = settings.value(name)
         present[name] = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return present
