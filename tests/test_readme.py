@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from asyncwatch import __version__
 from asyncwatch.cli import main
@@ -69,6 +72,21 @@ def test_the_example_services_are_valid() -> None:
     config = parse_config(block("toml services"), Path("asyncwatch.toml"))
     assert config.is_tree
     assert config.order == ("cache", "feeds", "prices")
+
+
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("awk")), reason="they are not installed here")
+@pytest.mark.parametrize(("made", "items"), [("again.txt", "b\n"), ("again.csv", "id\n20\n")])
+def test_what_failed_can_be_retried_by_its_output(made: str, items: str, tmp_path: Path) -> None:
+    """The commands for that make a file of those items whose last line says that they did not succeed."""
+    names = ("a", "b", "c") if made == "again.txt" else ("2", "3", "4")
+    ends = zip((*names, names[0]), ("failed", "exhausted", "succeeded", "succeeded"), strict=True)
+    (tmp_path / "out.jsonl").write_text("".join(f'{{"name":"{name}","state":"{state}"}}\n' for name, state in ends))
+    (tmp_path / "ids.csv").write_text("id\n10\n20\n30\n")
+    commands = re.findall(r"^    ((?:jq|awk) .*)$", README, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / made).read_text() == items
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

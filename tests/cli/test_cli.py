@@ -160,8 +160,8 @@ def test_bad_arguments_are_2(runs: Runs, arguments: list[str], message: str) -> 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["check", "http://u:SECRET@h/x.toml"],
-        ["check", "a", "http://u:SECRET@h/"],
+        ["check", "ftp://u:SECRET@h/x.toml"],
+        ["check", "--items", "http://u:SECRET@h/"],
         ["--config", "http://u:SECRET@h/x"],
         ["--items", "http://u:SECRET@h/"],
         ["--output", "http://u:SECRET@h/x.txt", "http://a.example"],
@@ -290,6 +290,20 @@ def test_check_tells_what_would_run(runs: Runs) -> None:
     assert "workers    2: 0, 1\n" in result.output
     assert "run          demo\n" in runs("check").output
     assert "Nothing is run" in runs("check", "--help").output
+
+
+def test_check_takes_what_would_be_run(runs: Runs) -> None:
+    """URLs, a function or items are checked as they would be run, with the settings of the file that comes first."""
+    Path("c.toml").write_text("concurrency = 7\n[[group]]\nurl = 'http://c.example'\n")
+    Path("urls.txt").write_text("http://a.example\nhttp://b.example\n")
+    for arguments in (["http://a.example", "http://b.example"], ["--items", "urls.txt"]):
+        assert "workers    2: http://a.example, http://b.example\n" in runs("check", *arguments).output
+        told = runs("check", "c.toml", *arguments).output
+        assert "concurrency  7\n" in told
+        assert "c.example" not in told
+    wrong = runs("check", "no_such_module:function", "--items", "urls.txt")
+    assert (wrong.exit_code, runs.plans) == (2, [])
+    assert "no_such_module" in wrong.stderr
 
 
 def test_help_and_version(runs: Runs) -> None:

@@ -108,8 +108,8 @@ async def test_groups_become_specs() -> None:
     }
     assert [spec.name for spec in supervisor.specs] == [
         "http://a.example",
-        "http://b.example",
-        "http://c.example",
+        "b",
+        "c",
         "d/0",
         "d/1",
     ]

@@ -137,6 +137,13 @@ def test_options_override_the_config_and_its_groups() -> None:
     )
 
 
+def test_a_single_worker_has_the_name_of_its_group() -> None:
+    """Who gives a group a name names its only worker by that; that of a group without one is named by what it calls."""
+    text = "[[group]]\nname = 'odd'\nurl = 'http://a.example'\n[[group]]\nurl = 'http://b.example'\n"
+    plan = make_plan(parse_config(text, Path("x.toml")))
+    assert [group.names for group in plan.groups] == [["odd"], ["http://b.example"]]
+
+
 def test_a_seed_is_drawn_where_none_is_given() -> None:
     """Every plan has a seed, so that its run can be repeated."""
     assert 10_000 <= make_plan(demo_config()).seed < 1_000_000
@@ -148,7 +155,7 @@ def test_a_seed_is_drawn_where_none_is_given() -> None:
         ("foo", "a URL begins with http:// or https://, a function reads like jobs:fetch"),
         ("example.com/x", "did you mean https://example.com/x?"),
         ("localhost:8080", "did you mean http://localhost:8080?"),
-        ("check", "check comes first: asyncwatch check [FILE]"),
+        ("check", "check comes first: asyncwatch check [FILE] [TARGET]..."),
         ("urls.txt", "it is a file; did you mean --items urls.txt?"),
         ("site.toml", "it is a file; did you mean --config site.toml?"),
     ],

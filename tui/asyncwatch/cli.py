@@ -138,6 +138,9 @@ Exit status: 0 all succeeded, 1 some did not or the output could not be written,
 2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
 """
 
+_ITEMS = click.option(
+    "--items", metavar="FILE", help="One worker a line (text, .jsonl), or a row (.csv); - is standard input."
+)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -149,7 +152,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     metavar="FILE",
     help=f"Settings, in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
 )
-@click.option("--items", metavar="FILE", help="One worker a line (text, .jsonl), or a row (.csv); - is standard input.")
+@_ITEMS
 @click.option("--runner", type=click.Choice(RUNNERS), help="How the workers are awaited. Default: as_completed.")
 @click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Attempts at once. Default: 100.")
 @click.option("--timeout", type=_DURATION, metavar="DURATION", help="Of the whole run. Default: none.")
@@ -202,8 +205,7 @@ def main(
     _open_closed_streams()
     try:
         settings = _find_settings(config, has_work=bool(targets) or items is not None)
-        if items == "-" and sys.stdin is not None and sys.stdin.isatty():
-            click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
+        _tell_typing(items)
         # A module of functions may print while it is imported.
         with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
             plan = _plan(*settings, targets, items, _overrides(ctx, given))
@@ -213,16 +215,22 @@ def main(
 
 
 @click.command(context_settings=_SETTINGS)
-@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
-def check(config: Path | None) -> None:
+@click.argument("what", nargs=-1, metavar="[FILE] [TARGET]...")
+@_ITEMS
+def check(what: tuple[str, ...], items: str | None) -> None:
     """Validate a config and print what would run.
 
-    Nothing is run, but items are read, and the modules of functions are imported to see whether they can be called.
+    FILE is the config; default: as without check. TARGET and --items are those that would be run with it. Nothing is
+    run, but items are read, and the modules of functions are imported to see whether they can be called.
     """
-    from asyncwatch.plan import Overrides
+    from asyncwatch.plan import Overrides, is_target
     from asyncwatch.plan_text import describe_plan
 
-    plan = _plan(*_find_settings(config, has_work=False), (), None, Overrides())
+    file = None if not what or is_target(what[0]) else Path(what[0])
+    targets = what if file is None else what[1:]
+    settings = _find_settings(file, has_work=bool(targets) or items is not None)
+    _tell_typing(items)
+    plan = _plan(*settings, targets, items, Overrides())
     click.echo("\n".join(describe_plan(plan)))
 
 
@@ -236,6 +244,12 @@ def selftest(ctx: click.Context) -> None:
     from asyncwatch.selftest.table import print_table
 
     ctx.exit(0 if print_table(click.echo) else 1)
+
+
+def _tell_typing(items: str | None) -> None:
+    """Say what is waited for, if it is a person who has to type the items."""
+    if items == "-" and sys.stdin is not None and sys.stdin.isatty():
+        click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
 
 
 def _open_closed_streams() -> None:

@@ -108,7 +108,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         _check_work(document["group"][index], table, ("group", index), problems)
         if isinstance(table.get("items"), str) and table["items"] != "-":
             table["items"] = _beside(path, table["items"])
-        group = _merge(inherit(own, name=f"group {index + 1}"), table, ("group", index), problems)
+        group = _merge(inherit(own, name=unnamed(index)), table, ("group", index), problems)
         if group.is_service and "max_attempts" not in table.get("retry", {}):
             group = replace(group, retry=replace(group.retry, max_attempts=1))  # its restart is its retry
         groups.append(group)
@@ -132,6 +132,11 @@ def demo_config() -> Config:
     http = Http(raise_for_status=False, timeout=1.0)
     group = Group(name="demo", target="demo", count=20, bad_luck=BadLuck(threshold=0.9), http=http)
     return Config(name="demo", runner="as_completed", timeout=10.0, groups=(group,))
+
+
+def unnamed(index: int) -> str:
+    """Return what a group is called that has no name of its own, by its position in the file from 0."""
+    return f"group {index + 1}"
 
 
 def inherit(config: Config, *, name: str, target: str = "http", items: Items = None) -> Group:

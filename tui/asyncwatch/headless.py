@@ -106,7 +106,12 @@ class Follower:
         self._interrupts += 1
         if self._interrupts == 1:
             self._stop()
-            self._narrator.say("asyncwatch: stopping: workers have their time to end; once more to end all at once")
+            order = (
+                ", the last started first: until its turn a service goes on" if self.fleet.tree.is_supervised else ""
+            )
+            self._narrator.say(
+                f"asyncwatch: stopping{order}; workers have their time to end; once more ends all at once"
+            )
             return
         self._hurried.set()
         if self._interrupts == 2:

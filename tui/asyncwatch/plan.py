@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from asyncwatch.config import Config, Group, inherit
+from asyncwatch.config import Config, Group, inherit, unnamed
 from asyncwatch.config_lines import Path as KeyPath
 from asyncwatch.config_model import FAULTS
 from asyncwatch.config_problems import Problems
@@ -65,6 +65,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     groups: tuple[PlannedGroup, ...]
     errors: dict[str, type[Exception]] = {}
     """The exception classes that the settings name, by their dotted names."""
+
+
+def is_target(text: str) -> bool:
+    """Return whether `text` reads like what a worker calls: a URL, or module:function that is not a file's name."""
+    return "://" in text or (_FUNCTION.fullmatch(text) is not None and not Path(text).is_file())
 
 
 def make_plan(
@@ -177,7 +182,7 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
 
 def _unknown(target: str) -> str:
     if target in {"check", "selftest"}:
-        hint = f"{target} comes first: asyncwatch {target}{' [FILE]' if target == 'check' else ''}"
+        hint = f"{target} comes first: asyncwatch {target}{' [FILE] [TARGET]...' if target == 'check' else ''}"
     elif Path(target).is_file():
         option = "--config" if target.endswith(".toml") else "--items"
         hint = f"it is a file; did you mean {option} {target}?"
@@ -236,13 +241,15 @@ def _plan_group(
     if pairs is not None:
         names, items = [name for name, _ in pairs], [item for _, item in pairs]
         return PlannedGroup(settings=group, names=names, items=items, function=function)
-    return PlannedGroup(settings=group, names=_count_names(group, has_siblings=has_siblings), function=function)
+    has_name = not place or group.name != unnamed(int(place[1]))
+    names = _count_names(group, has_name=has_name, has_siblings=has_siblings)
+    return PlannedGroup(settings=group, names=names, function=function)
 
 
-def _count_names(group: Group, *, has_siblings: bool) -> list[str]:
-    """Return the names of workers without items: what they call, or their numbers if there are several."""
+def _count_names(group: Group, *, has_name: bool, has_siblings: bool) -> list[str]:
+    """Return the names of workers without items: their numbers, or if there is one its group's, or what it calls."""
     if group.count == 1 and group.target != "demo":
-        return [mask_secrets(group.url or group.target)]
+        return [mask_secrets(group.name if has_name else group.url or group.target)]
     return [f"{group.name}/{n}" if has_siblings else str(n) for n in range(group.count)]
 
 
