@@ -13,6 +13,7 @@ from asyncwatch import (
     AttemptTimeout,
     CircuitPolicy,
     Halt,
+    PoolSpec,
     RateLimit,
     RestartBackoff,
     RestartLimitError,
@@ -29,6 +30,12 @@ from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 def one_by_one(members: Any) -> list[WorkerSpec]:
     """Return every spec, of workers given together too."""
     return [spec for member in members for spec in (member if isinstance(member, WorkerSpecs) else (member,))]
+
+
+def args_of(spec: Any) -> tuple[Any, ...]:
+    """Return what the target of a worker is called with."""
+    assert isinstance(spec, WorkerSpec)
+    return spec.args
 
 
 class FakeSupervisor:
@@ -166,6 +173,36 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
     assert (worker.restart, worker.key, worker.max_restarts, worker.within) == ("permanent", "k", 3, 60)
     assert (worker.escalates, worker.backoff) == (True, RestartBackoff(base=1))
     assert (worker.retry.max_attempts, worker.retry_by_class["server"].max_attempts) == (1, 5)
+
+
+async def test_a_group_that_is_a_pool_starts_with_its_workers() -> None:
+    """One template, with the key and the item of each; without items all call the same."""
+    pool = 'restart = "transient"\nstrategy = "simple_one_for_one"\nmax_restarts = 9\n'
+    text = f"""
+        [[group]]
+        name = "alike"
+        url = "http://a.example"
+        count = 2
+        {pool}
+        [[group]]
+        name = "each"
+        items = ["http://b.example/1", "http://b.example/2"]
+        {pool}
+    """
+    alike, each = (await opened(make_plan(parse_config(text, Path("x.toml"))))).specs
+    assert isinstance(alike, PoolSpec)
+    assert (alike.name, alike.restart, alike.max_restarts, alike.template.restart) == (
+        "alike",
+        "permanent",
+        9,
+        "transient",
+    )
+    assert [args_of(alike.child(*child)) for child in alike.initial] == [("http://a.example",)] * 2
+    assert [key for key, _ in alike.initial] == ["0", "1"]
+    assert [(key, args_of(each.child(key, args))) for key, args in each.initial] == [
+        ("http://b.example/1", ("http://b.example/1",)),
+        ("http://b.example/2", ("http://b.example/2",)),
+    ]
 
 
 async def test_a_batch_runs_beside_a_tree() -> None:

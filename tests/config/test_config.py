@@ -125,7 +125,8 @@ def test_the_words_are_those_of_the_library() -> None:
     assert get_args(config_model.BackoffKind) == retry.BACKOFF_KINDS
     assert config_model.ERROR_CLASSES == tuple(ErrorClass) == get_args(config_model.ErrorClass)
     assert get_args(config_model.HaltMode) == halt.HALT_MODES
-    for name in ("RestartType", "Strategy", "AutoShutdown"):
+    assert get_args(config_model.Strategy) == (*get_args(restart.Strategy), config_model.POOL)
+    for name in ("RestartType", "AutoShutdown"):
         assert getattr(config_model, name) == getattr(restart, name)
 
 

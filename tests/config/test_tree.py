@@ -21,6 +21,7 @@ ABOVE = "[[supervisor]]\nname = 's'\n"
         "restart = 'permanent'",
         "every = '1s'",
         "strategy = 'one_for_all'",
+        "strategy = 'simple_one_for_one'",
         "max_restarts = 0",
         "within = 1",
         "auto_shutdown = 'any_significant'\nsignificant = true",
@@ -142,3 +143,12 @@ def test_a_cycle_is_told_for_each_supervisor_of_it() -> None:
     assert [problem.partition(": ")[2][:24] for problem in caught.value.problems] == [
         f"supervisor.under: '{name}' is" for name in "abc"
     ]
+
+
+@pytest.mark.parametrize("above", ["%s", "[[supervisor]]\nname = 's'\n%s\n"])
+def test_only_a_group_is_a_pool(above: str) -> None:
+    """A pool has one template, which other groups and supervisors cannot be."""
+    pool = "strategy = 'simple_one_for_one'\n"
+    with pytest.raises(ConfigError, match=r"strategy.*simple_one_for_one is for a \[\[group\]\]"):
+        parse_config(above % pool + SERVICE + ("under = 's'" if "supervisor" in above else ""), FILE)
+    assert parse_config(SERVICE + pool, FILE).groups[0].is_pool

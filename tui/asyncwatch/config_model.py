@@ -16,7 +16,8 @@ BackoffKind = Literal["full", "equal", "decorrelated", "constant", "none"]
 ErrorClass = Literal["throttled", "transient", "server", "permanent"]
 HaltMode = Literal["soon", "now"]
 RestartType = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+POOL: Final = "simple_one_for_one"
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
 ERROR_CLASSES: Final[tuple[ErrorClass, ...]] = ("throttled", "transient", "server", "permanent")
@@ -160,6 +161,11 @@ class Group(Struct, frozen=True, kw_only=True):
     def is_service(self) -> bool:
         """Whether its workers are to run for ever."""
         return self.restart != "temporary" or self.every is not None
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether its workers are children of one template, stopped all at once."""
+        return self.strategy == POOL
 
     @property
     def is_supervised(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from asyncwatch.choices import ROOT
 from asyncwatch.config_lines import Path as KeyPath
-from asyncwatch.config_model import Config, Group, SupervisorTable
+from asyncwatch.config_model import POOL, Config, Group, SupervisorTable
 from asyncwatch.config_problems import Problems
 from asyncwatch.config_values import nearest
 
@@ -37,6 +37,8 @@ def check_tree(config: Config, problems: Problems) -> None:
             problems.add((*place, "under"), f"{child.name!r} is below itself: the supervisors above it are a cycle")
         elif place not in problems:
             _check_supervisor(child, place, config, problems)
+            _check_pool(child, place, problems)
+    _check_pool(config, (), problems)
     if config.auto_shutdown != "never" and not _has_significant(config, None):
         problems.add(("auto_shutdown",), NOTHING_SIGNIFICANT)
 
@@ -107,6 +109,12 @@ def _check_supervisor(table: SupervisorTable, place: KeyPath, config: Config, pr
         problems.add(place, f"{table.name!r} supervises nothing: no group or supervisor has under = {table.name!r}")
     elif table.auto_shutdown != "never" and not _has_significant(config, table.name):
         problems.add((*place, "auto_shutdown"), NOTHING_SIGNIFICANT)
+
+
+def _check_pool(above: Config | SupervisorTable, place: KeyPath, problems: Problems) -> None:
+    """Note a pool of groups: whatever is in a pool is made of one template."""
+    if above.strategy == POOL:
+        problems.add((*place, "strategy"), f"{POOL} is for a [[group]], a pool of its workers: they have one template")
 
 
 def _check_group(group: Group, place: KeyPath, problems: Problems, *, is_tree: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -20,7 +21,7 @@ from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.supervisor import Supervisor
 from asyncwatch.supervise.tree.restart import RestartBackoff, RestartType
-from asyncwatch.supervise.tree.specs import SupervisorSpec
+from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.targets.errors import classify_by, make_bad_luck
 
 
@@ -150,7 +151,13 @@ def _supervision(group: Group) -> dict[str, Any]:
     }
 
 
-def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec]:
+def _pool(name: str, members: WorkerSpecs, flags: dict[str, Any]) -> PoolSpec:
+    del flags["strategy"]
+    args: Iterable[tuple[Any, ...]] = itertools.repeat(()) if members.items is None else zip(members.items, strict=True)
+    return PoolSpec(name, members.template, initial=tuple(zip(members.names, args, strict=False)), **flags)
+
+
+def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec | PoolSpec]:
     """Return the children of the root: each supervised group is a supervisor of its workers, below that which it names.
 
     The other groups run beside the tree.
@@ -160,19 +167,22 @@ def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec]:
     nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
     nodes |= {group.name: group for group in config.groups if group.is_supervised}
 
-    def below(above: Config | SupervisorTable, name: str | None) -> list[SupervisorSpec]:
+    def below(above: Config | SupervisorTable, name: str | None) -> list[SupervisorSpec | PoolSpec]:
         order = [nodes[each] for each in config.order or nodes if each in nodes]
         return [build(node, above) for node in order if node.under == name]
 
-    def build(node: SupervisorTable | Group, above: Config | SupervisorTable) -> SupervisorSpec:
+    def build(node: SupervisorTable | Group, above: Config | SupervisorTable) -> SupervisorSpec | PoolSpec:
         if isinstance(node, Group):
             # One that shuts down with its workers has done what it should: it is not restarted, and those above that
             # heed such ends heed this one.
             is_ending = node.auto_shutdown != "never"
             restart: RestartType = "transient" if is_ending else "permanent"
             significant = is_ending and above.auto_shutdown != "never"
-            members = tuple(workers[node.name])
-            return SupervisorSpec(node.name, members, restart=restart, significant=significant, **_root_flags(node))
+            members = workers[node.name]
+            flags = {"restart": restart, "significant": significant, **_root_flags(node)}
+            if node.is_pool:
+                return _pool(node.name, members, flags)
+            return SupervisorSpec(node.name, tuple(members), **flags)
         return SupervisorSpec(
             node.name,
             tuple(below(node, node.name)),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections.abc import Sequence
 
 import msgspec
 
-from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree import errors, rules
 from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.node import Node, Started
-from asyncwatch.supervise.tree.specs import NodeSpec, PoolSpec
+from asyncwatch.supervise.tree.specs import ChildSpec, NodeSpec, PoolSpec
 
 
 class Pool(Node):
@@ -33,6 +33,10 @@ class Pool(Node):
     def strategy(self) -> str:
         """OTP's word for it."""
         return "simple_one_for_one"
+
+    def initial(self) -> Sequence[ChildSpec]:
+        """Return the specs of the children that it starts with."""
+        return [self.spec.child(key, args) for key, args in self.spec.initial]
 
     def forgets(self, child: Child) -> bool:  # noqa: ARG002  it is the same for all
         """Return True: nothing is kept of any child."""
@@ -62,14 +66,7 @@ class Pool(Node):
         present = self.children.get(name)
         if present is not None:
             raise errors.AlreadyStarted(f"{self.shown} has a child {name!r} already; it is {present.status}")
-        template = self.spec.template
-        if isinstance(template, WorkerSpec):
-            return await self.add(
-                Child(msgspec.structs.replace(template, name=name, args=template.args + args), self.path)
-            )
-        if args:
-            raise TypeError(f"the template of {self.shown} is a supervisor, which takes no arguments")
-        return await self.add(Child(msgspec.structs.replace(template, name=name), self.path))
+        return await self.add(Child(self.spec.child(name, args), self.path))
 
     async def restart_child(self, name: str) -> Started:
         """Refuse that."""

@@ -33,6 +33,16 @@ def check_key(key: Any) -> None:
         raise errors.InvalidName(f"a key is a text that is not empty, not {key!r}")
 
 
+def check_keys(keys: Iterable[Any]) -> None:
+    """Raise `InvalidName` or `DuplicateName` unless these can be the keys of the children of one pool."""
+    known: set[str] = set()
+    for key in keys:
+        check_key(key)
+        if key in known:
+            raise errors.DuplicateName(f"two children of a pool have the key {key!r}")
+        known.add(key)
+
+
 def check_restart(restart: Any) -> None:
     """Raise `InvalidRestartType` unless `restart` is a restart type."""
     _one_of(RestartType, restart, "restart", errors.InvalidRestartType)

@@ -55,6 +55,8 @@ class PoolSpec(msgspec.Struct, frozen=True):
     """OTP's simple_one_for_one: one template, any number of keyed children, stopped all at once.
 
     Its children are started by `Supervisor.start_child(key, *args, under=pool)`; `args` follow the template's own.
+    Other than in OTP, where a pool always starts empty, there can be some that it starts with: in order, each ready
+    before the next, and again whenever the pool itself is restarted, also those that had ended for good.
 
     Raises:
         SpecError: a subclass of its own for each invalid field.
@@ -70,12 +72,31 @@ class PoolSpec(msgspec.Struct, frozen=True):
     shutdown: float = math.inf
     significant: bool = False
     backoff: RestartBackoff = RestartBackoff()
+    initial: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """The key and the `args` of each child that it starts with."""
 
     def __post_init__(self) -> None:
         _check_supervisor(self)
         if not isinstance(self.template, (WorkerSpec, SupervisorSpec)):
             raise InvalidTemplate(f"a pool has one template, a WorkerSpec or a SupervisorSpec, not {self.template!r}")
         rules.check_child(self.template, CHILD_KINDS, self.auto_shutdown)
+        rules.check_keys([key for key, _ in self.initial])
+        if isinstance(self.template, SupervisorSpec) and any(args for _, args in self.initial):
+            raise InvalidTemplate(f"the template of pool {self.name!r} is a supervisor, which takes no arguments")
+
+    def child(self, key: str, args: tuple[object, ...]) -> WorkerSpec | SupervisorSpec:
+        """Return the spec of a child.
+
+        Raises:
+            TypeError: the template is a supervisor, which takes no arguments.
+
+        """
+        template = self.template
+        if isinstance(template, WorkerSpec):
+            return msgspec.structs.replace(template, name=key, args=template.args + args)
+        if args:
+            raise TypeError(f"the template of pool {self.name!r} is a supervisor, which takes no arguments")
+        return msgspec.structs.replace(template, name=key)
 
     @property
     def strategy(self) -> Strategy:

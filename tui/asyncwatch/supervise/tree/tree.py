@@ -86,10 +86,13 @@ class Tree:
         named = [node for node in nodes.values() if node.spec.name == path]
         if len(named) == 1:
             return named[0]
-        paths = ", ".join(node.path for node in named)
-        raise NoSuchSupervisor(
-            f"several supervisors are named {path!r}: {paths}" if named else f"no supervisor {path!r} runs"
-        )
+        if named:
+            paths = ", ".join(node.path for node in named)
+            raise NoSuchSupervisor(f"several supervisors are named {path!r}: {paths}")
+        name = path.rpartition("/")[2]
+        above = [node.path for node in nodes.values() if name in node.children and node.children[name].kind == "worker"]
+        what = f": that is a worker of {above[0]}" if above else ""
+        raise NoSuchSupervisor(f"no supervisor {path!r} runs{what}")
 
     def became_ready(self, value: object) -> None:  # noqa: ARG002  the root has nothing to say
         """Note that all children have started."""
@@ -117,9 +120,15 @@ class Tree:
 
 
 def _count_workers(children: Iterable[ChildSpec]) -> int:
-    return sum(
-        1 if isinstance(child, WorkerSpec) else _count_workers(getattr(child, "children", ())) for child in children
-    )
+    workers = 0
+    for child in children:
+        if isinstance(child, WorkerSpec):
+            workers += 1
+        elif isinstance(child, PoolSpec):
+            workers += len(child.initial) * _count_workers((child.template,))
+        else:
+            workers += _count_workers(child.children)
+    return workers
 
 
 def _worker_specs(children: Iterable[ChildSpec]) -> Iterator[WorkerSpec]:
