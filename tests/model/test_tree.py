@@ -222,7 +222,7 @@ def test_what_cannot_be_restarted_says_why() -> None:
     stream.add(SupervisorTerminated, name="root/a/deep", reason="shutdown")
     fleet = stream.fold()
     told = {row.name: why for row in fleet.rows if (why := fleet.tree.why_not_restarted(row))}
-    assert told == {"a/1": "its supervisor has forgotten it", "a/deep/x": "its supervisor has ended"}
+    assert told == {"a/1": "forgotten by the supervisor above", "a/deep/x": "the supervisor above has ended"}
     stream.add(WorkerRestarted, "a/1", 2)
     supervise(stream, "root/a/deep")
     fleet = stream.fold()

@@ -275,15 +275,36 @@ async def test_what_cannot_be_restarted_is_not_asked_for() -> None:
         controller.tell(ChildRemoved, 10.0, supervisor="root/urls", child="c")
         await until(lambda: app.scene.fleet.tree.why_not_restarted(app.scene.fleet.rows[-1]))
         await pilot.press("R")
-        await shows(app, "Restart 1 worker that did not succeed?", "1 worker cannot be restarted:", "has forgotten it.")
+        await shows(app, "Restart 1 worker that did not succeed?", "1 worker cannot be restarted:", "forgotten by")
         await pilot.press("escape")
         await go_to(app, "urls/c")
         await pilot.press("r")
-        await shows(app, "1 worker cannot be restarted: its supervisor has forgotten it.")
+        await shows(app, "1 worker cannot be restarted: forgotten by the supervisor above.")
         controller.tell(SupervisorTerminated, 10.0, name="root/stream", reason="shutdown")
         await shows(app, "ended: shutdown")
         await pilot.press("R")
-        await shows(app, "1 worker cannot be restarted: its supervisor has ended.")
+        await shows(app, "1 worker cannot be restarted: the supervisor above has ended.")
+        assert controller.sent == []
+
+
+async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
+    """After the root gave up no key in the footer asks for a restart, and `r` says why it asks for nothing."""
+    async with running(size=(160, 30)) as (app, controller, pilot):
+        assert {"c cancel", "r restart"} <= set(text_of(app).splitlines()[-1].strip().split("  "))
+        for row in app.scene.fleet.rows:
+            controller.break_down(row.name, 10.0)
+        controller.tell(RestartLimitReached, 10.0, supervisor="root", restarts=3, within=30.0)
+        for path in ("root/urls", "root/ingest", "root/stream", "root"):
+            controller.tell(SupervisorTerminated, 10.0, name=path, reason="RestartLimitError: 4 in 30 s")
+        await shows(app, "finished · the restart limit was reached")
+        assert not {"c cancel", "r restart", "R restart all"} & set(text_of(app).splitlines()[-1].strip().split("  "))
+        await pilot.press("g", "r")
+        await shows(app, "root cannot be restarted: the restart limit was reached.")
+        await pilot.press("R")
+        await shows(app, "10 workers cannot be restarted: the restart limit was reached.")
+        await pilot.press("j", "j", "enter")
+        await shows(app, "worker stream/db", "esc back")
+        assert not {"c cancel", "r restart", "n try now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         assert controller.sent == []
 
 
@@ -335,7 +356,7 @@ async def test_the_footer_shows_the_keys_that_matter_now() -> None:
 
 
 async def test_notes_cover_no_row() -> None:
-    """A note stands in the empty line above the headings, and a later one takes its place."""
+    """A note stands in the line of the keys, and a later one takes its place."""
     async with running((80, 24)) as (app, controller, pilot):
         await go_to(app, "urls/a")
         await pilot.press("x")
@@ -343,7 +364,7 @@ async def test_notes_cover_no_row() -> None:
         lines = text_of(app).splitlines()
         place = next(index for index, line in enumerate(lines) if "starts it again" in line)
         assert lines[place].strip().endswith("starts it again.")
-        assert lines[place + 1].split()[0] == "WORKER"
+        assert place == len(lines) - 1
         await go_to(app, "prices")
         await pilot.press("n")
         await shows(app, "It does not wait")

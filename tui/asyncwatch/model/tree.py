@@ -132,8 +132,16 @@ class Tree:
         if branch is None or not branch.is_supervisor:
             return ""
         if branch.ending:
-            return "its supervisor has ended"
-        return "its supervisor has forgotten it" if path_of(row) in self._gone else ""
+            return self.ending or "the supervisor above has ended"
+        return "forgotten by the supervisor above" if path_of(row) in self._gone else ""
+
+    def why_branch_not_restarted(self, branch: Branch) -> str:
+        """Return why a request to restart a supervisor as a whole can only be refused; empty if it is worth asking."""
+        if branch.parent is None:
+            return branch.ending and (self.ending or "the supervisor has ended")
+        if branch.parent.ending:
+            return self.ending or "the supervisor above has ended"
+        return "forgotten by the supervisor above" if branch.path in self._gone else ""
 
     def rows_below(self, branch: Branch) -> list[Row]:
         """Return all workers of a branch, however deep, in queue order."""

@@ -21,6 +21,7 @@ from textual.widgets import Input
 from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.process import short_turns
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
@@ -36,7 +37,9 @@ NEWS_STAY = 15.0
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _VERBS = {
     "CancelWorker": "cancel",
+    "CancelBranch": "stop",
     "RestartWorker": "restart",
+    "RestartBranch": "restart",
     "RetryNow": "try now",
     "GiveUp": "give up",
     "ChangeSetting": "change",
@@ -193,7 +196,8 @@ class AsyncwatchApp(App[None]):
         """Say that requests were refused: one note for all of one action, in however many batches they come."""
         first = self._refusal = self._refusal or refusals[0]
         self._refused += len(refusals)
-        text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {first.worker}".rstrip() + f": {first.reason}")
+        told = f"{first.worker}: {first.reason}" if first.worker else first.reason
+        text = fmt.clean(f"{_VERBS.get(first.command, first.command)} {told}")
         if self._refused > 1:
             of = f" of {self._asked:,}" if self._asked > self._refused else ""
             text = f"{self._refused:,}{of} requests refused. The first: {text}"
@@ -288,6 +292,8 @@ class AsyncwatchApp(App[None]):
             screen.table.select(row)
 
     def _tick(self) -> None:
+        if self._pump.is_about_to_draw:
+            return
         if self.scene.is_frozen or self.scene.active or self.scene.is_stopping or self.scene.fleet.left_behind:
             self._draw_screens()
 
@@ -351,7 +357,8 @@ def run_dashboard(
     app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up)
     # Modules, classes and the lists of a fleet stay to the end: to look through them for garbage takes some 20 ms.
     gc.freeze()
-    app.run()
+    with short_turns():
+        app.run()
     if app.return_code:
         raise DashboardError("the dashboard broke; the traceback stands above")
     return app.scene.leave()

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.fleet import Row
 from asyncwatch.ui.asks import WAITING
 from asyncwatch.ui.scene import Scene
 
+_OF_A_LIVING_TREE = ("cancel", "restart", "restart_all")
 _TROUBLE = (WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE)
 
 
-def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str]:
-    """Return the actions that matter now, each with its label in the footer (empty: its own).
+def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str | None]:
+    """Return the actions that matter now, each with its label in the footer (empty: its own); None: it can do nothing.
 
     `states` are those of the workers that a key would act on.
     """
     fleet = scene.fleet
     settings = fleet.settings
-    now: dict[str, str] = {}
+    now: dict[str, str | None] = dict.fromkeys(_OF_A_LIVING_TREE) if fleet.tree.ending else {}
     if not WAITING.isdisjoint(states):
         now |= {"retry_now": "", "give_up": ""}
     if settings.is_paused:
@@ -34,3 +36,14 @@ def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str]:
     if scene.view.marks:
         now["clear"] = "clear marks"
     return now
+
+
+def hints_of(scene: Scene, row: Row) -> dict[str, str | None]:
+    """Return the same of the keys of one worker's page."""
+    can = {
+        "cancel": not row.is_settled,
+        "restart": not scene.fleet.tree.why_not_restarted(row),
+        "retry_now": row.state in WAITING,
+        "give_up": row.state in WAITING,
+    }
+    return {action: None for action, is_possible in can.items() if not is_possible}

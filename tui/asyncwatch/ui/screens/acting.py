@@ -79,6 +79,9 @@ class ActingScreen(Screen[None]):
     async def _restart_branch(self, branch: Branch) -> None:
         """Restart a supervisor with all that is below it, and what it takes along, if the answer is yes."""
         tree = self._scene.fleet.tree
+        if reason := tree.why_branch_not_restarted(branch):
+            self.notify(f"{shown_branch(branch)} cannot be restarted: {reason}.")
+            return
         rows, taken = tree.rows_below(branch), tree.taken_along_by(branch)
         self.table.highlight([*rows, *taken])
         told = asks.siblings_told(taken, [branch.parent.strategy]) if taken and branch.parent is not None else ""

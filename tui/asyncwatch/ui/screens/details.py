@@ -11,6 +11,7 @@ from textual.screen import Screen
 from asyncwatch.commands import CancelWorker, RestartWorker, WatchStack
 from asyncwatch.model.fleet import Row
 from asyncwatch.ui import asks
+from asyncwatch.ui.hints import hints_of
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.own_cost import stack_report
@@ -50,12 +51,13 @@ class DetailsScreen(Screen[Row]):
         self._drawn: tuple[object, ...] = ()
         self._facts = Block(id="facts")
         self._report = LinesView(id="report")
+        self._keys = KeyLine(KEYS)
 
     def compose(self) -> ComposeResult:
         """Yield the facts, the report, and the keys."""
         yield self._facts
         yield self._report
-        yield KeyLine(KEYS)
+        yield self._keys
 
     def on_mount(self) -> None:
         """Show the worker."""
@@ -70,6 +72,7 @@ class DetailsScreen(Screen[Row]):
         fleet, row, now = self._scene.fleet, self._row, self._scene.moment
         width = self._report.scrollable_content_region.width
         is_live = not row.is_settled or bool(fleet.left_behind_of(row.name))
+        self._keys.hint(hints_of(self._scene, row))
         known = self._scene.statistics
         seen = (known.stack, known.blocked is None, fleet.loop.count)
         state = (row, row.version, fleet.logged, width, now if is_live else None, seen)

@@ -11,15 +11,16 @@ from asyncwatch.ui.keys import Key
 from asyncwatch.ui.lines import Line, Span, join, width_of
 from asyncwatch.ui.widgets.lines_widget import Block
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
 _HINTED = 1.5
 """What matters now gives way only to what is always needed."""
 
 
-def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str] = NOTHING) -> Line:
+def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = NOTHING) -> Line:
     """Return the keys that fit into `width` cells, the most needed ones, in their order.
 
-    `hints` are the actions that matter at this moment, each with what it is called then (empty: as always).
+    `hints` are the actions that matter at this moment, each with what it is called then (empty: as always); None for
+    one that can do nothing, whose key is left out.
     """
     known = [key._replace(label=hints.get(key.action) or key.label) for key in keys]
     shown: list[Key] = []
@@ -29,8 +30,10 @@ def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str] = NOTHING
     return _line(known, shown)
 
 
-def _rank(key: Key, hints: Mapping[str, str]) -> float:
+def _rank(key: Key, hints: Mapping[str, str | None]) -> float:
     """Return 0 for a key that is not to be shown, else the less, the more it is needed."""
+    if hints.get(key.action, "") is None:
+        return 0
     return _HINTED if key.action in hints and key.footer != 1 else key.footer
 
 
@@ -48,10 +51,10 @@ class KeyLine(Block):
     def __init__(self, keys: Sequence[Key]) -> None:
         super().__init__()
         self._keys = keys
-        self._hints: dict[str, str] = {}
+        self._hints: dict[str, str | None] = {}
 
-    def hint(self, hints: Mapping[str, str]) -> None:
-        """Show the keys of these actions, which matter now, before others."""
+    def hint(self, hints: Mapping[str, str | None]) -> None:
+        """Show the keys of these actions, which matter now, before others; leave out those that can do nothing."""
         if hints != self._hints:
             self._hints = dict(hints)
             self.on_resize()
