@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import (
+    NoSuchSupervisor,
     PoolSpec,
     RestartBackoff,
     RestartLimitError,
@@ -125,6 +126,19 @@ def test_poller_is_called_again_after_each_return(run: Any) -> None:
         polls = [(event.incarnation, event.result) for event in drain(queue) if isinstance(event, PollFinished)]
         assert calls == pytest.approx([0, 31, 62, 63])
         assert polls == [(1, 1), (1, 2), (2, 4)]
+
+    run(main)
+
+
+def test_a_worker_is_no_supervisor(run: Any) -> None:
+    """Who asks for what is below a worker is told that it is one, and whose."""
+
+    async def main() -> None:
+        async with Supervisor([child(Actor("cache"))]) as supervisor:
+            with pytest.raises(NoSuchSupervisor, match=r"that is a worker of root$"):
+                supervisor.which_children(under="cache")
+            with pytest.raises(NoSuchSupervisor, match=r"'x' runs$"):
+                supervisor.which_children(under="x")
 
     run(main)
 
