@@ -221,7 +221,7 @@ class Attempts(Line):
             task = worker.task
             assert task is not None  # noqa: S101  it is as new
             del self.tasks[task]
-            self._ended(worker, task, result, None)
+            self._ended(worker, result, None)
             calls += 1
             following = self._next_in_line() if calls < CALLS_IN_A_TASK and self.in_flight < self._places else None
             if following is None:
@@ -320,10 +320,10 @@ class Attempts(Line):
             elif not self.is_finished:
                 self.report.ended_at_last(told)
             return
-        self._ended(worker, task, result, error)
+        self._ended(worker, result, error)
         self._fill_places()
 
-    def _ended(self, worker: Worker, task: asyncio.Task[Any], result: object, error: BaseException | None) -> None:
+    def _ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Decide what comes of an attempt that has ended, in time."""
         worker.task = None
         worker.stop_timer()
