@@ -96,17 +96,19 @@ def check_significant(significant: Any, restart: RestartType) -> None:
         raise errors.BadCombination("a permanent child cannot be significant: it never ends for good")
 
 
-def check_children(children: Iterable[Any], kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
+def check_children(
+    children: Iterable[Any], worker_kind: type, node_kinds: tuple[type, ...], auto_shutdown: AutoShutdown
+) -> None:
     """Raise a `SpecError`, as `check_child` or `DuplicateName`, unless these can be the children of one supervisor."""
     names: set[str] = set()
     workers: list[str] = []
-    supervisors: list[str] = []  # told apart by their fields: the kinds are not known here
+    supervisors: list[str] = []
     for child in children:
-        check_child(child, kinds, auto_shutdown)
+        check_child(child, (worker_kind, *node_kinds), auto_shutdown)
         if child.name in names:
             raise errors.DuplicateName(f"two children are named {child.name!r}")
         names.add(child.name)
-        (workers if hasattr(child, "target") else supervisors).append(child.name)
+        (workers if isinstance(child, worker_kind) else supervisors).append(child.name)
     check_paths(workers, supervisors)
 
 

@@ -48,7 +48,7 @@ class SupervisorSpec(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "children", tuple(children))
         _check_supervisor(self)
         rules.check_strategy(self.strategy)
-        rules.check_children(self.children, CHILD_KINDS, self.auto_shutdown)
+        rules.check_children(self.children, WorkerSpec, NODE_KINDS, self.auto_shutdown)
 
 
 class PoolSpec(msgspec.Struct, frozen=True):
@@ -106,7 +106,8 @@ class PoolSpec(msgspec.Struct, frozen=True):
 
 ChildSpec = WorkerSpec | SupervisorSpec | PoolSpec
 NodeSpec = SupervisorSpec | PoolSpec
-CHILD_KINDS = (WorkerSpec, SupervisorSpec, PoolSpec)
+NODE_KINDS = (SupervisorSpec, PoolSpec)
+CHILD_KINDS = (WorkerSpec, *NODE_KINDS)
 
 
 def _check_supervisor(spec: NodeSpec) -> None:
