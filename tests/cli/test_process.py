@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from asyncwatch.process import COLLECT_AFTER, collecting_seldom
+from asyncwatch.process import COLLECT_AFTER, TURN, collecting_seldom, short_turns
 
 
 @pytest.fixture
@@ -34,3 +35,16 @@ def test_what_is_old_is_not_looked_through() -> None:
     keeper.append(keeper)
     with collecting_seldom():
         assert not any(other is keeper for other in gc.get_objects())
+
+
+def test_turns_are_short_while_there_is_a_picture() -> None:
+    """A thread that computes gives way sooner, unless it did so already; afterwards all is as before."""
+    before = sys.getswitchinterval()
+    for chosen, during in ((0.005, TURN), (TURN / 2, TURN / 2)):
+        sys.setswitchinterval(chosen)
+        try:
+            with short_turns():
+                assert sys.getswitchinterval() == pytest.approx(during)
+            assert sys.getswitchinterval() == pytest.approx(chosen)
+        finally:
+            sys.setswitchinterval(before)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 COLLECT_AFTER = 10_000
 """How many more objects than before there are to be, for a search for garbage among the young ones."""
+TURN = 0.001
+"""Seconds that a thread keeps the interpreter while another one waits for it."""
 
 
 @contextmanager
@@ -29,6 +31,21 @@ def collecting_seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Let no thread of the process wait long for another one that computes, for the time of the context.
+
+    A key passes three threads until it shows, and each of them may have to wait several times. Python's own turns of
+    5 ms add up to 60 ms and more then, while a worker computes.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, TURN))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def memory() -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import threading
@@ -20,6 +21,7 @@ from textual.screen import Screen
 import asyncwatch.ui.app
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.events import Batch, RunFinished
+from asyncwatch.process import collecting_seldom, short_turns
 from asyncwatch.supervise.outbox import Listener
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.scene import Scene
@@ -125,10 +127,12 @@ def main() -> None:
     story = Story(given.workers)
     teller = Teller(story, given.seconds + _SETTLING, has_past=given.past)
     app = ToldApp(teller, clock=teller.clock)
+    gc.freeze()  # as run_dashboard does
     for batch in story.beginning(has_past=given.past):
         app.scene.receive(batch)
     told = app.scene.fleet.events
-    app.run()
+    with collecting_seldom(), short_turns():
+        app.run()
     if given.frames is not None:
         frames = app.timed.frames
         counted = [frame[1:] for frame in frames if frame[0] >= frames[0][0] + _SETTLING]

@@ -70,6 +70,11 @@ class Pump:
                 self._timer = None
         self._draw()
 
+    @property
+    def is_about_to_draw(self) -> bool:
+        """Whether a picture will be drawn within `FRAME` seconds in any case."""
+        return self._timer is not None
+
     def hurry(self) -> None:
         """Draw the next batch as soon as it comes: a person waits for it."""
         if self._timer is not None:
