@@ -173,7 +173,10 @@ def test_restarts_by_hand_count_apart() -> None:
     stream.add(WorkerRestarted, "b", 2)
     lines = summary_lines(summarize(stream.fold()))
     assert "0 attempts, 2 restarts in" in lines[0]
-    assert lines[3:] == ["  1 × a  queued  last after OSError", "  and 1 by hand or along with another worker"]
+    assert lines[3:] == [
+        "  1 × a  queued  last after OSError",
+        "  and 1 by hand, with another worker or with a supervisor",
+    ]
 
 
 def test_services_are_not_slow() -> None:

@@ -106,12 +106,10 @@ class Follower:
         self._interrupts += 1
         if self._interrupts == 1:
             self._stop()
-            order = (
-                ", the last started first: until its turn a service goes on" if self.fleet.tree.is_supervised else ""
-            )
-            self._narrator.say(
-                f"asyncwatch: stopping{order}; workers have their time to end; once more ends all at once"
-            )
+            what = "workers have their time to end"
+            if self.fleet.tree.is_supervised:
+                what = "the last started first, and until its turn a service goes on"
+            self._narrator.say(f"asyncwatch: stopping: {what}; once more to end all at once")
             return
         self._hurried.set()
         if self._interrupts == 2:

@@ -24,7 +24,7 @@ class Restarted(msgspec.Struct):
 class Restarts:
     """How often each worker of a tree was restarted. A new incarnation forgets it; whoever looks for a cause does not.
 
-    What a person restarted, or a sibling took along, is no restart of a worker's own, and counts apart.
+    What a person restarted, or a sibling or a supervisor took along, is no restart of a worker's own, and counts apart.
     """
 
     def __init__(self) -> None:

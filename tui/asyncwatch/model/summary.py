@@ -63,7 +63,7 @@ class Summary:
     """A run in a few figures. `counts` holds only the states that occur.
 
     `restarts` counts those of all workers. `restarts_asked_for` are those of them that a person asked
-    for or that a sibling took along; `restarted` holds the workers with the most of the others.
+    for, or that a sibling or a supervisor took along; `restarted` holds the workers with the most of the others.
     `slowest` holds none of those that have a supervisor, which is to run them for ever.
 
     `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
@@ -196,7 +196,7 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         left = summary.restarts - summary.restarts_asked_for - sum(worker.times for worker in summary.restarted)
         lines += [f"  and {left:,} of other workers"] if left else []
         asked_for = summary.restarts_asked_for
-        lines += [f"  and {asked_for:,} by hand or along with another worker"] if asked_for else []
+        lines += [f"  and {asked_for:,} by hand, with another worker or with a supervisor"] if asked_for else []
     if summary.errors:
         lines += ["", "errors"]
         column = max(len(f"{group.workers:,}") for group in summary.errors)
