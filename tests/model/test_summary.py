@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from asyncwatch.events import (
@@ -182,7 +184,7 @@ def test_restarts_by_hand_count_apart() -> None:
 def test_services_are_not_slow() -> None:
     """How long a service ran is no time that its work took."""
     stream = Stream()
-    flags = {"max_restarts": 1, "within": 5.0, "auto_shutdown": "never"}
+    flags: dict[str, Any] = {"max_restarts": 1, "within": 5.0, "auto_shutdown": "never"}
     stream.add(SupervisorStarted, name="root", parent="", strategy="one_for_one", **flags)
     stream.add(WorkersQueued, group="root", max_attempts=1, workers=("service",))
     stream.add(WorkersQueued, group="batch", max_attempts=1, workers=("work",))
