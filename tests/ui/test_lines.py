@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from asyncwatch.events import WorkerState
+from asyncwatch.events import LogRecorded, WorkerState
 from asyncwatch.ui import columns
 from asyncwatch.ui.format import clean
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
+from asyncwatch.ui.report import log_line
 from asyncwatch.ui.widgets.key_line import key_line
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, small_run
@@ -61,6 +62,25 @@ def test_errors_that_are_not_there_leave_their_room() -> None:
     assert dict(columns.arrange(199, 20, 80, 20).columns)["result"] == 80
 
 
+def test_bad_luck_that_is_idle_leaves_its_room_to_errors_and_names() -> None:
+    """Below 120 columns it is a number where it strikes nobody, and the point of an error can be read."""
+    page, error = "127.0.0.1:9101/page/1", "429 Too Many Requests"
+    layout = dict(columns.arrange(100, len(page), 6, 60, is_luck_idle=True).columns)
+    assert list(layout) == list(columns.HEADINGS)
+    assert layout["luck"] == 4
+    assert layout["name"] >= len(page)
+    assert layout["error"] >= len(error)
+    assert "".join(span.text for span in columns.luck(0.95, is_struck=True, width=4)) == "0.95"
+
+
+def test_a_log_line_says_a_name_once() -> None:
+    """The worker's name has its column, in which a URL keeps its host and its end; the message goes on after it."""
+    name = "http://127.0.0.1:9101/a/long/way/to/page/1"
+    log = LogRecorded(0, 1.0, name, "WARNING", "asyncwatch", f"{name}: retry 1 of 2 in 0.10 s")
+    text = "".join(span.text for span in log_line(log, 24))
+    assert text == "00:01.0  warning   127.0.0.1:9101/…o/page/1  retry 1 of 2 in 0.10 s"
+
+
 def test_lines_are_cut_with_a_sign() -> None:
     """A line that loses its end says so, even if a span ends just there."""
     line = [Span("abc"), Span("def")]
@@ -86,9 +106,10 @@ def test_wrapped_parts_stay_whole() -> None:
 @pytest.mark.parametrize("width", range(40, 240, 7))
 @pytest.mark.parametrize("name_width", [1, 14, 200])
 @pytest.mark.parametrize("error_width", [0, 17, 60])
-def test_columns_fill_the_width(width: int, name_width: int, error_width: int) -> None:
+@pytest.mark.parametrize("is_luck_idle", [False, True])
+def test_columns_fill_the_width(width: int, name_width: int, error_width: int, *, is_luck_idle: bool) -> None:
     """Whatever the terminal and the names, the columns take the whole width and no cell more."""
-    layout = columns.arrange(width, name_width, 12, error_width)
+    layout = columns.arrange(width, name_width, 12, error_width, is_luck_idle=is_luck_idle)
     taken = columns.PREFIX + sum(size for _, size in layout.columns) + layout.gap * (len(layout.columns) - 1)
     assert taken == width
     assert [key for key, _ in layout.columns][:2] == ["name", "state"]

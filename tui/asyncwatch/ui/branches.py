@@ -120,7 +120,7 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
-            return held_by(fleet.held_by(row), fleet.circuits.by_key, now)
+            return held_by(fleet.held_by(row), fleet.circuits.by_key, now, is_brief=width < _ROOM_FOR_NOTES)
         case WorkerState.RUNNING if row.is_poller and row.retry_at is not None:
             if row.retry_at <= now:
                 return "called now"
@@ -143,8 +143,11 @@ def own_restarts(tree: Tree, row: Row, now: float) -> str:
     return "" if gauge is None or gauge.expires_in is None else f"{gauge.left} of {gauge.of} restarts left"
 
 
-def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
-    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`, `place`, `paused`."""
+def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brief: bool = False) -> str:
+    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`, `place`, `paused`.
+
+    Where it has to be brief the time comes first: `circuit 3.2s (example.org)`.
+    """
     reason, _, key = held.partition(" ")
     shown = fmt.clean(mask_secrets(key))
     if reason in HOLDS:
@@ -153,7 +156,8 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float) -> str:
     if circuit is None:
         return f"{reason} {shown}".rstrip()
     left = f" {max(0.0, circuit.open_until - now):.1f}s" if circuit.open_until is not None else ""
-    return f"circuit {circuit.state}{left} ({shown})"
+    state = "" if is_brief and left else f" {circuit.state}"
+    return f"circuit{state}{left} ({shown})"
 
 
 def countdown(seconds: float) -> str:

@@ -81,18 +81,20 @@ def arrange(
     widest_error: int = ENOUGH_OF_ERROR,
     scheme: str = "",
     without: Container[str] = (),
+    *,
+    is_luck_idle: bool = False,
 ) -> Layout:
     """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
 
     The last three numbers are what the texts would take; errors shorter than the room kept for them leave it to names
     and results. Left out are the columns `without` anything to say, and where even the least is too much, the least
-    important ones.
+    important ones. Bad luck that is idle, as it strikes nobody, is a number: errors and names get the room of its bar.
     """
     widths = {
         "name": min(max(6, widest_name), 20),
         "state": 14,
         "retries": 5,
-        "luck": 6,
+        "luck": 4 if is_luck_idle else 6,
         "result": 6,
         "last": 7,
         "elapsed": 7,
@@ -107,14 +109,18 @@ def arrange(
     for key in ("last", "result", "luck", "elapsed", "retries"):
         if key in widths and spare(12) < 0:
             del widths[key]
-    if spare(12) >= len(widths):
+    least_error = 24 if is_luck_idle else 12
+    if spare(least_error) >= len(widths):
         gap = 2
-    growth = (
+    growth: tuple[tuple[str, int, int], ...] = (
         *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
         *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
         *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
         ("result", widest_result, ENOUGH_OF_ERROR),
     )
+    if is_luck_idle:
+        rest = ((key, wanted, max(kept, 28)) for key, wanted, kept in growth if key != "luck")
+        growth = (("name", min(widest_name, 32), 24), *rest)
     for key, wanted, kept in growth:
         if key not in widths:
             continue
@@ -213,7 +219,7 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     # Rounding must not lift a draw of 0.999 to an impossible 1.00.
     number = f"{min(draw, 0.99):.2f}" if draw > 0.99 else f"{draw:.2f}"
     spans = [Span(number, paint)]
-    if is_struck:
+    if is_struck and width > len(number):
         spans.append(Span(f" {fmt.STRUCK}", paint))
     room = width - 7
     if room >= 3:

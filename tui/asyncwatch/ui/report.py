@@ -13,8 +13,8 @@ from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.branches import HOLDS, countdown, gauge_line, held_by
-from asyncwatch.ui.columns import LATE, luck, shown_name
-from asyncwatch.ui.lines import Line, Span, join, pad, width_of, wrap
+from asyncwatch.ui.columns import LATE, luck, scheme_of, shown_name
+from asyncwatch.ui.lines import Line, Span, crop_path, join, pad, width_of, wrap
 from asyncwatch.ui.own_cost import block_report
 
 LEVEL_PAINTS = {
@@ -111,11 +111,14 @@ def log_line(log: LogRecorded, name_width: int) -> Line:
     """Return a log record of any worker in one line: time, level, worker, message."""
     paint = LEVEL_PAINTS.get(log.level, "info")
     name = "-" if log.worker is None else fmt.clean(mask_secrets(log.worker))
+    # The column says whose it is, and has the end of a long path.
+    message = log.message.removeprefix(f"{log.worker}: ")
+    bare = name.removeprefix(scheme_of(name))
     return [
         Span(f"{fmt.clock(log.at)}  ", "muted"),
         Span(f"{pad(log.level.lower(), 8)}  ", paint),
-        Span(f"{pad(name, name_width)}  ", "faint" if log.worker is None else "strong"),
-        Span(_one_line(log.message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
+        Span(f"{pad(crop_path(bare, name_width), name_width)}  ", "faint" if log.worker is None else "strong"),
+        Span(_one_line(message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
     ]
 
 

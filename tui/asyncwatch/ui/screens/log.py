@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from asyncwatch.events import LogRecorded
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.columns import shown_name
+from asyncwatch.ui.columns import scheme_of, shown_name
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.lines import Line, Span, spread, width_of
 from asyncwatch.ui.report import log_line
@@ -89,8 +89,9 @@ class LogView(LinesView):
         top = round(self.scroll_y)
         first = self._records[top].seq if top < len(self._records) else None
         self._records = [log for log in self._scene.fleet.logs if _RANKS.get(log.level, 1) >= self.level]
-        widest = max((len(shown_name(row)) for row in self._scene.fleet.rows[:200]), default=0)
-        self._name_width = min(24, max(4, widest))
+        names = map(shown_name, self._scene.fleet.rows[:200])
+        widest = max((len(name.removeprefix(scheme_of(name))) for name in names), default=0)
+        self._name_width = min(max(24, self.size.width // 4), max(4, widest))
         self.virtual_size = Size(0, len(self._records))
         if first is not None and not self.is_following:
             # Old lines fall out at the top: the line that was read stays where it is.

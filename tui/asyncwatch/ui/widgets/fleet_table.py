@@ -29,6 +29,8 @@ _NAMES = 4096
 """Names that are measured at once: a few milliseconds."""
 _NEAR = 4096
 """Lines among which the nearest one is looked for by going through them."""
+_ROOM_FOR_LUCK = 120
+"""Columns from which on bad luck is shown as if it could strike."""
 _Key = tuple[object, ...]
 _NO_LUCK = (None, 1.0)
 """Thresholds of bad luck that let it strike nobody, as far as is known."""
@@ -62,6 +64,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._widest_error = 0
         self._schemes: set[str] = set()
         self._is_luck_seen = False
+        self._has_idle_luck = False
         self._left_out: set[str] = set()
         self._moment = 0.0
         """The run time of the picture, in seconds: all lines are of the same one."""
@@ -387,7 +390,9 @@ class FleetTable(ScrollView, can_focus=True):
                 widest_error = max(widest_error, needed)
         self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
         has_grown = before != (widest_name, widest_result, widest_error, len(self._schemes))
-        if has_grown or self._left_out != self._without():
+        is_luck_idle = self._is_luck_idle()
+        if has_grown or self._left_out != self._without() or self._has_idle_luck != is_luck_idle:
+            self._has_idle_luck = is_luck_idle
             self._arrange()
 
     def _without(self) -> set[str]:
@@ -402,12 +407,18 @@ class FleetTable(ScrollView, can_focus=True):
         }
         return {key for key, said in is_said.items() if not said}
 
+    def _is_luck_idle(self) -> bool:
+        """Return whether the terminal is narrow and bad luck strikes nobody, and was not asked to."""
+        is_idle = not self._is_luck_seen and self._scene.fleet.settings.value("bad luck") == 1.0
+        return is_idle and self.outer_size.width < _ROOM_FOR_LUCK
+
     def _arrange(self) -> None:
         scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
         widest_name = self._widest_name - len(scheme)
         width = self.scrollable_content_region.width
         self._left_out = self._without()
-        layout = columns.arrange(width, widest_name, self._widest_result, self._widest_error, scheme, self._left_out)
+        wanted = widest_name, self._widest_result, self._widest_error
+        layout = columns.arrange(width, *wanted, scheme, self._left_out, is_luck_idle=self._is_luck_idle())
         if layout != self._layout_of_columns:
             self._layout_of_columns = layout
             self.refresh()
