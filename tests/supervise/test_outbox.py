@@ -10,7 +10,7 @@ import pytest
 
 from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.events import Batch, Event, WorkerFailed, WorkerRestarted
-from asyncwatch.supervise.outbox import BATCH_INTERVAL, BATCH_SIZE, Listener, Outbox
+from asyncwatch.supervise.outbox import BATCH_INTERVAL, BATCH_SIZE, FAR_BEHIND, MOMENT, Listener, Outbox
 from tests.clock import run_at_once
 
 
@@ -102,6 +102,30 @@ async def test_batches_cross_threads() -> None:
         seen += [event.seq for event in await queue.get()]
     thread.join()
     assert seen == list(range(3000))
+
+
+async def test_a_reader_far_behind_is_given_the_processor() -> None:
+    """For a moment after each batch, until it has caught up; one on the loop of the events never is waited for."""
+    waits: list[float] = []
+    listener = Listener(waits.append)
+    queue = listener.attach()
+    batch: Batch = tuple(numbered(1))
+
+    def deliver(batches: int) -> None:
+        for _ in range(batches):
+            listener.deliver(batch, None)
+
+    thread = threading.Thread(target=deliver, args=(FAR_BEHIND + 3,))
+    thread.start()
+    thread.join()
+    assert waits == [MOMENT] * 3
+    for _ in range(FAR_BEHIND + 3):
+        await queue.get()
+    deliver(FAR_BEHIND)
+    assert len(waits) == 3
+    for _ in range(2 * FAR_BEHIND):
+        listener.deliver(batch, asyncio.get_running_loop())
+    assert len(waits) == 3
 
 
 def test_a_reader_that_is_gone_harms_nobody() -> None:

@@ -1,6 +1,6 @@
 """A fleet of workers that do nothing: what it costs to supervise and watch one, beside the task it needs anyway.
 
-asyncwatch makes the specs, runs them with every default on, and folds every event into a Fleet, all on one loop; the
+asyncwatch makes names and a spec for all of them, runs them with every default on, and folds every event into a Fleet, all on one loop; the
 peer is `asyncio.gather` of the same coroutines. Each run has a fresh loop, and the garbage collector is as Python
 starts with, for both, after a full collection.
 """
@@ -17,7 +17,7 @@ import uvloop
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.supervise.spec import WorkerSpec
+from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.supervisor import Supervisor
 from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
 
@@ -77,9 +77,9 @@ def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.Abstract
 
     async def main() -> tuple[float, float]:
         start = time.perf_counter()
-        specs = [WorkerSpec(str(number), job) for number in range(workers)]
+        specs = WorkerSpecs(WorkerSpec("noop", job), [str(number) for number in range(workers)])
         of_specs = time.perf_counter() - start
-        supervisor = Supervisor(specs)
+        supervisor = Supervisor([specs])
         folding = asyncio.Task(_fold(supervisor), loop=asyncio.get_running_loop())
         await asyncio.sleep(0)
         await supervisor.gather()

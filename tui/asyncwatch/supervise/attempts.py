@@ -180,7 +180,7 @@ class Attempts(Line):
             worker.error = None
             worker.stop_timer()
         self._attempts += 1
-        self.in_flight += 1
+        self.in_flight += worker.takes_place
         self.report.attempt_started(worker)
         if task is None:
             # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
@@ -298,7 +298,7 @@ class Attempts(Line):
             worker.is_restarting = False
             reason = "it ignores its cancellation"
             self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
-        self.in_flight -= 1
+        self.in_flight -= worker.takes_place
         if self.is_gated:
             error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
             self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
@@ -327,7 +327,7 @@ class Attempts(Line):
         """Decide what comes of an attempt that has ended, in time."""
         worker.task = None
         worker.stop_timer()
-        self.in_flight -= 1
+        self.in_flight -= worker.takes_place
         if self.is_gated and (worker.stop_reason or error is None):
             self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
         try:

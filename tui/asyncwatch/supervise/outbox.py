@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 from asyncwatch.events import Batch, Event
@@ -16,17 +17,28 @@ BATCH_SIZE = 512
 BATCH_INTERVAL = 1 / 20
 """Seconds between two batches while fewer than BATCH_SIZE events happen."""
 QUIET_TURNS = 3
-"""Turns of the loop without an event after which a batch is whole: what follows at once from an event, as the restart
-from the end of a service, is to leave with it. A request to a supervisor takes a turn or two, and no time."""
+"""Turns of the loop without an event after which a batch that lingers is whole: the restart of a service, which takes
+its supervisor a turn or two and no time, is to leave with its end."""
 MOST_TURNS = 8
-"""Turns for which a batch that is due waits for that at the most."""
+"""Turns for which a batch that is due lingers at the most."""
+FAR_BEHIND = 200
+"""Batches that a reader in another thread has not taken yet."""
+MOMENT = 0.001
+"""Seconds after each batch that such a reader is left alone for: no more than half of the time of an engine that does
+nothing but emit events, and nothing of one that waits for somebody's server."""
 
 
 class Listener:
-    """One reader of the events. Batches that come before it attaches wait for it."""
+    """One reader of the events. Batches that come before it attaches wait for it.
 
-    def __init__(self) -> None:
+    `give_way` is called with the seconds for which another thread leaves the interpreter to a reader that is far
+    behind: two threads that both compute get it in turns too long for the one that is woken for every batch.
+    """
+
+    def __init__(self, give_way: Callable[[float], None] = time.sleep) -> None:
         self._lock = threading.Lock()
+        self._give_way = give_way
+        self._on_the_way = 0
         self._backlog: list[Batch] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: asyncio.Queue[Batch] = asyncio.Queue()
@@ -50,6 +62,7 @@ class Listener:
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
         """Pass `batch` on, from the thread in which the loop `running` runs, if any."""
+        is_far_behind = False
         with self._lock:
             if self._loop is None:
                 self._backlog.append(batch)
@@ -57,13 +70,22 @@ class Listener:
                 self._queue.put_nowait(batch)
             elif not self._loop.is_closed():
                 try:
-                    self._loop.call_soon_threadsafe(self._queue.put_nowait, batch)
+                    self._loop.call_soon_threadsafe(self._arrive, batch)
                 except RuntimeError:  # the reader closed its loop between the question and the call
                     return
+                self._on_the_way += 1
+                is_far_behind = self._on_the_way + self._queue.qsize() > FAR_BEHIND
+        if is_far_behind:
+            self._give_way(MOMENT)
+
+    def _arrive(self, batch: Batch) -> None:
+        with self._lock:
+            self._on_the_way -= 1
+        self._queue.put_nowait(batch)
 
 
 class Outbox:
-    """Collects events on one event loop. The first one after a pause leaves within a few turns of the loop."""
+    """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -73,6 +95,7 @@ class Outbox:
         self._listeners: list[Listener] = []
         self._flush: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
+        self._lingers = False
 
     @property
     def emitted(self) -> int:
@@ -115,20 +138,33 @@ class Outbox:
             for listener in self._listeners:
                 listener.deliver(batch, self.loop)
 
+    def linger(self) -> None:
+        """Let what was emitted last leave with what follows from it at once, in the next turns of the loop."""
+        self._lingers = True
+
+    def end_linger(self) -> None:
+        """Deliver what lingers: nothing more follows, and the loop may be kept from now on."""
+        if self._lingers and self._batch and self._due_at() <= 0:
+            self.flush()
+        self._lingers = False
+
+    def _due_at(self) -> float:
+        """Return in how many seconds the next batch is due."""
+        assert self.loop is not None  # noqa: S101  something was emitted on it
+        return self._flushed_at + BATCH_INTERVAL - self.loop.time()
+
     def _schedule(self) -> None:
         assert self.loop is not None  # noqa: S101  as above
-        wait = self._flushed_at + BATCH_INTERVAL - self.loop.time()
-        if wait > 0:
-            self._flush = self.loop.call_later(wait, self._let_follow)
-        else:
-            self._let_follow()
+        wait = self._due_at()
+        self._flush = self.loop.call_later(wait, self._due) if wait > 0 else self.loop.call_soon(self._due)
 
-    def _let_follow(self, turns: int = 0, quiet: int = 0, seen: int = 0) -> None:
-        """Deliver what was collected when nothing more follows from it at once."""
+    def _due(self, turns: int = 0, quiet: int = 0, seen: int = 0) -> None:
+        """Deliver what was collected, if nothing more follows from it at once."""
         count = len(self._batch)
         quiet = quiet + 1 if count == seen else 0
-        if quiet == QUIET_TURNS or turns == MOST_TURNS:
+        if not self._lingers or quiet == QUIET_TURNS or turns == MOST_TURNS:
+            self._lingers = False
             self.flush()
             return
         assert self.loop is not None  # noqa: S101  as above
-        self._flush = self.loop.call_soon(self._let_follow, turns + 1, quiet, count)
+        self._flush = self.loop.call_soon(self._due, turns + 1, quiet, count)

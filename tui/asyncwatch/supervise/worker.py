@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from asyncwatch.supervise.spec import WorkerSpec
 class Worker(msgspec.Struct, eq=False):
     """The state of one worker. Only the supervisor writes it; a target sees it as its `CurrentWorker`."""
 
+    takes_place: ClassVar[bool] = True
+    """Whether its attempt takes one of the places of the run."""
     name: str
     """Unique in the fleet."""
     args: tuple[Any, ...]

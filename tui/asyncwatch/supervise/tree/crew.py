@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from asyncwatch.choices import ROOT
 from asyncwatch.events import WorkerEnded, WorkerState
@@ -63,6 +63,7 @@ class Owner(Protocol):
 class TreeWorker(Worker, eq=False, kw_only=True):
     """One incarnation of a worker of a tree."""
 
+    takes_place: ClassVar[bool] = False
     owner: Owner
     patience: float | None = None
     """Seconds that it may take to end, if not what its spec says."""
@@ -139,7 +140,6 @@ class Crew(Machine):
         self.is_batch_started = False
         self.has_places = bool(self.batch)
         self.workers = Company(self.batch)
-        self._serving = 0
         self._services = deque[Worker]()
         self._nested = NestedRetries()
         self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
@@ -164,7 +164,7 @@ class Crew(Machine):
     @property
     def serving(self) -> int:
         """How many attempts of the tree are in flight."""
-        return self._serving
+        return len(self.tasks) - len(self.detached) - self.in_flight
 
     @property
     def queued(self) -> int:
@@ -363,27 +363,11 @@ class Crew(Machine):
                 self._start_attempt(worker)
         super()._fill_places()
 
-    def _free_no_place(self, worker: Worker | None) -> None:
-        """Let the end of an attempt of the tree free no place: it took none."""
-        if isinstance(worker, TreeWorker):
-            self.in_flight += 1
-            self._serving -= 1
-
-    def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
-        worker = self.tasks.get(task)
-        self._free_no_place(worker if worker is not None and worker.task is task else None)
-        super()._attempt_ended(task)
-
-    def _leave_behind(self, worker: Worker) -> None:
-        self._free_no_place(worker)
-        super()._leave_behind(worker)
-
     def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None) -> None:
         super()._start_attempt(worker, task)
         if not isinstance(worker, TreeWorker):
             return
-        self.in_flight -= 1
-        self._serving += 1
+        self.report.outbox.end_linger()
         if worker.task is not None and not worker.owner.is_ready:
             # The loop runs what is scheduled in order: the task's first step, then this.
             self.report.loop.call_soon(worker.owner.ran_first_step, worker.task)
@@ -429,6 +413,8 @@ class Crew(Machine):
     ) -> None:
         super()._settle(worker, event, result=result, error=error)
         if isinstance(worker, TreeWorker):
+            # It is not to be shown as ended while it only is between two incarnations.
+            self.report.outbox.linger()
             worker.owner.ended(worker)
 
     def _note_broken(self, worker: Worker) -> None:
