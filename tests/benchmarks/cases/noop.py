@@ -1,8 +1,8 @@
 """A fleet of workers that do nothing: what it costs to supervise and watch one, beside the task it needs anyway.
 
-asyncwatch makes names and a spec for all of them, runs them with every default on, and folds every event into a Fleet, all on one loop; the
-peer is `asyncio.gather` of the same coroutines. Each run has a fresh loop, and the garbage collector is as Python
-starts with, for both, after a full collection.
+asyncwatch makes names and a spec for all of them, runs them with every default on, and folds every event into a Fleet,
+all on one loop; the peer is `asyncio.gather` of the same coroutines. Each run has a fresh loop, and the garbage
+collector is as Python starts with, for both, after a full collection.
 """
 
 from __future__ import annotations
