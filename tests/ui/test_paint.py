@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from textual.geometry import Region
 
 from asyncwatch.ui.lines import Span
@@ -50,3 +52,18 @@ async def test_blanks_take_the_style_beside_them() -> None:
         assert [segment.text for segment in strip] == ["a  ", "b", " ", "c    "]
         assert strip.cell_length == 10
         assert [segment.text for segment in paint.strip([Span("a")], 3, "cursor", left=1, right=1)] == [" ", "a  ", " "]
+
+
+async def test_a_painted_line_needs_no_collector() -> None:
+    """A line that was drawn is gone with the last reference to it, whether it was cut or not."""
+    controller = FakeController()
+    app = make_app(controller)
+    async with app.run_test():
+        paint = Paint(app.screen.query_one(FleetTable))
+        for cuts in ([10], [4, 10]):
+            strip = paint.strip([Span("abcdef", "error")], 10)
+            assert "".join(part.text for part in strip.divide(cuts)) == "abcdef    "
+            strip.render(app.console)
+            gone = weakref.ref(strip)
+            del strip
+            assert gone() is None

@@ -29,6 +29,7 @@ SORTS: tuple[tuple[str, str], ...] = (
 """(key, heading) of every order, in which a person goes through them: names, often in queue order anyway, last."""
 
 _DIGITS = re.compile("[0-9]+")
+_has_digits = _DIGITS.search
 _RANKS = {state: rank for rank, state in enumerate(WorkerState)}
 _LAST_TEXT = chr(sys.maxunicode)
 
@@ -37,7 +38,7 @@ def natural(text: str) -> str:
     """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
     text = text.casefold()
     start = text.rstrip("0123456789")
-    if _DIGITS.search(start) is None:
+    if not _has_digits(start):
         # As most names are, and in half the time.
         return f"{start}{_number(text[len(start) :])}" if len(start) < len(text) else text
     return _DIGITS.sub(lambda digits: _number(digits[0]), text)
@@ -46,7 +47,15 @@ def natural(text: str) -> str:
 def _number(digits: str) -> str:
     # Length, then text, orders numbers of any size; what stands in front of them is below all text.
     significant = digits.lstrip("0")
-    return f"\0{chr(min(len(significant), sys.maxunicode))}{significant}"
+    length = len(significant)
+    return f"{_LENGTHS[length] if length < len(_LENGTHS) else _length(length)}{significant}"
+
+
+def _length(length: int) -> str:
+    return f"\0{chr(min(length, sys.maxunicode))}"
+
+
+_LENGTHS = [_length(length) for length in range(32)]
 
 
 # Results are as a rule a few that are alike.

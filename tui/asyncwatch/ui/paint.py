@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.segment import Segment
@@ -24,6 +25,21 @@ PAINTS = frozenset(
     }
 )
 """The component classes of every widget that draws itself; asyncwatch.tcss says what they look like."""
+
+
+class Painted(Strip):
+    """A strip that does not keep itself alive.
+
+    Textual's own, undivided, is an entry of its own cache: until the garbage collector comes round, which then takes
+    its time beside a fleet of a million.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def divide(self, cuts: Iterable[int]) -> Sequence[Strip]:
+        """Return the strip cut at these cells; itself where nothing is cut off."""
+        cuts = [cut for cut in cuts if cut <= self.cell_length]
+        return [self] if cuts == [self.cell_length] else super().divide(cuts)
 
 
 class _Look(NamedTuple):
@@ -91,7 +107,7 @@ class Paint:
             texts.append(" " * blanks)
         if texts:
             segments.append(Segment("".join(texts), last.style))
-        return Strip(segments, left + width + right)
+        return Painted(segments, left + width + right)
 
     def _looks(self, under: tuple[str, ...]) -> tuple[_Look, dict[str, _Look]]:
         """Return the look of a line where no span stands, and those of its spans by their paint, as far as known."""
