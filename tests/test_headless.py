@@ -375,7 +375,7 @@ async def test_second_signal_ends_the_run_at_once() -> None:
     assert controller.sent == [StopRun(), StopRun(at_once=True)]
     assert "stopping: 1 of 1 have not ended  1 running" in stderr.getvalue()
     assert "interrupted twice: 1 unresponsive;" in stdout.getvalue().decode()
-    assert "1 worker left behind: the end was not waited for" in stdout.getvalue().decode()
+    assert "1 left behind: the end was not waited for" in stdout.getvalue().decode()
 
 
 async def test_third_signal_ends_the_wait_at_once() -> None:

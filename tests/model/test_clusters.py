@@ -38,6 +38,23 @@ def test_clusters_are_by_type_place_and_pattern() -> None:
     ]
 
 
+def test_the_place_is_in_nobodys_library() -> None:
+    """The innermost frame of one's own code tells most; a request of asyncwatch's own has none."""
+    library = (
+        '  File "/v/lib/python3.11/site-packages/aiohttp/client_reqrep.py", line 842, in raise_for_status\n    raise\n'
+    )
+    own = '  File "/v/lib/python3.11/site-packages/asyncwatch/targets/http.py", line 90, in fetch\n    await\n'
+    places = []
+    for stack in (STACK + library, own + library, library):
+        (cluster,) = cluster_errors([failed("a", "OSError: x")], {"a": stack}.__getitem__)
+        places.append(cluster.place)
+    assert [place.rpartition("/")[2] for place in places] == [
+        "db.py:41 inner",
+        "",
+        "client_reqrep.py:842 raise_for_status",
+    ]
+
+
 def test_an_injected_fault_has_no_place() -> None:
     """Without a stack the place is empty."""
     (cluster,) = cluster_errors([failed("a", "RuntimeError: bad luck")], lambda _name: "")

@@ -103,6 +103,19 @@ def test_nothing_is_cut_in_files_and_pipes() -> None:
     assert f"{'and so on ' * 15}17)" in text
 
 
+def test_all_that_was_left_behind_is_told_with_its_place() -> None:
+    """Also an older incarnation, whose worker is in another state by now."""
+    stream = Stream("a", "b")
+    for name in "ab":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stuck: dict[str, Any] = {"attempts": 1, "elapsed": 1.0, "stack": f"/srv/{name}.py:7 spin", "cancels": 1}
+        stream.add(WorkerUnresponsive, name, **stuck)
+    stream.add(WorkerRestarted, "a", 2)
+    lines = summary_lines(summarize(stream.fold()))
+    start = lines.index("2 left behind: asked to stop, still running")
+    assert lines[start + 1 : start + 3] == ["  a: /srv/a.py:7 spin", "  b: /srv/b.py:7 spin"]
+
+
 def test_stopped_workers_are_not_the_slowest() -> None:
     """A cancelled, timed out or unresponsive worker took as long as one let it; a running one is told."""
     stream = Stream(*"abcde")

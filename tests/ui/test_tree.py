@@ -21,6 +21,7 @@ from asyncwatch.commands import (
 )
 from asyncwatch.events import (
     ChildRemoved,
+    RestartCounted,
     RestartLimitReached,
     RestartScheduled,
     SettingChanged,
@@ -306,6 +307,16 @@ async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
         await shows(app, "worker stream/db", "esc back")
         assert not {"c cancel", "r restart", "n try now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         assert controller.sent == []
+
+
+async def test_a_limit_of_which_nothing_counts_is_not_counted_down() -> None:
+    """A group whose workers have limits of their own says so: what is left of its own tells nothing."""
+    async with running() as (app, controller, _pilot):
+        await shows(app, "3 of 3 left")
+        for path in ("root/urls/c", "root/stream/db"):
+            told = {"child": path.rpartition("/")[2], "restarts": 1, "max_restarts": 2, "within": 30.0}
+            controller.tell(RestartCounted, 10.0, supervisor=path, **told)
+        await shows(app, "each its own limit")
 
 
 async def test_a_worker_at_its_own_limit_says_so() -> None:

@@ -48,7 +48,16 @@ class Branch:
 
     __slots__ = (
         *("auto_shutdown", "children", "counts", "depth", "ending", "incarnation", "index"),
-        *("is_limit_reached", "max_restarts", "parent", "path", "strategy", "version", "within"),
+        *(
+            "is_limit_reached",
+            "is_limited_per_worker",
+            "max_restarts",
+            "parent",
+            "path",
+            "strategy",
+            "version",
+            "within",
+        ),
     )
 
     def __init__(self, path: str, index: int, parent: Branch | None) -> None:
@@ -68,6 +77,8 @@ class Branch:
         self.ending = ""
         """Why it ended; empty while it runs."""
         self.is_limit_reached = False
+        self.is_limited_per_worker = False
+        """Whether its workers have limits of their own, as far as one was counted against: its own counts for none."""
         self.children: dict[str, None] = {}
         """The names of its children, in start order."""
         self.counts: dict[WorkerState, int] = {}

@@ -12,6 +12,8 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.row import Row
 
+_LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[.]\d+|Lib)[/\\]|^<frozen ")
+_OWN_TARGET = re.compile(r"[/\\]asyncwatch[/\\]targets[/\\]")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
@@ -21,7 +23,10 @@ class Cluster(msgspec.Struct, frozen=True):
     kind: str
     """`Type: message` without what differs from worker to worker."""
     place: str
-    """`file:line function` of the innermost frame; empty where there is none, as for an injected fault."""
+    """`file:line function` of the innermost frame that is of no library, else of the innermost one at all.
+
+    Empty where there is none, as for an injected fault, and for what a request of asyncwatch's own raised.
+    """
     rows: tuple[Row, ...]
     """In the order of the fleet; the first one serves as the example."""
 
@@ -61,5 +66,8 @@ def _place(stack: str) -> str:
     frames = _FRAME.findall(stack)
     if not frames:
         return ""
-    file, line, function = frames[-1]
+    others = [frame for frame in frames if not _LIBRARY.search(frame[0]) and not _OWN_TARGET.search(frame[0])]
+    if not others and any(_OWN_TARGET.search(file) for file, _, _ in frames):
+        return ""
+    file, line, function = (others or frames)[-1]
     return f"{file}:{line} {function}"

@@ -197,6 +197,10 @@ class Fleet:
         """How many coroutines swallowed their cancellation and have not ended since, of whatever incarnation."""
         return len(self._left_behind)
 
+    def all_left_behind(self) -> tuple[LeftBehind, ...]:
+        """Return all incarnations that were left behind and have not ended since, oldest first."""
+        return tuple(self._left_behind.values())
+
     def left_behind_of(self, name: str) -> tuple[LeftBehind, ...]:
         """Return the worker's incarnations that were left behind and have not ended since, oldest first."""
         # They are few, as each is a mistake in somebody's code.

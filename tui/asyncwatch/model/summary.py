@@ -58,6 +58,9 @@ class RestartedWorker:
     cause: str
 
 
+_LEFT_SHOWN = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A run in a few figures. `counts` holds only the states that occur.
@@ -80,6 +83,8 @@ class Summary:
     is_interrupted: bool
     is_hurried: bool
     slowest: tuple[SlowWorker, ...]
+    left_behind: tuple[str, ...]
+    """Of what swallowed its cancellation and runs on: `worker: place`, also of incarnations that others followed."""
     restarts: int
     restarts_asked_for: int
     restarted: tuple[RestartedWorker, ...]
@@ -100,6 +105,9 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         is_interrupted=finished is None or finished.interrupted,
         is_hurried=fleet.cancel_requested is not None and fleet.cancel_requested.reason == "at once",
         slowest=_slowest(fleet, slowest),
+        left_behind=tuple(
+            f"{left.event.worker}: {left.event.stack or 'an unknown place'}" for left in fleet.all_left_behind()
+        ),
         restarts=fleet.restarts.total + fleet.restarts.asked_for,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_restarted(fleet, restarted),
@@ -187,8 +195,11 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
-    if summary.is_hurried and (left := summary.counts.get(WorkerState.UNRESPONSIVE)):
-        lines += ["", f"{_counted(left, 'worker')} left behind: the end was not waited for"]
+    if number := len(summary.left_behind):
+        why = "the end was not waited for" if summary.is_hurried else "asked to stop, still running"
+        lines += ["", f"{number:,} left behind: {why}"]
+        lines += [f"  {_line(left)}" for left in summary.left_behind[:_LEFT_SHOWN]]
+        lines += [f"  and {number - _LEFT_SHOWN:,} more"] if number > _LEFT_SHOWN else []
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:

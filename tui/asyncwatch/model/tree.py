@@ -241,7 +241,11 @@ class Tree:
 
     def _counted(self, event: RestartCounted) -> None:
         self._windows.setdefault(event.supervisor, Window()).add(event)
-        self._touch(event.supervisor)
+        branch = self.branches.get(event.supervisor)
+        if branch is None and (branch := self.branches.get(event.supervisor.rpartition("/")[0])) is not None:
+            branch.is_limited_per_worker = True
+        if branch is not None:
+            branch.version += 1
 
     def _limit_reached(self, event: RestartLimitReached) -> None:
         branch = self.branches.get(event.supervisor)
@@ -257,11 +261,6 @@ class Tree:
             branch.children.pop(event.child, None)
             self._gone.add(f"{branch.path}/{event.child}")
             self.left += branch.is_pool
-            branch.version += 1
-
-    def _touch(self, path: str) -> None:
-        branch = self.branches.get(path)
-        if branch is not None:
             branch.version += 1
 
     _FOLDS: ClassVar[dict[type[Event], Callable[[Tree, Any], None]]] = {

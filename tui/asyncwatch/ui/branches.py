@@ -76,6 +76,8 @@ def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[
     if branch.ending:
         what = "restart limit reached" if branch.is_limit_reached else fmt.clean(branch.ending)
         return crop_line([Span(f"ended: {what}", "error" if what != "shutdown" else "muted")], 40)
+    if gauge.expires_in is None and branch.is_limited_per_worker:
+        return [Span("each its own limit", "faint")]
     if gauge.expires_in is None:
         return [Span(f"{gauge.left} of {gauge.of} left", "faint")]
     paint = "warning" if gauge.left else "error"

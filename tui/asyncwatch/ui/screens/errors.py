@@ -52,7 +52,7 @@ def cluster_item(cluster: Cluster, width: int) -> Item:
             if state in states
         ]
     )
-    place = crop_path(_shown(cluster.place), max(20, width - 10)) or "no place known: an injected fault has none"
+    place = crop_path(_shown(cluster.place), max(20, width - 10)) or "no line of yours: the request failed, or bad luck"
     example = f"{shown_name(rows[0])}: {shown_error(rows[0])}"
     return Item(
         cluster.key,
