@@ -202,10 +202,11 @@ def test_a_poller_and_a_ready_worker_are_told_apart() -> None:
     row = stream.fold().get("first")
     assert row is not None
     assert (row.is_ready, row.is_poller, row.retry_at, row.result) == (True, True, 34.0, '{"eur":1}')
+    assert row.calls == 1
     stream.add(WorkerRestarted, "first", 2)
     row = stream.fold().get("first")
     assert row is not None
-    assert (row.is_ready, row.is_poller, row.retry_at) == (False, False, None)
+    assert (row.is_ready, row.is_poller, row.retry_at, row.calls) == (False, False, None, 0)
 
 
 def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:

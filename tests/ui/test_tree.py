@@ -75,7 +75,9 @@ async def test_branches_tell_strategy_counts_and_gauge(size: tuple[int, int]) ->
 async def test_rows_tell_what_a_worker_waits_for() -> None:
     """A restart is counted down, a poller says when it is called next, a held worker by whom, a late one that."""
     async with running((160, 30)) as (app, _, _):
-        await shows(app, "↺ restarting 3.5s", "next call in 24 s", "circuit open 4.6s (example.org)", "not ready yet")
+        await shows(
+            app, "↺ restarting 3.5s", "next call in 24 s, 1 done", "circuit open 4.6s (example.org)", "not ready yet"
+        )
         await shows(app, "↻ backing off 1.5s", "ConnectionResetError: the stream closed")
 
 

@@ -515,6 +515,7 @@ class Fleet:
             return None
         extra = row.own_extra()
         extra.is_poller = True
+        extra.calls += 1
         extra.last_duration = event.elapsed
         extra.retry_at = event.at + event.delay
         row.result = result_line(event.result)

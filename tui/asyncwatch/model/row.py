@@ -84,6 +84,7 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     latency: float = 0.0
     max_attempts: int = 0
     """By the policy of the class of its errors; 0 if that is the one of its block."""
+    calls: int = 0
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -167,6 +168,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def is_poller(self) -> bool:
         """Whether it was called, and will be again, without an end between."""
         return self.extra is not None and self.extra.is_poller
+
+    @property
+    def calls(self) -> int:
+        """How many calls of a poller succeeded in this incarnation."""
+        return 0 if self.extra is None else self.extra.calls
 
     @property
     def is_ready(self) -> bool:

@@ -16,6 +16,7 @@ HOLDS = {"rate": "rate limit", "place": "no free place", "paused": "paused"}
 _ROOM_FOR_BLOCKS = 24
 """Cells from which on it is said in full that a worker blocked the event loop."""
 _ROOM_FOR_NOTES = 24
+_ROOM_FOR_COUNTS = 30
 FOLDED, UNFOLDED = "▸", "▾"
 _INDENT = 2
 _DEEPEST = 8
@@ -127,7 +128,9 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
             if row.retry_at <= now:
                 return "called now"
             left = countdown(row.retry_at - now)
-            return f"next call in {left}" if width >= _ROOM_FOR_NOTES else f"next in {left}"
+            if width < _ROOM_FOR_NOTES:
+                return f"next in {left}"
+            return f"next call in {left}" + (f", {row.calls:,} done" if width >= _ROOM_FOR_COUNTS else "")
         case WorkerState.RUNNING if not row.is_ready:
             branch = tree.branch_of(row)
             return "not ready yet" if branch is not None and branch.is_supervisor else own_restarts(tree, row, now)

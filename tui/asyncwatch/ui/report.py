@@ -38,6 +38,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("group", fmt.clean(row.group)),
         ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
         ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
+        ("calls that succeeded", f"{row.calls:,}" if row.calls else ""),
         ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
         ("asked to stop by", fleet.cancel_reason(row.name)),
     ]
