@@ -73,13 +73,13 @@ async def test_a_second_picture_waits_for_its_frame_unless_hurried() -> None:
     queue.put_nowait(_log(1))
     await until(lambda: len(sink.batches) == 2)
     assert sink.drawn == [1]
-    assert pump.is_about_to_draw
     pump.hurry()
     assert sink.drawn == [1, 2]
-    assert not pump.is_about_to_draw
     queue.put_nowait(_log(2))
     await until(lambda: sink.drawn == [1, 2, 3])
+    assert pump.is_drawing
     sink.now += FRAME
+    assert not pump.is_drawing
     queue.put_nowait(_log(3))
     await until(lambda: sink.drawn == [1, 2, 3, 4])
     queue.put_nowait(_end(4))

@@ -292,7 +292,7 @@ class AsyncwatchApp(App[None]):
             screen.table.select(row)
 
     def _tick(self) -> None:
-        if self._pump.is_about_to_draw:
+        if self._pump.is_drawing:
             return
         if self.scene.is_frozen or self.scene.active or self.scene.is_stopping or self.scene.fleet.left_behind:
             self._draw_screens()

@@ -71,9 +71,9 @@ class Pump:
         self._draw()
 
     @property
-    def is_about_to_draw(self) -> bool:
-        """Whether a picture will be drawn within `FRAME` seconds in any case."""
-        return self._timer is not None
+    def is_drawing(self) -> bool:
+        """Whether it drew less than `FRAME` seconds ago, or is about to."""
+        return self._timer is not None or self._clock() < self._drawn_at + FRAME
 
     def hurry(self) -> None:
         """Draw the next batch as soon as it comes: a person waits for it."""
