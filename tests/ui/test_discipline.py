@@ -95,7 +95,9 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
         await pilot.press("u", "u")
         change(controller, "concurrency", 121, 110)
         await asks_for(110, 121, -110)
-        await shows(app, "Undone: concurrency is 110 again (was 121). 1 change before it.", "undo concurrency")
+        await shows(app, "Undone: concurrency is 110 again (was 121). 1 change before it.")
+        app.clear_notifications()  # it stands before the keys
+        await shows(app, "undo concurrency")
         change(controller, "concurrency", 110, 121, is_undo=True)
         await asks_for(110, 121, -110, -100)
         change(controller, "concurrency", 100, 110, is_undo=True)
