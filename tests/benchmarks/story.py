@@ -94,10 +94,11 @@ KEYS: dict[str, Callable[[int], Any]] = {
 
 
 class Story:
-    """Events with numbers that have no gap."""
+    """Events with numbers that have no gap. The first `busy` workers never end."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, busy: int = BUSY) -> None:
         self._workers = workers
+        self._busy = busy
         self._seq = -1
 
     def _tell(self, kind: type[Event], at: float, **fields: Any) -> Event:
@@ -112,7 +113,7 @@ class Story:
             names = tuple(name_of(index) for index in range(start, min(start + _QUEUED_AT_ONCE, self._workers)))
             yield (self._tell(WorkersQueued, 0.0, group="story", max_attempts=3, workers=names),)
         if has_past:
-            for index in range(BUSY, self._workers):
+            for index in range(self._busy, self._workers):
                 yield tuple(self._end(index))
 
     def _end(self, index: int) -> Iterator[Event]:
@@ -146,9 +147,9 @@ class Story:
         turn = 0
         while True:
             turn += 1
-            index = turn // 2 % BUSY
-            if turn % 2 and not has_past and self._workers > BUSY:
-                index = BUSY + _shuffled(turn, 1) % (self._workers - BUSY)
+            index = turn // 2 % self._busy
+            if turn % 2 and not has_past and self._workers > self._busy:
+                index = self._busy + _shuffled(turn, 1) % (self._workers - self._busy)
             attempts[index] = attempt = attempts.get(index, 0) + 1
             batch += self._fail(index, attempt, NOW + 3 * turn / per_second)
             if len(batch) >= _BATCH:

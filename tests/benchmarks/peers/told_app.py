@@ -26,7 +26,7 @@ from asyncwatch.supervise.outbox import Listener
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
-from tests.benchmarks.story import NOW, Story
+from tests.benchmarks.story import BUSY, NOW, Story
 
 PER_SECOND = 10_000
 """Events."""
@@ -120,11 +120,12 @@ def main() -> None:
     """Read the arguments and show the story."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--busy", type=int, default=BUSY, help="workers to which something happens all the time")
     parser.add_argument("--past", action="store_true", help="all but the busy workers have ended")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--frames", type=Path)
     given = parser.parse_args()
-    story = Story(given.workers)
+    story = Story(given.workers, given.busy)
     teller = Teller(story, given.seconds + _SETTLING, has_past=given.past)
     app = ToldApp(teller, clock=teller.clock)
     gc.freeze()  # as run_dashboard does

@@ -18,7 +18,7 @@ Steps = Generator[None, None, T]
 
 STEP = 4096
 """Rows that one step looks at: a few milliseconds."""
-_RUNS_FREED = 32
+_RUNS_FREED = 16
 _SAMPLED = 64
 """Of so many values one is looked at to find out how they are spread."""
 
@@ -53,7 +53,8 @@ def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
     between the same two values is sorted together: a sample sort.
     """
     runs: list[tuple[Sequence[Any], list[Row]]] = []
-    for run in _chunks(rows, is_reversed=ordering.is_reversed):
+    # Few and long runs are put together in less time.
+    for run in _chunks(rows, 2 * STEP, is_reversed=ordering.is_reversed):
         run_keys, sorted_run = _sorted(list(map(ordering.key, run)), run)
         runs.append((_packed(run_keys), sorted_run))
         yield
@@ -67,7 +68,8 @@ def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
         for number, (keys, run) in enumerate(runs):
             start = starts[number]
             left = bisect_left(keys, pivot, start)
-            starts[number] = right = bisect_right(keys, pivot, left)
+            is_there = left < len(keys) and keys[left] == pivot
+            starts[number] = right = bisect_right(keys, pivot, left) if is_there else left
             below_keys += keys[start:left]
             below += run[start:left]
             equal += run[left:right]
@@ -95,7 +97,7 @@ def place_anew(
     `stale` are the rows that have changed since, and so may stand where they do not belong.
     """
     kept: list[Row] = []
-    for chunk in _chunks(order, is_reversed=False):
+    for chunk in _chunks(order, STEP, is_reversed=False):
         kept += [row for row in chunk if row not in moved]
         yield
     placed = yield from sort(sorted(shown, key=lambda row: row.index), ordering)
@@ -128,11 +130,14 @@ def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collecti
     return start
 
 
-def _chunks(rows: Sequence[Row], *, is_reversed: bool) -> Iterator[list[Row]]:
-    """Yield the rows in lists; reversed, from the last one to the first, so that a final turn restores equal ones."""
-    starts = range(0, len(rows), STEP)
+def _chunks(rows: Sequence[Row], size: int, *, is_reversed: bool) -> Iterator[list[Row]]:
+    """Yield the rows in lists of that size; reversed, from the last one to the first.
+
+    A final turn then restores the order of equal ones.
+    """
+    starts = range(0, len(rows), size)
     for start in reversed(starts) if is_reversed else starts:
-        chunk = list(rows[start : start + STEP])
+        chunk = list(rows[start : start + size])
         if is_reversed:
             chunk.reverse()
         yield chunk

@@ -29,19 +29,24 @@ SORTS: tuple[tuple[str, str], ...] = (
 """(key, heading) of every order, in which a person goes through them: names, often in queue order anyway, last."""
 
 _DIGITS = re.compile("[0-9]+")
-_has_digits = _DIGITS.search
 _RANKS = {state: rank for rank, state in enumerate(WorkerState)}
 _LAST_TEXT = chr(sys.maxunicode)
 
 
 def natural(text: str) -> str:
     """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
-    text = text.casefold()
     start = text.rstrip("0123456789")
-    if not _has_digits(start):
-        # As most names are, and in half the time.
-        return f"{start}{_number(text[len(start) :])}" if len(start) < len(text) else text
-    return _DIGITS.sub(lambda digits: _number(digits[0]), text)
+    if len(start) == len(text):
+        return _natural(text)
+    # As most names are: one of a few beginnings, and a number.
+    return f"{_natural_start(start)}{_number(text[len(start) :])}"
+
+
+def _natural(text: str) -> str:
+    return _DIGITS.sub(lambda digits: _number(digits[0]), text.casefold())
+
+
+_natural_start = functools.lru_cache(maxsize=4096)(_natural)
 
 
 def _number(digits: str) -> str:
