@@ -16,6 +16,7 @@ from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.lines import Line, width_of
 from asyncwatch.ui.meter import Meter
 from asyncwatch.ui.own_cost import block_line, cost_lines, gauges
+from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen
@@ -90,6 +91,18 @@ async def test_a_queue_that_is_empty_is_told_when_nothing_happens_any_more() -> 
         await shows(app, "finished")
         controller.known = msgspec.structs.replace(controller.known, events=app.scene.fleet.events)
         await shows(app, "queue 0")
+
+
+async def test_the_figures_are_no_second_picture_while_events_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are drawn with the events; what these did not show is drawn when there are no more."""
+    async with running(size=(160, 30)) as (app, controller, _pilot):
+        drawn: list[bool] = []
+        monkeypatch.setattr(app, "draw", lambda: drawn.append(app._pump.is_drawing))
+        controller.known = msgspec.structs.replace(controller.known, events=app.scene.fleet.events + 768)
+        for is_drawing in (True, False, False):
+            monkeypatch.setattr(Pump, "is_drawing", is_drawing)
+            app._read_statistics()
+        assert drawn[:1] == [False]
 
 
 async def test_the_page_of_its_own_cost() -> None:

@@ -91,6 +91,7 @@ class AsyncwatchApp(App[None]):
             self.scene.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
         self._is_drawing = False
+        self._drawn_figures = 0, 0.0  # of the meter
         self._controller = controller
         self._pump = Pump(self, on_batch=on_batch)
         self._is_signalled = is_signalled
@@ -330,10 +331,11 @@ class AsyncwatchApp(App[None]):
 
     def _read_statistics(self) -> None:
         meter = self.scene.meter
-        shown = meter.depth, meter.events_per_second
         self.scene.statistics = known = self._controller.statistics()
         meter.look(self._clock(), known.events, self.scene.fleet.events)
-        if shown != (meter.depth, meter.events_per_second):
+        figures = meter.depth, meter.events_per_second
+        if figures != self._drawn_figures and not self._pump.is_drawing:
+            self._drawn_figures = figures
             self.draw()  # after the last event nothing else would
 
 

@@ -101,8 +101,8 @@ class FleetScreen(ActingScreen):
         return "No worker matches the filter.  esc clears it."
 
     def _resort(self) -> None:
-        if not self._scene.is_frozen:
-            self._scene.view.resort()
+        view = self._scene.view
+        if not self._scene.is_frozen and (view.resort() or view.is_busy):
             self.table.draw()
 
     def action_move(self, rows: int) -> None:
