@@ -10,3 +10,16 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def calm() -> None:
+    """Wait after a key until the processor is idle, as a picture needs that shows one screen behind another."""
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Textual's pilot wait for 2 ms after a key, not for an idle processor: tests wait for what is to be seen."""
+    if "calm" not in request.fixturenames:
+        monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.002)
+        monkeypatch.setattr("textual._wait.SLEEP_IDLE", 0.01)

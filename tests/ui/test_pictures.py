@@ -14,6 +14,8 @@ from tests.ui.trees import tree_run
 
 Compare = Callable[..., bool]
 
+pytestmark = pytest.mark.usefixtures("calm")
+
 
 @pytest.mark.parametrize(
     ("size", "theme", "keys", "text"),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from textual.app import App
 from textual.pilot import Pilot
 
 from asyncwatch.commands import (
@@ -117,6 +118,12 @@ async def test_a_filter_keeps_the_branches_that_match() -> None:
         assert "stream" not in text_of(app)
 
 
+def taken_along(app: App[Any]) -> list[str]:
+    """Return the names in the lines that are marked as restarted with another."""
+    return [line.split()[1] for line in text_of(app).splitlines() if line.startswith("  ↺")]
+
+
+@pytest.mark.usefixtures("calm")
 async def test_siblings_are_highlighted_before_a_restart_takes_them_along() -> None:
     """The question names them, they stand out in the table behind it, and a yes asks for the one worker only."""
     async with running() as (app, controller, pilot):
@@ -125,13 +132,12 @@ async def test_siblings_are_highlighted_before_a_restart_takes_them_along() -> N
         await shows(
             app, "Restart stream/cache?", "2 siblings restarted with it (one_for_all): stream/db and stream/api."
         )
-        lines = text_of(app).splitlines()
-        assert [line.split()[1] for line in lines if line.startswith("  ↺")] == ["db", "api"]
+        await until(lambda: taken_along(app) == ["db", "api"])
         assert controller.sent == []
         await pilot.press("r")
         await until(lambda: controller.sent)
         assert controller.sent == [RestartWorker("stream/cache", 1)]
-        await until(lambda: not any(line.startswith("  ↺") for line in text_of(app).splitlines()))
+        await until(lambda: not taken_along(app))
 
 
 async def test_only_later_siblings_of_rest_for_one_go_along() -> None:
@@ -253,6 +259,7 @@ async def test_details_tell_of_supervision_waits_and_restarts() -> None:
         await shows(app, "worker urls/a")
 
 
+@pytest.mark.usefixtures("calm")
 async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
     """The strategy above counts: its later siblings are named and stand out, with all below the group itself."""
     async with running() as (app, controller, pilot):
@@ -260,9 +267,7 @@ async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
         await go_to(app, "root/ingest")
         await pilot.press("r")
         await shows(app, "Restart ingest and its 3 workers?", "(rest_for_one): prices, urls/a, urls/b and urls/c.")
-        lines = text_of(app).splitlines()
-        taken = [line.split()[1] for line in lines if line.startswith("  ↺")]
-        assert taken == ["reader", "parser", "writer", "prices", "a", "b", "c"]
+        await until(lambda: taken_along(app) == ["reader", "parser", "writer", "prices", "a", "b", "c"])
         supervise(controller, "root/ingest", "rest_for_one", incarnation=2)
         await until(lambda: app.scene.fleet.tree.branches["root/ingest"].incarnation == 2)
         await pilot.press("r")
