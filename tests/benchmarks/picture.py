@@ -84,7 +84,7 @@ class Picture:
         self.columns = columns
         self.rows = rows
         self.stretches: dict[tuple[int, int], str] = {}
-        """What was last drawn from each line and column, from 1, without its colours."""
+        """What was last drawn from each line and column, from 1, without its colours; not what was drawn over."""
         self.cursor = ""
         """The name of the worker that the cursor is on."""
         self._expected: list[Expected] = []
@@ -170,7 +170,10 @@ class Picture:
         if move is None or move.end() == len(piece):
             return
         text = _STYLE.sub("", piece[move.end() :].decode("utf-8", "replace")).rstrip("\r\n")
-        self.stretches[int(move[1]), int(move[2])] = text
+        row, column = int(move[1]), int(move[2])
+        for other in [place for place in self.stretches if place[0] == row and 0 < place[1] - column < len(text)]:
+            del self.stretches[other]
+        self.stretches[row, column] = text
         if (cursor := _CURSOR.match(text)) is not None:
             self.cursor = cursor[1]
 

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from asyncwatch.model.ordering import finish, sort
+from asyncwatch.model.sorting import SORTS, ordering
+from asyncwatch.ui.scene import Scene
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
 from tests.benchmarks.keyboard import Press, finding
 from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, percentile, ratio
 from tests.benchmarks.picture import Picture
-from tests.benchmarks.story import index_of, name_of
+from tests.benchmarks.story import KEYS, NOW, Story, index_of, name_of
+
+_WORKERS = 30_000
+"""So many that some take all but the same time."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -80,6 +86,25 @@ def test_picture_reads_what_is_drawn(tmp_path: Path) -> None:
         picture.wait_for(lambda shown: len(shown.stretches) == 2)
         assert picture.stretches == {(2, 3): " ›  w17   running", (1, 1): "head"}
         assert picture.cursor == "w17"
+
+
+def test_picture_forgets_what_is_drawn_over(tmp_path: Path) -> None:
+    """A line that is drawn whole leaves nothing of the stretches that began further right; other lines stay."""
+    program = r"print('\x1b[2;3Hsorting\x1b[3;3Hstays\x1b[2;1Ha whole line\x1b[9;9H', flush=True); input()"
+    with Picture([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as picture:
+        picture.wait_for_text("whole")
+        assert picture.stretches == {(3, 3): "stays", (2, 1): "a whole line"}
+
+
+def test_orders_of_the_story() -> None:
+    """Sorted by the app, workers that have ended are in the order that the case waits for, whoever is all but equal."""
+    scene = Scene(lambda: NOW)
+    for batch in Story(_WORKERS, busy=0).beginning(has_past=True):
+        scene.receive(batch)
+    for order, _ in SORTS:
+        rows = finish(sort(scene.fleet.rows, ordering(order, is_reversed=False, now=NOW)))
+        values = [KEYS[order](row.index) for row in rows]
+        assert values == sorted(values), order
 
 
 def test_names_of_the_story() -> None:
