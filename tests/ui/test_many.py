@@ -66,6 +66,28 @@ def test_work_can_be_left() -> None:
     assert slices == []
 
 
+def test_work_that_broke_can_begin_anew() -> None:
+    """An error is told to the event loop, and does not count as work that goes on."""
+    calls, errors = list[str](), list[object]()
+
+    def work(_is_time_up: object) -> bool:
+        calls.append("work")
+        if len(calls) == 1:
+            raise ValueError("it broke")
+        return False
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, told: errors.append(told["exception"]))
+        slices = Slices(work, lambda: calls.append("done"))
+        for _ in range(2):
+            slices.start()
+            await asyncio.sleep(PAUSE)
+
+    run_at_once(main)
+    assert calls == ["work", "work", "done"]
+    assert [str(error) for error in errors] == ["it broke"]
+
+
 async def test_an_announcement_of_many_is_folded_in_parts() -> None:
     """One batch may name a million workers: keys get their turn between its events; listeners get all of it."""
     turns, passed = list[int](), list[int]()

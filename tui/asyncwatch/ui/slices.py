@@ -38,9 +38,9 @@ class Slices:
             self._next = None
 
     def _go_on(self) -> None:
+        self._next = None  # before the work: if that breaks, `start` begins anew
         end = self._clock() + SLICE
         if self._work(lambda: self._clock() >= end):
             self._next = asyncio.get_running_loop().call_later(PAUSE, self._go_on)
         else:
-            self._next = None
             self._done()
