@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from textual._context import visible_screen_stack
 from textual.app import App
 
 from asyncwatch.commands import Command, Statistics, WatchStack
@@ -235,7 +236,9 @@ def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
 
 
 def text_of(app: App[Any]) -> str:
-    """Return what stands on the screen."""
+    """Return what stands on the screen, with what shows behind a question."""
+    # As the app does: without it the background would be drawn, and kept for the next picture, as if none were there.
+    visible_screen_stack.set(app._background_screens)
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 

@@ -123,7 +123,6 @@ def taken_along(app: App[Any]) -> list[str]:
     return [line.split()[1] for line in text_of(app).splitlines() if line.startswith("  ↺")]
 
 
-@pytest.mark.usefixtures("calm")
 async def test_siblings_are_highlighted_before_a_restart_takes_them_along() -> None:
     """The question names them, they stand out in the table behind it, and a yes asks for the one worker only."""
     async with running() as (app, controller, pilot):
@@ -259,7 +258,6 @@ async def test_details_tell_of_supervision_waits_and_restarts() -> None:
         await shows(app, "worker urls/a")
 
 
-@pytest.mark.usefixtures("calm")
 async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
     """The strategy above counts: its later siblings are named and stand out, with all below the group itself."""
     async with running() as (app, controller, pilot):
