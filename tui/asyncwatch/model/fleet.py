@@ -225,10 +225,11 @@ class Fleet:
         """Fold events in order and return the rows that changed. Workers just queued are not among them."""
         # What every event does is done here, on local names: this is where a million of them pass.
         folds, last_seq, latest, events = self._FOLDS, self._last_seq, self.latest, self.events
-        by_name, counts, durations = self._by_name, self.counts, self.durations
+        by_name, counts = self._by_name, self.counts
         touched: set[Row] = set()
         touch = touched.add
         ended: list[float] = []
+        taken: list[float] = []
         for event in batch:
             if event.seq <= last_seq:
                 continue
@@ -287,7 +288,7 @@ class Fleet:
                     self.settled += 1
                     if self.settled == len(self.rows):
                         self.settled_at = at
-                    durations.add(at - block.started[offset])
+                    taken.append(at - block.started[offset])
                     ended.append(at)
                     touch(row)
                     continue
@@ -296,6 +297,7 @@ class Fleet:
                 touch(row)
         self._last_seq, self.latest, self.events = last_seq, latest, events
         self.rate.add_all(ended)
+        self.durations.add_all(taken)
         return touched
 
     def apply(self, event: Event) -> Row | None:

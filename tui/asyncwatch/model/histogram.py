@@ -7,6 +7,7 @@ share `a` of every value in it: the mapping of DDSketch (Masson, Rim and Lee, VL
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 RELATIVE_ERROR = 0.02
 """How far a quantile may be from the true one, as a share of it (between `SHORTEST` and `LONGEST`)."""
@@ -34,20 +35,23 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration. A negative one (a clock that went back) counts as 0."""
-        if not seconds > SHORTEST:
-            seconds = max(0.0, seconds)
-            bucket = 0
-        elif seconds >= LONGEST:
-            bucket = _BUCKETS - 1
-        else:
-            bucket = _ceil(_log(seconds / SHORTEST) / _LOG_FACTOR)
-        self._buckets[bucket] += 1
-        self.count += 1
-        # min() and max() take three times as long, for every attempt of the run.
-        if seconds < self.lowest:  # noqa: PLR1730
-            self.lowest = seconds
-        if seconds > self.highest:  # noqa: PLR1730
-            self.highest = seconds
+        self.add_all((seconds,))
+
+    def add_all(self, durations: Sequence[float]) -> None:
+        """Count durations, as `add` does."""
+        if not durations:
+            return
+        buckets = self._buckets
+        for seconds in durations:
+            if not seconds > SHORTEST:
+                buckets[0] += 1
+            elif seconds >= LONGEST:
+                buckets[-1] += 1
+            else:
+                buckets[_ceil(_log(seconds / SHORTEST) / _LOG_FACTOR)] += 1
+        self.count += len(durations)
+        self.lowest = min(self.lowest, max(0.0, min(durations)))
+        self.highest = max(self.highest, *durations)
 
     def quantile(self, q: float) -> float | None:
         """Return the seconds that the share `q` in [0, 1] of all durations does not exceed; None without any.

@@ -25,7 +25,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from asyncwatch.events import WorkerEnded, WorkerState
@@ -90,10 +89,6 @@ def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) 
     )
 
 
-CALLS_IN_A_TASK = 16
-"""Targets that may be called in one task, one after the other, while none of them has to wait."""
-
-
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -105,9 +100,6 @@ class _Raised:
 
 class Attempts(Line):
     """Attempts in their places, and what becomes of workers by them. All methods belong to the thread of the loop."""
-
-    shares_tasks = True
-    """Whether a task may be that of several workers, one after the other, of which none had to wait for anything."""
 
     def __init__(
         self,
@@ -136,15 +128,6 @@ class Attempts(Line):
         self.tokens = self._judge.tokens
         self._attempts = 0
         self._when_settled: list[asyncio.Future[None]] = []
-        self._remember_caller()
-        self._turn = 0
-        self._turn_end: asyncio.Handle | None = None
-
-    def _remember_caller(self) -> None:
-        """Let every attempt begin with the context variables that are set now."""
-        self._caller = current.get()
-        self._context = copy_context()
-        self._context.run(current.set, self._caller)
 
     def _leave_line(self, worker: Worker) -> None:
         """Make a worker that has no task wait for nothing any more."""
@@ -155,8 +138,7 @@ class Attempts(Line):
         if self.is_gated:
             self.admission.dismiss(worker)
 
-    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None) -> None:
-        """Begin the worker's next attempt, in a task of its own if none is given."""
+    def _start_attempt(self, worker: Worker) -> None:
         spec = worker.spec
         if self._told_held:
             self._told_held.pop(worker, None)
@@ -182,65 +164,31 @@ class Attempts(Line):
         self._attempts += 1
         self.in_flight += worker.takes_place
         self.report.attempt_started(worker)
-        if task is None:
-            # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
-            task = asyncio.Task(self._attempt(worker), loop=self.report.loop, context=self._context.copy())
-            task.add_done_callback(self._attempt_ended)
-        worker.task = task
+        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+        worker.task = task = asyncio.Task(self._attempt(worker), loop=self.report.loop)
         self.tasks[task] = worker
+        task.add_done_callback(self._attempt_ended)
         if spec.attempt_timeout is not None or worker.deadline_at is not None:
             self._time_attempt(worker)
 
     async def _attempt(self, worker: Worker) -> Any:
-        """Call the target. If it returned without a wait, be the task of the next worker in line, a few times."""
-        calls = 0
-        while True:
-            current.set(worker)
-            if self._turn_end is None:
-                self._turn_end = self.report.loop.call_soon(self._turn_ended)
-            turn = self._turn
-            spec = worker.spec
-            try:
-                if worker.latency:
-                    await asyncio.sleep(worker.latency)
-                if worker.is_struck:
-                    logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
-                    raise self._fault(worker)
-                result = await spec.target(*worker.args)
-            except SystemExit as error:
-                return _Raised(error)
-            except KeyboardInterrupt as error:
-                # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
-                if threading.current_thread() is threading.main_thread():
-                    raise
-                return _Raised(error)
-            finally:
-                finish_lines(worker.name)
-            if turn != self._turn or not self._is_as_new(worker.task):
-                return result
-            task = worker.task
-            assert task is not None  # noqa: S101  it is as new
-            del self.tasks[task]
-            self._ended(worker, result, None)
-            calls += 1
-            following = self._next_in_line() if calls < CALLS_IN_A_TASK and self.in_flight < self._places else None
-            if following is None:
-                self._fill_places()
-                return None
-            worker = following
-            self._start_attempt(worker, task)
-
-    def _turn_ended(self) -> None:
-        """Count the turns of the loop, as long as there are attempts that may end in the one in which they began."""
-        self._turn_end = None
-        self._turn += 1
-
-    def _is_as_new(self, task: asyncio.Task[Any] | None) -> bool:
-        """Return whether nothing is left in a task of what ran in it: no cancellation, no context variable."""
-        if task is None or self.is_gated or not self.shares_tasks or task.cancelling():
-            return False
-        current.set(self._caller)
-        return copy_context() == self._context
+        current.set(worker)
+        try:
+            if worker.latency:
+                await asyncio.sleep(worker.latency)
+            if worker.is_struck:
+                logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
+                raise self._fault(worker)
+            return await worker.spec.target(*worker.args)
+        except SystemExit as error:
+            return _Raised(error)
+        except KeyboardInterrupt as error:
+            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            return _Raised(error)
+        finally:
+            finish_lines(worker.name)
 
     def _fault(self, worker: Worker) -> Exception:
         draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)

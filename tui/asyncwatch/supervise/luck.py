@@ -114,7 +114,10 @@ class Luck:
     def draw(self, purpose: str, worker: str, incarnation: int, attempt: int) -> float:
         """Return a number in [0, 1), a whole number of millionths, the same for the same arguments."""
         keyed = self._copy()
-        key = f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
+        if attempt == incarnation == 1:  # nearly always
+            key = f"{purpose}\0001\0001\0{worker}"
+        else:
+            key = f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
         try:
             keyed.update(key.encode())
         except UnicodeEncodeError:  # half a character: rare, and the error handler would cost every draw

@@ -63,7 +63,6 @@ class Machine(Attempts):
         """Start the run on the running loop: announce all workers, then start as many as there are places."""
         self.active = len(self.workers)
         seed, concurrency = self._luck.seed, self.concurrency
-        self._remember_caller()
         self.report.run_started(
             name, self.active, runner, seed, concurrency, timeout, wall_clock, self._live_settings()
         )

@@ -131,8 +131,8 @@ class Roster:
         self.fresh = size
         """How many were never started, nor stopped before that."""
         self._marks = bytearray(size)
-        self._incarnations = array("I", bytes(4 * size))
-        self._attempts = array("I", bytes(4 * size))
+        self._incarnations = array("I", (1,)) * size
+        self._attempts = array("I", (1,)) * size
         self._elapsed = array("d", bytes(8 * size))
         self._results: list[Any] = [None] * size
         self._errors: dict[int, BaseException] = {}
@@ -197,8 +197,10 @@ class Roster:
         if not mark:
             self.fresh -= 1
         self._marks[index] = _MARKS[event.state]
-        self._incarnations[index] = event.incarnation
-        self._attempts[index] = event.attempts
+        if event.incarnation != 1:
+            self._incarnations[index] = event.incarnation
+        if event.attempts != self._attempts[index]:
+            self._attempts[index] = event.attempts
         self._elapsed[index] = event.elapsed
         self._results[index] = result
         if error is not None:
@@ -210,19 +212,21 @@ class Roster:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the latest outcome of each worker that has ended, in order."""
-        for part, start in zip(self._parts, self._starts, strict=True):
-            for index, name in enumerate(part.names(), start):
-                mark = self._marks[index]
-                if mark >= _FIRST_SETTLED:
-                    yield Outcome(
-                        name=name,
-                        state=_STATES[mark - _FIRST_SETTLED],
-                        result=self._results[index],
-                        error=self._errors.get(index),
-                        incarnation=self._incarnations[index],
-                        attempts=self._attempts[index],
-                        elapsed=self._elapsed[index],
-                    )
+        names = itertools.chain.from_iterable(part.names() for part in self._parts)
+        columns = zip(names, self._marks, self._results, self._incarnations, self._attempts, self._elapsed, strict=True)
+        error_of, states = self._errors.get, (None, None, *_STATES)
+        for index, (name, mark, result, incarnation, attempts, elapsed) in enumerate(columns):
+            state = states[mark]
+            if state is not None:
+                yield Outcome(
+                    name=name,
+                    state=state,
+                    result=result,
+                    error=error_of(index),
+                    incarnation=incarnation,
+                    attempts=attempts,
+                    elapsed=elapsed,
+                )
 
     def states(self) -> dict[str, int]:
         """Return how many workers are in each state, without those that none is in."""

@@ -119,7 +119,6 @@ class Crew(Machine):
     """
 
     workers: Company
-    shares_tasks = False
 
     def __init__(
         self,
@@ -153,7 +152,6 @@ class Crew(Machine):
         self.active = len(self.batch)
         workers += self.active
         facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings(specs))
-        self._remember_caller()
         self.report.run_started(name, workers, "serve", *facts)
 
     def start_batch(self) -> None:
@@ -363,8 +361,8 @@ class Crew(Machine):
                 self._start_attempt(worker)
         super()._fill_places()
 
-    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None) -> None:
-        super()._start_attempt(worker, task)
+    def _start_attempt(self, worker: Worker) -> None:
+        super()._start_attempt(worker)
         if not isinstance(worker, TreeWorker):
             return
         self.report.outbox.end_linger()
