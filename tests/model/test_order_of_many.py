@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.model import ordering, outline, selection, sorting
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.ordering import Ordering, finish, place_of, sort
+from asyncwatch.model.ordering import Ordering, finish, place_anew, place_of, sort
 from asyncwatch.model.query import Query
 from asyncwatch.model.row import Row
 from asyncwatch.model.selection import SORTS, View, parse_query
@@ -220,3 +220,13 @@ def test_a_fleet_that_is_none_has_nothing_to_sort() -> None:
     view = View(Fleet())
     view.sort = "name"
     assert order_of(view) == []
+
+
+def test_rows_that_go_on_changing_get_the_places_of_one_moment() -> None:
+    """One that changes all the time stands where it belonged when its value was asked for, not above all others."""
+    rows = [a_row(f"w{index}", index) for index in range(9)]
+    values = {row: float(row.index) for row in rows}
+    order, busy = list(rows), rows[0]
+    values[busy] = 5.5
+    steps = place_anew(order, {busy}, [busy], Ordering(values.__getitem__, is_reversed=False), {busy})
+    assert finish(steps) == [*rows[1:6], busy, *rows[6:]]

@@ -100,12 +100,17 @@ def place_anew(
     for chunk in _chunks(order, STEP, is_reversed=False):
         kept += [row for row in chunk if row not in moved]
         yield
-    placed = yield from sort(sorted(shown, key=lambda row: row.index), ordering)
+    # Rows that go on changing get the places of one moment: else they would stand wherever the row before them does.
+    keys: dict[Row, Any] = {}
+    for chunk in _chunks(shown, STEP, is_reversed=False):
+        keys.update(zip(chunk, map(ordering.key, chunk), strict=True))
+        yield
+    of_now = ordering._replace(key=keys.__getitem__)
+    placed = yield from sort(sorted(shown, key=lambda row: row.index), of_now)
     result: list[Row] = []
     start = 0
     for number, row in enumerate(placed):
-        # One that has changed again would keep the others behind it from their places.
-        place = start if row in stale else place_of(kept, row, ordering, stale, start)
+        place = _place(kept, keys[row], row.index, ordering, stale, start)
         result += kept[start:place]
         result.append(row)
         start = place
@@ -117,7 +122,11 @@ def place_anew(
 
 def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collection[Row], start: int = 0) -> int:
     """Return where in `order`, from `start` on, the row stands or would stand, whatever `stale` rows there are."""
-    key, index = ordering.key(row), row.index
+    return _place(order, ordering.key(row), row.index, ordering, stale, start)
+
+
+def _place(order: Sequence[Row], key: Any, index: int, ordering: Ordering, stale: Collection[Row], start: int) -> int:
+    """Return where in `order`, from `start` on, a row with that key and place in the queue would stand."""
     end = len(order)
     while start < end:
         middle = probe = (start + end) // 2
