@@ -78,6 +78,19 @@ def test_first_success_is_told_by_its_row_alone() -> None:
     assert not fleet._attempts._records
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_success_without_a_result_leaves_none(attempts: int) -> None:
+    """Whatever stood there before, and whether it was the first attempt or another one."""
+    stream = Stream("a")
+    for number in range(1, attempts + 1):
+        stream.add(AttemptStarted, "a", attempt=number, bad_luck=0.5)
+    fleet = stream.fold()
+    row_of(fleet).result = "before"
+    stream.add(WorkerSucceeded, "a", **ended(attempts=attempts, result=None))
+    fleet.apply_batch(stream.events)
+    assert row_of(fleet).result is None
+
+
 def test_running_attempt_has_no_outcome_yet() -> None:
     """While an attempt runs its record is open and its elapsed time grows with the clock."""
     stream = Stream("a")

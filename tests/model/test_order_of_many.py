@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from types import ModuleType
@@ -230,3 +231,32 @@ def test_rows_that_go_on_changing_get_the_places_of_one_moment() -> None:
     values[busy] = 5.5
     steps = place_anew(order, {busy}, [busy], Ordering(values.__getitem__, is_reversed=False), {busy})
     assert finish(steps) == [*rows[1:6], busy, *rows[6:]]
+
+
+class Counted(set[Row]):
+    """Rows that count how often somebody asked whether one is among them."""
+
+    asked = 0
+
+    def __contains__(self, row: object) -> bool:
+        """Count, and answer."""
+        self.asked += 1
+        return super().__contains__(row)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: bool) -> None:
+    """Of equal rows that finish in queue order each stale one is looked at a few times, and a few of them in a step."""
+    rows = [a_row(f"w{index}", index) for index in range(4000)]
+    moved, stale = rows[:400], Counted(rows[400:1600])
+    by = Ordering(lambda row: row.retries, is_reversed)
+    asked, before, done = list[int](), 0, object()
+    job = place_anew(rows, set(moved), moved, by, stale)
+    changing = iter(rows[1600:2800])
+    while next(job, done) is not done:
+        asked.append(stale.asked - before)
+        before = stale.asked
+        stale.update(itertools.islice(changing, 2))
+    searches = len(moved) * len(rows).bit_length()
+    assert searches < sum(asked) < 3 * searches + 2 * len(stale)
+    assert max(asked) <= 4 * 8

@@ -281,8 +281,7 @@ class Fleet:
                     row.state = _SUCCEEDED
                     row.version += 1
                     result = event.result
-                    if result is not None:
-                        row.result = result_line(result)
+                    row.result = None if result is None else result_line(result)
                     counts[_RUNNING] -= 1
                     counts[_SUCCEEDED] += 1
                     self.settled += 1

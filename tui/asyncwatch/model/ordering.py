@@ -19,6 +19,8 @@ Steps = Generator[None, None, T]
 STEP = 4096
 """Rows that one step looks at: a few milliseconds."""
 _RUNS_FREED = 16
+_COPIED = 16
+"""So many steps' rows are copied, or let go of, in one."""
 _SAMPLED = 64
 """Of so many values one is looked at to find out how they are spread."""
 
@@ -64,7 +66,7 @@ def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
     for pivot in dict.fromkeys(sample[:: STEP // _SAMPLED]) if len(runs) > 1 else ():
         below_keys: list[Any] = []
         below: list[Row] = []
-        equal: list[Row] = []
+        equal: list[tuple[list[Row], int, int]] = []
         for number, (keys, run) in enumerate(runs):
             start = starts[number]
             left = bisect_left(keys, pivot, start)
@@ -72,10 +74,13 @@ def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
             starts[number] = right = bisect_right(keys, pivot, left) if is_there else left
             below_keys += keys[start:left]
             below += run[start:left]
-            equal += run[left:right]
+            equal.append((run, left, right))
         order += _sorted(below_keys, below)[1]
         # However many they are, they are in order.
-        order += equal
+        for number, (run, left, right) in enumerate(equal):
+            order += run[left:right]
+            if number % _COPIED == _COPIED - 1:
+                yield
         yield
     above_keys = [key for (keys, _), start in zip(runs, starts, strict=True) for key in keys[start:]]
     above = [row for (_, run), start in zip(runs, starts, strict=True) for row in run[start:]]
@@ -107,36 +112,84 @@ def place_anew(
         yield
     of_now = ordering._replace(key=keys.__getitem__)
     placed = yield from sort(sorted(shown, key=lambda row: row.index), of_now)
+    search = _Search(kept, ordering, stale)
     result: list[Row] = []
     start = 0
-    for number, row in enumerate(placed):
-        place = _place(kept, keys[row], row.index, ordering, stale, start)
-        result += kept[start:place]
+    for row in placed:
+        place = yield from search.place(keys[row], row.index, start)
+        yield from _copy(kept, start, place, result)
         result.append(row)
         start = place
-        if number % 256 == 255:
-            yield
-    result += kept[start:]
+    yield from _copy(kept, start, len(kept), result)
+    while kept:
+        del kept[-_COPIED * STEP :]
+        yield
     return result
 
 
-def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collection[Row], start: int = 0) -> int:
-    """Return where in `order`, from `start` on, the row stands or would stand, whatever `stale` rows there are."""
-    return _place(order, ordering.key(row), row.index, ordering, stale, start)
+def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collection[Row]) -> int:
+    """Return where in `order` the row stands or would stand, whatever `stale` rows there are."""
+    return finish(_Search(order, ordering, stale).place(ordering.key(row), row.index, 0))
 
 
-def _place(order: Sequence[Row], key: Any, index: int, ordering: Ordering, stale: Collection[Row], start: int) -> int:
-    """Return where in `order`, from `start` on, a row with that key and place in the queue would stand."""
-    end = len(order)
-    while start < end:
-        middle = probe = (start + end) // 2
-        while probe < end and order[probe] in stale:
-            probe += 1
-        if probe < end and ordering.is_before(order[probe], key, index):
-            start = probe + 1
-        else:
-            end = middle
-    return start
+class _Search:
+    """Finds places in an order of which some rows are stale; between two steps more of them may become so.
+
+    Rows that changed are often neighbours, thousands of them: where they end is remembered, so that not every search
+    passes all of them.
+    """
+
+    def __init__(self, order: Sequence[Row], ordering: Ordering, stale: Collection[Row]) -> None:
+        self._order = order
+        self._ordering = ordering
+        self._stale = stale
+        self._beyond: dict[int, int] = {}
+        """Of the place of a stale row one further down; all between them are stale."""
+        self._looked = 0
+        """Rows looked at since the last step."""
+
+    def place(self, key: Any, index: int, start: int) -> Steps[int]:
+        """Return where, from `start` on, a row with that key and place in the queue would stand."""
+        order, stale, is_before = self._order, self._stale, self._ordering.is_before
+        end = len(order)
+        while start < end:
+            if self._looked >= STEP:
+                self._looked = 0
+                yield
+            self._looked += 1
+            middle = probe = (start + end) // 2
+            if order[middle] in stale:
+                probe = yield from self._pass_stale(middle)
+            if probe < end and is_before(order[probe], key, index):
+                start = probe + 1
+            else:
+                end = middle
+        return start
+
+    def _pass_stale(self, place: int) -> Steps[int]:
+        """Return the first place, from `place` on, of a row that is not stale, or the end of the order."""
+        order, stale, beyond = self._order, self._stale, self._beyond
+        while True:
+            passed: list[int] = []
+            while len(passed) < STEP and place < len(order) and order[place] in stale:
+                passed.append(place)
+                place = beyond.get(place, place + 1)
+            beyond.update(dict.fromkeys(passed, place))
+            self._looked += len(passed)
+            if len(passed) < STEP:
+                return place
+            self._looked = 0
+            yield
+
+
+def _copy(rows: list[Row], start: int, end: int, to: list[Row]) -> Steps[None]:
+    """Append `rows[start:end]` to the others, in steps if they are many."""
+    size = _COPIED * STEP
+    while end - start > size:
+        to += rows[start : start + size]
+        start += size
+        yield
+    to += rows[start:end]
 
 
 def _chunks(rows: Sequence[Row], size: int, *, is_reversed: bool) -> Iterator[list[Row]]:
