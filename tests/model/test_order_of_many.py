@@ -260,3 +260,13 @@ def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: 
     searches = len(moved) * len(rows).bit_length()
     assert searches < sum(asked) < 3 * searches + 2 * len(stale)
     assert max(asked) <= 4 * 8
+
+
+def test_rows_that_all_stand_last_are_placed_in_steps_too() -> None:
+    """Nothing is left there to be compared with, but each of them is work: no step places more than 8."""
+    rows = [a_row(f"w{index}", index) for index in range(800)]
+    by = Ordering(lambda row: row.index, is_reversed=False)
+    steps_to_sort = sum(1 for _ in sort(rows, by))
+    steps = sum(1 for _ in place_anew(rows, set(rows), rows, by, ()))
+    steps_to_look = 2 * len(rows) // 8
+    assert steps >= steps_to_look + 2 * steps_to_sort + len(rows) // 8 - 1

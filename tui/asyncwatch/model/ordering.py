@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from asyncwatch.model.row import Row
@@ -111,7 +112,8 @@ def place_anew(
         keys.update(zip(chunk, map(ordering.key, chunk), strict=True))
         yield
     of_now = ordering._replace(key=keys.__getitem__)
-    placed = yield from sort(sorted(shown, key=lambda row: row.index), of_now)
+    queued = yield from sort(shown, Ordering(attrgetter("index"), is_reversed=False))
+    placed = yield from sort(queued, of_now)
     search = _Search(kept, ordering, stale)
     result: list[Row] = []
     start = 0
@@ -152,11 +154,14 @@ class _Search:
         """Return where, from `start` on, a row with that key and place in the queue would stand."""
         order, stale, is_before = self._order, self._stale, self._ordering.is_before
         end = len(order)
-        while start < end:
+        while True:
             if self._looked >= STEP:
                 self._looked = 0
                 yield
+            # A search is work even if there is nothing left to look at.
             self._looked += 1
+            if start >= end:
+                return start
             middle = probe = (start + end) // 2
             if order[middle] in stale:
                 probe = yield from self._pass_stale(middle)
@@ -164,7 +169,6 @@ class _Search:
                 start = probe + 1
             else:
                 end = middle
-        return start
 
     def _pass_stale(self, place: int) -> Steps[int]:
         """Return the first place, from `place` on, of a row that is not stale, or the end of the order."""
