@@ -71,6 +71,13 @@ class View:
         self._is_outlined = False
         """Whether `_lines` are those of `_flat` with what is folded at present."""
 
+    def over(self, fleet: Fleet) -> View:
+        """Return a view of another fleet with the same filter and order, without marks."""
+        view = View(fleet)
+        view.query, view.trouble_only = self._query, self._is_trouble_only
+        view.sort, view.reverse = self._sort, self._is_reversed
+        return view
+
     @property
     def query(self) -> Query:
         """The filter that visible rows match."""
@@ -224,7 +231,7 @@ class View:
         """Return the place of a row or branch in `lines()`, from 0; None if it is not visible."""
         lines = self.lines()
         if lines is self.fleet.rows:
-            return line.index
+            return line.index if isinstance(line, Row) and self.fleet.get(line.name) is line else None
         if len(lines) <= AT_ONCE or (self.fleet.tree.is_shown and self._places is not None):
             if self._places is None:
                 self._places = {shown: place for place, shown in enumerate(lines)}

@@ -163,8 +163,10 @@ class AsyncwatchApp(App[None]):
 
     def receive(self, batch: Batch) -> None:
         """Take a batch from the pump; say so when a freeze ends by that."""
-        was_frozen = self.scene.is_frozen
+        was_frozen, fleet = self.scene.is_frozen, self.scene.fleet
         self.scene.receive(batch)
+        if self.scene.fleet is not fleet:
+            self._draw_screens()  # before the next key: it would be for a row that is no more
         if self._early:
             self._controller.send(*self._early)
             self._early.clear()
@@ -289,8 +291,9 @@ class AsyncwatchApp(App[None]):
     def _select(self, row: Row | None) -> None:
         self._controller.send(WatchStack(None))
         screen = self.screen_stack[0]
-        if row is not None and isinstance(screen, FleetScreen):
-            screen.table.select(row)
+        present = self.scene.fleet.get(row.name) if row is not None else None
+        if present is not None and isinstance(screen, FleetScreen):
+            screen.table.select(present)
 
     def _tick(self) -> None:
         if self._pump.is_drawing:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from asyncwatch.commands import Statistics
-from asyncwatch.events import Batch, RunFinished, RunStarted, WorkersQueued, WorkerState
+from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued, WorkerState
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.selection import View
@@ -34,7 +34,12 @@ class Scene:
         self.is_stopping = self.is_hurried = False
         self.stopping = 0
         """How many workers had not settled when the run was stopped."""
+        self.is_foreseen = False
+        """Whether the run has told nothing yet: what is shown was foreseen."""
         self._foreseen: Batch = ()
+        """What was foreseen, until all of it was told and taken in."""
+        self._told: list[Event] = []
+        """What was told and taken in of that."""
         self._time = RunTime(clock)
         self._frozen_at: float | None = None
         self._waiting: list[Batch] = []
@@ -68,22 +73,22 @@ class Scene:
         return self.now if self.is_frozen or self.fleet.finished is not None else self._time.now
 
     @property
-    def is_foreseen(self) -> bool:
-        """Whether nothing has happened yet of what is shown."""
-        return bool(self._foreseen)
+    def is_gathering(self) -> bool:
+        """Whether some of the workers with which the run starts are still to come."""
+        run = self.fleet.run
+        return run is not None and len(self.fleet.rows) < run.workers
 
     def foresee(self, batch: Batch) -> None:
         """Show the first events of the run before they happen."""
-        self._foreseen = batch
         self._fold(batch)
+        self._foreseen, self.is_foreseen = batch, True
 
     def receive(self, batch: Batch) -> None:
         """Take a batch in. The last batch of a run ends a freeze: there is nothing more to wait for.
 
         So does one after which more than `HELD` events would wait.
         """
-        if self._foreseen:
-            self._confirm(batch)
+        self.is_foreseen = False
         self._time.note(batch)
         self.meter.receive(len(batch))
         if self._frozen_at is None:
@@ -144,17 +149,35 @@ class Scene:
         return len(self.fleet.rows) - self.fleet.settled
 
     def _confirm(self, batch: Batch) -> None:
-        """Go on from what was foreseen if that is how the run began, else from nothing."""
-        foreseen, self._foreseen = self._foreseen, ()
-        if batch and isinstance(batch[0], RunStarted) and _queued(batch[: len(foreseen)]) == _queued(foreseen):
-            self.fleet.confirm(batch[0])
-        else:
+        """Go on from what was foreseen as long as the run begins like that; else from what it has told.
+
+        What was foreseen may come in many batches.
+        """
+        begun = len(self._told)
+        told = batch[: len(self._foreseen) - begun]
+        if not all(map(_is_as_foreseen, told, self._foreseen[begun : begun + len(told)])):
             self.fleet = Fleet()
-            self.view = View(self.fleet)
+            self.view = self.view.over(self.fleet)
+            self.fleet.apply_batch(self._told)
+            self._foreseen, self._told = (), []
+            return
+        if told and isinstance(told[0], RunStarted):
+            self.fleet.confirm(told[0])
+        self._told += told
+        if len(self._told) == len(self._foreseen):
+            self._foreseen, self._told = (), []
 
     def _fold(self, batch: Batch) -> None:
+        if self._foreseen:
+            self._confirm(batch)
         self.view.touched(self.fleet.apply_batch(batch))
 
 
-def _queued(batch: Batch) -> list[tuple[str, int, tuple[str, ...]]]:
-    return [(event.group, event.max_attempts, event.workers) for event in batch if isinstance(event, WorkersQueued)]
+def _is_as_foreseen(told: Event, foreseen: Event) -> bool:
+    """Return whether both say the same of the workers; how the run is set up the fleet takes from what is told."""
+    if told.seq != foreseen.seq:
+        return False
+    if isinstance(told, WorkersQueued) and isinstance(foreseen, WorkersQueued):
+        is_same_group = told.group == foreseen.group and told.max_attempts == foreseen.max_attempts
+        return is_same_group and told.workers == foreseen.workers
+    return isinstance(told, RunStarted) and isinstance(foreseen, RunStarted)

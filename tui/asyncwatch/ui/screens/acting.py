@@ -242,11 +242,11 @@ class ActingScreen(Screen[None]):
         self, question: str, commands: Sequence[Command], yes: str, key: str, *, consequence: str = ""
     ) -> None:
         """Send the requests if the answer is yes."""
-        fleet = self._scene.fleet
 
         def answer(is_yes: bool | None) -> None:
             self.table.highlight(())
             if is_yes:
+                fleet = self._scene.fleet
                 self._request(asks.renewed(commands, fleet.get, fleet.tree.branches.get))
 
         side: Literal["", "low", "high"] = ""

@@ -68,8 +68,13 @@ class DetailsScreen(Screen[Row]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Show the worker as it is now."""
-        fleet, row, now = self._scene.fleet, self._row, self._scene.moment
+        """Show the worker as it is now; close if the run turns out to have no such worker."""
+        fleet, row, now = self._scene.fleet, self._scene.fleet.get(self._row.name), self._scene.moment
+        if row is None:
+            if self.app.screen is self and not self._scene.is_gathering:
+                _ = self.dismiss(None)  # not to be waited for by the screen itself
+            return
+        self._row = row
         width = self._report.scrollable_content_region.width
         is_live = not row.is_settled or bool(fleet.left_behind_of(row.name))
         self._keys.hint(hints_of(self._scene, row))

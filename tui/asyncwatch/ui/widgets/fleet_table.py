@@ -49,21 +49,12 @@ class FleetTable(ScrollView, can_focus=True):
         self._paint = Paint(self)
         super().__init__()
         self._scene = scene
-        self._selected: Line | None = None
-        self._index = 0
         self._is_untouched = True
-        self._order: list[Line] = []
-        self._taken: frozenset[Row] = frozenset()
+        self._sought: Line | None = None
+        """What the cursor was on in the fleet before this one, until a line of that name comes."""
         self._empty_text = ""
         self._layout_of_columns = columns.arrange(80, 0, 0)
-        self._measured = 0
         self._slices = Slices(self._work, lambda: self.post_message(LinesReady()))
-        self._is_indented = False
-        self._widest_name = 0
-        self._widest_result = 0
-        self._widest_error = 0
-        self._schemes: set[str] = set()
-        self._is_luck_seen = False
         self._has_idle_luck = False
         self._left_out: set[str] = set()
         self._moment = 0.0
@@ -74,6 +65,23 @@ class FleetTable(ScrollView, can_focus=True):
         self._margin = 0
         """Blank cells behind every line."""
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing yet of the fleet of the scene."""
+        self._fleet = self._scene.fleet
+        self._selected: Line | None = None
+        self._index = 0
+        self._order: list[Line] = []
+        self._taken: frozenset[Row] = frozenset()
+        self._measured = 0
+        self._is_indented = False
+        self._widest_name = 0
+        self._widest_result = 0
+        self._widest_error = 0
+        self._schemes: set[str] = set()
+        self._is_luck_seen = False
+        self._forget_lines()
 
     @property
     def selected(self) -> Row | None:
@@ -97,9 +105,15 @@ class FleetTable(ScrollView, can_focus=True):
 
     def draw(self) -> None:
         """Take over the order of the view and repaint the visible lines that changed."""
+        if self._scene.fleet is not self._fleet:
+            self._sought = None if self._is_untouched else self._selected
+            self._begin()
+            self.scroll_to(y=0, animate=False, immediate=True)
         order = self._scene.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
+        if self._sought is not None:
+            self._seek(self._sought)
         self._scene.view.keep(self.selected)
         self._measure()
         if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
@@ -110,6 +124,15 @@ class FleetTable(ScrollView, can_focus=True):
         changed = [y for y in range(self.size.height) if y >= count or drawn[y] != self._key(y)]
         if changed:
             self.refresh(*[Region(0, y, width, 1) for y in changed])
+
+    def _seek(self, sought: Line) -> None:
+        """Put the cursor on the worker or branch of this name, if it has come; look no longer when all have."""
+        fleet = self._scene.fleet
+        line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
+        if line is not None or not self._scene.is_gathering:
+            self._sought = None
+        if line is not None:
+            self.select(line)
 
     def show_if_empty(self, text: str) -> None:
         """Say why no row is visible, when none is."""
@@ -324,6 +347,7 @@ class FleetTable(ScrollView, can_focus=True):
         if not self._order:
             return
         self._is_untouched = False
+        self._sought = None
         before = self._index
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
