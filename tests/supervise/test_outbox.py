@@ -105,27 +105,34 @@ async def test_batches_cross_threads() -> None:
 
 
 async def test_a_reader_far_behind_is_given_the_processor() -> None:
-    """For a moment after each batch, until it has caught up; one on the loop of the events never is waited for."""
+    """For a moment after a turn of the loop, until it has caught up; who emits never waits, nor does one's own loop."""
     waits: list[float] = []
     listener = Listener(waits.append)
     queue = listener.attach()
     batch: Batch = tuple(numbered(1))
+    seen: list[int] = []
 
-    def deliver(batches: int) -> None:
-        for _ in range(batches):
-            listener.deliver(batch, None)
+    async def deliver(*turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        for batches in turns:
+            for _ in range(batches):
+                listener.deliver(batch, loop)
+            seen.append(len(waits))
+            await asyncio.sleep(0)
 
-    thread = threading.Thread(target=deliver, args=(FAR_BEHIND + 3,))
-    thread.start()
-    thread.join()
-    assert waits == [MOMENT] * 3
-    for _ in range(FAR_BEHIND + 3):
+    def deliver_elsewhere(*turns: int) -> None:
+        thread = threading.Thread(target=lambda: asyncio.run(deliver(*turns)))
+        thread.start()
+        thread.join()
+
+    deliver_elsewhere(FAR_BEHIND, 3, 500)
+    assert seen == [0, 0, 1]
+    assert waits == [MOMENT] * 2
+    for _ in range(FAR_BEHIND + 503):
         await queue.get()
-    deliver(FAR_BEHIND)
-    assert len(waits) == 3
-    for _ in range(2 * FAR_BEHIND):
-        listener.deliver(batch, asyncio.get_running_loop())
-    assert len(waits) == 3
+    deliver_elsewhere(FAR_BEHIND)
+    await deliver(2 * FAR_BEHIND)
+    assert len(waits) == 2
 
 
 def test_a_reader_that_is_gone_harms_nobody() -> None:

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FrameType, SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -29,6 +30,7 @@ from asyncwatch.supervise.blame import (
     frames_of,
     judge,
     place_of,
+    stack_frames,
 )
 from asyncwatch.supervise.engine import new_event_loop
 from asyncwatch.supervise.pulse import HEARTBEAT, Pulse, Spent, block_event
@@ -157,6 +159,52 @@ def test_the_frames_of_the_loop_are_left_out() -> None:
         return frames_of(sys._getframe())
 
     assert [code.co_name for code, _line in asyncio.run(look())] == ["look"]
+
+
+def test_a_frame_without_a_line_is_told_by_the_first_of_its_function() -> None:
+    """Python has no line for some instructions: what was seen there can be judged and told all the same."""
+    code = code_of("/srv/jobs.py", "fetch")
+    (frame,) = frames_of(cast(FrameType, SimpleNamespace(f_code=code, f_lineno=None, f_back=None)))
+    assert frame == (code, code.co_firstlineno)
+    assert place_of((frame,)).line == code.co_firstlineno
+
+
+def test_a_source_whose_loader_fails_has_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reading the source raises, the place is told without it."""
+    monkeypatch.setattr("linecache.getline", lambda *_: 1 / 0)
+    assert place_of(MINE) == place_of(MINE)._replace(call="")
+    assert all(frame.text == "" for frame in stack_frames(MINE))
+
+
+def test_what_cannot_be_judged_is_a_block_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that judging raises reaches who asks for the block that goes on, nor the beat that ends it."""
+    monkeypatch.setattr("asyncwatch.supervise.pulse.judge", lambda *_: 1 / 0)
+    pulse = Pulse(0.0, Spent())
+    pulse.look(0.1, Sample(A, MINE), pulse.due, 0.0)
+    going_on = pulse.block(0.5)
+    assert going_on is not None
+    assert going_on.blame == Blame("unknown")
+    (block,) = pulse.beat(0.5, Spent(thread=0.5), 0.0)
+    assert block.blame == Blame("unknown")
+    beats(pulse, 0.525)
+
+
+def test_a_beat_that_fails_is_not_the_last() -> None:
+    """What is called with a beat may raise: the next one comes."""
+    calls: list[int] = []
+    raised: list[object] = []
+
+    def on_beat() -> None:
+        calls.append(1)
+        raise ValueError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+        with Watchdog(Supervisor([]), on_beat):
+            await asyncio.sleep(4.5 * HEARTBEAT)
+
+    run_at_once(main)
+    assert len(calls) == len(raised) == 4
 
 
 def beats(pulse: Pulse, *times: float) -> None:

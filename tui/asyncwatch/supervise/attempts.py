@@ -48,7 +48,8 @@ logger = logging.getLogger("asyncwatch.worker")
 _RUNNING = WorkerState.RUNNING
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 TURNS_AT_ONCE = 16
-"""Turns of the loop, and no time, that a worker gets to end which is to be stopped at once: a few awaits deep."""
+"""Turns of the loop, and no time, that a worker gets to end at the end of its grace period, or if it has none: a few
+awaits deep. A loop that something kept for all of that period has given it none before."""
 
 
 def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
@@ -223,7 +224,7 @@ class Attempts(Line):
         if patience == 0:
             worker.timer = self.report.loop.call_soon(self._count_down, worker, TURNS_AT_ONCE)
         elif patience < math.inf:
-            worker.timer = self.report.loop.call_later(patience, self._leave_behind, worker)
+            worker.timer = self.report.loop.call_later(patience, self._count_down, worker, TURNS_AT_ONCE)
 
     def _patience(self, worker: Worker) -> float:
         """Return the seconds that the worker may take to end."""

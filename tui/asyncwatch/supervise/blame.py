@@ -119,7 +119,8 @@ def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
     """Return the frames of a running thread, outermost first, without those of its event loop; none if that waits."""
     frames: list[Frame] = []
     while frame is not None:
-        frames.append((frame.f_code, frame.f_lineno))
+        # Python has no line for some instructions: the type stubs do not know.
+        frames.append((frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
         frame = frame.f_back
     frames.reverse()
     first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1][0])), 0)
@@ -216,10 +217,18 @@ def place_of(frames: tuple[Frame, ...]) -> Place:
     code, line = frames[number]
     inner, inner_line = frames[-1]
     if number == len(frames) - 1:
-        call = linecache.getline(code.co_filename, line).strip()
+        call = source_line(code.co_filename, line)
     else:
         call = f"{inner.co_qualname} in {Path(inner.co_filename).name}:{inner_line}"
     return Place(code.co_filename, line, code.co_qualname, call[:_LONGEST_CALL])
+
+
+def source_line(file: str, line: int) -> str:
+    """Return the text of a line, or an empty one if that cannot be had."""
+    try:
+        return linecache.getline(file, line).strip()
+    except Exception:
+        return ""
 
 
 def is_of_supervisor(file: str) -> bool:
@@ -236,9 +245,7 @@ def _is_own(code: CodeType) -> bool:
 def stack_frames(frames: tuple[Frame, ...]) -> tuple[StackFrame, ...]:
     """Return frames with the text of their lines."""
     return tuple(
-        StackFrame(
-            code.co_filename, line, code.co_qualname, linecache.getline(code.co_filename, line).strip()[:_LONGEST_CALL]
-        )
+        StackFrame(code.co_filename, line, code.co_qualname, source_line(code.co_filename, line)[:_LONGEST_CALL])
         for code, line in frames
     )
 

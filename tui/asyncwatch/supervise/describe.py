@@ -126,7 +126,7 @@ def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Itera
                 yield f"{error_line(*describe_error(member))}\n\n"
     for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _MAX_FRAMES):
         if frame.f_code is not skip:
-            yield frame.f_code, line
+            yield frame.f_code, line or frame.f_code.co_firstlineno
 
 
 def _format(parts: tuple[_Frame | str, ...]) -> Iterator[str]:
@@ -153,7 +153,7 @@ def await_stack(awaitable: object) -> list[tuple[str, int, str]]:
             frame = getattr(awaitable, f"{prefix}_frame", None)
             if frame is not None:
                 code = frame.f_code
-                stack.append((code.co_filename, frame.f_lineno, code.co_qualname))
+                stack.append((code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname))
                 awaitable = getattr(awaitable, f"{prefix}_await" if prefix != "gi" else "gi_yieldfrom", None)
                 break
         else:

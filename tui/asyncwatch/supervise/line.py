@@ -42,6 +42,8 @@ class Line:
         """Those that begin anew."""
         self._again: deque[Worker] = deque()
         """Those that stand before all others: they have begun, or were held."""
+        self._stands_still = False
+        """Whether nobody takes a place for now: very many who stand in line are leaving it."""
         self._held_by = PLACE
         self._told_held: dict[Worker, tuple[str, str]] = {}
         """For which key and reason a worker waits, as was told; neither for one that stands in line."""
@@ -57,7 +59,7 @@ class Line:
 
     def _next_in_line(self) -> Worker | None:
         """Take the next one that may start out of the line; None if there is none at present."""
-        while True:
+        while not self._stands_still:
             if not self._again and not self._first and self._fresh is not None:
                 worker = next(self._fresh, None)
                 if worker is None:
@@ -79,6 +81,7 @@ class Line:
                 continue
             worker.is_ready = False
             return worker
+        return None
 
     def _line_of(self, worker: Worker) -> deque[Worker]:  # noqa: ARG002  there is one for all
         """Return the line in which a worker stands that has begun, or was held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
 from asyncwatch.supervise.roster import Members, Roster
+from asyncwatch.supervise.slices import Slices
 from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.verdict import GIVEN_UP, HALTED
 from asyncwatch.supervise.worker import Worker
@@ -46,6 +48,7 @@ class Machine(Attempts):
         """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
         self.is_interrupted = False
         self._is_hurried = False
+        self._slices: deque[Slices] = deque()
         self._halt = halt
         self._broken: set[int] | None = None if halt is None else set()
 
@@ -113,18 +116,52 @@ class Machine(Attempts):
             self._when_settled.append(settled)
             await settled
 
-    def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
-        """Ask every worker (of `among`) that has not settled to stop."""
-        for worker in self.workers.unsettled() if among is None else among:
+    def stop_active(self, reason: StopReason) -> None:
+        """Ask every worker that has not settled to stop."""
+        self.stop_batch(reason)
+
+    def stop_batch(self, reason: StopReason, group: str | None = None) -> None:
+        """Ask every worker of the batch (of a group) that has not settled to stop.
+
+        All that run are asked at once, as their grace period begins; very many others settle in the next turns of the
+        loop, and until then nobody takes a place.
+        """
+
+        def stop(worker: Worker) -> None:
             self._reap(worker)
             is_stopping = worker.stop_reason and not worker.is_restarting
             if not is_stopping and not worker.state.is_settled:
                 self._stop(worker, reason)
 
+        self._go_through(Slices(self.batch.unsettled(group), stop), group)
+
+    def _go_through(self, slices: Slices, group: str | None = None) -> None:
+        """Do something to workers of the batch (of a group): to the first of them and all that run now, then others."""
+        if not slices.go_on():
+            return
+        self._stands_still = True
+        for worker in self.batch.under_way():
+            if worker.task is not None and (group is None or worker.spec.group == group):
+                slices.act(worker)
+        self._slices.append(slices)
+        if len(self._slices) == 1:
+            self.report.loop.call_soon(self._next_slice)
+
+    def _next_slice(self) -> None:
+        if self.is_finished:
+            return
+        if not self._slices[0].go_on():
+            self._slices.popleft()
+        if self._slices:
+            self.report.loop.call_soon(self._next_slice)
+        else:
+            self._stands_still = False
+            self._fill_places()
+
     def hasten_batch(self) -> None:
         """Give the batch no more time to end: who does not at once is left behind."""
         self._is_hurried = True
-        for worker in self.batch.unsettled():
+        for worker in self.batch.under_way():
             if worker.task is not None:
                 self._cancel_task(worker)
 
@@ -166,7 +203,7 @@ class Machine(Attempts):
         members = self._members(path)
         if all(worker.state.is_settled for worker in members):
             return "all its workers have ended" if members else "there is no such group"
-        self.stop_active("person", members)
+        self.stop_batch("person", path)
         return ""
 
     def restart_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  as above
@@ -304,23 +341,33 @@ class Machine(Attempts):
         if len(broken) < halt.limit(len(self.batch)):
             return
         self._halt = None
-        going_on = [other for other in self.batch.unsettled() if not other.stop_reason]
-        if halt.mode == "now":
-            self.report.run_halted(len(broken), halt.mode, len(going_on))
-            self.stop_active("halt", going_on)
+        going_on = [other for other in self.batch.under_way() if not other.stop_reason]
+        is_now = halt.mode == "now"
+        if not is_now:
+            self._judge.halted.update(other for other in going_on if other.task is not None)
+        ending = sum(is_now or other.task is None for other in going_on) + self.batch.fresh
+        self.report.run_halted(len(broken), halt.mode, ending)
+        unsettled = (other for other in self.batch.unsettled() if not other.stop_reason)
+        self._go_through(Slices(unsettled, self._halt_now if is_now else self._halt_waiting))
+
+    def _halt_now(self, worker: Worker) -> None:
+        self._reap(worker)
+        if not worker.stop_reason and not worker.state.is_settled:
+            self._stop(worker, "halt")
+
+    def _halt_waiting(self, worker: Worker) -> None:
+        if worker.task is not None:
             return
-        waiting = [other for other in going_on if other.task is None]
-        self._judge.halted.update(other for other in going_on if other.task is not None)
-        self.report.run_halted(len(broken), halt.mode, len(waiting))
-        for other in waiting:
-            if other.error is None:
-                self._stop(other, "halt")
-            else:
-                self._refuse_retry(other, other.error, HALTED)
+        if worker.error is None:
+            self._stop(worker, "halt")
+        else:
+            self._refuse_retry(worker, worker.error, HALTED)
 
     def _begin_incarnation(self, worker: Worker) -> None:
         if self._broken is not None:
             self._broken.discard(worker.index)
             self._judge.halted.discard(worker)
+        for slices in self._slices:
+            slices.spared.add(worker.index)  # whoever asks for it now asks after what is done to the others
         self._recall(worker)
         super()._begin_incarnation(worker)

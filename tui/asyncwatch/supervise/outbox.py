@@ -1,6 +1,7 @@
 """Carries events to listeners in batches, each listener on an `asyncio.Queue` of its own event loop.
 
-Nobody who emits ever waits: queues are unbounded, and a listener that is slow or gone costs the workers nothing.
+Nobody who emits ever waits: queues are unbounded, and a listener that is gone costs the workers nothing. For one in
+another thread that is far behind, the loop pauses for a moment between two of its turns, however much happens in each.
 """
 
 from __future__ import annotations
@@ -24,20 +25,22 @@ MOST_TURNS = 8
 FAR_BEHIND = 200
 """Batches that a reader in another thread has not taken yet."""
 MOMENT = 0.001
-"""Seconds after each batch that such a reader is left alone for: no more than half of the time of an engine that does
-nothing but emit events, and nothing of one that waits for somebody's server."""
+"""Seconds after each turn of the loop with a batch in it that such a reader is left alone for: no more than half of the
+time of an engine that does nothing but emit events, and nothing of one that waits for somebody's server."""
 
 
 class Listener:
     """One reader of the events. Batches that come before it attaches wait for it.
 
-    `give_way` is called with the seconds for which another thread leaves the interpreter to a reader that is far
-    behind: two threads that both compute get it in turns too long for the one that is woken for every batch.
+    `give_way` is called, between two turns of the loop of the events, with the seconds for which its thread leaves the
+    interpreter to a reader in another one that is far behind: two threads that both compute get it in turns too long
+    for the one that is woken for every batch.
     """
 
     def __init__(self, give_way: Callable[[float], None] = time.sleep) -> None:
         self._lock = threading.Lock()
         self._give_way = give_way
+        self._is_giving_way = False
         self._on_the_way = 0
         self._backlog: list[Batch] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,8 +78,13 @@ class Listener:
                     return
                 self._on_the_way += 1
                 is_far_behind = self._on_the_way + self._queue.qsize() > FAR_BEHIND
-        if is_far_behind:
-            self._give_way(MOMENT)
+        if is_far_behind and running is not None and not self._is_giving_way:
+            self._is_giving_way = True
+            running.call_soon(self._leave_it_alone)
+
+    def _leave_it_alone(self) -> None:
+        self._is_giving_way = False
+        self._give_way(MOMENT)
 
     def _arrive(self, batch: Batch) -> None:
         with self._lock:

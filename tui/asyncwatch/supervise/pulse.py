@@ -52,6 +52,14 @@ def block_event(seq: int, at: float, now: float, block: Block) -> LoopBlocked:
     )
 
 
+def _judged(evidence: Evidence, runs: list[Run]) -> list[Block]:
+    """Return what `judge` does, or of whatever it cannot judge that the loop was blocked."""
+    try:
+        return judge(evidence, runs)
+    except Exception:
+        return [Block(evidence.began, evidence.ended, Blame("unknown"))]
+
+
 class Lags(NamedTuple):
     """How late the beats were, in seconds: the latest of the last second, of the last ten seconds, of all."""
 
@@ -116,7 +124,7 @@ class Pulse:
                     delayed=0.0 if delay_before is None else delay - delay_before,
                     collecting=spent.collecting - before.collecting,
                 )
-                blocks = judge(evidence, runs)
+                blocks = _judged(evidence, runs)
         self.due = now + HEARTBEAT
         return blocks
 
@@ -155,7 +163,7 @@ class Pulse:
         evidence = Evidence(due - HEARTBEAT / 2, now)
         with self._lock:
             absent = self._absent + self._overslept(now, late)
-            last = judge(evidence, self._runs)[-1]
+            last = _judged(evidence, self._runs)[-1]
         if absent >= late / 2:
             # What its thread did meanwhile is not known before it comes back.
             return Block(evidence.began, now, Blame("unknown"))

@@ -347,7 +347,7 @@ class Supervisor(Watching, Serving):
         machine = self._machine
 
         def end() -> None:
-            machine.stop_active("timeout", machine.batch.unsettled(group))
+            machine.stop_batch("timeout", group)
 
         return machine.report.loop.call_later(seconds, end)
 
@@ -373,6 +373,6 @@ class Supervisor(Watching, Serving):
         if is_final and self._tree is not None:
             # Also without a worker that runs: its supervisors would go on.
             self._tree.request_stop("run")
-            machine.stop_active("run", machine.batch.unsettled())
+            machine.stop_batch("run")
         elif machine.active:
             machine.stop_active("run")

@@ -85,10 +85,10 @@ class Watchdog:
 
     def _beat(self) -> None:
         assert self._pulse is not None  # noqa: S101  it was entered
+        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
         now = time.monotonic()
         delay = run_delay(self._native_id) if self._pulse.is_late(now) else 0.0
         blocks = self._pulse.beat(now, self._spent(), delay)
-        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
         if self._on_beat is not None:
             self._on_beat()
         for block in blocks:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import linecache
 import sys
 
 from asyncwatch.commands import StackFrame, WorkerStack
-from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, stack_frames
+from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, source_line, stack_frames
 from asyncwatch.supervise.current import CurrentWorker, current
 from asyncwatch.supervise.describe import await_stack
 from asyncwatch.supervise.machine import Machine
@@ -52,7 +51,7 @@ class Watching:
         task = worker.task or worker.left_behind
         stack = [] if task is None or task.done() else await_stack(task.get_coro())
         frames = tuple(
-            StackFrame(file, line, function, linecache.getline(file, line).strip())
+            StackFrame(file, line, function, source_line(file, line))
             for file, line, function in stack
             if not is_of_supervisor(file)
         )

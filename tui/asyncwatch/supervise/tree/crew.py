@@ -329,12 +329,12 @@ class Crew(Machine):
         now = self.incarnations.get(path, incarnation)
         return "" if now == incarnation else f"that was incarnation {incarnation}, it is {now} now"
 
-    def stop_active(self, reason: StopReason, among: Iterable[Worker] | None = None) -> None:
+    def stop_active(self, reason: StopReason) -> None:
         """Ask the workers to stop; those of the tree as a person would, as their supervisors restart them otherwise."""
-        workers = list(self.workers.unsettled() if among is None else among)
-        super().stop_active(reason, [worker for worker in workers if not isinstance(worker, TreeWorker)])
-        for worker in workers:
-            if isinstance(worker, TreeWorker) and not worker.state.is_settled and not worker.stop_reason:
+        services = [worker for worker in self.workers.under_way() if isinstance(worker, TreeWorker)]
+        super().stop_active(reason)
+        for worker in services:
+            if not worker.state.is_settled and not worker.stop_reason:
                 self.cancel(worker)
 
     def _patience(self, worker: Worker) -> float:

@@ -96,7 +96,7 @@ class Serving(TreeCalls):
         if any(True for _ in machine.batch.unsettled()):
             machine.is_interrupted = True
             machine.report.run_cancel_requested("run")
-            machine.stop_active("run", machine.batch.unsettled())
+            machine.stop_batch("run")
 
     def _present_tree(self) -> Tree:
         if self._tree is None or not self._machine.report.is_started:

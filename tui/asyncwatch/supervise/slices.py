@@ -1,0 +1,32 @@
+"""Goes through very many workers without keeping the event loop: some of them in each of its turns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from asyncwatch.supervise.worker import Worker
+
+SLICE = 2_000
+"""Workers at the most in one turn of the loop: some 20 ms."""
+
+
+class Slices:
+    """Calls `act` for each of `workers`, in order, but for those of whose places in the roster `spared` has come to be.
+
+    `workers` is asked for the next one only when its turn comes.
+    """
+
+    def __init__(self, workers: Iterator[Worker], act: Callable[[Worker], None]) -> None:
+        self.spared: set[int] = set()
+        self.act = act
+        self._workers = workers
+
+    def go_on(self) -> bool:
+        """Go through the next slice; return whether there may be more."""
+        seen = 0
+        for worker in itertools.islice(self._workers, SLICE):
+            seen += 1
+            if worker.index not in self.spared:
+                self.act(worker)
+        return seen == SLICE
