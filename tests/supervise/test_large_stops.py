@@ -11,7 +11,7 @@ import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerSpecs
 from asyncwatch.commands import CancelAll, Command, StopRun
-from asyncwatch.events import AttemptStarted, RunFinished, RunHalted
+from asyncwatch.events import AttemptStarted, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.slices import SLICE
 from tests.clock import run_at_once
@@ -76,6 +76,7 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
         last = events[-1]
         assert isinstance(last, RunFinished)
         assert last.states == {"cancelled": QUEUED + RUNNING}
+        assert not any(isinstance(event, WorkerUnresponsive) for event in events)
         assert sum(isinstance(event, AttemptStarted) for event in events) == RUNNING
         assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= SLICE + RUNNING
         assert len(seen) > QUEUED / SLICE
@@ -210,6 +211,7 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
 
     async def main() -> None:
         supervisor = Supervisor([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
+        queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
@@ -219,5 +221,6 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
         loop.call_later(1.0, stop)
         outcomes = await supervisor.gather()
         assert [outcome.state.value for outcome in outcomes] == ["cancelled", "unresponsive"]
+        assert [event.worker for event in drain(queue) if isinstance(event, WorkerUnresponsive)] == ["b"]
 
     run_at_once(main)
