@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from asyncwatch import Outcome, Supervisor, WorkerState
@@ -102,7 +102,6 @@ async def outcome_of(make: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @given(fleets, timeouts)
-@settings(deadline=None)
 def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
     """gather() gives the same results and errors in the same order, or the same TimeoutError."""
 
@@ -118,7 +117,6 @@ def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -
 
 
 @given(fleets, timeouts)
-@settings(deadline=None)
 def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
     """as_completed() yields the same results in the same order, then the same TimeoutError if there is one."""
 
@@ -156,7 +154,6 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
 
 
 @given(fleets, timeouts, st.sampled_from(RETURN_WHEN))
-@settings(deadline=None)
 def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, return_when: ReturnWhen) -> None:
     """wait() tells the same workers done and the same pending, for each of its conditions, and ends the pending."""
 
@@ -180,7 +177,6 @@ def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, ret
 
 
 @given(fleets)
-@settings(deadline=None)
 def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
     """task_group() gives the same results, or an ExceptionGroup of the same errors after the first failure."""
     # A worker that is exhausted is an outcome with us and an error in a TaskGroup: not comparable.
