@@ -16,7 +16,7 @@ def block(at: float, duration: float, worker: str = "", incarnation: int = 1, se
 
 
 GAPS = st.integers(1, 4) | st.integers(6, 300)
-"""In hundredths of a second. Five are the bound of what counts as adjacent: which side it falls on is up to rounding."""
+"""In hundredths of a second. Five are the bound of what is adjacent: rounding decides which side they fall on."""
 
 
 @given(
