@@ -18,7 +18,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.ordering import finish, sort
-from asyncwatch.model.selection import SORTS, View, natural, parse_query
+from asyncwatch.model.selection import AT_ONCE, SORTS, View, natural, parse_query
 from asyncwatch.model.sorting import ordering
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
@@ -159,7 +159,7 @@ def test_marks_belong_to_workers(stream: Stream) -> None:
     view.mark_all_visible()
     assert [row.name for row in view.marked()] == ["w10", "w1", "w3"]
     assert not view.toggle_mark("w10")
-    assert view.marks == {"w1", "w3"}
+    assert set(view.marks) == {"w1", "w3"}
     view.clear_marks()
     assert view.marked() == []
 
@@ -200,4 +200,44 @@ def test_an_empty_fleet_has_no_order() -> None:
     view.sort = "name"
     view.mark_all_visible()
     assert view.order() == []
-    assert view.marks == set()
+    assert not view.marks
+
+
+def test_all_of_many_are_marked_without_a_look_at_each() -> None:
+    """With a filter they are, in steps; what comes next finishes these."""
+    fleet = Fleet()
+    everybody = tuple(f"w{number}" for number in range(3 * AT_ONCE))
+    fleet.apply_batch([WorkersQueued(seq=0, at=0.0, group="", max_attempts=1, workers=everybody)])
+    view = View(fleet)
+    view.mark_all_visible()
+    assert not view.is_busy
+    assert set(view.marks) == set(everybody)
+    view.clear_marks()
+    view.query = parse_query("w1")
+    view.lines()
+    view.work(lambda: False)
+    view.mark_all_visible()
+    assert view.is_busy
+    assert not view.is_behind
+    view.work(lambda: True)
+    assert 0 < len(view.marks) < len(view.lines())
+    assert view.toggle_mark("w0")
+    assert {row.name for row in view.marked()} == {"w0", *(name for name in everybody if "w1" in name)}
+    assert not view.is_busy
+    assert not view.toggle_mark("w0")
+    assert not view.toggle_mark("nobody")
+
+
+def test_marks_of_parts_of_the_queue() -> None:
+    """All of them are marked, unless they are already; who is queued later has none."""
+    fleet = Stream("a", "b", "c").fold()
+    view = View(fleet)
+    view.toggle_mark("b")
+    view.toggle_marks([slice(0, 2)])
+    assert list(view.marks) == ["a", "b"]
+    view.toggle_marks([slice(0, 1), slice(1, 2)])
+    assert not view.marks
+    view.mark_all_visible()
+    fleet.apply_batch([WorkersQueued(seq=9, at=0.0, group="", max_attempts=1, workers=("d",))])
+    assert "d" not in view.marks
+    assert [row.name for row in view.marked()] == ["a", "b", "c"]

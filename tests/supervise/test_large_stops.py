@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerSpecs
-from asyncwatch.commands import CancelAll, Command, StopRun
+from asyncwatch.commands import CancelAll, CancelBranch, Command, RestartBranch, StopRun
 from asyncwatch.events import AttemptStarted, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.slices import SLICE
@@ -222,5 +222,65 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
         outcomes = await supervisor.gather()
         assert [outcome.state.value for outcome in outcomes] == ["cancelled", "unresponsive"]
         assert [event.worker for event in drain(queue) if isinstance(event, WorkerUnresponsive)] == ["b"]
+
+    run_at_once(main)
+
+
+@pytest.mark.parametrize("state", ["queued", "ended"])
+def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
+    """The loop turns meanwhile, the other group is left alone, and a restarted one may start before the last is."""
+    turns, began = [0], list[int]()
+
+    async def target() -> None:
+        began.append(turns[0])
+        await asyncio.sleep(0.0 if state == "ended" else 1e6)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        groups = [worker(f"{group}{n}", target, group=group) for group in "ab" for n in range(5 * SLICE)]
+        supervisor = Supervisor(groups, concurrency=RUNNING)
+        machine = supervisor._machine
+
+        def count_turns() -> None:
+            turns[0] += 1
+            loop.call_soon(count_turns)
+
+        async with supervisor:
+            gathered = loop.create_task(supervisor.gather())
+            await asyncio.sleep(1.0)
+            began.clear()
+            request = CancelBranch("b") if state == "queued" else RestartBranch("b")
+            loop.call_soon(count_turns)
+            assert supervisor.carry_out(request)
+            if state == "queued":
+                assert 0 < 10 * SLICE - machine.active <= 2 * SLICE
+                supervisor.carry_out(StopRun())
+                await gathered
+                assert not began
+            else:
+                assert 0 < machine.active <= 2 * SLICE
+                await machine.wait_settled()
+                assert len(began) == 5 * SLICE
+                assert min(began) < 2
+                assert {o.incarnation for o in supervisor.outcomes() if o.name[0] == "b"} == {2}
+                assert {o.incarnation for o in supervisor.outcomes() if o.name[0] == "a"} == {1}
+
+    run_at_once(main)
+
+
+def test_what_cannot_be_done_to_a_group_is_told() -> None:
+    """There is nobody in it, nobody has started, or all have ended."""
+
+    async def main() -> None:
+        supervisor = Supervisor([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
+        machine = supervisor._machine
+        machine.change_places(1, is_paused=False)
+        async with supervisor:
+            gathered = asyncio.get_running_loop().create_task(supervisor.gather())
+            await asyncio.sleep(0.5)
+            assert machine.restart_branch("b", 0) == "it has not started yet"
+            assert machine.restart_branch("c", 0) == machine.cancel_branch("c", 0) == "there is no such group"
+            await gathered
+            assert machine.cancel_branch("a", 0) == "all its workers have ended"
 
     run_at_once(main)

@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from asyncwatch.commands import CancelAll, CancelWorker, Command, GiveUp, RestartWorker, RetryNow
 from asyncwatch.events import Batch, RunFinished, WorkersQueued
 from asyncwatch.model import selection
+from asyncwatch.ui import slices
+from asyncwatch.ui.outgoing import _STEP, Outgoing
 from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.slices import PAUSE, SLICE, Slices
 from tests.clock import run_at_once
@@ -140,3 +143,73 @@ async def test_many_workers_are_sorted_while_keys_work(monkeypatch: pytest.Monke
         assert app.scene.view.position("w1") == WORKERS - 2
         await pilot.press("slash", *"w2999", "enter")
         await shows(app, f"11 of {WORKERS:,}", "› w2999")
+
+
+def test_requests_for_many_are_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys get their turn meanwhile; then all are sent at once, before what was asked for after them."""
+    monkeypatch.setattr(slices, "SLICE", 0.0)
+    sent: list[tuple[float, int]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        outgoing = Outgoing(lambda commands: sent.append((round((loop.time() - begun) / PAUSE), len(commands))))
+        outgoing.add([CancelAll()])
+        outgoing.add(CancelWorker(str(number), 1) for number in range(4 * _STEP + 1))
+        outgoing.add([CancelAll()])
+        await asyncio.sleep(1)
+
+    run_at_once(main)
+    assert sent == [(0, 1), (4, 4 * _STEP + 1), (4, 1)]
+
+
+def test_requests_for_many_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who quits does not wait for them."""
+    monkeypatch.setattr(slices, "SLICE", 0.0)
+    sent: list[int] = []
+
+    async def main() -> None:
+        outgoing = Outgoing(lambda commands: sent.append(len(commands)))
+        outgoing.add(CancelWorker(str(number), 1) for number in range(4 * _STEP))
+        await asyncio.sleep(2 * PAUSE)
+        outgoing.clear()
+        outgoing.add([CancelAll()])
+        await asyncio.sleep(1)
+
+    run_at_once(main)
+    assert sent == [1]
+
+
+async def test_what_is_asked_of_many_is_asked_at_once() -> None:
+    """A question comes without a look at each of them; the requests are for those whom it is about by then."""
+    controller = FakeController()
+    controller.start(*(f"w{number}" for number in range(WORKERS)))
+    for number in range(4):
+        controller.attempt(f"w{number}", 0.1)
+    controller.break_down("w0", 0.2)
+    controller.fail("w1", 0.2)
+    controller.back_off("w1", 0.2, delay=9.0)
+    app = make_app(controller)
+
+    async def ask(key: str, question: str) -> list[Command]:
+        controller.sent.clear()
+        await pilot.press(key)
+        await shows(app, question)
+        await pilot.press("y")
+        await until(lambda: controller.sent)
+        return controller.sent.copy()
+
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "1 failed", "1 backing off")
+        await pilot.press("a")
+        assert len(app.scene.view.marks) == WORKERS
+        cancelled = [CancelWorker(f"w{number}", 1) for number in range(1, WORKERS)]
+        assert await ask("c", f"Cancel {WORKERS - 1:,} marked workers?") == cancelled
+        restarted = [RestartWorker(f"w{number}", 1) for number in range(4)]
+        assert await ask("r", "Restart 4 marked workers?") == restarted
+        assert await ask("n", "Try 1 marked worker?") == [RetryNow("w1", 1)]
+        assert await ask("x", "Give up 1 marked worker?") == [GiveUp("w1", 1)]
+        assert await ask("R", "Restart 1 worker that did not succeed?") == [RestartWorker("w0", 1)]
+        await pilot.press("j", "space")
+        question = f"Cancel those of {WORKERS - 1:,} marked workers that have not ended?"
+        assert await ask("c", question) == [CancelWorker("w0", 1), *cancelled][2:]

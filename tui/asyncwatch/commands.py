@@ -14,14 +14,14 @@ class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
     """A request. It changes nothing by itself: an event says what became of it."""
 
 
-class CancelWorker(Command, frozen=True):
+class CancelWorker(Command, frozen=True, gc=False):
     """Cancel that incarnation of the worker. Refused if it has ended or another took its place."""
 
     worker: str
     incarnation: int
 
 
-class RestartWorker(Command, frozen=True):
+class RestartWorker(Command, frozen=True, gc=False):
     """Give the worker a new incarnation, after cancelling this one if it has not ended."""
 
     worker: str
@@ -70,14 +70,14 @@ class ProbeCircuit(Command, frozen=True):
     key: str
 
 
-class RetryNow(Command, frozen=True):
+class RetryNow(Command, frozen=True, gc=False):
     """Let that incarnation, which backs off, is held or stands in line, be the next to start an attempt."""
 
     worker: str
     incarnation: int
 
 
-class GiveUp(Command, frozen=True):
+class GiveUp(Command, frozen=True, gc=False):
     """Let that incarnation, which backs off or is held, make no further attempt."""
 
     worker: str
@@ -188,7 +188,10 @@ class Controller(Protocol):
     """All that a user interface knows of the engine."""
 
     def send(self, *commands: Command) -> None:
-        """Pass commands on, in order. Returns at once; safe from any thread."""
+        """Pass commands on, in order, however many. Returns at once; safe from any thread.
+
+        Requests about workers may take some time then. Others, `StopRun` above all, do not wait for them.
+        """
 
     def events(self) -> asyncio.Queue[Batch]:
         """Return a queue of the event batches of the run from its first event, for the running event loop."""

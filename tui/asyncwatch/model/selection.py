@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from asyncwatch.events import SETTLED
 from asyncwatch.model.clusters import cluster_key
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.marks import Marks
 from asyncwatch.model.ordering import STEP, Steps, place_anew, place_of, sort
 from asyncwatch.model.outline import Line, grouped, outline
 from asyncwatch.model.query import EVERYTHING, SYNTAX, Query, parse_query
@@ -40,8 +41,8 @@ class View:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.marks: set[str] = set()
-        """Names of the marked workers."""
+        self.marks = Marks(fleet)
+        self._marking: Steps[None] | None = None
         self.left: Counter[str] = Counter()
         """How many children of each pool, by its path, are no lines any more: they ended and were forgotten."""
         self._query = EVERYTHING
@@ -167,12 +168,12 @@ class View:
     @property
     def is_busy(self) -> bool:
         """Whether there are steps to take."""
-        return self._job is not None
+        return self._job is not None or self._marking is not None
 
     @property
     def is_behind(self) -> bool:
         """Whether the lines are those of another filter or order than the present one, because there are so many."""
-        return self.is_busy and not (self._is_current and self._is_outlined)
+        return self._job is not None and not (self._is_current and self._is_outlined)
 
     def order(self) -> list[Row]:
         """Return the visible rows from top to bottom, those in folded branches too. Not to be changed by the caller."""
@@ -199,6 +200,11 @@ class View:
 
     def work(self, is_time_up: Callable[[], bool]) -> bool:
         """Take steps until time is up, one at least. Return whether there are more to be taken."""
+        while self._marking is not None:
+            if next(self._marking, _DONE) is _DONE:
+                self._marking = None
+            if is_time_up():
+                return self.is_busy
         while self._job is not None:
             if next(self._job, _DONE) is _DONE:
                 self._job = None
@@ -404,19 +410,46 @@ class View:
 
     def toggle_mark(self, name: str) -> bool:
         """Mark the worker, or take its mark away. Return whether it is marked now."""
-        self.marks ^= {name}
+        row = self.fleet.get(name)
+        if row is not None:
+            self.toggle_marks([slice(row.index, row.index + 1)])
         return name in self.marks
 
+    def toggle_marks(self, spans: Iterable[slice]) -> None:
+        """Mark the workers of some parts of the queue, or take the marks away if all of them have one."""
+        self.finish_marking()
+        self.marks.toggle(spans)
+
     def mark_all_visible(self) -> None:
-        """Mark every row that is a line and matches, beside those marked already."""
-        stray = self.stray
-        self.marks.update(line.name for line in self.lines() if isinstance(line, Row) and line is not stray)
+        """Mark every row that is a line and matches, beside those marked already; many rows in steps."""
+        self.finish_marking()
+        lines, stray = self.lines(), self.stray
+        branches = len(self.fleet.tree.branches) if self.fleet.tree.is_shown else 0
+        if stray is None and len(lines) >= len(self.fleet.rows) + branches:
+            self.marks.add_all()
+            return
+        self._marking = self._mark(lines, stray)
+        if len(lines) <= AT_ONCE:
+            self.finish_marking()
+
+    def finish_marking(self) -> None:
+        """Take all steps at once that are left of marking many: what comes next is about all of them."""
+        for _ in self._marking or ():
+            pass
+        self._marking = None
+
+    def _mark(self, lines: Sequence[Line], stray: Row | None) -> Steps[None]:
+        for start in range(0, len(lines), STEP):
+            part = lines[start : start + STEP]
+            self.marks.add(line for line in part if isinstance(line, Row) and line is not stray)
+            yield
 
     def clear_marks(self) -> None:
         """Take every mark away."""
+        self._marking = None
         self.marks.clear()
 
     def marked(self) -> list[Row]:
         """Return the marked rows in queue order, hidden ones included."""
-        rows = (self.fleet.get(name) for name in self.marks)
-        return sorted((row for row in rows if row is not None), key=lambda row: row.index)
+        self.finish_marking()
+        return list(self.marks.rows())

@@ -145,8 +145,22 @@ class Tree:
 
     def rows_below(self, branch: Branch) -> list[Row]:
         """Return all workers of a branch, however deep, in queue order."""
+        return list(itertools.chain.from_iterable(self._rows[span] for span in self.spans_below(branch)))
+
+    def spans_below(self, branch: Branch) -> list[slice]:
+        """Return where in the queue all workers of a branch are, however deep."""
         inside = {path for path, other in self.branches.items() if _is_below(other, branch)}
-        return [row for row in self._rows if row.group in inside]
+        spans: list[slice] = []
+        start = 0
+        while start < len(self._rows):
+            block = self._rows[start].block
+            end = start + block.size
+            if block.group in inside:
+                if spans and spans[-1].stop == start:
+                    start = spans.pop().start
+                spans.append(slice(start, end))
+            start = end
+        return spans
 
     def taken_along(self, rows: Iterable[Row]) -> list[Row]:
         """Return the workers beside `rows`, in queue order, that a restart of those takes along.

@@ -17,6 +17,7 @@ import msgspec
 
 from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
 from asyncwatch.events import Batch, RunFinished
+from asyncwatch.supervise.agenda import Agenda
 from asyncwatch.supervise.capture import capturing_logs
 from asyncwatch.supervise.guard import Guard
 from asyncwatch.supervise.outbox import Listener
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 STACK_EVERY = 0.25
 """Seconds between two stacks of the worker that somebody looks at."""
+FEW = 1_000
+"""Requests among which those are looked for that wait for no other one: to stop, and to look at a stack."""
 PATIENCE = 1.0
 """Seconds beyond the grace period for which the loop of a run that is stopped may stand still; then the end is told
 without it. While the loop lives, its supervisors' own timers say when all has ended."""
@@ -79,6 +82,7 @@ class Engine:
         self._lock = threading.Lock()
         self._waiting: list[Command] = []
         self._supervisor: Supervisor | None = None
+        self._agenda: Agenda | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self._watched = asyncio.Event()
@@ -112,8 +116,11 @@ class Engine:
         return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
 
     def send(self, *commands: Command) -> None:
-        """Pass commands on, in order, from any thread. After the end of the run they are dropped."""
-        for command in commands:
+        """Pass commands on, in order, from any thread. After the end of the run they are dropped.
+
+        More than `FEW` at a time are all about workers.
+        """
+        for command in commands if len(commands) <= FEW else ():
             if isinstance(command, StopRun):
                 self._expect_end(command)
             elif isinstance(command, WatchStack):  # heeded also while the loop is blocked
@@ -201,6 +208,7 @@ class Engine:
             supervisor.add_listener(self._listener)
             with self._lock:
                 self._supervisor = supervisor
+                self._agenda = Agenda(supervisor.carry_out, supervisor.hold_line)
                 waiting, self._waiting = self._waiting, []
                 if self._is_watched:
                     self._watched.set()
@@ -228,14 +236,20 @@ class Engine:
 
     def _carry_out(self, commands: list[Command] | tuple[Command, ...]) -> None:
         assert self._supervisor is not None  # noqa: S101  commands wait until it is there
+        assert self._agenda is not None  # noqa: S101  it comes with it
+        if len(commands) > FEW:
+            self._agenda.add(commands)
+            return
         for command in commands:
             if isinstance(command, WatchStack):
                 self._take_stack()
-                continue
-            self._supervisor.carry_out(command)
-            if isinstance(command, StopRun):
+            elif isinstance(command, StopRun):
+                self._agenda.clear()  # the run ends: none of that matters any more
+                self._supervisor.carry_out(command)
                 self._stopped.set()
                 self._watched.set()
+            else:
+                self._agenda.add((command,))
 
     def _take_stack(self) -> None:
         """Keep the stack of the worker that is looked at, now and again and again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from asyncwatch.events import WorkerEnded, WorkerState
@@ -49,6 +49,7 @@ class Machine(Attempts):
         self.is_interrupted = False
         self._is_hurried = False
         self._slices: deque[Slices] = deque()
+        self._is_line_held = False
         self._halt = halt
         self._broken: set[int] | None = None if halt is None else set()
 
@@ -133,37 +134,53 @@ class Machine(Attempts):
             if not is_stopping and not worker.state.is_settled:
                 self._stop(worker, reason)
 
-        self._go_through(Slices(self.batch.unsettled(group), stop), group)
+        self._end_workers(self.batch.unsettled(group), stop, group)
 
-    def _go_through(self, slices: Slices, group: str | None = None) -> None:
-        """Do something to workers of the batch (of a group): to the first of them and all that run now, then others."""
+    def hold_line(self, is_held: bool) -> None:
+        """Let nobody take a place, or let them again."""
+        self._is_line_held = is_held
+        self._stand_still_or_go_on()
+
+    def _end_workers(
+        self, workers: Iterator[Worker], end: Callable[[Worker], object], group: str | None = None
+    ) -> None:
+        """End workers of the batch (of a group): the first of them and all that run now, then the others."""
+        slices = Slices(workers, end, holds_line=True)
+        if self._go_through(slices):
+            for worker in self.batch.running():
+                if group is None or worker.spec.group == group:
+                    end(worker)
+
+    def _go_through(self, slices: Slices) -> bool:
+        """Begin with a slice; return whether there are more, for the next turns of the loop."""
         if not slices.go_on():
-            return
-        self._stands_still = True
-        for worker in self.batch.under_way():
-            if worker.task is not None and (group is None or worker.spec.group == group):
-                slices.act(worker)
+            return False
         self._slices.append(slices)
+        self._stand_still_or_go_on()
         if len(self._slices) == 1:
             self.report.loop.call_soon(self._next_slice)
+        return True
 
     def _next_slice(self) -> None:
         if self.is_finished:
             return
         if not self._slices[0].go_on():
             self._slices.popleft()
+            self._stand_still_or_go_on()
         if self._slices:
             self.report.loop.call_soon(self._next_slice)
-        else:
-            self._stands_still = False
-            self._fill_places()
+
+    def _stand_still_or_go_on(self) -> None:
+        self._stands_still = self._is_line_held or any(slices.holds_line for slices in self._slices)
+        if not self.batch.fresh:
+            self._fresh = None  # it would go through all that were ended without having had their turn
+        self._fill_places()
 
     def hasten_batch(self) -> None:
         """Give the batch no more time to end: who does not at once is left behind."""
         self._is_hurried = True
-        for worker in self.batch.under_way():
-            if worker.task is not None:
-                self._cancel_task(worker)
+        for worker in self.batch.running():
+            self._cancel_task(worker)
 
     def cancel(self, worker: Worker) -> str:
         """Ask one worker to stop; return why that is not possible, or an empty text.
@@ -200,26 +217,26 @@ class Machine(Attempts):
 
     def cancel_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  groups have none
         """Cancel the workers of a group that have not ended; return why that is not possible, or an empty text."""
-        members = self._members(path)
-        if all(worker.state.is_settled for worker in members):
-            return "all its workers have ended" if members else "there is no such group"
+        if next(self.batch.unsettled(path), None) is None:
+            return "all its workers have ended" if self.batch.has_group(path) else "there is no such group"
         self.stop_batch("person", path)
         return ""
 
     def restart_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  as above
         """Restart the workers of a group that can be restarted; return why none can, or an empty text."""
-        members = self._members(path)
-        reasons = [self.restart(worker) for worker in members]
-        if not all(reasons):
+        if not self.batch.has_group(path):
+            return "there is no such group"
+        if not self.accepts_restarts:
+            return "the run is ending"
+        reasons: dict[str, None] = {}
+        begun = self.batch.begun(path)
+        if self._go_through(Slices(begun, lambda worker: reasons.setdefault(self.restart(worker)))) or "" in reasons:
             return ""
-        return reasons[0] if reasons else "there is no such group"
+        return next(iter(reasons), "it has not started yet")
 
     def why_unknown(self, name: str) -> str:  # noqa: ARG002  a batch forgets nobody
         """Return why there is no worker of that name."""
         return "there is no such worker"
-
-    def _members(self, group: str) -> list[Worker]:
-        return [worker for worker in self.batch if worker.spec.group == group]
 
     def _reap(self, worker: Worker) -> None:
         """Take note of an attempt that has ended in this very turn of the loop: what comes now comes after its end."""
@@ -348,7 +365,7 @@ class Machine(Attempts):
         ending = sum(is_now or other.task is None for other in going_on) + self.batch.fresh
         self.report.run_halted(len(broken), halt.mode, ending)
         unsettled = (other for other in self.batch.unsettled() if not other.stop_reason)
-        self._go_through(Slices(unsettled, self._halt_now if is_now else self._halt_waiting))
+        self._end_workers(unsettled, self._halt_now if is_now else self._halt_waiting)
 
     def _halt_now(self, worker: Worker) -> None:
         self._reap(worker)

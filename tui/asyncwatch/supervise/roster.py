@@ -57,6 +57,9 @@ class _Listed:
             first = next(specs)
             yield first, (spec.name for spec in itertools.chain((first,), specs))
 
+    def places(self, group: str) -> Iterator[int]:
+        return (place for place, spec in enumerate(self._specs) if spec.group == group)
+
     def specs(self) -> Iterable[WorkerSpec]:
         return self._specs
 
@@ -82,6 +85,9 @@ class _Alike:
 
     def groups(self) -> Iterator[tuple[WorkerSpec, Iterator[str]]]:
         yield self._specs.template, iter(self._specs.names)
+
+    def places(self, group: str) -> Iterator[int]:
+        return iter(range(len(self) if self._specs.template.group == group else 0))
 
     def specs(self) -> Iterable[WorkerSpec]:
         return (self._specs.template,)
@@ -171,17 +177,33 @@ class Roster:
                     yield worker
                 index += 1
 
+    def running(self) -> list[Worker]:
+        """Return the workers of which an attempt is in flight, in order."""
+        running = [worker for worker in self._under_way.values() if worker.task is not None]
+        return sorted(running, key=lambda worker: worker.index)
+
     def under_way(self) -> list[Worker]:
         """Return the workers that have been started, or stopped before that, and have not settled; in order."""
         return [self._under_way[index] for index in sorted(self._under_way) if self._marks[index] == _UNDER_WAY]
 
     def unsettled(self, group: str | None = None) -> Iterator[Worker]:
         """Yield the workers (of a group) that have not settled when their turn comes, in order."""
-        for index, mark in enumerate(self._marks):
-            if mark < _FIRST_SETTLED:
-                worker = self._worker(index)
-                if group is None or worker.spec.group == group:
-                    yield worker
+        marks = self._marks
+        return (self._worker(index) for index in self._indexes(group) if marks[index] < _FIRST_SETTLED)
+
+    def begun(self, group: str) -> Iterator[Worker]:
+        """Yield the workers of a group that are under way or have settled when their turn comes, in order."""
+        marks = self._marks
+        return (self._worker(index) for index in self._indexes(group) if marks[index])
+
+    def has_group(self, group: str) -> bool:
+        """Return whether there is anybody in a group."""
+        return next(self._indexes(group), None) is not None
+
+    def _indexes(self, group: str | None) -> Iterator[int]:
+        for start, part in zip(self._starts, self._parts, strict=True):
+            everybody = range(start, start + len(part))
+            yield from everybody if group is None else (start + place for place in part.places(group))
 
     def begin(self, worker: Worker) -> None:
         """Note that a worker, or another incarnation of it, is under way."""

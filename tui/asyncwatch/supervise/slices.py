@@ -14,12 +14,13 @@ SLICE = 2_000
 class Slices:
     """Calls `act` for each of `workers`, in order, but for those of whose places in the roster `spared` has come to be.
 
-    `workers` is asked for the next one only when its turn comes.
+    `workers` is asked for the next one only when its turn comes. With `holds_line` nobody takes a place meanwhile.
     """
 
-    def __init__(self, workers: Iterator[Worker], act: Callable[[Worker], None]) -> None:
+    def __init__(self, workers: Iterator[Worker], act: Callable[[Worker], object], *, holds_line: bool = False) -> None:
         self.spared: set[int] = set()
         self.act = act
+        self.holds_line = holds_line
         self._workers = workers
 
     def go_on(self) -> bool:

@@ -259,6 +259,11 @@ class Supervisor(Watching, Serving):
             return False
         return requests.carry_out(machine, command)
 
+    def hold_line(self, is_held: bool) -> None:
+        """Let no worker take a place for now, or let them again."""
+        if self.is_started and not self.is_finished:
+            self._machine.hold_line(is_held)
+
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Tell the listeners of a log record or a printed line that `worker` made, or nobody."""
         machine = self._machine

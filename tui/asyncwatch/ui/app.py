@@ -8,7 +8,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from textual import events
@@ -26,6 +26,7 @@ from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
+from asyncwatch.ui.outgoing import Outgoing
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import HELD, Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -99,6 +100,7 @@ class AsyncwatchApp(App[None]):
         self._asked = 0  # how many requests the last action made
         self._refused = 0  # how many of those were refused
         self._refusal: CommandRefused | None = None  # the first of them
+        self._outgoing = Outgoing(self._send)
         self._early: list[Command] = []  # asked for before the run began
 
     async def on_event(self, event: events.Event) -> None:
@@ -215,23 +217,27 @@ class AsyncwatchApp(App[None]):
             self.exit()
             return
         self.scene.thaw()
+        self._outgoing.clear()
         self._controller.send(StopRun(at_once=self.scene.is_stopping))
         self.scene.stop()
         self._draw_screens()
 
     def on_commands_requested(self, message: CommandsRequested) -> None:
         """Pass requests on to the engine, and show quickly what becomes of them."""
-        self._asked = len(message.commands)
-        self._refused = 0
-        self._refusal = None
         if self.scene.is_foreseen:
             # Nobody would carry them out.
             self._early.extend(message.commands)
             return
-        self._controller.send(*message.commands)
+        self._outgoing.add(message.commands)
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        self._asked = len(commands)
+        self._refused = 0
+        self._refusal = None
+        self._controller.send(*commands)
         self._pump.hurry()
         self._read_statistics()
-        is_looking = all(isinstance(command, WatchStack) for command in message.commands)
+        is_looking = all(isinstance(command, WatchStack) for command in commands)
         if self.scene.blocked_for and not is_looking:
             self._say("The event loop is blocked; the request waits for it.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -15,7 +16,7 @@ from asyncwatch.commands import (
     RestartWorker,
     RetryNow,
 )
-from asyncwatch.events import SettingChanged, WorkerState
+from asyncwatch.events import SETTLED, SettingChanged, WorkerState
 from asyncwatch.model.fleet import Row
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Branch, Tree
@@ -26,9 +27,11 @@ from asyncwatch.ui.columns import shown_name
 
 WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING})
 """States in which a worker waits for its next attempt or incarnation."""
-Ask = Callable[[Iterable[Row]], list[Command]]
+Ask = Callable[[Iterable[Row]], Iterator[Command]]
 _NAMED = 4
 NOBODY_WAITS = "It does not wait for anything."
+ACTIVE = frozenset(WorkerState) - SETTLED
+UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}
 
 
 def waiting(rows: Iterable[Row]) -> list[Row]:
@@ -36,28 +39,57 @@ def waiting(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.state in WAITING]
 
 
-def cancel(rows: Iterable[Row]) -> list[Command]:
-    """Return the requests that cancel the workers."""
-    return [CancelWorker(row.name, row.incarnation) for row in rows]
+def cancel(rows: Iterable[Row]) -> Iterator[Command]:
+    """Yield the requests that cancel the workers."""
+    return (CancelWorker(row.name, row.incarnation) for row in rows)
 
 
-def restart(rows: Iterable[Row]) -> list[Command]:
-    """Return the requests that restart the workers."""
-    return [RestartWorker(row.name, row.incarnation) for row in rows]
+def restart(rows: Iterable[Row]) -> Iterator[Command]:
+    """Yield the requests that restart the workers."""
+    return (RestartWorker(row.name, row.incarnation) for row in rows)
 
 
-def retry_now(rows: Iterable[Row]) -> list[Command]:
-    """Return the requests that end the wait of the workers: their next attempt, or incarnation, begins."""
-    return [
+def retry_now(rows: Iterable[Row]) -> Iterator[Command]:
+    """Yield the requests that end the wait of the workers: their next attempt, or incarnation, begins."""
+    return (
         (RestartWorker if row.state is WorkerState.RESTARTING else RetryNow)(row.name, row.incarnation) for row in rows
-    ]
+    )
 
 
-def give_up(rows: Iterable[Row]) -> list[Command]:
-    """Return the requests that end the workers that wait, with no further attempt or incarnation."""
-    return [
+def give_up(rows: Iterable[Row]) -> Iterator[Command]:
+    """Yield the requests that end the workers that wait, with no further attempt or incarnation."""
+    return (
         (CancelWorker if row.state is WorkerState.RESTARTING else GiveUp)(row.name, row.incarnation) for row in rows
-    ]
+    )
+
+
+class Deed(NamedTuple):
+    """What can be done to very many workers, who are not looked at before it is."""
+
+    verb: str
+    key: str
+    ask: Ask
+    states: frozenset[WorkerState]
+    """Whoever is in another state is left out."""
+    which: str
+    nobody: str
+
+    def on(self, rows: Iterable[Row]) -> Iterator[Command]:
+        """Yield the requests, for those whom it is for by then."""
+        return self.ask(row for row in rows if row.state in self.states)
+
+    def number(self, counts: Mapping[WorkerState, int]) -> int:
+        """Return how many it is for, of workers that are counted by state."""
+        return sum(counts.get(state, 0) for state in self.states)
+
+
+CANCEL = Deed("cancel", "c", cancel, ACTIVE, "have not ended", "All of them have ended.")
+RESTART = Deed(
+    "restart", "r", restart, frozenset(WorkerState) - {WorkerState.QUEUED}, "have started", "None of them has started."
+)
+RENEW = Deed("restart", "R", restart, UNSUCCESSFUL, "did not succeed", "No worker has ended without success.")
+RETRY_NOW = Deed("try", "n", retry_now, WAITING, "wait", "None of them waits.")
+GIVE_UP = Deed("give up", "x", give_up, WAITING, "wait", "None of them waits.")
 
 
 def restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from textual.message import Message
 
 from asyncwatch.commands import Command
@@ -10,11 +12,11 @@ from asyncwatch.model.tree import Branch
 
 
 class CommandsRequested(Message):
-    """A person asked something of the engine."""
+    """A person asked something of the engine. Requests for very many workers are made only when they are sent."""
 
-    def __init__(self, *commands: Command) -> None:
+    def __init__(self, *commands: Command, many: Iterator[Command] | None = None) -> None:
         super().__init__()
-        self.commands = commands
+        self.commands: Iterable[Command] = commands if many is None else many
 
 
 class DetailsRequested(Message):

@@ -21,6 +21,7 @@ from asyncwatch.commands import (
 )
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Row
+from asyncwatch.model.selection import AT_ONCE
 from asyncwatch.model.tree import Branch
 from asyncwatch.ui import asks
 from asyncwatch.ui import format as fmt
@@ -45,14 +46,18 @@ class ActingScreen(Screen[None]):
 
     async def action_cancel(self) -> None:
         """Cancel the marked workers that have not ended, those of the selected group, or the selected worker."""
-        rows = self._chosen()
-        active = [row for row in rows if not row.is_settled]
         if (branch := self._chosen_supervisor) is None:
-            await self._act(asks.cancel(active or rows), "cancel", "c")
+            rows = self._chosen()
+            if len(rows) > AT_ONCE:
+                await self._act_on_many(rows, asks.CANCEL)
+                return
+            active = [row for row in rows if not row.is_settled]
+            await self._act([*asks.cancel(active or rows)], "cancel", "c")
         elif branch.ending:
             self.notify(f"{shown_branch(branch)} has ended.")
         else:
-            question = f"Stop {shown_branch(branch)} and its {fmt.count(len(active), 'active worker')}?"
+            active_workers = fmt.count(asks.CANCEL.number(branch.counts), "active worker")
+            question = f"Stop {shown_branch(branch)} and its {active_workers}?"
             await self._ask(question, [CancelBranch(branch.path, branch.incarnation)], "stop", "c")
 
     async def action_restart(self) -> None:
@@ -61,20 +66,24 @@ class ActingScreen(Screen[None]):
         if (branch := self._chosen_supervisor) is not None:
             await self._restart_branch(branch)
             return
-        rows, refused = asks.restartable(self._chosen(), tree)
+        chosen_rows = self._chosen()
+        if len(chosen_rows) > AT_ONCE and not tree.is_supervised:
+            await self._act_on_many(chosen_rows, asks.RESTART)
+            return
+        rows, refused = asks.restartable(chosen_rows, tree)
         if refused:
             self.notify(refused)
-        if not rows or not tree.is_shown:
-            await self._act(asks.restart(rows), "restart", "r")
+        if not rows or not tree.is_supervised:
+            await self._act([*asks.restart(rows)], "restart", "r")
             return
         chosen = set(rows)
         rows = tree.without_taken(rows)
         told = self._tell_siblings(rows, chosen)
         if not told:
-            await self._act(asks.restart(rows), "restart", "r", workers=len(chosen))
+            await self._act([*asks.restart(rows)], "restart", "r", workers=len(chosen))
             return
         what = asks.named(rows) if len(chosen) == 1 else fmt.count(len(chosen), "worker")
-        await self._ask(f"Restart {what}?", asks.restart(rows), "restart", "r", consequence=told)
+        await self._ask(f"Restart {what}?", [*asks.restart(rows)], "restart", "r", consequence=told)
 
     async def _restart_branch(self, branch: Branch) -> None:
         """Restart a supervisor with all that is below it, and what it takes along, if the answer is yes."""
@@ -101,25 +110,26 @@ class ActingScreen(Screen[None]):
 
     async def action_retry_now(self) -> None:
         """Let the chosen workers that wait go on now."""
-        await self._act_on_waiting(asks.retry_now, "try", "n")
+        await self._act_on_waiting(asks.RETRY_NOW)
 
     async def action_give_up(self) -> None:
         """Let the chosen workers that wait make no further attempt."""
-        await self._act_on_waiting(asks.give_up, "give up", "x", asks.given_up)
+        await self._act_on_waiting(asks.GIVE_UP, asks.given_up)
 
     async def action_retry_all_now(self) -> None:
         """Let all workers that wait go on now, if the answer is yes."""
-        rows = asks.waiting(self._scene.fleet.rows)
-        commands = [RetryAllNow(), *asks.retry_now(row for row in rows if row.state is WorkerState.RESTARTING)]
-        question = f"Try all {fmt.count(len(rows), 'worker')} that wait now?"
-        await self._ask_all(rows, question, commands, "try now", "N")
+        commands = [RetryAllNow(), *asks.retry_now(self._restarting())]
+        await self._ask_all("Try all {} that wait now?", commands, "try now", "N")
 
     async def action_give_up_all(self) -> None:
         """Let all workers that wait make no further attempt, if the answer is yes."""
-        rows = asks.waiting(self._scene.fleet.rows)
-        commands = [GiveUpAll(), *asks.give_up(row for row in rows if row.state is WorkerState.RESTARTING)]
-        question = f"Give up all {fmt.count(len(rows), 'worker')} that wait?"
-        await self._ask_all(rows, question, commands, "give up", "X")
+        commands = [GiveUpAll(), *asks.give_up(self._restarting())]
+        await self._ask_all("Give up all {} that wait?", commands, "give up", "X")
+
+    def _restarting(self) -> list[Row]:
+        """Return the services whose next incarnation is to come."""
+        fleet, state = self._scene.fleet, WorkerState.RESTARTING
+        return [row for row in fleet.rows if row.state is state] if fleet.counts[state] else []
 
     async def action_cancel_all(self) -> None:
         """Cancel all workers that have not ended, if the answer is yes."""
@@ -131,15 +141,23 @@ class ActingScreen(Screen[None]):
 
     async def action_restart_all(self) -> None:
         """Restart all that have ended without success, if the answer is yes."""
-        tree = self._scene.fleet.tree
+        fleet, tree = self._scene.fleet, self._scene.fleet.tree
+        if len(fleet.rows) > AT_ONCE and not tree.is_supervised:
+            if number := asks.RENEW.number(fleet.counts):
+                await self._put_many(
+                    f"Restart {fmt.count(number, 'worker')} that did not succeed?", asks.RENEW, fleet.rows
+                )
+            else:
+                self.notify(asks.RENEW.nobody)
+            return
         rows, refused = asks.restartable(self._scene.unsuccessful(), tree)
         if not rows:
-            self.notify(refused or "No worker has ended without success.")
+            self.notify(refused or asks.RENEW.nobody)
             return
         question = f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?"
         asked = tree.without_taken(rows)
         told = " ".join(filter(None, [self._tell_siblings(asked, set(rows)), refused]))
-        await self._ask(question, asks.restart(asked), "restart", "R", consequence=told)
+        await self._ask(question, [*asks.restart(asked)], "restart", "R", consequence=told)
 
     def action_pause(self) -> None:
         """Start no new attempts, or start them again."""
@@ -218,23 +236,43 @@ class ActingScreen(Screen[None]):
         else:
             self._request(commands)
 
-    async def _act_on_waiting(
-        self, ask: asks.Ask, verb: str, key: str, tell: Callable[[Sequence[Row]], str] = lambda _rows: ""
-    ) -> None:
-        rows = asks.waiting(self._chosen())
-        if rows:
-            await self._act(ask(rows), verb, key)
+    async def _act_on_many(self, rows: Sequence[Row], deed: asks.Deed) -> None:
+        """Send the requests, which are made only then, if the answer is yes."""
+        scene, branch = self._scene, None if self._scene.view.marks else self.table.selected_branch
+        whose = f" of {shown_branch(branch)}" if branch is not None else ""
+        noun = "worker" if whose else "marked worker"
+        counts = branch.counts if branch is not None else scene.fleet.counts
+        if branch is None and len(rows) < len(scene.fleet.rows):
+            who = f"those of {fmt.count(len(rows), noun)} that {deed.which}"
+        elif number := deed.number(counts):
+            who = f"{fmt.count(number, noun)}{whose}"
+        else:
+            self.notify(deed.nobody)
+            return
+        await self._put_many(f"{deed.verb.capitalize()} {who}?", deed, rows)
+
+    async def _put_many(self, question: str, deed: asks.Deed, rows: Sequence[Row]) -> None:
+        def answer(is_yes: bool | None) -> None:
+            if is_yes:
+                self.post_message(CommandsRequested(many=deed.on(rows)))
+
+        await self._put(question, deed.verb, deed.key, answer)
+
+    async def _act_on_waiting(self, deed: asks.Deed, tell: Callable[[Sequence[Row]], str] = lambda _rows: "") -> None:
+        chosen = self._chosen()
+        if len(chosen) > AT_ONCE:
+            await self._act_on_many(chosen, deed)
+        elif rows := asks.waiting(chosen):
+            await self._act([*deed.ask(rows)], deed.verb, deed.key)
             # A question that was just put says enough.
             if self.is_current and (told := tell(rows)):
                 self.notify(told)
         else:
             self.notify(asks.NOBODY_WAITS)
 
-    async def _ask_all(
-        self, rows: Sequence[Row], question: str, commands: Sequence[Command], yes: str, key: str
-    ) -> None:
-        if rows:
-            await self._ask(question, commands, yes, key)
+    async def _ask_all(self, question: str, commands: Sequence[Command], yes: str, key: str) -> None:
+        if number := asks.RETRY_NOW.number(self._scene.fleet.counts):
+            await self._ask(question.format(fmt.count(number, "worker")), commands, yes, key)
         else:
             self.notify("No worker waits.")
 
@@ -249,6 +287,11 @@ class ActingScreen(Screen[None]):
                 fleet = self._scene.fleet
                 self._request(asks.renewed(commands, fleet.get, fleet.tree.branches.get))
 
+        await self._put(question, yes, key, answer, consequence)
+
+    async def _put(
+        self, question: str, yes: str, key: str, answer: Callable[[bool | None], None], consequence: str = ""
+    ) -> None:
         side: Literal["", "low", "high"] = ""
         if consequence:
             side = "high" if self.table.is_cursor_low else "low"

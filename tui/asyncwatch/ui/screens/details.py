@@ -96,7 +96,7 @@ class DetailsScreen(Screen[Row]):
         self._ask_waiting(asks.give_up, asks.given_up([self._row]))
 
     def _ask_waiting(self, ask: asks.Ask, told: str = "") -> None:
-        if commands := ask(asks.waiting([self._row])):
+        if commands := [*ask(asks.waiting([self._row]))]:
             self.post_message(CommandsRequested(*commands))
             if told:
                 self.notify(told)

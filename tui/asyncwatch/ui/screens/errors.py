@@ -125,7 +125,7 @@ class ErrorsScreen(Screen[Cluster | None]):
             rows = tree.without_taken(cluster.rows)
             taken = set(tree.taken_along(rows)) - set(cluster.rows)
             more = f"{fmt.count(len(taken), 'sibling')} restarted with them." if taken else ""
-            await self._ask("Restart", len(cluster.rows), asks.restart(rows), "r", more)
+            await self._ask("Restart", len(cluster.rows), [*asks.restart(rows)], "r", more)
 
     async def action_cancel(self) -> None:
         """Cancel the workers of the cluster that have not ended, if the answer is yes."""
@@ -133,7 +133,7 @@ class ErrorsScreen(Screen[Cluster | None]):
             return
         rows = [row for row in cluster.rows if not row.is_settled]
         if rows:
-            await self._ask("Cancel", len(rows), asks.cancel(rows), "c")
+            await self._ask("Cancel", len(rows), [*asks.cancel(rows)], "c")
         else:
             self.notify("All its workers have ended.")
 

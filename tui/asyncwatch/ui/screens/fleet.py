@@ -113,8 +113,7 @@ class FleetScreen(ActingScreen):
         """Mark the selected worker, or take its mark away, and go on to the next; of a group, all workers."""
         view = self._scene.view
         if (branch := self.table.selected_branch) is not None:
-            names = {row.name for row in self._scene.fleet.tree.rows_below(branch)}
-            view.marks = view.marks - names if names <= view.marks else view.marks | names
+            view.toggle_marks(self._scene.fleet.tree.spans_below(branch))
             self.draw()
         elif (row := self.table.selected) is not None:
             view.toggle_mark(row.name)
