@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.model import ordering, outline, selection, sorting
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.order import Order
 from asyncwatch.model.ordering import Ordering, finish, place_anew, place_of, sort
 from asyncwatch.model.query import Query
 from asyncwatch.model.row import Row
@@ -30,6 +32,7 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in MODULES:
         monkeypatch.setattr(module, "STEP", 8)
     monkeypatch.setattr(ordering, "_SAMPLED", 2)
+    monkeypatch.setattr(ordering, "_SCATTERED", 2)
     monkeypatch.setattr(selection, "AT_ONCE", 0)
 
 
@@ -82,7 +85,7 @@ def order_of(view: View, between: Callable[[], object] = lambda: None) -> list[R
     view.order()
     while view.work(lambda: True):
         between()
-    return view.order()
+    return list(view.order())
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
@@ -205,14 +208,63 @@ def test_workers_queued_meanwhile_join_at_the_end() -> None:
     assert order_of(crowd.view)[0].name == "zz"
 
 
+def test_the_garbage_collector_sees_no_million_rows() -> None:
+    """It goes through every list that is young: neither the rows nor their keys stand in one, but for a sample."""
+    rows = [a_row(f"w{index * 7 % 400}", index, bad_luck=index * 3 % 400 / 400) for index in range(400)]
+    most = 0
+    gc.collect()
+    gc.freeze()
+    for key in ("name", "luck", "queue"):
+        for _ in sort(Order(rows, range(len(rows))), sorting.ordering(key, is_reversed=True, now=0.0)):
+            most = max(most, sum(len(each) for each in gc.get_objects() if isinstance(each, (list, tuple, dict))))
+    gc.unfreeze()
+    sample = len(rows) // 2
+    assert sample < most < sample + len(rows) // 2
+
+
+def test_rows_in_an_order_are_found() -> None:
+    """By place, in parts, and by what they are, also where the bytes of two places look like that of a third one."""
+    rows = [a_row(f"w{index}", index) for index in range(600)]
+    order = Order(rows, [256, 1, 0, 599, 512])
+    assert order[1] is rows[1]
+    assert order[-2:] == [rows[599], rows[512]]
+    assert list(order) == [rows[256], rows[1], rows[0], rows[599], rows[512]]
+    assert [order.index(row) for row in order] == [0, 1, 2, 3, 4]
+    for absent in (rows[2], rows[511]):
+        with pytest.raises(ValueError, match="is not there"):
+            order.index(absent)
+    with pytest.raises(ValueError, match="is not there"):
+        order.index(rows[256], 1)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_values_in_a_pattern_make_no_long_step(*, is_reversed: bool) -> None:
+    """Every second, fourth or eighth worker may be slower than its neighbours: what is sorted together stays little."""
+    sort_bucket = ordering._Bucket.sorted
+    for period in (2, 4, 8, 16):
+        rows = [a_row(f"w{index}", index) for index in range(4096)]
+        by = Ordering(lambda row, period=period: (row.index % period, row.index * 7 % 4096), is_reversed)  # type: ignore[misc]  # bound now
+        sizes = list[int]()
+
+        def counted(bucket: ordering._Bucket, sizes: list[int] = sizes) -> list[int]:
+            sizes.append(len(bucket.places))
+            return sort_bucket(bucket)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ordering._Bucket, "sorted", counted)
+            order = finish(sort(Order(rows, range(4096)), by))
+        assert list(order) == sorted(rows, key=by.key, reverse=is_reversed)
+        assert max(sizes) <= 6 * 8
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.9]), max_size=80), st.booleans())
 def test_sorted_as_by_python(lucks: list[float], is_reversed: bool) -> None:
     """Many equal values among others make no difference, and each row can be found."""
     rows = [a_row(f"w{index}", index, bad_luck=luck) for index, luck in enumerate(lucks)]
     by = Ordering(lambda row: row.bad_luck, is_reversed)
-    order = finish(sort(rows, by))
-    assert order == sorted(rows, key=lambda row: row.bad_luck or 0.0, reverse=is_reversed)
+    order = finish(sort(Order(rows, range(len(rows))), by))
+    assert list(order) == sorted(rows, key=lambda row: row.bad_luck or 0.0, reverse=is_reversed)
     assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
 
 
@@ -227,10 +279,11 @@ def test_rows_that_go_on_changing_get_the_places_of_one_moment() -> None:
     """One that changes all the time stands where it belonged when its value was asked for, not above all others."""
     rows = [a_row(f"w{index}", index) for index in range(9)]
     values = {row: float(row.index) for row in rows}
-    order, busy = list(rows), rows[0]
+    order, busy = Order(rows, range(9)), rows[0]
     values[busy] = 5.5
-    steps = place_anew(order, {busy}, [busy], Ordering(values.__getitem__, is_reversed=False), {busy})
-    assert finish(steps) == [*rows[1:6], busy, *rows[6:]]
+    moved = Order(rows, [0])
+    steps = place_anew(order, moved, moved, Ordering(values.__getitem__, is_reversed=False), {busy})
+    assert list(finish(steps)) == [*rows[1:6], busy, *rows[6:]]
 
 
 class Counted(set[Row]):
@@ -248,10 +301,10 @@ class Counted(set[Row]):
 def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: bool) -> None:
     """Of equal rows that finish in queue order each stale one is looked at a few times, and a few of them in a step."""
     rows = [a_row(f"w{index}", index) for index in range(4000)]
-    moved, stale = rows[:400], Counted(rows[400:1600])
+    order, moved, stale = Order(rows, range(4000)), Order(rows, range(400)), Counted(rows[400:1600])
     by = Ordering(lambda row: row.retries, is_reversed)
     asked, before, done = list[int](), 0, object()
-    job = place_anew(rows, set(moved), moved, by, stale)
+    job = place_anew(order, moved, moved, by, stale)
     changing = iter(rows[1600:2800])
     while next(job, done) is not done:
         asked.append(stale.asked - before)
@@ -266,7 +319,8 @@ def test_rows_that_all_stand_last_are_placed_in_steps_too() -> None:
     """Nothing is left there to be compared with, but each of them is work: no step places more than 8."""
     rows = [a_row(f"w{index}", index) for index in range(800)]
     by = Ordering(lambda row: row.index, is_reversed=False)
-    steps_to_sort = sum(1 for _ in sort(rows, by))
-    steps = sum(1 for _ in place_anew(rows, set(rows), rows, by, ()))
-    steps_to_look = 2 * len(rows) // 8
-    assert steps >= steps_to_look + 2 * steps_to_sort + len(rows) // 8 - 1
+    order = Order(rows, range(len(rows)))
+    steps_to_sort = sum(1 for _ in sort(order, by))
+    steps = sum(1 for _ in place_anew(order, order, order, by, ()))
+    steps_to_look = 4 * len(rows) // 8
+    assert steps >= steps_to_look + steps_to_sort + len(rows) // 8 - 1

@@ -17,9 +17,10 @@ from asyncwatch.events import (
     WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.order import Order
 from asyncwatch.model.ordering import finish, sort
 from asyncwatch.model.selection import AT_ONCE, SORTS, View, natural, parse_query
-from asyncwatch.model.sorting import ordering
+from asyncwatch.model.sorting import naturals, ordering
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 
@@ -178,6 +179,15 @@ def test_any_names_can_be_compared(texts: list[str]) -> None:
 
 
 @given(
+    st.sampled_from(["", "w", "A-", "7b", "é²"]), st.lists(st.from_regex("[0-9٣ab]{0,4}", fullmatch=True), max_size=9)
+)
+def test_keys_of_many_texts(start: str, ends: list[str]) -> None:
+    """Whether or not they differ in a number at the end alone, all at once they get the keys of each."""
+    texts = [start + end for end in [*ends, "9" * 40][: len(ends) + len(start) % 2]]
+    assert naturals(texts) == list(map(natural, texts))
+
+
+@given(
     st.lists(st.tuples(st.sampled_from(list(WorkerState)), st.sampled_from([None, 0.1, 0.5])), max_size=20),
     st.sampled_from([key for key, _ in SORTS]),
     st.booleans(),
@@ -187,7 +197,7 @@ def test_any_order_shows_every_row_once(
 ) -> None:
     """Sorting loses no row, and rows without a value are the last, in queue order."""
     rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
-    ordered = finish(sort(rows, ordering(key, is_reversed=reverse, now=1.0)))
+    ordered = finish(sort(Order(rows, range(len(rows))), ordering(key, is_reversed=reverse, now=1.0)))
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
     if key == "luck":
         without = [row for row in rows if row.bad_luck is None]
@@ -199,7 +209,7 @@ def test_an_empty_fleet_has_no_order() -> None:
     view = View(Fleet())
     view.sort = "name"
     view.mark_all_visible()
-    assert view.order() == []
+    assert not view.order()
     assert not view.marks
 
 

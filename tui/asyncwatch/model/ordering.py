@@ -6,24 +6,32 @@ later: see `place_anew`.
 
 from __future__ import annotations
 
+import marshal
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, compress, filterfalse, islice
 from typing import Any, NamedTuple, TypeVar
 
+from asyncwatch.model.order import Order
 from asyncwatch.model.row import Row
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 
 STEP = 4096
-"""Rows that one step looks at: a few milliseconds."""
-_RUNS_FREED = 16
-_COPIED = 16
-"""So many steps' rows are copied, or let go of, in one."""
-_SAMPLED = 64
-"""Of so many values one is looked at to find out how they are spread."""
+"""Rows that one step looks at: a millisecond or two."""
+_SAMPLED = 32
+"""Of so many rows one is looked at to find out how their values are spread."""
+_ENOUGH = 2 * STEP
+"""Rows that tell it of any number."""
+_SCATTERED = STEP // 4
+"""Rows that one step looks at if they are not neighbours: each of them has to be fetched from memory by itself."""
+_PASSED = 16
+"""So many steps' rows are passed over in one."""
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, are spread evenly, and meet no pattern in which workers may have been queued."""
 
 
 class Ordering(NamedTuple):
@@ -31,6 +39,12 @@ class Ordering(NamedTuple):
 
     key: Callable[[Row], Any]
     is_reversed: bool
+    of_many: Callable[[Sequence[Row]], list[Any]] | None = None
+    """Gives the keys of many rows in less time than one by one; None if nothing does."""
+
+    def keys(self, rows: Sequence[Row]) -> list[Any]:
+        """Return the key of each row."""
+        return self.of_many(rows) if self.of_many is not None else list(map(self.key, rows))
 
     def is_before(self, row: Row, key: Any, index: int) -> bool:
         """Return whether the row comes before another one with that key and place in the queue."""
@@ -49,87 +63,148 @@ def finish(steps: Steps[T]) -> T:
             return end.value  # type: ignore[no-any-return]  # T, but StopIteration does not know
 
 
-def sort(rows: Sequence[Row], ordering: Ordering) -> Steps[list[Row]]:
-    """Sort `rows`, which come in queue order.
+class _Bucket:
+    """Rows whose keys lie between two pivots, and those whose key is the upper one."""
 
-    Short runs are sorted first. Then values that stand at even distances among all cut every run, and what lies
-    between the same two values is sorted together: a sample sort.
+    __slots__ = ("equal", "fractions", "others", "places")
+
+    def __init__(self) -> None:
+        self.fractions = array("d")
+        self.others: list[bytes] = []
+        """Keys that are no fractions, some in each: of a million objects the garbage collector would see every one."""
+        self.places = array("i")
+        self.equal = array("i")
+
+    def add(self, keys: Sequence[Any], places: array[int]) -> None:
+        if not keys:
+            return
+        if isinstance(keys, array):
+            self.fractions.extend(keys)
+        else:
+            self.others.append(marshal.dumps(list(keys)))
+        self.places.extend(places)
+
+    def sorted(self) -> list[int]:
+        keys = iter(self.fractions) if self.fractions else chain.from_iterable(map(marshal.loads, self.others))
+        # Each place is asked for once, in turn: `next` gives the key of it, and takes no notice of its other argument.
+        return sorted(self.places, key=partial(next, keys))
+
+
+def sort(order: Order, ordering: Ordering) -> Steps[Order]:
+    """Sort rows which come in queue order.
+
+    Values that stand at about even distances among all are the pivots. Short runs are sorted, and cut at them; then
+    what lies between the same two is sorted together: a sample sort.
     """
-    runs: list[tuple[Sequence[Any], list[Row]]] = []
-    # Few and long runs are put together in less time.
-    for run in _chunks(rows, 2 * STEP, is_reversed=ordering.is_reversed):
-        run_keys, sorted_run = _sorted(list(map(ordering.key, run)), run)
-        runs.append((_packed(run_keys), sorted_run))
+    pivots = yield from _pivots(order, ordering)
+    buckets = [_Bucket() for _ in range(len(pivots) + 1)]
+    for places in _chunks(order.places, is_reversed=ordering.is_reversed):
+        keys = ordering.keys(order.at(places))
+        ranks = sorted(range(len(keys)), key=keys.__getitem__)
+        _cut(_packed(map(keys.__getitem__, ranks), keys), array("i", map(places.__getitem__, ranks)), pivots, buckets)
         yield
-    sample = sorted(key for keys, _ in runs for key in keys[::_SAMPLED])
-    order: list[Row] = []
-    starts = [0] * len(runs)
-    for pivot in dict.fromkeys(sample[:: STEP // _SAMPLED]) if len(runs) > 1 else ():
-        below_keys: list[Any] = []
-        below: list[Row] = []
-        equal: list[tuple[list[Row], int, int]] = []
-        for number, (keys, run) in enumerate(runs):
-            start = starts[number]
-            left = bisect_left(keys, pivot, start)
-            is_there = left < len(keys) and keys[left] == pivot
-            starts[number] = right = bisect_right(keys, pivot, left) if is_there else left
-            below_keys += keys[start:left]
-            below += run[start:left]
-            equal.append((run, left, right))
-        order += _sorted(below_keys, below)[1]
+    result = Order(order.rows)
+    for bucket in buckets:
+        result.places.fromlist(bucket.sorted())
         # However many they are, they are in order.
-        for number, (run, left, right) in enumerate(equal):
-            order += run[left:right]
-            if number % _COPIED == _COPIED - 1:
-                yield
+        result.places.extend(bucket.equal)
         yield
-    above_keys = [key for (keys, _), start in zip(runs, starts, strict=True) for key in keys[start:]]
-    above = [row for (_, run), start in zip(runs, starts, strict=True) for row in run[start:]]
-    order += _sorted(above_keys, above)[1]
     if ordering.is_reversed:
-        order.reverse()
-    # To let go of a million objects at once takes its time as well.
-    while runs:
-        del runs[-_RUNS_FREED:]
+        result.places.reverse()
+    return result
+
+
+def _pivots(order: Order, ordering: Ordering) -> Steps[list[Any]]:
+    """Return values, in order, between any two of which lie those of some `STEP` rows, if they differ."""
+    count, most = len(order) // (2 * STEP), len(order)
+    if count < 2:
+        return []
+    sample: list[Any] = []
+    size = min(most // _SAMPLED, _ENOUGH)
+    for start in range(0, size, _SCATTERED):
+        numbers = range(start, min(start + _SCATTERED, size))
+        sample += ordering.keys([order[int(number * _GOLDEN % 1 * most)] for number in numbers])
         yield
-    return order
+    sample.sort()
+    return list(dict.fromkeys(sample[number * size // count] for number in range(1, count)))
 
 
-def place_anew(
-    order: Sequence[Row], moved: Collection[Row], shown: Sequence[Row], ordering: Ordering, stale: Collection[Row]
-) -> Steps[list[Row]]:
+def _packed(keys: Iterable[Any], kind: Sequence[Any]) -> Sequence[Any]:
+    """Return the keys without an object for each, if they are fractions, as those of that `kind` are."""
+    return array("d", keys) if type(kind[0]) is float else list(keys)
+
+
+def _cut(keys: Sequence[Any], places: array[int], pivots: Iterable[Any], buckets: Sequence[_Bucket]) -> None:
+    """Deal a sorted run out to the buckets."""
+    start = 0
+    for pivot, bucket in zip(pivots, buckets, strict=False):
+        end = bisect_left(keys, pivot, start)
+        bucket.add(keys[start:end], places[start:end])
+        start = end
+        if end < len(keys) and keys[end] == pivot:
+            start = bisect_right(keys, pivot, end)
+            bucket.equal.extend(places[end:start])
+    buckets[-1].add(keys[start:], places[start:])
+
+
+def place_anew(order: Order, moved: Order, shown: Order, ordering: Ordering, stale: Collection[Row]) -> Steps[Order]:
     """Return `order` without the rows that `moved`, and with those of them that are `shown` at their new places.
 
     `stale` are the rows that have changed since, and so may stand where they do not belong.
     """
-    kept: list[Row] = []
-    for chunk in _chunks(order, STEP, is_reversed=False):
-        kept += [row for row in chunk if row not in moved]
+    left: set[int] = set()
+    for places in _chunks(moved.places, is_reversed=False):
+        left.update(places)
+        yield
+    kept = Order(order.rows)
+    for places in _chunks(order.places, is_reversed=False):
+        kept.places.extend(filterfalse(left.__contains__, places))
         yield
     # Rows that go on changing get the places of one moment: else they would stand wherever the row before them does.
     keys: dict[Row, Any] = {}
-    for chunk in _chunks(shown, STEP, is_reversed=False):
-        keys.update(zip(chunk, map(ordering.key, chunk), strict=True))
+    for start in range(0, len(shown), STEP):
+        chunk = shown[start : start + STEP]
+        keys.update(zip(chunk, ordering.keys(chunk), strict=True))
         yield
-    of_now = ordering._replace(key=keys.__getitem__)
-    queued = yield from sort(shown, Ordering(attrgetter("index"), is_reversed=False))
+    of_now = Ordering(keys.__getitem__, ordering.is_reversed)
+    queued = yield from _in_queue_order(shown)
     placed = yield from sort(queued, of_now)
     search = _Search(kept, ordering, stale)
-    result: list[Row] = []
+    result = Order(order.rows)
     start = 0
     for row in placed:
         place = yield from search.place(keys[row], row.index, start)
-        yield from _copy(kept, start, place, result)
-        result.append(row)
+        result.places.extend(kept.places[start:place])
+        result.places.append(row.index)
         start = place
-    yield from _copy(kept, start, len(kept), result)
-    while kept:
-        del kept[-_COPIED * STEP :]
-        yield
+    result.places.extend(kept.places[start:])
     return result
 
 
-def place_of(order: Sequence[Row], row: Row, ordering: Ordering, stale: Collection[Row]) -> int:
+def _in_queue_order(order: Order) -> Steps[Order]:
+    """Return the same rows in queue order."""
+    are_there = bytearray(len(order.rows))
+    for places in _chunks(order.places, is_reversed=False):
+        for place in places:
+            are_there[place] = True
+        yield
+    queued, size = Order(order.rows), _PASSED * STEP
+    for start in range(0, len(are_there), size):
+        queued.places.extend(compress(range(start, start + size), are_there[start : start + size]))
+        yield
+    return queued
+
+
+def gathered(rows: Sequence[Row], some: Iterable[Row]) -> Steps[Order]:
+    """Return some of the rows, which are those of a fleet, as they come."""
+    order, source = Order(rows), iter(some)
+    while chunk := [row.index for row in islice(source, STEP)]:
+        order.places.fromlist(chunk)
+        yield
+    return order
+
+
+def place_of(order: Order, row: Row, ordering: Ordering, stale: Collection[Row]) -> int:
     """Return where in `order` the row stands or would stand, whatever `stale` rows there are."""
     return finish(_Search(order, ordering, stale).place(ordering.key(row), row.index, 0))
 
@@ -141,7 +216,7 @@ class _Search:
     passes all of them.
     """
 
-    def __init__(self, order: Sequence[Row], ordering: Ordering, stale: Collection[Row]) -> None:
+    def __init__(self, order: Order, ordering: Ordering, stale: Collection[Row]) -> None:
         self._order = order
         self._ordering = ordering
         self._stale = stale
@@ -186,34 +261,14 @@ class _Search:
             yield
 
 
-def _copy(rows: list[Row], start: int, end: int, to: list[Row]) -> Steps[None]:
-    """Append `rows[start:end]` to the others, in steps if they are many."""
-    size = _COPIED * STEP
-    while end - start > size:
-        to += rows[start : start + size]
-        start += size
-        yield
-    to += rows[start:end]
-
-
-def _chunks(rows: Sequence[Row], size: int, *, is_reversed: bool) -> Iterator[list[Row]]:
-    """Yield the rows in lists of that size; reversed, from the last one to the first.
+def _chunks(places: array[int], *, is_reversed: bool) -> Iterator[array[int]]:
+    """Yield the places, `STEP` at a time; reversed, from the last one to the first.
 
     A final turn then restores the order of equal ones.
     """
-    starts = range(0, len(rows), size)
+    starts = range(0, len(places), STEP)
     for start in reversed(starts) if is_reversed else starts:
-        chunk = list(rows[start : start + size])
+        chunk = places[start : start + STEP]
         if is_reversed:
             chunk.reverse()
         yield chunk
-
-
-def _packed(keys: list[Any]) -> Sequence[Any]:
-    """Return the keys without an object for each, if they are fractions."""
-    return array("d", keys) if type(keys[0]) is float else keys
-
-
-def _sorted(keys: list[Any], rows: list[Row]) -> tuple[list[Any], list[Row]]:
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return list(map(keys.__getitem__, order)), list(map(rows.__getitem__, order))

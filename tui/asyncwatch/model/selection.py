@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 
 from asyncwatch.events import SETTLED
 from asyncwatch.model.clusters import cluster_key
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.marks import Marks
-from asyncwatch.model.ordering import STEP, Steps, place_anew, place_of, sort
+from asyncwatch.model.order import Order
+from asyncwatch.model.ordering import STEP, Steps, gathered, place_anew, place_of, sort
 from asyncwatch.model.outline import Line, grouped, outline
 from asyncwatch.model.query import EVERYTHING, SYNTAX, Query, parse_query
 from asyncwatch.model.row import Row
@@ -53,10 +55,11 @@ class View:
         self._folded: set[str] = set()
         self._folded_filtered: set[str] = set()
         """What is folded under the present filter, which begins with all unfolded: it would hide what was asked for."""
-        self._flat: list[Row] = []
+        self._flat = Order(fleet.rows)
         """The visible rows, sorted, whatever branch they belong to."""
-        self._order: list[Row] = fleet.rows
+        self._order: Sequence[Row] = fleet.rows
         self._lines: list[Line] = []
+        """What stands in the lines if the tree is shown."""
         self._places: dict[Line, int] | None = None
         self._ordering = ordering(QUEUE_ORDER, is_reversed=False, now=0.0)
         """By what `_flat` is sorted."""
@@ -175,8 +178,8 @@ class View:
         """Whether the lines are those of another filter or order than the present one, because there are so many."""
         return self._job is not None and not (self._is_current and self._is_outlined)
 
-    def order(self) -> list[Row]:
-        """Return the visible rows from top to bottom, those in folded branches too. Not to be changed by the caller."""
+    def order(self) -> Sequence[Row]:
+        """Return the visible rows from top to bottom, those in folded branches too."""
         rows, tree = self.fleet.rows, self.fleet.tree
         if self._is_plain:
             self._forget_order()
@@ -192,11 +195,11 @@ class View:
                 self._append(rows[self._rows_seen : self._rows_seen + max(AT_ONCE, STEP)])
         return self._order
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> Sequence[Line]:
         """Return what stands in the lines from top to bottom: rows, and branches if the tree is shown."""
         order = self.order()
         # Before a tree is outlined for the first time its rows are shown without it.
-        return self._lines if self.fleet.tree.is_shown and self._lines else order  # type: ignore[return-value]  # only read
+        return self._lines if self.fleet.tree.is_shown and self._lines else order
 
     def work(self, is_time_up: Callable[[], bool]) -> bool:
         """Take steps until time is up, one at least. Return whether there are more to be taken."""
@@ -333,8 +336,8 @@ class View:
             self._begin(self._sort_all())
             return
         visible = list(filter(self._is_visible, rows))
-        self._flat.extend(visible)
-        if self._order is not self._flat:
+        self._flat.places.extend(row.index for row in visible)
+        if isinstance(self._order, list):
             self._order.extend(visible)
             self._lines.extend(visible)
         self._places = None
@@ -345,7 +348,7 @@ class View:
         left, seen = tree.left, len(rows)
         # What is touched from here on may be looked at before or after that.
         self._touched.clear()
-        present = self._present() if left else rows[:seen]
+        present = yield from self._present(seen)
         visible = (yield from self._filter(present)) if self.is_filtered else present
         moving = yield from self._moving(visible)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
@@ -358,27 +361,30 @@ class View:
 
     def _place_touched(self) -> Steps[None]:
         moved, self._touched = self._touched, set()
-        shown = (yield from self._filter(list(moved))) if self.is_filtered else list(moved)
+        changed = yield from gathered(self.fleet.rows, moved)
+        shown = (yield from self._filter(changed)) if self.is_filtered else changed
         moving = yield from self._moving(shown)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
-        flat = yield from place_anew(self._flat, moved, shown, by, self._touched)
+        flat = yield from place_anew(self._flat, changed, shown, by, self._touched)
         yield from self._outline(flat)
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
 
-    def _filter(self, rows: Sequence[Row]) -> Steps[list[Row]]:
-        visible: list[Row] = []
+    def _filter(self, order: Order) -> Steps[Order]:
+        visible = Order(order.rows)
         is_visible = self._condition()
-        for start in range(0, len(rows), STEP):
-            visible += filter(is_visible, rows[start : start + STEP])
+        for start in range(0, len(order), STEP):
+            places = order.places[start : start + STEP]
+            visible.places.extend(compress(places, map(is_visible, map(order.rows.__getitem__, places))))
             yield
         return visible
 
-    def _outline(self, flat: list[Row]) -> Steps[None]:
+    def _outline(self, flat: Order) -> Steps[None]:
         """Lay the sorted rows out below their branches."""
         tree = self.fleet.tree
         shape = tree.shape
-        order, lines = flat, list[Line]()
+        lines: list[Line] = []
+        order: Sequence[Row] = flat
         if tree.is_shown:
             own = yield from grouped(flat)
             order, lines = outline(
@@ -397,15 +403,19 @@ class View:
             yield
         return moving
 
-    def _present(self) -> list[Row]:
-        """Return the rows without those that have left their pool, which are counted."""
-        present: list[Row] = []
-        self.left.clear()
-        for row in self.fleet.rows:
-            if row is not self._kept and self.fleet.tree.has_left(row):
-                self.left[row.group] += 1
-            else:
-                present.append(row)
+    def _present(self, seen: int) -> Steps[Order]:
+        """Return the first `seen` rows without those that have left their pool, which are counted."""
+        rows, tree = self.fleet.rows, self.fleet.tree
+        present, left = Order(rows), Counter[str]()
+        for start in range(0, seen, STEP):
+            places: Iterable[int] = range(start, min(start + STEP, seen))
+            if tree.left:
+                gone = {row.index for row in rows[start : start + STEP] if row is not self._kept and tree.has_left(row)}
+                left.update(rows[place].group for place in gone)
+                places = (place for place in places if place not in gone)
+            present.places.extend(places)
+            yield
+        self.left = left
         return present
 
     def toggle_mark(self, name: str) -> bool:

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asyncwatch.events import WorkerState
@@ -28,6 +28,7 @@ SORTS: tuple[tuple[str, str], ...] = (
 )
 """(key, heading) of every order, in which a person goes through them: names, often in queue order anyway, last."""
 
+_DECIMAL = "0123456789"
 _DIGITS = re.compile("[0-9]+")
 _RANKS = {state: rank for rank, state in enumerate(WorkerState)}
 _LAST_TEXT = chr(sys.maxunicode)
@@ -35,11 +36,26 @@ _LAST_TEXT = chr(sys.maxunicode)
 
 def natural(text: str) -> str:
     """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
-    start = text.rstrip("0123456789")
+    start = text.rstrip(_DECIMAL)
     if len(start) == len(text):
         return _natural(text)
     # As most names are: one of a few beginnings, and a number.
     return f"{_natural_start(start)}{_number(text[len(start) :])}"
+
+
+def naturals(texts: list[str]) -> list[str]:
+    """Return the `natural` key of each text: in half the time if they differ in a number at the end alone."""
+    if not texts:
+        return []
+    start = texts[0].rstrip(_DECIMAL)
+    numbers = [text.removeprefix(start) for text in texts]
+    shortest, together = min(numbers), "".join(numbers)
+    has_zeros = not shortest or shortest[0] == "0"
+    is_start_of_all = len(together) + len(start) * len(texts) == sum(map(len, texts))
+    if has_zeros or not is_start_of_all or together.strip(_DECIMAL) or max(map(len, numbers)) >= len(_LENGTHS):
+        return list(map(natural, texts))
+    starts = [f"{_natural_start(start)}{length}" for length in _LENGTHS]
+    return [starts[len(number)] + number for number in numbers]
 
 
 def _natural(text: str) -> str:
@@ -77,9 +93,23 @@ def ordering(sort: str, *, is_reversed: bool, now: float) -> Ordering:
         ValueError: there is no such order.
 
     """
-    return Ordering(
-        _key(sort, -math.inf if is_reversed else math.inf, "" if is_reversed else _LAST_TEXT, now), is_reversed
-    )
+    no_text = "" if is_reversed else _LAST_TEXT
+    key = _key(sort, -math.inf if is_reversed else math.inf, no_text, now)
+    return Ordering(key, is_reversed, _of_many(sort, no_text))
+
+
+def _of_many(sort: str, no_text: str) -> Callable[[Sequence[Row]], list[Any]] | None:
+    """Return the function that gives, in less time, what many rows are sorted by; None if there is none."""
+
+    def names(rows: Sequence[Row]) -> list[str]:
+        return naturals([row.name for row in rows])
+
+    def results(rows: Sequence[Row]) -> list[str]:
+        texts = [row.result for row in rows]
+        known = iter(naturals([text for text in texts if text is not None]))
+        return [no_text if text is None else f" {next(known)}" for text in texts]
+
+    return {"name": names, "result": results}.get(sort)
 
 
 def _key(sort: str, no_number: float, no_text: str, now: float) -> Callable[[Row], Any]:

@@ -11,7 +11,9 @@ SLICE = 0.01
 wait for the interpreter.
 """
 PAUSE = 0.001
-"""Seconds that they have at the least: a key takes several turns of the event loop."""
+"""Seconds that they have at the least."""
+TURNS = 4
+"""Turns of the event loop that they have at the least: a key takes about as many until it is acted on."""
 
 Work = Callable[[Callable[[], bool]], bool]
 """Works until what it is given says that time is up; returns whether there is more to do."""
@@ -24,12 +26,13 @@ class Slices:
         self._work = work
         self._done = done
         self._clock = clock
-        self._next: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None
+        self._is_hurried = False
 
     def start(self) -> None:
         """Begin, or go on if it has begun."""
         if self._next is None:
-            self._next = asyncio.get_running_loop().call_later(0, self._go_on)
+            self._next = asyncio.get_running_loop().call_soon(self._go_on)
 
     def stop(self) -> None:
         """Leave what is not done."""
@@ -37,10 +40,21 @@ class Slices:
             self._next.cancel()
             self._next = None
 
+    def hurry(self) -> None:
+        """Take the shortest slices that there are, until `relax`: a person waits for a picture."""
+        self._is_hurried = True
+
+    def relax(self) -> None:
+        """Take slices of the usual length: the picture is there."""
+        self._is_hurried = False
+
     def _go_on(self) -> None:
         self._next = None  # before the work: if that breaks, `start` begins anew
         end = self._clock() + SLICE
-        if self._work(lambda: self._clock() >= end):
-            self._next = asyncio.get_running_loop().call_later(PAUSE, self._go_on)
+        if self._work(lambda: self._is_hurried or self._clock() >= end):
+            self._next = asyncio.get_running_loop().call_later(PAUSE, self._pass, TURNS)
         else:
             self._done()
+
+    def _pass(self, turns: int) -> None:
+        self._next = asyncio.get_running_loop().call_soon(*(self._pass, turns - 1) if turns > 1 else (self._go_on,))

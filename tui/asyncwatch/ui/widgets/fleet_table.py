@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -72,7 +72,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._fleet = self._scene.fleet
         self._selected: Line | None = None
         self._index = 0
-        self._order: list[Line] = []
+        self._order: Sequence[Line] = []
         self._taken: frozenset[Row] = frozenset()
         self._measured = 0
         self._is_indented = False
@@ -178,6 +178,7 @@ class FleetTable(ScrollView, can_focus=True):
 
         There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
         """
+        self._slices.relax()
         # Where the scroll bar stands no line reaches; where it may stand later, they do.
         margin = 0 if self.show_vertical_scrollbar else self.region.width - self.scrollable_content_region.width
         if margin != self._margin:
@@ -312,7 +313,7 @@ class FleetTable(ScrollView, can_focus=True):
             )
         return self._paint.strip(line, width, *under, right=self._margin)
 
-    def _follow(self, order: list[Line]) -> None:
+    def _follow(self, order: Sequence[Line]) -> None:
         """Take over a new order: find the selected worker in it, or its nearest neighbour that is still there."""
         before, self._order = self._order, order
         if len(order) != self.virtual_size.height - 1:
@@ -326,7 +327,7 @@ class FleetTable(ScrollView, can_focus=True):
             self._index = self._find(self._selected, before, order)
             self._selected = order[self._index]
 
-    def _find(self, selected: Line, before: list[Line], order: list[Line]) -> int:
+    def _find(self, selected: Line, before: Sequence[Line], order: Sequence[Line]) -> int:
         position = self._scene.view.place
         if (place := position(selected)) is not None:
             return place
@@ -352,6 +353,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
         self._scene.view.keep(self.selected)
+        self._slices.hurry()
         for changed in (before, self._index):
             self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.scrollable_content_region.width, 1))
         self._scroll_to_cursor()
