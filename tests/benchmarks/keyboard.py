@@ -20,7 +20,8 @@ _PAUSES = (0.02, 0.08)
 class Press(NamedTuple):
     """A key that moves the cursor: when it was pressed, and the seconds until the cursor stood on another worker.
 
-    `at` is in seconds of `time.perf_counter`.
+    Or was not to be seen any more: new rows came in the same picture, and its worker is not among them. `at`
+    is in seconds of `time.perf_counter`.
     """
 
     at: float

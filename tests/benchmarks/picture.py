@@ -86,7 +86,8 @@ class Picture:
         self.stretches: dict[tuple[int, int], str] = {}
         """What was last drawn from each line and column, from 1, without its colours; not what was drawn over."""
         self.cursor = ""
-        """The name of the worker that the cursor is on."""
+        """The name of the worker that the cursor is on; empty if that is not on the screen."""
+        self._cursor_line = 0
         self._expected: list[Expected] = []
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
@@ -175,7 +176,10 @@ class Picture:
             del self.stretches[other]
         self.stretches[row, column] = text
         if (cursor := _CURSOR.match(text)) is not None:
-            self.cursor = cursor[1]
+            self.cursor, self._cursor_line = cursor[1], row
+        elif row == self._cursor_line and column == 1:
+            # A new order may take the worker elsewhere.
+            self.cursor = ""
 
 
 def _pieces(data: bytes) -> list[bytes]:

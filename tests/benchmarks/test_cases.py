@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncwatch.model.order import Order
 from asyncwatch.model.ordering import finish, sort
 from asyncwatch.model.sorting import SORTS, ordering
 from asyncwatch.ui.scene import Scene
@@ -88,6 +89,19 @@ def test_picture_reads_what_is_drawn(tmp_path: Path) -> None:
         assert picture.cursor == "w17"
 
 
+def test_picture_knows_when_the_cursor_has_gone(tmp_path: Path) -> None:
+    """Rows in another order may be drawn over it; what stands beside it on its line may change."""
+    program = (
+        r"print('\x1b[2;1H › w17 \x1b[2;20Hfailed\x1b[1;1H', end='', flush=True); input();"
+        r"print('\x1b[2;1H   w4 \x1b[1;1Hhead\x1b[9;9H', flush=True); input()"
+    )
+    with Picture([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as picture:
+        picture.wait_for(lambda shown: (2, 20) in shown.stretches)
+        assert picture.cursor == "w17"
+        picture.press("\n")
+        picture.wait_for(lambda shown: not shown.cursor)
+
+
 def test_picture_forgets_what_is_drawn_over(tmp_path: Path) -> None:
     """A line that is drawn whole leaves nothing of the stretches that began further right; other lines stay."""
     program = r"print('\x1b[2;3Hsorting\x1b[3;3Hstays\x1b[2;1Ha whole line\x1b[9;9H', flush=True); input()"
@@ -102,7 +116,7 @@ def test_orders_of_the_story() -> None:
     for batch in Story(_WORKERS, busy=0).beginning(has_past=True):
         scene.receive(batch)
     for order, _ in SORTS:
-        rows = finish(sort(scene.fleet.rows, ordering(order, is_reversed=False, now=NOW)))
+        rows = finish(sort(Order(scene.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
         values = [KEYS[order](row.index) for row in rows]
         assert values == sorted(values), order
 
