@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerSpecs
-from asyncwatch.commands import CancelAll, CancelBranch, Command, RestartBranch, StopRun
-from asyncwatch.events import AttemptStarted, RunFinished, RunHalted, WorkerUnresponsive
+from asyncwatch.commands import CancelAll, CancelBranch, Command, GiveUpAll, RestartBranch, RetryAllNow, StopRun
+from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.slices import SLICE
 from tests.clock import run_at_once
@@ -282,5 +282,35 @@ def test_what_cannot_be_done_to_a_group_is_told() -> None:
             assert machine.restart_branch("c", 0) == machine.cancel_branch("c", 0) == "there is no such group"
             await gathered
             assert machine.cancel_branch("a", 0) == "all its workers have ended"
+
+    run_at_once(main)
+
+
+@pytest.mark.parametrize("command", [RetryAllNow(), GiveUpAll()])
+def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
+    """They try again in order, or none does; the loop turns meanwhile. Who was stopped since is left alone."""
+    count = 5 * SLICE
+
+    async def main() -> None:
+        patient = RetryPolicy(base=1e12, cap=1e12)
+        flaky = {f"w{n}": Flaky(TimeoutError()) for n in range(count)}
+        waiting = [worker(name, target, retry=patient) for name, target in flaky.items()]
+        supervisor = Supervisor(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
+        queue = supervisor.subscribe()
+        gathered = asyncio.get_running_loop().create_task(supervisor.gather())
+        await asyncio.sleep(1.0)
+        drain(queue)
+        assert supervisor.carry_out(command)
+        last, first = f"w{count - 1}", "w0"
+        told = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
+        assert len(told) <= SLICE
+        stopped = first if isinstance(command, RetryAllNow) else last
+        assert supervisor.cancel(stopped)
+        await gathered
+        states = {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}
+        assert states.pop(stopped) == "cancelled"
+        assert set(states.values()) == {"succeeded" if isinstance(command, RetryAllNow) else "exhausted"}
+        again = [event.worker for event in drain(queue) if isinstance(event, AttemptStarted)]
+        assert again == ([f"w{n}" for n in range(1, count)] if isinstance(command, RetryAllNow) else [])
 
     run_at_once(main)

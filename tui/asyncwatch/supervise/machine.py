@@ -154,6 +154,8 @@ class Machine(Attempts):
     def _go_through(self, slices: Slices) -> bool:
         """Begin with a slice; return whether there are more, for the next turns of the loop."""
         if not slices.go_on():
+            self._fill_places()
+            slices.then()
             return False
         self._slices.append(slices)
         self._stand_still_or_go_on()
@@ -165,8 +167,9 @@ class Machine(Attempts):
         if self.is_finished:
             return
         if not self._slices[0].go_on():
-            self._slices.popleft()
+            slices = self._slices.popleft()
             self._stand_still_or_go_on()
+            slices.then()
         if self._slices:
             self.report.loop.call_soon(self._next_slice)
 
@@ -280,11 +283,15 @@ class Machine(Attempts):
         """
         waiting = self._held_back()
         hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
-        for worker in reversed(hurried):
-            self._hurry(worker, is_probe=False)
-        self._fill_places()
-        for worker in hurried:
-            self._tell_in_line(worker)
+
+        def hurry(worker: Worker) -> None:
+            if worker.state in _HELD_BACK and not worker.is_ready:
+                self._hurry(worker, is_probe=False)
+
+        def tell() -> None:
+            self._go_through(Slices(iter(hurried), self._tell_in_line))
+
+        self._go_through(Slices(reversed(hurried), hurry, holds_line=True, then=tell))
         return "" if waiting else _NOBODY_WAITS
 
     def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
@@ -309,9 +316,7 @@ class Machine(Attempts):
     def give_up_all(self) -> str:
         """Let all that back off or are held make no further attempt; return why not, or an empty text."""
         waiting = self._held_back()
-        for worker in waiting:
-            if worker.state in _HELD_BACK:
-                self.give_up(worker)
+        self._go_through(Slices(iter(waiting), self.give_up))
         return "" if waiting else _NOBODY_WAITS
 
     def _patience(self, worker: Worker) -> float:

@@ -15,12 +15,21 @@ class Slices:
     """Calls `act` for each of `workers`, in order, but for those of whose places in the roster `spared` has come to be.
 
     `workers` is asked for the next one only when its turn comes. With `holds_line` nobody takes a place meanwhile.
+    `then` is called after the last one.
     """
 
-    def __init__(self, workers: Iterator[Worker], act: Callable[[Worker], object], *, holds_line: bool = False) -> None:
+    def __init__(
+        self,
+        workers: Iterator[Worker],
+        act: Callable[[Worker], object],
+        *,
+        holds_line: bool = False,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
         self.spared: set[int] = set()
         self.act = act
         self.holds_line = holds_line
+        self.then = then
         self._workers = workers
 
     def go_on(self) -> bool:
