@@ -228,6 +228,7 @@ class Fleet:
         by_name, counts = self._by_name, self.counts
         touched: set[Row] = set()
         touch = touched.add
+        begun = 0
         ended: list[float] = []
         taken: list[float] = []
         for event in batch:
@@ -259,9 +260,7 @@ class Fleet:
                     row.attempt = 1
                     row.state = _RUNNING
                     row.version += 1
-                    counts[_QUEUED] -= 1
-                    counts[_RUNNING] += 1
-                    self.attempts += 1
+                    begun += 1
                     touch(row)
                     continue
             elif type(event) is WorkerSucceeded:
@@ -282,8 +281,6 @@ class Fleet:
                     row.version += 1
                     result = event.result
                     row.result = None if result is None else result_line(result)
-                    counts[_RUNNING] -= 1
-                    counts[_SUCCEEDED] += 1
                     self.settled += 1
                     if self.settled == len(self.rows):
                         self.settled_at = at
@@ -295,6 +292,10 @@ class Fleet:
             if fold is not None and (row := fold(self, event)) is not None:
                 touch(row)
         self._last_seq, self.latest, self.events = last_seq, latest, events
+        self.attempts += begun
+        counts[_QUEUED] -= begun
+        counts[_RUNNING] += begun - len(ended)
+        counts[_SUCCEEDED] += len(ended)
         self.rate.add_all(ended)
         self.durations.add_all(taken)
         return touched

@@ -7,6 +7,7 @@ share `a` of every value in it: the mapping of DDSketch (Masson, Rim and Lee, VL
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 RELATIVE_ERROR = 0.02
@@ -42,13 +43,13 @@ class Histogram:
         if not durations:
             return
         buckets = self._buckets
-        for seconds in durations:
+        for seconds, times in Counter(durations).items():  # of many short ones, most last equally long
             if not seconds > SHORTEST:
-                buckets[0] += 1
+                buckets[0] += times
             elif seconds >= LONGEST:
-                buckets[-1] += 1
+                buckets[-1] += times
             else:
-                buckets[_ceil(_log(seconds / SHORTEST) / _LOG_FACTOR)] += 1
+                buckets[_ceil(_log(seconds / SHORTEST) / _LOG_FACTOR)] += times
         self.count += len(durations)
         self.lowest = min(self.lowest, max(0.0, min(durations)))
         self.highest = max(self.highest, *durations)

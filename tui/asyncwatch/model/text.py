@@ -71,13 +71,17 @@ def error_line(error_type: str, error: str) -> str:
     return sys.intern(one_line(f"{error_type}: {error}" if error else error_type, 300))
 
 
+_SHARED = {number: sys.intern(str(number)) for number in range(600)}
+"""What most workers return: a status of HTTP, or a small number."""
+
+
 def result_line(result: Any) -> str | None:
     """Return a result without credentials on a printable line of at most 200 characters; None for None."""
     if result is None:
         return None
     if type(result) is int and -1_000_000 < result < 1_000_000:
         # A status is shared by most workers; other results are as a rule their own.
-        return sys.intern(str(result))
+        return _SHARED.get(result) or sys.intern(str(result))
     return one_line(mask_secrets(value_text(result)), 200)
 
 
