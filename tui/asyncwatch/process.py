@@ -34,6 +34,22 @@ def collecting_seldom() -> Iterator[None]:
 
 
 @contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Search for no garbage for the time of the context, in which nothing but a large list comes to be.
+
+    Python would look through the list again and again while it grows.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def short_turns() -> Iterator[None]:
     """Let no thread of the process wait long for another one that computes, for the time of the context.
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from asyncwatch.choices import RETURN_WHEN, ReturnWhen
 from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
 from asyncwatch.events import Batch
+from asyncwatch.process import collecting_nothing
 from asyncwatch.supervise import requests, runner
 from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.budget import RetryBudget
@@ -158,7 +159,8 @@ class Supervisor(Watching, Serving):
 
     def outcomes(self) -> list[Outcome]:
         """Return the latest outcome of each worker that has ended, in the order of the workers."""
-        return list(self._machine.workers.outcomes())
+        with collecting_nothing():
+            return list(self._machine.workers.outcomes())
 
     def cancel(self, name: str) -> bool:
         """Cancel the worker `name`; return whether there was anything to cancel.
