@@ -21,28 +21,20 @@ this order:
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.budget import RetryBudget
-from asyncwatch.supervise.capture import finish_lines
+from asyncwatch.supervise.calls import Calls, raised_by
 from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.classify import AttemptTimeout, DeadlineExceeded, ErrorClass, is_never_retried
-from asyncwatch.supervise.current import current
 from asyncwatch.supervise.describe import describe_error, describe_stack, error_line, stuck_at
-from asyncwatch.supervise.line import Line
-from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.rate import RateLimit
 from asyncwatch.supervise.run import note_left_behind
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge, Verdict
 from asyncwatch.supervise.worker import Worker
-
-logger = logging.getLogger("asyncwatch.worker")
 
 # Before Python 3.12 each lookup of an enum's member costs 50 ns.
 _RUNNING = WorkerState.RUNNING
@@ -50,16 +42,6 @@ _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 TURNS_AT_ONCE = 16
 """Turns of the loop, and no time, that a worker gets to end at the end of its grace period, or if it has none: a few
 awaits deep. A loop that something kept for all of that period has given it none before."""
-
-
-def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
-    """Return what the target raised in an attempt whose task is done, whatever it is; None if it returned."""
-    if attempt.cancelled():
-        return asyncio.CancelledError("cancelled by somebody else")
-    error = attempt.exception()
-    if error is None and isinstance(result := attempt.result(), _Raised):
-        return result.error
-    return error
 
 
 def _past(worker: Worker) -> str:
@@ -90,16 +72,7 @@ def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) 
     )
 
 
-class _Raised:
-    """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class Attempts(Line):
+class Attempts(Calls):
     """Attempts in their places, and what becomes of workers by them. All methods belong to the thread of the loop."""
 
     def __init__(
@@ -113,18 +86,14 @@ class Attempts(Line):
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
     ) -> None:
-        super().__init__(concurrency, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
-        self.tasks: dict[asyncio.Task[Any], Worker] = {}
-        self.active = 0
+        super().__init__(concurrency, seed=seed, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
         self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
         """Tasks that were left behind and have not ended yet, with what was told of that."""
         self.accepts_restarts = True
         self.is_finished = False
-        self.on_outcome: Callable[[Outcome], None] | None = None
         self.bad_luck_threshold: float | None = None
         """In place of the workers' own, if it is given."""
         self._grace = grace
-        self._luck = Luck(seed)
         self._judge = Judge(self._luck, retry_budget)
         self.tokens = self._judge.tokens
         self._attempts = 0
@@ -139,25 +108,27 @@ class Attempts(Line):
         if self.is_gated:
             self.admission.dismiss(worker)
 
-    def _start_attempt(self, worker: Worker) -> None:
+    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None, now: float | None = None) -> None:
+        """Begin the worker's next attempt, in a task of its own if it is not given one that nobody uses."""
         spec = worker.spec
+        luck = spec.bad_luck
         if self._told_held:
             self._told_held.pop(worker, None)
-        worker.attempt += 1
         worker.state = _RUNNING
-        worker.bad_luck = self._luck.draw("luck", worker.name, worker.incarnation, worker.draw_number)
+        worker.attempt = attempt = worker.attempt + 1
+        worker.started_at = started_at = self.report.now() if now is None else now
+        number = worker.turns + attempt
+        worker.bad_luck = draw = self._luck.draw("luck", worker.name, worker.incarnation, number)
         threshold = self.bad_luck_threshold
-        luck = spec.bad_luck
-        worker.is_struck = worker.bad_luck > (luck.threshold if threshold is None else threshold)
+        worker.is_struck = draw > (luck.threshold if threshold is None else threshold)
         if luck.latency is not None:
-            draw = self._luck.draw("latency", worker.name, worker.incarnation, worker.draw_number)
+            draw = self._luck.draw("latency", worker.name, worker.incarnation, number)
             worker.latency = luck.added_latency(draw)
-        worker.started_at = self.report.now()
-        if worker.attempt == 1:
+        if attempt == 1:
             if not worker.turns:
-                worker.first_started_at = worker.started_at
+                worker.first_started_at = started_at
             if spec.deadline is not None:
-                worker.deadline_at = worker.started_at + spec.deadline
+                worker.deadline_at = started_at + spec.deadline
         else:
             worker.cancels = 0
             worker.error = None
@@ -165,35 +136,14 @@ class Attempts(Line):
         self._attempts += 1
         self.in_flight += worker.takes_place
         self.report.attempt_started(worker)
-        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
-        worker.task = task = asyncio.Task(self._attempt(worker), loop=self.report.loop)
+        if task is None:
+            # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+            task = asyncio.Task(self._attempt(worker), loop=self.report.loop)
+            task.add_done_callback(self._attempt_ended)
+        worker.task = task
         self.tasks[task] = worker
-        task.add_done_callback(self._attempt_ended)
         if spec.attempt_timeout is not None or worker.deadline_at is not None:
             self._time_attempt(worker)
-
-    async def _attempt(self, worker: Worker) -> Any:
-        current.set(worker)
-        try:
-            if worker.latency:
-                await asyncio.sleep(worker.latency)
-            if worker.is_struck:
-                logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
-                raise self._fault(worker)
-            return await worker.spec.target(*worker.args)
-        except SystemExit as error:
-            return _Raised(error)
-        except KeyboardInterrupt as error:
-            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
-            if threading.current_thread() is threading.main_thread():
-                raise
-            return _Raised(error)
-        finally:
-            finish_lines(worker.name)
-
-    def _fault(self, worker: Worker) -> Exception:
-        draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
-        return worker.spec.bad_luck.fault(draw)
 
     def _time_attempt(self, worker: Worker) -> None:
         """End the attempt by its timeout or by the worker's deadline, whichever comes first."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.admission import Admission, Answer
@@ -48,7 +50,7 @@ class Line:
         self._told_held: dict[Worker, tuple[str, str]] = {}
         """For which key and reason a worker waits, as was told; neither for one that stands in line."""
 
-    def _start_attempt(self, worker: Worker) -> None:
+    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None, now: float | None = None) -> None:
         raise NotImplementedError
 
     def _fill_places(self) -> None:

@@ -103,21 +103,24 @@ class Luck:
 
     """
 
-    __slots__ = ("_copy", "seed")
+    __slots__ = ("_copy", "_copy_first", "seed")
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
         self.seed = seed
-        self._copy = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big")).copy
+        keyed = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
+        self._copy = keyed.copy
+        first = keyed.copy()
+        first.update(b"luck\0001\0001\0")
+        self._copy_first = first.copy
 
     def draw(self, purpose: str, worker: str, incarnation: int, attempt: int) -> float:
         """Return a number in [0, 1), a whole number of millionths, the same for the same arguments."""
-        keyed = self._copy()
-        if attempt == incarnation == 1:  # nearly always
-            key = f"{purpose}\0001\0001\0{worker}"
+        if attempt == incarnation == 1 and purpose == "luck":  # nearly always
+            keyed, key = self._copy_first(), worker
         else:
-            key = f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
+            keyed, key = self._copy(), f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
         try:
             keyed.update(key.encode())
         except UnicodeEncodeError:  # half a character: rare, and the error handler would cost every draw

@@ -204,9 +204,17 @@ class Reporter:
 
     def attempt_started(self, worker: Worker) -> None:
         """Tell that an attempt begins; `worker.started_at` says when."""
-        name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
-        luck, latency = worker.bad_luck, worker.latency
-        self._emit(AttemptStarted(self._next_seq(), worker.started_at, name, incarnation, attempt, luck, latency))
+        self._emit(
+            AttemptStarted(
+                self._next_seq(),
+                worker.started_at,
+                worker.name,
+                worker.incarnation,
+                worker.attempt,
+                worker.bad_luck,
+                worker.latency,
+            )
+        )
 
     def attempt_failed(self, worker: Worker, error: BaseException, stack: str, verdict: Verdict) -> None:
         """Tell that an attempt ended in `error`."""
@@ -320,10 +328,10 @@ class Reporter:
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Tell that the target returned."""
         # As `_ended` does it, but nearly every worker of a large batch comes here.
-        now, shown = self.now(), jsonable(result)
-        name, incarnation, attempts = worker.name, worker.incarnation, worker.attempt
-        elapsed = round(now - worker.first_started_at, 6)
-        event = WorkerSucceeded(self._next_seq(), now, name, incarnation, attempts, elapsed, shown)
+        now = int((self._clock() - self._started_at) * 1e6) / 1e6
+        shown = result if result is None or (type(result) is int and -(2**63) <= result < 2**64) else jsonable(result)
+        elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
+        event = WorkerSucceeded(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, shown)
         self._emit(event)
         return event
 

@@ -15,6 +15,7 @@ from asyncwatch.supervise.worker import Worker
 
 _FRESH, _UNDER_WAY, _FIRST_SETTLED = 0, 1, 2
 _STATES = tuple(state for state in WorkerState if state.is_settled)
+_SUCCEEDED = 2 + _STATES.index(WorkerState.SUCCEEDED)
 _MARKS = {state: mark for mark, state in enumerate(_STATES, start=_FIRST_SETTLED)}
 
 
@@ -94,9 +95,14 @@ class _Alike:
 
     def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
         template, names, items = self._specs.template, self._specs.names, self._specs.items
+        args: Iterable[tuple[Any, ...]]
         if items is None:
-            return ((name, template.args, template) for name in names)
-        return ((name, (*template.args, item), template) for name, item in zip(names, items, strict=True))
+            args = itertools.repeat(template.args)
+        elif template.args:
+            args = ((*template.args, item) for item in items)
+        else:
+            args = zip(items)
+        return zip(names, args, itertools.repeat(template))
 
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
         return self._specs.names[place], self._specs.args(place), self._specs.template
@@ -231,6 +237,13 @@ class Roster:
             self._errors.pop(index, None)
         if event.state is not WorkerState.UNRESPONSIVE:
             self._under_way.pop(index, None)
+
+    def note_success(self, index: int, elapsed: float, result: object) -> None:
+        """Note that a worker succeeded at its first attempt, as `settle` does."""
+        self._marks[index] = _SUCCEEDED
+        self._elapsed[index] = elapsed
+        self._results[index] = result
+        del self._under_way[index]
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the latest outcome of each worker that has ended, in order."""

@@ -361,8 +361,8 @@ class Crew(Machine):
                 self._start_attempt(worker)
         super()._fill_places()
 
-    def _start_attempt(self, worker: Worker) -> None:
-        super()._start_attempt(worker)
+    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None, now: float | None = None) -> None:
+        super()._start_attempt(worker, task, now)
         if not isinstance(worker, TreeWorker):
             return
         self.report.outbox.end_linger()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from asyncwatch.events import WorkerState
-from asyncwatch.supervise.attempts import raised_by
+from asyncwatch.supervise.calls import raised_by
 from asyncwatch.supervise.describe import describe_error
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.tree.errors import Ignore, Shutdown
