@@ -150,7 +150,7 @@ def _cut(keys: Sequence[Any], places: array[int], pivots: Iterable[Any], buckets
 def place_anew(order: Order, moved: Order, shown: Order, ordering: Ordering, stale: Collection[Row]) -> Steps[Order]:
     """Return `order` without the rows that `moved`, and with those of them that are `shown` at their new places.
 
-    `stale` are the rows that have changed since, and so may stand where they do not belong.
+    These come in queue order. `stale` are the rows that have changed since, and so may stand where they do not belong.
     """
     left: set[int] = set()
     for places in _chunks(moved.places, is_reversed=False):
@@ -158,7 +158,7 @@ def place_anew(order: Order, moved: Order, shown: Order, ordering: Ordering, sta
         yield
     kept = Order(order.rows)
     for places in _chunks(order.places, is_reversed=False):
-        kept.places.extend(filterfalse(left.__contains__, places))
+        kept.places.extend(places if left.isdisjoint(places) else filterfalse(left.__contains__, places))
         yield
     # Rows that go on changing get the places of one moment: else they would stand wherever the row before them does.
     keys: dict[Row, Any] = {}
@@ -167,8 +167,7 @@ def place_anew(order: Order, moved: Order, shown: Order, ordering: Ordering, sta
         keys.update(zip(chunk, ordering.keys(chunk), strict=True))
         yield
     of_now = Ordering(keys.__getitem__, ordering.is_reversed)
-    queued = yield from _in_queue_order(shown)
-    placed = yield from sort(queued, of_now)
+    placed = yield from sort(shown, of_now)
     search = _Search(kept, ordering, stale)
     result = Order(order.rows)
     start = 0
@@ -181,25 +180,16 @@ def place_anew(order: Order, moved: Order, shown: Order, ordering: Ordering, sta
     return result
 
 
-def _in_queue_order(order: Order) -> Steps[Order]:
-    """Return the same rows in queue order."""
-    are_there = bytearray(len(order.rows))
-    for places in _chunks(order.places, is_reversed=False):
-        for place in places:
-            are_there[place] = True
-        yield
-    queued, size = Order(order.rows), _PASSED * STEP
-    for start in range(0, len(are_there), size):
-        queued.places.extend(compress(range(start, start + size), are_there[start : start + size]))
-        yield
-    return queued
-
-
 def gathered(rows: Sequence[Row], some: Iterable[Row]) -> Steps[Order]:
-    """Return some of the rows, which are those of a fleet, as they come."""
-    order, source = Order(rows), iter(some)
-    while chunk := [row.index for row in islice(source, STEP)]:
-        order.places.fromlist(chunk)
+    """Return some of the rows of a fleet in queue order."""
+    are_there, source = bytearray(len(rows)), iter(some)
+    while chunk := list(islice(source, STEP)):
+        for row in chunk:
+            are_there[row.index] = True
+        yield
+    order, size = Order(rows), _PASSED * STEP
+    for start in range(0, len(are_there), size):
+        order.places.extend(compress(range(start, start + size), are_there[start : start + size]))
         yield
     return order
 

@@ -321,7 +321,8 @@ class View:
 
     def _condition(self) -> Callable[[Row], bool]:
         """Return what tells the visible rows, with as few calls as can be."""
-        matches = self._is_visible if self._is_trouble_only or self._cluster is not None else self._query.matches
+        is_query_all = not self._is_trouble_only and self._cluster is None
+        matches = self._query.matcher if is_query_all else self._is_visible
         kept = self._kept
         return matches if kept is None or matches(kept) else lambda row: row is kept or matches(row)
 
@@ -375,7 +376,7 @@ class View:
         is_visible = self._condition()
         for start in range(0, len(order), STEP):
             places = order.places[start : start + STEP]
-            visible.places.extend(compress(places, map(is_visible, map(order.rows.__getitem__, places))))
+            visible.places.extend(compress(places, map(is_visible, order.at(places))))
             yield
         return visible
 

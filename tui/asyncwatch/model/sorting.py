@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from asyncwatch.events import WorkerState
@@ -135,10 +136,10 @@ def _key(sort: str, no_number: float, no_text: str, now: float) -> Callable[[Row
         return row.error.casefold() or no_text
 
     keys: dict[str, Callable[[Row], Any]] = {
-        QUEUE_ORDER: lambda row: row.index,
+        QUEUE_ORDER: attrgetter("index"),
         "name": lambda row: natural(row.name),
         "state": lambda row: _RANKS[row.state],
-        "retries": lambda row: row.retries,
+        "retries": attrgetter("retries"),
         "luck": luck,
         "result": result,
         "last": last,
