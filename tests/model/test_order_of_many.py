@@ -123,6 +123,32 @@ def test_the_lines_stay_until_the_last_step() -> None:
     assert (view.is_busy, view.is_behind) == (False, False)
 
 
+@pytest.mark.parametrize("begun", ["", "retries>0"])
+def test_another_order_or_filter_takes_the_place_of_one_under_way(begun: str) -> None:
+    """What was begun is left for good, however far it was: no row is asked for it any more."""
+    crowd, asked = Crowd(7), list[Row]()
+
+    def is_asked(row: Row) -> bool:
+        asked.append(row)
+        return True
+
+    view = crowd.view
+    view.sort, view.query = "luck", Query(begun, (is_asked,) if begun else ())
+    before = view.order()
+    for _ in range(len(crowd.names) // 8 + 5):
+        view.work(lambda: True)
+    assert asked or not begun
+    asked.clear()
+    view.query, view.sort = parse_query("w1"), "name"
+    assert view.order() is before
+    assert view.is_filtering
+    assert order_of(view) == crowd.expected()
+    assert not asked
+    view.sort = "state"
+    view.order()
+    assert (view.is_behind, view.is_filtering) == (True, False)
+
+
 def test_only_rows_that_changed_are_looked_at_again() -> None:
     """A calm resort asks of the rows touched since the last one whether they match, and of no other."""
     crowd, asked = Crowd(2), list[str]()

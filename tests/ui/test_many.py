@@ -174,7 +174,12 @@ async def test_many_workers_are_sorted_while_keys_work(monkeypatch: pytest.Monke
         await shows(app, "› w1")
         assert app.scene.view.order()[0].name == f"w{WORKERS - 1}"
         assert app.scene.view.position("w1") == WORKERS - 2
-        await pilot.press("slash", *"w2999", "enter")
+        is_free = False
+        await pilot.press("slash", "w")
+        await shows(app, "filtering…", "› w1")
+        await pilot.press(*"2999", "enter")
+        await shows(app, "filtering…", "› w1")
+        is_free = True
         await shows(app, f"11 of {WORKERS:,}", "› w2999")
 
 

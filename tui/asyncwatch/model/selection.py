@@ -72,6 +72,8 @@ class View:
         self._rows_seen = 0
         self._is_current = False
         """Whether `_flat` is of the present query, sort and direction."""
+        self._is_of_filter = True
+        """Whether the lines are those that the present filter lets through, whatever their order."""
         self._is_outlined = False
         """Whether `_lines` are those of `_flat` with what is folded at present."""
 
@@ -178,12 +180,18 @@ class View:
         """Whether the lines are those of another filter or order than the present one, because there are so many."""
         return self._job is not None and not (self._is_current and self._is_outlined)
 
+    @property
+    def is_filtering(self) -> bool:
+        """Whether that is because the filter is another one."""
+        return self.is_behind and not self._is_of_filter
+
     def order(self) -> Sequence[Row]:
         """Return the visible rows from top to bottom, those in folded branches too."""
         rows, tree = self.fleet.rows, self.fleet.tree
         if self._is_plain:
             self._forget_order()
             self._touched.clear()
+            self._is_of_filter = True
             self._order = rows
             return rows
         if self._job is None:
@@ -218,6 +226,7 @@ class View:
     def _filter_anew(self) -> None:
         self._folded_filtered.clear()
         self._kept = None
+        self._is_of_filter = False
         self._forget_order()
 
     def _forget_order(self) -> None:
@@ -358,7 +367,7 @@ class View:
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
         self._left_seen, self._rows_seen = left, seen
-        self._is_current = True
+        self._is_current = self._is_of_filter = True
 
     def _place_touched(self) -> Steps[None]:
         moved, self._touched = self._touched, set()

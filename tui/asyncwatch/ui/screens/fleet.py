@@ -84,7 +84,7 @@ class FleetScreen(ActingScreen):
         view, total = self._scene.view, len(self._scene.fleet.rows)
         shown, stray = len(view.order()), view.stray
         kind = f"errors like {crop(fmt.clean(mask_secrets(view.cluster[0])), 48)}" if view.cluster is not None else ""
-        sign = "sorting…" if view.is_behind else ""
+        sign = "filtering…" if view.is_filtering else "sorting…" if view.is_behind else ""
         stays = f"{shown_name(stray)} stays while the cursor is on it" if stray is not None else ""
         only = " · ".join(filter(None, [sign, "trouble only" if view.trouble_only else "", kind, stays]))
         self._bar.say(shown - (stray is not None), total, only=only, problem=view.query.problem)
