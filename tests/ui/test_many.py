@@ -12,7 +12,7 @@ from asyncwatch.model import selection
 from asyncwatch.ui import slices
 from asyncwatch.ui.outgoing import _STEP, Outgoing
 from asyncwatch.ui.pump import Pump
-from asyncwatch.ui.slices import PAUSE, SLICE, TURNS, Slices
+from asyncwatch.ui.slices import HURRY, PAUSE, SHORT, SLICE, TURNS, Slices
 from tests.clock import run_at_once
 from tests.ui.fakes import FakeController, make_app, shows, until
 from tests.ui.test_pump import Recorder
@@ -50,12 +50,12 @@ def test_work_leaves_room_between_its_slices() -> None:
 
 
 def test_work_gives_way_to_whoever_waits_for_a_picture() -> None:
-    """Hurried, a slice is one step long; and before each the others have several turns, however short theirs are."""
+    """For a moment slices are short; and before each the others have several turns, however short these are."""
     told: list[tuple[str, bool]] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        turns = 0
+        turns, now = 0, 0.0
 
         def turn(of_slice: int) -> None:
             nonlocal turns
@@ -64,16 +64,17 @@ def test_work_gives_way_to_whoever_waits_for_a_picture() -> None:
                 loop.call_soon(turn, of_slice)
 
         def work(is_time_up: object) -> bool:
-            nonlocal turns
+            nonlocal turns, now
             assert callable(is_time_up)
+            now += SHORT
             told.append(("short" if is_time_up() else "long", turns >= TURNS))
             if len(told) == 2:
-                work_in_slices.relax()
+                now += HURRY
             turns = 0
             loop.call_later(PAUSE, turn, len(told))
             return len(told) < 3
 
-        work_in_slices = Slices(work, lambda: None, clock=lambda: 0.0)
+        work_in_slices = Slices(work, lambda: None, clock=lambda: now)
         work_in_slices.hurry()
         work_in_slices.start()
         await asyncio.sleep(1)

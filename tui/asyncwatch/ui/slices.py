@@ -12,6 +12,10 @@ wait for the interpreter.
 """
 PAUSE = 0.001
 """Seconds that they have at the least."""
+SHORT = 0.004
+"""Seconds of work after which they get it while a person waits for a picture."""
+HURRY = 0.025
+"""Seconds from an action to its picture: Textual paints 60 of them a second."""
 TURNS = 4
 """Turns of the event loop that they have at the least: a key takes about as many until it is acted on."""
 
@@ -27,7 +31,7 @@ class Slices:
         self._done = done
         self._clock = clock
         self._next: asyncio.Handle | None = None
-        self._is_hurried = False
+        self._hurried_until = float("-inf")
 
     def start(self) -> None:
         """Begin, or go on if it has begun."""
@@ -41,17 +45,14 @@ class Slices:
             self._next = None
 
     def hurry(self) -> None:
-        """Take the shortest slices that there are, until `relax`: a person waits for a picture."""
-        self._is_hurried = True
-
-    def relax(self) -> None:
-        """Take slices of the usual length: the picture is there."""
-        self._is_hurried = False
+        """Take short slices for the time that a picture takes: a person waits for it."""
+        self._hurried_until = self._clock() + HURRY
 
     def _go_on(self) -> None:
         self._next = None  # before the work: if that breaks, `start` begins anew
-        end = self._clock() + SLICE
-        if self._work(lambda: self._is_hurried or self._clock() >= end):
+        start = self._clock()
+        end = start + (SHORT if start < self._hurried_until else SLICE)
+        if self._work(lambda: self._clock() >= end):
             self._next = asyncio.get_running_loop().call_later(PAUSE, self._pass, TURNS)
         else:
             self._done()

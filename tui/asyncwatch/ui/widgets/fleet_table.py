@@ -178,7 +178,6 @@ class FleetTable(ScrollView, can_focus=True):
 
         There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
         """
-        self._slices.relax()
         # Where the scroll bar stands no line reaches; where it may stand later, they do.
         margin = 0 if self.show_vertical_scrollbar else self.region.width - self.scrollable_content_region.width
         if margin != self._margin:
