@@ -48,6 +48,7 @@ LATER = (
     "uvloop",
     "aiolimiter",
     "tomllib",
+    "hashlib",
     "email",
     "asyncwatch.headless",
     "asyncwatch.output",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import operator
+from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
+from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 
 from asyncwatch.commands import CancelWorker
 from asyncwatch.events import AttemptStarted, Batch, RunFinished, RunStarted, WorkersQueued
+from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.paint import PAINTS
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
-from tests.ui.fakes import FakeController, hides, make_app, shows, until
+from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
 
 NAMES = ("ada", "bob", "cid")
 MANY = tuple(f"n{number}" for number in range(30))
@@ -73,6 +79,33 @@ async def test_the_run_begins_once_it_is_drawn() -> None:
         await until(lambda: pictures)
         assert pictures == [False]
         assert app.scene.meter.frames == 1
+
+
+async def test_the_first_picture_is_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The overview, the rows and the keys come together, in the layout of the second picture; the paints come once."""
+    pictures: list[str] = []
+    paints: Counter[str] = Counter()
+    display, apply = AsyncwatchApp._display, Stylesheet.apply
+
+    def note_display(app: AsyncwatchApp, screen: Any, renderable: Any) -> None:
+        display(app, screen, renderable)
+        if renderable is not None:
+            pictures.append(text_of(app))
+
+    def note_apply(stylesheet: Stylesheet, node: DOMNode, **options: Any) -> None:
+        paints.update(node.classes & PAINTS)
+        apply(stylesheet, node, **options)
+
+    monkeypatch.setattr(AsyncwatchApp, "_display", note_display)
+    monkeypatch.setattr(Stylesheet, "apply", note_apply)
+    app = make_app(FakeController(), foreseen=beginning(*NAMES))
+    async with app.run_test(size=(120, 30)):
+        await until(lambda: len(pictures) > 1)
+        for text in ("asyncwatch", f"{len(NAMES)} queued", f"› {NAMES[0]} ", "c cancel"):
+            assert text in pictures[0]
+        assert pictures[0].splitlines()[4:] == pictures[-1].splitlines()[4:]
+        assert set(paints) == PAINTS
+        assert max(paints.values()) <= 3
 
 
 def test_goes_on_from_what_was_foreseen() -> None:

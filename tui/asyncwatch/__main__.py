@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -11,6 +12,9 @@ INTERRUPTED = 130
 def run() -> None:
     """Run the command `asyncwatch`, from its imports to the end of the process."""
     try:
+        from asyncwatch.process import COLLECT_AT_START  # noqa: PLC0415  as below
+
+        gc.set_threshold(COLLECT_AT_START)
         from asyncwatch.cli import main  # noqa: PLC0415  an interrupt of the import is caught here too
 
         main(prog_name="asyncwatch")

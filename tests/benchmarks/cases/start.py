@@ -1,7 +1,7 @@
 """How long one waits at first: for `--help`, against a click program, and for the first full picture of the demo.
 
-A picture is full when every line of the terminal was drawn; that of the demo, when its last worker is on it, which is
-queued until the engine is there.
+A picture is full when every line of the terminal was drawn; that of the demo, when its overview, its last worker and
+the keys are on it, all of which is known before the engine is there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tests.benchmarks.picture import Condition, Picture
 from tests.benchmarks.processes import ASYNCWATCH, PEERS, run_process
 
 _ROWS = 40
+_PARTS = ("○ 20 queued", "19 ", "c cancel")
 
 
 def run(effort: Effort) -> Iterator[Finding]:
@@ -59,4 +60,5 @@ def _is_full(picture: Picture) -> bool:
 
 
 def _is_demo(picture: Picture) -> bool:
-    return _is_full(picture) and any(text.lstrip().startswith("19 ") for text in picture.stretches.values())
+    texts = [text.strip() for text in picture.stretches.values()]
+    return _is_full(picture) and all(any(text.startswith(begin) for text in texts) for begin in _PARTS)

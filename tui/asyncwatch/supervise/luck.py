@@ -7,9 +7,8 @@ gives every worker the same luck, faults and jitter whatever the concurrency, th
 from __future__ import annotations
 
 import bisect
-import hashlib
 import itertools
-import secrets
+import random
 from collections.abc import Callable
 
 import msgspec
@@ -21,7 +20,7 @@ _from_bytes = int.from_bytes
 
 def draw_seed() -> int:
     """Return a fresh seed, short enough to be typed again: five or six digits."""
-    return 10_000 + secrets.randbelow(990_000)
+    return random.SystemRandom().randrange(10_000, 1_000_000)
 
 
 def disconnected() -> Exception:
@@ -108,8 +107,11 @@ class Luck:
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
+        # Not before the first picture: it takes 4 ms.
+        from hashlib import blake2b  # noqa: PLC0415
+
         self.seed = seed
-        keyed = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
+        keyed = blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
         self._copy = keyed.copy
         first = keyed.copy()
         first.update(b"luck\0001\0001\0")

@@ -27,6 +27,7 @@ from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.outgoing import Outgoing
+from asyncwatch.ui.paint import PAINTS
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.scene import HELD, Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -67,6 +68,7 @@ class AsyncwatchApp(App[None]):
 
     TITLE = "asyncwatch"
     CSS_PATH = "asyncwatch.tcss"
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(key for key in GLOBAL if key.action != "command_palette"),
         # Textual's own ctrl+c copies; here it has to stop a run, also while a filter is typed.

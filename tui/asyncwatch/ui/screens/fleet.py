@@ -27,6 +27,8 @@ from asyncwatch.ui.widgets.filter_bar import FilterBar
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 
+_MARGINS = 2
+"""Cells left and right of the overview; were it others, the next picture would be right."""
 _SOME = 50
 RESORT_EVERY = 1.0
 """Seconds after which rows may change places, if they are sorted by what changes."""
@@ -45,7 +47,11 @@ class FleetScreen(ActingScreen):
         self._keys = KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
 
     def compose(self) -> ComposeResult:
-        """Yield the parts from top to bottom."""
+        """Yield the parts from top to bottom, with all that is known: the first picture is a whole one."""
+        width = self.app.size.width
+        self._overview.show(overview(self._scene, width - _MARGINS))
+        self.table.draw()
+        self._keys.hint(hints(self._scene, self._states()), width)
         yield self._overview
         yield self.table
         yield self._bar

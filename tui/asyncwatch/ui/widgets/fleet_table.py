@@ -21,7 +21,7 @@ from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.lines import Span
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
 from asyncwatch.ui.own_cost import is_distorted
-from asyncwatch.ui.paint import PAINTS, Paint
+from asyncwatch.ui.paint import InPaints, Paint
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.slices import Slices
 
@@ -36,13 +36,12 @@ _NO_LUCK = (None, 1.0)
 """Thresholds of bad luck that let it strike nobody, as far as is known."""
 
 
-class FleetTable(ScrollView, can_focus=True):
+class FleetTable(InPaints, ScrollView, can_focus=True):
     """A heading and the lines of the view. The selection is one of these, not a place: it stays on it in any order.
 
     `draw` is called when the scene may have changed; it repaints the visible lines that look different now.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
 
     def __init__(self, scene: Scene) -> None:
@@ -55,6 +54,7 @@ class FleetTable(ScrollView, can_focus=True):
         self._empty_text = ""
         self._layout_of_columns = columns.arrange(80, 0, 0)
         self._slices = Slices(self._work, lambda: self.post_message(LinesReady()))
+        self._shared_width = 0
         self._has_idle_luck = False
         self._left_out: set[str] = set()
         self._moment = 0.0
@@ -178,6 +178,8 @@ class FleetTable(ScrollView, can_focus=True):
 
         There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
         """
+        if self.scrollable_content_region.width != self._shared_width:
+            self._share_out()
         # Where the scroll bar stands no line reaches; where it may stand later, they do.
         margin = 0 if self.show_vertical_scrollbar else self.region.width - self.scrollable_content_region.width
         if margin != self._margin:
@@ -438,12 +440,18 @@ class FleetTable(ScrollView, can_focus=True):
         return is_idle and self.outer_size.width < _ROOM_FOR_LUCK
 
     def _arrange(self) -> None:
+        """Share out the width between the columns."""
+        if self._share_out():
+            self.refresh()
+
+    def _share_out(self) -> bool:
+        """Find the widths of the columns; return whether they have changed."""
         scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
         widest_name = self._widest_name - len(scheme)
-        width = self.scrollable_content_region.width
+        self._shared_width = width = self.scrollable_content_region.width
         self._left_out = self._without()
         wanted = widest_name, self._widest_result, self._widest_error
         layout = columns.arrange(width, *wanted, scheme, self._left_out, is_luck_idle=self._is_luck_idle())
-        if layout != self._layout_of_columns:
-            self._layout_of_columns = layout
-            self.refresh()
+        has_changed = layout != self._layout_of_columns
+        self._layout_of_columns = layout
+        return has_changed

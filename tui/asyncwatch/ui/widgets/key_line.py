@@ -53,11 +53,14 @@ class KeyLine(Block):
         self._keys = keys
         self._hints: dict[str, str | None] = {}
 
-    def hint(self, hints: Mapping[str, str | None]) -> None:
-        """Show the keys of these actions, which matter now, before others; leave out those that can do nothing."""
-        if hints != self._hints:
+    def hint(self, hints: Mapping[str, str | None], width: int = 0) -> None:
+        """Show the keys of these actions, which matter now, before others; leave out those that can do nothing.
+
+        Before there is a size, `width` says which will come.
+        """
+        if width or hints != self._hints:
             self._hints = dict(hints)
-            self.on_resize()
+            self.show([key_line(self._keys, width or self.size.width, self._hints)])
 
     def on_resize(self) -> None:
         """Show as many keys as fit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -11,13 +10,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from asyncwatch.ui.lines import Line
-from asyncwatch.ui.paint import PAINTS, Paint
+from asyncwatch.ui.paint import InPaints, Paint
 
 
-class Block(Widget):
+class Block(InPaints, Widget):
     """A few lines, all of them visible. `show` repaints those that changed and takes the height they need."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         self._paint = Paint(self)
@@ -67,10 +64,8 @@ class Block(Widget):
         super().notify_style_update()
 
 
-class LinesView(ScrollView, can_focus=True):
+class LinesView(InPaints, ScrollView, can_focus=True):
     """Many lines, scrolled. `show` keeps the place of the reader."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(PAINTS)
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         self._paint = Paint(self)
