@@ -13,6 +13,7 @@ from asyncwatch.ui import slices
 from asyncwatch.ui.outgoing import _STEP, Outgoing
 from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.slices import HURRY, PAUSE, SHORT, SLICE, TURNS, Slices
+from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.clock import run_at_once
 from tests.ui.fakes import FakeController, make_app, shows, until
 from tests.ui.test_pump import Recorder
@@ -182,6 +183,19 @@ async def test_many_workers_are_sorted_while_keys_work(monkeypatch: pytest.Monke
         await shows(app, "filtering…", "› w1")
         is_free = True
         await shows(app, f"11 of {WORKERS:,}", "› w2999")
+
+
+async def test_the_worker_that_the_cursor_has_to_move_to_is_shown() -> None:
+    """A filter that hides the one under it among many leaves the cursor on a neighbour, which can be seen."""
+    controller = FakeController()
+    controller.start(*(f"w{number}" for number in range(WORKERS)))
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "› w0")
+        app.query_one(FleetTable).select(app.scene.fleet.rows[5000])
+        await shows(app, "› w5000")
+        await pilot.press("slash", *"w1", "enter")
+        await shows(app, f"11,111 of {WORKERS:,}", "› w10000")
 
 
 def test_requests_for_many_are_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,8 +325,12 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         elif self._selected is None or (self._is_untouched and isinstance(order[0], Branch)):
             self._selected, self._index = order[0], 0
         elif self._index >= len(order) or order[self._index] is not self._selected:
-            self._index = self._find(self._selected, before, order)
+            selected = self._selected
+            self._index = self._find(selected, before, order)
             self._selected = order[self._index]
+            if self._selected is not selected:
+                # The next key would be for a worker that nobody sees.
+                self._scroll_to_cursor()
 
     def _find(self, selected: Line, before: Sequence[Line], order: Sequence[Line]) -> int:
         position = self._scene.view.place
