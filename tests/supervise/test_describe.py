@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from asyncwatch.events import WorkerSucceeded, decode, encode
 from asyncwatch.redact import mask_secrets
 from asyncwatch.supervise.describe import (
     MAX_ERROR_LENGTH,
+    await_stack,
     describe_error,
     describe_stack,
     jsonable,
@@ -182,3 +185,85 @@ async def test_stuck_at_tells_the_innermost_line_of_ones_own() -> None:
 def test_only_credentials_are_masked(text: str, masked: str) -> None:
     """User and password of a URL are masked; an @ anywhere else is not."""
     assert mask_secrets(text) == masked
+
+
+async def _innermost() -> None:
+    await asyncio.Event().wait()
+
+
+async def _middle() -> None:
+    await _innermost()
+
+
+async def _generator() -> AsyncIterator[int]:
+    yield 1
+    await _innermost()
+
+
+async def _awaits_generator() -> None:
+    async for _ in _generator():
+        pass
+
+
+async def _awaits_next() -> None:
+    steps = _generator()
+    await anext(steps)
+    await anext(steps)
+
+
+async def _awaits_task() -> None:
+    await asyncio.create_task(_middle())
+
+
+async def _awaits_time_out() -> None:
+    async with asyncio.timeout(1e6):
+        await _middle()
+
+
+class _Awaitable:
+    """Passes on to a coroutine."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return (yield from _innermost().__await__())
+
+
+async def _awaits_awaitable() -> None:
+    await _Awaitable()
+
+
+@pytest.mark.parametrize(
+    ("target", "between"),
+    [
+        (_middle, []),
+        (_awaits_generator, ["_generator"]),
+        (_awaits_next, ["_generator"]),
+        (_awaits_task, ["_middle"]),
+        (_awaits_time_out, ["_middle"]),
+        (_awaits_awaitable, ["_Awaitable.__await__"]),
+    ],
+)
+async def test_an_await_stack_goes_to_the_innermost_frame(
+    target: Callable[[], Coroutine[Any, Any, None]], between: list[str]
+) -> None:
+    """Whatever it passes through."""
+    task = asyncio.create_task(target())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    functions = [function for _file, _line, function in await_stack(task.get_coro())]
+    assert functions == [target.__name__, *between, "_innermost", "Event.wait"]
+    for other in asyncio.all_tasks() - {asyncio.current_task()}:
+        other.cancel()
+
+
+def test_what_waits_for_itself_has_a_stack() -> None:
+    """It ends where it would begin anew, as that of two tasks that wait for each other."""
+
+    class Waits:
+        """As a coroutine looks that waits for another one."""
+
+        cr_frame = sys._getframe()
+        cr_await: Waits
+
+    first, second = Waits(), Waits()
+    first.cr_await, second.cr_await = second, first
+    assert len(await_stack(first)) == 2

@@ -6,13 +6,14 @@ User code runs here (`__str__`, `__repr__`), so nothing that it does may get out
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import linecache
 import math
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 _MAX_STACKS = 1_000
 
+_PASSED_ON = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task)
 _Frame = tuple[CodeType, int]
 _stacks: dict[tuple[_Frame | str, ...], str] = {}
 
@@ -144,21 +146,34 @@ def _format(parts: tuple[_Frame | str, ...]) -> Iterator[str]:
 def await_stack(awaitable: object) -> list[tuple[str, int, str]]:
     """Return the frames of a suspended coroutine, outermost first, as (file, line, function).
 
-    `Task.get_stack` shows the outermost one only; this follows what each frame awaits, through coroutines,
-    generators and asynchronous generators.
+    `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
+    asynchronous generators, and tasks.
     """
     stack: list[tuple[str, int, str]] = []
-    while awaitable is not None and len(stack) < _MAX_FRAMES:
-        for prefix in ("cr", "gi", "ag"):
+    seen: set[int] = set()  # tasks can wait for each other
+    while awaitable is not None and len(stack) < _MAX_FRAMES and id(awaitable) not in seen:
+        seen.add(id(awaitable))
+        for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
             frame = getattr(awaitable, f"{prefix}_frame", None)
             if frame is not None:
                 code = frame.f_code
                 stack.append((code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname))
-                awaitable = getattr(awaitable, f"{prefix}_await" if prefix != "gi" else "gi_yieldfrom", None)
+                awaitable = getattr(awaitable, following)
                 break
         else:
-            break
+            awaitable = _inside(awaitable)
     return stack
+
+
+def _inside(awaitable: object) -> object:
+    """Return what an awaitable without a frame passes on to; None if nothing, as for a future.
+
+    The iterator of a task, a step of an asynchronous generator and the iterator of a coroutine tell what they hold to
+    nobody but the garbage collector.
+    """
+    if isinstance(awaitable, asyncio.Task):
+        return awaitable.get_coro()
+    return next((held for held in gc.get_referents(awaitable) if isinstance(held, _PASSED_ON)), None)
 
 
 def stuck_at(awaitable: object) -> str:
