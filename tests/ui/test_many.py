@@ -192,7 +192,9 @@ async def test_the_worker_that_the_cursor_has_to_move_to_is_shown() -> None:
     app = make_app(controller)
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, "› w0")
-        app.query_one(FleetTable).select(app.scene.fleet.rows[5000])
+        table = app.query_one(FleetTable)
+        await until(lambda: table.allow_vertical_scroll)  # before it is laid out it stays at the top
+        table.select(app.scene.fleet.rows[5000])
         await shows(app, "› w5000")
         await pilot.press("slash", *"w1", "enter")
         await shows(app, f"11,111 of {WORKERS:,}", "› w10000")
