@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType, SimpleNamespace
+from types import CodeType, FrameType, FunctionType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -150,6 +150,26 @@ def test_the_place_is_the_innermost_line_of_own_code() -> None:
     installed = frames(("/x/site-packages/lib/a.py", 5, "get"), ("/x/site-packages/lib/b.py", 6, "read"))
     assert place_of(installed) == ("/x/site-packages/lib/a.py", 5, "get", "read in b.py:6")
     assert place_of(()) == ("", 0, "", "")
+
+
+async def test_the_frames_of_an_attempt_begin_with_its_target() -> None:
+    """What called it, and what the garbage collector calls of ours in its midst, is of no interest."""
+    seen: list[tuple[Frame, ...]] = []
+
+    async def target() -> None:
+        with Watchdog(supervisor) as watchdog:
+            note = watchdog._note_collection
+
+            def look(phase: str, info: dict[str, int]) -> None:
+                note(phase, info)
+                seen.append(frames_of(sys._getframe()))
+
+            renamed = look.__code__.replace(co_filename=note.__code__.co_filename)
+            FunctionType(renamed, look.__globals__, closure=look.__closure__)("start", {})
+
+    supervisor = Supervisor([worker("a", target)])
+    await supervisor.gather()
+    assert [code.co_name for code, _line in seen[0]] == ["target"]
 
 
 def test_the_frames_of_the_loop_are_left_out() -> None:

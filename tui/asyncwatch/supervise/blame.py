@@ -31,10 +31,12 @@ _MACHINERY = (
     (str(Path(asyncio.__file__).parent), {"run", "run_until_complete", "run_forever", "_run_once", "_run"}),
     (threading.__file__, {"_bootstrap", "_bootstrap_inner", "run"}),
     (str(Path(__file__).with_name("engine.py")), {"_run"}),
-    (str(Path(__file__).with_name("attempts.py")), {"_attempt"}),
+    (str(Path(__file__).with_name("calls.py")), {"_attempt"}),
 )
 """Files, and the functions in them whose callers are of no interest."""
 _WAITS = selectors.__file__
+_OWN_LOOK = str(Path(__file__).with_name("watchdog.py"))
+"""What of ours is called in the midst of a worker's code: the garbage collector tells when it begins and ends."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _STDLIB = (str(Path(threading.__file__).parent), "<frozen ")
 _HALF: Final = 0.5
@@ -123,6 +125,8 @@ def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
         frames.append((frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
         frame = frame.f_back
     frames.reverse()
+    while len(frames) > 1 and frames[-1][0].co_filename == _OWN_LOOK:
+        frames.pop()
     first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1][0])), 0)
     if first < len(frames) and frames[first][0].co_filename == _WAITS:
         return ()
