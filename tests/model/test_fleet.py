@@ -75,7 +75,7 @@ def test_first_success_is_told_by_its_row_alone() -> None:
     assert fleet.history("a") == (
         AttemptRecord(1, 1, 0.25, is_struck=False, started_at=0.2, duration=row.last_duration, outcome="succeeded"),
     )
-    assert not fleet._attempts._records
+    assert not fleet.attempt_records._records
 
 
 @pytest.mark.parametrize("attempts", [1, 2])

@@ -1,0 +1,181 @@
+"""What is known of one run, and the questions that can be asked about it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from asyncwatch.events import (
+    AttemptHeld,
+    CommandRefused,
+    LogRecorded,
+    NestedRetriesFound,
+    RestartScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunHalted,
+    RunStarted,
+    RunTimedOut,
+    WorkerEvent,
+    WorkerState,
+    WorkerUnresponsive,
+)
+from asyncwatch.model.attempts import Attempts
+from asyncwatch.model.circuits import Circuits
+from asyncwatch.model.histogram import Histogram
+from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model.rate import Rate
+from asyncwatch.model.row import AttemptRecord, Row
+from asyncwatch.model.services import Restarts
+from asyncwatch.model.settings import Settings
+from asyncwatch.model.tree import Tree
+
+LOGS_KEPT = 10_000
+"""The newest log lines that are held."""
+_REFUSALS_KEPT = 1_000
+_WAITS_KEPT = 10_000
+
+
+class LeftBehind(NamedTuple):
+    """A coroutine that goes on although it was asked to stop at `asked_at` (seconds since the run started)."""
+
+    event: WorkerUnresponsive
+    asked_at: float
+
+
+class Picture:
+    """The state of one run as its events tell it. Only the folds of the Fleet write it."""
+
+    def __init__(self) -> None:
+        self.run: RunStarted | None = None
+        self.timed_out: RunTimedOut | None = None
+        self.cancel_requested: RunCancelRequested | None = None
+        self.halted: RunHalted | None = None
+        self.finished: RunFinished | None = None
+        self.rows: list[Row] = []
+        """Every worker, in the order in which they were queued."""
+        self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
+        self.attempts = 0
+        """Attempts started, of all incarnations."""
+        self.events = 0
+        self.latest = 0.0
+        """The highest `at` of any event, in seconds since the run started."""
+        self.left_at: float | None = None
+        """When those who watched the run left it, if they say so: no event tells that."""
+        self.settled = 0
+        self.settled_at: float | None = None
+        """When the last active worker settled; None while one is active."""
+        self.durations = Histogram()
+        """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
+        self.rate = Rate()
+        """Attempts that ended by themselves, not by a cancel."""
+        self.logs: deque[LogRecorded] = deque(maxlen=LOGS_KEPT)
+        self.logged = 0
+        """Log lines in all, those no longer held included."""
+        self.refusals: deque[CommandRefused] = deque(maxlen=_REFUSALS_KEPT)
+        self.refused = 0
+        """Refused commands in all."""
+        self.nested_retries: list[NestedRetriesFound] = []
+        """Functions that retry by themselves, so that their retries multiply with ours."""
+        self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=_WAITS_KEPT)
+        """The last attempts that were held, and restarts that were to come."""
+        self.loop = LoopWatch()
+        self.tree = Tree(self.rows)
+        self.restarts = Restarts()
+        self.line_held_by = "place"
+        """What workers that stand in line to start wait for: `place`, `rate` or `paused`."""
+        self.circuits = Circuits()
+        self.settings = Settings()
+        self.has_branches = False
+        """The tree's own `is_shown`, which would take twice as long to look up."""
+        self.by_name: dict[str, Row] = {}
+        self.attempt_records = Attempts()
+        self.stacks: dict[str, str] = {}
+        """The last traceback of each worker that had one."""
+        self.cancel_reasons: dict[str, str] = {}
+        """Why the present incarnation of each worker was asked to stop, of those that were."""
+        self.cancel_requested_at: dict[str, float] = {}
+        self.left_by_incarnation: dict[tuple[str, int], LeftBehind] = {}
+        """Those that swallowed their cancellation and have not ended since, oldest first."""
+
+    def get(self, name: str) -> Row | None:
+        """Return the row of the worker, None if there is no such worker."""
+        return self.by_name.get(name)
+
+    @property
+    def end(self) -> float:
+        """When the picture ends, in seconds: when the last worker settled, else when the run finished or was left."""
+        if self.is_settled and self.settled_at is not None:
+            return self.settled_at
+        if self.finished is not None:
+            return self.finished.elapsed
+        return max(self.latest, self.left_at or 0.0)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there are workers and none of them is active."""
+        return bool(self.rows) and self.settled == len(self.rows)
+
+    def history(self, name: str) -> tuple[AttemptRecord, ...]:
+        """Return the worker's attempts, of all incarnations, oldest first."""
+        row = self.by_name.get(name)
+        return self.attempt_records.of(row) if row is not None else ()
+
+    def stack(self, name: str) -> str:
+        """Return the worker's last traceback without its closing error line, empty if there is none."""
+        return self.stacks.get(name, "")
+
+    def cancel_reason(self, name: str) -> str:
+        """Return why the present incarnation was asked to stop, empty if it was not."""
+        return self.cancel_reasons.get(name, "")
+
+    def notable(self) -> Iterator[Row]:
+        """Yield rows in queue order, all those among them that have an error, wait, or have another attempt to come.
+
+        Whole blocks of workers that just succeed are passed over: of a million rows that leaves few to look at.
+        """
+        rows, start = self.rows, 0
+        while start < len(rows):
+            block = rows[start].block
+            end = start + block.size
+            if block.has_extras:
+                yield from rows[start:end]
+            start = end
+
+    @property
+    def left_behind(self) -> int:
+        """How many coroutines swallowed their cancellation and have not ended since, of whatever incarnation."""
+        return len(self.left_by_incarnation)
+
+    def all_left_behind(self) -> tuple[LeftBehind, ...]:
+        """Return all incarnations that were left behind and have not ended since, oldest first."""
+        return tuple(self.left_by_incarnation.values())
+
+    def left_behind_of(self, name: str) -> tuple[LeftBehind, ...]:
+        """Return the worker's incarnations that were left behind and have not ended since, oldest first."""
+        # They are few, as each is a mistake in somebody's code.
+        return tuple(left for left in self.left_by_incarnation.values() if left.event.worker == name)
+
+    def held_by(self, row: Row) -> str:
+        """Return what a worker that waits is held by now: `place`, `rate`, `paused`, or `circuit` or `rate` and a key.
+
+        Empty for one that does not wait. Those that stand in line wait for what the line does.
+        """
+        return row.held if " " in row.held else row.held and self.line_held_by
+
+    def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
+        """Return the worker's own log lines among those held, oldest first."""
+        return tuple(log for log in self.logs if log.worker == name)
+
+    def waits_of(self, name: str) -> tuple[AttemptHeld | RestartScheduled, ...]:
+        """Return when and why the worker had to wait, or was to be restarted, as far as that is held; oldest first."""
+        return tuple(wait for wait in self.waits if wait.worker == name)
+
+    def present(self, event: WorkerEvent) -> Row | None:
+        """Return the row that `event` is about, None if it is about no present incarnation of a known worker."""
+        row = self.by_name.get(event.worker)
+        if row is None:
+            return None
+        extra = row.extra
+        return row if event.incarnation == (1 if extra is None else extra.incarnation) else None
