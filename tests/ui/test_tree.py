@@ -304,13 +304,13 @@ async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
             controller.tell(SupervisorTerminated, 10.0, name=path, reason="RestartLimitError: 4 in 30 s")
         await shows(app, "finished · the restart limit was reached")
         assert not {"c cancel", "r restart", "R restart all"} & set(text_of(app).splitlines()[-1].strip().split("  "))
-        await pilot.press("g", "r")
+        await pilot.press("g", "j", "j", "enter")
+        await shows(app, "worker stream/db", "esc back")
+        assert not {"c cancel", "r restart", "n try now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
+        await pilot.press("escape", "g", "r")
         await shows(app, "root cannot be restarted: the restart limit was reached.")
         await pilot.press("R")
         await shows(app, "10 workers cannot be restarted: the restart limit was reached.")
-        await pilot.press("j", "j", "enter")
-        await shows(app, "worker stream/db", "esc back")
-        assert not {"c cancel", "r restart", "n try now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         assert controller.sent == []
 
 

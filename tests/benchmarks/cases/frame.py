@@ -29,7 +29,7 @@ _SCREENFUL = 49
 def run(effort: Effort) -> Iterator[Finding]:
     """Yield the time of the slowest frames of each fleet, then what the larger one costs."""
     many = effort.size(1_000_000, 2_000)
-    seconds = effort.size(4, 1)
+    seconds = 0.2 if effort.is_quick else 4
     fleets = {"many": (many, _FEW), "few": (_FEW, _FEW), "full": (_SCREENFUL, _SCREENFUL)}
     frames: dict[str, list[list[float]]] = {fleet: [] for fleet in fleets}
     rates: list[float] = []
@@ -43,7 +43,7 @@ def run(effort: Effort) -> Iterator[Finding]:
     medians = in_turn(
         effort,
         {fleet: partial(watch, fleet) for fleet in fleets},
-        warm_up=lambda: _frames(_FEW, _FEW, 1),
+        warm_up=lambda: _frames(_FEW, _FEW, seconds / 4),
     )
     for fleet, shown in frames.items():
         workers, busy = fleets[fleet]
@@ -60,7 +60,7 @@ def run(effort: Effort) -> Iterator[Finding]:
     yield ratio(f"{many:,} rows against {_FEW}", medians["many"], medians["few"], Goal("<=", 1.3), note)
 
 
-def _frames(workers: int, busy: int, seconds: int) -> Any:
+def _frames(workers: int, busy: int, seconds: float) -> Any:
     """Return what `told_app` notes: of each frame the seconds by the clock and of the processor, and the events."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frames.json"
