@@ -16,7 +16,7 @@ from asyncwatch.supervise.tree.restart import RestartWindow
 from asyncwatch.supervise.tree.specs import ChildSpec
 
 if TYPE_CHECKING:
-    from asyncwatch.supervise.tree.crew import TreeWorker
+    from asyncwatch.supervise.tree.company import TreeWorker
     from asyncwatch.supervise.tree.life import Life
     from asyncwatch.supervise.tree.node import Node
 

@@ -1,115 +1,30 @@
-"""The workers of a tree: the machine that runs attempts, with an owner for each incarnation that is told of its end.
-
-An incarnation is a `TreeWorker` of its own. What an old one that was left behind does later therefore never touches
-the one that took its place.
-"""
+"""The machine that runs the workers of a tree, each incarnation for an owner that is told of its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-from asyncwatch.choices import ROOT
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.attempts import outcome_of
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
-from asyncwatch.supervise.roster import Roster
-from asyncwatch.supervise.spec import Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.supervise.tree.branches import FORGOTTEN, Branches
+from asyncwatch.supervise.tree.company import Company, Owner, TreeWorker
 from asyncwatch.supervise.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.verdict import Verdict
 from asyncwatch.supervise.worker import Worker
 
 if TYPE_CHECKING:
-    from asyncwatch.supervise.tree.child import Child
     from asyncwatch.supervise.tree.node import Node
 
 REMEMBERED = 1_000
 """Names of workers that are gone whose incarnations are still known."""
-FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
-"""Why nothing can be done about a child that was removed."""
-
-
-class Owner(Protocol):
-    """Who is told of an incarnation of a worker, and asked about it."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the worker has started."""
-
-    def ran_first_step(self, task: asyncio.Task[Any]) -> None:
-        """Note that an attempt has run up to its first wait, or has ended before any."""
-
-    def waits(self) -> None:
-        """Note that the worker has no attempt running, and has to wait for its next."""
-
-    def announce(self, value: object) -> None:
-        """Note that the worker says it is ready."""
-
-    def ended(self, worker: TreeWorker) -> None:
-        """Note that it has settled; `worker.outcome` says how."""
-
-    def cancel(self) -> str:
-        """Stop it for a person; return why that is not possible, or an empty text."""
-
-    def restart(self) -> str:
-        """Restart it for a person; return why that is not possible, or an empty text."""
-
-
-class TreeWorker(Worker, eq=False, kw_only=True):
-    """One incarnation of a worker of a tree."""
-
-    takes_place: ClassVar[bool] = False
-    owner: Owner
-    patience: float | None = None
-    """Seconds that it may take to end, if not what its spec says."""
-    outcome: Outcome | None = None
-
-    @property
-    def pays_for_retries(self) -> bool:
-        """Always: its supervisor restarts it without being asked."""
-        return True
-
-
-class Company:
-    """The workers of a tree by name, and the batch beside it."""
-
-    def __init__(self, batch: Roster) -> None:
-        self.tree: dict[str, TreeWorker] = {}
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return len(self._batch) + len(self.tree)
-
-    def get(self, name: str, /) -> Worker | None:
-        """Return the worker of that name, as it is now; None if there is none."""
-        return self.tree.get(name) or self._batch.get(name)
-
-    def unsettled(self, group: str | None = None) -> Iterator[Worker]:
-        """Yield the workers (of a group) that have not settled, the batch first."""
-        yield from self._batch.unsettled(group)
-        for worker in list(self.tree.values()):
-            if not worker.state.is_settled and (group is None or worker.spec.group == group):
-                yield worker
-
-    def under_way(self) -> list[Worker]:
-        """Return the workers that have not settled, without those of the batch that never had their turn."""
-        return [*self._batch.under_way(), *(worker for worker in self.tree.values() if not worker.state.is_settled)]
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield the latest outcome of each worker that has ended, the batch first."""
-        yield from self._batch.outcomes()
-        yield from (worker.outcome for worker in self.tree.values() if worker.outcome is not None)
-
-    def states(self) -> dict[str, int]:
-        """Return how many workers are in each state, without those that none is in."""
-        counts = Counter(self._batch.states())
-        counts.update(worker.state.value for worker in list(self.tree.values()))
-        return dict(counts)
 
 
 class Crew(Machine):
@@ -131,11 +46,7 @@ class Crew(Machine):
         super().__init__(batch, grace=grace, **settings)
         self.make_node = make_node
         self.grace = grace
-        self.nodes: dict[str, Node] = {}
-        self.incarnations: dict[str, int] = {}
-        """The last one of each supervisor, by its path."""
-        self.endings: dict[str, str] = {}
-        """Why the last one that ended did."""
+        self.branches = Branches()
         self.is_batch_started = False
         self.has_places = bool(self.batch)
         self.workers = Company(self.batch)
@@ -250,14 +161,8 @@ class Crew(Machine):
 
     def refuse_branch(self, command: str, node: Node, reason: str) -> None:
         """Tell why nothing was done about a supervisor: `reason`, or that the incarnation meant is not there."""
-        reason = reason or self._why_other(node.path, node.incarnation) or FORGOTTEN
+        reason = reason or self.branches.why_other(node.path, node.incarnation) or FORGOTTEN
         self.report.command_refused(command, "", 0, f"{shown_path(node.path)}: {reason}")
-
-    def why_gone(self, path: str) -> str:
-        """Return why nothing can be done about a child of that supervisor, which has ended."""
-        if ROOT in self.endings:
-            return f"the tree has ended ({self.endings[ROOT]}): only another run starts it again"
-        return f"its supervisor {shown_path(path)} has ended ({self.endings.get(path, 'it never started')})"
 
     def why_unknown(self, name: str) -> str:
         """Return why there is no worker of that name."""
@@ -288,7 +193,7 @@ class Crew(Machine):
 
     def cancel_branch(self, path: str, incarnation: int) -> str:
         """Stop a supervisor, or what is below the root or in a group; return why not, or an empty text."""
-        found = self._find_branch(path, incarnation)
+        found = self.branches.find(path, incarnation)
         if found is None:
             return super().cancel_branch(path, incarnation)
         if isinstance(found, str):
@@ -301,7 +206,7 @@ class Crew(Machine):
 
     def restart_branch(self, path: str, incarnation: int) -> str:
         """Restart a supervisor, or what is below the root or in a group; return why not, or an empty text."""
-        found = self._find_branch(path, incarnation)
+        found = self.branches.find(path, incarnation)
         if found is None:
             return super().restart_branch(path, incarnation)
         if isinstance(found, str) or not self.accepts_restarts:
@@ -311,23 +216,6 @@ class Crew(Machine):
             return node.restart_for_person(child)
         node.restart_all_for_person()
         return ""
-
-    def _find_branch(self, path: str, incarnation: int) -> tuple[Node, Child | None] | str | None:
-        """Return a supervisor as the child of the one above, or the root; why there is none; None if it is a group."""
-        above, _, name = path.rpartition("/")
-        if path != ROOT and not path.startswith(f"{ROOT}/"):
-            return None
-        node = self.nodes.get(above or ROOT)
-        if node is None:
-            return self.why_gone(above or ROOT)
-        child = node.children.get(name) if above else None
-        if above and (child is None or child.kind != "supervisor"):
-            return FORGOTTEN if path in self.endings else "there is no such supervisor"
-        return self._why_other(path, incarnation) or (node, child)
-
-    def _why_other(self, path: str, incarnation: int) -> str:
-        now = self.incarnations.get(path, incarnation)
-        return "" if now == incarnation else f"that was incarnation {incarnation}, it is {now} now"
 
     def stop_active(self, reason: StopReason) -> None:
         """Ask the workers to stop; those of the tree as a person would, as their supervisors restart them otherwise."""

@@ -160,8 +160,7 @@ class Family(Actor):
         if child.worker is not None:
             self.crew.forget(child.worker.name)
         if child.below is not None:
-            self.crew.incarnations.pop(child.below.path, None)
-            self.crew.endings.pop(child.below.path, None)
+            self.crew.branches.forget(child.below.path)
             for each in child.below.children.values():
                 self._lose(each)
 

@@ -17,7 +17,7 @@ from asyncwatch.supervise.tree.restart import Reason
 
 if TYPE_CHECKING:
     from asyncwatch.supervise.tree.child import Child
-    from asyncwatch.supervise.tree.crew import TreeWorker
+    from asyncwatch.supervise.tree.company import TreeWorker
     from asyncwatch.supervise.tree.family import Family
     from asyncwatch.supervise.tree.node import Node
 

@@ -14,8 +14,10 @@ from typing import Protocol, cast
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.tree import errors, rules
 from asyncwatch.supervise.tree.actor import Handler
+from asyncwatch.supervise.tree.branches import FORGOTTEN
 from asyncwatch.supervise.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
-from asyncwatch.supervise.tree.crew import FORGOTTEN, Crew, TreeWorker
+from asyncwatch.supervise.tree.company import TreeWorker
+from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.restarts import Restarts
@@ -58,9 +60,7 @@ class Node(Restarts):
     def start(self, above: Above) -> None:
         """Start the children; `above` is told when that is done, and of the end."""
         self._above = above
-        self.crew.nodes[self.path] = self
-        self.incarnation = self.crew.incarnations.get(self.path, 0) + 1
-        self.crew.incarnations[self.path] = self.incarnation
+        self.incarnation = self.crew.branches.begin(self)
         self.crew.report.supervisor_started(self)
         loop = self.crew.report.loop
         # Not by the loop's task factory: an eager one would start children inside this very call.
@@ -276,11 +276,9 @@ class Node(Restarts):
         self.refuse_messages()
         for child in self.children.values():
             child.tell_asker(self._gone())
-        if self.crew.nodes.get(self.path) is self:
-            del self.crew.nodes[self.path]
         assert self.ending is not None  # noqa: S101  each way here sets it
         assert self._above is not None  # noqa: S101  it was started
-        self.crew.endings[self.path] = self.ending.cause
+        self.crew.branches.end(self, self.ending.cause)
         self.crew.report.supervisor_terminated(self.path, self.ending.cause)
         self._above.has_ended(self.ending)
 
@@ -293,7 +291,7 @@ class Node(Restarts):
     def _why_not(self, child: Child) -> str:
         """Return why nothing can be done about a child, or an empty text."""
         if self.ending is not None:
-            return self.crew.why_gone(self.path)
+            return self.crew.branches.why_gone(self.path)
         return "" if self.has(child) else FORGOTTEN
 
     async def _terminate_for_person(self, child: Child) -> None:

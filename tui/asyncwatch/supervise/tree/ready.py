@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.supervise.current import current
-from asyncwatch.supervise.tree.crew import TreeWorker
+from asyncwatch.supervise.tree.company import TreeWorker
 
 
 async def ready(value: object = None) -> None:

@@ -78,7 +78,7 @@ class Tree:
             NoSuchSupervisor: there is none, or there are several of that name.
 
         """
-        nodes = self._crew.nodes
+        nodes = self._crew.branches.running
         path = under or ROOT
         node = nodes.get(path) or nodes.get(f"{ROOT}/{path}")
         if node is not None:
