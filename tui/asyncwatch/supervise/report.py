@@ -1,46 +1,27 @@
-"""Tells what happens to workers: makes the events, and the log records that go with them."""
+"""Tells what happens to workers and their supervisors: makes the events, and the log records that go with them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import logging
-import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asyncwatch.blocked_text import MENDABLE, sentence
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
     AttemptStarted,
-    Batch,
     CancelRequested,
     ChildRemoved,
-    CircuitClosed,
-    CircuitHalfOpened,
-    CircuitIsolated,
-    CircuitOpened,
-    CircuitProbed,
-    CommandRefused,
-    LineHeld,
-    LogRecorded,
-    NestedRetriesFound,
     PollFinished,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
     RetryRefused,
     RetryScheduled,
-    RunCancelRequested,
-    RunFinished,
-    RunHalted,
-    RunStarted,
-    RunTimedOut,
-    SettingChanged,
     SupervisorStarted,
     SupervisorTerminated,
     WorkerCancelled,
@@ -54,11 +35,9 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.supervise.blame import Block, is_of_supervisor, place_of
-from asyncwatch.supervise.circuit import Circuit, CircuitState
-from asyncwatch.supervise.describe import clean_text, count, describe_error, error_line, jsonable
-from asyncwatch.supervise.outbox import Outbox
-from asyncwatch.supervise.pulse import block_event
+from asyncwatch.supervise.blame import is_of_supervisor, place_of
+from asyncwatch.supervise.describe import count, describe_error, error_line, jsonable
+from asyncwatch.supervise.run_report import RunReporter, logger
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
@@ -68,10 +47,8 @@ from asyncwatch.supervise.worker import Worker
 if TYPE_CHECKING:
     from asyncwatch.supervise.tree.node import Node
 
-logger = logging.getLogger("asyncwatch.supervisor")
-
 _FRAMES = 40
-QUEUED_AT_ONCE = 2_000
+_QUEUED_AT_ONCE = 2_000
 """Workers that one `WorkersQueued` names at the most."""
 
 
@@ -85,122 +62,14 @@ def _at(error: BaseException) -> str:
     return f" at {Path(place.file).name}:{place.line} {place.function}"
 
 
-class Reporter:
-    """Numbers and dates the events of one run and puts them into its outbox. Belongs to the loop's thread."""
-
-    def __init__(self) -> None:
-        self.outbox = Outbox()
-        self._emit = self.outbox.emit
-        self._next_seq = itertools.count().__next__
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._clock = time.monotonic
-        self._started_at = 0.0
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the run.
-
-        Raises:
-            RuntimeError: the run has not started.
-
-        """
-        if self._loop is None:
-            raise RuntimeError("the run has not started")
-        return self._loop
-
-    @property
-    def is_started(self) -> bool:
-        """Whether the run has started."""
-        return self._loop is not None
-
-    def now(self) -> float:
-        """Return the seconds since the run started, in whole microseconds."""
-        return int((self._clock() - self._started_at) * 1e6) / 1e6
-
-    def run_started(
-        self,
-        name: str,
-        workers: int,
-        runner: str,
-        seed: int,
-        concurrency: int,
-        timeout: float | None,
-        wall_clock: float,
-        settings: Mapping[str, Any],
-    ) -> None:
-        """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch.
-
-        `settings` are the fields of `RunStarted` with that name.
-        """
-        self._loop = self.outbox.loop = asyncio.get_running_loop()
-        # A loop may have a time of its own, as those of tests do. That of uvloop is no better than the clock: it stands
-        # still for a whole turn, and counts milliseconds; and asyncio's own is this very clock.
-        if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:
-            self._clock = self._loop.time
-        self._started_at = self._clock()
-        facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
-        self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
+class Reporter(RunReporter):
+    """Tells also of the workers of a run, and of the supervisors of its tree."""
 
     def workers_queued(self, spec: WorkerSpec, names: Iterable[str]) -> None:
         """Tell who is in the fleet, in order: workers of the same group and number of attempts as `spec` has."""
         group, attempts, rest = spec.group, spec.retry.max_attempts, iter(names)
-        while chunk := tuple(itertools.islice(rest, QUEUED_AT_ONCE)):
+        while chunk := tuple(itertools.islice(rest, _QUEUED_AT_ONCE)):
             self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
-
-    def run_timed_out(self, timeout: float, pending: int) -> None:
-        """Tell that the runner's total timeout ended."""
-        self._emit(RunTimedOut(self._next_seq(), self.now(), timeout, pending))
-
-    def run_cancel_requested(self, reason: str) -> None:
-        """Tell that the whole fleet is asked to stop."""
-        self._emit(RunCancelRequested(self._next_seq(), self.now(), reason))
-
-    def run_halted(self, failures: int, mode: str, stopped: int) -> None:
-        """Tell that the batch is not gone on with."""
-        self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        logger.error("halted after %s: %s end by that", count(failures, "failure"), count(stopped, "worker"))
-
-    def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
-        """Tell that a person changed a setting."""
-        self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key, is_undo))
-
-    def nested_retries_found(self, target: str, library: str) -> None:
-        """Warn of a target that retries on its own."""
-        self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
-        logger.warning("%s retries by itself with %s: that and asyncwatch's attempts multiply", target, library)
-
-    def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
-        """Tell that the run is over, and deliver all that is left."""
-        now = self.now()
-        self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
-        self.outbox.flush()
-
-    def abandon(self, states: dict[str, int], attempts: int, block: Block | None) -> None:
-        """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
-        now = self.now()
-
-        def last(seq: int) -> Batch:
-            blocked = () if block is None else (block_event(seq, now, time.monotonic(), block),)
-            return (*blocked, RunFinished(seq + len(blocked), now, states, attempts, now, interrupted=True))
-
-        self.outbox.close(last)
-
-    def loop_blocked(self, block: Block) -> None:
-        """Tell what kept the event loop, and for how long."""
-        self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
-        # Many that take turns can go on for long, and nobody is helped by a warning each time.
-        is_mendable = event.cause in MENDABLE and event.cause != "many"
-        level = logging.WARNING if is_mendable else logging.DEBUG
-        with contextlib.suppress(Exception):
-            logger.log(level, "%s", sentence(event), extra={"asyncwatch_worker": event.worker or None})
-
-    def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
-        """Tell why a request was not carried out."""
-        self._emit(CommandRefused(self._next_seq(), self.now(), command, worker, incarnation, reason))
-
-    def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
-        """Tell of a log record or a printed line."""
-        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, source, clean_text(message)))
 
     def attempt_started(self, worker: Worker) -> None:
         """Tell that an attempt begins; `worker.started_at` says when."""
@@ -229,30 +98,6 @@ class Reporter:
         """Tell what the worker's next attempt, which could start, has to wait for."""
         now, following = self.now(), worker.attempt + 1
         self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
-
-    def line_held(self, reason: str) -> None:
-        """Tell what all that stand in line wait for from now on."""
-        self._emit(LineHeld(self._next_seq(), self.now(), reason))
-
-    def circuit_probed(self, key: str, circuit: Circuit) -> None:
-        """Tell that a probe began, or ended without deciding."""
-        probes = circuit.probes_under_way, circuit.free_probes
-        self._emit(CircuitProbed(self._next_seq(), self.now(), key, *probes))
-
-    def circuit_changed(self, key: str, circuit: Circuit) -> None:
-        """Tell of the state of a circuit."""
-        seq, now = self._next_seq(), self.now()
-        match circuit.state:
-            case CircuitState.OPEN:
-                attempts, failures = circuit.opened_by
-                self._emit(CircuitOpened(seq, now, key, attempts, failures, circuit.policy.open_for))
-                logger.warning("%s: circuit open after %d of %d attempts failed", key, failures, attempts)
-            case CircuitState.HALF_OPEN:
-                self._emit(CircuitHalfOpened(seq, now, key, circuit.policy.probes))
-            case CircuitState.CLOSED:
-                self._emit(CircuitClosed(seq, now, key))
-            case CircuitState.ISOLATED:
-                self._emit(CircuitIsolated(seq, now, key))
 
     def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
         """Tell that the next attempt starts in `delay` seconds."""
