@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asyncwatch import RetryPolicy, WorkerSpec
+from asyncwatch import RetryPolicy, Supervisor, WorkerSpec
 from asyncwatch.events import Batch, Event
 
 AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
@@ -64,3 +64,14 @@ def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
 def story(events: list[Event], name: str) -> list[str]:
     """Return the kinds of event that happened to one worker, in order."""
     return [type(event).__name__ for event in events if getattr(event, "worker", None) == name]
+
+
+def later(seconds: float, *calls: Any) -> None:
+    """Call each of `calls` after `seconds`."""
+    for call in calls:
+        asyncio.get_running_loop().call_later(seconds, call)
+
+
+def states(supervisor: Supervisor) -> dict[str, str]:
+    """Return the state of each worker that has settled."""
+    return {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}
