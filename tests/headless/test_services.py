@@ -1,0 +1,93 @@
+"""The progress of services, which never come to an end, and of a batch beside them."""
+
+from __future__ import annotations
+
+from asyncwatch.events import (
+    AttemptStarted,
+    Event,
+    RestartScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunStarted,
+    SupervisorStarted,
+    WorkerReady,
+    WorkerRestarted,
+    WorkersQueued,
+)
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.narration import progress_line
+from tests.headless.script import FakeController, run
+from tests.ui.fakes import FakeController as StoryTeller
+from tests.ui.trees import tree_run
+
+
+def told(story: StoryTeller) -> Fleet:
+    """Return what the events of a story come to."""
+    fleet = Fleet()
+    for batch in story.early:
+        fleet.apply_batch(batch)
+    return fleet
+
+
+def test_progress_of_services_is_how_many_are_up() -> None:
+    """Workers that run for ever never come to an end: it says who is up, what the others do, and the restarts."""
+    story = StoryTeller()
+    tree_run(story)
+    line = progress_line(told(story), 10.0)
+    assert line.startswith("00:10.0  7/10 up, 1 backing off, 1 restarting, 1 waiting")
+    assert "  1 restart  " in line
+    assert "/10  " not in line
+
+
+SERVICES: list[Event] = [
+    RunStarted(
+        seq=0, at=0.0, run="shop", workers=2, runner="serve", seed=7, concurrency=1, timeout=None, started_at=0.0
+    ),
+    SupervisorStarted(1, 0.0, "root", "", "one_for_one", 1, 5.0, "never"),
+    WorkersQueued(seq=2, at=0.0, group="root", max_attempts=1, workers=("a",)),
+    AttemptStarted(seq=3, at=0.0, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
+]
+
+
+UP: list[Event] = [
+    WorkerReady(seq=4, at=3.0, worker="a", incarnation=1, value=None),
+    WorkersQueued(seq=5, at=3.0, group="root", max_attempts=1, workers=("b",)),
+    AttemptStarted(seq=6, at=3.0, worker="b", incarnation=1, attempt=1, bad_luck=0.5),
+    WorkerReady(seq=7, at=3.0, worker="b", incarnation=1, value=None),
+]
+
+
+async def test_progress_of_services_is_calm() -> None:
+    """A log gets a line of what changed, not before ten seconds passed, and a sign of life in five minutes."""
+    seconds = [1.0] * 1_000
+    restart = [RestartScheduled(8, 500.0, "b", 1, 0.0, "OSError"), WorkerRestarted(9, 500.0, "b", 2)]
+    end = RunFinished(seq=10, at=600.0, states={"cancelled": 2}, attempts=2, elapsed=600.0, interrupted=True)
+    script = FakeController(SERVICES, *seconds[:2], UP, *seconds[:496], restart, *seconds[:90], [end])
+    _, err = await run(script)
+    assert [line.partition("  attempts")[0].rstrip() for line in err.splitlines()] == [
+        "00:01.0  1/2 up  waiting for a to be ready  0 restarts  0 attempts/s",
+        "00:11.0  2/2 up  0 restarts  0 attempts/s",
+        "05:11.0  2/2 up  0 restarts  0 attempts/s",
+        "08:20.0  1/2 up, 1 queued  1 restart  0 attempts/s",
+        "10:00.0  0/2  1 queued, 1 running",
+    ]
+
+
+def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
+    """Those that were not started then never will be."""
+    fleet = Fleet()
+    fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
+    assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
+
+
+def test_progress_of_a_mixed_run_tells_both() -> None:
+    """A batch beside services counts its own workers only; at the end all count."""
+    story = StoryTeller()
+    tree_run(story)
+    story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+    story.attempt("x", 10.0)
+    story.succeed("x", 10.2)
+    assert "7/10 up" in progress_line(told(story), 10.2)
+    assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
+    story.finish(10.3)
+    assert "  1/12  " in progress_line(told(story), 10.3)
