@@ -29,17 +29,11 @@ HEAD: list[Event] = [
     WorkersQueued(seq=1, at=0.0, group="", max_attempts=3, workers=("a",)),
     AttemptStarted(seq=2, at=0.1, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
 ]
-
-
 READY = WorkerReady(seq=3, at=0.2, worker="a", incarnation=1, value=None)
-
-
 TAIL: list[Event] = [
     WorkerSucceeded(seq=4, at=0.5, worker="a", incarnation=1, attempts=1, elapsed=0.4, result=200),
     RunFinished(seq=5, at=0.5, states={"succeeded": 1}, attempts=1, elapsed=0.5, interrupted=False),
 ]
-
-
 SUMMARY = "demo (wait, seed 7): 1 succeeded; 1 attempt in 500 ms\n\nslowest\n  400 ms  a  succeeded\n"
 
 

@@ -8,10 +8,7 @@ import os
 import pytest
 
 from asyncwatch.commands import Statistics
-from asyncwatch.events import (
-    LoopBlocked,
-    RunTimedOut,
-)
+from asyncwatch.events import LoopBlocked, RunTimedOut
 from asyncwatch.narration import Narrator, is_warning, log_lines
 from tests.headless.script import HEAD, READY, SUMMARY, TAIL, Clock, FakeController, Terminal, log, run
 

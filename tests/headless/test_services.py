@@ -47,8 +47,6 @@ SERVICES: list[Event] = [
     WorkersQueued(seq=2, at=0.0, group="root", max_attempts=1, workers=("a",)),
     AttemptStarted(seq=3, at=0.0, worker="a", incarnation=1, attempt=1, bad_luck=0.5),
 ]
-
-
 UP: list[Event] = [
     WorkerReady(seq=4, at=3.0, worker="a", incarnation=1, value=None),
     WorkersQueued(seq=5, at=3.0, group="root", max_attempts=1, workers=("b",)),

@@ -10,12 +10,7 @@ import signal
 import pytest
 
 from asyncwatch.commands import StopRun
-from asyncwatch.events import (
-    RunCancelRequested,
-    RunFinished,
-    WorkerState,
-    WorkerUnresponsive,
-)
+from asyncwatch.events import RunCancelRequested, RunFinished, WorkerState, WorkerUnresponsive
 from asyncwatch.headless import Follower
 from tests.headless.script import HEAD, TAIL, FakeController, run
 

@@ -11,12 +11,7 @@ import pytest
 
 from asyncwatch import headless
 from asyncwatch.commands import StopRun
-from asyncwatch.events import (
-    Batch,
-    LogRecorded,
-    RunFinished,
-    decode,
-)
+from asyncwatch.events import Batch, LogRecorded, RunFinished, decode
 from asyncwatch.headless import Follower, StdoutError, run_headless
 from tests.headless.script import HEAD, TAIL, FakeController, Pipe, log, run
 
