@@ -1,0 +1,48 @@
+"""The dashboard over a story, as the tests of its keys find it: drawn, with the cursor on the first worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from textual.pilot import Pilot
+
+from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.screens.fleet import FleetScreen
+from asyncwatch.ui.widgets.fleet_table import FleetTable
+from tests.ui.fakes import FakeController, make_app, shows, small_run
+
+Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
+
+
+@asynccontextmanager
+async def running(
+    *, tell: Callable[[FakeController], None] = small_run, size: tuple[int, int] = (120, 30)
+) -> AsyncIterator[Running]:
+    """Run the dashboard over what `tell` tells the controller."""
+    controller = FakeController()
+    tell(controller)
+    app = make_app(controller)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await shows(app, "› ")
+        await pilot.pause()
+        yield app, controller, pilot
+
+
+def table_of(app: AsyncwatchApp) -> FleetTable:
+    """Return the table of the workers."""
+    screen = app.screen_stack[0]
+    assert isinstance(screen, FleetScreen)
+    return screen.table
+
+
+def selected(app: AsyncwatchApp) -> str:
+    """Return the name of the worker under the cursor."""
+    row = table_of(app).selected
+    assert row is not None
+    return row.name
+
+
+def visible(app: AsyncwatchApp) -> list[str]:
+    """Return the names of the workers that the filter shows, in order."""
+    return [row.name for row in app.scene.view.order()]

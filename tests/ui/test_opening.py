@@ -1,0 +1,143 @@
+"""Keys that open something: details, log, help, the palette, a picture that stands still."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncwatch.commands import CancelWorker, RestartWorker
+from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+from tests.ui.running import running, selected
+
+
+async def test_opens_the_details_of_a_worker() -> None:
+    """`enter` shows attempts, traceback and log of one worker, live, and its keys act on it."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("j", "j", "enter")
+        await shows(app, "worker 2", "↻ 3.50 s", "ServerTimeoutError: bad luck", "line 12, in fetch", "retry 1 of 2")
+        controller.attempt("2", 4.0, number=2, luck=0.5)
+        await shows(app, "● running", "attempt 2 of 3")
+        await pilot.press("c", "r")
+        await until(lambda: len(controller.sent) == 2)
+        assert controller.sent == [CancelWorker("2", 1), RestartWorker("2", 1)]
+        await pilot.press("right")
+        await shows(app, "worker 3", "✗ failed")
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+        assert selected(app) == "3"
+
+
+async def test_details_of_a_stuck_worker() -> None:
+    """An unresponsive worker shows where it is stuck and how often it was asked to stop."""
+    async with running() as (app, controller, pilot):
+        controller.leave_behind("5", 8.0)
+        await shows(app, "▲ 1 unresponsive")
+        await pilot.press(*"jjjjj", "enter")
+        await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "asked to stop 5.00 s ago, 2 cancels ignored")
+        await shows(app, "7.90 s  ▲ unresponsive")
+        controller.restart("5", 9.0)
+        controller.attempt("5", 10.0, incarnation=2)
+        await shows(app, "LEFT BEHIND: INCARNATION 1, STUCK AT", "asked to stop 7.00 s ago", "7.90 s  ▲ unresponsive")
+        await pilot.press("escape")
+        await shows(app, "1 left behind")
+        assert "unresponsive" not in text_of(app)
+
+
+async def test_many_attempts_are_told_on_one_axis() -> None:
+    """A restarted worker shows the attempts of both incarnations, each with its luck and outcome."""
+    async with running() as (app, controller, pilot):
+        controller.restart("3", 4.0)
+        controller.attempt("3", 4.1, luck=0.33, incarnation=2)
+        controller.succeed("3", 4.3, incarnation=2)
+        await pilot.press("j", "j", "j", "enter")
+        await shows(app, "incarnation 2", "incarnation 1", "0.97 ↯", "✗ RuntimeError: bad luck", "0.33")
+
+
+async def test_shows_the_log_and_keeps_the_readers_place() -> None:
+    """`l` follows the newest lines; once scrolled up, new ones are counted instead."""
+
+    def tell(controller: FakeController) -> None:
+        small_run(controller)
+        for number in range(100):
+            controller.log("0", 3.2, f"line {number}", level="DEBUG")
+
+    async with running(tell=tell) as (app, controller, pilot):
+        await pilot.press("l")
+        await shows(app, "line 99", "● following", "103 lines")
+        await pilot.press("k", "k")
+        await shows(app, "reading")
+        top = text_of(app).splitlines()[2]
+        for number in range(100, 107):
+            controller.log("1", 3.3, f"line {number}")
+        await shows(app, "+7 new")
+        assert text_of(app).splitlines()[2] == top
+        await pilot.press("G")
+        await shows(app, "line 106", "● following")
+        await pilot.press("v", "v")
+        await shows(app, "from warning on", "Status: failed")
+        await hides(app, "debug")
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+
+
+async def test_freezes_the_picture_but_not_the_work() -> None:
+    """`p` keeps the picture, passes batches on, says how many events wait, and then shows them."""
+    passed: list[Any] = []
+    controller = FakeController()
+    small_run(controller)
+    app = make_app(controller, on_batch=passed.append)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "2 succeeded")
+        before = len(passed)
+        await pilot.press("p")
+        controller.succeed("6", 4.0)
+        controller.attempt("7", 4.1)
+        await shows(app, "frozen · 2 events wait", "2 succeeded")
+        assert len(passed) == before + 2
+        await pilot.press("p")
+        await shows(app, "3 succeeded")
+        await hides(app, "frozen")
+
+
+async def test_shows_the_help() -> None:
+    """`?` lists keys, states and filter syntax, and escape closes it."""
+    async with running(size=(120, 40)) as (app, _, pilot):
+        await pilot.press("question_mark")
+        await shows(app, "restart all that did not succeed", "▲ unresponsive", "retries>0", "ctrl+p")
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+
+
+async def test_the_palette_has_every_action() -> None:
+    """The command palette offers each action of the fleet, and runs it."""
+    async with running() as (app, _, pilot):
+        names = [command.title for command in app.get_system_commands(app.screen)]
+        for label in ("Cancel", "Restart", "Mark all", "Filter", "Sort", "Trouble", "Log", "Freeze", "Quit", "Theme"):
+            assert any(name.startswith(label) for name in names), label
+        await pilot.press("ctrl+p")
+        await until(lambda: len(app.screen_stack) == 2)
+        await pilot.press(*"trouble")
+        await until(lambda: "Trouble" in text_of(app) and "Cancel all" not in text_of(app))
+        await pilot.press("enter")
+        await until(lambda: app.scene.view.trouble_only)
+
+
+async def test_what_happens_to_the_output_is_told_at_once() -> None:
+    """A full disk under the output file is a note on the screen, while the run goes on."""
+    controller = FakeController()
+    small_run(controller)
+    news = iter(["cannot write [the] output"])
+    app = make_app(controller, on_batch=lambda _batch: next(news, None))
+    async with app.run_test(size=(120, 30), notifications=True):
+        await shows(app, "cannot write [the] output", "running")
+
+
+async def test_a_click_on_a_key_presses_it() -> None:
+    """The footer's keys can be clicked, on the key and on its word."""
+    async with running() as (app, _, pilot):
+        line = text_of(app).splitlines()[-1]
+        await pilot.click(offset=(line.index("errors") + 2, 29))
+        await shows(app, "2 workers in 2 groups")
+        await pilot.press("escape")
+        await shows(app, "? help")
+        await pilot.click(offset=(line.index("? help"), 29))
+        await shows(app, "STATES")

@@ -1,0 +1,81 @@
+"""Keys that come faster than what they open: each is for what the one before it opened."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+from textual.events import Key, Paste
+
+from asyncwatch.commands import ChangeSetting, Command, RestartWorker
+from asyncwatch.ui.app import AsyncwatchApp
+from tests.ui.fakes import shows, until
+from tests.ui.running import running
+
+
+async def test_keys_typed_ahead_are_for_what_the_key_before_them_opens() -> None:
+    """Nothing typed before a dialog or the filter has the focus gets lost, or acts on a worker."""
+    async with running() as (app, controller, _pilot):
+        for key in "o12":
+            app.post_message(Key(key, key))
+        app.post_message(Key("enter", None))
+        await until(lambda: controller.sent)
+        for key in "/cC":
+            app.post_message(Key("slash" if key == "/" else key, key))
+        await shows(app, "/ cC")
+        assert controller.sent == [ChangeSetting("concurrency", 12)]
+        assert len(app.screen_stack) == 1
+
+
+def _burst(app: AsyncwatchApp, *keys: str) -> None:
+    """Hand over keys as a terminal does that has read them all at once; what is no name of a key is typed."""
+    named = {"tab", "enter", "escape", "backspace", "ctrl+u", "left", "down"}
+    for key in chain.from_iterable([key] if key in named else key for key in keys):
+        app.post_message(Key("slash" if key == "/" else key, key if len(key) == 1 else None))
+
+
+@pytest.mark.parametrize(
+    ("keys", "commands"),
+    [
+        (["tab", "backspace", "45/s"], [ChangeSetting("rate", "45/s")]),
+        (
+            ["tab", "45/m", "tab", "tab", "backspace", "0.25"],
+            [ChangeSetting("rate", "45/m"), ChangeSetting("bad luck", 0.25)],
+        ),
+        (["tab", "9", "ctrl+u", "7", "left", "4", "enter", "c"], None),
+        (["7", "left", "4", "down", "ctrl+u", "4/s"], [ChangeSetting("concurrency", 47), ChangeSetting("rate", "4/s")]),
+    ],
+)
+async def test_a_burst_of_keys_lands_where_each_is_typed(keys: list[str], commands: list[Command] | None) -> None:
+    """Text and the keys that edit it or go to the next field keep their order, however fast they come."""
+    async with running() as (app, controller, pilot):
+        await pilot.press("o")
+        await shows(app, "Change while it runs")
+        _burst(app, *keys)
+        if commands is None:
+            await shows(app, "a rate reads like", "4c7")
+            return
+        _burst(app, "enter")
+        await until(lambda: controller.sent)
+        assert controller.sent == commands
+
+
+async def test_a_filter_takes_a_burst_of_keys() -> None:
+    """What is typed, taken back, kept and acted on in one burst is done in that order."""
+    async with running() as (app, controller, _pilot):
+        _burst(app, "/abc", "ctrl+u", "state:cancelled", "enter", "ar")
+        await until(lambda: controller.sent)
+        assert app.scene.view.query.text == "state:cancelled"
+        assert controller.sent == [RestartWorker("4", 1)]
+        _burst(app, "/", "ctrl+u", "77", "escape", "G")
+        await until(lambda: not app.scene.view.query.text)
+        assert set(app.scene.view.marks) == {"4"}
+
+
+async def test_pasted_text_keeps_its_place_among_keys() -> None:
+    """A paste in the middle of what is typed lands in the middle."""
+    async with running() as (app, _controller, _pilot):
+        _burst(app, "/a", "backspace", "b")
+        app.post_message(Paste("cd"))
+        _burst(app, "left", "e")
+        await until(lambda: app.scene.view.query.text == "bced")
