@@ -49,9 +49,12 @@ class Actor:
             self._mailbox.put_nowait((handler, args, None))
 
     async def take_message(self) -> None:
-        """Carry out what comes next."""
-        handler, args, reply = await self._mailbox.get()
-        if reply is None:
+        """Carry out what comes next, unless the actor is to end by then."""
+        message = await self._mailbox.get()
+        handler, args, reply = message
+        if self.ending is not None:
+            self._mailbox.put_nowait(message)  # to be refused with the others
+        elif reply is None:
             await handler(*args)
         else:
             await self._answer(handler, args, reply)

@@ -52,10 +52,14 @@ class Restarts(Family):
             self.drop(child)
             self._shut_down_after(child)
         elif child.is_unwanted:
-            self.drop(child)
+            self._leave_to_stop(child)
         else:
             self._begin_restart()
             await self._count_restart(child, ending)
+
+    def _leave_to_stop(self, child: Child) -> None:
+        """Do not restart a child for which a request to stop waits, but let it be one that is restarted until then."""
+        child.status = ChildStatus.RESTARTING
 
     def _begin_restart(self) -> None:
         """Let the strategy take along, as in OTP, who was stopped by request before; not who is from now on."""
@@ -171,12 +175,14 @@ class Restarts(Family):
             if self.ending is not None:
                 return
             if child.is_unwanted:
+                self._leave_to_stop(child)
                 continue
             try:
                 is_started = await self.start_one(child)
             except errors.StartError as error:
                 if error.is_called_off and not child.is_looping:
-                    continue  # who called it off will drop it
+                    self._leave_to_stop(child)
+                    continue
                 if child.spec.restart == "temporary":
                     self.drop(child)
                     continue
@@ -210,9 +216,10 @@ class Restarts(Family):
         if self.ending is None:
             child.status = ChildStatus.RESTARTING
             child.is_looping = True
-            self.post(self._try_again, child, child.worker, ending)
+            self.post(self._try_again, child, ending)
 
-    async def _try_again(self, child: Child, worker: object, ending: Ending) -> None:
+    async def _try_again(self, child: Child, ending: Ending) -> None:
+        """Restart a child, as in OTP also if it was restarted since, and that has failed as well."""
         is_waiting = child.status is ChildStatus.RESTARTING and child.timer is None and child.life is None
-        if is_waiting and child.worker is worker and self.has(child) and not child.is_unwanted:
+        if is_waiting and self.has(child) and not child.is_unwanted:
             await self._count_restart(child, ending)
