@@ -225,3 +225,20 @@ def test_wait_counts_a_worker_that_was_restarted_as_pending(run: Any) -> None:
         assert [outcome.name for outcome in waited.pending] == ["a", "b"]
 
     run(main)
+
+
+def test_a_result_that_is_no_object_like_others_is_a_result(run: Any) -> None:
+    """What raises when it is asked for its class, as an unbound proxy does, settles its worker all the same."""
+
+    class Proxy:
+        @property  # type: ignore[misc]  # the subject of the test
+        def __class__(self) -> Any:
+            raise RuntimeError("not bound")
+
+    async def return_proxy() -> Proxy:
+        asyncio.current_task().set_name("mine")  # type: ignore[union-attr]  # what it leaves is seen when it is done
+        return Proxy()
+
+    [outcome] = run(Supervisor([worker("a", return_proxy)], seed=1).gather)
+    assert outcome.state is WorkerState.SUCCEEDED
+    assert type(outcome.result) is Proxy

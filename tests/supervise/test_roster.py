@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -159,3 +159,35 @@ def test_few_workers_exist_as_objects_at_a_time() -> None:
     assert [worker.name for worker in roster.unsettled()] == ["0", "1", "2", "3", "4"]
     assert roster.states() == {"queued": 5}
     assert roster.get("9") is None
+
+
+def test_an_item_that_cannot_be_read_fails_its_worker_alone(run: Callable[..., Any]) -> None:
+    """Items may come from anywhere, one by one; the worker says why, also when it is restarted."""
+
+    class Items(Sequence[int]):
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, place: Any) -> Any:
+            if place in {1, 4}:
+                raise OSError("no such page")
+            return place
+
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async def main() -> tuple[list[Outcome], list[Outcome]]:
+        names = [str(number) for number in range(5)]
+        async with Supervisor([WorkerSpecs(WorkerSpec("d", double), names, Items())], seed=1) as supervisor:
+            once = await supervisor.gather()
+            supervisor.restart("1")
+            await asyncio.sleep(1)
+        return once, supervisor.outcomes()
+
+    for outcomes in run(main):
+        assert [outcome.result for outcome in outcomes] == [0, None, 4, 6, None]
+        assert [outcome.state.value for outcome in outcomes] == [
+            *("succeeded", "failed", "succeeded", "succeeded", "failed")
+        ]
+        assert str(outcomes[1].error) == "its item cannot be read: OSError('no such page')"
+    assert outcomes[1].incarnation == 2

@@ -138,7 +138,7 @@ class Attempts(Calls):
         self.report.attempt_started(worker)
         if task is None:
             # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
-            task = asyncio.Task(self._attempt(worker), loop=self.report.loop)
+            task = asyncio.Task(self._attempt(worker), loop=self.report.loop, name=worker.name)
             task.add_done_callback(self._attempt_ended)
         worker.task = task
         self.tasks[task] = worker

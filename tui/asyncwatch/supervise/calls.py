@@ -1,8 +1,8 @@
-"""The tasks in which targets are called: each is made for one worker, and lent to others that find it as it was.
+"""The tasks in which targets are called: each is made for one worker, and lent to others that find it as new.
 
-Most of what a worker costs that returns without any wait is its task. So one that is as if nobody had run in it yet is
-that of the next worker in line as well. What a worker can leave behind is in `traces`: nobody can tell whether somebody
-was there before, and a worker whose attempt fails, or is stopped, is always the last.
+Most of what a worker costs that returns without any wait is its task. So one in which nobody has left anything is that
+of the next worker in line as well. What a worker can leave is in `traces`; a worker whose attempt fails, or is stopped,
+is always the last. Whoever else is on the loop has a turn as often as if each worker had its own task, or nearly so.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.budget import Tokens
-from asyncwatch.supervise.capture import finish_lines
+from asyncwatch.supervise.capture import finish_lines, printing
 from asyncwatch.supervise.current import current
+from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.line import Line
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.roster import Roster
@@ -27,10 +28,10 @@ from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
 
-LENDINGS = 1_000
-"""How often tasks are lent before the loop has its next turn."""
-LENT_FOR = 0.002
-"""Seconds from the first of those on, after which no task is lent before the loop has its next turn."""
+LENDINGS = 200
+"""How many workers may follow others in their tasks within one turn of the loop."""
+LENT_FOR = 0.000_5
+"""Seconds after which no more do so: they wait for the next turn of the loop, in the task that they have."""
 # Before Python 3.12 each lookup of an enum's member costs 50 ns.
 _SUCCEEDED = WorkerState.SUCCEEDED
 
@@ -40,7 +41,7 @@ def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
     if attempt.cancelled():
         return asyncio.CancelledError("cancelled by somebody else")
     error = attempt.exception()
-    if error is None and isinstance(result := attempt.result(), _Raised):
+    if error is None and type(result := attempt.result()) is _Raised:
         return result.error
     return error
 
@@ -69,9 +70,12 @@ class Calls(Line):
         self.active = 0
         """How many workers have not settled."""
         self.on_outcome: Callable[[Outcome], None] | None = None
+        self._halt: Halt | None = None
         self._luck = Luck(seed)
         self._lendings = LENDINGS
         self._lent_until = 0.0
+        self._new: tuple[int, ...] | None = None
+        """What `traces_in` a task that nobody has touched: the least that there was in any at its first step."""
 
     def _ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
         raise NotImplementedError
@@ -85,9 +89,14 @@ class Calls(Line):
         assert task is not None  # noqa: S101  it is the running one
         current.set(caller)  # it is part of the context from now on
         context, traces = copy_context(), traces_in(task)
+        if self._new is None or traces < self._new:
+            self._new = traces
+        is_own = True
         while True:
             current.set(worker)
             try:
+                if not is_own and (not self._lendings or worker.started_at >= self._lent_until):
+                    await asyncio.sleep(0)
                 if worker.latency:
                     await asyncio.sleep(worker.latency)
                 if worker.is_struck:
@@ -102,37 +111,42 @@ class Calls(Line):
                     raise
                 return _Raised(error)
             finally:
-                finish_lines(worker.name)
+                if printing:
+                    finish_lines(worker.name)
             if worker.task is not task or worker.stop_reason or self.is_gated or not worker.takes_place:
                 return result
+            if self.on_outcome is not None or self._halt is not None:  # who may want that nobody else is called
+                return result
+            if traces_in(task) != self._new or task.get_name() != worker.name:
+                return result
             current.set(caller)
-            if traces_in(task) != traces or not are_same(context, copy_context()):
+            if not are_same(context, copy_context()):
+                current.set(worker)
                 return result
             following = self._lend(task, worker, result)
             if following is None:
                 self._fill_places()
                 return None
             worker = following
+            is_own = False
 
     def _fault(self, worker: Worker) -> Exception:
         draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
         return worker.spec.bad_luck.fault(draw)
 
     def _lend(self, task: asyncio.Task[Any], worker: Worker, result: object) -> Worker | None:
-        """Settle a worker that has succeeded, and lend its task to the next one in line, if there is one, and time."""
+        """Settle a worker that has succeeded, and lend its task to the next one in line, if there is one."""
         now = self._succeeded(worker, result)
-        is_first = self._lendings == LENDINGS
-        if is_first:
-            self._lent_until = now + LENT_FOR
-        following = None
-        if self._lendings and now < self._lent_until and self.in_flight < self._places:
-            following = self._next_in_line()
+        following = self._next_in_line() if self.in_flight < self._places else None
         if following is None:
             del self.tasks[task]
             return None
-        if is_first:
+        if self._lendings == LENDINGS:
+            self._lent_until = now + LENT_FOR
             self.report.loop.call_soon(self._turn_ended)
-        self._lendings -= 1
+        if self._lendings:
+            self._lendings -= 1
+        task.set_name(following.name)
         self._start_attempt(following, task, now)
         return following
 
@@ -145,7 +159,6 @@ class Calls(Line):
         if (
             worker.attempt + worker.incarnation != 2
             or worker.timer is not None
-            or self.on_outcome is not None
             or self.active == 1
             or (tokens is not None and not tokens.is_full)
         ):

@@ -18,7 +18,8 @@ Record = Callable[[str | None, str, str, str], None]
 
 _MAX_LINE = 10_000
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_captures: list[PrintCapture] = []
+printing: list[PrintCapture] = []
+"""What takes in the prints of workers now; nothing, if nobody captures them."""
 
 
 class LogCapture(logging.Handler):
@@ -102,7 +103,7 @@ class PrintCapture:
 
 def finish_lines(worker: str) -> None:
     """Pass on what `worker` has printed without an end of line."""
-    for capture in _captures:
+    for capture in printing:
         capture.finish(worker)
 
 
@@ -134,9 +135,9 @@ def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
         sys.stdout, sys.stderr = out, err
 
     capture()
-    _captures[:] = out, err
+    printing[:] = out, err
     try:
         yield capture
     finally:
-        _captures.clear()
+        printing.clear()
         sys.stdout, sys.stderr = streams

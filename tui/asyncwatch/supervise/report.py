@@ -174,7 +174,7 @@ class Reporter(RunReporter):
         """Tell that the target returned."""
         # As `_ended` does it, but nearly every worker of a large batch comes here.
         now = int((self._clock() - self._started_at) * 1e6) / 1e6
-        shown = result if result is None or (type(result) is int and -(2**63) <= result < 2**64) else jsonable(result)
+        shown = result if result is None or (type(result) is int and -(2**30) < result < 2**30) else jsonable(result)
         elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
         event = WorkerSucceeded(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, shown)
         self._emit(event)

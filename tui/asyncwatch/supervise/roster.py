@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
+
+import msgspec
 
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.spec import Outcome, WorkerSpec, WorkerSpecs
@@ -105,7 +108,20 @@ class _Alike:
         return zip(names, args, itertools.repeat(template))
 
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
-        return self._specs.names[place], self._specs.args(place), self._specs.template
+        name, template = self._specs.names[place], self._specs.template
+        try:
+            return name, self._specs.args(place), template
+        except Exception as error:  # items may be read from anywhere, one by one
+            return name, (), msgspec.structs.replace(template, target=_raises(f"its item cannot be read: {error!r}"))
+
+
+def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """Return a target for a worker of which it is not known what to call it with."""
+
+    async def raise_it() -> None:
+        raise LookupError(message)
+
+    return raise_it
 
 
 def _parts(members: Iterable[WorkerSpec | WorkerSpecs]) -> Iterator[_Listed | _Alike]:
@@ -174,14 +190,18 @@ class Roster:
         """Yield, in order, each worker that was not started nor stopped before its turn comes."""
         index = 0
         marks, under_way = self._marks, self._under_way
-        for part in self._parts:
-            for name, args, spec in part.calls():
-                if not marks[index]:
-                    marks[index] = _UNDER_WAY
-                    self.fresh -= 1
-                    under_way[index] = worker = Worker(name, args, spec, index, is_ready=True)
-                    yield worker
-                index += 1
+        for part, start in zip(self._parts, self._starts, strict=True):
+            calls = part.calls()
+            while index < start + len(part):
+                with contextlib.suppress(Exception):  # items that cannot be read
+                    for name, args, spec in calls:
+                        if not marks[index]:
+                            marks[index] = _UNDER_WAY
+                            self.fresh -= 1
+                            under_way[index] = worker = Worker(name, args, spec, index, is_ready=True)
+                            yield worker
+                        index += 1
+                calls = map(part.call, range(index - start, len(part)))
 
     def running(self) -> list[Worker]:
         """Return the workers of which an attempt is in flight, in order."""

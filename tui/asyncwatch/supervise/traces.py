@@ -1,27 +1,38 @@
-"""What a worker leaves in the task and the context that it ran in: if nothing, nobody can tell who had them before."""
+"""What a worker leaves in the task and the context that it ran in: if nothing, the next one can have them."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextvars import Context
 from sys import getrefcount
 from typing import Any
 from weakref import getweakrefcount
 
+if sys.version_info >= (3, 12):
 
-def traces_in(task: asyncio.Task[Any]) -> tuple[object, ...]:
-    """Return all that can be left in a task: to be compared with what the same caller got before.
+    def _references_to_context(task: asyncio.Task[Any]) -> int:
+        return getrefcount(task.get_context())
 
-    These are a cancellation (also one that was taken back), a callback, a name, and the references that are kept to
-    tell one task from another.
+else:  # nobody can get hold of it
+
+    def _references_to_context(_: asyncio.Task[Any]) -> int:
+        return 0
+
+
+def traces_in(task: asyncio.Task[Any]) -> tuple[int, ...]:
+    """Return all that can be left in a task: to be compared with what the same caller got of a new one.
+
+    These are references that somebody keeps to it or to its context, a cancellation (also one that was taken back),
+    and callbacks. Of a new one each of them is the lowest there is.
     """
     return (
         getrefcount(task),
         getweakrefcount(task),
+        _references_to_context(task),
         task._must_cancel,  # type: ignore[attr-defined]  # noqa: SLF001  what was taken back shows nowhere else
         task.cancelling(),
         len(task._callbacks or ()),  # noqa: SLF001
-        task.get_name(),
     )
 
 
