@@ -20,11 +20,15 @@ else:  # nobody can get hold of it
         return 0
 
 
+NEW_TASK = (7, 1, 5, 0, 0, 1)
+"""What `traces_in` gives at the first step of a new task, at the most, on CPython 3.11 to 3.13."""
+
+
 def traces_in(task: asyncio.Task[Any]) -> tuple[int, ...]:
     """Return all that can be left in a task: to be compared with what the same caller got of a new one.
 
     These are references that somebody keeps to it or to its context, a cancellation (also one that was taken back),
-    and callbacks. Of a new one each of them is the lowest there is.
+    and callbacks. Of a new one each of them is the lowest that there is.
     """
     return (
         getrefcount(task),
