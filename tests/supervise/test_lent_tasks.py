@@ -170,7 +170,7 @@ def test_a_task_that_somebody_held_before_its_worker_began(run: Callable[..., An
 
     async def main() -> list[Any]:
         running = asyncio.ensure_future(Supervisor([numbered(work, 4)], concurrency=1, seed=1).gather())
-        while not (others := asyncio.all_tasks() - {own_task(), running}):
+        while not (others := asyncio.all_tasks() - {own_task(), running}):  # noqa: ASYNC110  before its first step
             await asyncio.sleep(0)
         kept.extend(others)
         del others
