@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.clusters import cluster_errors
+from asyncwatch.model.clusters import STEP, Clustering, cluster_errors
 from asyncwatch.model.row import Row
 from tests.rows import a_row
 
@@ -36,6 +36,16 @@ def test_clusters_are_by_type_place_and_pattern() -> None:
         ("ValueError: column …", "/app/db.py:41 inner", ["d"]),
         ("ValueError: row …", "/app/other.py:9 f", ["e"]),
     ]
+
+
+def test_very_many_are_grouped_in_steps() -> None:
+    """Whatever the steps, the clusters are the same, and count the states of their workers."""
+    states = [WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.EXHAUSTED]
+    rows = [failed(f"w{n}", f"ValueError: row {n}", states[n % 3]) for n in range(3 * STEP)]
+    clustering = Clustering(rows, lambda _: STACK)
+    assert [clustering.go_on(lambda: True) for _ in range(4)] == [True, True, True, False]
+    assert clustering.clusters() == cluster_errors(rows, lambda _: STACK)
+    assert clustering.clusters()[0].states == {WorkerState.FAILED: STEP, WorkerState.EXHAUSTED: 2 * STEP}
 
 
 def test_the_place_is_in_nobodys_library() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.events import AttemptFailed
 from tests.ui.fakes import FakeController, hides, make_app, shows, until
@@ -49,6 +51,17 @@ async def errors_open() -> AsyncIterator[Running]:
         yield app, controller, pilot
 
 
+@pytest.fixture(params=["few", "many"])
+def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take four workers for a few, or for so many that they are not gone through at once."""
+    if request.param == "many":
+        monkeypatch.setattr("asyncwatch.model.clusters.STEP", 1)
+        monkeypatch.setattr("asyncwatch.ui.screens.errors.SLICE", -1.0)
+        monkeypatch.setattr("asyncwatch.ui.slices.SLICE", -1.0)
+        monkeypatch.setattr("asyncwatch.ui.screens.errors.AT_ONCE", 0)
+
+
+@pytest.mark.usefixtures("_size")
 async def test_errors_are_acted_on_as_one() -> None:
     """`r` restarts all of a kind, `c` cancels those that have not ended; both ask with the number."""
     async with errors_open() as (app, controller, pilot):

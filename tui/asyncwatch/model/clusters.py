@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +13,8 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.row import Row
 
+STEP = 256
+"""Rows between two looks at the time."""
 _LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[.]\d+|Lib)[/\\]|^<frozen ")
 _OWN_TARGET = re.compile(r"[/\\]asyncwatch[/\\]targets[/\\]")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
@@ -27,8 +30,10 @@ class Cluster(msgspec.Struct, frozen=True):
 
     Empty where there is none, as for an injected fault, and for what a request of asyncwatch's own raised.
     """
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     """In the order of the fleet; the first one serves as the example."""
+    states: Mapping[WorkerState, int]
+    """How many of them are in each state, without those that none is in."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -36,18 +41,45 @@ class Cluster(msgspec.Struct, frozen=True):
         return self.kind, self.place
 
 
-def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[Cluster]:
-    """Group the rows that have an error and did not succeed, the largest cluster first.
+class Clustering:
+    """Groups the rows that have an error and did not succeed, in steps: there may be very many.
 
     `stack_of` gives the last traceback of a worker by its name, as `Fleet.stack` does.
     """
-    members: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        key = cluster_key(row, stack_of)
-        if key is not None:
-            members.setdefault(key, []).append(row)
-    clusters = [Cluster(kind, place, tuple(found)) for (kind, place), found in members.items()]
-    return sorted(clusters, key=lambda cluster: -len(cluster.rows))
+
+    def __init__(self, rows: Iterable[Row], stack_of: Callable[[str], str]) -> None:
+        self._rows = iter(rows)
+        self._stack_of = stack_of
+        self._found: dict[tuple[str, str], tuple[list[Row], dict[WorkerState, int]]] = {}
+
+    def go_on(self, is_time_up: Callable[[], bool]) -> bool:
+        """Take in rows until time is up; return whether there may be more."""
+        found, stack_of = self._found, self._stack_of
+        while some := tuple(itertools.islice(self._rows, STEP)):
+            for row in some:
+                key = cluster_key(row, stack_of)
+                if key is None:
+                    continue
+                if key not in found:
+                    found[key] = [], {}
+                rows, states = found[key]
+                rows.append(row)
+                states[row.state] = states.get(row.state, 0) + 1
+            if is_time_up():
+                return True
+        return False
+
+    def clusters(self) -> list[Cluster]:
+        """Return what was found, the largest cluster first."""
+        clusters = [Cluster(kind, place, rows, states) for (kind, place), (rows, states) in self._found.items()]
+        return sorted(clusters, key=lambda cluster: -len(cluster.rows))
+
+
+def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[Cluster]:
+    """Group the rows as `Clustering` does, at once."""
+    clustering = Clustering(rows, stack_of)
+    clustering.go_on(lambda: False)
+    return clustering.clusters()
 
 
 def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | None:

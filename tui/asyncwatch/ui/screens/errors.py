@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,7 +12,8 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from asyncwatch.commands import Command
-from asyncwatch.model.clusters import Cluster, cluster_errors
+from asyncwatch.model.clusters import Cluster, Clustering
+from asyncwatch.model.selection import AT_ONCE
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import asks
 from asyncwatch.ui import format as fmt
@@ -21,6 +23,7 @@ from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.scene import Scene
 from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.slices import SLICE, Slices
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
@@ -40,10 +43,7 @@ SHARE = 20
 
 def cluster_item(cluster: Cluster, width: int) -> Item:
     """Return how a cluster reads: how many workers, and what they raised; then where, and one of them."""
-    rows = cluster.rows
-    states: dict[str, int] = {}
-    for row in rows:
-        states[row.state] = states.get(row.state, 0) + 1
+    rows, states = cluster.rows, cluster.states
     head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(_shown(cluster.kind), "failed")]
     counts = join(
         [
@@ -81,6 +81,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._grouped: tuple[object, ...] = ()
         self._due_at = float("-inf")
+        self._slices: Slices | None = None
 
     def compose(self) -> ComposeResult:
         """Yield a title, the list, the keys."""
@@ -102,17 +103,35 @@ class ErrorsScreen(Screen[Cluster | None]):
         width = self._list.scrollable_content_region.width
         fleet, now = self._scene.fleet, time.monotonic()
         state = (fleet.events, width)
-        if not width or state == self._grouped or now < self._due_at:
+        if not width or self._slices is not None or state == self._grouped or now < self._due_at:
             return
         self._grouped = state
-        clusters = cluster_errors(fleet.notable(), fleet.stack)
-        self._due_at = now + max(EVERY, SHARE * (time.monotonic() - now))
+        clustering = Clustering(fleet.notable(), fleet.stack)
+        if clustering.go_on(lambda: time.monotonic() >= now + SLICE):
+            self._slices = Slices(clustering.go_on, partial(self._show, clustering, now))
+            self._slices.start()
+            if not self._clusters:
+                self._title.show([[Span("errors", "title"), Span("  grouping…", "muted")]])
+        else:
+            self._show(clustering, now)
+
+    def _show(self, clustering: Clustering, began: float) -> None:
+        """Show what a grouping that began then has found."""
+        self._slices = None
+        now, width = time.monotonic(), self._list.scrollable_content_region.width
+        self._due_at = now + max(EVERY, SHARE * (now - began))
+        clusters = clustering.clusters()
         self._clusters = {cluster.key: cluster for cluster in clusters}
         workers = sum(len(cluster.rows) for cluster in clusters)
         told = f"{fmt.count(workers, 'worker')} in {fmt.count(len(clusters), 'group')}" if clusters else ""
         self._title.show([[Span("errors", "title"), Span(f"  {told}", "muted")]])
         items = [cluster_item(cluster, width) for cluster in clusters]
         self._list.show_items(items, [Span("No worker has an error.", "muted")])
+
+    def on_unmount(self) -> None:
+        """Leave a grouping that is under way."""
+        if self._slices is not None:
+            self._slices.stop()
 
     @property
     def _selected(self) -> Cluster | None:
@@ -122,18 +141,22 @@ class ErrorsScreen(Screen[Cluster | None]):
         """Restart the workers of the cluster, if the answer is yes."""
         if (cluster := self._selected) is not None:
             tree = self._scene.fleet.tree
+            if len(cluster.rows) > AT_ONCE and not tree.is_supervised:
+                await self._ask("Restart", len(cluster.rows), "r", many=asks.RESTART.on(cluster.rows))
+                return
             rows = tree.without_taken(cluster.rows)
             taken = set(tree.taken_along(rows)) - set(cluster.rows)
             more = f"{fmt.count(len(taken), 'sibling')} restarted with them." if taken else ""
-            await self._ask("Restart", len(cluster.rows), [*asks.restart(rows)], "r", more)
+            await self._ask("Restart", len(cluster.rows), "r", [*asks.restart(rows)], more)
 
     async def action_cancel(self) -> None:
         """Cancel the workers of the cluster that have not ended, if the answer is yes."""
         if (cluster := self._selected) is None:
             return
-        rows = [row for row in cluster.rows if not row.is_settled]
-        if rows:
-            await self._ask("Cancel", len(rows), [*asks.cancel(rows)], "c")
+        if len(cluster.rows) > AT_ONCE and (active := asks.CANCEL.number(cluster.states)):
+            await self._ask("Cancel", active, "c", many=asks.CANCEL.on(cluster.rows))
+        elif len(cluster.rows) <= AT_ONCE and (rows := [row for row in cluster.rows if not row.is_settled]):
+            await self._ask("Cancel", len(rows), "c", [*asks.cancel(rows)])
         else:
             self.notify("All its workers have ended.")
 
@@ -151,11 +174,20 @@ class ErrorsScreen(Screen[Cluster | None]):
                 f"Copied the traceback of {shown_name(row)}." if stack else "Copied the error: it has no traceback."
             )
 
-    async def _ask(self, verb: str, workers: int, commands: Sequence[Command], key: str, more: str = "") -> None:
+    async def _ask(
+        self,
+        verb: str,
+        workers: int,
+        key: str,
+        commands: Sequence[Command] = (),
+        more: str = "",
+        many: Iterator[Command] | None = None,
+    ) -> None:
+        """Send the requests, or those for very many that are made only then, if the answer is yes."""
         question = f"{verb} {fmt.count(workers, 'worker')} with this error?"
 
         def answer(is_yes: bool | None) -> None:
             if is_yes:
-                self.post_message(CommandsRequested(*asks.renewed(commands, self._scene.fleet.get)))
+                self.post_message(CommandsRequested(*asks.renewed(commands, self._scene.fleet.get), many=many))
 
         await self.app.push_screen(ConfirmScreen(question, verb.lower(), consequence=more, again=key), answer)
