@@ -285,15 +285,11 @@ class AsyncwatchApp(App[None]):
         if isinstance(self.screen, ConfirmScreen):
             await self.screen.action_dismiss("q" in self.screen.again)
             return
-        active = self.scene.active
-        if self.scene.is_stopping or not active:
+        if self.scene.is_stopping or not self.scene.active:
             self.request_stop()
             return
-        question = ConfirmScreen(
-            f"Quit while {fmt.count(active, 'worker is', 'workers are')} active?",
-            "cancel them and quit",
-            again="q",
-        )
+        # Without their number: it changes while the question stands, and is in the header beside it.
+        question = ConfirmScreen("Quit while workers are active?", "cancel them and quit", again="q")
         await self.push_screen(question, lambda yes: self.request_stop() if yes else None)
 
     def _select(self, row: Row | None) -> None:
