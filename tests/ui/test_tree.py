@@ -29,6 +29,8 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkersQueued,
 )
+from asyncwatch.model.summary import summarize
+from asyncwatch.narration import progress_line
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
@@ -344,6 +346,16 @@ async def test_services_are_counted_by_who_is_up() -> None:
         controller.attempt("x", 10.0)
         controller.succeed("x", 10.1)
         await shows(app, "7 of 10 up · 1 restart", "batch 50 %")
+
+
+async def test_the_header_counts_the_restarts_that_the_summary_counts() -> None:
+    """Also one that a supervisor took along, without a cause of the worker's own."""
+    async with running((160, 30)) as (app, controller, _):
+        await shows(app, "7 of 10 up · 1 restart")
+        controller.restart("stream/api", 10.0)
+        await shows(app, "· 2 restarts")
+        assert summarize(app.scene.fleet).restarts == 2
+        assert "  2 restarts" in progress_line(app.scene.fleet, 10.0)
 
 
 async def test_services_have_no_columns_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

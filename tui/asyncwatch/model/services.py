@@ -28,14 +28,19 @@ class Restarts:
     """
 
     def __init__(self) -> None:
-        self.total = 0
         self.asked_for = 0
         self.by_worker: dict[str, Restarted] = {}
+        self._own = 0
         self._scheduled: set[str] = set()
+
+    @property
+    def total(self) -> int:
+        """All of them, whoever wanted them: the one number that is told wherever restarts are counted."""
+        return self._own + self.asked_for
 
     def apply(self, event: RestartScheduled) -> None:
         """Fold one event."""
-        self.total += 1
+        self._own += 1
         self._scheduled.add(event.worker)
         known = self.by_worker.get(event.worker)
         if known is None:

@@ -108,7 +108,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         left_behind=tuple(
             f"{left.event.worker}: {left.event.stack or 'an unknown place'}" for left in fleet.all_left_behind()
         ),
-        restarts=fleet.restarts.total + fleet.restarts.asked_for,
+        restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_restarted(fleet, restarted),
         errors=_errors(fleet),
