@@ -47,6 +47,11 @@ class FakeSupervisor:
         self.specs = one_by_one(specs)
         self.options = options
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.keeps_values = True
+
+    def keep_no_values(self) -> None:
+        """Note that nobody will ask for results and errors."""
+        self.keeps_values = False
 
     async def _call(self, name: str, options: dict[str, Any]) -> None:
         self.calls.append((name, options))
@@ -253,11 +258,11 @@ async def test_errors_and_faults_by_name() -> None:
 async def test_a_tree_is_served() -> None:
     """What ends a tree is the engine's to tell."""
 
-    class Served:
+    class Served(FakeSupervisor):
         async def serve(self) -> None:
             raise RestartLimitError("root", 1, 5, None)
 
-    supervisor: Any = Served()
+    supervisor: Any = Served([])
     config = Config(supervisors=(SupervisorTable(name="s"),))
     with pytest.raises(RestartLimitError):
         await launch.drive(Plan(name="n", seed=1, config=config, groups=()), supervisor)
@@ -282,6 +287,7 @@ async def test_each_runner_is_awaited_with_its_timeout(runner: str, error: Excep
     await launch.drive(Plan(name="n", seed=1, config=config, groups=()), supervisor)
     expected = {"timeout": 4} | ({"return_when": "FIRST_EXCEPTION"} if runner == "wait" else {})
     assert supervisor.calls == [(runner, expected)]
+    assert not supervisor.keeps_values
 
 
 async def test_other_errors_of_a_runner_are_not_hidden() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -191,3 +193,30 @@ def test_an_item_that_cannot_be_read_fails_its_worker_alone(run: Callable[..., A
         ]
         assert str(outcomes[1].error) == "its item cannot be read: OSError('no such page')"
     assert outcomes[1].incarnation == 2
+
+
+def test_what_nobody_asks_for_is_not_kept(run: Callable[..., Any]) -> None:
+    """Results and errors are told by events, and gone: an error would hold all frames that it came through."""
+    errors: list[weakref.ref[Exception]] = []
+
+    class OwnError(Exception):
+        pass
+
+    async def half(number: int) -> int:
+        if number % 2:
+            error = OwnError(number)
+            errors.append(weakref.ref(error))
+            raise error
+        return number
+
+    async def main() -> list[Outcome]:
+        names = [str(number) for number in range(6)]
+        supervisor = Supervisor([WorkerSpecs(WorkerSpec("h", half), names, range(6))], seed=1)
+        supervisor.keep_no_values()
+        return await supervisor.gather()
+
+    outcomes = run(main)
+    assert [outcome.is_success for outcome in outcomes] == [True, False] * 3
+    assert {(outcome.result, outcome.error) for outcome in outcomes} == {(None, None)}
+    gc.collect()
+    assert [error() for error in errors] == [None] * 3

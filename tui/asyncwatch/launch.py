@@ -59,6 +59,7 @@ async def drive(plan: Plan, supervisor: Supervisor) -> None:
 
     """
     config = plan.config
+    supervisor.keep_no_values()
     if config.is_tree:
         await supervisor.serve()
         return

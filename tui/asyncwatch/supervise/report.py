@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os.path
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncwatch.events import (
@@ -59,7 +59,8 @@ def _at(error: BaseException) -> str:
     if not foreign:
         return ""
     place = place_of(foreign)
-    return f" at {Path(place.file).name}:{place.line} {place.function}"
+    name = os.path.basename(place.file)  # noqa: PTH119  a Path takes ten times as long, for every failure
+    return f" at {name}:{place.line} {place.function}"
 
 
 class Reporter(RunReporter):

@@ -164,6 +164,8 @@ class Roster:
         self._elapsed = array("d", bytes(8 * size))
         self._results: list[Any] = [None] * size
         self._errors: dict[int, BaseException] = {}
+        self.keeps_values = True
+        """Whether it keeps what targets returned and raised: an error holds all frames that it came through."""
         self._under_way: dict[int, Worker] = {}
 
     def __len__(self) -> int:
@@ -250,6 +252,8 @@ class Roster:
         if event.attempts != self._attempts[index]:
             self._attempts[index] = event.attempts
         self._elapsed[index] = event.elapsed
+        if not self.keeps_values:
+            result = error = None
         self._results[index] = result
         if error is not None:
             self._errors[index] = error
@@ -262,7 +266,8 @@ class Roster:
         """Note that a worker succeeded at its first attempt, as `settle` does."""
         self._marks[index] = _SUCCEEDED
         self._elapsed[index] = elapsed
-        self._results[index] = result
+        if self.keeps_values:
+            self._results[index] = result
         del self._under_way[index]
 
     def outcomes(self) -> Iterator[Outcome]:

@@ -157,6 +157,13 @@ class Supervisor(Watching, Serving):
             retry_capacity=0.0 if tokens is None else tokens.budget.capacity,
         )
 
+    def keep_no_values(self) -> None:
+        """Let outcomes of the batch be without results and errors from now on: events tell of them to whoever listens.
+
+        The error of a worker holds all frames that it came through: of a million, some gigabytes.
+        """
+        self._machine.batch.keeps_values = False
+
     def outcomes(self) -> list[Outcome]:
         """Return the latest outcome of each worker that has ended, in the order of the workers."""
         with collecting_nothing():
