@@ -99,7 +99,7 @@ async def test_a_trace_is_copied() -> None:
 
 
 async def test_no_errors_are_said_to_be_none() -> None:
-    """A run without errors has nothing to group, and nothing to act on."""
+    """A run without errors, or before they are grouped, has nothing to act on; no key leaves for the fleet but esc."""
     controller = FakeController()
     controller.start("a")
     app = make_app(controller)
@@ -107,6 +107,8 @@ async def test_no_errors_are_said_to_be_none() -> None:
         await shows(app, "› a")
         await pilot.press("e")
         await shows(app, "No worker has an error.")
-        await pilot.press("r", "c", "y", "enter")
+        await pilot.press("r", "c", "y", "enter", "f", "r")
+        await shows(app, "No worker has an error.")
+        await pilot.press("escape")
         await shows(app, "WORKER")
         assert controller.sent == []

@@ -162,7 +162,8 @@ class ErrorsScreen(Screen[Cluster | None]):
 
     async def action_filter(self) -> None:
         """Show only the workers of the cluster."""
-        await self.action_dismiss(self._selected)
+        if (cluster := self._selected) is not None:
+            await self.action_dismiss(cluster)
 
     def action_copy(self) -> None:
         """Copy the traceback of the first worker of the cluster."""
