@@ -6,6 +6,7 @@ import asyncio
 
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
 from asyncwatch.ui.pump import FRAME, Pump
+from tests.clock import run_at_once
 from tests.ui.fakes import until
 
 
@@ -84,6 +85,25 @@ async def test_a_second_picture_waits_for_its_frame_unless_hurried() -> None:
     await until(lambda: sink.drawn == [1, 2, 3, 4])
     queue.put_nowait(_end(4))
     await task
+
+
+def test_a_flood_makes_ten_pictures_a_second() -> None:
+    """Of a second with a batch in every millisecond, ten frames are drawn, the first, and the last."""
+    sink = Recorder()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Batch] = asyncio.Queue()
+        task = asyncio.Task(Pump(sink, clock=loop.time).run(queue), loop=loop)
+        for seq in range(1000):
+            queue.put_nowait(_log(seq))
+            await asyncio.sleep(0.001)
+        queue.put_nowait(_end(1000))
+        await task
+
+    run_at_once(main)
+    assert len(sink.batches) == 1001
+    assert 10 <= len(sink.drawn) <= 12
 
 
 async def test_a_slice_ends_for_the_keys() -> None:
