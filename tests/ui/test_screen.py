@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 from textual.app import App
+from textual.geometry import Region
 
-from asyncwatch.events import RunStarted, WorkersQueued
+from asyncwatch.events import RunStarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.paint import PAINTS
 from asyncwatch.ui.scene import Scene
@@ -106,6 +107,28 @@ async def test_a_change_elsewhere_repaints_no_visible_row(monkeypatch: pytest.Mo
         controller.attempt("3", 1.1)
         await shows(app, "3      ● running")
         assert set(drawn) == {4}
+
+
+async def test_a_row_that_changed_between_two_pictures_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual gets the lines between two that it paints, and paints them not: those are asked for all the same."""
+    controller = FakeController()
+    controller.start(*"abc")
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› a")
+        await pilot.pause()
+        table = _table(app)
+        table.draw()
+        app.receive([WorkerSucceeded(9, 1.0, "b", 1, 1, 0.2)])
+        compositor = app.screen._compositor
+        compositor._dirty_regions = {Region(0, 0, 80, 1), Region(0, 23, 80, 1)}
+        compositor.render_partial_update()
+        asked: list[Region] = []
+        monkeypatch.setattr(table, "refresh", lambda *regions: asked.extend(regions))
+        table.draw()
+        assert [region.y for region in asked] == [2]
+        table.draw()
+        assert len(asked) == 1
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

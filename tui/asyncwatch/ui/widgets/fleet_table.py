@@ -62,6 +62,12 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         self._drawn: list[_Key | None] = []
         self._shown: list[Strip] = []
         """The visible lines, each with what it depended on in `_drawn`."""
+        self._asked: list[_Key] = []
+        """What each visible line depended on when it was last asked for.
+
+        Textual gets more lines than it paints: all between two that were asked for, of this widget or any other. So
+        that a line is in `_drawn` as it is now does not say that the terminal has it so.
+        """
         self._margin = 0
         """Blank cells behind every line."""
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
@@ -119,9 +125,10 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
             self._slices.start()
         self._moment = self._scene.now
-        drawn, count = self._drawn, len(self._drawn)
+        asked, count = self._asked, len(self._asked)
         width = self.scrollable_content_region.width
-        changed = [y for y in range(self.size.height) if y >= count or drawn[y] != self._key(y)]
+        self._asked = keys = [self._key(y) for y in range(self.size.height)]
+        changed = [y for y, key in enumerate(keys) if y >= count or asked[y] != key]
         if changed:
             self.refresh(*[Region(0, y, width, 1) for y in changed])
 
@@ -221,6 +228,7 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         self._strips.clear()
         self._drawn.clear()
         self._shown.clear()
+        self._asked.clear()
 
     def on_resize(self) -> None:
         """Share out the new width."""
