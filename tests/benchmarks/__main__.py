@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from tests.benchmarks import report
 from tests.benchmarks.measure import Effort, Finding
 
-CASES = ("http", "dashboard", "noop", "frame", "keys", "memory", "scale", "start", "order")
+CASES = ("http", "dashboard", "noop", "frame", "keys", "memory", "scale", "start", "sort", "filter")
 
 Run = Callable[[Effort], Iterable[Finding]]
 
@@ -24,7 +24,13 @@ def main() -> None:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(CASES)}; all if none is given")
-    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="measurements of each kind (default: 5)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=5,
+        metavar="N",
+        help="measurements of each kind (default: 5); memory is taken once, as it does not vary",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, and no more")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):

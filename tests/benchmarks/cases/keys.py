@@ -27,9 +27,9 @@ _ATTEMPTS_PER_SECOND = re.compile(r"([0-9.,k]+) attempts/s")
 def run(effort: Effort) -> Iterator[Finding]:
     """Yield the time of a key in each situation."""
     with tempfile.TemporaryDirectory() as folder:
-        yield _in_storm(Path(folder), effort.size(15, 1))
+        yield _in_storm(Path(folder), effort.size(3 * effort.pairs, 1))
         for how in ("sleep", "compute"):
-            yield _blocked(Path(folder) / how, how, 0.5 if effort.is_quick else _BLOCKED, effort.size(5, 1))
+            yield _blocked(Path(folder) / how, how, 0.5 if effort.is_quick else _BLOCKED, effort.size(effort.pairs, 1))
 
 
 def _in_storm(folder: Path, seconds: int) -> Finding:
