@@ -392,6 +392,25 @@ async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
     assert not queue.empty()
 
 
+def test_a_block_that_ends_the_run_is_told_before_its_end() -> None:
+    """The run ends in the turn of the loop that was blocked, before a beat can come: the block is told all the same."""
+
+    async def hold() -> None:
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251  blocking is the subject of the test
+
+    async def main() -> list[Event]:
+        supervisor = Supervisor([worker("a", hold)])
+        queue = supervisor.subscribe()
+        with Watchdog(supervisor):
+            await supervisor.gather()
+        return [event for _ in range(queue.qsize()) for event in queue.get_nowait()]
+
+    told = [type(event).__name__ for event in asyncio.run(main())]
+    assert "LoopBlocked" in told
+    assert told[-1] == "RunFinished"
+
+
 def test_tasks_exist_for_what_runs_only() -> None:
     """Of 100,000 workers no more tasks are alive at a time than may run, and no event is lost on the way."""
     highest = alive = 0

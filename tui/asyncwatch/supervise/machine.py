@@ -101,6 +101,8 @@ class Machine(Attempts):
 
     def finish(self) -> None:
         """Tell the listeners that the run is over. Every worker must have settled."""
+        if self.report.before_end is not None:
+            self.report.before_end()
         self.is_finished = True
         self.admission.close()
         self.report.run_finished(self.workers.states(), self._attempts, interrupted=self.is_interrupted)

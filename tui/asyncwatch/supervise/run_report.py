@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asyncwatch.blocked_text import MENDABLE, sentence
@@ -48,6 +48,8 @@ class RunReporter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = time.monotonic
         self._started_at = 0.0
+        self.before_end: Callable[[], object] | None = None
+        """Called just before the end of the run is told: the last moment to tell of anything."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

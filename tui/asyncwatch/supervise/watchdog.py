@@ -27,6 +27,9 @@ class Watched(Protocol):
     def whose_turn(self, loop: asyncio.AbstractEventLoop) -> Who:
         """Return whose attempt runs on `loop` at this moment. Called from another thread."""
 
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Call that on the loop when the end of the run is about to be told: no block can be after it."""
+
     def record_block(self, block: Block) -> None:
         """Tell of a block that has ended. Called on the loop."""
 
@@ -60,6 +63,7 @@ class Watchdog:
         self._pulse = Pulse(time.monotonic(), self._spent())
         gc.callbacks.append(self._note_collection)
         self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+        self._watched.call_before_end(self._catch_up)
         threading.Thread(target=self._watch, args=[self._pulse], name="asyncwatch watchdog", daemon=True).start()
         return self
 
@@ -86,13 +90,24 @@ class Watchdog:
     def _beat(self) -> None:
         assert self._pulse is not None  # noqa: S101  it was entered
         self._timer = self._loop.call_later(HEARTBEAT, self._beat)
-        now = time.monotonic()
-        delay = run_delay(self._native_id) if self._pulse.is_late(now) else 0.0
-        blocks = self._pulse.beat(now, self._spent(), delay)
+        blocks = self._blocks(self._pulse)
         if self._on_beat is not None:
             self._on_beat()
         for block in blocks:
             self._watched.record_block(block)
+
+    def _catch_up(self) -> None:
+        """Tell of the block that has just ended: the turn of the loop in which the run ends comes before its beat."""
+        if self._pulse is None or self._is_over.is_set() or not self._pulse.is_late(time.monotonic()):
+            return
+        for block in self._blocks(self._pulse):
+            self._watched.record_block(block)
+
+    def _blocks(self, pulse: Pulse) -> list[Block]:
+        """Note that the loop gets on; return the blocks that have ended by that."""
+        now = time.monotonic()
+        delay = run_delay(self._native_id) if pulse.is_late(now) else 0.0
+        return pulse.beat(now, self._spent(), delay)
 
     def _watch(self, pulse: Pulse) -> None:
         wait = HEARTBEAT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 from asyncwatch.commands import StackFrame, WorkerStack
 from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, source_line, stack_frames
@@ -29,6 +30,10 @@ class Watching:
         if worker is None and sys.version_info >= (3, 12):
             worker = task.get_context().get(current)
         return NOBODY if worker is None else Who(worker.name, worker.incarnation, worker.attempt)
+
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Call that, which must not raise, just before the end of the run is told."""
+        self._machine.report.before_end = callback
 
     def record_block(self, block: Block) -> None:
         """Tell the listeners of a block of the event loop that has ended."""
