@@ -82,6 +82,19 @@ async def test_the_header_tells_its_own_cost() -> None:
         await shows(app, "frame ", "queue 0", "events/s", "loop lag 0.4 ms")
 
 
+async def test_a_busy_header_has_all_its_gauges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal of 120 columns all four fit beside the speed also in a flood, after the loop was blocked."""
+    monkeypatch.setattr(Meter, "events_per_second", 12_345.0)
+    async with running(size=(120, 30)) as (app, controller, _pilot):
+        monkeypatch.setattr(type(app.scene.fleet.rate), "per_second", lambda _rate, _now: 9_876.0)
+        controller.known = msgspec.structs.replace(
+            controller.known, events=app.scene.fleet.events + 9_999, loop_lag=0.123
+        )
+        app._read_statistics()
+        controller.blocked("2", 3.2, 0.6)
+        await shows(app, "9,876 attempts/s", "late", "frame ", "queue 9,999", "12,345 ev", "lag 123 ms")
+
+
 async def test_a_queue_that_is_empty_is_told_when_nothing_happens_any_more() -> None:
     """The figures in the header follow also after the last event, whose picture was drawn before they were read."""
     async with running(size=(160, 30)) as (app, controller, _pilot):

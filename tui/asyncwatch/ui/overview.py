@@ -30,6 +30,8 @@ _ORDER = (
 _LEAST_BAR = 16
 _INVITING = 100
 """Columns from which on there is room to say how to run all again."""
+_ROOMY = 160
+"""Columns from which on all figures of the third line fit in full words, also in a busy run after a block."""
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
@@ -143,7 +145,7 @@ def _bar(part: int, whole: int, label: str, width: int) -> Line:
 
 def _speed(scene: Scene, width: int) -> Line:
     fleet, now = scene.fleet, scene.now
-    columns = 20 if width >= 110 else 10
+    columns = 20 if width >= _ROOMY else 8
     # Seconds before the first attempt ended say nothing.
     series = list(dropwhile(lambda ended: not ended, fleet.rate.series(now, columns)))
     parts: list[Line] = [
@@ -159,7 +161,7 @@ def _speed(scene: Scene, width: int) -> Line:
         text = "-" if seconds is None else fmt.duration(seconds)
         parts.append([Span(f"{name} ", "muted"), Span(text)])
     if fleet.loop.count:
-        told = f"(loop was late {fmt.count(fleet.loop.count, 'time')})" if width >= 110 else "late"
+        told = f"(loop was late {fmt.count(fleet.loop.count, 'time')})" if width >= _ROOMY else "late"
         parts[-1] = [*parts[-1], Span(f" {told}", "warning")]
     left = join(parts)
     return spread(left, gauges(scene, width - width_of(left) - 2), width)

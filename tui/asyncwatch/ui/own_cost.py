@@ -22,21 +22,26 @@ _BLOCKS_SHOWN = 100
 
 
 def gauges(scene: Scene, room: int) -> Line:
-    """Return what fits into `room` cells: loop lag, queue depth, events a second, frame time; the lag in any case."""
+    """Return what fits into `room` cells: loop lag, queue depth, events a second, frame time; the lag in any case.
+
+    Words become shorter before a figure is left out.
+    """
     meter, lag = scene.meter, scene.statistics.loop_lag
     paint = "warning" if lag >= LATE else "muted"
-    shown: list[Line] = []
-    parts: list[Line] = [
-        [Span("frame ", "muted"), Span(fmt.duration(meter.last_frame), "muted")],
-        [Span("queue ", "muted"), Span(f"{meter.depth:,}", "muted")],
-        [Span(f"{fmt.rate(meter.events_per_second)} events/s", "muted")],
-        [Span("loop lag ", "muted"), Span(fmt.duration(lag), paint)],
-    ]
-    for parts_shown in (parts, [*parts[:2], parts[3]], parts[1:2] + parts[3:], parts[3:]):
-        shown = parts_shown
-        if width_of(join(shown)) <= room:
-            return join(shown)
-    return [Span("lag ", "muted"), Span(fmt.duration(lag), paint)]
+    events = fmt.rate(meter.events_per_second)
+    frame: Line = [Span(f"frame {fmt.duration(meter.last_frame)}", "muted")]
+    queue: Line = [Span(f"queue {meter.depth:,}", "muted")]
+    brief_lag: Line = [Span("lag ", "muted"), Span(fmt.duration(lag), paint)]
+    full_lag: Line = [Span("loop ", "muted"), *brief_lag]
+    choices: tuple[list[Line], ...] = (
+        [frame, queue, [Span(f"{events} events/s", "muted")], full_lag],
+        [frame, queue, [Span(f"{events} ev/s", "muted")], brief_lag],
+        [frame, queue, full_lag],
+        [queue, full_lag],
+        [full_lag],
+        [brief_lag],
+    )
+    return next((line for parts in choices if width_of(line := join(parts)) <= room), brief_lag)
 
 
 def blocked_notice(scene: Scene, width: int) -> str:
