@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +69,8 @@ class FakeSupervisor:
         """Note the call."""
         await self._call("task_group", options)
 
-    async def as_completed(self, **options: Any) -> AsyncIterator[int]:
-        """Note that somebody takes the outcomes."""
-        yield 1
+    async def complete_all(self, **options: Any) -> None:
+        """Note the call."""
         await self._call("as_completed", options)
 
 

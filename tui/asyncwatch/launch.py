@@ -72,8 +72,7 @@ async def drive(plan: Plan, supervisor: Supervisor) -> None:
             case "task_group":
                 await supervisor.task_group(timeout=config.timeout)
             case _:
-                async for _ in supervisor.as_completed(timeout=config.timeout):
-                    pass
+                await supervisor.complete_all(timeout=config.timeout)
 
 
 class _Targets:

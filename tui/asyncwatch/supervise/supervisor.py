@@ -202,6 +202,16 @@ class Supervisor(Watching, Serving):
             await runner.gather(self._machine, limit)
         return self.outcomes()
 
+    async def complete_all(self, *, timeout: float | None = None) -> None:
+        """Run all workers as `as_completed` does for somebody who takes every outcome, and heeds none.
+
+        Raises:
+            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
+
+        """
+        async with self._running("as_completed", timeout) as limit:
+            await runner.gather(self._machine, limit)
+
     async def as_completed(self, *, timeout: float | None = None) -> AsyncIterator[Outcome]:
         """Run all workers; yield their outcomes as they come.
 
