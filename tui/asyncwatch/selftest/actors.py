@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asyncwatch.selftest.clock import JumpingLoop
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.supervisor import Supervisor
 from asyncwatch.supervise.tree.child import ChildCounts, ChildStatus
@@ -24,6 +25,15 @@ def expect(what: str, actual: object, expected: object) -> None:
     """Raise `CaseFailed` unless `actual` equals `expected`."""
     if actual != expected:
         raise CaseFailed(f"{what}: expected {expected!r}, got {actual!r}")
+
+
+def expect_seconds(actual: float, expected: float) -> None:
+    """Raise `CaseFailed` unless exactly so many seconds passed, to the millisecond, on a clock that jumps.
+
+    Any other clock goes on with the machine, and tells nothing of who waited.
+    """
+    if isinstance(asyncio.get_running_loop(), JumpingLoop):
+        expect("seconds", round(actual, 3), expected)
 
 
 async def expect_error(kind: type[BaseException], awaitable: Awaitable[Any]) -> Any:

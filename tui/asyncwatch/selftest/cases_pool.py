@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from asyncwatch.selftest.actors import Actor, child, counts, end, expect, statuses, supervisor
+from asyncwatch.selftest.actors import Actor, child, counts, end, expect, expect_seconds, statuses, supervisor
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.supervisor import Supervisor
 from asyncwatch.supervise.tree.errors import Ignore
@@ -79,7 +79,7 @@ async def simple_one_for_one_shutdown() -> None:
         async with supervisor(_pool(shutdown=2.0)) as running:
             await _fill(running, Actor("1", lingers=1.0), Actor("2", lingers=1.0), Actor("3", lingers=slowest))
             began = loop.time()
-        expect("seconds", round(loop.time() - began, 3), expected)
+        expect_seconds(loop.time() - began, expected)
 
 
 async def simple_one_for_one_scale_many_temporary_children() -> None:
