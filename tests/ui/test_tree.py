@@ -27,6 +27,7 @@ from asyncwatch.events import (
     RestartScheduled,
     SettingChanged,
     SupervisorTerminated,
+    WorkerReady,
     WorkersQueued,
 )
 from asyncwatch.model.summary import summarize
@@ -356,6 +357,21 @@ async def test_the_header_counts_the_restarts_that_the_summary_counts() -> None:
         await shows(app, "· 2 restarts")
         assert summarize(app.scene.fleet).restarts == 2
         assert "  2 restarts" in progress_line(app.scene.fleet, 10.0)
+
+
+async def test_a_service_that_was_restarted_says_so_while_it_counts() -> None:
+    """Up again it tells how often it crashed, and of what, until the supervisor's window of 30 seconds is over."""
+    async with running() as (app, controller, _):
+        controller.restart("ingest/parser", 13.5)
+        controller.attempt("ingest/parser", 13.5, incarnation=2)
+        await shows(app, "not ready yet · restarted 1×")
+        controller.tell(WorkerReady, 13.5, worker="ingest/parser", incarnation=2)
+        await shows(app, "restarted 1×: Connection")
+        controller.log(None, 38.5, "it still counts")
+        await shows(app, "00:38.5")
+        await shows(app, "restarted 1×: Connection")
+        controller.log(None, 39.1, "it is stable")
+        await hides(app, "restarted 1×")
 
 
 async def test_services_have_no_columns_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

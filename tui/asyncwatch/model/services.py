@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Restarted(msgspec.Struct):
-    """A worker that its supervisor had to restart: how often of itself, not with a sibling, and why the last time."""
+    """A worker that its supervisor had to restart: how often of itself, not with a sibling.
+
+    `cause` is why the last time, and `at` when, in seconds since the run started.
+    """
 
     times: int
     cause: str
+    at: float
 
 
 class Restarts:
@@ -44,10 +48,11 @@ class Restarts:
         self._scheduled.add(event.worker)
         known = self.by_worker.get(event.worker)
         if known is None:
-            self.by_worker[event.worker] = Restarted(1, event.cause)
+            self.by_worker[event.worker] = Restarted(1, event.cause, event.at)
         else:
             known.times += 1
             known.cause = event.cause
+            known.at = event.at
 
     def began(self, event: WorkerRestarted) -> None:
         """Fold one event."""

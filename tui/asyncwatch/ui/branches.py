@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.circuits import KnownCircuit
+from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.fleet import Fleet, Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.redact import mask_secrets
 from asyncwatch.ui import format as fmt
-from asyncwatch.ui.columns import PREFIX, shown_name
+from asyncwatch.ui.columns import PREFIX, TIMED, shown_name
 from asyncwatch.ui.lines import Line, Span, crop_line, join, spread, width_of
 
 HOLDS = {"rate": "rate limit", "place": "no free place", "paused": "paused"}
@@ -106,16 +107,18 @@ def label(row: Row, branch: Branch | None) -> str:
 
 
 def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
-    """Return what is to be said of a worker besides its state: that it blocked the event loop, and what it waits for.
+    """Return what is to be said of a worker besides its state: blocks of the event loop, what it waits for, restarts.
 
     It is said shorter where `width` cells are few.
     """
+    waits = _wait_note(fleet, row, now, width)
+    told = [waits, _restart_note(fleet, row, now, is_brief=bool(waits))]
     block = fleet.loop.last_of(row.name)
-    if block is None or block.incarnation != row.incarnation:
-        return _wait_note(fleet, row, now, width)
-    is_roomy = width >= _ROOM_FOR_BLOCKS
-    blocked = f"blocked the loop {fmt.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
-    return " · ".join(filter(None, [blocked, _wait_note(fleet, row, now, width)]))
+    if block is not None and block.incarnation == row.incarnation:
+        is_roomy = width >= _ROOM_FOR_BLOCKS
+        blocked = f"blocked the loop {fmt.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
+        told.insert(0, blocked)
+    return " · ".join(filter(None, told))
 
 
 def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
@@ -140,6 +143,20 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
             return "restart limit reached" if width >= _ROOM_FOR_NOTES else "limit reached"
         case _:
             return own_restarts(tree, row, now)
+
+
+def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
+    """Return how often a worker that is up again had to be restarted, while that counts for its limit; and why."""
+    restarted = fleet.restarts.by_worker.get(row.name)
+    branch = fleet.tree.branches.get(row.group)
+    if restarted is None or branch is None or row.state not in TIMED or row.incarnation == 1 or row.error:
+        return ""
+    gauge = fleet.tree.own_gauge(row, now)
+    counts = restarted.at + branch.within >= now if gauge is None else gauge.expires_in is not None
+    if not counts:
+        return ""
+    cause = "" if is_brief else f": {fmt.clean(mask_secrets(brief_error(restarted.cause)))}"
+    return f"restarted {restarted.times:,}×{cause}"
 
 
 def own_restarts(tree: Tree, row: Row, now: float) -> str:
