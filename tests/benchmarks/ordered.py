@@ -37,6 +37,7 @@ def many_rows(effort: Effort) -> Iterator[Fleet]:
     command = [sys.executable, "-m", "tests.benchmarks.peers.told_app", "--workers", str(workers), "--past"]
     with Picture(command, cwd=ROOT, columns=120, rows=40) as picture:
         picture.wait_for(lambda shown: shown.cursor)
+        picture.press(MIDDLE)
         time.sleep(calm)
         yield Fleet(picture, workers, calm)
 

@@ -80,7 +80,7 @@ def test_cancel_restart_and_quit(folder: Path) -> None:
         terminal.press("r")
         terminal.wait_for(row("second", "running"))
         terminal.press("q")
-        terminal.wait_for(lambda text: "2 workers" in text)
+        terminal.wait_for(lambda text: "Quit while workers are active?" in text)
         terminal.press("q")
         assert terminal.wait_for_exit() == 130
         assert_restored(terminal)
