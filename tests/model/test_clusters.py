@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from asyncwatch.events import WorkerState
-from asyncwatch.model.clusters import STEP, Clustering, cluster_errors
+from asyncwatch.model.clusters import STEP, Cluster, Clustering
 from asyncwatch.model.row import Row
 from tests.rows import a_row
 
 STACK = (
     '  File "/app/jobs.py", line 3, in outer\n    await inner()\n  File "/app/db.py", line 41, in inner\n    raise\n'
 )
+
+
+def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[Cluster]:
+    """Group the rows at once."""
+    clustering = Clustering(rows, stack_of)
+    assert not clustering.go_on(lambda: False)
+    return clustering.clusters()
 
 
 def failed(name: str, error: str, state: WorkerState = WorkerState.FAILED) -> Row:

@@ -75,13 +75,6 @@ class Clustering:
         return sorted(clusters, key=lambda cluster: -len(cluster.rows))
 
 
-def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[Cluster]:
-    """Group the rows as `Clustering` does, at once."""
-    clustering = Clustering(rows, stack_of)
-    clustering.go_on(lambda: False)
-    return clustering.clusters()
-
-
 def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | None:
     """Return the `Cluster.key` of the row's error; None if it has none, or succeeded."""
     if not row.error or row.state is WorkerState.SUCCEEDED:
