@@ -2,7 +2,7 @@
 
 Most of what a worker costs that returns without any wait is its task. So one in which nobody has left anything is that
 of the next worker in line as well. What a worker can leave is in `traces`; a worker whose attempt fails, or is stopped,
-is always the last. Whoever else is on the loop has a turn as often as if each worker had its own task, or nearly so.
+is always the last. A turn of the loop becomes no longer by that than `LENT_FOR` and one more worker take.
 """
 
 from __future__ import annotations
