@@ -247,7 +247,7 @@ def test_describes_a_tree() -> None:
         "  root             one_for_one, 1 restart within 5s",
         "    s              one_for_all, 1 restart within 5s, permanent",
         "      g            one_for_one, 1 restart within 5s",
-        "        2 workers  permanent, called again 30s after each return",
+        "        2 workers  permanent, called again 30s after each call",
     ]
 
 

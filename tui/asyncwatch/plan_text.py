@@ -131,7 +131,7 @@ def _describe_child(node: Group | SupervisorTable) -> str:
 def _describe_workers(group: Group) -> str:
     parts = [_describe_child(group).removeprefix(", ")]
     if group.every is not None:
-        parts.append(f"called again {format_duration(group.every)} after each return")
+        parts.append(f"called again {format_duration(group.every)} after each call")
     if group.announces_ready:
         parts.append("each announces that it is ready")
     if group.per_worker.max_restarts is not None:

@@ -43,6 +43,7 @@ from asyncwatch.events.workers import (
     AttemptHeld,
     AttemptStarted,
     CancelRequested,
+    PollFailed,
     PollFinished,
     RetryRefused,
     RetryScheduled,
@@ -94,6 +95,7 @@ AnyEvent = (
     | WorkerReady
     | RestartScheduled
     | PollFinished
+    | PollFailed
 )
 
 

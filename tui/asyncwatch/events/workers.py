@@ -101,6 +101,20 @@ class PollFinished(WorkerEvent, frozen=True, gc=False):
     delay: float
 
 
+class PollFailed(WorkerEvent, frozen=True, gc=False):
+    """A poll of a poller failed with all its attempts; the poller goes on, and is called again in `delay` seconds.
+
+    `elapsed` is the seconds from the start of the first attempt of this poll, backoff included. `failures` counts the
+    polls that have failed in a row, this one included; a `PollFinished` ends the row.
+    """
+
+    error_type: str
+    error: str
+    elapsed: float
+    delay: float
+    failures: int
+
+
 class WorkerEnded(WorkerEvent, frozen=True, gc=False):
     """Base of the facts that settle an incarnation.
 

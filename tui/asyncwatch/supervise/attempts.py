@@ -127,6 +127,8 @@ class Attempts(Calls):
         if attempt == 1:
             if not worker.turns:
                 worker.first_started_at = started_at
+            else:
+                worker.poll_started_at = started_at
             if spec.deadline is not None:
                 worker.deadline_at = started_at + spec.deadline
         else:
@@ -243,7 +245,7 @@ class Attempts(Calls):
             if self.is_gated:
                 self.admission.attempt_ended(worker, is_stopped=True)
             if worker.state is WorkerState.RUNNING:
-                self._settle(worker, self.report.failed(worker, fault, transient=False), error=fault)
+                self._settle_failed(worker, fault, transient=False)
 
     def _attempt_succeeded(self, worker: Worker, result: object) -> None:
         self._settle(worker, self.report.succeeded(worker, result), result=result)
@@ -266,8 +268,7 @@ class Attempts(Calls):
         elif verdict.refusal:
             self._refuse_retry(worker, error, verdict.refusal)
         else:
-            is_exhausted = self._is_exhausted(worker, verdict)
-            self._settle(worker, self.report.failed(worker, error, transient=is_exhausted), error=error)
+            self._settle_failed(worker, error, transient=self._is_exhausted(worker, verdict))
 
     def _is_exhausted(self, worker: Worker, verdict: Verdict) -> bool:  # noqa: ARG002  it depends in a tree
         """Return whether it is for want of attempts that a worker makes no other one."""
@@ -287,8 +288,7 @@ class Attempts(Calls):
         self._refund(worker)
         self._leave_line(worker)
         self.report.retry_refused(worker, reason)
-        ended = self.report.failed(worker, error, transient=True, refusal=reason)
-        self._settle(worker, ended, error=error)
+        self._settle_failed(worker, error, transient=True, refusal=reason)
 
     def _backed_off(self, worker: Worker) -> None:
         """Let the worker stand in line before new work: what was begun is finished first."""
@@ -326,6 +326,10 @@ class Attempts(Calls):
         else:
             error = error if worker.overdue is None else _late(worker.overdue, error)
             self._settle(worker, self.report.failed(worker, error, transient=False), error=error)
+
+    def _settle_failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> None:
+        """Settle a worker that gets no further attempt after `error`."""
+        self._settle(worker, self.report.failed(worker, error, transient=transient, refusal=refusal), error=error)
 
     def _settle_stopped(self, worker: Worker, result: object, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):

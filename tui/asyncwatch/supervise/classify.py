@@ -104,7 +104,12 @@ def is_transient(error: BaseException) -> bool:
 
 def is_never_retried(error: BaseException) -> bool:
     """Return whether no policy may retry `error`: cancellations, the end of the deadline, requests to exit."""
-    return isinstance(error, (asyncio.CancelledError, DeadlineExceeded)) or not isinstance(error, Exception)
+    return isinstance(error, (asyncio.CancelledError, DeadlineExceeded)) or is_exit(error)
+
+
+def is_exit(error: BaseException) -> bool:
+    """Return whether `error` is a request to exit: `SystemExit`, `KeyboardInterrupt`, or the like."""
+    return not isinstance(error, (Exception, asyncio.CancelledError))
 
 
 class ClassifyBy:

@@ -273,6 +273,8 @@ class Machine(Attempts):
         self._reap(worker)
         if worker.state not in _HELD_BACK:
             return f"it does not wait for another attempt: {worker.state}"
+        if worker.is_between_polls:
+            return "it waits for its next poll, and has none to give up"
         if worker.error is None:
             return self.cancel(worker)
         self._refuse_retry(worker, worker.error, GIVEN_UP)
@@ -316,8 +318,11 @@ class Machine(Attempts):
                 self.admission.hurry(worker)
 
     def give_up_all(self) -> str:
-        """Let all that back off or are held make no further attempt; return why not, or an empty text."""
-        waiting = self._held_back()
+        """Let all that back off or are held make no further attempt; return why not, or an empty text.
+
+        Pollers that wait for their next poll have no attempt to give up: they go on.
+        """
+        waiting = [worker for worker in self._held_back() if not worker.is_between_polls]
         self._go_through(Slices(iter(waiting), self.give_up))
         return "" if waiting else _NOBODY_WAITS
 

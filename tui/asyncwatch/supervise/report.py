@@ -16,6 +16,7 @@ from asyncwatch.events import (
     AttemptStarted,
     CancelRequested,
     ChildRemoved,
+    PollFailed,
     PollFinished,
     RestartCounted,
     RestartLimitReached,
@@ -63,6 +64,11 @@ def _at(error: BaseException) -> str:
     return f" at {name}:{place.line} {place.function}"
 
 
+def _retry_level(worker: Worker) -> int:
+    """Return the level at which retries are logged: they are no news of a poller that is known to fail."""
+    return logging.DEBUG if worker.failed_polls else logging.WARNING
+
+
 class Reporter(RunReporter):
     """Tells also of the workers of a run, and of the supervisors of its tree."""
 
@@ -107,13 +113,14 @@ class Reporter(RunReporter):
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *told))
         text = "%s: retry %d of %d in %.2f s after %s"
         cause = error_line(*describe_error(error))
-        self._log(logging.WARNING, worker, text, name, worker.attempt, most - 1, delay, cause)
+        self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, cause)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
         """Tell that the worker gets no further attempt."""
         now, following = self.now(), worker.attempt + 1
         self._emit(RetryRefused(self._next_seq(), now, worker.name, worker.incarnation, following, reason))
-        self._log(logging.WARNING, worker, "%s: no retry after attempt %d: %s", worker.name, worker.attempt, reason)
+        text = "%s: no retry after attempt %d: %s"
+        self._log(_retry_level(worker), worker, text, worker.name, worker.attempt, reason)
 
     def cancel_requested(self, worker: Worker) -> None:
         """Tell that a running worker is asked to stop."""
@@ -170,6 +177,21 @@ class Reporter(RunReporter):
         """Tell what a poller's target returned."""
         facts = (jsonable(result), round(elapsed, 6), delay)
         self._emit(PollFinished(self._next_seq(), self.now(), worker.name, worker.incarnation, *facts))
+        if worker.failed_polls:
+            failed = count(worker.failed_polls, "poll")
+            self._log(logging.INFO, worker, "%s: a poll succeeded again, after %s that failed", worker.name, failed)
+
+    def poll_failed(self, worker: Worker, error: BaseException, delay: float) -> None:
+        """Report that a poll of a poller failed, and that the next one starts in `delay` seconds.
+
+        Only the first of several in a row is logged: a poller may fail for days.
+        """
+        now, (error_type, message) = self.now(), describe_error(error)
+        facts = (error_type, message, round(now - worker.call_started_at, 6), delay, worker.failed_polls)
+        self._emit(PollFailed(self._next_seq(), now, worker.name, worker.incarnation, *facts))
+        if worker.failed_polls == 1:
+            text = "%s: a poll failed, the next one follows in %g s: %s%s"
+            self._log(logging.WARNING, worker, text, worker.name, delay, error_line(error_type, message), _at(error))
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Tell that the target returned."""

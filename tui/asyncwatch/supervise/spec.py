@@ -37,7 +37,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     target: Target
     args: tuple[Any, ...] = ()
     retry: RetryPolicy = DEFAULT_RETRY
-    """A service that is given none makes one attempt an incarnation: its restart is its retry."""
+    """A service that is given none makes one attempt an incarnation: its restart is its retry. A poller makes one a
+    poll."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
     """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns all the same. None: no
@@ -48,9 +49,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """What its circuit and its rate limit are kept by, or a function that makes it of `args`. None: what the target's
     own `key_of(*args)` says (the host, for `HttpTarget`), if it has one."""
     deadline: float | None = None
-    """Seconds from the start of the first attempt of an incarnation (of each call, for a poller), waits included. When
-    they are over the worker is exhausted, by `DeadlineExceeded`, whether an attempt is cut off, it backs off, or it is
-    held; a retry that could not start before is not waited for. None: no limit."""
+    """Seconds from the start of the first attempt of an incarnation (of each poll, for a poller), waits included. When
+    they are over the worker is exhausted (a poll has failed), by `DeadlineExceeded`, whether an attempt is cut off, it
+    backs off, or it is held; a retry that could not start before is not waited for. None: no limit."""
     classify: Classify = classify
     """Says of which `ErrorClass` an error is."""
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
@@ -67,7 +68,11 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     announces_ready: bool = False
     """Whether it is ready only when it calls `asyncwatch.ready()`, not when it has run its first step."""
     every: float | None = None
-    """Seconds after which the target is called again when it has returned: a poller. None: a return is its end."""
+    """Seconds from the end of one call (a poll) to the start of the next: a poller. None: a return is its end.
+
+    A poll that fails, after its retries if `retry` allows any, is no crash: the poller goes on, and restart limits do
+    not count it. A poller ends as any service does by `Shutdown`, by a request to exit (`SystemExit`), or when a poll
+    ignores its cancellation."""
     max_restarts: int | None = None
     """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: that one's limit."""
     within: float = _WITHIN

@@ -42,7 +42,11 @@ class Worker(msgspec.Struct, eq=False):
     stop_reason: str = ""
     cancels: int = 0
     turns: int = 0
-    """Attempts of the calls of a poller before this one."""
+    """Attempts of the polls of a poller before this one."""
+    poll_started_at: float = 0.0
+    """When the first attempt of this poll started; not set for the first poll."""
+    failed_polls: int = 0
+    """How many polls have failed since the last one that succeeded."""
     task: asyncio.Task[Any] | None = None
     timer: asyncio.Handle | None = None
     left_behind: asyncio.Task[Any] | None = None
@@ -57,8 +61,8 @@ class Worker(msgspec.Struct, eq=False):
     def reset(self) -> None:
         """Start anew: queued, no attempt made, nobody asked it to stop."""
         self.state = WorkerState.QUEUED
-        self.attempt = self.cancels = self.turns = 0
-        self.bad_luck = self.latency = self.first_started_at = self.started_at = 0.0
+        self.attempt = self.cancels = self.turns = self.failed_polls = 0
+        self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
         self.is_struck = self.is_ready = self.is_restarting = False
         self.error = self.backoff = self.deadline_at = self.left_behind = self.overdue = None
         self.stop_reason = ""
@@ -70,6 +74,16 @@ class Worker(msgspec.Struct, eq=False):
     def draw_number(self) -> int:
         """The number of this attempt among all of the incarnation, by which its draws are keyed."""
         return self.turns + self.attempt
+
+    @property
+    def call_started_at(self) -> float:
+        """When the first attempt started: of this poll, for a poller, else of this incarnation."""
+        return self.poll_started_at if self.turns else self.first_started_at
+
+    @property
+    def is_between_polls(self) -> bool:
+        """Whether it is a poller that waits for its next poll, and not for another attempt of one."""
+        return self.spec.every is not None and self.state is WorkerState.BACKING_OFF and not self.attempt
 
     @property
     def pays_for_retries(self) -> bool:

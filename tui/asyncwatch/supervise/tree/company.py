@@ -29,6 +29,9 @@ class Owner(Protocol):
     def waits(self) -> None:
         """Note that the worker has no attempt running, and has to wait for its next."""
 
+    def poll_ended(self) -> None:
+        """Note that a poll has succeeded or failed, and that the next one is to come."""
+
     def announce(self, value: object) -> None:
         """Note that the worker says it is ready."""
 

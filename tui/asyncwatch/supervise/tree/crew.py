@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.supervise.admission import Answer
 from asyncwatch.supervise.attempts import outcome_of
+from asyncwatch.supervise.classify import is_exit
 from asyncwatch.supervise.machine import Machine, StopReason
 from asyncwatch.supervise.nested import NestedRetries
 from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
@@ -263,13 +264,32 @@ class Crew(Machine):
         if every is None:
             super()._attempt_succeeded(worker, result)
             return
-        # A call of a poller is over. The next one starts as any attempt does: when it is let in, at number 1.
         self.report.poll_finished(worker, result, round(self.report.now() - worker.started_at, 6), every)
+        worker.failed_polls = 0
+        self._schedule_poll(worker, every)
+
+    def _settle_failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> None:
+        """Settle a worker that gets no further attempt after `error`.
+
+        A poller goes on: only its poll has failed, unless `error` is a request to exit.
+        """
+        every = worker.spec.every
+        if every is None or is_exit(error):
+            super()._settle_failed(worker, error, transient=transient, refusal=refusal)
+            return
+        worker.failed_polls += 1
+        self.report.poll_failed(worker, error, every)
+        self._schedule_poll(worker, every)
+
+    def _schedule_poll(self, worker: Worker, delay: float) -> None:
+        """Let the next poll start in `delay` seconds, as any attempt does: when it is admitted, at number 1."""
         worker.state = WorkerState.BACKING_OFF
         worker.turns += worker.attempt
-        worker.attempt = 0
-        worker.deadline_at = None
-        worker.timer = self.report.loop.call_later(every, self._backed_off, worker)
+        worker.attempt = worker.cancels = 0
+        worker.error = worker.backoff = worker.deadline_at = worker.overdue = None
+        worker.timer = self.report.loop.call_later(delay, self._backed_off, worker)
+        if isinstance(worker, TreeWorker):
+            worker.owner.poll_ended()
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         if not isinstance(worker, TreeWorker):

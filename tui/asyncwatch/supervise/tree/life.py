@@ -142,8 +142,18 @@ class WorkerLife(Life):
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
         """Take the worker for ready, unless it says so itself or has raised already."""
         if not self.is_ready and not self.announces_ready and not (task.done() and raised_by(task) is not None):
-            self.announce(None)
-            self.was_taken_for_ready = True
+            self._take_for_ready()
+
+    def poll_ended(self) -> None:
+        """Take the poller for ready, also if its first poll has failed, unless it has to say so itself."""
+        if self.announces_ready:
+            self.waits()
+        elif not self.is_ready:
+            self._take_for_ready()
+
+    def _take_for_ready(self) -> None:
+        self.announce(None)
+        self.was_taken_for_ready = True
 
     def announce(self, value: object) -> None:
         """Note that the worker is ready, and tell it."""
