@@ -5,6 +5,8 @@ from __future__ import annotations
 from asyncwatch.events import (
     AttemptStarted,
     Event,
+    PollFailed,
+    PollFinished,
     RestartScheduled,
     RunCancelRequested,
     RunFinished,
@@ -53,6 +55,17 @@ UP: list[Event] = [
     AttemptStarted(seq=6, at=3.0, worker="b", incarnation=1, attempt=1, bad_luck=0.5),
     WorkerReady(seq=7, at=3.0, worker="b", incarnation=1, value=None),
 ]
+
+
+def test_progress_tells_how_many_pollers_fail() -> None:
+    """One that fails is up, and said to fail until a poll succeeds."""
+    story = StoryTeller()
+    tree_run(story)
+    facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
+    story.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+    assert "7/10 up, 1 backing off, 1 restarting, 1 waiting, 1 failing  " in progress_line(told(story), 10.0)
+    story.tell(PollFinished, 10.5, result=None, **facts)
+    assert "failing" not in progress_line(told(story), 10.5)
 
 
 async def test_progress_of_services_is_calm() -> None:

@@ -9,6 +9,7 @@ import pytest
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
+    PollFailed,
     RestartScheduled,
     RetryRefused,
     RunFinished,
@@ -178,6 +179,26 @@ def test_restarts_are_told_with_their_last_cause() -> None:
         "  and 1 of other workers",
     ]
     assert "0 attempts, 14 restarts in" in summary_lines(summary)[0]
+
+
+def test_failed_polls_are_told_with_their_last_error() -> None:
+    """Most often first, with the state at the end, and in the title."""
+    stream = Stream("a", "b")
+    for name, times in (("a", 1), ("b", 2)):
+        for number in range(times):
+            stream.add(AttemptStarted, name, attempt=1, bad_luck=0.5)
+            facts: dict[str, Any] = {"error_type": "OSError", "error": f"port {number}", "elapsed": 0.1, "delay": 1.0}
+            stream.add(PollFailed, name, failures=number + 1, **facts)
+    stream.add(WorkerCancelled, "a", **ended())
+    lines = summary_lines(summarize(stream.fold()))
+    assert lines[0].startswith(
+        "demo (gather, seed 7) interrupted: 1 running, 1 cancelled; 3 attempts, 3 failed polls in"
+    )
+    start = lines.index("failed polls")
+    assert lines[start + 1 : start + 3] == [
+        "  2 × b  running    last with OSError: port …",
+        "  1 × a  cancelled  last with OSError: port …",
+    ]
 
 
 def test_restarts_by_hand_count_apart() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
     ChildRemoved,
+    PollFailed,
     PollFinished,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
+    RetryRefused,
     SupervisorStarted,
     SupervisorTerminated,
     WorkerCancelled,
@@ -22,6 +26,8 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
+from asyncwatch.model.attempts import POLLS_KEPT
+from asyncwatch.model.clusters import Cluster, Clustering
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.selection import View, parse_query
 from asyncwatch.model.tree import Branch, Gauge, label_of
@@ -59,6 +65,13 @@ def tree_stream(strategy: str) -> Stream:
     queue(stream, "root/a", "a/3")
     queue(stream, "root", "last")
     return stream
+
+
+def clusters_of(fleet: Fleet) -> list[Cluster]:
+    """Return the groups of errors."""
+    clustering = Clustering(fleet.notable(), fleet.stack)
+    assert not clustering.go_on(lambda: False)
+    return clustering.clusters()
 
 
 def taken(fleet: Fleet, name: str) -> list[str]:
@@ -207,6 +220,62 @@ def test_a_poller_and_a_ready_worker_are_told_apart() -> None:
     row = stream.fold().get("first")
     assert row is not None
     assert (row.is_ready, row.is_poller, row.retry_at, row.calls) == (False, False, None, 0)
+
+
+def test_a_poller_whose_polls_fail_bears_a_mark_until_one_succeeds() -> None:
+    """It goes on running, counts as in trouble, and has its last error; each failed poll is in its history."""
+    stream = tree_stream("one_for_one")
+    for number in (1, 2):
+        stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+        stream.add(AttemptFailed, "first", **failed(f"error {number}"))
+        stream.add(RetryRefused, "first", attempt=2, reason="deadline")
+        stream.now = round(stream.now, 1)
+        at = stream.now
+        facts: dict[str, Any] = {"error_type": "OSError", "error": f"error {number}", "elapsed": 0.1, "delay": 30.0}
+        stream.add(PollFailed, "first", failures=number, **facts)
+    fleet = stream.fold()
+    row = fleet.get("first")
+    assert row is not None
+    assert (row.state, row.failed_polls, row.error) == (WorkerState.RUNNING, 2, "OSError: error 2")
+    assert (row.is_in_trouble, row.is_between_polls, row.retry_at, row.refusal) == (True, True, at + 30.0, "")
+    assert [record.outcome for record in fleet.history("first")] == ["OSError: error 1", "OSError: error 2"]
+    assert [cluster.kind for cluster in clusters_of(fleet)] == ["OSError: error …"]
+    assert fleet.polls.failing == {"first"}
+
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    assert stream.fold().rows[0].failed_polls == 2
+    stream.add(PollFinished, "first", result=1, elapsed=0.1, delay=30.0)
+    fleet = stream.fold()
+    row = fleet.rows[0]
+    assert (row.failed_polls, row.error, row.is_in_trouble) == (0, "", False)
+    assert [record.outcome for record in fleet.history("first")][-1] == "succeeded"
+    assert (clusters_of(fleet), fleet.polls.failing) == ([], set())
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_the_mark_goes_with_the_incarnation(is_restarted: bool) -> None:
+    """A poller that was stopped, or restarted, does not fail."""
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    stream.add(PollFailed, "first", error_type="OSError", error="", elapsed=0.1, delay=1.0, failures=1)
+    assert [record.outcome for record in stream.fold().history("first")] == ["OSError"]
+    stream.add(WorkerCancelled, "first", **ended())
+    if is_restarted:
+        stream.add(WorkerRestarted, "first", 2)
+    fleet = stream.fold()
+    assert (fleet.rows[0].failed_polls, fleet.polls.failing) == (0, set())
+
+
+def test_a_poller_that_fails_for_ever_takes_no_more_memory() -> None:
+    """Its last attempts are kept."""
+    stream = tree_stream("one_for_one")
+    for number in range(2 * POLLS_KEPT):
+        stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+        stream.add(AttemptFailed, "first", **failed(str(number)))
+        stream.add(PollFailed, "first", error_type="OSError", error="", elapsed=0.1, delay=1.0, failures=number + 1)
+    history = stream.fold().history("first")
+    assert len(history) == POLLS_KEPT
+    assert history[-1].outcome == f"OSError: {2 * POLLS_KEPT - 1}"
 
 
 def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:

@@ -22,6 +22,7 @@ from asyncwatch.commands import (
 )
 from asyncwatch.events import (
     ChildRemoved,
+    PollFailed,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
@@ -32,6 +33,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.summary import summarize
 from asyncwatch.narration import progress_line
+from asyncwatch.ui import asks
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
@@ -83,6 +85,29 @@ async def test_rows_tell_what_a_worker_waits_for() -> None:
             app, "↺ restarting 3.5s", "next call in 24 s, 1 done", "circuit open 4.6s (example.org)", "not ready yet"
         )
         await shows(app, "↻ backing off 1.5s", "ConnectionResetError: the stream closed")
+
+
+async def test_a_poller_whose_polls_fail_says_so() -> None:
+    """The mark is in its row, on its page and among the errors, the filter shows it, and n polls now."""
+    facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
+    async with running((160, 30)) as (app, controller, pilot):
+        controller.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+        await shows(app, "failing: 1 poll failed: OSError: gone", "next call in 3")
+        controller.tell(PollFailed, 10.1, error_type="OSError", error="gone", failures=2, **facts)
+        await shows(app, "failing: 2 polls in a row failed: OSError: gone")
+        await pilot.press("f")
+        await hides(app, "stream/db")
+        await go_to(app, "prices")
+        await pilot.press("n")
+        await until(lambda: controller.sent[-1:] == [RetryNow("prices", 1)])
+        await pilot.press("x")
+        await shows(app, asks.NOBODY_WAITS)
+        await pilot.press("enter")
+        await shows(app, "polls failed in a row 2", "OSError: gone")
+        await pilot.press("n")
+        await until(lambda: controller.sent[-1:] == [RetryNow("prices", 1)] and len(controller.sent) > 1)
+        await pilot.press("escape", "E")
+        await shows(app, "OSError: gone")
 
 
 async def test_a_supervisor_that_ended_says_why() -> None:
@@ -200,7 +225,7 @@ async def test_a_worker_that_waits_goes_on_or_gives_up(name: str, key: str, comm
 async def test_a_worker_that_does_not_wait_cannot_go_on() -> None:
     """Nothing is sent, and a note says why."""
     async with running() as (app, controller, pilot):
-        await go_to(app, "prices")
+        await go_to(app, "stream/db")
         await pilot.press("n")
         await shows(app, "It does not wait")
         assert controller.sent == []
@@ -409,7 +434,7 @@ async def test_notes_cover_no_row() -> None:
         place = next(index for index, line in enumerate(lines) if "starts it again" in line)
         assert lines[place].strip().endswith("starts it again.")
         assert place == len(lines) - 1
-        await go_to(app, "prices")
+        await go_to(app, "stream/db")
         await pilot.press("n")
         await shows(app, "It does not wait")
         await hides(app, "starts it again")

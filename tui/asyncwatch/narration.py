@@ -133,7 +133,8 @@ def terminal_columns(stream: TextIO | BinaryIO) -> int | None:
 def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     """Return how far the run is at `now`: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`.
 
-    Services never come to an end: of them it tells how many are up, and the restarts: `00:03.2  7/8 up  12 restarts`.
+    Services never come to an end: of them it tells how many are up, of how many the polls fail, and the restarts:
+    `00:03.2  7/8 up, 1 failing  12 restarts`.
     Of a run that was stopped, when `stopping` workers had not ended, it tells how many of these still have not.
     """
     parts = [clock_text(now), *_standing(fleet, stopping)]
@@ -154,6 +155,8 @@ def _standing(fleet: Fleet, stopping: int | None) -> Iterator[str]:
         told = f"{services.up:,}/{services.wanted:,} up"
         if rest := counts_text({state: count for state, count in services.counts.items() if state not in _UP}):
             told += f", {rest}"
+        if failing := len(fleet.polls.failing):
+            told += f", {failing:,} failing"
         yield told
         if services.starting is not None:
             yield f"waiting for {printable(services.starting.name)} to be ready"

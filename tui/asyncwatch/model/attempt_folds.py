@@ -12,6 +12,7 @@ from asyncwatch.events import (
     AttemptHeld,
     AttemptStarted,
     Event,
+    PollFailed,
     PollFinished,
     RetryRefused,
     RetryScheduled,
@@ -144,12 +145,33 @@ def _poll_finished(picture: Picture, event: PollFinished) -> Row | None:
     extra = row.own_extra()
     extra.is_poller = True
     extra.calls += 1
+    extra.failed_polls = 0
+    extra.error = extra.error_class = ""
+    picture.polls.recovered(row.name)
     extra.last_duration = event.elapsed
     extra.retry_at = event.at + event.delay
     row.result = result_line(event.result)
     row.version += 1
     picture.rate.add(event.at)
     picture.durations.add(event.elapsed)
+    return row
+
+
+def _poll_failed(picture: Picture, event: PollFailed) -> Row | None:
+    row = picture.present(event)
+    if row is None or row.state in SETTLED:
+        return None
+    extra = row.own_extra()
+    extra.is_poller = True
+    extra.failed_polls = event.failures
+    extra.error = error_line(event.error_type, event.error)
+    if not picture.attempt_records.is_recorded(row):  # the error could not be classified
+        extra.last_duration = event.elapsed
+        picture.attempt_records.note_failure(row)
+    extra.retry_at = event.at + event.delay
+    extra.held = extra.refusal = ""
+    picture.polls.apply(event)
+    move(picture, row, _RUNNING)
     return row
 
 
@@ -160,5 +182,6 @@ ATTEMPT_FOLDS: dict[type[Event], Callable[[Picture, Any], Row | None]] = {
     RetryRefused: _retry_refused,
     RetryScheduled: _retry_scheduled,
     PollFinished: _poll_finished,
+    PollFailed: _poll_failed,
 }
 """By the type of event: each returns the row that it changed."""

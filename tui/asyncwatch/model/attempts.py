@@ -7,6 +7,8 @@ import msgspec
 from asyncwatch.events import WorkerState
 from asyncwatch.model.row import AttemptRecord, Row
 
+POLLS_KEPT = 100
+"""Failed attempts that are kept of a poller, which may fail for ever."""
 _OUTCOMES = {state: state.value if state.is_settled else "" for state in WorkerState}
 
 
@@ -25,11 +27,17 @@ class Attempts:
         records = self._records.get(row.name)
         if not records:
             return False
-        return records[-1].attempt == row.attempt and records[-1].incarnation == row.incarnation
+        last = records[-1]
+        if last.attempt != row.attempt or last.incarnation != row.incarnation:
+            return False
+        return last.started_at == (row.attempt_started_at or 0.0)  # each poll of a poller has an attempt 1
 
     def note_failure(self, row: Row) -> None:
         """Record the attempt that the row says has failed."""
-        self._records.setdefault(row.name, []).append(_record(row, row.last_duration, row.error))
+        records = self._records.setdefault(row.name, [])
+        records.append(_record(row, row.last_duration, row.error))
+        if row.is_poller and len(records) > POLLS_KEPT:
+            del records[0]
 
     def note_backoff(self, row: Row, delay: float, *, is_asked_for: bool = False) -> None:
         """Record the seconds of waiting after the row's last attempt, and whether its error asked for them."""
@@ -49,6 +57,8 @@ class Attempts:
 
     @staticmethod
     def _last(row: Row) -> AttemptRecord:
+        if row.is_poller and (row.is_between_polls or row.state is WorkerState.WAITING):
+            return _record(row, row.last_duration, WorkerState.SUCCEEDED.value)
         duration = row.last_duration if row.is_settled else None
         if row.state is WorkerState.UNRESPONSIVE and row.attempt_started_at is not None:
             duration = (row.ended_at or 0.0) - row.attempt_started_at

@@ -149,6 +149,9 @@ def _settle(picture: Picture, event: WorkerEnded) -> Row | None:
     if extra is not None:
         extra.retry_at = None
         extra.held = ""
+        if extra.failed_polls:
+            extra.failed_polls = 0
+            picture.polls.recovered(row.name)
     if state is not _UNRESPONSIVE and row.attempt and (extra is None or not picture.attempt_records.is_recorded(row)):
         if extra is None:
             seconds = at - block.started[row.offset]

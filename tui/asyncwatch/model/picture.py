@@ -27,7 +27,7 @@ from asyncwatch.model.histogram import Histogram
 from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.model.rate import Rate
 from asyncwatch.model.row import AttemptRecord, Row
-from asyncwatch.model.services import Restarts
+from asyncwatch.model.services import Polls, Restarts
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Tree
 
@@ -83,6 +83,7 @@ class Picture:
         self.loop = LoopWatch()
         self.tree = Tree(self.rows)
         self.restarts = Restarts()
+        self.polls = Polls()
         self.line_held_by = "place"
         """What workers that stand in line to start wait for: `place`, `rate` or `paused`."""
         self.circuits = Circuits()

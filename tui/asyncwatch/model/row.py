@@ -85,6 +85,7 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     max_attempts: int = 0
     """By the policy of the class of its errors; 0 if that is the one of its block."""
     calls: int = 0
+    failed_polls: int = 0
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -170,6 +171,16 @@ class Row(msgspec.Struct, gc=False, eq=False):
         return self.extra is not None and self.extra.is_poller
 
     @property
+    def is_between_polls(self) -> bool:
+        """Whether it is a poller whose next poll starts at a known time."""
+        return self.state is WorkerState.RUNNING and self.is_poller and self.retry_at is not None
+
+    @property
+    def failed_polls(self) -> int:
+        """How many polls of a poller have failed in a row; 0 if the last one succeeded, or it is no poller."""
+        return 0 if self.extra is None else self.extra.failed_polls
+
+    @property
     def calls(self) -> int:
         """How many calls of a poller succeeded in this incarnation."""
         return 0 if self.extra is None else self.extra.calls
@@ -219,8 +230,9 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether the worker deserves a look: it did not make it, or it needs another try."""
-        return self.state in _TROUBLE or (self.state is WorkerState.RUNNING and self.attempt > 1)
+        """Whether the worker deserves a look: it did not make it, it needs another try, or its polls fail."""
+        is_retrying = self.state is WorkerState.RUNNING and self.attempt > 1
+        return self.state in _TROUBLE or is_retrying or self.failed_polls > 0
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first attempt started, backoff included; frozen once settled."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from asyncwatch.events import RestartScheduled, WorkerRestarted, WorkerState
+from asyncwatch.events import PollFailed, RestartScheduled, WorkerRestarted, WorkerState
 from asyncwatch.model.row import Row
+from asyncwatch.model.text import error_line
 
 if TYPE_CHECKING:
     from asyncwatch.model.fleet import Fleet
@@ -60,6 +61,37 @@ class Restarts:
             self._scheduled.discard(event.worker)
         else:
             self.asked_for += 1
+
+
+class FailedPolls(msgspec.Struct):
+    """How many polls of a poller failed, in all its incarnations, and with which error the last one."""
+
+    times: int
+    error: str
+
+
+class Polls:
+    """Which pollers fail now, and how many polls of each have failed since the run started."""
+
+    def __init__(self) -> None:
+        self.failing: set[str] = set()
+        self.by_worker: dict[str, FailedPolls] = {}
+
+    @property
+    def failed(self) -> int:
+        """How many polls have failed, of all workers."""
+        return sum(failed.times for failed in self.by_worker.values())
+
+    def apply(self, event: PollFailed) -> None:
+        """Fold one event."""
+        self.failing.add(event.worker)
+        known = self.by_worker.setdefault(event.worker, FailedPolls(0, ""))
+        known.times += 1
+        known.error = error_line(event.error_type, event.error)
+
+    def recovered(self, worker: str) -> None:
+        """Note that a worker does not fail now: a poll succeeded, or its incarnation has ended."""
+        self.failing.discard(worker)
 
 
 class Services(NamedTuple):

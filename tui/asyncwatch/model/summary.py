@@ -49,8 +49,8 @@ class SlowWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class RestartedWorker:
-    """A worker that its supervisor had to restart `times` times, the last time because of `cause`."""
+class TroubledService:
+    """A worker that was restarted, or whose polls failed, `times` times, the last time because of `cause`."""
 
     name: str
     state: WorkerState
@@ -87,7 +87,10 @@ class Summary:
     """Of what swallowed its cancellation and runs on: `worker: place`, also of incarnations that others followed."""
     restarts: int
     restarts_asked_for: int
-    restarted: tuple[RestartedWorker, ...]
+    restarted: tuple[TroubledService, ...]
+    failed_polls: int
+    polling: tuple[TroubledService, ...]
+    """The pollers with the most polls that failed."""
     errors: tuple[ErrorGroup, ...]
 
 
@@ -111,6 +114,8 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_restarted(fleet, restarted),
+        failed_polls=fleet.polls.failed,
+        polling=_polling(fleet, restarted),
         errors=_errors(fleet),
     )
 
@@ -130,14 +135,20 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
 
 
-def _restarted(fleet: Fleet, number: int) -> tuple[RestartedWorker, ...]:
+def _restarted(fleet: Fleet, number: int) -> tuple[TroubledService, ...]:
     known = heapq.nlargest(number, fleet.restarts.by_worker.items(), key=lambda item: item[1].times)
     rows = ((fleet.get(name), restarted) for name, restarted in known)
     return tuple(
-        RestartedWorker(row.name, row.state, restarted.times, restarted.cause)
+        TroubledService(row.name, row.state, restarted.times, restarted.cause)
         for row, restarted in rows
         if row is not None
     )
+
+
+def _polling(fleet: Fleet, number: int) -> tuple[TroubledService, ...]:
+    known = heapq.nlargest(number, fleet.polls.by_worker.items(), key=lambda item: item[1].times)
+    rows = ((fleet.get(name), failed) for name, failed in known)
+    return tuple(TroubledService(row.name, row.state, failed.times, failed.error) for row, failed in rows if row)
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
@@ -189,6 +200,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     attempts = _counted(summary.attempts, "attempt")
     if summary.restarts:
         attempts += f", {_counted(summary.restarts, 'restart')}"
+    if summary.failed_polls:
+        attempts += f", {_counted(summary.failed_polls, 'failed poll')}"
     title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
@@ -203,11 +216,15 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:
-        lines += ["", "restarts", *_restarted_lines(summary.restarted)]
+        lines += ["", "restarts", *_troubled_lines(summary.restarted, "last after")]
         left = summary.restarts - summary.restarts_asked_for - sum(worker.times for worker in summary.restarted)
         lines += [f"  and {left:,} of other workers"] if left else []
         asked_for = summary.restarts_asked_for
         lines += [f"  and {asked_for:,} by hand, with another worker or with a supervisor"] if asked_for else []
+    if summary.polling:
+        lines += ["", "failed polls", *_troubled_lines(summary.polling, "last with")]
+        left = summary.failed_polls - sum(worker.times for worker in summary.polling)
+        lines += [f"  and {left:,} of other workers"] if left else []
     if summary.errors:
         lines += ["", "errors"]
         column = max(len(f"{group.workers:,}") for group in summary.errors)
@@ -235,14 +252,14 @@ def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[s
     return [f"  {time}  {_padded(name, column)}  {end}" for time, name, end in zip(times, names, ends, strict=True)]
 
 
-def _restarted_lines(restarted: tuple[RestartedWorker, ...]) -> list[str]:
-    number = max(len(f"{worker.times:,}") for worker in restarted)
-    name = max(cells(_line(worker.name)) for worker in restarted)
-    state = max(len(worker.state) for worker in restarted)
+def _troubled_lines(workers: tuple[TroubledService, ...], last: str) -> list[str]:
+    number = max(len(f"{worker.times:,}") for worker in workers)
+    name = max(cells(_line(worker.name)) for worker in workers)
+    state = max(len(worker.state) for worker in workers)
     return [
         f"  {worker.times:>{number},} × {_padded(_line(worker.name), name)}  {worker.state:<{state}}"
-        f"  last after {_line(error_kind(worker.cause))}"
-        for worker in restarted
+        f"  {last} {_line(error_kind(worker.cause))}"
+        for worker in workers
     ]
 
 

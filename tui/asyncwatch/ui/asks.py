@@ -34,11 +34,6 @@ ACTIVE = frozenset(WorkerState) - SETTLED
 UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}
 
 
-def waiting(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows that wait for their next attempt or incarnation."""
-    return [row for row in rows if row.state in WAITING]
-
-
 def cancel(rows: Iterable[Row]) -> Iterator[Command]:
     """Yield the requests that cancel the workers."""
     return (CancelWorker(row.name, row.incarnation) for row in rows)
@@ -73,10 +68,16 @@ class Deed(NamedTuple):
     """Whoever is in another state is left out."""
     which: str
     nobody: str
+    is_for_pollers: bool = False
+    """Whether it is also for pollers that are between two polls, which are running."""
+
+    def is_for(self, row: Row) -> bool:
+        """Return whether it can be done to the worker as it is now."""
+        return row.state in self.states or (self.is_for_pollers and row.is_between_polls)
 
     def on(self, rows: Iterable[Row]) -> Iterator[Command]:
         """Yield the requests, for those whom it is for by then."""
-        return self.ask(row for row in rows if row.state in self.states)
+        return self.ask(row for row in rows if self.is_for(row))
 
     def number(self, counts: Mapping[WorkerState, int]) -> int:
         """Return how many it is for, of workers that are counted by state."""
@@ -88,7 +89,7 @@ RESTART = Deed(
     "restart", "r", restart, frozenset(WorkerState) - {WorkerState.QUEUED}, "have started", "None of them has started."
 )
 RENEW = Deed("restart", "R", restart, UNSUCCESSFUL, "did not succeed", "No worker has ended without success.")
-RETRY_NOW = Deed("try", "n", retry_now, WAITING, "wait", "None of them waits.")
+RETRY_NOW = Deed("try", "n", retry_now, WAITING, "wait", "None of them waits.", is_for_pollers=True)
 GIVE_UP = Deed("give up", "x", give_up, WAITING, "wait", "None of them waits.")
 
 
@@ -128,8 +129,9 @@ def _renewed(
     row = find(command.worker)
     if row is None or (isinstance(command, CancelWorker) and row.is_settled):
         return None
-    if isinstance(command, RetryNow | GiveUp) and row.state not in WAITING:
-        return None
+    if isinstance(command, RetryNow | GiveUp):
+        deed = RETRY_NOW if isinstance(command, RetryNow) else GIVE_UP
+        return structs.replace(command, incarnation=row.incarnation) if deed.is_for(row) else None
     return structs.replace(command, incarnation=row.incarnation)
 
 

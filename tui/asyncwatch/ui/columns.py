@@ -285,10 +285,18 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
     return [Span(pad(f"{seconds:.1f} s" if is_live else fmt.elapsed(seconds), width, right=True))]
 
 
+def in_a_row(row: Row) -> str:
+    """Return ` in a row` where more than one poll has failed."""
+    return " in a row" if row.failed_polls > 1 else ""
+
+
 def _error(row: Row, note: str, width: int) -> list[Span]:
     if width <= 0:
         return []
     text = f"{_REFUSALS.get(row.refusal, row.refusal)}: {shown_error(row)}" if row.refusal else shown_error(row)
+    if row.failed_polls:
+        mark = Span(f"failing: {fmt.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
+        return crop_line(join([[mark], [Span(note, "note")] if note else []]), width)
     if not note:
         return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
     return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)

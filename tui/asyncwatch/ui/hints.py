@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Row
-from asyncwatch.ui.asks import WAITING
+from asyncwatch.ui.asks import GIVE_UP, RETRY_NOW, WAITING
 from asyncwatch.ui.scene import Scene
 
 _OF_A_LIVING_TREE = ("cancel", "restart", "restart_all")
@@ -29,6 +29,8 @@ def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str | None]:
         now["undo"] = "undo pause" if settings.last.name == "paused" else f"undo {settings.last.name}"
     if fleet.circuits.not_closed:
         now["circuits"] = ""
+    if fleet.polls.failing:
+        now["errors"] = ""
     if any(fleet.counts[state] for state in _TROUBLE):
         now["errors"] = ""
         if fleet.is_settled and not fleet.tree.ending:
@@ -43,7 +45,7 @@ def hints_of(scene: Scene, row: Row) -> dict[str, str | None]:
     can = {
         "cancel": not row.is_settled,
         "restart": not scene.fleet.tree.why_not_restarted(row),
-        "retry_now": row.state in WAITING,
-        "give_up": row.state in WAITING,
+        "retry_now": RETRY_NOW.is_for(row),
+        "give_up": GIVE_UP.is_for(row),
     }
     return {action: None for action, is_possible in can.items() if not is_possible}

@@ -39,6 +39,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
         ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
         ("calls that succeeded", f"{row.calls:,}" if row.calls else ""),
+        ("polls failed in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
         ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
         ("asked to stop by", fleet.cancel_reason(row.name)),
     ]

@@ -262,7 +262,7 @@ class ActingScreen(Screen[None]):
         chosen = self._chosen()
         if len(chosen) > AT_ONCE:
             await self._act_on_many(chosen, deed)
-        elif rows := asks.waiting(chosen):
+        elif rows := [row for row in chosen if deed.is_for(row)]:
             await self._act([*deed.ask(rows)], deed.verb, deed.key)
             # A question that was just put says enough.
             if self.is_current and (told := tell(rows)):

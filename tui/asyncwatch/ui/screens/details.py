@@ -89,14 +89,14 @@ class DetailsScreen(Screen[Row]):
 
     def action_retry_now(self) -> None:
         """Let the worker go on now, if it waits."""
-        self._ask_waiting(asks.retry_now)
+        self._ask_waiting(asks.RETRY_NOW)
 
     def action_give_up(self) -> None:
         """Let the worker make no further attempt, if it waits."""
-        self._ask_waiting(asks.give_up, asks.given_up([self._row]))
+        self._ask_waiting(asks.GIVE_UP, asks.given_up([self._row]))
 
-    def _ask_waiting(self, ask: asks.Ask, told: str = "") -> None:
-        if commands := [*ask(asks.waiting([self._row]))]:
+    def _ask_waiting(self, deed: asks.Deed, told: str = "") -> None:
+        if commands := [*deed.on([self._row])]:
             self.post_message(CommandsRequested(*commands))
             if told:
                 self.notify(told)
