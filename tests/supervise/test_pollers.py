@@ -315,6 +315,18 @@ def test_a_poll_that_ignores_its_cancellation_is_a_crash(run: Any) -> None:
     assert len(of(events, WorkerUnresponsive)) == len(of(events, RestartCounted)) == 1
 
 
+def test_the_cancels_of_a_poll_are_its_own(run: Any) -> None:
+    """One that ignores its cancellation has ignored those of this poll, not of polls before it."""
+    coming: Iterator[Callable[[], Any]] = itertools.chain([serve, serve], itertools.repeat(stubborn))
+
+    async def target() -> None:
+        await next(coming)()
+
+    events = polls(run, 6.5, poller(target=target, attempt_timeout=1.0, shutdown=1.0))
+    assert failures(events) == [(1.0, 1), (3.0, 2)]
+    assert [event.cancels for event in of(events, WorkerUnresponsive)] == [1]
+
+
 def test_shutdown_and_ignore_end_a_poller(run: Any) -> None:
     """`Shutdown` ends a transient poller for good; `Ignore` of the first poll starts it not at all."""
     specs = [

@@ -286,7 +286,7 @@ class Crew(Machine):
         worker.state = WorkerState.BACKING_OFF
         worker.turns += worker.attempt
         worker.attempt = worker.cancels = 0
-        worker.error = worker.backoff = worker.deadline_at = worker.overdue = None
+        worker.error = worker.backoff = worker.deadline_at = None
         worker.timer = self.report.loop.call_later(delay, self._backed_off, worker)
         if isinstance(worker, TreeWorker):
             worker.owner.poll_ended()
