@@ -106,6 +106,10 @@ class FakeController:
             timeout=10.0,
             started_at=0.0,
         )
+        self.queue_more(*names, group=group)
+
+    def queue_more(self, *names: str, group: str) -> None:
+        """Queue workers of a group."""
         self.tell(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
 
     def attempt(self, name: str, at: float, number: int = 1, luck: float = 0.21, incarnation: int = 1) -> None:

@@ -87,6 +87,7 @@ async def test_the_cursor_stays_on_its_kind_of_error_and_on_its_line(monkeypatch
         await shows(app, "15 failed")
         await pilot.press("e")
         await shows(app, "in 8 groups")
+        await pilot.pause()  # until the title has its height
         await pilot.press("j", "j")
         await shows(app, "kind c")
         before = next(y for y, line in enumerate(text_of(app).splitlines()) if "ValueError: kind c " in line)

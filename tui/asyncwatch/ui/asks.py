@@ -29,6 +29,8 @@ WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.R
 """States in which a worker waits for its next attempt or incarnation."""
 Ask = Callable[[Iterable[Row]], Iterator[Command]]
 _NAMED = 4
+CAME_ON_SCREEN = "The selection was off screen. Press the key again to act on it."
+NO_ROOM = "The selection is off screen. Enlarge the terminal to act on it."
 NOBODY_WAITS = "It does not wait for anything."
 ACTIVE = frozenset(WorkerState) - SETTLED
 UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}

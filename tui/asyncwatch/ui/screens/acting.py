@@ -46,6 +46,8 @@ class ActingScreen(Screen[None]):
 
     async def action_cancel(self) -> None:
         """Cancel the marked workers that have not ended, those of the selected group, or the selected worker."""
+        if self._is_choice_hidden():
+            return
         if (branch := self._chosen_supervisor) is None:
             rows = self._chosen()
             if len(rows) > AT_ONCE:
@@ -62,6 +64,8 @@ class ActingScreen(Screen[None]):
 
     async def action_restart(self) -> None:
         """Restart the marked workers, the selected group as a whole, or the selected worker."""
+        if self._is_choice_hidden():
+            return
         tree = self._scene.fleet.tree
         if (branch := self._chosen_supervisor) is not None:
             await self._restart_branch(branch)
@@ -210,6 +214,10 @@ class ActingScreen(Screen[None]):
                 self._unanswered = answered
                 self._request([command])
 
+    def _is_choice_hidden(self) -> bool:
+        """Return whether a key is meant for the selected line and that is not on screen, which is then said."""
+        return not self._scene.view.marks and not self.table.shows_cursor()
+
     @property
     def _chosen_supervisor(self) -> Branch | None:
         """The supervisor under the cursor, if it is what a key is meant for."""
@@ -259,6 +267,8 @@ class ActingScreen(Screen[None]):
         await self._put(question, deed.verb, deed.key, answer)
 
     async def _act_on_waiting(self, deed: asks.Deed, tell: Callable[[Sequence[Row]], str] = lambda _rows: "") -> None:
+        if self._is_choice_hidden():
+            return
         chosen = self._chosen()
         if len(chosen) > AT_ONCE:
             await self._act_on_many(chosen, deed)

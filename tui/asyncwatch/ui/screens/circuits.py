@@ -156,6 +156,6 @@ class CircuitsScreen(Screen[None]):
         self._request(ProbeCircuit)
 
     def _request(self, kind: type[IsolateCircuit | CloseCircuit | ProbeCircuit]) -> None:
-        if isinstance(key := self._list.selected, str):
+        if isinstance(key := self._list.selected, str) and self._list.shows_cursor():
             command: Command = kind(key)
             self.post_message(CommandsRequested(command))

@@ -135,6 +135,9 @@ class ErrorsScreen(Screen[Cluster | None]):
 
     @property
     def _selected(self) -> Cluster | None:
+        """The cluster that a key is for: the one under the cursor, if that is on screen."""
+        if not self._list.shows_cursor():
+            return None
         return self._clusters.get(self._list.selected)  # type: ignore[call-overload,no-any-return]  # keys of clusters
 
     async def action_restart(self) -> None:

@@ -117,6 +117,8 @@ class FleetScreen(ActingScreen):
 
     def action_mark(self) -> None:
         """Mark the selected worker, or take its mark away, and go on to the next; of a group, all workers."""
+        if not self.table.shows_cursor():
+            return
         view = self._scene.view
         if (branch := self.table.selected_branch) is not None:
             view.toggle_marks(self._scene.fleet.tree.spans_below(branch))
@@ -165,7 +167,8 @@ class FleetScreen(ActingScreen):
 
     def action_details(self) -> None:
         """Open the selected worker; fold or unfold the selected group."""
-        if (line := self.table.selected or self.table.selected_branch) is not None:
+        line = self.table.selected or self.table.selected_branch
+        if line is not None and self.table.shows_cursor():
             self.table.open(line)
 
     def on_fold_requested(self, message: FoldRequested) -> None:

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from asyncwatch.model.fleet import Row
 from asyncwatch.model.selection import Line
 from asyncwatch.model.tree import Branch
-from asyncwatch.ui import branches, columns
+from asyncwatch.ui import asks, branches, columns
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.lines import Span
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
@@ -38,6 +38,9 @@ _NO_LUCK = (None, 1.0)
 
 class FleetTable(InPaints, ScrollView, can_focus=True):
     """A heading and the lines of the view. The selection is one of these, not a place: it stays on it in any order.
+
+    The cursor is always on screen. When the selected line moves, the view scrolls to it. When a person scrolls the
+    view, the cursor moves along with its edge.
 
     `draw` is called when the scene may have changed; it repaints the visible lines that look different now.
     """
@@ -104,13 +107,25 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         self._taken = frozenset(rows)
         self.draw()
 
+    def shows_cursor(self) -> bool:
+        """Return whether the selected line is on screen: only then may a key act on it. Else scroll to it and say so.
+
+        A layout may have hidden it a moment ago, or leave no room for any line.
+        """
+        if self._selected is None or self._is_visible(self._index):
+            return True
+        self.scroll_to_cursor()
+        self.notify(asks.CAME_ON_SCREEN if self._is_visible(self._index) else asks.NO_ROOM)
+        return False
+
     @property
     def is_cursor_low(self) -> bool:
         """Whether the cursor is in the lower half of what is visible."""
         return self._index - round(self.scroll_y) > self.size.height // 2
 
     def draw(self) -> None:
-        """Take over the order of the view and repaint the visible lines that changed."""
+        """Take over the order of the view, scroll to the cursor and repaint the visible lines that changed."""
+        line = self._index - round(self.scroll_y)
         if self._scene.fleet is not self._fleet:
             self._sought = None if self._is_untouched else self._selected
             self._begin()
@@ -120,6 +135,7 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             self._follow(order)
         if self._sought is not None:
             self._seek(self._sought)
+        self.scroll_to_cursor(line)
         self._scene.view.keep(self.selected)
         self._measure()
         if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
@@ -155,6 +171,8 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
 
     def action_fold(self) -> None:
         """Fold the branch under the cursor; from a row, or a folded branch, go to the branch above."""
+        if not self.shows_cursor():
+            return
         view, line = self._scene.view, self._selected
         if isinstance(line, Branch) and not view.is_folded(line):
             self.post_message(FoldRequested(line, is_folded=True))
@@ -165,7 +183,7 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
 
     def action_unfold(self) -> None:
         """Unfold the branch under the cursor."""
-        if isinstance(self._selected, Branch):
+        if isinstance(self._selected, Branch) and self.shows_cursor():
             self.post_message(FoldRequested(self._selected, is_folded=False))
 
     def action_move(self, rows: int) -> None:
@@ -233,9 +251,19 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Share out the new width."""
         self._arrange()
-        if self._is_visible(self._index):
-            return
-        self._scroll_to_cursor()
+        self.scroll_to_cursor()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Move the cursor along when a person scrolls it off the screen."""
+        super().watch_scroll_y(old_value, new_value)
+        rows, top = self.size.height - 1, round(new_value)
+        if rows > 0 and self._order and not self._is_visible(self._index):
+            self._select_at(min(max(top, self._index), top + rows - 1))
+
+    def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
+        """Put a new scroll bar where the view is: it may have scrolled before the bar was laid out."""
+        if is_shown:
+            self.vertical_scrollbar.position = self.scroll_y
 
     def on_click(self, event: events.Click) -> None:
         """Sort by a heading, select a row, open it on the second click."""
@@ -333,12 +361,8 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         elif self._selected is None or (self._is_untouched and isinstance(order[0], Branch)):
             self._selected, self._index = order[0], 0
         elif self._index >= len(order) or order[self._index] is not self._selected:
-            selected = self._selected
-            self._index = self._find(selected, before, order)
+            self._index = self._find(self._selected, before, order)
             self._selected = order[self._index]
-            if self._selected is not selected:
-                # The next key would be for a worker that nobody sees.
-                self._scroll_to_cursor()
 
     def _find(self, selected: Line, before: Sequence[Line], order: Sequence[Line]) -> int:
         position = self._scene.view.place
@@ -360,30 +384,41 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
     def _move_to(self, index: int) -> None:
         if not self._order:
             return
+        before = self._index
+        self._select_at(index)
+        for changed in (before, self._index):
+            self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.scrollable_content_region.width, 1))
+        self.scroll_to_cursor()
+
+    def _select_at(self, index: int) -> None:
+        """Put the cursor on the line of that index, or on the nearest one."""
         self._is_untouched = False
         self._sought = None
-        before = self._index
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
         self._scene.view.keep(self.selected)
         self._slices.hurry()
-        for changed in (before, self._index):
-            self.refresh(Region(0, changed - round(self.scroll_y) + 1, self.scrollable_content_region.width, 1))
-        self._scroll_to_cursor()
 
     def _is_visible(self, index: int) -> bool:
         return 0 <= index - round(self.scroll_y) < self.size.height - 1
 
-    def _scroll_to_cursor(self) -> None:
+    def scroll_to_cursor(self, line: int | None = None) -> None:
+        """Scroll if the cursor is not on screen: to where it stands on line `line`, or as little as will do.
+
+        The line below the heading is 0.
+        """
         rows = self.size.height - 1
-        top = round(self.scroll_y)
-        if self._index < top:
-            top = self._index
-        elif self._index >= top + rows:
-            top = self._index - rows + 1
-        else:
+        if rows < 1:
             return
-        self.scroll_to(y=top, animate=False, immediate=True)
+        last_top = max(0, len(self._order) - rows)
+        top = min(round(self.scroll_y), last_top)
+        if not top <= self._index < top + rows:
+            if line is None or not 0 <= line < rows:
+                line = 0 if self._index < top else rows - 1
+            top = min(max(0, self._index - line), last_top)
+        if top != round(self.scroll_y):
+            # The scroll bar may not be laid out yet: without `force` Textual would refuse to scroll.
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def on_unmount(self) -> None:
         """Leave what is not done."""

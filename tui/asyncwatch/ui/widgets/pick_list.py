@@ -1,7 +1,8 @@
-"""A list of things to act on, a few lines each. The cursor stays on its thing when the list changes."""
+"""A list of things to act on, a few lines each. The cursor stays on its thing, and on screen, when the list changes."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -9,6 +10,7 @@ from textual import events
 from textual.binding import BindingType
 from textual.strip import Strip
 
+from asyncwatch.ui import asks
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.lines import Line
 from asyncwatch.ui.widgets.lines_widget import LinesView
@@ -29,7 +31,10 @@ class Item(NamedTuple):
 
 
 class PickList(LinesView):
-    """Shows items one below the other, each with a blank line after it."""
+    """Shows items one below the other, each with a blank line after it.
+
+    The cursor is always on screen: the view scrolls to it, and it moves along when a person scrolls the view.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(PICKS)]
 
@@ -43,6 +48,22 @@ class PickList(LinesView):
     def selected(self) -> Hashable | None:
         """The key of the item under the cursor, None if there is no item."""
         return self._items[self._index].key if self._items else None
+
+    def shows_cursor(self) -> bool:
+        """Return whether the selected item is on screen: only then may a key act on it. Else scroll to it and say so.
+
+        Its first line, which names it, is enough.
+        """
+        if not self._items or self._is_on_terminal():
+            return True
+        self.scroll_to_cursor()
+        self.notify(asks.CAME_ON_SCREEN if self._is_on_terminal() else asks.NO_ROOM)
+        return False
+
+    def _is_on_terminal(self) -> bool:
+        """Return whether the selected item is visible; in a very low terminal the list itself is not."""
+        line = self.region.y + self._starts[self._index] - round(self.scroll_y)
+        return self._is_visible(self._index) and 0 <= line < self.app.size.height
 
     def show_items(self, items: Sequence[Item], empty: Line = ()) -> None:
         """Show these items from now on, or one line if there is none."""
@@ -59,7 +80,28 @@ class PickList(LinesView):
         self.show(lines or [empty])
         if before in keys and 0 <= offset < self.size.height:
             # What comes and goes above it does not move it.
-            self.scroll_to(y=self._selected_lines().start - offset, animate=False, immediate=True)
+            self._scroll(self._selected_lines().start - offset)
+        self.scroll_to_cursor()
+
+    def on_resize(self) -> None:
+        """Keep the cursor on screen."""
+        self.scroll_to_cursor()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Move the cursor along when a person scrolls it off the screen."""
+        super().watch_scroll_y(old_value, new_value)
+        if self._items and self.size.height and not self._is_visible(self._index):
+            top = round(new_value)
+            if self._starts[self._index] < top:
+                index = bisect_left(self._starts, top)
+            else:
+                index = bisect_left(self._starts, top + self.size.height) - 1
+            self._index = min(max(0, index), len(self._items) - 1)
+
+    def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
+        """Put a new scroll bar where the view is: it may have scrolled before the bar was laid out."""
+        if is_shown:
+            self.vertical_scrollbar.position = self.scroll_y
 
     def render_line(self, y: int) -> Strip:
         """Return the line that is scrolled to `y`, under the cursor if it is one of the selected item."""
@@ -92,9 +134,24 @@ class PickList(LinesView):
             return
         self._index = min(max(0, index), len(self._items) - 1)
         self.refresh()
-        shown = self._selected_lines()
-        top, height = round(self.scroll_y), self.size.height
-        if shown.start < top:
-            self.scroll_to(y=shown.start, animate=False, immediate=True)
-        elif shown.stop > top + height:
-            self.scroll_to(y=shown.stop - height, animate=False, immediate=True)
+        self.scroll_to_cursor(is_whole=True)
+
+    def _is_visible(self, index: int) -> bool:
+        return 0 <= self._starts[index] - round(self.scroll_y) < self.size.height
+
+    def scroll_to_cursor(self, *, is_whole: bool = False) -> None:
+        """Scroll as little as will do to show the selected item, if its first line is hidden or `is_whole`."""
+        height = self.size.height
+        if not height:
+            return
+        top = min(round(self.scroll_y), max(0, len(self._lines) - height))
+        if self._items:
+            shown = self._selected_lines()
+            if is_whole or not top <= shown.start < top + height:
+                top = min(max(top, shown.stop - height), shown.start)
+        self._scroll(top)
+
+    def _scroll(self, top: int) -> None:
+        if top != round(self.scroll_y):
+            # The scroll bar may not be laid out yet: without `force` Textual would refuse to scroll.
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)
