@@ -108,15 +108,15 @@ class Attempts(Calls):
         if self.is_gated:
             self.admission.dismiss(worker)
 
-    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None, now: float | None = None) -> None:
-        """Begin the worker's next attempt, in a task of its own if it is not given one that nobody uses."""
+    def _start_attempt(self, worker: Worker) -> None:
+        """Begin the worker's next attempt, in a new task and a copy of the context that the run started in."""
         spec = worker.spec
         luck = spec.bad_luck
         if self._told_held:
             self._told_held.pop(worker, None)
         worker.state = _RUNNING
         worker.attempt = attempt = worker.attempt + 1
-        worker.started_at = started_at = self.report.now() if now is None else now
+        worker.started_at = started_at = self.report.now()
         number = worker.turns + attempt
         worker.bad_luck = draw = self._luck.draw("luck", worker.name, worker.incarnation, number)
         threshold = self.bad_luck_threshold
@@ -138,10 +138,11 @@ class Attempts(Calls):
         self._attempts += 1
         self.in_flight += worker.takes_place
         self.report.attempt_started(worker)
-        if task is None:
-            # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
-            task = asyncio.Task(self._attempt(worker), loop=self.report.loop, name=worker.name)
-            task.add_done_callback(self._attempt_ended)
+        context = self.report.context
+        # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
+        task = asyncio.Task(self._attempt(worker), loop=self.report.loop, name=worker.name, context=context.copy())
+        # The caller may be another worker, which restarts this one: neither sees the other's context variables.
+        task.add_done_callback(self._attempt_ended, context=context.copy())
         worker.task = task
         self.tasks[task] = worker
         if spec.attempt_timeout is not None or worker.deadline_at is not None:

@@ -18,7 +18,6 @@ from asyncwatch.supervise.worker import Worker
 
 _FRESH, _UNDER_WAY, _FIRST_SETTLED = 0, 1, 2
 _STATES = tuple(state for state in WorkerState if state.is_settled)
-_SUCCEEDED = 2 + _STATES.index(WorkerState.SUCCEEDED)
 _MARKS = {state: mark for mark, state in enumerate(_STATES, start=_FIRST_SETTLED)}
 
 
@@ -261,14 +260,6 @@ class Roster:
             self._errors.pop(index, None)
         if event.state is not WorkerState.UNRESPONSIVE:
             self._under_way.pop(index, None)
-
-    def note_success(self, index: int, elapsed: float, result: object) -> None:
-        """Note that a worker succeeded at its first attempt, as `settle` does."""
-        self._marks[index] = _SUCCEEDED
-        self._elapsed[index] = elapsed
-        if self.keeps_values:
-            self._results[index] = result
-        del self._under_way[index]
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the latest outcome of each worker that has ended, in order."""

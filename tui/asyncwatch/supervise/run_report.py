@@ -8,6 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from typing import Any
 
 from asyncwatch.blocked_text import MENDABLE, sentence
@@ -46,6 +47,8 @@ class RunReporter:
         self._emit = self.outbox.emit
         self._next_seq = itertools.count().__next__
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.context = Context()
+        """A copy of the context in which the run started: attempts run in copies of it."""
         self._clock = time.monotonic
         self._started_at = 0.0
         self.before_end: Callable[[], object] | None = None
@@ -88,6 +91,7 @@ class RunReporter:
         `settings` are the fields of `RunStarted` with that name.
         """
         self._loop = self.outbox.loop = asyncio.get_running_loop()
+        self.context = copy_context()
         # A loop may have a time of its own, as those of tests do. That of uvloop is no better than the clock: it stands
         # still for a whole turn, and counts milliseconds; and asyncio's own is this very clock.
         if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:

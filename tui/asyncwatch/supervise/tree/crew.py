@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -250,8 +249,8 @@ class Crew(Machine):
                 self._start_attempt(worker)
         super()._fill_places()
 
-    def _start_attempt(self, worker: Worker, task: asyncio.Task[Any] | None = None, now: float | None = None) -> None:
-        super()._start_attempt(worker, task, now)
+    def _start_attempt(self, worker: Worker) -> None:
+        super()._start_attempt(worker)
         if not isinstance(worker, TreeWorker):
             return
         self.report.outbox.end_linger()
