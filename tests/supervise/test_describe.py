@@ -249,7 +249,7 @@ async def test_an_await_stack_goes_to_the_innermost_frame(
     task = asyncio.create_task(target())
     for _ in range(4):
         await asyncio.sleep(0)
-    functions = [function for _file, _line, function in await_stack(task.get_coro())]
+    functions = [frame.code.co_qualname for frame in await_stack(task.get_coro())]
     assert functions == [target.__name__, *between, "_innermost", "Event.wait"]
     for other in asyncio.all_tasks() - {asyncio.current_task()}:
         other.cancel()

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType, FunctionType, SimpleNamespace
+from pathlib import Path
+from types import CodeType, FrameType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -48,12 +49,12 @@ def code_of(file: str, function: str) -> CodeType:
 
 def frames(*places: tuple[str, int, str]) -> tuple[Frame, ...]:
     """Return a stack of (file, line, function), outermost first."""
-    return tuple((code_of(file, function), line) for file, line, function in places)
+    return tuple(Frame(code_of(file, function), line, Path(file).stem) for file, line, function in places)
 
 
 MINE = frames(("/srv/jobs.py", 12, "fetch"))
 OTHER = frames(("/srv/jobs.py", 40, "parse"))
-OURS = ((judge.__code__, 1),)
+OURS = (Frame(judge.__code__, 1, judge.__module__),)
 
 
 def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Run:
@@ -152,24 +153,23 @@ def test_the_place_is_the_innermost_line_of_own_code() -> None:
     assert place_of(()) == ("", 0, "", "")
 
 
-async def test_the_frames_of_an_attempt_begin_with_its_target() -> None:
+async def test_the_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """What called it, and what the garbage collector calls of ours in its midst, is of no interest."""
     seen: list[tuple[Frame, ...]] = []
 
+    def look() -> float:
+        seen.append(frames_of(sys._getframe().f_back))
+        return 0.0
+
     async def target() -> None:
         with Watchdog(supervisor) as watchdog:
-            note = watchdog._note_collection
-
-            def look(phase: str, info: dict[str, int]) -> None:
-                note(phase, info)
-                seen.append(frames_of(sys._getframe()))
-
-            renamed = look.__code__.replace(co_filename=note.__code__.co_filename)
-            FunctionType(renamed, look.__globals__, closure=look.__closure__)("start", {})
+            monkeypatch.setattr("time.perf_counter", look)
+            watchdog._note_collection("start", {})
+            monkeypatch.undo()
 
     supervisor = Supervisor([worker("a", target)])
     await supervisor.gather()
-    assert [code.co_name for code, _line in seen[0]] == ["target"]
+    assert [frame.code.co_name for frame in seen[0]] == ["target"]
 
 
 def test_the_frames_of_the_loop_are_left_out() -> None:
@@ -178,14 +178,16 @@ def test_the_frames_of_the_loop_are_left_out() -> None:
     async def look() -> tuple[Frame, ...]:
         return frames_of(sys._getframe())
 
-    assert [code.co_name for code, _line in asyncio.run(look())] == ["look"]
+    assert [frame.code.co_name for frame in asyncio.run(look())] == ["look"]
 
 
 def test_a_frame_without_a_line_is_told_by_the_first_of_its_function() -> None:
     """Python has no line for some instructions: what was seen there can be judged and told all the same."""
     code = code_of("/srv/jobs.py", "fetch")
-    (frame,) = frames_of(cast(FrameType, SimpleNamespace(f_code=code, f_lineno=None, f_back=None)))
-    assert frame == (code, code.co_firstlineno)
+    (frame,) = frames_of(
+        cast(FrameType, SimpleNamespace(f_code=code, f_lineno=None, f_back=None, f_globals={"__name__": "jobs"}))
+    )
+    assert frame == (code, code.co_firstlineno, "jobs")
     assert place_of((frame,)).line == code.co_firstlineno
 
 

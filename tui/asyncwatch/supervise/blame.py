@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import linecache
-import selectors
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from asyncwatch.commands import StackFrame
 
-Frame = tuple[CodeType, int]
-"""A place in code that ran: its line is that of the call it had made."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Frame(NamedTuple):
+    """A place in code that ran: its line is that of the call it had made."""
+
+    code: CodeType
+    line: int
+    module: str
+    """The name of the module, which says whose code it is. Two packages can have files of the same name."""
+
 
 LEAST = 0.0875
 """Seconds for which something has to keep the loop to be told by itself: 100 ms, as far as that is known."""
@@ -25,18 +32,18 @@ LONGEST_LOOK = 0.1
 _STACKS_KEPT = 200
 _DEEPEST = 60
 _LONGEST_CALL = 160
-_OURS = str(Path(__file__).parents[1])
-_SUPERVISE = str(Path(__file__).parent)
-_MACHINERY = (
-    (str(Path(asyncio.__file__).parent), {"run", "run_until_complete", "run_forever", "_run_once", "_run"}),
-    (threading.__file__, {"_bootstrap", "_bootstrap_inner", "run"}),
-    (str(Path(__file__).with_name("engine.py")), {"_run"}),
-    (str(Path(__file__).with_name("calls.py")), {"_attempt"}),
-)
-"""Files, and the functions in them whose callers are of no interest."""
-_WAITS = selectors.__file__
-_OWN_LOOK = str(Path(__file__).with_name("watchdog.py"))
-"""What of ours is called in the midst of a worker's code: the garbage collector tells when it begins and ends."""
+OUR_PACKAGE = __name__.partition(".")[0]
+PACKAGES_OF_TARGETS = (f"{OUR_PACKAGE}.targets", f"{OUR_PACKAGE}.selftest")
+"""Packages of ours with functions that workers call: their frames are shown, as those of any library are."""
+_MACHINERY = {
+    "asyncio": {"run", "run_until_complete", "run_forever", "_run_once", "_run"},
+    "threading": {"_bootstrap", "_bootstrap_inner", "run"},
+}
+"""Packages of Python, and the functions in them whose callers are of no interest."""
+_boundaries: list[CodeType] = []
+"""The code of our own such functions, in which a stack of a worker or of an event loop begins."""
+_callbacks: list[CodeType] = []
+"""The code of ours that Python calls in the midst of a worker's code."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _STDLIB = (str(Path(threading.__file__).parent), "<frozen ")
 _HALF: Final = 0.5
@@ -117,25 +124,60 @@ class Place(NamedTuple):
 NOWHERE = Place("", 0, "", "")
 
 
+def boundary(function: _Function) -> _Function:
+    """Mark a function that runs an event loop, or calls a target on it: stacks are shown from its callee on."""
+    _boundaries.append(function.__code__)
+    return function
+
+
+def callback(function: _Function) -> _Function:
+    """Mark a function that Python calls while a worker's code runs: it is left out at the end of a stack."""
+    _callbacks.append(function.__code__)
+    return function
+
+
+def frame_of(frame: FrameType, line: int | None) -> Frame:
+    """Return the place of a frame; Python has no line for some instructions, then it is the function's first."""
+    return Frame(frame.f_code, line or frame.f_code.co_firstlineno, _module_of(frame))
+
+
+def _module_of(frame: FrameType) -> str:
+    """Return the name of a frame's module, also of one that is run by `python -m`; empty if it has none."""
+    name = frame.f_globals.get("__name__")
+    if name == "__main__":
+        name = getattr(frame.f_globals.get("__spec__"), "name", name)
+    return name if isinstance(name, str) else ""
+
+
+def is_in(module: str, package: str) -> bool:
+    """Return whether a module is that package, or one of its modules."""
+    return module == package or module.startswith(f"{package}.")
+
+
 def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
     """Return the frames of a running thread, outermost first, without those of its event loop; none if that waits."""
     frames: list[Frame] = []
     while frame is not None:
-        # Python has no line for some instructions: the type stubs do not know.
-        frames.append((frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
+        frames.append(frame_of(frame, frame.f_lineno))
         frame = frame.f_back
     frames.reverse()
-    while len(frames) > 1 and frames[-1][0].co_filename == _OWN_LOOK:
+    while len(frames) > 1 and _is_one_of(_callbacks, frames[-1]):
         frames.pop()
-    first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1][0])), 0)
-    if first < len(frames) and frames[first][0].co_filename == _WAITS:
+    first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1])), 0)
+    if first < len(frames) and frames[first].module == "selectors":
         return ()
     return tuple(frames[first:][-_DEEPEST:])
 
 
-def _is_machinery(code: CodeType) -> bool:
-    """Return whether code runs an event loop, or calls a target on it."""
-    return any(code.co_name in names and code.co_filename.startswith(path) for path, names in _MACHINERY)
+def _is_machinery(frame: Frame) -> bool:
+    """Return whether a frame runs an event loop, or calls a target on it."""
+    names = _MACHINERY.get(frame.module.partition(".")[0], ())
+    return frame.code.co_name in names or _is_one_of(_boundaries, frame)
+
+
+def _is_one_of(codes: Sequence[CodeType], frame: Frame) -> bool:
+    # Not `in`: code that was compiled from the same text is equal, wherever its file is.
+    return any(code is frame.code for code in codes)
 
 
 class Block(NamedTuple):
@@ -206,20 +248,20 @@ def _usual(runs: Sequence[Run]) -> tuple[Frame, ...]:
 
 
 def _owner(frames: tuple[Frame, ...]) -> str:
-    if any(_is_own(code) for code, _line in frames):
+    if any(_is_own(frame) for frame in frames):
         return "code"
-    return "asyncwatch" if any(code.co_filename.startswith(_OURS) for code, _line in frames) else "code"
+    return "asyncwatch" if any(is_in(frame.module, OUR_PACKAGE) for frame in frames) else "code"
 
 
 def place_of(frames: tuple[Frame, ...]) -> Place:
     """Return the innermost line of own code, else the outermost that is not of the supervisor."""
     if not frames:
         return NOWHERE
-    own = [number for number, (code, _line) in enumerate(frames) if _is_own(code)]
-    foreign = [number for number, (code, _line) in enumerate(frames) if not is_of_supervisor(code.co_filename)]
+    own = [number for number, frame in enumerate(frames) if _is_own(frame)]
+    foreign = [number for number, frame in enumerate(frames) if not is_of_supervisor(frame.module)]
     number = own[-1] if own else foreign[0] if foreign else len(frames) - 1
-    code, line = frames[number]
-    inner, inner_line = frames[-1]
+    code, line, _module = frames[number]
+    inner, inner_line, _module = frames[-1]
     if number == len(frames) - 1:
         call = source_line(code.co_filename, line)
     else:
@@ -235,22 +277,23 @@ def source_line(file: str, line: int) -> str:
         return ""
 
 
-def is_of_supervisor(file: str) -> bool:
-    """Return whether a file is of the package that runs the workers."""
-    return file.startswith(_SUPERVISE)
+def is_of_supervisor(module: str) -> bool:
+    """Return whether a module is of what runs the workers: it is ours, and none that workers call."""
+    return is_in(module, OUR_PACKAGE) and not any(is_in(module, package) for package in PACKAGES_OF_TARGETS)
 
 
-def _is_own(code: CodeType) -> bool:
-    """Return whether code is neither Python's, nor installed, nor ours."""
-    file = code.co_filename
-    return not (file.startswith((*_STDLIB, _OURS)) or any(part in file for part in _INSTALLED))
+def _is_own(frame: Frame) -> bool:
+    """Return whether a frame is of the user's code: neither Python's, nor installed, nor ours."""
+    file = frame.code.co_filename
+    is_library = file.startswith(_STDLIB) or any(part in file for part in _INSTALLED)
+    return not (is_library or is_in(frame.module, OUR_PACKAGE))
 
 
 def stack_frames(frames: tuple[Frame, ...]) -> tuple[StackFrame, ...]:
     """Return frames with the text of their lines."""
     return tuple(
         StackFrame(code.co_filename, line, code.co_qualname, source_line(code.co_filename, line)[:_LONGEST_CALL])
-        for code, line in frames
+        for code, line, _module in frames
     )
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from asyncwatch.supervise.blame import boundary
 from asyncwatch.supervise.capture import finish_lines, printing
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.line import Line
@@ -49,6 +50,7 @@ class Calls(Line):
         self.on_outcome: Callable[[Outcome], None] | None = None
         self._luck = Luck(seed)
 
+    @boundary
     async def _attempt(self, worker: Worker) -> Any:
         """Call the target of the worker, unless bad luck injects a fault instead."""
         current.set(worker)

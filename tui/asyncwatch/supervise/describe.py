@@ -12,23 +12,23 @@ import linecache
 import math
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 
 import msgspec
 
 from asyncwatch.redact import mask_secrets
+from asyncwatch.supervise.blame import Frame, frame_of, is_in
 
 MAX_ERROR_LENGTH = 2_000
-_ASYNCIO = str(Path(asyncio.__file__).parent)
 _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 _MAX_STACKS = 1_000
 
 _PASSED_ON = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task)
-_Frame = tuple[CodeType, int]
-_stacks: dict[tuple[_Frame | str, ...], str] = {}
+_Line = tuple[CodeType, str, int]
+"""Code, its file, and a line: code that was compiled from the same text in another file is equal."""
+_stacks: dict[tuple[_Line | str, ...], str] = {}
 
 
 def clean_text(text: str) -> str:
@@ -109,7 +109,7 @@ def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str
     return text
 
 
-def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Frame | str]:
+def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Line | str]:
     """Yield the frames of `error` and, as text, all around them, in the order in which Python prints a traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
@@ -128,36 +128,35 @@ def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Itera
                 yield f"{error_line(*describe_error(member))}\n\n"
     for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _MAX_FRAMES):
         if frame.f_code is not skip:
-            yield frame.f_code, line or frame.f_code.co_firstlineno
+            yield frame.f_code, frame.f_code.co_filename, line or frame.f_code.co_firstlineno
 
 
-def _format(parts: tuple[_Frame | str, ...]) -> Iterator[str]:
+def _format(parts: tuple[_Line | str, ...]) -> Iterator[str]:
     for part in parts:
         if isinstance(part, str):
             yield part
             continue
-        code, line = part
-        yield f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
-        source = linecache.getline(code.co_filename, line).strip()
+        code, file, line = part
+        yield f'  File "{file}", line {line}, in {code.co_qualname}\n'
+        source = linecache.getline(file, line).strip()
         if source:
             yield f"    {source}\n"
 
 
-def await_stack(awaitable: object) -> list[tuple[str, int, str]]:
-    """Return the frames of a suspended coroutine, outermost first, as (file, line, function).
+def await_stack(awaitable: object) -> list[Frame]:
+    """Return the frames of a suspended coroutine, outermost first.
 
     `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
     asynchronous generators, and tasks.
     """
-    stack: list[tuple[str, int, str]] = []
+    stack: list[Frame] = []
     seen: set[int] = set()  # tasks can wait for each other
     while awaitable is not None and len(stack) < _MAX_FRAMES and id(awaitable) not in seen:
         seen.add(id(awaitable))
         for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
             frame = getattr(awaitable, f"{prefix}_frame", None)
             if frame is not None:
-                code = frame.f_code
-                stack.append((code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname))
+                stack.append(frame_of(frame, frame.f_lineno))
                 awaitable = getattr(awaitable, following)
                 break
         else:
@@ -182,8 +181,8 @@ def stuck_at(awaitable: object) -> str:
     Lines of asyncio itself are passed over: that it sleeps there is what every suspended coroutine has in common.
     """
     stack = await_stack(awaitable)
-    own = [frame for frame in stack if not frame[0].startswith(_ASYNCIO)]
+    own = [frame for frame in stack if not is_in(frame.module, "asyncio")]
     if not stack:
         return ""
-    file, line, function = (own or stack)[-1]
-    return f"{file}:{line} {function}"
+    code, line, _module = (own or stack)[-1]
+    return f"{code.co_filename}:{line} {code.co_qualname}"

@@ -18,6 +18,7 @@ import msgspec
 from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.supervise.agenda import Agenda
+from asyncwatch.supervise.blame import boundary
 from asyncwatch.supervise.capture import capturing_logs
 from asyncwatch.supervise.guard import Guard
 from asyncwatch.supervise.outbox import Listener
@@ -179,6 +180,7 @@ class Engine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(supervisor.record_log, worker, level, source, message)
 
+    @boundary
     def _run(self) -> None:
         self._loop = loop = new_event_loop()
         executor = ThreadPoolExecutor(thread_name_prefix=_THREADS)

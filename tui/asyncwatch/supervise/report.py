@@ -36,7 +36,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.supervise.blame import is_of_supervisor, place_of
+from asyncwatch.supervise.blame import frame_of, is_of_supervisor, place_of
 from asyncwatch.supervise.describe import count, describe_error, error_line, jsonable
 from asyncwatch.supervise.run_report import RunReporter, logger
 from asyncwatch.supervise.spec import WorkerSpec
@@ -55,8 +55,9 @@ _QUEUED_AT_ONCE = 2_000
 
 def _at(error: BaseException) -> str:
     """Return ` at jobs.py:3 fetch`, the place of the worker's own code that an error comes from; empty if none is."""
-    frames = [(frame.f_code, line) for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _FRAMES)]
-    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame[0].co_filename))
+    steps = itertools.islice(traceback.walk_tb(error.__traceback__), _FRAMES)
+    frames = (frame_of(frame, line) for frame, line in steps)
+    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
     if not foreign:
         return ""
     place = place_of(foreign)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from asyncwatch.supervise.blame import Block, Sample, Who, frames_of
+from asyncwatch.supervise.blame import Block, Sample, Who, callback, frames_of
 from asyncwatch.supervise.pulse import HEARTBEAT, Lags, Pulse, Spent
 
 
@@ -126,6 +126,7 @@ class Watchdog:
     def _spent(self) -> Spent:
         return Spent(time.thread_time(), time.process_time(), self.collecting)
 
+    @callback
     def _note_collection(self, phase: str, info: dict[str, int]) -> None:
         del info
         if phase == "start":

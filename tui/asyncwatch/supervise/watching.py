@@ -6,8 +6,8 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from asyncwatch.commands import StackFrame, WorkerStack
-from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, source_line, stack_frames
+from asyncwatch.commands import WorkerStack
+from asyncwatch.supervise.blame import NOBODY, Block, Who, is_of_supervisor, stack_frames
 from asyncwatch.supervise.current import CurrentWorker, current
 from asyncwatch.supervise.describe import await_stack
 from asyncwatch.supervise.machine import Machine
@@ -55,11 +55,7 @@ class Watching:
             return None
         task = worker.task or worker.left_behind
         stack = [] if task is None or task.done() else await_stack(task.get_coro())
-        frames = tuple(
-            StackFrame(file, line, function, source_line(file, line))
-            for file, line, function in stack
-            if not is_of_supervisor(file)
-        )
+        frames = stack_frames(tuple(frame for frame in stack if not is_of_supervisor(frame.module)))
         return WorkerStack(name, worker.incarnation, worker.attempt, frames)
 
 
