@@ -217,10 +217,15 @@ class Attempts(Calls):
         result = task.result() if error is None else None
         if worker.task is not task:
             told = self.detached.pop(task)
-            if worker.left_behind is task:
+            is_latest = worker.left_behind is task
+            if is_latest:
+                worker.left_behind = None  # whose context holds the worker
+            if self.is_finished:
+                return
+            if is_latest and worker.state is WorkerState.UNRESPONSIVE:
                 self._ended_late(worker, result, error)
-            elif not self.is_finished:
-                self.report.ended_at_last(told)
+            else:
+                self._ended_at_last(worker, told)
             return
         self._ended(worker, result, error)
         self._fill_places()
@@ -316,9 +321,7 @@ class Attempts(Calls):
         self._refuse_retry(worker, worker.error, PAST_DEADLINE)
 
     def _ended_late(self, worker: Worker, result: object, error: BaseException | None) -> None:
-        """Tell how a worker that was left behind ended after all, if no other incarnation took its place."""
-        if worker.state is not WorkerState.UNRESPONSIVE or self.is_finished:
-            return
+        """Tell how a worker that was left behind ended after all. No other incarnation took its place."""
         self.active += 1
         if worker.stop_reason:
             self._settle_stopped(worker, result, error)
@@ -331,6 +334,10 @@ class Attempts(Calls):
     def _settle_failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> None:
         """Settle a worker that gets no further attempt after `error`."""
         self._settle(worker, self.report.failed(worker, error, transient=transient, refusal=refusal), error=error)
+
+    def _ended_at_last(self, worker: Worker, told: WorkerEnded) -> None:  # noqa: ARG002  it matters in a tree
+        """Report that an incarnation which was left behind, and which another one has followed, has ended."""
+        self.report.ended_at_last(told)
 
     def _settle_stopped(self, worker: Worker, result: object, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):

@@ -71,6 +71,8 @@ class Calls(Line):
         finally:
             if printing:
                 finish_lines(worker.name)
+            # An error's traceback holds this frame, and the worker's task holds the error: a cycle.
+            del worker
 
     def _fault(self, worker: Worker) -> Exception:
         draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)

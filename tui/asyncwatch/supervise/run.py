@@ -18,6 +18,7 @@ def note_left_behind(task: asyncio.Task[Any]) -> None:
     tasks = _left_behind.get()
     if tasks is not None:
         tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def run(

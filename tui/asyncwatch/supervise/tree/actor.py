@@ -41,7 +41,10 @@ class Actor:
             raise self._gone()
         reply = self.crew.report.loop.create_future()
         self._mailbox.put_nowait((handler, args, reply))
-        return await reply
+        try:
+            return await reply
+        finally:
+            del reply  # the traceback of the error that it holds has this frame
 
     def post(self, handler: Handler, *args: object) -> None:
         """Carry something out when its turn comes, unless the actor ends before."""
@@ -88,6 +91,8 @@ class Actor:
         else:
             if not reply.done():
                 reply.set_result(result)
+        finally:
+            del reply  # as in `call`
 
 
 async def _wake_up() -> None:

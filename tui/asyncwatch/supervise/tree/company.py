@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
+from asyncwatch.events import WorkerEnded
 from asyncwatch.supervise.roster import Roster
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.worker import Worker
@@ -38,6 +39,9 @@ class Owner(Protocol):
     def ended(self, worker: TreeWorker) -> None:
         """Note that it has settled; `worker.outcome` says how."""
 
+    def was_replaced(self) -> None:
+        """Forget the worker: another incarnation takes its place, or it is removed."""
+
     def cancel(self) -> str:
         """Stop it for a person; return why that is not possible, or an empty text."""
 
@@ -53,6 +57,8 @@ class TreeWorker(Worker, eq=False, kw_only=True):
     patience: float | None = None
     """Seconds that it may take to end, if not what its spec says."""
     outcome: Outcome | None = None
+    ended_between: WorkerEnded | None = None
+    """What was reported when it was left behind, if it has ended since and the next incarnation is still to come."""
 
     @property
     def pays_for_retries(self) -> bool:

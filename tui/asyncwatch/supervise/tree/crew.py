@@ -103,11 +103,15 @@ class Crew(Machine):
                 raise DuplicateName(f"two workers of the tree are named {name!r}")
         past = self._past.pop(name, 0) or self._incarnations.get(name, 0)
         worker = TreeWorker(name, spec.args, spec, incarnation=past + 1, owner=owner)
+        if old is not None:
+            old.owner.was_replaced()
         self._incarnations[name] = worker.incarnation
         self.workers.tree[name] = worker
         self.active += 1
         if past:
             self.report.worker_restarted(worker)
+            if old is not None and old.ended_between is not None:
+                self.report.ended_at_last(old.ended_between)
         else:
             self.report.workers_queued(spec, (name,))
             nested = self._nested.find(spec)
@@ -301,6 +305,13 @@ class Crew(Machine):
             super()._attempt_failed(worker, error)
             if worker.state is WorkerState.BACKING_OFF:
                 worker.owner.waits()
+
+    def _ended_at_last(self, worker: Worker, told: WorkerEnded) -> None:
+        if isinstance(worker, TreeWorker) and self.workers.tree.get(worker.name) is worker:
+            # Reported now, it would be the end of the worker, which is to be restarted.
+            worker.ended_between = told
+        else:
+            super()._ended_at_last(worker, told)
 
     def _is_exhausted(self, worker: Worker, verdict: Verdict) -> bool:
         """Return whether there were retries: that a service has just one attempt says nothing of its error."""

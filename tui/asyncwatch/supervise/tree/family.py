@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from asyncwatch.supervise.machine import StopReason
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.actor import Actor
-from asyncwatch.supervise.tree.child import Child, ChildStatus
+from asyncwatch.supervise.tree.child import Child, ChildInfo, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import DuplicateName, StartError, TreeError
 from asyncwatch.supervise.tree.life import Ending, Life, NodeLife, WorkerLife
@@ -127,12 +127,14 @@ class Family(Actor):
         if child.is_added or self.forgets(child):
             self.forget(child)
 
-    def ignore(self, child: Child) -> None:
-        """Note that a child has nothing to do: that is no error."""
+    def ignore(self, child: Child) -> ChildInfo:
+        """Note that a child has nothing to do: that is no error. Return what is known of it."""
         child.life, child.status = None, ChildStatus.STOPPED
         child.is_added = False
         child.tell_asker()
+        info = child.info
         self.drop(child)
+        return info
 
     def forget(self, child: Child) -> None:
         """Remove a child that does not run."""
@@ -159,6 +161,7 @@ class Family(Actor):
         self._refuse_asker(child, None)
         if child.worker is not None:
             self.crew.forget(child.worker.name)
+            child.worker.owner.was_replaced()
         if child.below is not None:
             self.crew.branches.forget(child.below.path)
             for each in child.below.children.values():

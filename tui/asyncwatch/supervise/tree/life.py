@@ -182,6 +182,12 @@ class WorkerLife(Life):
             reason = Reason.ABNORMAL
         self.has_ended(Ending(reason, error))
 
+    def was_replaced(self) -> None:
+        """Forget the worker, so that it is freed at once: it holds this life, and its child holds it."""
+        if self.child.worker is self.worker:
+            self.child.worker = None
+        self.worker = None
+
     def cancel(self) -> str:
         """Stop the worker for good, for a person, whatever else it is being stopped for."""
         if self.worker is not None and self.worker.state is WorkerState.CANCELLING:

@@ -102,7 +102,10 @@ class Node(Restarts):
         While the child has to wait before it can be ready, the node turns to other requests.
         """
         started = await self.call(handler, *args)
-        return cast("ChildInfo", await started if isinstance(started, asyncio.Future) else started)
+        try:
+            return cast("ChildInfo", await started if isinstance(started, asyncio.Future) else started)
+        finally:
+            del started  # the traceback of the error that it may hold has this frame
 
     async def start_child(self, spec: ChildSpec) -> Started:
         """Add a child and start it; keep it unless that fails, or it is temporary and has nothing to do."""
@@ -216,7 +219,8 @@ class Node(Restarts):
                 if self.ending is None:
                     await self.take_message()
         except errors.StartError as error:
-            self.finish(Ending(Reason.ABNORMAL, error))
+            # Its own traceback has this frame, and so the node that keeps it; its cause tells what happened.
+            self.finish(Ending(Reason.ABNORMAL, error.with_traceback(None)))
         except asyncio.CancelledError:
             self.finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by somebody else")))
         except Exception as error:  # a fault of ours: who is above treats it as that of any child
@@ -252,10 +256,10 @@ class Node(Restarts):
         except errors.StartError as error:
             self.drop(child, error)
             raise
-        if is_ready or child.life is None:
-            if not is_ready:
-                self.ignore(child)
+        if is_ready:
             return child.info
+        if child.life is None:
+            return self.ignore(child)
         child.asked = self.crew.report.loop.create_future()
         return child.asked
 
@@ -277,10 +281,11 @@ class Node(Restarts):
         for child in self.children.values():
             child.tell_asker(self._gone())
         assert self.ending is not None  # noqa: S101  each way here sets it
-        assert self._above is not None  # noqa: S101  it was started
+        above, self._above = self._above, None  # which holds this node
+        assert above is not None  # noqa: S101  it was started
         self.crew.branches.end(self, self.ending.cause)
         self.crew.report.supervisor_terminated(self.path, self.ending.cause)
-        self._above.has_ended(self.ending)
+        above.has_ended(self.ending)
 
     def _refuse_unless_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:
