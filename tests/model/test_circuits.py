@@ -17,6 +17,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.circuits import waiting_by_key
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.settings import CHANGES_KEPT
 from tests.model.stream import Stream
 
 
@@ -66,6 +67,15 @@ def changed(*changes: tuple[str, Any, Any], undone: int = 0) -> Fleet:
     return stream.fold()
 
 
+def test_only_the_last_changes_can_be_undone() -> None:
+    """A program may change a setting for as long as it runs; all changes are counted."""
+    times = 2 * CHANGES_KEPT
+    settings = changed(*((("concurrency", number + 1, number)) for number in range(times))).settings
+    assert (len(settings.history), settings.applied) == (CHANGES_KEPT, times)
+    assert settings.last is not None
+    assert settings.last.value == times
+
+
 def test_the_last_change_is_the_one_to_undo() -> None:
     """An undo takes it off the history; the one before is next."""
     changes = [("concurrency", 20, 10), ("rate", "5/s", None)]
@@ -90,7 +100,7 @@ def test_a_step_back_is_a_change_as_well() -> None:
 
 def test_a_pause_that_is_over_is_not_undone() -> None:
     """To go on takes the pause off the history, by whatever key: nobody wants it back."""
-    assert changed(("paused", True, False), ("paused", False, True)).settings.history == []
+    assert changed(("paused", True, False), ("paused", False, True)).settings.last is None
 
 
 def test_settings_are_compared_with_the_first_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -14,11 +15,13 @@ from asyncwatch.events import (
     CancelRequested,
     CommandRefused,
     LogRecorded,
+    RestartScheduled,
     RetryScheduled,
     RunCancelRequested,
     RunFinished,
     RunTimedOut,
     WorkerCancelled,
+    WorkerExhausted,
     WorkerFailed,
     WorkerRestarted,
     WorkersQueued,
@@ -27,8 +30,11 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
+from asyncwatch.model import text
+from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
 from asyncwatch.model.row import BLOCK
+from asyncwatch.model.text import share
 from tests.model.stream import Stream, ended, failed
 
 
@@ -395,3 +401,66 @@ def test_rows_of_which_there_is_nothing_to_tell_are_passed_over() -> None:
     stream.add(WorkerRestarted, "late", 2)
     fleet = stream.fold()
     assert list(fleet.notable()) == fleet.rows[2 * BLOCK :]
+
+
+def attempts_of(fleet: Fleet) -> list[tuple[int, int, str]]:
+    """Return the attempts of the one worker that are known, each with its incarnation and outcome."""
+    return [(record.incarnation, record.attempt, record.outcome) for record in fleet.history("a")]
+
+
+def restarted(times: int) -> Stream:
+    """Return the events of a service that makes two attempts in each incarnation, and fails."""
+    stream = Stream("a")
+    for incarnation in range(1, times + 1):
+        for attempt in (1, 2):
+            stream.add(AttemptStarted, "a", incarnation, attempt=attempt, bad_luck=0.25)
+            stream.add(AttemptFailed, "a", incarnation, **failed("boom", attempt=attempt))
+            if attempt == 1:
+                stream.add(RetryScheduled, "a", incarnation, attempt=2, delay=0.5, max_attempts=2, is_asked_for=True)
+        fact = {"error_type": "OSError", "error": "boom"}
+        stream.add(WorkerExhausted, "a", incarnation, **ended(2), **fact)
+        stream.add(RestartScheduled, "a", incarnation, delay=0.0, cause="OSError")
+        stream.add(WorkerRestarted, "a", incarnation + 1)
+    return stream
+
+
+@pytest.mark.parametrize("times", [2, 3, 52, 53, 120])
+def test_of_many_attempts_the_first_and_the_last_are_kept(times: int) -> None:
+    """All others are counted, and nothing that is known of those that are kept is lost."""
+    stream = restarted(times)
+    stream.add(AttemptStarted, "a", times + 1, attempt=1, bad_luck=0.25)
+    fleet = stream.fold()
+    every = [(number, attempt, "OSError: boom") for number in range(1, times + 1) for attempt in (1, 2)]
+    left_out = max(0, len(every) - FIRST_KEPT - LAST_KEPT)
+    assert fleet.attempts_left_out("a") == left_out
+    assert attempts_of(fleet) == [*every[:FIRST_KEPT], *every[FIRST_KEPT + left_out :], (times + 1, 1, "")]
+    assert (fleet.attempts, fleet.restarts.total) == (2 * times + 1, times)
+    for record in fleet.history("a")[:-1]:
+        is_first = record.attempt == 1
+        assert (record.backoff, record.is_asked_for) == ((0.5, True) if is_first else (None, False))
+        assert (record.bad_luck, record.duration, record.is_struck) == (0.25, 0.1, False)
+
+
+def test_a_service_that_is_restarted_for_ever_takes_no_more_memory() -> None:
+    """What grows with 2,000 more restarts is the list of the last waits, up to its limit."""
+    events = restarted(4_000).events
+    half = len(events) // 2
+    fleet = Fleet()
+    fleet.apply_batch(events[:half])
+    tracemalloc.start()
+    try:
+        fleet.apply_batch(events[half:])
+        grown = tracemalloc.get_traced_memory()[0] - sum(map(sys.getsizeof, fleet.waits))
+    finally:
+        tracemalloc.stop()
+    assert len(fleet.history("a")) == FIRST_KEPT + LAST_KEPT
+    assert grown < 100_000
+
+
+def test_texts_that_are_shared_are_remembered_up_to_a_number() -> None:
+    """A service whose errors all differ would fill the memory else."""
+    for number in range(20_000):
+        share(f"error {number}")
+    assert len(text._texts) <= 4_096
+    first = share(f"error {len(text._texts)}")
+    assert share(str(first.encode(), "ascii")) is first

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptStarted, LoopBlocked, WorkersQueued
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model.loop_watch import SPANS_KEPT, LoopWatch
 
 
 def block(at: float, duration: float, worker: str = "", incarnation: int = 1, seq: int = 0) -> LoopBlocked:
@@ -68,3 +68,15 @@ def test_the_row_of_the_worker_is_touched() -> None:
     assert fleet.loop.blocks_of("a") == (fleet.loop.blocks[0],)
     assert fleet.loop.blocks_of("b") == ()
     assert fleet.loop.longest is fleet.loop.blocks[0]
+
+
+def test_only_the_newest_late_times_are_held() -> None:
+    """What they add up to is known of all of them."""
+    watch = LoopWatch()
+    for number in range(3 * SPANS_KEPT):
+        watch.apply(block(2.0 * number + 1, 1.0))
+    assert SPANS_KEPT <= len(watch._ends) < 2 * SPANS_KEPT
+    assert (watch.count, watch.seconds) == (3 * SPANS_KEPT, 3.0 * SPANS_KEPT)
+    end = 6.0 * SPANS_KEPT
+    assert watch.late_within(end - 100.5, end) == 50.0
+    assert watch.is_distorted(end - 100.5, 100.0)

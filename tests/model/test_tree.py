@@ -26,7 +26,7 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model.attempts import POLLS_KEPT
+from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.clusters import Cluster, Clustering
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.selection import View, parse_query
@@ -269,13 +269,13 @@ def test_the_mark_goes_with_the_incarnation(is_restarted: bool) -> None:
 def test_a_poller_that_fails_for_ever_takes_no_more_memory() -> None:
     """Its last attempts are kept."""
     stream = tree_stream("one_for_one")
-    for number in range(2 * POLLS_KEPT):
+    for number in range(2 * LAST_KEPT):
         stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
         stream.add(AttemptFailed, "first", **failed(str(number)))
         stream.add(PollFailed, "first", error_type="OSError", error="", elapsed=0.1, delay=1.0, failures=number + 1)
     history = stream.fold().history("first")
-    assert len(history) == POLLS_KEPT
-    assert history[-1].outcome == f"OSError: {2 * POLLS_KEPT - 1}"
+    assert len(history) == FIRST_KEPT + LAST_KEPT
+    assert history[-1].outcome == f"OSError: {2 * LAST_KEPT - 1}"
 
 
 def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:

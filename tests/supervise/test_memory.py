@@ -27,7 +27,7 @@ from asyncwatch.events import Event, WorkerCancelled, WorkerRestarted, WorkerUnr
 from tests.supervise.fleets import drain, sleeper, worker
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-FOR_EVER = {"max_restarts": 1_000_000, "within": 1.0}
+FOR_EVER: dict[str, Any] = {"max_restarts": 1_000_000, "within": 1.0}
 TIMES = 200
 SPARE = TIMES // 2
 """Fewer objects than one for each restart: what the interpreter and asyncio keep for reuse."""
@@ -149,7 +149,7 @@ def test_a_service_behind_a_circuit_and_a_rate_leaves_nothing(run: Run) -> None:
 
     async def main() -> int:
         service = worker("a", fails, restart="permanent", key="k")
-        limits = {"circuit": CircuitPolicy(open_for=0.05), "rate_per_key": RateLimit(per_second=100.0)}
+        limits: dict[str, Any] = {"circuit": CircuitPolicy(open_for=0.05), "rate_per_key": RateLimit(per_second=100.0)}
         return await growth(Supervisor([service], retry_budget=None, **limits, **FOR_EVER), a_while)
 
     assert run(main) < SPARE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.picture import Picture
 from asyncwatch.model.row import Extra, Row
-from asyncwatch.model.text import error_line, result_line
+from asyncwatch.model.text import error_line, result_line, share
 
 _NOTHING = Extra()
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
@@ -92,7 +91,7 @@ def _attempt_failed(picture: Picture, event: AttemptFailed) -> Row | None:
     row.version += 1
     picture.attempt_records.note_failure(row)
     if event.stack:
-        picture.stacks[row.name] = sys.intern(event.stack)
+        picture.stacks[row.name] = share(event.stack)
     else:
         picture.stacks.pop(row.name, None)
     picture.rate.add(event.at)
@@ -107,7 +106,7 @@ def _attempt_held(picture: Picture, event: AttemptHeld) -> Row | None:
         return None
     extra = row.own_extra()
     extra.retry_at = None
-    extra.held = sys.intern(f"{event.reason} {event.key}".rstrip())
+    extra.held = share(f"{event.reason} {event.key}".rstrip())
     picture.waits.append(event)
     picture.circuits.held(event)
     move(picture, row, _WAITING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from asyncwatch.events import (
 from asyncwatch.model.attempt_folds import move
 from asyncwatch.model.picture import LeftBehind, Picture
 from asyncwatch.model.row import Row
-from asyncwatch.model.text import error_line, result_line
+from asyncwatch.model.text import error_line, result_line, share
 
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
@@ -49,7 +48,7 @@ def _cancel_requested(picture: Picture, event: CancelRequested) -> Row | None:
     row = picture.present(event)
     if row is None or row.state in SETTLED:
         return None
-    picture.cancel_reasons[row.name] = sys.intern(event.reason)
+    picture.cancel_reasons[row.name] = share(event.reason)
     picture.cancel_requested_at.setdefault(row.name, event.at)
     if row.extra is not None:
         row.extra.retry_at = None
@@ -116,7 +115,7 @@ def _worker_stopped(picture: Picture, event: WorkerCancelled | WorkerTimedOut) -
         row.result = result_line(event.result)
         # A run that ends can stop a million that are queued, and tells that itself.
         if isinstance(event, WorkerCancelled) and event.reason not in {"", "run"}:
-            picture.cancel_reasons.setdefault(row.name, sys.intern(event.reason))
+            picture.cancel_reasons.setdefault(row.name, share(event.reason))
         if event.error_type:
             row.own_extra().error = error_line(event.error_type, event.error)
     return row

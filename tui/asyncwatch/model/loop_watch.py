@@ -10,6 +10,8 @@ from asyncwatch.events import LoopBlocked
 
 BLOCKS_KEPT = 1_000
 """The newest blocks that are held as they were told."""
+SPANS_KEPT = 10_000
+"""The newest late times that are held, at least, for the attempts that they fell into."""
 LATE_SHARE = 0.1
 """The share of an attempt for which the loop was late, from which on its time says little of what was called."""
 _ADJACENT = 0.05
@@ -48,6 +50,9 @@ class LoopWatch:
         self._ends.append(end)
         self._before.append(self.seconds)
         self.seconds += event.duration
+        if len(self._ends) >= 2 * SPANS_KEPT:
+            for column in (self._starts, self._ends, self._before):
+                del column[:-SPANS_KEPT]
 
     def last_of(self, worker: str) -> LoopBlocked | None:
         """Return the last block by a worker, None if it never blocked."""
@@ -58,7 +63,7 @@ class LoopWatch:
         return tuple(block for block in self.blocks if block.worker == worker) if worker in self._of else ()
 
     def late_within(self, start: float, end: float) -> float:
-        """Return for how many of the seconds from `start` to `end` the loop was late."""
+        """Return for how many of the seconds from `start` to `end` the loop was late, as far as that is held."""
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1
         if last < first:
             return 0.0

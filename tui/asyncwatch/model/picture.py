@@ -119,9 +119,13 @@ class Picture:
         return bool(self.rows) and self.settled == len(self.rows)
 
     def history(self, name: str) -> tuple[AttemptRecord, ...]:
-        """Return the worker's attempts, of all incarnations, oldest first."""
+        """Return the worker's attempts of all incarnations, oldest first, without the `attempts_left_out`."""
         row = self.by_name.get(name)
         return self.attempt_records.of(row) if row is not None else ()
+
+    def attempts_left_out(self, name: str) -> int:
+        """Return how many attempts are missing in the worker's `history`, after the first `FIRST_KEPT` of them."""
+        return self.attempt_records.left_out(name)
 
     def stack(self, name: str) -> str:
         """Return the worker's last traceback without its closing error line, empty if there is none."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from asyncwatch.events import RunStarted, SettingChanged
+
+CHANGES_KEPT = 1_000
 
 
 class Settings:
     """What the events tell of `events.SETTINGS`."""
 
     def __init__(self) -> None:
-        self.history: list[SettingChanged] = []
-        """The changes that can be undone, oldest first."""
+        self.history: deque[SettingChanged] = deque(maxlen=CHANGES_KEPT)
+        """The last changes that can be undone, oldest first."""
         self.applied = 0
         """Changes in all."""
         self._values: dict[tuple[str, str], Any] = {}

@@ -66,9 +66,26 @@ def value_text(value: Any) -> str:
         return repr(value)
 
 
+_TEXTS_SHARED = 4_096
+_texts: dict[str, str] = {}
+
+
+def share(text: str) -> str:
+    """Return `text`, or an equal string that was shared before, so that many rows hold one.
+
+    `sys.intern` would do the same, but the first releases of Python 3.12 never free an interned string (gh-113993).
+    """
+    shared = _texts.get(text)
+    if shared is None:
+        if len(_texts) >= _TEXTS_SHARED:
+            _texts.clear()
+        shared = _texts[text] = text
+    return shared
+
+
 def error_line(error_type: str, error: str) -> str:
     """Return `Type: message` as a printable line of at most 300 characters. Equal lines are one string."""
-    return sys.intern(one_line(f"{error_type}: {error}" if error else error_type, 300))
+    return share(one_line(f"{error_type}: {error}" if error else error_type, 300))
 
 
 _SHARED = {number: sys.intern(str(number)) for number in range(600)}
@@ -81,7 +98,7 @@ def result_line(result: Any) -> str | None:
         return None
     if type(result) is int and -1_000_000 < result < 1_000_000:
         # A status is shared by most workers; other results are as a rule their own.
-        return _SHARED.get(result) or sys.intern(str(result))
+        return _SHARED.get(result) or share(str(result))
     return one_line(mask_secrets(value_text(result)), 200)
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from rich.cells import chop_cells
 
 from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
+from asyncwatch.model.attempts import FIRST_KEPT
 from asyncwatch.model.fleet import AttemptRecord, Fleet, Row
 from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.redact import mask_secrets
@@ -183,8 +184,11 @@ def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
         Span(pad("TOOK", 9, right=True), "heading"),
         Span("  OUTCOME", "heading"),
     ]
+    left_out, shown = fleet.attempts_left_out(row.name), 0
     for incarnation, group in groupby(history, key=lambda record: record.incarnation):
         records = list(group)
+        if left_out and shown == FIRST_KEPT:
+            yield _gap(left_out)
         if row.incarnation > 1:
             yield [Span(f"incarnation {incarnation}", "muted")]
         is_alive = incarnation == row.incarnation and row.ended_at is None
@@ -192,9 +196,16 @@ def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
         end = max(_end(record, now if is_alive else record.started_at) for record in records)
         if is_alive:
             end = max(end, now)
-        for record in records:
+        for number, record in enumerate(records):
+            if left_out and number and shown == FIRST_KEPT:
+                yield _gap(left_out)
+            shown += 1
             blocked = _blocked(fleet.loop, record)
             yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis, blocked)
+
+
+def _gap(attempts: int) -> Line:
+    return [Span(f"… {fmt.count(attempts, 'attempt')} in between", "muted")]
 
 
 def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
