@@ -121,7 +121,7 @@ class Follower:
             self._queue.put_nowait(())  # wakes `follow`
 
     def _stop(self) -> None:
-        self._narrator.stopping = len(self.fleet.rows) - self.fleet.settled
+        self._narrator.stopping = self.fleet.workers - self.fleet.settled
         self._controller.send(StopRun())
 
     async def follow(self) -> Fleet:

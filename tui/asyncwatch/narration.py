@@ -146,7 +146,7 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
 def _standing(fleet: Fleet, stopping: int | None) -> Iterator[str]:
     """Yield how many workers are in which state, and what the start of a tree waits for."""
     if stopping is not None and fleet.finished is None:
-        yield f"stopping: {len(fleet.rows) - fleet.settled:,} of {stopping:,} have not ended"
+        yield f"stopping: {fleet.workers - fleet.settled:,} of {stopping:,} have not ended"
         yield counts_text(fleet.counts)
         return
     services = services_of(fleet)

@@ -140,7 +140,9 @@ def exit_status(fleet: Fleet | None) -> int:
     ended_well = fleet.counts[WorkerState.SUCCEEDED]
     if fleet.tree.is_supervised:
         ended_well += sum(_was_shut_down(fleet, row) for row in fleet.rows)
-    return ALL_SUCCEEDED if ended_well == len(fleet.rows) else NOT_ALL_SUCCEEDED
+        if fleet.cancel_requested is None:
+            ended_well += fleet.replaced_cancelled.total() - fleet.replaced_cancelled["person"]
+    return ALL_SUCCEEDED if ended_well == fleet.workers else NOT_ALL_SUCCEEDED
 
 
 def _was_shut_down(fleet: Fleet, row: Row) -> bool:

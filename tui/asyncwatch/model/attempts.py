@@ -162,6 +162,10 @@ class Attempts:
         records = self._records.get(name)
         return 0 if records is None else max(0, records.count - FIRST_KEPT - LAST_KEPT)
 
+    def forget(self, name: str) -> None:
+        """Drop the records of a worker."""
+        self._records.pop(name, None)
+
     def _add(self, row: Row, record: AttemptRecord) -> None:
         records = self._records.get(row.name)
         if records is None:

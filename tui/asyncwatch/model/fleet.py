@@ -37,7 +37,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.attempt_folds import ATTEMPT_FOLDS
 from asyncwatch.model.incarnation_folds import INCARNATION_FOLDS
-from asyncwatch.model.picture import LOGS_KEPT, LeftBehind, Picture
+from asyncwatch.model.picture import BROKEN_LEFT_KEPT, LEFT_KEPT, LOGS_KEPT, LeftBehind, Picture
 from asyncwatch.model.row import BLOCK, AttemptRecord, Block, Row
 from asyncwatch.model.text import result_line
 
@@ -122,7 +122,7 @@ class Fleet(Picture):
                     result = event.result
                     row.result = None if result is None else result_line(result)
                     self.settled += 1
-                    if self.settled == len(self.rows):
+                    if self.settled == len(self.rows) + self.replaced:
                         self.settled_at = at
                     taken.append(at - block.started[offset])
                     ended.append(at)
@@ -187,6 +187,16 @@ class Fleet(Picture):
         self.tree.apply(event)
         self.has_branches = self.tree.is_shown
 
+    def _child_removed(self, event: ChildRemoved) -> None:
+        self._tree_changed(event)
+        branch = self.tree.branches.get(event.supervisor)
+        if branch is not None and branch.is_pool:
+            row = self.by_name.get(f"{branch.path}/{event.child}".partition("/")[2])
+            if row is not None and row.is_settled:
+                left = self.left_rows if self.tree.has_left(row) else self.broken_left_rows
+                left.pop(row, None)
+                left[row] = None
+
     def _command_refused(self, event: CommandRefused) -> None:
         self.refusals.append(event)
         self.refused += 1
@@ -199,6 +209,13 @@ class Fleet(Picture):
         rows, by_name = self.rows, self.by_name
         before = len(rows)
         names = [name for name in dict.fromkeys(event.workers) if name not in by_name]
+        if len(names) == 1 and (place := self._vacate()) is not None:
+            block = Block(place, 1, event.group, event.max_attempts)
+            rows[place] = row = by_name[names[0]] = Row(names[0], block, 0)
+            self.counts[_QUEUED] += 1
+            self.settled_at = None
+            self.tree.queued(event.group, (row,))
+            return
         for start in range(0, len(names), BLOCK):
             part = names[start : start + BLOCK]
             block = Block(before + start, len(part), event.group, event.max_attempts)
@@ -210,6 +227,32 @@ class Fleet(Picture):
             self.settled_at = None
             self.tree.queued(event.group, rows[before:])
             self.has_branches = self.tree.is_shown
+
+    def _vacate(self) -> int | None:
+        """Give up the row of a worker that left its pool long ago, and return its place; None if there are few."""
+        if len(self.left_rows) > LEFT_KEPT:
+            left = self.left_rows
+        elif len(self.broken_left_rows) > BROKEN_LEFT_KEPT:
+            left = self.broken_left_rows
+        else:
+            return None
+        row = next(iter(left))
+        del left[row]
+        if row.block.size > 1:
+            return None  # its neighbours are still there
+        name = row.name
+        self.note_replaced(row)
+        del self.by_name[name]
+        self.stacks.pop(name, None)
+        self.cancel_reasons.pop(name, None)
+        self.cancel_requested_at.pop(name, None)
+        self.attempt_records.forget(name)
+        self.restarts.forget(name)
+        self.loop.forget(name)
+        self.tree.forget(row)
+        if self.on_replaced is not None:
+            self.on_replaced(row.index)
+        return row.index
 
     _FOLDS: ClassVar[dict[type[Event], Callable[[Fleet, Any], Row | None]]] = {
         RunStarted: _run_started,
@@ -230,7 +273,7 @@ class Fleet(Picture):
         SupervisorTerminated: _tree_changed,
         RestartCounted: _tree_changed,
         RestartLimitReached: _tree_changed,
-        ChildRemoved: _tree_changed,
+        ChildRemoved: _child_removed,
         CommandRefused: _command_refused,
         LogRecorded: _log_recorded,
         WorkersQueued: _workers_queued,

@@ -79,6 +79,8 @@ def _worker_restarted(picture: Picture, event: WorkerRestarted) -> Row | None:
         return None
     picture.restarts.began(event)
     picture.attempt_records.close(row)
+    picture.left_rows.pop(row, None)
+    picture.broken_left_rows.pop(row, None)
     if row.state in SETTLED:
         picture.settled -= 1
         picture.settled_at = None
@@ -142,7 +144,7 @@ def _settle(picture: Picture, event: WorkerEnded) -> Row | None:
         if before in SETTLED:
             return None
         picture.settled += 1
-        if picture.settled == len(picture.rows):
+        if picture.settled == picture.workers:
             picture.settled_at = at
     block, extra = row.block, row.extra
     if extra is not None:

@@ -62,6 +62,10 @@ class LoopWatch:
         """Return the blocks by a worker among those held, oldest first."""
         return tuple(block for block in self.blocks if block.worker == worker) if worker in self._of else ()
 
+    def forget(self, worker: str) -> None:
+        """Drop the last block by a worker."""
+        self._of.pop(worker, None)
+
     def late_within(self, start: float, end: float) -> float:
         """Return for how many of the seconds from `start` to `end` the loop was late, as far as that is held."""
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1

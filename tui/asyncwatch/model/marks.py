@@ -62,6 +62,10 @@ class Marks(AbstractSet[str]):
         for span in spans:
             flags[span] = bytes((is_marking,)) * (span.stop - span.start)
 
+    def unmark(self, index: int) -> None:
+        """Take away the mark of the worker at that place in the queue."""
+        self._flags[index : index + 1] = bytes(len(self._flags[index : index + 1]))
+
     def clear(self) -> None:
         """Take every mark away."""
         self._flags = bytearray()

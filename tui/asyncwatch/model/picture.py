@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+import msgspec
 
 from asyncwatch.events import (
     AttemptHeld,
@@ -23,6 +25,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.attempts import Attempts
 from asyncwatch.model.circuits import Circuits
+from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.histogram import Histogram
 from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.model.rate import Rate
@@ -31,8 +34,17 @@ from asyncwatch.model.services import Polls, Restarts
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Tree
 
+LEFT_KEPT = 2_000
+"""Workers that have left their pools whose rows are kept: the places of others are given to new workers.
+
+The engine goes on counting the incarnations of the last 1,000 names: a worker of which it reports a restart has a row.
+"""
+BROKEN_LEFT_KEPT = 10_000
+"""The same for those that failed: they are worth a look."""
+_KINDS_KEPT = 1_000
 LOGS_KEPT = 10_000
 """The newest log lines that are held."""
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 _REFUSALS_KEPT = 1_000
 _WAITS_KEPT = 10_000
 
@@ -42,6 +54,15 @@ class LeftBehind(NamedTuple):
 
     event: WorkerUnresponsive
     asked_at: float
+
+
+class ReplacedErrors(msgspec.Struct):
+    """Workers without a row whose last error was of one kind."""
+
+    example: Row
+    """The row that the first of them had."""
+    refusals: Counter[str]
+    workers: int = 0
 
 
 class Picture:
@@ -54,7 +75,19 @@ class Picture:
         self.halted: RunHalted | None = None
         self.finished: RunFinished | None = None
         self.rows: list[Row] = []
-        """Every worker, in the order in which they were queued."""
+        """Every worker, in the order in which they were queued; but see `replaced`."""
+        self.replaced = 0
+        """How many workers have ended, left their pool, and were given up for a new one in their place in `rows`."""
+        self.replaced_cancelled: Counter[str] = Counter()
+        """How many of those were cancelled, by what asked for that."""
+        self.left_rows: dict[Row, None] = {}
+        """The rows of workers that ended well and have left their pool, the first one first."""
+        self.broken_left_rows: dict[Row, None] = {}
+        """The rows of those that failed."""
+        self.replaced_errors: dict[str, ReplacedErrors] = {}
+        """The errors of workers that were replaced, by their kind, up to a number of kinds."""
+        self.on_replaced: Callable[[int], object] | None = None
+        """Called with the index of a row that was replaced."""
         self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
         self.attempts = 0
         """Attempts started, of all incarnations."""
@@ -113,10 +146,32 @@ class Picture:
             return self.finished.elapsed
         return max(self.latest, self.left_at or 0.0)
 
+    def note_replaced(self, row: Row) -> None:
+        """Count a row that is given up."""
+        self.replaced += 1
+        if row.state is WorkerState.CANCELLED:
+            self.replaced_cancelled[self.cancel_reason(row.name)] += 1
+        if row.state not in _BROKEN:
+            return
+        kind = error_kind(row.error)
+        known = self.replaced_errors.get(kind)
+        if known is None:
+            if len(self.replaced_errors) == _KINDS_KEPT:
+                return
+            known = self.replaced_errors[kind] = ReplacedErrors(row, Counter())
+        known.workers += 1
+        if row.refusal:
+            known.refusals[row.refusal] += 1
+
+    @property
+    def workers(self) -> int:
+        """How many workers there have been: those whose rows were `replaced`, too."""
+        return len(self.rows) + self.replaced
+
     @property
     def is_settled(self) -> bool:
         """Whether there are workers and none of them is active."""
-        return bool(self.rows) and self.settled == len(self.rows)
+        return bool(self.rows) and self.settled == self.workers
 
     def history(self, name: str) -> tuple[AttemptRecord, ...]:
         """Return the worker's attempts of all incarnations, oldest first, without the `attempts_left_out`."""

@@ -44,6 +44,7 @@ class View:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.marks = Marks(fleet)
+        fleet.on_replaced = self.marks.unmark
         self._marking: Steps[None] | None = None
         self.left: Counter[str] = Counter()
         """How many children of each pool, by its path, are no lines any more: they ended and were forgotten."""
@@ -416,7 +417,7 @@ class View:
     def _present(self, seen: int) -> Steps[Order]:
         """Return the first `seen` rows without those that have left their pool, which are counted."""
         rows, tree = self.fleet.rows, self.fleet.tree
-        present, left = Order(rows), Counter[str]()
+        present, left = Order(rows), Counter(tree.replaced)
         for start in range(0, seen, STEP):
             places: Iterable[int] = range(start, min(start + STEP, seen))
             if tree.left:

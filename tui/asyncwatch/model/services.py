@@ -55,6 +55,11 @@ class Restarts:
             known.cause = event.cause
             known.at = event.at
 
+    def forget(self, worker: str) -> None:
+        """Drop what is known of a worker; its restarts stay in the total."""
+        self.by_worker.pop(worker, None)
+        self._scheduled.discard(worker)
+
     def began(self, event: WorkerRestarted) -> None:
         """Fold one event."""
         if event.worker in self._scheduled:
@@ -130,6 +135,6 @@ def services_of(fleet: Fleet) -> Services:
             counts.subtract(branch.counts)
     to_come, last = 0, tree.newest
     if last is not None and fleet.run is not None and fleet.cancel_requested is None and not tree.ending:
-        to_come = max(0, fleet.run.workers - len(fleet.rows))
+        to_come = max(0, fleet.run.workers - fleet.workers)
     is_starting = to_come and last is not None and not last.is_ready and not last.is_settled
     return Services(counts, to_come, last if is_starting else None)

@@ -101,7 +101,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         run=run.run if run else "",
         runner=run.runner if run else "",
         seed=run.seed if run else None,
-        workers=len(fleet.rows),
+        workers=fleet.workers,
         counts={state: count for state, count in fleet.counts.items() if count},
         attempts=fleet.attempts,
         elapsed=fleet.end,
@@ -161,6 +161,11 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
             examples.setdefault(row.error, row)
             if row.refusal:
                 refusals.setdefault(row.error, Counter())[row.refusal] += 1
+    for replaced in fleet.replaced_errors.values():
+        error = replaced.example.error
+        workers[error] += replaced.workers
+        examples.setdefault(error, replaced.example)
+        refusals[error] = refusals.get(error, Counter()) + replaced.refusals
     kinds: dict[str, list[str]] = {}
     for error in workers:
         kinds.setdefault(error_kind(error), []).append(error)

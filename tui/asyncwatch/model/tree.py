@@ -6,7 +6,8 @@ Pure. A plain batch of one group has one branch, of which nothing is kept but it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from asyncwatch.events import (
@@ -43,6 +44,8 @@ class Tree:
         self._gone: set[str] = set()  # paths of the children that were forgotten
         self.left = 0
         """Grows with every child that leaves a pool."""
+        self.replaced: Counter[str] = Counter()
+        """How many children of each pool, by its path, have no row any more."""
         self.newest: Row | None = None
         """The worker of a supervisor that was started for the first time last."""
 
@@ -52,7 +55,15 @@ class Tree:
         if fold is not None:
             fold(self, event)
 
-    def queued(self, group: str, rows: Iterable[Row]) -> None:
+    def forget(self, row: Row) -> None:
+        """Drop what is known of a child that has left its pool, but for its part of all counts."""
+        path = path_of(row)
+        self._windows.pop(path, None)
+        self._limited.discard(path)
+        self._gone.discard(path)
+        self.replaced[row.group] += 1
+
+    def queued(self, group: str, rows: Sequence[Row]) -> None:
         """Take in workers that were just queued."""
         is_counting = self.is_shown
         branch = self.branches.get(group) or self._grow(group, None)
@@ -63,7 +74,7 @@ class Tree:
             for row in rows:
                 self._join(row, branch)
         if branch.is_supervisor:
-            self.newest = self._rows[-1]
+            self.newest = rows[-1]
 
     def restarted(self, row: Row) -> None:
         """Note that the worker is a child of its supervisor, be it again."""

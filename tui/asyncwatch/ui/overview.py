@@ -62,7 +62,7 @@ def status(scene: Scene) -> Line:
         hint = "leaves" if scene.is_hurried else "ends them at once"
         return [Span(f"stopping…{running}", "warning"), Span(f" · ctrl+c {hint}", "muted")]
     if fleet.is_settled:
-        missing = len(fleet.rows) - fleet.counts[WorkerState.SUCCEEDED]
+        missing = fleet.workers - fleet.counts[WorkerState.SUCCEEDED]
         if not missing:
             return [Span("✓ finished", "succeeded")]
         if fleet.tree.ending:
@@ -87,7 +87,7 @@ def _is_over(scene: Scene) -> bool:
 def _title(scene: Scene, width: int) -> Line:
     run = scene.fleet.run
     assert run is not None  # noqa: S101 - the caller has seen it
-    workers = max(run.workers, len(scene.fleet.rows))
+    workers = max(run.workers, scene.fleet.workers)
     left = [
         [Span("asyncwatch", "title")],
         [Span(fmt.clean(mask_secrets(run.run)), "strong")] if run.run else [],
@@ -125,7 +125,7 @@ def _progress(scene: Scene, width: int) -> Line:
     """Return how much of the batch is done; of services, which are never done, how many are up."""
     fleet = scene.fleet
     services = services_of(fleet)
-    total = max(len(fleet.rows), fleet.run.workers if fleet.run is not None else 0)
+    total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
     total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
     if not services.workers:

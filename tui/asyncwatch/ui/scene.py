@@ -76,7 +76,7 @@ class Scene:
     def is_gathering(self) -> bool:
         """Whether some of the workers with which the run starts are still to come."""
         run = self.fleet.run
-        return run is not None and len(self.fleet.rows) < run.workers
+        return run is not None and self.fleet.workers < run.workers
 
     def foresee(self, batch: Batch) -> None:
         """Show the first events of the run before they happen."""
@@ -146,7 +146,7 @@ class Scene:
     @property
     def active(self) -> int:
         """How many workers have not settled."""
-        return len(self.fleet.rows) - self.fleet.settled
+        return self.fleet.workers - self.fleet.settled
 
     def _confirm(self, batch: Batch) -> None:
         """Go on from what was foreseen as long as the run begins like that; else from what it has told.
