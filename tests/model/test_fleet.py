@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ from asyncwatch.events import (
 from asyncwatch.model import text
 from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
+from asyncwatch.model.picture import LOG_SIZE_KEPT
 from asyncwatch.model.row import BLOCK
 from asyncwatch.model.text import share
 from tests.model.stream import Stream, ended, failed
@@ -401,6 +403,19 @@ def test_rows_of_which_there_is_nothing_to_tell_are_passed_over() -> None:
     stream.add(WorkerRestarted, "late", 2)
     fleet = stream.fold()
     assert list(fleet.notable()) == fleet.rows[2 * BLOCK :]
+
+
+def test_of_long_log_lines_fewer_are_held() -> None:
+    """The newest one is, however long it is."""
+    stream = Stream("a")
+    for message in [*("x" * (LOG_SIZE_KEPT // 4) for _ in range(9)), "last"]:
+        fact: dict[str, Any] = {"worker": "a", "level": "INFO", "logger": "x", "message": message}
+        stream.events.append(LogRecorded(seq=len(stream.events), at=0.0, **fact))
+    fleet = stream.fold()
+    assert ([len(log.message) for log in fleet.logs], fleet.logged) == ([LOG_SIZE_KEPT // 4] * 3 + [4], 10)
+    fact["message"] = "x" * (2 * LOG_SIZE_KEPT)
+    fleet.apply(LogRecorded(seq=len(stream.events), at=0.0, **fact))
+    assert (len(fleet.logs), fleet.log_size) == (1, 2 * LOG_SIZE_KEPT)
 
 
 def attempts_of(fleet: Fleet) -> list[tuple[int, int, str]]:

@@ -37,7 +37,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.attempt_folds import ATTEMPT_FOLDS
 from asyncwatch.model.incarnation_folds import INCARNATION_FOLDS
-from asyncwatch.model.picture import BROKEN_LEFT_KEPT, LEFT_KEPT, LOGS_KEPT, LeftBehind, Picture
+from asyncwatch.model.picture import BROKEN_LEFT_KEPT, LEFT_KEPT, LOG_SIZE_KEPT, LOGS_KEPT, LeftBehind, Picture
 from asyncwatch.model.row import BLOCK, AttemptRecord, Block, Row
 from asyncwatch.model.text import result_line
 
@@ -202,8 +202,12 @@ class Fleet(Picture):
         self.refused += 1
 
     def _log_recorded(self, event: LogRecorded) -> None:
-        self.logs.append(event)
+        logs = self.logs
+        logs.append(event)
         self.logged += 1
+        self.log_size += len(event.message)
+        while len(logs) > 1 and (len(logs) > LOGS_KEPT or self.log_size > LOG_SIZE_KEPT):
+            self.log_size -= len(logs.popleft().message)
 
     def _workers_queued(self, event: WorkersQueued) -> None:
         rows, by_name = self.rows, self.by_name

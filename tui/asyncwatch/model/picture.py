@@ -43,7 +43,9 @@ BROKEN_LEFT_KEPT = 10_000
 """The same for those that failed: they are worth a look."""
 _KINDS_KEPT = 1_000
 LOGS_KEPT = 10_000
-"""The newest log lines that are held."""
+"""The newest log lines that are held, at most."""
+LOG_SIZE_KEPT = 20_000_000
+"""Characters of all log lines that are held, at most, but for the newest line: some programs log whole documents."""
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 _REFUSALS_KEPT = 1_000
 _WAITS_KEPT = 10_000
@@ -103,7 +105,9 @@ class Picture:
         """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
         self.rate = Rate()
         """Attempts that ended by themselves, not by a cancel."""
-        self.logs: deque[LogRecorded] = deque(maxlen=LOGS_KEPT)
+        self.logs: deque[LogRecorded] = deque()
+        self.log_size = 0
+        """Characters of the log lines that are held."""
         self.logged = 0
         """Log lines in all, those no longer held included."""
         self.refusals: deque[CommandRefused] = deque(maxlen=_REFUSALS_KEPT)
