@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from array import array
+import struct
 
 import msgspec
 
@@ -11,9 +11,10 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.row import AttemptRecord, Row
 
 _OUTCOMES = {state: state.value if state.is_settled else "" for state in WorkerState}
-_WIDTH = 9
-"""Numbers of a record."""
-_NO_NUMBERS: array[float] = array("d")
+_NUMBERS = struct.Struct("=QQ5d??")
+"""Of a record: attempt, incarnation, bad luck, start, duration, backoff, latency; and two flags."""
+_EMPTY = bytes(_NUMBERS.size)
+_UNKNOWN = math.nan
 FIRST_KEPT = 5
 """Records of a worker's first attempts that are kept for ever."""
 LAST_KEPT = 100
@@ -23,17 +24,19 @@ LAST_KEPT = 100
 class _Records:
     """The first and the last records of one worker, and how many there were in all.
 
-    The last ones are a ring of numbers, 72 bytes a record and two texts that workers share: as objects they take three
+    The last ones are a ring of numbers, 58 bytes a record and two texts that workers share: as objects they take three
     times as much, for each of the thousands of services that there may be.
     """
 
-    __slots__ = ("_error_classes", "_numbers", "_outcomes", "count", "first")
+    __slots__ = ("_error_classes", "_numbers", "_outcomes", "count", "first", "newest_key")
 
     def __init__(self) -> None:
         self.count = 0
         """Records in all, those that are not kept included."""
+        self.newest_key = 0, 0, 0.0
+        """Attempt, incarnation and start of the newest record. Each poll of a poller has an attempt 1."""
         self.first: list[AttemptRecord] = []
-        self._numbers = _NO_NUMBERS
+        self._numbers = bytearray()
         self._outcomes: list[str] = []
         self._error_classes: list[str] = []
 
@@ -42,18 +45,10 @@ class _Records:
         """The record that was added last."""
         return self.first[-1] if self.count <= FIRST_KEPT else self._unpacked((self.count - FIRST_KEPT - 1) % LAST_KEPT)
 
-    def is_newest(self, attempt: int, incarnation: int, started_at: float) -> bool:
-        """Return whether the newest record is of that attempt. Each poll of a poller has an attempt 1."""
-        if self.count <= FIRST_KEPT:
-            newest = self.first[-1]
-            return (newest.attempt, newest.incarnation, newest.started_at) == (attempt, incarnation, started_at)
-        start = (self.count - FIRST_KEPT - 1) % LAST_KEPT * _WIDTH
-        numbers = self._numbers
-        return numbers[start] == attempt and numbers[start + 1] == incarnation and numbers[start + 4] == started_at
-
     def add(self, record: AttemptRecord) -> None:
         """Add a record, in place of the oldest of the last ones if there are enough of them."""
         self.count += 1
+        self.newest_key = record.attempt, record.incarnation, record.started_at
         if self.count <= FIRST_KEPT:
             self.first.append(record)
         else:
@@ -73,43 +68,42 @@ class _Records:
         return (*self.first, *(self._unpacked((oldest + place) % LAST_KEPT) for place in range(size)))
 
     def _put(self, place: int, record: AttemptRecord) -> None:
-        numbers = array("d", _packed(record))
         if place == len(self._outcomes):
-            if not place:
-                self._numbers = array("d")
-            self._numbers.extend(numbers)
-            self._outcomes.append(record.outcome)
-            self._error_classes.append(record.error_class)
-        else:
-            self._numbers[place * _WIDTH : (place + 1) * _WIDTH] = numbers
-            self._outcomes[place], self._error_classes[place] = record.outcome, record.error_class
+            self._numbers += _EMPTY
+            self._outcomes.append("")
+            self._error_classes.append("")
+        self._outcomes[place], self._error_classes[place] = record.outcome, record.error_class
+        bad_luck, duration, backoff = record.bad_luck, record.duration, record.backoff
+        _NUMBERS.pack_into(
+            self._numbers,
+            place * _NUMBERS.size,
+            record.attempt,
+            record.incarnation,
+            _UNKNOWN if bad_luck is None else bad_luck,
+            record.started_at,
+            _UNKNOWN if duration is None else duration,
+            _UNKNOWN if backoff is None else backoff,
+            record.latency,
+            record.is_struck,
+            record.is_asked_for,
+        )
 
     def _unpacked(self, place: int) -> AttemptRecord:
-        start = place * _WIDTH
-        attempt, incarnation, bad_luck, is_struck, started_at, duration, backoff, is_asked_for, latency = self._numbers[
-            start : start + _WIDTH
-        ]
+        numbers = _NUMBERS.unpack_from(self._numbers, place * _NUMBERS.size)
+        attempt, incarnation, bad_luck, started_at, duration, backoff, latency, is_struck, is_asked_for = numbers
         return AttemptRecord(
-            attempt=int(attempt),
-            incarnation=int(incarnation),
+            attempt=attempt,
+            incarnation=incarnation,
             bad_luck=_known(bad_luck),
-            is_struck=bool(is_struck),
+            is_struck=is_struck,
             started_at=started_at,
             duration=_known(duration),
             outcome=self._outcomes[place],
             backoff=_known(backoff),
-            is_asked_for=bool(is_asked_for),
+            is_asked_for=is_asked_for,
             error_class=self._error_classes[place],
             latency=latency,
         )
-
-
-def _packed(record: AttemptRecord) -> tuple[float, ...]:
-    bad_luck, duration, backoff = (
-        math.nan if value is None else value for value in (record.bad_luck, record.duration, record.backoff)
-    )
-    head = record.attempt, record.incarnation, bad_luck, record.is_struck, record.started_at
-    return (*head, duration, backoff, record.is_asked_for, record.latency)
 
 
 def _known(value: float) -> float | None:
@@ -132,8 +126,11 @@ class Attempts:
         if not row.attempt:
             return True
         records = self._records.get(row.name)
-        started_at = row.attempt_started_at or 0.0
-        return records is not None and records.is_newest(row.attempt, row.incarnation, started_at)
+        return records is not None and records.newest_key == (
+            row.attempt,
+            row.incarnation,
+            row.attempt_started_at or 0.0,
+        )
 
     def note_failure(self, row: Row) -> None:
         """Record the attempt that the row says has failed."""
