@@ -31,6 +31,7 @@ from asyncwatch.supervise.circuit import CircuitPolicy
 from asyncwatch.supervise.classify import AttemptTimeout, DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.supervise.describe import describe_error, describe_stack, error_line, stuck_at
 from asyncwatch.supervise.rate import RateLimit
+from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.run import note_left_behind
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.verdict import PAST_DEADLINE, Judge, Verdict
@@ -81,12 +82,13 @@ class Attempts(Calls):
         concurrency: int,
         seed: int,
         grace: float,
+        report: Reporter,
         retry_budget: RetryBudget | None = None,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
     ) -> None:
-        super().__init__(concurrency, seed=seed, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
+        super().__init__(concurrency, seed=seed, report=report, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
         self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
         """Tasks that were left behind and have not ended yet, with what was told of that."""
         self.accepts_restarts = True

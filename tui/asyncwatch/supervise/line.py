@@ -25,14 +25,15 @@ class Line:
         self,
         concurrency: int,
         *,
+        report: Reporter,
         circuit: CircuitPolicy | None,
         rate: RateLimit | None,
         rate_per_key: RateLimit | None,
     ) -> None:
-        self.report = Reporter()
+        self.report = report
         self.in_flight = 0
         limits = {"rate": rate, "rate_per_key": rate_per_key}
-        self.admission = Admission(self.report, self._let_in, self._tell_held, circuit=circuit, **limits)
+        self.admission = Admission(report, self._let_in, self._tell_held, circuit=circuit, **limits)
         self.is_gated = any(policy is not None for policy in (circuit, rate, rate_per_key))
         """Whether attempts ask for admission."""
         self._places = concurrency  # 0 while paused

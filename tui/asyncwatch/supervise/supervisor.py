@@ -22,6 +22,7 @@ from asyncwatch.supervise.luck import draw_seed
 from asyncwatch.supervise.machine import Machine
 from asyncwatch.supervise.outbox import Listener
 from asyncwatch.supervise.rate import RateLimit
+from asyncwatch.supervise.report import Reporter
 from asyncwatch.supervise.runner import Timeout, check_timeout
 from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.tree.restart import AutoShutdown, Strategy
@@ -99,6 +100,7 @@ class Supervisor(Watching, Serving):
             "concurrency": concurrency,
             "seed": self.seed,
             "grace": grace,
+            "report": Reporter(),
             "retry_budget": retry_budget,
             "circuit": circuit,
             "rate": rate,
@@ -352,10 +354,11 @@ class Supervisor(Watching, Serving):
             machine.finish()
 
     def _make_tree(self) -> None:
-        """Make a tree of what was given, in place of a batch that has not started if there is one."""
+        """Make a tree of what was given, in place of a batch that has not started if there is one.
+
+        Both report through the same reporter, which may have listeners already.
+        """
         crew = new_crew(batch=self._batch, **self._settings)
-        if self._tree is None and hasattr(self, "_machine"):
-            crew.report = self._machine.report
         self._plant(crew, root_spec(one_by_one(self._children), self._root_flags))
 
     def _incarnation(self, name: str) -> int:
