@@ -7,11 +7,15 @@ another thread that is far behind, the loop pauses for a moment between two of i
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from asyncwatch.events import Batch, Event
+from asyncwatch.supervise.safe_log import log_safely
+
+logger = logging.getLogger("asyncwatch.supervisor")
 
 BATCH_SIZE = 512
 """Events in a batch at the most."""
@@ -143,8 +147,13 @@ class Outbox:
         if self._batch:
             batch, self._batch = tuple(self._batch), []
             self._delivered += len(batch)
-            for listener in self._listeners:
-                listener.deliver(batch, self.loop)
+            for listener in tuple(self._listeners):
+                try:
+                    listener.deliver(batch, self.loop)
+                except Exception:  # for example, its queue was shut down
+                    self._listeners.remove(listener)
+                    text = "a listener raised an error and gets no more events"
+                    log_safely(logger, logging.ERROR, text, has_traceback=True)
 
     def linger(self) -> None:
         """Let what was emitted last leave with what follows from it at once, in the next turns of the loop."""

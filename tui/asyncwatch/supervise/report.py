@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os.path
@@ -39,6 +38,7 @@ from asyncwatch.events import (
 from asyncwatch.supervise.blame import frame_of, is_of_supervisor, place_of
 from asyncwatch.supervise.describe import count, describe_error, error_line, jsonable
 from asyncwatch.supervise.run_report import RunReporter, logger
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.paths import shown_path
 from asyncwatch.supervise.tree.restart import RestartWindow
@@ -153,7 +153,8 @@ class Reporter(RunReporter):
         facts = (len(window), float(window.within))
         self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
         limit = count(window.max_restarts, "restart")
-        logger.error("%s reached its limit of %s in %g s", shown_path(path), limit, window.within)
+        text = "%s reached its limit of %s in %g s"
+        log_safely(logger, logging.ERROR, text, shown_path(path), limit, window.within)
 
     def child_removed(self, path: str, child: str) -> None:
         """Tell that a supervisor forgot a child."""
@@ -243,6 +244,4 @@ class Reporter(RunReporter):
 
     @staticmethod
     def _log(level: int, worker: Worker, text: str, *args: object) -> None:
-        # A handler of the user's that raises must not stop the worker's next step.
-        with contextlib.suppress(Exception):
-            logger.log(level, text, *args, extra={"asyncwatch_worker": worker.name})
+        log_safely(logger, level, text, *args, worker=worker.name)

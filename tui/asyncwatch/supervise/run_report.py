@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
@@ -35,6 +34,7 @@ from asyncwatch.supervise.circuit import Circuit, CircuitState
 from asyncwatch.supervise.describe import clean_text, count
 from asyncwatch.supervise.outbox import Outbox
 from asyncwatch.supervise.pulse import block_event
+from asyncwatch.supervise.safe_log import log_safely
 
 logger = logging.getLogger("asyncwatch.supervisor")
 
@@ -111,7 +111,8 @@ class RunReporter:
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
         """Tell that the batch is not gone on with."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        logger.error("halted after %s: %s end by that", count(failures, "failure"), count(stopped, "worker"))
+        text = "halted after %s: %s end by that"
+        log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
 
     def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
         """Tell that a person changed a setting."""
@@ -120,7 +121,8 @@ class RunReporter:
     def nested_retries_found(self, target: str, library: str) -> None:
         """Warn of a target that retries on its own."""
         self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
-        logger.warning("%s retries by itself with %s: that and asyncwatch's attempts multiply", target, library)
+        text = "%s retries by itself with %s: that and asyncwatch's attempts multiply"
+        log_safely(logger, logging.WARNING, text, target, library)
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
         """Tell that the run is over, and deliver all that is left."""
@@ -144,8 +146,7 @@ class RunReporter:
         # Many that take turns can go on for long, and nobody is helped by a warning each time.
         is_mendable = event.cause in MENDABLE and event.cause != "many"
         level = logging.WARNING if is_mendable else logging.DEBUG
-        with contextlib.suppress(Exception):
-            logger.log(level, "%s", sentence(event), extra={"asyncwatch_worker": event.worker or None})
+        log_safely(logger, level, "%s", sentence(event), worker=event.worker or None)
 
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
         """Tell why a request was not carried out."""
@@ -171,7 +172,8 @@ class RunReporter:
             case CircuitState.OPEN:
                 attempts, failures = circuit.opened_by
                 self._emit(CircuitOpened(seq, now, key, attempts, failures, circuit.policy.open_for))
-                logger.warning("%s: circuit open after %d of %d attempts failed", key, failures, attempts)
+                text = "%s: circuit open after %d of %d attempts failed"
+                log_safely(logger, logging.WARNING, text, key, failures, attempts)
             case CircuitState.HALF_OPEN:
                 self._emit(CircuitHalfOpened(seq, now, key, circuit.policy.probes))
             case CircuitState.CLOSED:

@@ -12,6 +12,7 @@ from asyncwatch.supervise.classify import DeadlineExceeded, ErrorClass, is_never
 from asyncwatch.supervise.luck import Luck
 from asyncwatch.supervise.retry import RetryPolicy
 from asyncwatch.supervise.retry_after import retry_after_of
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
@@ -91,8 +92,8 @@ def _class_of(worker: Worker, error: BaseException) -> ErrorClass:
         if not spec.retry.transient(error):
             return ErrorClass.PERMANENT
     except Exception:
-        extra = {"asyncwatch_worker": worker.name}
-        logger.exception("the retry policy could not say of which class an error is", extra=extra)
+        text = "the retry policy could not say of which class an error is"
+        log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
         return ErrorClass.PERMANENT
     return ErrorClass.TRANSIENT if error_class is ErrorClass.PERMANENT else error_class
 
