@@ -18,6 +18,7 @@ from asyncwatch.supervise.circuit import Circuit, CircuitPolicy, CircuitState
 from asyncwatch.supervise.classify import ErrorClass
 from asyncwatch.supervise.rate import Gate, RateLimit
 from asyncwatch.supervise.report import Reporter
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.worker import Worker
 
 logger = logging.getLogger("asyncwatch.worker")
@@ -128,6 +129,10 @@ class Admission:
         key = self._held_by.get(worker)
         return "" if key is None else self._reason(worker, key)
 
+    def is_held(self, worker: Worker) -> bool:
+        """Return whether the worker is parked for its key: admission itself will release it."""
+        return worker in self._held_by
+
     def hurry(self, worker: Worker) -> None:
         """Let the worker pass its circuit in any state, as a probe."""
         if self._policy is not None:
@@ -218,15 +223,15 @@ class Admission:
     def _key_of(self, worker: Worker) -> str | None:
         """Return what the worker's circuit and limit are kept by, None for neither."""
         spec = worker.spec
-        key = spec.key if spec.key is not None else getattr(spec.target, "key_of", None)
-        if callable(key):
-            try:
+        try:
+            key = spec.key if spec.key is not None else getattr(spec.target, "key_of", None)
+            if callable(key):
                 key = key(*worker.args)
-            except Exception:
-                extra = {"asyncwatch_worker": worker.name}
-                logger.exception("the key of a worker could not be made", extra=extra)
-                return None
-        return str(key) if key else None
+            return str(key) if key else None
+        except Exception:
+            text = "the key of a worker could not be made"
+            log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
+            return None
 
     def _circuit(self, key: str, policy: CircuitPolicy) -> Circuit:
         circuit = self._circuits.get(key)
@@ -348,12 +353,14 @@ class Admission:
             del self._held_by[worker]
             self._coming[worker] = key
         self._coming_of[key] += len(released)
-        reason = self._common_reason(key)
-        if aside.reason != reason:
-            aside.reason = reason
-            for worker in aside:
-                self._tell_held(worker, key, self._reason(worker, key))
         if aside and gate is not None and not gate.is_free():
             self._time(key, gate)
-        if released:
-            self._let_in(released)
+        reason = self._common_reason(key)
+        try:
+            if aside.reason != reason:
+                aside.reason = reason
+                for worker in aside:
+                    self._tell_held(worker, key, self._reason(worker, key))
+        finally:
+            if released:
+                self._let_in(released)

@@ -21,10 +21,11 @@ this order:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
-from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.events import WorkerEnded, WorkerFailed, WorkerState
 from asyncwatch.supervise.budget import RetryBudget
 from asyncwatch.supervise.calls import Calls, raised_by
 from asyncwatch.supervise.circuit import CircuitPolicy
@@ -89,8 +90,8 @@ class Attempts(Calls):
         rate_per_key: RateLimit | None = None,
     ) -> None:
         super().__init__(concurrency, seed=seed, report=report, circuit=circuit, rate=rate, rate_per_key=rate_per_key)
-        self.detached: dict[asyncio.Task[Any], WorkerEnded] = {}
-        """Tasks that were left behind and have not ended yet, with what was told of that."""
+        self.detached: dict[asyncio.Task[Any], WorkerEnded | None] = {}
+        """Abandoned tasks that have not ended yet, with the event that reported it; None if reporting failed."""
         self.accepts_restarts = True
         self.is_finished = False
         self.bad_luck_threshold: float | None = None
@@ -120,25 +121,24 @@ class Attempts(Calls):
         worker.attempt = attempt = worker.attempt + 1
         worker.started_at = started_at = self.report.now()
         number = worker.turns + attempt
+        if attempt == 1:
+            if not worker.turns:
+                worker.first_started_at = started_at
+            else:
+                worker.poll_started_at = started_at
+        else:
+            worker.cancels = 0
+            worker.error = None
+            worker.stop_timer()
         worker.bad_luck = draw = self._luck.draw("luck", worker.name, worker.incarnation, number)
         threshold = self.bad_luck_threshold
         worker.is_struck = draw > (luck.threshold if threshold is None else threshold)
         if luck.latency is not None:
             draw = self._luck.draw("latency", worker.name, worker.incarnation, number)
             worker.latency = luck.added_latency(draw)
-        if attempt == 1:
-            if not worker.turns:
-                worker.first_started_at = started_at
-            else:
-                worker.poll_started_at = started_at
-            if spec.deadline is not None:
-                worker.deadline_at = started_at + spec.deadline
-        else:
-            worker.cancels = 0
-            worker.error = None
-            worker.stop_timer()
+        if attempt == 1 and spec.deadline is not None:
+            worker.deadline_at = started_at + spec.deadline
         self._attempts += 1
-        self.in_flight += worker.takes_place
         self.report.attempt_started(worker)
         context = self.report.context
         # Made here and not by the loop's task factory: an eager one would run the target inside this very call.
@@ -147,8 +147,57 @@ class Attempts(Calls):
         task.add_done_callback(self._attempt_ended, context=context.copy())
         worker.task = task
         self.tasks[task] = worker
+        self.in_flight += worker.takes_place
         if spec.attempt_timeout is not None or worker.deadline_at is not None:
             self._time_attempt(worker)
+
+    def _start_failed(self, worker: Worker, fault: BaseException) -> None:
+        """Undo an attempt whose start raised `fault`, and let the worker fail."""
+        task, worker.task = worker.task, None
+        if task is not None:
+            del self.tasks[task]
+            self.in_flight -= worker.takes_place
+            task.cancel()  # before its first step: the target is not called
+        with contextlib.suppress(Exception):
+            self._leave_line(worker)
+        if worker.takes_place:
+            # In the next loop iteration: the runner may not listen to outcomes yet.
+            worker.state = WorkerState.WAITING
+            worker.timer = self.report.loop.call_soon(self._fail, worker, fault)
+        else:
+            self._fail(worker, fault)
+
+    def _fail(self, worker: Worker, fault: BaseException) -> None:
+        """Settle a worker that cannot go on because of an error outside its target, even if reporting fails too."""
+        worker.timer = None
+        worker.is_restarting = False
+        if self.is_gated:
+            with contextlib.suppress(Exception):
+                self.admission.attempt_ended(worker, is_stopped=True)
+        try:
+            if worker.stop_reason:
+                event = self.report.stopped(worker, None, fault)
+            else:
+                event = self.report.failed(worker, fault, transient=False)
+        except Exception:  # it is the reporter that fails
+            facts = worker.incarnation, worker.attempt, 0.0, *describe_error(fault)
+            event = WorkerFailed(-1, self.report.now(), worker.name, *facts)
+        self._settle(worker, event, error=fault)
+
+    def _fail_judged(self, worker: Worker, fault: BaseException) -> None:
+        """Let `fault` be the error of an attempt that has ended and could not be judged."""
+        with contextlib.suppress(Exception):  # it is the reporter that fails
+            if worker.state is WorkerState.RUNNING:
+                if self.is_gated:
+                    self.admission.attempt_ended(worker, is_stopped=True)
+                self._settle_failed(worker, fault, transient=False)
+        self._fail_if_lost(worker, fault)
+
+    def _fail_if_lost(self, worker: Worker, fault: BaseException) -> None:
+        """Settle a worker that `fault` left without a task, a timer or a place in line."""
+        is_moving = worker.task is not None or worker.timer is not None or worker.is_ready
+        if not is_moving and not worker.state.is_settled and not (self.is_gated and self.admission.is_held(worker)):
+            self._fail(worker, fault)
 
     def _time_attempt(self, worker: Worker) -> None:
         """End the attempt by its timeout or by the worker's deadline, whichever comes first."""
@@ -198,17 +247,21 @@ class Attempts(Calls):
         stack = stuck_at(worker.task.get_coro())
         task = worker.left_behind = worker.task
         worker.task = worker.timer = None
-        if worker.is_restarting:
-            worker.is_restarting = False
-            reason = "it ignores its cancellation"
-            self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
         self.in_flight -= worker.takes_place
-        if self.is_gated:
-            error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
-            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
-        self.detached[task] = event = self.report.unresponsive(worker, stack)
+        self.detached[task] = None
         note_left_behind(task)
-        self._settle(worker, event)
+        try:
+            if worker.is_restarting:
+                worker.is_restarting = False
+                reason = "it ignores its cancellation"
+                self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
+            if self.is_gated:
+                error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
+                self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
+            self.detached[task] = event = self.report.unresponsive(worker, stack)
+            self._settle(worker, event)
+        except BaseException as fault:
+            self._fail_if_lost(worker, fault)
         self._fill_places()
 
     def _attempt_ended(self, task: asyncio.Task[Any]) -> None:
@@ -218,11 +271,11 @@ class Attempts(Calls):
         error = raised_by(task)
         result = task.result() if error is None else None
         if worker.task is not task:
-            told = self.detached.pop(task)
+            told = self.detached.pop(task, None)
             is_latest = worker.left_behind is task
             if is_latest:
                 worker.left_behind = None  # whose context holds the worker
-            if self.is_finished:
+            if self.is_finished or told is None:
                 return
             if is_latest and worker.state is WorkerState.UNRESPONSIVE:
                 self._ended_late(worker, result, error)
@@ -237,9 +290,9 @@ class Attempts(Calls):
         worker.task = None
         worker.stop_timer()
         self.in_flight -= worker.takes_place
-        if self.is_gated and (worker.stop_reason or error is None):
-            self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
         try:
+            if self.is_gated and (worker.stop_reason or error is None):
+                self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
             if worker.stop_reason:
                 self._settle_stopped(worker, result, error)
             elif error is None:
@@ -250,10 +303,7 @@ class Attempts(Calls):
             else:
                 self._attempt_failed(worker, error if worker.overdue is None else _late(worker.overdue, error))
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
-            if self.is_gated:
-                self.admission.attempt_ended(worker, is_stopped=True)
-            if worker.state is WorkerState.RUNNING:
-                self._settle_failed(worker, fault, transient=False)
+            self._fail_judged(worker, fault)
 
     def _attempt_succeeded(self, worker: Worker, result: object) -> None:
         self._settle(worker, self.report.succeeded(worker, result), result=result)
@@ -300,7 +350,10 @@ class Attempts(Calls):
 
     def _backed_off(self, worker: Worker) -> None:
         """Let the worker stand in line before new work: what was begun is finished first."""
-        self._end_wait(worker)
+        try:
+            self._end_wait(worker)
+        except BaseException as fault:
+            self._fail_if_lost(worker, fault)
         if worker.is_ready:
             self._line_of(worker).append(worker)
             self._fill_places()
@@ -324,14 +377,16 @@ class Attempts(Calls):
 
     def _ended_late(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Tell how a worker that was left behind ended after all. No other incarnation took its place."""
-        self.active += 1
         if worker.stop_reason:
-            self._settle_stopped(worker, result, error)
+            error = None if isinstance(error, asyncio.CancelledError) else error
+            event = self.report.stopped(worker, result, error)
         elif error is None:
-            self._settle(worker, self.report.succeeded(worker, result), result=result)
+            event = self.report.succeeded(worker, result)
         else:
             error = error if worker.overdue is None else _late(worker.overdue, error)
-            self._settle(worker, self.report.failed(worker, error, transient=False), error=error)
+            event = self.report.failed(worker, error, transient=False)
+        self.active += 1
+        self._settle(worker, event, result=result, error=error)
 
     def _settle_failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> None:
         """Settle a worker that gets no further attempt after `error`."""
@@ -358,13 +413,16 @@ class Attempts(Calls):
             self.on_outcome(outcome_of(event, result, error))
         self.active -= 1
         if not self.active:
-            waiting, self._when_settled = self._when_settled, []
-            for settled in waiting:
-                if not settled.done():
-                    settled.set_result(None)
+            self._wake_waiting()
         has_hung = event.state is WorkerState.UNRESPONSIVE and worker.overdue is not None and not worker.stop_reason
         if event.state in _BROKEN or has_hung:
             self._note_broken(worker)
+
+    def _wake_waiting(self) -> None:
+        waiting, self._when_settled = self._when_settled, []
+        for settled in waiting:
+            if not settled.done():
+                settled.set_result(None)
 
     def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
         """Keep how a worker ended."""
@@ -376,7 +434,11 @@ class Attempts(Calls):
     def _begin_incarnation(self, worker: Worker) -> None:
         worker.incarnation += 1
         worker.reset()
-        self.report.worker_restarted(worker)
+        try:
+            self.report.worker_restarted(worker)
+        except BaseException as fault:
+            self._start_failed(worker, fault)
+            return
         worker.is_ready = True
         self._ready.append(worker)
         self._fill_places()

@@ -13,6 +13,7 @@ from asyncwatch.supervise.capture import finish_lines, printing
 from asyncwatch.supervise.current import current
 from asyncwatch.supervise.line import Line
 from asyncwatch.supervise.luck import Luck
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.spec import Outcome
 from asyncwatch.supervise.worker import Worker
 
@@ -58,7 +59,7 @@ class Calls(Line):
             if worker.latency:
                 await asyncio.sleep(worker.latency)
             if worker.is_struck:
-                logger.warning("Status: failed, %s, %.2f", worker.name, worker.bad_luck)
+                log_safely(logger, logging.WARNING, "Status: failed, %s, %.2f", worker.name, worker.bad_luck)
                 raise self._fault(worker)
             return await worker.spec.target(*worker.args)
         except SystemExit as error:

@@ -56,11 +56,17 @@ class Line:
     def _start_attempt(self, worker: Worker) -> None:
         raise NotImplementedError
 
+    def _start_failed(self, worker: Worker, fault: BaseException) -> None:
+        raise NotImplementedError
+
     def _fill_places(self) -> None:
         """Start attempts while there are free places, at most `STARTS_AT_ONCE` per loop iteration."""
         left = 0 if self._continues_filling else STARTS_AT_ONCE
         while left and self.in_flight < self._places and (worker := self._next_in_line()) is not None:
-            self._start_attempt(worker)
+            try:
+                self._start_attempt(worker)
+            except BaseException as fault:  # one worker's fault must not stop the others
+                self._start_failed(worker, fault)
             left -= 1
         if not left and not self._continues_filling:
             self._continues_filling = True
@@ -88,7 +94,7 @@ class Line:
                 worker = line.popleft()
             if not worker.is_ready:
                 continue
-            if self.is_gated and (answer := self.admission.ask(worker)) is not Answer.STARTS:
+            if self.is_gated and (answer := self._ask(worker)) is not Answer.STARTS:
                 if answer is Answer.HOLDS_THE_LINE:
                     line.appendleft(worker)
                     return None
@@ -97,6 +103,15 @@ class Line:
             worker.is_ready = False
             return worker
         return None
+
+    def _ask(self, worker: Worker) -> Answer | None:
+        """Ask for admission; return None if asking raised, which fails the start of the worker."""
+        try:
+            return self.admission.ask(worker)
+        except BaseException as fault:  # the user's key function can raise anything
+            worker.is_ready = False
+            self._start_failed(worker, fault)
+            return None
 
     def _line_of(self, worker: Worker) -> deque[Worker]:  # noqa: ARG002  there is one for all
         """Return the line in which a worker stands that has begun, or was held."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -13,6 +15,9 @@ from asyncwatch.supervise.blame import Block
 from asyncwatch.supervise.halt import Halt
 from asyncwatch.supervise.nested import nested_retries
 from asyncwatch.supervise.roster import Members, Roster
+from asyncwatch.supervise.run import note_left_behind
+from asyncwatch.supervise.run_report import logger
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.slices import Slices
 from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.supervise.verdict import GIVEN_UP, HALTED
@@ -47,6 +52,7 @@ class Machine(Attempts):
         self.is_paused = False
         """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
         self.is_interrupted = False
+        self.is_broken_off = False
         self._is_hurried = False
         self._slices: deque[Slices] = deque()
         self._is_line_held = False
@@ -101,16 +107,52 @@ class Machine(Attempts):
 
     def finish(self) -> None:
         """Tell the listeners that the run is over. Every worker must have settled."""
-        if self.report.before_end is not None:
-            self.report.before_end()
-        self.is_finished = True
-        self.admission.close()
-        self.report.run_finished(self.workers.states(), self._attempts, interrupted=self.is_interrupted)
+        try:
+            if self.report.before_end is not None:
+                self.report.before_end()
+        finally:
+            self.is_finished = True
+            try:
+                self.admission.close()
+            finally:
+                self.report.run_finished(self.workers.states(), self._attempts, interrupted=self.is_interrupted)
 
     def abandon(self, block: Block | None) -> None:
         """Do what `finish` does from another thread, while `block` keeps the loop."""
         self.is_finished = True
         self.report.abandon(self.workers.states(), self._attempts, block)
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Counts that change whenever a run that is being stopped gets closer to its end."""
+        return (self.active,)
+
+    def longest_patience(self) -> float:
+        """Return the longest grace period of the running workers, in seconds."""
+        running = (worker for task, worker in self.tasks.items() if task not in self.detached)
+        limits = (worker.spec.shutdown for worker in running)
+        return max((self._grace if limit is None else limit for limit in limits), default=0.0)
+
+    def break_off(self) -> None:
+        """Abandon every worker that has not settled, because the run was stopped and makes no progress.
+
+        Only a defect in the supervisor leads here. The defect may strike again, but no caller waits for a worker then.
+        """
+        if self.is_broken_off:
+            return
+        self.is_broken_off = True
+        log_safely(logger, logging.ERROR, "the run does not end by itself and is broken off")
+        for worker in list(self.workers.unsettled()):
+            worker.stop_timer()
+            task, worker.task = worker.task, None
+            if task is not None:
+                self.detached[task] = None
+                note_left_behind(task)
+                task.cancel()
+            with contextlib.suppress(Exception):
+                self._fail(worker, TimeoutError("the run was broken off"))
+        self.in_flight = self.active = 0
+        self._wake_waiting()
 
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""
@@ -344,15 +386,24 @@ class Machine(Attempts):
         if worker.task is not None:
             is_first = worker.state is not WorkerState.CANCELLING
             worker.state = WorkerState.CANCELLING
-            self.report.cancel_requested(worker)
+            try:
+                self.report.cancel_requested(worker)
+            except Exception:  # the worker must stop nevertheless, and so must the others
+                text = "a request to cancel could not be reported"
+                log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
             if is_first:
                 self._cancel_task(worker)
             else:
                 self.insist(worker)
             return
-        self._refund(worker)
-        self._leave_line(worker)
-        self._settle(worker, self.report.stopped(worker, None, None))
+        try:
+            self._refund(worker)
+            self._leave_line(worker)
+            self._settle(worker, self.report.stopped(worker, None, None))
+        except BaseException as fault:
+            worker.stop_timer()
+            worker.is_ready = False
+            self._fail_if_lost(worker, fault)
 
     def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
         self.batch.settle(worker, event, result, error)

@@ -7,36 +7,92 @@ worker behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import math
 from collections.abc import AsyncIterator
+from typing import Self
 
 from asyncwatch.choices import ReturnWhen
 from asyncwatch.events import WorkerState
 from asyncwatch.supervise.machine import Machine
+from asyncwatch.supervise.run_report import logger
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.spec import Outcome, WaitResult
+
+MARGIN = 5.0
+"""Seconds without any progress, beyond what workers may take to end, after which `EndWatch` looks again."""
 
 
 async def settle(machine: Machine) -> None:
     """Wait until every worker has settled, however often the caller is cancelled meanwhile; then pass that on.
 
-    It always ends: whoever does not stop within the grace period is left behind.
+    A cancellation stops all workers: one that does not end within its grace period is abandoned.
     """
     cancellation: asyncio.CancelledError | None = None
-    while machine.active:
-        try:
-            await machine.wait_settled()
-        except asyncio.CancelledError as error:
-            cancellation = error
-            interrupt(machine)
+    with contextlib.ExitStack() as watches:
+        while machine.active:
+            try:
+                await machine.wait_settled()
+            except asyncio.CancelledError as error:
+                if cancellation is None:
+                    watches.enter_context(EndWatch(machine))
+                cancellation = error
+                interrupt(machine)
     if cancellation is not None:
         raise cancellation
+
+
+async def end_all(machine: Machine) -> None:
+    """Ask every worker that has not settled to stop, and wait for that."""
+    with EndWatch(machine):
+        interrupt(machine)
+        await settle(machine)
+
+
+class EndWatch:
+    """A context in which a run is being stopped; breaks the run off if it makes no progress, whatever the cause.
+
+    Between the ends of two workers no more time passes than the longest grace period of a running worker. A run that
+    takes `MARGIN` seconds more, twice, has lost track of a worker. There is no limit while a worker with a `shutdown`
+    of inf runs.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._look_later(is_second=False)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_later(self, *, is_second: bool) -> None:
+        patience = self._machine.longest_patience()
+        wait = MARGIN if is_second or patience == math.inf else patience + MARGIN
+        is_last = is_second and patience < math.inf
+        self._timer = self._machine.report.loop.call_later(wait, self._look, self._machine.progress, is_last)
+
+    def _look(self, before: tuple[int, ...], is_last: bool) -> None:
+        is_stuck = self._machine.progress == before
+        if is_stuck and is_last:
+            self._machine.break_off()
+        else:
+            self._look_later(is_second=is_stuck)
 
 
 def interrupt(machine: Machine) -> None:
     """Ask every worker that has not settled to stop, because the run as a whole was cancelled."""
     if machine.active:
         machine.is_interrupted = True
-        machine.report.run_cancel_requested("run")
-        machine.stop_active("run")
+        for step in (machine.report.run_cancel_requested, machine.stop_active):
+            try:
+                step("run")
+            except Exception:  # `EndWatch` ends workers that were not asked to stop
+                log_safely(logger, logging.ERROR, "a step of stopping the run failed", has_traceback=True)
 
 
 def check_timeout(seconds: float | None) -> None:

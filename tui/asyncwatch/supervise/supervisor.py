@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -327,8 +328,7 @@ class Supervisor(Watching, Serving):
         try:
             yield timeout
         except BaseException:
-            runner.interrupt(machine)
-            await runner.settle(machine)
+            await runner.end_all(machine)
             raise
         finally:
             timeout.stop()
@@ -344,14 +344,26 @@ class Supervisor(Watching, Serving):
         if machine.is_finished or not machine.report.is_started:
             return
         machine.accepts_restarts = False
+        faults: list[BaseException] = []
         try:
-            if self._tree is not None:
-                self._end_batch()
-                await self._tree.stop("run")
-            runner.interrupt(machine)
-            await runner.settle(machine)
+            with runner.EndWatch(machine):
+                for step in (self._stop_tree, partial(runner.end_all, machine)):
+                    try:
+                        await step()
+                    except (Exception, asyncio.CancelledError) as fault:  # the next step has to follow nevertheless
+                        faults.append(fault)
         finally:
             machine.finish()
+        if faults:
+            raise next((fault for fault in faults if isinstance(fault, asyncio.CancelledError)), faults[0])
+
+    async def _stop_tree(self) -> None:
+        if self._tree is None:
+            return
+        try:
+            self._end_batch()
+        finally:
+            await self._tree.stop("run")
 
     def _make_tree(self) -> None:
         """Make a tree of what was given, in place of a batch that has not started if there is one.

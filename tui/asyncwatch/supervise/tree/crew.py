@@ -65,6 +65,19 @@ class Crew(Machine):
         facts = (self._luck.seed, self.concurrency, None, wall_clock, self._live_settings(specs))
         self.report.run_started(name, workers, "serve", *facts)
 
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Counts that change whenever a run that is being stopped gets closer to its end."""
+        return (self.active, len(self.branches.running))
+
+    def break_off(self) -> None:
+        """Abandon every worker that has not settled, and end all supervisors."""
+        is_first = not self.is_broken_off
+        super().break_off()
+        if is_first:
+            for node in list(self.branches.running.values()):
+                node.break_off()
+
     def start_batch(self) -> None:
         """Start as many of the batch as there are places."""
         self.is_batch_started = True
@@ -88,6 +101,8 @@ class Crew(Machine):
     def launch(self, spec: WorkerSpec, owner: Owner) -> TreeWorker:
         """Start a new incarnation of the worker `spec.name`, which has to be unique in the whole tree.
 
+        If starting raises, the incarnation has failed and `owner` knows when this returns. Its target was not called.
+
         Raises:
             DuplicateName: another worker of that name runs.
 
@@ -108,21 +123,29 @@ class Crew(Machine):
         self._incarnations[name] = worker.incarnation
         self.workers.tree[name] = worker
         self.active += 1
-        if past:
-            self.report.worker_restarted(worker)
-            if old is not None and old.ended_between is not None:
+        try:
+            self._announce(worker, is_restart=past > 0)
+            if old is not None and past and old.ended_between is not None:
                 self.report.ended_at_last(old.ended_between)
-        else:
-            self.report.workers_queued(spec, (name,))
-            nested = self._nested.find(spec)
-            if nested is not None:
-                self.report.nested_retries_found(*nested)
-        worker.is_ready = True
-        self._services.append(worker)
-        self._fill_places()
+            worker.is_ready = True
+            self._services.append(worker)
+            self._fill_places()
+        except BaseException as fault:
+            if not worker.state.is_settled:
+                self._start_failed(worker, fault)
+            return worker
         if worker.task is None:
             owner.waits()
         return worker
+
+    def _announce(self, worker: TreeWorker, *, is_restart: bool) -> None:
+        if is_restart:
+            self.report.worker_restarted(worker)
+            return
+        self.report.workers_queued(worker.spec, (worker.name,))
+        nested = self._nested.find(worker.spec)
+        if nested is not None:
+            self.report.nested_retries_found(*nested)
 
     def hold(self, worker: TreeWorker, delay: float, cause: str) -> None:
         """Note that a settled incarnation will be followed by another in `delay` seconds."""
@@ -135,7 +158,12 @@ class Crew(Machine):
         """Note that no other incarnation will follow a held one after all."""
         if worker.state is WorkerState.RESTARTING:
             worker.stop_reason = "supervisor"
-            self._settle(worker, self.report.stopped(worker, None, None))
+            try:
+                event = self.report.stopped(worker, None, None)
+            except Exception as fault:
+                self._fail(worker, fault)
+            else:
+                self._settle(worker, event)
 
     def dismiss(self, worker: TreeWorker, reason: StopReason, patience: float | None = None) -> None:
         """Ask an incarnation to end within `patience` seconds, or as its spec says; nothing if it has or was asked."""
@@ -244,13 +272,16 @@ class Crew(Machine):
         services = self._services
         while services and not self.is_paused:
             worker = services.popleft()
-            answer = self.admission.ask(worker) if worker.is_ready and self.is_gated else Answer.STARTS
+            answer = self._ask(worker) if worker.is_ready and self.is_gated else Answer.STARTS
             if answer is Answer.HOLDS_THE_LINE:
                 services.appendleft(worker)
                 break
             is_starting, worker.is_ready = worker.is_ready and answer is Answer.STARTS, False
             if is_starting:
-                self._start_attempt(worker)
+                try:
+                    self._start_attempt(worker)
+                except BaseException as fault:  # one worker's fault must not stop the others
+                    self._start_failed(worker, fault)
         super()._fill_places()
 
     def _start_attempt(self, worker: Worker) -> None:
@@ -327,11 +358,13 @@ class Crew(Machine):
     def _settle(
         self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
     ) -> None:
-        super()._settle(worker, event, result=result, error=error)
-        if isinstance(worker, TreeWorker):
-            # It is not to be shown as ended while it only is between two incarnations.
-            self.report.outbox.linger()
-            worker.owner.ended(worker)
+        try:
+            super()._settle(worker, event, result=result, error=error)
+        finally:
+            if isinstance(worker, TreeWorker):
+                # It is not to be shown as ended while it only is between two incarnations.
+                self.report.outbox.linger()
+                worker.owner.ended(worker)
 
     def _note_broken(self, worker: Worker) -> None:
         if not isinstance(worker, TreeWorker):

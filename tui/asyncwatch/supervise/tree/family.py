@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from asyncwatch.supervise.machine import StopReason
+from asyncwatch.supervise.run_report import logger
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.spec import WorkerSpec
 from asyncwatch.supervise.tree.actor import Actor
 from asyncwatch.supervise.tree.child import Child, ChildInfo, ChildStatus
 from asyncwatch.supervise.tree.crew import Crew
-from asyncwatch.supervise.tree.errors import DuplicateName, StartError, TreeError
+from asyncwatch.supervise.tree.errors import StartError, TreeError
 from asyncwatch.supervise.tree.life import Ending, Life, NodeLife, WorkerLife
 from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.specs import ChildSpec, NodeSpec
@@ -66,13 +69,14 @@ class Family(Actor):
         child.owed_to, child.stays_down = None, False
         if child.status is not ChildStatus.RESTARTING:
             child.status = ChildStatus.STARTING
-        child.life = self._starting = life = self._new_life(child)
         try:
+            child.life = self._starting = life = self._new_life(child)
             life.start()
-            await life.started()
-        except DuplicateName as error:
-            child.life, child.status = None, ChildStatus.STOPPED
+        except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
+            child.life, self._starting, child.status = None, None, ChildStatus.STOPPED
             raise StartError(f"{self.path}/{child.name}", error) from error
+        try:
+            await life.started()
         finally:
             self._starting = None
         if life.is_ready:
@@ -101,8 +105,10 @@ class Family(Actor):
         child.stop_timer()
         if child.life is not None:
             child.status = ChildStatus.STOPPING
-            child.life.stop(self.stop_reason, 0.0 if self._is_hurried else None)
-            await child.life.over()
+            try:
+                child.life.stop(self.stop_reason, 0.0 if self._is_hurried else None)
+            finally:
+                await child.life.over()
             child.life = None
         elif child.worker is not None:
             self.crew.release(child.worker)
@@ -112,6 +118,21 @@ class Family(Actor):
         """End all children, in reverse order."""
         for child in reversed(tuple(self.children.values())):
             await self.stop_one(child)
+
+    def stop_all_at_once(self) -> None:
+        """Ask all children to end with no grace period, and wait for none: the supervisor itself has failed."""
+        self._is_hurried = True
+        for child in self.children.values():
+            child.stop_timer()
+            try:
+                if child.life is not None:
+                    child.life.stop(self.stop_reason, 0.0)
+                    child.life.hasten()
+                elif child.worker is not None:
+                    self.crew.release(child.worker)
+            except Exception:  # the other children must end nevertheless
+                text = "%s/%s could not be stopped"
+                log_safely(logger, logging.ERROR, text, self.shown, child.name, has_traceback=True)
 
     def interrupt(self, child: Child) -> None:
         """Give up the start of this child if it is under way, so that the actor turns to the request that follows."""

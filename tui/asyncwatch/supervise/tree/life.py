@@ -161,8 +161,9 @@ class WorkerLife(Life):
             self.was_taken_for_ready = False
             self.node.crew.report.ready_too_late(self.worker)
         if not self.is_ready and self.ending is None and self.worker is not None:
-            self.node.crew.report.worker_ready(self.worker, value)
+            worker = self.worker
             self.became_ready(value)
+            self.node.crew.report.worker_ready(worker, value)
 
     def ended(self, worker: TreeWorker) -> None:
         """Note how the worker ended."""

@@ -8,10 +8,13 @@ end of the node does.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Protocol, cast
 
 from asyncwatch.supervise.machine import StopReason
+from asyncwatch.supervise.run_report import logger
+from asyncwatch.supervise.safe_log import log_safely
 from asyncwatch.supervise.tree import errors, rules
 from asyncwatch.supervise.tree.actor import Handler
 from asyncwatch.supervise.tree.branches import FORGOTTEN
@@ -23,6 +26,8 @@ from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.restarts import Restarts
 from asyncwatch.supervise.tree.specs import CHILD_KINDS, ChildSpec, NodeSpec
 
+LAST_WORDS = 1.0
+"""Seconds that a supervisor gets to report its end when the run is broken off."""
 Started = ChildInfo | asyncio.Future[ChildInfo]
 """What a child is that was started, or will be when it is ready."""
 
@@ -61,7 +66,12 @@ class Node(Restarts):
         """Start the children; `above` is told when that is done, and of the end."""
         self._above = above
         self.incarnation = self.crew.branches.begin(self)
-        self.crew.report.supervisor_started(self)
+        try:
+            self.crew.report.supervisor_started(self)
+        except BaseException as fault:
+            self.finish(Ending(Reason.ABNORMAL, fault))
+            self.crew.branches.end(self, Ending(Reason.ABNORMAL, fault).cause)
+            raise
         loop = self.crew.report.loop
         # Not by the loop's task factory: an eager one would start children inside this very call.
         self._task = asyncio.Task(self._run(above), loop=loop, name=f"supervisor {self.path}")
@@ -72,6 +82,14 @@ class Node(Restarts):
         """Ask the node to end: it stops its children in reverse order. A start or a restart under way is given up."""
         self.stop_reason = reason
         self.finish(Ending(Reason.SHUTDOWN))
+
+    def break_off(self) -> None:
+        """End without waiting for the children: the run is broken off."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._above is not None:
+            ending = Ending(Reason.ABNORMAL, TimeoutError("the run was broken off"))
+            self.crew.report.loop.call_later(LAST_WORDS, self._above.has_ended, ending)
 
     def find(self, name: str) -> Child:
         """Return the child of that name.
@@ -210,9 +228,9 @@ class Node(Restarts):
             super().interrupt(child)
 
     async def _run(self, above: Above) -> None:
-        self._unstarted.extend(Child(spec, self.path) for spec in self.initial())
-        self.children.update((child.name, child) for child in self._unstarted)
         try:
+            self._unstarted.extend(Child(spec, self.path) for spec in self.initial())
+            self.children.update((child.name, child) for child in self._unstarted)
             while self.ending is None:
                 if not self._is_up:
                     await self._go_on_starting(above)
@@ -264,28 +282,51 @@ class Node(Restarts):
         return child.asked
 
     async def _stop_surely(self) -> None:
-        """End all children, however often somebody cancels the node's own task meanwhile."""
-        while True:
+        """End all children, even if the node's own task is cancelled again or a child cannot be stopped properly.
+
+        This always returns. A child's own timer ends its grace period, and a round that raises has ended one child.
+
+        Raises:
+            Exception: stopping a child raised. All children have been stopped, or asked to, all the same.
+
+        """
+        faults: list[Exception] = []
+        while len(faults) <= len(self.children) and not self.crew.is_broken_off:
             try:
                 await self.stop_all()
             except asyncio.CancelledError:
                 continue
-            return
+            except Exception as fault:
+                faults.append(fault)
+            else:
+                break
+        if faults:
+            raise faults[0]
 
     def _over(self, task: asyncio.Task[None]) -> None:
         """Tell who waits for it that the node has ended, in whatever way."""
         fault = asyncio.CancelledError("cancelled by somebody else") if task.cancelled() else task.exception()
-        if fault is not None:
-            self.finish(Ending(Reason.ABNORMAL, fault))
-        self.refuse_messages()
-        for child in self.children.values():
-            child.tell_asker(self._gone())
-        assert self.ending is not None  # noqa: S101  each way here sets it
         above, self._above = self._above, None  # which holds this node
         assert above is not None  # noqa: S101  it was started
-        self.crew.branches.end(self, self.ending.cause)
-        self.crew.report.supervisor_terminated(self.path, self.ending.cause)
-        above.has_ended(self.ending)
+        ending = self.ending or Ending(Reason.ABNORMAL, fault)
+        try:
+            self.finish(ending)
+            if fault is not None:
+                log_safely(
+                    logger,
+                    logging.ERROR,
+                    "the supervisor %s failed: %s",
+                    self.shown,
+                    Ending(Reason.ABNORMAL, fault).cause,
+                )
+                self.stop_all_at_once()
+            self.refuse_messages()
+            for child in self.children.values():
+                child.tell_asker(self._gone())
+            self.crew.branches.end(self, ending.cause)
+            self.crew.report.supervisor_terminated(self.path, ending.cause)
+        finally:
+            above.has_ended(ending)
 
     def _refuse_unless_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:

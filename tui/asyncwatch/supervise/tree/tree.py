@@ -13,6 +13,7 @@ from asyncwatch.supervise.tree.crew import Crew
 from asyncwatch.supervise.tree.errors import NoSuchSupervisor
 from asyncwatch.supervise.tree.life import Ending
 from asyncwatch.supervise.tree.node import Node
+from asyncwatch.supervise.tree.restart import Reason
 from asyncwatch.supervise.tree.specs import ChildSpec, PoolSpec, SupervisorSpec
 
 
@@ -35,10 +36,14 @@ class Tree:
 
         """
         crew = self._crew
-        if not crew.report.is_started:
-            children = self._root.initial()
-            crew.begin(run, _count_workers(children), time.time(), _worker_specs(children))
-            self._root.start(self)
+        if not crew.report.is_started and self.ending is None:
+            try:
+                children = self._root.initial()
+                crew.begin(run, _count_workers(children), time.time(), _worker_specs(children))
+                self._root.start(self)
+            except BaseException as fault:
+                self.has_ended(Ending(Reason.ABNORMAL, fault))
+                raise
             crew.announce_batch()  # below the tree
         while not self._is_up and self.ending is None:
             await self._change()
@@ -60,9 +65,17 @@ class Tree:
         self._root.hasten()
 
     async def stop(self, reason: StopReason) -> None:
-        """End the whole tree, however often the caller is cancelled meanwhile; then pass that on."""
+        """End the whole tree, however often the caller is cancelled meanwhile; then pass that on.
+
+        This always ends: the root reports its end however its task ends.
+        """
+        try:
+            self.request_stop(reason)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
         cancellation: asyncio.CancelledError | None = None
-        self.request_stop(reason)
         while self.ending is None:
             try:
                 await self._change()
@@ -103,8 +116,8 @@ class Tree:
         """Note that a worker has to wait before all have started: so does `start`."""
 
     def has_ended(self, ending: Ending) -> None:
-        """Note that the root has ended."""
-        self.ending = ending
+        """Note that the root has ended; the first ending counts."""
+        self.ending = self.ending or ending
         self._tell()
 
     async def _change(self) -> None:
