@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from asyncwatch import RestartLimitError, StartError, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.events import (
@@ -414,3 +416,16 @@ async def test_a_tree_that_gave_up_can_be_looked_at() -> None:
     assert [event.name for event in events if isinstance(event, SupervisorTerminated)][-1] == "root"
     assert engine.join(10)
     assert isinstance(engine.error, RestartLimitError)
+
+
+async def test_stop_that_raises_ends_an_open_run_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that stays open ends when it is asked to, even if carrying the request out fails."""
+
+    def broken(_supervisor: Supervisor, command: object) -> bool:
+        raise RuntimeError(command)
+
+    monkeypatch.setattr(Supervisor, "carry_out", broken)
+    engine = engine_of(worker("a", sleeper, 0.0), stays_open=True)
+    events = await watch(engine, lambda event: engine.send(StopRun()) if isinstance(event, WorkerEnded) else None)
+    assert ends(events) == {"a": "succeeded"}
+    assert engine.join(10)

@@ -247,9 +247,11 @@ class Engine:
                 self._take_stack()
             elif isinstance(command, StopRun):
                 self._agenda.clear()  # the run ends: none of that matters any more
-                self._supervisor.carry_out(command)
-                self._stopped.set()
-                self._watched.set()
+                try:
+                    self._supervisor.carry_out(command)
+                finally:
+                    self._stopped.set()
+                    self._watched.set()
             else:
                 self._agenda.add((command,))
 
