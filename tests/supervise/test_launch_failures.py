@@ -105,8 +105,8 @@ def _ends_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
     ("names", "limits"),
     [
         ("a", {"circuit": CircuitPolicy()}),
-        ("abc", {"rate": RateLimit(per_second=1_000)}),
-        ("a", {"rate_per_key": RateLimit(per_second=1)}),
+        ("abc", {"rate": RateLimit(per_second=1)}),
+        ("ab", {"rate_per_key": RateLimit(per_second=1)}),
     ],
     ids=["circuit", "rate", "rate_per_key"],
 )
