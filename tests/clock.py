@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from asyncwatch.selftest.clock import JumpingLoop
-from asyncwatch.supervise.describe import stuck_at
+from asyncwatch.engine.describe import stuck_at
+from asyncwatch.testing import JumpingLoop
 
 T = TypeVar("T")
 Run = Callable[[Callable[[], Awaitable[T]]], T]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from asyncwatch.model.row import Block, Extra, Row
+from asyncwatch.model.rows import Block, Extra, Row
 
 _COLUMNS = {"bad_luck": "lucks", "first_started_at": "started", "ended_at": "ended"}
 

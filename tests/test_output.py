@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncwatch.cli.output import FIELDS, OutputFile, _fields
 from asyncwatch.events import (
     AttemptStarted,
     Event,
@@ -24,7 +25,6 @@ from asyncwatch.events import (
     WorkerSucceeded,
     WorkerUnresponsive,
 )
-from asyncwatch.output import FIELDS, OutputFile, _fields
 
 
 def end(kind: type[WorkerEnded], worker: str = "a", **fields: Any) -> WorkerEnded:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from asyncwatch import __version__
-from asyncwatch.cli import main
-from asyncwatch.config import parse_config
+from asyncwatch.cli.main import main
+from asyncwatch.config.load import parse_config
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN
 
 ROOT = Path(__file__).parent.parent

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.model.order import Order
-from asyncwatch.model.ordering import finish, sort
-from asyncwatch.model.sorting import SORTS, ordering
-from asyncwatch.ui.scene import Scene
+from asyncwatch.model.view.sort import SORTS, Order, finish, ordering, sort
+from asyncwatch.ui.display import Scene
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
 from tests.benchmarks.keyboard import Press, finding

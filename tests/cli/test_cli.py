@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import asyncwatch
-from asyncwatch import cli, config, session
-from asyncwatch.plan import Plan
+from asyncwatch.cli import main as cli
+from asyncwatch.cli import session
+from asyncwatch.config import load as config
+from asyncwatch.plan.plan import Plan
 from asyncwatch.selftest import table
 
 
@@ -345,9 +347,9 @@ print(*[name for name in ("textual", "rich", "aiohttp", "msgspec", "uvloop") if 
     ("code", "heavy"),
     [
         ("import asyncwatch", ""),
-        ("from asyncwatch.cli import main; assert not CliRunner().invoke(main, ['--help']).exit_code", ""),
-        ("import asyncwatch.supervise.supervisor", "msgspec"),
-        ("from asyncwatch.cli import main; assert not CliRunner().invoke(main, ['check']).exit_code", "msgspec"),
+        ("from asyncwatch.cli.main import main; assert not CliRunner().invoke(main, ['--help']).exit_code", ""),
+        ("import asyncwatch.engine.supervisor", "msgspec"),
+        ("from asyncwatch.cli.main import main; assert not CliRunner().invoke(main, ['check']).exit_code", "msgspec"),
     ],
 )
 def test_nothing_heavy_is_imported_without_need(tmp_path: Path, code: str, heavy: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import cli
-from asyncwatch.supervise.luck import Luck
+from asyncwatch.cli import main as cli
+from asyncwatch.policies.bad_luck import Luck
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 

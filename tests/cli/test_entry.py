@@ -29,7 +29,7 @@ class _InterruptedImport(ModuleType):
 
 def test_an_interrupt_of_the_imports_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl+C while the modules are read ends with the status of an interrupt."""
-    monkeypatch.setitem(sys.modules, "asyncwatch.cli", _InterruptedImport("asyncwatch.cli"))
+    monkeypatch.setitem(sys.modules, "asyncwatch.cli.main", _InterruptedImport("asyncwatch.cli.main"))
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == 130

@@ -17,11 +17,11 @@ from asyncwatch import (
     RestartBackoff,
     RestartLimitError,
     RetryBudget,
-    launch,
 )
-from asyncwatch.config import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
-from asyncwatch.plan import Plan, PlannedGroup, make_plan
-from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.config.load import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
+from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.plan import build as launch
+from asyncwatch.plan.plan import Plan, PlannedGroup, make_plan
 from asyncwatch.targets.demo_site import DemoTarget
 from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from asyncwatch.config import BadLuck, Config, Group, Http, Retry, demo_config, parse_config, read_config
-from asyncwatch.plan import Overrides, Plan, make_plan
-from asyncwatch.plan_problems import PlanError
-from asyncwatch.plan_text import describe_plan
+from asyncwatch.config.load import BadLuck, Config, Group, Http, Retry, demo_config, parse_config, read_config
+from asyncwatch.plan.describe import describe_plan
+from asyncwatch.plan.plan import Overrides, Plan, PlanError, make_plan
 
 
 @pytest.fixture(autouse=True)

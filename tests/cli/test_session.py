@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RestartLimitError, headless, output, session
+from asyncwatch import RestartLimitError
+from asyncwatch.cli import headless, output, session
+from asyncwatch.cli.headless import StdoutError
 from asyncwatch.commands import Command, StopRun
-from asyncwatch.config import demo_config
+from asyncwatch.config.load import demo_config
 from asyncwatch.events import (
     CancelRequested,
     Event,
@@ -24,9 +26,8 @@ from asyncwatch.events import (
     WorkersQueued,
     WorkerSucceeded,
 )
-from asyncwatch.headless import StdoutError
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.plan import Overrides, Plan, make_plan
+from asyncwatch.model.reducer import Fleet
+from asyncwatch.plan.plan import Overrides, Plan, make_plan
 from asyncwatch.ui import app
 
 ALL = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch import Supervisor, launch
-from asyncwatch.config import BadLuck, Config, Group, Retry, demo_config
+from asyncwatch import Supervisor
+from asyncwatch.config.load import BadLuck, Config, Group, Retry, demo_config
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
-from asyncwatch.foreseen import FORESEEN, foreseen_events
-from asyncwatch.plan import Plan, make_plan
+from asyncwatch.plan import build as launch
+from asyncwatch.plan.plan import FORESEEN, Plan, foreseen_events, make_plan
 from tests.terminal.screen import Terminal
 
 LIMITED = Config(
@@ -50,13 +50,13 @@ LATER = (
     "tomllib",
     "hashlib",
     "email",
-    "asyncwatch.headless",
-    "asyncwatch.output",
+    "asyncwatch.cli.headless",
+    "asyncwatch.cli.output",
     "asyncwatch.model.summary",
-    "asyncwatch.supervise.supervisor",
-    "asyncwatch.supervise.watchdog",
+    "asyncwatch.engine.supervisor",
+    "asyncwatch.engine.watchdog",
     "asyncwatch.targets.http",
-    "asyncwatch.ui.report",
+    "asyncwatch.ui.render.details",
     *(f"asyncwatch.ui.screens.{name}" for name in ("circuits", "confirm", "cost", "details", "errors", "help", "log")),
 )
 
@@ -84,7 +84,7 @@ def test_the_library_alone_is_nothing_but_itself() -> None:
 
 async def first_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Batch:
     """Return the first batch of the events that the supervisor of a plan tells, with no attempt made."""
-    monkeypatch.setattr("asyncwatch.supervise.machine.Machine._start_batch", lambda _machine: None)
+    monkeypatch.setattr("asyncwatch.engine.scheduler.Machine._start_batch", lambda _machine: None)
     async with launch.open_run(plan) as supervisor:
         assert isinstance(supervisor, Supervisor)
         events = supervisor.subscribe()

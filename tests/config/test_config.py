@@ -10,8 +10,10 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from asyncwatch import ErrorClass, SupervisorSpec, WorkerSpec, config_model, config_values
-from asyncwatch.config import (
+from asyncwatch import ErrorClass, SupervisorSpec, WorkerSpec
+from asyncwatch.config import schema as config_model
+from asyncwatch.config import values as config_values
+from asyncwatch.config.load import (
     BadLuck,
     Circuit,
     Config,
@@ -27,9 +29,10 @@ from asyncwatch.config import (
     load_config,
     parse_config,
 )
-from asyncwatch.config_problems import ConfigError
-from asyncwatch.supervise import circuit, halt, luck, retry, supervisor
-from asyncwatch.supervise.tree import restart
+from asyncwatch.config.problems import ConfigError
+from asyncwatch.engine import supervisor
+from asyncwatch.policies import bad_luck as luck
+from asyncwatch.policies import circuit, halt, restart, retry
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 FILE = Path("/etc/site/run.toml")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.items import ItemsError, Kind, name_items, read_items, single_line, unique_names, url_problem
+from asyncwatch.plan.items import ItemsError, Kind, name_items, read_items, single_line, unique_names, url_problem
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.config_lines import Path, line_of, locate_keys
+from asyncwatch.config.problems import KeyPath, line_of, locate_keys
 
 EVERYTHING = '''\
 # comment with [brackets] and = signs
@@ -78,7 +78,7 @@ y = 1
         (("missing",), 1),
     ],
 )
-def test_finds_every_form_of_key(path: Path, line: int) -> None:
+def test_finds_every_form_of_key(path: KeyPath, line: int) -> None:
     """Tables, arrays of tables, dotted and quoted keys are found; text, comments and arrays do not mislead."""
     tomllib.loads(EVERYTHING)
     assert line_of(locate_keys(EVERYTHING), path) == line

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.config import RestartBackoff, Retry, parse_config
-from asyncwatch.config_problems import ConfigError
+from asyncwatch.config.load import RestartBackoff, Retry, parse_config
+from asyncwatch.config.problems import ConfigError
 
 FILE = Path("run.toml")
 SERVICE = "[[group]]\nname = 'g'\nurl = 'http://a'\nrestart = 'transient'\n"

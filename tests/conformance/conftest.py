@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from asyncwatch.selftest.cases import CASES
-from asyncwatch.selftest.clock import run_jumping
+from asyncwatch.testing import run_jumping
 
 TASK_FACTORIES = {"lazy": None}
 if hasattr(asyncio, "eager_task_factory"):

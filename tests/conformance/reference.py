@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from asyncwatch.supervise.tree.restart import AutoShutdown, RestartType
+from asyncwatch.policies.restart import AutoShutdown, RestartType
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 Outcome = Literal["ok", "error", "ignore", "slow ok", "slow error"]

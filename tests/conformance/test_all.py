@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncwatch.selftest.cases import CASES
-from asyncwatch.selftest.clock import run_on
+from asyncwatch.testing import run_on
 
 
 def test_every_case_has_a_test_and_a_line_in_the_table() -> None:

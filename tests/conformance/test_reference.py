@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncwatch.engine.spec import WorkerSpec
+from asyncwatch.engine.supervisor import Supervisor
+from asyncwatch.engine.tree.child import ChildInfo
+from asyncwatch.engine.tree.errors import Ignore, TreeError
+from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.policies.restart import AutoShutdown, RestartType
 from asyncwatch.selftest.actors import Actor, child, counts, is_up, statuses, supervisor
-from asyncwatch.selftest.clock import run_jumping
-from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.supervisor import Supervisor
-from asyncwatch.supervise.tree.child import ChildInfo
-from asyncwatch.supervise.tree.errors import Ignore, TreeError
-from asyncwatch.supervise.tree.restart import AutoShutdown, RestartType
-from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.testing import run_jumping
 from tests.conformance.conftest import TASK_FACTORIES
 from tests.conformance.reference import SLOW, How, Kid, Outcome, Reference, Strategy
 

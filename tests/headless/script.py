@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from asyncwatch.cli.headless import StdoutError, run_headless
 from asyncwatch.commands import Command, Statistics
 from asyncwatch.events import (
     AttemptStarted,
@@ -20,7 +21,6 @@ from asyncwatch.events import (
     WorkersQueued,
     WorkerSucceeded,
 )
-from asyncwatch.headless import StdoutError, run_headless
 
 HEAD: list[Event] = [
     RunStarted(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 
+from asyncwatch.cli.headless import run_headless
 from asyncwatch.events import Batch, WorkerState, decode
-from asyncwatch.headless import run_headless
 from tests.headless.script import HEAD, SUMMARY, TAIL, FakeController, Pipe, log, run
 
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
+from asyncwatch.cli.progress import Narrator, is_warning, log_lines
 from asyncwatch.commands import Statistics
 from asyncwatch.events import LoopBlocked, RunTimedOut
-from asyncwatch.narration import Narrator, is_warning, log_lines
 from tests.headless.script import HEAD, READY, SUMMARY, TAIL, Clock, FakeController, Terminal, log, run
 
 ERASE = "\r\x1b[K"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncwatch.cli.progress import progress_line
 from asyncwatch.events import (
     AttemptStarted,
     Event,
@@ -16,8 +17,7 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkersQueued,
 )
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.narration import progress_line
+from asyncwatch.model.reducer import Fleet
 from tests.headless.script import FakeController, run
 from tests.ui.fakes import FakeController as StoryTeller
 from tests.ui.trees import tree_run

@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
+from asyncwatch.cli.headless import Follower
 from asyncwatch.commands import StopRun
 from asyncwatch.events import RunCancelRequested, RunFinished, WorkerState, WorkerUnresponsive
-from asyncwatch.headless import Follower
 from tests.headless.script import HEAD, TAIL, FakeController, run
 
 

@@ -9,10 +9,10 @@ import os
 
 import pytest
 
-from asyncwatch import headless
+from asyncwatch.cli import headless
+from asyncwatch.cli.headless import Follower, StdoutError, run_headless
 from asyncwatch.commands import StopRun
 from asyncwatch.events import Batch, LogRecorded, RunFinished, decode
-from asyncwatch.headless import Follower, StdoutError, run_headless
 from tests.headless.script import HEAD, TAIL, FakeController, Pipe, log, run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asyncwatch.events import Event, RunStarted, WorkersQueued
-from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import Fleet
 
 
 class Stream:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.clusters import STEP, Cluster, Clustering
-from asyncwatch.model.row import Row
+from asyncwatch.model.rows import Row
+from asyncwatch.model.view.groups import STEP, Cluster, Clustering
 from tests.rows import a_row
 
 STACK = (

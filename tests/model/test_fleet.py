@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from asyncwatch import text
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
@@ -31,12 +32,10 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.model import text
-from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
-from asyncwatch.model.fleet import LOGS_KEPT, AttemptRecord, Fleet, Row
-from asyncwatch.model.picture import LOG_SIZE_KEPT
-from asyncwatch.model.row import BLOCK
-from asyncwatch.model.text import share
+from asyncwatch.model.fleet import LOG_SIZE_KEPT
+from asyncwatch.model.reducer import LOGS_KEPT, AttemptRecord, Fleet, Row
+from asyncwatch.model.rows import BLOCK, FIRST_KEPT, LAST_KEPT
+from asyncwatch.text import share
 from tests.model.stream import Stream, ended, failed
 
 

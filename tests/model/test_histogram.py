@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.model.histogram import LONGEST, RELATIVE_ERROR, SHORTEST, Histogram
+from asyncwatch.model.statistics import LONGEST, RELATIVE_ERROR, SHORTEST, Histogram
 
 DURATIONS = st.floats(min_value=SHORTEST, max_value=LONGEST)
 

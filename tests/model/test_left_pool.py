@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from asyncwatch.cli.session import exit_status
+from asyncwatch.engine.tree.crew import REMEMBERED
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
@@ -24,14 +26,12 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model import fleet as fold
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.picture import BROKEN_LEFT_KEPT, LEFT_KEPT
-from asyncwatch.model.selection import View
+from asyncwatch.model import reducer as fold
+from asyncwatch.model.fleet import BROKEN_LEFT_KEPT, LEFT_KEPT
+from asyncwatch.model.reducer import Fleet
 from asyncwatch.model.services import services_of
 from asyncwatch.model.summary import summarize
-from asyncwatch.session import exit_status
-from asyncwatch.supervise.tree.crew import REMEMBERED
+from asyncwatch.model.view.selection import View
 from tests.model.stream import Stream, ended, failed
 
 KEPT = 5

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
-from asyncwatch.model import ordering, outline, selection, sorting
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.order import Order
-from asyncwatch.model.ordering import Ordering, finish, place_anew, place_of, sort
-from asyncwatch.model.query import Query
-from asyncwatch.model.row import Row
-from asyncwatch.model.selection import SORTS, View, parse_query
+from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.rows import Row
+from asyncwatch.model.view import outline, selection
+from asyncwatch.model.view import sort as ordering
+from asyncwatch.model.view import sort as sorting
+from asyncwatch.model.view.filter import Query
+from asyncwatch.model.view.selection import SORTS, View, parse_query
+from asyncwatch.model.view.sort import Order, Ordering, finish, place_anew, place_of, sort
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from asyncwatch.events import AttemptFailed, AttemptStarted
-from asyncwatch.model.fleet import Row
-from asyncwatch.model.selection import View, parse_query
+from asyncwatch.model.reducer import Row
+from asyncwatch.model.view.selection import View, parse_query
 from tests.model.stream import Stream, failed
 from tests.model.test_tree import queue, tree_stream
 

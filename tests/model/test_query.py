@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.query import parse_query
+from asyncwatch.model.view.filter import parse_query
 from tests.rows import a_row
 
 ROW = a_row(

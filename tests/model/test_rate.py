@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.model.rate import Rate
+from asyncwatch.model.statistics import Rate
 
 
 def rate_of(*times: float) -> Rate:

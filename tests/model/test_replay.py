@@ -25,7 +25,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.model.fleet import AttemptRecord, Fleet
+from asyncwatch.model.reducer import AttemptRecord, Fleet
 from tests.model.stream import Stream, ended, failed
 from tests.rows import columns_of
 

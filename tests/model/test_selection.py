@@ -8,19 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.events import (
-    AttemptFailed,
-    AttemptStarted,
-    RetryScheduled,
-    WorkersQueued,
-    WorkerState,
-    WorkerSucceeded,
-)
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.order import Order
-from asyncwatch.model.ordering import finish, sort
-from asyncwatch.model.selection import AT_ONCE, SORTS, View, natural, parse_query
-from asyncwatch.model.sorting import naturals, ordering
+from asyncwatch.events import AttemptFailed, AttemptStarted, RetryScheduled, WorkersQueued, WorkerState, WorkerSucceeded
+from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.view.selection import AT_ONCE, SORTS, View, natural, parse_query
+from asyncwatch.model.view.sort import Order, finish, naturals, ordering, sort
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 

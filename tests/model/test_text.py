@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.model.text import clock_text, duration_text, one_line, printable, result_line, value_text
+from asyncwatch.text import clock_text, duration_text, one_line, printable, result_line, value_text
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
-from asyncwatch.model.clusters import Cluster, Clustering
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.selection import View, parse_query
+from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.rows import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.tree import Branch, Gauge, label_of
+from asyncwatch.model.view.groups import Cluster, Clustering
+from asyncwatch.model.view.selection import View, parse_query
 from tests.model.stream import Stream, ended, failed
 
 

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from asyncwatch.targets.deadlines import Deadline, Deadlines
+from asyncwatch.targets.http import Deadline, Deadlines
 from tests.clock import run_at_once
 
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from asyncwatch.supervise.current import current
-from asyncwatch.supervise.luck import Luck
+from asyncwatch.engine.current import current
+from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.targets.demo_site import DemoSite, DemoTarget
 
 

@@ -14,9 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from asyncwatch.supervise.classify import classify, is_transient
-from asyncwatch.supervise.current import current
-from asyncwatch.supervise.retry_after import retry_after_of
+from asyncwatch.engine.current import current
+from asyncwatch.policies.classify import classify, is_transient, retry_after_of
 from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 
 

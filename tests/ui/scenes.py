@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncwatch.ui.overview import overview
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.display import Scene
+from asyncwatch.ui.render.header import overview
 from tests.ui.fakes import FakeController, frozen_clock
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from asyncwatch.commands import CancelAll, CancelWorker, GiveUp, RestartWorker, RetryNow
 from asyncwatch.events import WorkerState
-from asyncwatch.model.row import Row
-from asyncwatch.ui.asks import renewed
+from asyncwatch.model.rows import Row
+from asyncwatch.ui.actions import renewed
 from tests.rows import a_row
 
 

@@ -55,7 +55,7 @@ async def errors_open() -> AsyncIterator[Running]:
 def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take four workers for a few, or for so many that they are not gone through at once."""
     if request.param == "many":
-        monkeypatch.setattr("asyncwatch.model.clusters.STEP", 1)
+        monkeypatch.setattr("asyncwatch.model.view.groups.STEP", 1)
         monkeypatch.setattr("asyncwatch.ui.screens.errors.SLICE", -1.0)
         monkeypatch.setattr("asyncwatch.ui.slices.SLICE", -1.0)
         monkeypatch.setattr("asyncwatch.ui.screens.errors.AT_ONCE", 0)

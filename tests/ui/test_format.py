@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asyncwatch.events import WorkerState
-from asyncwatch.ui import format as fmt
+from asyncwatch.ui.render import format as fmt
 
 
 def test_every_state_has_its_own_narrow_glyph() -> None:

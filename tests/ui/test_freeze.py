@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncwatch.ui import scene
+from asyncwatch.ui import display as scene
 from tests.ui.fakes import FakeController, make_app, shows, small_run
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asyncwatch.events import LogRecorded, WorkerState
-from asyncwatch.ui import columns
-from asyncwatch.ui.format import clean
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
-from asyncwatch.ui.lines import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
-from asyncwatch.ui.report import log_line
+from asyncwatch.ui.render import columns
+from asyncwatch.ui.render.details import log_line
+from asyncwatch.ui.render.format import clean
+from asyncwatch.ui.render.spans import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.widgets.key_line import key_line
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, small_run

@@ -8,7 +8,7 @@ import pytest
 
 from asyncwatch.commands import CancelAll, CancelWorker, Command, GiveUp, RestartWorker, RetryNow
 from asyncwatch.events import Batch, RunFinished, WorkersQueued
-from asyncwatch.model import selection
+from asyncwatch.model.view import selection
 from asyncwatch.ui import slices
 from asyncwatch.ui.outgoing import _STEP, Outgoing
 from asyncwatch.ui.pump import Pump

@@ -14,11 +14,10 @@ from textual.pilot import Pilot
 from asyncwatch.commands import StackFrame, WorkerStack
 from asyncwatch.events import LogRecorded, LoopBlocked
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.lines import Line, width_of
-from asyncwatch.ui.meter import Meter
-from asyncwatch.ui.own_cost import block_line, cost_lines, gauges
+from asyncwatch.ui.display import Meter, Scene
 from asyncwatch.ui.pump import Pump
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render.cost import block_line, cost_lines, gauges
+from asyncwatch.ui.render.spans import Line, width_of
 from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen

@@ -6,8 +6,8 @@ import weakref
 
 from textual.geometry import Region
 
-from asyncwatch.ui.lines import Span
-from asyncwatch.ui.paint import Paint
+from asyncwatch.ui.render.spans import Span
+from asyncwatch.ui.render.styles import Paint
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows
 

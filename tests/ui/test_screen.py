@@ -9,8 +9,8 @@ from textual.geometry import Region
 
 from asyncwatch.events import RunStarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.paint import PAINTS
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.display import Scene
+from asyncwatch.ui.render.styles import PAINTS
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import SettingChanged
-from asyncwatch.ui.asks import step
+from asyncwatch.ui.actions import step
 from asyncwatch.ui.screens.options import changes
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
 from tests.ui.running import running

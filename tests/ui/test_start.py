@@ -15,8 +15,8 @@ from textual.dom import DOMNode
 from asyncwatch.commands import CancelWorker
 from asyncwatch.events import AttemptStarted, Batch, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.paint import PAINTS
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.display import Scene
+from asyncwatch.ui.render.styles import PAINTS
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until

@@ -10,6 +10,7 @@ import pytest
 from textual.app import App
 from textual.pilot import Pilot
 
+from asyncwatch.cli.progress import progress_line
 from asyncwatch.commands import (
     CancelBranch,
     CancelWorker,
@@ -32,8 +33,7 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.model.summary import summarize
-from asyncwatch.narration import progress_line
-from asyncwatch.ui import asks
+from asyncwatch.ui import actions as asks
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until

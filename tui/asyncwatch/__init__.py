@@ -9,27 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncwatch.events import Event, WorkerState
-    from asyncwatch.supervise.budget import RetryBudget
-    from asyncwatch.supervise.circuit import CircuitPolicy
-    from asyncwatch.supervise.classify import (
-        AttemptTimeout,
-        ClassifyBy,
-        DeadlineExceeded,
-        ErrorClass,
-        classify,
-        is_transient,
-    )
-    from asyncwatch.supervise.current import CurrentWorker, current_worker
-    from asyncwatch.supervise.halt import Halt, parse_halt
-    from asyncwatch.supervise.luck import BadLuck
-    from asyncwatch.supervise.rate import RateLimit, parse_rate
-    from asyncwatch.supervise.retry import RetryPolicy
-    from asyncwatch.supervise.run import run
-    from asyncwatch.supervise.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
-    from asyncwatch.supervise.supervisor import Supervisor
-    from asyncwatch.supervise.tree.child import ChildCounts, ChildInfo, ChildStatus
-    from asyncwatch.supervise.tree.errors import (
+    from asyncwatch.engine.current import CurrentWorker, current_worker
+    from asyncwatch.engine.event_loop import run
+    from asyncwatch.engine.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
+    from asyncwatch.engine.supervisor import Supervisor
+    from asyncwatch.engine.tree.child import ChildCounts, ChildInfo, ChildStatus
+    from asyncwatch.engine.tree.errors import (
         AlreadyPresent,
         AlreadyStarted,
         Ignore,
@@ -44,10 +29,25 @@ if TYPE_CHECKING:
         StartError,
         TreeError,
     )
-    from asyncwatch.supervise.tree.ready import ready
-    from asyncwatch.supervise.tree.restart import RestartBackoff
-    from asyncwatch.supervise.tree.specs import PoolSpec, SupervisorSpec
-    from asyncwatch.supervise.watchdog import Watchdog
+    from asyncwatch.engine.tree.ready import ready
+    from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+    from asyncwatch.engine.watchdog import Watchdog
+    from asyncwatch.events import Event, WorkerState
+    from asyncwatch.policies.bad_luck import BadLuck
+    from asyncwatch.policies.budget import RetryBudget
+    from asyncwatch.policies.circuit import CircuitPolicy
+    from asyncwatch.policies.classify import (
+        AttemptTimeout,
+        ClassifyBy,
+        DeadlineExceeded,
+        ErrorClass,
+        classify,
+        is_transient,
+    )
+    from asyncwatch.policies.halt import Halt, parse_halt
+    from asyncwatch.policies.rate import RateLimit, parse_rate
+    from asyncwatch.policies.restart import RestartBackoff
+    from asyncwatch.policies.retry import RetryPolicy
 
 __version__ = "0.1.0"
 
@@ -101,51 +101,51 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AlreadyPresent": "supervise.tree.errors",
-    "AlreadyStarted": "supervise.tree.errors",
-    "AttemptTimeout": "supervise.classify",
-    "BadLuck": "supervise.luck",
-    "ChildCounts": "supervise.tree.child",
-    "ChildInfo": "supervise.tree.child",
-    "ChildStatus": "supervise.tree.child",
-    "CircuitPolicy": "supervise.circuit",
-    "ClassifyBy": "supervise.classify",
-    "CurrentWorker": "supervise.current",
-    "DeadlineExceeded": "supervise.classify",
-    "ErrorClass": "supervise.classify",
+    "AlreadyPresent": "engine.tree.errors",
+    "AlreadyStarted": "engine.tree.errors",
+    "AttemptTimeout": "policies.classify",
+    "BadLuck": "policies.bad_luck",
+    "ChildCounts": "engine.tree.child",
+    "ChildInfo": "engine.tree.child",
+    "ChildStatus": "engine.tree.child",
+    "CircuitPolicy": "policies.circuit",
+    "ClassifyBy": "policies.classify",
+    "CurrentWorker": "engine.current",
+    "DeadlineExceeded": "policies.classify",
+    "ErrorClass": "policies.classify",
     "Event": "events",
-    "Ignore": "supervise.tree.errors",
-    "NoSuchSupervisor": "supervise.tree.errors",
-    "NotFound": "supervise.tree.errors",
-    "Halt": "supervise.halt",
-    "Outcome": "supervise.spec",
-    "PoolSpec": "supervise.tree.specs",
-    "RateLimit": "supervise.rate",
-    "RestartBackoff": "supervise.tree.restart",
-    "RestartLimitError": "supervise.tree.errors",
-    "Restarting": "supervise.tree.errors",
-    "RetryBudget": "supervise.budget",
-    "RetryPolicy": "supervise.retry",
-    "Running": "supervise.tree.errors",
-    "Shutdown": "supervise.tree.errors",
-    "SimpleOneForOne": "supervise.tree.errors",
-    "SpecError": "supervise.tree.errors",
-    "StartError": "supervise.tree.errors",
-    "Supervisor": "supervise.supervisor",
-    "SupervisorSpec": "supervise.tree.specs",
-    "TreeError": "supervise.tree.errors",
-    "WaitResult": "supervise.spec",
-    "Watchdog": "supervise.watchdog",
-    "WorkerSpec": "supervise.spec",
-    "WorkerSpecs": "supervise.spec",
+    "Ignore": "engine.tree.errors",
+    "NoSuchSupervisor": "engine.tree.errors",
+    "NotFound": "engine.tree.errors",
+    "Halt": "policies.halt",
+    "Outcome": "engine.spec",
+    "PoolSpec": "engine.tree.specs",
+    "RateLimit": "policies.rate",
+    "RestartBackoff": "policies.restart",
+    "RestartLimitError": "engine.tree.errors",
+    "Restarting": "engine.tree.errors",
+    "RetryBudget": "policies.budget",
+    "RetryPolicy": "policies.retry",
+    "Running": "engine.tree.errors",
+    "Shutdown": "engine.tree.errors",
+    "SimpleOneForOne": "engine.tree.errors",
+    "SpecError": "engine.tree.errors",
+    "StartError": "engine.tree.errors",
+    "Supervisor": "engine.supervisor",
+    "SupervisorSpec": "engine.tree.specs",
+    "TreeError": "engine.tree.errors",
+    "WaitResult": "engine.spec",
+    "Watchdog": "engine.watchdog",
+    "WorkerSpec": "engine.spec",
+    "WorkerSpecs": "engine.spec",
     "WorkerState": "events",
-    "classify": "supervise.classify",
-    "current_worker": "supervise.current",
-    "is_transient": "supervise.classify",
-    "parse_halt": "supervise.halt",
-    "parse_rate": "supervise.rate",
-    "ready": "supervise.tree.ready",
-    "run": "supervise.run",
+    "classify": "policies.classify",
+    "current_worker": "engine.current",
+    "is_transient": "policies.classify",
+    "parse_halt": "policies.halt",
+    "parse_rate": "policies.rate",
+    "ready": "engine.tree.ready",
+    "run": "engine.event_loop",
 }
 
 

@@ -15,7 +15,7 @@ def run() -> None:
         from asyncwatch.process import COLLECT_AT_START  # noqa: PLC0415  as below
 
         gc.set_threshold(COLLECT_AT_START)
-        from asyncwatch.cli import main  # noqa: PLC0415  an interrupt of the import is caught here too
+        from asyncwatch.cli.main import main  # noqa: PLC0415  an interrupt of the import is caught here too
 
         main(prog_name="asyncwatch")
     except KeyboardInterrupt:

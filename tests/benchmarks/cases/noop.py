@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvloop
 
+from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.events import WorkerState
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.supervise.spec import WorkerSpec, WorkerSpecs
-from asyncwatch.supervise.supervisor import Supervisor
+from asyncwatch.model.reducer import Fleet
 from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
 
 Job = Callable[[], Awaitable[int]]

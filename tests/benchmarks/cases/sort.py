@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from asyncwatch.model.sorting import SORTS
+from asyncwatch.model.view.sort import SORTS
 from tests.benchmarks import keyboard
 from tests.benchmarks.measure import Effort, Finding
 from tests.benchmarks.ordered import MIDDLE, findings, many_rows

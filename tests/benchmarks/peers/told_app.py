@@ -20,11 +20,11 @@ from textual.screen import Screen
 
 import asyncwatch.ui.app
 from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.engine.outbox import Listener
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.process import collecting_seldom, short_turns
-from asyncwatch.supervise.outbox import Listener
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
 from tests.benchmarks.story import BUSY, NOW, Story
 

@@ -8,18 +8,15 @@ the dashboard, the JSON lines and the output file are all made from them and fro
 from __future__ import annotations
 
 from asyncwatch.events.base import SETTLED, Batch, Event, WorkerEvent, WorkerState
-from asyncwatch.events.circuits import (
+from asyncwatch.events.run import (
+    BLOCK_CAUSES,
+    SETTINGS,
     CircuitClosed,
     CircuitEvent,
     CircuitHalfOpened,
     CircuitIsolated,
     CircuitOpened,
     CircuitProbed,
-)
-from asyncwatch.events.lines import AnyEvent, decode, encode
-from asyncwatch.events.run import (
-    BLOCK_CAUSES,
-    SETTINGS,
     CommandRefused,
     LineHeld,
     LogRecorded,
@@ -33,7 +30,7 @@ from asyncwatch.events.run import (
     SettingChanged,
     WorkersQueued,
 )
-from asyncwatch.events.supervisors import (
+from asyncwatch.events.tree import (
     ChildRemoved,
     RestartCounted,
     RestartLimitReached,
@@ -42,6 +39,7 @@ from asyncwatch.events.supervisors import (
     SupervisorTerminated,
     WorkerReady,
 )
+from asyncwatch.events.wire import AnyEvent, decode, encode
 from asyncwatch.events.workers import (
     CANCEL_REASONS,
     HOLD_REASONS,

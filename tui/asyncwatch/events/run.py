@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from asyncwatch.events.base import Event
@@ -158,3 +159,76 @@ class LogRecorded(Event, frozen=True, gc=False):
     level: str
     logger: str
     message: str
+
+
+class CircuitEvent(Event, frozen=True, gc=False):
+    """A fact about the circuit of one key: a host, or what the workers name."""
+
+    key: str
+
+
+class CircuitOpened(CircuitEvent, frozen=True, gc=False):
+    """Too many attempts failed (`failures` of `attempts`): none starts for the next `seconds`."""
+
+    attempts: int
+    failures: int
+    seconds: float
+
+
+class CircuitHalfOpened(CircuitEvent, frozen=True, gc=False):
+    """As many as `probes` attempts may start now; they decide whether it closes or opens again."""
+
+    probes: int
+
+
+class CircuitProbed(CircuitEvent, frozen=True, gc=False):
+    """A probe of a half-open circuit started, or ended without deciding.
+
+    `under_way` probes run now, and `free` more may start.
+    """
+
+    under_way: int
+    free: int
+
+
+class CircuitClosed(CircuitEvent, frozen=True, gc=False):
+    """Attempts start as they come: again, or because this is the first of the key."""
+
+
+class CircuitIsolated(CircuitEvent, frozen=True, gc=False):
+    """Somebody isolated it: no attempt starts until somebody closes it or lets it be probed."""
+
+
+MENDABLE = frozenset({"worker", "code", "many"})
+"""Causes that whoever wrote the workers can do something about."""
+_OUTSIDE = frozenset({"interpreter", "machine"})
+"""Causes that are nothing which runs on the loop."""
+_KEEPERS = {
+    "code": "code outside any worker",
+    "asyncwatch": "asyncwatch itself",
+    "many": "many workers by turns",
+    "garbage collection": "Python's garbage collector",
+    "interpreter": "another thread of the process",
+    "machine": "the machine",
+}
+
+
+def keeper(block: LoopBlocked) -> str:
+    """Return who or what blocked the loop, in a few words."""
+    return block.worker or _KEEPERS.get(block.cause, "something")
+
+
+def place(block: LoopBlocked) -> str:
+    """Return where: `jobs.py:12 fetch: time.sleep(1)`; empty if no code is to blame."""
+    if not block.file:
+        return ""
+    call = f": {block.call}" if block.call else ""
+    return f"{PurePath(block.file).name}:{block.line} {block.function}{call}"
+
+
+def sentence(block: LoopBlocked) -> str:
+    """Return all of it: `a blocked the event loop for 0.31 s at jobs.py:12 fetch: time.sleep(1)`."""
+    where = place(block)
+    if block.cause in _OUTSIDE:
+        return f"the event loop was {block.duration:.2f} s late: {keeper(block)} gave it no time"
+    return f"{keeper(block)} blocked the event loop for {block.duration:.2f} s" + (f" at {where}" if where else "")

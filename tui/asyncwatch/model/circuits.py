@@ -16,7 +16,7 @@ from asyncwatch.events import (
     CircuitProbed,
     WorkerState,
 )
-from asyncwatch.model.row import Row
+from asyncwatch.model.rows import Row
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = "closed", "open", "half open", "isolated"
 

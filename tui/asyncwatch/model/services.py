@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from asyncwatch.events import PollFailed, RestartScheduled, WorkerRestarted, WorkerState
-from asyncwatch.model.row import Row
-from asyncwatch.model.text import error_line
+from asyncwatch.model.rows import Row
+from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
-    from asyncwatch.model.fleet import Fleet
+    from asyncwatch.model.reducer import Fleet
 
 
 class Restarted(msgspec.Struct):

@@ -9,11 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.clusters import cluster_key
-from asyncwatch.model.error_text import error_kind
-from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.row import Row
-from asyncwatch.model.text import cells, cut, duration_text, printable
+from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.rows import Row
+from asyncwatch.model.view.groups import cluster_key, error_kind
+from asyncwatch.text import cells, cut, duration_text, printable
 
 _LEAST_WIDTH = 20
 _LEAST_NAME = 12

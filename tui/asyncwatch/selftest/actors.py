@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from asyncwatch.selftest.clock import JumpingLoop
-from asyncwatch.supervise.spec import WorkerSpec
-from asyncwatch.supervise.supervisor import Supervisor
-from asyncwatch.supervise.tree.child import ChildCounts, ChildStatus
-from asyncwatch.supervise.tree.errors import NoSuchSupervisor, RestartLimitError, Shutdown
-from asyncwatch.supervise.tree.ready import ready
-from asyncwatch.supervise.tree.specs import ChildSpec
+from asyncwatch.engine.spec import WorkerSpec
+from asyncwatch.engine.supervisor import Supervisor
+from asyncwatch.engine.tree.child import ChildCounts, ChildStatus
+from asyncwatch.engine.tree.errors import NoSuchSupervisor, RestartLimitError, Shutdown
+from asyncwatch.engine.tree.ready import ready
+from asyncwatch.engine.tree.specs import ChildSpec
+from asyncwatch.testing import JumpingLoop
 
 
 class CaseFailed(Exception):  # noqa: N818  what a case that does not hold raises; it is no error of the case

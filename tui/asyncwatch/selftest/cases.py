@@ -6,7 +6,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 
-from asyncwatch.selftest import cases_admin, cases_pool, cases_restart, cases_significant, cases_specs, cases_start
+from asyncwatch.selftest import cases_admin, cases_restart, cases_start
+from asyncwatch.selftest import cases_admin as cases_pool
+from asyncwatch.selftest import cases_restart as cases_significant
+from asyncwatch.selftest import cases_start as cases_specs
 
 Case = Callable[[], Awaitable[None]]
 

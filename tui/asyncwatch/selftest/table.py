@@ -12,9 +12,9 @@ from importlib import metadata
 
 import msgspec
 
+from asyncwatch.engine.thread import new_event_loop
 from asyncwatch.selftest.cases import CASES, Case
-from asyncwatch.selftest.clock import START, JumpingLoop, run_on
-from asyncwatch.supervise.engine import new_event_loop
+from asyncwatch.testing import START, JumpingLoop, run_on
 
 LOOPS: dict[str, object] = {"asyncio": None}
 """Task factories by what the table calls them. Timers jump on all of them, so that no case waits for real."""

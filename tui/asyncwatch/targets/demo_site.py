@@ -8,8 +8,8 @@ from types import TracebackType
 
 from aiohttp import web
 
-from asyncwatch.supervise.current import current_worker
-from asyncwatch.supervise.luck import Luck
+from asyncwatch.engine.current import current_worker
+from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.targets.http import HttpTarget
 
 SHORTEST_LATENCY = 0.1

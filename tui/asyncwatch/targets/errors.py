@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from asyncwatch.supervise import luck
-from asyncwatch.supervise.classify import Classify, ClassifyBy, ErrorClass, classify
+from asyncwatch.policies import bad_luck as luck
+from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify
 from asyncwatch.targets.function import TargetError, import_module
 
 ErrorKinds = Mapping[str, type[Exception]]

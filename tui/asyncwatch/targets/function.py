@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from asyncwatch.items import single_line
+from asyncwatch.plan.items import single_line
 
 AsyncFunction = Callable[..., Awaitable[Any]]
 

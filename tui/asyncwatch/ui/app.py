@@ -20,16 +20,16 @@ from textual.widgets import Input
 
 from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
-from asyncwatch.model.fleet import Fleet, Row
+from asyncwatch.model.reducer import Fleet, Row
 from asyncwatch.process import short_turns
-from asyncwatch.redact import mask_secrets
-from asyncwatch.ui import format as fmt
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui.display import HELD, Scene
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested
 from asyncwatch.ui.outgoing import Outgoing
-from asyncwatch.ui.paint import PAINTS
 from asyncwatch.ui.pump import FRAME, Pump
-from asyncwatch.ui.scene import HELD, Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.styles import PAINTS
 from asyncwatch.ui.screens.fleet import FleetScreen
 
 STATISTICS_EVERY = 0.25

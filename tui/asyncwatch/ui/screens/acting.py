@@ -10,24 +10,16 @@ from typing import Literal
 
 from textual.screen import Screen
 
-from asyncwatch.commands import (
-    CancelAll,
-    CancelBranch,
-    ChangeSetting,
-    Command,
-    GiveUpAll,
-    RestartBranch,
-    RetryAllNow,
-)
+from asyncwatch.commands import CancelAll, CancelBranch, ChangeSetting, Command, GiveUpAll, RestartBranch, RetryAllNow
 from asyncwatch.events import WorkerState
-from asyncwatch.model.fleet import Row
-from asyncwatch.model.selection import AT_ONCE
+from asyncwatch.model.reducer import Row
 from asyncwatch.model.tree import Branch
-from asyncwatch.ui import asks
-from asyncwatch.ui import format as fmt
-from asyncwatch.ui.branches import shown_branch
+from asyncwatch.model.view.selection import AT_ONCE
+from asyncwatch.ui import actions as asks
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.messages import CommandsRequested
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.tree import shown_branch
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 
 MANY = 20

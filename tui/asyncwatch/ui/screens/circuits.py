@@ -11,15 +11,15 @@ from textual.screen import Screen
 
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.model.circuits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
-from asyncwatch.model.fleet import Row
-from asyncwatch.redact import mask_secrets
-from asyncwatch.ui import asks
-from asyncwatch.ui import format as fmt
-from asyncwatch.ui.branches import countdown
+from asyncwatch.model.reducer import Row
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui import actions as asks
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.messages import CommandsRequested
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of
+from asyncwatch.ui.render.tree import countdown
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList

@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.process import memory
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Span
-from asyncwatch.ui.own_cost import cost_lines
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render.cost import cost_lines
+from asyncwatch.ui.render.spans import Span
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView
 

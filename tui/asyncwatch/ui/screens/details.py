@@ -9,14 +9,14 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.commands import CancelWorker, RestartWorker, WatchStack
-from asyncwatch.model.fleet import Row
-from asyncwatch.ui import asks
-from asyncwatch.ui.hints import hints_of
+from asyncwatch.model.reducer import Row
+from asyncwatch.ui import actions as asks
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
-from asyncwatch.ui.own_cost import stack_report
-from asyncwatch.ui.report import facts, report
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render.cost import stack_report
+from asyncwatch.ui.render.details import facts, report
+from asyncwatch.ui.render.hints import hints_of
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView

@@ -12,16 +12,16 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from asyncwatch.commands import Command
-from asyncwatch.model.clusters import Cluster, Clustering
-from asyncwatch.model.selection import AT_ONCE
-from asyncwatch.redact import mask_secrets
-from asyncwatch.ui import asks
-from asyncwatch.ui import format as fmt
-from asyncwatch.ui.columns import shown_error, shown_name
+from asyncwatch.model.view.groups import Cluster, Clustering
+from asyncwatch.model.view.selection import AT_ONCE
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui import actions as asks
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.messages import CommandsRequested
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.columns import shown_error, shown_name
+from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.slices import SLICE, Slices
 from asyncwatch.ui.widgets.key_line import KeyLine

@@ -11,17 +11,17 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.clusters import Cluster
-from asyncwatch.model.selection import SORTS, parse_query
-from asyncwatch.redact import mask_secrets
-from asyncwatch.ui import format as fmt
-from asyncwatch.ui.columns import shown_name
-from asyncwatch.ui.hints import hints
+from asyncwatch.model.view.groups import Cluster
+from asyncwatch.model.view.selection import SORTS, parse_query
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
-from asyncwatch.ui.lines import crop
 from asyncwatch.ui.messages import FoldRequested, SortRequested
-from asyncwatch.ui.overview import overview
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.columns import shown_name
+from asyncwatch.ui.render.header import overview
+from asyncwatch.ui.render.hints import hints
+from asyncwatch.ui.render.spans import crop
 from asyncwatch.ui.screens.acting import ActingScreen
 from asyncwatch.ui.widgets.filter_bar import FilterBar
 from asyncwatch.ui.widgets.key_line import KeyLine

@@ -10,9 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.events import WorkerState
-from asyncwatch.ui import format as fmt
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
-from asyncwatch.ui.lines import Line, Span, pad, width_of
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.spans import Line, Span, pad, width_of
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import LinesView
 

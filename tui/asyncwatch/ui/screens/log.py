@@ -12,12 +12,12 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 from asyncwatch.events import LogRecorded
-from asyncwatch.ui import format as fmt
-from asyncwatch.ui.columns import scheme_of, shown_name
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line, Span, spread, width_of
-from asyncwatch.ui.report import log_line
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.columns import scheme_of, shown_name
+from asyncwatch.ui.render.details import log_line
+from asyncwatch.ui.render.spans import Line, Span, spread, width_of
 from asyncwatch.ui.widgets.key_line import KeyLine
 from asyncwatch.ui.widgets.lines_widget import Block, LinesView
 

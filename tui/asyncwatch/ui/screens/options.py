@@ -12,8 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from asyncwatch.commands import ChangeSetting, Command
-from asyncwatch.limits import parse_per_second
-from asyncwatch.ui.scene import Scene
+from asyncwatch.text import parse_per_second
+from asyncwatch.ui.display import Scene
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),

@@ -13,16 +13,18 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from asyncwatch.model.fleet import Row
-from asyncwatch.model.selection import Line
+from asyncwatch.model.reducer import Row
 from asyncwatch.model.tree import Branch
-from asyncwatch.ui import asks, branches, columns
+from asyncwatch.model.view.selection import Line
+from asyncwatch.ui import actions as asks
+from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import MOVES, bindings
-from asyncwatch.ui.lines import Span
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
-from asyncwatch.ui.own_cost import is_distorted
-from asyncwatch.ui.paint import InPaints, Paint
-from asyncwatch.ui.scene import Scene
+from asyncwatch.ui.render import columns
+from asyncwatch.ui.render import tree as branches
+from asyncwatch.ui.render.cost import is_distorted
+from asyncwatch.ui.render.spans import Span
+from asyncwatch.ui.render.styles import InPaints, Paint
 from asyncwatch.ui.slices import Slices
 
 _NAMES = 4096

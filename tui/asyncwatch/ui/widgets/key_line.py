@@ -8,7 +8,7 @@ from types import MappingProxyType
 from textual import events
 
 from asyncwatch.ui.keys import Key
-from asyncwatch.ui.lines import Line, Span, join, width_of
+from asyncwatch.ui.render.spans import Line, Span, join, width_of
 from asyncwatch.ui.widgets.lines_widget import Block
 
 NOTHING: Mapping[str, str | None] = MappingProxyType({})

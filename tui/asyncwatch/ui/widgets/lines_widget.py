@@ -9,8 +9,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from asyncwatch.ui.lines import Line
-from asyncwatch.ui.paint import InPaints, Paint
+from asyncwatch.ui.render.spans import Line
+from asyncwatch.ui.render.styles import InPaints, Paint
 
 
 class Block(InPaints, Widget):

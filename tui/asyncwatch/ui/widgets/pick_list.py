@@ -10,9 +10,9 @@ from textual import events
 from textual.binding import BindingType
 from textual.strip import Strip
 
-from asyncwatch.ui import asks
+from asyncwatch.ui import actions as asks
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.lines import Line
+from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.widgets.lines_widget import LinesView
 
 PICKS = (

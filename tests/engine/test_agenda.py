@@ -1,0 +1,136 @@
+"""Requests for very many workers: in order, some in each turn of the loop, with others and the end ahead of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncwatch.commands import CancelWorker, ChangeSetting, Command, RestartWorker, RetryAllNow, StopRun
+from asyncwatch.engine import command_queue as agenda
+from asyncwatch.engine.command_queue import TURN, Agenda
+from asyncwatch.engine.thread import FEW
+from asyncwatch.events import AttemptStarted, CancelRequested, RunCancelRequested, WorkerCancelled
+from tests.clock import run_at_once
+from tests.engine.fleets import worker
+from tests.engine.test_engine import ends, engine_of, watch
+
+IN_A_TURN = 10
+
+
+class Log:
+    """What was done, at whose speed: each request takes a part of a turn."""
+
+    def __init__(self) -> None:
+        self.done: list[Command] = []
+        self.turns: list[int] = []
+        self.held: list[bool] = []
+        self.agenda = Agenda(self.done.append, self.held.append, lambda: len(self.done) * TURN / IN_A_TURN)
+
+    async def until(self, count: int) -> None:
+        """Let the loop turn until so many were done."""
+        while len(self.done) < count:
+            self.turns.append(len(self.done))
+            await asyncio.sleep(0)
+
+
+def cancels(count: int) -> list[Command]:
+    """Return so many requests."""
+    return [CancelWorker(str(number), 1) for number in range(count)]
+
+
+def restarts(count: int) -> list[Command]:
+    """Return so many other requests."""
+    return [RestartWorker(str(number), 1) for number in range(count)]
+
+
+def test_many_requests_leave_turns_to_others() -> None:
+    """A few are done in each turn of the loop, all of them in the order in which they came."""
+
+    async def main() -> None:
+        log = Log()
+        log.agenda.add(restarts(95))
+        log.agenda.add(cancels(5))
+        log.agenda.add([RetryAllNow()])
+        await log.until(101)
+        assert log.done == [*restarts(95), *cancels(5), RetryAllNow()]
+        steps = [after - before for before, after in zip([0, *log.turns], log.turns, strict=False)]
+        assert max(steps) <= IN_A_TURN + 1  # rounding
+        assert len(steps) > 5
+
+    run_at_once(main)
+
+
+def test_nobody_takes_a_place_while_many_are_cancelled() -> None:
+    """Whoever would may be cancelled in one of the next turns; restarts do not keep others from starting."""
+
+    async def main() -> None:
+        log = Log()
+        log.agenda.add(cancels(25))
+        log.agenda.add(restarts(20))
+        await log.until(45)
+        assert log.held == [True, True, False, False, False]
+        assert log.held[-1] is False
+
+    run_at_once(main)
+
+
+def test_what_is_about_no_worker_need_not_wait() -> None:
+    """A person who restarts very many can still pause the run at once."""
+
+    async def main() -> None:
+        log = Log()
+        log.agenda.add(restarts(100))
+        log.agenda.add([ChangeSetting("paused", value=True)])
+        assert log.done == [*restarts(100)[:IN_A_TURN], ChangeSetting("paused", value=True)]
+        await log.until(101)
+
+    run_at_once(main)
+
+
+def test_what_was_cleared_is_not_done() -> None:
+    """Neither is the line held any more; what is added then is done at once, and once."""
+
+    async def main() -> None:
+        log = Log()
+        log.agenda.add(cancels(100))
+        log.agenda.clear()
+        log.agenda.add(restarts(3))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert log.done == [*cancels(IN_A_TURN), *restarts(3)]
+        assert log.held == [True, False]
+
+    run_at_once(main)
+
+
+async def test_a_stop_of_the_run_passes_all_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends at once, though thousands of requests were sent before, of which each takes a turn of the loop."""
+    monkeypatch.setattr(agenda, "TURN", 0.0)
+    count = 5 * FEW
+
+    async def ask() -> None:
+        engine.send(*cancels(count))
+        engine.send(StopRun())
+        await asyncio.sleep(1e6)
+
+    engine = engine_of(*(worker(str(number), ask) for number in range(count)), concurrency=1)
+    events = await watch(engine)
+    stopped = next(place for place, event in enumerate(events) if isinstance(event, RunCancelRequested))
+    before = sum(isinstance(event, CancelRequested | WorkerCancelled) for event in events[:stopped])
+    assert before < count / 2
+    assert set(ends(events).values()) == {"cancelled"}
+
+
+async def test_requests_for_many_are_all_carried_out() -> None:
+    """None of those that are cancelled starts meanwhile, and the ones after them are cancelled as well."""
+    count = 10 * FEW
+
+    async def ask() -> None:
+        engine.send(*cancels(count))
+        await asyncio.sleep(1e6)
+
+    engine = engine_of(*(worker(str(number), ask) for number in range(count)), concurrency=1)
+    events = await watch(engine)
+    assert set(ends(events).values()) == {"cancelled"}
+    assert sum(isinstance(event, AttemptStarted) for event in events) == 1

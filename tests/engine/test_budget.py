@@ -1,0 +1,170 @@
+"""The retry budget: what retries cost, and what becomes of a run that has spent it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch import RetryBudget, RetryPolicy, Supervisor, WorkerState
+from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
+from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
+from asyncwatch.policies.budget import Tokens
+from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
+
+
+def test_defaults() -> None:
+    """500 tokens; a retry costs 5, one after a time-out 10; a success gives 1 back."""
+    tokens = Tokens(RetryBudget())
+    assert tokens.left == 500
+    assert tokens.pay_for(ConnectionError())
+    assert tokens.left == 495
+    assert tokens.pay_for(TimeoutError())
+    assert tokens.left == 485
+    tokens.give_back()
+    assert tokens.left == 486
+
+
+@given(st.lists(st.sampled_from(["error", "timeout", "success"])))
+def test_it_stays_between_nothing_and_the_capacity(happenings: list[str]) -> None:
+    """Nothing overdraws a budget or fills it above its capacity, and what is refused costs nothing."""
+    tokens = Tokens(RetryBudget(capacity=20))
+    for happening in happenings:
+        before = tokens.left
+        if happening == "success":
+            tokens.give_back()
+        elif not tokens.pay_for(TimeoutError() if happening == "timeout" else OSError()):
+            assert tokens.left == before
+        assert 0 <= tokens.left <= 20
+
+
+@pytest.mark.parametrize("field", ["capacity", "retry_cost", "timeout_cost", "success_gain"])
+def test_nonsense_is_refused(field: str) -> None:
+    """Every number below 0 or without an end is a ValueError that names it."""
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=field):
+            RetryBudget(**{field: value})
+
+
+def test_out_of_budget_is_no_retry(run: Any) -> None:
+    """A worker whose retry cannot be paid is exhausted at once, and an event says why."""
+
+    async def main() -> None:
+        budget = RetryBudget(capacity=19)
+        specs = [worker(name, raiser, ConnectionError(), retry=AT_ONCE) for name in "ab"]
+        supervisor = Supervisor(specs, seed=1, retry_budget=budget)
+        queue = supervisor.subscribe()
+        outcomes = await supervisor.gather()
+        assert [(o.state, o.attempts) for o in outcomes] == [(WorkerState.EXHAUSTED, 3), (WorkerState.EXHAUSTED, 2)]
+        events = drain(queue)
+        assert story(events, "b")[-3:] == ["AttemptFailed", "RetryRefused", "WorkerExhausted"]
+        (refused,) = [event for event in events if isinstance(event, RetryRefused)]
+        assert (refused.worker, refused.attempt, refused.reason) == ("b", 3, "retry budget")
+        ends = [event.refusal for event in events if isinstance(event, WorkerExhausted)]
+        assert sorted(ends) == ["", "retry budget"]
+        statistics = supervisor.statistics()
+        assert (statistics.retry_tokens, statistics.retry_capacity) == (4, 19)
+
+    run(main)
+
+
+def test_a_restart_that_somebody_asked_for_is_not_paid_from_the_budget(run: Any) -> None:
+    """Its incarnation makes all its attempts, though the budget is used up, and takes and gives back nothing."""
+
+    async def main() -> None:
+        async with Supervisor(
+            [worker("a", raiser, ConnectionError(), retry=AT_ONCE)], seed=1, retry_budget=RetryBudget(capacity=7)
+        ) as supervisor:
+            (first,) = await supervisor.gather()
+            assert (first.attempts, supervisor.statistics().retry_tokens) == (2, 2)
+            assert supervisor.restart("a")
+            await supervisor.wait_settled()
+            (again,) = supervisor.outcomes()
+            assert (again.incarnation, again.attempts, supervisor.statistics().retry_tokens) == (2, 3, 2)
+
+    run(main)
+
+
+def test_restarts_by_a_supervisor_are_paid_from_the_budget(run: Any) -> None:
+    """Nobody asked for them: their retries are as many as the budget pays for, in all incarnations together."""
+
+    async def main() -> None:
+        service = worker("s", raiser, ConnectionError(), 1.0, restart="permanent")
+        settings: dict[str, Any] = {"max_restarts": 100, "retry_budget": RetryBudget(capacity=20)}
+        async with Supervisor([service], seed=1, **settings) as supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(20.5)
+            retried = [event for event in drain(queue) if isinstance(event, RetryScheduled)]
+        assert len(retried) == 4
+
+    run(main)
+
+
+def test_successes_earn_retries(run: Any) -> None:
+    """What workers that succeed give back pays for the retries of others."""
+
+    async def main() -> int:
+        budget = RetryBudget(capacity=5)
+        supervisor = Supervisor(
+            [
+                worker("first", Flaky(OSError(), ConnectionError())),
+                worker("paid", Flaky(ConnectionError())),
+                *[worker(str(n), sleeper, 1.0) for n in range(5)],
+                worker("later", sleeper_then_error),
+            ],
+            seed=1,
+            retry_budget=budget,
+        )
+        return (await supervisor.gather())[-1].attempts
+
+    assert run(main) == 2
+
+
+async def sleeper_then_error() -> None:
+    """Fail after the others have succeeded."""
+    await sleeper(2.0)
+    raise ConnectionError
+
+
+def test_no_budget_is_no_limit(run: Any) -> None:
+    """Without a budget every retry of the policy is made."""
+
+    async def main() -> list[int]:
+        specs = [worker(str(n), raiser, TimeoutError()) for n in range(200)]
+        return [outcome.attempts for outcome in await Supervisor(specs, retry_budget=None).gather()]
+
+    assert run(main) == [3] * 200
+
+
+def test_what_is_not_made_is_not_paid(run: Any) -> None:
+    """Retries that are given up, cancelled or taken back by a restart while they wait cost nothing."""
+
+    async def main() -> list[float | None]:
+        patient = RetryPolicy(kind="constant", base=100.0, cap=100.0)
+        errors = [ConnectionError(), TimeoutError(), ConnectionError()]
+        specs = [worker(str(n), Flaky(error), retry=patient) for n, error in enumerate(errors)]
+        supervisor = Supervisor(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
+        left: list[float | None] = []
+
+        async def meddle() -> None:
+            for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):
+                await asyncio.sleep(1.0)
+                left.append(supervisor.statistics().retry_tokens)
+                supervisor.carry_out(step)
+            left.append(supervisor.statistics().retry_tokens)
+
+        meddling = asyncio.create_task(meddle())
+        await supervisor.gather()
+        await meddling
+        return left
+
+    assert run(main) == [480.0, 485.0, 495.0, 500.0]
+
+
+def test_a_score_of_workers_never_runs_out() -> None:
+    """Every worker of the demo can be exhausted by time-outs alone: its luck depends on its seed only."""
+    budget, workers, retries = RetryBudget(), 20, RetryPolicy().max_attempts - 1
+    assert workers * retries * budget.timeout_cost <= budget.capacity

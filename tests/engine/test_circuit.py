@@ -1,0 +1,373 @@
+"""The circuit breaker: when it opens, whom it lets pass, and what workers do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState
+from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
+from asyncwatch.events import (
+    AttemptHeld,
+    AttemptStarted,
+    CircuitEvent,
+    CircuitOpened,
+    CircuitProbed,
+    CommandRefused,
+    Event,
+)
+from asyncwatch.policies.circuit import Circuit, CircuitState
+from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
+
+POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, probes=2)
+ONE_AT_A_TIME = RetryPolicy(kind="none", max_attempts=1)
+
+
+def ended(circuit: Circuit, outcomes: str, now: float) -> None:
+    """Let attempts pass that end at once: `x` fails, `.` succeeds, `?` says nothing."""
+    for outcome in outcomes:
+        circuit.leave(circuit.enter(), is_failure=None if outcome == "?" else outcome == "x", now=now)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [("xxx", "closed"), ("xxxx", "open"), ("x.x.", "closed"), (".x.x", "open"), ("xxx?", "closed"), ("...x", "closed")],
+)
+def test_it_opens_by_share_and_throughput(outcomes: str, state: str) -> None:
+    """Half of at least four attempts must fail, and a failure is what opens it."""
+    circuit = Circuit(POLICY)
+    ended(circuit, outcomes, 1.0)
+    assert circuit.state == state
+
+
+def test_what_is_older_than_the_window_is_forgotten() -> None:
+    """Failures fall out of the window bucket by bucket."""
+    circuit = Circuit(POLICY)
+    ended(circuit, "xx", 0.5)
+    ended(circuit, "x", 9.5)
+    assert circuit.counts(9.9) == (3, 3)
+    assert circuit.counts(10.1) == (1, 1)
+    ended(circuit, "xx", 10.1)
+    assert circuit.state.value == "closed"
+    ended(circuit, "x", 10.2)
+    assert circuit.state.value == "open"
+    assert circuit.opened_by == (4, 4)
+
+
+def test_half_open_passes_a_quota() -> None:
+    """Nothing passes for five seconds; then two probes do, and their success closes it."""
+    circuit = Circuit(POLICY)
+    ended(circuit, "xxxx", 1.0)
+    assert not circuit.is_passable(5.9)
+    assert circuit.is_passable(6.0)
+    assert circuit.state.value == "half open"
+    first, second = circuit.enter(), circuit.enter()
+    assert not circuit.is_passable(6.0)
+    circuit.leave(first, is_failure=False, now=6.1)
+    assert circuit.state.value == "half open"
+    circuit.leave(second, is_failure=False, now=6.2)
+    assert (str(circuit.state), circuit.counts(6.2)) == ("closed", (0, 0))
+
+
+def test_a_failed_probe_opens_it_again() -> None:
+    """One failure of a probe is enough, whatever the others say later."""
+    circuit = Circuit(POLICY)
+    circuit.probe()
+    first, second = circuit.enter(), circuit.enter()
+    circuit.leave(first, is_failure=True, now=7.0)
+    assert (circuit.state, circuit.open_until) == (CircuitState.OPEN, 12.0)
+    circuit.leave(second, is_failure=False, now=7.1)
+    assert circuit.state is CircuitState.OPEN
+
+
+def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
+    """A probe that was stopped counts neither way."""
+    circuit = Circuit(POLICY)
+    circuit.probe()
+    ended(circuit, "??", 1.0)
+    assert circuit.free_probes == 2
+
+
+def test_probing_twice_is_probing_once() -> None:
+    """A circuit that is half open already stays so with the probes that are under way, which close it in the end."""
+    circuit = Circuit(POLICY)
+    circuit.probe()
+    first = circuit.enter()
+    circuit.probe()
+    second = circuit.enter()
+    assert circuit.free_probes == 0
+    for ticket in (first, second):
+        circuit.leave(ticket, is_failure=False, now=1.0)
+    assert str(circuit.state) == "closed"
+
+
+def test_attempts_of_an_earlier_era_say_nothing() -> None:
+    """An attempt that began before the circuit opened does not decide about the half-open one."""
+    circuit = Circuit(POLICY)
+    old = circuit.enter()
+    ended(circuit, "xxxx", 1.0)
+    assert circuit.is_passable(6.0)
+    circuit.leave(old, is_failure=True, now=6.1)
+    assert (circuit.state, circuit.free_probes) == (CircuitState.HALF_OPEN, 2)
+
+
+def test_isolated_by_hand() -> None:
+    """An isolated circuit lets nothing pass, however long it takes, until it is closed."""
+    circuit = Circuit(POLICY)
+    circuit.isolate()
+    assert not circuit.is_passable(1e9)
+    circuit.close()
+    assert circuit.is_passable(0.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("x.?+"), st.floats(0, 3)), max_size=200))
+def test_probes_never_exceed_the_quota(happenings: list[tuple[str, float]]) -> None:
+    """Whatever happens in whatever order, a half-open circuit has two probes under way at the most."""
+    circuit, now, under_way = Circuit(POLICY), 0.0, list[tuple[int, bool]]()
+    for happening, pause in happenings:
+        now += pause
+        if happening == "+" or not under_way:
+            if circuit.is_passable(now):
+                under_way.append((circuit.enter(), circuit.state is CircuitState.HALF_OPEN))
+        else:
+            ticket, _ = under_way.pop(0)
+            circuit.leave(ticket, is_failure=None if happening == "?" else happening == "x", now=now)
+        if circuit.state is CircuitState.HALF_OPEN:
+            assert 0 <= circuit.free_probes <= 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("failure_ratio", 0.0),
+        ("failure_ratio", 1.1),
+        ("min_throughput", 0),
+        ("buckets", 0),
+        ("probes", 0),
+        ("window", 0.0),
+        ("open_for", float("inf")),
+    ],
+)
+def test_nonsense_is_refused(field: str, value: Any) -> None:
+    """Every number out of its range is a ValueError that names it."""
+    with pytest.raises(ValueError, match=field):
+        CircuitPolicy(**{field: value})
+
+
+def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:
+    """Return the events and the outcomes of a run of workers of the key `host`, with commands sent at their times."""
+
+    async def main() -> tuple[list[Event], list[Any]]:
+        supervisor = Supervisor(specs, **{"seed": 1, "circuit": POLICY, **settings})
+        queue = supervisor.subscribe()
+        for seconds, command in later:
+            asyncio.get_running_loop().call_later(seconds, supervisor.carry_out, command)
+        outcomes = await supervisor.gather()
+        assert supervisor.statistics().held == 0
+        return drain(queue), outcomes
+
+    answer: tuple[list[Event], list[Any]] = run(main)
+    return answer
+
+
+def starts(events: list[Event]) -> list[float]:
+    """Return when attempts started."""
+    return [event.at for event in events if isinstance(event, AttemptStarted)]
+
+
+def circuits(events: list[Event]) -> list[tuple[str, float]]:
+    """Return what became of circuits after the first event of each, and when."""
+    known = set[str]()
+    changes = []
+    for event in events:
+        if isinstance(event, CircuitEvent) and not isinstance(event, CircuitProbed):
+            if event.key in known:
+                changes.append((type(event).__name__, event.at))
+            known.add(event.key)
+    return changes
+
+
+def test_every_circuit_is_told_when_its_first_attempt_asks(run: Any) -> None:
+    """A circuit that never opens is known too, so that a person can isolate it; once, and as closed."""
+    specs = [worker(str(n), sleeper, 1.0, key=f"host{n % 2}") for n in range(6)]
+    events, _ = tell(run, specs)
+    assert [(type(event).__name__, event.key) for event in events if isinstance(event, CircuitEvent)] == [
+        ("CircuitClosed", "host0"),
+        ("CircuitClosed", "host1"),
+    ]
+
+
+def test_workers_of_an_open_circuit_wait(run: Any) -> None:
+    """They use no attempt and no place, and go on when probes have closed it."""
+    bad = [worker(f"bad{n}", raiser, ConnectionError(), key="host", retry=ONE_AT_A_TIME) for n in range(4)]
+    good = [worker(f"good{n}", sleeper, 1.0, key="host") for n in range(6)]
+    other = worker("other", sleeper, 1.0, key="elsewhere")
+    events, outcomes = tell(run, [*bad, *good, other], concurrency=1)
+    assert circuits(events) == [("CircuitOpened", 0.0), ("CircuitHalfOpened", 5.0), ("CircuitClosed", 7.0)]
+    (opened,) = [event for event in events if isinstance(event, CircuitOpened)]
+    assert (opened.key, opened.attempts, opened.failures, opened.seconds) == ("host", 4, 4, 5.0)
+    assert starts(events) == [0.0] * 5 + [5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    assert story(events, "good0") == ["AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
+    held = [(event.key, event.reason, event.attempt) for event in events if isinstance(event, AttemptHeld)]
+    # Two start when it has half opened, and one when it has closed; three more stand in line then.
+    assert held == [("host", "circuit", 1)] * 6 + [("", "place", 1)] * 4
+    probes = [(event.under_way, event.free, event.at) for event in events if isinstance(event, CircuitProbed)]
+    assert probes == [(1, 1, 5.0), (0, 1, 6.0), (1, 0, 6.0)]
+    assert [outcome.attempts for outcome in outcomes] == [1] * 11
+
+
+def test_a_failed_probe_makes_them_wait_again(run: Any) -> None:
+    """The circuit opens again, and the rest goes on only after the next probes."""
+    flaky = Flaky(*[ConnectionError()] * 5)
+    specs = [worker(str(n), flaky, key="host", retry=ONE_AT_A_TIME) for n in range(9)]
+    events, outcomes = tell(run, specs, concurrency=1)
+    assert [name for name, _ in circuits(events)] == [
+        "CircuitOpened",
+        "CircuitHalfOpened",
+        "CircuitOpened",
+        "CircuitHalfOpened",
+        "CircuitClosed",
+    ]
+    assert [outcome.is_success for outcome in outcomes] == [False] * 5 + [True] * 4
+
+
+def test_only_failures_of_the_server_count(run: Any) -> None:
+    """Errors that are the worker's own do not open a circuit; nor does one key open another's."""
+    own = [worker(str(n), raiser, ValueError(), key="host") for n in range(9)]
+    spread = [worker(f"s{n}", raiser, OSError(), key=f"host{n % 3}", retry=ONE_AT_A_TIME) for n in range(9)]
+    events, _ = tell(run, [*own, *spread])
+    assert not circuits(events)
+
+
+def test_the_key_can_be_made_of_the_arguments(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A function of the arguments, or the target's own, names the key; one that fails leaves the worker without."""
+
+    class Target:
+        def key_of(self, host: str) -> str:
+            return host.upper()
+
+        async def __call__(self, host: str) -> None:
+            raise ConnectionError
+
+    def broken(host: str) -> str:
+        raise KeyError(host)
+
+    common: dict[str, Any] = {"retry": ONE_AT_A_TIME}
+    specs = [worker(f"a{n}", Target(), "a", **common) for n in range(4)]
+    specs += [worker(f"b{n}", Target(), "b", key=lambda host: f"own {host}", **common) for n in range(4)]
+    specs += [worker(f"c{n}", Target(), "c", key=broken, **common) for n in range(4)]
+    events, _ = tell(run, specs)
+    assert [event.key for event in events if isinstance(event, CircuitOpened)] == ["A", "own b"]
+    assert "could not be made" in caplog.text
+
+
+def test_by_hand(run: Any) -> None:
+    """An isolated circuit holds its workers until it is probed or closed; both are events."""
+    specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(6)]
+    later = [(0.5, IsolateCircuit("host")), (50.0, ProbeCircuit("host")), (50.5, CloseCircuit("host"))]
+    events, _ = tell(run, specs, *later, concurrency=1)
+    assert circuits(events)[:1] == [("CircuitIsolated", 0.5)]
+    assert circuits(events)[1:] == [("CircuitHalfOpened", 50.0), ("CircuitClosed", 50.5)]
+    assert starts(events) == [0.0, 50.0, 51.0, 52.0, 53.0, 54.0]
+
+
+def test_a_probe_by_hand_while_one_is_under_way(run: Any) -> None:
+    """Asking for probes of a half-open circuit again holds nobody for ever."""
+    flaky = Flaky(*[ConnectionError()] * 2)
+
+    async def target() -> None:
+        await flaky()
+        await asyncio.sleep(3.0)
+
+    specs = [worker(str(n), target, key="host") for n in range(4)]
+    policy = CircuitPolicy(min_throughput=2, open_for=5.0)
+    events, outcomes = tell(run, specs, (6.0, ProbeCircuit("host")), concurrency=2, circuit=policy)
+    assert circuits(events) == [("CircuitOpened", 0.0), ("CircuitHalfOpened", 5.0), ("CircuitClosed", 8.0)]
+    assert all(outcome.is_success for outcome in outcomes)
+
+
+def test_without_circuits_there_is_nothing_to_control(run: Any) -> None:
+    """Commands about circuits are refused in a run that has none, with the key in the reason."""
+    events, _ = tell(run, [worker("a", sleeper, 1.0)], (0.5, CloseCircuit("host")), circuit=None)
+    (refused,) = [event for event in events if isinstance(event, CommandRefused)]
+    assert refused.reason == "host: this run has no circuits"
+
+
+def test_only_isolation_comes_before_the_first_attempt(run: Any) -> None:
+    """To close or probe what nobody has asked for is refused, and makes no circuit; it can be isolated."""
+    later = [(0.1, CloseCircuit("x")), (0.2, ProbeCircuit("x")), (0.3, IsolateCircuit("x")), (0.4, CloseCircuit("x"))]
+    events, _ = tell(run, [worker("a", sleeper, 1.0)], *later)
+    refused = [event.reason for event in events if isinstance(event, CommandRefused)]
+    assert refused == ["x: there is no such circuit"] * 2
+    assert circuits(events) == [("CircuitIsolated", 0.3), ("CircuitClosed", 0.4)]
+
+
+def test_waiting_workers_can_be_stopped(run: Any) -> None:
+    """A worker that waits for a circuit can be cancelled and restarted, without an attempt."""
+
+    async def main() -> None:
+        specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(4)]
+        supervisor = Supervisor(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        queue = supervisor.subscribe()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, supervisor.carry_out, IsolateCircuit("host"))
+        loop.call_later(1.5, supervisor.restart, "1")
+        loop.call_later(2.0, supervisor.cancel, "2")
+        loop.call_later(2.5, supervisor.restart, "2")
+        loop.call_later(3.0, supervisor.carry_out, ProbeCircuit("host"))
+        outcomes = await supervisor.gather()
+        assert [(outcome.state.value, outcome.attempts) for outcome in outcomes] == [("succeeded", 1)] * 4
+        held_again = ["AttemptHeld", "WorkerRestarted", "AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
+        events = drain(queue)
+        assert story(events, "1") == held_again
+        # When the circuit has closed it has to wait for the only place.
+        assert story(events, "2") == ["AttemptHeld", "WorkerCancelled", *held_again[1:3], *held_again[2:]]
+
+    run(main)
+
+
+def test_a_stopped_probe_is_replaced(run: Any) -> None:
+    """If the probe is cancelled before it has an answer, the next in line probes."""
+
+    async def main() -> list[str]:
+        specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(3)]
+        supervisor = Supervisor(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, supervisor.carry_out, IsolateCircuit("host"))
+        loop.call_later(5.0, supervisor.carry_out, ProbeCircuit("host"))
+        loop.call_later(5.5, supervisor.cancel, "1")
+        return [outcome.state.value for outcome in await supervisor.gather()]
+
+    assert run(main) == ["succeeded", "cancelled", "succeeded"]
+
+
+def test_a_probe_that_somebody_else_cancels_says_nothing(run: Any) -> None:
+    """A probe that ended in a cancellation nobody asked for closes no circuit: another decides."""
+    answers = iter([ConnectionError, ConnectionError, asyncio.CancelledError, ConnectionError])
+
+    async def target() -> None:
+        raise next(answers)
+
+    specs = [worker(str(n), target, key="host", retry=ONE_AT_A_TIME) for n in range(4)]
+    events, _ = tell(run, specs, concurrency=1, circuit=CircuitPolicy(min_throughput=2, open_for=5.0))
+    assert [name for name, _ in circuits(events)] == ["CircuitOpened", "CircuitHalfOpened", "CircuitOpened"]
+
+
+def test_a_deadline_ends_the_wait(run: Any) -> None:
+    """A worker that has begun does not wait for a circuit beyond its deadline."""
+    flaky = Flaky(*[ConnectionError()] * 99)
+    specs = [worker(str(n), flaky, key="host", retry=AT_ONCE, deadline=2.0) for n in range(4)]
+    events, outcomes = tell(run, specs)
+    assert {(o.state, o.elapsed) for o in outcomes} == {(WorkerState.EXHAUSTED, 2.0)}
+    assert "CircuitHalfOpened" not in {name for name, _ in circuits(events)}
+
+
+def test_a_deadline_that_cuts_an_attempt_is_a_failure(run: Any) -> None:
+    """A server that never answers opens its circuit, whichever limit of time ended the attempts."""
+    specs = [worker(str(n), sleeper, 1e6, key="host", deadline=2.0) for n in range(5)]
+    events, _ = tell(run, specs, concurrency=4, circuit=CircuitPolicy(min_throughput=4))
+    assert circuits(events)[0] == ("CircuitOpened", 2.0)

@@ -1,0 +1,71 @@
+"""Of which class an error is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import aiohttp
+import pytest
+
+from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, classify
+from asyncwatch.policies.classify import is_never_retried
+from tests.engine.errors import response_error
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class"),
+    [
+        (TimeoutError(), "transient"),
+        (ConnectionResetError(), "transient"),
+        (aiohttp.ServerDisconnectedError(), "transient"),
+        (aiohttp.ServerTimeoutError(), "transient"),
+        (aiohttp.ClientPayloadError(), "transient"),
+        *((OSError(number, ""), "transient") for number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)),
+        (OSError(errno.ENOSPC, ""), "permanent"),
+        (OSError(), "permanent"),
+        (response_error(408), "transient"),
+        (response_error(425), "transient"),
+        (response_error(502), "transient"),
+        (response_error(504), "transient"),
+        (response_error(429), "throttled"),
+        (response_error(429, retry_after="3"), "throttled"),
+        (response_error(503, retry_after="3"), "throttled"),
+        (response_error(503, retry_after="whenever"), "server"),
+        (response_error(503), "server"),
+        (response_error(500), "server"),
+        (response_error(404, retry_after="3"), "permanent"),
+        (response_error(501), "permanent"),
+        (DeadlineExceeded(), "permanent"),
+        (ValueError(), "permanent"),
+        (asyncio.CancelledError(), "permanent"),
+    ],
+)
+def test_classes(error: BaseException, error_class: str) -> None:
+    """Time-outs, connection errors and HTTP statuses have a class each; everything else is permanent."""
+    assert classify(error) == error_class
+
+
+def test_classes_of_ones_own() -> None:
+    """A mapping decides by the most specific exception class, and leaves the rest to another function."""
+    by = ClassifyBy({OSError: "server", ConnectionError: ErrorClass.THROTTLED, ValueError: "transient"})
+    assert by(ConnectionResetError()) is ErrorClass.THROTTLED
+    assert by(FileNotFoundError()) is ErrorClass.SERVER
+    assert by(UnicodeDecodeError("utf-8", b"", 0, 0, "")) is ErrorClass.TRANSIENT
+    assert by(KeyError()) is ErrorClass.PERMANENT
+    assert ClassifyBy({}, otherwise=lambda error: "server")(KeyError()) is ErrorClass.SERVER
+
+
+def test_wrong_classes_are_refused() -> None:
+    """A class of errors that does not exist and a key that is no exception class are refused."""
+    with pytest.raises(ValueError, match="weird"):
+        ClassifyBy({OSError: "weird"})
+    with pytest.raises(TypeError, match="int"):
+        ClassifyBy({int: "server"})  # type: ignore[dict-item]  # on purpose
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(), KeyboardInterrupt(), DeadlineExceeded()])
+def test_what_no_policy_may_retry(error: BaseException) -> None:
+    """Cancellations, requests to exit and the end of the deadline are beyond every policy."""
+    assert is_never_retried(error)
+    assert not is_never_retried(TimeoutError())

@@ -1,0 +1,84 @@
+"""Workers that swallow their cancellation: they are left behind, and told of if they end after all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch import AttemptTimeout, Supervisor, WorkerState
+from asyncwatch.events import WorkerUnresponsive
+from tests.engine.fleets import drain, later, sleeper, states, story, stubborn, worker
+
+
+def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
+    """After the grace period a worker is unresponsive, gives its place away, and cannot hold up the run."""
+
+    async def main() -> None:
+        supervisor = Supervisor([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
+        queue = supervisor.subscribe()
+        later(1.0, lambda: supervisor.cancel("a"))
+        later(2.0, lambda: supervisor.cancel("a"))
+        await supervisor.gather()
+        assert states(supervisor) == {"a": "unresponsive", "b": "succeeded"}
+        (event,) = [event for event in drain(queue) if isinstance(event, WorkerUnresponsive)]
+        assert event.cancels == 2
+        assert event.at == pytest.approx(6.0)
+        assert event.stack.endswith(" stubborn")
+        assert supervisor.statistics().tasks == 1
+
+    run(main)
+
+
+def test_an_unresponsive_worker_that_ends_late_is_told(run: Any) -> None:
+    """If it ends after all while the run is open, its state follows: cancelled by request, timed out by timeout."""
+
+    async def main() -> None:
+        specs = [worker("a", stubborn, 10.0), worker("b", stubborn, 10.0, group="g"), worker("c", sleeper, 20.0)]
+        supervisor = Supervisor(specs, grace=1.0, group_timeouts={"g": 2.0})
+        queue = supervisor.subscribe()
+        later(1.0, lambda: supervisor.cancel("a"))
+        await supervisor.gather()
+        assert states(supervisor) == {"a": "cancelled", "b": "timed out", "c": "succeeded"}
+        told = story(drain(queue), "a")
+        assert told == ["AttemptStarted", "CancelRequested", "WorkerUnresponsive", "WorkerCancelled"]
+
+    run(main)
+
+
+def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
+    """An attempt timeout that is swallowed leads to unresponsive too; a late result is a success."""
+
+    async def late() -> str:
+        await stubborn(10.0)
+        return "late"
+
+    async def main() -> None:
+        specs = [worker("a", late, attempt_timeout=1.0), worker("b", sleeper, 20.0)]
+        supervisor = Supervisor(specs, grace=1.0)
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        assert story(drain(queue), "a") == ["AttemptStarted", "WorkerUnresponsive", "WorkerSucceeded"]
+        assert supervisor.outcomes()[0].result == "late"
+
+    run(main)
+
+
+def test_one_left_behind_by_its_timeout_fails_by_that(run: Any) -> None:
+    """Whatever an attempt raises that ends at last, long after its time, it failed because that was over."""
+
+    async def late(error: BaseException) -> None:
+        await stubborn(10.0)
+        raise error
+
+    async def main() -> None:
+        errors = asyncio.CancelledError(), ValueError()
+        specs = [worker(str(n), late, error, attempt_timeout=1.0) for n, error in enumerate(errors)]
+        supervisor = Supervisor([*specs, worker("b", sleeper, 20.0)], grace=1.0)
+        for outcome, error in zip((await supervisor.gather())[:2], errors, strict=True):
+            assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, AttemptTimeout)
+            assert outcome.error is not None
+            assert outcome.error.__cause__ is (error if isinstance(error, ValueError) else None)
+
+    run(main)

@@ -1,0 +1,224 @@
+"""What a run holds does not grow with time: all that an attempt leaves is freed as soon as it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from asyncwatch import (
+    CircuitPolicy,
+    PoolSpec,
+    RateLimit,
+    RestartBackoff,
+    RetryPolicy,
+    Supervisor,
+    SupervisorSpec,
+    WorkerSpec,
+    ready,
+)
+from asyncwatch.commands import RestartWorker
+from asyncwatch.events import Event, WorkerCancelled, WorkerRestarted, WorkerUnresponsive
+from tests.engine.fleets import drain, sleeper, worker
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+FOR_EVER: dict[str, Any] = {"max_restarts": 1_000_000, "within": 1.0}
+TIMES = 200
+SPARE = TIMES // 2
+"""Fewer objects than one for each restart: what the interpreter and asyncio keep for reuse."""
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """Leave all garbage that only the collector of cycles would free where it is, and keep no log records."""
+    logger = logging.getLogger("asyncwatch.supervisor")
+    logger.disabled = True
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    logger.disabled = False
+
+
+async def growth(supervisor: Supervisor, again: Callable[[], Awaitable[object]]) -> int:
+    """Return how many objects more there are after calling `again` many times than after a few."""
+    queue = supervisor.subscribe()
+    serving = asyncio.ensure_future(supervisor.serve())
+    before = 0
+    for number in range(2 * TIMES):
+        await again()
+        drain(queue)
+        if number == TIMES:
+            before = len(gc.get_objects())
+    after = len(gc.get_objects())
+    assert not serving.done()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    return after - before
+
+
+async def a_while() -> None:
+    """Let the services end once or more."""
+    await asyncio.sleep(0.05)
+
+
+async def fails() -> None:
+    """Fail after a moment."""
+    await asyncio.sleep(0.01)
+    raise OSError("boom")
+
+
+async def exits() -> None:
+    """Ask the program to exit after a moment."""
+    await asyncio.sleep(0.01)
+    raise SystemExit(3)
+
+
+async def hangs() -> None:
+    """Run for longer than a time-out, and longer still when it is cancelled."""
+    try:
+        await asyncio.sleep(0.2)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.02)
+
+
+async def never_ready() -> None:
+    """Fail before it is ready."""
+    await fails()
+    await ready()
+
+
+class Alternating:
+    """Ends in an error every second time, before it is ready; the other times after."""
+
+    calls = 0
+
+    async def __call__(self) -> None:
+        """Do the next thing."""
+        self.calls += 1
+        await asyncio.sleep(0.01)
+        if self.calls % 2:
+            await ready()
+            await asyncio.sleep(0.01)
+        raise OSError("boom")
+
+
+SHORT = RetryPolicy(base=0.01, cap=0.01, max_attempts=2, transient=lambda error: isinstance(error, OSError))
+SERVICES: dict[str, Any] = {
+    "returns": worker("a", sleeper, 0.01, restart="permanent"),
+    "fails": worker("a", fails, restart="permanent"),
+    "exits": worker("a", exits, restart="permanent"),
+    "times out": worker("a", sleeper, 0.2, restart="permanent", attempt_timeout=0.01),
+    "hangs": worker("a", hangs, restart="permanent", attempt_timeout=0.01, shutdown=0.01),
+    "retries": worker("a", fails, restart="permanent", retry=SHORT),
+    "backs off": worker("a", fails, restart="permanent", backoff=RestartBackoff(base=0.01, cap=0.01)),
+    "polls": worker("a", sleeper, 0.0, restart="permanent", every=0.01),
+    "polls and retries": worker("a", Alternating(), restart="permanent", every=0.01, retry=SHORT),
+    "takes others along": SupervisorSpec(
+        "s",
+        (worker("a", sleeper, 10, restart="permanent"), worker("b", fails, restart="permanent")),
+        strategy="one_for_all",
+        **FOR_EVER,
+    ),
+    "of a supervisor that gives up": SupervisorSpec(
+        "s", (worker("a", sleeper, 10, restart="permanent"), worker("b", fails, restart="permanent")), max_restarts=0
+    ),
+    "of a supervisor that does not start": SupervisorSpec(
+        "s", (WorkerSpec("a", Alternating(), restart="permanent", announces_ready=True),), max_restarts=0
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+def test_a_service_that_is_restarted_leaves_nothing(run: Run, kind: str) -> None:
+    """Neither its incarnations nor its errors wait for the collector, however it ends."""
+
+    async def main() -> int:
+        return await growth(Supervisor([SERVICES[kind]], grace=0.01, retry_budget=None, **FOR_EVER), a_while)
+
+    assert run(main) < SPARE
+
+
+def test_a_service_behind_a_circuit_and_a_rate_leaves_nothing(run: Run) -> None:
+    """Nor does what lets its attempts pass."""
+
+    async def main() -> int:
+        service = worker("a", fails, restart="permanent", key="k")
+        limits: dict[str, Any] = {"circuit": CircuitPolicy(open_for=0.05), "rate_per_key": RateLimit(per_second=100.0)}
+        return await growth(Supervisor([service], retry_budget=None, **limits, **FOR_EVER), a_while)
+
+    assert run(main) < SPARE
+
+
+TEMPLATES: dict[str, WorkerSpec | SupervisorSpec] = {
+    "returns": worker("t", sleeper, 0.01),
+    "fails": worker("t", fails),
+    "does not start": WorkerSpec("t", never_ready, announces_ready=True),
+    "supervisor": SupervisorSpec(
+        "t",
+        (worker("a", sleeper, 0.01, restart="transient", significant=True),),
+        restart="temporary",
+        auto_shutdown="any_significant",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_child_that_leaves_a_pool_leaves_nothing(run: Run, kind: str) -> None:
+    """Nor does a request for one that fails."""
+
+    async def main() -> int:
+        supervisor = Supervisor([PoolSpec("p", TEMPLATES[kind])])
+        # Names that were used lately are remembered, up to a number of them: here they come again.
+        keys = iter(range(10 * TIMES))
+
+        async def start() -> None:
+            with contextlib.suppress(Exception):
+                await supervisor.start_child(f"c{next(keys) % 10}", under="p")
+            await a_while()
+
+        return await growth(supervisor, start)
+
+    assert run(main) < SPARE
+
+
+def test_a_worker_that_a_person_restarts_leaves_nothing(run: Run) -> None:
+    """Neither one of a batch nor its cancelled attempts."""
+
+    async def main() -> int:
+        supervisor = Supervisor([worker("service", sleeper, 10, restart="permanent")], batch=[worker("a", sleeper, 10)])
+        incarnations = iter(range(1, 10 * TIMES))
+
+        async def restart() -> None:
+            await asyncio.sleep(0.01)
+            assert supervisor.carry_out(RestartWorker("a", next(incarnations)))
+
+        return await growth(supervisor, restart)
+
+    assert run(main) < SPARE
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_the_end_of_an_incarnation_left_behind_is_told_once_another_follows(run: Run, delay: float) -> None:
+    """Whether it ends before that or after it."""
+
+    async def main() -> list[Event]:
+        backoff = RestartBackoff(base=delay, cap=delay)
+        service = worker("a", hangs, restart="permanent", attempt_timeout=0.01, shutdown=0.01, backoff=backoff)
+        supervisor = Supervisor([service], max_restarts=10)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(delay + 0.035)
+        return drain(queue)
+
+    events = [
+        (type(event), event.incarnation)
+        for event in run(main)
+        if isinstance(event, (WorkerUnresponsive, WorkerCancelled, WorkerRestarted))
+    ]
+    assert events[:3] == [(WorkerUnresponsive, 1), (WorkerRestarted, 2), (WorkerCancelled, 1)]

@@ -1,0 +1,121 @@
+"""Targets that retry by themselves are noticed, without any of those libraries."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asyncwatch import RetryPolicy, Supervisor
+from asyncwatch.engine.nested import retrying_library
+from asyncwatch.events import NestedRetriesFound
+from tests.engine.fleets import drain, sleeper, worker
+
+
+def wrapped_by(module: str) -> Callable[..., Any]:
+    """Return an async function that was wrapped by one which that module defines."""
+    namespace: dict[str, Any] = {"__name__": module, "functools": functools, "sleeper": sleeper}
+    code = "@functools.wraps(sleeper)\nasync def retry(*args): return await sleeper(*args)\n"
+    exec(code, namespace)
+    found: Callable[..., Any] = namespace["retry"]
+    return found
+
+
+def with_controller() -> Callable[..., Any]:
+    """Return an async function with what tenacity's decorator leaves on it."""
+
+    async def fetch() -> None:
+        """Do nothing."""
+
+    controller = types.new_class("AsyncRetrying")
+    controller.__module__ = "tenacity.asyncio"
+    fetch.retry = controller()  # type: ignore[attr-defined]  # as the decorator does
+    return fetch
+
+
+class Service:
+    """Has a method and a call that retry."""
+
+    fetch = wrapped_by("backoff._async")
+    __call__ = wrapped_by("stamina._core")
+
+
+@functools.wraps(wrapped_by("stamina._core"))
+async def decorated() -> None:
+    """Stand for another decorator around one that retries."""
+
+
+@pytest.mark.parametrize(
+    ("target", "library"),
+    [
+        (wrapped_by("stamina._core"), "stamina"),
+        (wrapped_by("backoff._async"), "backoff"),
+        (wrapped_by("tenacity.asyncio"), "tenacity"),
+        (with_controller(), "tenacity"),
+        (functools.partial(wrapped_by("stamina._core"), 1), "stamina"),
+        (Service().fetch, "backoff"),
+        (Service(), "stamina"),
+        (sleeper, ""),
+        (functools.partial(sleeper, 1), ""),
+        (wrapped_by("backoffice.retry"), ""),
+        (object(), ""),
+        (len, ""),
+    ],
+)
+def test_libraries(target: object, library: str) -> None:
+    """Wrapped functions are known by the module that wrapped them, through partials, methods and objects."""
+    assert retrying_library(target) == library
+
+
+def test_other_decorators_are_seen_through() -> None:
+    """A decorator around the one that retries hides nothing."""
+    inner = with_controller()
+    outer = functools.wraps(inner)(lambda: None)
+    del outer.retry  # type: ignore[attr-defined]  # as a decorator that copies no attributes
+    assert retrying_library(outer) == "tenacity"
+
+
+def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """However many workers call it, a target that retries is warned of once; not if nothing is retried."""
+
+    async def main(policy: RetryPolicy) -> list[tuple[str, str]]:
+        target = wrapped_by("stamina._core")
+        specs = [worker(str(n), functools.partial(target, 0.0), retry=policy) for n in range(5)]
+        supervisor = Supervisor(specs, seed=1)
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]
+
+    assert run(lambda: main(RetryPolicy())) == [("sleeper", "stamina")]
+    assert "multiply" in caplog.text
+    assert run(lambda: main(RetryPolicy(max_attempts=1))) == []
+
+
+FOUND = [("sleeper", "stamina")]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "restart", "warned"),
+    [(5, "temporary", FOUND), (1, "temporary", []), (1, "transient", FOUND), (1, "permanent", FOUND)],
+)
+def test_trees_and_policies_of_classes(run: Any, attempts: int, restart: str, warned: list[tuple[str, str]]) -> None:
+    """In a tree a worker that retries but one class of errors, or is restarted, is looked at too, once a target."""
+
+    async def main() -> list[tuple[str, str]]:
+        target = wrapped_by("stamina._core")
+        treatment: dict[str, Any] = {
+            "retry": RetryPolicy(max_attempts=1),
+            "retry_by_class": {"transient": RetryPolicy(max_attempts=attempts)},
+            "restart": restart,
+            "every": 100.0,
+        }
+        supervisor = Supervisor([worker(str(n), target, 9.0, **treatment) for n in range(3)], seed=1)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await sleeper(1.0)
+            return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]
+
+    assert run(main) == warned

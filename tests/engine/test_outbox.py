@@ -1,0 +1,185 @@
+"""Batches reach every listener, in order, from any thread, and never hold up who emits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch.engine.outbox import BATCH_INTERVAL, BATCH_SIZE, FAR_BEHIND, MOMENT, Listener, Outbox
+from asyncwatch.events import Batch, Event, WorkerFailed, WorkerRestarted
+from tests.clock import run_at_once
+
+
+def numbered(count: int, start: int = 0) -> list[Event]:
+    """Return `count` events."""
+    return [Event(seq, 0.0) for seq in range(start, start + count)]
+
+
+def test_a_lone_event_leaves_at_once_and_a_stream_in_batches() -> None:
+    """After a pause the first event waits for nothing; those that follow are delivered once an interval."""
+
+    async def main() -> list[tuple[float, int]]:
+        loop = asyncio.get_running_loop()
+        outbox, listener = Outbox(), Listener()
+        outbox.loop = loop
+        queue = listener.attach()
+        outbox.add(listener)
+        start = loop.time()
+        arrivals = []
+        outbox.emit(Event(0, 0.0))
+        arrivals.append((loop.time() - start, len(await queue.get())))
+        for event in numbered(10, 1):
+            outbox.emit(event)
+        arrivals.append((round(loop.time() - start, 6), len(await queue.get())))
+        return [*arrivals, (round(loop.time() - start, 6), 0)]
+
+    assert run_at_once(main) == [(0.0, 1), (0.0, 10), (BATCH_INTERVAL, 0)]
+
+
+def test_a_full_batch_leaves_at_once() -> None:
+    """No batch is longer than BATCH_SIZE, and no event is lost or out of order."""
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        outbox, listener = Outbox(), Listener()
+        outbox.loop = loop
+        queue = listener.attach()
+        outbox.add(listener)
+        for event in numbered(2 * BATCH_SIZE + 5):
+            outbox.emit(event)
+        outbox.flush()
+        sizes = []
+        seen = 0
+        while not queue.empty():
+            batch = queue.get_nowait()
+            assert [event.seq for event in batch] == list(range(seen, seen + len(batch)))
+            seen += len(batch)
+            sizes.append(len(batch))
+        return sizes
+
+    assert run_at_once(main) == [BATCH_SIZE, BATCH_SIZE, 5]
+
+
+def test_what_comes_before_the_reader_waits_for_it() -> None:
+    """A listener that attaches late gets the earlier batches first."""
+    listener = Listener()
+    first: Batch = tuple(numbered(2))
+    listener.deliver(first, None)
+
+    async def main() -> list[Batch]:
+        queue = listener.attach()
+        second: Batch = tuple(numbered(1, 2))
+        listener.deliver(second, asyncio.get_running_loop())
+        return [await queue.get(), await queue.get()]
+
+    assert [[event.seq for event in batch] for batch in run_at_once(main)] == [[0, 1], [2]]
+
+
+async def test_batches_cross_threads() -> None:
+    """A reader on another loop than the emitter's gets everything, in order."""
+    listener = Listener()
+    queue = listener.attach()
+
+    def emit() -> None:
+        async def main() -> None:
+            outbox = Outbox()
+            outbox.loop = asyncio.get_running_loop()
+            outbox.add(listener)
+            for event in numbered(3000):
+                outbox.emit(event)
+            outbox.flush()
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    seen: list[int] = []
+    while len(seen) < 3000:
+        seen += [event.seq for event in await queue.get()]
+    thread.join()
+    assert seen == list(range(3000))
+
+
+async def test_a_reader_far_behind_is_given_the_processor() -> None:
+    """For a moment after a turn of the loop, until it has caught up; who emits never waits, nor does one's own loop."""
+    waits: list[float] = []
+    listener = Listener(waits.append)
+    queue = listener.attach()
+    batch: Batch = tuple(numbered(1))
+    seen: list[int] = []
+
+    async def deliver(*turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        for batches in turns:
+            for _ in range(batches):
+                listener.deliver(batch, loop)
+            seen.append(len(waits))
+            await asyncio.sleep(0)
+
+    def deliver_elsewhere(*turns: int) -> None:
+        thread = threading.Thread(target=lambda: asyncio.run(deliver(*turns)))
+        thread.start()
+        thread.join()
+
+    deliver_elsewhere(FAR_BEHIND, 3, 500)
+    assert seen == [0, 0, 1]
+    assert waits == [MOMENT] * 2
+    for _ in range(FAR_BEHIND + 503):
+        await queue.get()
+    deliver_elsewhere(FAR_BEHIND)
+    await deliver(2 * FAR_BEHIND)
+    assert len(waits) == 2
+
+
+def test_a_reader_that_is_gone_harms_nobody() -> None:
+    """Delivering to a loop that was closed does nothing."""
+    listener = Listener()
+
+    async def attach() -> Any:
+        return listener.attach()
+
+    run_at_once(attach)
+    listener.deliver(tuple(numbered(1)), None)
+
+
+async def test_one_reader_only() -> None:
+    """A second reader is refused, since each would get half."""
+    listener = Listener()
+    listener.attach()
+    try:
+        listener.attach()
+    except RuntimeError as error:
+        assert "reader" in str(error)  # noqa: PT017  pytest.raises hides the loop's state on failure
+    else:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("others", [[], [0.013], [0.05]])
+def test_a_service_that_is_up_again_was_never_shown_as_ended(others: list[float]) -> None:
+    """No batch ends between the end of a service and its restart, be it alone or beside a stream of events."""
+
+    async def fail(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        raise ValueError
+
+    async def main() -> list[Batch]:
+        specs = [WorkerSpec(str(wait), fail, (wait,), restart="permanent") for wait in (1.0, *others)]
+        below = SupervisorSpec("below", tuple(specs[1:]), max_restarts=9999)
+        supervisor = Supervisor([specs[0], below], max_restarts=99)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(10.52)
+        return [queue.get_nowait() for _ in range(queue.qsize())]
+
+    ended, down = 0, 0
+    for batch in run_at_once(main):
+        failed = [event.worker for event in batch if isinstance(event, WorkerFailed)]
+        restarted = [event.worker for event in batch if isinstance(event, WorkerRestarted)]
+        ended += len(failed)
+        down += failed != restarted
+    assert ended >= 10
+    assert down == 0

@@ -1,0 +1,464 @@
+"""A poller's calls are attempts like any others: admitted, timed, retried; one that fails is no crash of the poller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+from asyncwatch import (
+    BadLuck,
+    CircuitPolicy,
+    PoolSpec,
+    RateLimit,
+    RetryPolicy,
+    Supervisor,
+    SupervisorSpec,
+    WorkerSpec,
+    parse_halt,
+    ready,
+)
+from asyncwatch.commands import (
+    CancelWorker,
+    ChangeSetting,
+    Command,
+    GiveUp,
+    GiveUpAll,
+    IsolateCircuit,
+    RestartWorker,
+    RetryNow,
+)
+from asyncwatch.engine.tree.errors import Ignore, Shutdown
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CommandRefused,
+    Event,
+    PollFailed,
+    PollFinished,
+    RestartCounted,
+    RunHalted,
+    WorkerCancelled,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerReady,
+    WorkerRestarted,
+    WorkerUnresponsive,
+)
+from tests.engine.fleets import drain, stubborn
+
+
+def polls(
+    run: Any, seconds: float, *specs: WorkerSpec | SupervisorSpec, later: Any = (), **settings: Any
+) -> list[Event]:
+    """Return the events of so many seconds of a tree, with commands sent at their times."""
+
+    async def main() -> list[Event]:
+        supervisor = Supervisor(specs, **{"seed": 1, "max_restarts": 1000, **settings})
+        queue = supervisor.subscribe()
+        async with supervisor:
+            for moment, command in later:
+                asyncio.get_running_loop().call_later(moment, supervisor.carry_out, command)
+            await asyncio.sleep(seconds)
+            return drain(queue)
+
+    events: list[Event] = run(main)
+    return events
+
+
+def poller(name: str = "p", target: Any = None, every: float = 1.0, **treatment: Any) -> WorkerSpec:
+    """Return a poller of a target that returns at once."""
+
+    async def ok() -> str:
+        return "ok"
+
+    return WorkerSpec(name, target or ok, restart="permanent", every=every, **treatment)
+
+
+def calls(events: list[Event]) -> list[float]:
+    """Return when calls began, in whole tenths of a second."""
+    return [round(event.at, 1) for event in events if isinstance(event, AttemptStarted)]
+
+
+def test_each_call_is_an_attempt(run: Any) -> None:
+    """Every call is announced, numbered 1, drawn for anew, and told when it is over; nothing is restarted."""
+    events = polls(run, 3.5, poller())
+    started = [event for event in events if isinstance(event, AttemptStarted)]
+    assert calls(events) == [0.0, 1.0, 2.0, 3.0]
+    assert {event.attempt for event in started} == {1}
+    assert len({event.bad_luck for event in started}) == 4
+    finished = [event for event in events if isinstance(event, PollFinished)]
+    assert {(event.result, event.delay) for event in finished} == {("ok", 1.0)}
+    assert not any(isinstance(event, RestartCounted) for event in events)
+
+
+def test_calls_keep_to_the_rate(run: Any) -> None:
+    """Ten pollers that would call a hundred times a second make five calls a second under such a limit."""
+    specs = [poller(str(number), every=0.1) for number in range(10)]
+    events = polls(run, 20.0, *specs, rate=RateLimit(per_second=5))
+    started = calls(events)
+    assert 4.9 <= len(started) / (started[-1] - started[0]) <= 5.2
+
+
+def test_calls_stop_while_paused_or_isolated(run: Any) -> None:
+    """No call begins while the run is paused, or the circuit of its key is isolated."""
+    paused = polls(
+        run, 9.5, poller(), later=[(2.5, ChangeSetting("paused", True)), (6.5, ChangeSetting("paused", False))]
+    )
+    assert not [at for at in calls(paused) if 2.5 <= at < 6.5]
+    assert [at for at in calls(paused) if at >= 6.5]
+    isolated = polls(run, 9.5, poller(key="host"), later=[(2.5, IsolateCircuit("host"))], circuit=CircuitPolicy())
+    assert calls(isolated) == [0.0, 1.0, 2.0]
+
+
+def test_a_call_is_retried_before_the_poller_is_restarted(run: Any) -> None:
+    """A transient error costs an attempt of that call; the attempts of the next call count from 1 again."""
+    errors = [TimeoutError(), None, TimeoutError(), TimeoutError(), None]
+
+    async def flaky() -> str:
+        if errors and (error := errors.pop(0)) is not None:
+            raise error
+        return "ok"
+
+    policy = RetryPolicy(max_attempts=3, base=0.0, cap=0.0)
+    events = polls(run, 3.5, poller(target=flaky, retry=policy))
+    attempts = [event.attempt for event in events if isinstance(event, AttemptStarted)]
+    assert attempts == [1, 2, 1, 2, 3, 1, 1]
+    assert not any(isinstance(event, RestartCounted) for event in events)
+
+
+def test_a_timeout_is_that_of_its_call(run: Any) -> None:
+    """A call that returned after its time was over is a success; who cancels the next one is not its timeout."""
+    number = itertools.count()
+
+    async def target() -> None:
+        match next(number):
+            case 0:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1e6)
+            case 1:
+                raise asyncio.CancelledError
+
+    events = polls(run, 1.5, poller(target=target, attempt_timeout=0.1, retry=RetryPolicy()))
+    (failure,) = [event for event in events if isinstance(event, AttemptFailed)]
+    assert (failure.error_type, failure.transient) == ("CancelledError", False)
+
+
+def test_luck_strikes_single_calls(run: Any) -> None:
+    """With a threshold of one half some calls fail and some succeed, within one incarnation's draws."""
+    policy = RetryPolicy(max_attempts=50, base=0.0, cap=0.0)
+    luck = BadLuck(threshold=0.5, faults=(TimeoutError,))
+    events = polls(run, 50.5, poller(bad_luck=luck, retry=policy))
+    drawn = [event.bad_luck > 0.5 for event in events if isinstance(event, AttemptStarted)]
+    assert 0.3 < sum(drawn) / len(drawn) < 0.7
+
+
+def test_a_call_can_be_made_now(run: Any) -> None:
+    """RetryNow ends the wait for the next call."""
+    events = polls(run, 9.0, poller(every=100.0), later=[(5.0, RetryNow("p", 1))])
+    assert calls(events) == [0.0, 5.0]
+
+
+def failing(*errors: BaseException | None) -> Callable[[], Any]:
+    """Return a target that raises one of these errors a call (returns, for None), then the last of them for ever."""
+    coming: Iterator[BaseException | None] = itertools.chain(errors, itertools.repeat(errors[-1]))
+
+    async def target() -> str:
+        if (error := next(coming)) is not None:
+            raise error
+        return "ok"
+
+    return target
+
+
+async def serve() -> NoReturn:
+    """Run for ever."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def service(name: str = "service") -> WorkerSpec:
+    """Return a service that runs for ever."""
+    return WorkerSpec(name, serve, restart="permanent")
+
+
+def of(events: list[Event], *kinds: type[Any]) -> list[Any]:
+    """Return the events of these kinds."""
+    return [event for event in events if isinstance(event, kinds)]
+
+
+def failures(events: list[Event]) -> list[tuple[float, int]]:
+    """Return when polls failed, and as the how manieth in a row."""
+    return [(round(event.at, 1), event.failures) for event in of(events, PollFailed)]
+
+
+def test_a_failed_poll_is_told_with_its_error_and_the_next_follows_after_the_period(run: Any) -> None:
+    """With the OTP limit of one restart in 5 s, a service beside it goes on, and nothing is restarted."""
+    events = polls(run, 3.5, poller(target=failing(OSError("gone"))), service(), max_restarts=1)
+    assert calls(events)[1:] == [0.0, 1.0, 2.0, 3.0]  # the first call is the service's
+    assert failures(events) == [(0.0, 1), (1.0, 2), (2.0, 3), (3.0, 4)]
+    assert {(event.error_type, event.error, event.delay) for event in of(events, PollFailed)} == {
+        ("OSError", "gone", 1.0)
+    }
+    assert not of(events, RestartCounted, WorkerEnded, WorkerRestarted)
+
+
+def test_siblings_start_although_the_first_poll_fails(run: Any) -> None:
+    """A poller is ready when its first poll has failed, at once or after a wait; who comes later starts then."""
+
+    async def slow() -> NoReturn:
+        await asyncio.sleep(0.5)
+        raise OSError("late")
+
+    events = polls(run, 1.8, poller("a", failing(OSError())), poller("b", slow), service())
+    assert [event.worker for event in of(events, WorkerReady)] == ["a", "b", "service"]
+    assert failures(events) == [(0.0, 1), (0.5, 1), (1.0, 2)]
+
+
+def test_a_poll_that_succeeds_ends_the_row_of_failures(run: Any) -> None:
+    """Failures are counted anew after each success."""
+    target = failing(OSError(), ValueError(), None, OSError(), None)
+    events = polls(run, 5.5, poller(target=target))
+    assert failures(events) == [(0.0, 1), (1.0, 2), (3.0, 1)]
+    assert [round(event.at, 1) for event in of(events, PollFinished)] == [2.0, 4.0, 5.0]
+
+
+def test_a_poll_fails_when_its_retries_are_used_up(run: Any) -> None:
+    """Each poll has all attempts that `retry` allows, and the next follows after the period."""
+    policy = RetryPolicy(max_attempts=3, base=0.1, kind="constant", cap=1.0)
+    events = polls(run, 2.0, poller(target=failing(TimeoutError()), retry=policy))
+    assert [event.attempt for event in of(events, AttemptStarted)] == [1, 2, 3, 1, 2, 3]
+    assert failures(events) == [(0.2, 1), (1.4, 2)]
+    assert {round(event.elapsed, 3) for event in of(events, PollFailed)} == {0.2}
+
+
+def test_the_backoff_of_a_poll_does_not_grow_from_that_of_the_last(run: Any) -> None:
+    """Retries of each poll wait as those of the first one do."""
+    policy = RetryPolicy(max_attempts=4, base=1.0, kind="decorrelated", cap=1000.0)
+    events = polls(run, 100.0, poller(target=failing(TimeoutError()), retry=policy))
+    waits = [b - a for a, b in itertools.pairwise(event.at for event in of(events, AttemptStarted))]
+    assert len(waits) > 8
+    assert all(wait <= 3.001 for wait in waits[::4])
+
+
+@pytest.mark.parametrize("treatment", [{"attempt_timeout": 0.5}, {"deadline": 0.5}])
+def test_a_poll_that_takes_too_long_has_failed(run: Any, treatment: dict[str, Any]) -> None:
+    """The attempt timeout and the deadline are those of each poll."""
+    events = polls(run, 3.8, poller(target=serve, **treatment))
+    assert failures(events) == [(0.5, 1), (2.0, 2), (3.5, 3)]
+    expected = "AttemptTimeout" if "attempt_timeout" in treatment else "DeadlineExceeded"
+    assert {event.error_type.rpartition(".")[2] for event in of(events, PollFailed)} == {expected}
+
+
+def test_a_deadline_that_ends_a_backoff_or_a_hold_fails_the_poll(run: Any) -> None:
+    """A retry that could not start in time, and one that a circuit holds past the deadline, end the poll alone."""
+    policy = RetryPolicy(max_attempts=5, base=9.0, cap=9.0, kind="constant")
+    events = polls(run, 2.5, poller(target=failing(TimeoutError()), retry=policy, deadline=5.0))
+    assert failures(events) == [(0.0, 1), (1.0, 2), (2.0, 3)]
+    policy = RetryPolicy(max_attempts=5, base=0.5, kind="constant")
+    isolate = [(1.2, IsolateCircuit("host"))]
+    spec = poller(target=failing(None, TimeoutError()), retry=policy, deadline=3.0, key="host")
+    events = polls(run, 9.0, spec, later=isolate, circuit=CircuitPolicy())
+    assert failures(events) == [(4.0, 1)]
+    assert not of(events, WorkerEnded, RestartCounted)
+
+
+def test_injected_faults_fail_polls_and_draws_go_on(run: Any) -> None:
+    """Bad luck is drawn for each poll; none of what it does restarts the poller."""
+    luck = BadLuck(threshold=0.5)
+    events = polls(run, 40.5, poller(bad_luck=luck), max_restarts=0)
+    failed, finished = of(events, PollFailed), of(events, PollFinished)
+    assert len(failed) + len(finished) == 41
+    assert 10 < len(failed) < 31
+    assert not of(events, RestartCounted)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("v"), asyncio.CancelledError(), Ignore(), ExceptionGroup("g", [OSError()])]
+)
+def test_any_error_fails_a_poll(run: Any, error: BaseException) -> None:
+    """Also a cancellation that nobody asked for, and `Ignore` once the poller is ready."""
+    events = polls(run, 1.5, poller(target=failing(None, error)), max_restarts=0)
+    assert failures(events) == [(1.0, 1)]
+    assert not of(events, WorkerEnded)
+
+
+def test_an_error_that_cannot_be_judged_fails_the_poll(run: Any) -> None:
+    """A policy of the user's that raises is no crash either."""
+
+    class Odd(RetryPolicy, frozen=True):
+        def backoff(self, retry: int, jitter: float, previous: float | None = None) -> float:
+            raise LookupError("no such backoff")
+
+    events = polls(run, 1.5, poller(target=failing(TimeoutError()), retry=Odd(max_attempts=3)), max_restarts=0)
+    assert [event.error_type for event in of(events, PollFailed)] == ["LookupError", "LookupError"]
+    assert not of(events, WorkerEnded)
+
+
+def test_a_request_to_exit_is_a_crash(run: Any) -> None:
+    """As in any service: the poller is restarted, and that counts."""
+    events = polls(run, 1.5, poller(target=failing(None, SystemExit(3), None)))
+    assert not failures(events)
+    assert [event.error_type for event in of(events, WorkerFailed)] == ["SystemExit"]
+    assert len(of(events, RestartCounted)) == 1
+
+
+def test_a_poll_that_ignores_its_cancellation_is_a_crash(run: Any) -> None:
+    """Its task is left behind: restart limits bound how many of these there can be."""
+    spec = poller(target=stubborn, attempt_timeout=1.0, shutdown=1.0)
+    events = polls(run, 2.5, spec)
+    assert len(of(events, WorkerUnresponsive)) == len(of(events, RestartCounted)) == 1
+
+
+def test_the_cancels_of_a_poll_are_its_own(run: Any) -> None:
+    """One that ignores its cancellation has ignored those of this poll, not of polls before it."""
+    coming: Iterator[Callable[[], Any]] = itertools.chain([serve, serve], itertools.repeat(stubborn))
+
+    async def target() -> None:
+        await next(coming)()
+
+    events = polls(run, 6.5, poller(target=target, attempt_timeout=1.0, shutdown=1.0))
+    assert failures(events) == [(1.0, 1), (3.0, 2)]
+    assert [event.cancels for event in of(events, WorkerUnresponsive)] == [1]
+
+
+def test_shutdown_and_ignore_end_a_poller(run: Any) -> None:
+    """`Shutdown` ends a transient poller for good; `Ignore` of the first poll starts it not at all."""
+    specs = [
+        WorkerSpec("s", failing(OSError(), Shutdown()), restart="transient", every=1.0),
+        WorkerSpec("i", failing(Ignore()), restart="permanent", every=1.0),
+        service(),
+    ]
+    events = polls(run, 5.0, *specs)
+    assert {event.worker: round(event.at, 1) for event in of(events, WorkerCancelled)} == {"s": 1.0, "i": 0.0}
+    assert failures(events) == [(0.0, 1)]
+    assert not of(events, RestartCounted)
+
+
+def test_a_significant_poller_that_fails_does_not_shut_its_supervisor_down(run: Any) -> None:
+    """Neither temporary nor transient pollers end by an error, so that nothing significant has ended."""
+    specs = [
+        WorkerSpec(restart, failing(OSError()), restart=restart, every=1.0, significant=True)
+        for restart in ("temporary", "transient")
+    ]
+    tree = SupervisorSpec("feeds", (*specs, service()), auto_shutdown="any_significant")
+    events = polls(run, 2.5, tree)
+    assert [number for _, number in failures(events)] == [1, 1, 2, 2, 3, 3]
+    assert not of(events, WorkerEnded)
+
+
+def test_a_pool_keeps_pollers_whose_polls_fail(run: Any) -> None:
+    """The start of a child whose first poll fails succeeds, and its siblings go on."""
+
+    async def main() -> tuple[list[str], list[Event]]:
+        template = WorkerSpec("p", failing(OSError()), restart="permanent", every=1.0)
+        async with Supervisor([PoolSpec("pool", template)], max_restarts=0) as supervisor:
+            queue = supervisor.subscribe()
+            for key in "ab":
+                await supervisor.start_child(key, under="pool")
+            await asyncio.sleep(1.5)
+            return [child.status.value for child in supervisor.which_children(under="pool")], drain(queue)
+
+    statuses, events = run(main)
+    assert statuses == ["running", "running"]
+    assert [number for _, number in failures(events)] == [1, 1, 2, 2]
+
+
+def test_a_poller_that_announces_ready_is_waited_for_until_a_poll_does(run: Any) -> None:
+    """A failed poll before that is no failed start; the supervisor answers requests meanwhile."""
+    errors: list[BaseException | None] = [OSError(), OSError()]
+
+    async def target() -> None:
+        if errors and (error := errors.pop(0)) is not None:
+            raise error
+        await ready()
+
+    spec = poller(target=target, announces_ready=True)
+
+    events = polls(run, 2.5, spec, service(), max_restarts=0)
+    assert [(event.worker, round(event.at, 1)) for event in of(events, WorkerReady)] == [("p", 2.0), ("service", 2.0)]
+    assert failures(events) == [(0.0, 1), (1.0, 2)]
+
+
+def test_a_batch_beside_the_tree_is_not_halted_by_failed_polls(run: Any) -> None:
+    """A halt counts workers of the batch alone, and ends those alone."""
+    batch = [WorkerSpec(str(number), failing(OSError()) if number == 1 else serve) for number in range(4)]
+    settings = {"batch": batch, "halt": parse_halt("2"), "concurrency": 4}
+    events = polls(run, 3.5, poller(target=failing(OSError())), **settings)
+    assert not of(events, RunHalted)
+    assert len(failures(events)) == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (RetryNow("p", 1), [0.0, 5.0, 105.0]),
+        (RestartWorker("p", 1), [0.0, 5.0, 105.0]),
+        (CancelWorker("p", 1), [0.0]),
+        (GiveUp("p", 1), [0.0, 100.0, 200.0]),
+        (GiveUpAll(), [0.0, 100.0, 200.0]),
+    ],
+)
+@pytest.mark.parametrize("error", [None, OSError()])
+def test_a_person_acts_on_a_poller_between_two_polls(
+    run: Any, command: Command, expected: list[float], error: BaseException | None
+) -> None:
+    """Try now polls, restart begins an incarnation, cancel ends it, and there is nothing to give up."""
+    events = polls(run, 200.5, poller(target=failing(error), every=100.0), later=[(5.0, command)])
+    assert calls(events) == expected
+    assert len(of(events, WorkerRestarted)) == isinstance(command, RestartWorker)
+    assert len(of(events, CommandRefused)) == isinstance(command, GiveUp | GiveUpAll)
+    if isinstance(command, RestartWorker) and error is not None:
+        assert failures(events) == [(0.0, 1), (5.0, 1), (105.0, 2)]
+
+
+def test_a_poll_is_given_up_while_it_backs_off(run: Any) -> None:
+    """The poll has failed then; the next one follows after the period."""
+    policy = RetryPolicy(max_attempts=3, base=50.0, kind="constant", cap=50.0)
+    spec = poller(target=failing(None, TimeoutError()), every=10.0, retry=policy)
+    events = polls(run, 25.5, spec, later=[(15.0, GiveUp("p", 1))])
+    assert failures(events) == [(15.0, 1)]
+    assert calls(events) == [0.0, 10.0, 25.0]
+
+
+def test_failed_polls_open_the_circuit(run: Any) -> None:
+    """A circuit sees failed polls as it sees failed attempts, and holds the next poll."""
+    policy = CircuitPolicy(failure_ratio=0.5, min_throughput=2, open_for=10.0)
+    events = polls(run, 9.0, poller(target=failing(TimeoutError()), key="host"), circuit=policy)
+    assert calls(events) == [0.0, 1.0]
+
+
+def test_stopping_ends_a_poller_that_fails(run: Any) -> None:
+    """Between polls and within one that backs off it is cancelled like any service, and the run ends."""
+
+    async def main() -> list[Event]:
+        policy = RetryPolicy(max_attempts=3, base=50.0, kind="constant", cap=50.0)
+        specs = [poller("a", failing(OSError())), poller("b", failing(None, TimeoutError()), retry=policy)]
+        supervisor = Supervisor(specs)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(2.5)
+        return drain(queue)
+
+    events = run(main)
+    assert [event.worker for event in of(events, WorkerCancelled)] == ["b", "a"]
+
+
+def test_the_log_says_when_polls_begin_to_fail_and_when_they_succeed_again(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning for a row of failures, retries included, and one note at its end."""
+    caplog.set_level(logging.INFO, "asyncwatch")
+    policy = RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
+    target = failing(*[OSError("gone")] * 3, TimeoutError(), TimeoutError(), None)
+    polls(run, 9.5, poller(target=target, retry=policy))
+    told = [(record.levelname, record.getMessage().partition(" at ")[0]) for record in caplog.records]
+    assert told == [
+        ("WARNING", "p: a poll failed, the next one follows in 1 s: OSError: gone"),
+        ("INFO", "p: a poll succeeded again, after 4 polls that failed"),
+    ]

@@ -1,0 +1,81 @@
+"""Pools beyond OTP's: children that they start with."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch import PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.tree.errors import DuplicateName, InvalidName, InvalidTemplate
+from asyncwatch.events import RunStarted, WorkerReady
+from tests.engine.fleets import drain, raiser
+
+
+async def serve(*given: object) -> None:
+    """Say what it was given; end a second after it is asked to."""
+    await ready(list(given))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(1)
+
+
+TEMPLATE = WorkerSpec("template", serve, ("common",), restart="transient", announces_ready=True, shutdown=5)
+INITIAL = (("a", (1,)), ("b", (2,)))
+
+
+def test_pool_starts_with_its_initial_children_and_stops_all_at_once(run: Any) -> None:
+    """They start in order with their arguments after the template's; stopping all takes as long as one."""
+
+    async def main() -> None:
+        supervisor = Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)])
+        queue = supervisor.subscribe()
+        async with supervisor:
+            assert supervisor.count_children(under="pool").specs == 1
+            await supervisor.start_child("c", 3, under="pool")
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(1)
+        events = drain(queue)
+        told = [(event.worker, event.value) for event in events if isinstance(event, WorkerReady)]
+        assert told == [("pool/a", ["common", 1]), ("pool/b", ["common", 2]), ("pool/c", ["common", 3])]
+        assert [event.workers for event in events if isinstance(event, RunStarted)] == [2]
+
+    run(main)
+
+
+def test_initial_children_come_back_with_their_pool(run: Any) -> None:
+    """Whoever was stopped for good is forgotten, up to a restart of the pool; who was added is not there after it."""
+
+    async def main() -> None:
+        async with Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)]) as supervisor:
+            await supervisor.terminate_child("a", under="pool")
+            await supervisor.start_child("c", under="pool")
+            assert [child.name for child in supervisor.which_children(under="pool")] == ["b", "c"]
+            await supervisor.terminate_child("pool")
+            await supervisor.restart_child("pool")
+            assert [child.name for child in supervisor.which_children(under="pool")] == ["a", "b"]
+
+    run(main)
+
+
+def test_pool_does_not_start_without_its_initial_children(run: Any) -> None:
+    """One that raises before it is ready fails the start of the pool."""
+
+    async def main() -> None:
+        template = WorkerSpec("template", raiser, (ValueError("no"),), restart="permanent", announces_ready=True)
+        with pytest.raises(StartError, match="pool/a did not start"):
+            await Supervisor([PoolSpec("pool", template, initial=(("a", ()),))]).serve()
+
+    run(main)
+
+
+def test_initial_children_have_rules() -> None:
+    """Keys are texts, and unique; a supervisor takes no arguments."""
+    with pytest.raises(DuplicateName, match="two children of a pool have the key 'a'"):
+        PoolSpec("pool", TEMPLATE, initial=(("a", ()), ("a", ())))
+    with pytest.raises(InvalidName):
+        PoolSpec("pool", TEMPLATE, initial=(("", ()),))
+    with pytest.raises(InvalidTemplate, match="takes no arguments"):
+        PoolSpec("pool", SupervisorSpec("template"), initial=INITIAL)

@@ -1,0 +1,179 @@
+"""Rate limits: how they are written, and that no more attempts start than they allow."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from asyncwatch import CircuitPolicy, RateLimit, RetryPolicy, Supervisor, parse_rate
+from asyncwatch.commands import ChangeSetting
+from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
+from tests.engine.fleets import Flaky, drain, sleeper, story, worker
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second", "shown"),
+    [
+        ("50/s", 50.0, "50/s"),
+        (" 0.5 / s ", 0.5, "30/min"),
+        ("90/min", 1.5, "1.5/s"),
+        ("90/m", 1.5, "1.5/s"),
+        ("36/h", 0.01, "36/h"),
+        ("3/10s", 0.3, "18/min"),
+        ("1/250ms", 4.0, "4/s"),
+    ],
+)
+def test_rates_are_read(text: str, per_second: float, shown: str) -> None:
+    """A number of attempts in a number of units of time."""
+    limit = parse_rate(text)
+    assert limit.per_second == pytest.approx(per_second)
+    assert str(limit) == shown
+    assert parse_rate(shown).per_second == pytest.approx(per_second)
+
+
+@pytest.mark.parametrize("text", ["", "50", "/s", "50/", "50/day", "-1/s", "0/s", "5/0s", "1e3/s", "many/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    """Anything else is a ValueError."""
+    with pytest.raises(ValueError, match=r"rate"):
+        parse_rate(text)
+
+
+def test_bursts() -> None:
+    """Without a burst one attempt starts at a time, or what comes in 10 ms; a burst below 1 is refused."""
+    assert parse_rate("50/s").at_once == 1
+    assert parse_rate("5000/s").at_once == 50
+    assert parse_rate("50/s", burst=7).at_once == 7
+    with pytest.raises(ValueError, match="burst"):
+        RateLimit(per_second=1.0, burst=0)
+
+
+def starts(run: Any, *specs: Any, **settings: Any) -> list[Event]:
+    """Return the events of a run."""
+
+    async def main() -> list[Event]:
+        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        queue = supervisor.subscribe()
+        await supervisor.gather()
+        assert supervisor.statistics().held == 0
+        return drain(queue)
+
+    answer: list[Event] = run(main)
+    return answer
+
+
+def times(events: list[Event], *names: str) -> list[float]:
+    """Return when attempts (of those workers) started."""
+    return [e.at for e in events if isinstance(e, AttemptStarted) and (not names or e.worker in names)]
+
+
+def test_attempts_start_no_faster(run: Any) -> None:
+    """Four a second start every 250 ms, in order; one event says for all in line what they wait for."""
+    events = starts(run, *[worker(str(n), sleeper, 0.0) for n in range(5)], rate=parse_rate("4/s"), concurrency=1)
+    assert times(events) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert [e.worker for e in events if isinstance(e, AttemptStarted)] == list("01234")
+    assert story(events, "0") == ["AttemptStarted", "WorkerSucceeded"]
+    assert story(events, "1") == ["AttemptStarted", "WorkerSucceeded"]
+    assert [(e.reason, e.at) for e in events if isinstance(e, LineHeld)] == [("rate", 0.0)]
+
+
+@pytest.mark.parametrize("rate", ["3/s", "7/s", "50/s", "999/min"])
+def test_odd_rates(run: Any, rate: str) -> None:
+    """Intervals that no binary fraction can hold are kept as well."""
+    limit = parse_rate(rate)
+    events = starts(run, *[worker(str(n), sleeper, 0.0) for n in range(20)], rate=limit)
+    for number, at in enumerate(times(events)):
+        assert at == pytest.approx(number / limit.per_second, abs=2e-6)
+
+
+def test_a_burst_comes_at_once(run: Any) -> None:
+    """After a pause as many start at once as the burst allows, then by the rate."""
+    events = starts(run, *[worker(str(n), sleeper, 0.0) for n in range(6)], rate=parse_rate("2/s", burst=4))
+    assert times(events) == [0.0, 0.0, 0.0, 0.0, 0.5, 1.0]
+
+
+def test_each_key_has_its_own(run: Any) -> None:
+    """One key's line holds nobody else up; a worker without a key has no limit."""
+    specs = [worker(f"a{n}", sleeper, 0.0, key="a") for n in range(3)]
+    specs += [worker(f"b{n}", sleeper, 0.0, key="b") for n in range(2)]
+    events = starts(run, *specs, worker("free", sleeper, 0.0), rate_per_key=parse_rate("1/s"))
+    assert times(events, "a0", "a1", "a2") == [0.0, 1.0, 2.0]
+    assert times(events, "b0", "b1", "free") == [0.0, 0.0, 1.0]
+    assert story(events, "a2") == ["AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
+    assert {(e.key, e.reason) for e in events if isinstance(e, AttemptHeld)} == {("a", "rate"), ("b", "rate")}
+
+
+def test_a_slow_key_holds_up_no_other(run: Any) -> None:
+    """Those of a key whose turn it is pass those of a key that has to wait, up to the limit of the run; in order."""
+    specs = [worker(f"{key}{n}", sleeper, 0.0, key=key) for key in "ab" for n in range(1000 if key == "b" else 20)]
+
+    async def main() -> list[Event]:
+        supervisor = Supervisor(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
+        queue = supervisor.subscribe()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(supervisor.carry_out, ChangeSetting("rate", "1/s", key="a"))
+        await supervisor.gather()
+        return drain(queue)
+
+    events: list[Event] = run(main)
+    fast = times(events, *[f"b{n}" for n in range(1000)])
+    assert fast[-1] < 1.02
+    assert all(later - earlier < 0.012 for earlier, later in pairwise(fast))
+    for key in "ab":
+        own = [e.worker for e in events if isinstance(e, AttemptStarted) and e.worker.startswith(key)]
+        assert own == sorted(own, key=lambda name: int(name[1:]))
+
+
+def test_both_limits_hold(run: Any) -> None:
+    """A worker passes the limit of its key and that of the run."""
+    specs = [worker(f"{key}{n}", sleeper, 0.0, key=key) for n in range(3) for key in "abcd"]
+    events = starts(run, *specs, rate_per_key=parse_rate("1/s"), rate=parse_rate("2/s"))
+    assert times(events) == [n / 2 for n in range(12)]
+    for key in "abcd":
+        own = times(events, *[f"{key}{n}" for n in range(3)])
+        assert all(later - earlier >= 1.0 for earlier, later in pairwise(own))
+
+
+def test_no_crowd_gathers_behind_the_gate(run: Any) -> None:
+    """While all places are taken nobody passes in advance: after a long block the rate still holds."""
+    specs = [worker("long", sleeper, 100.0), *[worker(str(n), sleeper, 0.0) for n in range(5)]]
+    events = starts(run, *specs, rate=parse_rate("4/s"), concurrency=1)
+    assert times(events)[1:] == [100.0, 100.25, 100.5, 100.75, 101.0]
+
+
+def test_who_waits_can_be_stopped(run: Any) -> None:
+    """A worker in line can be cancelled, which costs the others nothing; the end of the run leaves no task."""
+
+    async def main() -> list[float]:
+        supervisor = Supervisor([worker(str(n), sleeper, 0.0) for n in range(6)], seed=1, rate=parse_rate("1/s"))
+        queue = supervisor.subscribe()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, supervisor.cancel, "1")
+        loop.call_later(3.5, supervisor.cancel_all)
+        await supervisor.gather()
+        return times(drain(queue))
+
+    assert run(main) == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_limits_and_circuits_together(run: Any) -> None:
+    """Whoever passes the limit asks the circuit again before it starts."""
+    once = RetryPolicy(max_attempts=1)
+
+    async def refuse() -> None:
+        raise ConnectionError
+
+    specs = [worker(str(n), refuse, key="host", retry=once) for n in range(4)]
+    circuit = CircuitPolicy(min_throughput=2, open_for=10.0)
+    events = starts(run, *specs, rate_per_key=parse_rate("1/s"), circuit=circuit)
+    assert times(events) == [0.0, 1.0, 11.0, 21.0]
+
+
+def test_retries_stand_ahead_of_new_work(run: Any) -> None:
+    """What has begun is finished first, within its deadline, however long the line of those that have not."""
+    flaky = Flaky(ConnectionError())
+    specs = [worker("a", flaky, deadline=5.0), *[worker(str(n), sleeper, 0.0) for n in range(50)]]
+    events = starts(run, *specs, rate=parse_rate("1/s"))
+    assert times(events, "a") == [0.0, 1.0]

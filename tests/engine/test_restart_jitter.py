@@ -1,0 +1,28 @@
+"""The jitter of restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from asyncwatch import RestartBackoff, Supervisor, WorkerSpec
+from asyncwatch.events import RestartScheduled
+from tests.engine.fleets import drain, raiser
+
+
+def test_each_incarnation_draws_its_own_jitter(run: Any) -> None:
+    """A service that fails again after it was stable waits another time, although it is its first restart again."""
+
+    async def main() -> list[float]:
+        backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)
+        spec = WorkerSpec("a", raiser, (ValueError(), 5.0), restart="permanent", backoff=backoff)
+        supervisor = Supervisor([spec], seed=1, max_restarts=100)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(60.0)
+        return [event.delay for event in drain(queue) if isinstance(event, RestartScheduled)]
+
+    delays = run(main)
+    assert len(delays) >= 3
+    assert len(set(delays)) == len(delays)
+    assert all(5.0 <= delay <= 10.0 for delay in delays)

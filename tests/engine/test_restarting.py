@@ -1,0 +1,127 @@
+"""Restarting workers of a batch, in whatever state they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asyncwatch import RetryPolicy, Supervisor, WorkerState
+from asyncwatch.commands import CancelWorker, RestartWorker
+from asyncwatch.events import CancelRequested, CommandRefused, RunFinished
+from tests.engine.fleets import Flaky, drain, later, sleeper, states, story, stubborn, worker
+
+
+def test_restart_of_a_running_worker_cancels_it_first(run: Any) -> None:
+    """The old incarnation ends as cancelled before the new one is queued; its outcome is the one that counts."""
+
+    async def main() -> None:
+        supervisor = Supervisor([worker("a", sleeper, 3.0, "x")])
+        queue = supervisor.subscribe()
+        later(1.0, lambda: supervisor.restart("a"))
+        (outcome,) = await supervisor.gather()
+        assert (outcome.incarnation, outcome.state, outcome.elapsed) == (2, WorkerState.SUCCEEDED, 3.0)
+        events = drain(queue)
+        assert story(events, "a") == [
+            "AttemptStarted",
+            "CancelRequested",
+            "WorkerCancelled",
+            "WorkerRestarted",
+            "AttemptStarted",
+            "WorkerSucceeded",
+        ]
+        assert [event.reason for event in events if isinstance(event, CancelRequested)] == ["restart"]
+
+    run(main)
+
+
+def test_restart_while_the_runner_goes_on(run: Any) -> None:
+    """A worker restarted during as_completed() yields a second outcome, of its new incarnation."""
+
+    async def main() -> list[tuple[str, int, str]]:
+        target = Flaky(ValueError("once"))
+        supervisor = Supervisor([worker("a", target), worker("b", sleeper, 9.0)])
+        later(1.0, lambda: supervisor.restart("a"))
+        return [(outcome.name, outcome.incarnation, outcome.state.value) async for outcome in supervisor.as_completed()]
+
+    assert run(main) == [("a", 1, "failed"), ("a", 2, "succeeded"), ("b", 1, "succeeded")]
+
+
+def test_an_open_run_takes_restarts_after_its_runner(run: Any) -> None:
+    """Within `async with` the run stays open: every finished state can be restarted, and RunFinished comes last."""
+
+    async def main() -> None:
+        specs = [worker("a", Flaky(ValueError())), worker("b", sleeper, 9.0), worker("c", Flaky(*[TimeoutError()] * 3))]
+        async with Supervisor(specs) as supervisor:
+            queue = supervisor.subscribe()
+            with pytest.raises(TimeoutError):
+                await supervisor.gather(timeout=1.0)
+            assert states(supervisor) == {"a": "failed", "b": "timed out", "c": "exhausted"}
+            assert all(supervisor.restart(name) for name in "abc")
+            await supervisor.wait_settled()
+            assert set(states(supervisor).values()) == {"succeeded"}
+            assert not any(isinstance(event, RunFinished) for event in drain(queue))
+        assert isinstance(drain(queue)[-1], RunFinished)
+
+    run(main)
+
+
+def test_stale_and_doubled_commands_are_refused(run: Any) -> None:
+    """A command for an older incarnation, an unknown worker, or a restart under way is refused with a reason."""
+
+    async def main() -> None:
+        supervisor = Supervisor(
+            [worker("a", stubborn, 5.0), worker("b", sleeper, 20.0), worker("q", sleeper, 1)], concurrency=2, grace=9
+        )
+        queue = supervisor.subscribe()
+
+        def act() -> None:
+            assert supervisor.carry_out(RestartWorker("a", 1))
+            assert not supervisor.carry_out(RestartWorker("a", 1))
+            assert supervisor.carry_out(RestartWorker("b", 1))
+            assert not supervisor.carry_out(RestartWorker("q", 1))
+            assert not supervisor.carry_out(CancelWorker("nobody", 1))
+
+        later(1.0, act)
+        later(2.0, lambda: supervisor.carry_out(CancelWorker("b", 1)))
+        await supervisor.gather()
+        reasons = [
+            (event.command, event.worker, event.reason) for event in drain(queue) if isinstance(event, CommandRefused)
+        ]
+        assert reasons == [
+            ("RestartWorker", "a", "it is being restarted already"),
+            ("RestartWorker", "q", "it has not started yet"),
+            ("CancelWorker", "nobody", "there is no such worker"),
+            ("CancelWorker", "b", "that was incarnation 1, it is 2 now"),
+        ]
+        with pytest.raises(KeyError):
+            supervisor.cancel("nobody")
+
+    run(main)
+
+
+def test_stop_wins_over_restart(run: Any) -> None:
+    """A worker that is cancelled while it is being restarted stays cancelled."""
+
+    async def main() -> None:
+        supervisor = Supervisor([worker("a", stubborn, 5.0)], grace=60.0)
+        later(1.0, lambda: supervisor.restart("a"))
+        later(2.0, lambda: supervisor.cancel("a"))
+        later(3.0, lambda: supervisor.restart("a"))
+        (outcome,) = await supervisor.gather()
+        assert (outcome.state, outcome.incarnation) == (WorkerState.CANCELLED, 1)
+
+    run(main)
+
+
+def test_restart_during_backoff_starts_over(run: Any) -> None:
+    """A restart while backing off begins a new incarnation at once; the old retry never happens."""
+
+    async def main() -> None:
+        target = Flaky(TimeoutError())
+        supervisor = Supervisor([worker("a", target, retry=RetryPolicy(base=1e6, cap=1e6))])
+        later(1.0, lambda: supervisor.restart("a"))
+        (outcome,) = await supervisor.gather()
+        assert (outcome.incarnation, outcome.attempts, target.calls) == (2, 1, 2)
+
+    run(main)

@@ -1,0 +1,199 @@
+"""The four runners against asyncio's own functions of the same names, over generated fleets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from asyncwatch import Outcome, Supervisor, WorkerState
+from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
+from tests.clock import run_at_once
+from tests.engine.fleets import worker
+
+TICK = 1 / 1024
+"""Times are whole ticks, whose sums are exact, so that both sides agree on who comes first."""
+
+
+class Behaviour(msgspec.Struct, frozen=True):
+    """What a worker does: its transient failures, each after so many ticks, then how it ends after `ticks`."""
+
+    failures: tuple[int, ...]
+    ticks: int
+    end: Literal["returns", "raises", "cancels itself"]
+
+    def duration(self) -> float:
+        """Return the seconds until the end, for three attempts."""
+        attempts = [*self.failures, self.ticks][:3]
+        return sum(attempts) * TICK
+
+
+class Target:
+    """Behaves so, once."""
+
+    def __init__(self, name: str, behaviour: Behaviour) -> None:
+        self.name = name
+        self.behaviour = behaviour
+        self.failures = list(behaviour.failures)
+
+    async def __call__(self) -> str:
+        """Make one attempt."""
+        if self.failures:
+            await asyncio.sleep(self.failures.pop(0) * TICK)
+            raise TimeoutError(self.name)
+        await asyncio.sleep(self.behaviour.ticks * TICK)
+        if self.behaviour.end == "raises":
+            raise ValueError(self.name)
+        if self.behaviour.end == "cancels itself":
+            raise asyncio.CancelledError
+        return f"result of {self.name}"
+
+    async def retried(self) -> str:
+        """Make three attempts, as one would write it by hand."""
+        for attempt in (1, 2, 3):
+            try:
+                return await self()
+            except TimeoutError:
+                if attempt == 3:
+                    raise
+        raise AssertionError("unreachable")
+
+
+behaviours = st.builds(
+    Behaviour,
+    failures=st.lists(st.integers(1, 400), max_size=3).map(tuple),
+    ticks=st.integers(1, 2000),
+    end=st.sampled_from(["returns", "returns", "raises", "cancels itself"]),
+)
+fleets = st.lists(behaviours, min_size=1, max_size=8, unique_by=Behaviour.duration)
+timeouts = st.one_of(st.none(), st.integers(1, 3000).map(lambda ticks: ticks * TICK + TICK / 2))
+
+
+def targets(fleet: list[Behaviour]) -> list[Target]:
+    """Return fresh targets that behave so."""
+    return [Target(str(number), behaviour) for number, behaviour in enumerate(fleet)]
+
+
+def supervisor(fleet: list[Behaviour]) -> Supervisor:
+    """Return a supervisor of fresh workers that behave so."""
+    return Supervisor(worker(target.name, target) for target in targets(fleet))
+
+
+def told(outcome: Outcome) -> tuple[str, str]:
+    """Return a result or an error in a form that both sides can be compared in."""
+    return said(outcome.error if outcome.error is not None else outcome.result)
+
+
+def said(value: object) -> tuple[str, str]:
+    """Return the class and the text of a value; the text of a cancellation says nothing."""
+    return type(value).__name__, "" if isinstance(value, asyncio.CancelledError) else str(value)
+
+
+async def outcome_of(make: Callable[[], Awaitable[Any]]) -> Any:
+    """Return what `make()` returns, or the name of the class of what it raises."""
+    try:
+        return await make()
+    except Exception as error:
+        return type(error).__name__
+
+
+@given(fleets, timeouts)
+def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
+    """gather() gives the same results and errors in the same order, or the same TimeoutError."""
+
+    async def theirs() -> list[tuple[str, str]]:
+        async with asyncio.timeout(timeout):
+            results = await asyncio.gather(*(t.retried() for t in targets(fleet)), return_exceptions=True)
+        return [said(result) for result in results]
+
+    async def ours() -> list[tuple[str, str]]:
+        return [told(outcome) for outcome in await supervisor(fleet).gather(timeout=timeout)]
+
+    assert run_at_once(lambda: outcome_of(ours)) == run_at_once(lambda: outcome_of(theirs))
+
+
+@given(fleets, timeouts)
+def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
+    """as_completed() yields the same results in the same order, then the same TimeoutError if there is one."""
+
+    async def theirs() -> list[object]:
+        tasks = [asyncio.ensure_future(target.retried()) for target in targets(fleet)]
+        seen: list[object] = []
+        try:
+            for completed in asyncio.as_completed(tasks, timeout=timeout):
+                done = asyncio.ensure_future(completed)
+                await asyncio.wait([done])
+                error = asyncio.CancelledError() if done.cancelled() else done.exception()
+                if isinstance(error, TimeoutError) and str(error) == "":
+                    seen.append("TimeoutError")
+                    break
+                seen.append(said(error or done.result()))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return seen
+
+    async def ours() -> list[object]:
+        seen: list[object] = []
+        try:
+            async for outcome in supervisor(fleet).as_completed(timeout=timeout):
+                seen.append(told(outcome))  # noqa: PERF401  what came before the TimeoutError counts
+        except TimeoutError:
+            seen.append("TimeoutError")
+        return seen
+
+    def cut(seen: list[object]) -> list[object]:
+        return seen[: seen.index("TimeoutError") + 1] if "TimeoutError" in seen else seen
+
+    assert run_at_once(ours) == cut(run_at_once(theirs))
+
+
+@given(fleets, timeouts, st.sampled_from(RETURN_WHEN))
+def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, return_when: ReturnWhen) -> None:
+    """wait() tells the same workers done and the same pending, for each of its conditions, and ends the pending."""
+
+    async def theirs() -> tuple[set[str], set[str]]:
+        tasks = [asyncio.create_task(target.retried(), name=target.name) for target in targets(fleet)]
+        done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=return_when)
+        answer = {task.get_name() for task in done}, {task.get_name() for task in pending}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return answer
+
+    async def ours() -> tuple[set[str], set[str]]:
+        done, pending = msgspec.structs.astuple(await supervisor(fleet).wait(timeout=timeout, return_when=return_when))
+        ended = {WorkerState.TIMED_OUT, WorkerState.CANCELLED}
+        assert all(outcome.state in ended for outcome in pending)
+        assert not any(outcome.state in ended for outcome in done)
+        return {outcome.name for outcome in done}, {outcome.name for outcome in pending}
+
+    assert run_at_once(ours) == run_at_once(theirs)
+
+
+@given(fleets)
+def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
+    """task_group() gives the same results, or an ExceptionGroup of the same errors after the first failure."""
+    # A worker that is exhausted is an outcome with us and an error in a TaskGroup: not comparable.
+    assume(all(len(behaviour.failures) < 3 for behaviour in fleet))
+
+    async def theirs() -> list[tuple[str, str]]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(target.retried()) for target in targets(fleet)]
+        except ExceptionGroup as errors:
+            return [said(error) for error in errors.exceptions]
+        return [said(asyncio.CancelledError() if task.cancelled() else task.result()) for task in tasks]
+
+    async def ours() -> list[tuple[str, str]]:
+        try:
+            return [told(outcome) for outcome in await supervisor(fleet).task_group()]
+        except ExceptionGroup as errors:
+            return [said(error) for error in errors.exceptions]
+
+    assert run_at_once(ours) == run_at_once(theirs)

@@ -1,0 +1,310 @@
+"""What supervision trees do beyond OTP: backoff, own limits, pollers, people's commands, stops that win."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch import (
+    NoSuchSupervisor,
+    PoolSpec,
+    RestartBackoff,
+    RestartLimitError,
+    StartError,
+    Supervisor,
+    SupervisorSpec,
+    WorkerSpec,
+    WorkerState,
+    current_worker,
+    ready,
+)
+from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
+from asyncwatch.events import (
+    CommandRefused,
+    PollFinished,
+    RestartLimitReached,
+    RestartScheduled,
+    RunFinished,
+    SupervisorStarted,
+    SupervisorTerminated,
+    WorkersQueued,
+)
+from asyncwatch.policies.restart import RestartWindow
+from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
+from tests.engine.fleets import drain, sleeper, story, stubborn
+
+
+def test_window_drops_what_is_older_than_the_period() -> None:
+    """Two restarts within ten seconds are too many for a limit of one; two that are further apart are not."""
+    window = RestartWindow(1, 10.0)
+    assert [window.add(now) for now in (0.0, 10.5, 20.5, 30.6)] == [True, True, False, True]
+
+
+def test_restart_backoff_grows_up_to_its_cap_and_starts_anew_when_stable(run: Any) -> None:
+    """The wait doubles up to the cap, between half and all of it, and is the first one again after a stable time."""
+
+    async def main() -> None:
+        actor = Actor("flapping")
+        backoff = RestartBackoff(base=1.0, cap=4.0, stable_after=50.0)
+        async with Supervisor([child(actor, backoff=backoff)], max_restarts=100, within=3600, seed=1) as supervisor:
+            queue = supervisor.subscribe()
+            for wait in (1, 1, 1, 1, 60):
+                await asyncio.sleep(wait)
+                await end(actor, "abnormal")
+                assert statuses(supervisor) == {"flapping": "restarting"}
+                await asyncio.sleep(4)
+        delays = [event.delay for event in drain(queue) if isinstance(event, RestartScheduled)]
+        caps = [1, 2, 4, 4, 1]
+        assert [cap / 2 <= delay < cap for delay, cap in zip(delays, caps, strict=True)] == [True] * 5
+
+    run(main)
+
+
+def test_own_limit_takes_down_nobody_else(run: Any) -> None:
+    """A child with a limit of its own stays down when it is reached; its restarts do not count for its supervisor."""
+
+    async def main() -> None:
+        flapping, steady = Actor("flapping"), Actor("steady")
+        children = child(flapping, max_restarts=2, within=10), child(steady)
+        async with Supervisor(children, max_restarts=0, within=10) as supervisor:
+            queue = supervisor.subscribe()
+            for _ in range(3):
+                await end(flapping, "abnormal")
+            assert statuses(supervisor) == {"flapping": "stopped", "steady": "running"}
+            assert steady.starts == 1
+        reached = [event for event in drain(queue) if isinstance(event, RestartLimitReached)]
+        assert [(event.supervisor, event.restarts) for event in reached] == [("root/flapping", 3)]
+
+    run(main)
+
+
+def test_own_limit_escalates_if_asked_to(run: Any) -> None:
+    """A child whose limit escalates ends its supervisor."""
+
+    async def main() -> None:
+        flapping = Actor("flapping")
+        async with Supervisor([child(flapping, max_restarts=0, within=10, escalates=True)]) as supervisor:
+            flapping.ends("abnormal")
+            with pytest.raises(RestartLimitError, match="flapping gave up"):
+                await supervisor.serve()
+
+    run(main)
+
+
+def test_giving_up_is_told_at_the_end_of_the_block(run: Any) -> None:
+    """Who never calls `serve` learns at the end of `async with` that the root gave up."""
+
+    async def main() -> None:
+        actor = Actor("flapping")
+        with pytest.raises(RestartLimitError):
+            async with Supervisor([child(actor)], max_restarts=0):
+                await end(actor, "abnormal")
+
+    run(main)
+
+
+def test_poller_is_called_again_after_each_call(run: Any) -> None:
+    """The target is called 30 s after each of its ends, in one incarnation, whether it returned or raised."""
+
+    async def main() -> None:
+        calls: list[float] = []
+
+        async def poll() -> int:
+            calls.append(asyncio.get_running_loop().time() - began)
+            await asyncio.sleep(1)
+            if len(calls) == 3:
+                raise OSError("gone")
+            return len(calls)
+
+        began = asyncio.get_running_loop().time()
+        supervisor = Supervisor([WorkerSpec("poller", poll, restart="permanent", every=30.0)])
+        async with supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(100)
+        polls = [(event.incarnation, event.result) for event in drain(queue) if isinstance(event, PollFinished)]
+        assert calls == pytest.approx([0, 31, 62, 93])
+        assert polls == [(1, 1), (1, 2), (1, 4)]
+
+    run(main)
+
+
+def test_a_worker_is_no_supervisor(run: Any) -> None:
+    """Who asks for what is below a worker is told that it is one, and whose."""
+
+    async def main() -> None:
+        async with Supervisor([child(Actor("cache"))]) as supervisor:
+            with pytest.raises(NoSuchSupervisor, match=r"that is a worker of root$"):
+                supervisor.which_children(under="cache")
+            with pytest.raises(NoSuchSupervisor, match=r"'x' runs$"):
+                supervisor.which_children(under="x")
+
+    run(main)
+
+
+def test_next_child_waits_for_an_announcement(run: Any) -> None:
+    """A child that announces its readiness holds up the next one until then."""
+
+    async def main() -> None:
+        log: list[str] = []
+
+        async def slow() -> None:
+            await asyncio.sleep(5)
+            log.append("ready")
+            await ready({"port": 80})
+            await asyncio.sleep(1e6)
+
+        children = WorkerSpec("slow", slow, restart="permanent", announces_ready=True), child(Actor("next", log))
+        async with Supervisor(children) as supervisor:
+            assert log == ["ready", "+next"]
+            assert supervisor.which_children()[0].value == {"port": 80}
+
+    run(main)
+
+
+def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
+    """A run can be stopped while a child never gets ready; so can a child that hangs in its restart."""
+
+    async def main() -> None:
+        hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
+        supervisor = Supervisor([child(Actor("first")), hanging])
+        asyncio.get_running_loop().call_later(3, supervisor.carry_out, StopRun())
+        began = asyncio.get_running_loop().time()
+        await supervisor.serve()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(3)
+        assert supervisor.is_finished
+
+    run(main)
+
+
+def test_two_restarts_at_once_give_one_incarnation(run: Any) -> None:
+    """Of two restarts of one incarnation the second is refused, visibly, and late commands too."""
+
+    async def main() -> None:
+        actor = Actor("worker")
+        async with Supervisor([child(actor)]) as supervisor:
+            queue = supervisor.subscribe()
+            supervisor.carry_out(RestartWorker("worker", 1))
+            supervisor.carry_out(RestartWorker("worker", 1))
+            await calm()
+            assert (actor.starts, supervisor.which_children()[0].incarnation) == (2, 2)
+            assert not supervisor.carry_out(CancelWorker("worker", 1))
+        assert len([event for event in drain(queue) if isinstance(event, CommandRefused)]) == 2
+
+    run(main)
+
+
+def test_stop_wins_over_restart(run: Any) -> None:
+    """A person's cancel during a backoff or with a restart at once stops the worker for good."""
+
+    async def main() -> None:
+        waiting, running = Actor("waiting"), Actor("running")
+        backoff = RestartBackoff(base=10.0, cap=10.0)
+        async with Supervisor([child(waiting, backoff=backoff), child(running)]) as supervisor:
+            queue = supervisor.subscribe()
+            await end(waiting, "abnormal")
+            supervisor.carry_out(CancelWorker("waiting", 1))
+            supervisor.carry_out(RestartWorker("running", 1))
+            supervisor.carry_out(CancelWorker("running", 1))
+            await asyncio.sleep(100)
+            assert statuses(supervisor) == {"waiting": "stopped", "running": "stopped"}
+            assert waiting.starts == 1
+        assert story(drain(queue), "waiting")[-1] == "WorkerCancelled"
+
+    run(main)
+
+
+def test_unresponsive_child_is_detached_and_restarted_beside_its_ghost(run: Any) -> None:
+    """A child that ignores its stop is left behind; its next incarnation is not touched by what the old one does."""
+
+    async def main() -> None:
+        spec = WorkerSpec("stubborn", stubborn, (50.0,), restart="permanent", shutdown=1.0)
+        async with Supervisor([spec], max_restarts=10) as supervisor:
+            await supervisor.terminate_child("stubborn")
+            assert supervisor.outcomes()[0].state is WorkerState.UNRESPONSIVE
+            assert supervisor.statistics().detached == 1
+            await asyncio.sleep(30)
+            await supervisor.restart_child("stubborn")
+            await asyncio.sleep(25)
+            assert supervisor.statistics().detached == 0
+            assert [(found.status.value, found.incarnation) for found in supervisor.which_children()] == [
+                ("running", 2)
+            ]
+
+    run(main)
+
+
+def test_cancel_all_stops_the_workers_and_leaves_the_supervisors(run: Any) -> None:
+    """After "cancel all" the tree is there, and its children can be restarted."""
+
+    async def main() -> None:
+        low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
+        async with Supervisor([low]) as supervisor:
+            supervisor.carry_out(CancelAll())
+            await calm()
+            assert statuses(supervisor, "low") == {"a": "stopped", "b": "stopped"}
+            await supervisor.restart_child("a", under="low")
+
+    run(main)
+
+
+def test_names_and_groups_are_paths(run: Any) -> None:
+    """Workers of the same name live in different supervisors; each event names its own."""
+
+    async def main() -> None:
+        names: list[str] = []
+
+        async def target() -> None:
+            worker = current_worker()
+            assert worker is not None
+            names.append(worker.name)
+            await asyncio.sleep(1e6)
+
+        spec = WorkerSpec("same", target)
+        pool = PoolSpec("pool", spec)
+        supervisor = Supervisor([spec, SupervisorSpec("low", (spec, pool))], seed=1)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await supervisor.start_child("key", under="low/pool")
+        assert names == ["same", "low/same", "low/pool/key"]
+        events = drain(queue)
+        assert [event.group for event in events if isinstance(event, WorkersQueued)] == [
+            "root",
+            "root/low",
+            "root/low/pool",
+        ]
+        nodes = [event.name for event in events if isinstance(event, SupervisorStarted)]
+        assert nodes == ["root", "root/low", "root/low/pool"]
+        assert [event.name for event in events if isinstance(event, SupervisorTerminated)] == nodes[::-1]
+        assert isinstance(events[-1], RunFinished)
+
+    run(main)
+
+
+def test_supervisor_that_may_not_take_for_ever_leaves_its_workers_behind(run: Any) -> None:
+    """The shutdown time of a supervisor holds for all below it."""
+
+    async def main() -> None:
+        slow = [child(Actor(name, lingers=1e5), shutdown=1e5) for name in "ab"]
+        async with Supervisor([SupervisorSpec("low", tuple(slow), shutdown=2.0)], max_restarts=1) as supervisor:
+            began = asyncio.get_running_loop().time()
+            await supervisor.terminate_child("low")
+            assert asyncio.get_running_loop().time() - began == pytest.approx(2)
+            assert supervisor.statistics().detached == 2
+
+    run(main)
+
+
+def test_a_tree_is_not_gathered(run: Any) -> None:
+    """The runners of batches refuse a tree, and a failed start raises from `serve` and finishes the run."""
+
+    async def main() -> None:
+        supervisor = Supervisor([child(Actor("bad", fails=[OSError("no")]))])
+        with pytest.raises(RuntimeError, match="serve"):
+            await supervisor.gather()
+        with pytest.raises(StartError):
+            await supervisor.serve()
+        assert supervisor.is_finished
+
+    run(main)

@@ -1,0 +1,131 @@
+"""Work that ends beside a tree: nobody's children, with retries, places and a halt as in a batch of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch import BadLuck, Halt, PoolSpec, Supervisor, SupervisorSpec
+from asyncwatch.commands import ChangeSetting, RestartWorker
+from asyncwatch.events import RunHalted, RunStarted, WorkersQueued
+from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
+from asyncwatch.selftest.actors import supervisor as running
+from tests.engine.fleets import Flaky, drain, raiser, sleeper, worker
+
+
+def _jobs(number: int, seconds: float = 1.0) -> list[Any]:
+    return [worker(f"job {n}", sleeper, seconds, group="jobs") for n in range(number)]
+
+
+def test_batch_takes_places_and_the_tree_none(run: Any) -> None:
+    """At most `concurrency` jobs run at a time, from when the tree is up; services restart whoever holds the places."""
+
+    async def main() -> None:
+        one, two = Actor("one"), Actor("two")
+        async with Supervisor([child(one), child(two)], concurrency=2, batch=_jobs(6)) as supervisor:
+            await calm()
+            figures = supervisor.statistics()
+            assert (figures.in_flight, figures.queued, figures.tasks) == (4, 4, 4)
+            await end(one, "abnormal")
+            assert (one.starts, statuses(supervisor)) == (2, {"one": "running", "two": "running"})
+            await asyncio.sleep(2.5)
+            assert len(supervisor.outcomes()) == 4
+            await asyncio.sleep(1)
+            assert len(supervisor.outcomes()) == 6
+            assert supervisor.carry_out(ChangeSetting("concurrency", 5))
+
+    run(main)
+
+
+def test_finished_work_is_retried_and_restarted_as_in_a_batch(run: Any) -> None:
+    """A transient error is tried again; a worker that has ended can be restarted."""
+
+    async def main() -> None:
+        flaky = Flaky(ConnectionError("once"))
+        supervisor = Supervisor([child(Actor("one"))], batch=[worker("job", flaky, group="jobs")])
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(1)
+            assert [(o.state, o.attempts) for o in supervisor.outcomes()] == [("succeeded", 2)]
+            assert supervisor.carry_out(RestartWorker("job", 1))
+            await asyncio.sleep(1)
+            assert [(o.state, o.incarnation) for o in supervisor.outcomes()] == [("succeeded", 2)]
+            groups = [event.group for event in drain(queue) if isinstance(event, WorkersQueued)]
+            assert groups == ["jobs", "root"]
+
+    run(main)
+
+
+def test_batch_halts_alone(run: Any) -> None:
+    """A halt counts the failures of the batch, among its own workers, and the services go on."""
+
+    async def main() -> None:
+        jobs = [worker(f"bad {n}", raiser, ValueError(), group="jobs") for n in range(2)] + _jobs(2, 100)
+        service = Actor("one")
+        halt = Halt(share=0.5, mode="now")
+        async with Supervisor([child(service)], max_restarts=9, batch=jobs, halt=halt) as supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(1)
+            assert [event.stopped for event in drain(queue) if isinstance(event, RunHalted)] == [2]
+            assert statuses(supervisor) == {"one": "running"}
+
+    run(main)
+
+
+def test_end_of_the_tree_ends_the_batch(run: Any) -> None:
+    """A run whose tree has ended is over; so is one whose tree does not start, whose batch never begins."""
+
+    async def main() -> None:
+        service = Actor("one")
+        async with running(child(service), max_restarts=0, batch=_jobs(2, 100)) as supervisor:
+            serving = asyncio.create_task(supervisor.serve())
+            await calm()
+            await end(service, "abnormal")
+            await asyncio.wait([serving])
+            assert serving.exception() is not None
+            await calm()
+            assert [o.state for o in supervisor.outcomes()] == ["cancelled", "cancelled", "failed"]
+        bad = Supervisor([child(Actor("bad", fails=[OSError()]))], batch=_jobs(1))
+        with pytest.raises(Exception, match="bad did not start"):
+            await bad.serve()
+        assert [(o.state, o.attempts) for o in bad.outcomes()] == [("cancelled", 0), ("failed", 1)]
+
+    run(main)
+
+
+def test_group_of_the_batch_has_its_timeout(run: Any) -> None:
+    """It counts from when the batch begins."""
+
+    async def main() -> None:
+        async with Supervisor([], max_restarts=1, batch=_jobs(1, 100), group_timeouts={"jobs": 3}) as supervisor:
+            await asyncio.sleep(4)
+            assert [o.state for o in supervisor.outcomes()] == ["timed out"]
+
+    run(main)
+
+
+def test_services_are_no_batch() -> None:
+    """What is to run for ever has to have a supervisor."""
+    with pytest.raises(ValueError, match="a batch has no services"):
+        Supervisor([], batch=[child(Actor("one"))])
+
+
+@pytest.mark.parametrize("thresholds", [(0.98, 0.98), (0.98, 0.99), (1.0, 0.98)])
+def test_the_bad_luck_told_at_the_start_is_that_of_all(run: Any, thresholds: tuple[float, float]) -> None:
+    """That of the services counts as that of the batch beside them, of a pool that of its template."""
+
+    async def main() -> None:
+        job, service = (BadLuck(threshold=threshold) for threshold in thresholds)
+        jobs = [worker("job", sleeper, 1.0, bad_luck=job)]
+        for spec in (child(Actor("one"), bad_luck=service), PoolSpec("pool", child(Actor("one"), bad_luck=service))):
+            supervisor = Supervisor([SupervisorSpec("below", (spec,))], batch=jobs, seed=1)
+            queue = supervisor.subscribe()
+            async with supervisor:
+                await calm()
+            assert [event.bad_luck for event in drain(queue) if isinstance(event, RunStarted)] == [
+                thresholds[0] if len(set(thresholds)) == 1 else None
+            ]
+
+    run(main)

@@ -1,0 +1,222 @@
+"""What goes wrong around a tree: errors that raise, cancellations from elsewhere, requests that come too late."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch import NoSuchSupervisor, NotFound, PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.tree.crew import REMEMBERED
+from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
+from tests.engine.fleets import sleeper
+
+
+class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_error_whose_text_raises_ends_no_supervisor(run: Any) -> None:
+    """A failed start with an error that cannot be shown is as any other; the child that was added is not kept."""
+
+    async def main() -> None:
+        actor = Actor("worker", fails=[None, _Nasty()])
+        async with Supervisor([child(actor)], max_restarts=10) as supervisor:
+            await end(actor, "abnormal")
+            with pytest.raises(StartError, match="_Nasty: <str raised ZeroDivisionError>"):
+                await supervisor.start_child(child(Actor("added", fails=[_Nasty()])))
+            assert statuses(supervisor) == {"worker": "running"}
+            assert actor.starts == 3
+
+    run(main)
+
+
+def test_asking_again_gives_a_worker_no_more_time(run: Any) -> None:
+    """However often a person insists, a worker that ignores its cancellation is left behind at the first deadline."""
+
+    async def main() -> None:
+        actor = Actor("worker", lingers=FOREVER)
+        async with Supervisor([child(actor, shutdown=5)]) as supervisor:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            assert supervisor.cancel("worker")
+            timers = [loop.call_later(delay, supervisor.cancel, "worker") for delay in (2, 4)]
+            await supervisor.terminate_child("worker")
+            assert loop.time() - began == pytest.approx(5)
+            assert [timer.when() < loop.time() for timer in timers] == [True, True]
+
+    run(main)
+
+
+def test_asking_again_gives_a_worker_of_a_batch_no_more_time(run: Any) -> None:
+    """The same in a batch."""
+
+    async def main() -> None:
+        supervisor = Supervisor([WorkerSpec("worker", Actor("worker", lingers=FOREVER))], grace=5.0)
+        loop = asyncio.get_running_loop()
+        for delay in (1, 3, 5):
+            loop.call_later(delay, supervisor.cancel, "worker")
+        began = loop.time()
+        await supervisor.gather()
+        assert loop.time() - began == pytest.approx(6)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), GeneratorExit(), BaseExceptionGroup("group", [SystemExit(3)]), asyncio.CancelledError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_is_raised_before_the_first_wait_is_a_failed_start(run: Any, error: BaseException) -> None:
+    """A worker that raises anything at all in its first step has not started."""
+
+    async def main() -> None:
+        async with Supervisor([child(Actor("other"))]) as supervisor:
+            with pytest.raises(StartError) as raised:
+                await supervisor.start_child(child(Actor("bad", fails=[error])))
+            assert type(raised.value.error) is type(error)
+            assert statuses(supervisor) == {"other": "running"}
+
+    run(main)
+
+
+def test_terminate_finds_its_child_when_its_turn_comes(run: Any) -> None:
+    """Who asks for the child of a name gets the one that has it by then; none is an error, and never silence."""
+
+    async def main() -> None:
+        spec = child(Actor("worker", lingers=2.0), "temporary", shutdown=5)
+        async with Supervisor([spec, child(Actor("other"))]) as supervisor:
+            stop = supervisor.terminate_child
+            answers = await asyncio.gather(stop("worker"), stop("worker"), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [type(None), NotFound]
+            start = supervisor.start_child(spec)
+            await asyncio.gather(start, stop("worker"))
+            assert statuses(supervisor) == {"other": "running"}
+            await supervisor.start_child(spec)
+            await asyncio.gather(stop("worker"), supervisor.start_child(spec), stop("worker"))
+            assert statuses(supervisor) == {"other": "running"}
+
+    run(main)
+
+
+def test_dead_children_are_not_active_while_their_supervisor_is_busy(run: Any) -> None:
+    """A child that ended while its supervisor waits for another is not counted as running."""
+
+    async def main() -> None:
+        busy, done = Actor("busy", lingers=3.0), Actor("done")
+        async with Supervisor([child(busy, shutdown=5), child(done, "transient")]) as supervisor:
+            stopping = asyncio.create_task(supervisor.terminate_child("busy"))
+            await calm()
+            await end(done, "normal")
+            assert counts(supervisor) == [2, 0, 0, 2]
+            await stopping
+
+    run(main)
+
+
+def _cancel_task_of(path: str) -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() == f"supervisor {path}":
+            task.cancel()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_supervisor_whose_task_is_cancelled_ends_its_children_and_is_restarted(run: Any, times: int) -> None:
+    """However often somebody cancels a supervisor's own task, it stops what it started, and the one above goes on."""
+
+    async def main() -> None:
+        actor = Actor("worker", lingers=2.0)
+        low = SupervisorSpec("low", (child(actor, shutdown=5),))
+        async with Supervisor([low], max_restarts=10) as supervisor:
+            for _ in range(times):
+                _cancel_task_of("root/low")
+                await calm()
+            await asyncio.sleep(10)
+            assert statuses(supervisor, "low") == {"worker": "running"}
+            assert actor.log == ["+worker", "-worker", "+worker"]
+            async with asyncio.timeout(10):
+                await supervisor.terminate_child("low")
+
+    run(main)
+
+
+def test_supervisor_whose_task_is_cancelled_before_its_first_step_has_ended(run: Any) -> None:
+    """A supervisor that never came to its first step holds up neither the one above nor the end of the run."""
+
+    async def main() -> None:
+        async with Supervisor([], max_restarts=10) as supervisor:
+            adding = asyncio.create_task(supervisor.start_child(SupervisorSpec("low")))
+            while not adding.done():
+                _cancel_task_of("root/low")
+                await asyncio.sleep(0)
+            assert isinstance(adding.exception(), StartError)
+            assert statuses(supervisor) == {}
+
+    run(main)
+
+
+def test_request_to_a_supervisor_whose_task_is_cancelled_is_refused(run: Any) -> None:
+    """Who waits for an answer learns that there will be none."""
+
+    async def main() -> None:
+        hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
+        async with Supervisor([SupervisorSpec("low")], max_restarts=10) as supervisor:
+            adding = asyncio.create_task(supervisor.start_child(hanging, under="low"))
+            await calm()
+            _cancel_task_of("root/low")
+            with pytest.raises(NoSuchSupervisor):
+                await adding
+
+    run(main)
+
+
+def test_ready_that_comes_too_late_is_said_once(
+    run: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that does not announce its readiness and calls `ready` after a wait finds a warning in its log."""
+
+    async def main() -> None:
+        async def late() -> None:
+            await asyncio.sleep(1)
+            await ready("first")
+            await ready("second")
+
+        async def early() -> None:
+            await ready("first")
+            await asyncio.sleep(1)
+            await ready("second")
+
+        async with Supervisor([SupervisorSpec("low")]) as supervisor:
+            for name, target in (("late", late), ("early", early)):
+                await supervisor.start_child(WorkerSpec(name, target))
+            await asyncio.sleep(2)
+
+    run(main)
+    warned = [record for record in caplog.records if "announces_ready" in record.getMessage()]
+    assert [vars(record)["asyncwatch_worker"] for record in warned] == ["late"]
+
+
+def test_pool_forgets_the_incarnations_of_children_that_are_gone(run: Any) -> None:
+    """Children of a pool that ended leave no trace that grows; one of the same key soon after is the next."""
+
+    async def main() -> None:
+        async def nothing() -> None:
+            """End at once."""
+
+        async with Supervisor([PoolSpec("pool", WorkerSpec("template", nothing))]) as supervisor:
+            for _ in range(3):
+                found = await supervisor.start_child("same", under="pool")
+                await calm()
+            assert found.incarnation == 3
+            for _ in range(REMEMBERED + 1):
+                await supervisor.start_child(under="pool")
+            await calm()
+            assert supervisor.statistics().tasks == 0
+            again = await supervisor.start_child("same", under="pool")
+            assert again.incarnation == 1
+
+    run(main)

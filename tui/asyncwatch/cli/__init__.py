@@ -1,0 +1,1 @@
+"""The `asyncwatch` command."""

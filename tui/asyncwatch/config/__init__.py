@@ -1,0 +1,1 @@
+"""TOML config: schema, loading, problems."""

@@ -1,0 +1,1 @@
+"""Supervision on asyncio: scheduler, attempts, runs and trees."""

@@ -1,0 +1,143 @@
+"""Turns what workers log and print into events, so that it reaches whoever watches and never the screen itself."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from asyncwatch.engine.current import current_worker
+from asyncwatch.engine.describe import safe_repr
+
+Record = Callable[[str | None, str, str, str], None]
+"""Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
+
+_MAX_LINE = 10_000
+_LINE_END = re.compile(r"\r\n|\r|\n")
+printing: list[PrintCapture] = []
+"""What takes in the prints of workers now; nothing, if nobody captures them."""
+
+
+class LogCapture(logging.Handler):
+    """Passes `logging` records on with the name of the worker that made them."""
+
+    def __init__(self, record: Record, level: int) -> None:
+        super().__init__(level)
+        self._record = record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on; one that cannot be formatted is passed on as it stands."""
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
+            message = f"{record.msg if type(record.msg) is str else safe_repr(record.msg)} {safe_repr(record.args)}"
+        if record.exc_info and record.exc_info[0] is not None:
+            formatter = self.formatter or logging.Formatter()
+            message = f"{message}\n{formatter.formatException(record.exc_info)}"
+        worker = getattr(record, "asyncwatch_worker", None)
+        if worker is not None:  # it stands before the message wherever that is shown
+            message = message.removeprefix(f"{worker}: ").removeprefix(f"{worker} ")
+        elif (running := current_worker()) is not None:
+            worker = running.name
+        self._record(worker, record.levelname, record.name, message)
+
+
+class PrintCapture:
+    """Stands in for `sys.stdout` or `sys.stderr`: lines that workers print become records, all else passes through."""
+
+    def __init__(self, stream: TextIO, name: str, record: Record) -> None:
+        self._stream = stream
+        self._name = name
+        self._record = record
+        self._lock = threading.Lock()
+        self._unfinished: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text`, which may hold any part of a line or many lines. A carriage return ends a line too."""
+        worker = current_worker()
+        if worker is None:
+            return self._stream.write(text)
+        with self._lock:
+            *lines, rest = _LINE_END.split(self._unfinished.pop(worker.name, "") + text)
+            if len(rest) >= _MAX_LINE:
+                lines.append(rest)
+            elif rest:
+                self._unfinished[worker.name] = rest
+        for line in lines:
+            self._record(worker.name, "INFO", self._name, line)
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        """Write each of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Pass on what the worker has written of a line; flush the stream behind for all others."""
+        worker = current_worker()
+        if worker is None:
+            self._stream.flush()
+        else:
+            self.finish(worker.name)
+
+    def isatty(self) -> bool:
+        """Return False to a worker: what it prints goes to no terminal."""
+        return current_worker() is None and self._stream.isatty()
+
+    def finish(self, worker: str) -> None:
+        """Pass on the line that `worker` has not finished, if there is one."""
+        if worker not in self._unfinished:  # every attempt ends with this call, and hardly one has printed anything
+            return
+        with self._lock:
+            line = self._unfinished.pop(worker, "")
+        if line:
+            self._record(worker, "INFO", self._name, line)
+
+
+def finish_lines(worker: str) -> None:
+    """Pass on what `worker` has printed without an end of line."""
+    for capture in printing:
+        capture.finish(worker)
+
+
+@contextmanager
+def capturing_logs(record: Record, level: int) -> Iterator[None]:
+    """Send every `logging` record from `level` up to `record`, and to nobody else, for the time of the context."""
+    root = logging.getLogger()
+    handlers, root_level = root.handlers[:], root.level
+    root.handlers[:] = [LogCapture(record, level)]
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(root_level)
+
+
+@contextmanager
+def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
+    """Send every line that a worker prints to `record` for the time of the context.
+
+    The context is a function that does so again, for after somebody else has replaced `sys.stdout` and `sys.stderr`.
+    """
+    streams = sys.stdout, sys.stderr
+    out = PrintCapture(sys.stdout, "stdout", record)
+    err = PrintCapture(sys.stderr, "stderr", record)
+
+    def capture() -> None:
+        sys.stdout, sys.stderr = out, err
+
+    capture()
+    printing[:] = out, err
+    try:
+        yield capture
+    finally:
+        printing.clear()
+        sys.stdout, sys.stderr = streams

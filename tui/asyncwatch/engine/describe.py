@@ -1,0 +1,188 @@
+"""Turns what a worker returns or raises into plain data that is safe to show, to write and to pass between threads.
+
+User code runs here (`__str__`, `__repr__`), so nothing that it does may get out. Credentials in URLs are masked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import linecache
+import math
+import traceback
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from typing import Any
+
+import msgspec
+
+from asyncwatch.engine.watchdog import Frame, frame_of, is_in
+from asyncwatch.text import mask_secrets
+
+MAX_ERROR_LENGTH = 2_000
+_MAX_FRAMES = 40
+_MAX_CHAIN = 8
+_MAX_STACKS = 1_000
+
+_PASSED_ON = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task)
+_Line = tuple[CodeType, str, int]
+"""Code, its file, and a line: code that was compiled from the same text in another file is equal."""
+_stacks: dict[tuple[_Line | str, ...], str] = {}
+
+
+def clean_text(text: str) -> str:
+    """Return `text` without credentials, and with what UTF-8 cannot hold escaped."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return mask_secrets(text)
+
+
+def safe_repr(value: object) -> str:
+    """Return `repr(value)`, or a substitute if that raises anything at all."""
+    try:
+        return clean_text(str.__getitem__(repr(value), slice(None)))
+    except BaseException as error:  # repr is user code; even its sys.exit() must not end the engine
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
+    try:
+        # Exactly a str: a subclass could raise from any of the methods that follow.
+        message = str.__getitem__(str(error), slice(None))
+    except BaseException as raised:  # as in safe_repr
+        message = f"<str raised {type(raised).__name__}>"
+    if len(message) > MAX_ERROR_LENGTH:
+        message = message[: MAX_ERROR_LENGTH - 1] + "…"
+    return type(error).__qualname__, clean_text(message)
+
+
+def jsonable(result: object) -> Any:
+    """Return `result` as JSON can hold it: itself, a plain copy, or its repr.
+
+    The copy shares nothing with `result`, so another thread can read it while the worker's owner changes that.
+    """
+    kind = type(result)
+    if result is None or kind is bool:
+        return result
+    if kind is float:
+        return result if math.isfinite(result) else repr(result)  # type: ignore[arg-type]  # kind narrows it
+    if kind is int and -(2**63) <= result < 2**64:  # type: ignore[operator]  # kind narrows it
+        return result
+    if kind is str:
+        return clean_text(result)  # type: ignore[arg-type]  # kind narrows it
+    try:
+        encoded = msgspec.json.encode(result, enc_hook=safe_repr)
+        if b"@" in encoded:
+            encoded = mask_secrets(encoded.decode("utf-8")).encode("utf-8")
+        return msgspec.json.decode(encoded)
+    except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
+        return safe_repr(result)
+
+
+def count(number: int, noun: str) -> str:
+    """Return `3 restarts`, `1 restart`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def error_line(error_type: str, message: str) -> str:
+    """Return the last line of a traceback: `type: message`, or the type alone."""
+    return f"{error_type}: {message}" if message else error_type
+
+
+def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:
+    """Return the traceback of `error` without its last line and without frames of `skip`; what led to it comes first.
+
+    Workers that fail in the same place share one string: formatting a traceback costs a hundred times what finding
+    that it was seen before does.
+    """
+    try:
+        key = tuple(_parts(error, skip, set()))
+    except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
+        return f"<its traceback raised {type(raised).__name__}>\n"
+    text = _stacks.get(key)
+    if text is None:
+        if len(_stacks) >= _MAX_STACKS:
+            _stacks.clear()
+        text = _stacks[key] = clean_text("".join(_format(key)))
+    return text
+
+
+def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Line | str]:
+    """Yield the frames of `error` and, as text, all around them, in the order in which Python prints a traceback."""
+    seen.add(id(error))
+    link = "The above exception was the direct cause of the following exception:"
+    origin = error.__cause__
+    if origin is None and not error.__suppress_context__:
+        link = "During handling of the above exception, another exception occurred:"
+        origin = error.__context__
+    if origin is not None and id(origin) not in seen and len(seen) < _MAX_CHAIN:
+        yield from _parts(origin, skip, seen)
+        yield f"{error_line(*describe_error(origin))}\n\n{link}\n\n"
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions[:_MAX_CHAIN], 1):
+            if id(member) not in seen:
+                yield f"Exception {number} of {len(error.exceptions)} in the group:\n"
+                yield from _parts(member, skip, seen)
+                yield f"{error_line(*describe_error(member))}\n\n"
+    for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _MAX_FRAMES):
+        if frame.f_code is not skip:
+            yield frame.f_code, frame.f_code.co_filename, line or frame.f_code.co_firstlineno
+
+
+def _format(parts: tuple[_Line | str, ...]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+            continue
+        code, file, line = part
+        yield f'  File "{file}", line {line}, in {code.co_qualname}\n'
+        source = linecache.getline(file, line).strip()
+        if source:
+            yield f"    {source}\n"
+
+
+def await_stack(awaitable: object) -> list[Frame]:
+    """Return the frames of a suspended coroutine, outermost first.
+
+    `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
+    asynchronous generators, and tasks.
+    """
+    stack: list[Frame] = []
+    seen: set[int] = set()  # tasks can wait for each other
+    while awaitable is not None and len(stack) < _MAX_FRAMES and id(awaitable) not in seen:
+        seen.add(id(awaitable))
+        for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                stack.append(frame_of(frame, frame.f_lineno))
+                awaitable = getattr(awaitable, following)
+                break
+        else:
+            awaitable = _inside(awaitable)
+    return stack
+
+
+def _inside(awaitable: object) -> object:
+    """Return what an awaitable without a frame passes on to; None if nothing, as for a future.
+
+    The iterator of a task, a step of an asynchronous generator and the iterator of a coroutine tell what they hold to
+    nobody but the garbage collector.
+    """
+    if isinstance(awaitable, asyncio.Task):
+        return awaitable.get_coro()
+    return next((held for held in gc.get_referents(awaitable) if isinstance(held, _PASSED_ON)), None)
+
+
+def stuck_at(awaitable: object) -> str:
+    """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text.
+
+    Lines of asyncio itself are passed over: that it sleeps there is what every suspended coroutine has in common.
+    """
+    stack = await_stack(awaitable)
+    own = [frame for frame in stack if not is_in(frame.module, "asyncio")]
+    if not stack:
+        return ""
+    code, line, _module = (own or stack)[-1]
+    return f"{code.co_filename}:{line} {code.co_qualname}"

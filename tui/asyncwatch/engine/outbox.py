@@ -1,0 +1,187 @@
+"""Carries events to listeners in batches, each listener on an `asyncio.Queue` of its own event loop.
+
+Nobody who emits ever waits: queues are unbounded, and a listener that is gone costs the workers nothing. For one in
+another thread that is far behind, the loop pauses for a moment between two of its turns, however much happens in each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from asyncwatch.engine.safe_log import log_safely
+from asyncwatch.events import Batch, Event
+
+logger = logging.getLogger("asyncwatch.supervisor")
+
+BATCH_SIZE = 512
+"""Events in a batch at the most."""
+BATCH_INTERVAL = 1 / 20
+"""Seconds between two batches while fewer than BATCH_SIZE events happen."""
+QUIET_TURNS = 3
+"""Turns of the loop without an event after which a batch that lingers is whole: the restart of a service, which takes
+its supervisor a turn or two and no time, is to leave with its end."""
+MOST_TURNS = 8
+"""Turns for which a batch that is due lingers at the most."""
+FAR_BEHIND = 200
+"""Batches that a reader in another thread has not taken yet."""
+MOMENT = 0.001
+"""Seconds after each turn of the loop with a batch in it that such a reader is left alone for: no more than half of the
+time of an engine that does nothing but emit events, and nothing of one that waits for somebody's server."""
+
+
+class Listener:
+    """One reader of the events. Batches that come before it attaches wait for it.
+
+    `give_way` is called, between two turns of the loop of the events, with the seconds for which its thread leaves the
+    interpreter to a reader in another one that is far behind: two threads that both compute get it in turns too long
+    for the one that is woken for every batch.
+    """
+
+    def __init__(self, give_way: Callable[[float], None] = time.sleep) -> None:
+        self._lock = threading.Lock()
+        self._give_way = give_way
+        self._is_giving_way = False
+        self._on_the_way = 0
+        self._backlog: list[Batch] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue()
+
+    def attach(self) -> asyncio.Queue[Batch]:
+        """Return the queue on which all batches arrive from now on, those that waited first.
+
+        Raises:
+            RuntimeError: there is no running event loop, or a reader is attached already.
+
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._loop is not None:
+                raise RuntimeError("the events have a reader already")
+            self._loop = loop
+            for batch in self._backlog:
+                self._queue.put_nowait(batch)
+            self._backlog.clear()
+        return self._queue
+
+    def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
+        """Pass `batch` on, from the thread in which the loop `running` runs, if any."""
+        is_far_behind = False
+        with self._lock:
+            if self._loop is None:
+                self._backlog.append(batch)
+            elif self._loop is running:
+                self._queue.put_nowait(batch)
+            elif not self._loop.is_closed():
+                try:
+                    self._loop.call_soon_threadsafe(self._arrive, batch)
+                except RuntimeError:  # the reader closed its loop between the question and the call
+                    return
+                self._on_the_way += 1
+                is_far_behind = self._on_the_way + self._queue.qsize() > FAR_BEHIND
+        if is_far_behind and running is not None and not self._is_giving_way:
+            self._is_giving_way = True
+            running.call_soon(self._leave_it_alone)
+
+    def _leave_it_alone(self) -> None:
+        self._is_giving_way = False
+        self._give_way(MOMENT)
+
+    def _arrive(self, batch: Batch) -> None:
+        with self._lock:
+            self._on_the_way -= 1
+        self._queue.put_nowait(batch)
+
+
+class Outbox:
+    """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop on which events are emitted."""
+        self._delivered = 0
+        self._batch: list[Event] = []
+        self._listeners: list[Listener] = []
+        self._flush: asyncio.Handle | None = None
+        self._flushed_at = float("-inf")
+        self._lingers = False
+
+    @property
+    def emitted(self) -> int:
+        """How many events there were."""
+        return self._delivered + len(self._batch)
+
+    def add(self, listener: Listener) -> None:
+        """Deliver to `listener` what is emitted from now on."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Add `event` to the batch. Must be called in the thread of the loop."""
+        batch = self._batch
+        batch.append(event)
+        if self._flush is None:
+            self._schedule()
+        elif len(batch) >= BATCH_SIZE:
+            self.flush()
+
+    def close(self, last: Callable[[int], Batch]) -> None:
+        """Deliver what was collected and the last events, made from their first number; drop all that comes later.
+
+        For another thread than the loop's, which is blocked: nothing else emits at the same time.
+        """
+        listeners, self._listeners = self._listeners, []
+        batch = (*self._batch, *last(self.emitted))
+        for listener in listeners:
+            listener.deliver(batch, None)
+
+    def flush(self) -> None:
+        """Deliver what was collected, at once."""
+        assert self.loop is not None  # noqa: S101  something was emitted on it
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        self._flushed_at = self.loop.time()
+        if self._batch:
+            batch, self._batch = tuple(self._batch), []
+            self._delivered += len(batch)
+            for listener in tuple(self._listeners):
+                try:
+                    listener.deliver(batch, self.loop)
+                except Exception:  # for example, its queue was shut down
+                    self._listeners.remove(listener)
+                    text = "a listener raised an error and gets no more events"
+                    log_safely(logger, logging.ERROR, text, has_traceback=True)
+
+    def linger(self) -> None:
+        """Let what was emitted last leave with what follows from it at once, in the next turns of the loop."""
+        self._lingers = True
+
+    def end_linger(self) -> None:
+        """Deliver what lingers: nothing more follows, and the loop may be kept from now on."""
+        if self._lingers and self._batch and self._due_at() <= 0:
+            self.flush()
+        self._lingers = False
+
+    def _due_at(self) -> float:
+        """Return in how many seconds the next batch is due."""
+        assert self.loop is not None  # noqa: S101  something was emitted on it
+        return self._flushed_at + BATCH_INTERVAL - self.loop.time()
+
+    def _schedule(self) -> None:
+        assert self.loop is not None  # noqa: S101  as above
+        wait = self._due_at()
+        self._flush = self.loop.call_later(wait, self._due) if wait > 0 else self.loop.call_soon(self._due)
+
+    def _due(self, turns: int = 0, quiet: int = 0, seen: int = 0) -> None:
+        """Deliver what was collected, if nothing more follows from it at once."""
+        count = len(self._batch)
+        quiet = quiet + 1 if count == seen else 0
+        if not self._lingers or quiet == QUIET_TURNS or turns == MOST_TURNS:
+            self._lingers = False
+            self.flush()
+            return
+        assert self.loop is not None  # noqa: S101  as above
+        self._flush = self.loop.call_soon(self._due, turns + 1, quiet, count)

@@ -1,0 +1,415 @@
+"""Numbers and dates what happens in a run, and tells what concerns it as a whole: its course, settings and circuits."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os.path
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from asyncwatch.engine.describe import clean_text, count, describe_error, error_line, jsonable
+from asyncwatch.engine.outbox import Outbox
+from asyncwatch.engine.retry_decision import Verdict
+from asyncwatch.engine.safe_log import log_safely
+from asyncwatch.engine.spec import WorkerSpec
+from asyncwatch.engine.watchdog import Block, block_event, frame_of, is_of_supervisor, place_of
+from asyncwatch.engine.worker import Worker
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptHeld,
+    AttemptStarted,
+    Batch,
+    CancelRequested,
+    ChildRemoved,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitIsolated,
+    CircuitOpened,
+    CircuitProbed,
+    CommandRefused,
+    LineHeld,
+    LogRecorded,
+    NestedRetriesFound,
+    PollFailed,
+    PollFinished,
+    RestartCounted,
+    RestartLimitReached,
+    RestartScheduled,
+    RetryRefused,
+    RetryScheduled,
+    RunCancelRequested,
+    RunFinished,
+    RunHalted,
+    RunStarted,
+    RunTimedOut,
+    SettingChanged,
+    SupervisorStarted,
+    SupervisorTerminated,
+    WorkerCancelled,
+    WorkerEnded,
+    WorkerExhausted,
+    WorkerFailed,
+    WorkerReady,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerSucceeded,
+    WorkerTimedOut,
+    WorkerUnresponsive,
+)
+from asyncwatch.events.run import MENDABLE, sentence
+from asyncwatch.events.tree import shown_path
+from asyncwatch.policies.circuit import Circuit, CircuitState
+from asyncwatch.policies.restart import RestartWindow
+
+if TYPE_CHECKING:
+    from asyncwatch.engine.tree.node import Node
+
+
+logger = logging.getLogger("asyncwatch.supervisor")
+
+
+class RunReporter:
+    """Numbers and dates the events of one run and puts them into its outbox. Belongs to the loop's thread."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self._emit = self.outbox.emit
+        self._next_seq = itertools.count().__next__
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.context = Context()
+        """A copy of the context in which the run started: attempts run in copies of it."""
+        self._clock = time.monotonic
+        self._started_at = 0.0
+        self.before_end: Callable[[], object] | None = None
+        """Called just before the end of the run is told: the last moment to tell of anything."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the run.
+
+        Raises:
+            RuntimeError: the run has not started.
+
+        """
+        if self._loop is None:
+            raise RuntimeError("the run has not started")
+        return self._loop
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the run has started."""
+        return self._loop is not None
+
+    def now(self) -> float:
+        """Return the seconds since the run started, in whole microseconds."""
+        return int((self._clock() - self._started_at) * 1e6) / 1e6
+
+    def run_started(
+        self,
+        name: str,
+        workers: int,
+        runner: str,
+        seed: int,
+        concurrency: int,
+        timeout: float | None,
+        wall_clock: float,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Start to count time, on the running loop. `timeout` is in seconds, `wall_clock` in seconds of the epoch.
+
+        `settings` are the fields of `RunStarted` with that name.
+        """
+        self._loop = self.outbox.loop = asyncio.get_running_loop()
+        self.context = copy_context()
+        # A loop may have a time of its own, as those of tests do. That of uvloop is no better than the clock: it stands
+        # still for a whole turn, and counts milliseconds; and asyncio's own is this very clock.
+        if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:
+            self._clock = self._loop.time
+        self._started_at = self._clock()
+        facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
+        self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
+
+    def run_timed_out(self, timeout: float, pending: int) -> None:
+        """Tell that the runner's total timeout ended."""
+        self._emit(RunTimedOut(self._next_seq(), self.now(), timeout, pending))
+
+    def run_cancel_requested(self, reason: str) -> None:
+        """Tell that the whole fleet is asked to stop."""
+        self._emit(RunCancelRequested(self._next_seq(), self.now(), reason))
+
+    def run_halted(self, failures: int, mode: str, stopped: int) -> None:
+        """Tell that the batch is not gone on with."""
+        self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
+        text = "halted after %s: %s end by that"
+        log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
+
+    def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
+        """Tell that a person changed a setting."""
+        self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key, is_undo))
+
+    def nested_retries_found(self, target: str, library: str) -> None:
+        """Warn of a target that retries on its own."""
+        self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
+        text = "%s retries by itself with %s: that and asyncwatch's attempts multiply"
+        log_safely(logger, logging.WARNING, text, target, library)
+
+    def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
+        """Tell that the run is over, and deliver all that is left."""
+        now = self.now()
+        self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
+        self.outbox.flush()
+
+    def abandon(self, states: dict[str, int], attempts: int, block: Block | None) -> None:
+        """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
+        now = self.now()
+
+        def last(seq: int) -> Batch:
+            blocked = () if block is None else (block_event(seq, now, time.monotonic(), block),)
+            return (*blocked, RunFinished(seq + len(blocked), now, states, attempts, now, interrupted=True))
+
+        self.outbox.close(last)
+
+    def loop_blocked(self, block: Block) -> None:
+        """Tell what kept the event loop, and for how long."""
+        self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
+        # Many that take turns can go on for long, and nobody is helped by a warning each time.
+        is_mendable = event.cause in MENDABLE and event.cause != "many"
+        level = logging.WARNING if is_mendable else logging.DEBUG
+        log_safely(logger, level, "%s", sentence(event), worker=event.worker or None)
+
+    def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
+        """Tell why a request was not carried out."""
+        self._emit(CommandRefused(self._next_seq(), self.now(), command, worker, incarnation, reason))
+
+    def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Tell of a log record or a printed line."""
+        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, source, clean_text(message)))
+
+    def line_held(self, reason: str) -> None:
+        """Tell what all that stand in line wait for from now on."""
+        self._emit(LineHeld(self._next_seq(), self.now(), reason))
+
+    def circuit_probed(self, key: str, circuit: Circuit) -> None:
+        """Tell that a probe began, or ended without deciding."""
+        probes = circuit.probes_under_way, circuit.free_probes
+        self._emit(CircuitProbed(self._next_seq(), self.now(), key, *probes))
+
+    def circuit_changed(self, key: str, circuit: Circuit) -> None:
+        """Tell of the state of a circuit."""
+        seq, now = self._next_seq(), self.now()
+        match circuit.state:
+            case CircuitState.OPEN:
+                attempts, failures = circuit.opened_by
+                self._emit(CircuitOpened(seq, now, key, attempts, failures, circuit.policy.open_for))
+                text = "%s: circuit open after %d of %d attempts failed"
+                log_safely(logger, logging.WARNING, text, key, failures, attempts)
+            case CircuitState.HALF_OPEN:
+                self._emit(CircuitHalfOpened(seq, now, key, circuit.policy.probes))
+            case CircuitState.CLOSED:
+                self._emit(CircuitClosed(seq, now, key))
+            case CircuitState.ISOLATED:
+                self._emit(CircuitIsolated(seq, now, key))
+
+
+_FRAMES = 40
+_QUEUED_AT_ONCE = 2_000
+"""Workers that one `WorkersQueued` names at the most."""
+
+
+def _at(error: BaseException) -> str:
+    """Return ` at jobs.py:3 fetch`, the place of the worker's own code that an error comes from; empty if none is."""
+    steps = itertools.islice(traceback.walk_tb(error.__traceback__), _FRAMES)
+    frames = (frame_of(frame, line) for frame, line in steps)
+    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
+    if not foreign:
+        return ""
+    place = place_of(foreign)
+    name = os.path.basename(place.file)  # noqa: PTH119  a Path takes ten times as long, for every failure
+    return f" at {name}:{place.line} {place.function}"
+
+
+def _retry_level(worker: Worker) -> int:
+    """Return the level at which retries are logged: they are no news of a poller that is known to fail."""
+    return logging.DEBUG if worker.failed_polls else logging.WARNING
+
+
+class Reporter(RunReporter):
+    """Tells also of the workers of a run, and of the supervisors of its tree."""
+
+    def workers_queued(self, spec: WorkerSpec, names: Iterable[str]) -> None:
+        """Tell who is in the fleet, in order: workers of the same group and number of attempts as `spec` has."""
+        group, attempts, rest = spec.group, spec.retry.max_attempts, iter(names)
+        while chunk := tuple(itertools.islice(rest, _QUEUED_AT_ONCE)):
+            self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
+
+    def attempt_started(self, worker: Worker) -> None:
+        """Tell that an attempt begins; `worker.started_at` says when."""
+        self._emit(
+            AttemptStarted(
+                self._next_seq(),
+                worker.started_at,
+                worker.name,
+                worker.incarnation,
+                worker.attempt,
+                worker.bad_luck,
+                worker.latency,
+            )
+        )
+
+    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, verdict: Verdict) -> None:
+        """Tell that an attempt ended in `error`."""
+        now = self.now()
+        elapsed = round(now - worker.started_at, 6)
+        name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
+        is_retriable, error_class = verdict.is_retriable, verdict.error_class.value
+        facts = (*describe_error(error), is_retriable, worker.is_struck, elapsed, stack, error_class)
+        self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
+
+    def attempt_held(self, worker: Worker, key: str, reason: str) -> None:
+        """Tell what the worker's next attempt, which could start, has to wait for."""
+        now, following = self.now(), worker.attempt + 1
+        self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
+
+    def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
+        """Tell that the next attempt starts in `delay` seconds."""
+        name, most, following = worker.name, verdict.max_attempts, worker.attempt + 1
+        told = following, delay, verdict.is_asked_for, most
+        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *told))
+        text = "%s: retry %d of %d in %.2f s after %s"
+        cause = error_line(*describe_error(error))
+        self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, cause)
+
+    def retry_refused(self, worker: Worker, reason: str) -> None:
+        """Tell that the worker gets no further attempt."""
+        now, following = self.now(), worker.attempt + 1
+        self._emit(RetryRefused(self._next_seq(), now, worker.name, worker.incarnation, following, reason))
+        text = "%s: no retry after attempt %d: %s"
+        self._log(_retry_level(worker), worker, text, worker.name, worker.attempt, reason)
+
+    def cancel_requested(self, worker: Worker) -> None:
+        """Tell that a running worker is asked to stop."""
+        now, reason = self.now(), worker.stop_reason
+        self._emit(CancelRequested(self._next_seq(), now, worker.name, worker.incarnation, reason))
+
+    def worker_restarted(self, worker: Worker) -> None:
+        """Tell that a new incarnation is queued."""
+        self._emit(WorkerRestarted(self._next_seq(), self.now(), worker.name, worker.incarnation))
+
+    def supervisor_started(self, node: Node) -> None:
+        """Tell that a supervisor begins to start its children."""
+        spec = node.spec
+        limits = spec.max_restarts, float(spec.within), spec.auto_shutdown
+        facts = (node.path, node.parent, node.strategy, *limits, node.incarnation)
+        self._emit(SupervisorStarted(self._next_seq(), self.now(), *facts))
+
+    def supervisor_terminated(self, path: str, reason: str) -> None:
+        """Tell that a supervisor and all its children have ended."""
+        self._emit(SupervisorTerminated(self._next_seq(), self.now(), path, reason))
+
+    def restart_counted(self, path: str, child: str, window: RestartWindow) -> None:
+        """Tell that a restart counts for the limit of `path`, a supervisor's or the child's own."""
+        facts = (len(window), window.max_restarts, float(window.within))
+        self._emit(RestartCounted(self._next_seq(), self.now(), path, child, *facts))
+
+    def restart_limit_reached(self, path: str, window: RestartWindow) -> None:
+        """Tell that there was one restart too many."""
+        facts = (len(window), float(window.within))
+        self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
+        limit = count(window.max_restarts, "restart")
+        text = "%s reached its limit of %s in %g s"
+        log_safely(logger, logging.ERROR, text, shown_path(path), limit, window.within)
+
+    def child_removed(self, path: str, child: str) -> None:
+        """Tell that a supervisor forgot a child."""
+        self._emit(ChildRemoved(self._next_seq(), self.now(), path, child))
+
+    def worker_ready(self, worker: Worker, value: object) -> None:
+        """Tell that a worker of a tree has started."""
+        self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, jsonable(value)))
+
+    def ready_too_late(self, worker: Worker) -> None:
+        """Warn of a worker that says it is ready when it has been taken for that already."""
+        text = "%s: ready() after its first wait is ignored, it was ready at that; set announces_ready to be waited for"
+        self._log(logging.WARNING, worker, text, worker.name)
+
+    def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
+        """Tell that a new incarnation follows in `delay` seconds."""
+        self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
+        when = f"restart in {delay:.2f} s" if delay >= 0.005 else "restarted at once"
+        self._log(logging.WARNING, worker, "%s: %s after %s", worker.name, when, cause)
+
+    def poll_finished(self, worker: Worker, result: object, elapsed: float, delay: float) -> None:
+        """Tell what a poller's target returned."""
+        facts = (jsonable(result), round(elapsed, 6), delay)
+        self._emit(PollFinished(self._next_seq(), self.now(), worker.name, worker.incarnation, *facts))
+        if worker.failed_polls:
+            failed = count(worker.failed_polls, "poll")
+            self._log(logging.INFO, worker, "%s: a poll succeeded again, after %s that failed", worker.name, failed)
+
+    def poll_failed(self, worker: Worker, error: BaseException, delay: float) -> None:
+        """Report that a poll of a poller failed, and that the next one starts in `delay` seconds.
+
+        Only the first of several in a row is logged: a poller may fail for days.
+        """
+        now, (error_type, message) = self.now(), describe_error(error)
+        facts = (error_type, message, round(now - worker.call_started_at, 6), delay, worker.failed_polls)
+        self._emit(PollFailed(self._next_seq(), now, worker.name, worker.incarnation, *facts))
+        if worker.failed_polls == 1:
+            text = "%s: a poll failed, the next one follows in %g s: %s%s"
+            self._log(logging.WARNING, worker, text, worker.name, delay, error_line(error_type, message), _at(error))
+
+    def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
+        """Tell that the target returned."""
+        # As `_ended` does it, but nearly every worker of a large batch comes here.
+        now = int((self._clock() - self._started_at) * 1e6) / 1e6
+        shown = result if result is None or (type(result) is int and -(2**30) < result < 2**30) else jsonable(result)
+        elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
+        event = WorkerSucceeded(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, shown)
+        self._emit(event)
+        return event
+
+    def failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> WorkerEnded:
+        """Tell that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
+        error_type, message = describe_error(error)
+        line = error_line(error_type, message)
+        if transient:
+            if not refusal:  # that was told already
+                made = count(worker.attempt, "attempt")
+                self._log(logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, _at(error))
+            return self._ended(WorkerExhausted, worker, error_type, message, refusal)
+        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, _at(error))
+        return self._ended(WorkerFailed, worker, error_type, message)
+
+    def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
+        """Tell that the worker ended after it was asked to."""
+        facts = jsonable(result), *(("", "") if error is None else describe_error(error))
+        if worker.stop_reason == "timeout":
+            return self._ended(WorkerTimedOut, worker, *facts)
+        return self._ended(WorkerCancelled, worker, *facts, worker.stop_reason)
+
+    def unresponsive(self, worker: Worker, stuck_at: str) -> WorkerEnded:
+        """Tell that the worker did not stop within the grace period."""
+        self._log(logging.ERROR, worker, "%s ignores its cancellation at %s", worker.name, stuck_at)
+        return self._ended(WorkerUnresponsive, worker, stuck_at, worker.cancels)
+
+    def ended_at_last(self, told: WorkerEnded) -> None:
+        """Tell that an older incarnation of a worker, left behind as `told` says, has ended after all."""
+        now = self.now()
+        elapsed = round(told.elapsed + now - told.at, 6)
+        self._emit(WorkerCancelled(self._next_seq(), now, told.worker, told.incarnation, told.attempts, elapsed))
+
+    def _ended(self, kind: type[WorkerEnded], worker: Worker, *facts: object) -> WorkerEnded:
+        now = self.now()
+        elapsed = round(now - worker.first_started_at, 6) if worker.attempt else 0.0
+        event = kind(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, *facts)
+        self._emit(event)
+        return event
+
+    @staticmethod
+    def _log(level: int, worker: Worker, text: str, *args: object) -> None:
+        log_safely(logger, level, text, *args, worker=worker.name)

@@ -1,0 +1,203 @@
+"""What a worker is to do and how it is to be treated."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from asyncwatch.engine.tree import rules
+from asyncwatch.engine.tree.errors import BadCombination, InvalidArguments, InvalidName
+from asyncwatch.events import WorkerState
+from asyncwatch.policies.bad_luck import BadLuck
+from asyncwatch.policies.classify import Classify, ErrorClass, classify
+from asyncwatch.policies.restart import RestartBackoff, RestartType
+from asyncwatch.policies.retry import RetryPolicy
+
+Target = Callable[..., Awaitable[Any]]
+
+DEFAULT_RETRY = RetryPolicy()
+_TEMPORARY: RestartType = "temporary"
+_WITHIN = 5.0
+_AT_ONCE = RestartBackoff()
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
+    """One worker: its name, unique in its fleet, and the coroutine function it calls.
+
+    Raises:
+        SpecError: a ValueError; a subclass of its own for each invalid field that is about supervision.
+        ValueError: an `attempt_timeout` or a `deadline` that is not above 0, or an unknown class of errors.
+        TypeError: a target that cannot be called.
+
+    """
+
+    name: str
+    target: Target
+    args: tuple[Any, ...] = ()
+    retry: RetryPolicy = DEFAULT_RETRY
+    """A service that is given none makes one attempt an incarnation: its restart is its retry. A poller makes one a
+    poll."""
+    bad_luck: BadLuck = BadLuck()
+    attempt_timeout: float | None = None
+    """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns all the same. None: no
+    limit."""
+    group: str = ""
+    """What the worker is shown under; groups can have a timeout of their own."""
+    key: str | Callable[..., str] | None = None
+    """What its circuit and its rate limit are kept by, or a function that makes it of `args`. None: what the target's
+    own `key_of(*args)` says (the host, for `HttpTarget`), if it has one."""
+    deadline: float | None = None
+    """Seconds from the start of the first attempt of an incarnation (of each poll, for a poller), waits included. When
+    they are over the worker is exhausted (a poll has failed), by `DeadlineExceeded`, whether an attempt is cut off, it
+    backs off, or it is held; a retry that could not start before is not waited for. None: no limit."""
+    classify: Classify = classify
+    """Says of which `ErrorClass` an error is."""
+    retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
+    """Policies of classes of errors (by name or member), in place of `retry`. Permanent errors are retried by one of
+    their own only."""
+    restart: RestartType = _TEMPORARY
+    """Whether its supervisor restarts it: always, after an abnormal end, or never."""
+    shutdown: float | None = None
+    """Seconds it may take to end after it was first asked to, however often it is asked; inf: as long as it likes;
+    0: a few turns of the loop, and no time. None: the run's grace. A pool's children share the time of their template
+    when the pool stops, and none may take longer than the supervisors above it."""
+    significant: bool = False
+    """Whether its end for good can end its supervisor, as that one's `auto_shutdown` says."""
+    announces_ready: bool = False
+    """Whether it is ready only when it calls `asyncwatch.ready()`, not when it has run its first step."""
+    every: float | None = None
+    """Seconds from the end of one call (a poll) to the start of the next: a poller. None: a return is its end.
+
+    A poll that fails, after its retries if `retry` allows any, is no crash: the poller goes on, and restart limits do
+    not count it. A poller ends as any service does by `Shutdown`, by a request to exit (`SystemExit`), or when a poll
+    ignores its cancellation."""
+    max_restarts: int | None = None
+    """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: that one's limit."""
+    within: float = _WITHIN
+    escalates: bool = False
+    """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down, and those that
+    were stopped to be restarted with it are started again."""
+    backoff: RestartBackoff = _AT_ONCE
+    """How long it waits before it is restarted."""
+
+    def __post_init__(self) -> None:
+        # By identity: 0 and 1 are no flags, though they equal False and True; and it is quick.
+        if (
+            self.restart is not _TEMPORARY
+            or self.shutdown is not None
+            or self.significant is not False
+            or self.announces_ready is not False
+            or self.every is not None
+        ):
+            _check_service(self)
+        if self.max_restarts is not None or self.escalates is not False or self.within is not _WITHIN:
+            _check_limit(self)
+        if self.backoff is not _AT_ONCE:
+            rules.check_backoff(self.backoff)
+        name: Any = self.name  # whatever somebody gave, as the args
+        if not name or not isinstance(name, str):
+            raise InvalidName(f"a worker needs a name, a text, not {name!r}")
+        if not isinstance(self.args, tuple):
+            raise InvalidArguments(f"the args of worker {name!r} must be a tuple, not {self.args!r}")
+        if not callable(self.target):
+            raise TypeError(f"the target of worker {self.name!r} cannot be called: {self.target!r}")
+        if self.attempt_timeout is not None and not self.attempt_timeout > 0:
+            raise ValueError(f"attempt_timeout must be above 0 seconds, not {self.attempt_timeout}")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"deadline must be above 0 seconds, not {self.deadline}")
+        if self.retry_by_class is not None:
+            for name in self.retry_by_class:
+                ErrorClass(name)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is to run for ever."""
+        return self.restart != "temporary" or self.every is not None
+
+
+class WorkerSpecs(msgspec.Struct, frozen=True):
+    """Many workers that differ in nothing but their names and one argument: a fraction of the memory of their specs.
+
+    Raises:
+        ValueError: there are not as many items as names.
+        SpecError: a ValueError; the template is of a service.
+
+    """
+
+    template: WorkerSpec
+    """How they are treated; its name is not used."""
+    names: Sequence[str]
+    """Unique in the fleet."""
+    items: Sequence[Any] | None = None
+    """What each target gets after the template's args; None for nothing."""
+
+    def __post_init__(self) -> None:
+        if self.items is not None and len(self.items) != len(self.names):
+            raise ValueError(f"there are {len(self.items)} items for {len(self.names)} names")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[WorkerSpec]:
+        """Yield the spec of each worker, in order."""
+        for place, name in enumerate(self.names):
+            yield msgspec.structs.replace(self.template, name=name, args=self.args(place))
+
+    def args(self, place: int) -> tuple[Any, ...]:
+        """Return what the target of the worker at that place is called with."""
+        return self.template.args if self.items is None else (*self.template.args, self.items[place])
+
+
+def _check_service(spec: WorkerSpec) -> None:
+    rules.check_restart(spec.restart)
+    if spec.shutdown is not None:
+        rules.check_shutdown(spec.shutdown)
+    rules.check_significant(spec.significant, spec.restart)
+    rules.check_flag(spec.announces_ready, "announces_ready")
+    if spec.every is not None:
+        rules.check_period(spec.every, "every")
+
+
+def _check_limit(spec: WorkerSpec) -> None:
+    rules.check_flag(spec.escalates, "escalates")
+    rules.check_period(spec.within, "within")
+    if spec.max_restarts is not None:
+        rules.check_intensity(spec.max_restarts, spec.within)
+    elif spec.escalates:
+        raise BadCombination(f"{spec.name!r} escalates, but has no limit of restarts of its own: set max_restarts")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one incarnation of a worker ended."""
+
+    name: str
+    state: WorkerState
+    result: Any = None
+    """What the target returned, the very object."""
+    error: BaseException | None = None
+    """What the target raised in its last attempt, if that is how the worker ended."""
+    incarnation: int = 1
+    attempts: int = 0
+    elapsed: float = 0.0
+    """Seconds from the start of the first attempt to the end, backoff included."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the worker succeeded."""
+        return self.state is WorkerState.SUCCEEDED
+
+    @property
+    def status(self) -> int | None:
+        """The integer that the target returned (its HTTP status), 0 for failed and exhausted, else None."""
+        if self.state in (WorkerState.FAILED, WorkerState.EXHAUSTED):
+            return 0
+        return self.result if type(self.result) is int else None
+
+
+class WaitResult(msgspec.Struct, frozen=True):
+    """What `Supervisor.wait` returns: the outcomes of those that had ended, and of those that had not."""
+
+    done: tuple[Outcome, ...]
+    pending: tuple[Outcome, ...]

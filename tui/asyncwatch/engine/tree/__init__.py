@@ -1,0 +1,1 @@
+"""Supervision trees by the rules of OTP's `supervisor`."""

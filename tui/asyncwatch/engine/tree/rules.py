@@ -1,0 +1,129 @@
+"""What the fields of a spec may hold. Each rule raises an error of its own that names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+from typing import Any, get_args
+
+from asyncwatch.engine.tree import errors
+from asyncwatch.policies.restart import AutoShutdown, RestartBackoff, RestartType, Strategy, is_number
+
+
+def check_node_name(name: Any) -> None:
+    """Raise `InvalidName` unless `name` can name a supervisor: a slash separates the names in its path."""
+    if not isinstance(name, str) or not name or "/" in name:
+        raise errors.InvalidName(f"a supervisor needs a name without a slash, not {name!r}")
+
+
+def check_paths(workers: Iterable[str], supervisors: Container[str]) -> None:
+    """Raise `InvalidName` if a worker's name begins as the path of a child of one of its sibling supervisors does.
+
+    Workers may have slashes in their names (URLs do), but none may be taken for a worker further down.
+    """
+    for name in workers:
+        first, slash, _ = name.partition("/")
+        if slash and first in supervisors:
+            raise errors.InvalidName(f"{name!r} would be taken for a child of the supervisor {first!r} beside it")
+
+
+def check_key(key: Any) -> None:
+    """Raise `InvalidName` unless `key` can be that of a child of a pool."""
+    if not isinstance(key, str) or not key:
+        raise errors.InvalidName(f"a key is a text that is not empty, not {key!r}")
+
+
+def check_keys(keys: Iterable[Any]) -> None:
+    """Raise `InvalidName` or `DuplicateName` unless these can be the keys of the children of one pool."""
+    known: set[str] = set()
+    for key in keys:
+        check_key(key)
+        if key in known:
+            raise errors.DuplicateName(f"two children of a pool have the key {key!r}")
+        known.add(key)
+
+
+def check_restart(restart: Any) -> None:
+    """Raise `InvalidRestartType` unless `restart` is a restart type."""
+    _one_of(RestartType, restart, "restart", errors.InvalidRestartType)
+
+
+def check_strategy(strategy: Any) -> None:
+    """Raise `InvalidStrategy` unless `strategy` is a strategy."""
+    _one_of(Strategy, strategy, "strategy", errors.InvalidStrategy)
+
+
+def check_auto_shutdown(auto_shutdown: Any) -> None:
+    """Raise `InvalidAutoShutdown` unless `auto_shutdown` is one of its values."""
+    _one_of(AutoShutdown, auto_shutdown, "auto_shutdown", errors.InvalidAutoShutdown)
+
+
+def check_shutdown(shutdown: Any) -> None:
+    """Raise `InvalidShutdown` unless `shutdown` is seconds, 0 or more; inf is allowed."""
+    if not is_number(shutdown) or not shutdown >= 0:
+        raise errors.InvalidShutdown(f"shutdown must be 0 seconds or more, or inf, not {shutdown!r}")
+
+
+def check_intensity(max_restarts: Any, within: Any) -> None:
+    """Raise `InvalidIntensity` or `InvalidPeriod` unless the two limit restarts."""
+    if type(max_restarts) is not int or max_restarts < 0:
+        raise errors.InvalidIntensity(f"max_restarts must be a whole number, 0 or more, not {max_restarts!r}")
+    check_period(within, "within")
+
+
+def check_period(seconds: Any, field: str) -> None:
+    """Raise `InvalidPeriod` unless `seconds` are above 0 and finite."""
+    if not is_number(seconds) or not 0 < seconds < math.inf:
+        raise errors.InvalidPeriod(f"{field} must be above 0 seconds and finite, not {seconds!r}")
+
+
+def check_backoff(backoff: Any) -> None:
+    """Raise `InvalidBackoff` unless `backoff` is a RestartBackoff, which has checked itself."""
+    if not isinstance(backoff, RestartBackoff):
+        raise errors.InvalidBackoff(f"backoff must be a RestartBackoff, not {backoff!r}")
+
+
+def check_flag(value: Any, field: str) -> None:
+    """Raise `InvalidFlag` unless `value` is True or False."""
+    if value is not True and value is not False:
+        raise errors.InvalidFlag(f"{field} must be True or False, not {value!r}")
+
+
+def check_significant(significant: Any, restart: RestartType) -> None:
+    """Raise `InvalidFlag` or, for a significant permanent child, `BadCombination`."""
+    check_flag(significant, "significant")
+    if significant and restart == "permanent":
+        raise errors.BadCombination("a permanent child cannot be significant: it never ends for good")
+
+
+def check_children(
+    children: Iterable[Any], worker_kind: type, node_kinds: tuple[type, ...], auto_shutdown: AutoShutdown
+) -> None:
+    """Raise a `SpecError`, as `check_child` or `DuplicateName`, unless these can be the children of one supervisor."""
+    names: set[str] = set()
+    workers: list[str] = []
+    supervisors: list[str] = []
+    for child in children:
+        check_child(child, (worker_kind, *node_kinds), auto_shutdown)
+        if child.name in names:
+            raise errors.DuplicateName(f"two children are named {child.name!r}")
+        names.add(child.name)
+        (workers if isinstance(child, worker_kind) else supervisors).append(child.name)
+    check_paths(workers, supervisors)
+
+
+def check_child(child: Any, kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
+    """Raise `InvalidChild` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
+    is_child: bool = isinstance(child, kinds)  # said apart, as the kinds are not known here
+    if not is_child:
+        raise errors.InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
+    if child.significant and auto_shutdown == "never":
+        raise errors.BadCombination(
+            f"{child.name!r} is significant, but auto_shutdown is never: nothing would come of it"
+        )
+
+
+def _one_of(choices: Any, value: Any, field: str, error: type[errors.SpecError]) -> None:
+    values = get_args(choices)
+    if value not in values:
+        raise error(f"{field} must be one of {', '.join(values)}, not {value!r}")

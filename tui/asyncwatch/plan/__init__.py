@@ -1,0 +1,1 @@
+"""From config and arguments to the workers of a run."""

@@ -1,0 +1,253 @@
+"""Reads the items of a group: one worker each, with a name that is unique, printable and holds no secret."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from urllib.parse import urlsplit
+
+from asyncwatch.text import mask_secrets
+
+Kind = Literal["url", "any"]
+"""What items have to be: URLs, or anything that a function takes."""
+
+Items = list[tuple[str, Any]]
+"""The name and the item of each worker, in the order of the source."""
+
+STDIN = "-"
+_SHOWN_PROBLEMS = 5
+
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?:/[!-~]*)?")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+# Control characters, what ends a line or turns its direction, and halves of a character.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class ItemsError(Exception):
+    """Items that cannot be used. `problems` holds one line of text each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class _EntryError(Exception):
+    """An entry that cannot be used. The number is that of its line, from 1."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
+    """Return the items in the file `source`, or in standard input for `-`.
+
+    A `.jsonl` file holds one JSON value a line, a `.csv` file one row a worker as a dict by its header; any
+    other is text, one item a line, where blank lines and lines that begin with `#` are skipped. Text names
+    its worker; a dict does by its `name`, else the number of its line does. Among URLs, a dict has a `url`.
+
+    Raises:
+        ItemsError: the file cannot be read, has no items, or some of them are wrong; the first few are told.
+
+    """
+    shown = "standard input" if source == STDIN else source
+    try:
+        if source == STDIN:
+            stream = stdin if stdin is not None else getattr(sys.stdin, "buffer", None)
+            if stream is None:
+                raise ItemsError(["standard input is closed"])
+            return _read(stream, shown, _read_text, kind)
+        reader = {".jsonl": _read_jsonl, ".csv": _read_csv}.get(Path(source).suffix.lower(), _read_text)
+        with Path(source).open("rb") as file:
+            return _read(file, shown, reader, kind)
+    except OSError as error:
+        raise ItemsError([f"{shown}: {error.strerror or error}"]) from None
+
+
+def name_items(values: Iterable[str]) -> Items:
+    """Return texts with the names of their workers."""
+    texts = list(values)
+    return list(zip(unique_names([_printable(text, n) for n, text in enumerate(texts, 1)]), texts, strict=True))
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Return `names` where one that came before gets `#2`, then `#3`, past those that another already has."""
+    taken = set(names)
+    if len(taken) == len(names):
+        return names
+    seen: set[str] = set()
+    following: dict[str, int] = {}
+    unique = []
+    for name in names:
+        if name not in seen:
+            seen.add(name)
+            unique.append(name)
+            continue
+        number = following.get(name, 2)
+        while f"{name}#{number}" in taken:
+            number += 1
+        following[name] = number + 1
+        taken.add(f"{name}#{number}")
+        unique.append(f"{name}#{number}")
+    return unique
+
+
+def url_problem(url: str) -> str | None:
+    """Return what keeps `url` from being fetched, or None."""
+    if _PLAIN_URL.fullmatch(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        # Looked at for the error that a port out of range raises.
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        return f"{_quote(url)} is no URL: {error}"
+    if parts.scheme not in {"http", "https"}:
+        return f"{_quote(url)} is no http:// or https:// URL"
+    if not has_host:
+        return f"{_quote(url)} has no host or a wrong port"
+    return f"{_quote(url)} contains a blank" if _BLANK.search(url) else None
+
+
+def single_line(text: str) -> str:
+    """Return `text` with control characters and the like escaped."""
+    return _UNPRINTABLE.sub(_escape, text) if _UNPRINTABLE.search(text) else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _quote(url: str) -> str:
+    shown = single_line(mask_secrets(url))
+    return f"'{shown if len(shown) <= 80 else shown[:77] + '...'}'"
+
+
+def _printable(name: str, line: int) -> str:
+    return single_line(mask_secrets(name.strip())) or str(line)
+
+
+_Reader = Callable[[BinaryIO], Iterator["tuple[int, str, Any] | _EntryError"]]
+"""Yields the line, the name (empty: none) and the item of each entry, or what is wrong with it."""
+
+
+def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
+    names: list[str] = []
+    items: list[Any] = []
+    problems: list[str] = []
+    wrong_entries = 0
+    for entry in reader(stream):
+        wrong = entry if isinstance(entry, _EntryError) else None
+        if not isinstance(entry, _EntryError):
+            line, name, item = entry
+            if kind == "url":
+                try:
+                    item = _url_of(item, line)
+                    name = name or item
+                except _EntryError as error:
+                    wrong = error
+            names.append(_printable(name, line))
+            items.append(item)
+        if wrong is not None:
+            wrong_entries += 1
+            if wrong_entries <= _SHOWN_PROBLEMS:
+                problems.append(f"{shown}:{wrong.line}: {wrong}")
+    more = wrong_entries - len(problems)
+    if more:
+        problems.append(f"{shown}: and {more} more line{'' if more == 1 else 's'} like these")
+    if problems:
+        raise ItemsError(problems)
+    if not items:
+        raise ItemsError([f"no items in {shown}"])
+    return list(zip(unique_names(names), items, strict=True))
+
+
+def _url_of(item: Any, line: int) -> str:
+    url = item.get("url") if isinstance(item, dict) else item
+    if not isinstance(url, str):
+        raise _EntryError(line, "has no url")
+    problem = url_problem(url)
+    if problem:
+        raise _EntryError(line, problem)
+    return url
+
+
+def _name_of(item: Any) -> str:
+    name = item.get("name") if isinstance(item, dict) else None
+    return str(name) if isinstance(name, (str, int, float)) and not isinstance(name, bool) else ""
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | None]]:
+    """Yield the number and the text of each line, its ending included; None for one that is not UTF-8."""
+    for number, raw in enumerate(stream, start=1):
+        try:
+            # "utf-8-sig" would be slower on every line for the sake of the first one.
+            text = raw.decode()
+        except UnicodeDecodeError:
+            yield number, None
+        else:
+            yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _read_text(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
+    for number, line in _lines(stream):
+        if line is None:
+            yield _EntryError(number, "is not UTF-8")
+            continue
+        text = line.strip()
+        if text and not text.startswith("#"):
+            yield number, text, text
+
+
+def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
+    for number, line in _lines(stream):
+        if line is None:
+            yield _EntryError(number, "is not UTF-8")
+        elif line.strip():
+            try:
+                item = json.loads(line)
+            except json.JSONDecodeError as error:
+                yield _EntryError(number, f"is no JSON: {error.msg} (column {error.colno})")
+            except (ValueError, RecursionError) as error:
+                yield _EntryError(number, f"is no JSON that can be read: {error}")
+            else:
+                yield number, _name_of(item), item
+
+
+def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
+    rows = csv.reader(_decoded(stream), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for row in rows:
+            if header is None and row:
+                header = [column.strip() for column in row]
+                if "" in header or len(set(header)) < len(header):
+                    yield _EntryError(line, "a column of the header has no name, or the name of another")
+                    return
+            elif header is not None and row:
+                if len(row) != len(header):
+                    yield _EntryError(
+                        line, f"has {len(row)} cell{'' if len(row) == 1 else 's'}, but the header has {len(header)}"
+                    )
+                else:
+                    item = dict(zip(header, row, strict=True))
+                    yield line, _name_of(item), item
+            line = rows.line_num + 1
+    except csv.Error as error:
+        yield _EntryError(line, f"is no CSV: {error}")
+    except _EntryError as error:
+        yield error
+
+
+def _decoded(stream: BinaryIO) -> Iterator[str]:
+    for number, line in _lines(stream):
+        if line is None:
+            raise _EntryError(number, "is not UTF-8")
+        yield line

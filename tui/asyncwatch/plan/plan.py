@@ -1,0 +1,378 @@
+"""What keeps a plan from being made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict, replace
+
+from asyncwatch.config.load import ROOT_FLAGS, Config, Group, inherit, keys_of_batches, unnamed
+from asyncwatch.config.problems import KeyPath, Problems
+from asyncwatch.config.schema import FAULTS
+from asyncwatch.events import Batch, RunStarted, WorkersQueued
+from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
+from asyncwatch.policies.bad_luck import draw_seed
+from asyncwatch.targets.errors import fault_problem, load_error
+from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
+from asyncwatch.text import mask_secrets
+
+
+class PlanError(Exception):
+    """Arguments or settings that cannot run. `problems` holds one line of text each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PlanProblems:
+    """What is wrong: with the file of a config, in the order of its lines, then with all else."""
+
+    def __init__(self, found: Problems | None) -> None:
+        self._of_file = found
+        self._others: list[str] = []
+
+    def __contains__(self, key: KeyPath) -> bool:
+        """Return whether the value at `key` of the config's file is known to be wrong."""
+        return self._of_file is not None and key in self._of_file
+
+    def __bool__(self) -> bool:
+        """Return whether anything is wrong."""
+        return bool(self._others or (self._of_file and self._of_file.lines))
+
+    def add(self, problem: str, key: KeyPath = ()) -> None:
+        """Note what is wrong; with the value at `key` of the config's file, if it comes from there."""
+        if key and self._of_file is not None:
+            self._of_file.add(key, problem)
+        else:
+            self._others.append(mask_secrets(problem))
+
+    def raise_if_any(self) -> None:
+        """Raise a `PlanError` with all of it."""
+        if self:
+            raise PlanError([*(self._of_file.lines if self._of_file is not None else ()), *self._others])
+
+
+_FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_SEVERAL = 2
+_WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
+
+
+class Overrides(Struct, frozen=True, kw_only=True):
+    """What the command line says in place of the config; UNSET where it says nothing. Times in seconds."""
+
+    runner: str | UnsetType = UNSET
+    concurrency: int | UnsetType = UNSET
+    timeout: float | UnsetType | None = UNSET
+    attempt_timeout: float | UnsetType | None = UNSET
+    max_attempts: int | UnsetType = UNSET
+    bad_luck: float | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    output: str | UnsetType = UNSET
+    rate: str | UnsetType | None = UNSET
+    halt: str | UnsetType | None = UNSET
+
+
+class PlannedGroup(Struct, frozen=True, kw_only=True):
+    """A group with the workers it has."""
+
+    settings: Group
+    names: list[str]
+    """Of the workers, in order; unique in the whole run."""
+    items: list[Any] | None = None
+    """The one argument of each worker; None if all are called the same way."""
+    function: AsyncFunction | None = None
+    """What a group calls that is no HTTP group."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything that a run needs."""
+
+    name: str
+    seed: int
+    config: Config
+    groups: tuple[PlannedGroup, ...]
+    errors: dict[str, type[Exception]] = {}
+    """The exception classes that the settings name, by their dotted names."""
+
+
+def is_target(text: str) -> bool:
+    """Return whether `text` reads like what a worker calls: a URL, or module:function that is not a file's name."""
+    return "://" in text or (_FUNCTION.fullmatch(text) is not None and not Path(text).is_file())
+
+
+def make_plan(
+    config: Config,
+    *,
+    targets: Sequence[str] = (),
+    items: str | None = None,
+    overrides: Overrides | None = None,
+    found: Problems | None = None,
+    stdin: BinaryIO | None = None,
+) -> Plan:
+    """Return what would run. Imports the modules of functions and reads the files of items.
+
+    Args:
+        config: the settings; `targets` or `items` take the place of its groups.
+        targets: URLs, or one module:function.
+        items: a file with one item a worker, or `-`.
+        overrides: take precedence over the config.
+        found: what is wrong with the file of the config already; what else is, is told with its line.
+        stdin: what `-` reads, in place of standard input.
+
+    Raises:
+        PlanError: with everything that is wrong.
+
+    """
+    problems = PlanProblems(found)
+    is_from_file = not targets and items is None
+    if not is_from_file:
+        root = {flag: getattr(Config(), flag) for flag in ROOT_FLAGS}
+        groups = _groups_of(config, targets, items, problems)
+        config = replace(config, groups=groups, supervisors=(), order=(), **root)
+    elif not config.groups and ("group",) not in problems:
+        problems.add(f"{config.path}: nothing to run: it has no groups; {_WHAT_TO_RUN}")
+    overrides = overrides or Overrides()
+    config = override(config, overrides)
+    for option in keys_of_batches(config):
+        if getattr(overrides, option, UNSET) not in (UNSET, None):
+            problems.add(f"--{option} is for batches: there are services or supervisors, which run until stopped")
+    if config.halt is None and config.halt_mode != Config().halt_mode and config.has_batch:
+        problems.add(f"the mode {config.halt_mode!r} needs a halt", ("halt_mode",))
+    if [group.items for group in config.groups].count(STDIN) > 1:
+        problems.add("only one group can read its items from standard input")
+    for problem in _overwritten(config):
+        problems.add(problem)
+    planned = [
+        _plan_group(
+            group,
+            problems,
+            ("group", index) if is_from_file else (),
+            stdin,
+            # Who is supervised is named by its path, in which its group stands anyway.
+            has_siblings=len(config.groups) > 1 and not group.is_supervised,
+        )
+        for index, group in enumerate(config.groups)
+    ]
+    errors = _load_errors(config, problems)
+    problems.raise_if_any()
+    name = config.name or _derive_name(config, is_from_file=is_from_file)
+    seed = draw_seed() if config.seed is None else config.seed
+    whole = tuple(group for group in planned if group is not None)
+    return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors)
+
+
+def _overwritten(config: Config) -> Iterator[str]:
+    """Yield what is wrong with an output file that would replace one that is read."""
+    read = [str(config.path), *(group.items for group in config.groups if isinstance(group.items, str))]
+    for path in read if config.output is not None else ():
+        with contextlib.suppress(OSError):
+            if Path(path).samefile(str(config.output)):
+                yield f"the output would replace {path}, which is read"
+
+
+def override(config: Config, overrides: Overrides) -> Config:
+    """Return `config`, its groups included, with what the command line says."""
+    given = {key: value for key, value in asdict(overrides).items() if value is not UNSET}
+    changes = {key: given.pop(key) for key in ("max_attempts", "bad_luck", "attempt_timeout") if key in given}
+
+    def apply(group: Group) -> Group:
+        if "max_attempts" in changes:
+            group = replace(group, retry=replace(group.retry, max_attempts=changes["max_attempts"]))
+        if "bad_luck" in changes:
+            group = replace(group, bad_luck=replace(group.bad_luck, threshold=changes["bad_luck"]))
+        if "attempt_timeout" in changes:
+            group = replace(group, attempt_timeout=changes["attempt_timeout"])
+        return group
+
+    return replace(config, **given, groups=tuple(apply(group) for group in config.groups))
+
+
+def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: PlanProblems) -> tuple[Group, ...]:
+    """Return the group that the command line asks for, with the settings of the config's top level."""
+    functions = [target for target in targets if "://" not in target and _FUNCTION.fullmatch(target)]
+    urls = [target for target in targets if "://" in target]
+    wrong = [
+        *filter(None, map(url_problem, urls)),
+        *(_unknown(target) for target in targets if target not in functions and target not in urls),
+    ]
+    if functions and len(targets) > 1:
+        wrong.append(f"{functions[0]!r} must stand alone: TARGET is URLs, or one module:function")
+    if urls and items is not None:
+        wrong.append("give URLs as TARGET or in the file of --items, not both")
+    for problem in wrong:
+        problems.add(problem)
+    if wrong:
+        return ()
+    if functions:
+        return (inherit(config, name=functions[0], target=functions[0], items=items),)
+    return (inherit(config, name="http", items=tuple(urls) if urls else items),)
+
+
+def _unknown(target: str) -> str:
+    if target in {"check", "selftest"}:
+        hint = f"{target} comes first: asyncwatch {target}{' [FILE] [TARGET]...' if target == 'check' else ''}"
+    elif Path(target).is_file():
+        option = "--config" if target.endswith(".toml") else "--items"
+        hint = f"it is a file; did you mean {option} {target}?"
+    elif re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/.*)?", target) and not target.endswith(".py"):
+        scheme = "http" if target.startswith("localhost") else "https"
+        hint = f"did you mean {scheme}://{target}?"
+    else:
+        hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
+    return f"{target!r} is neither a URL nor a module:function ({hint})"
+
+
+def _plan_group(
+    group: Group, problems: PlanProblems, place: KeyPath, stdin: BinaryIO | None, *, has_siblings: bool
+) -> PlannedGroup | None:
+    """Return the group with its workers, or None after noting what is wrong.
+
+    `place` is the group's in the config's file, empty for one of the command line. What is wrong there already is
+    left alone.
+    """
+
+    def of(key: str) -> KeyPath:
+        return (*place, key) if place else ()
+
+    if any(key in problems for key in (of("target"), of("items")) if key):
+        return None
+    is_whole = True
+    function = None
+    is_function = group.target not in {"http", "demo"}
+    if is_function:
+        try:
+            function = load_target(group.target)
+        except TargetError as error:
+            is_whole = False
+            problems.add(str(error), of("target"))
+        else:
+            problem = call_problem(
+                function, 0 if group.items is None else 1, "items" if place else "items with --items"
+            )
+            if problem:
+                is_whole = False
+                problems.add(f"{group.target} {problem}", of("target"))
+    pairs = None
+    try:
+        if group.items == STDIN and problems:
+            return None  # nothing will run: nobody shall be asked to type items for it
+        if isinstance(group.items, str):
+            pairs = read_items(group.items, "any" if is_function else "url", stdin)
+        elif group.items is not None:
+            pairs = name_items(group.items)
+    except ItemsError as error:
+        is_whole = False
+        for wrong in error.problems:
+            problems.add(wrong, of("items"))
+    if not is_whole:
+        return None
+    if pairs is not None:
+        names, items = [name for name, _ in pairs], [item for _, item in pairs]
+        return PlannedGroup(settings=group, names=names, items=items, function=function)
+    has_name = not place or group.name != unnamed(int(place[1]))
+    names = _count_names(group, has_name=has_name, has_siblings=has_siblings)
+    return PlannedGroup(settings=group, names=names, function=function)
+
+
+def _count_names(group: Group, *, has_name: bool, has_siblings: bool) -> list[str]:
+    """Return the names of workers without items: their numbers, or if there is one its group's, or what it calls."""
+    if group.count == 1 and group.target != "demo":
+        return [mask_secrets(group.name if has_name else group.url or group.target)]
+    return [f"{group.name}/{n}" if has_siblings else str(n) for n in range(group.count)]
+
+
+def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup, ...]:
+    """Return the groups so that no name of a worker is in two of those that nobody supervises."""
+    batch = [group for group in planned if not group.settings.is_supervised]
+    if len(batch) < _SEVERAL:
+        return planned
+    names = iter(unique_names([name for group in batch for name in group.names]))
+    return tuple(
+        group if group.settings.is_supervised else replace(group, names=[next(names) for _ in group.names])
+        for group in planned
+    )
+
+
+def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Exception]]:
+    """Return the exception classes that the settings name; note those that cannot be used, once each."""
+    errors: dict[str, type[Exception]] = {}
+    wrong: set[tuple[str, str]] = set()
+    settings: list[tuple[KeyPath, Config | Group]] = [
+        ((), config),
+        *((("group", index), group) for index, group in enumerate(config.groups)),
+    ]
+    for place, owner in settings:
+        names = [(("classify",), name) for name in owner.classify]
+        faults = [(("bad_luck", "faults"), name) for name in owner.bad_luck.faults if name not in FAULTS]
+        for table, name in [*names, *faults]:
+            if name.isdecimal() or (table[-1], name) in wrong:
+                continue
+            try:
+                errors[name] = errors.get(name) or load_error(name)
+                problem = fault_problem(errors[name]) if table[-1] == "faults" else None
+            except TargetError as error:
+                problem = str(error)
+            if problem is not None:
+                wrong.add((table[-1], name))
+                problems.add(f"{name}: {problem}", (*place, *table, name))
+    return errors
+
+
+def _derive_name(config: Config, *, is_from_file: bool) -> str:
+    if is_from_file and config.path is not None:
+        return config.path.stem
+    group = config.groups[0]
+    if group.target != "http" or not isinstance(group.items, str):
+        return group.name
+    return "stdin" if group.items == STDIN else os.path.basename(group.items)  # noqa: PTH119  of a text
+
+
+FORESEEN = 1_000
+"""Workers at the most that are shown beforehand: to take in more would take longer than the engine does."""
+
+
+def foreseen_events(plan: Plan) -> Batch:
+    """Return what the supervisor will tell first: that the run started, and who is queued. Imports nothing of it.
+
+    Nothing if that cannot be foreseen, as in a tree, or if there are many workers.
+    """
+    config = plan.config
+    workers = sum(len(group.names) for group in plan.groups)
+    if config.is_tree or workers > FORESEEN:
+        return ()
+    thresholds = {group.settings.bad_luck.threshold for group in plan.groups}
+    started = RunStarted(
+        0,
+        0.0,
+        plan.name,
+        workers,
+        config.runner,
+        plan.seed,
+        config.concurrency,
+        config.timeout,
+        time.time(),
+        rate=_shown_rate(config.rate, config.burst),
+        rate_per_key=_shown_rate(config.rate_per_key, config.burst_per_key),
+        bad_luck=thresholds.pop() if len(thresholds) == 1 else None,
+    )
+    queued = [
+        WorkersQueued(seq, 0.0, group.settings.name, group.settings.retry.max_attempts, tuple(group.names))
+        for seq, group in enumerate((group for group in plan.groups if group.names), start=1)
+    ]
+    return (started, *queued)
+
+
+def _shown_rate(rate: str | None, burst: int | None) -> str | None:
+    if rate is None:
+        return None
+    from asyncwatch.policies.rate import parse_rate  # noqa: PLC0415  most runs have no limit
+
+    return str(parse_rate(rate, burst))

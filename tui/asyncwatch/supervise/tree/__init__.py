@@ -1,1 +1,0 @@
-"""Supervision trees with the semantics of Erlang/OTP's `supervisor` (stdlib's supervisor.erl)."""

@@ -1,0 +1,244 @@
+"""Masks credentials in text that is shown or written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+from unicodedata import combining, east_asian_width
+
+import msgspec
+
+# A path turns `http://` into `http:/`.
+_USERINFO = re.compile(
+    r"(?:(?<=://)|(?<=\bhttp:/)|(?<=\bhttps:/))[^/?#\s\"<>]*@|(?<=\w:/)[^/?#\s\"<>:]*:[^/?#\s\"<>]*@"
+)
+
+MASK = "***@"
+
+
+def mask_secrets(text: str) -> str:
+    """Return `text` with the `user:password@` of every URL in it replaced by `***@`."""
+    if "@" not in text or ":/" not in text:
+        return text
+    return _USERINFO.sub(MASK, text)
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h)?")
+
+MAX_DURATION = 366 * 24 * 3600.0
+"""Seconds: a year. Whoever writes more means no limit at all, or mistook the unit."""
+
+
+def parse_duration(value: str | float) -> float:
+    """Return the seconds that `value` says.
+
+    Raises:
+        ValueError: it is no duration, is negative or not finite, or exceeds `MAX_DURATION`.
+
+    """
+    if isinstance(value, str):
+        seconds = _parse_text(value)
+    elif isinstance(value, bool):
+        # As for every other value that is wrong.
+        raise ValueError(f"a duration is text or a number of seconds, not {value}")  # noqa: TRY004
+    else:
+        seconds = value
+    # Written so that nan fails too.
+    if not seconds >= 0:
+        raise ValueError(f"a duration is 0 or more seconds, not {value!r}")
+    if seconds > MAX_DURATION:
+        raise ValueError(f"a duration is at most {format_duration(MAX_DURATION)}, not {_shorten(value)}")
+    return float(seconds)
+
+
+def _parse_text(text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        if text.strip().startswith("-"):
+            raise ValueError(f"a duration is 0 or more seconds, not {_shorten(text)}")
+        raise ValueError(f"a duration reads like '250ms', '1.5s', '2m' or '1h', not {_shorten(text)}")
+    number, unit = match.groups()
+    # Divided rather than multiplied, so that '100ms' is exactly 0.1.
+    return float(number) / 1000 if unit == "ms" else float(number) * _SECONDS[unit or "s"]
+
+
+def _shorten(value: object) -> str:
+    # Masked before it is cut, or the end of a password would be missed.
+    text = repr(mask_secrets(value)) if isinstance(value, str) else "that many"
+    shown = f"{value:g}" if isinstance(value, float) else text
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return `seconds` as `parse_duration` reads it, to the nanosecond; None is `none`."""
+    if seconds is None:
+        return "none"
+    if 0 < seconds < 1:
+        return f"{_trim(seconds * 1000, 6)}ms"
+    for unit in ("h", "m"):
+        whole, rest = divmod(seconds, _SECONDS[unit])
+        if whole and not rest:
+            return f"{whole:.0f}{unit}"
+    return f"{_trim(seconds, 9)}s"
+
+
+def _trim(number: float, digits: int) -> str:
+    return f"{number:.{digits}f}".rstrip("0").rstrip(".")
+
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d{1,9}))?\s*", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
+
+
+def parse_per_second(text: str) -> tuple[float, int | None]:
+    """Return how many a second `text` asks for, and how many at once; None if it does not say.
+
+    Raises:
+        ValueError: it is no rate, or a rate or burst of 0.
+
+    """
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"a rate reads like 50/s, 90/min, 3/10s or 50/s burst 10, not {text!r}")
+    number, length, unit, burst = match.groups()
+    seconds = float(length or 1) * _UNITS[unit]
+    if not seconds:
+        raise ValueError(f"a rate needs a time that is not 0: {text!r}")
+    per_second = float(number) / seconds
+    if not 0 < per_second < float("inf"):
+        raise ValueError(f"a rate must be above 0, not {text!r}")
+    if burst is not None and not int(burst):
+        raise ValueError(f"the burst of a rate must be at least 1: {text!r}")
+    return per_second, None if burst is None else int(burst)
+
+
+def parse_failures(text: str) -> tuple[int | None, float | None]:
+    """Return the number of failures, or else the share of all workers, that `text` names.
+
+    Raises:
+        ValueError: it is none of the forms, or out of range.
+
+    """
+    if text.strip() == "first":
+        return 1, None
+    if (match := _NUMBER.fullmatch(text)) and int(match[1]):
+        return int(match[1]), None
+    if (match := _PERCENT.fullmatch(text)) and 0 < float(match[1]) <= 100:
+        return None, float(match[1]) / 100
+    raise ValueError(f"a halt reads like 10, 5% or first, not {text!r}")
+
+
+_JOINERS = "\u200c\u200d"
+"""Format characters that belong to words and emoji; every other one can reorder or hide text."""
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with control, format and lone surrogate characters escaped, as in `\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(char: str) -> str:
+    if char.isprintable() or char in _JOINERS:
+        return char
+    if char.isspace() and ord(char) >= 0xA0 and char not in "\u2028\u2029":
+        return " "
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return `text` printable, on one line of at most `limit` characters; runs of white space become one."""
+    if len(text) <= limit and text.isprintable():
+        return text
+    # Enough for the result whatever is collapsed in ordinary text, and little work for a text of megabytes.
+    line = printable(" ".join(text[: limit * 4].split()))
+    if len(line) > limit or len(text) > limit * 4:
+        return line[: limit - 1] + "…"
+    return line
+
+
+def cells(text: str) -> int:
+    """Return how many cells of a terminal the text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells; a cut is marked by an ellipsis."""
+    if cells(text) <= width:
+        return text
+    while text and cells(text) >= width:
+        text = text[: min(len(text) - 1, width - 1)]
+    return f"{text.rstrip()}…" if width > 0 else ""
+
+
+def value_text(value: Any) -> str:
+    """Return a result as text: a string as it is, anything else as JSON (its repr if JSON cannot hold it)."""
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+_TEXTS_SHARED = 4_096
+_texts: dict[str, str] = {}
+
+
+def share(text: str) -> str:
+    """Return `text`, or an equal string that was shared before, so that many rows hold one.
+
+    `sys.intern` would do the same, but the first releases of Python 3.12 never free an interned string (gh-113993).
+    """
+    shared = _texts.get(text)
+    if shared is None:
+        if len(_texts) >= _TEXTS_SHARED:
+            _texts.clear()
+        shared = _texts[text] = text
+    return shared
+
+
+def error_line(error_type: str, error: str) -> str:
+    """Return `Type: message` as a printable line of at most 300 characters. Equal lines are one string."""
+    return share(one_line(f"{error_type}: {error}" if error else error_type, 300))
+
+
+_SHARED = {number: sys.intern(str(number)) for number in range(600)}
+"""What most workers return: a status of HTTP, or a small number."""
+
+
+def result_line(result: Any) -> str | None:
+    """Return a result without credentials on a printable line of at most 200 characters; None for None."""
+    if result is None:
+        return None
+    if type(result) is int and -1_000_000 < result < 1_000_000:
+        # A status is shared by most workers; other results are as a rule their own.
+        return _SHARED.get(result) or share(str(result))
+    return one_line(mask_secrets(value_text(result)), 200)
+
+
+def clock_text(seconds: float) -> str:
+    """Return a time since the start of the run: `00:03.2`, `1:02:03.4`."""
+    tenths = int(max(0.0, seconds) * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{clock}" if hours else clock
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time to three digits or so: `212 ms`, `1.04 s`, `2 m 03 s`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.00995 else f"{seconds * 1000:.1f} ms"
+    if seconds < 59.995:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"

@@ -1,0 +1,1 @@
+"""Pure text of cells, lines and pages: no widget, no Textual."""

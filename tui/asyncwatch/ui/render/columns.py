@@ -1,0 +1,312 @@
+"""The columns of the fleet: how wide each is in a given terminal, and what stands in them for a row. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Container
+from typing import NamedTuple
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.reducer import Row
+from asyncwatch.model.view.groups import brief_error
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.spans import Span, crop_line, crop_path, join, pad, width_of
+
+PREFIX = 3
+"""Cells before the first column: the mark, the cursor, a blank."""
+
+MARK = "▌"
+LATE = "~"
+"""Stands before a time that was measured while the event loop was late."""
+
+TIMED = frozenset(
+    {
+        *(WorkerState.RUNNING, WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING),
+        *(WorkerState.CANCELLING, WorkerState.UNRESPONSIVE),
+    }
+)
+"""States whose row changes with time alone."""
+
+HEADINGS = {
+    "name": ("WORKER", "WORKER"),
+    "state": ("STATE", "STATE"),
+    "retries": ("RETRIES", "RETRY"),
+    "luck": ("BAD LUCK", "LUCK"),
+    "result": ("RESULT", "RESULT"),
+    "last": ("LAST", "LAST"),
+    "elapsed": ("ELAPSED", "ELAPSED"),
+    "error": ("ERROR", "ERROR"),
+}
+_RIGHT = frozenset({"last", "elapsed"})
+_COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
+"""States that end at a known time, in a word that leaves room for the seconds in a narrow column."""
+_TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
+_REFUSALS = {
+    "retry budget": "no retry, budget used up",
+    "deadline": "no retry, deadline",
+    "person": "given up by hand",
+}
+"""Why a worker got no further attempt, in words."""
+
+_VISIBLE = 512
+"""Rows, more than a screen has, of which what changes seldom is kept: they are drawn ten times a second."""
+
+ENOUGH_OF_ERROR = 60
+"""Cells in which all that matters of most errors can be read."""
+
+
+class Layout(NamedTuple):
+    """The columns shown, in order, with their widths in cells, and the blanks between two of them."""
+
+    columns: tuple[tuple[str, int], ...]
+    gap: int
+    scheme: str = ""
+    """What all names begin with, as `https://`, and what is therefore not shown of them."""
+
+    def column_at(self, x: int) -> str | None:
+        """Return the key of the column at cell `x` of a row, None for none."""
+        left = PREFIX
+        for key, width in self.columns:
+            if left <= x < left + width + self.gap:
+                return key
+            left += width + self.gap
+        return None
+
+
+def arrange(
+    width: int,
+    widest_name: int,
+    widest_result: int,
+    widest_error: int = ENOUGH_OF_ERROR,
+    scheme: str = "",
+    without: Container[str] = (),
+    *,
+    is_luck_idle: bool = False,
+) -> Layout:
+    """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
+
+    The last three numbers are what the texts would take; errors shorter than the room kept for them leave it to names
+    and results. Left out are the columns `without` anything to say, and where even the least is too much, the least
+    important ones. Bad luck that is idle, as it strikes nobody, is a number: errors and names get the room of its bar.
+    """
+    widths = {
+        "name": min(max(6, widest_name), 20),
+        "state": 14,
+        "retries": 5,
+        "luck": 4 if is_luck_idle else 6,
+        "result": 6,
+        "last": 7,
+        "elapsed": 7,
+    }
+    widths = {key: least for key, least in widths.items() if key not in without}
+    gap = 1
+    needed = max(len(HEADINGS["error"][0]) + 1, widest_error)
+
+    def spare(kept: int) -> int:
+        return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
+
+    for key in ("last", "result", "luck", "elapsed", "retries"):
+        if key in widths and spare(12) < 0:
+            del widths[key]
+    least_error = 24 if is_luck_idle else 12
+    if spare(least_error) >= len(widths):
+        gap = 2
+    growth: tuple[tuple[str, int, int], ...] = (
+        *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
+        *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
+        *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
+        ("result", widest_result, ENOUGH_OF_ERROR),
+    )
+    if is_luck_idle:
+        rest = ((key, wanted, max(kept, 28)) for key, wanted, kept in growth if key != "luck")
+        growth = (("name", min(widest_name, 32), 24), *rest)
+    for key, wanted, kept in growth:
+        if key not in widths:
+            continue
+        more = wanted - widths[key]
+        # Only these may change when the first error comes: the rest of the table stays where it is.
+        if key in {"name", "result"}:
+            kept = min(kept, needed)  # noqa: PLW2901  what is really needed of it
+            more = min(more, spare(kept))
+        if 0 < more <= spare(kept):
+            widths[key] += more
+    return Layout((*widths.items(), ("error", max(0, spare(0)))), gap, scheme)
+
+
+def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
+    """Return the heading row, with an arrow at the column that the rows are sorted by."""
+    line = [Span(" " * PREFIX)]
+    for key, width in layout.columns:
+        long, short = HEADINGS[key]
+        text = long if len(long) <= width else short
+        is_sorted = key == sort_key
+        # The arrow may stand in the gap: a heading as wide as its column stays whole.
+        arrow = ("▼" if is_reversed else "▲") if is_sorted else ""
+        taken = max(width, len(text + arrow))
+        line += [
+            Span(pad(text + arrow, taken, right=key in _RIGHT), "strong" if is_sorted else ""),
+            Span(" " * (width + layout.gap - taken)),
+        ]
+    return line[:-1]
+
+
+def cells(
+    row: Row,
+    now: float,
+    layout: Layout,
+    *,
+    is_selected: bool,
+    is_marked: bool,
+    label: str | None = None,
+    note: str = "",
+    is_taken: bool = False,
+    is_late: bool = False,
+) -> list[Span]:
+    """Return the line of one row at the run time `now` (seconds).
+
+    `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along,
+    `is_late` that its last attempt was measured while the event loop was late.
+    """
+    gap = layout.gap
+    line = [
+        Span(MARK if is_marked else " ", "mark"),
+        Span("›" if is_selected else " ", "mark"),
+        Span(fmt.GLYPHS[WorkerState.RESTARTING] if is_taken else " ", "mark"),
+    ]
+    for key, width in layout.columns:
+        match key:
+            case "name":
+                spans = _name(shown_name(row) if label is None else label, layout.scheme, width)
+            case "error":
+                spans = _error(row, note, width)
+            case "last" if is_late:
+                spans = [Span(pad(f"{LATE}{fmt.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
+            case _:
+                spans = _CELLS[key](row, now, width)
+        line += spans
+        line.append(Span(" " * (width - width_of(spans) + gap)))
+    # The error, which is the last, takes all its width.
+    return line[:-1]
+
+
+def shown_name(row: Row) -> str:
+    """Return the worker's name as it may stand on the screen."""
+    return _shown(row.name)
+
+
+def shown_error(row: Row) -> str:
+    """Return the row's error as it may stand on the screen, what tells most in front."""
+    return _brief(row.error)
+
+
+@functools.lru_cache(_VISIBLE)
+def _shown(name: str) -> str:
+    return fmt.clean(mask_secrets(name))
+
+
+@functools.lru_cache(_VISIBLE)
+def _brief(error: str) -> str:
+    return fmt.clean(brief_error(error))
+
+
+@functools.lru_cache(_VISIBLE)
+def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
+    """Return the draw as a bar (where there is room for one), two decimals, and the mark where it struck."""
+    paint = "struck" if is_struck else "muted"
+    if draw is None:
+        return [Span("-", "faint")]
+    # Rounding must not lift a draw of 0.999 to an impossible 1.00.
+    number = f"{min(draw, 0.99):.2f}" if draw > 0.99 else f"{draw:.2f}"
+    spans = [Span(number, paint)]
+    if is_struck and width > len(number):
+        spans.append(Span(f" {fmt.STRUCK}", paint))
+    room = width - 7
+    if room >= 3:
+        filled, empty = fmt.bar(draw, room)
+        spans = [Span(filled, paint), Span(empty, "faint"), Span(" "), *spans]
+    return spans
+
+
+@functools.lru_cache(_VISIBLE)
+def _name(name: str, scheme: str, width: int) -> list[Span]:
+    bare = name.lstrip(" ")
+    indent = min(len(name) - len(bare), max(0, width - 4))
+    return [Span(" " * indent + crop_path(bare.removeprefix(scheme), width - indent))]
+
+
+def scheme_of(name: str) -> str:
+    """Return the `http://` or `https://` that a name begins with, else nothing."""
+    return next((scheme for scheme in ("http://", "https://") if name.startswith(scheme)), "")
+
+
+def _state(row: Row, now: float, width: int) -> list[Span]:
+    label = fmt.state_label(row.state)
+    if row.state in _COUNTED_DOWN and row.retry_at is not None:
+        left = max(0.0, row.retry_at - now)
+        if width < 18:
+            label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
+        label += f" {left:.1f}s" if left < 9.95 else f" {left:.0f}s"
+    return [Span(pad(label, width), fmt.paint_of(row.state))]
+
+
+def _retries(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    if row.max_attempts <= 1 and not row.retries:
+        return [Span("-", "faint")]
+    text = f"{row.retries}/{max(0, row.max_attempts - 1)}"
+    return [Span(pad(text, width), "warning" if row.retries else "muted")]
+
+
+def _luck(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    return luck(row.bad_luck, is_struck=row.is_struck, width=width)
+
+
+def _result(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    if row.result is None:
+        return [Span("-", "faint")]
+    return [Span(pad(fmt.clean(row.result), width))]
+
+
+def _last(row: Row, now: float, width: int) -> list[Span]:
+    del now
+    if row.last_duration is None:
+        return [Span(pad("-", width, right=True), "faint")]
+    return [Span(pad(fmt.duration(row.last_duration), width, right=True), "muted")]
+
+
+def _elapsed(row: Row, now: float, width: int) -> list[Span]:
+    seconds = row.elapsed(now)
+    if seconds is None:
+        return [Span(pad("-", width, right=True), "faint")]
+    is_live = row.state in TIMED and seconds < 59.95
+    return [Span(pad(f"{seconds:.1f} s" if is_live else fmt.elapsed(seconds), width, right=True))]
+
+
+def in_a_row(row: Row) -> str:
+    """Return ` in a row` where more than one poll has failed."""
+    return " in a row" if row.failed_polls > 1 else ""
+
+
+def _error(row: Row, note: str, width: int) -> list[Span]:
+    if width <= 0:
+        return []
+    text = f"{_REFUSALS.get(row.refusal, row.refusal)}: {shown_error(row)}" if row.refusal else shown_error(row)
+    if row.failed_polls:
+        mark = Span(f"failing: {fmt.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
+        return crop_line(join([[mark], [Span(note, "note")] if note else []]), width)
+    if not note:
+        return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
+    return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)
+
+
+_CELLS = {
+    "state": _state,
+    "retries": _retries,
+    "luck": _luck,
+    "result": _result,
+    "last": _last,
+    "elapsed": _elapsed,
+}

@@ -1,0 +1,269 @@
+"""All about one worker, as lines: its facts, its attempts on a time axis, its last traceback, its log. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from rich.cells import chop_cells
+
+from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
+from asyncwatch.model.reducer import AttemptRecord, Fleet, Row
+from asyncwatch.model.rows import FIRST_KEPT
+from asyncwatch.model.statistics import LoopWatch
+from asyncwatch.text import mask_secrets
+from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
+from asyncwatch.ui.render.cost import block_report
+from asyncwatch.ui.render.spans import Line, Span, crop_path, join, pad, width_of, wrap
+from asyncwatch.ui.render.tree import HOLDS, countdown, gauge_line, held_by
+
+LEVEL_PAINTS = {
+    "DEBUG": "debug",
+    "INFO": "info",
+    "WARNING": "warning",
+    "ERROR": "error",
+    "CRITICAL": "error strong",
+}
+_TO_COME = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next call in"}
+_AT_ONCE = 0.01
+"""Seconds below which nobody would notice a wait."""
+_WORDS = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
+
+
+def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
+    """Return the head of the page: name and state, then what else there is to say."""
+    tree = fleet.tree
+    seconds = row.elapsed(now)
+    known = [
+        ("group", fmt.clean(row.group)),
+        ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
+        ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
+        ("calls that succeeded", f"{row.calls:,}" if row.calls else ""),
+        ("polls failed in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
+        ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
+        ("asked to stop by", fleet.cancel_reason(row.name)),
+    ]
+    if row.retry_at is not None and row.retry_at > now:
+        known.append((_TO_COME.get(row.state, "next attempt in"), countdown(row.retry_at - now)))
+    if tree.is_at_limit(row):
+        known.append(("restart limit reached:", "it stays down"))
+    if row.held:
+        known.append(("waits:", held_by(fleet.held_by(row), fleet.circuits.by_key, now)))
+    known += _supervision(fleet, row, now)
+    parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
+    title: Line = [
+        Span("worker ", "muted"),
+        Span(shown_name(row), "title"),
+        Span("   "),
+        Span(fmt.state_label(row.state), fmt.paint_of(row.state)),
+    ]
+    return [title, *(wrap(parts, width, 3) or [[]])]
+
+
+def _supervision(fleet: Fleet, row: Row, now: float) -> list[tuple[str, str]]:
+    branch = fleet.tree.branch_of(row)
+    if branch is None or not branch.is_supervisor:
+        return []
+    own = fleet.tree.own_gauge(row, now)
+    gauge = fleet.tree.gauge(branch, now) if own is None else own
+    restarts = "".join(span.text for span in gauge_line(branch, gauge))
+    ready = "" if row.is_settled else "yes" if row.is_ready else "not yet"
+    return [
+        ("strategy", branch.strategy),
+        ("own restarts" if own is not None else "restarts", restarts),
+        ("ready", ready),
+    ]
+
+
+def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
+    """Return the rest of the page, in at most `width` cells a line."""
+    lines: list[Line] = []
+    if row.result is not None:
+        lines += [*_heading("RESULT"), *_folded(row.result, width)]
+    if row.error:
+        is_over = row.state is WorkerState.SUCCEEDED
+        lines += _heading("LAST ERROR" if is_over else "ERROR")
+        lines += _folded(row.error, width, "muted" if is_over else "error")
+    for stuck, asked_at in fleet.left_behind_of(row.name):
+        is_present = stuck.incarnation == row.incarnation
+        lines += _heading("STUCK AT" if is_present else f"LEFT BEHIND: INCARNATION {stuck.incarnation}, STUCK AT")
+        lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
+        age = fmt.elapsed(now - asked_at)
+        lines.append([Span(f"asked to stop {age} ago, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
+    lines += block_report(fleet.loop.blocks_of(row.name), width)
+    lines += _attempts(fleet, row, now, width)
+    if waits := fleet.waits_of(row.name):
+        lines += _heading("WAITS AND RESTARTS")
+        for wait in waits:
+            lines += _wait(wait, width)
+    if stack := fleet.stack(row.name):
+        lines += _heading("LAST TRACEBACK")
+        for text in stack.rstrip("\n").split("\n"):
+            lines += _folded(text.expandtabs(4), width, "muted" if text.startswith("    ") else "")
+        if row.error:
+            lines += _folded(row.error, width, "error")
+    if logs := fleet.logs_of(row.name):
+        lines += _heading("LOG")
+        for log in logs:
+            lines += log_lines(log, width)
+    return lines[1:]
+
+
+def log_line(log: LogRecorded, name_width: int) -> Line:
+    """Return a log record of any worker in one line: time, level, worker, message."""
+    paint = LEVEL_PAINTS.get(log.level, "info")
+    name = "-" if log.worker is None else fmt.clean(mask_secrets(log.worker))
+    # The column says whose it is, and has the end of a long path.
+    message = log.message.removeprefix(f"{log.worker}: ")
+    bare = name.removeprefix(scheme_of(name))
+    return [
+        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+        Span(f"{pad(crop_path(bare, name_width), name_width)}  ", "faint" if log.worker is None else "strong"),
+        Span(_one_line(message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
+    ]
+
+
+def log_lines(log: LogRecorded, width: int) -> list[Line]:
+    """Return a log record of a known worker in as many lines as its message needs."""
+    paint = LEVEL_PAINTS.get(log.level, "info")
+    head: Line = [
+        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+    ]
+    indent = width_of(head)
+    first, *more = _folded(log.message, max(10, width - indent))
+    return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
+
+
+def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
+    """Return when a worker had to wait, and why, in as many lines as that takes."""
+    head: Line = [Span(f"{fmt.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
+    if isinstance(wait, RestartScheduled):
+        when = f"restart in {fmt.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted at once"
+        what, paint = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
+    else:
+        reason = f"{HOLDS.get(wait.reason, wait.reason)}{f' of {wait.key}' if wait.key else ''}"
+        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {reason}"
+        paint = "waiting"
+    indent = width_of(head)
+    first, *more = _folded(what, max(10, width - indent), paint)
+    return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
+
+
+def _one_line(text: str) -> str:
+    return fmt.clean(mask_secrets(" ⏎ ".join(text.splitlines())))
+
+
+def _heading(text: str) -> list[Line]:
+    return [[], [Span(text, "heading")]]
+
+
+def _folded(text: str, width: int, paint: str = "") -> list[Line]:
+    """Return text of any length and number of lines, folded to the width, nothing of it left out."""
+    lines: list[Line] = []
+    for piece in mask_secrets(text).splitlines():
+        lines += [[Span(part, paint)] for part in chop_cells(fmt.clean(piece), max(2, width)) or [""]]
+    return lines or [[]]
+
+
+def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
+    history = fleet.history(row.name)
+    if not history:
+        yield from _heading("ATTEMPTS")
+        yield [Span("none yet", "muted")]
+        return
+    luck_width = 17 if width >= 100 else 6
+    axis = min(48, max(10, width // 4))
+    yield []
+    yield [
+        Span(pad("ATTEMPTS", luck_width + 4), "heading"),
+        Span(pad("START", 9, right=True), "heading"),
+        Span(" " * (axis + 2)),
+        Span(pad("TOOK", 9, right=True), "heading"),
+        Span("  OUTCOME", "heading"),
+    ]
+    left_out, shown = fleet.attempts_left_out(row.name), 0
+    for incarnation, group in groupby(history, key=lambda record: record.incarnation):
+        records = list(group)
+        if left_out and shown == FIRST_KEPT:
+            yield _gap(left_out)
+        if row.incarnation > 1:
+            yield [Span(f"incarnation {incarnation}", "muted")]
+        is_alive = incarnation == row.incarnation and row.ended_at is None
+        begin = records[0].started_at
+        end = max(_end(record, now if is_alive else record.started_at) for record in records)
+        if is_alive:
+            end = max(end, now)
+        for number, record in enumerate(records):
+            if left_out and number and shown == FIRST_KEPT:
+                yield _gap(left_out)
+            shown += 1
+            blocked = _blocked(fleet.loop, record)
+            yield _attempt(record, begin, end, now if is_alive else end, luck_width, axis, blocked)
+
+
+def _gap(attempts: int) -> Line:
+    return [Span(f"… {fmt.count(attempts, 'attempt')} in between", "muted")]
+
+
+def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
+    """Return for how much of an attempt the event loop was late, if that makes its time doubtful."""
+    if record.duration is None or not loop.is_distorted(record.started_at, record.duration):
+        return []
+    late = loop.late_within(record.started_at, record.started_at + record.duration)
+    return [Span(f"{LATE} loop late {fmt.duration(late)}", "warning")]
+
+
+def _end(record: AttemptRecord, now: float) -> float:
+    if record.duration is None:
+        return max(now, record.started_at)
+    return record.started_at + record.duration + (record.backoff or 0.0)
+
+
+def _attempt(
+    record: AttemptRecord, begin: float, end: float, now: float, luck_width: int, axis: int, blocked: Line
+) -> Line:
+    took = record.duration if record.duration is not None else max(0.0, now - record.started_at)
+    scale = axis / max(end - begin, 1e-9)
+    start = min(axis - 1, round((record.started_at - begin) * scale))
+    work = min(axis - start, max(1, round(took * scale)))
+    wait = min(axis - start - work, round((record.backoff or 0.0) * scale))
+    is_good = record.outcome == "succeeded"
+    paint = _WORDS.get(record.outcome, "running" if not record.outcome else "failed")
+    if not record.outcome:
+        glyph = f"{fmt.GLYPHS[WorkerState.RUNNING]} running"
+    elif record.outcome in set(WorkerState):
+        glyph = fmt.state_label(WorkerState(record.outcome))
+    else:
+        glyph = f"{fmt.GLYPHS[WorkerState.FAILED]} {fmt.clean(record.outcome)}"
+    shown_luck = luck(record.bad_luck, is_struck=record.is_struck, width=luck_width)
+    tail: Line = []
+    if record.backoff is not None:
+        tail = [Span(f"{fmt.GLYPHS[WorkerState.BACKING_OFF]} {fmt.duration(record.backoff)}", "backing-off")]
+        if record.is_asked_for:
+            tail.append(Span(" Retry-After", "note"))
+    late: Line = [Span(f"+{fmt.duration(record.latency)} latency", "struck")] if record.latency else []
+    error_class: Line = [Span(record.error_class, "note")] if record.error_class and not is_good else []
+    return join(
+        [
+            [
+                Span(pad(str(record.attempt), 3), "strong"),
+                *shown_luck,
+                Span(" " * (luck_width + 1 - width_of(shown_luck))),
+                Span(pad(f"+{fmt.elapsed(record.started_at - begin)}", 9, right=True), "muted"),
+                Span("  "),
+                Span(" " * start),
+                Span("━" * work, paint),
+                Span("┄" * wait, "backing-off"),
+                Span(" " * (axis - start - work - wait)),
+                Span(pad(fmt.duration(took), 9, right=True), "" if is_good else "muted"),
+            ],
+            blocked,
+            tail,
+            late,
+            error_class,
+            [Span(glyph, paint)],
+        ]
+    )
