@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.text import clock_text, duration_text, one_line, printable, result_line, value_text
+from asyncwatch.text import clock, duration, one_line, printable, result_line, value_text
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_huge_results_are_cut() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     """A time of the run is minutes, seconds and tenths, cut rather than rounded; hours when there are any."""
-    assert clock_text(seconds) == text
+    assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_clock(seconds: float, text: str) -> None:
         (0.212, "212 ms"),
         (0.9999, "1.00 s"),
         (1.04, "1.04 s"),
-        (59.999, "1 m 00 s"),
-        (123, "2 m 03 s"),
-        (7500, "2 h 05 m"),
+        (59.999, "1m 00s"),
+        (123, "2m 03s"),
+        (7500, "2h 05m"),
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
     """A length of time is rounded to what one wants to know, without a jump between the units."""
-    assert duration_text(seconds) == text
+    assert duration(seconds) == text

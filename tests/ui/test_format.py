@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.ui.render import format as fmt
 
@@ -35,41 +36,41 @@ def test_every_state_has_its_own_narrow_glyph() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     """A duration has about three figures, and rounding never writes 60 seconds or 1000 milliseconds."""
-    assert fmt.duration(seconds) == text
+    assert units.duration(seconds) == text
 
 
 @given(st.floats(0, 8_000_000))
 def test_durations_fit_their_column(seconds: float) -> None:
     """Up to three months no duration is wider than its column of seven cells."""
-    assert len(fmt.duration(seconds)) <= 7
-    assert len(fmt.elapsed(seconds)) <= 7
+    assert len(units.duration(seconds)) <= 7
+    assert len(units.elapsed(seconds)) <= 7
 
 
 def test_elapsed_counts_seconds_from_the_start() -> None:
     """Elapsed time is in seconds however short it is, and never negative."""
-    assert fmt.elapsed(0.21) == "0.21 s"
-    assert fmt.elapsed(12.34) == "12.3 s"
-    assert fmt.elapsed(-1) == "0.00 s"
+    assert units.elapsed(0.21) == "0.21 s"
+    assert units.elapsed(12.34) == "12.3 s"
+    assert units.elapsed(-1) == "0.00 s"
 
 
 def test_clock() -> None:
     """The clock shows tenths, and hours once there are any."""
-    assert fmt.clock(3.29) == "00:03.2"
-    assert fmt.clock(3723.4) == "1:02:03.4"
+    assert units.clock(3.29) == "00:03.2"
+    assert units.clock(3723.4) == "1:02:03.4"
 
 
 def test_percent_is_full_only_at_the_end() -> None:
     """100 % means that nothing is missing."""
-    assert fmt.percent(3999, 4000) == "99 %"
-    assert fmt.percent(4000, 4000) == "100 %"
-    assert fmt.percent(0, 0) == "0 %"
+    assert units.percent(3999, 4000) == "99 %"
+    assert units.percent(4000, 4000) == "100 %"
+    assert units.percent(0, 0) == "0 %"
 
 
 def test_counts_have_their_noun() -> None:
     """One is singular, thousands are separated."""
-    assert fmt.count(1, "worker") == "1 worker"
-    assert fmt.count(4000, "worker") == "4,000 workers"
-    assert fmt.count(2, "event waits", "events wait") == "2 events wait"
+    assert units.count(1, "worker") == "1 worker"
+    assert units.count(4000, "worker") == "4,000 workers"
+    assert units.count(2, "event waits", "events wait") == "2 events wait"
 
 
 @given(st.floats(0, 1), st.integers(1, 40))

@@ -1,13 +1,17 @@
-"""Masks credentials in text that is shown or written."""
+"""Text and units: durations, rates and counts as people read and write them, and foreign text made safe to show.
+
+Everything here is pure and imports nothing of the package. A terminal cell is the width of one ASCII character.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-import msgspec
+# -- secrets
 
 # A path turns `http://` into `http:/`.
 _USERINFO = re.compile(
@@ -24,11 +28,16 @@ def mask_secrets(text: str) -> str:
     return _USERINFO.sub(MASK, text)
 
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# -- units, as people write them
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h)?")
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d{1,9}))?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
 
 MAX_DURATION = 366 * 24 * 3600.0
-"""Seconds: a year. Whoever writes more means no limit at all, or mistook the unit."""
+"""Seconds: the longest duration that makes sense."""
 
 
 def parse_duration(value: str | float) -> float:
@@ -88,24 +97,20 @@ def _trim(number: float, digits: int) -> str:
     return f"{number:.{digits}f}".rstrip("0").rstrip(".")
 
 
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d{1,9}))?\s*", re.ASCII)
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
-
-
 def parse_per_second(text: str) -> tuple[float, int | None]:
-    """Return how many a second `text` asks for, and how many at once; None if it does not say.
+    """Return the rate per second that `text` asks for, and the burst, None without one.
+
+    Rates read like `50/s`, `90/min`, `3/10s`, `50/s burst 10`.
 
     Raises:
-        ValueError: it is no rate, or a rate or burst of 0.
+        ValueError: it is not a rate, or the rate or the burst is 0.
 
     """
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f"a rate reads like 50/s, 90/min, 3/10s or 50/s burst 10, not {text!r}")
     number, length, unit, burst = match.groups()
-    seconds = float(length or 1) * _UNITS[unit]
+    seconds = float(length or 1) * _SECONDS[unit]
     if not seconds:
         raise ValueError(f"a rate needs a time that is not 0: {text!r}")
     per_second = float(number) / seconds
@@ -117,10 +122,10 @@ def parse_per_second(text: str) -> tuple[float, int | None]:
 
 
 def parse_failures(text: str) -> tuple[int | None, float | None]:
-    """Return the number of failures, or else the share of all workers, that `text` names.
+    """Return the number of failures, or else the share of all workers, that `text` names: `10`, `5%`, `first`.
 
     Raises:
-        ValueError: it is none of the forms, or out of range.
+        ValueError: it is none of these forms, or out of range.
 
     """
     if text.strip() == "first":
@@ -131,6 +136,59 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
         return None, float(match[1]) / 100
     raise ValueError(f"a halt reads like 10, 5% or first, not {text!r}")
 
+
+# -- units, as people read them
+
+
+def clock(seconds: float) -> str:
+    """Return a time since the start of a run: `00:03.2`, and `1:02:03.4` once there are hours."""
+    tenths = int(max(0.0, seconds) * 10)
+    minutes, tenths = divmod(tenths, 600)
+    tail = f"{minutes % 60:02d}:{tenths // 10:02d}.{tenths % 10}"
+    return f"{minutes // 60}:{tail}" if minutes >= 60 else tail
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in at most seven cells, about three figures: `0.4 ms`, `212 ms`, `1.04 s`, `2m 05s`."""
+    milliseconds = seconds * 1000
+    if milliseconds < 0.95:
+        return f"{max(0.0, milliseconds):.1f} ms"
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    return elapsed(seconds)
+
+
+def elapsed(seconds: float) -> str:
+    """Return a time span that is never in milliseconds: `0.21 s`, `12.3 s`, `2m 05s`, `1h 02m`, `3d 04h`."""
+    seconds = max(0.0, seconds)
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h {whole // 60 % 60:02d}m"
+    return f"{whole // 86_400}d {whole // 3600 % 24:02d}h"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 worker`, `4,000 workers`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def rate(per_second: float) -> str:
+    """Return a rate without its unit: one decimal below 10, thousands separated."""
+    return f"{per_second:.1f}" if 0 < per_second < 9.95 else f"{per_second:,.0f}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return `75 %`. It is 100 only when nothing is missing."""
+    return f"{100 * part // whole if whole else 0} %"
+
+
+# -- foreign text
 
 _JOINERS = "\u200c\u200d"
 """Format characters that belong to words and emoji; every other one can reorder or hide text."""
@@ -152,10 +210,10 @@ def _escape(char: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return `text` printable, on one line of at most `limit` characters; runs of white space become one."""
+    """Return `text` printable, on one line of at most `limit` characters; runs of white space become one space."""
     if len(text) <= limit and text.isprintable():
         return text
-    # Enough for the result whatever is collapsed in ordinary text, and little work for a text of megabytes.
+    # Four times the limit fills the line whatever collapses in ordinary text, and bounds the work for megabytes.
     line = printable(" ".join(text[: limit * 4].split()))
     if len(line) > limit or len(text) > limit * 4:
         return line[: limit - 1] + "…"
@@ -163,25 +221,40 @@ def one_line(text: str, limit: int) -> str:
 
 
 def cells(text: str) -> int:
-    """Return how many cells of a terminal the text takes: wide characters two, combining ones none."""
+    """Return the terminal cells that `text` takes: wide characters two, combining characters none."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def cut(text: str, width: int) -> str:
-    """Return `text` in at most `width` cells; a cut is marked by an ellipsis."""
-    if cells(text) <= width:
+def crop(text: str, width: int, measure: Callable[[str], int] = cells) -> str:
+    """Return `text` in at most `width` cells, as `measure` counts them; an ellipsis marks a cut."""
+    if len(text) <= width and (text.isascii() or measure(text) <= width):
         return text
-    while text and cells(text) >= width:
-        text = text[: min(len(text) - 1, width - 1)]
-    return f"{text.rstrip()}…" if width > 0 else ""
+    if width <= 0:
+        return ""
+    text = text[: width - 1]
+    while measure(text) > width - 1:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def pad(text: str, width: int, measure: Callable[[str], int] = cells, *, right: bool = False) -> str:
+    """Return `text` in exactly `width` cells, cropped or filled with spaces; `right` aligns it to the right."""
+    text = crop(text, width, measure)
+    blanks = " " * (width - (len(text) if text.isascii() else measure(text)))
+    return blanks + text if right else text + blanks
+
+
+# -- results and errors
 
 
 def value_text(value: Any) -> str:
-    """Return a result as text: a string as it is, anything else as JSON (its repr if JSON cannot hold it)."""
+    """Return a result as text: a string as it is, anything else as JSON, or its repr if JSON cannot hold it."""
     if isinstance(value, str):
         return value
+    import msgspec  # noqa: PLC0415  `--help` needs this module and not that one, which takes 15 ms
+
     try:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError):
@@ -205,13 +278,18 @@ def share(text: str) -> str:
     return shared
 
 
-def error_line(error_type: str, error: str) -> str:
-    """Return `Type: message` as a printable line of at most 300 characters. Equal lines are one string."""
-    return share(one_line(f"{error_type}: {error}" if error else error_type, 300))
+def error_line(error_type: str, message: str) -> str:
+    """Return the last line of a traceback: `type: message`, or the type alone."""
+    return f"{error_type}: {message}" if message else error_type
 
 
-_SHARED = {number: sys.intern(str(number)) for number in range(600)}
-"""What most workers return: a status of HTTP, or a small number."""
+def short_error_line(error_type: str, message: str) -> str:
+    """Return `error_line` printable, on one line of at most 300 characters. Equal lines are the same object."""
+    return share(one_line(error_line(error_type, message), 300))
+
+
+_INTERNED = {number: sys.intern(str(number)) for number in range(600)}
+"""The results of most workers: HTTP statuses and small numbers."""
 
 
 def result_line(result: Any) -> str | None:
@@ -219,26 +297,5 @@ def result_line(result: Any) -> str | None:
     if result is None:
         return None
     if type(result) is int and -1_000_000 < result < 1_000_000:
-        # A status is shared by most workers; other results are as a rule their own.
-        return _SHARED.get(result) or share(str(result))
+        return _INTERNED.get(result) or share(str(result))
     return one_line(mask_secrets(value_text(result)), 200)
-
-
-def clock_text(seconds: float) -> str:
-    """Return a time since the start of the run: `00:03.2`, `1:02:03.4`."""
-    tenths = int(max(0.0, seconds) * 10)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{minutes:02}:{tenths // 10:02}.{tenths % 10}"
-    return f"{hours}:{clock}" if hours else clock
-
-
-def duration_text(seconds: float) -> str:
-    """Return a length of time to three digits or so: `212 ms`, `1.04 s`, `2 m 03 s`."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.00995 else f"{seconds * 1000:.1f} ms"
-    if seconds < 59.995:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"

@@ -12,7 +12,7 @@ from asyncwatch.events import SETTLED, LogRecorded, WorkerState
 from asyncwatch.model.reducer import Fleet
 from asyncwatch.model.services import services_of
 from asyncwatch.model.summary import counts_text
-from asyncwatch.text import clock_text, printable
+from asyncwatch.text import clock, printable
 
 _LIVE_INTERVAL = 0.1
 _LINE_INTERVAL = 1.0
@@ -137,7 +137,7 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     `00:03.2  7/8 up, 1 failing  12 restarts`.
     Of a run that was stopped, when `stopping` workers had not ended, it tells how many of these still have not.
     """
-    parts = [clock_text(now), *_standing(fleet, stopping)]
+    parts = [clock(now), *_standing(fleet, stopping)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
     return "  ".join(filter(None, parts))
@@ -182,5 +182,5 @@ def log_lines(log: LogRecorded) -> str:
     """Return the record as text for a terminal; further lines of its message are indented."""
     first, *further = log.message.splitlines() or [""]
     worker = f" [{printable(log.worker)}]" if log.worker is not None else ""
-    lines = [f"{clock_text(log.at)} {printable(log.level)}{worker} {printable(first)}"]
+    lines = [f"{clock(log.at)} {printable(log.level)}{worker} {printable(first)}"]
     return "\n".join(lines + [f"    {printable(line)}" for line in further])

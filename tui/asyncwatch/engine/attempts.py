@@ -26,7 +26,7 @@ import math
 from typing import Any
 
 from asyncwatch.engine.calls import Calls, raised_by
-from asyncwatch.engine.describe import describe_error, describe_stack, error_line, stuck_at
+from asyncwatch.engine.describe import describe_error, describe_stack, stuck_at
 from asyncwatch.engine.event_loop import note_left_behind
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.retry_decision import PAST_DEADLINE, Judge, Verdict
@@ -37,6 +37,7 @@ from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded, ErrorClass, is_never_retried
 from asyncwatch.policies.rate import RateLimit
+from asyncwatch.text import error_line
 
 # Before Python 3.12 each lookup of an enum's member costs 50 ns.
 _RUNNING = WorkerState.RUNNING

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from asyncwatch.engine.watchdog import Frame, frame_of, is_in
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import error_line, mask_secrets
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_FRAMES = 40
@@ -79,16 +79,6 @@ def jsonable(result: object) -> Any:
         return msgspec.json.decode(encoded)
     except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
         return safe_repr(result)
-
-
-def count(number: int, noun: str) -> str:
-    """Return `3 restarts`, `1 restart`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def error_line(error_type: str, message: str) -> str:
-    """Return the last line of a traceback: `type: message`, or the type alone."""
-    return f"{error_type}: {message}" if message else error_type
 
 
 def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from asyncwatch.engine.describe import clean_text, count, describe_error, error_line, jsonable
+from asyncwatch.engine.describe import clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import Verdict
 from asyncwatch.engine.safe_log import log_safely
@@ -65,6 +65,7 @@ from asyncwatch.events.run import MENDABLE, sentence
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit, CircuitState
 from asyncwatch.policies.restart import RestartWindow
+from asyncwatch.text import count, error_line
 
 if TYPE_CHECKING:
     from asyncwatch.engine.tree.node import Node

@@ -54,7 +54,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.fleet import BROKEN_LEFT_KEPT, LEFT_KEPT, LOG_SIZE_KEPT, LOGS_KEPT, LeftBehind, Picture
 from asyncwatch.model.rows import BLOCK, AttemptRecord, Block, Extra, Row
-from asyncwatch.text import error_line, result_line, share
+from asyncwatch.text import result_line, share, short_error_line
 
 _NOTHING = Extra()
 # Before Python 3.12 each lookup of an enum's member costs 50 ns, and there are several in every event.
@@ -122,7 +122,7 @@ def _attempt_failed(picture: Picture, event: AttemptFailed) -> Row | None:
     extra.is_struck = event.injected
     extra.last_duration = event.elapsed
     extra.error_class = event.error_class
-    extra.error = error_line(event.error_type, event.error)
+    extra.error = short_error_line(event.error_type, event.error)
     row.version += 1
     picture.attempt_records.note_failure(row)
     if event.stack:
@@ -198,7 +198,7 @@ def _poll_failed(picture: Picture, event: PollFailed) -> Row | None:
     extra = row.own_extra()
     extra.is_poller = True
     extra.failed_polls = event.failures
-    extra.error = error_line(event.error_type, event.error)
+    extra.error = short_error_line(event.error_type, event.error)
     if not picture.attempt_records.is_recorded(row):  # the error could not be classified
         extra.last_duration = event.elapsed
         picture.attempt_records.note_failure(row)
@@ -302,7 +302,7 @@ def _worker_succeeded(picture: Picture, event: WorkerSucceeded) -> Row | None:
 def _worker_broke(picture: Picture, event: WorkerFailed | WorkerExhausted) -> Row | None:
     row = _settle(picture, event)
     if row is not None:
-        row.own_extra().error = error_line(event.error_type, event.error)
+        row.own_extra().error = short_error_line(event.error_type, event.error)
     return row
 
 
@@ -314,7 +314,7 @@ def _worker_stopped(picture: Picture, event: WorkerCancelled | WorkerTimedOut) -
         if isinstance(event, WorkerCancelled) and event.reason not in {"", "run"}:
             picture.cancel_reasons.setdefault(row.name, share(event.reason))
         if event.error_type:
-            row.own_extra().error = error_line(event.error_type, event.error)
+            row.own_extra().error = short_error_line(event.error_type, event.error)
     return row
 
 

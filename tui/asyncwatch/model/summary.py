@@ -12,7 +12,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.reducer import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key, error_kind
-from asyncwatch.text import cells, cut, duration_text, printable
+from asyncwatch.text import cells, count, crop, duration, pad, printable
 
 _LEAST_WIDTH = 20
 _LEAST_NAME = 12
@@ -201,16 +201,16 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
 
     With a `width`, that of a terminal, no line is longer; without one nothing is cut.
     """
-    attempts = _counted(summary.attempts, "attempt")
+    attempts = count(summary.attempts, "attempt")
     if summary.restarts:
-        attempts += f", {_counted(summary.restarts, 'restart')}"
+        attempts += f", {count(summary.restarts, 'restart')}"
     if summary.failed_polls:
-        attempts += f", {_counted(summary.failed_polls, 'failed poll')}"
+        attempts += f", {count(summary.failed_polls, 'failed poll')}"
     title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
-    title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration_text(summary.elapsed)}"
+    title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
     if number := len(summary.left_behind):
         why = "the end was not waited for" if summary.is_hurried else "asked to stop, still running"
@@ -234,7 +234,7 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         column = max(len(f"{group.workers:,}") for group in summary.errors)
         for group in summary.errors:
             lines += _error_lines(group, column, width)
-    return lines if width is None else [cut(line, width) for line in lines]
+    return lines if width is None else [crop(line, width) for line in lines]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -245,15 +245,15 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[str]:
-    times = [duration_text(slow.elapsed) for slow in slowest]
+    times = [duration(slow.elapsed) for slow in slowest]
     ends = [f"{slow.state}" + (f" after {slow.attempts} attempts" if slow.attempts > 1 else "") for slow in slowest]
     times = [time.rjust(max(map(len, times))) for time in times]
     names = [_line(slow.name) for slow in slowest]
     if width is not None:
         room = max(_LEAST_NAME, width - len(times[0]) - max(map(len, ends)) - 6)
-        names = [cut(name, room) for name in names]
+        names = [crop(name, room) for name in names]
     column = max(map(cells, names))
-    return [f"  {time}  {_padded(name, column)}  {end}" for time, name, end in zip(times, names, ends, strict=True)]
+    return [f"  {time}  {pad(name, column)}  {end}" for time, name, end in zip(times, names, ends, strict=True)]
 
 
 def _troubled_lines(workers: tuple[TroubledService, ...], last: str) -> list[str]:
@@ -261,18 +261,10 @@ def _troubled_lines(workers: tuple[TroubledService, ...], last: str) -> list[str
     name = max(cells(_line(worker.name)) for worker in workers)
     state = max(len(worker.state) for worker in workers)
     return [
-        f"  {worker.times:>{number},} × {_padded(_line(worker.name), name)}  {worker.state:<{state}}"
+        f"  {worker.times:>{number},} × {pad(_line(worker.name), name)}  {worker.state:<{state}}"
         f"  {last} {_line(error_kind(worker.cause))}"
         for worker in workers
     ]
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cells(text))
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from asyncwatch import text as units
 from asyncwatch.commands import CancelBranch, CancelWorker, Command, GiveUp, RestartBranch, RestartWorker, RetryNow
 from asyncwatch.events import SETTLED, SettingChanged, WorkerState
 from asyncwatch.model.fleet import Settings
@@ -96,7 +97,7 @@ def restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
             reasons[reason] = reasons.get(reason, 0) + 1
         else:
             able.append(row)
-    parts = (f"{fmt.count(number, 'worker')} cannot be restarted: {reason}." for reason, number in reasons.items())
+    parts = (f"{units.count(number, 'worker')} cannot be restarted: {reason}." for reason, number in reasons.items())
     return able, " ".join(parts)
 
 
@@ -151,7 +152,7 @@ def named(rows: Sequence[Row]) -> str:
 def siblings_told(taken: Sequence[Row], strategies: Iterable[str], whom: str = "it") -> str:
     """Return which workers a restart takes along, and by which strategy."""
     how = ", ".join(sorted(set(strategies)))
-    return f"{fmt.count(len(taken), 'sibling')} restarted with {whom} ({how}): {named(taken)}."
+    return f"{units.count(len(taken), 'sibling')} restarted with {whom} ({how}): {named(taken)}."
 
 
 def given_up(rows: Sequence[Row]) -> str:
@@ -163,7 +164,7 @@ def given_up(rows: Sequence[Row]) -> str:
 def undone(change: SettingChanged, settings: Settings) -> str:
     """Return what undoing a change of a setting brings back, and how many changes are left to be undone."""
     left = len(settings.history) - 1
-    more = f" {fmt.count(left, 'change')} before it." if left else ""
+    more = f" {units.count(left, 'change')} before it." if left else ""
     if change.name == "paused":
         return f"Undone: {'new attempts start again' if change.value else 'paused again'}.{more}"
     of = f" of {fmt.clean(mask_secrets(change.key))}" if change.key else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asyncwatch.engine.describe import count, describe_error
+from asyncwatch.engine.describe import describe_error
 from asyncwatch.events.tree import shown_path
+from asyncwatch.text import count
 
 # Names without the ending `Error` are OTP's own words, as one finds them in its manual.
 

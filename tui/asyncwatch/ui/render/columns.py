@@ -6,6 +6,7 @@ import functools
 from collections.abc import Container
 from typing import NamedTuple
 
+from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.reducer import Row
 from asyncwatch.model.view.groups import brief_error
@@ -181,7 +182,7 @@ def cells(
             case "error":
                 spans = _error(row, note, width)
             case "last" if is_late:
-                spans = [Span(pad(f"{LATE}{fmt.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
+                spans = [Span(pad(f"{LATE}{units.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
             case _:
                 spans = _CELLS[key](row, now, width)
         line += spans
@@ -274,7 +275,7 @@ def _last(row: Row, now: float, width: int) -> list[Span]:
     del now
     if row.last_duration is None:
         return [Span(pad("-", width, right=True), "faint")]
-    return [Span(pad(fmt.duration(row.last_duration), width, right=True), "muted")]
+    return [Span(pad(units.duration(row.last_duration), width, right=True), "muted")]
 
 
 def _elapsed(row: Row, now: float, width: int) -> list[Span]:
@@ -282,7 +283,7 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
     if seconds is None:
         return [Span(pad("-", width, right=True), "faint")]
     is_live = row.state in TIMED and seconds < 59.95
-    return [Span(pad(f"{seconds:.1f} s" if is_live else fmt.elapsed(seconds), width, right=True))]
+    return [Span(pad(f"{seconds:.1f} s" if is_live else units.elapsed(seconds), width, right=True))]
 
 
 def in_a_row(row: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from asyncwatch import text as units
 from asyncwatch.events import LoopBlocked, WorkerState
 from asyncwatch.events.run import MENDABLE, keeper, place, sentence
 from asyncwatch.model.reducer import Fleet, Row
@@ -28,10 +29,10 @@ def gauges(scene: Scene, room: int) -> Line:
     """
     meter, lag = scene.meter, scene.statistics.loop_lag
     paint = "warning" if lag >= LATE else "muted"
-    events = fmt.rate(meter.events_per_second)
-    frame: Line = [Span(f"frame {fmt.duration(meter.last_frame)}", "muted")]
+    events = units.rate(meter.events_per_second)
+    frame: Line = [Span(f"frame {units.duration(meter.last_frame)}", "muted")]
     queue: Line = [Span(f"queue {meter.depth:,}", "muted")]
-    brief_lag: Line = [Span("lag ", "muted"), Span(fmt.duration(lag), paint)]
+    brief_lag: Line = [Span("lag ", "muted"), Span(units.duration(lag), paint)]
     full_lag: Line = [Span("loop ", "muted"), *brief_lag]
     choices: tuple[list[Line], ...] = (
         [frame, queue, [Span(f"{events} events/s", "muted")], full_lag],
@@ -85,15 +86,15 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
         ),
         *_section(
             "EVENTS",
-            ("a second", fmt.rate(meter.events_per_second)),
+            ("a second", units.rate(meter.events_per_second)),
             ("emitted, in the picture", f"{known.events:,}, {scene.fleet.events:,}"),
             ("on the way", f"{meter.depth:,}, at most {meter.highest_depth:,}"),
             ("dropped", "none, they never are"),
         ),
         *_section(
             "ENGINE",
-            ("loop lag, last 10 s", f"p50 {fmt.duration(known.lag_p50)}, p95 {fmt.duration(known.lag_p95)}"),
-            ("loop lag, at most", fmt.duration(known.lag_highest)),
+            ("loop lag, last 10 s", f"p50 {units.duration(known.lag_p50)}, p95 {units.duration(known.lag_p95)}"),
+            ("loop lag, at most", units.duration(known.lag_highest)),
             ("tasks alive", f"{known.tasks:,}, seen at most {known.tasks_highest:,}"),
             ("left behind", f"{known.detached:,}"),
         ),
@@ -103,7 +104,7 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
             ("threads", str(threads)),
             (
                 "garbage collection",
-                f"{fmt.duration(known.collecting)} in all, {fmt.duration(known.longest_collection)} at most",
+                f"{units.duration(known.collecting)} in all, {units.duration(known.longest_collection)} at most",
             ),
         ),
         [],
@@ -112,7 +113,7 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
     if not watch.count and known.blocked is None:
         lines.append([Span("none so far: nothing kept the event loop for 100 ms", "muted")])
         return lines
-    lines.append([Span(f"{watch.count:,} in all, {fmt.duration(watch.seconds)} together", "muted")])
+    lines.append([Span(f"{watch.count:,} in all, {units.duration(watch.seconds)} together", "muted")])
     if known.blocked is not None:
         lines.append(block_line(known.blocked, width, is_over=False))
     lines += [block_line(block, width) for block in list(watch.blocks)[: -_BLOCKS_SHOWN - 1 : -1]]
@@ -121,9 +122,9 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
 
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:
     """Return one block: when it began, for how long it lasted, who it was, and where."""
-    when = fmt.clock(block.began) if is_over else "now"
+    when = units.clock(block.began) if is_over else "now"
     who = Span(pad(_shown(keeper(block)), _NAME), "strong" if block.worker else "muted")
-    head = [Span(pad(when, 8), "muted"), Span(pad(fmt.duration(block.duration), 9, right=True), "warning"), who]
+    head = [Span(pad(when, 8), "muted"), Span(pad(units.duration(block.duration), 9, right=True), "warning"), who]
     return crop_line(join([[span] for span in head] + [[Span(_shown(place(block)), "muted")]]), width)
 
 
@@ -134,8 +135,8 @@ def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
     lines: list[Line] = [[], [Span("BLOCKED THE EVENT LOOP", "heading")]]
     lines += [
         [
-            Span(f"{fmt.clock(block.began)}  ", "muted"),
-            Span(pad(fmt.duration(block.duration), 9, right=True), "warning"),
+            Span(f"{units.clock(block.began)}  ", "muted"),
+            Span(pad(units.duration(block.duration), 9, right=True), "warning"),
             Span(f"  incarnation {block.incarnation}, attempt {block.attempt}  ", "muted"),
             Span(_shown(place(block))),
         ]
@@ -178,7 +179,7 @@ def _section(title: str, *facts: tuple[str, str]) -> list[Line]:
 
 def _quantile(times: Histogram, q: float) -> str:
     seconds = times.quantile(q)
-    return "-" if seconds is None else fmt.duration(seconds)
+    return "-" if seconds is None else units.duration(seconds)
 
 
 def _shown(text: str) -> str:

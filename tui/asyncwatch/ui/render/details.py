@@ -7,6 +7,7 @@ from itertools import groupby
 
 from rich.cells import chop_cells
 
+from asyncwatch import text as units
 from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
 from asyncwatch.model.reducer import AttemptRecord, Fleet, Row
 from asyncwatch.model.rows import FIRST_KEPT
@@ -41,7 +42,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
         ("calls that succeeded", f"{row.calls:,}" if row.calls else ""),
         ("polls failed in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
-        ("elapsed", fmt.elapsed(seconds) if seconds is not None else ""),
+        ("elapsed", units.elapsed(seconds) if seconds is not None else ""),
         ("asked to stop by", fleet.cancel_reason(row.name)),
     ]
     if row.retry_at is not None and row.retry_at > now:
@@ -89,8 +90,8 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         is_present = stuck.incarnation == row.incarnation
         lines += _heading("STUCK AT" if is_present else f"LEFT BEHIND: INCARNATION {stuck.incarnation}, STUCK AT")
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
-        age = fmt.elapsed(now - asked_at)
-        lines.append([Span(f"asked to stop {age} ago, {fmt.count(stuck.cancels, 'cancel')} ignored", "muted")])
+        age = units.elapsed(now - asked_at)
+        lines.append([Span(f"asked to stop {age} ago, {units.count(stuck.cancels, 'cancel')} ignored", "muted")])
     lines += block_report(fleet.loop.blocks_of(row.name), width)
     lines += _attempts(fleet, row, now, width)
     if waits := fleet.waits_of(row.name):
@@ -99,8 +100,8 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
             lines += _wait(wait, width)
     if stack := fleet.stack(row.name):
         lines += _heading("LAST TRACEBACK")
-        for text in stack.rstrip("\n").split("\n"):
-            lines += _folded(text.expandtabs(4), width, "muted" if text.startswith("    ") else "")
+        for frame in stack.rstrip("\n").split("\n"):
+            lines += _folded(frame.expandtabs(4), width, "muted" if frame.startswith("    ") else "")
         if row.error:
             lines += _folded(row.error, width, "error")
     if logs := fleet.logs_of(row.name):
@@ -118,7 +119,7 @@ def log_line(log: LogRecorded, name_width: int) -> Line:
     message = log.message.removeprefix(f"{log.worker}: ")
     bare = name.removeprefix(scheme_of(name))
     return [
-        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{units.clock(log.at)}  ", "muted"),
         Span(f"{pad(log.level.lower(), 8)}  ", paint),
         Span(f"{pad(crop_path(bare, name_width), name_width)}  ", "faint" if log.worker is None else "strong"),
         Span(_one_line(message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
@@ -129,7 +130,7 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
     """Return a log record of a known worker in as many lines as its message needs."""
     paint = LEVEL_PAINTS.get(log.level, "info")
     head: Line = [
-        Span(f"{fmt.clock(log.at)}  ", "muted"),
+        Span(f"{units.clock(log.at)}  ", "muted"),
         Span(f"{pad(log.level.lower(), 8)}  ", paint),
     ]
     indent = width_of(head)
@@ -139,9 +140,9 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
 
 def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
     """Return when a worker had to wait, and why, in as many lines as that takes."""
-    head: Line = [Span(f"{fmt.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
+    head: Line = [Span(f"{units.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
     if isinstance(wait, RestartScheduled):
-        when = f"restart in {fmt.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted at once"
+        when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted at once"
         what, paint = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
     else:
         reason = f"{HOLDS.get(wait.reason, wait.reason)}{f' of {wait.key}' if wait.key else ''}"
@@ -213,7 +214,7 @@ def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
     if record.duration is None or not loop.is_distorted(record.started_at, record.duration):
         return []
     late = loop.late_within(record.started_at, record.started_at + record.duration)
-    return [Span(f"{LATE} loop late {fmt.duration(late)}", "warning")]
+    return [Span(f"{LATE} loop late {units.duration(late)}", "warning")]
 
 
 def _end(record: AttemptRecord, now: float) -> float:
@@ -241,10 +242,10 @@ def _attempt(
     shown_luck = luck(record.bad_luck, is_struck=record.is_struck, width=luck_width)
     tail: Line = []
     if record.backoff is not None:
-        tail = [Span(f"{fmt.GLYPHS[WorkerState.BACKING_OFF]} {fmt.duration(record.backoff)}", "backing-off")]
+        tail = [Span(f"{fmt.GLYPHS[WorkerState.BACKING_OFF]} {units.duration(record.backoff)}", "backing-off")]
         if record.is_asked_for:
             tail.append(Span(" Retry-After", "note"))
-    late: Line = [Span(f"+{fmt.duration(record.latency)} latency", "struck")] if record.latency else []
+    late: Line = [Span(f"+{units.duration(record.latency)} latency", "struck")] if record.latency else []
     error_class: Line = [Span(record.error_class, "note")] if record.error_class and not is_good else []
     return join(
         [
@@ -252,13 +253,13 @@ def _attempt(
                 Span(pad(str(record.attempt), 3), "strong"),
                 *shown_luck,
                 Span(" " * (luck_width + 1 - width_of(shown_luck))),
-                Span(pad(f"+{fmt.elapsed(record.started_at - begin)}", 9, right=True), "muted"),
+                Span(pad(f"+{units.elapsed(record.started_at - begin)}", 9, right=True), "muted"),
                 Span("  "),
                 Span(" " * start),
                 Span("━" * work, paint),
                 Span("┄" * wait, "backing-off"),
                 Span(" " * (axis - start - work - wait)),
-                Span(pad(fmt.duration(took), 9, right=True), "" if is_good else "muted"),
+                Span(pad(units.duration(took), 9, right=True), "" if is_good else "muted"),
             ],
             blocked,
             tail,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import dropwhile
 
+from asyncwatch import text as units
 from asyncwatch.events import SETTLED, WorkerState
 from asyncwatch.model.services import services_of
 from asyncwatch.text import mask_secrets
@@ -27,7 +28,7 @@ def _halted(scene: Scene) -> list[Line]:
     what = "what runs finishes" if halted.mode == "soon" else "all was cancelled"
     return [
         [
-            Span(f" halted after {fmt.count(halted.failures, 'failure')} ", "notice"),
+            Span(f" halted after {units.count(halted.failures, 'failure')} ", "notice"),
             Span(f" {halted.stopped:,} stopped, {what}", "muted"),
         ]
     ]
@@ -170,14 +171,14 @@ def _title(scene: Scene, width: int) -> Line:
         [Span(fmt.clean(mask_secrets(run.run)), "strong")] if run.run else [],
         [Span(run.runner, "muted")],
         [Span(f"seed {run.seed}", "muted")],
-        [Span(fmt.count(workers, "worker"), "muted")],
+        [Span(units.count(workers, "worker"), "muted")],
     ]
-    time = Span(fmt.clock(scene.now), "strong")
+    time = Span(units.clock(scene.now), "strong")
     right = [Span("  "), *status(scene)]
     if scene.blocked_for:
         right = [Span(blocked_notice(scene, width), "notice"), Span("  "), *status(scene)]
     if scene.is_frozen:
-        right = [Span(f" ‖ frozen · {fmt.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
+        right = [Span(f" ‖ frozen · {units.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
     if width >= _INVITING and _is_over(scene):
         right += [Span(" · ", "muted"), Span("a r", "key"), Span(" all again", "muted")]
     # The last facts give way first: what the run does matters more than how it was started.
@@ -206,12 +207,12 @@ def _progress(scene: Scene, width: int) -> Line:
     total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
     if not services.workers:
-        return _bar(settled, total, f" {fmt.percent(settled, total):>5}", width)
-    restarts = f" · {fmt.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
+        return _bar(settled, total, f" {units.percent(settled, total):>5}", width)
+    restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
     told = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {told}", width)
-    batch = f" batch {fmt.percent(settled, total)}"
+    batch = f" batch {units.percent(settled, total)}"
     return [Span(f"{told}  ", "muted"), *_bar(settled, total, batch, width - len(told) - 2)]
 
 
@@ -227,7 +228,7 @@ def _speed(scene: Scene, width: int) -> Line:
     series = list(dropwhile(lambda ended: not ended, fleet.rate.series(now, columns)))
     parts: list[Line] = [
         [
-            Span(fmt.rate(fleet.rate.per_second(now)), "strong"),
+            Span(units.rate(fleet.rate.per_second(now)), "strong"),
             Span(" attempts/s ", "muted"),
             Span(fmt.sparkline([0] * (columns - len(series))), "rest"),
             Span(fmt.sparkline(series), "spark"),
@@ -235,10 +236,10 @@ def _speed(scene: Scene, width: int) -> Line:
     ]
     for name, quantile in _PERCENTILES:
         seconds = fleet.durations.quantile(quantile)
-        text = "-" if seconds is None else fmt.duration(seconds)
-        parts.append([Span(f"{name} ", "muted"), Span(text)])
+        value = "-" if seconds is None else units.duration(seconds)
+        parts.append([Span(f"{name} ", "muted"), Span(value)])
     if fleet.loop.count:
-        told = f"(loop was late {fmt.count(fleet.loop.count, 'time')})" if width >= _ROOMY else "late"
+        told = f"(loop was late {units.count(fleet.loop.count, 'time')})" if width >= _ROOMY else "late"
         parts[-1] = [*parts[-1], Span(f" {told}", "warning")]
     left = join(parts)
     return spread(left, gauges(scene, width - width_of(left) - 2), width)

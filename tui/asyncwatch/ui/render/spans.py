@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from asyncwatch import text as units
+
 
 class Span(NamedTuple):
     """A piece of text and how it is painted: names of component classes without their `paint--`, or nothing."""
@@ -30,13 +32,8 @@ def width_of(line: Iterable[Span]) -> int:
 
 
 def crop(text: str, width: int) -> str:
-    """Return `text` in at most `width` cells; a cut is marked by an ellipsis."""
-    if len(text) <= width and (text.isascii() or cell_len(text) <= width):
-        return text
-    if width <= 0:
-        return ""
-    # A wide character that does not fit leaves a blank behind when it is cut in half.
-    return set_cell_size(text, width - 1).rstrip() + "…"
+    """Return `text` in at most `width` cells, as Textual counts them; an ellipsis marks a cut."""
+    return units.crop(text, width, cell_len)
 
 
 def crop_middle(text: str, width: int) -> str:
@@ -71,10 +68,8 @@ def crop_path(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """Return `text` in exactly `width` cells, cut or filled with blanks (`right` puts them in front)."""
-    text = crop(text, width)
-    blanks = " " * (width - (len(text) if text.isascii() else cell_len(text)))
-    return blanks + text if right else text + blanks
+    """Return `text` in exactly `width` cells, as Textual counts them; `right` aligns it to the right."""
+    return units.pad(text, width, cell_len, right=right)
 
 
 def crop_line(line: Line, width: int) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.circuits import KnownCircuit
 from asyncwatch.model.reducer import Fleet, Row
@@ -116,7 +117,7 @@ def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
     block = fleet.loop.last_of(row.name)
     if block is not None and block.incarnation == row.incarnation:
         is_roomy = width >= _ROOM_FOR_BLOCKS
-        blocked = f"blocked the loop {fmt.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
+        blocked = f"blocked the loop {units.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
         told.insert(0, blocked)
     return " · ".join(filter(None, told))
 
@@ -185,4 +186,4 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brie
 def countdown(seconds: float) -> str:
     """Return the seconds that are left, with a tenth as long as they are few."""
     seconds = max(0.0, seconds)
-    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else fmt.elapsed(seconds)
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else units.elapsed(seconds)

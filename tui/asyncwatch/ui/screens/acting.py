@@ -10,6 +10,7 @@ from typing import Literal
 
 from textual.screen import Screen
 
+from asyncwatch import text as units
 from asyncwatch.commands import CancelAll, CancelBranch, ChangeSetting, Command, GiveUpAll, RestartBranch, RetryAllNow
 from asyncwatch.events import WorkerState
 from asyncwatch.model.reducer import Row
@@ -18,7 +19,6 @@ from asyncwatch.model.view.selection import AT_ONCE
 from asyncwatch.ui import actions as asks
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.messages import CommandsRequested
-from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.tree import shown_branch
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 
@@ -50,7 +50,7 @@ class ActingScreen(Screen[None]):
         elif branch.ending:
             self.notify(f"{shown_branch(branch)} has ended.")
         else:
-            active_workers = fmt.count(asks.CANCEL.number(branch.counts), "active worker")
+            active_workers = units.count(asks.CANCEL.number(branch.counts), "active worker")
             question = f"Stop {shown_branch(branch)} and its {active_workers}?"
             await self._ask(question, [CancelBranch(branch.path, branch.incarnation)], "stop", "c")
 
@@ -78,7 +78,7 @@ class ActingScreen(Screen[None]):
         if not told:
             await self._act([*asks.restart(rows)], "restart", "r", workers=len(chosen))
             return
-        what = asks.named(rows) if len(chosen) == 1 else fmt.count(len(chosen), "worker")
+        what = asks.named(rows) if len(chosen) == 1 else units.count(len(chosen), "worker")
         await self._ask(f"Restart {what}?", [*asks.restart(rows)], "restart", "r", consequence=told)
 
     async def _restart_branch(self, branch: Branch) -> None:
@@ -90,7 +90,7 @@ class ActingScreen(Screen[None]):
         rows, taken = tree.rows_below(branch), tree.taken_along_by(branch)
         self.table.highlight([*rows, *taken])
         told = asks.siblings_told(taken, [branch.parent.strategy]) if taken and branch.parent is not None else ""
-        question = f"Restart {shown_branch(branch)} and its {fmt.count(len(rows), 'worker')}?"
+        question = f"Restart {shown_branch(branch)} and its {units.count(len(rows), 'worker')}?"
         command = RestartBranch(branch.path, branch.incarnation)
         await self._ask(question, [command], "restart", "r", consequence=told)
 
@@ -133,7 +133,7 @@ class ActingScreen(Screen[None]):
         if not active:
             self.notify("No worker is active.")
             return
-        await self._ask(f"Cancel {fmt.count(active, 'worker')}?", [CancelAll()], "cancel all", "C")
+        await self._ask(f"Cancel {units.count(active, 'worker')}?", [CancelAll()], "cancel all", "C")
 
     async def action_restart_all(self) -> None:
         """Restart all that have ended without success, if the answer is yes."""
@@ -141,7 +141,7 @@ class ActingScreen(Screen[None]):
         if len(fleet.rows) > AT_ONCE and not tree.is_supervised:
             if number := asks.RENEW.number(fleet.counts):
                 await self._put_many(
-                    f"Restart {fmt.count(number, 'worker')} that did not succeed?", asks.RENEW, fleet.rows
+                    f"Restart {units.count(number, 'worker')} that did not succeed?", asks.RENEW, fleet.rows
                 )
             else:
                 self.notify(asks.RENEW.nobody)
@@ -150,7 +150,7 @@ class ActingScreen(Screen[None]):
         if not rows:
             self.notify(refused or asks.RENEW.nobody)
             return
-        question = f"Restart {fmt.count(len(rows), 'worker')} that did not succeed?"
+        question = f"Restart {units.count(len(rows), 'worker')} that did not succeed?"
         asked = tree.without_taken(rows)
         told = " ".join(filter(None, [self._tell_siblings(asked, set(rows)), refused]))
         await self._ask(question, [*asks.restart(asked)], "restart", "R", consequence=told)
@@ -230,7 +230,7 @@ class ActingScreen(Screen[None]):
         workers = workers or len(commands)
         if branch is not None and workers:
             whose = f"of {shown_branch(branch)}"
-            await self._ask(f"{verb.capitalize()} {fmt.count(workers, 'worker')} {whose}?", commands, verb, key)
+            await self._ask(f"{verb.capitalize()} {units.count(workers, 'worker')} {whose}?", commands, verb, key)
         elif workers > MANY:
             await self._ask(f"{verb.capitalize()} {workers:,} marked workers?", commands, verb, key)
         else:
@@ -243,9 +243,9 @@ class ActingScreen(Screen[None]):
         noun = "worker" if whose else "marked worker"
         counts = branch.counts if branch is not None else scene.fleet.counts
         if branch is None and len(rows) < len(scene.fleet.rows):
-            who = f"those of {fmt.count(len(rows), noun)} that {deed.which}"
+            who = f"those of {units.count(len(rows), noun)} that {deed.which}"
         elif number := deed.number(counts):
-            who = f"{fmt.count(number, noun)}{whose}"
+            who = f"{units.count(number, noun)}{whose}"
         else:
             self.notify(deed.nobody)
             return
@@ -274,7 +274,7 @@ class ActingScreen(Screen[None]):
 
     async def _ask_all(self, question: str, commands: Sequence[Command], yes: str, key: str) -> None:
         if number := asks.RETRY_NOW.number(self._scene.fleet.counts):
-            await self._ask(question.format(fmt.count(number, "worker")), commands, yes, key)
+            await self._ask(question.format(units.count(number, "worker")), commands, yes, key)
         else:
             self.notify("No worker waits.")
 

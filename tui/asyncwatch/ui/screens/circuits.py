@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from asyncwatch import text as units
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.model.circuits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
 from asyncwatch.model.reducer import Row
@@ -45,22 +46,22 @@ _KEY_WIDTH = 40
 def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: int, key_width: int) -> Item:
     """Return how a circuit reads: its key, its state, for how long and why; then who waits, if anybody does."""
     glyph, paint = LOOKS.get(circuit.state, ("?", "muted"))
-    times: Line = [Span(f"for {fmt.elapsed(now - circuit.since)}", "muted")]
+    times: Line = [Span(f"for {units.elapsed(now - circuit.since)}", "muted")]
     if circuit.open_until is not None:
         times = [Span("probed in ", "muted"), Span(countdown(circuit.open_until - now), "strong")]
     elif circuit.probes:
-        under_way = f"{fmt.count(circuit.probes_under_way, 'probe')} under way"
-        may_pass = f"{fmt.count(circuit.probes_free, 'probe')} may pass"
+        under_way = f"{units.count(circuit.probes_under_way, 'probe')} under way"
+        may_pass = f"{units.count(circuit.probes_free, 'probe')} may pass"
         told = [(circuit.probes_under_way, under_way), (circuit.probes_free, may_pass)]
         times = [Span(", ".join(text for number, text in told if number), "muted")]
     why: Line = []
     if circuit.opened:
-        opened = fmt.count(circuit.opened, "time")
+        opened = units.count(circuit.opened, "time")
         why = [Span(f"opened {opened}, {circuit.failures:,} of {circuit.attempts:,} failed", "muted")]
     name, state = pad(shown_key(circuit, key_width), key_width), pad(f"{glyph} {circuit.state}", 11)
     lines: list[Line] = [join([[Span(name, "strong")], [Span(state, paint)], times, why])]
     if waiting:
-        many = fmt.count(len(waiting), "worker waits: ", "workers wait: ")
+        many = units.count(len(waiting), "worker waits: ", "workers wait: ")
         lines.append([Span("  "), Span(many, "waiting"), Span(asks.named(waiting), "muted")])
     return Item(circuit.key, [crop_line(line, width) for line in lines])
 

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from asyncwatch import text as units
 from asyncwatch.commands import Command
 from asyncwatch.model.view.groups import Cluster, Clustering
 from asyncwatch.model.view.selection import AT_ONCE
@@ -123,7 +124,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         clusters = clustering.clusters()
         self._clusters = {cluster.key: cluster for cluster in clusters}
         workers = sum(len(cluster.rows) for cluster in clusters)
-        told = f"{fmt.count(workers, 'worker')} in {fmt.count(len(clusters), 'group')}" if clusters else ""
+        told = f"{units.count(workers, 'worker')} in {units.count(len(clusters), 'group')}" if clusters else ""
         self._title.show([[Span("errors", "title"), Span(f"  {told}", "muted")]])
         items = [cluster_item(cluster, width) for cluster in clusters]
         self._list.show_items(items, [Span("No worker has an error.", "muted")])
@@ -149,7 +150,7 @@ class ErrorsScreen(Screen[Cluster | None]):
                 return
             rows = tree.without_taken(cluster.rows)
             taken = set(tree.taken_along(rows)) - set(cluster.rows)
-            more = f"{fmt.count(len(taken), 'sibling')} restarted with them." if taken else ""
+            more = f"{units.count(len(taken), 'sibling')} restarted with them." if taken else ""
             await self._ask("Restart", len(cluster.rows), "r", [*asks.restart(rows)], more)
 
     async def action_cancel(self) -> None:
@@ -188,7 +189,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         many: Iterator[Command] | None = None,
     ) -> None:
         """Send the requests, or those for very many that are made only then, if the answer is yes."""
-        question = f"{verb} {fmt.count(workers, 'worker')} with this error?"
+        question = f"{verb} {units.count(workers, 'worker')} with this error?"
 
         def answer(is_yes: bool | None) -> None:
             if is_yes:

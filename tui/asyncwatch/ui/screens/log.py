@@ -11,10 +11,10 @@ from textual.geometry import Size
 from textual.screen import Screen
 from textual.strip import Strip
 
+from asyncwatch import text as units
 from asyncwatch.events import LogRecorded
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import scheme_of, shown_name
 from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.spans import Line, Span, spread, width_of
@@ -133,7 +133,7 @@ class LogScreen(Screen[None]):
 
     def _title_line(self, width: int) -> Line:
         view, fleet = self._view, self._scene.fleet
-        left = [Span("log", "title"), Span(f"  {fmt.count(fleet.logged, 'line')}", "muted")]
+        left = [Span("log", "title"), Span(f"  {units.count(fleet.logged, 'line')}", "muted")]
         if view.level:
             left.append(Span(f"  from {LEVELS[view.level].lower()} on", "warning"))
         if fleet.logged > len(fleet.logs):
