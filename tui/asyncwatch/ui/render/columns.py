@@ -296,7 +296,7 @@ def _error(row: Row, note: str, width: int) -> list[Span]:
         return []
     text = f"{_REFUSALS.get(row.refusal, row.refusal)}: {shown_error(row)}" if row.refusal else shown_error(row)
     if row.failed_polls:
-        mark = Span(f"failing: {fmt.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
+        mark = Span(f"failing: {units.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
         return crop_line(join([[mark], [Span(note, "note")] if note else []]), width)
     if not note:
         return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
