@@ -86,7 +86,7 @@ def test_the_packages_of_targets_exist() -> None:
     ("module", "file"),
     [
         ("machine", "/srv/machine.py"),
-        ("supervise.calls", "/srv/supervise/calls.py"),
+        ("engine.calls", "/srv/engine/calls.py"),
         ("asyncwatch_jobs.engine", "/srv/asyncwatch_jobs/engine.py"),
         ("asyncwatchers", "/srv/asyncwatchers.py"),
         ("jobs", f"{SUPERVISE}_of_mine/jobs.py"),
@@ -124,7 +124,7 @@ def test_a_module_without_a_name_is_the_users(name: object) -> None:
 @pytest.mark.parametrize("file", ["calls.py", "machine.py", "engine.py", "watchdog.py", "attempts.py"])
 def test_a_file_named_as_one_of_ours_is_shown(file: str, caplog: pytest.LogCaptureFixture) -> None:
     """In what the watchdog samples, in the live stack of a worker, and in the place of its error."""
-    path = f"/srv/supervise/{file}"
+    path = f"/srv/engine/{file}"
     seen: list[tuple[Frame, ...]] = []
     space = defined(path)
 

@@ -278,7 +278,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
 _OUTCOMES = {state: state.value if state.is_settled else "" for state in WorkerState}
 _NUMBERS = struct.Struct("=QQ5d??")
 """Of a record: attempt, incarnation, bad luck, start, duration, backoff, latency; and two flags."""
-_EMPTY = bytes(_NUMBERS.size)
+_NO_RECORD = bytes(_NUMBERS.size)
 _UNKNOWN = math.nan
 FIRST_KEPT = 5
 """Records of a worker's first attempts that are kept for ever."""
@@ -334,7 +334,7 @@ class _Records:
 
     def _put(self, place: int, record: AttemptRecord) -> None:
         if place == len(self._outcomes):
-            self._numbers += _EMPTY
+            self._numbers += _NO_RECORD
             self._outcomes.append("")
             self._error_classes.append("")
         self._outcomes[place], self._error_classes[place] = record.outcome, record.error_class

@@ -206,7 +206,7 @@ def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
 
 
 def _gap(attempts: int) -> Line:
-    return [Span(f"… {fmt.count(attempts, 'attempt')} in between", "muted")]
+    return [Span(f"… {units.count(attempts, 'attempt')} in between", "muted")]
 
 
 def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
