@@ -37,7 +37,7 @@ from asyncwatch.engine.watchdog import (
     stack_frames,
 )
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
-from asyncwatch.events.run import place, sentence
+from asyncwatch.events.run import block_sentence, blocked_at
 from tests.clock import run_at_once
 from tests.engine.fleets import sleeper, worker
 from tests.engine.test_engine import engine_of, watch
@@ -323,10 +323,10 @@ def test_how_a_block_reads() -> None:
     """The sentence names the worker, the time and the place; what nobody is to blame for says so."""
     told = block_event(7, 2.0, 101.0, Block(100.0, 100.3144, Blame("worker", A, MINE)))
     assert told.began == 1.0
-    assert sentence(told) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
+    assert block_sentence(told) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
     machine = LoopBlocked(8, 3.0, 2.8, 0.2, "machine")
-    assert sentence(machine) == "the event loop was 0.20 s late: the machine gave it no time"
-    assert place(machine) == ""
+    assert block_sentence(machine) == "the event loop was 0.20 s late: the machine gave it no time"
+    assert blocked_at(machine) == ""
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -351,10 +351,10 @@ async def test_a_worker_that_blocks_is_named() -> None:
     assert (blocks[0].worker, blocks[0].incarnation, blocks[0].attempt) == ("a", 1, 1)
     assert blocks[0].cause == "worker"
     assert blocks[0].duration > 0.15
-    assert re.match(r"test_watchdog\.py:\d+ .*nap: time\.sleep\(0\.2\)", place(blocks[0]))
+    assert re.match(r"test_watchdog\.py:\d+ .*nap: time\.sleep\(0\.2\)", blocked_at(blocks[0]))
     assert "time.sleep(0.2)" in blocks[0].stack
     assert [(e.worker, e.message) for e in events if isinstance(e, LogRecorded) and e.worker] == [
-        ("a", sentence(blocks[0]).removeprefix("a "))
+        ("a", block_sentence(blocks[0]).removeprefix("a "))
     ]
 
 

@@ -257,6 +257,6 @@ async def test_every_event_of_a_flood_is_taken_in() -> None:
 def test_who_is_to_blame_reads_well() -> None:
     """A block without a worker says what kept the loop; figures of an unknown memory say so."""
     assert "another thread of the process" in text(block_line(LoopBlocked(1, 2.0, 1.8, 0.2, "interpreter"), 80))
-    assert "many workers by turns" in text(block_line(LoopBlocked(1, 2.0, 1.8, 0.2, "many"), 80))
+    assert "many workers in turn" in text(block_line(LoopBlocked(1, 2.0, 1.8, 0.2, "many"), 80))
     page = [text(line) for line in cost_lines(Scene(frozen_clock), memory=None, threads=3, width=80)]
     assert any(line.startswith("memory") and line.endswith("unknown") for line in page)

@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 from asyncwatch.cli.progress import Narrator, is_warning, log_lines, terminal_columns
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
-from asyncwatch.events.run import sentence
+from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import RunTime
 from asyncwatch.model.reducer import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
@@ -210,7 +210,7 @@ class Follower:
         blocked = self._controller.statistics().blocked
         if blocked is not None and blocked.duration >= TOLD_AFTER and not self._is_block_told:
             self._is_block_told = True
-            self._narrator.say(f"asyncwatch: {printable(sentence(blocked))}, and still does")
+            self._narrator.say(f"asyncwatch: {printable(block_sentence(blocked))}, and still does")
 
     async def _summarize(self) -> None:
         if self._is_left_alone:

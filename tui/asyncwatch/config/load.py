@@ -27,8 +27,8 @@ from asyncwatch.config.schema import (
     read_table,
 )
 from asyncwatch.config.values import nearest
+from asyncwatch.events.tree import ROOT
 from asyncwatch.plan.items import url_problem
-from asyncwatch.policies.runner import ROOT
 from asyncwatch.text import format_duration, parse_per_second
 
 OF_RUNNERS = ("runner", "return_when", "timeout")

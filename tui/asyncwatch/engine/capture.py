@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from asyncwatch.engine.current import current_worker
-from asyncwatch.engine.describe import safe_repr
 
 Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
@@ -34,6 +33,8 @@ class LogCapture(logging.Handler):
         try:
             message = record.getMessage()
         except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
+            from asyncwatch.engine.describe import safe_repr  # noqa: PLC0415  not before the first frame
+
             message = f"{record.msg if type(record.msg) is str else safe_repr(record.msg)} {safe_repr(record.args)}"
         if record.exc_info and record.exc_info[0] is not None:
             formatter = self.formatter or logging.Formatter()

@@ -61,7 +61,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.events.run import MENDABLE, sentence
+from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit, CircuitState
 from asyncwatch.policies.restart import RestartWindow
@@ -179,9 +179,9 @@ class RunReporter:
         """Tell what kept the event loop, and for how long."""
         self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
         # Many that take turns can go on for long, and nobody is helped by a warning each time.
-        is_mendable = event.cause in MENDABLE and event.cause != "many"
+        is_mendable = event.cause in FIXABLE_CAUSES and event.cause != "many"
         level = logging.WARNING if is_mendable else logging.DEBUG
-        log_safely(logger, level, "%s", sentence(event), worker=event.worker or None)
+        log_safely(logger, level, "%s", block_sentence(event), worker=event.worker or None)
 
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
         """Tell why a request was not carried out."""

@@ -16,12 +16,11 @@ import msgspec
 
 from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
 from asyncwatch.engine.capture import capturing_logs
-from asyncwatch.engine.command_queue import Agenda
 from asyncwatch.engine.outbox import Listener
-from asyncwatch.engine.watchdog import boundary
 from asyncwatch.events import Batch, RunFinished
 
 if TYPE_CHECKING:
+    from asyncwatch.engine.command_queue import Agenda
     from asyncwatch.engine.supervisor import Supervisor
     from asyncwatch.engine.watchdog import Watchdog
 
@@ -234,12 +233,14 @@ class Engine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(supervisor.record_log, worker, level, source, message)
 
-    @boundary
     def _run(self) -> None:
         self._loop = loop = new_event_loop()
         executor = ThreadPoolExecutor(thread_name_prefix=_THREADS)
         loop.set_default_executor(executor)
         try:
+            from asyncwatch.engine.watchdog import boundary
+
+            boundary(Engine._run)
             with capturing_logs(self.record_log, self._log_level):
                 loop.run_until_complete(self._supervise())
                 loop.run_until_complete(self._clean_up())
@@ -257,6 +258,7 @@ class Engine:
             self._has_ended.set()
 
     async def _supervise(self) -> None:
+        from asyncwatch.engine.command_queue import Agenda
         from asyncwatch.engine.tree.errors import TreeError
         from asyncwatch.engine.watchdog import Watchdog
 

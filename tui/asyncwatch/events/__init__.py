@@ -1,8 +1,11 @@
-"""Facts: what happened to a run and its workers, in the past tense.
+"""What happened to a run and its workers, in the past tense: the event reference.
 
-Every event is an immutable record with a sequence number that has no gap (`seq`, from 0) and the time it happened
-(`at`, monotonic seconds since the run started). Folding the same events in order always gives the same picture, so
-the dashboard, the JSON lines and the output file are all made from them and from nothing else.
+Every event is an immutable record. `seq` numbers the events of a run from 0 without a gap, and `at` is the time in
+seconds since the run started. Folding the same events in order always gives the same state: the dashboard, the JSON
+lines and the output file are made from events alone.
+
+`base` has the common fields and the worker states, `run` the events about a whole run and its circuits, `workers` those
+about one worker, and `tree` those about supervisors. `wire` has their form in JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from asyncwatch.events.tree import (
     SupervisorTerminated,
     WorkerReady,
 )
-from asyncwatch.events.wire import AnyEvent, decode, encode
+from asyncwatch.events.wire import decode, encode
 from asyncwatch.events.workers import (
     CANCEL_REASONS,
     HOLD_REASONS,
@@ -69,7 +72,6 @@ __all__ = [
     "RETRY_REFUSALS",
     "SETTINGS",
     "SETTLED",
-    "AnyEvent",
     "AttemptFailed",
     "AttemptHeld",
     "AttemptStarted",

@@ -1,4 +1,4 @@
-"""What every event is made of: its number and its time, the worker it is about, and the states of workers."""
+"""The base of all events, and the states of a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WorkerState(enum.StrEnum):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more will happen to the worker unless somebody restarts it."""
+        """Whether the worker has ended. Only a restart takes it out of such a state."""
         return self in SETTLED
 
 
@@ -40,21 +40,25 @@ SETTLED = frozenset(
         WorkerState.TIMED_OUT,
     }
 )
+"""The states in which a worker has ended."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=True, tag_field="event"):
-    """A fact. `seq` counts from 0 without a gap; `at` is in seconds since the run started."""
+    """Base of all events.
+
+    `seq` numbers the events of a run from 0 without a gap. `at` is the time in seconds since the run started.
+    """
 
     seq: int
     at: float
 
 
 class WorkerEvent(Event, frozen=True, gc=False):
-    """A fact about one incarnation of one worker. Incarnations count from 1."""
+    """Base of the events about one worker. `incarnation` counts from 1, and each restart adds 1."""
 
     worker: str
     incarnation: int
 
 
 Batch = Sequence[Event]
-"""Events in the order of their `seq`; what travels on a listener's queue."""
+"""Events in the order of their `seq`: the item of a listener's queue."""

@@ -1,4 +1,4 @@
-"""Facts about a run as a whole: its course, its settings, its event loop, its log."""
+"""Events about a whole run: its start and end, its settings, its event loop, its log and its circuits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from asyncwatch.events.base import Event
 
 
 class RunStarted(Event, frozen=True, gc=False):
-    """The first event of every run.
+    """The run started. This is the first event of every run.
 
-    `started_at` is the wall clock, seconds since the epoch. `timeout` is the runner's total timeout in seconds.
-    `concurrency`, `rate`, `rate_per_key`, `bad_luck` and `paused` are the SETTINGS as they are at the start: `bad_luck`
-    is the threshold of all workers, None if it is not the same for all (or they are not known yet, in a tree). Limits
-    are texts like `50/s burst 10`, None for no limit.
+    `started_at` is the wall clock in seconds since the epoch. `timeout` is the runner's total timeout in seconds.
+    `concurrency`, `rate`, `rate_per_key`, `bad_luck` and `paused` are the initial SETTINGS. A rate is a text such as
+    `50/s burst 10`, or None for no limit. `bad_luck` is the threshold of all workers; None if they differ, or if the
+    workers of a tree are not known yet.
     """
 
     run: str
@@ -31,7 +31,7 @@ class RunStarted(Event, frozen=True, gc=False):
 
 
 class WorkersQueued(Event, frozen=True, gc=False):
-    """Workers that joined the fleet, in order: a few thousand at the most in one event."""
+    """Workers joined the run, in this order. One event has a few thousand workers at most."""
 
     group: str
     max_attempts: int
@@ -39,25 +39,27 @@ class WorkersQueued(Event, frozen=True, gc=False):
 
 
 class RunTimedOut(Event, frozen=True, gc=False):
-    """The runner's total timeout (seconds) ended while `pending` workers had not."""
+    """The runner's total timeout of `timeout` seconds expired while `pending` workers had not ended."""
 
     timeout: float
     pending: int
 
 
 class RunCancelRequested(Event, frozen=True, gc=False):
-    """Somebody asked to cancel every worker that has not ended: a `person`, or the `run` which ends.
+    """Every worker that has not ended is cancelled.
 
-    `at once`: a person who would not wait for those that are being cancelled; they get no more time.
+    `reason` is `person` for a person's command, `run` for the end of the run, or `at once` for a person's request to
+    stop without a grace period.
     """
 
     reason: str
 
 
 class RunHalted(Event, frozen=True, gc=False):
-    """The batch reached its limit of `failures`. `mode` is `soon` (attempts that run are finished) or `now`.
+    """The batch reached its limit of `failures`.
 
-    `stopped` is how many workers are ended by that: cancelled, or exhausted if they were to try again.
+    `mode` is `soon` (attempts in flight finish) or `now` (they are cancelled). `stopped` is the number of workers that
+    this ends: cancelled, or exhausted if they were waiting for a retry.
     """
 
     failures: int
@@ -66,18 +68,20 @@ class RunHalted(Event, frozen=True, gc=False):
 
 
 class LineHeld(Event, frozen=True, gc=False):
-    """All that stand in line to start wait for something else from now on: `reason` is `place`, `rate` or `paused`.
+    """The reason why workers wait in the ready queue changed to `reason`: `place`, `rate` or `paused`.
 
-    It is `place` from the start of the run. Those that are held by a key do not stand in line.
+    A run starts with `place`: they wait for a free slot. Workers that are held back by a key are not in the ready
+    queue.
     """
 
     reason: str
 
 
 class SettingChanged(Event, frozen=True, gc=False):
-    """Somebody changed a setting of the run. `name` is one of SETTINGS; `key` is that of a limit, or empty.
+    """A person changed a setting of the run.
 
-    `previous` is what to change it to in order to undo that; `is_undo` says that it did so with the change before.
+    `name` is one of SETTINGS. `key` is the key of a rate limit, else empty. Setting `previous` again takes the change
+    back; `is_undo` tells that this event did so with an earlier change.
     """
 
     name: str
@@ -88,23 +92,28 @@ class SettingChanged(Event, frozen=True, gc=False):
 
 
 SETTINGS = ("concurrency", "rate", "rate per key", "bad luck", "paused")
-"""Settings that can be changed while the run goes on.
+"""The settings that can change during a run.
 
-`concurrency` is a number of attempts; `rate` a text like `50/s`, or None for no limit, of the run or of one key; `rate
-per key` the same for each key that has none of its own; `bad luck` the threshold of all workers, or None for their own;
-`paused` says whether no new attempts start.
+- `concurrency`: the number of slots.
+- `rate`: a text such as `50/s`, or None for no limit; of the run, or of one key.
+- `rate per key`: the same, of each key that has no rate of its own.
+- `bad luck`: the threshold of all workers, or None for their own.
+- `paused`: whether new attempts are held back.
 """
 
 
 class NestedRetriesFound(Event, frozen=True, gc=False):
-    """The function `target`, which workers call, retries by itself, by means of `library`: the retries multiply."""
+    """Workers call the function `target`, which retries by itself with `library`: the retries multiply."""
 
     target: str
     library: str
 
 
 class RunFinished(Event, frozen=True, gc=False):
-    """The last event of every run: how many workers are in each state, the attempts made, the seconds it took."""
+    """The run finished. This is the last event of every run.
+
+    `states` counts the workers in each state, `attempts` all attempts; `elapsed` is in seconds.
+    """
 
     states: dict[str, int]
     attempts: int
@@ -113,15 +122,15 @@ class RunFinished(Event, frozen=True, gc=False):
 
 
 class LoopBlocked(Event, frozen=True, gc=False):
-    """The event loop of the run got to nothing else for `duration` seconds, from `began` (as `at`) on.
+    """The event loop of the run was blocked for `duration` seconds, from `began` on (on the clock of `at`).
 
-    It is told when the loop has come back. `cause` is one of BLOCK_CAUSES.
+    The event comes when the loop runs again. `cause` is one of BLOCK_CAUSES. `worker`, `incarnation` and `attempt` name
+    the attempt that blocked the loop; they are empty and 0 if it was no attempt, or more than one.
 
-    `worker`, `incarnation` and `attempt` say who kept it, if it was one attempt; else they are empty and 0. `file`,
-    `line` and `function` are where that was seen most often, by samples: the innermost line that is neither of Python's
-    library nor installed nor ours, if there is one. `call` is what it called there: the text of the line, or the
-    function of a library in which it was. `stack` is the whole of it, as in a traceback. All are empty if no code of
-    this thread is to blame.
+    `file`, `line` and `function` are the place that most samples of the stack show: the innermost line outside Python's
+    library, installed packages and asyncwatch, if there is one. `call` is the text of that line, or the library
+    function that it called. `stack` is the whole stack, as in a traceback. All are empty if no code of this thread is
+    to blame.
     """
 
     began: float
@@ -138,13 +147,54 @@ class LoopBlocked(Event, frozen=True, gc=False):
 
 
 BLOCK_CAUSES = ("worker", "code", "asyncwatch", "many", "garbage collection", "interpreter", "machine", "unknown")
-"""Why the loop was blocked: by one attempt, by code that belongs to no attempt, by asyncwatch itself, by many that took
-turns without a pause, by Python's garbage collector, by another thread that held the interpreter, by a machine that
-gave the process no time (or had it suspended), or by what left no trace."""
+"""What blocked the event loop.
+
+- `worker`: one attempt.
+- `code`: code that belongs to no attempt.
+- `asyncwatch`: asyncwatch itself.
+- `many`: many workers, one after another without a pause.
+- `garbage collection`: Python's garbage collector.
+- `interpreter`: another thread that held the interpreter.
+- `machine`: the machine gave the process no time, or suspended it.
+- `unknown`: no sample shows the cause.
+"""
+
+FIXABLE_CAUSES = frozenset({"worker", "code", "many"})
+"""The BLOCK_CAUSES that the author of the workers can fix."""
+
+_CULPRITS = {
+    "code": "code outside any worker",
+    "asyncwatch": "asyncwatch itself",
+    "many": "many workers in turn",
+    "garbage collection": "Python's garbage collector",
+    "interpreter": "another thread of the process",
+    "machine": "the machine",
+}
+
+
+def blocked_by(block: LoopBlocked) -> str:
+    """Return what blocked the loop: a worker's name, or a few words such as `another thread of the process`."""
+    return block.worker or _CULPRITS.get(block.cause, "something")
+
+
+def blocked_at(block: LoopBlocked) -> str:
+    """Return the line that blocked the loop: `jobs.py:12 fetch: time.sleep(1)`; empty if no code is to blame."""
+    if not block.file:
+        return ""
+    call = f": {block.call}" if block.call else ""
+    return f"{PurePath(block.file).name}:{block.line} {block.function}{call}"
+
+
+def block_sentence(block: LoopBlocked) -> str:
+    """Return the block in words: `a blocked the event loop for 0.31 s at jobs.py:12 fetch: time.sleep(1)`."""
+    if block.cause in {"interpreter", "machine"}:  # nothing that runs on the loop
+        return f"the event loop was {block.duration:.2f} s late: {blocked_by(block)} gave it no time"
+    where = blocked_at(block)
+    return f"{blocked_by(block)} blocked the event loop for {block.duration:.2f} s" + (f" at {where}" if where else "")
 
 
 class CommandRefused(Event, frozen=True, gc=False):
-    """A request that could not be carried out, and why."""
+    """A command was not carried out, for `reason`."""
 
     command: str
     worker: str
@@ -153,7 +203,7 @@ class CommandRefused(Event, frozen=True, gc=False):
 
 
 class LogRecorded(Event, frozen=True, gc=False):
-    """A `logging` record or a printed line. `worker` is None for one made outside any worker."""
+    """A `logging` record, or a printed line. `worker` is None outside any worker."""
 
     worker: str | None
     level: str
@@ -162,13 +212,13 @@ class LogRecorded(Event, frozen=True, gc=False):
 
 
 class CircuitEvent(Event, frozen=True, gc=False):
-    """A fact about the circuit of one key: a host, or what the workers name."""
+    """Base of the events about the circuit of one `key`: a host, or the key that the workers name."""
 
     key: str
 
 
 class CircuitOpened(CircuitEvent, frozen=True, gc=False):
-    """Too many attempts failed (`failures` of `attempts`): none starts for the next `seconds`."""
+    """The circuit opened: `failures` of `attempts` attempts failed. No attempt starts for `seconds`."""
 
     attempts: int
     failures: int
@@ -176,15 +226,15 @@ class CircuitOpened(CircuitEvent, frozen=True, gc=False):
 
 
 class CircuitHalfOpened(CircuitEvent, frozen=True, gc=False):
-    """As many as `probes` attempts may start now; they decide whether it closes or opens again."""
+    """The circuit is half-open: up to `probes` attempts may start. They decide whether it closes or opens again."""
 
     probes: int
 
 
 class CircuitProbed(CircuitEvent, frozen=True, gc=False):
-    """A probe of a half-open circuit started, or ended without deciding.
+    """A probe of a half-open circuit started, or ended without a decision.
 
-    `under_way` probes run now, and `free` more may start.
+    `under_way` probes are running, and `free` more may start.
     """
 
     under_way: int
@@ -192,43 +242,8 @@ class CircuitProbed(CircuitEvent, frozen=True, gc=False):
 
 
 class CircuitClosed(CircuitEvent, frozen=True, gc=False):
-    """Attempts start as they come: again, or because this is the first of the key."""
+    """The circuit is closed, so that attempts start freely. The first attempt of a key emits it too."""
 
 
 class CircuitIsolated(CircuitEvent, frozen=True, gc=False):
-    """Somebody isolated it: no attempt starts until somebody closes it or lets it be probed."""
-
-
-MENDABLE = frozenset({"worker", "code", "many"})
-"""Causes that whoever wrote the workers can do something about."""
-_OUTSIDE = frozenset({"interpreter", "machine"})
-"""Causes that are nothing which runs on the loop."""
-_KEEPERS = {
-    "code": "code outside any worker",
-    "asyncwatch": "asyncwatch itself",
-    "many": "many workers by turns",
-    "garbage collection": "Python's garbage collector",
-    "interpreter": "another thread of the process",
-    "machine": "the machine",
-}
-
-
-def keeper(block: LoopBlocked) -> str:
-    """Return who or what blocked the loop, in a few words."""
-    return block.worker or _KEEPERS.get(block.cause, "something")
-
-
-def place(block: LoopBlocked) -> str:
-    """Return where: `jobs.py:12 fetch: time.sleep(1)`; empty if no code is to blame."""
-    if not block.file:
-        return ""
-    call = f": {block.call}" if block.call else ""
-    return f"{PurePath(block.file).name}:{block.line} {block.function}{call}"
-
-
-def sentence(block: LoopBlocked) -> str:
-    """Return all of it: `a blocked the event loop for 0.31 s at jobs.py:12 fetch: time.sleep(1)`."""
-    where = place(block)
-    if block.cause in _OUTSIDE:
-        return f"the event loop was {block.duration:.2f} s late: {keeper(block)} gave it no time"
-    return f"{keeper(block)} blocked the event loop for {block.duration:.2f} s" + (f" at {where}" if where else "")
+    """A person isolated the circuit: no attempt starts until a person closes or probes it."""

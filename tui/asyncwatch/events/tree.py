@@ -1,18 +1,26 @@
-"""Facts about a tree: its supervisors, and what they do with their children."""
+"""Events about a tree: its supervisors, and their restarts of children."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from asyncwatch.events.base import Event, WorkerEvent
-from asyncwatch.policies.runner import ROOT
+
+ROOT: Final = "root"
+"""The path of the supervisor at the top of a tree."""
+
+
+def shown_path(path: str) -> str:
+    """Return the path of a supervisor or child as people see it: without the root, like the names of workers."""
+    return path.removeprefix(f"{ROOT}/")
 
 
 class SupervisorStarted(Event, frozen=True, gc=False):
-    """A supervisor of the tree began to start its children. `name` is its path, `parent` that of the one above.
+    """A supervisor began to start its children.
 
-    `within` is in seconds. The fields are those of its spec; a pool has the strategy `simple_one_for_one`. Its workers
-    carry its path as their group. `incarnation` counts from 1 at each path.
+    `name` is its path and `parent` the path of the supervisor above it. `incarnation` counts from 1 at each path. The
+    other fields are those of its spec, with `within` in seconds; a pool has the strategy `simple_one_for_one`. The path
+    is the group of the workers directly below.
     """
 
     name: str
@@ -25,16 +33,17 @@ class SupervisorStarted(Event, frozen=True, gc=False):
 
 
 class SupervisorTerminated(Event, frozen=True, gc=False):
-    """A supervisor ended, and all its children before it. `reason` is `shutdown` or an error in one line."""
+    """A supervisor ended, after all its children. `reason` is `shutdown`, or an error on one line."""
 
     name: str
     reason: str
 
 
 class RestartCounted(Event, frozen=True, gc=False):
-    """A restart of a child (its name within its supervisor) counts for `within` seconds, as number `restarts`.
+    """The restart of a child counts towards a restart limit for the next `within` seconds.
 
-    `supervisor` is the path of whose limit it counts for: the supervisor's, or the child's own.
+    `supervisor` is the path that the limit belongs to: the supervisor, or the child if it has a limit of its own.
+    `child` is the child's name within its supervisor. `restarts` is the number of restarts that count now.
     """
 
     supervisor: str
@@ -45,9 +54,9 @@ class RestartCounted(Event, frozen=True, gc=False):
 
 
 class RestartLimitReached(Event, frozen=True, gc=False):
-    """One restart too many within `within` seconds: the supervisor ends, or only the child if it has its own limit.
+    """One restart too many within `within` seconds.
 
-    `supervisor` is the path of the one that ends, or of the child that stays down.
+    `supervisor` is the path of the supervisor that ends, or of the child that stays down if it has a limit of its own.
     """
 
     supervisor: str
@@ -56,17 +65,17 @@ class RestartLimitReached(Event, frozen=True, gc=False):
 
 
 class RestartScheduled(WorkerEvent, frozen=True, gc=False):
-    """An incarnation ended, or did not start, because of `cause`; another will start in `delay` seconds."""
+    """An incarnation ended or failed to start because of `cause`. The next one starts in `delay` seconds."""
 
     delay: float
     cause: str
 
 
 class ChildRemoved(Event, frozen=True, gc=False):
-    """A supervisor forgot a child, by its name there, and all below it.
+    """A supervisor removed a child, by its name there, and everything below it.
 
-    It was temporary or of a pool and ended, did not start when it was added, was deleted, or had been added to an
-    incarnation of the supervisor that another takes the place of now.
+    Reasons: a temporary child or a child of a pool ended; an added child did not start; the child was deleted; or the
+    supervisor was restarted without the children that had been added to it.
     """
 
     supervisor: str
@@ -74,11 +83,9 @@ class ChildRemoved(Event, frozen=True, gc=False):
 
 
 class WorkerReady(WorkerEvent, frozen=True, gc=False):
-    """A worker of a tree is ready: it ran its first step, or said so. `value` is what it said, as JSON can hold it."""
+    """A worker of a tree is ready: it has run its first step, or it called `ready(value)`.
+
+    A value that JSON cannot hold is given as its repr.
+    """
 
     value: Any = None
-
-
-def shown_path(path: str) -> str:
-    """Return what a supervisor or a child is called in texts: its path below the root, by which workers are named."""
-    return path.removeprefix(f"{ROOT}/")

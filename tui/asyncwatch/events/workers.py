@@ -1,4 +1,4 @@
-"""Facts about one worker: its attempts, the waits between them, and how its incarnations ended."""
+"""Events about one worker: its attempts, the waits between them, and how each incarnation ended."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from asyncwatch.events.base import WorkerEvent, WorkerState
 
 
 class AttemptStarted(WorkerEvent, frozen=True, gc=False, omit_defaults=True):
-    """An attempt began. Attempts count from 1, for a poller with each call; `bad_luck` is its draw in [0, 1).
+    """An attempt started.
 
-    `latency` is what bad luck adds before the call, in seconds.
+    `attempt` counts from 1 in each incarnation; a poller starts again at 1 with each poll. `bad_luck` is the draw in
+    [0, 1). `latency` is the delay in seconds that bad luck adds before the call.
     """
 
     attempt: int
@@ -19,11 +20,11 @@ class AttemptStarted(WorkerEvent, frozen=True, gc=False, omit_defaults=True):
 
 
 class AttemptFailed(WorkerEvent, frozen=True, gc=False):
-    """An attempt ended in an error.
+    """An attempt raised an error.
 
-    `injected` says whether the bad luck struck, `elapsed` is in seconds, `stack` is the traceback without its
-    last line (which is `error_type: error`), empty for an injected fault. `error_class` is `throttled`, `transient`,
-    `server` or `permanent`; `transient` says whether the error is worth another attempt.
+    `error_class` is `throttled`, `transient`, `server` or `permanent`; `transient` tells whether the error is worth a
+    retry. `injected` marks a fault of bad luck. `elapsed` is in seconds. `stack` is the traceback without its last
+    line, which is `error_type: error`; it is empty for an injected fault.
     """
 
     attempt: int
@@ -37,11 +38,11 @@ class AttemptFailed(WorkerEvent, frozen=True, gc=False):
 
 
 class AttemptHeld(WorkerEvent, frozen=True, gc=False):
-    """Attempt number `attempt` could start, but has to wait. `reason` is one of HOLD_REASONS.
+    """An attempt is due, but is held back for `reason`, one of HOLD_REASONS.
 
-    `key` is what the circuit or the rate limit is kept by. It is empty for a worker that stands in line: what that
-    waits for changes with each `LineHeld`. The wait ends with an `AttemptStarted`, another `AttemptHeld`, or the end of
-    the worker. One that is queued and was never held has none: it stands in line.
+    `key` is the key of the circuit or rate limit. It is empty while the worker is in the ready queue, where the reason
+    changes with each `LineHeld`. The hold ends with `AttemptStarted`, another `AttemptHeld`, or the end of the worker.
+    A queued worker without this event is in the ready queue too.
     """
 
     attempt: int
@@ -50,14 +51,14 @@ class AttemptHeld(WorkerEvent, frozen=True, gc=False):
 
 
 HOLD_REASONS = ("place", "rate", "circuit", "paused")
-"""Why an attempt is held: as many run as may, a rate limit is reached, its circuit is not closed, the run is paused."""
+"""Why an attempt is held back: no free slot, a rate limit, a circuit that is not closed, or a paused run."""
 
 
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
     """Attempt number `attempt` will start in `delay` seconds.
 
-    `is_asked_for` says whether that is what the error asked for (`Retry-After`) and no backoff. `max_attempts` is how
-    many attempts an error of that class gets in all; 0 if that was not told.
+    `is_asked_for` tells that the error asked for this delay (`Retry-After`), so that it is no backoff. `max_attempts`
+    is the limit for an error of this class; 0 if it is unknown.
     """
 
     attempt: int
@@ -67,34 +68,37 @@ class RetryScheduled(WorkerEvent, frozen=True, gc=False):
 
 
 class RetryRefused(WorkerEvent, frozen=True, gc=False):
-    """Attempt number `attempt` will not be made, whatever the policy has. `reason` is one of RETRY_REFUSALS."""
+    """Attempt number `attempt` will not be made, although the policy has attempts left.
+
+    `reason` is one of RETRY_REFUSALS.
+    """
 
     attempt: int
     reason: str
 
 
 RETRY_REFUSALS = ("retry budget", "deadline", "person", "halt")
-"""Why a retry is refused: the run's budget is used up, the worker's time is over or would be, somebody gave it up, or
-the batch halted."""
+"""Why a retry is refused: the retry budget of the run is used up, the retry would miss the worker's deadline, a person
+gave the worker up, or the batch halted."""
 
 
 class CancelRequested(WorkerEvent, frozen=True, gc=False):
-    """A running worker was asked to stop. `reason` is one of CANCEL_REASONS."""
+    """A running worker was cancelled and has not ended yet. `reason` is one of CANCEL_REASONS."""
 
     reason: str
 
 
 CANCEL_REASONS = ("person", "run", "timeout", "restart", "attempt timeout", "supervisor", "halt")
-"""Why a worker is asked to stop: one command, the end of the run, a total timeout, a restart, one attempt's timeout,
-its supervisor (which stops, or restarts it with a sibling), or too many failures of the batch."""
+"""Why a worker is cancelled: a person's command, the end of the run, a total timeout, a restart, the timeout of one
+attempt, its supervisor (which stops, or restarts it with a sibling), or a batch that halted."""
 
 
 class WorkerRestarted(WorkerEvent, frozen=True, gc=False):
-    """A new incarnation (`incarnation` is its number) is queued; its attempts start again at 1."""
+    """A new incarnation of the worker is queued. `incarnation` is its number, and its attempts start again at 1."""
 
 
 class PollFinished(WorkerEvent, frozen=True, gc=False):
-    """A poller's target returned `result` after `elapsed` seconds; it is called again in `delay` seconds."""
+    """A poll of a poller returned `result` after `elapsed` seconds. The next poll starts in `delay` seconds."""
 
     result: Any
     elapsed: float
@@ -102,10 +106,10 @@ class PollFinished(WorkerEvent, frozen=True, gc=False):
 
 
 class PollFailed(WorkerEvent, frozen=True, gc=False):
-    """A poll of a poller failed with all its attempts; the poller goes on, and is called again in `delay` seconds.
+    """A poll of a poller failed with all its attempts. The poller goes on: the next poll starts in `delay` seconds.
 
-    `elapsed` is the seconds from the start of the first attempt of this poll, backoff included. `failures` counts the
-    polls that have failed in a row, this one included; a `PollFinished` ends the row.
+    `elapsed` is the seconds since the first attempt of this poll started, backoff included. `failures` counts the polls
+    that failed in a row, including this one.
     """
 
     error_type: str
@@ -116,9 +120,10 @@ class PollFailed(WorkerEvent, frozen=True, gc=False):
 
 
 class WorkerEnded(WorkerEvent, frozen=True, gc=False):
-    """Base of the facts that settle an incarnation.
+    """Base of the events that end an incarnation.
 
-    `attempts` is how many it made; `elapsed` the seconds from the start of its first attempt, backoff included.
+    `attempts` is the number of attempts made. `elapsed` is the seconds since the first of them started, backoff
+    included.
     """
 
     state: ClassVar[WorkerState]
@@ -128,7 +133,7 @@ class WorkerEnded(WorkerEvent, frozen=True, gc=False):
 
 
 class WorkerSucceeded(WorkerEnded, frozen=True, gc=False):
-    """The target returned. `result` is a value JSON can hold: what was returned, or its repr."""
+    """The target returned `result`; a value that JSON cannot hold is given as its repr."""
 
     state: ClassVar[WorkerState] = WorkerState.SUCCEEDED
 
@@ -145,9 +150,9 @@ class WorkerFailed(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
-    """Every attempt was used up, or a retry was refused; the error is that of the last attempt.
+    """The worker used all its attempts, or a retry was refused. The error is the last attempt's.
 
-    `refusal` is one of RETRY_REFUSALS, as in the `RetryRefused` before it; empty if every attempt was used up.
+    `refusal` is one of RETRY_REFUSALS, as in the `RetryRefused` before this event; empty if all attempts were used.
     """
 
     state: ClassVar[WorkerState] = WorkerState.EXHAUSTED
@@ -158,11 +163,11 @@ class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
-    """The worker ended after it was asked to.
+    """The worker was cancelled and has ended.
 
-    `result` is what it returned all the same; `error_type` and `error` are what its clean-up raised, else empty.
-    `reason` is one of CANCEL_REASONS, as in `CancelRequested`, which only a running worker has before it; empty if it
-    asked for its end itself.
+    `result` is the value it returned nevertheless. `error_type` and `error` are the error of its clean-up, else empty.
+    `reason` is one of CANCEL_REASONS, or empty for a worker that cancelled itself. A `CancelRequested` comes before
+    this event only if the worker was running.
     """
 
     state: ClassVar[WorkerState] = WorkerState.CANCELLED
@@ -174,7 +179,7 @@ class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerTimedOut(WorkerEnded, frozen=True, gc=False):
-    """The worker was still pending when a total timeout ended. Fields as in `WorkerCancelled`."""
+    """The worker was still pending when a total timeout expired. The fields are as in `WorkerCancelled`."""
 
     state: ClassVar[WorkerState] = WorkerState.TIMED_OUT
 
@@ -184,11 +189,11 @@ class WorkerTimedOut(WorkerEnded, frozen=True, gc=False):
 
 
 class WorkerUnresponsive(WorkerEnded, frozen=True, gc=False):
-    """The worker swallowed its cancellation for the whole grace period and was left behind.
+    """The worker swallowed its cancellation for the whole grace period and was abandoned.
 
-    `stack` is the innermost line where it is stuck, as `file:line function`; `cancels` counts the requests. It may
-    still end later: then a `WorkerCancelled` or `WorkerTimedOut` of the same incarnation follows. Its task goes on:
-    `asyncio.run` waits for it at its end, `asyncwatch.run` does not.
+    `stack` is the innermost line where it is stuck, as `file:line function`. `cancels` counts the cancellations. If the
+    worker ends later, a `WorkerCancelled` or `WorkerTimedOut` of the same incarnation follows. Until then its task runs
+    on: `asyncio.run` waits for it on exit, `asyncwatch.run` does not.
     """
 
     state: ClassVar[WorkerState] = WorkerState.UNRESPONSIVE

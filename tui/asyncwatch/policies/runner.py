@@ -1,4 +1,4 @@
-"""Words that both the command line and the engine know. Imports nothing, so that `--help` answers at once."""
+"""The runners and when `wait` returns, by name. Imports nothing heavy: `--help` needs these names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Final, Literal
 
 ReturnWhen = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 RETURN_WHEN: Final = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
-"""When `wait` returns: what asyncio calls them."""
+"""When `wait` returns, as in `asyncio.wait`."""
 RUNNERS: Final = ("gather", "as_completed", "wait", "task_group")
-"""The ways to await a batch."""
-ROOT: Final = "root"
-"""The path of the supervisor at the top."""
+"""How a batch is awaited."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncwatch.events.tree import shown_path
-from asyncwatch.policies.runner import ROOT
+from asyncwatch.events.tree import ROOT, shown_path
 
 if TYPE_CHECKING:
     from asyncwatch.engine.tree.child import Child

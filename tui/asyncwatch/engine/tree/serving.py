@@ -14,7 +14,7 @@ from asyncwatch.engine.tree.errors import NoSuchSupervisor
 from asyncwatch.engine.tree.pool import make_node
 from asyncwatch.engine.tree.specs import ChildSpec, SupervisorSpec
 from asyncwatch.engine.tree.tree import Tree
-from asyncwatch.policies.runner import ROOT
+from asyncwatch.events.tree import ROOT
 
 
 def is_batch(children: tuple[ChildSpec | WorkerSpecs, ...]) -> TypeGuard[tuple[WorkerSpec | WorkerSpecs, ...]]:

@@ -13,8 +13,8 @@ from asyncwatch.engine.tree.errors import NoSuchSupervisor
 from asyncwatch.engine.tree.life import Ending
 from asyncwatch.engine.tree.node import Node
 from asyncwatch.engine.tree.specs import ChildSpec, PoolSpec, SupervisorSpec
+from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.restart import Reason
-from asyncwatch.policies.runner import ROOT
 
 
 class Tree:

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from asyncwatch import text as units
 from asyncwatch.events import LoopBlocked, WorkerState
-from asyncwatch.events.run import MENDABLE, keeper, place, sentence
+from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence, blocked_at, blocked_by
 from asyncwatch.model.reducer import Fleet, Row
 from asyncwatch.model.statistics import Histogram
 from asyncwatch.text import mask_secrets
@@ -50,9 +50,9 @@ def blocked_notice(scene: Scene, width: int) -> str:
     blocked = scene.statistics.blocked
     by = ""
     if blocked is not None and blocked.cause != "unknown":
-        by = f" by {crop(_shown(keeper(blocked)), _NAME)}"
+        by = f" by {crop(_shown(blocked_by(blocked)), _NAME)}"
         if width >= 140 and blocked.file:
-            by += f" at {_shown(place(blocked)).partition(': ')[0]}"
+            by += f" at {_shown(blocked_at(blocked)).partition(': ')[0]}"
     told = f" event loop blocked for {scene.blocked_for:.0f} s"
     return f"{told}{by} " if len(told + by) + 40 <= width else f"{told} "
 
@@ -60,9 +60,9 @@ def blocked_notice(scene: Scene, width: int) -> str:
 def block_chip(scene: Scene) -> list[Line]:
     """Return a chip that warns of the last block of the loop for a while; none if there was none."""
     watch = scene.fleet.loop
-    if not watch.blocks or (last := watch.blocks[-1]).at + NEWS_LAST < scene.moment or last.cause not in MENDABLE:
+    if not watch.blocks or (last := watch.blocks[-1]).at + NEWS_LAST < scene.moment or last.cause not in FIXABLE_CAUSES:
         return []
-    told: Line = [Span(f" {_shown(crop(sentence(last), 100))} ", "notice")]
+    told: Line = [Span(f" {_shown(crop(block_sentence(last), 100))} ", "notice")]
     return [[*told, Span(" d", "key"), Span(" tells more", "muted")]]
 
 
@@ -123,9 +123,9 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:
     """Return one block: when it began, for how long it lasted, who it was, and where."""
     when = units.clock(block.began) if is_over else "now"
-    who = Span(pad(_shown(keeper(block)), _NAME), "strong" if block.worker else "muted")
+    who = Span(pad(_shown(blocked_by(block)), _NAME), "strong" if block.worker else "muted")
     head = [Span(pad(when, 8), "muted"), Span(pad(units.duration(block.duration), 9, right=True), "warning"), who]
-    return crop_line(join([[span] for span in head] + [[Span(_shown(place(block)), "muted")]]), width)
+    return crop_line(join([[span] for span in head] + [[Span(_shown(blocked_at(block)), "muted")]]), width)
 
 
 def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
@@ -138,7 +138,7 @@ def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
             Span(f"{units.clock(block.began)}  ", "muted"),
             Span(pad(units.duration(block.duration), 9, right=True), "warning"),
             Span(f"  incarnation {block.incarnation}, attempt {block.attempt}  ", "muted"),
-            Span(_shown(place(block))),
+            Span(_shown(blocked_at(block))),
         ]
         for block in blocks[:-6:-1]
     ]
@@ -162,7 +162,7 @@ def stack_report(scene: Scene, worker: str, width: int) -> list[Line]:
     if stack.is_blocking:
         how = [Span("  it blocks the event loop, as seen from outside", "error")]
     elif blocked is not None:
-        how = [Span(f"  before {_shown(keeper(blocked))} blocked the event loop", "warning")]
+        how = [Span(f"  before {_shown(blocked_by(blocked))} blocked the event loop", "warning")]
     lines: list[Line] = [[], [Span("WHERE IT IS", "heading"), *how]]
     for frame in stack.frames:
         at = f"{PurePath(frame.file).name}:{frame.line} "
