@@ -8,18 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import ServerTimeoutError
 
-from asyncwatch import (
-    AttemptTimeout,
-    CircuitPolicy,
-    Halt,
-    PoolSpec,
-    RateLimit,
-    RestartBackoff,
-    RestartLimitError,
-    RetryBudget,
-)
+from asyncwatch import AttemptTimeout, CircuitPolicy, Halt, PoolSpec, RateLimit, RestartBackoff, RetryBudget
 from asyncwatch.config.load import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.plan import build as launch
 from asyncwatch.plan.plan import Plan, PlannedGroup, make_plan
 from asyncwatch.targets.demo_site import DemoTarget

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RestartLimitError
 from asyncwatch.cli import headless, output, session
 from asyncwatch.cli.headless import StdoutError
 from asyncwatch.commands import Command, StopRun
 from asyncwatch.config.load import demo_config
+from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.events import (
     CancelRequested,
     Event,

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RestartLimitError, StartError, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.thread import Engine
+from asyncwatch.engine.tree.errors import RestartLimitError, StartError
 from asyncwatch.events import (
     CancelRequested,
     Event,

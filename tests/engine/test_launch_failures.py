@@ -12,17 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import (
-    CircuitPolicy,
-    PoolSpec,
-    RateLimit,
-    RestartBackoff,
-    RestartLimitError,
-    StartError,
-    Supervisor,
-    SupervisorSpec,
-    WorkerSpec,
-)
+from asyncwatch import CircuitPolicy, PoolSpec, RateLimit, RestartBackoff, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.admission import Admission
 from asyncwatch.engine.outbox import Listener
@@ -31,7 +21,7 @@ from asyncwatch.engine.runner import MARGIN
 from asyncwatch.engine.scheduler import Machine
 from asyncwatch.engine.tree.branches import Branches
 from asyncwatch.engine.tree.crew import Crew
-from asyncwatch.engine.tree.errors import DuplicateName, TreeError
+from asyncwatch.engine.tree.errors import DuplicateName, RestartLimitError, StartError, TreeError
 from asyncwatch.engine.tree.family import Family
 from asyncwatch.engine.tree.life import NodeLife, WorkerLife
 from asyncwatch.engine.tree.specs import ChildSpec

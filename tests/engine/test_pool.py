@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
-from asyncwatch.engine.tree.errors import DuplicateName, InvalidName, InvalidTemplate
+from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.tree.errors import DuplicateName, InvalidName, InvalidTemplate, StartError
 from asyncwatch.events import RunStarted, WorkerReady
 from tests.engine.fleets import drain, raiser
 

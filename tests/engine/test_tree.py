@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import (
-    NoSuchSupervisor,
     PoolSpec,
     RestartBackoff,
-    RestartLimitError,
-    StartError,
     Supervisor,
     SupervisorSpec,
     WorkerSpec,
@@ -21,6 +18,7 @@ from asyncwatch import (
     ready,
 )
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
+from asyncwatch.engine.tree.errors import NoSuchSupervisor, RestartLimitError, StartError
 from asyncwatch.events import (
     CommandRefused,
     PollFinished,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import NoSuchSupervisor, NotFound, PoolSpec, StartError, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.engine.tree.crew import REMEMBERED
+from asyncwatch.engine.tree.errors import NoSuchSupervisor, NotFound, StartError
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
 from tests.engine.fleets import sleeper
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import PoolSpec, RestartBackoff, SimpleOneForOne, StartError, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import PoolSpec, RestartBackoff, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.tree.errors import SimpleOneForOne, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, is_up, statuses
 from asyncwatch.selftest.actors import supervisor as running
 

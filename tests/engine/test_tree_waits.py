@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import (
-    AlreadyStarted,
-    CircuitPolicy,
-    NoSuchSupervisor,
-    PoolSpec,
-    StartError,
-    Supervisor,
-    SupervisorSpec,
-    WorkerSpec,
-)
+from asyncwatch import CircuitPolicy, PoolSpec, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import ChangeSetting, CloseCircuit, IsolateCircuit
+from asyncwatch.engine.tree.errors import AlreadyStarted, NoSuchSupervisor, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 
 

@@ -1,0 +1,31 @@
+from asyncwatch.engine.current import CurrentWorker as CurrentWorker
+from asyncwatch.engine.current import current_worker as current_worker
+from asyncwatch.engine.event_loop import run as run
+from asyncwatch.engine.spec import Outcome as Outcome
+from asyncwatch.engine.spec import WaitResult as WaitResult
+from asyncwatch.engine.spec import WorkerSpec as WorkerSpec
+from asyncwatch.engine.spec import WorkerSpecs as WorkerSpecs
+from asyncwatch.engine.supervisor import Supervisor as Supervisor
+from asyncwatch.engine.tree.ready import ready as ready
+from asyncwatch.engine.tree.specs import PoolSpec as PoolSpec
+from asyncwatch.engine.tree.specs import SupervisorSpec as SupervisorSpec
+from asyncwatch.engine.watchdog import Watchdog as Watchdog
+from asyncwatch.events import Event as Event
+from asyncwatch.events import WorkerState as WorkerState
+from asyncwatch.policies.bad_luck import BadLuck as BadLuck
+from asyncwatch.policies.budget import RetryBudget as RetryBudget
+from asyncwatch.policies.circuit import CircuitPolicy as CircuitPolicy
+from asyncwatch.policies.classify import AttemptTimeout as AttemptTimeout
+from asyncwatch.policies.classify import ClassifyBy as ClassifyBy
+from asyncwatch.policies.classify import DeadlineExceeded as DeadlineExceeded
+from asyncwatch.policies.classify import ErrorClass as ErrorClass
+from asyncwatch.policies.classify import classify as classify
+from asyncwatch.policies.classify import is_transient as is_transient
+from asyncwatch.policies.halt import Halt as Halt
+from asyncwatch.policies.halt import parse_halt as parse_halt
+from asyncwatch.policies.rate import RateLimit as RateLimit
+from asyncwatch.policies.rate import parse_rate as parse_rate
+from asyncwatch.policies.restart import RestartBackoff as RestartBackoff
+from asyncwatch.policies.retry import RetryPolicy as RetryPolicy
+
+__version__: str
