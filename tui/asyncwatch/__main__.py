@@ -1,4 +1,4 @@
-"""The entry of the command, also as `python -m asyncwatch`. No Ctrl+C is a traceback, however early it comes."""
+"""The entry point of the command, also as `python -m asyncwatch`. However early Ctrl+C comes, there is no traceback."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import gc
 import signal
 import sys
 
-INTERRUPTED = 130
+from asyncwatch.cli import INTERRUPTED
 
 
 def run() -> None:
-    """Run the command `asyncwatch`, from its imports to the end of the process."""
+    """Run the command, from its imports to the end of the process."""
     try:
-        from asyncwatch.process import COLLECT_AT_START  # noqa: PLC0415  as below
+        from asyncwatch.process import STARTUP_GC_THRESHOLD  # noqa: PLC0415  Ctrl+C during imports is caught here too
 
-        gc.set_threshold(COLLECT_AT_START)
-        from asyncwatch.cli.main import main  # noqa: PLC0415  an interrupt of the import is caught here too
+        gc.set_threshold(STARTUP_GC_THRESHOLD)
+        from asyncwatch.cli.main import main  # noqa: PLC0415
 
         main(prog_name="asyncwatch")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        # What is left is the interpreter's own end, of which an interrupt would make a traceback.
+        # Only the interpreter's own shutdown follows, which would print a traceback on Ctrl+C.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""Requests: what a person asks of a run, in the imperative, and the narrow port through which they ask it."""
+"""Commands, which a person sends to a run, and the Controller protocol that every user interface speaks."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from asyncwatch.events import Batch, LoopBlocked
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
-    """A request. It changes nothing by itself: an event says what became of it."""
+    """Base of all commands. A command changes nothing by itself: an event tells what it did, or that it was refused."""
 
 
 class CancelWorker(Command, frozen=True, gc=False):
-    """Cancel that incarnation of the worker. Refused if it has ended or another took its place."""
+    """Cancel this incarnation of a worker. Refused if it has ended or is no longer the current one."""
 
     worker: str
     incarnation: int
 
 
 class RestartWorker(Command, frozen=True, gc=False):
-    """Give the worker a new incarnation, after cancelling this one if it has not ended."""
+    """Start a new incarnation of a worker. If this incarnation has not ended, it is cancelled first."""
 
     worker: str
     incarnation: int
 
 
 class RestartBranch(Command, frozen=True):
-    """Restart a supervisor as the child that it is: stop all below it, then start it anew.
+    """Restart a supervisor: stop everything below it, then start it again.
 
-    Its siblings go with it as the strategy of the supervisor above says; a restart by a person counts for no limit. Of
-    the root, or a group of a batch: restart all that is below it.
+    Its siblings are restarted with it as the strategy of the supervisor above says. A restart by a person counts
+    towards no restart limit. For the root, or a group of a batch, everything below it is restarted.
 
-    `path` is that of the supervisor, or the name of the group; `incarnation` the supervisor's, 0 for a group. Refused
-    if another took its place.
+    `path` is the path of the supervisor, or the name of the group. `incarnation` is the supervisor's, or 0 for a group;
+    the command is refused if that is no longer the current one.
     """
 
     path: str
@@ -43,9 +43,9 @@ class RestartBranch(Command, frozen=True):
 
 
 class CancelBranch(Command, frozen=True):
-    """Stop a supervisor and all below it for good; of the root, or a group of a batch: stop all that is below it.
+    """Stop a supervisor and everything below it for good. The fields are as in `RestartBranch`.
 
-    Fields as in `RestartBranch`.
+    For the root, or a group of a batch, only what is below it is stopped.
     """
 
     path: str
@@ -53,50 +53,50 @@ class CancelBranch(Command, frozen=True):
 
 
 class IsolateCircuit(Command, frozen=True):
-    """Let no attempt of that key start until somebody closes its circuit or lets it be probed."""
+    """Start no attempt of this key until a person closes or probes its circuit."""
 
     key: str
 
 
 class CloseCircuit(Command, frozen=True):
-    """Let all attempts of that key start again."""
+    """Close the circuit of this key, so that its attempts start again."""
 
     key: str
 
 
 class ProbeCircuit(Command, frozen=True):
-    """Let a few attempts of that key probe it now; they decide whether its circuit closes."""
+    """Let a few attempts of this key probe it now. They decide whether the circuit closes."""
 
     key: str
 
 
 class RetryNow(Command, frozen=True, gc=False):
-    """Let that incarnation, which backs off, is held or stands in line, be the next to start an attempt."""
+    """Let this incarnation start the next attempt, whether it is backing off, held back or in the ready queue."""
 
     worker: str
     incarnation: int
 
 
 class GiveUp(Command, frozen=True, gc=False):
-    """Let that incarnation, which backs off or is held, make no further attempt."""
+    """Let this incarnation, which is backing off or held back, make no further attempt."""
 
     worker: str
     incarnation: int
 
 
 class RetryAllNow(Command, frozen=True):
-    """Let every worker that backs off or is held start its next attempt now."""
+    """Let every worker that is backing off or held back start its next attempt now."""
 
 
 class GiveUpAll(Command, frozen=True):
-    """Let every worker that backs off or is held make no further attempt."""
+    """Let every worker that is backing off or held back make no further attempt."""
 
 
 class ChangeSetting(Command, frozen=True):
-    """Change one of `events.SETTINGS`. `SettingChanged` says what it was before.
+    """Change one of `events.SETTINGS`. The `SettingChanged` event has the previous value.
 
-    With a `key` it is the rate of that key alone; `rate per key` is that of each key which has none of its own.
-    `is_undo` says that it takes back the last change that was not taken back.
+    With a `key`, `rate` is the rate limit of that key alone; `rate per key` is the limit of each key without its own.
+    `is_undo` marks a command that takes back the last change that has not been taken back yet.
     """
 
     name: str
@@ -106,30 +106,30 @@ class ChangeSetting(Command, frozen=True):
 
 
 class WatchStack(Command, frozen=True):
-    """Keep the await stack of that worker in the `Statistics` from now on; of none if it is None.
+    """Keep the await stack of this worker in the `Statistics` from now on; of no worker if it is None.
 
-    No event tells of it: what somebody looks at is no fact of the run.
+    No event reports it, since the row that a person looks at is not part of the run.
     """
 
     worker: str | None
 
 
 class CancelAll(Command, frozen=True):
-    """Cancel every worker that has not ended. The run stays open: workers can be restarted."""
+    """Cancel every worker that has not ended. The run stays open, so that workers can be restarted."""
 
 
 class StopRun(Command, frozen=True):
-    """Cancel every worker, in the order of their supervisors, wait as long as each may take, and finish the run.
+    """Cancel every worker in the order of their supervisors, wait as long as each may take, and finish the run.
 
-    `at_once`: all are cancelled together, and who does not end within a few turns of the loop is left behind. It may
-    follow a request that was not.
+    With `at_once`, all workers are cancelled together, and those that do not end within a few loop iterations are
+    abandoned. Such a command may follow one without it.
     """
 
     at_once: bool = False
 
 
 class StackFrame(msgspec.Struct, frozen=True):
-    """One frame of a stack. `text` is the line of source without its indent, empty if it is not known."""
+    """One frame of a stack. `text` is the source line without its indent, or empty if it is unknown."""
 
     file: str
     line: int
@@ -138,10 +138,10 @@ class StackFrame(msgspec.Struct, frozen=True):
 
 
 class WorkerStack(msgspec.Struct, frozen=True):
-    """Where a worker is: what its coroutine awaits, from its target down to the innermost frame.
+    """What a worker awaits: its frames from the target down to the innermost one.
 
-    Without `frames` no attempt of it is under way. `is_blocking` says that they are those of a call which blocks the
-    event loop at this moment, as seen from outside.
+    `frames` is empty if no attempt is in flight. With `is_blocking` they are the frames of a call that blocks the event
+    loop at this moment, as a sample of the thread shows them.
     """
 
     worker: str
@@ -152,49 +152,55 @@ class WorkerStack(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What the engine knows of itself at one moment.
-
-    `loop_lag` is the longest delay of a timer within the last second, in seconds; `in_flight` counts attempts,
-    `queued` the workers that wait for a place, `held` those that wait for a circuit or a rate limit, `tasks` the live
-    tasks of workers, `detached` those of them that were left behind. `retry_tokens` are left of the
-    `retry_capacity` of the run's retry budget; both are 0 if it has none.
-
-    `lag_p50`, `lag_p95` are quantiles of that delay over the last ten seconds, `lag_highest` is the longest so far;
-    `tasks_highest` the most tasks that were seen. The garbage collector took `collecting` seconds in all and
-    `longest_collection` at the most. `blocked` is the block of the loop that goes on at this moment, as
-    its event would tell it now (its `seq` is -1). `stack` is that of the worker which `WatchStack` named last.
-    """
+    """Figures of the engine at one moment. All times are in seconds."""
 
     events: int = 0
+    """Events emitted so far."""
     in_flight: int = 0
+    """Attempts in flight."""
     queued: int = 0
+    """Workers in the ready queue, which wait for a slot."""
     tasks: int = 0
+    """Live tasks of workers, abandoned ones included."""
     detached: int = 0
+    """Live tasks of abandoned workers."""
     loop_lag: float = 0.0
+    """The longest delay of a timer within the last second."""
     held: int = 0
+    """Workers that wait for a circuit or a rate limit."""
     retry_tokens: float = 0.0
+    """Tokens left in the run's retry budget; 0 without a budget."""
     retry_capacity: float = 0.0
+    """The tokens of a full retry budget; 0 without a budget."""
     lag_p50: float = 0.0
+    """The median delay of a timer over the last ten seconds."""
     lag_p95: float = 0.0
+    """The 95th percentile of that delay."""
     lag_highest: float = 0.0
+    """The longest delay of a timer so far."""
     tasks_highest: int = 0
+    """The most live tasks that were seen."""
     collecting: float = 0.0
+    """Time that the garbage collector has taken so far."""
     longest_collection: float = 0.0
+    """Time of its longest collection."""
     blocked: LoopBlocked | None = None
+    """The block of the event loop that goes on at this moment, as its event would report it now; its `seq` is -1."""
     stack: WorkerStack | None = None
+    """The stack of the worker that the last `WatchStack` named."""
 
 
 class Controller(Protocol):
-    """All that a user interface knows of the engine."""
+    """The interface between a user interface and a run."""
 
     def send(self, *commands: Command) -> None:
-        """Pass commands on, in order, however many. Returns at once; safe from any thread.
+        """Pass on any number of commands, in order. Returns at once; safe from any thread.
 
-        Requests about workers may take some time then. Others, `StopRun` above all, do not wait for them.
+        Commands about workers may take some time. Others, `StopRun` above all, overtake them.
         """
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return a queue of the event batches of the run from its first event, for the running event loop."""
+        """Return a queue of all event batches of the run, from the first one on, for the running event loop."""
 
     def statistics(self) -> Statistics:
-        """Return the engine's latest figures. Cheap enough to call every frame."""
+        """Return the engine's latest figures. Cheap enough to call for every frame."""

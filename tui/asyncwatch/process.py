@@ -1,4 +1,4 @@
-"""What this process takes of the machine."""
+"""Tuning and measuring this process: Python's garbage collector and thread switches, and the memory in use."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-COLLECT_AFTER = 10_000
-"""How many more objects than before there are to be, for a search for garbage among the young ones."""
-COLLECT_AT_START = 250_000
-"""The same until the run begins: a twentieth of the time to the first picture went into looking through imports."""
-TURN = 0.001
-"""Seconds that a thread keeps the interpreter while another one waits for it."""
+GC_THRESHOLD = 10_000
+"""New objects between two collections of the youngest generation during a run."""
+STARTUP_GC_THRESHOLD = 250_000
+"""The same until the run begins. Collections during the imports take 5 % of the time to the first frame."""
+SWITCH_INTERVAL = 0.001
+"""Seconds that a thread keeps the interpreter while another thread waits for it."""
 
 
 @contextmanager
-def collecting_seldom() -> Iterator[None]:
-    """Search for garbage less often than Python does by itself for the time of the context, and never in what is old.
+def infrequent_gc() -> Iterator[None]:
+    """Collect garbage less often inside the context, and ignore all objects that exist already.
 
-    A request makes and drops many small objects. Python looks through the young ones after 700 (2,000 from 3.13 on)
-    have been added, which takes a fifth of the processor's time when hundreds are under way and all but none of it is
-    garbage. Whoever chose to collect seldomer still, or never, is left alone.
+    A request creates and drops many small objects. Python's threshold of 700 new objects (2,000 from 3.13 on) costs a
+    fifth of the processor time when hundreds of requests are in flight, and finds almost no garbage. A higher
+    threshold, or a collector that is off, is left alone.
     """
     before = gc.get_threshold()
     gc.freeze()
-    if before[0] == COLLECT_AT_START or 0 < before[0] < COLLECT_AFTER:
-        gc.set_threshold(COLLECT_AFTER, *before[1:])
+    if before[0] == STARTUP_GC_THRESHOLD or 0 < before[0] < GC_THRESHOLD:
+        gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:
@@ -36,10 +36,10 @@ def collecting_seldom() -> Iterator[None]:
 
 
 @contextmanager
-def collecting_nothing() -> Iterator[None]:
-    """Search for no garbage for the time of the context, in which nothing but a large list comes to be.
+def paused_gc() -> Iterator[None]:
+    """Collect no garbage inside the context, for code that only builds a large list.
 
-    Python would look through the list again and again while it grows.
+    Otherwise Python would traverse the list again and again while it grows.
     """
     if not gc.isenabled():
         yield
@@ -52,14 +52,14 @@ def collecting_nothing() -> Iterator[None]:
 
 
 @contextmanager
-def short_turns() -> Iterator[None]:
-    """Let no thread of the process wait long for another one that computes, for the time of the context.
+def short_switch_interval() -> Iterator[None]:
+    """Switch between threads every millisecond inside the context, unless that is done more often already.
 
-    A key passes three threads until it shows, and each of them may have to wait several times. Python's own turns of
-    5 ms add up to 60 ms and more then, while a worker computes.
+    A key press passes through three threads before it shows, and each may wait several times. While a worker computes,
+    Python's default interval of 5 ms adds up to 60 ms and more.
     """
     before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, TURN))
+    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
     try:
         yield
     finally:
@@ -67,16 +67,16 @@ def short_turns() -> Iterator[None]:
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that the process occupies now; where the system does not tell, the most it ever did.
+    """Return the resident memory of this process in bytes.
 
-    None if nothing is known.
+    Where the system does not report it, this is the highest value so far; None if that is unknown too.
     """
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         pass
     try:
-        import resource  # noqa: PLC0415  it is not there on every platform
+        import resource  # noqa: PLC0415  not on every platform
     except ImportError:
         return None
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Time slices: long work on an event loop, a few milliseconds at a time, so that everything else gets its turn."""
+"""Time slices: long work on an event loop, a few milliseconds at a time, so that other callbacks run in between."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SLICE = 0.01
 """Seconds of work in one slice."""
 
 Work = Callable[[Callable[[], bool]], bool]
-"""Works until the function that it is given says that its time is up; returns whether there is more to do."""
+"""Does one slice of the work: until its argument, `is_time_up()`, is true. Returns whether there is more to do."""
 
 
 class SlicedWork:
-    """Runs `work` on the running event loop, one slice after another, then calls `done`.
+    """Runs `work` on the running event loop in slices, then calls `done`.
 
     Args:
-        work: does the next part.
+        work: does one slice.
         done: called after the last slice.
-        seconds: how long a slice is.
-        pause: seconds between two slices; 0 for the next loop iteration.
-        iterations: loop iterations that others get at least between two slices.
+        seconds: the length of a slice.
+        pause: seconds between two slices.
+        iterations: the least number of loop iterations from one slice to the next.
         clock: monotonic seconds.
 
     """
@@ -51,32 +51,32 @@ class SlicedWork:
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether another slice is to come."""
+        """Whether another slice will run."""
         return self._next is not None
 
     def start(self) -> None:
-        """Schedule the first slice, unless one is scheduled."""
+        """Schedule the first slice for the next loop iteration, unless a slice is scheduled."""
         if self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self._run)
 
     def start_now(self) -> bool:
-        """Run the first slice now, unless one is scheduled; return whether more slices follow."""
+        """Run the first slice now, unless a slice is scheduled. Return whether more slices follow."""
         if self._next is None:
             self._run()
         return self._next is not None
 
     def stop(self) -> None:
-        """Leave the rest undone; `done` is not called."""
+        """Drop the rest of the work; `done` is not called."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
     def shorten(self, seconds: float, period: float) -> None:
-        """Take slices of only `seconds` for the next `period` seconds."""
+        """Make the slices of the next `period` seconds only `seconds` long."""
         self._short, self._short_until = seconds, self._clock() + period
 
     def _run(self) -> None:
-        self._next = None  # before the work: if it raises, `start` begins anew
+        self._next = None  # before the work: if it raises, `start` can begin again
         start = self._clock()
         end = start + (self._short if start < self._short_until else self._seconds)
         if not self._work(lambda: self._clock() >= end):
@@ -92,7 +92,7 @@ class SlicedWork:
 
 
 def for_each(items: Iterator[T], act: Callable[[T], object]) -> Work:
-    """Return work that calls `act` for each of `items`; the next item is asked for only when its turn comes."""
+    """Return work that calls `act` for each of `items`. It takes an item only when it can act on it."""
 
     def work(is_time_up: Callable[[], bool]) -> bool:
         for item in items:

@@ -1,6 +1,7 @@
 """Text and units: durations, rates and counts as people read and write them, and foreign text made safe to show.
 
-Everything here is pure and imports nothing of the package. A terminal cell is the width of one ASCII character.
+All functions are pure, and the module imports nothing of the package. A cell is the width of one ASCII character in a
+terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from unicodedata import combining, east_asian_width
 
 # -- secrets
 
-# A path turns `http://` into `http:/`.
+# `http:/` too, since `Path` drops a slash of `http://`.
 _USERINFO = re.compile(
     r"(?:(?<=://)|(?<=\bhttp:/)|(?<=\bhttps:/))[^/?#\s\"<>]*@|(?<=\w:/)[^/?#\s\"<>:]*:[^/?#\s\"<>]*@"
 )
@@ -28,7 +29,7 @@ def mask_secrets(text: str) -> str:
     return _USERINFO.sub(MASK, text)
 
 
-# -- units, as people write them
+# -- units as people write them
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h)?")
@@ -37,24 +38,23 @@ _NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
 
 MAX_DURATION = 366 * 24 * 3600.0
-"""Seconds: the longest duration that makes sense."""
+"""The longest duration in seconds that is accepted."""
 
 
 def parse_duration(value: str | float) -> float:
-    """Return the seconds that `value` says.
+    """Return the seconds of a duration such as `250ms`, `1.5s`, `2m`, `1h`, or of a number of seconds.
 
     Raises:
-        ValueError: it is no duration, is negative or not finite, or exceeds `MAX_DURATION`.
+        ValueError: It is not a duration, is negative or not finite, or exceeds `MAX_DURATION`.
 
     """
     if isinstance(value, str):
         seconds = _parse_text(value)
     elif isinstance(value, bool):
-        # As for every other value that is wrong.
-        raise ValueError(f"a duration is text or a number of seconds, not {value}")  # noqa: TRY004
+        raise ValueError(f"a duration is text or a number of seconds, not {value}")  # noqa: TRY004  as documented
     else:
         seconds = value
-    # Written so that nan fails too.
+    # nan fails this test too.
     if not seconds >= 0:
         raise ValueError(f"a duration is 0 or more seconds, not {value!r}")
     if seconds > MAX_DURATION:
@@ -74,14 +74,14 @@ def _parse_text(text: str) -> float:
 
 
 def _shorten(value: object) -> str:
-    # Masked before it is cut, or the end of a password would be missed.
+    # Masked before it is cut: a password that is cut off cannot be recognised.
     text = repr(mask_secrets(value)) if isinstance(value, str) else "that many"
     shown = f"{value:g}" if isinstance(value, float) else text
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return `seconds` as `parse_duration` reads it, to the nanosecond; None is `none`."""
+    """Return `seconds` in the form that `parse_duration` reads, to the nanosecond; `none` for None."""
     if seconds is None:
         return "none"
     if 0 < seconds < 1:
@@ -98,12 +98,12 @@ def _trim(number: float, digits: int) -> str:
 
 
 def parse_per_second(text: str) -> tuple[float, int | None]:
-    """Return the rate per second that `text` asks for, and the burst, None without one.
+    """Return the rate per second and the burst of a text such as `50/s`, `90/min`, `3/10s`, `50/s burst 10`.
 
-    Rates read like `50/s`, `90/min`, `3/10s`, `50/s burst 10`.
+    The burst is None if the text has none.
 
     Raises:
-        ValueError: it is not a rate, or the rate or the burst is 0.
+        ValueError: It is not a rate, or the rate or the burst is 0.
 
     """
     match = _RATE.fullmatch(text)
@@ -122,10 +122,12 @@ def parse_per_second(text: str) -> tuple[float, int | None]:
 
 
 def parse_failures(text: str) -> tuple[int | None, float | None]:
-    """Return the number of failures, or else the share of all workers, that `text` names: `10`, `5%`, `first`.
+    """Return a limit of failures as a number or as a share of all workers; the other one is None.
+
+    `10` is (10, None), `first` is (1, None), `5%` is (None, 0.05).
 
     Raises:
-        ValueError: it is none of these forms, or out of range.
+        ValueError: It has another form, or is out of range.
 
     """
     if text.strip() == "first":
@@ -137,11 +139,11 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
     raise ValueError(f"a halt reads like 10, 5% or first, not {text!r}")
 
 
-# -- units, as people read them
+# -- units as people read them
 
 
 def clock(seconds: float) -> str:
-    """Return a time since the start of a run: `00:03.2`, and `1:02:03.4` once there are hours."""
+    """Return a time since the start of the run: `00:03.2`, or `1:02:03.4` from an hour on."""
     tenths = int(max(0.0, seconds) * 10)
     minutes, tenths = divmod(tenths, 600)
     tail = f"{minutes % 60:02d}:{tenths // 10:02d}.{tenths % 10}"
@@ -149,7 +151,7 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in at most seven cells, about three figures: `0.4 ms`, `212 ms`, `1.04 s`, `2m 05s`."""
+    """Return a time span in at most seven cells, with about three digits: `0.4 ms`, `212 ms`, `1.04 s`, `2m 05s`."""
     milliseconds = seconds * 1000
     if milliseconds < 0.95:
         return f"{max(0.0, milliseconds):.1f} ms"
@@ -159,7 +161,7 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """Return a time span that is never in milliseconds: `0.21 s`, `12.3 s`, `2m 05s`, `1h 02m`, `3d 04h`."""
+    """Return a time span in seconds or longer units: `0.21 s`, `12.3 s`, `2m 05s`, `1h 02m`, `3d 04h`."""
     seconds = max(0.0, seconds)
     if seconds < 9.995:
         return f"{seconds:.2f} s"
@@ -179,19 +181,19 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def rate(per_second: float) -> str:
-    """Return a rate without its unit: one decimal below 10, thousands separated."""
+    """Return a rate without its unit: with one decimal below 10, else with separated thousands."""
     return f"{per_second:.1f}" if 0 < per_second < 9.95 else f"{per_second:,.0f}"
 
 
 def percent(part: int, whole: int) -> str:
-    """Return `75 %`. It is 100 only when nothing is missing."""
+    """Return `75 %`, rounded down: it is 100 only for the whole."""
     return f"{100 * part // whole if whole else 0} %"
 
 
 # -- foreign text
 
 _JOINERS = "\u200c\u200d"
-"""Format characters that belong to words and emoji; every other one can reorder or hide text."""
+"""Format characters that belong to words and emoji. All others can reorder or hide text."""
 
 
 def printable(text: str) -> str:
@@ -213,7 +215,7 @@ def one_line(text: str, limit: int) -> str:
     """Return `text` printable, on one line of at most `limit` characters; runs of white space become one space."""
     if len(text) <= limit and text.isprintable():
         return text
-    # Four times the limit fills the line whatever collapses in ordinary text, and bounds the work for megabytes.
+    # Four times the limit is enough of any ordinary text to fill the line, and bounds the work for megabytes.
     line = printable(" ".join(text[: limit * 4].split()))
     if len(line) > limit or len(text) > limit * 4:
         return line[: limit - 1] + "…"
@@ -221,14 +223,14 @@ def one_line(text: str, limit: int) -> str:
 
 
 def cells(text: str) -> int:
-    """Return the terminal cells that `text` takes: wide characters two, combining characters none."""
+    """Return the terminal cells that `text` takes: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def crop(text: str, width: int, measure: Callable[[str], int] = cells) -> str:
-    """Return `text` in at most `width` cells, as `measure` counts them; an ellipsis marks a cut."""
+    """Return `text` cut to at most `width` cells, as `measure` counts them, with an ellipsis where it is cut."""
     if len(text) <= width and (text.isascii() or measure(text) <= width):
         return text
     if width <= 0:
@@ -240,7 +242,7 @@ def crop(text: str, width: int, measure: Callable[[str], int] = cells) -> str:
 
 
 def pad(text: str, width: int, measure: Callable[[str], int] = cells, *, right: bool = False) -> str:
-    """Return `text` in exactly `width` cells, cropped or filled with spaces; `right` aligns it to the right."""
+    """Return `text` cropped or padded with spaces to exactly `width` cells; `right` aligns it to the right."""
     text = crop(text, width, measure)
     blanks = " " * (width - (len(text) if text.isascii() else measure(text)))
     return blanks + text if right else text + blanks
@@ -250,10 +252,10 @@ def pad(text: str, width: int, measure: Callable[[str], int] = cells, *, right: 
 
 
 def value_text(value: Any) -> str:
-    """Return a result as text: a string as it is, anything else as JSON, or its repr if JSON cannot hold it."""
+    """Return a result as text: a string as it is, other values as JSON, or as their repr if JSON cannot hold them."""
     if isinstance(value, str):
         return value
-    import msgspec  # noqa: PLC0415  `--help` needs this module and not that one, which takes 15 ms
+    import msgspec  # noqa: PLC0415  15 ms, and `--help` does without
 
     try:
         return msgspec.json.encode(value).decode()
@@ -289,11 +291,11 @@ def short_error_line(error_type: str, message: str) -> str:
 
 
 _INTERNED = {number: sys.intern(str(number)) for number in range(600)}
-"""The results of most workers: HTTP statuses and small numbers."""
+"""The results of most workers, HTTP statuses and small numbers, as shared strings."""
 
 
 def result_line(result: Any) -> str | None:
-    """Return a result without credentials on a printable line of at most 200 characters; None for None."""
+    """Return a result on a printable line of at most 200 characters, without credentials; None for None."""
     if result is None:
         return None
     if type(result) is int and -1_000_000 < result < 1_000_000:

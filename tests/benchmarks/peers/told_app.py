@@ -22,7 +22,7 @@ import asyncwatch.ui.app
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.events import Batch, RunFinished
-from asyncwatch.process import collecting_seldom, short_turns
+from asyncwatch.process import infrequent_gc, short_switch_interval
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -132,7 +132,7 @@ def main() -> None:
     for batch in story.beginning(has_past=given.past):
         app.scene.receive(batch)
     told = app.scene.fleet.events
-    with collecting_seldom(), short_turns():
+    with infrequent_gc(), short_switch_interval():
         app.run()
     if given.frames is not None:
         frames = app.timed.frames

@@ -26,7 +26,7 @@ from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.reducer import Fleet, Row
 from asyncwatch.plan.items import single_line
 from asyncwatch.plan.plan import Plan, foreseen_events
-from asyncwatch.process import collecting_seldom
+from asyncwatch.process import infrequent_gc
 from asyncwatch.text import mask_secrets
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboar
     on_batch = _ignore if output is None else output.write
     fleet, has_hung_up = None, None
     patience: float | None = _PATIENCE
-    with collecting_seldom(), ExitStack() as streams:
+    with infrequent_gc(), ExitStack() as streams:
         if is_dashboard:
             on_line = partial(engine.record_log, None, "INFO", "output")
             has_hung_up = streams.enter_context(exclusive_terminal(on_line))

@@ -30,7 +30,7 @@ from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.restart import AutoShutdown, Strategy
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
-from asyncwatch.process import collecting_nothing
+from asyncwatch.process import paused_gc
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
 
@@ -170,7 +170,7 @@ class Supervisor(Watching, Serving):
 
     def outcomes(self) -> list[Outcome]:
         """Return the latest outcome of each worker that has ended, in the order of the workers."""
-        with collecting_nothing():
+        with paused_gc():
             return list(self._machine.workers.outcomes())
 
     def cancel(self, name: str) -> bool:

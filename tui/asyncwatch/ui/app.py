@@ -21,7 +21,7 @@ from textual.widgets import Input
 from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.reducer import Fleet, Row
-from asyncwatch.process import short_turns
+from asyncwatch.process import short_switch_interval
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.display import HELD, Scene
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
@@ -366,7 +366,7 @@ def run_dashboard(
     app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up)
     # Modules, classes and the lists of a fleet stay to the end: to look through them for garbage takes some 20 ms.
     gc.freeze()
-    with short_turns():
+    with short_switch_interval():
         app.run()
     if app.return_code:
         raise DashboardError("the dashboard broke; the traceback stands above")
