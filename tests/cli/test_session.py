@@ -1,4 +1,4 @@
-"""A run and who watches it: exit statuses, the summary, the output file, and what happens when a part breaks."""
+"""One run from its plan to the exit status, with a fake engine and a fake dashboard."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FAILED = [*ALL[:2], RunFinished(2, 0.2, {"failed": 1}, 0, 0.2, interrupted=False
 
 
 class FakeEngine:
-    """Takes what the real one takes; runs nothing."""
+    """Records its calls; runs nothing."""
 
     error: BaseException | None = None
     ends = True
@@ -52,31 +52,31 @@ class FakeEngine:
         self.calls: list[Any] = []
 
     def start(self) -> None:
-        """Note the start."""
+        """Record the start."""
         self.calls.append("start")
 
     def events(self) -> None:
         """Stand in for the queue."""
 
     def statistics(self) -> None:
-        """Stand in for the figures."""
+        """Stand in for the statistics."""
 
     def send(self, *commands: Command) -> None:
-        """Note the commands."""
+        """Record the commands."""
         self.calls.extend(commands)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Note for how long the caller would wait."""
+        """Record how long the caller would wait."""
         self.calls.append(timeout)
         return self.ends
 
     def record_log(self, *record: str | None) -> None:
-        """Note a line that a worker printed."""
+        """Record a line that a worker printed."""
         self.calls.append(record)
 
 
 class Stage:
-    """A session whose engine and watchers are fakes that show `events`."""
+    """A session whose engine, dashboard and headless run are fakes that show `events`."""
 
     def __init__(self) -> None:
         self.events: list[Event] = list(ALL)
@@ -123,21 +123,18 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 @pytest.mark.parametrize(
     ("events", "status"), [(ALL, 0), (FAILED, 1), (INTERRUPTED, 130), (ALL[:2], 130), ([*ALL[:1], ALL[3]], 0)]
 )
-def test_the_status_tells_how_the_run_ended(stage: Stage, events: list[Event], status: int, is_dashboard: bool) -> None:
-    """0 for success of all, 1 if some did not succeed, 130 if it was interrupted or left before its end."""
+def test_exit_status_is_the_end_of_the_run(stage: Stage, events: list[Event], status: int, is_dashboard: bool) -> None:
     stage.events = events
     assert stage.run(is_dashboard=is_dashboard) == status
 
 
 @pytest.mark.parametrize(("error", "status"), [(BrokenPipeError(), 141), (OSError("full"), 1)])
-def test_a_lost_stdout_has_its_status(stage: Stage, error: OSError, status: int) -> None:
-    """A reader that has enough is no interrupt, and a full disk is an error although the run was stopped for it."""
+def test_exit_status_of_a_lost_stdout_says_whether_the_reader_left(stage: Stage, error: OSError, status: int) -> None:
     stage.breaks = StdoutError(error)
     assert stage.run() == status
 
 
-def test_the_engine_is_started_and_ended(stage: Stage) -> None:
-    """The dashboard keeps the run open; whoever watched it to its end, the engine's thread gets a moment to end."""
+def test_engine_is_started_stopped_and_waited_for(stage: Stage) -> None:
     plan = make_plan(demo_config(), overrides=Overrides())
     stage.run(plan, is_dashboard=True)
     stage.run(plan)
@@ -147,24 +144,23 @@ def test_the_engine_is_started_and_ended(stage: Stage) -> None:
     assert dashboard.calls == follower.calls == ["start", StopRun(), 2, 0]
 
 
-def test_the_summary_stays_after_the_dashboard(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """The normal screen has the counts once the dashboard has closed."""
+def test_dashboard_closed_leaves_the_summary(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.run(is_dashboard=True)
     assert "1 succeeded" in capsys.readouterr().out
 
 
-def test_a_broken_dashboard_is_told(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """The run is stopped, the message is one line, and the status is 1."""
+def test_dashboard_that_breaks_is_reported_and_workers_have_their_time(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage.breaks = app.DashboardError("it broke")
     assert stage.run(is_dashboard=True) == 1
     assert capsys.readouterr().err == "asyncwatch: it broke\n"
     assert stage.engines[0].calls == [StopRun(), None, 0]
 
 
-def test_an_interrupt_ends_the_wait_for_workers_that_nobody_watches(
+def test_interrupt_after_the_dashboard_broke_stops_the_workers_at_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the dashboard broke they have their time to end; Ctrl+C leaves them none."""
 
     def join(engine: FakeEngine, timeout: float | None = None) -> bool:
         engine.calls.append(timeout)
@@ -178,19 +174,17 @@ def test_an_interrupt_ends_the_wait_for_workers_that_nobody_watches(
     assert stage.engines[0].calls == [StopRun(), None, StopRun(at_once=True), 2, 0]
 
 
-def test_a_broken_run_is_told_without_secrets(
+def test_run_that_fails_is_reported_on_one_line_without_secrets(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An error that ended the engine is told in one line with status 1."""
     monkeypatch.setattr(FakeEngine, "error", OSError("no port\nhttp://u:secret@h"))
     assert stage.run() == 1
-    assert capsys.readouterr().err == "asyncwatch: the run broke: OSError: no port\\x0ahttp://***@h\n"
+    assert capsys.readouterr().err == "asyncwatch: the run failed: OSError: no port\\nhttp://***@h\n"
 
 
-def test_a_tree_that_gave_up_is_told_as_what_it_is(
+def test_tree_that_gave_up_is_reported_by_its_own_message(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its message stands alone, with status 1 although every worker has succeeded."""
     monkeypatch.setattr(FakeEngine, "error", RestartLimitError("root", 3, 5, None))
     assert stage.run() == 1
     assert capsys.readouterr().err == "asyncwatch: root gave up: more than 3 restarts within 5 s\n"
@@ -203,25 +197,22 @@ TREE = [
 
 
 @pytest.mark.parametrize(("group", "status"), [("root", 0), ("batch", 1)])
-def test_a_tree_that_ended_by_itself_is_no_failure(stage: Stage, group: str, status: int) -> None:
-    """Services that were stopped as their tree shut down ended well; workers of a batch beside it did not."""
+def test_exit_status_of_services_shut_down_by_their_tree_is_0(stage: Stage, group: str, status: int) -> None:
     queued = WorkersQueued(2, 0.0, group, 1, ("a",))
     last = RunFinished(4, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
     stage.events = [*TREE, queued, WorkerCancelled(3, 0.1, "a", 1, 1, 0.1), last]
     assert stage.run() == status
 
 
-def test_the_output_file_gets_every_batch(stage: Stage, tmp_path: Path) -> None:
-    """`--output` has a line for the worker that ended."""
+def test_output_file_gets_every_batch(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     assert stage.run(make_plan(demo_config(), overrides=Overrides(output=str(path)))) == 0
     assert '"name":"a","state":"succeeded"' in path.read_text()
 
 
-def test_lines_that_could_not_be_written_are_told(
+def test_output_file_with_unwritten_lines_is_reported_with_status_1(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk makes status 1 of a run in which all succeeded."""
     plan = make_plan(demo_config(), overrides=Overrides(output="/dev/full.csv"))
 
     class Full:
@@ -233,16 +224,14 @@ def test_lines_that_could_not_be_written_are_told(
     assert "No space left on device" in capsys.readouterr().err
 
 
-def test_an_output_file_that_cannot_be_opened_starts_nothing(stage: Stage, tmp_path: Path) -> None:
-    """The engine is not even made."""
+def test_output_file_that_cannot_be_opened_starts_no_engine(stage: Stage, tmp_path: Path) -> None:
     plan = make_plan(demo_config(), overrides=Overrides(output=str(tmp_path / "none" / "out.csv")))
     with pytest.raises(session.OutputError, match="No such file or directory"):
         stage.run(plan)
     assert stage.engines == []
 
 
-def test_a_blocked_thread_does_not_hold_up_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that blocks its thread would keep the interpreter alive; the process leaves with its status."""
+def test_blocked_thread_does_not_hold_up_the_exit(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
 
     def leave(status: int) -> None:
@@ -256,8 +245,9 @@ def test_a_blocked_thread_does_not_hold_up_the_end(stage: Stage, monkeypatch: py
     assert left == [0]
 
 
-def test_the_streams_are_put_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prints of workers are caught while the dashboard is open, below what Textual does, and not after it."""
+def test_prints_are_captured_below_textual_and_released_afterwards(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = sys.stdout, sys.stderr
 
     def show(controller: Any, *, on_batch: Callable[[list[Event]], None], **rest: Any) -> Fleet:
@@ -273,8 +263,7 @@ def test_the_streams_are_put_back(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_a_service_that_a_person_cancelled_did_not_succeed(stage: Stage) -> None:
-    """A tree all of whose workers were cancelled by hand did not shut down by itself."""
+def test_exit_status_of_a_service_that_a_person_cancelled_is_1(stage: Stage) -> None:
     queued = WorkersQueued(2, 0.0, "root", 1, ("a",))
     last = RunFinished(5, 0.2, {"cancelled": 1}, 1, 0.2, interrupted=False)
     asked = CancelRequested(3, 0.1, "a", 1, "person")

@@ -1,4 +1,4 @@
-"""Writes to a pipe whose reader may be slow, or stopped: nobody waits for it who does not want to."""
+"""A run without a dashboard: data on stdout, messages and progress on stderr, and signals that stop it."""
 
 from __future__ import annotations
 
@@ -15,76 +15,23 @@ from typing import BinaryIO, TextIO
 
 from asyncwatch.cli.progress import Narrator, is_warning, log_lines, terminal_columns
 from asyncwatch.commands import Controller, StopRun
-from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
+from asyncwatch.events import Batch, Event, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import RunTime
 from asyncwatch.model.reducer import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
-from asyncwatch.text import printable
+from asyncwatch.text import count, printable
 
-
-class PatientWriter:
-    """Writes in a thread of its own, in order and whole. The thread ends with the process, whatever it waits for."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._jobs: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def write(self, data: bytes) -> asyncio.Future[None]:
-        """Return a future of the running loop that is done when `data` is written and flushed.
-
-        Its exception is an OSError if that was not possible.
-        """
-        done = asyncio.get_running_loop().create_future()
-        self._jobs.put((data, done))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
-            self._thread.start()
-        return done
-
-    def _work(self) -> None:
-        while True:
-            data, done = self._jobs.get()
-            error: OSError | None = None
-            try:
-                self._put(memoryview(data))
-            except OSError as raised:
-                error = raised
-            try:
-                done.get_loop().call_soon_threadsafe(_settle, done, error)
-            except RuntimeError:  # the loop has been closed: nobody waits for it any more
-                return
-
-    def _put(self, data: memoryview) -> None:
-        while data:
-            count = self._stream.write(data)
-            if count:
-                data = data[count:]
-            else:  # the pipe is full, and was made not to block by somebody else who holds it
-                select.select((), (self._stream,), ())
-        self._stream.flush()
-
-
-def _settle(done: asyncio.Future[None], error: OSError | None) -> None:
-    if done.cancelled():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
-
-
-_LAST_WORDS = 1.0
-"""Seconds that stdout gets to take what it is given once the run is to end at once."""
-TOLD_AFTER = 1.0
-"""Seconds after which a block of the event loop that goes on is told."""
+BLOCK_REPORTED_AFTER = 1.0
+"""Seconds after which a block of the event loop is reported while it goes on."""
+LAST_WRITE_TIMEOUT = 1.0
+"""Seconds that stdout gets to take its data once the run is to stop at once."""
 
 
 class StdoutError(Exception):
-    """Standard output could not be written, and the run was stopped for it if it had not ended.
+    """Standard output could not be written, so that its data is incomplete. The run was stopped for it.
 
-    `is_reader_gone` says that whoever read it wanted no more (`| head`), which is no fault.
+    `is_reader_gone` tells that the reader had enough, as in `| head`. That is no fault.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -102,33 +49,35 @@ async def run_headless(
     stop_signals: Iterable[int] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Fleet:
-    """Follow the run of `controller` to its end and return what became of it.
+    """Follow the run of `controller` to its end, and return its last state.
 
-    With `json`, stdout gets every event as one JSON object a line and nothing else, and the summary goes to
-    stderr; without it, stdout gets the summary. `on_batch` sees every batch first, and what it returns is said on
-    stderr. The first of `stop_signals` stops the run, the second leaves the workers no more time to end, the third ends
-    the wait at once: then `Fleet.finished` is None. Signals need the main thread. A stdout that cannot be written, or
-    that nobody reads any more, stops the run too. One that is read slowly does not: the events wait in memory, and none
-    is lost before the second signal.
+    With `json`, stdout gets every event as a line of JSON and nothing else, and the summary goes to stderr. Without it,
+    the summary goes to stdout. `on_batch` gets every batch first; a message that it returns is shown on stderr.
+
+    The first of the `stop_signals` stops the run. The second stops it at once, without a grace period. The third ends
+    the wait for its end, so that `Fleet.finished` is None. Signals need the main thread.
+
+    The run is stopped too if stdout cannot be written or its reader leaves. A slow reader does not hold up the run: the
+    events wait in memory, and none is lost before the second signal.
 
     Raises:
-        StdoutError: some of what belongs on stdout is not there. All else was done as ever.
+        StdoutError: The data on stdout is incomplete. Everything else was done.
 
     """
-    follower = Follower(controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, clock=clock)
+    run = HeadlessRun(controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, clock=clock)
     loop = asyncio.get_running_loop()
     signals = tuple(stop_signals)
     for number in signals:
-        loop.add_signal_handler(number, follower.interrupt)
+        loop.add_signal_handler(number, run.interrupt)
     try:
-        return await follower.follow()
+        return await run.follow()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
 
 
-class Follower:
-    """Follows one run; `interrupt` may be called while `follow` waits, on the same event loop."""
+class HeadlessRun:
+    """Follows one run. `interrupt` may be called while `follow` waits, on the same event loop."""
 
     def __init__(
         self,
@@ -143,33 +92,60 @@ class Follower:
         self.fleet = Fleet()
         self._controller = controller
         self._json = json
-        self._stdout: BinaryIO | None = stdout
-        self._writer = PatientWriter(stdout)
-        self._shares_terminal = stdout.isatty()
-        self._time = RunTime(clock)
+        self._stdout = StdoutWriter(stdout)
         self._narrator = Narrator(stderr, clock=clock)
         self._on_batch = on_batch
+        self._time = RunTime(clock)
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
-        self._is_block_told = False
-        self._hurried = asyncio.Event()  # set by the second interrupt
-        self._is_left = False  # by the third
+        self._is_hurried = asyncio.Event()  # set by the second interrupt
+        self._is_left = False  # set by the third
+        self._is_block_reported = False
         self._stdout_error: StdoutError | None = None
 
+    async def follow(self) -> Fleet:
+        """Follow the events up to the last one, then show the summary. Return the state of the run.
+
+        Raises:
+            StdoutError: As in `run_headless`.
+
+        """
+        self._queue = self._controller.events()
+        while self.fleet.finished is None and not self._is_left:
+            batch: Batch = ()
+            with contextlib.suppress(TimeoutError):
+                # A progress line can be due, and a block can go on, although no event comes.
+                async with asyncio.timeout(self._narrator.interval):
+                    batch = await self._queue.get()
+            await self._process(batch)
+            if batch:
+                self._is_block_reported = False
+            else:
+                self._report_block()
+        self.fleet.left_at = self._time.now
+        self._narrator.finish(self.fleet)
+        await self._show_summary()
+        if self._stdout_error is not None:
+            raise self._stdout_error
+        return self.fleet
+
     def interrupt(self) -> None:
-        """Stop the run and wait for its end; at the second call, let it end at once; at the third, do not wait."""
+        """Stop the run. The second call stops it at once, and the third ends the wait for its end."""
         self._interrupts += 1
         if self._interrupts == 1:
             self._stop()
-            what = "workers have their time to end"
             if self.fleet.tree.is_supervised:
-                what = "the last started first, and until its turn a service goes on"
-            self._narrator.say(f"asyncwatch: stopping: {what}; once more to end all at once")
+                how = "Services stop one after another, in reverse order of their start."
+            else:
+                how = "Workers have their grace period to exit."
+            self._narrator.say(f"asyncwatch: Stopping. {how} Press Ctrl+C again to stop all at once.")
             return
-        self._hurried.set()
+        self._is_hurried.set()
         if self._interrupts == 2:
             self._controller.send(StopRun(at_once=True))
-            self._narrator.say("asyncwatch: stopping at once: who does not end is left behind; once more to leave")
+            self._narrator.say(
+                "asyncwatch: Stopping now. Workers that do not exit are abandoned. Press Ctrl+C again to quit."
+            )
             return
         self._is_left = True
         if self._queue is not None:
@@ -179,113 +155,150 @@ class Follower:
         self._narrator.stopping = self.fleet.workers - self.fleet.settled
         self._controller.send(StopRun())
 
-    async def follow(self) -> Fleet:
-        """Consume the events up to the last one, then give the summary. Return the Fleet.
-
-        Raises:
-            StdoutError: as in `run_headless`.
-
-        """
-        self._queue = self._controller.events()
-        while self.fleet.finished is None and not self._is_left:
-            batch: Batch = ()
-            with contextlib.suppress(TimeoutError):
-                # Progress that came too early for a line of its own is due although nothing else happens.
-                async with asyncio.timeout(self._narrator.interval):
-                    batch = await self._queue.get()
-            await self._take(batch)
-            if batch:
-                self._is_block_told = False
-            else:
-                self._warn_of_block()
-        self.fleet.left_at = self._time.now
-        self._narrator.finish(self.fleet)
-        await self._summarize()
-        if self._stdout_error is not None:
-            raise self._stdout_error
-        return self.fleet
-
-    def _warn_of_block(self) -> None:
-        """Say, once, that something blocks the event loop of the run: no event can tell that before it ends."""
-        blocked = self._controller.statistics().blocked
-        if blocked is not None and blocked.duration >= TOLD_AFTER and not self._is_block_told:
-            self._is_block_told = True
-            self._narrator.say(f"asyncwatch: {printable(block_sentence(blocked))}, and still does")
-
-    async def _summarize(self) -> None:
-        if self._is_left_alone:
-            return  # whoever wanted no more wants no list of what was cancelled for it
-        summary = summarize(self.fleet)
-        if self._json:
-            self._narrator.say("\n".join(summary_lines(summary, self._narrator.columns)))
-        elif self._stdout is not None:
-            lines = summary_lines(summary, terminal_columns(self._stdout))
-            await self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-
-    async def _take(self, batch: Batch) -> None:
-        if self._on_batch is not None and (news := self._on_batch(batch)):
-            self._narrator.say(f"asyncwatch: {news}")
+    async def _process(self, batch: Batch) -> None:
+        if self._on_batch is not None and (message := self._on_batch(batch)):
+            self._narrator.say(f"asyncwatch: {message}")
         self._time.note(batch)
         self.fleet.apply_batch(batch)
         if self._json and batch:
             await self._write(b"".join([encode(event) + b"\n" for event in batch]))
         for event in batch:
-            if isinstance(event, LogRecorded) and self._is_told(event):
-                self._narrator.say(log_lines(event))
-            elif isinstance(event, RunTimedOut):
-                workers = "worker" if event.pending == 1 else "workers"
-                self._narrator.say(
-                    f"asyncwatch: timed out after {event.timeout:g} s with {event.pending:,} {workers} pending"
-                )
+            self._report(event)
         self._narrator.progress(self.fleet)
 
-    def _is_told(self, log: LogRecorded) -> bool:
-        """Return whether a record is said on stderr: all are but those that are on stdout and no warnings."""
-        return not self._is_left_alone and (not self._json or is_warning(log))
+    def _report(self, event: Event) -> None:
+        """Show a log record or a total timeout on stderr. With JSON, only warnings are shown there too."""
+        if isinstance(event, LogRecorded):
+            if not self._is_reader_gone and (not self._json or is_warning(event)):
+                self._narrator.say(log_lines(event))
+        elif isinstance(event, RunTimedOut):
+            pending = count(event.pending, "worker")
+            self._narrator.say(f"asyncwatch: the run timed out after {event.timeout:g} s with {pending} pending")
+
+    def _report_block(self) -> None:
+        """Report, once, a block of the event loop that goes on. Its event comes only when it is over."""
+        blocked = self._controller.statistics().blocked
+        if blocked is not None and blocked.duration >= BLOCK_REPORTED_AFTER and not self._is_block_reported:
+            self._is_block_reported = True
+            self._narrator.say(f"asyncwatch: {printable(block_sentence(blocked))}, and still does")
+
+    async def _show_summary(self) -> None:
+        if self._is_reader_gone:
+            return  # the workers were cancelled for that reason alone
+        summary = summarize(self.fleet)
+        if self._json:
+            self._narrator.say("\n".join(summary_lines(summary, self._narrator.columns)))
+        else:
+            lines = summary_lines(summary, self._stdout.columns)
+            await self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
     @property
-    def _is_left_alone(self) -> bool:
-        """Whether the reader of stdout is gone: what happens to the workers then interests nobody."""
+    def _is_reader_gone(self) -> bool:
         return self._stdout_error is not None and self._stdout_error.is_reader_gone
 
     async def _write(self, data: bytes) -> None:
-        """Write and flush; a stdout that fails stops the run and gets nothing more, nor does one that was left."""
-        if self._stdout is None:
+        """Write to stdout. If that fails, stop the run and write nothing more."""
+        if not self._stdout.is_open:
             return
-        if self._shares_terminal:
+        if self._stdout.is_terminal:
             self._narrator.clear()
         try:
-            await self._until_written(self._writer.write(data))
+            await self._until_written(self._stdout.write(data))
         except OSError as error:
+            self._stdout.discard()
             self._stdout_error = StdoutError(error)
-            if not self._stdout_error.is_reader_gone:
+            if not self._is_reader_gone:
                 self._narrator.say(f"asyncwatch: {self._stdout_error}")
-            _discard(self._stdout)
-            self._stdout = None
             if self.fleet.finished is None:
                 self._stop()
 
     async def _until_written(self, written: asyncio.Future[None]) -> None:
-        """Wait until stdout has taken what was written; show the progress meanwhile, and let a person end the wait."""
-        hurried = asyncio.ensure_future(self._hurried.wait())
+        """Wait until stdout has taken the data, and show the progress meanwhile. The second interrupt ends the wait."""
+        hurried = asyncio.ensure_future(self._is_hurried.wait())
         try:
             while not written.done() and not hurried.done():
                 await asyncio.wait((written, hurried), timeout=self._narrator.interval, return_when=FIRST_COMPLETED)
                 self._narrator.progress(self.fleet)
             if hurried.done():
-                await asyncio.wait((written,), timeout=_LAST_WORDS)
+                await asyncio.wait((written,), timeout=LAST_WRITE_TIMEOUT)
         finally:
             hurried.cancel()
         if written.done():
             written.result()
         else:
-            self._stdout = None
+            self._stdout.abandon()
 
 
-def _discard(stream: BinaryIO) -> None:
-    """Send what `stream` still buffers to nowhere, or the interpreter complains when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        number = stream.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+class StdoutWriter:
+    """Writes to stdout in a thread of its own, so that a slow reader blocks no event loop.
+
+    Writes are made in order and whole. The thread is a daemon: a write that never returns does not hold up the exit.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.is_open = True
+        self.is_terminal = stream.isatty()
+        self._stream = stream
+        self._writes: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal in cells; None if stdout is no terminal."""
+        return terminal_columns(self._stream)
+
+    def write(self, data: bytes) -> asyncio.Future[None]:
+        """Return a future that is done when `data` is written and flushed. Its exception is an OSError."""
+        written = asyncio.get_running_loop().create_future()
+        self._writes.put((data, written))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
+            self._thread.start()
+        return written
+
+    def abandon(self) -> None:
+        """Write nothing more, although a write is still in progress."""
+        self.is_open = False
+
+    def discard(self) -> None:
+        """Write nothing more after an error.
+
+        Data that the stream still buffers goes nowhere: the interpreter flushes it on exit, which would fail again.
+        """
+        self.is_open = False
+        with contextlib.suppress(OSError, ValueError):
+            descriptor = self._stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+    def _work(self) -> None:
+        while True:
+            data, written = self._writes.get()
+            error: OSError | None = None
+            try:
+                self._put(memoryview(data))
+            except OSError as raised:
+                error = raised
+            try:
+                written.get_loop().call_soon_threadsafe(_settle, written, error)
+            except RuntimeError:  # the loop is closed: the caller has left
+                return
+
+    def _put(self, data: memoryview) -> None:
+        while data:
+            taken = self._stream.write(data)
+            if taken:
+                data = data[taken:]
+            else:  # the pipe is full, and another process that shares it has made it non-blocking
+                select.select((), (self._stream,), ())
+        self._stream.flush()
+
+
+def _settle(written: asyncio.Future[None], error: OSError | None) -> None:
+    if written.cancelled():
+        return
+    if error is None:
+        written.set_result(None)
+    else:
+        written.set_exception(error)

@@ -1,11 +1,11 @@
-"""The output file: a line for every end of a worker, as JSON lines or CSV, whole even when a disk fills up.
+"""The output file: one line for each end of a worker, as JSON lines or CSV. A full disk loses no line and tears none.
 
-A worker that is restarted ends more than once, and so does one that was left behind as unresponsive and ended
-after all: each end has its line, in the order of time, and the last line of a name is the one that holds.
+A worker that is restarted ends more than once, and so does an abandoned worker that ends after all. Each end has its
+line, in the order of time; the last line of a name holds.
 
-A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors
-come from others. Such a cell is therefore written behind an apostrophe, which spreadsheets take for "this is
-text"; plain numbers are left alone. JSON lines hold every value exactly as it is.
+A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors come
+from outside. So such a cell begins with an apostrophe, which marks it as text; plain numbers are left alone. JSON lines
+hold every value exactly as it is. Both formats mask the credentials of URLs.
 """
 
 from __future__ import annotations
@@ -23,172 +23,175 @@ from typing import Any, Protocol
 import msgspec
 
 from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
-from asyncwatch.text import mask_secrets, value_text
+from asyncwatch.text import count, error_line, mask_secrets, value_text
 
 FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
-"""What a line tells: `result` is what the target returned, `error` is `Type: message`, `elapsed` in seconds."""
+"""The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
 
 _LINES_A_WRITE = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-class _RawFile(Protocol):
-    """The part of an unbuffered binary file that is used."""
+class RawFile(Protocol):
+    """The methods of an unbuffered binary file that `OutputFile` uses."""
 
-    def write(self, data: bytes, /) -> int | None: ...
-    def seek(self, offset: int, whence: int = ..., /) -> int: ...
-    def truncate(self, size: int | None = ..., /) -> int: ...
-    def close(self) -> None: ...
+    def write(self, data: bytes, /) -> int | None: ...  # noqa: D102  as in `io.RawIOBase`
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...  # noqa: D102
+    def truncate(self, size: int | None = ..., /) -> int: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+def _open(path: Path) -> RawFile:
+    return path.open("wb", buffering=0)
 
 
 class OutputFile:
-    """A file that receives the ends of workers. An existing one is replaced.
+    """Writes a line for each end of a worker. An existing file is replaced.
 
-    Nothing is lost while the disk is full: lines that could not be written are kept and tried again with the
-    next batch and at the end, and a line that was torn is taken back.
+    Lines that cannot be written are kept in memory, and written with the next batch or at the end. A line that was
+    written in part is taken back.
 
     Raises:
-        ValueError: the name of the file ends in neither `.jsonl` nor `.csv`.
-        OSError: it cannot be opened or written; the message says why, and names it.
+        ValueError: The name of the file ends in neither `.jsonl` nor `.csv`.
+        OSError: The file cannot be opened or written. The message has its name and the reason.
 
     """
 
-    def __init__(self, path: Path | str, open_file: Callable[[Path], _RawFile] | None = None) -> None:
+    def __init__(self, path: Path | str, open_file: Callable[[Path], RawFile] = _open) -> None:
         self.path = Path(path)
         formats = {".jsonl": _json_line, ".csv": _csv_line}
-        line_of = formats.get(self.path.suffix.lower())
-        if line_of is None:
+        line = formats.get(self.path.suffix.lower())
+        if line is None:
             raise ValueError(f"output file {str(path)!r} must end in .jsonl or .csv")
-        self._line = line_of
-        self._waiting: deque[bytes] = deque()
-        self._reason = ""
+        self._line = line
+        self._pending: deque[bytes] = deque()
+        self._reason = ""  # why the last write failed
+        self._is_failure_reported = False
         self._is_closed = False
-        self._is_failing = False
         try:
-            self._file = (open_file or _open)(self.path)
-            if line_of is _csv_line:
-                self._waiting.append(_csv_row(FIELDS))
-                self._flush()
+            self._file = open_file(self.path)
         except OSError as error:
-            raise OSError(f"cannot write output file {str(path)!r}: {error.strerror or error}") from error
+            raise OSError(self._message(error.strerror or str(error))) from error
+        if line is _csv_line:
+            self._pending.append(_csv_row(FIELDS))
+            self._flush()
         if self._reason:
             self._file.close()
-            raise OSError(f"cannot write output file {str(path)!r}: {self._reason}")
+            raise OSError(self._message(self._reason))
 
     @property
     def unwritten(self) -> int:
-        """How many lines wait to be written."""
-        return len(self._waiting)
+        """The number of lines that are not written yet."""
+        return len(self._pending)
 
     @property
     def problem(self) -> str | None:
-        """What keeps lines from being written, in one sentence; None if nothing does."""
+        """Why lines cannot be written, in one sentence; None if all are written."""
         if not self._reason:
             return None
-        lines = f"{self.unwritten:,} line{' is' if self.unwritten == 1 else 's are'}"
-        return f"cannot write output file {str(self.path)!r}: {self._reason} ({lines} not written)"
+        return f"{self._message(self._reason)} ({count(self.unwritten, 'line')} not written)"
 
     def write(self, batch: Batch) -> str | None:
-        """Write a line for every end of a worker in `batch`, and whatever waits. Never raises an OSError.
+        """Write a line for each end of a worker in `batch`, after the lines that are still pending.
 
-        Return what somebody has to know now: that lines cannot be written any more, or can again.
+        Return a message when writing begins to fail or succeeds again, else None. Never raises an OSError.
         """
-        self._waiting.extend(self._line(_fields(event)) for event in batch if isinstance(event, WorkerEnded))
-        if self._waiting:
+        self._pending.extend(self._line(_values(event)) for event in batch if isinstance(event, WorkerEnded))
+        if self._pending:
             self._flush()
-        if bool(self._reason) is self._is_failing:
+        if bool(self._reason) is self._is_failure_reported:
             return None
-        self._is_failing = bool(self._reason)
+        self._is_failure_reported = bool(self._reason)
         return self.problem or f"output file {str(self.path)!r} is being written again; no line is missing"
 
     def close(self) -> None:
-        """Try once more to write what waits, then close the file. `problem` and `unwritten` say how it went."""
+        """Try once more to write the pending lines, then close the file. See `problem` and `unwritten`."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self._waiting:
+        if self._pending:
             self._flush()
         try:
             self._file.close()
         except OSError as error:
-            # Network file systems report here that what they took cannot be stored.
+            # A network file system may report only here that it could not store the data.
             self._reason = self._reason or error.strerror or str(error)
 
+    def _message(self, reason: str) -> str:
+        return f"cannot write output file {str(self.path)!r}: {reason}"
+
     def _flush(self) -> None:
-        while self._waiting:
-            lines = list(itertools.islice(self._waiting, _LINES_A_WRITE))
+        while self._pending:
+            lines = list(itertools.islice(self._pending, _LINES_A_WRITE))
             data = b"".join(lines)
             written = 0
             try:
                 while written < len(data):
-                    count = self._file.write(data[written:])
-                    if not count:
+                    taken = self._file.write(data[written:])
+                    if not taken:
                         raise BlockingIOError("the file takes no more")
-                    written += count
+                    written += taken
             except OSError as error:
                 self._reason = error.strerror or str(error)
-                self._forget(lines, written)
+                self._drop_written(lines, written)
                 return
             for _ in lines:
-                self._waiting.popleft()
+                self._pending.popleft()
         self._reason = ""
 
-    def _forget(self, lines: list[bytes], written: int) -> None:
-        """Drop the lines that are in the file after `written` bytes of `lines`, and take a torn one back."""
+    def _drop_written(self, lines: list[bytes], written: int) -> None:
+        """Drop the lines within the first `written` bytes of `lines`, and take back a line that is there in part."""
         for line in lines:
             if written < len(line):
                 break
             written -= len(line)
-            self._waiting.popleft()
+            self._pending.popleft()
         if not written:
             return
         try:
             self._file.truncate(self._file.seek(0, os.SEEK_END) - written)
             self._file.seek(0, os.SEEK_END)
         except OSError:
-            # A pipe takes nothing back: the rest of the line follows where it broke off.
-            self._waiting[0] = self._waiting[0][written:]
+            # A pipe takes nothing back: the rest of the line follows.
+            self._pending[0] = self._pending[0][written:]
 
 
-def _open(path: Path) -> _RawFile:
-    return path.open("wb", buffering=0)
-
-
-def _fields(event: WorkerEnded) -> tuple[Any, ...]:
-    error_type = getattr(event, "error_type", "")
+def _values(event: WorkerEnded) -> tuple[Any, ...]:
+    """Return the values of FIELDS."""
+    error_type: str = getattr(event, "error_type", "")
     error: str = getattr(event, "error", "")
     if isinstance(event, WorkerUnresponsive):
         error = f"stuck at {event.stack}, cancelled {event.cancels} times"
     elif error_type:
-        error = f"{error_type}: {error}" if error else error_type
+        error = error_line(error_type, error)
         if isinstance(event, WorkerExhausted) and event.refusal:
             error += f" (no retry: {event.refusal})"
     result = getattr(event, "result", None)
     return event.worker, event.state.value, result, event.attempts, error, round(event.elapsed, 6)
 
 
-def _json_line(fields: tuple[Any, ...]) -> bytes:
-    record = dict(zip(FIELDS, fields, strict=True))
+def _json_line(values: tuple[Any, ...]) -> bytes:
+    record = dict(zip(FIELDS, values, strict=True))
     record["error"] = record["error"] or None
     try:
         line = msgspec.json.encode(record)
     except (TypeError, ValueError, OverflowError):
-        # Lone surrogates, which UTF-8 cannot hold but an escape can, or what only Python knows as data.
+        # Lone surrogates, which UTF-8 cannot hold but an escape can, and values that only Python has.
         line = json.dumps(record, default=repr).encode("ascii")
     if b"@" in line:
         line = mask_secrets(line.decode()).encode()
     return line + b"\n"
 
 
-def _csv_line(fields: tuple[Any, ...]) -> bytes:
-    name, state, result, attempts, error, elapsed = fields
+def _csv_line(values: tuple[Any, ...]) -> bytes:
+    name, state, result, attempts, error, elapsed = values
     if result is not None and type(result) not in {int, float}:
         result = _inert(value_text(result))
     return _csv_row((_inert(name), state, result, attempts, _inert(error), elapsed))
 
 
 def _inert(text: str) -> str:
-    """Return `text` without credentials, and behind an apostrophe if a spreadsheet would calculate it."""
+    """Return `text` without credentials, and behind an apostrophe if a spreadsheet would run it as a formula."""
     text = mask_secrets(text)
     if not text.startswith(_FORMULA):
         return text
@@ -199,8 +202,8 @@ def _inert(text: str) -> str:
     return text
 
 
-def _csv_row(cells: tuple[Any, ...]) -> bytes:
-    # Every text is quoted: before Python 3.13 the module leaves a lone carriage return bare.
+def _csv_row(values: tuple[Any, ...]) -> bytes:
+    # All text is quoted: before Python 3.13, `csv` does not quote a lone carriage return.
     row = io.StringIO(newline="")
-    csv.writer(row, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(cells)
+    csv.writer(row, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(values)
     return row.getvalue().encode("utf-8", "backslashreplace")

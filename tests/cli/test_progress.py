@@ -1,4 +1,4 @@
-"""The progress of services, which never come to an end, and of a batch beside them."""
+"""The progress of services, which run for ever, and of a batch beside them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.model.reducer import Fleet
-from tests.headless.script import FakeController, run
+from tests.cli.script import FakeController, run
 from tests.ui.fakes import FakeController as StoryTeller
 from tests.ui.trees import tree_run
 
 
 def told(story: StoryTeller) -> Fleet:
-    """Return what the events of a story come to."""
+    """Return the state after all its events."""
     fleet = Fleet()
     for batch in story.early:
         fleet.apply_batch(batch)
     return fleet
 
 
-def test_progress_of_services_is_how_many_are_up() -> None:
-    """Workers that run for ever never come to an end: it says who is up, what the others do, and the restarts."""
+def test_progress_of_services_shows_how_many_are_up() -> None:
     story = StoryTeller()
     tree_run(story)
     line = progress_line(told(story), 10.0)
@@ -57,8 +56,7 @@ UP: list[Event] = [
 ]
 
 
-def test_progress_tells_how_many_pollers_fail() -> None:
-    """One that fails is up, and said to fail until a poll succeeds."""
+def test_progress_of_pollers_shows_how_many_fail() -> None:
     story = StoryTeller()
     tree_run(story)
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
@@ -68,8 +66,7 @@ def test_progress_tells_how_many_pollers_fail() -> None:
     assert "failing" not in progress_line(told(story), 10.5)
 
 
-async def test_progress_of_services_is_calm() -> None:
-    """A log gets a line of what changed, not before ten seconds passed, and a sign of life in five minutes."""
+async def test_progress_of_services_in_a_log_is_shown_when_it_changes() -> None:
     seconds = [1.0] * 1_000
     restart = [RestartScheduled(8, 500.0, "b", 1, 0.0, "OSError"), WorkerRestarted(9, 500.0, "b", 2)]
     end = RunFinished(seq=10, at=600.0, states={"cancelled": 2}, attempts=2, elapsed=600.0, interrupted=True)
@@ -84,15 +81,13 @@ async def test_progress_of_services_is_calm() -> None:
     ]
 
 
-def test_a_tree_that_was_stopped_while_it_started_waits_for_nobody() -> None:
-    """Those that were not started then never will be."""
+def test_progress_of_a_tree_stopped_while_it_starts_waits_for_no_worker() -> None:
     fleet = Fleet()
     fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
     assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
 
 
-def test_progress_of_a_mixed_run_tells_both() -> None:
-    """A batch beside services counts its own workers only; at the end all count."""
+def test_progress_of_a_batch_beside_services_shows_both() -> None:
     story = StoryTeller()
     tree_run(story)
     story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))

@@ -1,4 +1,4 @@
-"""The output file: what stands in it, and that nothing is lost or torn when the disk is full."""
+"""The output file: its lines, and that a full disk loses and tears none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.cli.output import FIELDS, OutputFile, _fields
+from asyncwatch.cli.output import FIELDS, OutputFile
 from asyncwatch.events import (
     AttemptStarted,
     Event,
@@ -42,15 +42,8 @@ ENDS: list[Event] = [
 ]
 
 
-def test_a_refused_retry_is_told_with_the_error() -> None:
-    """Who has made fewer attempts than its policy has says why."""
-    refused = end(WorkerExhausted, error_type="OSError", error="down", refusal="retry budget")
-    assert _fields(refused)[4] == "OSError: down (no retry: retry budget)"
-    assert _fields(end(WorkerExhausted, error_type="OSError", error="down"))[4] == "OSError: down"
-
-
 class FullDisk:
-    """An unbuffered file on a disk of `room` bytes, which takes what fits of a write and fails at the next."""
+    """An unbuffered file on a disk with `room` bytes."""
 
     def __init__(self, room: int, *, is_pipe: bool = False) -> None:
         self.data = bytearray()
@@ -59,7 +52,7 @@ class FullDisk:
         self.is_closed = False
 
     def write(self, data: bytes, /) -> int:
-        """Take what fits, or raise ENOSPC."""
+        """Write as much as there is room for, or raise ENOSPC."""
         taken = data[: self.room - len(self.data)]
         if not taken:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -67,25 +60,29 @@ class FullDisk:
         return len(taken)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Return the end of the file, the only place that is asked for."""
+        """Return the size of the file."""
         if self.is_pipe:
             raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
         assert (offset, whence) == (0, os.SEEK_END)
         return len(self.data)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Cut the file."""
         assert size is not None
         del self.data[size:]
         return size
 
     def close(self) -> None:
-        """Close the file."""
         self.is_closed = True
 
 
-def test_json_lines(tmp_path: Path) -> None:
-    """Each end of a worker is one object with the fields of the manual, and nothing else is written."""
+def lines_of(*events: Event, suffix: str = "jsonl") -> bytearray:
+    """Return what an output file has after these events."""
+    disk = FullDisk(100_000)
+    OutputFile(f"x.{suffix}", lambda _: disk).write(events)
+    return disk.data
+
+
+def test_jsonl_has_an_object_for_each_end_of_a_worker(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "out.jsonl")
     file.write(ENDS)
     file.close()
@@ -101,8 +98,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (file.problem, file.unwritten) == (None, 0)
 
 
-def test_csv(tmp_path: Path) -> None:
-    """The same as a table with a header; a result that is no scalar is JSON text, a line ends in a newline."""
+def test_csv_has_a_header_and_a_row_for_each_end_of_a_worker(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "out.csv")
     file.write(ENDS)
     file.close()
@@ -119,16 +115,21 @@ def test_csv(tmp_path: Path) -> None:
     ]
 
 
-def test_lines_are_there_after_each_batch(tmp_path: Path) -> None:
-    """A reader sees the lines of a batch as soon as it is written, not at the end of the run."""
+def test_refused_retry_is_shown_with_the_error() -> None:
+    failure = {"error_type": "OSError", "error": "down"}
+    refused, used_up = (end(WorkerExhausted, **failure, refusal=refusal) for refusal in ("retry budget", ""))
+    assert json.loads(lines_of(refused))["error"] == "OSError: down (no retry: retry budget)"
+    assert json.loads(lines_of(used_up))["error"] == "OSError: down"
+
+
+def test_write_is_visible_to_a_reader_at_once(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "out.jsonl")
     file.write(ENDS[:1])
     assert b'"a"' in (tmp_path / "out.jsonl").read_bytes()
     file.close()
 
 
-def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
-    """What an earlier run wrote does not stay behind."""
+def test_existing_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.csv").write_text("old " * 100)
     OutputFile(str(tmp_path / "out.csv")).close()
     assert (tmp_path / "out.csv").read_text() == '"name","state","result","attempts","error","elapsed"\n'
@@ -147,60 +148,45 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
         ("a=b", "a=b"),
     ],
 )
-def test_cells_are_no_formulas(text: str, cell: str) -> None:
-    """A CSV cell that a spreadsheet would calculate stands behind an apostrophe; numbers and JSON do not."""
-    disk = FullDisk(10_000)
-    OutputFile("x.csv", lambda _: disk).write([end(WorkerSucceeded, text, result=text)])
-    row = list(csv.reader(io.StringIO(disk.data.decode(), newline="")))[1]
+def test_csv_cell_that_is_a_formula_begins_with_an_apostrophe(text: str, cell: str) -> None:
+    event = end(WorkerSucceeded, text, result=text)
+    row = list(csv.reader(io.StringIO(lines_of(event, suffix="csv").decode(), newline="")))[1]
     assert (row[0], row[2]) == (cell, cell)
-    disk = FullDisk(10_000)
-    OutputFile("x.jsonl", lambda _: disk).write([end(WorkerSucceeded, text, result=text)])
-    assert json.loads(disk.data)["name"] == text
+    assert json.loads(lines_of(event))["name"] == text
 
 
 @given(st.text(), st.text())
-def test_any_name_and_error_comes_back(name: str, error: str) -> None:
-    """Whatever characters there are, JSON gives them back exactly, and CSV stays two rows of six cells."""
+def test_any_name_and_error_survives_both_formats(name: str, error: str) -> None:
     event = end(WorkerFailed, name, error_type="E", error=error)
-    disk = FullDisk(10_000)
-    OutputFile("x.jsonl", lambda _: disk).write([event])
-    record = json.loads(disk.data)
+    record = json.loads(lines_of(event))
     assert record["name"] == name
     assert record["error"] == (f"E: {error}" if error else "E")
-    disk = FullDisk(10_000)
-    OutputFile("x.csv", lambda _: disk).write([event])
-    rows = list(csv.reader(io.StringIO(disk.data.decode(), newline=""), strict=True))
+    rows = list(csv.reader(io.StringIO(lines_of(event, suffix="csv").decode(), newline=""), strict=True))
     assert [len(row) for row in rows] == [6, 6]
     assert rows[1][0] in {name, f"'{name}"}
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_text_that_utf8_cannot_hold(suffix: str) -> None:
-    """A lone surrogate, as in a file name that is no UTF-8, is written as its escape."""
-    disk = FullDisk(10_000)
-    OutputFile(f"x.{suffix}", lambda _: disk).write([end(WorkerSucceeded, "n\udcff", result=["\udcff"])])
-    assert rb"n\udcff" in disk.data
-    disk.data.decode("utf-8")
+def test_lone_surrogate_is_written_as_its_escape(suffix: str) -> None:
+    data = lines_of(end(WorkerSucceeded, "n\udcff", result=["\udcff"]), suffix=suffix)
+    assert rb"n\udcff" in data
+    data.decode("utf-8")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_secrets_are_masked(suffix: str) -> None:
-    """Credentials in a URL are written neither from a name nor from inside a result."""
-    disk = FullDisk(10_000)
-    url = "https://user:geheim@host/x"
-    OutputFile(f"x.{suffix}", lambda _: disk).write([end(WorkerSucceeded, url, result={"next": url})])
-    assert b"geheim" not in disk.data
-    assert disk.data.count(b"https://***@host/x") == 2
+def test_credentials_are_masked(suffix: str) -> None:
+    url = "https://user:secret@host/x"
+    data = lines_of(end(WorkerSucceeded, url, result={"next": url}), suffix=suffix)
+    assert b"secret" not in data
+    assert data.count(b"https://***@host/x") == 2
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 @pytest.mark.parametrize("extra", [0, 1, 30, 90])
 @pytest.mark.parametrize("is_pipe", [False, True])
-def test_full_disk_loses_and_tears_nothing(suffix: str, extra: int, is_pipe: bool) -> None:
-    """Lines wait while there is no room, no half line stays, and with room again the file is as it should be."""
-    plenty = FullDisk(100_000)
-    OutputFile(f"x.{suffix}", lambda _: plenty).write(ENDS)
-    header = plenty.data.index(b"\n") + 1 if suffix == "csv" else 0
+def test_full_disk_loses_and_tears_no_line(suffix: str, extra: int, is_pipe: bool) -> None:
+    whole = lines_of(*ENDS, suffix=suffix)
+    header = whole.index(b"\n") + 1 if suffix == "csv" else 0
     disk = FullDisk(header + extra, is_pipe=is_pipe)
     file = OutputFile(f"x.{suffix}", lambda _: disk)
     file.write(ENDS[:2])
@@ -208,30 +194,28 @@ def test_full_disk_loses_and_tears_nothing(suffix: str, extra: int, is_pipe: boo
     assert file.problem is not None
     assert "No space left on device" in file.problem
     assert f"{file.unwritten} line" in file.problem
-    assert disk.data + b"".join(file._waiting) == plenty.data
+    assert disk.data == whole[: len(disk.data)]
     if not is_pipe:
         assert not disk.data or disk.data.endswith((b"}\n", b",0.25\n", b',"elapsed"\n'))
     disk.room = 100_000
     file.write([])
     assert not file.problem
     assert not file.unwritten
-    assert disk.data == plenty.data
+    assert disk.data == whole
 
 
-def test_a_shortage_and_its_end_are_told_once_each() -> None:
-    """The batch that cannot be written says so, later ones do not, and the one that can be again says that."""
+def test_write_reports_a_full_disk_and_its_end_once_each() -> None:
     disk = FullDisk(10)
     file = OutputFile("x.jsonl", lambda _: disk)
-    told = [file.write([]), file.write(ENDS), file.write([])]
+    messages = [file.write([]), file.write(ENDS), file.write([])]
     disk.room = 100_000
-    told += [file.write([]), file.write([])]
-    problem = f"cannot write output file 'x.jsonl': {os.strerror(errno.ENOSPC)} (5 lines are not written)"
+    messages += [file.write([]), file.write([])]
+    problem = f"cannot write output file 'x.jsonl': {os.strerror(errno.ENOSPC)} (5 lines not written)"
     again = "output file 'x.jsonl' is being written again; no line is missing"
-    assert told == [None, problem, None, again, None]
+    assert messages == [None, problem, None, again, None]
 
 
-def test_close_tries_one_last_time() -> None:
-    """What waits is written at the end if it can be; if not, the count says how much is lost."""
+def test_close_writes_pending_lines_if_there_is_room() -> None:
     for room, unwritten in ((10, 5), (100_000, 0)):
         disk = FullDisk(10)
         file = OutputFile("x.jsonl", lambda _, disk=disk: disk)  # type: ignore[misc]  # mypy infers no default's type
@@ -244,8 +228,7 @@ def test_close_tries_one_last_time() -> None:
         assert (file.problem is None) == (unwritten == 0)
 
 
-def test_an_error_at_closing_is_told() -> None:
-    """A network disk may say only at the end that it stored nothing."""
+def test_close_that_fails_is_a_problem() -> None:
 
     class Quota(FullDisk):
         def close(self) -> None:
@@ -257,8 +240,7 @@ def test_an_error_at_closing_is_told() -> None:
     assert "Disk quota exceeded" in file.problem
 
 
-def test_a_long_shortage_is_tried_in_bounded_pieces() -> None:
-    """While nothing can be written, a batch costs the same however many lines wait already."""
+def test_full_disk_for_long_costs_the_same_each_batch() -> None:
     sizes: list[int] = []
 
     class Counting(FullDisk):
@@ -275,19 +257,16 @@ def test_a_long_shortage_is_tried_in_bounded_pieces() -> None:
 
 
 @pytest.mark.parametrize("name", ["out.json", "out", "out.txt"])
-def test_other_endings_are_refused(name: str) -> None:
-    """The ending says the format; one that says none is an error that names the two."""
+def test_file_with_another_suffix_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"must end in \.jsonl or \.csv"):
         OutputFile(name)
 
 
-def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
-    """The error comes before anything runs, and says which file and why."""
+def test_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot write output file '.*no/out\.csv': No such file or directory"):
         OutputFile(tmp_path / "no" / "out.csv")
 
 
-def test_a_disk_that_is_full_already_is_told_at_once() -> None:
-    """A CSV file that has no room for its header is an error before the run."""
+def test_csv_without_room_for_its_header_is_an_error() -> None:
     with pytest.raises(OSError, match="No space left on device"):
         OutputFile("x.csv", lambda _: FullDisk(5))

@@ -1,4 +1,4 @@
-"""The same terminal for every test of a run without a dashboard."""
+"""The same terminal for every test of the command."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make sure that a terminal counts as one wherever the tests run."""
+    """Make a terminal capable wherever the tests run."""
     monkeypatch.setenv("TERM", "xterm")

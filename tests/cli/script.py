@@ -1,4 +1,4 @@
-"""A run that is told by a script, with fake streams and a clock that moves when told to."""
+"""A scripted run for headless tests, with fake streams and a clock that moves only with the script."""
 
 from __future__ import annotations
 
@@ -43,17 +43,16 @@ def log(message: str, level: str = "WARNING", worker: str | None = "a") -> LogRe
 
 
 class Clock:
-    """A clock that stands still unless it is moved."""
+    """A clock that stands still until it is moved."""
 
     now = 100.0
 
     def __call__(self) -> float:
-        """Return the time."""
         return self.now
 
 
 class Script(asyncio.Queue[Batch]):
-    """A queue that gives its steps one by one: a batch, or a number of seconds in which nothing comes."""
+    """A queue that returns its steps one by one: a batch, or a number of seconds in which no batch comes."""
 
     def __init__(self, steps: Sequence[Batch | float], clock: Clock) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class Script(asyncio.Queue[Batch]):
         self.clock = clock
 
     async def get(self) -> Batch:
-        """Return the next batch, time out after the seconds, or wait for what is put."""
+        """Return the next batch or time out after the seconds; after the last step, wait for a batch that is put."""
         if not self.steps:
             return await super().get()
         step = self.steps.pop(0)
@@ -72,7 +71,7 @@ class Script(asyncio.Queue[Batch]):
 
 
 class FakeController:
-    """Plays a script of batches, and ends the run when it is told to stop."""
+    """Plays a script of batches, and ends the run at the first command if it `obeys`."""
 
     def __init__(self, *steps: Batch | float, obeys: bool = True) -> None:
         self.clock = Clock()
@@ -82,23 +81,22 @@ class FakeController:
         self.known = Statistics()
 
     def send(self, *commands: Command) -> None:
-        """Note the commands; a stop is followed by the end of the run."""
+        """Record the commands, and end the run."""
         self.sent += commands
         if self.obeys:
             finished = RunFinished(seq=99, at=1.0, states={}, attempts=0, elapsed=1.0, interrupted=True)
             self.queue.put_nowait([finished])
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return the script."""
         return self.queue
 
     def statistics(self) -> Statistics:
-        """Return what a test has put there."""
+        """Return the statistics that a test has set."""
         return self.known
 
 
 class Pipe(io.BytesIO):
-    """A stdout that fails with `error` once it has taken `room` writes."""
+    """A stdout that fails with `error` after `room` writes."""
 
     def __init__(self, room: int = 1_000, error: OSError | None = None) -> None:
         super().__init__()
@@ -107,7 +105,7 @@ class Pipe(io.BytesIO):
         self.flushes = 0
 
     def write(self, data: Any, /) -> int:
-        """Take the data, or fail."""
+        """Take the data, or raise the error."""
         self.room -= 1
         if self.room < 0:
             raise self.error
@@ -122,12 +120,11 @@ class Terminal(io.StringIO):
     """A stderr that is a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
         return True
 
 
 async def run(controller: FakeController, **options: Any) -> tuple[bytes, str]:
-    """Run to the end and return what was written to stdout and stderr."""
+    """Follow the run to its end, and return the data on stdout and the text on stderr."""
     stdout, stderr = io.BytesIO(), options.pop("stderr", io.StringIO())
     options = {"json": False, "stdout": stdout, "stderr": stderr, "clock": controller.clock} | options
     with contextlib.suppress(StdoutError):
