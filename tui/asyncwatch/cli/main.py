@@ -1,9 +1,9 @@
-"""The `asyncwatch` command: reads arguments and wires the parts.
+"""The `asyncwatch` command: its options, and the way from arguments and config to a run.
 
-Whatever is heavy is imported where it is needed, so that `asyncwatch --help` answers at once.
+Heavy modules are imported where they are used, so that `asyncwatch --help` answers at once.
 """
 
-# ruff: noqa: PLC0415  heavy imports stand where they are needed
+# ruff: noqa: PLC0415  as said above
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import asyncwatch
+from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.text import mask_secrets, parse_duration, parse_failures, parse_per_second
 
@@ -27,41 +28,28 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "asyncwatch.toml"
 
-
-class _Problems(click.ClickException):
-    """Arguments or settings that cannot be used: each problem on its line, exit status 2."""
-
-    exit_code = 2
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = [mask_secrets(problem) for problem in problems]
-        super().__init__("\n".join(self.problems))
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print each problem on a line of its own."""
-        for problem in self.problems:
-            click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
+# -- the values of options
 
 
 class _Checked(click.ParamType[Any]):
-    """Text that `check` turns into a value, or refuses by a `ValueError`."""
+    """An option whose text `parse` turns into a value. Its `ValueError` is the error message."""
 
-    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
-        self._check = check
+        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value."""
         try:
-            return self._check(value)
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-def _limit(text: str) -> float | None:
+def _timeout(text: str) -> float | None:
     seconds = None if text == "none" else parse_duration(text)
     if seconds == 0:
-        raise ValueError("must be above 0; 'none' means no limit")
+        raise ValueError("must be above 0; use 'none' for no limit")
     return seconds
 
 
@@ -69,21 +57,21 @@ def _threshold(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(text) <= 1:
             return float(text)
-    raise ValueError(f"must be a number between 0 and 1, not {text!r}")
+    raise ValueError(f"must be a number from 0 to 1, not {text!r}")
 
 
 def _whole(low: int, high: int) -> _Checked:
-    def check(text: str) -> int:
-        # `isdecimal` alone takes digits of every script, and `int` blanks and underscores.
+    def parse(text: str) -> int:
+        # `isdecimal` alone accepts the digits of every script, and `int` spaces and underscores.
         if not (text.isascii() and text.removeprefix("-").isdecimal() and low <= float(text) <= high):
             raise ValueError(f"must be a whole number from {low} to {high}, not {text!r}")
         return int(text)
 
-    return _Checked("number", check)
+    return _Checked("number", parse)
 
 
-def _unless_none(parse: Callable[[str], object]) -> Callable[[str], str | None]:
-    """Return a check that takes what `parse` can read, as it stands, and `none`."""
+def _text_or_none(name: str, parse: Callable[[str], object]) -> _Checked:
+    """Return the type of a text that `parse` can read, or None for `none`."""
 
     def check(text: str) -> str | None:
         if text == "none":
@@ -91,30 +79,33 @@ def _unless_none(parse: Callable[[str], object]) -> Callable[[str], str | None]:
         parse(text)
         return text
 
-    return check
+    return _Checked(name, check)
 
 
-_DURATION = _Checked("duration", _limit)
+_TIMEOUT = _Checked("duration", _timeout)
 
 
-class _CommandWithOthers(click.Command):
-    """The command; the name of another one as its first argument hands over to that."""
+# -- the commands
+
+
+class _MainCommand(click.Command):
+    """The command itself. It hands over to another command if its first argument is the name of one."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the arguments of the command that they are for."""
+        """Parse the arguments of the command that they are for."""
         try:
             for other in (check, selftest):
                 if args[:1] == [other.name]:
                     return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            # It quotes what was given.
+            # The message quotes arguments, which may be URLs with a password.
             raise click.UsageError(mask_secrets(error.format_message()), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the arguments were read for."""
+        """Run the command that the arguments are for."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 
@@ -122,65 +113,67 @@ _EPILOG = """\
 \b
 Examples:
   asyncwatch                                        the demo: 20 workers with bad luck
-  asyncwatch https://a.example https://b.example    one worker a URL
-  asyncwatch --items urls.txt --concurrency 20      one URL a line; - reads standard input
-  asyncwatch jobs:backfill --items ids.csv          one call of an async def a row
+  asyncwatch https://a.example https://b.example    one worker per URL
+  asyncwatch --items urls.txt --concurrency 20      one URL per line; - reads standard input
+  asyncwatch jobs:backfill --items ids.csv          one call of an async def per row
   asyncwatch --config site.toml --headless --json   events as JSON lines
-  asyncwatch check site.toml                        what would run, without running it
-  asyncwatch selftest                               whether supervision works on this Python
+  asyncwatch check site.toml                        show what would run, without running it
+  asyncwatch selftest                               test supervision on this Python
 
 \b
-The demo has its own values: bad luck above 0.9 and a timeout of 10s; options beat them.
-Durations read 250ms, 1.5s, 2m, 1h, 5 for five seconds, or none.
-Exit status: 0 all succeeded, 1 some did not or the output could not be written,
+The demo has its own values: bad luck above 0.9 and a timeout of 10s; options override them.
+Durations: 250ms, 1.5s, 2m, 1h, 5 for five seconds, or none.
+Exit status: 0 all workers succeeded, 1 some did not or the output could not be written,
 2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
 """
 
 _ITEMS = click.option(
-    "--items", metavar="FILE", help="One worker a line (text, .jsonl), or a row (.csv); - is standard input."
+    "--items", metavar="FILE", help="One worker per line (text, .jsonl) or row (.csv). - reads standard input."
 )
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.command(cls=_CommandWithOthers, context_settings=_SETTINGS, epilog=_EPILOG)
+@click.command(cls=_MainCommand, context_settings=_SETTINGS, epilog=_EPILOG)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Settings, in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
+    help=f"Settings in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
 )
 @_ITEMS
 @click.option("--runner", type=click.Choice(RUNNERS), help="How the workers are awaited. Default: as_completed.")
-@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Attempts at once. Default: 100.")
-@click.option("--timeout", type=_DURATION, metavar="DURATION", help="Of the whole run. Default: none.")
-@click.option("--attempt-timeout", type=_DURATION, metavar="DURATION", help="Of one attempt. Default: none.")
-@click.option("--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="The first one included. Default: 3.")
+@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Attempts at the same time. Default: 100.")
+@click.option("--timeout", type=_TIMEOUT, metavar="DURATION", help="Limit of the whole run. Default: none.")
+@click.option("--attempt-timeout", type=_TIMEOUT, metavar="DURATION", help="Limit of one attempt. Default: none.")
+@click.option(
+    "--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="Attempts of a worker, first included. Default: 3."
+)
 @click.option(
     "--bad-luck",
     type=_Checked("threshold", _threshold),
     metavar="THRESHOLD",
-    help="Draws above it inject a fault. Default: 1, none.",
+    help="Inject a fault if the draw in [0, 1) is above it. Default: 1, never.",
 )
 @click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Repeat the draws of an earlier run.")
 @click.option(
     "--rate",
-    type=_Checked("rate", _unless_none(parse_per_second)),
+    type=_text_or_none("rate", parse_per_second),
     metavar="RATE",
-    help="Attempts that may start: 50/s, 90/min, '50/s burst 10'. Default: none.",
+    help="Limit of attempts that start: 50/s, 90/min, '50/s burst 10'. Default: none.",
 )
 @click.option(
     "--halt",
-    type=_Checked("halt", _unless_none(parse_failures)),
+    type=_text_or_none("halt", parse_failures),
     metavar="FAILURES",
-    help="Start no more work when so many failed: 10, 5%, or first. Default: none.",
+    help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )
-@click.option("--headless", is_flag=True, help="No dashboard; chosen by itself when stdout is no terminal.")
-@click.option("--json", "is_json", is_flag=True, help="Every event as a JSON line on stdout. Implies --headless.")
+@click.option("--headless", is_flag=True, help="Show no dashboard. Implied if stdout is no terminal.")
+@click.option("--json", "is_json", is_flag=True, help="Write every event to stdout as a JSON line. Implies --headless.")
 @click.option(
     "--output",
     metavar="FILE",
-    help="One line a worker when it ends: .jsonl or .csv. An existing file is replaced.",
+    help="Write a line for each worker that ends, to a .jsonl or .csv file. An existing file is replaced.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
@@ -193,33 +186,33 @@ def main(
     items: str | None,
     headless: bool,
     is_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Run many async workers under a supervisor and watch each of them live.
 
-    TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items takes the place of the
-    groups of a config; its other settings hold.
+    TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
+    config; its other settings hold.
     """
     _open_closed_streams()
     try:
         settings = _find_settings(config, has_work=bool(targets) or items is not None)
-        _tell_typing(items)
-        # A module of functions may print while it is imported.
+        _prompt_for_items(items)
+        # The module of a function may print while it is imported.
         with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-            plan = _plan(*settings, targets, items, _overrides(ctx, given))
+            plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
         ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
-        ctx.exit(130)
+        ctx.exit(INTERRUPTED)
 
 
 @click.command(context_settings=_SETTINGS)
 @click.argument("what", nargs=-1, metavar="[FILE] [TARGET]...")
 @_ITEMS
 def check(what: tuple[str, ...], items: str | None) -> None:
-    """Validate a config and print what would run.
+    """Validate a config and show what would run.
 
-    FILE is the config; default: as without check. TARGET and --items are those that would be run with it. Nothing is
-    run, but items are read, and the modules of functions are imported to see whether they can be called.
+    FILE is the config. By default it is found as for a run. TARGET and --items are those of the run. Nothing is run,
+    but items are read, and the modules of functions are imported to check that they can be called.
     """
     from asyncwatch.plan.describe import describe_plan
     from asyncwatch.plan.plan import Overrides, is_target
@@ -227,53 +220,66 @@ def check(what: tuple[str, ...], items: str | None) -> None:
     file = None if not what or is_target(what[0]) else Path(what[0])
     targets = what if file is None else what[1:]
     settings = _find_settings(file, has_work=bool(targets) or items is not None)
-    _tell_typing(items)
-    plan = _plan(*settings, targets, items, Overrides())
+    _prompt_for_items(items)
+    plan = _make_plan(*settings, targets, items, Overrides())
     click.echo("\n".join(describe_plan(plan)))
 
 
 @click.command(context_settings=_SETTINGS)
 @click.pass_context
 def selftest(ctx: click.Context) -> None:
-    """Run the cases of Erlang/OTP's supervisor on this Python and its event loops, and print what passed.
+    """Run the test cases of Erlang/OTP's supervisor on this Python and its event loops, and show the results.
 
-    Exit status: 0 if all did, 1 if one did not.
+    Exit status: 0 if all cases pass, else 1.
     """
     from asyncwatch.selftest.table import print_table
 
     ctx.exit(0 if print_table(click.echo) else 1)
 
 
-def _tell_typing(items: str | None) -> None:
-    """Say what is waited for, if it is a person who has to type the items."""
-    if items == "-" and sys.stdin is not None and sys.stdin.isatty():
-        click.echo("asyncwatch: reading items from the terminal; Ctrl+D ends them", err=True)
+# -- from arguments to a run, in this order
+
+
+class _InputError(click.ClickException):
+    """Arguments or settings that cannot be used: one line on stderr for each problem, exit status 2."""
+
+    exit_code = BAD_INPUT
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = [mask_secrets(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print each problem on its own line."""
+        for problem in self.problems:
+            click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
 
 
 def _open_closed_streams() -> None:
-    """Give a process that was started with a closed stdout or stderr one that leads nowhere."""
+    """Open stdout or stderr on the null device if the process was started with it closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  stays open
 
 
 def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Problems | None]:
-    """Return the settings of `file` and what is wrong with them.
+    """Return the settings of the config, and its problems so far.
 
-    Without it they are those of the first config there is, else the demo's, or none for other work.
+    The config is `file`, else the first of the usual places. Without any, the settings are the demo's, or the defaults
+    if the arguments name other work.
     """
     from asyncwatch.config.load import Config, demo_config, read_config
     from asyncwatch.config.problems import ConfigError, read_text
 
     if file is None:
-        # `Path.exists` raises where a folder on the way may not be entered.
+        # `Path.exists` raises an error if a folder of the path may not be entered.
         file = next((path for path in _usual_places() if os.path.exists(path)), None)  # noqa: PTH110
     if file is None:
         return (Config() if has_work else demo_config()), None
     try:
         return read_config(read_text(file), file)
     except ConfigError as error:
-        raise _Problems(error.problems) from None
+        raise _InputError(error.problems) from None
 
 
 def _usual_places() -> Sequence[Path]:
@@ -282,19 +288,20 @@ def _usual_places() -> Sequence[Path]:
     return Path(CONFIG_NAME), platformdirs.user_config_path("asyncwatch") / CONFIG_NAME
 
 
-def _overrides(ctx: click.Context, given: dict[str, Any]) -> Overrides:
+def _prompt_for_items(items: str | None) -> None:
+    if items == "-" and sys.stdin is not None and sys.stdin.isatty():
+        click.echo("asyncwatch: Type one item per line. Press Ctrl+D to end.", err=True)
+
+
+def _overrides(ctx: click.Context, options: dict[str, Any]) -> Overrides:
     from asyncwatch.plan.plan import Overrides
 
-    # A `--timeout none` is None like an option that was not given, so that the value alone does not tell.
-    on_command_line = {
-        name: value
-        for name, value in given.items()
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
-    return Overrides(**on_command_line)
+    # `--timeout none` is None, as an option that is not given: only the source tells them apart.
+    given = click.core.ParameterSource.COMMANDLINE
+    return Overrides(**{name: value for name, value in options.items() if ctx.get_parameter_source(name) is given})
 
 
-def _plan(
+def _make_plan(
     settings: Config, found: Problems | None, targets: Sequence[str], items: str | None, overrides: Overrides
 ) -> Plan:
     from asyncwatch.plan.plan import PlanError, make_plan
@@ -302,7 +309,7 @@ def _plan(
     try:
         return make_plan(settings, targets=targets, items=items, overrides=overrides, found=found)
     except PlanError as error:
-        raise _Problems(error.problems) from None
+        raise _InputError(error.problems) from None
 
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
@@ -312,4 +319,4 @@ def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
     try:
         return run_plan(plan, is_dashboard=is_dashboard, is_json=is_json)
     except OutputError as error:
-        raise _Problems([str(error)]) from None
+        raise _InputError([str(error)]) from None

@@ -1,4 +1,8 @@
-"""Keeps the terminal to the dashboard, and standard output to the data: nobody else in the process can spoil them."""
+"""Exclusive use of the terminal for the dashboard, and of standard output for data.
+
+Other code in the process, child processes and C extensions included, writes to the same descriptors. So the descriptors
+themselves are replaced, not only `sys.stdout`.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +22,19 @@ OnLine = Callable[[str], None]
 
 _STANDARD = (0, 1, 2)
 _LAST_LINES = 0.2
-"""Seconds to wait, at the end, for lines that are still on their way."""
+"""Seconds to wait at the end for lines that are still in the pipe."""
 
 
 class _Screen(io.FileIO):
-    """A terminal to write to. Once it has gone, what is written is dropped.
+    """A terminal to write to. Once it has gone, all data is dropped.
 
-    An error would end the thread in which Textual writes, and all others would wait for that thread for ever.
+    An error would end the thread in which Textual writes, and then the other threads would wait for it for ever.
     """
 
     has_gone = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write; return how many bytes are dealt with."""
+        """Write, and return the number of bytes written or dropped."""
         try:
             return super().write(data)
         except OSError:
@@ -40,18 +44,17 @@ class _Screen(io.FileIO):
 
 @contextmanager
 def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
-    """Give the terminal to Textual alone for the time of the context.
+    """Give the terminal to Textual alone inside the context.
 
-    Textual finds it as `sys.__stdin__`, `sys.__stdout__` and `sys.__stderr__`. For everybody else, the processes that
-    workers start and extensions in C included, standard input is empty, and each line written to standard output or
-    error goes to `on_line`, in a thread of its own. If standard input is no terminal (items came through it), the keys
-    are read from the controlling one.
+    Textual finds it as `sys.__stdin__`, `sys.__stdout__` and `sys.__stderr__`. For all other code, standard input is
+    empty, and each line written to standard output or error goes to `on_line` in a thread of its own. If standard input
+    is no terminal, because items are piped in, keys are read from the controlling terminal.
 
-    Gives a function that says whether the terminal has gone. Only the processes whose controlling terminal it was hear
-    of that by a SIGHUP; to all it is at the end of its input for ever, and cannot be written to.
+    The value of the context is a function that returns whether the terminal has gone. A SIGHUP reports that only to the
+    processes whose controlling terminal it was.
 
     Raises:
-        OSError: there is no terminal to read keys from.
+        OSError: There is no terminal to read keys from.
 
     """
     keys = os.dup(0) if os.isatty(0) else os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
@@ -81,22 +84,21 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
             _replace(sys_streams=originals, descriptors=saved)
             for number in saved:
                 os.close(number)
-            # A process that a worker left behind may hold the pipe open; it is not waited for.
+            # A process that a worker started may keep the pipe open: do not wait for it.
             reader.join(_LAST_LINES)
 
 
 @contextmanager
 def private_stdout() -> Iterator[BinaryIO]:
-    """Give standard output to the caller alone: what anybody else writes there goes to standard error.
+    """Give standard output to the caller alone inside the context. Other output to it goes to standard error.
 
-    That holds for child processes and extensions in C too, if `sys.stdout` is the real standard output. A write may
-    take less than it was given.
+    If `sys.stdout` is not the real standard output, it is left as it is. A write may take only a part of the data.
     """
     if not _is_descriptor(sys.stdout, 1):
         yield sys.stdout.buffer
         return
     sys.stdout.flush()
-    # Without a buffer: closing one waits for whoever still writes to it.
+    # Unbuffered: closing a buffer waits for a thread that still writes to it.
     with os.fdopen(os.dup(1), "wb", buffering=0) as data:
         os.dup2(2, 1)
         try:
@@ -114,7 +116,7 @@ def _is_descriptor(stream: TextIO, number: int) -> bool:
 
 
 def _replace(sys_streams: tuple[TextIO | None, ...], descriptors: tuple[int, ...] | list[int]) -> None:
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys_streams  # type: ignore[misc, assignment]  # final names, which Textual reads
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys_streams  # type: ignore[misc, assignment]  # final names, but Textual reads them
     for number, descriptor in zip(_STANDARD, descriptors, strict=True):
         os.dup2(descriptor, number)
 
