@@ -193,7 +193,7 @@ def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None
     (problem,) = problems_of("fit_jobs:once", items="one.txt")
     assert problem == "fit_jobs:once takes no argument, but each item is one; leave the items out"
     (problem,) = problems_of("fit_jobs:key", items="one.txt")
-    assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with one item")
+    assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with at most one item")
 
 
 def test_the_output_never_replaces_what_is_read(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_an_error_that_does_not_exist_is_told_once() -> None:
     assert problems_of(config=config) == ("nope.X: there is no module 'nope'",)
     luck = BadLuck(faults={"builtins.UnicodeDecodeError": 1.0})
     (problem,) = problems_of(config=Config(groups=(Group(name="g", url="http://a.example", bad_luck=luck),)))
-    assert problem.startswith("builtins.UnicodeDecodeError: cannot be made of a text alone")
+    assert problem.startswith("builtins.UnicodeDecodeError: cannot be created from a text alone")
 
 
 @pytest.mark.parametrize("setting", ["circuit.enabled = true", "rate_per_key = '5/s'"])

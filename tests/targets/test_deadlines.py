@@ -1,4 +1,4 @@
-"""Many calls, one timer: who takes too long is ended, and nobody else."""
+"""Deadlines of many calls with one timer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from asyncwatch.targets.http import Deadline, Deadlines
 from tests.clock import run_at_once
 
 
-def test_each_ends_when_its_own_time_is_over() -> None:
-    """Calls that began at different times end at different times, and those in time are left alone."""
+def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
     ended: dict[str, tuple[float, str]] = {}
 
     async def call(deadlines: Deadlines, name: str, begins: float, lasts: float) -> None:
@@ -33,7 +32,7 @@ def test_each_ends_when_its_own_time_is_over() -> None:
         return start
 
     start = run_at_once(main)
-    late = "no complete answer within 10 s"
+    late = "no complete response within 10 s"
     assert {name: (round(at - start, 6), text) for name, (at, text) in ended.items()} == {
         "quick": (3, ""),
         "a": (10, late),
@@ -43,9 +42,7 @@ def test_each_ends_when_its_own_time_is_over() -> None:
     }
 
 
-def test_who_is_cancelled_by_somebody_else_is_not_late() -> None:
-    """A cancellation from outside stays one, even in the very turn in which the time is over."""
-
+def test_deadline_cancelled_from_outside_stays_cancelled() -> None:
     async def call(deadlines: Deadlines) -> None:
         with Deadline(deadlines):
             await asyncio.sleep(60)
@@ -63,9 +60,7 @@ def test_who_is_cancelled_by_somebody_else_is_not_late() -> None:
     assert run_at_once(main) == [True, True]
 
 
-def test_a_task_that_was_late_can_go_on() -> None:
-    """Its cancellation is taken back with the time-out: the next thing that it awaits is not ended."""
-
+def test_deadline_expired_leaves_the_task_uncancelled() -> None:
     async def main() -> int:
         with contextlib.suppress(TimeoutError), Deadline(Deadlines(10)):
             await asyncio.sleep(60)
@@ -77,9 +72,7 @@ def test_a_task_that_was_late_can_go_on() -> None:
     assert run_at_once(main) == 0
 
 
-def test_an_error_of_its_own_goes_before() -> None:
-    """What fails while it is ended for being late says how it failed."""
-
+def test_deadline_expired_passes_on_an_error_of_the_clean_up() -> None:
     async def fail_late() -> None:
         try:
             await asyncio.sleep(60)
@@ -93,9 +86,7 @@ def test_an_error_of_its_own_goes_before() -> None:
     run_at_once(main)
 
 
-def test_one_timer_for_all() -> None:
-    """However many calls begin and end, the loop has one timer of theirs, and none is left behind."""
-
+def test_deadlines_share_one_timer() -> None:
     async def main() -> tuple[int, int]:
         loop = asyncio.get_running_loop()
         made = 0
@@ -112,6 +103,6 @@ def test_one_timer_for_all() -> None:
             with Deadline(deadlines):
                 pass
         deadlines.close()
-        return made, len(deadlines.under_way)
+        return made, len(deadlines._pending)
 
     assert run_at_once(main) == (1, 0)

@@ -1,4 +1,4 @@
-"""The demo's site: latencies that the seed decides."""
+"""The demo's site, whose latencies are drawn from the seed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.targets.demo_site import DemoSite, DemoTarget
 
 
-async def test_the_worker_and_its_attempt_decide_the_latency() -> None:
-    """The page takes 0.1 to 0.8 seconds, drawn for the very attempt that asks, and answers 200."""
+async def test_latency_is_drawn_for_the_worker_and_its_attempt() -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -31,8 +30,7 @@ async def test_the_worker_and_its_attempt_decide_the_latency() -> None:
     assert len(set(waited)) == len(waited)
 
 
-async def test_headers_that_are_no_draw_are_refused() -> None:
-    """A stranger who asks with nonsense gets a 400, and the site goes on."""
+async def test_headers_that_are_no_numbers_get_a_400() -> None:
     headers = {"X-Asyncwatch-Attempt": "x"}
     async with (
         DemoSite(7) as url,
@@ -42,8 +40,7 @@ async def test_headers_that_are_no_draw_are_refused() -> None:
         assert response.status == 400
 
 
-async def test_two_sites_do_not_meet() -> None:
-    """Each site takes a free port of the loopback interface."""
+async def test_sites_at_the_same_time_have_ports_of_their_own() -> None:
     async with DemoSite(1) as one, DemoSite(1) as two:
         assert one != two
         assert one.startswith("http://127.0.0.1:")

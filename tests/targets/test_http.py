@@ -20,7 +20,7 @@ from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
 
 
 class Server:
-    """Notes the requests that it gets."""
+    """Records the requests that it gets."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str | None, str]] = []
@@ -30,7 +30,7 @@ class Server:
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Answer with the status in the path and a body larger than one read."""
+        """Respond with the status in the path and a body larger than one read."""
         self.requests.append((request.method, request.path, request.headers.get("X-Test"), await request.text()))
         self.connections.add(id(request.transport))
         self.authorization = request.headers.get("Authorization")
@@ -42,7 +42,7 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    """Run a server for the time of a test."""
+    """Run a server during a test."""
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{status}", server.answer)
@@ -54,15 +54,13 @@ async def server() -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-async def test_sends_what_it_is_told(server: Server) -> None:
-    """Method, headers and body go out with each request, and the status comes back."""
+async def test_request_has_the_method_headers_and_body(server: Server) -> None:
     async with HttpTarget(method="POST", headers={"X-Test": "1"}, body="ü") as target:
         assert await target(f"{server.url}/201") == 201
     assert server.requests == [("POST", "/201", "1", "ü")]
 
 
-async def test_reuses_the_connection(server: Server) -> None:
-    """A body that is longer than one read is read to its end, so that the connection stays open."""
+async def test_body_longer_than_one_read_leaves_the_connection_usable(server: Server) -> None:
     async with HttpTarget(concurrency=1, raise_for_status=False) as target:
         for status in (200, 404, 503, 200):
             assert await target(f"{server.url}/{status}") == status
@@ -70,8 +68,7 @@ async def test_reuses_the_connection(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("status", "transient"), [(404, False), (429, True), (500, True), (501, False)])
-async def test_raises_for_a_status(server: Server, status: int, transient: bool) -> None:
-    """An answer of 400 or above is an error that knows its status, and so whether it may go away."""
+async def test_status_of_400_or_above_is_an_error(server: Server, status: int, transient: bool) -> None:
     async with HttpTarget() as target:
         with pytest.raises(aiohttp.ClientResponseError) as caught:
             await target(f"{server.url}/{status}")
@@ -79,8 +76,7 @@ async def test_raises_for_a_status(server: Server, status: int, transient: bool)
     assert is_transient(caught.value) is transient
 
 
-async def test_credentials_in_the_url_are_used_and_not_told(server: Server) -> None:
-    """`user:password@` becomes basic authentication, and an error does not repeat it."""
+async def test_credentials_in_the_url_are_used_and_not_in_errors(server: Server) -> None:
     url = server.url.replace("://", "://us%40er:pass%2Fword@")
     async with HttpTarget() as target:
         with pytest.raises(aiohttp.ClientResponseError) as caught:
@@ -89,8 +85,9 @@ async def test_credentials_in_the_url_are_used_and_not_told(server: Server) -> N
     assert "word" not in str(caught.value)
 
 
-async def test_logs_the_status_with_the_luck(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """Within a worker, each answer is one debug record: status, name, bad luck with two decimals."""
+async def test_response_in_a_worker_is_logged_with_its_bad_luck(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "asyncwatch.worker")
     token = current.set(SimpleNamespace(name="7", incarnation=1, attempt=1, bad_luck=0.4217))
     try:
@@ -103,9 +100,9 @@ async def test_logs_the_status_with_the_luck(server: Server, caplog: pytest.LogC
 
 @asynccontextmanager
 async def answering(*parts: bytes, is_open: bool = False) -> AsyncIterator[str]:
-    """Answer every request with these parts, each in a packet, then close the connection unless it `is_open`.
+    """Respond to every request with these parts, each in a packet, then close the connection unless it `is_open`.
 
-    The context is the URL. Leave it after the client.
+    The value of the context is the URL. Leave it after the client.
     """
     under_way: list[asyncio.Task[None] | None] = []
 
@@ -135,8 +132,7 @@ async def answering(*parts: bytes, is_open: bool = False) -> AsyncIterator[str]:
     ],
     ids=["cut off", "cut off between chunks", "not what it says"],
 )
-async def test_a_body_that_is_no_good_is_an_error(head: bytes, body: bytes) -> None:
-    """The answer counts when it is complete, though nobody looks at it, and whether or not it comes with its head."""
+async def test_body_that_is_broken_is_an_error(head: bytes, body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"
     for parts in ((head + body,), (head, body)):
         async with answering(*parts) as url, HttpTarget() as target:
@@ -144,25 +140,22 @@ async def test_a_body_that_is_no_good_is_an_error(head: bytes, body: bytes) -> N
                 await target(url)
 
 
-async def test_an_answer_that_does_not_end_in_time() -> None:
-    """The whole answer has to be there in time; a part of it does not help. Then it may be tried again."""
+async def test_response_incomplete_in_time_is_a_transient_timeout() -> None:
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"
     async with answering(part, is_open=True) as url, HttpTarget(timeout=0.01) as target:
-        with pytest.raises(TimeoutError, match=r"no complete answer within 0\.01 s") as late:
+        with pytest.raises(TimeoutError, match=r"no complete response within 0\.01 s") as late:
             await target(url)
     assert is_transient(late.value)
 
 
 async def test_cookies_are_not_kept(server: Server) -> None:
-    """What a server sets for one worker is not sent by the next: their answers do not depend on their order."""
     url = server.url.replace("127.0.0.1", "localhost")  # no jar keeps the cookies of a number
     async with HttpTarget() as target:
         assert [await target(f"{url}/200"), await target(f"{url}/200")] == [200, 200]
     assert server.cookies == [{}, {}]
 
 
-async def test_refused_is_transient_and_invalid_is_not(unused_tcp_port: int) -> None:
-    """A connection that is refused may work later; a URL without a host never will."""
+async def test_refused_connection_is_transient_and_invalid_url_is_not(unused_tcp_port: int) -> None:
     async with HttpTarget() as target:
         with pytest.raises(aiohttp.ClientOSError) as refused:
             await target(f"http://127.0.0.1:{unused_tcp_port}/")
@@ -172,15 +165,13 @@ async def test_refused_is_transient_and_invalid_is_not(unused_tcp_port: int) -> 
     assert not is_transient(invalid.value)
 
 
-async def test_has_to_be_open() -> None:
-    """A call outside the context says what is missing."""
+async def test_call_outside_the_context_says_what_to_do() -> None:
     target = HttpTarget()
-    with pytest.raises(RuntimeError, match="entered"):
+    with pytest.raises(RuntimeError, match="enter the HttpTarget"):
         await target("http://127.0.0.1/")
 
 
-def test_faults_are_those_of_the_scenario() -> None:
-    """Bad luck raises a disconnection, a time-out or a RuntimeError; the last is not transient."""
+def test_default_faults_are_two_transient_ones_and_a_bug() -> None:
     faults = [fault() for fault in HTTP_FAULTS]
     assert [type(fault) for fault in faults] == [
         aiohttp.ServerDisconnectedError,
@@ -190,8 +181,7 @@ def test_faults_are_those_of_the_scenario() -> None:
     assert [is_transient(fault) for fault in faults] == [True, True, False]
 
 
-def test_a_failing_status() -> None:
-    """Bad luck can answer with a status, which retries and circuits take for a real one."""
+def test_failing_status_is_classified_like_a_real_one() -> None:
     throttled = failing(503, retry_after=7)()
     assert (classify(throttled), retry_after_of(throttled, 0.0)) == ("throttled", 7.0)
     assert [classify(failing(status)()) for status in (404, 500, 504)] == ["permanent", "server", "transient"]
@@ -207,6 +197,5 @@ def test_a_failing_status() -> None:
         ("http://[", ""),
     ],
 )
-def test_the_key_is_the_host(url: str, host: str) -> None:
-    """Circuits and limits are kept by host, with its port if that is not the scheme's own."""
+def test_key_is_the_host_and_an_unusual_port(url: str, host: str) -> None:
     assert HttpTarget().key_of(url) == host

@@ -1,1 +1,1 @@
-"""What workers call: an HTTP request, any `async def`, or the built-in site of the demo."""
+"""What workers call: an HTTP request, any `async def`, or the demo's built-in site."""

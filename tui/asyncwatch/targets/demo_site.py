@@ -1,4 +1,4 @@
-"""The demo's own site: a page on the loopback interface whose latency is drawn like the workers' luck."""
+"""The demo's own site: a page on the loopback interface. Its latency is drawn from the seed, like bad luck."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asyncwatch.engine.current import current_worker
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.targets.http import HttpTarget
 
+# Seconds:
 SHORTEST_LATENCY = 0.1
 LONGEST_LATENCY = 0.8
 
@@ -21,24 +22,24 @@ _ATTEMPT = "X-Asyncwatch-Attempt"
 
 
 class DemoTarget(HttpTarget):
-    """An `HttpTarget` that tells the site which worker asks, so that the seed decides the latency."""
+    """An `HttpTarget` that sends the worker and its attempt to the site, so that the seed decides the latency."""
 
     def own_headers(self) -> Mapping[str, str] | None:
-        """Return the key of the latency's draw."""
+        """Return the key for the draw of the latency."""
         worker = current_worker()
         if worker is None:
             return None
-        # A header holds printable Latin-1 at the most; a name can hold anything.
+        # A header can hold Latin-1 only, a name any character.
         name = worker.name.encode("unicode_escape").decode("ascii")
         return {_WORKER: name, _INCARNATION: str(worker.incarnation), _ATTEMPT: str(worker.attempt)}
 
 
 class DemoSite:
-    """Answers `GET /` with 200 after 0.1 to 0.8 seconds. Entering it gives its URL.
+    """Responds to `GET /` with 200 after 0.1 to 0.8 seconds. The value of the context is its URL.
 
     Args:
-        seed: of the latencies.
-        sleep: waits the seconds of a latency.
+        seed: The seed of the latencies.
+        sleep: Waits for the seconds of a latency.
 
     """
 
@@ -49,7 +50,7 @@ class DemoSite:
 
     async def __aenter__(self) -> str:
         app = web.Application()
-        app.router.add_get("/", self._answer)
+        app.router.add_get("/", self._respond)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         try:
             await self._runner.setup()
@@ -68,14 +69,14 @@ class DemoSite:
             self._runner = None
 
     def latency(self, worker: str, incarnation: int, attempt: int) -> float:
-        """Return the seconds that the page takes for that attempt."""
+        """Return the seconds that the page takes for this attempt."""
         draw = self._luck.draw("latency", worker, incarnation, attempt)
         return SHORTEST_LATENCY + draw * (LONGEST_LATENCY - SHORTEST_LATENCY)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _respond(self, request: web.Request) -> web.Response:
         try:
             key = int(request.headers.get(_INCARNATION, "1")), int(request.headers.get(_ATTEMPT, "1"))
         except ValueError:
-            raise web.HTTPBadRequest(text="the headers of the draw are no numbers\n") from None
+            raise web.HTTPBadRequest(text="the headers for the draw must be numbers\n") from None
         await self._sleep(self.latency(request.headers.get(_WORKER, ""), *key))
         return web.Response(text="Hello from the demo of asyncwatch.\n")

@@ -1,4 +1,4 @@
-"""Errors by name: the exception that a dotted name means, the class it belongs to, and the fault that is made of it."""
+"""Exceptions by dotted name, as a config names them: for error classes, and as faults of bad luck."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, class
 from asyncwatch.targets.function import TargetError, import_module
 
 ErrorKinds = Mapping[str, type[Exception]]
-"""Exception classes by their dotted names."""
+"""Exception types by their dotted names."""
 
 
 def load_error(name: str) -> type[Exception]:
-    """Return the exception class that a dotted name such as `builtins.OSError` means.
+    """Return the exception type of a dotted name such as `builtins.OSError`.
 
     Raises:
-        TargetError: there is none, or it is no class of exceptions.
+        TargetError: There is none of that name, or it is not a subclass of `Exception`.
 
     """
     module_name, _, kind_name = name.rpartition(".")
     kind = getattr(import_module(module_name), kind_name, None)
     if kind is None:
         raise TargetError(f"module {module_name!r} has no {kind_name!r}")
-    # Asked for this way, since classes can override what `isinstance` and `issubclass` say.
+    # A class can override the results of `isinstance` and `issubclass`.
     if Exception not in getattr(kind, "__mro__", ()):
-        raise TargetError(f"{name} is no class of exceptions")
+        raise TargetError(f"{name} is not a subclass of Exception")
     found: type[Exception] = kind
     return found
 
 
 def fault_problem(kind: type[Exception]) -> str | None:
-    """Return why bad luck cannot make an error of that kind, or None."""
+    """Return why bad luck cannot create an error of this type; None if it can."""
     try:
         kind("bad luck")
     except Exception as error:  # whatever its constructor raises
-        return f"cannot be made of a text alone: {type(error).__name__}: {error}"
+        return f"cannot be created from a text alone: {type(error).__name__}: {error}"
     return None
 
 
 def classify_by(classes: Mapping[str, str], kinds: ErrorKinds) -> Classify:
-    """Return what classifies errors by these HTTP statuses and dotted names, and all others as ever."""
+    """Return a function that classifies errors by these HTTP statuses and dotted names, and others by `classify`."""
     if not classes:
         return classify
     statuses = {int(name): ErrorClass(value) for name, value in classes.items() if name.isdecimal()}
@@ -64,7 +64,7 @@ def make_bad_luck(
     *,
     is_http: bool,
 ) -> luck.BadLuck:
-    """Return the bad luck with faults by name: those of `is_http` workers are aiohttp's own errors."""
+    """Return bad luck whose faults are given by name and weight. `is_http` workers get aiohttp's errors."""
     faults = tuple(_fault(name, kinds, is_http=is_http) for name in weights)
     shares = tuple(weights.values())
     return luck.BadLuck(
@@ -78,7 +78,7 @@ def _fault(name: str, kinds: ErrorKinds, *, is_http: bool) -> Callable[[], Excep
     if not is_http and not name.isdecimal():
         named = {fault.__name__: fault for fault in luck.BadLuck().faults}
         return named[name]
-    from asyncwatch.targets import http  # noqa: PLC0415  functions do without aiohttp
+    from asyncwatch.targets import http  # noqa: PLC0415  aiohttp, for HTTP workers only
 
     if name.isdecimal():
         return http.failing(int(name))

@@ -1,4 +1,4 @@
-"""Finds the `async def` that a `module:function` names, and says in one line why it cannot be used."""
+"""Finds the `async def` that a `module:function` names, and explains in one line why it cannot be used."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from asyncwatch.plan.items import single_line
+from asyncwatch.text import printable
 
 AsyncFunction = Callable[..., Awaitable[Any]]
 
 
 class TargetError(Exception):
-    """A `module:function` that cannot be called, and why, in one line."""
+    """A target that cannot be used, and why, in one line."""
 
 
 def load_target(text: str) -> AsyncFunction:
     """Return the coroutine function that `text`, a `module:function`, names.
 
-    The current directory is searched first. What follows the colon may be dotted: `module:Class.method`. What
-    the module prints while it is imported goes to stderr.
+    The part after the colon may be dotted: `module:Class.method`. The module is imported as by `import_module`.
 
     Raises:
-        TargetError: there is no such module or function, it does not import, or it is not async.
+        TargetError: There is no such module or function, the module does not import, or the function is not async.
 
     """
     module_name, colon, path = text.partition(":")
@@ -44,74 +43,32 @@ def load_target(text: str) -> AsyncFunction:
         except AttributeError:
             raise TargetError(f"{text}: {owner} has no {name!r}{_nearest(name, dir(found))}") from None
         owner = repr(name)
-    problem = _why_not_async(found)
-    if problem:
+    if problem := _why_not_async(found):
         raise TargetError(f"{text}: {problem}")
     target: AsyncFunction = found
     return target
 
 
-def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
-    """Return what is wrong with calling `target` with no argument, or with one: an item; or None.
-
-    It reads after the name of the target, and names the `remedy` for one that misses its item.
-    """
-    try:
-        signature = inspect.signature(target)
-    except ValueError:
-        # Some callables of extension modules have no signature to look at.
-        return None
-    try:
-        signature.bind(*range(arguments))
-    except TypeError:
-        return _misfit(signature, remedy)
-    return None
-
-
-def _misfit(signature: inspect.Signature, remedy: str) -> str:
-    needed = [
-        repr(parameter.name)
-        for parameter in signature.parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-    ]
-    by_keyword = any(
-        parameter.kind is parameter.KEYWORD_ONLY and repr(parameter.name) in needed
-        for parameter in signature.parameters.values()
-    )
-    if not needed:
-        return "takes no argument, but each item is one; leave the items out"
-    what = (
-        f"needs an argument {needed[0]}" if len(needed) == 1 else f"needs {len(needed)} arguments ({', '.join(needed)})"
-    )
-    if len(needed) > 1 or by_keyword:
-        return f"{what}, but a worker is called with one item at the most, by position"
-    return f"{what}; give it {remedy}"
-
-
-def _is_dotted_name(text: str) -> bool:
-    return all(part.isidentifier() for part in text.split("."))
-
-
 def import_module(name: str) -> ModuleType:
-    """Return the module of that name; the current directory is searched first.
+    """Return the module of that name. The current directory is searched first.
+
+    Output of the module to stdout goes to stderr.
 
     Raises:
-        TargetError: there is none, or it does not import.
+        TargetError: There is no such module, or it does not import.
 
     """
-    # The current directory may have been removed; then there is nothing to import from it.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the current directory may have been removed
         here = str(Path.cwd())
         if sys.path[:1] != [here]:
             sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
-        # stdout is for data: what a module prints there must not get between the JSON lines.
+        # stdout is for data: prints of the module must not get between JSON lines.
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}.") and not _place(error):
+        if error.name is not None and f"{name}.".startswith(f"{error.name}.") and not _location(error):
             neighbours = [path.stem for path in Path().glob("*.py")]
             hint = "" if "." in error.name else _nearest(error.name, neighbours)
             raise TargetError(f"there is no module {error.name!r}{hint}") from None
@@ -120,21 +77,57 @@ def import_module(name: str) -> ModuleType:
         line = f":{error.lineno}" if error.lineno else ""
         raise TargetError(f"module {name!r} has a syntax error: {error.msg} ({error.filename}{line})") from None
     except SystemExit as error:
-        raise TargetError(f"module {name!r} calls sys.exit({error.code!r}) when imported{_place(error)}") from None
+        raise TargetError(f"module {name!r} calls sys.exit({error.code!r}) when imported{_location(error)}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # A module can raise anything at all, and none of it is ours.
+        # The code of a module can raise any exception.
         raise TargetError(_import_failed(name, error)) from None
 
 
+def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
+    """Return why `target` cannot be called with this number of arguments, 0 or 1; None if it can.
+
+    The text follows the name of the target. `remedy` is what to give a target that needs an argument.
+    """
+    try:
+        signature = inspect.signature(target)
+    except ValueError:
+        return None  # some callables of extension modules have no signature
+    try:
+        signature.bind(*range(arguments))
+    except TypeError:
+        return _mismatch(signature, remedy)
+    return None
+
+
+def _mismatch(signature: inspect.Signature, remedy: str) -> str:
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    needed = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.default is parameter.empty and parameter.kind not in variadic
+    ]
+    if not needed:
+        return "takes no argument, but each item is one; leave the items out"
+    names = ", ".join(repr(parameter.name) for parameter in needed)
+    what = f"needs an argument {names}" if len(needed) == 1 else f"needs {len(needed)} arguments ({names})"
+    if len(needed) > 1 or needed[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        return f"{what}, but a worker is called with at most one item, by position"
+    return f"{what}; give it {remedy}"
+
+
+def _is_dotted_name(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
+
+
 def _import_failed(name: str, error: BaseException) -> str:
-    message = single_line(str(error))
+    message = printable(str(error))
     described = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return f"module {name!r} does not import: {described}{_place(error)}"
+    return f"module {name!r} does not import: {described}{_location(error)}"
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """Return the innermost file and line of the error outside Python's import system, as ` (file:line)`."""
     ours = str(Path(__file__))
     frames = traceback.extract_tb(error.__traceback__)
@@ -154,7 +147,7 @@ def _nearest(word: str, words: list[str]) -> str:
 
 
 def _why_not_async(target: Any) -> str | None:
-    """Return why `target` is no coroutine function, or None if it is one."""
+    """Return why `target` is no coroutine function; None if it is one."""
     if not callable(target):
         return f"is {_article(type(target).__name__)}, which cannot be called"
     if isinstance(target, type):
@@ -169,7 +162,7 @@ def _why_not_async(target: Any) -> str | None:
         return None
     if any(inspect.isasyncgenfunction(each) for each in candidates):
         return "is an async generator (it has a `yield`); write an async def that returns its result"
-    return "is not async; define it with `async def` (and call blocking code by asyncio.to_thread)"
+    return "is not async; define it with `async def` (and call blocking code with asyncio.to_thread)"
 
 
 def _article(noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Ends what takes too long. One timer serves all that are under way, as a timer each costs more than all else here."""
+"""The HTTP target: requests over one shared session, each within a deadline, and the faults of bad luck for it."""
 
 from __future__ import annotations
 
@@ -14,137 +14,22 @@ from yarl import URL
 
 from asyncwatch.engine.current import current_worker
 
-
-class Deadlines:
-    """The deadlines of all calls that may take `seconds` each, on the event loop that runs when this is made.
-
-    They end in the order in which they began, so that only the oldest has to be waited for.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.loop = asyncio.get_running_loop()
-        self.under_way: dict[Deadline, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def await_next(self) -> None:
-        """See to the end of the oldest that is under way, if that is not seen to."""
-        if self._timer is None and self.under_way:
-            self._timer = self.loop.call_at(next(iter(self.under_way)).due, self._end_overdue)
-
-    def close(self) -> None:
-        """End nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _end_overdue(self) -> None:
-        self._timer = None
-        now = self.loop.time()
-        for deadline in list(self.under_way):
-            if deadline.due > now:
-                break
-            deadline.pass_by()
-        self.await_next()
-
-
-class Deadline:
-    """A context that is cancelled when its time is over, and then raises `TimeoutError` instead, as `asyncio.timeout`.
-
-    Raises:
-        TimeoutError: it was not left in time. If somebody else cancelled the task too, that goes before.
-
-    """
-
-    __slots__ = ("_asked_before", "_deadlines", "_is_past", "_task", "due")
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self._is_past = False
-
-    def __enter__(self) -> Self:
-        deadlines = self._deadlines
-        task = asyncio.current_task(deadlines.loop)
-        assert task is not None  # noqa: S101  coroutines run in tasks
-        self._task, self._asked_before = task, task.cancelling()
-        self.due = deadlines.loop.time() + deadlines.seconds
-        deadlines.under_way[self] = None
-        deadlines.await_next()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._is_past:
-            del self._deadlines.under_way[self]
-        elif self._task.uncancel() <= self._asked_before and kind is asyncio.CancelledError:
-            raise TimeoutError(f"no complete answer within {self._deadlines.seconds:g} s") from error
-
-    def pass_by(self) -> None:
-        """Cancel what is not over in time."""
-        del self._deadlines.under_way[self]
-        self._is_past = True
-        self._task.cancel()
-
-
 _log = logging.getLogger("asyncwatch.worker")
 
 
-def disconnected() -> Exception:
-    """Return the fault of a server that closed the connection."""
-    return aiohttp.ServerDisconnectedError("bad luck")
-
-
-def timed_out() -> Exception:
-    """Return the fault of a server that did not answer."""
-    return aiohttp.ServerTimeoutError("bad luck")
-
-
-def broken() -> Exception:
-    """Return the fault of a program."""
-    return RuntimeError("bad luck")
-
-
-def failing(status: int, *, retry_after: float | None = None) -> Callable[[], Exception]:
-    """Return the fault of a server that answers with `status`, and asks to wait so many seconds."""
-
-    def fault() -> Exception:
-        url = URL("http://bad.luck/")
-        request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
-        headers = CIMultiDict[str]() if retry_after is None else CIMultiDict({"Retry-After": f"{retry_after:.0f}"})
-        return aiohttp.ClientResponseError(request, (), status=status, message="bad luck", headers=headers)
-
-    return fault
-
-
-HTTP_FAULTS = (disconnected, timed_out, broken)
-"""What bad luck injects into an HTTP worker; the first two are transient."""
-
-
-def host_of(url: str) -> str:
-    """Return the host of `url`, with its port if that is not the scheme's own; empty if there is none."""
-    try:
-        address = URL(url)
-    except ValueError:
-        return ""
-    if address.host is None:
-        return ""
-    return address.host if address.is_default_port() else f"{address.host}:{address.port}"
-
-
 class HttpTarget:
-    """Requests URLs over one shared session. Open it in the event loop it is called in.
+    """Requests URLs over one shared session. Enter it on the event loop that calls it.
 
-    Cookies are not kept, so that no worker's answer depends on another's. A `user:password@` in a URL is used
-    for basic authentication.
+    Cookies are not kept, so that no worker's response depends on another's. A `user:password@` in a URL is used for
+    basic authentication.
 
     Args:
-        method: of every request.
-        headers: of every request.
-        body: of every request, sent as UTF-8; none if empty.
-        raise_for_status: whether an answer of 400 or above is an `aiohttp.ClientResponseError`.
-        timeout: seconds for one request with its answer; None for no limit.
-        concurrency: connections at the most.
+        method: The method of every request.
+        headers: The headers of every request.
+        body: The body of every request, sent as UTF-8; no body if empty.
+        raise_for_status: Whether a status of 400 or above raises an `aiohttp.ClientResponseError`.
+        timeout: Seconds for one request with its whole response; None for no limit.
+        concurrency: The most connections at a time.
 
     """
 
@@ -187,24 +72,24 @@ class HttpTarget:
             self._deadlines.close()
 
     def key_of(self, url: str) -> str:
-        """Return the host (and port, if it is not the scheme's own) that `url` asks: what its circuit is kept by."""
+        """Return the key of the circuit and the rate limit for `url`: its host, as `host_of` gives it."""
         return host_of(url)
 
     def own_headers(self) -> Mapping[str, str] | None:
-        """Return the headers of this one request, beside those of the session."""
+        """Return headers for this request alone, in addition to those of every request."""
         return None
 
     async def __call__(self, url: str) -> int:
-        """Return the HTTP status of one request of `url`.
+        """Request `url` and return the HTTP status.
 
         Raises:
-            RuntimeError: the target is not open.
-            aiohttp.ClientError: there was no answer, or one of 400 or above with `raise_for_status`.
-            TimeoutError: the answer was not complete in time.
+            RuntimeError: The target is not entered.
+            aiohttp.ClientError: There was no complete response, or `raise_for_status` refuses its status.
+            TimeoutError: The response was not complete in time.
 
         """
         if self._session is None:
-            raise RuntimeError("an HttpTarget has to be entered before it is called")
+            raise RuntimeError("enter the HttpTarget before you call it: async with HttpTarget() as target")
         if self._deadlines is None:
             return await self._fetch(self._session, url)
         with Deadline(self._deadlines):
@@ -212,8 +97,8 @@ class HttpTarget:
 
     async def _fetch(self, session: aiohttp.ClientSession, url: str) -> int:
         async with session.request(self._method, url, data=self._body, headers=self.own_headers()) as response:
-            # Until the body has come to its end the connection cannot be used again. Nobody looks at it: it is never
-            # held as a whole, and what is here already is not taken out.
+            # The connection can be used again only when the body is read to its end. The body is dropped in pieces, so
+            # that it never is in memory as a whole.
             content = response.content
             if not content.is_eof():
                 while await content.readany():
@@ -224,8 +109,136 @@ class HttpTarget:
             return response.status
 
 
+def host_of(url: str) -> str:
+    """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
+    try:
+        address = URL(url)
+    except ValueError:
+        return ""
+    if address.host is None:
+        return ""
+    return address.host if address.is_default_port() else f"{address.host}:{address.port}"
+
+
 def _log_status(status: int) -> None:
     if _log.isEnabledFor(logging.DEBUG):
         worker = current_worker()
         if worker is not None:
             _log.debug("Status: %s, %s, %.2f", status, worker.name, worker.bad_luck)
+
+
+# -- deadlines
+
+
+class Deadlines:
+    """The deadlines of calls that may each take `seconds`, on the event loop that runs when this is created.
+
+    All calls together have one timer, since a timer each costs more than the rest of a deadline. They expire in the
+    order in which they began, so the timer is for the oldest one.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.loop = asyncio.get_running_loop()
+        self._pending: dict[Deadline, None] = {}  # in the order in which they expire
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        """Let the deadline expire when it is due."""
+        self._pending[deadline] = None
+        self._set_timer()
+
+    def remove(self, deadline: Deadline) -> None:
+        """Forget a deadline that was met."""
+        del self._pending[deadline]
+
+    def close(self) -> None:
+        """Let no deadline expire any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self) -> None:
+        if self._timer is None and self._pending:
+            self._timer = self.loop.call_at(next(iter(self._pending)).due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for deadline in list(self._pending):
+            if deadline.due > now:
+                break
+            del self._pending[deadline]
+            deadline.expire()
+        self._set_timer()
+
+
+class Deadline:
+    """A context that is cancelled when its time is over, and then raises a `TimeoutError`, as `asyncio.timeout` does.
+
+    Raises:
+        TimeoutError: The context was not left in time. A cancellation by other code takes precedence.
+
+    """
+
+    __slots__ = ("_cancelled_before", "_deadlines", "_is_expired", "_task", "due")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._is_expired = False
+
+    def __enter__(self) -> Self:
+        deadlines = self._deadlines
+        task = asyncio.current_task(deadlines.loop)
+        assert task is not None  # noqa: S101  coroutines run in tasks
+        self._task, self._cancelled_before = task, task.cancelling()
+        self.due = deadlines.loop.time() + deadlines.seconds
+        deadlines.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_expired:
+            self._deadlines.remove(self)
+        elif self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+            raise TimeoutError(f"no complete response within {self._deadlines.seconds:g} s") from error
+
+    def expire(self) -> None:
+        """Cancel the context."""
+        self._is_expired = True
+        self._task.cancel()
+
+
+# -- faults of bad luck
+
+
+def disconnected() -> Exception:
+    """Return the error of a server that closed the connection."""
+    return aiohttp.ServerDisconnectedError("bad luck")
+
+
+def timed_out() -> Exception:
+    """Return the error of a server that did not respond."""
+    return aiohttp.ServerTimeoutError("bad luck")
+
+
+def broken() -> Exception:
+    """Return the error of a bug in the worker."""
+    return RuntimeError("bad luck")
+
+
+HTTP_FAULTS = (disconnected, timed_out, broken)
+"""The faults that bad luck injects into an HTTP worker by default. The first two are transient."""
+
+
+def failing(status: int, *, retry_after: float | None = None) -> Callable[[], Exception]:
+    """Return the fault of a response with `status`, and with a `Retry-After` of so many seconds."""
+
+    def fault() -> Exception:
+        url = URL("http://bad.luck/")
+        request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
+        headers = CIMultiDict[str]() if retry_after is None else CIMultiDict({"Retry-After": f"{retry_after:.0f}"})
+        return aiohttp.ClientResponseError(request, (), status=status, message="bad luck", headers=headers)
+
+    return fault
