@@ -1,4 +1,4 @@
-"""The command: which settings and arguments reach a run, and how bad ones are refused."""
+"""The command line: the settings and arguments that reach a run, and how bad ones are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asyncwatch.selftest import table
 
 
 class Runs:
-    """Calls the command in an empty folder, and notes the plans that it would run."""
+    """Calls the command in an empty folder, and records the plans that it would run."""
 
     def __init__(self) -> None:
         self.plans: list[Plan] = []
@@ -38,7 +38,7 @@ class Runs:
         return self.status
 
     def __call__(self, *arguments: str, **extra: Any) -> Result:
-        """Run the command and return what came of it."""
+        """Run the command and return its result."""
         return CliRunner().invoke(cli.main, list(arguments), prog_name="asyncwatch", **extra)
 
 
@@ -52,16 +52,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return runs
 
 
-def test_without_arguments_it_is_the_demo(runs: Runs) -> None:
-    """No argument and no config run the demo, headless where stdout is no terminal."""
+def test_no_arguments_run_the_demo(runs: Runs) -> None:
     result = runs()
     assert (result.exit_code, result.output) == (0, "")
     assert runs.plans[0].config.groups == config.demo_config().groups
     assert runs.watched == [{"is_dashboard": False, "is_json": False}]
 
 
-def test_work_of_ones_own_has_nothing_of_the_demo(runs: Runs) -> None:
-    """Without a config, a TARGET or --items runs with the defaults, neither under the demo's name nor its timeout."""
+def test_target_or_items_without_a_config_have_no_settings_of_the_demo(runs: Runs) -> None:
     Path("urls.txt").write_text("http://a.example\n")
     runs("http://a.example")
     runs("--items", "urls.txt")
@@ -71,8 +69,7 @@ def test_work_of_ones_own_has_nothing_of_the_demo(runs: Runs) -> None:
         assert plan.groups[0].settings.bad_luck == config.BadLuck()
 
 
-def test_the_nearest_config_is_found(runs: Runs) -> None:
-    """--config comes before ./asyncwatch.toml, which comes before the user's."""
+def test_config_is_the_given_one_then_the_folders_then_the_users(runs: Runs) -> None:
     group = '[[group]]\nurl = "http://a.example"\n'
     for name in ("user/asyncwatch.toml", "asyncwatch.toml", "mine.toml"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -82,7 +79,6 @@ def test_the_nearest_config_is_found(runs: Runs) -> None:
 
 
 def test_options_reach_the_plan(runs: Runs) -> None:
-    """Every option that sets a value has its effect, and `none` is a value."""
     Path("asyncwatch.toml").write_text('timeout = "5s"\nhalt = 3\n')
     result = runs(
         "--runner=gather",
@@ -108,16 +104,14 @@ def test_options_reach_the_plan(runs: Runs) -> None:
     assert (settings.rate, settings.halt) == ("90/min burst 3", None)
 
 
-def test_the_status_is_that_of_the_run(runs: Runs) -> None:
-    """What the run returns is the exit status; an interrupt is 130."""
+def test_exit_status_is_that_of_the_run_or_130_if_interrupted(runs: Runs) -> None:
     runs.status = 1
     assert runs().exit_code == 1
     runs.status = KeyboardInterrupt()
     assert runs().exit_code == 130
 
 
-def test_standard_input_holds_items(runs: Runs) -> None:
-    """`--items -` reads the lines that are piped in."""
+def test_items_dash_reads_standard_input(runs: Runs) -> None:
     assert runs("--items", "-", input="http://a.example\n# no\n").exit_code == 0
     assert runs.plans[0].groups[0].names == ["http://a.example"]
 
@@ -150,8 +144,9 @@ def test_standard_input_holds_items(runs: Runs) -> None:
         (["check", "none.toml"], "none.toml: No such file or directory"),
     ],
 )
-def test_bad_arguments_are_2(runs: Runs, arguments: list[str], message: str) -> None:
-    """What cannot be run is told on stderr with status 2, without a traceback, and nothing runs."""
+def test_bad_arguments_are_reported_with_status_2_and_run_nothing(
+    runs: Runs, arguments: list[str], message: str
+) -> None:
     result = runs(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -175,8 +170,9 @@ def test_bad_arguments_are_2(runs: Runs, arguments: list[str], message: str) -> 
         ["http://u:SECRET@:0x/"],
     ],
 )
-def test_no_message_tells_a_password(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong with an argument, the credentials in it are masked where it is quoted."""
+def test_error_message_masks_credentials_in_arguments(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.main, arguments, prog_name="asyncwatch")
     assert result.exit_code == 2, result.output
@@ -195,8 +191,7 @@ def test_no_message_tells_a_password(arguments: list[str], tmp_path: Path, monke
         "restart = 'https://u:SECRET@h/'",
     ],
 )
-def test_no_problem_of_a_config_tells_a_password(runs: Runs, line: str) -> None:
-    """Credentials are masked in the problems of values and keys, cut or not."""
+def test_config_problem_masks_credentials(runs: Runs, line: str) -> None:
     Path("c.toml").write_text(f"[[group]]\nitems = ['http://a.example']\n{line}\n")
     result = runs("check", "c.toml")
     assert result.exit_code == 2
@@ -204,9 +199,7 @@ def test_no_problem_of_a_config_tells_a_password(runs: Runs, line: str) -> None:
     assert "***@h/" in result.output
 
 
-def test_selftest_prints_the_table_of_cases(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each case has its line with how it went; one that fails makes the status 1, with its error."""
-
+def test_selftest_prints_a_line_per_case_and_fails_if_one_does(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     async def sup_start_normal() -> None:
         """It starts."""
 
@@ -234,16 +227,14 @@ def test_selftest_prints_the_table_of_cases(runs: Runs, monkeypatch: pytest.Monk
     assert result.output.endswith("1 of 2 cases passed, 1 FAILED\n")
 
 
-def test_an_output_that_cannot_be_opened_is_2(runs: Runs) -> None:
-    """The run does not start without the file that it should write."""
+def test_output_that_cannot_be_opened_is_status_2(runs: Runs) -> None:
     runs.status = session.OutputError("cannot write output file 'x.csv': No space left on device")
     result = runs("--output", "x.csv")
     assert result.exit_code == 2
     assert result.stderr == "asyncwatch: cannot write output file 'x.csv': No space left on device\n"
 
 
-def test_all_problems_of_a_config_are_told(runs: Runs) -> None:
-    """Each problem has its line with file, line and key."""
+def test_config_with_problems_reports_all_of_them(runs: Runs) -> None:
     Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n[[group]]\ntarget = 'demo'\n")
     for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["http://a.example"]):
         result = runs(*arguments)
@@ -254,8 +245,7 @@ def test_all_problems_of_a_config_are_told(runs: Runs) -> None:
         ]
 
 
-def test_problems_of_the_config_and_of_what_it_names_are_one_list(runs: Runs) -> None:
-    """A wrong value hides neither a function that is not there nor items that are missing or wrong, nor their lines."""
+def test_config_problems_and_target_problems_are_one_list(runs: Runs) -> None:
     Path("urls.txt").write_text("http://a.example\nfoo\n")
     Path("c.toml").write_text(
         """timeout = "soon"
@@ -283,8 +273,7 @@ items = "-"
     ]
 
 
-def test_check_tells_what_would_run(runs: Runs) -> None:
-    """`check` describes the plan on stdout, and runs nothing."""
+def test_check_describes_the_plan_and_runs_nothing(runs: Runs) -> None:
     Path("c.toml").write_text('name = "n"\n[[group]]\nurl = "http://a.example"\ncount = 2\n')
     result = runs("check", "c.toml")
     assert (result.exit_code, runs.plans) == (0, [])
@@ -294,8 +283,7 @@ def test_check_tells_what_would_run(runs: Runs) -> None:
     assert "Nothing is run" in runs("check", "--help").output
 
 
-def test_check_takes_what_would_be_run(runs: Runs) -> None:
-    """URLs, a function or items are checked as they would be run, with the settings of the file that comes first."""
+def test_check_accepts_the_targets_and_items_of_a_run(runs: Runs) -> None:
     Path("c.toml").write_text("concurrency = 7\n[[group]]\nurl = 'http://c.example'\n")
     Path("urls.txt").write_text("http://a.example\nhttp://b.example\n")
     for arguments in (["http://a.example", "http://b.example"], ["--items", "urls.txt"]):
@@ -308,8 +296,7 @@ def test_check_takes_what_would_be_run(runs: Runs) -> None:
     assert "no_such_module" in wrong.stderr
 
 
-def test_help_and_version(runs: Runs) -> None:
-    """Both are told and run nothing; the help has every option and the exit statuses."""
+def test_help_and_version_run_nothing(runs: Runs) -> None:
     assert runs("--version").output == f"asyncwatch, version {asyncwatch.__version__}\n"
     text = runs("--help").output
     for word in (
@@ -352,11 +339,10 @@ print(*[name for name in ("textual", "rich", "aiohttp", "msgspec", "uvloop") if 
         ("from asyncwatch.cli.main import main; assert not CliRunner().invoke(main, ['check']).exit_code", "msgspec"),
     ],
 )
-def test_nothing_heavy_is_imported_without_need(tmp_path: Path, code: str, heavy: str) -> None:
-    """A fresh Python that asks for the help, or imports the library, pays for neither Textual nor aiohttp."""
+def test_heavy_modules_are_imported_only_when_needed(tmp_path: Path, code: str, heavy: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS.format(code=code)],
-        env={"PYTHONPATH": str(Path(cli.__file__).parents[1]), "HOME": str(tmp_path)},
+        env={"PYTHONPATH": str(Path(asyncwatch.__file__).parents[1]), "HOME": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The whole command with the real engine, in processes of their own and without a terminal."""
+"""The whole command with the real engine, in processes of their own without a terminal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from asyncwatch.cli import main as cli
+import asyncwatch
 from asyncwatch.policies.bad_luck import Luck
 
-ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+ENVIRONMENT = {"PYTHONPATH": str(Path(asyncwatch.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 
 JOBS = """
 import asyncio, sys
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command in `folder` and return its end."""
+    """Run the command in `folder` and return the finished process."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "asyncwatch", *arguments],
         env=ENVIRONMENT | {"HOME": str(folder)},
@@ -68,7 +68,7 @@ def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedP
 
 
 def events_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """Return the events on stdout, which holds nothing else and misses none."""
+    """Return the events on stdout, which has nothing else and misses none."""
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert (events[0]["event"], events[-1]["event"]) == ("RunStarted", "RunFinished")
@@ -76,7 +76,7 @@ def events_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def ends_of(events: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
-    """Return how each worker ended, as far as the seed decides it."""
+    """Return how each worker ended, as far as the seed determines it."""
     return {
         event["worker"]: (event["event"], event.get("result"), event["attempts"], event.get("error_type"))
         for event in events
@@ -85,12 +85,11 @@ def ends_of(events: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
 
 
 def draws_of(events: list[dict[str, Any]]) -> set[tuple[str, int, float]]:
-    """Return every draw of bad luck with what it was for."""
+    """Return every draw of bad luck with its worker and attempt."""
     return {(e["worker"], e["attempt"], e["bad_luck"]) for e in events if e["event"] == "AttemptStarted"}
 
 
-def test_the_demo_is_the_scenario(folder: Path) -> None:
-    """20 workers, named by their numbers, draw what the seed decides and end; the status tells how."""
+def test_demo_draws_by_its_seed_and_ends_all_workers(folder: Path) -> None:
     done = run(folder, "--headless", "--json", "--seed", "4127")
     events = events_of(done)
     ends = ends_of(events)
@@ -111,8 +110,7 @@ def test_the_demo_is_the_scenario(folder: Path) -> None:
     assert done.returncode == int(len(succeeded) < 20)
 
 
-def test_a_seed_repeats_a_run_whatever_the_runner_and_the_concurrency(folder: Path) -> None:
-    """Each worker has the same draws, the same faults and the same end."""
+def test_seed_repeats_a_run_with_another_runner_and_concurrency(folder: Path) -> None:
     # As in the demo, but patient: a busy machine must not add time-outs of its own.
     (folder / "asyncwatch.toml").write_text(
         "bad_luck.threshold = 0.7\nhttp.timeout = '20s'\nseed = 4127\n[[group]]\ntarget = 'demo'\ncount = 20\n"
@@ -126,15 +124,13 @@ def test_a_seed_repeats_a_run_whatever_the_runner_and_the_concurrency(folder: Pa
     assert {end[0] for end in ends_of(first).values()} >= {"WorkerSucceeded", "WorkerFailed"}
 
 
-def test_a_demo_without_bad_luck_succeeds(folder: Path) -> None:
-    """All workers get 200, the summary is on stdout, and the status is 0."""
+def test_demo_without_bad_luck_succeeds(folder: Path) -> None:
     done = run(folder, "--bad-luck", "1")
     assert done.returncode == 0
     assert "20 succeeded" in done.stdout
 
 
-def test_a_function_is_called_for_each_item(folder: Path) -> None:
-    """Results, failures, prints and the output file are told, without the secret in the error."""
+def test_function_is_called_for_each_item(folder: Path) -> None:
     (folder / "items.txt").write_text("1\n2\nbad\n2\n")
     done = run(folder, "jobs:half", "--items", "items.txt", "--json", "--output", "out.csv")
     events = events_of(done)
@@ -154,8 +150,7 @@ def test_a_function_is_called_for_each_item(folder: Path) -> None:
     assert rows["bad"]["error"] == "ValueError: no half of bad http://***@h/"
 
 
-def test_items_of_every_kind(folder: Path) -> None:
-    """Standard input, a table and no items at all reach the function."""
+def test_items_come_from_stdin_a_table_or_not_at_all(folder: Path) -> None:
     assert run(folder, "jobs:half", "--items", "-", stdin="4\n").returncode == 0
     (folder / "rows.csv").write_text("name,id\na,7\n")
     table = run(folder, "jobs:row", "--items", "rows.csv", "--json")
@@ -164,15 +159,13 @@ def test_items_of_every_kind(folder: Path) -> None:
     assert ends_of(events_of(alone))["jobs:odd"][1] == "(1+2j)"
 
 
-def test_a_worker_that_exits_harms_nobody(folder: Path) -> None:
-    """`sys.exit()` in a target fails its worker; the command ends in its own way."""
+def test_worker_that_calls_sys_exit_fails_alone(folder: Path) -> None:
     done = run(folder, "jobs:leave", "--json")
     assert done.returncode == 1
     assert ends_of(events_of(done))["jobs:leave"][3] == "SystemExit"
 
 
 def test_groups_of_a_config_run_together(folder: Path) -> None:
-    """Each group has its own target, items and timeout; paths are relative to the config."""
     (folder / "sub").mkdir()
     (folder / "sub" / "n.txt").write_text("8\n")
     (folder / "sub" / "run.toml").write_text(
@@ -207,8 +200,7 @@ def test_groups_of_a_config_run_together(folder: Path) -> None:
     assert {json.loads(line)["name"] for line in lines} == set(ends)
 
 
-def test_urls_that_nobody_answers_are_exhausted(folder: Path, unused_tcp_port: int) -> None:
-    """A refused connection is tried again as often as allowed; its password is masked everywhere."""
+def test_url_that_refuses_connections_is_exhausted(folder: Path, unused_tcp_port: int) -> None:
     url = f"http://u:secret@127.0.0.1:{unused_tcp_port}/"
     done = run(folder, url, "--max-attempts", "2", "--json", "--seed", "1")
     (end,) = ends_of(events_of(done)).items()
@@ -220,8 +212,7 @@ def test_urls_that_nobody_answers_are_exhausted(folder: Path, unused_tcp_port: i
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_closed_streams_and_a_removed_folder_are_survived(folder: Path) -> None:
-    """Without stdout, stderr and a current directory the demo still runs, and says by its status how."""
+def test_demo_runs_without_stdout_stderr_and_current_directory(folder: Path) -> None:
     command = 'rmdir "$PWD"; exec "$0" -m asyncwatch --bad-luck 1 >&- 2>&-'
     (folder / "gone").mkdir()
     done = subprocess.run(
@@ -234,8 +225,7 @@ def test_closed_streams_and_a_removed_folder_are_survived(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_cancels_all_and_is_130(folder: Path, number: signal.Signals) -> None:
-    """Ctrl+C and SIGTERM cancel the workers, which are reported, and end the command with 130."""
+def test_signal_cancels_all_workers_with_status_130(folder: Path, number: signal.Signals) -> None:
     (folder / "items.txt").write_text("a\nb\n")
     with subprocess.Popen(
         [sys.executable, "-m", "asyncwatch", "jobs:hang", "--items", "items.txt", "--json"],
@@ -259,8 +249,7 @@ def test_an_interrupt_cancels_all_and_is_130(folder: Path, number: signal.Signal
     assert "Traceback" not in stderr
 
 
-def test_services_have_the_time_to_stop_one_after_the_other(folder: Path) -> None:
-    """SIGTERM waits for all, although that takes longer than the grace and all patience with a blocked loop."""
+def test_sigterm_waits_for_services_to_stop_in_reverse_order(folder: Path) -> None:
     group = 'name = "s"\ntarget = "jobs:serve"\nrestart = "permanent"\ncount = 7\nshutdown = "inf"\n'
     (folder / "asyncwatch.toml").write_text(f'grace = "0.1s"\n[[group]]\n{group}')
     with subprocess.Popen(
@@ -294,8 +283,7 @@ def test_services_have_the_time_to_stop_one_after_the_other(folder: Path) -> Non
         (["--items", "-"], "no items in standard input"),
     ],
 )
-def test_bad_input_is_told_before_anything_runs(folder: Path, arguments: list[str], message: str) -> None:
-    """Status 2, a line on stderr, nothing on stdout, no traceback."""
+def test_bad_input_is_reported_before_anything_runs(folder: Path, arguments: list[str], message: str) -> None:
     done = run(folder, "--json", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

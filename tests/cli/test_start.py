@@ -1,4 +1,4 @@
-"""What the first picture costs and shows: no module before it is needed, and the fleet as the engine will tell it."""
+"""The first frame: it needs few modules, and shows the workers as the engine will report them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncwatch
 from asyncwatch import Supervisor
 from asyncwatch.config.load import BadLuck, Config, Group, Retry, demo_config
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
@@ -28,12 +29,12 @@ LIMITED = Config(
     ),
 )
 
-ASK = """
+COMMAND = """
 import importlib.abc, os, sys
 
 class Engine(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "uvloop":  # what its thread looks for first
+        if name == "uvloop":  # the first import of its thread
             with open("writing", "w") as file:
                 file.write("\\n".join(sys.modules))
             os.rename("writing", "known")
@@ -61,10 +62,9 @@ LATER = (
 )
 
 
-def test_the_engine_is_imported_after_the_first_picture(tmp_path: Path) -> None:
-    """Of the parts that the fleet can be drawn without none is imported when the engine begins, and it is drawn."""
-    env = {"XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": str(Path(launch.__file__).parents[1])}
-    with Terminal([sys.executable, "-c", ASK], cwd=tmp_path, env=env) as terminal:
+def test_first_frame_needs_no_module_of_the_engine_or_of_a_screen(tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": str(Path(asyncwatch.__file__).parents[1])}
+    with Terminal([sys.executable, "-c", COMMAND], cwd=tmp_path, env=env) as terminal:
         terminal.wait_for(lambda text: "19 " in text and (tmp_path / "known").exists())
         known = (tmp_path / "known").read_text().split()
         assert "asyncwatch.ui.app" in known
@@ -75,15 +75,14 @@ def test_the_engine_is_imported_after_the_first_picture(tmp_path: Path) -> None:
         terminal.wait_for_exit()
 
 
-def test_the_library_alone_is_nothing_but_itself() -> None:
-    """`import asyncwatch` imports no other module of its own."""
+def test_import_asyncwatch_imports_no_other_module_of_it() -> None:
     code = "import sys, asyncwatch; print(*sorted(name for name in sys.modules if name.startswith('asyncwatch')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["asyncwatch"]
 
 
 async def first_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Batch:
-    """Return the first batch of the events that the supervisor of a plan tells, with no attempt made."""
+    """Return the first batch of events of a plan's supervisor, before any attempt."""
     monkeypatch.setattr("asyncwatch.engine.scheduler.Machine._start_batch", lambda _machine: None)
     async with launch.open_run(plan) as supervisor:
         assert isinstance(supervisor, Supervisor)
@@ -93,12 +92,13 @@ async def first_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Batch:
 
 
 @pytest.mark.parametrize("config", [demo_config(), LIMITED])
-async def test_what_is_foreseen_is_what_comes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The foreseen events are those that the supervisor tells first, but for the time."""
+async def test_foreseen_events_equal_the_first_events_of_the_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = make_plan(config)
     foreseen = foreseen_events(plan)
-    told = (await first_events(plan, monkeypatch))[: len(foreseen)]
-    for expected, event in zip(foreseen, told, strict=True):
+    reported = (await first_events(plan, monkeypatch))[: len(foreseen)]
+    for expected, event in zip(foreseen, reported, strict=True):
         assert type(expected) is type(event)
         fields = set(event.__struct_fields__) - {"at", "started_at"}
         assert {name: getattr(expected, name) for name in fields} == {name: getattr(event, name) for name in fields}
@@ -106,8 +106,7 @@ async def test_what_is_foreseen_is_what_comes(config: Config, monkeypatch: pytes
     assert isinstance(foreseen[-1], WorkersQueued)
 
 
-def test_no_tree_and_no_large_fleet_is_foreseen() -> None:
-    """A tree tells by itself what it starts, and to draw many workers twice would take its time."""
+def test_foreseen_events_of_a_tree_or_a_large_fleet_are_none() -> None:
     many = Group(name="many", url="http://a.example", count=FORESEEN + 1)
     service = Group(name="one", url="http://a.example", restart="permanent")
     assert [foreseen_events(make_plan(Config(groups=(group,)))) for group in (many, service)] == [(), ()]
