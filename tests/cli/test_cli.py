@@ -288,9 +288,9 @@ def test_check_accepts_the_targets_and_items_of_a_run(runs: Runs) -> None:
     Path("urls.txt").write_text("http://a.example\nhttp://b.example\n")
     for arguments in (["http://a.example", "http://b.example"], ["--items", "urls.txt"]):
         assert "workers    2: http://a.example, http://b.example\n" in runs("check", *arguments).output
-        told = runs("check", "c.toml", *arguments).output
-        assert "concurrency  7\n" in told
-        assert "c.example" not in told
+        output = runs("check", "c.toml", *arguments).output
+        assert "concurrency  7\n" in output
+        assert "c.example" not in output
     wrong = runs("check", "no_such_module:function", "--items", "urls.txt")
     assert (wrong.exit_code, runs.plans) == (2, [])
     assert "no_such_module" in wrong.stderr

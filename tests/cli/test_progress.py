@@ -19,22 +19,22 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.reducer import Fleet
 from tests.cli.script import FakeController, run
-from tests.ui.fakes import FakeController as StoryTeller
+from tests.ui.fakes import FakeController as FakeRun
 from tests.ui.trees import tree_run
 
 
-def told(story: StoryTeller) -> Fleet:
+def fleet_of(fake: FakeRun) -> Fleet:
     """Return the state after all its events."""
     fleet = Fleet()
-    for batch in story.early:
+    for batch in fake.early:
         fleet.apply_batch(batch)
     return fleet
 
 
 def test_progress_of_services_shows_how_many_are_up() -> None:
-    story = StoryTeller()
-    tree_run(story)
-    line = progress_line(told(story), 10.0)
+    fake = FakeRun()
+    tree_run(fake)
+    line = progress_line(fleet_of(fake), 10.0)
     assert line.startswith("00:10.0  7/10 up, 1 backing off, 1 restarting, 1 waiting")
     assert "  1 restart  " in line
     assert "/10  " not in line
@@ -57,13 +57,13 @@ UP: list[Event] = [
 
 
 def test_progress_of_pollers_shows_how_many_fail() -> None:
-    story = StoryTeller()
-    tree_run(story)
+    fake = FakeRun()
+    tree_run(fake)
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
-    story.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
-    assert "7/10 up, 1 backing off, 1 restarting, 1 waiting, 1 failing  " in progress_line(told(story), 10.0)
-    story.tell(PollFinished, 10.5, result=None, **facts)
-    assert "failing" not in progress_line(told(story), 10.5)
+    fake.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+    assert "7/10 up, 1 backing off, 1 restarting, 1 waiting, 1 failing  " in progress_line(fleet_of(fake), 10.0)
+    fake.tell(PollFinished, 10.5, result=None, **facts)
+    assert "failing" not in progress_line(fleet_of(fake), 10.5)
 
 
 async def test_progress_of_services_in_a_log_is_shown_when_it_changes() -> None:
@@ -88,12 +88,12 @@ def test_progress_of_a_tree_stopped_while_it_starts_waits_for_no_worker() -> Non
 
 
 def test_progress_of_a_batch_beside_services_shows_both() -> None:
-    story = StoryTeller()
-    tree_run(story)
-    story.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
-    story.attempt("x", 10.0)
-    story.succeed("x", 10.2)
-    assert "7/10 up" in progress_line(told(story), 10.2)
-    assert "  1/2  1 queued, 1 succeeded  " in progress_line(told(story), 10.2)
-    story.finish(10.3)
-    assert "  1/12  " in progress_line(told(story), 10.3)
+    fake = FakeRun()
+    tree_run(fake)
+    fake.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+    fake.attempt("x", 10.0)
+    fake.succeed("x", 10.2)
+    assert "7/10 up" in progress_line(fleet_of(fake), 10.2)
+    assert "  1/2  1 queued, 1 succeeded  " in progress_line(fleet_of(fake), 10.2)
+    fake.finish(10.3)
+    assert "  1/12  " in progress_line(fleet_of(fake), 10.3)

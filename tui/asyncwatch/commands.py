@@ -11,7 +11,7 @@ from asyncwatch.events import Batch, LoopBlocked
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
-    """Base of all commands. A command changes nothing by itself: an event tells what it did, or that it was refused."""
+    """Base of all commands. A command changes nothing by itself: events report what it did or why it was refused."""
 
 
 class CancelWorker(Command, frozen=True, gc=False):

@@ -31,7 +31,7 @@ LAST_WRITE_TIMEOUT = 1.0
 class StdoutError(Exception):
     """Standard output could not be written, so that its data is incomplete. The run was stopped for it.
 
-    `is_reader_gone` tells that the reader had enough, as in `| head`. That is no fault.
+    `is_reader_gone` is true if the reader had enough, as in `| head`. That is no fault.
     """
 
     def __init__(self, error: OSError) -> None:

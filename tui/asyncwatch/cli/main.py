@@ -265,7 +265,7 @@ def _open_closed_streams() -> None:
 def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Problems | None]:
     """Return the settings of the config, and its problems so far.
 
-    The config is `file`, else the first of the usual places. Without any, the settings are the demo's, or the defaults
+    The config is `file`, else the first of `_config_files`. Without any, the settings are the demo's, or the defaults
     if the arguments name other work.
     """
     from asyncwatch.config.load import Config, demo_config, read_config
@@ -273,7 +273,7 @@ def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Proble
 
     if file is None:
         # `Path.exists` raises an error if a folder of the path may not be entered.
-        file = next((path for path in _usual_places() if os.path.exists(path)), None)  # noqa: PTH110
+        file = next((path for path in _config_files() if os.path.exists(path)), None)  # noqa: PTH110
     if file is None:
         return (Config() if has_work else demo_config()), None
     try:
@@ -282,7 +282,7 @@ def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Proble
         raise _InputError(error.problems) from None
 
 
-def _usual_places() -> Sequence[Path]:
+def _config_files() -> Sequence[Path]:
     import platformdirs
 
     return Path(CONFIG_NAME), platformdirs.user_config_path("asyncwatch") / CONFIG_NAME

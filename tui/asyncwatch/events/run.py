@@ -81,7 +81,7 @@ class SettingChanged(Event, frozen=True, gc=False):
     """A person changed a setting of the run.
 
     `name` is one of SETTINGS. `key` is the key of a rate limit, else empty. Setting `previous` again takes the change
-    back; `is_undo` tells that this event did so with an earlier change.
+    back; `is_undo` marks a change that took back an earlier one.
     """
 
     name: str

@@ -22,7 +22,7 @@ class AttemptStarted(WorkerEvent, frozen=True, gc=False, omit_defaults=True):
 class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     """An attempt raised an error.
 
-    `error_class` is `throttled`, `transient`, `server` or `permanent`; `transient` tells whether the error is worth a
+    `error_class` is `throttled`, `transient`, `server` or `permanent`; `transient` is whether the error is worth a
     retry. `injected` marks a fault of bad luck. `elapsed` is in seconds. `stack` is the traceback without its last
     line, which is `error_type: error`; it is empty for an injected fault.
     """
@@ -57,7 +57,7 @@ HOLD_REASONS = ("place", "rate", "circuit", "paused")
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
     """Attempt number `attempt` will start in `delay` seconds.
 
-    `is_asked_for` tells that the error asked for this delay (`Retry-After`), so that it is no backoff. `max_attempts`
+    `is_asked_for` is true if the error asked for this delay (`Retry-After`), and false for a backoff. `max_attempts`
     is the limit for an error of this class; 0 if it is unknown.
     """
 
