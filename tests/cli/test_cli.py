@@ -17,6 +17,7 @@ import asyncwatch
 from asyncwatch.cli import main as cli
 from asyncwatch.cli import session
 from asyncwatch.config import load as config
+from asyncwatch.config import schema
 from asyncwatch.plan.plan import Plan
 from asyncwatch.selftest import table
 
@@ -65,8 +66,8 @@ def test_target_or_items_without_a_config_have_no_settings_of_the_demo(runs: Run
     runs("--items", "urls.txt")
     assert [plan.name for plan in runs.plans] == ["http", "urls.txt"]
     for plan in runs.plans:
-        assert msgspec.structs.replace(plan.config, groups=()) == config.Config()
-        assert plan.groups[0].settings.bad_luck == config.BadLuck()
+        assert msgspec.structs.replace(plan.config, groups=()) == schema.Config()
+        assert plan.groups[0].settings.bad_luck == schema.BadLuckTable()
 
 
 def test_config_is_the_given_one_then_the_folders_then_the_users(runs: Runs) -> None:
@@ -241,7 +242,7 @@ def test_config_with_problems_reports_all_of_them(runs: Runs) -> None:
         assert result.exit_code == 2
         assert result.stderr.splitlines() == [
             "asyncwatch: asyncwatch.toml:1: conc: unknown key (nearest valid key: concurrency)",
-            "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1",
+            "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1; 'none' means no limit",
         ]
 
 
@@ -265,7 +266,10 @@ items = "-"
     result = runs("check", "c.toml")
     assert result.exit_code == 2
     assert [line.split(" (nearest")[0] for line in result.stderr.splitlines()] == [
-        "asyncwatch: c.toml:1: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not 'soon'",
+        (
+            "asyncwatch: c.toml:1: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not 'soon'; "
+            "'none' means no limit"
+        ),
         "asyncwatch: c.toml:4: group.target: there is no module 'zzz_none'",
         "asyncwatch: c.toml:5: group.items: none.txt: No such file or directory",
         "asyncwatch: c.toml:8: group.items: urls.txt:2: 'foo' is no http:// or https:// URL",

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import ServerTimeoutError
 
 from asyncwatch import AttemptTimeout, CircuitPolicy, Halt, PoolSpec, RateLimit, RestartBackoff, RetryBudget
-from asyncwatch.config.load import BadLuck, Config, Group, Http, Retry, SupervisorTable, parse_config
+from asyncwatch.config.load import parse_config
+from asyncwatch.config.schema import BadLuckTable, Config, Group, Http, RetryTable, SupervisorTable
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.plan import build as launch
@@ -87,8 +88,8 @@ async def test_groups_become_specs() -> None:
     """Names, arguments, policies and timeouts arrive; equal HTTP settings share one session."""
     slow = Http(timeout=60)
     groups = (
-        Group(name="a", items=("http://a.example",), timeout=7, retry=Retry(max_attempts=5, base=0.2, cap=1)),
-        Group(name="b", url="http://b.example", bad_luck=BadLuck(threshold=0.5), attempt_timeout=2),
+        Group(name="a", items=("http://a.example",), timeout=7, retry=RetryTable(max_attempts=5, base=0.2, cap=1)),
+        Group(name="b", url="http://b.example", bad_luck=BadLuckTable(threshold=0.5), attempt_timeout=2),
         Group(name="c", url="http://c.example", http=slow),
         Group(name="d", target="demo", count=2),
     )
@@ -159,7 +160,7 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
     last, s = supervisor.specs
     assert (supervisor.options["rate"], supervisor.options["max_restarts"]) == (RateLimit(per_second=5, burst=2), 4)
     assert supervisor.options["circuit"] == CircuitPolicy()
-    assert supervisor.options["retry_budget"].capacity == 7
+    assert supervisor.options["retry_budget"].tokens == 7
     assert [worker.name for worker in last.children] == ["0", "1"]
     assert (last.restart, last.significant, last.children[0].every) == ("transient", False, 30)
     assert last.children[0].key("http://a.example") == "a.example"

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from asyncwatch.config.load import BadLuck, Config, Group, Http, Retry, demo_config, parse_config, read_config
+from asyncwatch.config.load import demo_config, parse_config, read_config
+from asyncwatch.config.schema import BadLuckTable, Config, Group, Http, RetryTable
 from asyncwatch.plan.describe import describe_plan
 from asyncwatch.plan.plan import Overrides, Plan, PlanError, make_plan
 
@@ -68,17 +69,17 @@ def test_a_function_is_called_once_or_for_each_item(folder: Path) -> None:
 
 def test_a_batch_beside_services_is_named_as_one_and_said_to_run_beside_them() -> None:
     """Its workers carry their group's name; halt and concurrency are told for it, and not for services alone."""
-    service = Group(name="s", url="http://x.example", count=2, restart="permanent", retry=Retry(max_attempts=1))
+    service = Group(name="s", url="http://x.example", count=2, restart="permanent", retry=RetryTable(max_attempts=1))
     batch = Group(name="b", url="http://y.example", count=2, key="k")
     mixed = make_plan(Config(groups=(service, batch), halt="first"))
     assert names(mixed) == ["0", "1", "b/0", "b/1"]
     lines = describe_plan(mixed)
     assert "runner       none: the tree is served until it is stopped, the batch beside it too" in lines
     assert "concurrency  100" in lines
-    assert "  key        k (of no use yet: no circuit and no rate_per_key)" in lines
+    assert "  key        k (not used: there is no circuit and no rate_per_key)" in lines
     alone = describe_plan(make_plan(Config(groups=(service,))))
     assert [line for line in alone if line.startswith(("concurrency", "halt"))] == []
-    assert "  attempts   1, no retry" in alone
+    assert "  retry      max_attempts 1, base 100ms, cap 5s, backoff full, max_retry_after 1m" in alone
     (problem,) = problems_of(config=Config(groups=(service,)), overrides=Overrides(halt="first"))
     assert problem.startswith("--halt is for batches")
 
@@ -100,7 +101,7 @@ def test_the_command_line_takes_the_place_of_groups_and_keeps_the_rest(folder: P
     config = Config(
         name="n",
         timeout=9,
-        retry=Retry(max_attempts=7),
+        retry=RetryTable(max_attempts=7),
         http=Http(method="PUT"),
         groups=(Group(name="g", url="http://g.example"),),
     )
@@ -112,7 +113,7 @@ def test_the_command_line_takes_the_place_of_groups_and_keeps_the_rest(folder: P
 
 def test_options_override_the_config_and_its_groups() -> None:
     """What the command line says holds for every group, `none` included."""
-    group = Group(name="g", url="http://g.example", attempt_timeout=1, retry=Retry(base=0.2))
+    group = Group(name="g", url="http://g.example", attempt_timeout=1, retry=RetryTable(base=0.2))
     plan = make_plan(
         Config(timeout=5, seed=1, groups=(group,)),
         overrides=Overrides(
@@ -130,8 +131,8 @@ def test_options_override_the_config_and_its_groups() -> None:
     assert (config.runner, config.concurrency, config.timeout, config.output) == ("gather", 3, None, "o.csv")
     assert (settings.attempt_timeout, settings.retry, settings.bad_luck, plan.seed) == (
         2,
-        Retry(max_attempts=4, base=0.2),
-        BadLuck(threshold=0.5),
+        RetryTable(max_attempts=4, base=0.2),
+        BadLuckTable(threshold=0.5),
         8,
     )
 
@@ -219,7 +220,7 @@ def test_describes_what_would_run() -> None:
         "group shop",
         "target     http http://***@a.example",
         "workers    5: 0, 1, 2, ... and 2 more",
-        "http       GET, timeout 30s",
+        "http       method GET, raise_for_status true, timeout 30s",
     ):
         assert fact in text
     assert "secret" not in text
@@ -264,7 +265,7 @@ def test_an_error_that_does_not_exist_is_told_once() -> None:
     config = Config(groups=(Group(name="g", url="http://a.example", classify={"nope.X": "server"}),))
     config = msgspec.structs.replace(config, classify={"nope.X": "server"})
     assert problems_of(config=config) == ("nope.X: there is no module 'nope'",)
-    luck = BadLuck(faults={"builtins.UnicodeDecodeError": 1.0})
+    luck = BadLuckTable(named_faults={"builtins.UnicodeDecodeError": 1.0})
     (problem,) = problems_of(config=Config(groups=(Group(name="g", url="http://a.example", bad_luck=luck),)))
     assert problem.startswith("builtins.UnicodeDecodeError: cannot be created from a text alone")
 
@@ -282,7 +283,7 @@ def test_what_is_kept_by_key_passes_by_who_has_none(folder: Path, setting: str) 
         return [line.split(maxsplit=1)[1] for line in lines if line.startswith("  key ")]
 
     name = setting.partition(" ")[0].partition(".")[0]
-    assert told("target = 'keyed_jobs:plain'\n") == [f"none, so that {name} passes it by"]
+    assert told("target = 'keyed_jobs:plain'\n") == [f"none, so {name} does not apply"]
     assert told("target = 'keyed_jobs:plain'\nkey = 'db'\n") == ["db"]
     assert told("target = 'keyed_jobs:keyed'\n") == []
     assert told("url = 'http://a.example'\n") == []

@@ -10,7 +10,8 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Supervisor
-from asyncwatch.config.load import BadLuck, Config, Group, Retry, demo_config
+from asyncwatch.config.load import demo_config
+from asyncwatch.config.schema import BadLuckTable, Config, Group, RetryTable
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
 from asyncwatch.plan import build as launch
 from asyncwatch.plan.plan import FORESEEN, Plan, foreseen_events, make_plan
@@ -24,8 +25,8 @@ LIMITED = Config(
     timeout=60,
     runner="gather",
     groups=(
-        Group(name="a", items=("http://a.example", "http://b.example"), retry=Retry(max_attempts=5)),
-        Group(name="b", url="http://c.example", count=3, bad_luck=BadLuck(threshold=0.5)),
+        Group(name="a", items=("http://a.example", "http://b.example"), retry=RetryTable(max_attempts=5)),
+        Group(name="b", url="http://c.example", count=3, bad_luck=BadLuckTable(threshold=0.5)),
     ),
 )
 
@@ -47,7 +48,6 @@ run()
 LATER = (
     "aiohttp",
     "uvloop",
-    "aiolimiter",
     "tomllib",
     "hashlib",
     "email",

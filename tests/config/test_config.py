@@ -5,34 +5,19 @@ from __future__ import annotations
 import asyncio
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
 
-from asyncwatch import ErrorClass, SupervisorSpec, WorkerSpec
-from asyncwatch.config import schema as config_model
-from asyncwatch.config import values as config_values
-from asyncwatch.config.load import (
-    BadLuck,
-    Circuit,
-    Config,
-    Group,
-    Http,
-    PerWorker,
-    RestartBackoff,
-    Retry,
-    RetryBudget,
-    SupervisorTable,
-    demo_config,
-    inherit,
-    load_config,
-    parse_config,
-)
+from asyncwatch import RetryBudget, SupervisorSpec, WorkerSpec
+from asyncwatch.config.example import render_example
+from asyncwatch.config.load import demo_config, inherit, load_config, parse_config
 from asyncwatch.config.problems import ConfigError
+from asyncwatch.config.schema import Config, Group, Http, RetryTable, SupervisorTable
 from asyncwatch.engine import supervisor
-from asyncwatch.policies import bad_luck as luck
-from asyncwatch.policies import circuit, halt, restart, retry
+from asyncwatch.policies.restart import RestartLimit
+from asyncwatch.policies.settings import settings_of
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 FILE = Path("/etc/site/run.toml")
@@ -53,38 +38,43 @@ def test_the_example_holds_the_defaults() -> None:
     assert msgspec.structs.replace(group, name="", url=None) == Group()
 
 
-def keys_of(table: dict[str, Any]) -> set[str]:
-    """Return the dotted keys of a table, with those of the tables in it."""
-    inner = {f"{key}.{each}" for key, value in table.items() if isinstance(value, dict) for each in keys_of(value)}
+def test_example_in_the_repository_is_the_generated_one() -> None:
+    assert EXAMPLE.read_text() == render_example(), "run: python -m asyncwatch.config.example > config.example.toml"
+
+
+def dotted_keys(table: dict[str, Any]) -> set[str]:
+    """Return the dotted keys of a TOML table, including those of the tables in it."""
+    inner = {f"{key}.{each}" for key, value in table.items() if isinstance(value, dict) for each in dotted_keys(value)}
     return set(table) | inner
 
 
-def fields_of(struct: type[msgspec.Struct]) -> set[str]:
-    """Return the keys that a record takes, with those of the records in it."""
-    defaults = {field: getattr(struct(), field) for field in struct.__struct_fields__}
-    inner = {
-        f"{key}.{each}"
-        for key, value in defaults.items()
-        if isinstance(value, msgspec.Struct)
-        for each in fields_of(type(value))
-    }
-    return set(defaults) | inner
+def dotted_settings(kind: type[msgspec.Struct]) -> set[str]:
+    """Return the dotted keys of all settings of a struct, including those of its tables."""
+    infos = settings_of(kind)
+    inner = {f"{info.key}.{each}" for info in infos if info.table for each in dotted_settings(info.table)}
+    return {info.key for info in infos} | inner
 
 
-def test_the_example_has_every_key() -> None:
-    """No field of the settings is missing in `config.example.toml`, above, in the group, or in the supervisor."""
+def test_example_has_every_key() -> None:
     document = tomllib.loads(EXAMPLE.read_text())
     (group,) = document.pop("group")
-    is_no_key = {"path", "groups", "supervisors", "order"}
-    assert fields_of(Config) - is_no_key <= keys_of(document)
-    assert fields_of(Group) <= keys_of(group)
-    assert fields_of(SupervisorTable) <= keys_of(tomllib.loads(supervisor_example())["supervisor"][0])
+    assert dotted_settings(Config) - {"group", "supervisor"} <= dotted_keys(document)
+    assert dotted_settings(Group) <= dotted_keys(group)
+    assert dotted_settings(SupervisorTable) <= dotted_keys(tomllib.loads(supervisor_example())["supervisor"][0])
+
+
+def test_example_says_what_each_key_means_once() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    helped = [line.partition(" # ")[2] for line in lines if " # " in line and line[0] not in "# "]
+    assert max(map(len, lines)) <= 120
+    assert len(helped) > 50
+    assert len(set(helped)) == len(helped)
 
 
 def supervisor_example() -> str:
     """Return the supervisor of the example, without its signs."""
-    commented = EXAMPLE.read_text().partition("# [[supervisor]]")[2]
-    return "[[supervisor]]" + commented.replace("\n# ", "\n")
+    commented = EXAMPLE.read_text().partition("\n# [[supervisor]]\n")[2]
+    return "[[supervisor]]\n" + "".join(line.removeprefix("#").strip() + "\n" for line in commented.splitlines())
 
 
 def test_the_example_supervisor_holds_the_defaults() -> None:
@@ -93,21 +83,8 @@ def test_the_example_supervisor_holds_the_defaults() -> None:
     assert config.supervisors == (SupervisorTable(name="feeds"),)
 
 
-def test_the_defaults_are_those_of_the_library() -> None:
-    """A config and a library user start from the same policies and the same limits."""
-    policy = msgspec.structs.asdict(retry.RetryPolicy())
-    assert policy.pop("transient") is None
-    policy["backoff"] = policy.pop("kind")
-    assert Retry() == Retry(**policy)
-    assert BadLuck() == BadLuck(threshold=luck.BadLuck().threshold, latency=luck.BadLuck().latency)
-    assert luck.BadLuck().weights is None
-    assert [fault.__name__ for fault in luck.BadLuck().faults] == list(BadLuck().faults)
-    assert set(BadLuck().faults.values()) == {1}
-    budget = msgspec.structs.asdict(supervisor.DEFAULT_RETRY_BUDGET)
-    assert RetryBudget() == RetryBudget(tokens=budget.pop("capacity"), **budget)
-    assert Circuit() == Circuit(**msgspec.structs.asdict(circuit.CircuitPolicy()))
-    assert RestartBackoff() == RestartBackoff(**msgspec.structs.asdict(restart.RestartBackoff()))
-    assert config_values.MAX_SEED == luck.MAX_SEED
+def test_default_retry_budget_is_that_of_the_library() -> None:
+    assert Config().retry_budget == RetryBudget() == supervisor.DEFAULT_RETRY_BUDGET
 
 
 def test_the_defaults_of_supervision_are_those_of_the_library() -> None:
@@ -120,17 +97,9 @@ def test_the_defaults_of_supervision_are_those_of_the_library() -> None:
         assert getattr(table, key) == getattr(spec, key)
     for key in ("restart", "shutdown", "significant", "announces_ready", "every", "key", "attempt_timeout", "deadline"):
         assert getattr(group, key) == getattr(worker, key)
-    assert PerWorker() == PerWorker(max_restarts=worker.max_restarts, within=worker.within, escalates=worker.escalates)
-
-
-def test_the_words_are_those_of_the_library() -> None:
-    """What a config can say is what the engine knows."""
-    assert get_args(config_model.BackoffKind) == retry.BACKOFF_KINDS
-    assert config_model.ERROR_CLASSES == tuple(ErrorClass) == get_args(config_model.ErrorClass)
-    assert get_args(config_model.HaltMode) == halt.HALT_MODES
-    assert get_args(config_model.Strategy) == (*get_args(restart.Strategy), config_model.POOL)
-    for name in ("RestartType", "AutoShutdown"):
-        assert getattr(config_model, name) == getattr(restart, name)
+    assert RestartLimit() == RestartLimit(
+        max_restarts=worker.max_restarts, within=worker.within, escalates=worker.escalates
+    )
 
 
 def test_reads_values_of_every_kind() -> None:
@@ -178,7 +147,7 @@ def test_a_group_inherits_what_it_does_not_say() -> None:
     ).groups
     assert group.attempt_timeout == 3
     assert group.timeout is None
-    assert group.retry == Retry(max_attempts=5, base=0.5, cap=1)
+    assert group.retry == RetryTable(max_attempts=5, base=0.5, cap=1)
     assert group.bad_luck.threshold == 0.5
     assert group.http == Http(method="POST", headers={"X-One": "1", "accept": "b"})
 
@@ -203,7 +172,7 @@ retry = 3
     ) == [
         "1: concurency: unknown key (nearest valid key: concurrency)",
         "2: runner: must be one of gather, as_completed, wait, task_group, not 'gathr' (nearest: gather)",
-        "3: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not '5x'",
+        "3: timeout: a duration reads like '250ms', '1.5s', '2m' or '1h', not '5x'; 'none' means no limit",
         "4: grace: a duration is 0 or more seconds, not -1",
         "5: concurrency: must be a whole number, not true or false (true)",
         "7: retry.cap: cap (1ms) must not be below base (100ms)",
@@ -315,7 +284,7 @@ def test_the_demo_is_the_scenario() -> None:
 
 def test_a_group_of_the_command_line_takes_the_top_level() -> None:
     """`inherit` gives what a group table without own values would have."""
-    config = Config(attempt_timeout=2, retry=Retry(max_attempts=9), http=Http(method="PUT"))
+    config = Config(attempt_timeout=2, retry=RetryTable(max_attempts=9), http=Http(method="PUT"))
     group = inherit(config, name="n", target="a:b", items="x.txt")
     assert group == Group(
         name="n", target="a:b", items="x.txt", attempt_timeout=2, retry=config.retry, http=config.http

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.config.load import RestartBackoff, Retry, parse_config
+from asyncwatch import RestartBackoff, RetryPolicy
+from asyncwatch.config.load import parse_config
 from asyncwatch.config.problems import ConfigError
 
 FILE = Path("run.toml")
@@ -54,7 +55,7 @@ def test_a_class_of_errors_inherits_key_by_key() -> None:
     """A class keeps what it was given above, and takes all else from the policy of its own group."""
     text = "retry.throttled = { max_attempts = 9, backoff = 'none' }\n[[group]]\nurl = 'http://a'\n"
     (group,) = parse_config(text + "retry.base = '1s'\nretry.throttled.backoff = 'equal'", FILE).groups
-    assert group.retry.by_class() == {"throttled": Retry(max_attempts=9, base=1, backoff="equal")}
+    assert group.retry.by_class() == {"throttled": RetryPolicy(max_attempts=9, base=1, backoff="equal")}
 
 
 def test_a_restart_backoff_is_read() -> None:
@@ -66,14 +67,14 @@ def test_a_restart_backoff_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (SERVICE + "significant = true", "5: group.significant: nothing would come of it: auto_shutdown of this group"),
+        (SERVICE + "significant = true", "5: group.significant: has no effect: auto_shutdown of this group"),
         (
             "auto_shutdown = 'any_significant'\n" + ABOVE + "significant = true",
             "4: supervisor.significant: a permanent child cannot be significant",
         ),
         (
             ABOVE + "[[supervisor]]\nrestart = 'transient'\nsignificant = true\nunder = 's'",
-            "5: supervisor.significant: nothing would come of it: auto_shutdown of supervisor 's' is never",
+            "5: supervisor.significant: has no effect: auto_shutdown of supervisor 's' is never",
         ),
         (SERVICE + "within = 0", "5: group.within: must be above 0"),
         (SERVICE + "every = 0", "5: group.every: must be above 0"),
@@ -94,10 +95,10 @@ def test_a_restart_backoff_is_read() -> None:
         (ABOVE, "1: supervisor: 's' supervises nothing: no group or supervisor has under = 's'"),
         (
             ABOVE + "auto_shutdown = 'any_significant'\n" + SERVICE + "under = 's'",
-            "3: supervisor.auto_shutdown: nothing would come of it: no child is significant",
+            "3: supervisor.auto_shutdown: has no effect: no child is significant",
         ),
-        (SERVICE + "auto_shutdown = 'all_significant'", "5: group.auto_shutdown: nothing would come of it: no child"),
-        ("auto_shutdown = 'all_significant'\n" + SERVICE, "1: auto_shutdown: nothing would come of it: no child"),
+        (SERVICE + "auto_shutdown = 'all_significant'", "5: group.auto_shutdown: has no effect: no child"),
+        ("auto_shutdown = 'all_significant'\n" + SERVICE, "1: auto_shutdown: has no effect: no child"),
         (SERVICE + "[[group]]\nname = 'root'\nurl = 'http://a'", "6: group.name: 'root' is the supervisor at the top"),
         (SERVICE + "circuit.enabled = true", "5: group.circuit: belongs to the top level: write it above the first"),
         (SERVICE + "timeout = 3", "5: group.timeout: is for batches"),

@@ -6,8 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
@@ -20,142 +18,10 @@ from asyncwatch.events import (
     CommandRefused,
     Event,
 )
-from asyncwatch.policies.circuit import Circuit, CircuitState
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, probes=2)
-ONE_AT_A_TIME = RetryPolicy(kind="none", max_attempts=1)
-
-
-def ended(circuit: Circuit, outcomes: str, now: float) -> None:
-    """Let attempts pass that end at once: `x` fails, `.` succeeds, `?` says nothing."""
-    for outcome in outcomes:
-        circuit.leave(circuit.enter(), is_failure=None if outcome == "?" else outcome == "x", now=now)
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "state"),
-    [("xxx", "closed"), ("xxxx", "open"), ("x.x.", "closed"), (".x.x", "open"), ("xxx?", "closed"), ("...x", "closed")],
-)
-def test_it_opens_by_share_and_throughput(outcomes: str, state: str) -> None:
-    """Half of at least four attempts must fail, and a failure is what opens it."""
-    circuit = Circuit(POLICY)
-    ended(circuit, outcomes, 1.0)
-    assert circuit.state == state
-
-
-def test_what_is_older_than_the_window_is_forgotten() -> None:
-    """Failures fall out of the window bucket by bucket."""
-    circuit = Circuit(POLICY)
-    ended(circuit, "xx", 0.5)
-    ended(circuit, "x", 9.5)
-    assert circuit.counts(9.9) == (3, 3)
-    assert circuit.counts(10.1) == (1, 1)
-    ended(circuit, "xx", 10.1)
-    assert circuit.state.value == "closed"
-    ended(circuit, "x", 10.2)
-    assert circuit.state.value == "open"
-    assert circuit.opened_by == (4, 4)
-
-
-def test_half_open_passes_a_quota() -> None:
-    """Nothing passes for five seconds; then two probes do, and their success closes it."""
-    circuit = Circuit(POLICY)
-    ended(circuit, "xxxx", 1.0)
-    assert not circuit.is_passable(5.9)
-    assert circuit.is_passable(6.0)
-    assert circuit.state.value == "half open"
-    first, second = circuit.enter(), circuit.enter()
-    assert not circuit.is_passable(6.0)
-    circuit.leave(first, is_failure=False, now=6.1)
-    assert circuit.state.value == "half open"
-    circuit.leave(second, is_failure=False, now=6.2)
-    assert (str(circuit.state), circuit.counts(6.2)) == ("closed", (0, 0))
-
-
-def test_a_failed_probe_opens_it_again() -> None:
-    """One failure of a probe is enough, whatever the others say later."""
-    circuit = Circuit(POLICY)
-    circuit.probe()
-    first, second = circuit.enter(), circuit.enter()
-    circuit.leave(first, is_failure=True, now=7.0)
-    assert (circuit.state, circuit.open_until) == (CircuitState.OPEN, 12.0)
-    circuit.leave(second, is_failure=False, now=7.1)
-    assert circuit.state is CircuitState.OPEN
-
-
-def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
-    """A probe that was stopped counts neither way."""
-    circuit = Circuit(POLICY)
-    circuit.probe()
-    ended(circuit, "??", 1.0)
-    assert circuit.free_probes == 2
-
-
-def test_probing_twice_is_probing_once() -> None:
-    """A circuit that is half open already stays so with the probes that are under way, which close it in the end."""
-    circuit = Circuit(POLICY)
-    circuit.probe()
-    first = circuit.enter()
-    circuit.probe()
-    second = circuit.enter()
-    assert circuit.free_probes == 0
-    for ticket in (first, second):
-        circuit.leave(ticket, is_failure=False, now=1.0)
-    assert str(circuit.state) == "closed"
-
-
-def test_attempts_of_an_earlier_era_say_nothing() -> None:
-    """An attempt that began before the circuit opened does not decide about the half-open one."""
-    circuit = Circuit(POLICY)
-    old = circuit.enter()
-    ended(circuit, "xxxx", 1.0)
-    assert circuit.is_passable(6.0)
-    circuit.leave(old, is_failure=True, now=6.1)
-    assert (circuit.state, circuit.free_probes) == (CircuitState.HALF_OPEN, 2)
-
-
-def test_isolated_by_hand() -> None:
-    """An isolated circuit lets nothing pass, however long it takes, until it is closed."""
-    circuit = Circuit(POLICY)
-    circuit.isolate()
-    assert not circuit.is_passable(1e9)
-    circuit.close()
-    assert circuit.is_passable(0.0)
-
-
-@given(st.lists(st.tuples(st.sampled_from("x.?+"), st.floats(0, 3)), max_size=200))
-def test_probes_never_exceed_the_quota(happenings: list[tuple[str, float]]) -> None:
-    """Whatever happens in whatever order, a half-open circuit has two probes under way at the most."""
-    circuit, now, under_way = Circuit(POLICY), 0.0, list[tuple[int, bool]]()
-    for happening, pause in happenings:
-        now += pause
-        if happening == "+" or not under_way:
-            if circuit.is_passable(now):
-                under_way.append((circuit.enter(), circuit.state is CircuitState.HALF_OPEN))
-        else:
-            ticket, _ = under_way.pop(0)
-            circuit.leave(ticket, is_failure=None if happening == "?" else happening == "x", now=now)
-        if circuit.state is CircuitState.HALF_OPEN:
-            assert 0 <= circuit.free_probes <= 2
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("failure_ratio", 0.0),
-        ("failure_ratio", 1.1),
-        ("min_throughput", 0),
-        ("buckets", 0),
-        ("probes", 0),
-        ("window", 0.0),
-        ("open_for", float("inf")),
-    ],
-)
-def test_nonsense_is_refused(field: str, value: Any) -> None:
-    """Every number out of its range is a ValueError that names it."""
-    with pytest.raises(ValueError, match=field):
-        CircuitPolicy(**{field: value})
+ONE_AT_A_TIME = RetryPolicy(backoff="none", max_attempts=1)
 
 
 def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:

@@ -14,7 +14,7 @@ from tests.engine.errors import response_error
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 TRANSIENT: dict[str, Any] = {"classify": lambda error: "transient"}
-CONSTANT = RetryPolicy(kind="constant", base=4.0, cap=4.0)
+CONSTANT = RetryPolicy(backoff="constant", base=4.0, cap=4.0)
 
 
 def tell(run: Any, *specs: WorkerSpec, **settings: Any) -> tuple[list[Event], list[Outcome]]:
@@ -38,8 +38,8 @@ def delays(events: list[Event]) -> list[float]:
 def test_each_class_has_its_policy(run: Any) -> None:
     """An error falls under the policy of its class, or else under the worker's own."""
     target = Flaky(response_error(429), response_error(500), response_error(504), response_error(500))
-    slow = RetryPolicy(max_attempts=9, kind="constant", base=2.0, cap=2.0)
-    by_class = {ErrorClass.THROTTLED: slow, ErrorClass.SERVER: RetryPolicy(max_attempts=4, kind="none")}
+    slow = RetryPolicy(max_attempts=9, backoff="constant", base=2.0, cap=2.0)
+    by_class = {ErrorClass.THROTTLED: slow, ErrorClass.SERVER: RetryPolicy(max_attempts=4, backoff="none")}
     events, (outcome,) = tell(run, worker("a", target, retry=CONSTANT, retry_by_class=by_class))
     assert [e.error_class for e in events if isinstance(e, AttemptFailed)] == ["throttled", "server", "transient"]
     assert (outcome.state, outcome.attempts) == (WorkerState.EXHAUSTED, 3)
@@ -66,7 +66,7 @@ def test_ones_own_classification(run: Any) -> None:
 @pytest.mark.parametrize("worth", [True, False])
 def test_yes_or_no_in_place_of_a_class(run: Any, worth: bool) -> None:
     """A policy's own `transient` has the last word on whether an error is retried."""
-    policy = RetryPolicy(kind="none", transient=lambda error: worth)
+    policy = RetryPolicy(backoff="none", transient=lambda error: worth)
     _, outcomes = tell(run, *[worker(str(n), Flaky(e), retry=policy) for n, e in enumerate([KeyError(), OSError()])])
     assert [outcome.is_success for outcome in outcomes] == [worth, worth]
 
@@ -98,7 +98,7 @@ def test_retry_after_beats_the_backoff(run: Any, asked: str, waited: float) -> N
 
 def test_decorrelated_waits_follow_from_each_other(run: Any) -> None:
     """Each wait is drawn from the one before, starting anew with the base in another incarnation."""
-    policy = RetryPolicy(kind="decorrelated", base=1.0, cap=1000.0, max_attempts=6)
+    policy = RetryPolicy(backoff="decorrelated", base=1.0, cap=1000.0, max_attempts=6)
     events, _ = tell(run, worker("a", raiser, OSError(), classify=lambda error: "transient", retry=policy))
     waits = delays(events)
     assert len(waits) == 5

@@ -5,43 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
-from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, parse_halt
+from asyncwatch import Outcome, RetryPolicy, Supervisor, parse_halt
 from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted, WorkerCancelled
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
-
-
-@pytest.mark.parametrize(
-    ("text", "workers", "limit"),
-    [
-        ("10", 5, 10),
-        ("first", 1000, 1),
-        ("5%", 100, 5),
-        ("5 %", 101, 6),
-        ("5%", 3, 1),
-        ("0.1%", 1000, 1),
-        ("100%", 7, 7),
-        ("7%", 100, 7),
-    ],
-)
-def test_limits(text: str, workers: int, limit: int) -> None:
-    """A number of failures, a share of all workers, or the first one."""
-    assert parse_halt(text).limit(workers) == limit
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "0%", "101%", "some", "5.5", "last"])
-def test_what_is_no_limit_is_refused(text: str) -> None:
-    """Anything else is a ValueError."""
-    with pytest.raises(ValueError, match="halt"):
-        parse_halt(text)
-
-
-def test_contradictions_are_refused() -> None:
-    """A number and a share at once, neither, and an unknown mode are ValueErrors."""
-    for settings in ({}, {"failures": 1, "share": 0.5}, {"failures": 1, "mode": "later"}):
-        with pytest.raises(ValueError, match=r"halt|mode"):
-            Halt(**settings)
 
 
 def tell(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
@@ -64,7 +30,7 @@ def states(outcomes: list[Outcome]) -> dict[str, str]:
 
 def fleet() -> list[Any]:
     """Return two workers that fail after 1 and 2 s, one that retries, one that takes long, and two that wait."""
-    slow = RetryPolicy(kind="constant", base=5.0, cap=5.0)
+    slow = RetryPolicy(backoff="constant", base=5.0, cap=5.0)
     return [
         worker("a", raiser, ValueError(), 1.0),
         worker("b", raiser, ConnectionError(), 2.0, retry=RetryPolicy(max_attempts=1)),

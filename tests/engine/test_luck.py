@@ -1,126 +1,12 @@
-"""Draws are fair, and depend on nothing but their key."""
+"""Bad luck in a run: added latency and injected faults."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asyncwatch import BadLuck, Supervisor
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event
-from asyncwatch.policies.bad_luck import MAX_SEED, Luck, draw_seed
 from tests.engine.fleets import drain, sleeper, worker
-
-keys = st.tuples(st.text(), st.text(), st.integers(1, 10**9), st.integers(1, 10**9))
-
-
-@given(st.integers(0, MAX_SEED), keys)
-def test_a_draw_depends_on_its_key_alone(seed: int, key: tuple[str, str, int, int]) -> None:
-    """The same seed and key give the same number, in [0, 1), whatever was drawn before."""
-    luck = Luck(seed)
-    luck.draw("other", "worker", 1, 1)
-    drawn = luck.draw(*key)
-    assert drawn == Luck(seed).draw(*key)
-    assert 0 <= drawn < 1
-
-
-def test_known_draws() -> None:
-    """The draws of a seed never change: a run can be repeated with any later version."""
-    luck = Luck(4127)
-    drawn = [luck.draw("luck", str(worker), 1, 1) for worker in range(4)]
-    assert drawn == [0.449667, 0.847521, 0.874372, 0.300708]
-
-
-def test_every_part_of_the_key_matters() -> None:
-    """Another seed, purpose, worker, incarnation or attempt draws another number."""
-    drawn = {
-        Luck(1).draw("luck", "a", 1, 1),
-        Luck(2).draw("luck", "a", 1, 1),
-        Luck(1).draw("fault", "a", 1, 1),
-        Luck(1).draw("luck", "b", 1, 1),
-        Luck(1).draw("luck", "a", 2, 1),
-        Luck(1).draw("luck", "a", 1, 2),
-        Luck(1).draw("luck", "a", 11, 1),
-        Luck(1).draw("luck", "a", 1, 11),
-    }
-    assert len(drawn) == 8
-
-
-def test_draws_are_uniform() -> None:
-    """Ten thousand draws fill ten bins evenly: each within 5 standard deviations of 1,000."""
-    luck = Luck(7)
-    bins = Counter(int(luck.draw("luck", str(n), 1, 1) * 10) for n in range(10_000))
-    assert all(abs(count - 1000) < 5 * 30 for count in bins.values())
-    assert len(bins) == 10
-
-
-def test_seeds() -> None:
-    """Fresh seeds are in range and differ; others are refused."""
-    assert len({draw_seed() for _ in range(20)}) > 15
-    for seed in (-1, MAX_SEED + 1):
-        with pytest.raises(ValueError, match="seed"):
-            Luck(seed)
-
-
-def test_faults_are_chosen_by_the_draw() -> None:
-    """Each fault gets an equal share of the draws."""
-    luck = BadLuck(threshold=0.9, faults=(ValueError, KeyError))
-    assert isinstance(luck.fault(0.0), ValueError)
-    assert isinstance(luck.fault(0.4999), ValueError)
-    assert isinstance(luck.fault(0.5), KeyError)
-    assert isinstance(luck.fault(0.999999), KeyError)
-
-
-def test_nonsense_is_refused() -> None:
-    """A threshold outside [0, 1] and an empty choice of faults are ValueErrors."""
-    for threshold in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="threshold"):
-            BadLuck(threshold=threshold)
-    with pytest.raises(ValueError, match="fault"):
-        BadLuck(faults=())
-
-
-def test_weights() -> None:
-    """A fault is chosen as often as its weight says, and never with a weight of 0."""
-    luck = BadLuck(faults=(ValueError, KeyError, OSError), weights=(0.0, 3.0, 1.0))
-    chosen = Counter(type(luck.fault(draw / 1000)).__name__ for draw in range(1000))
-    assert chosen == {"KeyError": 750, "OSError": 250}
-    assert isinstance(BadLuck(faults=(ValueError, KeyError), weights=(1.0, 0.0)).fault(0.999999), ValueError)
-
-
-@given(st.floats(0, 1, exclude_max=True), st.lists(st.just(1.0), min_size=3, max_size=3))
-def test_equal_weights_are_no_weights(draw: float, weights: list[float]) -> None:
-    """The same draw chooses the same fault with equal weights as without."""
-    faults = (ValueError, KeyError, OSError)
-    weighted = BadLuck(faults=faults, weights=tuple(weights))
-    assert type(weighted.fault(draw)) is type(BadLuck(faults=faults).fault(draw))
-
-
-def test_latency() -> None:
-    """The added latency is drawn from its range."""
-    luck = BadLuck(latency=(1.0, 3.0))
-    assert [luck.added_latency(draw) for draw in (0.0, 0.5, 0.75)] == [1.0, 2.0, 2.5]
-    assert BadLuck().added_latency(0.5) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"weights": (1.0,)}, "1 weights for 3 faults"),
-        ({"weights": (0.0, 0.0, 0.0)}, "weights"),
-        ({"weights": (-1.0, 1.0, 1.0)}, "weights"),
-        ({"latency": (2.0, 1.0)}, "latency"),
-        ({"latency": (-1.0, 1.0)}, "latency"),
-        ({"latency": (0.0, float("inf"))}, "latency"),
-    ],
-)
-def test_bad_chaos_is_refused(settings: dict[str, Any], word: str) -> None:
-    """Weights and latencies that make no sense are ValueErrors that name them."""
-    with pytest.raises(ValueError, match=word):
-        BadLuck(**settings)
 
 
 def test_the_timeout_meets_the_latency(run: Any) -> None:

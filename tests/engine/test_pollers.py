@@ -230,7 +230,7 @@ def test_a_poll_that_succeeds_ends_the_row_of_failures(run: Any) -> None:
 
 def test_a_poll_fails_when_its_retries_are_used_up(run: Any) -> None:
     """Each poll has all attempts that `retry` allows, and the next follows after the period."""
-    policy = RetryPolicy(max_attempts=3, base=0.1, kind="constant", cap=1.0)
+    policy = RetryPolicy(max_attempts=3, base=0.1, backoff="constant", cap=1.0)
     events = polls(run, 2.0, poller(target=failing(TimeoutError()), retry=policy))
     assert [event.attempt for event in of(events, AttemptStarted)] == [1, 2, 3, 1, 2, 3]
     assert failures(events) == [(0.2, 1), (1.4, 2)]
@@ -239,7 +239,7 @@ def test_a_poll_fails_when_its_retries_are_used_up(run: Any) -> None:
 
 def test_the_backoff_of_a_poll_does_not_grow_from_that_of_the_last(run: Any) -> None:
     """Retries of each poll wait as those of the first one do."""
-    policy = RetryPolicy(max_attempts=4, base=1.0, kind="decorrelated", cap=1000.0)
+    policy = RetryPolicy(max_attempts=4, base=1.0, backoff="decorrelated", cap=1000.0)
     events = polls(run, 100.0, poller(target=failing(TimeoutError()), retry=policy))
     waits = [b - a for a, b in itertools.pairwise(event.at for event in of(events, AttemptStarted))]
     assert len(waits) > 8
@@ -257,10 +257,10 @@ def test_a_poll_that_takes_too_long_has_failed(run: Any, treatment: dict[str, An
 
 def test_a_deadline_that_ends_a_backoff_or_a_hold_fails_the_poll(run: Any) -> None:
     """A retry that could not start in time, and one that a circuit holds past the deadline, end the poll alone."""
-    policy = RetryPolicy(max_attempts=5, base=9.0, cap=9.0, kind="constant")
+    policy = RetryPolicy(max_attempts=5, base=9.0, cap=9.0, backoff="constant")
     events = polls(run, 2.5, poller(target=failing(TimeoutError()), retry=policy, deadline=5.0))
     assert failures(events) == [(0.0, 1), (1.0, 2), (2.0, 3)]
-    policy = RetryPolicy(max_attempts=5, base=0.5, kind="constant")
+    policy = RetryPolicy(max_attempts=5, base=0.5, backoff="constant")
     isolate = [(1.2, IsolateCircuit("host"))]
     spec = poller(target=failing(None, TimeoutError()), retry=policy, deadline=3.0, key="host")
     events = polls(run, 9.0, spec, later=isolate, circuit=CircuitPolicy())
@@ -292,7 +292,7 @@ def test_an_error_that_cannot_be_judged_fails_the_poll(run: Any) -> None:
     """A policy of the user's that raises is no crash either."""
 
     class Odd(RetryPolicy, frozen=True):
-        def backoff(self, retry: int, jitter: float, previous: float | None = None) -> float:
+        def delay(self, retry: int, jitter: float, previous: float | None = None) -> float:
             raise LookupError("no such backoff")
 
     events = polls(run, 1.5, poller(target=failing(TimeoutError()), retry=Odd(max_attempts=3)), max_restarts=0)
@@ -419,7 +419,7 @@ def test_a_person_acts_on_a_poller_between_two_polls(
 
 def test_a_poll_is_given_up_while_it_backs_off(run: Any) -> None:
     """The poll has failed then; the next one follows after the period."""
-    policy = RetryPolicy(max_attempts=3, base=50.0, kind="constant", cap=50.0)
+    policy = RetryPolicy(max_attempts=3, base=50.0, backoff="constant", cap=50.0)
     spec = poller(target=failing(None, TimeoutError()), every=10.0, retry=policy)
     events = polls(run, 25.5, spec, later=[(15.0, GiveUp("p", 1))])
     assert failures(events) == [(15.0, 1)]
@@ -437,7 +437,7 @@ def test_stopping_ends_a_poller_that_fails(run: Any) -> None:
     """Between polls and within one that backs off it is cancelled like any service, and the run ends."""
 
     async def main() -> list[Event]:
-        policy = RetryPolicy(max_attempts=3, base=50.0, kind="constant", cap=50.0)
+        policy = RetryPolicy(max_attempts=3, base=50.0, backoff="constant", cap=50.0)
         specs = [poller("a", failing(OSError())), poller("b", failing(None, TimeoutError()), retry=policy)]
         supervisor = Supervisor(specs)
         queue = supervisor.subscribe()

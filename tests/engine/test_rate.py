@@ -8,46 +8,10 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RateLimit, RetryPolicy, Supervisor, parse_rate
+from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, parse_rate
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
 from tests.engine.fleets import Flaky, drain, sleeper, story, worker
-
-
-@pytest.mark.parametrize(
-    ("text", "per_second", "shown"),
-    [
-        ("50/s", 50.0, "50/s"),
-        (" 0.5 / s ", 0.5, "30/min"),
-        ("90/min", 1.5, "1.5/s"),
-        ("90/m", 1.5, "1.5/s"),
-        ("36/h", 0.01, "36/h"),
-        ("3/10s", 0.3, "18/min"),
-        ("1/250ms", 4.0, "4/s"),
-    ],
-)
-def test_rates_are_read(text: str, per_second: float, shown: str) -> None:
-    """A number of attempts in a number of units of time."""
-    limit = parse_rate(text)
-    assert limit.per_second == pytest.approx(per_second)
-    assert str(limit) == shown
-    assert parse_rate(shown).per_second == pytest.approx(per_second)
-
-
-@pytest.mark.parametrize("text", ["", "50", "/s", "50/", "50/day", "-1/s", "0/s", "5/0s", "1e3/s", "many/s"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
-    """Anything else is a ValueError."""
-    with pytest.raises(ValueError, match=r"rate"):
-        parse_rate(text)
-
-
-def test_bursts() -> None:
-    """Without a burst one attempt starts at a time, or what comes in 10 ms; a burst below 1 is refused."""
-    assert parse_rate("50/s").at_once == 1
-    assert parse_rate("5000/s").at_once == 50
-    assert parse_rate("50/s", burst=7).at_once == 7
-    with pytest.raises(ValueError, match="burst"):
-        RateLimit(per_second=1.0, burst=0)
 
 
 def starts(run: Any, *specs: Any, **settings: Any) -> list[Event]:

@@ -12,7 +12,7 @@ from asyncwatch.commands import ChangeSetting, Command, GiveUp, GiveUpAll, Isola
 from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, worker
 
-PATIENT = RetryPolicy(kind="constant", base=100.0, cap=100.0)
+PATIENT = RetryPolicy(backoff="constant", base=100.0, cap=100.0)
 
 
 def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:
@@ -51,7 +51,7 @@ def test_concurrency(run: Any) -> None:
 
 def test_pause(run: Any) -> None:
     """While paused no attempt starts, neither a first one nor a retry; running ones go on."""
-    policy = RetryPolicy(kind="constant", base=3.0, cap=3.0)
+    policy = RetryPolicy(backoff="constant", base=3.0, cap=3.0)
     specs = [worker("c", Flaky(ConnectionError()), retry=policy), *[worker(name, sleeper, 2.0) for name in "ab"]]
     later = [(1.0, ChangeSetting("paused", True)), (50.0, ChangeSetting("paused", False))]
     events, outcomes = tell(run, specs, *later, concurrency=1)
@@ -231,7 +231,7 @@ def test_retry_now_keeps_to_the_rate(run: Any) -> None:
 
 def test_retry_now_of_a_backoff_keeps_to_the_rate(run: Any) -> None:
     """A backoff that is cut short ends at the front of the line, before other retries."""
-    once = RetryPolicy(kind="constant", base=15.0, cap=15.0)
+    once = RetryPolicy(backoff="constant", base=15.0, cap=15.0)
     specs = [worker(str(n), Flaky(ConnectionError()), retry=once) for n in range(2)]
     specs += [worker(f"new{n}", sleeper, 0.0) for n in range(3)]
     events, _ = tell(run, specs, (11.0, RetryNow("1", 1)), rate=parse_rate("1/10s"))

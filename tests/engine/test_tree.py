@@ -29,15 +29,8 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkersQueued,
 )
-from asyncwatch.policies.restart import RestartWindow
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from tests.engine.fleets import drain, sleeper, story, stubborn
-
-
-def test_window_drops_what_is_older_than_the_period() -> None:
-    """Two restarts within ten seconds are too many for a limit of one; two that are further apart are not."""
-    window = RestartWindow(1, 10.0)
-    assert [window.add(now) for now in (0.0, 10.5, 20.5, 30.6)] == [True, True, False, True]
 
 
 def test_restart_backoff_grows_up_to_its_cap_and_starts_anew_when_stable(run: Any) -> None:

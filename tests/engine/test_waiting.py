@@ -36,7 +36,7 @@ from asyncwatch.events import (
 )
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, worker
 
-IN_TEN = RetryPolicy(kind="constant", base=10.0, cap=10.0)
+IN_TEN = RetryPolicy(backoff="constant", base=10.0, cap=10.0)
 
 
 def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:

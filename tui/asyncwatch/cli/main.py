@@ -22,8 +22,8 @@ from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.text import mask_secrets, parse_duration, parse_failures, parse_per_second
 
 if TYPE_CHECKING:
-    from asyncwatch.config.load import Config
     from asyncwatch.config.problems import Problems
+    from asyncwatch.config.schema import Config
     from asyncwatch.plan.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
@@ -268,8 +268,9 @@ def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Proble
     The config is `file`, else the first of `_config_files`. Without any, the settings are the demo's, or the defaults
     if the arguments name other work.
     """
-    from asyncwatch.config.load import Config, demo_config, read_config
+    from asyncwatch.config.load import demo_config, read_config
     from asyncwatch.config.problems import ConfigError, read_text
+    from asyncwatch.config.schema import Config
 
     if file is None:
         # `Path.exists` raises an error if a folder of the path may not be entered.

@@ -1,165 +1,316 @@
-"""The settings of a run as records. Their defaults are those of the whole program; times are in seconds."""
+"""The settings of a run, as a config file groups them. Times are in seconds.
+
+A table of a file is a struct here, and a key is an annotated field of it: see `asyncwatch.policies.settings`. Policies
+are used as they are; a table that has keys beside those of its policy extends it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from asyncwatch.config import values
 from asyncwatch.config.problems import KeyPath, Problems
-from asyncwatch.config.values import NONE, Check, nearest
+from asyncwatch.policies.bad_luck import MAX_SEED, BadLuck
+from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.circuit import CircuitPolicy
+from asyncwatch.policies.classify import ErrorClass
+from asyncwatch.policies.halt import DEFAULT_HALT_MODE, HaltModeSetting
+from asyncwatch.policies.rate import Burst
+from asyncwatch.policies.restart import (
+    MAX_RESTARTS,
+    MAX_RESTARTS_RULE,
+    WITHIN,
+    AutoShutdown,
+    RestartBackoff,
+    RestartLimit,
+    RestartType,
+    Strategy,
+)
+from asyncwatch.policies.retry import RetryPolicy
 from asyncwatch.policies.runner import RETURN_WHEN, RUNNERS, ReturnWhen
+from asyncwatch.policies.settings import (
+    NONE,
+    Choice,
+    Duration,
+    Flag,
+    FreeTable,
+    Number,
+    Optional,
+    Parsed,
+    Partial,
+    Setting,
+    SettingError,
+    SettingInfo,
+    Tables,
+    Whole,
+    as_policy,
+    nearest,
+    settings_of,
+)
 
 Items = str | tuple[str, ...] | None
-BackoffKind = Literal["full", "equal", "decorrelated", "constant", "none"]
-ErrorClass = Literal["throttled", "transient", "server", "permanent"]
-HaltMode = Literal["soon", "now"]
-RestartType = Literal["permanent", "transient", "temporary"]
 POOL: Final = "simple_one_for_one"
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
-AutoShutdown = Literal["never", "any_significant", "all_significant"]
-
-ERROR_CLASSES: Final[tuple[ErrorClass, ...]] = ("throttled", "transient", "server", "permanent")
-FAULTS: Final = ("disconnected", "timed_out", "broken")
+GroupStrategy = Strategy | Literal["simple_one_for_one"]
+ERROR_CLASSES: Final = tuple(map(str, ErrorClass))
+FAULTS: Final = tuple(fault.__name__ for fault in BadLuck().faults)
 """The faults that have names of their own."""
+LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+_TEXT = Parsed(values.text)
+_LINE = Parsed(values.line)
+_NO_LIMIT = Optional(Duration(is_open=True), "no limit")
+_RATE = Optional(Parsed(values.rate), "no limit")
+
+Significant = Annotated[
+    bool, Setting("Whether its end can end the supervisor above, as that one's auto_shutdown says.", Flag())
+]
+Under = Annotated[
+    str | None, Setting("Name of the [[supervisor]] above.", Optional(_LINE, "the supervisor at the top"))
+]
+RestartTypeSetting = Annotated[
+    RestartType,
+    Setting("Whether it is restarted: always, only after an error, or never.", Choice(get_args(RestartType))),
+]
+RestartBackoffSetting = Annotated[RestartBackoff, Setting("Wait before a restart.")]
 
 
-class Retry(Struct, frozen=True, kw_only=True):
-    """When an attempt that failed is made again."""
+class RetryTable(RetryPolicy, frozen=True, kw_only=True):
+    """The `retry` table: a policy, and what differs from it for each class of errors."""
 
-    max_attempts: int = 3
-    base: float = 0.1
-    cap: float = 5.0
-    backoff: BackoffKind = "full"
-    max_retry_after: float = 60.0
-    throttled: dict[str, Any] = {}
-    """What is different for errors of this class: any of the keys above. So for the other classes."""
-    transient: dict[str, Any] = {}
-    server: dict[str, Any] = {}
-    permanent: dict[str, Any] = {}
+    on_throttled: Annotated[
+        dict[str, Any],
+        Setting(
+            "What differs for 429, and for 503 with Retry-After: any of the keys above.",
+            Partial(RetryPolicy),
+            key="throttled",
+        ),
+    ] = field(default_factory=dict)
+    on_transient: Annotated[
+        dict[str, Any],
+        Setting("For time-outs, connection errors, 408, 425, 502 and 504.", Partial(RetryPolicy), key="transient"),
+    ] = field(default_factory=dict)
+    on_server: Annotated[
+        dict[str, Any], Setting("For 500, and for 503 without Retry-After.", Partial(RetryPolicy), key="server")
+    ] = field(default_factory=dict)
+    on_permanent: Annotated[
+        dict[str, Any],
+        Setting(
+            "For all other errors. They are not retried unless there is a key here.",
+            Partial(RetryPolicy),
+            key="permanent",
+        ),
+    ] = field(default_factory=dict)
 
-    def by_class(self) -> dict[ErrorClass, Retry]:
-        """Return the policies of the classes of errors that have one of their own."""
-        common = replace(self, throttled={}, transient={}, server={}, permanent={})
-        own = {name: getattr(self, name) for name in ERROR_CLASSES}
-        return {name: replace(common, **changes) for name, changes in own.items() if changes}
+    @property
+    def policy(self) -> RetryPolicy:
+        """The policy of every class of errors that has none of its own."""
+        return as_policy(RetryPolicy, self)
+
+    def by_class(self) -> dict[ErrorClass, RetryPolicy]:
+        """Return the policies of the classes of errors that have one of their own.
+
+        Raises:
+            SettingError: a class's own settings contradict the common ones.
+
+        """
+        own = {each: getattr(self, f"on_{each}") for each in ErrorClass}
+        return {each: replace(self.policy, **changes) for each, changes in own.items() if changes}
 
 
-class BadLuck(Struct, frozen=True, kw_only=True):
-    """The draw above which a fault is injected, which one, and how much later every call is made."""
+class BadLuckTable(BadLuck, frozen=True, kw_only=True):
+    """The `bad_luck` table: a policy whose faults have names."""
 
-    threshold: float = 1.0
-    faults: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAULTS, 1.0))
-    """How often each is chosen, relative to the others: one of FAULTS, an HTTP status, or a dotted exception class."""
-    latency: tuple[float, float] | None = None
-    """The least and the most seconds."""
+    named_faults: Annotated[
+        dict[str, float],
+        Setting(
+            "How often each fault is injected, relative to the others. Also an HTTP status, as in 503 = 1, or an "
+            'exception, as in "builtins.OSError" = 1.',
+            FreeTable(values.fault_name(FAULTS), Number()),
+            key="faults",
+        ),
+    ] = field(default_factory=lambda: dict.fromkeys(FAULTS, 1.0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not any(self.named_faults.values()):
+            raise SettingError("must name at least one fault with a weight above 0", ("named_faults",))
+
+
+class CircuitTable(CircuitPolicy, frozen=True, kw_only=True):
+    """The `circuit` table: a policy that is off by default."""
+
+    enabled: Annotated[bool, Setting("Whether there is a circuit for each key: the host, for http.", Flag())] = False
+
+
+def join_headers(above: dict[str, str], own: dict[str, str]) -> dict[str, str]:
+    """Return both. Names of headers are equal whatever their case (RFC 9110, section 5.1)."""
+    given = {name.lower() for name in own}
+    return {**{name: value for name, value in above.items() if name.lower() not in given}, **own}
 
 
 class Http(Struct, frozen=True, kw_only=True):
-    """How a URL is requested. `timeout` is in seconds, for one request with its answer; None is no limit."""
+    """How a URL is requested."""
 
-    method: str = "GET"
-    headers: dict[str, str] = {}
-    body: str = ""
-    raise_for_status: bool = True
-    timeout: float | None = 30.0
-
-
-class RetryBudget(Struct, frozen=True, kw_only=True):
-    """What all retries of a run are paid from."""
-
-    tokens: float = 500.0
-    retry_cost: float = 5.0
-    timeout_cost: float = 10.0
-    success_gain: float = 1.0
+    method: Annotated[str, Setting("Method of each request.", Parsed(values.method))] = "GET"
+    headers: Annotated[
+        dict[str, str],
+        Setting(
+            'Headers of each request, such as { Authorization = "Bearer ..." }.',
+            FreeTable(values.header_name, Parsed(values.header_value), join_headers),
+            is_secret=True,
+        ),
+    ] = {}
+    body: Annotated[str, Setting("Body of each request, sent as UTF-8.", _TEXT, is_secret=True)] = ""
+    raise_for_status: Annotated[bool, Setting("false: every answer is a success, whatever its status.", Flag())] = True
+    timeout: Annotated[float | None, Setting("Limit of one request with its whole answer.", _NO_LIMIT)] = 30.0
 
 
-class Circuit(Struct, frozen=True, kw_only=True):
-    """When no attempt of a key may start for a while."""
+class SupervisorFlags(Struct, frozen=True, kw_only=True):
+    """How a supervisor treats its children: the flags that `init` returns in OTP."""
 
-    enabled: bool = False
-    failure_ratio: float = 0.5
-    min_throughput: int = 20
-    window: float = 10.0
-    buckets: int = 10
-    open_for: float = 5.0
-    probes: int = 1
-
-
-class RestartBackoff(Struct, frozen=True, kw_only=True):
-    """How long a child of a supervisor waits before it is restarted."""
-
-    base: float = 0.0
-    factor: float = 2.0
-    cap: float = 30.0
-    stable_after: float = 60.0
-
-
-class PerWorker(Struct, frozen=True, kw_only=True):
-    """The limit of restarts that each worker has for itself; `max_restarts` None: that of its group counts."""
-
-    max_restarts: int | None = None
-    within: float = 5.0
-    escalates: bool = False
+    strategy: Annotated[
+        GroupStrategy,
+        Setting(
+            "Which children are restarted with one that ended: only itself, all, or all that started later. The last "
+            "is for a group: a pool, whose workers all stop at the same time.",
+            Choice((*get_args(Strategy), POOL)),
+            heading="How a supervisor restarts its children, by the rules of OTP. Here: the supervisor at the top, if "
+            "there is any [[supervisor]] or supervised [[group]].",
+        ),
+    ] = "one_for_one"
+    max_restarts: Annotated[
+        int, Setting("The supervisor gives up after more restarts of its children than this...", MAX_RESTARTS_RULE)
+    ] = MAX_RESTARTS
+    within: Annotated[float, Setting("...within this period.", Duration(is_open=True))] = WITHIN
+    auto_shutdown: Annotated[
+        AutoShutdown,
+        Setting("Whether the end of significant children ends the supervisor.", Choice(get_args(AutoShutdown))),
+    ] = "never"
 
 
-class SupervisorTable(Struct, frozen=True, kw_only=True):
+class WorkSettings(SupervisorFlags, frozen=True, kw_only=True):
+    """What a group inherits from the top level, except for the flags: those are each supervisor's own."""
+
+    attempt_timeout: Annotated[
+        float | None,
+        Setting(
+            "Limit of one attempt. It then fails with asyncwatch.AttemptTimeout, and is retried.",
+            _NO_LIMIT,
+            heading="The work of each worker. A [[group]] may have its own values of these keys, and of the tables "
+            "retry, bad_luck and http.",
+        ),
+    ] = None
+    deadline: Annotated[
+        float | None,
+        Setting("Limit of a worker, from the start of its first attempt. The worker is then exhausted.", _NO_LIMIT),
+    ] = None
+    retry: Annotated[RetryTable, Setting("Another attempt after an error.")] = RetryTable()
+    classify: Annotated[
+        dict[str, str],
+        Setting(
+            'Other classes of errors, by status or exception: 404 = "transient", "builtins.KeyError" = "server".',
+            FreeTable(values.error_name, Choice(ERROR_CLASSES), operator.or_),
+        ),
+    ] = {}
+    bad_luck: Annotated[BadLuckTable, Setting("Faults and latency injected on purpose.")] = field(
+        default_factory=BadLuckTable
+    )
+    http: Annotated[Http, Setting("Requests of http groups.")] = Http()
+
+
+class SupervisorTable(SupervisorFlags, frozen=True, kw_only=True):
     """A supervisor of groups and other supervisors."""
 
-    name: str = ""
-    under: str | None = None
-    """The name of the supervisor above; None: the root."""
-    strategy: Strategy = "one_for_one"
-    max_restarts: int = 1
-    within: float = 5.0
-    auto_shutdown: AutoShutdown = "never"
-    restart: RestartType = "permanent"
-    shutdown: float = math.inf
-    significant: bool = False
-    restart_backoff: RestartBackoff = RestartBackoff()
+    name: Annotated[
+        str, Setting('Default: "supervisor 1", by its position.', Parsed(values.node_name), example="feeds")
+    ] = ""
+    under: Under = None
+    restart: RestartTypeSetting = "permanent"
+    shutdown: Annotated[
+        float,
+        Setting(
+            'How long everything below may take to end; "inf": as long as it takes.', Duration(may_be_infinite=True)
+        ),
+    ] = math.inf
+    significant: Significant = False
+    restart_backoff: RestartBackoffSetting = RestartBackoff()
 
 
-class Group(Struct, frozen=True, kw_only=True):
-    """Workers that call the same target. What its table leaves out is inherited from the top level."""
+class Group(WorkSettings, frozen=True, kw_only=True):
+    """Workers that call the same target."""
 
-    name: str = ""
-    target: str = "http"
-    """`http`, `module:function`, or `demo`: the built-in site."""
-    url: str | None = None
-    """What every worker of an HTTP group fetches, if it has no items."""
-    items: Items = None
-    """One worker each: a file (relative to the config's folder), `-` for standard input, or the items."""
-    count: int = 1
-    """How many workers, if there are no items."""
-    timeout: float | None = None
-    """Seconds from the start of the run; then the workers of this group that have not ended are timed out."""
-    shutdown: float | None = None
-    """Seconds that a worker may take to end. None: the run's grace."""
-    key: str | None = None
-    """What circuit and rate limit are kept by. None: the host, for HTTP."""
-    restart: RestartType = "temporary"
-    every: float | None = None
-    significant: bool = False
-    announces_ready: bool = False
-    under: str | None = None
-    strategy: Strategy = "one_for_one"
-    max_restarts: int = 1
-    within: float = 5.0
-    auto_shutdown: AutoShutdown = "never"
-    per_worker: PerWorker = PerWorker()
-    restart_backoff: RestartBackoff = RestartBackoff()
-    attempt_timeout: float | None = None
-    deadline: float | None = None
-    retry: Retry = Retry()
-    classify: dict[str, ErrorClass] = {}
-    """Classes of errors, by HTTP status or dotted name of an exception."""
-    bad_luck: BadLuck = field(default_factory=BadLuck)
-    http: Http = Http()
+    name: Annotated[str, Setting('Default: "group 1", by its position.', _LINE, example="site")] = ""
+    target: Annotated[
+        str,
+        Setting(
+            'What each worker calls: http, demo (the built-in site), or "module:function", any async def.',
+            Parsed(values.target),
+        ),
+    ] = "http"
+    url: Annotated[
+        str | None,
+        Setting(
+            "What each worker of an http group fetches, if there are no items.",
+            Optional(_TEXT, "see items"),
+            example="http://127.0.0.1:8080/",
+        ),
+    ] = None
+    items: Annotated[
+        Items,
+        Setting(
+            'One worker per item: a file relative to this one (text, .jsonl, .csv), "-" for standard input, or an '
+            "array.",
+            Parsed(values.items),
+        ),
+    ] = None
+    count: Annotated[
+        int,
+        Setting(
+            "Number of workers, if there are no items. A single worker has the group's name.", Whole(1, 10_000_000)
+        ),
+    ] = 1
+    timeout: Annotated[
+        float | None,
+        Setting("Limit from the start of the run. Workers of this group that have not ended then time out.", _NO_LIMIT),
+    ] = None
+    shutdown: Annotated[
+        float | None,
+        Setting(
+            'How long a worker may take to end once cancelled; "inf": as long as it takes.',
+            Optional(Duration(may_be_infinite=True), "the run's grace"),
+        ),
+    ] = None
+    key: Annotated[
+        str | None,
+        Setting(
+            "What the circuit and rate_per_key are kept by.",
+            Optional(_LINE, "the host, or a function's own key_of(item)"),
+        ),
+    ] = None
+    every: Annotated[
+        float | None,
+        Setting(
+            "A poller: wait between two calls of the target, whether the first returned or failed.",
+            Optional(Duration(is_open=True), "no poller"),
+            heading="Any key from here to auto_shutdown that differs from its value here makes the group a supervisor "
+            "of its workers. Any other group is a batch: it has concurrency, retries and halt, and is never restarted.",
+        ),
+    ] = None
+    restart: RestartTypeSetting = "temporary"
+    significant: Significant = False
+    announces_ready: Annotated[
+        bool, Setting("Whether the next worker starts only when this one has called asyncwatch.ready().", Flag())
+    ] = False
+    under: Under = None
+    per_worker: Annotated[RestartLimit, Setting("A limit of restarts for each worker.")] = RestartLimit()
+    restart_backoff: RestartBackoffSetting = RestartBackoff()
 
     @property
     def is_service(self) -> bool:
@@ -173,7 +324,7 @@ class Group(Struct, frozen=True, kw_only=True):
 
     @property
     def is_supervised(self) -> bool:
-        """Whether anything is said that only a supervisor of its workers heeds."""
+        """Whether it has a setting that only a supervisor of its workers uses."""
         return any(getattr(self, key) != default for key, default in SUPERVISION.items())
 
 
@@ -185,53 +336,99 @@ SUPERVISION: Final[dict[str, Any]] = {
         "significant",
         "announces_ready",
         "under",
-        "strategy",
-        "max_restarts",
-        "within",
-        "auto_shutdown",
         "per_worker",
         "restart_backoff",
+        *SupervisorFlags.__struct_fields__,
     )
 }
-"""The keys of a group that make its workers children of a supervisor, and the values that do not."""
+"""The settings of a group that make its workers children of a supervisor, with the values that do not."""
 
 
-class Config(Struct, frozen=True, kw_only=True):
-    """All settings of a run. None for `none`."""
+class Config(WorkSettings, frozen=True, kw_only=True):
+    """All settings of a run."""
 
-    name: str = ""
-    runner: str = "as_completed"
-    return_when: ReturnWhen = "ALL_COMPLETED"
-    concurrency: int = 100
-    timeout: float | None = None
-    grace: float = 5.0
-    seed: int | None = None
-    log_level: str = "info"
-    output: str | None = None
-    """Where one line a worker is written (relative to the config's folder)."""
-    halt: str | None = None
-    halt_mode: HaltMode = "soon"
-    rate: str | None = None
-    burst: int | None = None
-    rate_per_key: str | None = None
-    burst_per_key: int | None = None
-    retry_budget: RetryBudget | None = RetryBudget()
-    circuit: Circuit = Circuit()
-    strategy: Strategy = "one_for_one"
-    max_restarts: int = 1
-    within: float = 5.0
-    auto_shutdown: AutoShutdown = "never"
-    attempt_timeout: float | None = None
-    deadline: float | None = None
-    retry: Retry = Retry()
-    classify: dict[str, ErrorClass] = {}
-    bad_luck: BadLuck = field(default_factory=BadLuck)
-    http: Http = Http()
-    supervisors: tuple[SupervisorTable, ...] = ()
-    groups: tuple[Group, ...] = ()
+    name: Annotated[
+        str,
+        Setting("Shown in the header and the events. Empty: the name of this file.", _LINE, heading="The run."),
+    ] = ""
+    runner: Annotated[str, Setting("How the batch is awaited.", Choice(RUNNERS))] = "as_completed"
+    return_when: Annotated[ReturnWhen, Setting("When the runner wait returns.", Choice(RETURN_WHEN, str.upper))] = (
+        "ALL_COMPLETED"
+    )
+    seed: Annotated[
+        int | None,
+        Setting("Seed of every draw.", Optional(Whole(0, MAX_SEED), "a new one for each run, shown and recorded")),
+    ] = None
+    log_level: Annotated[
+        str,
+        Setting(
+            "Lowest level of log records that are shown. Without a dashboard they go to standard error.",
+            Choice(LOG_LEVELS, str.lower),
+        ),
+    ] = "info"
+    output: Annotated[
+        str | None,
+        Setting(
+            "A .jsonl or .csv file, relative to this one, with one line for each worker that ended.",
+            Parsed(values.file),
+        ),
+    ] = None
+    concurrency: Annotated[
+        int,
+        Setting(
+            "Attempts in flight, at most. Supervised workers need no slot: all of them run.",
+            Whole(1),
+            heading="How much at once, and how long.",
+        ),
+    ] = 100
+    timeout: Annotated[
+        float | None, Setting("Limit of the whole run. Workers that have not ended then time out.", _NO_LIMIT)
+    ] = None
+    grace: Annotated[float, Setting("How long a worker may take to end once it is cancelled.", Duration())] = 5.0
+    rate: Annotated[
+        str | None,
+        Setting('Attempts that may start in the whole run: "50/s", "90/min", "3/10s".', _RATE, heading="Rate limits."),
+    ] = None
+    burst: Burst = None
+    rate_per_key: Annotated[
+        str | None, Setting("The same for each key: the host, for http; see the key of a group.", _RATE)
+    ] = None
+    burst_per_key: Burst = None
+    halt: Annotated[
+        str | None,
+        Setting(
+            'Stop after this many workers failed or were exhausted: "10", "5%" of all, or "first".',
+            Optional(Parsed(values.halt), "go on"),
+            heading="When a batch stops early.",
+        ),
+    ] = None
+    halt_mode: HaltModeSetting = DEFAULT_HALT_MODE
+    retry_budget: Annotated[
+        RetryBudget | None,
+        Setting('Tokens that all retries of the run are paid with. retry_budget = "none": retries are not limited.'),
+    ] = RetryBudget()
+    circuit: Annotated[CircuitTable, Setting("Circuit breakers: attempts of a key wait while its circuit is open.")] = (
+        CircuitTable()
+    )
+    supervisors: Annotated[
+        tuple[SupervisorTable, ...],
+        Setting(
+            "A supervisor of groups and of other supervisors. Children start in the order of this file, each when the "
+            "one before is ready, and stop in reverse order. Remove the # signs to have one.",
+            Tables(SupervisorTable),
+            key="supervisor",
+        ),
+    ] = ()
+    groups: Annotated[
+        tuple[Group, ...],
+        Setting(
+            "A group of workers that call the same target. There can be any number of groups.",
+            Tables(Group),
+            key="group",
+        ),
+    ] = ()
     order: tuple[str, ...] = ()
-    """The names of supervisors and groups as they stand in the file, in which order they start; empty without
-    supervisors."""
+    """The names of supervisors and groups in the order of the file, in which they start. Empty without supervisors."""
     path: Path | None = None
     """The file that this was read from."""
 
@@ -242,185 +439,67 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def has_batch(self) -> bool:
-        """Whether there is work that ends, beside what is supervised if there is anything."""
+        """Whether there is work that ends."""
         return not self.is_tree or not all(group.is_supervised for group in self.groups)
 
 
-class AnyKey(NamedTuple):
-    """A table whose keys are free: a check for each key and one for each value."""
-
-    key: Callable[[str], None]
-    value: Check
-
-
-class OrNone(NamedTuple):
-    """A table that may be left out on purpose, by `none` in its place."""
-
-    keys: Keys
-
-
-Keys = Mapping[str, "Check | Keys | AnyKey | OrNone | list[Keys]"]
-"""What each key takes: a value, a table, a table with free keys, a table or none, or an array of tables."""
-
-
 def read_table(
-    table: Mapping[str, Any], keys: Keys, place: KeyPath, problems: Problems, top: Keys | None = None
+    table: Mapping[str, Any], kind: type[Struct], place: KeyPath, problems: Problems, top: type[Struct] | None = None
 ) -> dict[str, Any]:
-    """Return the values of `table` that are as they should be. `top` are the keys of the whole file."""
+    """Return the valid values of a TOML table, by field of `kind`. `top` is the struct of the whole file."""
     good: dict[str, Any] = {}
-    top = keys if top is None else top
+    top = top or kind
+    infos = {info.key: info for info in settings_of(kind)}
     for key, value in table.items():
         here = (*place, key)
-        expected = keys.get(key)
-        if expected is None:
-            problems.add(here, _unknown(key, keys, top))
-        elif isinstance(expected, list):
-            if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-                good[key] = [read_table(each, expected[0], (*here, n), problems, top) for n, each in enumerate(value)]
-            else:
-                problems.add(here, f"must be tables that begin with [[{key}]]")
-        elif callable(expected):
-            try:
-                good[key] = expected(value)
-            except ValueError as error:
-                problems.add(here, str(error))
-        elif isinstance(expected, OrNone) and value == NONE:
-            good[key] = None
-        elif not isinstance(value, dict):
-            problems.add(here, f"must be a table{f' or {NONE!r}' if isinstance(expected, OrNone) else ''}")
-        elif isinstance(expected, AnyKey):
-            good[key] = _read_free(value, expected, here, problems)
-        else:
-            inner = expected.keys if isinstance(expected, OrNone) else expected
-            good[key] = read_table(value, inner, here, problems, top)
+        info = infos.get(key)
+        if info is None:
+            problems.add(here, _unknown(key, infos, top))
+            continue
+        try:
+            good[info.field] = _read(info, value, here, problems, top)
+        except ValueError as error:
+            problems.add(here, str(error))
     return good
 
 
-def _unknown(key: str, keys: Keys, top: Keys) -> str:
-    if key in top:
+def _read(info: SettingInfo, value: Any, place: KeyPath, problems: Problems, top: type[Struct]) -> Any:
+    """Return the value of one key, or raise `ValueError`. What is wrong inside a table is noted."""
+    rule = info.setting.rule
+    match rule:
+        case Tables(kind):
+            if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+                raise ValueError(f"must be tables that begin with [[{info.key}]]")
+            return [read_table(each, kind, (*place, n), problems, top) for n, each in enumerate(value)]
+        case None | Partial() | FreeTable():
+            if info.is_optional_table and value == NONE:
+                return None
+            if not isinstance(value, dict):
+                or_none = f" or {NONE!r}" if info.is_optional_table else ""
+                raise ValueError(f"must be a table{or_none}")  # noqa: TRY004  as any wrong value
+            if isinstance(rule, FreeTable):
+                return _read_free(value, rule, place, problems)
+            table = rule.kind if isinstance(rule, Partial) else info.table
+            assert table is not None  # noqa: S101  a setting without a rule is a table
+            return read_table(value, table, place, problems, top)
+        case _:
+            return rule.read(value)
+
+
+def _unknown(key: str, keys: Mapping[str, SettingInfo], top: type[Struct]) -> str:
+    if any(info.key == key for info in settings_of(top)):
         return "belongs to the top level: write it above the first [[group]] and [[supervisor]]"
     close = nearest(key, keys)
     hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
     return f"unknown key ({hint})"
 
 
-def _read_free(table: Mapping[str, Any], expected: AnyKey, place: KeyPath, problems: Problems) -> dict[str, Any]:
+def _read_free(table: Mapping[str, Any], rule: FreeTable, place: KeyPath, problems: Problems) -> dict[str, Any]:
     good: dict[str, Any] = {}
     for key, value in table.items():
         try:
-            expected.key(key)
-            good[key] = expected.value(value)
+            rule.check_key(key)
+            good[key] = rule.value.read(value)
         except ValueError as error:
             problems.add((*place, key), str(error))
     return good
-
-
-LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-MAX_CONCURRENCY: Final = 1_000_000
-MAX_ATTEMPTS: Final = 1_000_000
-MAX_COUNT: Final = 10_000_000
-
-_POLICY: Keys = {
-    "max_attempts": values.whole(1, MAX_ATTEMPTS),
-    "base": values.duration,
-    "cap": values.duration,
-    "backoff": values.choice(get_args(BackoffKind)),
-    "max_retry_after": values.duration,
-}
-_RETRY: Keys = {**_POLICY, **dict.fromkeys(ERROR_CLASSES, _POLICY)}
-_BAD_LUCK: Keys = {
-    "threshold": values.share,
-    "faults": AnyKey(values.fault_name(FAULTS), values.number(0)),
-    "latency": values.optional(values.span),
-}
-_HTTP: Keys = {
-    "method": values.method,
-    "headers": AnyKey(values.header_name, values.header_value),
-    "body": values.text,
-    "raise_for_status": values.boolean,
-    "timeout": values.optional(values.limit),
-}
-_INHERITED: Keys = {
-    "attempt_timeout": values.optional(values.limit),
-    "deadline": values.optional(values.limit),
-    "retry": _RETRY,
-    "classify": AnyKey(values.error_name, values.choice(ERROR_CLASSES)),
-    "bad_luck": _BAD_LUCK,
-    "http": _HTTP,
-}
-_RETRY_BUDGET: Keys = {
-    "tokens": values.number(0),
-    "retry_cost": values.number(0),
-    "timeout_cost": values.number(0),
-    "success_gain": values.number(0),
-}
-_CIRCUIT: Keys = {
-    "enabled": values.boolean,
-    "failure_ratio": values.ratio,
-    "min_throughput": values.whole(1, MAX_ATTEMPTS),
-    "window": values.period,
-    "buckets": values.whole(1, 1000),
-    "open_for": values.period,
-    "probes": values.whole(1, MAX_CONCURRENCY),
-}
-_INTENSITY: Keys = {"max_restarts": values.whole(0, MAX_ATTEMPTS), "within": values.period}
-_FLAGS: Keys = {
-    "strategy": values.choice(get_args(Strategy)),
-    **_INTENSITY,
-    "auto_shutdown": values.choice(get_args(AutoShutdown)),
-}
-_CHILD: Keys = {
-    "under": values.optional(values.line),
-    "restart": values.choice(get_args(RestartType)),
-    "significant": values.boolean,
-    "restart_backoff": {
-        "base": values.duration,
-        "factor": values.number(1),
-        "cap": values.duration,
-        "stable_after": values.duration,
-    },
-    **_FLAGS,
-}
-_SUPERVISOR: Keys = {"name": values.node_name, "shutdown": values.patience, **_CHILD}
-_GROUP: Keys = {
-    "name": values.line,
-    "target": values.target,
-    "url": values.optional(values.text),
-    "items": values.items,
-    "count": values.whole(1, MAX_COUNT),
-    "timeout": values.optional(values.limit),
-    "shutdown": values.optional(values.patience),
-    "key": values.optional(values.line),
-    "every": values.optional(values.period),
-    "announces_ready": values.boolean,
-    "per_worker": {
-        "max_restarts": values.optional(values.whole(0, MAX_ATTEMPTS)),
-        "within": values.period,
-        "escalates": values.boolean,
-    },
-    **_CHILD,
-    **_INHERITED,
-}
-TOP: Keys = {
-    "name": values.line,
-    "runner": values.choice(RUNNERS),
-    "return_when": values.choice(RETURN_WHEN, fold=str.upper),
-    "concurrency": values.whole(1, MAX_CONCURRENCY),
-    "timeout": values.optional(values.limit),
-    "grace": values.duration,
-    "seed": values.optional(values.whole(0, values.MAX_SEED)),
-    "log_level": values.choice(LOG_LEVELS, fold=str.lower),
-    "output": values.file,
-    "halt": values.optional(values.halt),
-    "halt_mode": values.choice(get_args(HaltMode)),
-    "rate": values.optional(values.rate),
-    "burst": values.optional(values.whole(1, MAX_CONCURRENCY)),
-    "rate_per_key": values.optional(values.rate),
-    "burst_per_key": values.optional(values.whole(1, MAX_CONCURRENCY)),
-    "retry_budget": OrNone(_RETRY_BUDGET),
-    "circuit": _CIRCUIT,
-    **_FLAGS,
-    **_INHERITED,
-    "supervisor": [_SUPERVISOR],
-    "group": [_GROUP],
-}

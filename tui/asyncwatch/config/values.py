@@ -1,186 +1,63 @@
-"""Checks of single values: each takes what TOML gave and returns what the config holds.
+"""Checks of values that only a config has: targets, items, URLs, headers, names of errors.
 
-Every check raises `ValueError` with a message that reads after `key: `.
+Each takes a TOML value and returns the value that is kept. It raises `ValueError` with a message that reads well after
+`key: `.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from asyncwatch.text import mask_secrets, parse_duration, parse_failures, parse_per_second
+from asyncwatch.policies.halt import parse_halt
+from asyncwatch.policies.rate import parse_rate
+from asyncwatch.policies.settings import NONE, describe_value, nearest
+from asyncwatch.text import mask_secrets, printable
 
-Check = Callable[[Any], Any]
-
-NONE = "none"
-"""How a config says that a key has no value."""
-
-MAX_SEED = 2**63 - 1
-TARGETS = ("http", "demo")
-
-MAX_NUMBER = 1e9
+TARGETS: Final = ("http", "demo")
+"""Targets with names of their own. Every other one is a `module:function`."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""RFC 9110, section 5.6.2: what a method or a header's name consists of."""
+"""The characters of a method or a header's name: RFC 9110, section 5.6.2."""
 _BREAKS = re.compile(r"[\r\n\0]")
-
-_TYPES = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "an array",
-    dict: "a table",
-}
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return the one of `words` that `word` was probably meant to be, or an empty text."""
-    return next(iter(get_close_matches(word, words, n=1, cutoff=0.5)), "")
-
-
-def _describe(value: object) -> str:
-    kind = _TYPES.get(type(value), "a date or time")
-    if isinstance(value, (list, dict)):
-        return kind
-    # Masked before it is cut, or the end of a password would be missed.
-    shown = repr(mask_secrets(value)) if isinstance(value, str) else str(value).lower()
-    return f"{kind} ({shown if len(shown) <= 60 else shown[:57] + '...'})"
-
-
-def _expect(value: object, *types: type) -> None:
-    # `type` and not `isinstance`: a bool is no int here.
-    if type(value) not in types:
-        raise ValueError(f"must be {_TYPES[types[-1]]}, not {_describe(value)}")
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?:/[!-~]*)?")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def text(value: Any) -> str:
-    """Return a text."""
-    _expect(value, str)
-    return str(value)
+    """Return text."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {describe_value(value)}")  # noqa: TRY004  as any wrong value
+    return value
 
 
 def line(value: Any) -> str:
-    """Return a text of one line without control characters."""
-    text(value)
-    if not value.isprintable():
+    """Return one line of text without control characters."""
+    if not text(value).isprintable():
         raise ValueError(f"must be one line of printable text, not {value!r}")
     return str(value)
 
 
 def node_name(value: Any) -> str:
-    """Return what can name a supervisor: a slash separates the names in its path."""
+    """Return the name of a supervisor. A slash separates the names in its path."""
     if not line(value) or "/" in value:
         raise ValueError(f"a supervisor needs a name without a slash, not {value!r}")
     return str(value)
 
 
-def boolean(value: Any) -> bool:
-    """Return true or false."""
-    _expect(value, bool)
-    return bool(value)
-
-
-def whole(low: int, high: int) -> Check:
-    """Return a check for a whole number from `low` to `high`."""
-
-    def check(value: Any) -> int:
-        _expect(value, int)
-        if value < low:
-            raise ValueError(f"must be {low} or more, not {_number(value)}")
-        if value > high:
-            raise ValueError(f"must be at most {high}, not {_number(value)}")
-        return int(value)
-
-    return check
-
-
-def _number(value: float) -> str:
-    # Python refuses to print a whole number of more than some thousand digits.
-    return str(value) if abs(value) < 1e30 else f"a number of {'-' if value < 0 else ''}1e30 or beyond"
-
-
-def share(value: Any) -> float:
-    """Return a number from 0 to 1."""
-    _expect(value, int, float)
-    if not 0 <= value <= 1:
-        raise ValueError(f"must be between 0 and 1, not {_number(value)}")
-    return float(value)
-
-
-def ratio(value: Any) -> float:
-    """Return a number above 0, up to 1."""
-    if share(value) == 0:
-        raise ValueError("must be above 0")
-    return float(value)
-
-
-def number(low: float) -> Check:
-    """Return a check for a finite number of `low` or more."""
-
-    def check(value: Any) -> float:
-        _expect(value, int, float)
-        if not low <= value < math.inf or value > MAX_NUMBER:
-            raise ValueError(f"must be {low:g} or more, and no more than {MAX_NUMBER:g}, not {_number(value)}")
-        return float(value)
-
-    return check
-
-
-def duration(value: Any) -> float:
-    """Return the seconds of a duration."""
-    if type(value) not in (str, int, float):
-        raise ValueError(f"must be a duration such as '250ms' or a number of seconds, not {_describe(value)}")
-    return parse_duration(value)
-
-
-def limit(value: Any) -> float:
-    """Return the seconds of a duration above 0."""
-    seconds = duration(value)
-    if not seconds:
-        raise ValueError(f"must be above 0; {NONE!r} means no limit")
-    return seconds
-
-
-def period(value: Any) -> float:
-    """Return the seconds of a duration above 0, where there has to be one."""
-    seconds = duration(value)
-    if not seconds:
-        raise ValueError("must be above 0")
-    return seconds
-
-
-def patience(value: Any) -> float:
-    """Return the seconds of a duration; `inf` for as long as it takes."""
-    return math.inf if value in ("inf", math.inf) else duration(value)
-
-
-def span(value: Any) -> tuple[float, float]:
-    """Return the least and the most seconds: of one duration, or of an array of two."""
-    if not isinstance(value, list):
-        return duration(value), duration(value)
-    if len(value) != 2:
-        raise ValueError("must be one duration, or an array of two: the least and the most")
-    least, most = map(duration, value)
-    if most < least:
-        raise ValueError("the second duration, the most, must not be below the first one, the least")
-    return least, most
-
-
 def rate(value: Any) -> str:
     """Return the text of a rate."""
-    parse_per_second(text(value))
+    parse_rate(text(value))
     return str(value)
 
 
 def halt(value: Any) -> str:
-    """Return the text of a halt; a whole number is one too."""
+    """Return the text of a halt, which may be given as a whole number."""
     shown = str(value) if type(value) is int else text(value)
-    parse_failures(shown)
+    parse_halt(shown)
     return shown
 
 
@@ -194,7 +71,7 @@ def error_name(value: str) -> None:
 
 
 def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
-    """Return a check for one of `names`, or what `error_name` accepts."""
+    """Return a check for one of `names`, or whatever `error_name` accepts."""
 
     def check(value: str) -> None:
         if value not in names:
@@ -206,43 +83,23 @@ def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
     return check
 
 
-def optional(check: Check) -> Check:
-    """Return a check that takes `none` for None, and else what `check` takes."""
-    return lambda value: None if value == NONE else check(value)
-
-
-def choice(words: tuple[str, ...], *, fold: Callable[[str], str] = str) -> Check:
-    """Return a check for one of `words`, after `fold` of it."""
-
-    def check(value: Any) -> str:
-        _expect(value, str)
-        if fold(value) in words:
-            return fold(value)
-        close = nearest(fold(value), words)
-        hint = f" (nearest: {close})" if close else ""
-        raise ValueError(f"must be one of {', '.join(words)}, not {value!r}{hint}")
-
-    return check
-
-
 def method(value: Any) -> str:
     """Return an HTTP method."""
-    _expect(value, str)
-    if not _TOKEN.fullmatch(value):
+    if not _TOKEN.fullmatch(text(value)):
         raise ValueError(f"is no HTTP method: {value!r}")
     return str(value).upper()
 
 
 def header_name(value: str) -> None:
-    """Accept what can name a header."""
+    """Accept the name of a header."""
     if not _TOKEN.fullmatch(value):
         raise ValueError("is no name of a header")
 
 
 def header_value(value: Any) -> str:
-    """Return what can stand in a header. It may be a secret, so no message repeats it."""
-    if type(value) is not str:
-        raise ValueError("must be text")
+    """Return the value of a header. It may be a secret, so no message repeats it."""
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004  as any wrong value
     if _BREAKS.search(value):
         raise ValueError("must not contain a line break")
     return value
@@ -250,8 +107,7 @@ def header_value(value: Any) -> str:
 
 def target(value: Any) -> str:
     """Return `http`, `demo` or a `module:function`."""
-    _expect(value, str)
-    if value in TARGETS or re.fullmatch(r"[^\s:]+:[^\s:]+", value):
+    if text(value) in TARGETS or re.fullmatch(r"[^\s:]+:[^\s:]+", value):
         return str(value)
     close = nearest(value, TARGETS)
     hint = f" (nearest: {close})" if close else ""
@@ -260,21 +116,42 @@ def target(value: Any) -> str:
 
 def items(value: Any) -> str | tuple[str, ...] | None:
     """Return a path, `-`, or the items of an array."""
-    if isinstance(value, list):
-        wrong = next((each for each in value if type(each) is not str), None)
+    if isinstance(value, (list, tuple)):
+        wrong = next((each for each in value if not isinstance(each, str)), None)
         if wrong is not None:
-            raise ValueError(f"must be an array of texts; it holds {_describe(wrong)}")
+            raise ValueError(f"must be an array of texts; it holds {describe_value(wrong)}")
         if not value:
             raise ValueError("must not be empty")
         return tuple(value)
     if isinstance(value, str):
         return file(value)
-    raise ValueError(f"must be a file, '-' or an array of texts, not {_describe(value)}")
+    raise ValueError(f"must be a file, '-' or an array of texts, not {describe_value(value)}")
 
 
 def file(value: Any) -> str | None:
-    """Return a path; `none` is None."""
-    _expect(value, str)
-    if not value or "\0" in value:
+    """Return a path; None for `none`."""
+    if not text(value) or "\0" in value:
         raise ValueError(f"is no file: {value!r}")
     return None if value == NONE else str(value)
+
+
+def url_problem(url: str) -> str | None:
+    """Return why `url` cannot be fetched, or None."""
+    if _PLAIN_URL.fullmatch(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        # `port` raises an error if it is out of range.
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        return f"{_quote(url)} is no URL: {error}"
+    if parts.scheme not in {"http", "https"}:
+        return f"{_quote(url)} is no http:// or https:// URL"
+    if not has_host:
+        return f"{_quote(url)} has no host or a wrong port"
+    return f"{_quote(url)} contains a blank" if _BLANK.search(url) else None
+
+
+def _quote(url: str) -> str:
+    shown = printable(mask_secrets(url))
+    return f"'{shown if len(shown) <= 80 else shown[:77] + '...'}'"

@@ -18,7 +18,7 @@ from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy, CircuitState
 from asyncwatch.policies.classify import ErrorClass
-from asyncwatch.policies.rate import Gate, RateLimit
+from asyncwatch.policies.rate import RateLimit, TokenBucket
 
 logger = logging.getLogger("asyncwatch.worker")
 
@@ -67,7 +67,7 @@ class Admission:
         self.rate_per_key = rate_per_key
         self._has_keys = circuit is not None or rate_per_key is not None
         self._circuits: dict[str, Circuit] = {}
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, TokenBucket] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._aside: dict[str, Aside] = {}
         self._held_by: dict[Worker, str] = {}  # the key of each that is set aside
@@ -98,7 +98,7 @@ class Admission:
             return Answer.HOLDS_THE_LINE
         gate = self._gates.get(WHOLE_RUN)
         if gate is not None:
-            gate.take()
+            gate.take(self._report.loop.time())
         if key is not None:
             self._enter(worker, key)
         self.dismiss(worker)
@@ -107,7 +107,7 @@ class Admission:
     def holds_line(self) -> bool:
         """Return whether the limit of the run lets nobody start now. If so the places are filled when it does."""
         gate = self._gate(WHOLE_RUN)
-        if gate is None or gate.is_free():
+        if gate is None or gate.is_free(self._report.loop.time()):
             return False
         self._time(WHOLE_RUN, gate)
         return True
@@ -183,7 +183,7 @@ class Admission:
         if limit is None:
             self._gates.pop(key, None)
         elif gate is not None:
-            gate.change(limit)
+            gate.change(limit, self._report.loop.time())
         if key == WHOLE_RUN:
             self._let_in(())
         else:
@@ -239,10 +239,10 @@ class Admission:
             self._report.circuit_changed(key, circuit)
         return circuit
 
-    def _gate(self, key: str) -> Gate | None:
+    def _gate(self, key: str) -> TokenBucket | None:
         gate = self._gates.get(key)
         if gate is None and (limit := self.limit(key)) is not None:
-            gate = self._gates[key] = Gate(limit)
+            gate = self._gates[key] = TokenBucket(limit, self._report.loop.time())
         return gate
 
     def _may_pass(self, worker: Worker, key: str) -> bool:
@@ -256,7 +256,7 @@ class Admission:
             if not is_passable and not is_probe:
                 return False
         gate = self._gate(key)
-        if gate is not None and not gate.is_free():
+        if gate is not None and not gate.is_free(self._report.loop.time()):
             return False
         aside = self._aside.get(key)
         return not aside or is_probe or worker in self._coming or not aside.is_ahead_of(worker)
@@ -287,7 +287,7 @@ class Admission:
         """Let the worker pass its limit and its circuit. One that passes an open circuit by hand is a probe."""
         gate = self._gate(key)
         if gate is not None:
-            gate.take()
+            gate.take(self._report.loop.time())
         circuit = self._circuits.get(key)
         if circuit is None or circuit.state is CircuitState.ISOLATED:
             return
@@ -314,10 +314,11 @@ class Admission:
             circuit.probe()
             self._follow(key, circuit, CircuitState.OPEN)
 
-    def _time(self, key: str, gate: Gate) -> None:
+    def _time(self, key: str, gate: TokenBucket) -> None:
         """Look again when the limit of `key` lets the next attempt pass."""
         if key not in self._timers:
-            self._timers[key] = self._report.loop.call_later(gate.wait(), self._time_has_come, key)
+            loop = self._report.loop
+            self._timers[key] = loop.call_later(gate.wait(loop.time()), self._time_has_come, key)
 
     def _time_has_come(self, key: str) -> None:
         del self._timers[key]
@@ -344,7 +345,7 @@ class Admission:
             coming = self._coming_of[key] + len(released)
             if circuit is not None and worker not in self._probing and not circuit.has_room(coming):
                 break
-            if gate is not None and not gate.is_free(coming):
+            if gate is not None and not gate.is_free(self._report.loop.time(), coming):
                 break
             released.append(worker)
         for worker in released:
@@ -352,7 +353,7 @@ class Admission:
             del self._held_by[worker]
             self._coming[worker] = key
         self._coming_of[key] += len(released)
-        if aside and gate is not None and not gate.is_free():
+        if aside and gate is not None and not gate.is_free(self._report.loop.time()):
             self._time(key, gate)
         reason = self._common_reason(key)
         try:

@@ -61,7 +61,7 @@ class Judge:
         asked = retry_after_of(error, time.time())
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
-            delay = worker.backoff = round(policy.backoff(worker.attempt, jitter, worker.backoff), 6)
+            delay = worker.backoff = round(policy.delay(worker.attempt, jitter, worker.backoff), 6)
         else:
             delay = round(min(asked, policy.max_retry_after), 6)
         refusal = ""

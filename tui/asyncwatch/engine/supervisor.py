@@ -158,7 +158,7 @@ class Supervisor(Watching, Serving):
             tasks=len(machine.tasks),
             detached=len(machine.detached),
             retry_tokens=0.0 if tokens is None else tokens.left,
-            retry_capacity=0.0 if tokens is None else tokens.budget.capacity,
+            retry_capacity=0.0 if tokens is None else tokens.budget.tokens,
         )
 
     def keep_no_values(self) -> None:

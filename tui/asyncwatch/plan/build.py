@@ -1,4 +1,4 @@
-"""Plan -> Supervisor: opens what the targets need, in the event loop of the run, and awaits the runner."""
+"""From a plan to a run: opens the targets, makes the specs and the supervisor, and awaits the runner."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 import msgspec
 
-from asyncwatch.config.load import ROOT_FLAGS, Config, Group, Retry, SupervisorTable
+from asyncwatch.config.load import ROOT_FLAGS
+from asyncwatch.config.schema import Config, Group, SupervisorTable
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
-from asyncwatch.plan.plan import Plan, PlannedGroup
-from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
+from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.rate import parse_rate
-from asyncwatch.policies.restart import RestartBackoff, RestartType
-from asyncwatch.policies.retry import RetryPolicy
-from asyncwatch.targets.errors import classify_by, make_bad_luck
+from asyncwatch.policies.restart import RestartType
+from asyncwatch.policies.settings import as_policy
+from asyncwatch.targets.errors import classify_by, with_faults
 
 
 @asynccontextmanager
 async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
-    """Open the sessions and the site that the plan needs; give the supervisor of its workers, not entered yet."""
+    """Open the sessions and the site that the plan needs. Yield the supervisor of its workers, not entered yet."""
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
@@ -41,8 +42,8 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
             seed=plan.seed,
             grace=config.grace,
             group_timeouts={group.name: group.timeout for group in config.groups if group.timeout is not None},
-            retry_budget=_retry_budget(config),
-            circuit=_circuit(config),
+            retry_budget=config.retry_budget,
+            circuit=as_policy(CircuitPolicy, config.circuit) if config.circuit.enabled else None,
             rate=None if config.rate is None else parse_rate(config.rate, config.burst),
             rate_per_key=None if config.rate_per_key is None else parse_rate(config.rate_per_key, config.burst_per_key),
             halt=None if config.halt is None else parse_halt(config.halt, config.halt_mode),
@@ -51,10 +52,10 @@ async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
 
 
 async def drive(plan: Plan, supervisor: Supervisor) -> None:
-    """Await all workers by the plan's runner. How they end is told by events, so its own errors end here.
+    """Await all workers by the plan's runner. Events report how workers end, so the runner's own errors end here.
 
     Raises:
-        TreeError: the tree, if it is one, did not start or gave up.
+        TreeError: the tree, if there is one, did not start or gave up.
 
     """
     config = plan.config
@@ -75,7 +76,7 @@ async def drive(plan: Plan, supervisor: Supervisor) -> None:
 
 
 class _Targets:
-    """Opens what the groups call; groups with the same HTTP settings share one session."""
+    """Opens the targets of the groups. Groups with the same HTTP settings share one session."""
 
     def __init__(self, plan: Plan, stack: AsyncExitStack) -> None:
         self._plan = plan
@@ -89,7 +90,7 @@ class _Targets:
             return group.function, None
         settings = group.settings
         if settings.target == "demo" and self._demo_url is None:
-            from asyncwatch.targets.demo_site import DemoSite  # noqa: PLC0415  aiohttp.web, for the demo only
+            from asyncwatch.targets.demo_site import DemoSite  # noqa: PLC0415  aiohttp.web is for the demo only
 
             self._demo_url = await self._stack.enter_async_context(DemoSite(self._plan.seed))
         key = (settings.target, msgspec.json.encode(settings.http))
@@ -112,16 +113,13 @@ class _Targets:
 
 def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> WorkerSpecs:
     settings = group.settings
-    retry = settings.retry
-    luck = settings.bad_luck
+    luck = as_policy(BadLuck, settings.bad_luck)
     shared: dict[str, Any] = {
         "target": target,
-        "retry": _policy(retry),
-        "retry_by_class": {name: _policy(policy) for name, policy in retry.by_class().items()} or None,
+        "retry": settings.retry.policy,
+        "retry_by_class": settings.retry.by_class() or None,
         "classify": classify_by(settings.classify, plan.errors),
-        "bad_luck": make_bad_luck(
-            luck.threshold, luck.faults, luck.latency, plan.errors, is_http=group.function is None
-        ),
+        "bad_luck": with_faults(luck, settings.bad_luck.named_faults, plan.errors, is_http=group.function is None),
         "attempt_timeout": settings.attempt_timeout,
         "deadline": settings.deadline,
         "group": settings.name,
@@ -131,22 +129,20 @@ def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> 
     if settings.is_supervised:
         shared |= _supervision(settings)
         if settings.key is None:
-            shared["key"] = getattr(target, "key_of", None)  # that of a poller is lost otherwise
+            shared["key"] = getattr(target, "key_of", None)  # a poller wraps its target, which hides the attribute
     args = () if group.items is not None or url is None else (url,)
     return WorkerSpecs(WorkerSpec(name=settings.name, args=args, **shared), group.names, group.items)
 
 
 def _supervision(group: Group) -> dict[str, Any]:
-    """Return what a supervisor has to know of each worker of a group."""
+    """Return the fields of a worker's spec that its supervisor uses."""
     return {
         "restart": group.restart,
         "significant": group.significant,
         "announces_ready": group.announces_ready,
         "every": group.every,
-        "max_restarts": group.per_worker.max_restarts,
-        "within": group.per_worker.within,
-        "escalates": group.per_worker.escalates,
-        "backoff": RestartBackoff(**msgspec.structs.asdict(group.restart_backoff)),
+        "backoff": group.restart_backoff,
+        **msgspec.structs.asdict(group.per_worker),
     }
 
 
@@ -157,23 +153,17 @@ def _pool(name: str, members: WorkerSpecs, flags: dict[str, Any]) -> PoolSpec:
 
 
 def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec | PoolSpec]:
-    """Return the children of the root: each supervised group is a supervisor of its workers, below that which it names.
-
-    The other groups run beside the tree.
-    """
-    config = plan.config
+    """Return the children of the root. Each supervised group is a supervisor of its workers; others are a batch."""
     workers = {group.settings.name: members for group, members in zip(plan.groups, specs, strict=True)}
-    nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
-    nodes |= {group.name: group for group in config.groups if group.is_supervised}
+    children = children_by_parent(plan.config)
 
     def below(above: Config | SupervisorTable, name: str | None) -> list[SupervisorSpec | PoolSpec]:
-        order = [nodes[each] for each in config.order or nodes if each in nodes]
-        return [build(node, above) for node in order if node.under == name]
+        return [build(node, above) for node in children.get(name, ())]
 
     def build(node: SupervisorTable | Group, above: Config | SupervisorTable) -> SupervisorSpec | PoolSpec:
         if isinstance(node, Group):
-            # One that shuts down with its workers has done what it should: it is not restarted, and those above that
-            # heed such ends heed this one.
+            # A group that shuts down with its workers has done its work: it is not restarted, and it is significant
+            # to a supervisor above that shuts down with its children.
             is_ending = node.auto_shutdown != "never"
             restart: RestartType = "transient" if is_ending else "permanent"
             significant = is_ending and above.auto_shutdown != "never"
@@ -188,42 +178,15 @@ def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec | PoolSpe
             restart=node.restart,
             shutdown=node.shutdown,
             significant=node.significant,
-            backoff=RestartBackoff(**msgspec.structs.asdict(node.restart_backoff)),
+            backoff=node.restart_backoff,
             **_root_flags(node),
         )
 
-    return below(config, None)
+    return below(plan.config, None)
 
 
 def _root_flags(node: Config | SupervisorTable | Group) -> dict[str, Any]:
-    """Return the flags of a supervisor; none for the root of a batch, which they would make a tree."""
+    """Return the flags of a supervisor. There are none for the root of a batch: they would make it a tree."""
     if isinstance(node, Config) and not node.is_tree:
         return {}
     return {flag: getattr(node, flag) for flag in ROOT_FLAGS}
-
-
-def _policy(retry: Retry) -> RetryPolicy:
-    return RetryPolicy(
-        max_attempts=retry.max_attempts,
-        base=retry.base,
-        cap=retry.cap,
-        kind=retry.backoff,
-        max_retry_after=retry.max_retry_after,
-    )
-
-
-def _retry_budget(config: Config) -> RetryBudget | None:
-    budget = config.retry_budget
-    if budget is None:
-        return None
-    return RetryBudget(
-        capacity=budget.tokens,
-        retry_cost=budget.retry_cost,
-        timeout_cost=budget.timeout_cost,
-        success_gain=budget.success_gain,
-    )
-
-
-def _circuit(config: Config) -> CircuitPolicy | None:
-    fields = msgspec.structs.asdict(config.circuit)
-    return CircuitPolicy(**fields) if fields.pop("enabled") else None

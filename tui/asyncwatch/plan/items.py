@@ -1,20 +1,19 @@
-"""Reads the items of a group: one worker each, with a name that is unique, printable and holds no secret."""
+"""Items of a group: one worker each, whose name is unique, printable and free of secrets."""
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from urllib.parse import urlsplit
 
-from asyncwatch.text import mask_secrets
+from asyncwatch.config.values import url_problem
+from asyncwatch.text import mask_secrets, printable
 
 Kind = Literal["url", "any"]
-"""What items have to be: URLs, or anything that a function takes."""
+"""What items must be: URLs, or anything that a function takes."""
 
 Items = list[tuple[str, Any]]
 """The name and the item of each worker, in the order of the source."""
@@ -22,14 +21,9 @@ Items = list[tuple[str, Any]]
 STDIN = "-"
 _SHOWN_PROBLEMS = 5
 
-_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?:/[!-~]*)?")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
-# Control characters, what ends a line or turns its direction, and halves of a character.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
 
 class ItemsError(Exception):
-    """Items that cannot be used. `problems` holds one line of text each."""
+    """Items that cannot be used. `problems` holds one line of text for each problem."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -37,7 +31,7 @@ class ItemsError(Exception):
 
 
 class _EntryError(Exception):
-    """An entry that cannot be used. The number is that of its line, from 1."""
+    """An entry that cannot be used, with the number of its line, from 1."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -47,12 +41,12 @@ class _EntryError(Exception):
 def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
     """Return the items in the file `source`, or in standard input for `-`.
 
-    A `.jsonl` file holds one JSON value a line, a `.csv` file one row a worker as a dict by its header; any
-    other is text, one item a line, where blank lines and lines that begin with `#` are skipped. Text names
-    its worker; a dict does by its `name`, else the number of its line does. Among URLs, a dict has a `url`.
+    A `.jsonl` file holds one JSON value per line. A `.csv` file holds one row per worker, read as a dict by the header.
+    Any other file is text with one item per line; blank lines and lines that start with `#` are skipped. A worker is
+    named by its text or by the `name` of its dict, else by the number of its line. Among URLs, a dict has a `url`.
 
     Raises:
-        ItemsError: the file cannot be read, has no items, or some of them are wrong; the first few are told.
+        ItemsError: the file cannot be read, has no items, or some are wrong; it lists the first few.
 
     """
     shown = "standard input" if source == STDIN else source
@@ -76,7 +70,7 @@ def name_items(values: Iterable[str]) -> Items:
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Return `names` where one that came before gets `#2`, then `#3`, past those that another already has."""
+    """Return `names` with `#2`, `#3`, ... after each repeated one, skipping names that exist already."""
     taken = set(names)
     if len(taken) == len(names):
         return names
@@ -97,44 +91,12 @@ def unique_names(names: list[str]) -> list[str]:
     return unique
 
 
-def url_problem(url: str) -> str | None:
-    """Return what keeps `url` from being fetched, or None."""
-    if _PLAIN_URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        # Looked at for the error that a port out of range raises.
-        has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        return f"{_quote(url)} is no URL: {error}"
-    if parts.scheme not in {"http", "https"}:
-        return f"{_quote(url)} is no http:// or https:// URL"
-    if not has_host:
-        return f"{_quote(url)} has no host or a wrong port"
-    return f"{_quote(url)} contains a blank" if _BLANK.search(url) else None
-
-
-def single_line(text: str) -> str:
-    """Return `text` with control characters and the like escaped."""
-    return _UNPRINTABLE.sub(_escape, text) if _UNPRINTABLE.search(text) else text
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def _quote(url: str) -> str:
-    shown = single_line(mask_secrets(url))
-    return f"'{shown if len(shown) <= 80 else shown[:77] + '...'}'"
-
-
 def _printable(name: str, line: int) -> str:
-    return single_line(mask_secrets(name.strip())) or str(line)
+    return printable(mask_secrets(name.strip())) or str(line)
 
 
 _Reader = Callable[[BinaryIO], Iterator["tuple[int, str, Any] | _EntryError"]]
-"""Yields the line, the name (empty: none) and the item of each entry, or what is wrong with it."""
+"""Yields the line, the name (may be empty) and the item of each entry, or what is wrong with it."""
 
 
 def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
@@ -184,10 +146,10 @@ def _name_of(item: Any) -> str:
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | None]]:
-    """Yield the number and the text of each line, its ending included; None for one that is not UTF-8."""
+    """Yield the number and the text of each line, including its ending; None for a line that is not UTF-8."""
     for number, raw in enumerate(stream, start=1):
         try:
-            # "utf-8-sig" would be slower on every line for the sake of the first one.
+            # "utf-8-sig" would slow down every line for the sake of the first.
             text = raw.decode()
         except UnicodeDecodeError:
             yield number, None

@@ -1,4 +1,4 @@
-"""What keeps a plan from being made."""
+"""Plan of a run: which groups and workers a config and the arguments of the command line amount to."""
 
 from __future__ import annotations
 
@@ -13,19 +13,26 @@ from typing import Any, BinaryIO
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from asyncwatch.config.load import ROOT_FLAGS, Config, Group, inherit, keys_of_batches, unnamed
+from asyncwatch.config.load import ROOT_FLAGS, inherit, keys_of_batches, unnamed
 from asyncwatch.config.problems import KeyPath, Problems
-from asyncwatch.config.schema import FAULTS
+from asyncwatch.config.schema import FAULTS, Config, Group, SupervisorTable
+from asyncwatch.config.values import TARGETS, url_problem
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
-from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names, url_problem
+from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
+from asyncwatch.policies.rate import parse_rate
 from asyncwatch.targets.errors import fault_problem, load_error
 from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
 from asyncwatch.text import mask_secrets
 
+_FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
+FORESEEN = 1_000
+"""Workers, at most, that are shown before the engine runs. Reading more would take longer than the engine does."""
+
 
 class PlanError(Exception):
-    """Arguments or settings that cannot run. `problems` holds one line of text each."""
+    """Arguments or settings that cannot run. `problems` holds one line of text for each problem."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -33,7 +40,7 @@ class PlanError(Exception):
 
 
 class PlanProblems:
-    """What is wrong: with the file of a config, in the order of its lines, then with all else."""
+    """Problems of the config file, in the order of its lines, then all others."""
 
     def __init__(self, found: Problems | None) -> None:
         self._of_file = found
@@ -45,28 +52,23 @@ class PlanProblems:
 
     def __bool__(self) -> bool:
         """Return whether anything is wrong."""
-        return bool(self._others or (self._of_file and self._of_file.lines))
+        return bool(self._others or self._of_file)
 
     def add(self, problem: str, key: KeyPath = ()) -> None:
-        """Note what is wrong; with the value at `key` of the config's file, if it comes from there."""
+        """Note a problem, with the value at `key` of the config file if it comes from there."""
         if key and self._of_file is not None:
             self._of_file.add(key, problem)
         else:
             self._others.append(mask_secrets(problem))
 
     def raise_if_any(self) -> None:
-        """Raise a `PlanError` with all of it."""
+        """Raise a `PlanError` with every problem."""
         if self:
             raise PlanError([*(self._of_file.lines if self._of_file is not None else ()), *self._others])
 
 
-_FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
-_SEVERAL = 2
-_WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
-
-
 class Overrides(Struct, frozen=True, kw_only=True):
-    """What the command line says in place of the config; UNSET where it says nothing. Times in seconds."""
+    """Options of the command line, which take precedence over the config. UNSET if not given. Times in seconds."""
 
     runner: str | UnsetType = UNSET
     concurrency: int | UnsetType = UNSET
@@ -81,15 +83,15 @@ class Overrides(Struct, frozen=True, kw_only=True):
 
 
 class PlannedGroup(Struct, frozen=True, kw_only=True):
-    """A group with the workers it has."""
+    """A group with its workers."""
 
     settings: Group
     names: list[str]
-    """Of the workers, in order; unique in the whole run."""
+    """Names of the workers, in order. Unique in the whole run, except below different supervisors."""
     items: list[Any] | None = None
-    """The one argument of each worker; None if all are called the same way."""
+    """The argument of each worker. None: all are called the same way."""
     function: AsyncFunction | None = None
-    """What a group calls that is no HTTP group."""
+    """What the workers call, unless they fetch URLs."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -100,11 +102,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     config: Config
     groups: tuple[PlannedGroup, ...]
     errors: dict[str, type[Exception]] = {}
-    """The exception classes that the settings name, by their dotted names."""
+    """The exception classes that the settings name, by dotted name."""
 
 
 def is_target(text: str) -> bool:
-    """Return whether `text` reads like what a worker calls: a URL, or module:function that is not a file's name."""
+    """Return whether `text` looks like a target: a URL, or a module:function that is no file."""
     return "://" in text or (_FUNCTION.fullmatch(text) is not None and not Path(text).is_file())
 
 
@@ -117,18 +119,18 @@ def make_plan(
     found: Problems | None = None,
     stdin: BinaryIO | None = None,
 ) -> Plan:
-    """Return what would run. Imports the modules of functions and reads the files of items.
+    """Return the plan. Imports the modules of functions and reads the files of items.
 
     Args:
-        config: the settings; `targets` or `items` take the place of its groups.
+        config: the settings. `targets` or `items` replace its groups.
         targets: URLs, or one module:function.
-        items: a file with one item a worker, or `-`.
+        items: a file with one item per worker, or `-`.
         overrides: take precedence over the config.
-        found: what is wrong with the file of the config already; what else is, is told with its line.
-        stdin: what `-` reads, in place of standard input.
+        found: the problems of the config file so far. Further ones are added with their lines.
+        stdin: read for `-`, in place of standard input.
 
     Raises:
-        PlanError: with everything that is wrong.
+        PlanError: with every problem.
 
     """
     problems = PlanProblems(found)
@@ -156,7 +158,7 @@ def make_plan(
             problems,
             ("group", index) if is_from_file else (),
             stdin,
-            # Who is supervised is named by its path, in which its group stands anyway.
+            # The path of a supervised worker contains its group anyway.
             has_siblings=len(config.groups) > 1 and not group.is_supervised,
         )
         for index, group in enumerate(config.groups)
@@ -170,7 +172,7 @@ def make_plan(
 
 
 def _overwritten(config: Config) -> Iterator[str]:
-    """Yield what is wrong with an output file that would replace one that is read."""
+    """Yield the problem of an output file that would replace a file that is read."""
     read = [str(config.path), *(group.items for group in config.groups if isinstance(group.items, str))]
     for path in read if config.output is not None else ():
         with contextlib.suppress(OSError):
@@ -179,7 +181,7 @@ def _overwritten(config: Config) -> Iterator[str]:
 
 
 def override(config: Config, overrides: Overrides) -> Config:
-    """Return `config`, its groups included, with what the command line says."""
+    """Return `config`, including its groups, with the options of the command line."""
     given = {key: value for key, value in asdict(overrides).items() if value is not UNSET}
     changes = {key: given.pop(key) for key in ("max_attempts", "bad_luck", "attempt_timeout") if key in given}
 
@@ -196,7 +198,7 @@ def override(config: Config, overrides: Overrides) -> Config:
 
 
 def _groups_of(config: Config, targets: Sequence[str], items: str | None, problems: PlanProblems) -> tuple[Group, ...]:
-    """Return the group that the command line asks for, with the settings of the config's top level."""
+    """Return the group that the command line names, with the settings of the config's top level."""
     functions = [target for target in targets if "://" not in target and _FUNCTION.fullmatch(target)]
     urls = [target for target in targets if "://" in target]
     wrong = [
@@ -233,10 +235,10 @@ def _unknown(target: str) -> str:
 def _plan_group(
     group: Group, problems: PlanProblems, place: KeyPath, stdin: BinaryIO | None, *, has_siblings: bool
 ) -> PlannedGroup | None:
-    """Return the group with its workers, or None after noting what is wrong.
+    """Return the group with its workers, or None after noting its problems.
 
-    `place` is the group's in the config's file, empty for one of the command line. What is wrong there already is
-    left alone.
+    `place` is the group's place in the config file, empty for a group of the command line. Problems that are known
+    already are not noted again.
     """
 
     def of(key: str) -> KeyPath:
@@ -246,7 +248,7 @@ def _plan_group(
         return None
     is_whole = True
     function = None
-    is_function = group.target not in {"http", "demo"}
+    is_function = group.target not in TARGETS
     if is_function:
         try:
             function = load_target(group.target)
@@ -263,7 +265,7 @@ def _plan_group(
     pairs = None
     try:
         if group.items == STDIN and problems:
-            return None  # nothing will run: nobody shall be asked to type items for it
+            return None  # nothing will run, so no person should have to type items
         if isinstance(group.items, str):
             pairs = read_items(group.items, "any" if is_function else "url", stdin)
         elif group.items is not None:
@@ -283,16 +285,16 @@ def _plan_group(
 
 
 def _count_names(group: Group, *, has_name: bool, has_siblings: bool) -> list[str]:
-    """Return the names of workers without items: their numbers, or if there is one its group's, or what it calls."""
+    """Return the names of workers without items: numbers, or for a single one the name of its group or its target."""
     if group.count == 1 and group.target != "demo":
         return [mask_secrets(group.name if has_name else group.url or group.target)]
     return [f"{group.name}/{n}" if has_siblings else str(n) for n in range(group.count)]
 
 
 def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup, ...]:
-    """Return the groups so that no name of a worker is in two of those that nobody supervises."""
+    """Return the groups with names of workers that are unique among all groups of the batch."""
     batch = [group for group in planned if not group.settings.is_supervised]
-    if len(batch) < _SEVERAL:
+    if len(batch) < 2:
         return planned
     names = iter(unique_names([name for group in batch for name in group.names]))
     return tuple(
@@ -302,7 +304,7 @@ def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup,
 
 
 def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Exception]]:
-    """Return the exception classes that the settings name; note those that cannot be used, once each."""
+    """Return the exception classes that the settings name. Note each one that cannot be used, once."""
     errors: dict[str, type[Exception]] = {}
     wrong: set[tuple[str, str]] = set()
     settings: list[tuple[KeyPath, Config | Group]] = [
@@ -311,7 +313,7 @@ def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Excep
     ]
     for place, owner in settings:
         names = [(("classify",), name) for name in owner.classify]
-        faults = [(("bad_luck", "faults"), name) for name in owner.bad_luck.faults if name not in FAULTS]
+        faults = [(("bad_luck", "faults"), name) for name in owner.bad_luck.named_faults if name not in FAULTS]
         for table, name in [*names, *faults]:
             if name.isdecimal() or (table[-1], name) in wrong:
                 continue
@@ -335,14 +337,21 @@ def _derive_name(config: Config, *, is_from_file: bool) -> str:
     return "stdin" if group.items == STDIN else os.path.basename(group.items)  # noqa: PTH119  of a text
 
 
-FORESEEN = 1_000
-"""Workers at the most that are shown beforehand: to take in more would take longer than the engine does."""
+def children_by_parent(config: Config) -> dict[str | None, list[SupervisorTable | Group]]:
+    """Return the supervisors and supervised groups below each supervisor, None being the root, in start order."""
+    nodes: dict[str, SupervisorTable | Group] = {table.name: table for table in config.supervisors}
+    nodes |= {group.name: group for group in config.groups if group.is_supervised}
+    children: dict[str | None, list[SupervisorTable | Group]] = {}
+    for name in config.order or nodes:
+        if name in nodes:
+            children.setdefault(nodes[name].under, []).append(nodes[name])
+    return children
 
 
 def foreseen_events(plan: Plan) -> Batch:
-    """Return what the supervisor will tell first: that the run started, and who is queued. Imports nothing of it.
+    """Return the first events of the run: that it started, and which workers are queued. Does not import the engine.
 
-    Nothing if that cannot be foreseen, as in a tree, or if there are many workers.
+    They show the fleet in the first frame. There are none for a tree or for many workers.
     """
     config = plan.config
     workers = sum(len(group.names) for group in plan.groups)
@@ -371,8 +380,4 @@ def foreseen_events(plan: Plan) -> Batch:
 
 
 def _shown_rate(rate: str | None, burst: int | None) -> str | None:
-    if rate is None:
-        return None
-    from asyncwatch.policies.rate import parse_rate  # noqa: PLC0415  most runs have no limit
-
-    return str(parse_rate(rate, burst))
+    return None if rate is None else str(parse_rate(rate, burst))

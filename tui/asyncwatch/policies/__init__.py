@@ -1,1 +1,1 @@
-"""Retry, restart, luck and limits: each policy defined once, pure, used as it is by config and engine."""
+"""Policies: retry, restart, bad luck, budget, circuit, rate and halt. Each is pure and defined once."""

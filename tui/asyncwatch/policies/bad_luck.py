@@ -1,7 +1,7 @@
-"""Draws keyed by what they are for, so that scheduling never changes them. Pure: no state, no global random.
+"""Bad luck: injected faults and latency, and the seeded draws of a run. Pure: no state, no global random.
 
-A draw is a hash of (seed, purpose, worker, incarnation, attempt) under BLAKE2b (RFC 7693). The same seed therefore
-gives every worker the same luck, faults and jitter whatever the concurrency, the runner and the timing.
+A draw is a hash of (seed, purpose, worker, incarnation, attempt) under keyed BLAKE2b (RFC 7693). The same seed
+therefore gives every worker the same luck, faults and jitter, whatever the concurrency, the runner and the timing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import bisect
 import itertools
 import random
 from collections.abc import Callable
+from typing import Annotated, Final
 
 import msgspec
 
-MAX_SEED = 2**63 - 1
+from asyncwatch.policies.settings import Number, Optional, Setting, SettingError, Span, check_settings
+
+MAX_SEED: Final = 2**63 - 1
 _STEPS = 1_000_000
 _from_bytes = int.from_bytes
 
 
 def draw_seed() -> int:
-    """Return a fresh seed, short enough to be typed again: five or six digits."""
+    """Return a random seed that is short enough to type: five or six digits."""
     return random.SystemRandom().randrange(10_000, 1_000_000)
 
 
@@ -39,43 +42,44 @@ def broken() -> Exception:
 
 
 class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
-    """When a fault is injected instead of calling the target, and which; and how much later the target is called.
+    """When a fault is injected instead of calling the target, and which; and how much latency is added before the call.
 
-    It takes the innermost place, so that the attempt's timeout, the retries and the circuit meet what it does.
+    Bad luck is innermost, so the attempt's time-out, the retries and the circuit apply to injected faults and latency.
 
     Raises:
-        ValueError: `threshold` outside [0, 1], no `faults`, weights that do not fit them, or a latency that is no
-            range of seconds.
+        SettingError: a ValueError; a setting is out of its range, there are no faults, or the weights do not fit them.
 
     """
 
-    threshold: float = 1.0
-    """A draw above it injects a fault. Draws are in [0, 1), so 1 injects none."""
+    threshold: Annotated[
+        float, Setting("A draw in [0, 1) above it injects a fault instead of the call. 1 injects none.", Number(0, 1))
+    ] = 1.0
     faults: tuple[Callable[[], Exception], ...] = (disconnected, timed_out, broken)
-    """One of these is chosen, by another draw, and what it returns is raised."""
+    """A second draw chooses one of these. The error it returns is raised."""
     weights: tuple[float, ...] | None = None
-    """How often each fault is chosen, relative to the others. None: all as often."""
-    latency: tuple[float, float] | None = None
-    """The least and the most seconds that every attempt waits before the call or the fault, by a draw. None: none."""
+    """How often each fault is chosen, relative to the others. None: equally often."""
+    latency: Annotated[
+        tuple[float, float] | None,
+        Setting(
+            'Delay before every call: "1s", or drawn between two as in ["10ms", "2s"].',
+            Optional(Span(), "no delay"),
+        ),
+    ] = None
+    """The least and the most seconds."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {self.threshold}")
+        check_settings(self)
         if not self.faults:
-            raise ValueError("faults must name at least one fault")
+            raise SettingError("faults must name at least one fault", ("faults",))
         if self.weights is not None:
             _check_weights(self.weights, len(self.faults))
-        if self.latency is not None:
-            least, most = self.latency
-            if not 0 <= least <= most < float("inf"):
-                raise ValueError(f"latency must be a range of seconds, not {least} to {most}")
 
     def fault(self, choice: float) -> Exception:
         """Return the error that a draw in [0, 1) chooses."""
         if self.weights is None:
             return self.faults[int(choice * len(self.faults))]()
         bounds = list(itertools.accumulate(self.weights))
-        # A draw that rounds up to the very end chooses the last fault that has a weight.
+        # A draw that rounds up to the very end chooses the last fault with a weight.
         last = max(index for index, weight in enumerate(self.weights) if weight)
         return self.faults[min(last, bisect.bisect_right(bounds, choice * bounds[-1]))]()
 
@@ -89,9 +93,9 @@ class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
 
 def _check_weights(weights: tuple[float, ...], faults: int) -> None:
     if len(weights) != faults:
-        raise ValueError(f"there are {len(weights)} weights for {faults} faults")
+        raise SettingError(f"there are {len(weights)} weights for {faults} faults", ("weights", "faults"))
     if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise ValueError(f"weights must be 0 or more, and one of them above 0, not {weights}")
+        raise SettingError(f"weights must be 0 or more, and one of them above 0, not {weights}", ("weights",))
 
 
 class Luck:
@@ -107,7 +111,7 @@ class Luck:
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
-        # Not before the first picture: it takes 4 ms.
+        # Imported after the first frame: it takes 4 ms.
         from hashlib import blake2b  # noqa: PLC0415
 
         self.seed = seed
@@ -125,6 +129,6 @@ class Luck:
             keyed, key = self._copy(), f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
         try:
             keyed.update(key.encode())
-        except UnicodeEncodeError:  # half a character: rare, and the error handler would cost every draw
+        except UnicodeEncodeError:  # a lone surrogate: rare, and the error handler would slow down every draw
             keyed.update(key.encode("utf-8", "surrogatepass"))
         return (_from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS

@@ -1,54 +1,57 @@
-"""The retry budget of a run: retries may not become the outage. Pure: no clock, no loop.
+"""Retry budget of a run: keeps retries from adding to an outage. Pure: no clock, no loop.
 
-A token bucket as in the "standard" retry mode of the AWS SDKs: retries take tokens out, successes put some back, so
-that a few errors are retried freely and an outage is not. Which retry finds the bucket empty depends on the order in
-which attempts end: only a run that never empties it can be repeated from its seed alone.
+A token bucket as in the "standard" retry mode of the AWS SDKs: a retry takes tokens, a success returns some. A few
+errors are retried freely; an outage is not. Which retry finds the bucket empty depends on the order in which attempts
+end, so only a run that never empties it can be repeated from its seed alone.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from asyncwatch.policies.settings import Number, Setting, check_settings
 
 
 class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
-    """How many tokens there are, and what costs how many.
+    """How many tokens a run has for retries, and what each retry costs.
 
     Raises:
-        ValueError: a number below 0, or that is not finite.
+        SettingError: a ValueError; a number is below 0 or not finite.
 
     """
 
-    capacity: float = 500.0
-    """Tokens at the start, and at the most."""
-    retry_cost: float = 5.0
-    timeout_cost: float = 10.0
-    """What a retry costs after a time-out, which held its place for long."""
-    success_gain: float = 1.0
+    tokens: Annotated[
+        float, Setting("Tokens at the start, and at most. A retry that cannot be paid for is not made.", Number())
+    ] = 500.0
+    retry_cost: Annotated[float, Setting("Cost of a retry.", Number())] = 5.0
+    timeout_cost: Annotated[
+        float, Setting("Cost of a retry after a time-out, which has held its slot for long.", Number())
+    ] = 10.0
+    success_gain: Annotated[float, Setting("Tokens that a success returns.", Number())] = 1.0
 
     def __post_init__(self) -> None:
-        for field in self.__struct_fields__:
-            value = getattr(self, field)
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{field} of a retry budget must be 0 or more, not {value}")
+        check_settings(self)
 
 
 class Tokens:
-    """What is left of a budget."""
+    """The tokens left in a budget."""
 
     __slots__ = ("budget", "is_full", "left")
 
     def __init__(self, budget: RetryBudget) -> None:
         self.budget = budget
-        self.left = budget.capacity
+        self.left = budget.tokens
         self.is_full = True
-        """Whether a success has nothing to give back; spares the happy case a call."""
+        """Whether a success has nothing to return. It spares the common case a call."""
 
     def cost_after(self, error: BaseException) -> float:
-        """Return the tokens that a retry after `error` costs."""
+        """Return the cost of a retry after `error`."""
         return self.budget.timeout_cost if isinstance(error, TimeoutError) else self.budget.retry_cost
 
     def pay_for(self, error: BaseException) -> bool:
-        """Take the tokens that a retry after `error` costs; return whether there were enough."""
+        """Take the cost of a retry after `error`; return whether there were enough tokens."""
         cost = self.cost_after(error)
         if cost > self.left:
             return False
@@ -57,14 +60,14 @@ class Tokens:
         return True
 
     def give_back(self) -> None:
-        """Put back what a success brings, up to the capacity."""
+        """Return the tokens of a success, up to the budget."""
         self._put_back(self.budget.success_gain)
 
     def refund(self, error: BaseException) -> None:
-        """Put back what was paid for a retry after `error` that is not made after all."""
+        """Return the cost of a retry after `error` that was paid for and is not made."""
         self._put_back(self.cost_after(error))
 
     def _put_back(self, tokens: float) -> None:
-        capacity = self.budget.capacity
-        self.left = min(capacity, self.left + tokens)
-        self.is_full = self.left == capacity
+        most = self.budget.tokens
+        self.left = min(most, self.left + tokens)
+        self.is_full = self.left == most

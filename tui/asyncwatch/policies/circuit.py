@@ -1,80 +1,93 @@
-"""A circuit breaker: after too many failures nothing passes for a while, then a few probes say whether it may again.
+"""Circuit breaker: after too many failures no attempt starts for a while, then a few probes decide.
 
-Pure: the clock is passed in. The rules are those of Hystrix (a sliding window in buckets, a share of failures and a
-least number of attempts) and of Polly's advanced circuit breaker (isolation by hand, an outcome that is no failure is
-a success). As in Sony's gobreaker, an attempt that began before the circuit changed its state says nothing about the
-new one, and several probes may pass when half open.
+Pure: the clock is passed in. The rules are those of Hystrix (a sliding window in buckets, a failure ratio and a minimum
+throughput) and of Polly's advanced circuit breaker (isolation by hand; an outcome that is no failure is a success). As
+in Sony's gobreaker, an attempt that started before the circuit changed its state does not count in the new state, and
+several probes may pass while the circuit is half open.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import deque
+from typing import Annotated
 
 import msgspec
 
+from asyncwatch.policies.settings import Duration, Number, Setting, Whole, check_settings
+
 
 class CircuitPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a circuit opens, and for how long.
+    """When a circuit opens, and for how long. Times are in seconds.
 
     Raises:
-        ValueError: a number that is out of its range.
+        SettingError: a ValueError; a setting is out of its range.
 
     """
 
-    failure_ratio: float = 0.5
-    """The share of failures within the window that opens it, above 0 and up to 1."""
-    min_throughput: int = 20
-    """Attempts that must have ended within the window before it can open."""
-    window: float = 10.0
-    """Seconds that count."""
-    buckets: int = 10
-    """Parts of the window: what is older falls out of it part by part."""
-    open_for: float = 5.0
-    """Seconds until it is half open."""
-    probes: int = 1
-    """Attempts that pass when it is half open. If all succeed it closes; one failure opens it again."""
+    failure_ratio: Annotated[
+        float,
+        Setting(
+            "Ratio of failed attempts in the window that opens the circuit. Throttled attempts count as failed, "
+            "permanent errors do not.",
+            Number(0, 1, is_open=True),
+        ),
+    ] = 0.5
+    min_throughput: Annotated[
+        int, Setting("Attempts that must have ended in the window before the circuit can open.", Whole(1))
+    ] = 20
+    window: Annotated[
+        float,
+        Setting(
+            'How far back attempts count. Successes in the window keep the circuit closed: use "1s" for thousands '
+            "of requests a second.",
+            Duration(is_open=True),
+        ),
+    ] = 10.0
+    buckets: Annotated[
+        int, Setting("Parts of the window. Old attempts leave the window one part at a time.", Whole(1, 1000))
+    ] = 10
+    open_for: Annotated[
+        float, Setting("How long an open circuit waits for its first probe.", Duration(is_open=True))
+    ] = 5.0
+    probes: Annotated[
+        int,
+        Setting("Probes that may start then. If all succeed the circuit closes; one failure opens it again.", Whole(1)),
+    ] = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.failure_ratio <= 1:
-            raise ValueError(f"failure_ratio must be above 0 and at most 1, not {self.failure_ratio}")
-        for field in ("min_throughput", "buckets", "probes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
-        for field in ("window", "open_for"):
-            if not 0 < getattr(self, field) < float("inf"):
-                raise ValueError(f"{field} must be above 0 seconds, not {getattr(self, field)}")
+        check_settings(self)
 
 
 class CircuitState(enum.StrEnum):
-    """What a circuit lets pass."""
+    """Which attempts a circuit lets pass."""
 
     CLOSED = "closed"
-    """Everything."""
+    """All."""
     OPEN = "open"
-    """Nothing, until its time is over."""
+    """None, until `open_for` has passed."""
     HALF_OPEN = "half open"
     """A few probes."""
     ISOLATED = "isolated"
-    """Nothing, until a person closes it or lets it be probed."""
+    """None, until a person closes or probes it."""
 
 
 class Circuit:
-    """The circuit of one key. `now` is in seconds of any monotonic clock, the same for all calls."""
+    """The circuit of one key. `now` is in seconds of any monotonic clock, the same in all calls."""
 
     __slots__ = ("_buckets", "_era", "_passed", "_probed", "open_until", "opened_by", "policy", "state")
 
     def __init__(self, policy: CircuitPolicy) -> None:
         self.policy = policy
         self.open_until = 0.0
-        """When it will be half open, if it is open."""
+        """When an open circuit becomes half open."""
         self.opened_by = 0, 0
-        """How many attempts had ended, and how many of them failed, when it opened last."""
+        """Attempts that had ended, and failures among them, when the circuit last opened."""
         self._era = 0
         self._enter_state(CircuitState.CLOSED)
 
     def is_passable(self, now: float) -> bool:
-        """Return whether an attempt may pass now. An open circuit whose time is over becomes half open."""
+        """Return whether an attempt may pass now. An open circuit becomes half open once `open_for` has passed."""
         if self.state is CircuitState.OPEN and now >= self.open_until:
             self._enter_state(CircuitState.HALF_OPEN)
         if self.state is CircuitState.HALF_OPEN:
@@ -82,12 +95,12 @@ class Circuit:
         return self.state is CircuitState.CLOSED
 
     def enter(self) -> int:
-        """Let an attempt pass, as `is_passable` allowed; return its ticket, for `leave`."""
+        """Count an attempt that `is_passable` allowed; return its ticket for `leave`."""
         self._passed += 1
         return self._era
 
     def leave(self, ticket: int, *, is_failure: bool | None, now: float) -> None:
-        """Note how an attempt ended: None if it was stopped and says nothing. The state may change by that."""
+        """Record how an attempt ended, None for a stopped one, which counts neither way. The state may change."""
         if ticket != self._era:
             return
         if self.state is CircuitState.HALF_OPEN:
@@ -96,39 +109,39 @@ class Circuit:
             self._note(is_failure=is_failure, now=now)
 
     def isolate(self) -> None:
-        """Let nothing pass any more."""
+        """Let no attempt pass."""
         self._enter_state(CircuitState.ISOLATED)
 
     def close(self) -> None:
-        """Let everything pass, and forget what was."""
+        """Let every attempt pass, with an empty window."""
         self._enter_state(CircuitState.CLOSED)
 
     def probe(self) -> None:
-        """Let probes pass now. Probes that are under way already go on, and still decide."""
+        """Let probes pass now. Probes in flight still count."""
         if self.state is not CircuitState.HALF_OPEN:
             self._enter_state(CircuitState.HALF_OPEN)
 
     def counts(self, now: float) -> tuple[int, int]:
-        """Return how many attempts ended within the window, and how many of them failed."""
+        """Return the attempts that ended within the window, and the failures among them."""
         self._forget(now)
         return sum(ended for _, ended, _ in self._buckets), sum(failed for _, _, failed in self._buckets)
 
     @property
     def free_probes(self) -> int:
-        """How many more probes may pass; 0 unless it is half open."""
+        """How many more probes may pass; 0 unless the circuit is half open."""
         return self.policy.probes - self._passed if self.state is CircuitState.HALF_OPEN else 0
 
     @property
     def probes_under_way(self) -> int:
-        """How many probes have passed and not ended; 0 unless it is half open."""
+        """How many probes are in flight; 0 unless the circuit is half open."""
         return self._passed - self._probed if self.state is CircuitState.HALF_OPEN else 0
 
     def has_room(self, coming: int) -> bool:
-        """Return whether one more attempt may pass when `coming` others have."""
+        """Return whether one more attempt may pass after `coming` others."""
         return self.state is CircuitState.CLOSED or self.free_probes > coming
 
     def _enter_state(self, state: CircuitState) -> None:
-        """Begin a new era: attempts of earlier ones count no more."""
+        """Start a new era. Attempts of earlier eras no longer count."""
         self.state = state
         self._era += 1
         self._passed = self._probed = 0

@@ -1,4 +1,7 @@
-"""What kind of error ended an attempt: the class decides whether and how it is retried. Pure."""
+"""Error classes: what an error says about another attempt, and how long it asks to wait. Pure.
+
+aiohttp is never imported here: its errors can only exist where it was imported already.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from datetime import UTC
 
 
 class ErrorClass(enum.StrEnum):
-    """What an error says about another attempt."""
+    """What an error says about another attempt. A retry policy can be given for each class."""
 
     THROTTLED = "throttled"
     """The server wants fewer requests: 429 (RFC 6585), or 503 with `Retry-After`."""
@@ -26,7 +29,7 @@ class ErrorClass(enum.StrEnum):
 
 
 Classify = Callable[[BaseException], ErrorClass | str]
-"""Says of which class an error is."""
+"""Returns the class of an error."""
 
 STATUS_CLASSES = {
     408: ErrorClass.TRANSIENT,
@@ -37,8 +40,7 @@ STATUS_CLASSES = {
     503: ErrorClass.SERVER,
     504: ErrorClass.TRANSIENT,
 }
-"""Classes of HTTP statuses; those that are not here are permanent."""
-
+"""Classes of HTTP statuses. Every other status is permanent."""
 
 NETWORK_ERRNOS = frozenset(
     {
@@ -54,31 +56,30 @@ NETWORK_ERRNOS = frozenset(
         errno.ETIMEDOUT,
     }
 )
-"""What an `OSError` of the network is numbered, also where Python has no class of its own for it."""
+"""Numbers of the network's `OSError`s. Python has no class of its own for some of them."""
 
 
-class AttemptTimeout(TimeoutError):  # noqa: N818  as below
-    """One attempt took longer than its `attempt_timeout`. Transient, unless somebody classifies it otherwise.
+class AttemptTimeout(TimeoutError):  # noqa: N818  named like TimeoutError
+    """One attempt took longer than its `attempt_timeout`. Transient, unless it is classified otherwise.
 
-    A target that answers its cancellation with another error has that one as the cause of this.
+    If the target responded to its cancellation with another error, that error is the cause.
     """
 
 
-class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries: it says what happened
-    """The time that a worker may take in all, from the start of its first attempt, was over. Never retried.
+class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries
+    """A worker exceeded its `deadline`, counted from the start of its first attempt. Never retried.
 
-    Its cause is what the last attempt failed with; of one that was cut off, what it answered its cancellation with, if
-    that was an error.
+    The cause is the error of the last attempt. If that attempt was cut off, it is the error that the target raised in
+    response, if any.
     """
 
 
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
-    An `OSError` is transient by its number, if it is one of the network. aiohttp's `ClientResponseError` is classified
-    by its status; `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (an answer
-    that broke off) are connection errors. aiohttp is looked up, never imported: an error of its can only exist where
-    it was imported already.
+    An `OSError` with one of `NETWORK_ERRNOS` is transient. aiohttp's `ClientResponseError` is classified by its status;
+    `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (a truncated answer) are
+    connection errors.
     """
     if isinstance(error, DeadlineExceeded):
         return ErrorClass.PERMANENT
@@ -99,26 +100,26 @@ def classify(error: BaseException) -> ErrorClass:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether `error` may go away if the same work is tried again: its class is any but `permanent`."""
+    """Return whether `error` may go away if the same work is tried again: its class is not `permanent`."""
     return classify(error) is not ErrorClass.PERMANENT
 
 
 def is_never_retried(error: BaseException) -> bool:
-    """Return whether no policy may retry `error`: cancellations, the end of the deadline, requests to exit."""
+    """Return whether no policy may retry `error`: a cancellation, the end of the deadline, or a request to exit."""
     return isinstance(error, (asyncio.CancelledError, DeadlineExceeded)) or is_exit(error)
 
 
 def is_exit(error: BaseException) -> bool:
-    """Return whether `error` is a request to exit: `SystemExit`, `KeyboardInterrupt`, or the like."""
+    """Return whether `error` is a request to exit, such as `SystemExit` or `KeyboardInterrupt`."""
     return not isinstance(error, (Exception, asyncio.CancelledError))
 
 
 class ClassifyBy:
-    """Classifies by exception class, most specific class first, and everything else by another function.
+    """Classifies by exception class, the most specific one first, and every other error by `otherwise`.
 
     Raises:
-        ValueError: a class of errors that does not exist.
-        TypeError: a key that is no exception class.
+        ValueError: there is no such error class.
+        TypeError: a key is no exception class.
 
     """
 
@@ -142,16 +143,16 @@ _SECONDS = re.compile(r"[0-9]+")
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, None if it says nothing that can be understood.
+    """Return the seconds that a `Retry-After` header requests, None if it cannot be understood.
 
-    It holds whole seconds or an HTTP date (RFC 9110, section 10.2.3); a date that has passed asks for no wait.
-    `now` is in seconds of the epoch.
+    The header holds whole seconds or an HTTP date (RFC 9110, section 10.2.3). A date in the past requests no wait.
+    `now` is in seconds since the epoch.
     """
     value = value.strip()
     if _SECONDS.fullmatch(value):
-        # More digits than a float can hold are as good as for ever; int() refuses thousands of them.
+        # float() returns inf for more digits than it can hold. int() refuses thousands of digits.
         return float(value)
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  few servers ask by a date
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  few servers send a date
 
     try:
         date = parsedate_to_datetime(value)
@@ -163,10 +164,10 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 
 def retry_after_of(error: BaseException, now: float) -> float | None:
-    """Return the seconds that `error` asks to wait, None if it does not.
+    """Return the seconds that `error` requests to wait, None if it requests none.
 
-    That is its attribute `retry_after` (a number of seconds), or the header in its `headers`, which aiohttp's
-    `ClientResponseError` has. `now` is in seconds of the epoch.
+    They are in its attribute `retry_after`, or in the header in its `headers`, as aiohttp's `ClientResponseError` has
+    them. `now` is in seconds since the epoch.
     """
     seconds = getattr(error, "retry_after", None)
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):

@@ -1,58 +1,59 @@
-"""When a batch is not worth going on with: after so many failures it halts. Pure."""
+"""Halt: after how many failures a batch stops. Pure."""
 
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
+from asyncwatch.policies.settings import Choice, Number, Optional, Setting, SettingError, Whole, check_settings
 from asyncwatch.text import parse_failures
 
 HaltMode = Literal["soon", "now"]
-HALT_MODES: Final = ("soon", "now")
+HaltModeSetting = Annotated[
+    HaltMode,
+    Setting(
+        "With soon, running attempts finish and no other starts, not even a retry. With now, everything is cancelled.",
+        Choice(get_args(HaltMode)),
+    ),
+]
+DEFAULT_HALT_MODE: Final = "soon"
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
-    """After how many failures a batch halts, and how.
+    """After how many failures a batch halts, and how. Exactly one of `failures` and `share` is given.
 
-    Workers that failed, were exhausted, or did not end when their time was over count; those that somebody asked to
-    stop do not.
+    Workers count that failed, were exhausted, or did not end when their time was over. Workers that a person stopped do
+    not.
 
     Raises:
-        ValueError: neither a number nor a share is given or both are, one is out of its range, or an unknown mode.
+        SettingError: a ValueError; a setting is out of its range, or both or neither of the limits are given.
 
     """
 
-    failures: int | None = None
-    """That many, at least 1."""
-    share: float | None = None
-    """That share of all workers, above 0 and up to 1."""
-    mode: HaltMode = "soon"
-    """`soon`: attempts that run are finished, and no other starts, be it a first one or a retry. `now`: everything is
-    cancelled."""
+    failures: Annotated[int | None, Setting("Number of failures.", Optional(Whole(1, 10**18), "a share"))] = None
+    share: Annotated[
+        float | None, Setting("Share of all workers, up to 1.", Optional(Number(0, 1, is_open=True), "a number"))
+    ] = None
+    mode: HaltModeSetting = DEFAULT_HALT_MODE
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if (self.failures is None) == (self.share is None):
-            raise ValueError("a halt needs a number of failures or a share of the workers, and not both")
-        if self.failures is not None and self.failures < 1:
-            raise ValueError(f"a batch halts after 1 failure or more, not {self.failures}")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise ValueError(f"a batch halts after a share above 0 and up to 1, not {self.share}")
-        if self.mode not in HALT_MODES:
-            raise ValueError(f"mode must be one of {', '.join(HALT_MODES)}, not {self.mode!r}")
+            raise SettingError("a halt needs a number of failures or a share of the workers, and not both")
 
     def limit(self, workers: int) -> int:
-        """Return the number of failures at which a batch of so many workers halts."""
+        """Return the number of failures at which a batch of that many workers halts."""
         if self.failures is not None:
             return self.failures
         assert self.share is not None  # noqa: S101  one of the two is given
-        # The tiny part keeps 5 % of 100 from being 6 because 0.05 is no binary fraction.
+        # The tiny part keeps 5 % of 100 from being 6: 0.05 is no binary fraction.
         return max(1, math.ceil(self.share * workers - 1e-9))
 
 
-def parse_halt(text: str, mode: HaltMode = "soon") -> Halt:
-    """Return what `10`, `5%` or `first` asks for.
+def parse_halt(text: str, mode: HaltMode = DEFAULT_HALT_MODE) -> Halt:
+    """Return the halt that `10`, `5%` or `first` means.
 
     Raises:
         ValueError: the text is none of these, or out of range.

@@ -1,38 +1,41 @@
-"""How many attempts may start in a time: `50/s`, kept by aiolimiter's leaky bucket."""
+"""Rate limits such as `50/s`: how many attempts may start, by a token bucket. Pure: the clock is passed in."""
 
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import msgspec
-from aiolimiter import AsyncLimiter
 
+from asyncwatch.policies.settings import Number, Optional, Setting, Whole, check_settings
 from asyncwatch.text import parse_per_second
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _FINEST = 0.01
-"""Seconds of a limit that may pass at once: timers are not much finer than that."""
-_HALVINGS = 32
-"""Of a range, down to what is beyond any timer."""
+"""Seconds of a rate that may start at once: the timers of a busy event loop are not much finer."""
+
+Burst = Annotated[
+    int | None,
+    Setting(
+        "Attempts that may start at once after a pause.",
+        Optional(Whole(1, 999_999_999), "1, or as many as come in 10 ms"),
+    ),
+]
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """So many attempts a second, after a burst.
+    """A number of attempts per second, after a burst.
 
     Raises:
-        ValueError: a rate that is not above 0, or a burst below 1.
+        SettingError: a ValueError; a rate that is not above 0, or a burst below 1.
 
     """
 
-    per_second: float
-    burst: int | None = None
-    """Attempts that may start at once after a pause. None: 1, or what comes in 10 ms if that is more."""
+    per_second: Annotated[float, Setting("Attempts that may start per second.", Number(0, math.inf, is_open=True))]
+    burst: Burst = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.per_second < float("inf"):
-            raise ValueError(f"a rate must be above 0, not {self.per_second}")
-        if self.burst is not None and self.burst < 1:
-            raise ValueError(f"burst must be at least 1, not {self.burst}")
+        check_settings(self)
 
     @property
     def at_once(self) -> int:
@@ -46,7 +49,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_rate(text: str, burst: int | None = None) -> RateLimit:
-    """Return the limit that `50/s`, `90/min`, `1000/h`, `3/10s` or `50/s burst 10` asks for.
+    """Return the limit that `50/s`, `90/min`, `1000/h`, `3/10s` or `50/s burst 10` means.
 
     Raises:
         ValueError: the text is no rate, or the rate is 0.
@@ -57,9 +60,9 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
 
 
 def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str | None]:
-    """Return the limit that `text` makes of `old`, and both as texts that bring each back in place of the other.
+    """Return the limit that `text` makes of `old`, and the texts that set the new and the old limit again.
 
-    The burst stays unless the text gives one.
+    The burst stays, unless the text gives one.
 
     Raises:
         ValueError: the text is no rate, or the rate is 0.
@@ -75,61 +78,45 @@ def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str |
 
 
 _ONE = 1.0 - 1e-7
-"""What of a limit must be free for an attempt: a hair less than one, so that rounding makes nobody wait once more."""
+"""Tokens that an attempt needs: a hair less than one, so that rounding never makes a worker wait twice."""
 _SHORTEST_WAIT = 0.001
-"""Seconds: the loop's timers are no finer."""
+"""Seconds: the event loop's timers are no finer."""
 
 
-class Gate:
-    """Says whether a limit lets an attempt start, and counts those that do. Belongs to the thread of a running loop."""
+class TokenBucket:
+    """Token bucket of a rate limit: holds its burst and refills at its rate. Each attempt takes one token.
 
-    __slots__ = ("_limiter", "limit")
+    `now` is in seconds of any monotonic clock, the same in all calls. A clock in whole microseconds would make high
+    rates drift.
+    """
 
-    def __init__(self, limit: RateLimit) -> None:
+    __slots__ = ("_at", "_tokens", "limit")
+
+    def __init__(self, limit: RateLimit, now: float) -> None:
         self.limit = limit
-        self._limiter = _new_limiter(limit)
+        self._tokens = float(limit.at_once)
+        self._at = now
 
-    def is_free(self, ahead: int = 0) -> bool:
+    def tokens(self, now: float) -> float:
+        """Return the tokens in the bucket."""
+        if now > self._at:
+            self._tokens = min(self.limit.at_once, self._tokens + (now - self._at) * self.limit.per_second)
+            self._at = now
+        return self._tokens
+
+    def is_free(self, now: float, ahead: int = 0) -> bool:
         """Return whether another attempt may start now, after `ahead` others."""
-        return self._limiter.has_capacity(ahead + _ONE)
+        return self.tokens(now) >= ahead + _ONE
 
-    def take(self) -> None:
-        """Count an attempt that starts now, as `is_free` allowed."""
-        _acquire(self._limiter, 1.0 if self._limiter.has_capacity() else _ONE)
+    def take(self, now: float) -> None:
+        """Take the token of an attempt that starts now, as `is_free` allowed."""
+        self._tokens = self.tokens(now) - 1.0
 
-    def wait(self) -> float:
+    def wait(self, now: float) -> float:
         """Return the seconds until the next attempt may start."""
-        return max(_SHORTEST_WAIT, (1.0 - _capacity(self._limiter, 1.0)) / self.limit.per_second)
+        return max(_SHORTEST_WAIT, (1.0 - self.tokens(now)) / self.limit.per_second)
 
-    def change(self, limit: RateLimit) -> None:
-        """Keep another limit from now on, of which as much is free as was of the old one."""
-        free = _capacity(self._limiter, self.limit.at_once)
-        self.limit, self._limiter = limit, _new_limiter(limit)
-        _acquire(self._limiter, max(0.0, limit.at_once - free))
-
-
-def _new_limiter(limit: RateLimit) -> AsyncLimiter:
-    return AsyncLimiter(limit.at_once, limit.at_once / limit.per_second)
-
-
-def _acquire(limiter: AsyncLimiter, amount: float) -> None:
-    """Take an amount that is there: then `acquire` comes to its end without a wait."""
-    try:
-        limiter.acquire(amount).send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("a limit was passed that had nothing left")
-
-
-def _capacity(limiter: AsyncLimiter, most: float) -> float:
-    """Return how much is free now, up to `most`. A limiter says of an amount only whether it is: so it is halved."""
-    low, high = 0.0, most
-    if limiter.has_capacity(high):
-        return high
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if limiter.has_capacity(middle):
-            low = middle
-        else:
-            high = middle
-    return low
+    def change(self, limit: RateLimit, now: float) -> None:
+        """Keep another limit from now on. Tokens stay, as far as the new burst allows."""
+        self._tokens = min(self.tokens(now), limit.at_once)
+        self.limit = limit

@@ -1,4 +1,7 @@
-"""Who is restarted, when, and who is taken along: the rules of supervisor.erl. Pure: the clock is passed in."""
+"""Restarts: which children are restarted, when, and together with which others. Pure: the clock is passed in.
+
+The rules and defaults are those of OTP's supervisor (supervisor.erl in stdlib).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,38 @@ import enum
 import itertools
 from collections import deque
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from asyncwatch.engine.tree.errors import InvalidBackoff
+from asyncwatch.policies.settings import (
+    Duration,
+    Flag,
+    Number,
+    Optional,
+    Setting,
+    SettingError,
+    Whole,
+    check_cap,
+    check_settings,
+)
 
 RestartType = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
+
+MAX_RESTARTS: Final = 1
+WITHIN: Final = 5.0
+"""Seconds. OTP's defaults: the second restart within five seconds is one too many."""
+MAX_RESTARTS_RULE: Final = Whole(0)
+
+
+class SpecError(ValueError):
+    """Base of the errors in the spec of a supervisor, a pool or a worker."""
+
+
+class InvalidBackoff(SpecError, SettingError):  # noqa: N818  a word of OTP's manual, as the other errors of specs
+    """A restart backoff has a base of 0 or more, a factor of 1 or more, and a cap that is not below the base."""
 
 
 class Reason(enum.StrEnum):
@@ -23,25 +49,25 @@ class Reason(enum.StrEnum):
     NORMAL = "normal"
     """It returned."""
     SHUTDOWN = "shutdown"
-    """It was asked to, or raised `Shutdown`, or is a supervisor that gave up or shut down by itself."""
+    """It was stopped by request, raised `Shutdown`, or is a supervisor that gave up or shut down by itself."""
     ABNORMAL = "abnormal"
-    """It raised, or somebody else cancelled it, or it ignored the end of its time."""
+    """It raised, was cancelled by other code, or ignored the end of its time."""
     IGNORED = "ignored"
     """It raised `Ignore` before it was ready."""
 
 
 def is_number(value: object) -> bool:
-    """Return whether `value` is an int or a float, and no flag."""
+    """Return whether `value` is an int or a float, but no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_restarted(restart: RestartType, reason: Reason) -> bool:
-    """Return whether a child of that restart type is restarted after it ended so."""
+    """Return whether a child of that restart type is restarted after it ended for `reason`."""
     return restart == "permanent" or (restart == "transient" and reason is Reason.ABNORMAL)
 
 
-def taken_along(strategy: Strategy, names: Iterable[str], failed: str) -> Iterable[str]:
-    """Return those of `names` (in start order) that are restarted when `failed`, one of them, is; it included."""
+def restarted_together(strategy: Strategy, names: Iterable[str], failed: str) -> Iterable[str]:
+    """Return the `names`, in start order, that are restarted together with `failed`, itself included."""
     match strategy:
         case "one_for_one":
             return (failed,)
@@ -64,7 +90,7 @@ class RestartWindow:
     def add(self, now: float) -> bool:
         """Count one restart; return whether that is still within the limit.
 
-        As in supervisor.erl: put now in, drop what is older than the period, compare the length.
+        As in supervisor.erl: add now, drop times older than the period, compare the length.
         """
         times = self._times
         times.append(now)
@@ -80,41 +106,55 @@ class RestartBackoff(msgspec.Struct, frozen=True, kw_only=True):
     """How long a child waits before it is restarted. OTP restarts at once, and so does the default.
 
     Raises:
-        InvalidBackoff: a base or stable time below 0, a factor below 1, a cap below the base, or one not finite.
+        InvalidBackoff: a ValueError; a setting is out of its range, or `cap` is below `base`.
 
     """
 
-    base: float = 0.0
-    """Seconds before the first restart; 0: at once, always."""
-    factor: float = 2.0
-    """The wait grows by this with every further restart."""
-    cap: float = 30.0
-    """Seconds: the longest wait."""
-    stable_after: float = 60.0
-    """Seconds that a child must have run for its next wait to be the first one again."""
+    base: Annotated[
+        float, Setting("Wait before the first restart, with jitter. 0: always restart at once.", Duration())
+    ] = 0.0
+    factor: Annotated[float, Setting("The wait grows by this factor with each further restart.", Number(1))] = 2.0
+    cap: Annotated[float, Setting("Longest wait before any restart.", Duration())] = 30.0
+    stable_after: Annotated[
+        float, Setting("A child that ran for this long waits only base before its next restart.", Duration())
+    ] = 60.0
 
     def __post_init__(self) -> None:
-        for field in self.__struct_fields__:
-            value: object = getattr(self, field)  # whatever somebody gave
-            if not is_number(value):
-                raise InvalidBackoff(f"the {field} of a restart backoff must be a number, not {value!r}")
-        if not 0 <= self.base < float("inf"):
-            raise InvalidBackoff(f"the base of a restart backoff must be 0 seconds or more, not {self.base}")
-        if not 1 <= self.factor < float("inf"):
-            raise InvalidBackoff(f"the factor of a restart backoff must be 1 or more, not {self.factor}")
-        if not self.base <= self.cap < float("inf"):
-            raise InvalidBackoff(f"cap ({self.cap} s) must not be below base ({self.base} s)")
-        if not 0 <= self.stable_after < float("inf"):
-            raise InvalidBackoff(f"stable_after must be 0 seconds or more, not {self.stable_after}")
+        check_settings(self, InvalidBackoff)
+        check_cap(self.base, self.cap, InvalidBackoff)
 
     def delay(self, restart: int, jitter: float) -> float:
         """Return the seconds to wait before restart number `restart` (from 1), for a `jitter` in [0, 1).
 
-        At least half of `min(cap, base * factor ** (restart - 1))` and less than all of it ("equal jitter" in Marc
-        Brooker's "Exponential Backoff And Jitter"): a service that flaps must not come back at once by luck.
+        At least half of `min(cap, base * factor ** (restart - 1))` and less than all of it: "equal jitter" in Marc
+        Brooker's "Exponential Backoff And Jitter". A service that flaps must not come back at once by luck.
         """
+        if not self.base:
+            return 0.0
         try:
             ceiling = min(self.cap, self.base * self.factor ** (restart - 1))
         except OverflowError:
             ceiling = self.cap
         return ceiling * (0.5 + jitter / 2)
+
+
+class RestartLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's own limit of restarts, beside its supervisor's.
+
+    Raises:
+        SettingError: a ValueError; a setting is out of its range.
+
+    """
+
+    max_restarts: Annotated[
+        int | None,
+        Setting(
+            "Limit for each worker, whose restarts then do not count for the group. A worker above it stays down.",
+            Optional(MAX_RESTARTS_RULE, "the group's limit"),
+        ),
+    ] = None
+    within: Annotated[float, Setting("Period of that limit.", Duration(is_open=True))] = WITHIN
+    escalates: Annotated[bool, Setting("Whether the group gives up with such a worker.", Flag())] = False
+
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -1,50 +1,60 @@
-"""How often work is tried and how long a retry waits. Pure: no loop, no clock, no state."""
+"""Retries: how many attempts a worker has, and how long it backs off before each. Pure: no loop, no clock, no state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from asyncwatch.policies.settings import Choice, Duration, Setting, Whole, check_cap, check_settings
+
 BackoffKind = Literal["full", "equal", "decorrelated", "constant", "none"]
-BACKOFF_KINDS: Final = ("full", "equal", "decorrelated", "constant", "none")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often work is tried and how long to wait in between.
+    """How often work is attempted, and how long a worker backs off in between. Times are in seconds.
 
     Raises:
-        ValueError: `max_attempts` below 1, a negative or infinite time, a cap below the base, or an unknown kind.
+        SettingError: a ValueError; a setting is out of its range, or `cap` is below `base`.
 
     """
 
-    max_attempts: int = 3
-    """Attempts in all, the first one included."""
-    base: float = 0.1
-    """Seconds: the longest wait before the first retry. It doubles with every further one."""
-    cap: float = 5.0
-    """Seconds: the longest wait before any retry."""
-    kind: BackoffKind = "full"
-    """How the wait is made of `base`, `cap` and the jitter; see `backoff`."""
-    max_retry_after: float = 60.0
-    """Seconds: the longest wait that an error may ask for by `Retry-After`, which beats the backoff."""
+    max_attempts: Annotated[
+        int,
+        Setting(
+            "Attempts in all, including the first. A service makes one unless its group sets this key: its restart is "
+            "its retry.",
+            Whole(1),
+        ),
+    ] = 3
+    base: Annotated[
+        float, Setting("Longest wait before the first retry. It doubles with each further retry.", Duration())
+    ] = 0.1
+    cap: Annotated[float, Setting("Longest wait before any retry.", Duration())] = 5.0
+    backoff: Annotated[
+        BackoffKind,
+        Setting(
+            "Jitter of the wait. With constant every wait is base; with none there is no wait.",
+            Choice(get_args(BackoffKind)),
+        ),
+    ] = "full"
+    """How the wait is made from `base`, `cap` and the jitter; see `delay`."""
+    max_retry_after: Annotated[
+        float,
+        Setting(
+            "Longest wait that an error may request by Retry-After, which takes precedence over the backoff.",
+            Duration(),
+        ),
+    ] = 60.0
     transient: Callable[[BaseException], bool] | None = None
-    """Says whether an error is worth another attempt, in place of its class. None: any but a permanent one is."""
+    """Decides whether an error is retried, in place of its class. None: every class but `permanent` is."""
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, not {self.max_attempts}")
-        if not 0 <= self.base < float("inf"):
-            raise ValueError(f"base must be 0 seconds or more, not {self.base}")
-        if not self.base <= self.cap < float("inf"):
-            raise ValueError(f"cap ({self.cap} s) must not be below base ({self.base} s)")
-        if self.kind not in BACKOFF_KINDS:
-            raise ValueError(f"kind must be one of {', '.join(BACKOFF_KINDS)}, not {self.kind!r}")
-        if not 0 <= self.max_retry_after < float("inf"):
-            raise ValueError(f"max_retry_after must be 0 seconds or more, not {self.max_retry_after}")
+        check_settings(self)
+        check_cap(self.base, self.cap)
 
-    def backoff(self, retry: int, jitter: float, previous: float | None = None) -> float:
+    def delay(self, retry: int, jitter: float, previous: float | None = None) -> float:
         """Return the seconds to wait before retry number `retry` (from 1), for a `jitter` in [0, 1).
 
         With `ceiling = min(cap, base * 2 ** (retry - 1))`:
@@ -56,11 +66,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         * `constant`: `base`
         * `none`: 0
 
-        They are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015, but for
-        `decorrelated`: there the draw goes up to `3 * previous` and is cut at the cap after that, which makes most
-        clients that have reached it wait exactly the cap, all in step. Here every jitter is drawn after the cap.
+        The formulas are from Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015, except for
+        `decorrelated`. There the draw goes up to `3 * previous` and is cut at the cap afterwards, so most clients that
+        have reached the cap wait exactly that long, in step. Here every jitter is drawn after the cap.
         """
-        match self.kind:
+        match self.backoff:
             case "constant":
                 return self.base
             case "none":
@@ -68,6 +78,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             case "decorrelated":
                 longest = min(self.cap, 3 * max(self.base, self.base if previous is None else previous))
                 return self.base + jitter * (longest - self.base)
-        # 2.0 ** 1024 overflows; the cap is reached long before for any base that matters.
+        # 2.0 ** 1024 overflows. Any base that matters reaches the cap long before.
         ceiling = min(self.cap, self.base * 2.0 ** min(retry - 1, 1000))
-        return (ceiling + jitter * ceiling) / 2 if self.kind == "equal" else jitter * ceiling
+        return (ceiling + jitter * ceiling) / 2 if self.backoff == "equal" else jitter * ceiling

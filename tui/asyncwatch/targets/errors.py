@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from msgspec.structs import replace
+
 from asyncwatch.policies import bad_luck as luck
 from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify
 from asyncwatch.targets.function import TargetError, import_module
@@ -56,20 +58,13 @@ def classify_by(classes: Mapping[str, str], kinds: ErrorKinds) -> Classify:
     return ClassifyBy(by_kind, by_status)
 
 
-def make_bad_luck(
-    threshold: float,
-    weights: Mapping[str, float],
-    latency: tuple[float, float] | None,
-    kinds: ErrorKinds,
-    *,
-    is_http: bool,
+def with_faults(
+    policy: luck.BadLuck, weights: Mapping[str, float], kinds: ErrorKinds, *, is_http: bool
 ) -> luck.BadLuck:
     """Return bad luck whose faults are given by name and weight. `is_http` workers get aiohttp's errors."""
     faults = tuple(_fault(name, kinds, is_http=is_http) for name in weights)
     shares = tuple(weights.values())
-    return luck.BadLuck(
-        threshold=threshold, faults=faults, weights=None if len(set(shares)) == 1 else shares, latency=latency
-    )
+    return replace(policy, faults=faults, weights=None if len(set(shares)) == 1 else shares)
 
 
 def _fault(name: str, kinds: ErrorKinds, *, is_http: bool) -> Callable[[], Exception]:

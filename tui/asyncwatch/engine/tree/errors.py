@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from asyncwatch.engine.describe import describe_error
 from asyncwatch.events.tree import shown_path
+from asyncwatch.policies.restart import InvalidBackoff, SpecError
 from asyncwatch.text import count
 
+__all__ = [
+    "AlreadyPresent",
+    "AlreadyStarted",
+    "BadCombination",
+    "DuplicateName",
+    "Ignore",
+    "InvalidArguments",
+    "InvalidAutoShutdown",
+    "InvalidBackoff",
+    "InvalidChild",
+    "InvalidFlag",
+    "InvalidIntensity",
+    "InvalidName",
+    "InvalidPeriod",
+    "InvalidRestartType",
+    "InvalidShutdown",
+    "InvalidStrategy",
+    "InvalidTemplate",
+    "NoSuchSupervisor",
+    "NotFound",
+    "RestartLimitError",
+    "Restarting",
+    "Running",
+    "Shutdown",
+    "SimpleOneForOne",
+    "SpecError",
+    "StartError",
+    "TreeError",
+]
+
 # Names without the ending `Error` are OTP's own words, as one finds them in its manual.
-
-
-class SpecError(ValueError):
-    """Base of all that can be wrong with the spec of a supervisor, a pool or a worker."""
 
 
 class InvalidName(SpecError):  # noqa: N818
@@ -59,10 +86,6 @@ class InvalidShutdown(SpecError):  # noqa: N818
 
 class InvalidFlag(SpecError):  # noqa: N818
     """`significant`, `announces_ready` and `escalates` are True or False."""
-
-
-class InvalidBackoff(SpecError):  # noqa: N818
-    """A restart backoff has a base of 0 or more, a factor of 1 or more, and a cap that is not below the base."""
 
 
 class BadCombination(SpecError):  # noqa: N818

@@ -16,7 +16,7 @@ from asyncwatch.engine.tree.crew import Crew
 from asyncwatch.engine.tree.family import NOT_READY, Family
 from asyncwatch.engine.tree.life import Ending, Life
 from asyncwatch.engine.tree.specs import NodeSpec
-from asyncwatch.policies.restart import Reason, RestartWindow, is_restarted, taken_along
+from asyncwatch.policies.restart import Reason, RestartWindow, is_restarted, restarted_together
 
 
 class Restarts(Family):
@@ -148,7 +148,7 @@ class Restarts(Family):
             await self._restart(child)
 
     def _taken_along(self, child: Child) -> list[Child]:
-        names = taken_along(self.spec.strategy, self.children, child.name)
+        names = restarted_together(self.spec.strategy, self.children, child.name)
         children = (self.children[name] for name in names)
         return [other for other in children if other is child or not other.stays_down]
 

@@ -1,4 +1,4 @@
-"""How long a retry waits, and which errors are transient."""
+"""Retry policy: how long a retry waits, and which errors are transient."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from tests.engine.errors import response_error
         (KeyboardInterrupt(), False),
     ],
 )
-def test_classes(error: BaseException, expected: bool) -> None:
+def test_is_transient_by_class(error: BaseException, expected: bool) -> None:
     """Time-outs and connection errors are transient; everything else is not."""
     assert is_transient(error) is expected
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_transient_statuses(status: int) -> None:
+def test_is_transient_status_that_may_go_away(status: int) -> None:
     """Statuses that promise to go away are transient."""
     assert is_transient(response_error(status))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501, 505, 511])
-def test_irrecoverable_statuses(status: int) -> None:
+def test_is_transient_other_status_is_not(status: int) -> None:
     """All other 4xx and 5xx are not."""
     assert not is_transient(response_error(status))
 
 
-def test_aiohttp_is_never_imported_for_it() -> None:
+def test_is_transient_does_not_import_aiohttp() -> None:
     """Classification works in a program that has not imported aiohttp, and does not import it."""
     code = (
         "import sys; from asyncwatch import is_transient; assert is_transient(TimeoutError());"
@@ -70,38 +70,38 @@ jitters = st.floats(0, 1, exclude_max=True)
 def test_backoff_is_full_jitter_under_the_cap(policy: RetryPolicy, retry: int, jitter: float) -> None:
     """The wait is the drawn share of the capped exponential, whatever the number of the retry."""
     ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
-    assert policy.backoff(retry, jitter) == pytest.approx(jitter * ceiling)
+    assert policy.delay(retry, jitter) == pytest.approx(jitter * ceiling)
 
 
 @pytest.mark.parametrize(("kind", "waits"), [("full", [0.5, 1.5]), ("decorrelated", [1.25, 1.75])])
 def test_jitter_comes_after_the_cap(kind: BackoffKind, waits: list[float]) -> None:
     """Clients that reached the cap still wait different times."""
-    policy = RetryPolicy(base=1.0, cap=2.0, kind=kind)
-    assert [policy.backoff(10, jitter, previous=2.0) for jitter in (0.25, 0.75)] == waits
+    policy = RetryPolicy(base=1.0, cap=2.0, backoff=kind)
+    assert [policy.delay(10, jitter, previous=2.0) for jitter in (0.25, 0.75)] == waits
 
 
 def test_defaults() -> None:
     """Three attempts; 100 ms doubling up to 5 s."""
     policy = RetryPolicy()
     assert policy.max_attempts == 3
-    assert [policy.backoff(retry, 1.0) for retry in (1, 2, 3, 7)] == [0.1, 0.2, 0.4, 5.0]
+    assert [policy.delay(retry, 1.0) for retry in (1, 2, 3, 7)] == [0.1, 0.2, 0.4, 5.0]
 
 
 @given(policies, st.integers(1, 5000), jitters)
 def test_equal_jitter_keeps_half(policy: RetryPolicy, retry: int, jitter: float) -> None:
     """Half of the capped exponential is waited for always, and a drawn share of the other half."""
-    equal = replace(policy, kind="equal")
+    equal = replace(policy, backoff="equal")
     ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
-    assert equal.backoff(retry, jitter) == pytest.approx((1 + jitter) * ceiling / 2)
+    assert equal.delay(retry, jitter) == pytest.approx((1 + jitter) * ceiling / 2)
 
 
 @given(policies, st.lists(jitters, min_size=1, max_size=30))
 def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws: list[float]) -> None:
     """Each wait is drawn from the base to three times the one before, and never above the cap."""
-    decorrelated = replace(policy, kind="decorrelated")
+    decorrelated = replace(policy, backoff="decorrelated")
     previous: float | None = None
     for retry, jitter in enumerate(draws, 1):
-        wait = decorrelated.backoff(retry, jitter, previous)
+        wait = decorrelated.delay(retry, jitter, previous)
         longest = min(policy.cap, 3 * (policy.base if previous is None else previous))
         assert wait == pytest.approx(policy.base + jitter * (longest - policy.base))
         assert policy.base <= wait <= policy.cap * (1 + 1e-12)
@@ -111,14 +111,14 @@ def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws
 @given(policies, st.integers(1, 5000), jitters)
 def test_kinds_without_jitter(policy: RetryPolicy, retry: int, jitter: float) -> None:
     """A constant backoff waits the base each time; none does not wait."""
-    assert replace(policy, kind="constant").backoff(retry, jitter) == policy.base
-    assert replace(policy, kind="none").backoff(retry, jitter) == 0.0
+    assert replace(policy, backoff="constant").delay(retry, jitter) == policy.base
+    assert replace(policy, backoff="none").delay(retry, jitter) == 0.0
 
 
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"kind": "fibonacci"}, "kind must be one of full, equal"),
+        ({"backoff": "fibonacci"}, "backoff: must be one of full, equal"),
         ({"max_retry_after": -1.0}, "max_retry_after"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"base": -1.0}, "base"),
@@ -127,7 +127,7 @@ def test_kinds_without_jitter(policy: RetryPolicy, retry: int, jitter: float) ->
         ({"cap": float("inf")}, "cap"),
     ],
 )
-def test_nonsense_is_refused(settings: dict[str, Any], word: str) -> None:
+def test_retry_setting_out_of_range_is_refused(settings: dict[str, Any], word: str) -> None:
     """Every setting out of its range is a ValueError that names it."""
     with pytest.raises(ValueError, match=word):
         RetryPolicy(**settings)

@@ -1,4 +1,4 @@
-"""Of which class an error is."""
+"""Error classes."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from tests.engine.errors import response_error
         (asyncio.CancelledError(), "permanent"),
     ],
 )
-def test_classes(error: BaseException, error_class: str) -> None:
+def test_classify_error_has_its_class(error: BaseException, error_class: str) -> None:
     """Time-outs, connection errors and HTTP statuses have a class each; everything else is permanent."""
     assert classify(error) == error_class
 
 
-def test_classes_of_ones_own() -> None:
+def test_classify_by_most_specific_class_wins() -> None:
     """A mapping decides by the most specific exception class, and leaves the rest to another function."""
     by = ClassifyBy({OSError: "server", ConnectionError: ErrorClass.THROTTLED, ValueError: "transient"})
     assert by(ConnectionResetError()) is ErrorClass.THROTTLED
@@ -56,7 +56,7 @@ def test_classes_of_ones_own() -> None:
     assert ClassifyBy({}, otherwise=lambda error: "server")(KeyError()) is ErrorClass.SERVER
 
 
-def test_wrong_classes_are_refused() -> None:
+def test_classify_by_wrong_class_is_refused() -> None:
     """A class of errors that does not exist and a key that is no exception class are refused."""
     with pytest.raises(ValueError, match="weird"):
         ClassifyBy({OSError: "weird"})
@@ -65,7 +65,7 @@ def test_wrong_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(), KeyboardInterrupt(), DeadlineExceeded()])
-def test_what_no_policy_may_retry(error: BaseException) -> None:
+def test_never_retried_errors(error: BaseException) -> None:
     """Cancellations, requests to exit and the end of the deadline are beyond every policy."""
     assert is_never_retried(error)
     assert not is_never_retried(TimeoutError())

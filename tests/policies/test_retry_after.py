@@ -1,0 +1,75 @@
+"""`Retry-After`: the wait that an error requests."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncwatch.policies.classify import parse_retry_after, retry_after_of
+
+NOW = 784_111_777.0
+"""Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110."""
+
+
+class AskingError(Exception):
+    """An error that says how long to wait."""
+
+    def __init__(self, retry_after: object = None, headers: object = None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        self.headers = headers
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("9" * 5000, math.inf),
+        ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
+        ("Sun, 06 Nov 1994 08:51:37 -0000", 120.0),
+        ("Sunday, 06-Nov-94 08:51:37 GMT", 120.0),
+        ("Sun Nov  6 08:51:37 1994", 120.0),
+        ("Sun, 06 Nov 1994 08:00:00 GMT", 0.0),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("Sun, 99 Nov 1994 08:51:37 GMT", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_header_is_understood(value: str, seconds: float | None) -> None:
+    """Whole seconds and all three forms of an HTTP date are understood; the past asks for no wait."""
+    assert parse_retry_after(value, NOW) == seconds
+
+
+@given(st.text())
+def test_retry_after_any_text_is_a_wait_or_none(value: str) -> None:
+    """Whatever a server sends is a wait of 0 seconds or more, or nothing."""
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (AskingError(retry_after=2.5), 2.5),
+        (AskingError(retry_after=0), 0.0),
+        (AskingError(retry_after=-1), None),
+        (AskingError(retry_after=math.nan), None),
+        (AskingError(retry_after=True), None),
+        (AskingError(headers={"Retry-After": "3"}), 3.0),
+        (AskingError(headers={"Retry-After": 3}), None),
+        (AskingError(headers={}), None),
+        (AskingError(headers=[("Retry-After", "3")]), None),
+        (ValueError(), None),
+    ],
+)
+def test_retry_after_of_an_error(error: Exception, seconds: float | None) -> None:
+    """An error asks by an attribute in seconds or by its headers."""
+    assert retry_after_of(error, NOW) == seconds
