@@ -226,6 +226,27 @@ def test_describes_what_would_run() -> None:
     assert "secret" not in text
 
 
+def test_check_shows_policies_by_their_keys_and_no_secret() -> None:
+    text = """
+        circuit.enabled = true
+        retry.server = { max_attempts = 9, backoff = "none" }
+        bad_luck.threshold = 0.9
+        http = { headers = { Authorization = "Bearer hush" }, body = "hush" }
+        [[group]]
+        name = "g"
+        url = "http://a.example"
+    """
+    lines = describe_plan(make_plan(parse_config(text, Path("x.toml"))))
+    for fact in (
+        "retry budget tokens 500, retry_cost 5, timeout_cost 10, success_gain 1",
+        "circuit      failure_ratio 0.5, min_throughput 20, window 10s, buckets 10, open_for 5s, probes 1",
+        "    server   max_attempts 9, base 100ms, cap 5s, backoff none, max_retry_after 1m",
+        "  bad luck   threshold 0.9, latency none, faults { disconnected = 1, timed_out = 1, broken = 1 }",
+    ):
+        assert fact in lines
+    assert "hush" not in "".join(lines)
+
+
 def test_describes_a_tree() -> None:
     """Each supervisor and group stands below what supervises it, with its strategy and its limits."""
     text = """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncwatch import RestartBackoff, RetryPolicy
 from asyncwatch.config.load import parse_config
 from asyncwatch.config.problems import ConfigError
+from asyncwatch.config.schema import Group
 
 FILE = Path("run.toml")
 SERVICE = "[[group]]\nname = 'g'\nurl = 'http://a'\nrestart = 'transient'\n"
@@ -56,6 +58,40 @@ def test_a_class_of_errors_inherits_key_by_key() -> None:
     text = "retry.throttled = { max_attempts = 9, backoff = 'none' }\n[[group]]\nurl = 'http://a'\n"
     (group,) = parse_config(text + "retry.base = '1s'\nretry.throttled.backoff = 'equal'", FILE).groups
     assert group.retry.by_class() == {"throttled": RetryPolicy(max_attempts=9, base=1, backoff="equal")}
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "problem"),
+    [
+        (
+            "retry.server.cap = '1s'\n",
+            "retry.base = '2s'\n",
+            "4: group.retry.base: cap (1s) must not be below base (2s)",
+        ),
+        ("retry.base = '2s'\n", "retry.server.cap = '1s'\n", "4: group.retry.server.cap: cap (1s) must not be below"),
+        ("retry.server.cap = '1ms'\n", "retry.base = '1s'\n", "1: retry.server.cap: cap (1ms) must not be below base"),
+    ],
+)
+def test_retry_of_a_class_contradicts_an_inherited_key_is_reported_once(above: str, own: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(above + "[[group]]\nurl = 'http://a'\n" + own, FILE)
+    (found,) = caught.value.problems
+    assert found.removeprefix("run.toml:").startswith(problem)
+
+
+@pytest.mark.parametrize("text", ["[[group]]\nname = '{}'\nurl = 'http://a'\n", SERVICE.replace("'g'", "'{}'")])
+def test_many_groups_are_checked_in_linear_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    is_supervised: Any = vars(Group)["is_supervised"]
+
+    def counting(group: Group) -> bool:
+        nonlocal asked
+        asked += 1
+        return bool(is_supervised.fget(group))
+
+    monkeypatch.setattr(Group, "is_supervised", property(counting))
+    parse_config("".join(text.format(f"g{n}") for n in range(100)), FILE)
+    assert asked <= 5 * 100
 
 
 def test_a_restart_backoff_is_read() -> None:

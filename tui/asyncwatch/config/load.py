@@ -273,6 +273,7 @@ class _TreeRules:
             if (child.auto_shutdown != "never" if isinstance(child, Group) else child.significant)
         }
         self._in_cycles = _names_in_cycles(self._supervisors)
+        self._is_tree = config.is_tree
 
     def check(self) -> None:
         """Note every rule that is broken, and names that come twice."""
@@ -344,7 +345,7 @@ class _TreeRules:
 
     def _check_group(self, group: Group, place: KeyPath) -> None:
         problems = self._problems
-        if not self._config.is_tree:
+        if not self._is_tree:
             return
         if (not group.name or "/" in group.name) and (*place, "name") not in problems:
             why = f"a group beside a supervisor needs a name without a slash, not {group.name!r}"

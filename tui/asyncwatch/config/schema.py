@@ -267,7 +267,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         Setting(
             'One worker per item: a file relative to this one (text, .jsonl, .csv), "-" for standard input, or an '
             "array.",
-            Parsed(values.items),
+            Optional(Parsed(values.items), "see count"),
         ),
     ] = None
     count: Annotated[
@@ -370,7 +370,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         str | None,
         Setting(
             "A .jsonl or .csv file, relative to this one, with one line for each worker that ended.",
-            Parsed(values.file),
+            Optional(Parsed(values.file), "no file"),
         ),
     ] = None
     concurrency: Annotated[

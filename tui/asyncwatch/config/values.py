@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.rate import parse_rate
-from asyncwatch.policies.settings import NONE, describe_value, nearest
+from asyncwatch.policies.settings import describe_value, nearest
 from asyncwatch.text import mask_secrets, printable
 
 TARGETS: Final = ("http", "demo")
@@ -114,7 +114,7 @@ def target(value: Any) -> str:
     raise ValueError(f"must be 'http' or 'module:function', not {value!r}{hint}")
 
 
-def items(value: Any) -> str | tuple[str, ...] | None:
+def items(value: Any) -> str | tuple[str, ...]:
     """Return a path, `-`, or the items of an array."""
     if isinstance(value, (list, tuple)):
         wrong = next((each for each in value if not isinstance(each, str)), None)
@@ -128,11 +128,11 @@ def items(value: Any) -> str | tuple[str, ...] | None:
     raise ValueError(f"must be a file, '-' or an array of texts, not {describe_value(value)}")
 
 
-def file(value: Any) -> str | None:
-    """Return a path; None for `none`."""
+def file(value: Any) -> str:
+    """Return a path."""
     if not text(value) or "\0" in value:
         raise ValueError(f"is no file: {value!r}")
-    return None if value == NONE else str(value)
+    return str(value)
 
 
 def url_problem(url: str) -> str | None:

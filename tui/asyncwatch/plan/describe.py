@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from asyncwatch.config.schema import BadLuckTable, Config, Group, SupervisorTable
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
-from asyncwatch.policies.settings import describe_settings
+from asyncwatch.policies.circuit import CircuitPolicy
+from asyncwatch.policies.settings import as_policy, describe_settings
 from asyncwatch.text import count, format_duration, mask_secrets
 
 _SHOWN_NAMES = 3
@@ -28,7 +29,7 @@ def describe_plan(plan: Plan) -> list[str]:
         "seed": "drawn at each run" if config.seed is None else config.seed,
         "rate": _describe_rates(config),
         "retry budget": "none: no limit" if config.retry_budget is None else describe_settings(config.retry_budget),
-        "circuit": describe_settings(config.circuit) if config.circuit.enabled else "none",
+        "circuit": describe_settings(as_policy(CircuitPolicy, config.circuit)) if config.circuit.enabled else "none",
         "log level": config.log_level,
         "output": config.output or "none",
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",

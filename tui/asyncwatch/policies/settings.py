@@ -40,7 +40,7 @@ class Rule(Protocol):
     def read(self, value: Any) -> Any:
         """Return the meaning of a TOML value."""
 
-    def check(self, value: Any) -> None:
+    def check(self, value: Any) -> object:
         """Check a value that a program passed."""
 
     def write(self, value: Any) -> str:
@@ -359,7 +359,7 @@ class Parsed(Struct, frozen=True):
 
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
-        return NONE_TOML if value is None else quote(value)
+        return quote(value)
 
 
 class Optional(Struct, frozen=True):
@@ -511,4 +511,4 @@ def _expect(value: object, *types: type) -> None:
 
 def _shown(value: float) -> str:
     # Python refuses to print a whole number of more than some thousand digits.
-    return str(value) if abs(value) < 1e30 else f"a number of {'-' if value < 0 else ''}1e30 or beyond"
+    return str(value) if not abs(value) >= 1e30 else f"a number of {'-' if value < 0 else ''}1e30 or beyond"

@@ -1,0 +1,196 @@
+"""Settings: one annotated field is enough for a setting to be read, checked, described and documented."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from asyncwatch import BadLuck, CircuitPolicy, Halt, RateLimit, RestartBackoff, RetryBudget, RetryPolicy
+from asyncwatch.config.example import render_example
+from asyncwatch.config.problems import Problems
+from asyncwatch.config.schema import Config, Group, SupervisorTable, read_table
+from asyncwatch.policies.restart import RestartLimit
+from asyncwatch.policies.settings import (
+    Choice,
+    Duration,
+    Flag,
+    Number,
+    Optional,
+    Rule,
+    Setting,
+    SettingError,
+    Span,
+    Whole,
+    as_policy,
+    check_settings,
+    describe_settings,
+    help_of,
+    settings_of,
+)
+from asyncwatch.text import MAX_DURATION
+
+POLICIES = (BadLuck, CircuitPolicy, Halt, RateLimit, RestartBackoff, RestartLimit, RetryBudget, RetryPolicy)
+
+
+class PatientRetry(RetryPolicy, frozen=True, kw_only=True):
+    """A policy with one more setting than the product has."""
+
+    rest: Annotated[float, Setting("Pause after the last attempt.", Duration(is_open=True))] = 2.0
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """A config with that policy."""
+
+    retry: Annotated[PatientRetry, Setting("Another attempt.")] = PatientRetry()
+
+
+def read(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the values and the problems of a text by the settings of `File`."""
+    problems = Problems(Path("x.toml"), text)
+    return read_table(tomllib.loads(text), File, (), problems), problems.lines
+
+
+def test_new_setting_is_read_from_toml() -> None:
+    assert read("[retry]\nrest = '250ms'\nbase = 1\n") == ({"retry": {"rest": 0.25, "base": 1.0}}, ())
+
+
+def test_new_setting_out_of_range_is_reported_with_its_line() -> None:
+    _, problems = read("[retry]\nbase = 1\nrest = 0\n")
+    assert problems == ("x.toml:3: retry.rest: must be above 0",)
+
+
+def test_new_setting_misspelt_is_found_as_the_nearest_key() -> None:
+    _, problems = read("retry.rst = 3\n")
+    assert problems == ("x.toml:1: retry.rst: unknown key (nearest valid key: rest)",)
+
+
+def test_new_setting_is_checked_when_the_policy_is_made() -> None:
+    with pytest.raises(SettingError, match="rest: must be above 0") as caught:
+        PatientRetry(rest=0.0)
+    assert caught.value.fields == ("rest",)
+
+
+def test_new_setting_is_described() -> None:
+    assert describe_settings(PatientRetry()).startswith("rest 2s, max_attempts 3, base 100ms")
+
+
+def test_new_setting_is_in_the_example_with_its_help() -> None:
+    lines = render_example(File).splitlines()
+    assert 'rest = "2s"                      # Pause after the last attempt.' in lines
+    values, problems = read("\n".join(lines))
+    assert not problems
+    assert PatientRetry(**values["retry"]) == PatientRetry()
+
+
+def test_as_policy_leaves_out_the_settings_of_a_table() -> None:
+    assert as_policy(RetryPolicy, PatientRetry(base=1.0, rest=9.0)) == RetryPolicy(base=1.0)
+
+
+@pytest.mark.parametrize("kind", [*POLICIES, Config, Group, SupervisorTable])
+def test_default_of_every_setting_keeps_its_rule(kind: type[Struct]) -> None:
+    for info in settings_of(kind):
+        if info.table is None and info.default is not msgspec.NODEFAULT and info.key != "name":
+            info.rule.check(info.default)
+
+
+@pytest.mark.parametrize("kind", [*POLICIES, Config, Group, SupervisorTable])
+def test_help_of_every_setting_is_a_sentence(kind: type[Struct]) -> None:
+    infos = settings_of(kind)
+    assert infos
+    for info in infos:
+        assert help_of(info.setting).strip()[-1] in ".?!", info.key
+
+
+VALUES: list[tuple[Rule, st.SearchStrategy[Any]]] = [
+    (Whole(-5, 5), st.integers(-5, 5)),
+    (Number(0, 1), st.floats(0, 1)),
+    (Number(), st.floats(0, 1e9)),
+    (Duration(), st.integers(0, 10_000_000).map(lambda tenths: tenths / 10)),
+    (Duration(may_be_infinite=True), st.just(math.inf)),
+    (Flag(), st.booleans()),
+    (Choice(("a", "b")), st.sampled_from(["a", "b"])),
+    (Optional(Whole(), "nothing"), st.none() | st.integers(0, 100)),
+    (Span(), st.tuples(st.integers(0, 9), st.integers(9, 99))),
+]
+
+
+@given(st.data())
+@pytest.mark.parametrize(("rule", "values"), VALUES)
+def test_rule_reads_what_it_writes(rule: Rule, values: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    value = data.draw(values)
+    rule.check(value)
+    assert rule.read(tomllib.loads(f"x = {rule.write(value)}")["x"]) == value
+
+
+NUMERIC = [
+    (kind, info.field)
+    for kind in (CircuitPolicy, RestartBackoff, RestartLimit, RetryBudget, RetryPolicy)
+    for info in settings_of(kind)
+    if isinstance(info.rule, (Whole, Number, Duration))
+]
+
+
+@given(st.integers(-3, 10**7) | st.floats() | st.booleans())
+@pytest.mark.parametrize(("kind", "field"), NUMERIC)
+def test_config_and_policy_accept_the_same_numbers(kind: type[Struct], field: str, value: float) -> None:
+    (info,) = (info for info in settings_of(kind) if info.field == field)
+    related = {"base": {"cap": MAX_DURATION}, "cap": {"base": 0.0}}.get(field, {})
+    try:
+        info.rule.read(value)
+    except ValueError:
+        with pytest.raises(ValueError, match=field):
+            kind(**{field: value, **related})
+    else:
+        kind(**{field: value, **related})
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "message"),
+    [
+        (Whole(1), True, "must be a whole number, not true or false (true)"),
+        (Whole(1), 0, "must be 1 or more, not 0"),
+        (Number(1), math.nan, "must be 1 or more, and no more than 1e+09, not nan"),
+        (Number(0, 1, is_open=True), 0.0, "must be above 0"),
+        (Duration(), "1 day", "a duration reads like '250ms', '1.5s', '2m' or '1h', not '1 day'"),
+        (Duration(), math.inf, "a duration is at most"),
+        (Span(), ["1s"], "must be one duration, or an array of two: the least and the most"),
+        (Flag(), "yes", "must be true or false, not text ('yes')"),
+        (Choice(("one", "two")), "tow", "must be one of one, two, not 'tow' (nearest: two)"),
+        (Optional(Whole(1), "no limit"), 0, "must be 1 or more, not 0; 'none' means no limit"),
+    ],
+)
+def test_rule_wrong_value_is_refused_in_words(rule: Rule, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=r"must|duration") as caught:
+        rule.read(value)
+    assert str(caught.value).startswith(message)
+
+
+def test_describe_settings_shows_no_secret() -> None:
+    class Request(Struct):
+        token: Annotated[str, Setting("Secret.", Choice(("a",)), is_secret=True)] = "a"
+        retries: Annotated[int, Setting("Retries.", Whole(), key="tries")] = 3
+
+        def __post_init__(self) -> None:
+            check_settings(self)
+
+    globals()["Request"] = Request  # msgspec resolves annotations by the names of the module
+    assert describe_settings(Request()) == "tries 3"
+
+
+def test_policies_import_nothing_else_of_the_package() -> None:
+    folder = Path(as_policy.__code__.co_filename).parent
+    imported = {
+        line.split()[1]
+        for path in folder.glob("*.py")
+        for line in path.read_text().splitlines()
+        if line.lstrip().startswith(("from asyncwatch", "import asyncwatch"))
+    }
+    assert {name for name in imported if not name.startswith("asyncwatch.policies")} == {"asyncwatch.text"}
