@@ -42,7 +42,7 @@ class FakeSupervisor:
         self.keeps_values = True
 
     def keep_no_values(self) -> None:
-        """Note that nobody will ask for results and errors."""
+        """Note that results and errors are not kept."""
         self.keeps_values = False
 
     async def _call(self, name: str, options: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ async def test_groups_of_a_tree_become_supervisors() -> None:
     assert (worker.retry.max_attempts, worker.retry_by_class["server"].max_attempts) == (1, 5)
 
 
-async def test_a_group_that_is_a_pool_starts_with_its_workers() -> None:
+async def test_pool_starts_with_the_workers_of_its_group() -> None:
     """One template, with the key and the item of each; without items all call the same."""
     pool = 'restart = "transient"\nstrategy = "simple_one_for_one"\nmax_restarts = 9\n'
     text = f"""
@@ -201,8 +201,8 @@ async def test_a_group_that_is_a_pool_starts_with_its_workers() -> None:
     ]
 
 
-async def test_a_batch_runs_beside_a_tree() -> None:
-    """A group that asks for no supervision is nobody's child; what only a supervisor heeds is not said of it."""
+async def test_batch_beside_a_tree_is_no_child_of_it() -> None:
+    """A group without supervision has no supervisor, and its specs have no settings of supervision."""
     text = """
         concurrency = 2
         [[group]]
@@ -221,7 +221,7 @@ async def test_a_batch_runs_beside_a_tree() -> None:
     assert (supervisor.options["concurrency"], supervisor.options["group_timeouts"]) == (2, {"jobs": 60})
 
 
-async def test_errors_and_faults_by_name() -> None:
+async def test_errors_and_faults_by_name_reach_the_spec() -> None:
     """Statuses and dotted names reach the classification and the bad luck, with their weights."""
     text = """
         halt = "5%"
@@ -246,8 +246,8 @@ async def test_errors_and_faults_by_name() -> None:
     assert (spec.bad_luck.weights, spec.bad_luck.latency) == ((3, 1, 0), (1, 1))
 
 
-async def test_a_tree_is_served() -> None:
-    """What ends a tree is the engine's to tell."""
+async def test_tree_that_gives_up_raises() -> None:
+    """The engine reports what ended a tree."""
 
     class Served(FakeSupervisor):
         async def serve(self) -> None:
@@ -259,7 +259,7 @@ async def test_a_tree_is_served() -> None:
         await launch.drive(Plan(name="n", seed=1, config=config, groups=()), supervisor)
 
 
-async def test_functions_get_their_item_or_nothing() -> None:
+async def test_function_gets_its_item_or_nothing() -> None:
     """With items each worker gets its own as the one argument; without, it is called plainly."""
     each = PlannedGroup(settings=Group(name="e", target="m:call"), names=["1", "2"], items=[1, None], function=call)
     once = PlannedGroup(settings=Group(name="o", target="m:call"), names=["call"], function=call)
@@ -270,8 +270,8 @@ async def test_functions_get_their_item_or_nothing() -> None:
 
 @pytest.mark.parametrize("runner", ["gather", "as_completed", "wait", "task_group"])
 @pytest.mark.parametrize("error", [None, TimeoutError(), ExceptionGroup("", [ValueError()])])
-async def test_each_runner_is_awaited_with_its_timeout(runner: str, error: Exception | None) -> None:
-    """The runner that the config names is awaited; how it ends is told by events, not by its error."""
+async def test_runner_is_awaited_with_its_timeout(runner: str, error: Exception | None) -> None:
+    """The runner that the config names is awaited. Events report how it ends, not its error."""
     config = Config(runner=runner, timeout=4, return_when="FIRST_EXCEPTION")
     supervisor: Any = FakeSupervisor([])
     supervisor.raises = error
@@ -281,7 +281,7 @@ async def test_each_runner_is_awaited_with_its_timeout(runner: str, error: Excep
     assert not supervisor.keeps_values
 
 
-async def test_other_errors_of_a_runner_are_not_hidden() -> None:
+async def test_runner_other_error_is_not_hidden() -> None:
     """What is no outcome of workers reaches the engine."""
     supervisor: Any = FakeSupervisor([])
     supervisor.raises = RuntimeError("broken")

@@ -41,7 +41,7 @@ def test_urls_name_their_workers() -> None:
     assert plan.groups[0].items == ["http://u:p@a.example", "http://b.example", "http://b.example"]
 
 
-def test_items_alone_are_urls(folder: Path) -> None:
+def test_items_without_target_are_urls(folder: Path) -> None:
     """`--items` without a TARGET holds URLs, and names the run."""
     (folder / "urls.txt").write_text("http://a.example\n")
     plan = make_plan(Config(), items="urls.txt")
@@ -56,7 +56,7 @@ def test_items_from_standard_input() -> None:
     assert problems_of(config=Config(groups=groups)) == ("only one group can read its items from standard input",)
 
 
-def test_a_function_is_called_once_or_for_each_item(folder: Path) -> None:
+def test_function_is_called_once_or_for_each_item(folder: Path) -> None:
     """Without items there is one worker with the function's name and no argument, else one for each."""
     (folder / "plan_jobs.py").write_text("async def run(item=None): ...\n")
     (folder / "ids.csv").write_text("name,id\na,1\nb,2\n")
@@ -67,8 +67,8 @@ def test_a_function_is_called_once_or_for_each_item(folder: Path) -> None:
     assert each.groups[0].items == [{"name": "a", "id": "1"}, {"name": "b", "id": "2"}]
 
 
-def test_a_batch_beside_services_is_named_as_one_and_said_to_run_beside_them() -> None:
-    """Its workers carry their group's name; halt and concurrency are told for it, and not for services alone."""
+def test_batch_beside_services_is_named_and_described_as_one() -> None:
+    """Its workers carry their group's name. Halt and concurrency are shown for it, and not for services alone."""
     service = Group(name="s", url="http://x.example", count=2, restart="permanent", retry=RetryTable(max_attempts=1))
     batch = Group(name="b", url="http://y.example", count=2, key="k")
     mixed = make_plan(Config(groups=(service, batch), halt="first"))
@@ -84,7 +84,7 @@ def test_a_batch_beside_services_is_named_as_one_and_said_to_run_beside_them() -
     assert problem.startswith("--halt is for batches")
 
 
-def test_names_differ_across_groups() -> None:
+def test_names_of_several_groups_are_unique() -> None:
     """Workers that are counted carry their group's name if there are several groups; no name comes twice."""
     groups = (
         Group(name="a", url="http://x.example", count=2),
@@ -96,7 +96,7 @@ def test_names_differ_across_groups() -> None:
     assert names(plan) == ["a/0", "a/1", "b/0", "b/1", "http://z.example", "http://z.example#2"]
 
 
-def test_the_command_line_takes_the_place_of_groups_and_keeps_the_rest(folder: Path) -> None:
+def test_target_replaces_groups_and_keeps_other_settings(folder: Path) -> None:
     """A TARGET replaces the groups of a config; its top level still holds."""
     config = Config(
         name="n",
@@ -111,7 +111,7 @@ def test_the_command_line_takes_the_place_of_groups_and_keeps_the_rest(folder: P
     assert (group.settings.retry.max_attempts, group.settings.http.method) == (7, "PUT")
 
 
-def test_options_override_the_config_and_its_groups() -> None:
+def test_options_take_precedence_over_the_config() -> None:
     """What the command line says holds for every group, `none` included."""
     group = Group(name="g", url="http://g.example", attempt_timeout=1, retry=RetryTable(base=0.2))
     plan = make_plan(
@@ -137,14 +137,14 @@ def test_options_override_the_config_and_its_groups() -> None:
     )
 
 
-def test_a_single_worker_has_the_name_of_its_group() -> None:
+def test_single_worker_has_the_name_of_its_group() -> None:
     """Who gives a group a name names its only worker by that; that of a group without one is named by what it calls."""
     text = "[[group]]\nname = 'odd'\nurl = 'http://a.example'\n[[group]]\nurl = 'http://b.example'\n"
     plan = make_plan(parse_config(text, Path("x.toml")))
     assert [group.names for group in plan.groups] == [["odd"], ["http://b.example"]]
 
 
-def test_a_seed_is_drawn_where_none_is_given() -> None:
+def test_seed_missing_is_drawn() -> None:
     """Every plan has a seed, so that its run can be repeated."""
     assert 10_000 <= make_plan(demo_config()).seed < 1_000_000
 
@@ -160,14 +160,14 @@ def test_a_seed_is_drawn_where_none_is_given() -> None:
         ("site.toml", "it is a file; did you mean --config site.toml?"),
     ],
 )
-def test_a_target_of_neither_kind_gets_a_hint(folder: Path, target: str, hint: str) -> None:
-    """What is no URL and no function is told with what was probably meant."""
+def test_target_of_neither_kind_gets_a_hint(folder: Path, target: str, hint: str) -> None:
+    """The message says what was probably meant."""
     for name in ("urls.txt", "site.toml"):
         (folder / name).touch()
     assert problems_of(target) == (f"{target!r} is neither a URL nor a module:function ({hint})",)
 
 
-def test_tells_all_problems_at_once(folder: Path) -> None:
+def test_problems_are_reported_at_once(folder: Path) -> None:
     """Every target, function and file that cannot be used is named in one go."""
     hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
     assert problems_of("http://", "foo", "a:b") == (
@@ -186,7 +186,7 @@ def test_tells_all_problems_at_once(folder: Path) -> None:
     assert problems_of("http://a.example", items="x") == ("give URLs as TARGET or in the file of --items, not both",)
 
 
-def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None:
+def test_arguments_that_do_not_fit_are_reported_before_the_run(folder: Path) -> None:
     """A function that needs an item gets no run without items."""
     (folder / "fit_jobs.py").write_text("async def run(item): ...\nasync def once(): ...\nasync def key(*, k): ...\n")
     (folder / "one.txt").write_text("a\n")
@@ -197,7 +197,7 @@ def test_arguments_that_do_not_fit_are_told_before_the_run(folder: Path) -> None
     assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with at most one item")
 
 
-def test_the_output_never_replaces_what_is_read(folder: Path) -> None:
+def test_output_over_an_input_is_refused(folder: Path) -> None:
     """A file of items or the config as output file is refused before it is emptied."""
     (folder / "urls.csv").write_text("url\nhttp://a.example\n")
     (folder / "x.toml").touch()
@@ -207,7 +207,7 @@ def test_the_output_never_replaces_what_is_read(folder: Path) -> None:
     assert (folder / "urls.csv").read_text()
 
 
-def test_describes_what_would_run() -> None:
+def test_check_describes_the_run() -> None:
     """The description has the run's facts, and each group with its first workers."""
     group = Group(name="shop", url="http://u:secret@a.example", count=5)
     plan = make_plan(Config(path=Path("x.toml"), runner="wait", timeout=120, groups=(group,)))
@@ -247,7 +247,7 @@ def test_check_shows_policies_by_their_keys_and_no_secret() -> None:
     assert "hush" not in "".join(lines)
 
 
-def test_describes_a_tree() -> None:
+def test_check_describes_the_tree() -> None:
     """Each supervisor and group stands below what supervises it, with its strategy and its limits."""
     text = """
         [[supervisor]]
@@ -272,7 +272,7 @@ def test_describes_a_tree() -> None:
     ]
 
 
-def test_services_refuse_what_is_for_batches() -> None:
+def test_services_refuse_options_of_batches() -> None:
     """Options of the command line are refused as the keys of the config are, and `none` is nothing."""
     config = Config(path=Path("x.toml"), groups=(Group(name="g", url="http://a.example", every=1),))
     assert problems_of(config=config, overrides=Overrides(halt="3", timeout=None)) == (
@@ -281,8 +281,8 @@ def test_services_refuse_what_is_for_batches() -> None:
     assert not make_plan(config, targets=["http://b.example"]).config.is_tree
 
 
-def test_an_error_that_does_not_exist_is_told_once() -> None:
-    """Exceptions by name are imported before the run; what all groups inherit is told where it stands."""
+def test_error_that_does_not_exist_is_reported_once() -> None:
+    """Exceptions are imported by name before the run. An inherited one is reported at its own line."""
     config = Config(groups=(Group(name="g", url="http://a.example", classify={"nope.X": "server"}),))
     config = msgspec.structs.replace(config, classify={"nope.X": "server"})
     assert problems_of(config=config) == ("nope.X: there is no module 'nope'",)
@@ -292,7 +292,7 @@ def test_an_error_that_does_not_exist_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("setting", ["circuit.enabled = true", "rate_per_key = '5/s'"])
-def test_what_is_kept_by_key_passes_by_who_has_none(folder: Path, setting: str) -> None:
+def test_check_says_when_limits_by_key_do_not_apply(folder: Path, setting: str) -> None:
     """A function without a key of its own, nor of its group, runs all the same; `check` says what passes it by."""
     (folder / "keyed_jobs.py").write_text(
         "async def plain(): pass\nasync def keyed(): pass\nkeyed.key_of = lambda: 'a'\n", encoding="utf-8"
@@ -310,7 +310,7 @@ def test_what_is_kept_by_key_passes_by_who_has_none(folder: Path, setting: str) 
     assert told("url = 'http://a.example'\n") == []
 
 
-def test_a_mode_of_halt_needs_a_halt() -> None:
+def test_halt_mode_without_halt_is_refused() -> None:
     """A mode alone is refused with its line, unless the command line brings the halt."""
     config, found = read_config("halt_mode = 'now'\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
     assert make_plan(config, found=found, overrides=Overrides(halt="5")).groups
@@ -318,7 +318,7 @@ def test_a_mode_of_halt_needs_a_halt() -> None:
         make_plan(config, found=found)
 
 
-def test_a_budget_must_pay_for_a_retry() -> None:
+def test_budget_below_one_retry_is_refused() -> None:
     """Fewer tokens than one retry costs are refused with their line."""
     _, found = read_config("[retry_budget]\nretry_cost = 9\ntokens = 5\n", Path("run.toml"))
     assert any("run.toml:3" in line and "retry_cost (9)" in line for line in found.lines)

@@ -30,7 +30,7 @@ def problems_of(text: str) -> list[str]:
     return [problem.removeprefix(f"{FILE}:") for problem in caught.value.problems]
 
 
-def test_the_example_holds_the_defaults() -> None:
+def test_example_holds_the_defaults() -> None:
     """`config.example.toml` changes nothing."""
     example = load_config(EXAMPLE)
     assert msgspec.structs.replace(example, path=None, groups=()) == Config()
@@ -77,7 +77,7 @@ def supervisor_example() -> str:
     return "[[supervisor]]\n" + "".join(line.removeprefix("#").strip() + "\n" for line in commented.splitlines())
 
 
-def test_the_example_supervisor_holds_the_defaults() -> None:
+def test_example_supervisor_holds_the_defaults() -> None:
     """The supervisor that is commented out would change nothing but its name."""
     config = parse_config(supervisor_example() + "\n[[group]]\nurl = 'http://a'\nunder = 'feeds'\n", FILE)
     assert config.supervisors == (SupervisorTable(name="feeds"),)
@@ -87,7 +87,7 @@ def test_default_retry_budget_is_that_of_the_library() -> None:
     assert Config().retry_budget == RetryBudget() == supervisor.DEFAULT_RETRY_BUDGET
 
 
-def test_the_defaults_of_supervision_are_those_of_the_library() -> None:
+def test_supervision_defaults_are_those_of_the_library() -> None:
     """Groups, supervisors and the root are by default what specs without any field are."""
     spec, worker = SupervisorSpec("s"), WorkerSpec("w", asyncio.sleep)
     table, group, config = SupervisorTable(), Group(), Config()
@@ -102,7 +102,7 @@ def test_the_defaults_of_supervision_are_those_of_the_library() -> None:
     )
 
 
-def test_reads_values_of_every_kind() -> None:
+def test_config_values_of_every_kind_are_read() -> None:
     """Durations, none, case and paths come out as the program needs them."""
     config = parse_config(
         """
@@ -129,7 +129,7 @@ def test_reads_values_of_every_kind() -> None:
     assert [group.name for group in config.groups] == ["group 1", "group 2", "group 3"]
 
 
-def test_a_group_inherits_what_it_does_not_say() -> None:
+def test_group_inherits_missing_keys_one_by_one() -> None:
     """Values from the top level hold key by key; headers are the same whatever their case."""
     (group,) = parse_config(
         """
@@ -152,8 +152,8 @@ def test_a_group_inherits_what_it_does_not_say() -> None:
     assert group.http == Http(method="POST", headers={"X-One": "1", "accept": "b"})
 
 
-def test_tells_all_problems_at_once_in_the_order_of_the_file() -> None:
-    """One reading names the line, the key and the cause of everything that is wrong."""
+def test_problems_are_reported_at_once_in_the_order_of_the_file() -> None:
+    """One reading names the line, the key and the cause of each problem."""
     assert problems_of(
         """\
 concurency = 5
@@ -228,8 +228,8 @@ retry = 3
         ),
     ],
 )
-def test_names_each_problem(text: str, problem: str) -> None:
-    """Each thing that can be wrong has its own message, and is the only one told."""
+def test_problem_of_each_kind_has_its_message(text: str, problem: str) -> None:
+    """Each mistake has its own message, and is the only one reported."""
     (found,) = problems_of(text)
     assert found.partition(": ")[2].startswith(problem)
 
@@ -243,14 +243,14 @@ def test_names_each_problem(text: str, problem: str) -> None:
         (f"a = {'[' * 100_000}", " is nested too deeply"),
     ],
 )
-def test_tells_where_the_syntax_is_wrong(text: str, place: str) -> None:
-    """Text that is no TOML has one problem, with the place that tomllib tells."""
+def test_syntax_error_has_its_place(text: str, place: str) -> None:
+    """Text that is not TOML has one problem, with the place that tomllib reports."""
     (found,) = problems_of(text)
     assert found.startswith(place)
 
 
-def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
-    """A missing file, a folder and text that is not UTF-8 are told by name."""
+def test_unreadable_file_is_one_problem(tmp_path: Path) -> None:
+    """A missing file, a folder and text that is not UTF-8 are named."""
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b'a = 1\nname = "\xe9"\n')
     expected = {
@@ -266,14 +266,14 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     assert caught.value.problems == (f"{latin}:2: is not UTF-8",)
 
 
-def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     """A file saved by a Windows editor is read like any other."""
     path = tmp_path / "bom.toml"
     path.write_bytes(b'\xef\xbb\xbfname = "x"\r\n')
     assert load_config(path).name == "x"
 
 
-def test_the_demo_is_the_scenario() -> None:
+def test_demo_has_the_numbers_of_its_scenario() -> None:
     """The demo has the numbers of the exercise that it reproduces."""
     config = demo_config()
     (group,) = config.groups
@@ -282,7 +282,7 @@ def test_the_demo_is_the_scenario() -> None:
     assert (group.http.timeout, group.http.raise_for_status) == (1, False)
 
 
-def test_a_group_of_the_command_line_takes_the_top_level() -> None:
+def test_group_of_the_command_line_inherits_the_top_level() -> None:
     """`inherit` gives what a group table without own values would have."""
     config = Config(attempt_timeout=2, retry=RetryTable(max_attempts=9), http=Http(method="PUT"))
     group = inherit(config, name="n", target="a:b", items="x.txt")

@@ -64,7 +64,7 @@ def test_refuses_anything_else(wrong: Any, message: str) -> None:
     [(0.25, "250ms"), (1.5, "1.5s"), (120, "2m"), (3600, "1h"), (90, "90s"), (0, "0s"), (None, "none")],
 )
 def test_formats_in_the_largest_whole_unit(seconds: float | None, text: str) -> None:
-    """A duration is told in the unit that people would choose."""
+    """A duration is shown in the unit that people would choose."""
     assert format_duration(seconds) == text
 
 

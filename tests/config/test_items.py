@@ -96,7 +96,7 @@ def test_urls_may_come_in_columns(folder: Path) -> None:
 def test_tells_the_line_of_what_is_wrong(
     folder: Path, name: str, content: bytes, kind: Kind, problems: list[str]
 ) -> None:
-    """Entries that cannot be used are told with their lines, the first few of them."""
+    """The first few entries that cannot be used are reported with their lines."""
     (folder / name).write_bytes(content)
     found = problems_of(name, kind)
     assert len(found) == len(problems)
@@ -105,7 +105,7 @@ def test_tells_the_line_of_what_is_wrong(
 
 
 def test_tells_what_cannot_be_read(folder: Path) -> None:
-    """A missing file and a folder are told by name."""
+    """A missing file and a folder are named."""
     assert problems_of("none.txt") == ["none.txt: No such file or directory"]
     assert problems_of(str(folder)) == [f"{folder}: Is a directory"]
 
@@ -153,7 +153,7 @@ def test_names_are_printable_and_never_empty() -> None:
 
 
 def test_a_name_that_comes_twice_gets_a_number() -> None:
-    """Numbers start at 2 and step over a name that somebody else already has."""
+    """Numbers start at 2 and skip names that exist already."""
     assert unique_names(["x", "x", "x#2", "x", "y", "x#2"]) == ["x", "x#3", "x#2", "x#4", "y", "x#2#2"]
 
 

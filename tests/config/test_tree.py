@@ -46,14 +46,14 @@ def test_children_start_in_the_order_of_the_file() -> None:
     assert config.order == ("g", "s", "h")
 
 
-def test_a_service_makes_one_attempt_unless_its_group_says_more() -> None:
+def test_service_makes_one_attempt_unless_its_group_sets_more() -> None:
     """Its restart is its retry; what the top level says is for batches."""
     above = "retry.max_attempts = 7\n"
     assert parse_config(above + SERVICE, FILE).groups[0].retry.max_attempts == 1
     assert parse_config(above + SERVICE + "retry.max_attempts = 2", FILE).groups[0].retry.max_attempts == 2
 
 
-def test_a_class_of_errors_inherits_key_by_key() -> None:
+def test_retry_of_a_class_inherits_key_by_key() -> None:
     """A class keeps what it was given above, and takes all else from the policy of its own group."""
     text = "retry.throttled = { max_attempts = 9, backoff = 'none' }\n[[group]]\nurl = 'http://a'\n"
     (group,) = parse_config(text + "retry.base = '1s'\nretry.throttled.backoff = 'equal'", FILE).groups
@@ -94,7 +94,7 @@ def test_many_groups_are_checked_in_linear_time(text: str, monkeypatch: pytest.M
     assert asked <= 5 * 100
 
 
-def test_a_restart_backoff_is_read() -> None:
+def test_restart_backoff_missing_keys_have_defaults() -> None:
     """What is not given has its default."""
     (group,) = parse_config(SERVICE + "restart_backoff = { base = '1s', stable_after = 5 }", FILE).groups
     assert group.restart_backoff == RestartBackoff(base=1, stable_after=5)
@@ -163,15 +163,15 @@ def test_a_restart_backoff_is_read() -> None:
         ("classify.x = 'server'", "1: classify.x: is no HTTP status from 400 to 599"),
     ],
 )
-def test_each_rule_has_its_message(text: str, problem: str) -> None:
-    """What breaks a rule is refused with the rule, at its line, and nothing else is told."""
+def test_broken_rule_has_its_message(text: str, problem: str) -> None:
+    """The message names the rule at its line, and is the only one."""
     with pytest.raises(ConfigError) as caught:
         parse_config(text, FILE)
     (found,) = caught.value.problems
     assert found.removeprefix("run.toml:").startswith(problem)
 
 
-def test_a_cycle_is_told_for_each_supervisor_of_it() -> None:
+def test_cycle_is_reported_for_each_supervisor_in_it() -> None:
     """Supervisors that are above one another are refused, in finite time."""
     text = "".join(f"[[supervisor]]\nname = '{a}'\nunder = '{b}'\n" for a, b in ("ab", "bc", "ca", "da"))
     text += "[[group]]\nname = 'g'\nurl = 'http://a'\nunder = 'd'\n"
@@ -183,7 +183,7 @@ def test_a_cycle_is_told_for_each_supervisor_of_it() -> None:
 
 
 @pytest.mark.parametrize("above", ["%s", "[[supervisor]]\nname = 's'\n%s\n"])
-def test_only_a_group_is_a_pool(above: str) -> None:
+def test_pool_that_is_no_group_is_refused(above: str) -> None:
     """A pool has one template, which other groups and supervisors cannot be."""
     pool = "strategy = 'simple_one_for_one'\n"
     with pytest.raises(ConfigError, match=r"strategy.*simple_one_for_one is for a \[\[group\]\]"):

@@ -113,7 +113,7 @@ def test_circuit_isolated_by_hand_passes_nothing() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("x.?+"), st.floats(0, 3)), max_size=200))
 def test_circuit_probes_never_exceed_the_quota(happenings: list[tuple[str, float]]) -> None:
-    """Whatever happens in whatever order, a half-open circuit has two probes under way at the most."""
+    """In any order of events, a half-open circuit has at most two probes in flight."""
     circuit, now, under_way = Circuit(POLICY), 0.0, list[tuple[int, bool]]()
     for happening, pause in happenings:
         now += pause

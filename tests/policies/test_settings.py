@@ -23,7 +23,7 @@ from asyncwatch.policies.settings import (
     Duration,
     Flag,
     Number,
-    Optional,
+    OrNone,
     Rule,
     Setting,
     SettingError,
@@ -117,7 +117,7 @@ VALUES: list[tuple[Rule, st.SearchStrategy[Any]]] = [
     (Duration(may_be_infinite=True), st.just(math.inf)),
     (Flag(), st.booleans()),
     (Choice(("a", "b")), st.sampled_from(["a", "b"])),
-    (Optional(Whole(), "nothing"), st.none() | st.integers(0, 100)),
+    (OrNone(Whole(), "nothing"), st.none() | st.integers(0, 100)),
     (Span(), st.tuples(st.integers(0, 9), st.integers(9, 99))),
 ]
 
@@ -164,7 +164,7 @@ def test_config_and_policy_accept_the_same_numbers(kind: type[Struct], field: st
         (Span(), ["1s"], "must be one duration, or an array of two: the least and the most"),
         (Flag(), "yes", "must be true or false, not text ('yes')"),
         (Choice(("one", "two")), "tow", "must be one of one, two, not 'tow' (nearest: two)"),
-        (Optional(Whole(1), "no limit"), 0, "must be 1 or more, not 0; 'none' means no limit"),
+        (OrNone(Whole(1), "no limit"), 0, "must be 1 or more, not 0; 'none' means no limit"),
     ],
 )
 def test_rule_wrong_value_is_refused_in_words(rule: Rule, value: Any, message: str) -> None:

@@ -42,7 +42,7 @@ from asyncwatch.policies.settings import (
     Flag,
     FreeTable,
     Number,
-    Optional,
+    OrNone,
     Parsed,
     Partial,
     Setting,
@@ -65,15 +65,13 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _TEXT = Parsed(values.text)
 _LINE = Parsed(values.line)
-_NO_LIMIT = Optional(Duration(is_open=True), "no limit")
-_RATE = Optional(Parsed(values.rate), "no limit")
+_NO_LIMIT = OrNone(Duration(is_open=True), "no limit")
+_RATE = OrNone(Parsed(values.rate), "no limit")
 
 Significant = Annotated[
     bool, Setting("Whether its end can end the supervisor above, as that one's auto_shutdown says.", Flag())
 ]
-Under = Annotated[
-    str | None, Setting("Name of the [[supervisor]] above.", Optional(_LINE, "the supervisor at the top"))
-]
+Under = Annotated[str | None, Setting("Name of the [[supervisor]] above.", OrNone(_LINE, "the supervisor at the top"))]
 RestartTypeSetting = Annotated[
     RestartType,
     Setting("Whether it is restarted: always, only after an error, or never.", Choice(get_args(RestartType))),
@@ -258,7 +256,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         str | None,
         Setting(
             "What each worker of an http group fetches, if there are no items.",
-            Optional(_TEXT, "see items"),
+            OrNone(_TEXT, "see items"),
             example="http://127.0.0.1:8080/",
         ),
     ] = None
@@ -267,7 +265,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         Setting(
             'One worker per item: a file relative to this one (text, .jsonl, .csv), "-" for standard input, or an '
             "array.",
-            Optional(Parsed(values.items), "see count"),
+            OrNone(Parsed(values.items), "see count"),
         ),
     ] = None
     count: Annotated[
@@ -284,21 +282,21 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         float | None,
         Setting(
             'How long a worker may take to end once cancelled; "inf": as long as it takes.',
-            Optional(Duration(may_be_infinite=True), "the run's grace"),
+            OrNone(Duration(may_be_infinite=True), "the run's grace"),
         ),
     ] = None
     key: Annotated[
         str | None,
         Setting(
             "What the circuit and rate_per_key are kept by.",
-            Optional(_LINE, "the host, or a function's own key_of(item)"),
+            OrNone(_LINE, "the host, or a function's own key_of(item)"),
         ),
     ] = None
     every: Annotated[
         float | None,
         Setting(
             "A poller: wait between two calls of the target, whether the first returned or failed.",
-            Optional(Duration(is_open=True), "no poller"),
+            OrNone(Duration(is_open=True), "no poller"),
             heading="Any key from here to auto_shutdown that differs from its value here makes the group a supervisor "
             "of its workers. Any other group is a batch: it has concurrency, retries and halt, and is never restarted.",
         ),
@@ -357,7 +355,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     )
     seed: Annotated[
         int | None,
-        Setting("Seed of every draw.", Optional(Whole(0, MAX_SEED), "a new one for each run, shown and recorded")),
+        Setting("Seed of every draw.", OrNone(Whole(0, MAX_SEED), "a new one for each run, shown and recorded")),
     ] = None
     log_level: Annotated[
         str,
@@ -370,7 +368,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         str | None,
         Setting(
             "A .jsonl or .csv file, relative to this one, with one line for each worker that ended.",
-            Optional(Parsed(values.file), "no file"),
+            OrNone(Parsed(values.file), "no file"),
         ),
     ] = None
     concurrency: Annotated[
@@ -398,7 +396,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         str | None,
         Setting(
             'Stop after this many workers failed or were exhausted: "10", "5%" of all, or "first".',
-            Optional(Parsed(values.halt), "go on"),
+            OrNone(Parsed(values.halt), "go on"),
             heading="When a batch stops early.",
         ),
     ] = None

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from asyncwatch.policies.settings import Number, Optional, Setting, SettingError, Span, check_settings
+from asyncwatch.policies.settings import Number, OrNone, Setting, SettingError, Span, check_settings
 
 MAX_SEED: Final = 2**63 - 1
 _STEPS = 1_000_000
@@ -62,7 +62,7 @@ class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
         tuple[float, float] | None,
         Setting(
             'Delay before every call: "1s", or drawn between two as in ["10ms", "2s"].',
-            Optional(Span(), "no delay"),
+            OrNone(Span(), "no delay"),
         ),
     ] = None
     """The least and the most seconds."""

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from asyncwatch.policies.settings import Choice, Number, Optional, Setting, SettingError, Whole, check_settings
+from asyncwatch.policies.settings import Choice, Number, OrNone, Setting, SettingError, Whole, check_settings
 from asyncwatch.text import parse_failures
 
 HaltMode = Literal["soon", "now"]
@@ -32,9 +32,9 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    failures: Annotated[int | None, Setting("Number of failures.", Optional(Whole(1, 10**18), "a share"))] = None
+    failures: Annotated[int | None, Setting("Number of failures.", OrNone(Whole(1, 10**18), "a share"))] = None
     share: Annotated[
-        float | None, Setting("Share of all workers, up to 1.", Optional(Number(0, 1, is_open=True), "a number"))
+        float | None, Setting("Share of all workers, up to 1.", OrNone(Number(0, 1, is_open=True), "a number"))
     ] = None
     mode: HaltModeSetting = DEFAULT_HALT_MODE
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from asyncwatch.policies.settings import Number, Optional, Setting, Whole, check_settings
+from asyncwatch.policies.settings import Number, OrNone, Setting, Whole, check_settings
 from asyncwatch.text import parse_per_second
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -18,7 +18,7 @@ Burst = Annotated[
     int | None,
     Setting(
         "Attempts that may start at once after a pause.",
-        Optional(Whole(1, 999_999_999), "1, or as many as come in 10 ms"),
+        OrNone(Whole(1, 999_999_999), "1, or as many as come in 10 ms"),
     ),
 ]
 

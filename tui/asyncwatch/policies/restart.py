@@ -17,7 +17,7 @@ from asyncwatch.policies.settings import (
     Duration,
     Flag,
     Number,
-    Optional,
+    OrNone,
     Setting,
     SettingError,
     Whole,
@@ -150,7 +150,7 @@ class RestartLimit(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Setting(
             "Limit for each worker, whose restarts then do not count for the group. A worker above it stays down.",
-            Optional(MAX_RESTARTS_RULE, "the group's limit"),
+            OrNone(MAX_RESTARTS_RULE, "the group's limit"),
         ),
     ] = None
     within: Annotated[float, Setting("Period of that limit.", Duration(is_open=True))] = WITHIN

@@ -362,7 +362,7 @@ class Parsed(Struct, frozen=True):
         return quote(value)
 
 
-class Optional(Struct, frozen=True):
+class OrNone(Struct, frozen=True):
     """A value that `none` leaves out; None in a program."""
 
     rule: Rule
