@@ -70,12 +70,12 @@ def test_backoff_is_half_to_all_of_the_ceiling(restart: int, jitter: float) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"base": -1.0}, "base: a duration is 0 or more seconds"),
+        ({"base": -1.0}, "base: must be 0 seconds or more"),
         ({"base": True}, "base: must be a number"),
         ({"factor": 0.5}, "factor: must be 1 or more"),
         ({"factor": math.inf}, "factor: must be 1 or more"),
         ({"base": 31.0}, r"cap \(30s\) must not be below base \(31s\)"),
-        ({"stable_after": math.nan}, "stable_after: a duration"),
+        ({"stable_after": math.nan}, "stable_after: must be 0 seconds or more"),
     ],
 )
 def test_backoff_setting_out_of_range_is_an_error_of_specs(settings: dict[str, Any], words: str) -> None:

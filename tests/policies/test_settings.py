@@ -140,16 +140,25 @@ NUMERIC = [
 
 @given(st.integers(-3, 10**7) | st.floats() | st.booleans())
 @pytest.mark.parametrize(("kind", "field"), NUMERIC)
-def test_config_and_policy_accept_the_same_numbers(kind: type[Struct], field: str, value: float) -> None:
+def test_policy_accepts_what_a_config_does_and_anything_larger(kind: type[Struct], field: str, value: float) -> None:
     (info,) = (info for info in settings_of(kind) if info.field == field)
     related = {"base": {"cap": MAX_DURATION}, "cap": {"base": 0.0}}.get(field, {})
     try:
         info.rule.read(value)
-    except ValueError:
+    except ValueError as error:
+        if "at most" in str(error):
+            return
         with pytest.raises(ValueError, match=field):
             kind(**{field: value, **related})
     else:
         kind(**{field: value, **related})
+
+
+def test_policy_may_exceed_what_a_config_takes() -> None:
+    policy = RetryPolicy(max_attempts=10**12, base=1e12, cap=1e12)
+    assert policy.delay(1, 0.5) == 0.5e12
+    with pytest.raises(ValueError, match="at most"):
+        Whole(1).read(10**12)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +166,8 @@ def test_config_and_policy_accept_the_same_numbers(kind: type[Struct], field: st
     [
         (Whole(1), True, "must be a whole number, not true or false (true)"),
         (Whole(1), 0, "must be 1 or more, not 0"),
-        (Number(1), math.nan, "must be 1 or more, and no more than 1e+09, not nan"),
+        (Number(1), math.nan, "must be 1 or more, and finite, not nan"),
+        (Number(1), 2e9, "must be at most 1e+09, not 2000000000.0"),
         (Number(0, 1, is_open=True), 0.0, "must be above 0"),
         (Duration(), "1 day", "a duration reads like '250ms', '1.5s', '2m' or '1h', not '1 day'"),
         (Duration(), math.inf, "a duration is at most"),

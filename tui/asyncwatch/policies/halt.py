@@ -32,7 +32,7 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    failures: Annotated[int | None, Setting("Number of failures.", OrNone(Whole(1, 10**18), "a share"))] = None
+    failures: Annotated[int | None, Setting("Number of failures.", OrNone(Whole(1), "a share"))] = None
     share: Annotated[
         float | None, Setting("Share of all workers, up to 1.", OrNone(Number(0, 1, is_open=True), "a number"))
     ] = None

@@ -18,7 +18,7 @@ Burst = Annotated[
     int | None,
     Setting(
         "Attempts that may start at once after a pause.",
-        OrNone(Whole(1, 999_999_999), "1, or as many as come in 10 ms"),
+        OrNone(Whole(1), "1, or as many as come in 10 ms"),
     ),
 ]
 
@@ -31,7 +31,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    per_second: Annotated[float, Setting("Attempts that may start per second.", Number(0, math.inf, is_open=True))]
+    per_second: Annotated[float, Setting("Attempts that may start per second.", Number(is_open=True))]
     burst: Burst = None
 
     def __post_init__(self) -> None:

@@ -26,7 +26,8 @@ from asyncwatch.text import format_duration, mask_secrets, parse_duration
 
 NONE: Final = "none"
 """How a config says that a setting has no value."""
-MAX_NUMBER: Final = 1e9
+_MOST: Final = 1e9
+"""The largest number in a config, against typing mistakes."""
 
 R = TypeVar("R", bound=Struct)
 
@@ -206,23 +207,28 @@ class Flag(Struct, frozen=True):
 
 
 class Whole(Struct, frozen=True):
-    """A whole number from `low` to `high`."""
+    """A whole number of `low` or more.
+
+    `most` guards against typing mistakes in a config. A program may pass more.
+    """
 
     low: int = 0
-    high: int = 1_000_000
+    most: int = 1_000_000
 
     words = none = ""
 
     def read(self, value: Any) -> int:
         """Return the number."""
+        self.check(value)
+        if value > self.most:
+            raise ValueError(f"must be at most {self.most}, not {_shown(value)}")
+        return int(value)
+
+    def check(self, value: Any) -> None:
+        """Check a number that a program passed."""
         _expect(value, int)
         if value < self.low:
             raise ValueError(f"must be {self.low} or more, not {_shown(value)}")
-        if value > self.high:
-            raise ValueError(f"must be at most {self.high}, not {_shown(value)}")
-        return int(value)
-
-    check = read
 
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
@@ -230,27 +236,30 @@ class Whole(Struct, frozen=True):
 
 
 class Number(Struct, frozen=True):
-    """A finite number from `low` to `high`; above `low` if `is_open`."""
+    """A finite number from `low` to `high`, if there is one; above `low` if `is_open`. A config takes at most 1e9."""
 
     low: float = 0.0
-    high: float = MAX_NUMBER
+    high: float | None = None
     is_open: bool = False
 
     words = none = ""
 
     def read(self, value: Any) -> float:
         """Return the number."""
-        _expect(value, int, float)
-        if not self.low <= value <= self.high or math.isinf(value):
-            if self.high < MAX_NUMBER:
-                raise ValueError(f"must be between {self.low:g} and {self.high:g}, not {_shown(value)}")
-            most = "" if math.isinf(self.high) else f", and no more than {self.high:g}"
-            raise ValueError(f"must be {self.low:g} or more{most}, not {_shown(value)}")
-        if self.is_open and value == self.low:
-            raise ValueError(f"must be above {self.low:g}")
+        self.check(value)
+        if value > _MOST:
+            raise ValueError(f"must be at most {_MOST:g}, not {_shown(value)}")
         return float(value)
 
-    check = read
+    def check(self, value: Any) -> None:
+        """Check a number that a program passed."""
+        _expect(value, int, float)
+        if self.high is not None and not self.low <= value <= self.high:
+            raise ValueError(f"must be between {self.low:g} and {self.high:g}, not {_shown(value)}")
+        if not self.low <= value < math.inf:
+            raise ValueError(f"must be {self.low:g} or more, and finite, not {_shown(value)}")
+        if self.is_open and value == self.low:
+            raise ValueError(f"must be above {self.low:g}")
 
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
@@ -258,7 +267,7 @@ class Number(Struct, frozen=True):
 
 
 class Duration(Struct, frozen=True):
-    """Seconds, written as `250ms`, `1.5s`, `2m`, `1h` or a number of seconds; at most a year."""
+    """Seconds, written as `250ms`, `1.5s`, `2m`, `1h` or a number of seconds. A config takes at most a year."""
 
     is_open: bool = False
     """Whether 0 is refused."""
@@ -274,14 +283,16 @@ class Duration(Struct, frozen=True):
         if type(value) not in (str, int, float):
             raise ValueError(f"must be a duration such as '250ms' or a number of seconds, not {describe_value(value)}")
         seconds = parse_duration(value)
-        if self.is_open and not seconds:
-            raise ValueError("must be above 0")
+        self.check(seconds)
         return seconds
 
     def check(self, value: Any) -> None:
-        """Check a number of seconds."""
+        """Check a number of seconds that a program passed."""
         _expect(value, int, float)
-        self.read(float(value))
+        if not value >= 0 or (value == math.inf and not self.may_be_infinite):
+            raise ValueError(f"must be 0 seconds or more, and finite, not {_shown(value)}")
+        if self.is_open and not value:
+            raise ValueError("must be above 0")
 
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
@@ -295,17 +306,23 @@ class Span(Struct, frozen=True):
 
     def read(self, value: Any) -> tuple[float, float]:
         """Return the least and the most seconds."""
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, list):
             seconds = Duration().read(value)
             return seconds, seconds
         if len(value) != 2:
             raise ValueError("must be one duration, or an array of two: the least and the most")
         least, most = map(Duration().read, value)
-        if most < least:
-            raise ValueError("the second duration, the most, must not be below the first one, the least")
+        self.check((least, most))
         return least, most
 
-    check = read
+    def check(self, value: Any) -> None:
+        """Check two numbers of seconds that a program passed."""
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise ValueError("must be the least and the most seconds")
+        for seconds in value:
+            Duration().check(seconds)
+        if value[1] < value[0]:
+            raise ValueError("the second duration, the most, must not be below the first one, the least")
 
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
