@@ -17,6 +17,8 @@ from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, percentile,
 from tests.benchmarks.picture import Picture
 from tests.benchmarks.story import KEYS, NOW, Story, index_of, name_of
 
+pytestmark = pytest.mark.benchmark
+
 _WORKERS = 30_000
 """So many that some take all but the same time."""
 
