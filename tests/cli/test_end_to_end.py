@@ -111,9 +111,9 @@ def test_demo_draws_by_its_seed_and_ends_all_workers(folder: Path) -> None:
 
 
 def test_seed_repeats_a_run_with_another_runner_and_concurrency(folder: Path) -> None:
-    # As in the demo, but patient: a busy machine must not add time-outs of its own.
+    items = [str(number) for number in range(20)]
     (folder / "asyncwatch.toml").write_text(
-        "bad_luck.threshold = 0.7\nhttp.timeout = '20s'\nseed = 4127\n[[group]]\ntarget = 'demo'\ncount = 20\n"
+        f"bad_luck.threshold = 0.7\nretry.base = '1ms'\nseed = 4127\n[[group]]\ntarget = 'jobs:half'\nitems = {items}\n"
     )
     first, second = (
         events_of(run(folder, "--json", *options))
