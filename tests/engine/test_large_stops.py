@@ -17,7 +17,7 @@ from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFini
 from tests.clock import run_at_once
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
-QUEUED, RUNNING = 50_000, 20
+QUEUED, RUNNING = 20_000, 20
 GRACE = 1.0
 
 
