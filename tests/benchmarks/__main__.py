@@ -1,4 +1,4 @@
-"""Runs the cases that are named, or all, and prints their findings."""
+"""Run the named benchmark cases, or all of them, and print their findings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Run = Callable[[Effort], Iterable[Finding]]
 
 
 def load(case: str) -> Run:
-    """Return what runs a case."""
+    """Return the `run` function of a case."""
     run: Run = importlib.import_module(f"tests.benchmarks.cases.{case}").run
     return run
 
 
 def main() -> None:
-    """Read the arguments and run."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(CASES)}; all if none is given")
     parser.add_argument(
@@ -29,19 +29,19 @@ def main() -> None:
         type=int,
         default=5,
         metavar="N",
-        help="measurements of each kind (default: 5); memory is taken once, as it does not vary",
+        help="measurements of each kind (default: 5); memory is measured once, because it does not vary",
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, and no more")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows only that a case works")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):
-        parser.error(f"there is no case {', '.join(sorted(unknown))}")
+        parser.error(f"unknown case: {', '.join(sorted(unknown))}")
     effort = Effort(arguments.pairs, arguments.quick)
     findings: list[tuple[str, Finding]] = []
     for case in arguments.names or CASES:
         for finding in load(case)(effort):
             findings.append((case, finding))
-            print(report.line(case, finding), flush=True)  # noqa: T201  that is its output
-    print("", *report.table(findings), sep="\n")  # noqa: T201
+            print(report.line(case, finding), flush=True)  # noqa: T201  the program's output
+    print("", *report.table(findings), sep="\n")  # noqa: T201  the same
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Arrow keys, pressed as a person would, and how long each takes to show."""
+"""Arrow keys pressed at a person's pace, and how long the screen takes to answer each."""
 
 from __future__ import annotations
 
@@ -8,55 +8,59 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tests.benchmarks.measure import Finding, Goal, percentile
-from tests.benchmarks.picture import Picture
+from tests.benchmarks.terminal import Terminal
 
 LIMIT = 60.0
-"""Milliseconds that 99 of 100 keys may take at the most."""
+"""Goal for the 99th percentile, in milliseconds."""
 _UP, _DOWN = "\x1b[A", "\x1b[B"
 _PAUSES = (0.02, 0.08)
-"""Seconds between a change and the next key: at every point of the time between two pictures."""
+"""Range of seconds between an answer and the next key, so that keys fall anywhere between two frames."""
 
 
 class Press(NamedTuple):
-    """A key that moves the cursor: when it was pressed, and the seconds until the cursor stood on another worker.
+    """A key that moves the cursor.
 
-    Or was not to be seen any more: new rows came in the same picture, and its worker is not among them. `at`
-    is in seconds of `time.perf_counter`.
+    It is answered when the cursor is on another worker, or off screen because the same frame shows other rows.
+
+    Attributes:
+        at: when it was pressed, in seconds of `time.perf_counter`.
+        seconds: how long the answer took.
+
     """
 
     at: float
     seconds: float
 
 
-def presses(picture: Picture, goes_on: Callable[[], bool], *, seed: int = 1) -> Iterator[Press]:
-    """Press down and up in turn as long as `goes_on()` says so."""
+def presses(terminal: Terminal, goes_on: Callable[[], bool], *, seed: int = 1) -> Iterator[Press]:
+    """Press down and up alternately while `goes_on()` is true."""
     draw = random.Random(seed)
     keys = _DOWN
     while goes_on():
-        yield press(picture, keys)
+        yield press(terminal, keys)
         keys = _UP if keys == _DOWN else _DOWN
         time.sleep(draw.uniform(*_PAUSES))
 
 
-def press(picture: Picture, keys: str) -> Press:
-    """Press one key that moves the cursor."""
-    before = picture.cursor
-    expected = picture.expect(lambda shown: shown.cursor != before)
-    at = picture.press(keys)
+def press(terminal: Terminal, keys: str) -> Press:
+    """Press one key that moves the cursor, and wait for the answer."""
+    before = terminal.cursor
+    expected = terminal.expect(lambda shown: shown.cursor != before)
+    at = terminal.press(keys)
     return Press(at, expected.wait() - at)
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:
-    """Return what says whether so many seconds, from now, have not passed."""
+    """Return a condition that is true for `seconds` from now."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() < end
 
 
 def finding(what: str, pressed: Sequence[Press], note: str = "") -> Finding:
-    """Return the time within which 99 of 100 keys are answered, in milliseconds.
+    """Return the 99th percentile of the answer times in milliseconds, corrected for coordinated omission.
 
-    The next key waits for the answer to the one before; a person would go on. So a long wait counts also for the keys
-    that would have been pressed in it, at the usual distance.
+    Each key waits for the answer to the previous key, but a person would go on typing. A long wait therefore counts
+    for every key that would have been pressed during it, too.
     """
     distance = sum(_PAUSES) / 2
     waits = [

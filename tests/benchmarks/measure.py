@@ -1,4 +1,4 @@
-"""What a case measures and how: in turn, several times, against a goal."""
+"""Measurements and findings: repeat alternately, take the median, compare with a goal."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done: `pairs` measurements of each kind; quick ones are small, and only show that a case works."""
+    """How much to measure: `pairs` of each kind. A quick run uses small sizes and only shows that a case works."""
 
     pairs: int = 5
     is_quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
-        """Return how many of something to take."""
+        """Return `quick` in a quick run, else `full`."""
         return quick if self.is_quick else full
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A limit, and on which side of it a figure has to be. `unit` is what the limit is in."""
+    """A limit, the side of it that a figure has to be on, and the unit of both."""
 
     side: Literal[">=", "<="]
     limit: float
     unit: str = "x"
 
     def is_met(self, figure: float) -> bool:
-        """Return whether `figure` is on the right side."""
+        """Return whether `figure` is on the required side."""
         return figure >= self.limit if self.side == ">=" else figure <= self.limit
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure of a case. `spread` is the lowest and the highest of what it is the middle of, None for one figure."""
+    """One figure of a case. `spread` is the lowest and highest measurement, or None for a single measurement."""
 
     what: str
     figure: float
@@ -50,8 +50,8 @@ class Finding:
     note: str = ""
 
     @property
-    def shown(self) -> str:
-        """The figure with its spread."""
+    def text(self) -> str:
+        """The figure with its unit and spread."""
         text = amount(self.figure, self.unit)
         if self.spread is None:
             return text
@@ -59,27 +59,27 @@ class Finding:
         return f"{text} ({low} to {high})"
 
     @property
-    def verdict(self) -> str:
-        """Whether the goal is met, in a word; empty without a goal."""
+    def goal_met(self) -> str:
+        """`yes` or `NO`; empty without a goal."""
         return "" if self.goal is None else "yes" if self.goal.is_met(self.figure) else "NO"
 
 
 def amount(number: float, unit: str) -> str:
-    """Return a number with as many digits as tell something."""
+    """Format a number with two or three significant digits."""
     digits = 2 if unit == "x" else 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
     return f"{number:,.{digits}f} {unit}"
 
 
-def in_turn(
+def alternate(
     effort: Effort,
     measures: Mapping[str, Callable[[], float]],
     *,
     times: int = 1,
     warm_up: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Return what each of `measures` gave: A B A B, so many `times` the pairs of the effort.
+    """Call all `measures` alternately (A B A B), `times` the pairs of the effort, and return their figures.
 
-    Before that each is called once for nothing, or `warm_up` is in their place, unless the effort is quick.
+    Unless the effort is quick, a warm-up comes first: `warm_up()`, or one call of each measure.
     """
     if not effort.is_quick:
         for call in measures.values() if warm_up is None else (warm_up,):
@@ -94,19 +94,19 @@ def in_turn(
 def ratio(
     what: str, figures: Sequence[float], peers: Sequence[float], goal: Goal | None = None, note: str = ""
 ) -> Finding:
-    """Return the median of the ratios of each figure to its peer of the same turn."""
-    return middle(what, [figure / peer for figure, peer in zip(figures, peers, strict=True)], goal=goal, note=note)
+    """Return the median ratio of each figure to its peer from the same round."""
+    return median_of(what, [figure / peer for figure, peer in zip(figures, peers, strict=True)], goal=goal, note=note)
 
 
-def middle(
+def median_of(
     what: str, figures: Sequence[float], *, unit: str = "x", goal: Goal | None = None, note: str = ""
 ) -> Finding:
-    """Return the median of `figures` with their spread."""
+    """Return the median of `figures` and their spread."""
     return Finding(what, statistics.median(figures), unit, (min(figures), max(figures)), goal, note)
 
 
 def percentile(figures: Sequence[float], quantile: float) -> float:
-    """Return the smallest figure that at least that part of all, in (0, 1], do not exceed."""
+    """Return the smallest figure that is not below a share `quantile`, in (0, 1], of all figures."""
     return sorted(figures)[math.ceil(quantile * len(figures)) - 1]
 
 

@@ -1,4 +1,4 @@
-"""Programs in processes of their own: what they print, how long they take, how much memory."""
+"""Programs in processes of their own: their output, run time and memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 PEERS = Path(__file__).parent / "peers"
-"""Where the peers are; asyncwatch runs there, so that it finds `jobs`."""
+"""Folder of the peers. asyncwatch runs here, so that it finds `jobs`."""
 ROOT = Path(__file__).parents[2]
 ASYNCWATCH = str(Path(sys.executable).with_name("asyncwatch"))
 """The installed command."""
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a peer: nobody's own settings of asyncwatch, and its code compiled as if installed."""
+    """Return the environment of a peer: no user config, and bytecode is cached as for an installed package."""
     return {**os.environ, "XDG_CONFIG_HOME": str(PEERS), "PYTHONDONTWRITEBYTECODE": "", **more}
 
 
 def run_json(module: str, *arguments: object) -> Any:
-    """Run a module of the benchmarks and return the JSON that it prints."""
+    """Run a module of `peers` and return the JSON that it prints."""
     command = [sys.executable, "-m", f"tests.benchmarks.peers.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
 def run_process(command: Sequence[str], **more: str) -> None:
-    """Run a command to its end, which has to be a success; what it says is thrown away. `more` is environment."""
+    """Run a command that has to succeed, and discard its output. `more` is environment."""
     subprocess.run(
         command,
         cwd=PEERS,
@@ -46,7 +46,7 @@ def run_process(command: Sequence[str], **more: str) -> None:
 
 @contextmanager
 def silent(command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command that nobody listens to, and end it if it has not ended by then."""
+    """Run a command inside the context, discard its output, and kill it on exit. `more` is environment."""
     process = subprocess.Popen(
         command,
         cwd=PEERS,
@@ -64,14 +64,14 @@ def silent(command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[byt
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    """Wait until `condition()` holds, as `process` sees to."""
+    """Wait until `process` has made `condition()` true."""
     while not condition():
         assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
         time.sleep(0.05)
 
 
 def memory_of(pid: int) -> int:
-    """Return the bytes of memory that a process has in use now."""
+    """Return the resident set size of a process in bytes."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def memory_of(pid: int) -> int:
 
 
 def steady_memory_of(pid: int, looks: int) -> int:
-    """Return the bytes of memory that a process has in use once they are the same for so many quarters of a second."""
+    """Return the resident set size of a process in bytes once it has been steady for `looks` quarters of a second."""
     last, steady = memory_of(pid), 0
     while steady < looks:
         time.sleep(0.25)
@@ -92,7 +92,7 @@ def steady_memory_of(pid: int, looks: int) -> int:
 
 
 def wait_for_peak(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process, which has to be a success, and return the most bytes it ever had in use."""
+    """Wait for a process that has to succeed, and return its peak resident set size in bytes."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -1,4 +1,4 @@
-"""Findings as text: a line each while they come, then a table for RESULTS.md."""
+"""Findings as text: a line as each arrives, then a table for RESULTS.md."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _LIBRARIES = ("asyncwatch", "textual", "aiohttp", "uvloop", "msgspec", "click")
 
 
 def line(case: str, finding: Finding) -> str:
-    """Return one line for the terminal."""
-    goal = f"  goal {finding.goal}: {finding.verdict}" if finding.goal is not None else ""
+    """Return a finding as one line for the terminal."""
+    goal = f"  goal {finding.goal}: {finding.goal_met}" if finding.goal is not None else ""
     note = f"  [{finding.note}]" if finding.note else ""
-    return f"{case}: {finding.what}: {finding.shown}{goal}{note}"
+    return f"{case}: {finding.what}: {finding.text}{goal}{note}"
 
 
 def table(findings: Iterable[tuple[str, Finding]]) -> list[str]:
-    """Return the lines of a Markdown page: where and when, then a row a finding."""
+    """Return Markdown lines: the conditions, then a table with a row for each finding."""
     rows: list[Sequence[str]] = [("case", "what", "median (lowest to highest)", "goal", "met", "note")]
     rows.append(["---"] * len(rows[0]))
     for case, finding in findings:
         goal = "" if finding.goal is None else str(finding.goal)
-        rows.append((f"`{case}`", finding.what, finding.shown, goal, finding.verdict, finding.note))
+        rows.append((f"`{case}`", finding.what, finding.text, goal, finding.goal_met, finding.note))
     return [*conditions(), "", *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 def conditions() -> list[str]:
-    """Return what the figures depend on."""
+    """Return the date, the machine and the versions that the figures depend on."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return [
         f"* {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -1,4 +1,4 @@
-"""The benchmarks work: every case gives figures, and what counts and reads them is right. No figure is judged here."""
+"""The benchmarks work: every case yields findings, and the instruments are right. No test judges a figure."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from asyncwatch.ui.display import Scene
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
 from tests.benchmarks.keyboard import Press, finding
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, percentile, ratio
-from tests.benchmarks.picture import Picture
-from tests.benchmarks.story import KEYS, NOW, Story, index_of, name_of
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, percentile, ratio
+from tests.benchmarks.synthetic_run import KEYS, NOW, SyntheticRun, index_of, name_of
+from tests.benchmarks.terminal import Terminal
 
 pytestmark = pytest.mark.benchmark
 
 _WORKERS = 30_000
-"""So many that some take all but the same time."""
+"""Enough for some to have nearly equal run times."""
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_case_gives_figures(case: str) -> None:
-    """A quick run of the case ends with figures above 0."""
+def test_case_quick_run_yields_findings(case: str) -> None:
     findings = list(load(case)(Effort(pairs=1, is_quick=True)))
     assert findings
     for found in findings:
@@ -34,86 +33,76 @@ def test_every_case_gives_figures(case: str) -> None:
         assert report.line(case, found)
 
 
-def test_every_file_is_a_case() -> None:
-    """No case is forgotten by those who run all."""
+def test_cases_include_every_file() -> None:
     files = {file.stem for file in (Path(__file__).parent / "cases").glob("*.py")} - {"__init__"}
     assert files == set(CASES)
 
 
-def test_measures_in_turn() -> None:
-    """After a warm-up of each, asyncwatch and its peer take turns."""
+def test_alternate_warms_up_each_measure_first() -> None:
     calls: list[str] = []
 
     def measure(name: str) -> float:
         calls.append(name)
         return len(calls)
 
-    figures = in_turn(Effort(pairs=2), {"a": lambda: measure("a"), "b": lambda: measure("b")})
+    figures = alternate(Effort(pairs=2), {"a": lambda: measure("a"), "b": lambda: measure("b")})
     assert calls == ["a", "b"] * 3
     assert figures == {"a": [3, 5], "b": [4, 6]}
 
 
-def test_ratio_is_that_of_each_turn() -> None:
-    """The ratio is the median of those of the turns, with the lowest and the highest, against its goal."""
+def test_ratio_is_the_median_over_rounds() -> None:
     found = ratio("speed", [2.0, 9.0, 8.0], [1.0, 3.0, 2.0], Goal(">=", 3.0))
-    assert (found.figure, found.spread, found.verdict) == (3.0, (2.0, 4.0), "yes")
-    assert ratio("speed", [2.0], [1.0], Goal("<=", 1.5)).verdict == "NO"
+    assert (found.figure, found.spread, found.goal_met) == (3.0, (2.0, 4.0), "yes")
+    assert ratio("speed", [2.0], [1.0], Goal("<=", 1.5)).goal_met == "NO"
 
 
 @pytest.mark.parametrize(("quantile", "expected"), [(0.5, 2), (0.75, 3), (0.76, 4), (0.99, 4), (1.0, 4)])
 def test_percentile(quantile: float, expected: int) -> None:
-    """It is the smallest figure that so many do not exceed."""
     assert percentile([4, 1, 3, 2], quantile) == expected
 
 
-def test_long_wait_counts_for_all_the_keys_in_it() -> None:
-    """One wait of a second among a hundred short ones is felt by more than one key in a hundred."""
+def test_keyboard_finding_one_long_wait_counts_for_many_keys() -> None:
     found = finding("keys", [Press(0.0, 0.01)] * 100 + [Press(0.0, 1.0)])
     assert found.figure > 500
 
 
-def test_table_names_the_conditions() -> None:
-    """The table says on what machine, with what, and when, and has a row a finding."""
+def test_table_has_the_conditions_and_a_row_for_each_finding() -> None:
     lines = report.table([("noop", Finding("watched", 0.9, spread=(0.8, 1.1), goal=Goal("<=", 1.0), note="fast"))])
     assert lines[-1] == "| `noop` | watched | 0.90 x (0.80 x to 1.10 x) | <= 1.00 x | yes | fast |"
     assert "UTC" in lines[0]
     assert "textual" in lines[2]
 
 
-def test_picture_reads_what_is_drawn(tmp_path: Path) -> None:
-    """Stretches of lines are known by their place, without colours, with the worker under the cursor."""
+def test_terminal_reads_spans_without_styles_and_the_cursor(tmp_path: Path) -> None:
     program = r"print('\x1b[2;3H\x1b[1;32m ›  w17   \x1b[0mrunning\x1b[1;1Hhead\x1b[9;9H', flush=True); input()"
-    with Picture([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as picture:
-        picture.wait_for(lambda shown: len(shown.stretches) == 2)
-        assert picture.stretches == {(2, 3): " ›  w17   running", (1, 1): "head"}
-        assert picture.cursor == "w17"
+    with Terminal([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as terminal:
+        terminal.wait_for(lambda shown: len(shown.spans) == 2)
+        assert terminal.spans == {(2, 3): " ›  w17   running", (1, 1): "head"}
+        assert terminal.cursor == "w17"
 
 
-def test_picture_knows_when_the_cursor_has_gone(tmp_path: Path) -> None:
-    """Rows in another order may be drawn over it; what stands beside it on its line may change."""
+def test_terminal_cursor_drawn_over_is_gone(tmp_path: Path) -> None:
     program = (
         r"print('\x1b[2;1H › w17 \x1b[2;20Hfailed\x1b[1;1H', end='', flush=True); input();"
         r"print('\x1b[2;1H   w4 \x1b[1;1Hhead\x1b[9;9H', flush=True); input()"
     )
-    with Picture([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as picture:
-        picture.wait_for(lambda shown: (2, 20) in shown.stretches)
-        assert picture.cursor == "w17"
-        picture.press("\n")
-        picture.wait_for(lambda shown: not shown.cursor)
+    with Terminal([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as terminal:
+        terminal.wait_for(lambda shown: (2, 20) in shown.spans)
+        assert terminal.cursor == "w17"
+        terminal.press("\n")
+        terminal.wait_for(lambda shown: not shown.cursor)
 
 
-def test_picture_forgets_what_is_drawn_over(tmp_path: Path) -> None:
-    """A line that is drawn whole leaves nothing of the stretches that began further right; other lines stay."""
+def test_terminal_spans_drawn_over_are_gone(tmp_path: Path) -> None:
     program = r"print('\x1b[2;3Hsorting\x1b[3;3Hstays\x1b[2;1Ha whole line\x1b[9;9H', flush=True); input()"
-    with Picture([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as picture:
-        picture.wait_for_text("whole")
-        assert picture.stretches == {(3, 3): "stays", (2, 1): "a whole line"}
+    with Terminal([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as terminal:
+        terminal.wait_for_text("whole")
+        assert terminal.spans == {(3, 3): "stays", (2, 1): "a whole line"}
 
 
-def test_orders_of_the_story() -> None:
-    """Sorted by the app, workers that have ended are in the order that the case waits for, whoever is all but equal."""
+def test_synthetic_run_sort_keys_match_the_order_of_the_app() -> None:
     scene = Scene(lambda: NOW)
-    for batch in Story(_WORKERS, busy=0).beginning(has_past=True):
+    for batch in SyntheticRun(_WORKERS, busy=0).history(has_history=True):
         scene.receive(batch)
     for order, _ in SORTS:
         rows = finish(sort(Order(scene.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
@@ -121,8 +110,7 @@ def test_orders_of_the_story() -> None:
         assert values == sorted(values), order
 
 
-def test_names_of_the_story() -> None:
-    """Each worker has a name of its own, from which its index can be told."""
+def test_synthetic_run_names_are_unique_and_give_the_index() -> None:
     names = [name_of(index) for index in range(1000)]
     assert len(set(names)) == 1000
     assert [index_of(name) for name in names] == list(range(1000))

@@ -1,4 +1,4 @@
-"""The web server of the HTTP cases, and how fast its clients are."""
+"""The web server of the HTTP cases, and the request rate of its clients."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CONCURRENCY = 200
 
 
 class Website:
-    """A server in a process of its own, and a file of URLs of it."""
+    """A running server, and files of its URLs for clients."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self._base = f"http://127.0.0.1:{port}"
         self._folder = folder
 
     def urls(self, count: int) -> Path:
-        """Return a file of so many different URLs."""
+        """Write a file of `count` different URLs and return its path."""
         file = self._folder / f"urls-{count}.txt"
         file.write_text("".join(f"{self._base}/items/{number}\n" for number in range(count)), encoding="utf-8")
         return file
 
     def rate(self, work: Callable[[], object], expected: int) -> float:
-        """Return the requests a second that `work` makes, from the first to the last that the server sees."""
+        """Return the requests per second of `work`, from the first to the last request that the server sees."""
         self._seen()
         work()
         requests, seconds = self._seen()
@@ -44,7 +44,7 @@ class Website:
 
 @contextmanager
 def website(folder: Path) -> Iterator[Website]:
-    """Run the server; `folder` takes the files of URLs."""
+    """Run the server in a process of its own inside the context. The files of URLs go to `folder`."""
     command = [sys.executable, str(PEERS / "server.py")]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -55,5 +55,5 @@ def website(folder: Path) -> Iterator[Website]:
 
 
 def script(urls: Path, *options: str) -> list[str]:
-    """Return the command of the script that one writes by hand."""
+    """Return the command of the handwritten script."""
     return [sys.executable, str(PEERS / "script.py"), str(urls), "--concurrency", str(CONCURRENCY), *options]

@@ -1,1 +1,1 @@
-"""The cases, one a file. Each has a `run(effort)` that yields its findings as they come."""
+"""Benchmark cases. Each module has a `run(effort)` that yields its findings as they arrive."""

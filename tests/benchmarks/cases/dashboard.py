@@ -1,6 +1,6 @@
-"""The GETs of the case `http` with the dashboard open in a terminal of 120x40, against the script that shows nothing.
+"""The requests of the case `http` with the dashboard open in a terminal of 120x40, against the plain script.
 
-As in `http`, the server counts requests a second. The benchmark itself reads what the dashboard draws.
+The server counts requests per second, as in `http`. The benchmark itself reads the dashboard's output.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
-from tests.benchmarks.picture import Picture
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio
 from tests.benchmarks.processes import ASYNCWATCH, PEERS, run_process
+from tests.benchmarks.terminal import Terminal
 from tests.benchmarks.website import CONCURRENCY, script, website
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the ratio of the requests a second."""
+    """Yield the ratio of the requests per second."""
     count = effort.size(20_000, 300)
     with tempfile.TemporaryDirectory() as folder, website(Path(folder)) as site:
         urls, few = site.urls(count), site.urls(max(1, count // 10))
@@ -27,7 +27,7 @@ def run(effort: Effort) -> Iterator[Finding]:
             _watch(few)
             run_process(script(few))
 
-        rates = in_turn(
+        rates = alternate(
             effort,
             {
                 "asyncwatch": lambda: site.rate(partial(_watch, urls), count),
@@ -42,7 +42,7 @@ def run(effort: Effort) -> Iterator[Finding]:
 
 def _watch(urls: Path) -> None:
     command = [ASYNCWATCH, "--items", str(urls), "--concurrency", str(CONCURRENCY)]
-    with Picture(command, cwd=PEERS, columns=120, rows=40) as picture:
-        picture.wait_for_text("✓ finished")
-        picture.press("q")
-        assert picture.process.wait() == 0
+    with Terminal(command, cwd=PEERS, columns=120, rows=40) as terminal:
+        terminal.wait_for_text("✓ finished")
+        terminal.press("q")
+        assert terminal.process.wait() == 0

@@ -1,8 +1,8 @@
-"""20,000 GETs without a dashboard, against the script that one writes by hand, on asyncio's loop and on uvloop.
+"""20,000 GET requests without a dashboard, against the handwritten script on asyncio's loop and on uvloop.
 
-Each client runs in a process of its own by its real command, and both keep their results in memory. The server, a
-third process, counts requests a second from the first to the last, so that the start of a process does not count; the
-whole time of the processes is compared too, with no goal. On a machine of two cores the server has one to itself.
+Each client runs as a command in a process of its own, and both keep their results in memory. The server, a third
+process, counts requests per second from the first to the last, which leaves out the start of the client. The total run
+time of the processes is compared too, without a goal. On a machine with two cores the server has one to itself.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio, seconds_of
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio, seconds_of
 from tests.benchmarks.processes import ASYNCWATCH, run_process
 from tests.benchmarks.website import CONCURRENCY, script, website
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the ratio of the requests a second to those of each script, then those of the whole times."""
+    """Yield the ratios of the requests per second to each script, then of the total run times."""
     count = effort.size(20_000, 300)
     with tempfile.TemporaryDirectory() as folder, website(Path(folder)) as site:
         urls, few = site.urls(count), site.urls(max(1, count // 10))
@@ -42,7 +42,7 @@ def run(effort: Effort) -> Iterator[Finding]:
             for command in commands.values():
                 run_process(command(few))
 
-        rates = in_turn(effort, {name: partial(fetch, name) for name in commands}, warm_up=warm_up)
+        rates = alternate(effort, {name: partial(fetch, name) for name in commands}, warm_up=warm_up)
     for peer, what, limit in (("script", "the script", 1.15), ("uvloop", "the script on uvloop", 1.05)):
         note = _against(rates["asyncwatch"], rates[peer], "requests/s")
         yield ratio(f"requests/s against {what}", rates["asyncwatch"], rates[peer], Goal(">=", limit), note)

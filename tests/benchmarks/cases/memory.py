@@ -1,8 +1,7 @@
-"""Bytes a worker, of the real command with 1,000,000 of them: all queued, all done; and with fewer that all run.
+"""Bytes per worker of the real command: 1,000,000 workers that are queued or ended, and fewer that are all running.
 
-A fleet of 1,000 is taken off each: what is left is what the others take, names, items, events under way and all. The
-memory is that which the process has in use (its resident set) once it does not change any more; for a whole run without
-a dashboard, the most that it ever had.
+The memory of a run with 1,000 workers is subtracted. The rest belongs to the other workers: names, items, events in
+transit and so on. The figures are resident set sizes once they are steady, and the peak of a whole headless run.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks.measure import Effort, Finding, Goal
-from tests.benchmarks.picture import Picture
 from tests.benchmarks.processes import ASYNCWATCH, PEERS, silent, steady_memory_of, wait_for_peak, wait_until
+from tests.benchmarks.terminal import Terminal
 
 _BASE = 1_000
 _PER_RESTING = Goal("<=", 400.0, "bytes")
@@ -26,7 +25,7 @@ _WHOLE = Goal("<=", 600.0, "MB")
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the bytes a worker in each state, without and with the dashboard, and the most that a whole run takes."""
+    """Yield the bytes per worker in each state, without and with the dashboard, and the peak of a whole run."""
     many, running = effort.size(1_000_000, 3_000), effort.size(50_000, 3_000)
     looks = effort.size(8, 1)
     for is_shown in (False, True):
@@ -48,7 +47,7 @@ def _each(what: str, workers: int, taken: int, base: int, goal: Goal) -> Finding
 
 
 class _Taken(NamedTuple):
-    """Bytes in use when all workers but the last are done, and the most of the whole run; 0 if it was not ended."""
+    """Bytes in use when all workers but one have ended, and the peak of the whole run (0 if it was killed)."""
 
     steady: int
     peak: int
@@ -67,10 +66,10 @@ def _done(workers: int, looks: int, *, is_shown: bool) -> _Taken:
 
 
 def _waiting(state: str, workers: int, looks: int, *, is_shown: bool) -> int:
-    """Return the bytes in use when all workers are running, or all but one queued."""
+    """Return the bytes in use when all workers are running, or all but one are queued."""
     with tempfile.TemporaryDirectory() as name:
         gate = Path(name) / "gate"
-        # The first one tells that it was started: the others are there by then.
+        # All workers have been queued by the time the first one starts and reaches the gate.
         items = _items(Path(name), chain(["hold"], _names(workers - 1)))
         concurrency = workers if state == "running" else 1
         command = ["jobs:wait", "--items", str(items), "--concurrency", str(concurrency)]
@@ -84,7 +83,7 @@ def _names(count: int) -> Iterator[str]:
 
 
 def _items(folder: Path, items: Iterable[str]) -> Path:
-    """Write them one by one: what this process takes would count for the ones it starts."""
+    """Write the items one by one: a child process starts with the peak memory of this one."""
     file = folder / "items.txt"
     with file.open("w", encoding="ascii") as lines:
         lines.writelines(f"{item}\n" for item in items)
@@ -101,5 +100,5 @@ def _started(
 
 @contextmanager
 def _shown(command: Sequence[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    with Picture(command, cwd=PEERS, columns=120, rows=40, **more) as picture:
-        yield picture.process
+    with Terminal(command, cwd=PEERS, columns=120, rows=40, **more) as terminal:
+        yield terminal.process

@@ -1,8 +1,8 @@
-"""A fleet of workers that do nothing: what it costs to supervise and watch one, beside the task it needs anyway.
+"""A fleet of no-op workers: what supervision and the model cost, compared with a bare task.
 
-asyncwatch makes names and a spec for all of them, runs them with every default on, and folds every event into a Fleet,
-all on one loop; the peer is `asyncio.gather` of the same coroutines. Each run has a fresh loop, and the garbage
-collector is as Python starts with, for both, after a full collection.
+asyncwatch makes a spec for every worker, runs them with all defaults on, and folds every event into a `Fleet`, all on
+one loop. The peer is `asyncio.gather` of the same coroutines. Each run has a new loop. The garbage collector has
+Python's default thresholds for both, and a full collection comes first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.events import WorkerState
 from asyncwatch.model.reducer import Fleet
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio
 
 Job = Callable[[], Awaitable[int]]
 
@@ -30,12 +30,12 @@ _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 async def return_at_once() -> int:
-    """Do nothing."""
+    """Return without waiting."""
     return 1
 
 
 async def yield_once() -> int:
-    """Let others have a turn."""
+    """Wait for one loop iteration."""
     await asyncio.sleep(0)
     return 1
 
@@ -58,7 +58,7 @@ def _compare(
         making.append(of_specs)
         return seconds
 
-    figures = in_turn(effort, {"watched": watched, "bare": lambda: _time_bare(workers, job, new_loop)})
+    figures = alternate(effort, {"watched": watched, "bare": lambda: _time_bare(workers, job, new_loop)})
     watched_seconds, bare_seconds = figures["watched"], figures["bare"]
     run_only = [
         all_ - of_specs for all_, of_specs in zip(watched_seconds, making[-len(watched_seconds) :], strict=True)
@@ -73,7 +73,7 @@ def _compare(
 
 
 def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> tuple[float, float]:
-    """Return the seconds from the first spec to the last event folded, and those of them that the specs took."""
+    """Return the seconds from the first spec to the last folded event, and the part that making the specs took."""
 
     async def main() -> tuple[float, float]:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The cost of one worker in small and in large fleets, on the loop that the engine uses, each in a fresh process."""
+"""The cost per worker in small and large fleets, on the engine's loop, each in a new process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Iterator
 from functools import partial
 
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio
 from tests.benchmarks.processes import run_json
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the cost at each size against that at the smallest."""
+    """Yield the ratio of the cost at each size to the cost at the smallest."""
     sizes = (1_000, 2_000) if effort.is_quick else (1_000, 10_000, 100_000, 1_000_000)
-    costs = in_turn(
+    costs = alternate(
         effort,
         {str(size): partial(run_json, "noop_fleet", size) for size in sizes},
         warm_up=partial(run_json, "noop_fleet", sizes[0]),

@@ -1,7 +1,7 @@
-"""Sorting 1,000,000 rows: how long the new rows take to show, and whether keys are answered meanwhile.
+"""Sorting 1,000,000 rows: how long the result takes to appear, and how fast keys are answered meanwhile.
 
-The app is the real one in a terminal of 120x40, told of a run with a long past while 10,000 events a second arrive.
-An order is there when the rows on the screen are in it.
+The dashboard runs in a real terminal of 120x40 over a synthetic run in which most workers have ended, while 10,000
+events a second arrive. The rows are sorted when those on the screen are in order.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from functools import partial
 
 from asyncwatch.model.view.sort import SORTS
 from tests.benchmarks import keyboard
+from tests.benchmarks.many_rows import MIDDLE, findings, many_rows
 from tests.benchmarks.measure import Effort, Finding
-from tests.benchmarks.ordered import MIDDLE, findings, many_rows
-from tests.benchmarks.picture import Picture
-from tests.benchmarks.story import BUSY, KEYS, index_of
+from tests.benchmarks.synthetic_run import BUSY, KEYS, index_of
+from tests.benchmarks.terminal import Terminal
 
 _ROW = re.compile(r"^.{0,4}(w\d+) ")
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the time of the slowest order, and that of the keys."""
+    """Yield the time of the slowest order and of the keys."""
     orders = [key for key, _ in SORTS[1:]] + [SORTS[0][0]]
     orders = orders[: effort.size(len(orders), 3)]
     seconds: dict[str, list[float]] = {order: [] for order in orders}
     pressed: list[keyboard.Press] = []
-    with many_rows(effort) as (picture, workers, calm):
+    with many_rows(effort) as (terminal, workers, settle):
         for order in orders * effort.size(effort.pairs, 1):
-            expected = picture.expect(partial(_is_sorted, KEYS[order]))
-            assert expected.is_open(), f"the rows are in the order of {order} already:\n{picture.text}"
-            at = picture.press("s")
-            pressed += keyboard.presses(picture, expected.is_open)
+            expected = terminal.expect(partial(_is_sorted, KEYS[order]))
+            assert expected.is_open(), f"the rows are already sorted by {order}:\n{terminal.text}"
+            at = terminal.press("s")
+            pressed += keyboard.presses(terminal, expected.is_open)
             seconds[order].append(expected.wait() - at)
-            picture.press(MIDDLE)
-            time.sleep(calm)
+            terminal.press(MIDDLE)
+            time.sleep(settle)
     yield from findings("sort", workers, seconds, pressed)
 
 
-def _is_sorted(key: Callable[[int], object], picture: Picture) -> bool:
-    """Return whether the visible rows are in order. Busy ones are left out: these change."""
-    names = [match[1] for _, text in sorted(picture.stretches.items()) if (match := _ROW.match(text)) is not None]
+def _is_sorted(key: Callable[[int], object], terminal: Terminal) -> bool:
+    """Return whether the visible rows are in order. Busy rows change all the time and are left out."""
+    names = [match[1] for _, text in sorted(terminal.spans.items()) if (match := _ROW.match(text)) is not None]
     values = [key(index) for name in names if (index := index_of(name)) >= BUSY]
-    return len(values) > 5 and values == sorted(values)  # type: ignore[type-var]  # one key gives one type
+    return len(values) > 5 and values == sorted(values)  # type: ignore[type-var]  # all values of one key have one type

@@ -1,7 +1,7 @@
-"""How long one waits at first: for `--help`, against a click program, and for the first full picture of the demo.
+"""Time to `--help`, against a Click program, and to the first full frame of the demo, against an empty Textual app.
 
-A picture is full when every line of the terminal was drawn; that of the demo, when its overview, its last worker and
-the keys are on it, all of which is known before the engine is there.
+A frame is full when every line of the terminal has been drawn. The demo's frame also has to show the overview, the last
+worker and the keys, which are all known before the engine has started.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from tests.benchmarks.measure import Effort, Finding, Goal, in_turn, ratio, seconds_of
-from tests.benchmarks.picture import Condition, Picture
+from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio, seconds_of
 from tests.benchmarks.processes import ASYNCWATCH, PEERS, run_process
+from tests.benchmarks.terminal import Condition, Terminal
 
 _ROWS = 40
 _PARTS = ("○ 20 queued", "19 ", "c cancel")
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the ratio for the help, then for the picture."""
+    """Yield the ratio for the help, then for the frame."""
     helps = {
         "asyncwatch": [ASYNCWATCH, "--help"],
         "click": [sys.executable, str(PEERS / "click_program.py"), "--help"],
     }
-    seconds = in_turn(
+    seconds = alternate(
         effort,
         {name: partial(seconds_of, partial(run_process, command)) for name, command in helps.items()},
         times=4,
     )
     yield _finding("--help against a click program", seconds["asyncwatch"], seconds["click"], Goal("<=", 1.5))
     empty = [sys.executable, str(PEERS / "empty_app.py")]
-    seconds = in_turn(
+    seconds = alternate(
         effort,
-        {"demo": partial(_first_picture, [ASYNCWATCH], _is_demo), "empty": partial(_first_picture, empty, _is_full)},
+        {"demo": partial(_first_frame, [ASYNCWATCH], _is_demo), "empty": partial(_first_frame, empty, _is_full)},
         times=2,
     )
     yield _finding(
-        "first full picture of the demo against an empty Textual app",
+        "first full frame of the demo against an empty Textual app",
         seconds["demo"],
         seconds["empty"],
         Goal("<=", 1.4),
@@ -50,15 +50,15 @@ def _finding(what: str, figures: Sequence[float], peers: Sequence[float], goal: 
     return ratio(what, figures, peers, goal, note)
 
 
-def _first_picture(command: list[str], condition: Condition) -> float:
-    with Picture(command, cwd=PEERS, columns=120, rows=_ROWS) as picture:
-        return picture.wait_for(condition) - picture.started_at
+def _first_frame(command: list[str], condition: Condition) -> float:
+    with Terminal(command, cwd=PEERS, columns=120, rows=_ROWS) as terminal:
+        return terminal.wait_for(condition) - terminal.started_at
 
 
-def _is_full(picture: Picture) -> bool:
-    return len({line for line, _ in picture.stretches}) == _ROWS
+def _is_full(terminal: Terminal) -> bool:
+    return len({line for line, _ in terminal.spans}) == _ROWS
 
 
-def _is_demo(picture: Picture) -> bool:
-    texts = [text.strip() for text in picture.stretches.values()]
-    return _is_full(picture) and all(any(text.startswith(begin) for text in texts) for begin in _PARTS)
+def _is_demo(terminal: Terminal) -> bool:
+    texts = [text.strip() for text in terminal.spans.values()]
+    return _is_full(terminal) and all(any(text.startswith(begin) for text in texts) for begin in _PARTS)

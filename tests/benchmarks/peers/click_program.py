@@ -1,4 +1,4 @@
-"""A click program with one command."""
+"""A Click program with one command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Textual app with nothing in it."""
+"""A Textual app without widgets."""
 
 from __future__ import annotations
 

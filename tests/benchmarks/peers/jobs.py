@@ -1,4 +1,4 @@
-"""What asyncwatch is given to do, as `jobs:function`, once an item."""
+"""Targets for asyncwatch, called as `jobs:function` with each item."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import time
 from pathlib import Path
 
 LONGEST_HOLD = 0.1
-"""Seconds between two looks at whether a held job may end."""
+"""Seconds between two checks whether a held job may end."""
 
 
 async def noop(item: str) -> int:
-    """Do nothing; for the item `hold`, wait at the gate."""
+    """Return at once, or wait for the gate if the item is `hold`."""
     if item == "hold":
         await _hold()
     return 1
 
 
 async def wait(item: str) -> None:
-    """Wait for ever; for the item `hold`, wait at the gate."""
+    """Wait for ever, or for the gate if the item is `hold`."""
     if item == "hold":
         await _hold()
     else:
@@ -28,33 +28,33 @@ async def wait(item: str) -> None:
 
 
 async def _hold() -> None:
-    """Wait until the file that `BENCH_GATE` names is there, and say so by another one beside it."""
+    """Create a `.reached` file, then wait until the file named by `BENCH_GATE` exists."""
     gate = Path(os.environ["BENCH_GATE"])
     gate.with_suffix(".reached").touch()
-    while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process makes it
+    while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process creates it
         await asyncio.sleep(LONGEST_HOLD)
 
 
 async def nap(item: str) -> int:
-    """Sleep for a tenth of a second, more or less."""
+    """Sleep for 0.05 to 0.15 seconds."""
     await asyncio.sleep(random.uniform(0.05, 0.15))
     return 1
 
 
 async def block(item: str) -> None:
-    """Wait for ever; the item `sleep 2` or `compute 2` blocks the event loop for two seconds again and again.
+    """Wait for ever. The items `sleep 2` and `compute 2` block the event loop for two seconds again and again.
 
-    When it begins and ends to do so stands in the file that `BENCH_TIMES` names, in monotonic seconds.
+    The start and end of each block go to the file named by `BENCH_TIMES`, in seconds of `time.perf_counter`.
     """
     how, _, duration = item.partition(" ")
     while duration:
         await asyncio.sleep(float(duration) / 2)
         start = time.perf_counter()
         if how == "sleep":
-            time.sleep(float(duration))  # noqa: ASYNC251  the mistake that is measured
+            time.sleep(float(duration))  # noqa: ASYNC251  blocking the loop is what is measured
         else:
             while time.perf_counter() < start + float(duration):
                 sum(range(1000))
-        with Path(os.environ["BENCH_TIMES"]).open("a", encoding="ascii") as times:  # noqa: ASYNC230  as above
+        with Path(os.environ["BENCH_TIMES"]).open("a", encoding="ascii") as times:  # noqa: ASYNC230  the loop is blocked anyway
             times.write(f"{start} {time.perf_counter()}\n")
     await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""A fleet of so many workers that do nothing, in a process of its own: prints the microseconds a worker."""
+"""Run a fleet of no-op workers and print the microseconds per worker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from asyncwatch.engine.thread import new_event_loop
 from tests.benchmarks.cases.noop import return_at_once, time_watched
 
 _LEAST = 50_000
-"""Workers in all: small fleets are run more than once."""
+"""Least number of workers in total: small fleets are run several times."""
 
 
 def main(workers: int) -> float:
-    """Return the microseconds a worker, of the run in the middle."""
+    """Return the microseconds per worker of the median run."""
     for _ in range(3):
         time_watched(1_000, return_at_once, new_event_loop)
     runs = [time_watched(workers, return_at_once, new_event_loop)[0] for _ in range(max(1, _LEAST // workers))]
@@ -22,4 +22,4 @@ def main(workers: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]))))  # noqa: T201  its answer
+    print(json.dumps(main(int(sys.argv[1]))))  # noqa: T201  the program's output

@@ -1,4 +1,4 @@
-"""What one writes by hand: a session, a semaphore, a loop of retries, `asyncio.gather`. Shows nothing meanwhile."""
+"""The handwritten script: a session, a semaphore, a retry loop and `asyncio.gather`, without any display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
 async def fetch(session: aiohttp.ClientSession, semaphore: asyncio.Semaphore, url: str) -> int:
-    """Return the status of a URL, after another try or two if need be."""
+    """Return the status of a URL, after up to three attempts."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with semaphore, session.get(url) as response:
@@ -33,14 +33,14 @@ async def fetch(session: aiohttp.ClientSession, semaphore: asyncio.Semaphore, ur
 
 
 async def main(urls: list[str], concurrency: int) -> None:
-    """Fetch every URL, and say what became of them."""
+    """Fetch every URL and print how many failed."""
     semaphore = asyncio.Semaphore(concurrency)
     connector = aiohttp.TCPConnector(limit=concurrency)
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         results = await asyncio.gather(*(fetch(session, semaphore, url) for url in urls), return_exceptions=True)
     failed = sum(isinstance(result, BaseException) for result in results)
-    print(f"{len(results) - failed} succeeded, {failed} failed")  # noqa: T201  what a script says
+    print(f"{len(results) - failed} succeeded, {failed} failed")  # noqa: T201  the program's output
     raise SystemExit(1 if failed else 0)
 
 

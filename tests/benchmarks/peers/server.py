@@ -1,6 +1,6 @@
-"""A web server that does as little as it can: a small body for every path, on a free port that it prints.
+"""A minimal web server: answers every path with a small body, on a free port that it prints.
 
-`/seen` answers with the requests since it was last asked, and the seconds from the first to the last of them.
+`/seen` returns the number of requests since the last `/seen`, and the seconds from the first of them to the last.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class _Seen:
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     runner = web.ServerRunner(web.Server(_Seen().answer, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    print(json.dumps(runner.addresses[0][1]), flush=True)  # noqa: T201  what its user waits for
+    print(json.dumps(runner.addresses[0][1]), flush=True)  # noqa: T201  the parent process waits for it
     await asyncio.Event().wait()
 
 

@@ -1,7 +1,7 @@
-"""The real dashboard, told a story at 10,000 events a second from another thread, as the engine would.
+"""The real dashboard over a synthetic run with 10,000 events a second, made in another thread as the engine does.
 
-With `--frames FILE` it notes what each frame cost: the seconds that its thread spent on drawing the scene and on
-painting what had changed, up to the last byte handed to the terminal's own thread.
+`--frames FILE` writes what each frame cost: the seconds that the UI thread spent drawing the scene and painting the
+changes, up to the last byte handed to the terminal's writer thread.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ from asyncwatch.process import infrequent_gc, short_switch_interval
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.screens.fleet import FleetScreen
-from tests.benchmarks.story import BUSY, NOW, Story
+from tests.benchmarks.synthetic_run import BUSY, NOW, SyntheticRun
 
 PER_SECOND = 10_000
 """Events."""
 _SETTLING = 1.0
-"""Seconds at the start that do not count."""
+"""Seconds at the start that are not measured."""
 
 
-class Teller:
-    """A controller without an engine: tells the present of a story, until it is stopped or `seconds` have passed."""
+class SyntheticController:
+    """Controller without an engine: emits the live events of a run until it is stopped or `seconds` are over."""
 
-    def __init__(self, story: Story, seconds: float, *, has_past: bool) -> None:
-        self._began: float | None = None
-        self._batches: Iterable[Batch] = story.present(PER_SECOND, has_past=has_past)
+    def __init__(self, run: SyntheticRun, seconds: float, *, has_history: bool) -> None:
+        self._started: float | None = None
+        self._batches: Iterable[Batch] = run.live_events(PER_SECOND, has_history=has_history)
         self._seconds = seconds
         self._listener = Listener()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread = threading.Thread(target=self._emit, daemon=True)
 
     def clock(self) -> float:
-        """Return the seconds since the run started; they stand still up to the present."""
-        return NOW if self._began is None else NOW + time.monotonic() - self._began
+        """Return the seconds since the run started; `NOW` until the live events start."""
+        return NOW if self._started is None else NOW + time.monotonic() - self._started
 
     def send(self, *commands: Command) -> None:
-        """Stop, if that is asked."""
+        """Stop on `StopRun`; ignore other commands."""
         if any(isinstance(command, StopRun) for command in commands):
             self._stopped.set()
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return the queue, and begin. What is to be told is made before, if it has an end."""
+        """Start and return the queue. If the time is limited, all events are made beforehand."""
         if self._seconds < float("inf"):
             self._batches = list(itertools.takewhile(lambda batch: batch[-1].at < NOW + self._seconds, self._batches))
         self._thread.start()
         return self._listener.attach()
 
     def statistics(self) -> Statistics:
-        """Return that of an engine with nothing to say."""
+        """Return the statistics of an idle engine."""
         return Statistics()
 
-    def _tell(self) -> None:
-        began = self._began = time.monotonic()
+    def _emit(self) -> None:
+        started = self._started = time.monotonic()
         seq = 0
         for batch in self._batches:
-            due = began + batch[-1].at - NOW
+            due = started + batch[-1].at - NOW
             if self._stopped.wait(max(0.0, due - time.monotonic())):
                 break
             self._listener.deliver(batch, None)
@@ -78,7 +78,7 @@ class Teller:
 
 
 class TimedScreen(FleetScreen):
-    """The fleet, which notes of each frame when it was done, its seconds, and the processor's."""
+    """Fleet screen that records each frame: when it was done, its wall time and its CPU time in seconds."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -86,7 +86,7 @@ class TimedScreen(FleetScreen):
         self._spent = (0.0, 0.0)
 
     def draw(self) -> None:
-        """Draw the scene."""
+        """Draw the scene and record the time."""
         start, worked = time.perf_counter(), time.thread_time()
         super().draw()
         self._spend(start, worked)
@@ -105,39 +105,39 @@ class TimedScreen(FleetScreen):
         self._spent = (seconds + time.perf_counter() - start, processor + time.thread_time() - worked)
 
 
-class ToldApp(AsyncwatchApp):
-    """The app with a fleet that is timed."""
+class SyntheticApp(AsyncwatchApp):
+    """The app with a `TimedScreen`."""
 
     CSS_PATH = str(Path(asyncwatch.ui.app.__file__).with_name("asyncwatch.tcss"))
 
     def get_default_screen(self) -> Screen[None]:
-        """Return the fleet."""
+        """Return the timed screen."""
         self.timed = TimedScreen(self.scene)
         return self.timed
 
 
 def main() -> None:
-    """Read the arguments and show the story."""
+    """Run the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--busy", type=int, default=BUSY, help="workers to which something happens all the time")
-    parser.add_argument("--past", action="store_true", help="all but the busy workers have ended")
+    parser.add_argument("--busy", type=int, default=BUSY, help="workers that change all the time")
+    parser.add_argument("--history", action="store_true", help="all workers that are not busy have ended")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--frames", type=Path)
     given = parser.parse_args()
-    story = Story(given.workers, given.busy)
-    teller = Teller(story, given.seconds + _SETTLING, has_past=given.past)
-    app = ToldApp(teller, clock=teller.clock)
+    run = SyntheticRun(given.workers, given.busy)
+    controller = SyntheticController(run, given.seconds + _SETTLING, has_history=given.history)
+    app = SyntheticApp(controller, clock=controller.clock)
     gc.freeze()  # as run_dashboard does
-    for batch in story.beginning(has_past=given.past):
+    for batch in run.history(has_history=given.history):
         app.scene.receive(batch)
-    told = app.scene.fleet.events
+    events_before = app.scene.fleet.events
     with infrequent_gc(), short_switch_interval():
         app.run()
     if given.frames is not None:
         frames = app.timed.frames
         counted = [frame[1:] for frame in frames if frame[0] >= frames[0][0] + _SETTLING]
-        per_second = (app.scene.fleet.events - told) / (given.seconds + _SETTLING)
+        per_second = (app.scene.fleet.events - events_before) / (given.seconds + _SETTLING)
         given.frames.write_text(json.dumps({"frames": counted, "events_per_second": per_second}), encoding="ascii")
 
 

@@ -1,8 +1,8 @@
-"""A program in a pseudo-terminal, read as cheaply as possible: what was drawn where, and when.
+"""A program in a pseudo-terminal, and when it drew what, read as cheaply as possible.
 
-A full emulator (pyte) takes so long for a picture that it would measure itself. Textual begins every stretch of a line
-that it draws by moving the cursor there; cutting its output at these moves gives all that the cases look for. The time
-of a change is that at which its bytes were read, by a thread that does nothing else.
+A full emulator (pyte) would take longer for a frame than the program under test. Textual moves the terminal's cursor
+before every span of a line that it draws, so cutting its output at these moves finds everything that the cases look
+for. The time of a change is when a dedicated thread read its bytes.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from typing import Self
 from tests.benchmarks.processes import environment
 
 PATIENCE = 60.0
-"""Seconds that a change may take to come."""
+"""Seconds to wait for a change before giving up."""
 
 _MOVE = re.compile(rb"\x1b\[(\d+);(\d+)H")
 _STYLE = re.compile(r"\x1b(?:\[[0-9;?$>]*[A-Za-z]|\]22;[a-z]*\x07)")
 _CURSOR = re.compile(r"^.{0,3}›.? *(\S+) ")
 
-Condition = Callable[["Picture"], object]
+Condition = Callable[["Terminal"], object]
 
 
-class Expected:
-    """A condition that will hold once something was drawn."""
+class Expectation:
+    """A condition on what the terminal shows, checked after each span that is drawn."""
 
-    def __init__(self, picture: Picture, condition: Condition) -> None:
-        self._picture = picture
+    def __init__(self, terminal: Terminal, condition: Condition) -> None:
+        self._terminal = terminal
         self._condition = condition
         self._end = time.perf_counter() + PATIENCE
         self._held_at = 0.0
         self._has_held = threading.Event()
 
     def is_open(self) -> bool:
-        """Return whether it has not held at any time since it was expected.
+        """Return whether the condition has not been met so far.
 
         Raises:
-            TimeoutError: and never will.
+            TimeoutError: the program has ended, or `PATIENCE` is over.
 
         """
         if self._has_held.is_set():
             return False
-        if time.perf_counter() > self._end or self._picture.process.poll() is not None:
-            raise TimeoutError(f"the picture did not come; this did:\n{self._picture.text}")
+        if time.perf_counter() > self._end or self._terminal.process.poll() is not None:
+            raise TimeoutError(f"the expected output was not drawn; the screen shows:\n{self._terminal.text}")
         return True
 
     def wait(self) -> float:
-        """Wait until it has held; return when the bytes came that made it hold.
+        """Wait until the condition is met, and return when the bytes that met it were read.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: the program has ended, or `PATIENCE` is over.
 
         """
         while not self._has_held.wait(1.0):
@@ -70,25 +70,25 @@ class Expected:
         return self._held_at
 
     def look(self, now: float) -> bool:
-        """Return whether it holds, at last."""
-        if self._condition(self._picture):
+        """Check the condition, unless it has been met, and return whether it has been."""
+        if self._condition(self._terminal):
             self._held_at = now
             self._has_held.set()
         return self._has_held.is_set()
 
 
-class Picture:
-    """Runs `command` in a terminal of its own, and ends it on leaving."""
+class Terminal:
+    """Run `command` in a terminal of its own, and kill it on exit. `more` is environment."""
 
     def __init__(self, command: Sequence[str], *, cwd: Path, columns: int, rows: int, **more: str) -> None:
         self.columns = columns
         self.rows = rows
-        self.stretches: dict[tuple[int, int], str] = {}
-        """What was last drawn from each line and column, from 1, without its colours; not what was drawn over."""
+        self.spans: dict[tuple[int, int], str] = {}
+        """Text that was last drawn at each (line, column), from 1, without styles and what was overwritten."""
         self.cursor = ""
-        """The name of the worker that the cursor is on; empty if that is not on the screen."""
+        """Name of the worker under the dashboard's cursor; empty while it is off screen."""
         self._cursor_line = 0
-        self._expected: list[Expected] = []
+        self._expected: list[Expectation] = []
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -102,7 +102,7 @@ class Picture:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            # Its own terminal, so that it hears when that goes.
+            # Make it the controlling terminal, so that the program gets SIGHUP when it is closed.
             preexec_fn=partial(fcntl.ioctl, slave, termios.TIOCSCTTY, 0),  # noqa: PLW1509  no other thread runs yet
         )
         os.close(slave)
@@ -123,42 +123,42 @@ class Picture:
 
     @property
     def text(self) -> str:
-        """All that was drawn last, from top to bottom."""
-        return "\n".join(text for _, text in sorted(self.stretches.items()))
+        """All spans, from top to bottom."""
+        return "\n".join(text for _, text in sorted(self.spans.items()))
 
     def press(self, keys: str) -> float:
-        """Type `keys`; return when."""
+        """Type `keys` and return when."""
         now = time.perf_counter()
         os.write(self._master, keys.encode())
         return now
 
-    def expect(self, condition: Condition) -> Expected:
-        """Look, from now on, at all that is drawn, until `condition` holds."""
-        expected = Expected(self, condition)
+    def expect(self, condition: Condition) -> Expectation:
+        """Check `condition` now and after each span that is drawn, until it is met."""
+        expected = Expectation(self, condition)
         with self._lock:
             if not expected.look(time.perf_counter()):
                 self._expected.append(expected)
         return expected
 
     def wait_for(self, condition: Condition) -> float:
-        """Wait until `condition` holds; return when the bytes came that made it hold.
+        """Wait until `condition` is met, and return when the bytes that met it were read.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: the program has ended, or `PATIENCE` is over.
 
         """
         return self.expect(condition).wait()
 
     def wait_for_text(self, text: str) -> float:
-        """Wait until `text` is drawn; return when."""
-        return self.wait_for(lambda picture: any(text in stretch for stretch in picture.stretches.values()))
+        """Wait until `text` is on the screen, and return when it was drawn."""
+        return self.wait_for(lambda terminal: any(text in span for span in terminal.spans.values()))
 
     def _read(self) -> None:
         pending = b""
-        with contextlib.suppress(OSError):  # that is how a pseudo-terminal ends
+        with contextlib.suppress(OSError):  # a pseudo-terminal reports the end of its program as EIO
             while data := os.read(self._master, 65536):
                 now = time.perf_counter()
-                # A stretch is whole when the next move follows; there is one at the end of every picture.
+                # A span is complete when the next move follows; every frame ends with one.
                 *pieces, pending = _pieces(pending + data)
                 if pieces:
                     with self._lock:
@@ -172,17 +172,17 @@ class Picture:
             return
         text = _STYLE.sub("", piece[move.end() :].decode("utf-8", "replace")).rstrip("\r\n")
         row, column = int(move[1]), int(move[2])
-        for other in [place for place in self.stretches if place[0] == row and 0 < place[1] - column < len(text)]:
-            del self.stretches[other]
-        self.stretches[row, column] = text
+        for other in [place for place in self.spans if place[0] == row and 0 < place[1] - column < len(text)]:
+            del self.spans[other]
+        self.spans[row, column] = text
         if (cursor := _CURSOR.match(text)) is not None:
             self.cursor, self._cursor_line = cursor[1], row
         elif row == self._cursor_line and column == 1:
-            # A new order may take the worker elsewhere.
+            # The row was drawn over, so another order may have moved the worker.
             self.cursor = ""
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """Return `data` cut before each move of the cursor."""
+    """Cut `data` before each cursor move."""
     starts = [0, *(match.start() for match in _MOVE.finditer(data) if match.start())]
     return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]

@@ -1,4 +1,4 @@
-"""A million rows that are put in order or filtered in a real terminal, and the keys that are pressed meanwhile."""
+"""A dashboard with a million rows in a real terminal, for the cases that sort and filter."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from typing import NamedTuple
 
 from tests.benchmarks import keyboard
 from tests.benchmarks.measure import Effort, Finding, Goal
-from tests.benchmarks.picture import Picture
 from tests.benchmarks.processes import ROOT
+from tests.benchmarks.terminal import Terminal
 
 MIDDLE = "g" + 20 * "\x1b[6~"
-"""Keys that take the cursor to where rows are above and below it in any order, and under any filter: at an edge a key
-would change nothing, and nobody could say when it was answered. Nor do busy rows stand there, which move.
+"""Keys that move the cursor away from both ends of the table and from the busy rows, in any order and filter.
+
+At an end a key changes nothing, so its answer could not be seen; busy rows move by themselves.
 """
 _LIMIT = Goal("<=", 1.0, "s")
 
 
 class Fleet(NamedTuple):
-    """The dashboard over many workers."""
+    """A dashboard with many workers."""
 
-    picture: Picture
+    terminal: Terminal
     workers: int
-    calm: float
-    """Seconds after which whatever a key brought about is over."""
+    settle: float
+    """Seconds after which the effects of a key are over."""
 
 
 @contextmanager
 def many_rows(effort: Effort) -> Iterator[Fleet]:
-    """Show a run with a long past, while 10,000 events a second arrive, in a terminal of 120x40."""
-    workers, calm = effort.size(1_000_000, 2_000), 0.3 if effort.is_quick else 0.5
-    command = [sys.executable, "-m", "tests.benchmarks.peers.told_app", "--workers", str(workers), "--past"]
-    with Picture(command, cwd=ROOT, columns=120, rows=40) as picture:
-        picture.wait_for(lambda shown: shown.cursor)
-        picture.press(MIDDLE)
-        time.sleep(calm)
-        yield Fleet(picture, workers, calm)
+    """Show a run in which most workers have ended, in a terminal of 120x40, while 10,000 events a second arrive."""
+    workers, settle = effort.size(1_000_000, 2_000), 0.3 if effort.is_quick else 0.5
+    command = [sys.executable, "-m", "tests.benchmarks.peers.synthetic_app", "--workers", str(workers), "--history"]
+    with Terminal(command, cwd=ROOT, columns=120, rows=40) as terminal:
+        terminal.wait_for(lambda shown: shown.cursor)
+        terminal.press(MIDDLE)
+        time.sleep(settle)
+        yield Fleet(terminal, workers, settle)
 
 
 def findings(
     what: str, workers: int, seconds: Mapping[str, Sequence[float]], pressed: Sequence[keyboard.Press]
 ) -> Iterator[Finding]:
-    """Yield the time of what took longest, and that of the keys."""
+    """Yield the time of the slowest operation and of the keys."""
     medians = {name: statistics.median(figures) for name, figures in seconds.items()}
     slowest = max(medians, key=medians.__getitem__)
     note = ", ".join(f"{name} {median:.2f}" for name, median in medians.items())
