@@ -34,7 +34,7 @@ def run(effort: Effort) -> Iterator[Finding]:
         yield _each(f"a worker that is done, {where}", many, done.steady, base.steady, _PER_RESTING)
         if not is_shown:
             note = f"{base.peak / 1e6:,.0f} MB with {_BASE:,}"
-            yield Finding(f"the most of a whole run of {many:,}", done.peak / 1e6, "MB", None, _WHOLE, note)
+            yield Finding(f"peak of a whole run of {many:,}", done.peak / 1e6, "MB", None, _WHOLE, note)
         states = (("queued", many, _PER_RESTING), ("running", running, _PER_RUNNING))
         for state, count, goal in states[: effort.size(2, 1)]:
             taken, of_base = (_waiting(state, number, looks, is_shown=is_shown) for number in (count, _BASE))

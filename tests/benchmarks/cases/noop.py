@@ -64,10 +64,10 @@ def _compare(
         all_ - of_specs for all_, of_specs in zip(watched_seconds, making[-len(watched_seconds) :], strict=True)
     ]
     each = 1e6 / workers
+    run_ratio = ratio("", run_only, bare_seconds).figure
     note = (
-        f"{statistics.median(watched_seconds) * each:.1f} us a worker against "
-        f"{statistics.median(bare_seconds) * each:.1f}; {ratio('', run_only, bare_seconds).figure:.2f} x without making"
-        f" the specs"
+        f"{statistics.median(watched_seconds) * each:.1f} us per worker against "
+        f"{statistics.median(bare_seconds) * each:.1f}; {run_ratio:.2f} x without making specs"
     )
     return ratio(what, watched_seconds, bare_seconds, Goal("<=", 1.0), note)
 

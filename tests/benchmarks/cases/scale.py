@@ -21,6 +21,6 @@ def run(effort: Effort) -> Iterator[Finding]:
     smallest = costs[str(sizes[0])]
     for size in sizes[1:]:
         figures = costs[str(size)]
-        note = f"{statistics.median(figures):.1f} us a worker against {statistics.median(smallest):.1f}"
+        note = f"{statistics.median(figures):.1f} us per worker against {statistics.median(smallest):.1f}"
         goal = Goal("<=", 1.25) if size == sizes[-1] else None
         yield ratio(f"{size:,} workers against {sizes[0]:,}", figures, smallest, goal, note)
