@@ -1,9 +1,18 @@
-"""Property tests try the same examples in every run; `--hypothesis-profile=search` looks for new ones."""
+"""Settings of the whole suite.
+
+Property tests try the same examples in every run; `--hypothesis-profile=search` tries 2,000 new ones for each.
+"""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=2_000, deadline=None)
 settings.load_profile("repeatable")
+
+# A shell without job control starts background commands with SIGINT ignored, which programs under test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
