@@ -213,10 +213,12 @@ def test_url_that_refuses_connections_is_exhausted(folder: Path, unused_tcp_port
 
 
 def test_demo_runs_without_stdout_stderr_and_current_directory(folder: Path) -> None:
-    command = 'rmdir "$PWD"; exec "$0" -m asyncwatch --bad-luck 1 >&- 2>&-'
+    command = 'rmdir "$PWD"; exec "$0" -m asyncwatch --config "$1" >&- 2>&-'
+    config = folder / "demo.toml"
+    config.write_text("seed = 20\n[[group]]\ntarget = 'demo'\ncount = 1\n")  # its latency is 0.1 s
     (folder / "gone").mkdir()
     done = subprocess.run(
-        ["sh", "-c", command, sys.executable],
+        ["sh", "-c", command, sys.executable, str(config)],
         env=ENVIRONMENT | {"HOME": str(folder)},
         cwd=folder / "gone",
         check=False,
