@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.model.view.sort import SORTS, Order, finish, ordering, sort
+from asyncwatch.model.view.order import Order, run_all
+from asyncwatch.model.view.sort import sort
+from asyncwatch.model.view.sort_keys import SORTS, ordering
 from asyncwatch.ui.display import Scene
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
@@ -105,7 +107,7 @@ def test_synthetic_run_sort_keys_match_the_order_of_the_app() -> None:
     for batch in SyntheticRun(_WORKERS, busy=0).history(has_history=True):
         scene.receive(batch)
     for order, _ in SORTS:
-        rows = finish(sort(Order(scene.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
+        rows = run_all(sort(Order(scene.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
         values = [KEYS[order](row.index) for row in rows]
         assert values == sorted(values), order
 

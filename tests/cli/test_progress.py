@@ -17,7 +17,8 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkersQueued,
 )
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from tests.cli.script import FakeController, run
 from tests.ui.fakes import FakeController as FakeRun
 from tests.ui.trees import tree_run
@@ -27,7 +28,7 @@ def fleet_of(fake: FakeRun) -> Fleet:
     """Return the state after all its events."""
     fleet = Fleet()
     for batch in fake.early:
-        fleet.apply_batch(batch)
+        apply(fleet, batch)
     return fleet
 
 
@@ -83,7 +84,7 @@ async def test_progress_of_services_in_a_log_is_shown_when_it_changes() -> None:
 
 def test_progress_of_a_tree_stopped_while_it_starts_waits_for_no_worker() -> None:
     fleet = Fleet()
-    fleet.apply_batch([*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
+    apply(fleet, [*SERVICES, RunCancelRequested(seq=4, at=1.0, reason="person")])
     assert progress_line(fleet, 2.0).startswith("00:02.0  1/1 up  0 restarts")
 
 

@@ -26,7 +26,8 @@ from asyncwatch.events import (
     WorkersQueued,
     WorkerSucceeded,
 )
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from asyncwatch.plan.plan import Overrides, Plan, make_plan
 from asyncwatch.ui import app
 
@@ -95,7 +96,7 @@ class Stage:
         controller.events()
         fleet = Fleet()
         on_batch(self.events)
-        fleet.apply_batch(self.events)
+        apply(fleet, self.events)
         return fleet
 
     async def follow(self, controller: Any, **options: Any) -> Fleet:

@@ -1,15 +1,16 @@
-"""Builds lists of events with their numbers and times, as a supervisor would send them."""
+"""Builds lists of events with their numbers and times, as a run would emit them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from asyncwatch.events import Event, RunStarted, WorkersQueued
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 
 
 class Stream:
-    """Events in the order in which they are made, a tenth of a second apart."""
+    """Events in the order in which they are added, a tenth of a second apart."""
 
     def __init__(self, *workers: str, group: str = "", max_attempts: int = 3) -> None:
         self.events: list[Event] = []
@@ -33,10 +34,11 @@ class Stream:
         self.events.append(kind(seq=len(self.events), at=self.now, **fields))
         self.now = round(self.now + 0.1, 6)
 
-    def fold(self) -> Fleet:
-        """Return a new Fleet of all the events so far."""
-        fleet = Fleet()
-        fleet.apply_batch(self.events)
+    def fold(self, fleet: Fleet | None = None) -> Fleet:
+        """Apply all events so far to `fleet`, which ignores those it knows, or to a new one; return it."""
+        if fleet is None:
+            fleet = Fleet()
+        apply(fleet, self.events)
         return fleet
 
 

@@ -16,8 +16,8 @@ from asyncwatch.events import (
     SettingChanged,
 )
 from asyncwatch.model.circuits import waiting_by_key
-from asyncwatch.model.fleet import CHANGES_KEPT
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.settings import CHANGES_KEPT
 from tests.model.stream import Stream
 
 

@@ -17,7 +17,7 @@ STACK = (
 def cluster_errors(rows: Iterable[Row], stack_of: Callable[[str], str]) -> list[Cluster]:
     """Group the rows at once."""
     clustering = Clustering(rows, stack_of)
-    assert not clustering.go_on(lambda: False)
+    assert not clustering.work(lambda: False)
     return clustering.clusters()
 
 
@@ -52,7 +52,7 @@ def test_very_many_are_grouped_in_steps() -> None:
     states = [WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.EXHAUSTED]
     rows = [failed(f"w{n}", f"ValueError: row {n}", states[n % 3]) for n in range(3 * STEP)]
     clustering = Clustering(rows, lambda _: STACK)
-    assert [clustering.go_on(lambda: True) for _ in range(4)] == [True, True, True, False]
+    assert [clustering.work(lambda: True) for _ in range(4)] == [True, True, True, False]
     assert clustering.clusters() == cluster_errors(rows, lambda _: STACK)
     assert clustering.clusters()[0].states == {WorkerState.FAILED: STEP, WorkerState.EXHAUSTED: 2 * STEP}
 

@@ -32,9 +32,10 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.model.fleet import LOG_SIZE_KEPT
-from asyncwatch.model.reducer import LOGS_KEPT, AttemptRecord, Fleet, Row
-from asyncwatch.model.rows import BLOCK, FIRST_KEPT, LAST_KEPT
+from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT, AttemptRecord
+from asyncwatch.model.fleet import LOG_SIZE_KEPT, LOGS_KEPT, Fleet
+from asyncwatch.model.reducer import apply
+from asyncwatch.model.rows import BLOCK, Row
 from asyncwatch.text import share
 from tests.model.stream import Stream, ended, failed
 
@@ -82,7 +83,7 @@ def test_first_success_is_told_by_its_row_alone() -> None:
     assert fleet.history("a") == (
         AttemptRecord(1, 1, 0.25, is_struck=False, started_at=0.2, duration=row.last_duration, outcome="succeeded"),
     )
-    assert not fleet.attempt_records._records
+    assert len(fleet.attempt_history) == 0
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
@@ -94,7 +95,7 @@ def test_a_success_without_a_result_leaves_none(attempts: int) -> None:
     fleet = stream.fold()
     row_of(fleet).result = "before"
     stream.add(WorkerSucceeded, "a", **ended(attempts=attempts, result=None))
-    fleet.apply_batch(stream.events)
+    apply(fleet, stream.events)
     assert row_of(fleet).result is None
 
 
@@ -193,7 +194,7 @@ def test_events_of_another_incarnation_change_no_row() -> None:
     stream.add(AttemptStarted, "a", 1, attempt=1, bad_luck=0.1)
     stream.add(WorkerSucceeded, "a", 1, **ended(result=1))
     stream.add(WorkerRestarted, "a", 2)
-    assert fleet.apply_batch(stream.events) == set()
+    assert apply(fleet, stream.events) == set()
     assert (row_of(fleet).version, fleet.events) == (before[0], before[1] + 3)
 
 
@@ -222,7 +223,7 @@ def test_an_attempt_is_not_revived_after_the_end() -> None:
     stream.add(RetryScheduled, "a", attempt=2, delay=1.0)
     stream.add(CancelRequested, "a", reason="person")
     stream.add(WorkerFailed, "a", **ended(error_type="E", error=""))
-    assert fleet.apply_batch(stream.events) == set()
+    assert apply(fleet, stream.events) == set()
     assert row_of(fleet).state is WorkerState.SUCCEEDED
 
 
@@ -233,16 +234,16 @@ def test_unresponsive_worker_may_end_after_all() -> None:
     stream.add(CancelRequested, "a", reason="person")
     stream.add(WorkerUnresponsive, "a", **ended(stack="x.py:3 f", cancels=2))
     fleet = stream.fold()
-    (left,) = fleet.left_behind_of("a")
-    assert (left.event.stack, left.asked_at, fleet.left_behind) == ("x.py:3 f", 0.3, 1)
+    (left,) = fleet.abandoned_of("a")
+    assert (left.event.stack, left.asked_at, fleet.abandoned) == ("x.py:3 f", 0.3, 1)
     assert (fleet.cancel_reason("a"), fleet.settled, fleet.settled_at) == ("person", 1, 0.4)
     assert [(record.outcome, record.duration) for record in fleet.history("a")] == [("unresponsive", 0.2)]
 
     stream.add(WorkerCancelled, "a", **ended(result="late"))
-    fleet.apply_batch(stream.events)
+    apply(fleet, stream.events)
     row = row_of(fleet)
     assert (row.state, row.ended_at, row.result) == (WorkerState.CANCELLED, 0.5, "late")
-    assert (fleet.left_behind, fleet.left_behind_of("a")) == (0, ())
+    assert (fleet.abandoned, fleet.abandoned_of("a")) == (0, ())
     assert (fleet.settled, fleet.settled_at, fleet.counts[WorkerState.UNRESPONSIVE]) == (1, 0.4, 0)
     assert fleet.rate.series(fleet.latest, 1) == [0]
 
@@ -256,10 +257,10 @@ def test_what_was_left_behind_is_known_after_a_restart() -> None:
     stream.add(WorkerRestarted, "a", 2)
     stream.add(AttemptStarted, "a", 2, attempt=1, bad_luck=0.1)
     fleet = stream.fold()
-    assert (fleet.left_behind, len(fleet.left_behind_of("a")), fleet.left_behind_of("b")) == (1, 1, ())
+    assert (fleet.abandoned, len(fleet.abandoned_of("a")), fleet.abandoned_of("b")) == (1, 1, ())
     stream.add(WorkerCancelled, "a", 1, **ended())
-    fleet.apply_batch(stream.events)
-    assert (fleet.left_behind, row_of(fleet).state) == (0, WorkerState.RUNNING)
+    apply(fleet, stream.events)
+    assert (fleet.abandoned, row_of(fleet).state) == (0, WorkerState.RUNNING)
 
 
 def test_worker_cancelled_while_queued_made_no_attempt() -> None:
@@ -319,7 +320,7 @@ def test_facts_about_the_run_are_kept() -> None:
     stream.add(RunCancelRequested, reason="person")
     stream.add(RunFinished, states={}, attempts=0, elapsed=1.0, interrupted=True)
     fleet = Fleet()
-    assert fleet.apply_batch(stream.events) == set()
+    assert apply(fleet, stream.events) == set()
     assert fleet.run is not None
     assert fleet.timed_out is not None
     assert fleet.cancel_requested is not None
@@ -413,7 +414,7 @@ def test_of_long_log_lines_fewer_are_held() -> None:
     fleet = stream.fold()
     assert ([len(log.message) for log in fleet.logs], fleet.logged) == ([LOG_SIZE_KEPT // 4] * 3 + [4], 10)
     fact["message"] = "x" * (2 * LOG_SIZE_KEPT)
-    fleet.apply(LogRecorded(seq=len(stream.events), at=0.0, **fact))
+    apply(fleet, [LogRecorded(seq=len(stream.events), at=0.0, **fact)])
     assert (len(fleet.logs), fleet.log_size) == (1, 2 * LOG_SIZE_KEPT)
 
 
@@ -460,10 +461,10 @@ def test_a_service_that_is_restarted_for_ever_takes_no_more_memory() -> None:
     events = restarted(4_000).events
     half = len(events) // 2
     fleet = Fleet()
-    fleet.apply_batch(events[:half])
+    apply(fleet, events[:half])
     tracemalloc.start()
     try:
-        fleet.apply_batch(events[half:])
+        apply(fleet, events[half:])
         grown = tracemalloc.get_traced_memory()[0] - sum(map(sys.getsizeof, fleet.waits))
     finally:
         tracemalloc.stop()

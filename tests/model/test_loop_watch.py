@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptStarted, LoopBlocked, WorkersQueued
-from asyncwatch.model.reducer import Fleet
-from asyncwatch.model.statistics import SPANS_KEPT, LoopWatch
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.loop_watch import SPANS_KEPT, LoopWatch
+from asyncwatch.model.reducer import apply
 
 
 def block(at: float, duration: float, worker: str = "", incarnation: int = 1, seq: int = 0) -> LoopBlocked:
@@ -35,7 +36,7 @@ def test_what_falls_into_an_attempt(gaps: list[tuple[int, int]], start: int, len
             late |= set(range(now, began))
         late |= set(range(began, began + duration))
         now = began + duration
-        watch.apply(block(now / 100, duration / 100))
+        watch.blocked(block(now / 100, duration / 100))
     expected = sum(start <= moment < start + length for moment in late)
     assert abs(watch.late_within(start / 100, (start + length) / 100) - expected / 100) < 1e-6
     assert abs(watch.seconds - len(late) / 100) < 1e-6
@@ -44,7 +45,7 @@ def test_what_falls_into_an_attempt(gaps: list[tuple[int, int]], start: int, len
 def test_when_a_time_says_little() -> None:
     """A tenth of the time is enough; an attempt before, after or still under way is not doubted."""
     watch = LoopWatch()
-    watch.apply(block(10.0, 1.0))
+    watch.blocked(block(10.0, 1.0))
     assert watch.is_distorted(8.0, 9.9)
     assert not watch.is_distorted(8.0, 10.1)
     assert watch.is_distorted(9.5, 0.1)
@@ -57,13 +58,13 @@ def test_when_a_time_says_little() -> None:
 def test_the_row_of_the_worker_is_touched() -> None:
     """The fold keeps the block and touches the worker that is to blame, and nobody if nobody is."""
     fleet = Fleet()
-    fleet.apply_batch([WorkersQueued(0, 0.0, "g", 1, ("a", "b")), AttemptStarted(1, 0.0, "a", 1, 1, 0.5)])
+    apply(fleet, [WorkersQueued(0, 0.0, "g", 1, ("a", "b")), AttemptStarted(1, 0.0, "a", 1, 1, 0.5)])
     row = fleet.get("a")
     assert row is not None
     version = row.version
-    assert fleet.apply_batch([block(1.0, 0.3, "a", seq=2)]) == {row}
+    assert apply(fleet, [block(1.0, 0.3, "a", seq=2)]) == {row}
     assert row.version > version
-    assert fleet.apply_batch([block(2.0, 0.2, seq=3), block(3.0, 0.2, "gone", seq=4)]) == set()
+    assert apply(fleet, [block(2.0, 0.2, seq=3), block(3.0, 0.2, "gone", seq=4)]) == set()
     assert [event.at for event in fleet.loop.blocks] == [1.0, 2.0, 3.0]
     assert fleet.loop.blocks_of("a") == (fleet.loop.blocks[0],)
     assert fleet.loop.blocks_of("b") == ()
@@ -74,7 +75,7 @@ def test_only_the_newest_late_times_are_held() -> None:
     """What they add up to is known of all of them."""
     watch = LoopWatch()
     for number in range(3 * SPANS_KEPT):
-        watch.apply(block(2.0 * number + 1, 1.0))
+        watch.blocked(block(2.0 * number + 1, 1.0))
     assert SPANS_KEPT <= len(watch._ends) < 2 * SPANS_KEPT
     assert (watch.count, watch.seconds) == (3 * SPANS_KEPT, 3.0 * SPANS_KEPT)
     end = 6.0 * SPANS_KEPT

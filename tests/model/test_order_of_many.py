@@ -13,18 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view import outline, selection
-from asyncwatch.model.view import sort as ordering
+from asyncwatch.model.view import marks, outline, selection, sort_keys
+from asyncwatch.model.view import order as orders
 from asyncwatch.model.view import sort as sorting
-from asyncwatch.model.view.filter import Query
-from asyncwatch.model.view.selection import SORTS, View, parse_query
-from asyncwatch.model.view.sort import Order, Ordering, finish, place_anew, place_of, sort
+from asyncwatch.model.view.filter import Query, parse_query
+from asyncwatch.model.view.order import Order, run_all
+from asyncwatch.model.view.selection import View
+from asyncwatch.model.view.sort import Ordering, place_of, reinsert, sort
+from asyncwatch.model.view.sort_keys import SORTS
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 
-MODULES: tuple[ModuleType, ...] = (ordering, outline, selection)
+MODULES: tuple[ModuleType, ...] = (orders, sorting, marks, outline, selection)
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +35,8 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a step look at 8 rows, and every fleet be one of many."""
     for module in MODULES:
         monkeypatch.setattr(module, "STEP", 8)
-    monkeypatch.setattr(ordering, "_SAMPLED", 2)
-    monkeypatch.setattr(ordering, "_SCATTERED", 2)
+    monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 2)
+    monkeypatch.setattr(sorting, "_SCATTERED", 2)
     monkeypatch.setattr(selection, "AT_ONCE", 0)
 
 
@@ -72,7 +75,7 @@ class Crowd:
                 )
             case 3:
                 self.stream.add(WorkerRestarted, row.name, row.incarnation + 1)
-        self.view.touched(self.fleet.apply_batch(self.stream.events[before:]))
+        self.view.touched(apply(self.fleet, self.stream.events[before:]))
 
     def expected(self) -> list[Row]:
         """Return the order of a view that has never seen another one."""
@@ -177,7 +180,7 @@ def test_few_keys_are_asked_for_to_place_few_rows(monkeypatch: pytest.MonkeyPatc
     order_of(crowd.view)
 
     def counted(key: str, *, is_reversed: bool, now: float) -> Ordering:
-        by = sorting.ordering(key, is_reversed=is_reversed, now=now)
+        by = sort_keys.ordering(key, is_reversed=is_reversed, now=now)
 
         def count(row: Row) -> object:
             asked.append(row)
@@ -229,7 +232,7 @@ def test_workers_queued_meanwhile_join_at_the_end() -> None:
     crowd.view.order()
     crowd.stream.add(WorkersQueued, group="first", max_attempts=3, workers=("zz",))
     crowd.view.work(lambda: True)
-    crowd.fleet.apply_batch(crowd.stream.events[-1:])
+    apply(crowd.fleet, crowd.stream.events[-1:])
     assert order_of(crowd.view)[-1].name == "zz"
     crowd.view.resort()
     assert order_of(crowd.view)[0].name == "zz"
@@ -242,7 +245,7 @@ def test_the_garbage_collector_sees_no_million_rows() -> None:
     gc.collect()
     gc.freeze()
     for key in ("name", "luck", "queue"):
-        for _ in sort(Order(rows, range(len(rows))), sorting.ordering(key, is_reversed=True, now=0.0)):
+        for _ in sort(Order(rows, range(len(rows))), sort_keys.ordering(key, is_reversed=True, now=0.0)):
             most = max(most, sum(len(each) for each in gc.get_objects() if isinstance(each, (list, tuple, dict))))
     gc.unfreeze()
     sample = len(rows) // 2
@@ -267,19 +270,19 @@ def test_rows_in_an_order_are_found() -> None:
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_values_in_a_pattern_make_no_long_step(*, is_reversed: bool) -> None:
     """Every second, fourth or eighth worker may be slower than its neighbours: what is sorted together stays little."""
-    sort_bucket = ordering._Bucket.sorted
+    sort_bucket = sorting._Bucket.sorted
     for period in (2, 4, 8, 16):
         rows = [a_row(f"w{index}", index) for index in range(4096)]
         by = Ordering(lambda row, period=period: (row.index % period, row.index * 7 % 4096), is_reversed)  # type: ignore[misc]  # bound now
         sizes = list[int]()
 
-        def counted(bucket: ordering._Bucket, sizes: list[int] = sizes) -> list[int]:
-            sizes.append(len(bucket.places))
+        def counted(bucket: sorting._Bucket, sizes: list[int] = sizes) -> list[int]:
+            sizes.append(len(bucket.indexes))
             return sort_bucket(bucket)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ordering._Bucket, "sorted", counted)
-            order = finish(sort(Order(rows, range(4096)), by))
+            patch.setattr(sorting._Bucket, "sorted", counted)
+            order = run_all(sort(Order(rows, range(4096)), by))
         assert list(order) == sorted(rows, key=by.key, reverse=is_reversed)
         assert max(sizes) <= 6 * 8
 
@@ -290,7 +293,7 @@ def test_sorted_as_by_python(lucks: list[float], is_reversed: bool) -> None:
     """Many equal values among others make no difference, and each row can be found."""
     rows = [a_row(f"w{index}", index, bad_luck=luck) for index, luck in enumerate(lucks)]
     by = Ordering(lambda row: row.bad_luck, is_reversed)
-    order = finish(sort(Order(rows, range(len(rows))), by))
+    order = run_all(sort(Order(rows, range(len(rows))), by))
     assert list(order) == sorted(rows, key=lambda row: row.bad_luck or 0.0, reverse=is_reversed)
     assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
 
@@ -309,8 +312,8 @@ def test_rows_that_go_on_changing_get_the_places_of_one_moment() -> None:
     order, busy = Order(rows, range(9)), rows[0]
     values[busy] = 5.5
     moved = Order(rows, [0])
-    steps = place_anew(order, moved, moved, Ordering(values.__getitem__, is_reversed=False), {busy})
-    assert list(finish(steps)) == [*rows[1:6], busy, *rows[6:]]
+    steps = reinsert(order, moved, moved, Ordering(values.__getitem__, is_reversed=False), {busy})
+    assert list(run_all(steps)) == [*rows[1:6], busy, *rows[6:]]
 
 
 class Counted(set[Row]):
@@ -331,7 +334,7 @@ def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: 
     order, moved, stale = Order(rows, range(4000)), Order(rows, range(400)), Counted(rows[400:1600])
     by = Ordering(lambda row: row.retries, is_reversed)
     asked, before, done = list[int](), 0, object()
-    job = place_anew(order, moved, moved, by, stale)
+    job = reinsert(order, moved, moved, by, stale)
     changing = iter(rows[1600:2800])
     while next(job, done) is not done:
         asked.append(stale.asked - before)
@@ -348,6 +351,6 @@ def test_rows_that_all_stand_last_are_placed_in_steps_too() -> None:
     by = Ordering(lambda row: row.index, is_reversed=False)
     order = Order(rows, range(len(rows)))
     steps_to_sort = sum(1 for _ in sort(order, by))
-    steps = sum(1 for _ in place_anew(order, order, order, by, ()))
+    steps = sum(1 for _ in reinsert(order, order, order, by, ()))
     steps_to_look = 3 * len(rows) // 8
     assert steps >= steps_to_look + steps_to_sort + len(rows) // 8 - 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from asyncwatch.events import AttemptFailed, AttemptStarted
-from asyncwatch.model.reducer import Row
-from asyncwatch.model.view.selection import View, parse_query
+from asyncwatch.model.reducer import apply
+from asyncwatch.model.rows import Row
+from asyncwatch.model.view.filter import parse_query
+from asyncwatch.model.view.selection import View
 from tests.model.stream import Stream, failed
 from tests.model.test_tree import queue, tree_stream
 
@@ -83,7 +85,7 @@ def test_workers_that_join_later_come_into_their_branch() -> None:
     view.lines()
     for group, name in (("root", "late"), ("root/a", "a/4"), ("elsewhere", "new")):
         queue(stream, group, name)
-        fleet.apply(stream.events[-1])
+        apply(fleet, stream.events[-1:])
     assert shown(view)[-5:] == ["a/4", "last", "late", "/elsewhere", "new"]
 
 

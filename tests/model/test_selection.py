@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptFailed, AttemptStarted, RetryScheduled, WorkersQueued, WorkerState, WorkerSucceeded
-from asyncwatch.model.reducer import Fleet
-from asyncwatch.model.view.selection import AT_ONCE, SORTS, View, natural, parse_query
-from asyncwatch.model.view.sort import Order, finish, naturals, ordering, sort
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
+from asyncwatch.model.view.filter import parse_query
+from asyncwatch.model.view.order import Order, run_all
+from asyncwatch.model.view.selection import AT_ONCE, View
+from asyncwatch.model.view.sort import sort
+from asyncwatch.model.view.sort_keys import SORTS, natural, naturals, ordering
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 
@@ -100,7 +104,7 @@ def test_rows_stay_where_they_are_until_resort(stream: Stream) -> None:
     before = names(view)
     stream.add(AttemptStarted, "w3", attempt=1, bad_luck=0.1)
     stream.add(WorkerSucceeded, "w3", **ended(result=1))
-    view.touched(fleet.apply_batch(stream.events))
+    view.touched(apply(fleet, stream.events))
     assert names(view) == before == ["w3", "w1", "w2", "w10"]
     assert view.resort()
     assert names(view) == ["w1", "w2", "w10", "w3"]
@@ -128,7 +132,7 @@ def test_workers_queued_later_join_at_the_end(stream: Stream) -> None:
     view.query = parse_query("w1")
     assert names(view) == ["w1", "w10"]
     stream.add(WorkersQueued, group="", max_attempts=3, workers=("w11", "x", "w0-w1"))
-    fleet.apply_batch(stream.events)
+    apply(fleet, stream.events)
     assert names(view) == ["w1", "w10", "w11", "w0-w1"]
     assert view.position("w11") == 2
     view.resort()
@@ -146,14 +150,14 @@ def test_running_workers_move_by_elapsed_time_alone(stream: Stream) -> None:
 def test_marks_belong_to_workers(stream: Stream) -> None:
     """Marks stay on their workers whatever is visible, and are given back in queue order."""
     view = View(stream.fold())
-    assert view.toggle_mark("w3")
+    assert view.marks.toggle_worker("w3")
     view.query = parse_query("w1")
     view.mark_all_visible()
-    assert [row.name for row in view.marked()] == ["w10", "w1", "w3"]
-    assert not view.toggle_mark("w10")
+    assert [row.name for row in view.marks.rows()] == ["w10", "w1", "w3"]
+    assert not view.marks.toggle_worker("w10")
     assert set(view.marks) == {"w1", "w3"}
-    view.clear_marks()
-    assert view.marked() == []
+    view.marks.clear()
+    assert view.marks.rows() == []
 
 
 def test_natural_order() -> None:
@@ -188,7 +192,7 @@ def test_any_order_shows_every_row_once(
 ) -> None:
     """Sorting loses no row, and rows without a value are the last, in queue order."""
     rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
-    ordered = finish(sort(Order(rows, range(len(rows))), ordering(key, is_reversed=reverse, now=1.0)))
+    ordered = run_all(sort(Order(rows, range(len(rows))), ordering(key, is_reversed=reverse, now=1.0)))
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
     if key == "luck":
         without = [row for row in rows if row.bad_luck is None]
@@ -208,12 +212,12 @@ def test_all_of_many_are_marked_without_a_look_at_each() -> None:
     """With a filter they are, in steps; what comes next finishes these."""
     fleet = Fleet()
     everybody = tuple(f"w{number}" for number in range(3 * AT_ONCE))
-    fleet.apply_batch([WorkersQueued(seq=0, at=0.0, group="", max_attempts=1, workers=everybody)])
+    apply(fleet, [WorkersQueued(seq=0, at=0.0, group="", max_attempts=1, workers=everybody)])
     view = View(fleet)
     view.mark_all_visible()
     assert not view.is_busy
     assert set(view.marks) == set(everybody)
-    view.clear_marks()
+    view.marks.clear()
     view.query = parse_query("w1")
     view.lines()
     view.work(lambda: False)
@@ -222,23 +226,23 @@ def test_all_of_many_are_marked_without_a_look_at_each() -> None:
     assert not view.is_behind
     view.work(lambda: True)
     assert 0 < len(view.marks) < len(view.lines())
-    assert view.toggle_mark("w0")
-    assert {row.name for row in view.marked()} == {"w0", *(name for name in everybody if "w1" in name)}
+    assert view.marks.toggle_worker("w0")
+    assert {row.name for row in view.marks.rows()} == {"w0", *(name for name in everybody if "w1" in name)}
     assert not view.is_busy
-    assert not view.toggle_mark("w0")
-    assert not view.toggle_mark("nobody")
+    assert not view.marks.toggle_worker("w0")
+    assert not view.marks.toggle_worker("nobody")
 
 
 def test_marks_of_parts_of_the_queue() -> None:
     """All of them are marked, unless they are already; who is queued later has none."""
     fleet = Stream("a", "b", "c").fold()
     view = View(fleet)
-    view.toggle_mark("b")
-    view.toggle_marks([slice(0, 2)])
+    view.marks.toggle_worker("b")
+    view.marks.toggle([slice(0, 2)])
     assert list(view.marks) == ["a", "b"]
-    view.toggle_marks([slice(0, 1), slice(1, 2)])
+    view.marks.toggle([slice(0, 1), slice(1, 2)])
     assert not view.marks
     view.mark_all_visible()
-    fleet.apply_batch([WorkersQueued(seq=9, at=0.0, group="", max_attempts=1, workers=("d",))])
+    apply(fleet, [WorkersQueued(seq=9, at=0.0, group="", max_attempts=1, workers=("d",))])
     assert "d" not in view.marks
-    assert [row.name for row in view.marked()] == ["a", "b", "c"]
+    assert [row.name for row in view.marks.rows()] == ["a", "b", "c"]

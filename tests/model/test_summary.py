@@ -24,7 +24,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.text import cells
 from tests.model.stream import Stream, ended, failed

@@ -26,11 +26,13 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model.reducer import Fleet
-from asyncwatch.model.rows import FIRST_KEPT, LAST_KEPT
+from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from asyncwatch.model.tree import Branch, Gauge, label_of
+from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster, Clustering
-from asyncwatch.model.view.selection import View, parse_query
+from asyncwatch.model.view.selection import View
 from tests.model.stream import Stream, ended, failed
 
 
@@ -70,7 +72,7 @@ def tree_stream(strategy: str) -> Stream:
 def clusters_of(fleet: Fleet) -> list[Cluster]:
     """Return the groups of errors."""
     clustering = Clustering(fleet.notable(), fleet.stack)
-    assert not clustering.go_on(lambda: False)
+    assert not clustering.work(lambda: False)
     return clustering.clusters()
 
 
@@ -78,7 +80,7 @@ def taken(fleet: Fleet, name: str) -> list[str]:
     """Return who is taken along by a restart of that worker."""
     row = fleet.get(name)
     assert row is not None
-    return [row.name for row in fleet.tree.taken_along([row])]
+    return [row.name for row in fleet.tree.restarted_with([row])]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_forgotten_child_is_taken_along_no_more() -> None:
 def test_only_those_are_asked_that_are_not_taken_along() -> None:
     """One child of `one_for_all` is enough to restart all, and a child of a plain supervisor goes by itself."""
     fleet = tree_stream("one_for_all").fold()
-    assert [row.name for row in fleet.tree.without_taken(fleet.rows)] == ["first", "a/1", "last"]
+    assert [row.name for row in fleet.tree.to_request(fleet.rows)] == ["first", "a/1", "last"]
 
 
 def test_workers_are_counted_in_every_branch_above() -> None:
@@ -328,7 +330,7 @@ def test_a_child_leaves_its_pool_when_it_was_forgotten() -> None:
     stream.add(WorkerFailed, "pool/bad", **ended(error_type="OSError", error="boom"))
     stream.add(ChildRemoved, supervisor="root/pool", child="good")
     stream.add(ChildRemoved, supervisor="root/pool", child="bad")
-    view.fleet.apply_batch(stream.events[before:])
+    apply(view.fleet, stream.events[before:])
     assert len(view.lines()) == 4
     assert view.resort()
     assert [line.path if isinstance(line, Branch) else line.name for line in view.lines()] == [
@@ -337,6 +339,6 @@ def test_a_child_leaves_its_pool_when_it_was_forgotten() -> None:
     assert view.left == {"root/pool": 1}
     assert not view.resort()
     stream.add(WorkerRestarted, "pool/good", 2)
-    view.fleet.apply(stream.events[-1])
+    apply(view.fleet, stream.events[-1:])
     view.query = parse_query("pool")
     assert view.position("pool/good") == 2

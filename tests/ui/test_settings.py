@@ -69,7 +69,7 @@ async def test_undone_bad_luck_is_that_of_the_workers() -> None:
     async with running() as (app, controller, pilot):
         started = app.scene.fleet.run
         assert started is not None
-        app.scene.fleet.settings.start(replace(started, bad_luck=1.0))
+        app.scene.fleet.settings.started(replace(started, bad_luck=1.0))
         change(controller, "bad luck", 0.0, None)
         await shows(app, "bad luck 0 (was 1)")
         await pilot.press("u")

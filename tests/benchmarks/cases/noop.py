@@ -18,7 +18,8 @@ import uvloop
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.events import WorkerState
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio
 
 Job = Callable[[], Awaitable[int]]
@@ -96,7 +97,7 @@ def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.Abstract
 async def _fold(supervisor: Supervisor) -> Fleet:
     queue, fleet = supervisor.subscribe(), Fleet()
     while fleet.finished is None:
-        fleet.apply_batch(await queue.get())
+        apply(fleet, await queue.get())
     return fleet
 
 

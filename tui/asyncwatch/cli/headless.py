@@ -17,8 +17,9 @@ from asyncwatch.cli.progress import Narrator, is_warning, log_lines, terminal_co
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, Event, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
-from asyncwatch.model.fleet import RunTime
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply, leave
+from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.text import count, printable
 
@@ -122,7 +123,7 @@ class HeadlessRun:
                 self._is_block_reported = False
             else:
                 self._report_block()
-        self.fleet.left_at = self._time.now
+        leave(self.fleet, self._time.now)
         self._narrator.finish(self.fleet)
         await self._show_summary()
         if self._stdout_error is not None:
@@ -159,7 +160,7 @@ class HeadlessRun:
         if self._on_batch is not None and (message := self._on_batch(batch)):
             self._narrator.say(f"asyncwatch: {message}")
         self._time.note(batch)
-        self.fleet.apply_batch(batch)
+        apply(self.fleet, batch)
         if self._json and batch:
             await self._write(b"".join([encode(event) + b"\n" for event in batch]))
         for event in batch:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
 from asyncwatch.events import SETTLED, LogRecorded, WorkerState
-from asyncwatch.model.reducer import Fleet
-from asyncwatch.model.services import services_of
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import counts_text
 from asyncwatch.text import clock, count, printable
 
@@ -148,7 +147,7 @@ def _counts(fleet: Fleet, stopping: int | None) -> Iterator[str]:
         yield f"stopping: {fleet.workers - fleet.settled:,} of {stopping:,} have not ended"
         yield counts_text(fleet.counts)
         return
-    services = services_of(fleet)
+    services = fleet.services
     batch = dict(Counter(fleet.counts) - services.counts)
     if services.workers and fleet.finished is None:
         up = f"{services.up:,}/{services.wanted:,} up"

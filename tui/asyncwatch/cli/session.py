@@ -28,7 +28,8 @@ from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.thread import Engine
 from asyncwatch.events import Batch, WorkerState
-from asyncwatch.model.reducer import Fleet, Row
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan, foreseen_events
 from asyncwatch.process import infrequent_gc
 from asyncwatch.text import mask_secrets, printable
@@ -242,7 +243,7 @@ def exit_status(fleet: Fleet) -> int:
     if fleet.tree.is_supervised:
         ended_well += sum(_was_shut_down(fleet, row) for row in fleet.rows)
         if fleet.cancel_requested is None:
-            ended_well += fleet.replaced_cancelled.total() - fleet.replaced_cancelled["person"]
+            ended_well += fleet.departed.cancelled.total() - fleet.departed.cancelled["person"]
     return ALL_SUCCEEDED if ended_well == fleet.workers else NOT_ALL_SUCCEEDED
 
 

@@ -10,7 +10,7 @@ about one worker, and `tree` those about supervisors. `wire` has their form in J
 
 from __future__ import annotations
 
-from asyncwatch.events.base import SETTLED, Batch, Event, WorkerEvent, WorkerState
+from asyncwatch.events.base import FAILURES, SETTLED, STOPPED, TROUBLE, Batch, Event, WorkerEvent, WorkerState
 from asyncwatch.events.run import (
     BLOCK_CAUSES,
     SETTINGS,
@@ -68,10 +68,13 @@ from asyncwatch.events.workers import (
 __all__ = [
     "BLOCK_CAUSES",
     "CANCEL_REASONS",
+    "FAILURES",
     "HOLD_REASONS",
     "RETRY_REFUSALS",
     "SETTINGS",
     "SETTLED",
+    "STOPPED",
+    "TROUBLE",
     "AttemptFailed",
     "AttemptHeld",
     "AttemptStarted",

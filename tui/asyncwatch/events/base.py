@@ -29,18 +29,26 @@ class WorkerState(enum.StrEnum):
         """Whether the worker has ended. Only a restart takes it out of such a state."""
         return self in SETTLED
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the work failed: an irrecoverable error, or no attempts left."""
+        return self in FAILURES
 
-SETTLED = frozenset(
-    {
-        WorkerState.UNRESPONSIVE,
-        WorkerState.SUCCEEDED,
-        WorkerState.FAILED,
-        WorkerState.EXHAUSTED,
-        WorkerState.CANCELLED,
-        WorkerState.TIMED_OUT,
-    }
-)
-"""The states in which a worker has ended."""
+    @property
+    def is_trouble(self) -> bool:
+        """Whether the worker settled and needs attention: it failed, timed out or is unresponsive."""
+        return self in TROUBLE
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the worker was stopped, so that its duration says nothing about its work."""
+        return self in STOPPED
+
+
+FAILURES = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+TROUBLE = FAILURES | {WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE}
+STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
+SETTLED = FAILURES | STOPPED | {WorkerState.SUCCEEDED}
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=True, tag_field="event"):

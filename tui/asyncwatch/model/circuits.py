@@ -1,4 +1,4 @@
-"""The circuits of a run as its events tell of them. Pure."""
+"""Circuits of a run, by their keys. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import msgspec
 
 from asyncwatch.events import (
-    AttemptHeld,
     CircuitClosed,
     CircuitEvent,
     CircuitHalfOpened,
@@ -28,36 +27,43 @@ class KnownCircuit(msgspec.Struct):
     state: str = CLOSED
     """`closed`, `open`, `half open` or `isolated`."""
     since: float = 0.0
-    """When it came into this state."""
+    """When it entered this state."""
     opened: int = 0
     """How often it has opened."""
     attempts: int = 0
+    """Attempts that were counted when it last opened."""
     failures: int = 0
-    """How many of the attempts had failed when it opened last."""
+    """How many of these had failed."""
     open_until: float | None = None
     """When it will be half open; None unless it is open."""
     probes: int = 0
-    """How many attempts may probe it in all; 0 unless it is half open."""
+    """Attempts that may probe it; 0 unless it is half open."""
     probes_under_way: int = 0
-    """How many of them run now."""
     probes_free: int = 0
-    """How many of them have not started."""
+    """Probes that have not started."""
 
 
 class Circuits:
-    """Every circuit that ever was not closed, or that held an attempt."""
+    """The circuits that were ever not closed, or held back an attempt."""
 
     def __init__(self) -> None:
         self.by_key: dict[str, KnownCircuit] = {}
 
     @property
     def not_closed(self) -> list[KnownCircuit]:
-        """Those that do not let everything pass."""
+        """Circuits that hold back attempts."""
         return [circuit for circuit in self.by_key.values() if circuit.state != CLOSED]
 
-    def apply(self, event: CircuitEvent) -> None:
+    def add(self, key: str) -> KnownCircuit:
+        """Return the circuit of a key, a closed one if it is not known yet."""
+        circuit = self.by_key.get(key)
+        if circuit is None:
+            circuit = self.by_key[key] = KnownCircuit(key)
+        return circuit
+
+    def changed(self, event: CircuitEvent) -> None:
         """Fold one event."""
-        circuit = self._circuit(event.key)
+        circuit = self.add(event.key)
         if isinstance(event, CircuitProbed):
             circuit.probes_under_way, circuit.probes_free = event.under_way, event.free
             return
@@ -77,17 +83,6 @@ class Circuits:
                 circuit.state = ISOLATED
             case CircuitClosed():
                 circuit.state = CLOSED
-
-    def held(self, event: AttemptHeld) -> None:
-        """Learn of a key by an attempt that has to wait for its circuit."""
-        if event.reason == "circuit":
-            self._circuit(event.key)
-
-    def _circuit(self, key: str) -> KnownCircuit:
-        circuit = self.by_key.get(key)
-        if circuit is None:
-            circuit = self.by_key[key] = KnownCircuit(key)
-        return circuit
 
 
 def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -1,16 +1,16 @@
-"""The settings of a run that can be changed while it goes on, and what undoes the last change. Pure."""
+"""The state of one run, and the questions that can be asked about it. Pure.
+
+A `Fleet` is folded from the run's events by `reducer.apply`, which alone writes it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
-
-import msgspec
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from asyncwatch.events import (
     AttemptHeld,
-    Batch,
     CommandRefused,
     LogRecorded,
     NestedRetriesFound,
@@ -20,269 +20,164 @@ from asyncwatch.events import (
     RunHalted,
     RunStarted,
     RunTimedOut,
-    SettingChanged,
-    WorkerEvent,
     WorkerState,
     WorkerUnresponsive,
 )
+from asyncwatch.model import departed
+from asyncwatch.model.attempts import AttemptHistory, AttemptRecord
 from asyncwatch.model.circuits import Circuits
-from asyncwatch.model.rows import AttemptRecord, Attempts, Row
-from asyncwatch.model.services import Polls, Restarts
-from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
+from asyncwatch.model.departed import DepartedChildren
+from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model.rows import Row
+from asyncwatch.model.services import Polls, Restarts, Services
+from asyncwatch.model.settings import Settings
+from asyncwatch.model.statistics import Histogram, Rate
 from asyncwatch.model.tree import Tree
-from asyncwatch.model.view.groups import error_kind
 
-CHANGES_KEPT = 1_000
-
-
-class Settings:
-    """What the events tell of `events.SETTINGS`."""
-
-    def __init__(self) -> None:
-        self.history: deque[SettingChanged] = deque(maxlen=CHANGES_KEPT)
-        """The last changes that can be undone, oldest first."""
-        self.applied = 0
-        """Changes in all."""
-        self._values: dict[tuple[str, str], Any] = {}
-        self._initial: dict[tuple[str, str], Any] = {}
-
-    def start(self, event: RunStarted) -> None:
-        """Fold what the settings are at the start."""
-        told = {
-            "concurrency": event.concurrency,
-            "rate": event.rate,
-            "rate per key": event.rate_per_key,
-            "bad luck": event.bad_luck,
-            "paused": event.paused,
-        }
-        self._initial = {(name, ""): value for name, value in told.items()}
-        self._values = dict(self._initial)
-
-    def apply(self, event: SettingChanged) -> None:
-        """Fold one change."""
-        self.applied += 1
-        at = event.name, event.key
-        self._initial.setdefault(at, event.previous)
-        self._values[at] = self.meant(event, event.value)
-        last = self.last
-        # A pause that is over leaves nothing to be undone: nobody wants it back.
-        is_undone = event.is_undo or event.name == "paused"
-        if is_undone and last is not None and (last.name, last.key, last.previous) == (*at, event.value):
-            self.history.pop()
-        else:
-            self.history.append(event)
-
-    def meant(self, event: SettingChanged, value: Any) -> Any:
-        """Return what a value of that setting stands for: no bad luck is that of the workers, as at first."""
-        is_own = event.name == "bad luck" and value is None
-        return self._initial.get((event.name, event.key)) if is_own else value
-
-    @property
-    def last(self) -> SettingChanged | None:
-        """The change that is to be undone next."""
-        return self.history[-1] if self.history else None
-
-    def value(self, name: str, default: Any = None, key: str = "") -> Any:
-        """Return the present value, `default` for what nobody has told."""
-        return self._values.get((name, key), default)
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether no new attempts start."""
-        return self.value("paused") is True
-
-    @property
-    def changed(self) -> list[tuple[str, str, Any, Any]]:
-        """Every setting that is not what it was at first: (name, key, value, value at first)."""
-        return [(*at, value, self._initial[at]) for at, value in self._values.items() if value != self._initial[at]]
-
-
-class RunTime:
-    """Reads off the events when the run started, by a monotonic `clock` in seconds whose zero does not matter."""
-
-    __slots__ = ("_began", "_clock")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began: float | None = None
-
-    def note(self, batch: Batch) -> None:
-        """Learn from a batch that came just now."""
-        if batch:
-            # The smallest difference is that of the batch that was least late.
-            began = self._clock() - batch[-1].at
-            self._began = began if self._began is None else min(began, self._began)
-
-    @property
-    def now(self) -> float:
-        """Seconds since the run started; 0 before its first event."""
-        return 0.0 if self._began is None else max(0.0, self._clock() - self._began)
-
-
-LEFT_KEPT = 2_000
-"""Workers that have left their pools whose rows are kept: the places of others are given to new workers.
-
-The engine goes on counting the incarnations of the last 1,000 names: a worker of which it reports a restart has a row.
-"""
-BROKEN_LEFT_KEPT = 10_000
-"""The same for those that failed: they are worth a look."""
-_KINDS_KEPT = 1_000
 LOGS_KEPT = 10_000
-"""The newest log lines that are held, at most."""
+"""How many of the newest log lines are kept."""
 LOG_SIZE_KEPT = 20_000_000
-"""Characters of all log lines that are held, at most, but for the newest line: some programs log whole documents."""
-_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
-_REFUSALS_KEPT = 1_000
-_WAITS_KEPT = 10_000
+"""How many characters of log lines are kept, besides the newest line: some programs log whole documents."""
+REFUSALS_KEPT = 1_000
+WAITS_KEPT = 10_000
 
 
-class LeftBehind(NamedTuple):
-    """A coroutine that goes on although it was asked to stop at `asked_at` (seconds since the run started)."""
+class Abandoned(NamedTuple):
+    """An incarnation that did not end although it was asked to at `asked_at` (seconds since the run started)."""
 
     event: WorkerUnresponsive
     asked_at: float
 
 
-class ReplacedErrors(msgspec.Struct):
-    """Workers without a row whose last error was of one kind."""
+class Fleet:
+    """The state of one run. Times are in seconds since the run started.
 
-    example: Row
-    """The row that the first of them had."""
-    refusals: Counter[str]
-    workers: int = 0
+    Args:
+        departed_kept: how many rows of children that left their pool are kept, if they ended well.
+        troubled_departed_kept: how many of the others.
 
+    """
 
-class Picture:
-    """The state of one run as its events tell it. Only the folds of the Fleet write it."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self, *, departed_kept: int = departed.KEPT, troubled_departed_kept: int = departed.TROUBLED_KEPT
+    ) -> None:
+        # The run.
         self.run: RunStarted | None = None
         self.timed_out: RunTimedOut | None = None
         self.cancel_requested: RunCancelRequested | None = None
         self.halted: RunHalted | None = None
         self.finished: RunFinished | None = None
+        self.last_seq = -1
+        """The `seq` of the last event that was applied."""
+        self.events = 0
+        """Events applied."""
+        self.latest = 0.0
+        """The highest `at` of any event."""
+        self.left_at: float | None = None
+        """When the client left the run, if it did: no event reports that."""
+
+        # Workers.
         self.rows: list[Row] = []
-        """Every worker, in the order in which they were queued; but see `replaced`."""
-        self.replaced = 0
-        """How many workers have ended, left their pool, and were given up for a new one in their place in `rows`."""
-        self.replaced_cancelled: Counter[str] = Counter()
-        """How many of those were cancelled, by what asked for that."""
-        self.left_rows: dict[Row, None] = {}
-        """The rows of workers that ended well and have left their pool, the first one first."""
-        self.broken_left_rows: dict[Row, None] = {}
-        """The rows of those that failed."""
-        self.replaced_errors: dict[str, ReplacedErrors] = {}
-        """The errors of workers that were replaced, by their kind, up to a number of kinds."""
-        self.on_replaced: Callable[[int], object] | None = None
-        """Called with the index of a row that was replaced."""
+        """Every worker, in queue order. A worker that left its pool long ago is replaced by a new one."""
+        self.by_name: dict[str, Row] = {}
+        self.departed = DepartedChildren(departed_kept, troubled_departed_kept)
         self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
+        """Workers by state, including those whose row was replaced."""
+        self.settled = 0
+        """How many workers have settled."""
+        self.last_settled_at: float | None = None
+        """When a worker last settled."""
+
+        # Attempts.
         self.attempts = 0
         """Attempts started, of all incarnations."""
-        self.events = 0
-        self.latest = 0.0
-        """The highest `at` of any event, in seconds since the run started."""
-        self.left_at: float | None = None
-        """When those who watched the run left it, if they say so: no event tells that."""
-        self.settled = 0
-        self.settled_at: float | None = None
-        """When the last active worker settled; None while one is active."""
+        self.attempt_history = AttemptHistory()
         self.durations = Histogram()
-        """Seconds of the attempts that ended by themselves; an injected fault measures nothing."""
+        """Seconds of the attempts that ended by themselves, without injected faults, which measure nothing."""
         self.rate = Rate()
-        """Attempts that ended by themselves, not by a cancel."""
-        self.logs: deque[LogRecorded] = deque()
-        self.log_size = 0
-        """Characters of the log lines that are held."""
-        self.logged = 0
-        """Log lines in all, those no longer held included."""
-        self.refusals: deque[CommandRefused] = deque(maxlen=_REFUSALS_KEPT)
-        self.refused = 0
-        """Refused commands in all."""
-        self.nested_retries: list[NestedRetriesFound] = []
-        """Functions that retry by themselves, so that their retries multiply with ours."""
-        self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=_WAITS_KEPT)
-        """The last attempts that were held, and restarts that were to come."""
-        self.loop = LoopWatch()
-        self.tree = Tree(self.rows)
-        self.restarts = Restarts()
-        self.polls = Polls()
-        self.line_held_by = "place"
-        """What workers that stand in line to start wait for: `place`, `rate` or `paused`."""
-        self.circuits = Circuits()
-        self.settings = Settings()
-        self.has_branches = False
-        """The tree's own `is_shown`, which would take twice as long to look up."""
-        self.by_name: dict[str, Row] = {}
-        self.attempt_records = Attempts()
+        """Attempts that ended by themselves."""
+        self.waits: deque[AttemptHeld | RestartScheduled] = deque(maxlen=WAITS_KEPT)
+        """The last attempts that had to wait, and restarts that were scheduled."""
+        self.queue_held_by = "place"
+        """What workers in the ready queue wait for: `place` (a slot), `rate` or `paused`."""
         self.stacks: dict[str, str] = {}
         """The last traceback of each worker that had one."""
         self.cancel_reasons: dict[str, str] = {}
-        """Why the present incarnation of each worker was asked to stop, of those that were."""
+        """Why the present incarnation of a worker was asked to stop, if it was."""
         self.cancel_requested_at: dict[str, float] = {}
-        self.left_by_incarnation: dict[tuple[str, int], LeftBehind] = {}
-        """Those that swallowed their cancellation and have not ended since, oldest first."""
+        self.abandoned_incarnations: dict[tuple[str, int], Abandoned] = {}
+        """By worker and incarnation: those that swallowed their cancellation and have not ended since, oldest first."""
 
-    def get(self, name: str) -> Row | None:
-        """Return the row of the worker, None if there is no such worker."""
-        return self.by_name.get(name)
+        # Everything else.
+        self.tree = Tree(self.rows)
+        self.restarts = Restarts()
+        self.polls = Polls()
+        self.circuits = Circuits()
+        self.settings = Settings()
+        self.loop = LoopWatch()
+        self.nested_retries: list[NestedRetriesFound] = []
+        """Targets that retry by themselves, so that their retries multiply with ours."""
+        self.refusals: deque[CommandRefused] = deque(maxlen=REFUSALS_KEPT)
+        """The last refused commands."""
+        self.refused = 0
+        """All refused commands."""
+        self.logs: deque[LogRecorded] = deque()
+        """The newest log lines."""
+        self.log_size = 0
+        """Characters of `logs`."""
+        self.logged = 0
+        """All log lines, including those that are not kept."""
+
+    # -- the run
+
+    @property
+    def workers(self) -> int:
+        """How many workers there have been, including those whose row was replaced."""
+        return len(self.rows) + self.departed.replaced
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there are workers and all of them have settled."""
+        return bool(self.rows) and self.settled == self.workers
+
+    @property
+    def settled_at(self) -> float | None:
+        """When the last active worker settled; None while one is active."""
+        return self.last_settled_at if self.is_settled else None
 
     @property
     def end(self) -> float:
-        """When the picture ends, in seconds: when the last worker settled, else when the run finished or was left."""
-        if self.is_settled and self.settled_at is not None:
-            return self.settled_at
+        """When the last worker settled; else when the run finished or was left, or its latest event."""
+        if (settled_at := self.settled_at) is not None:
+            return settled_at
         if self.finished is not None:
             return self.finished.elapsed
         return max(self.latest, self.left_at or 0.0)
 
-    def note_replaced(self, row: Row) -> None:
-        """Count a row that is given up."""
-        self.replaced += 1
-        if row.state is WorkerState.CANCELLED:
-            self.replaced_cancelled[self.cancel_reason(row.name)] += 1
-        if row.state not in _BROKEN:
-            return
-        kind = error_kind(row.error)
-        known = self.replaced_errors.get(kind)
-        if known is None:
-            if len(self.replaced_errors) == _KINDS_KEPT:
-                return
-            known = self.replaced_errors[kind] = ReplacedErrors(row, Counter())
-        known.workers += 1
-        if row.refusal:
-            known.refusals[row.refusal] += 1
+    @property
+    def services(self) -> Services:
+        """The workers that have a supervisor, without those of a batch beside or below it."""
+        counts: Counter[WorkerState] = Counter()
+        for branch in self.tree.branches.values():
+            if branch.is_supervisor and branch.parent is None:
+                counts.update(branch.counts)
+            elif not branch.is_supervisor and branch.parent is not None:
+                counts.subtract(branch.counts)
+        to_come, newest = 0, self.tree.newest
+        if newest is not None and self.run is not None and self.cancel_requested is None and not self.tree.ending:
+            to_come = max(0, self.run.workers - self.workers)
+        is_starting = to_come and newest is not None and not newest.is_ready and not newest.is_settled
+        return Services(counts, to_come, newest if is_starting else None)
 
     @property
-    def workers(self) -> int:
-        """How many workers there have been: those whose rows were `replaced`, too."""
-        return len(self.rows) + self.replaced
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether there are workers and none of them is active."""
-        return bool(self.rows) and self.settled == self.workers
-
-    def history(self, name: str) -> tuple[AttemptRecord, ...]:
-        """Return the worker's attempts of all incarnations, oldest first, without the `attempts_left_out`."""
-        row = self.by_name.get(name)
-        return self.attempt_records.of(row) if row is not None else ()
-
-    def attempts_left_out(self, name: str) -> int:
-        """Return how many attempts are missing in the worker's `history`, after the first `FIRST_KEPT` of them."""
-        return self.attempt_records.left_out(name)
-
-    def stack(self, name: str) -> str:
-        """Return the worker's last traceback without its closing error line, empty if there is none."""
-        return self.stacks.get(name, "")
-
-    def cancel_reason(self, name: str) -> str:
-        """Return why the present incarnation was asked to stop, empty if it was not."""
-        return self.cancel_reasons.get(name, "")
+    def abandoned(self) -> int:
+        """How many incarnations swallowed their cancellation and have not ended since."""
+        return len(self.abandoned_incarnations)
 
     def notable(self) -> Iterator[Row]:
-        """Yield rows in queue order, all those among them that have an error, wait, or have another attempt to come.
+        """Yield rows in queue order, among them all that have an error, wait, or have another attempt to come.
 
-        Whole blocks of workers that just succeed are passed over: of a million rows that leaves few to look at.
+        Whole blocks of workers that just succeed are skipped: of a million rows few are left.
         """
         rows, start = self.rows, 0
         while start < len(rows):
@@ -292,39 +187,44 @@ class Picture:
                 yield from rows[start:end]
             start = end
 
-    @property
-    def left_behind(self) -> int:
-        """How many coroutines swallowed their cancellation and have not ended since, of whatever incarnation."""
-        return len(self.left_by_incarnation)
+    # -- one worker
 
-    def all_left_behind(self) -> tuple[LeftBehind, ...]:
-        """Return all incarnations that were left behind and have not ended since, oldest first."""
-        return tuple(self.left_by_incarnation.values())
+    def get(self, name: str) -> Row | None:
+        """Return the row of the worker, None if there is no such worker."""
+        return self.by_name.get(name)
 
-    def left_behind_of(self, name: str) -> tuple[LeftBehind, ...]:
-        """Return the worker's incarnations that were left behind and have not ended since, oldest first."""
-        # They are few, as each is a mistake in somebody's code.
-        return tuple(left for left in self.left_by_incarnation.values() if left.event.worker == name)
+    def history(self, name: str) -> tuple[AttemptRecord, ...]:
+        """Return the worker's attempts of all incarnations, oldest first, without the `attempts_left_out`."""
+        row = self.by_name.get(name)
+        return self.attempt_history.of(row) if row is not None else ()
 
-    def held_by(self, row: Row) -> str:
-        """Return what a worker that waits is held by now: `place`, `rate`, `paused`, or `circuit` or `rate` and a key.
-
-        Empty for one that does not wait. Those that stand in line wait for what the line does.
-        """
-        return row.held if " " in row.held else row.held and self.line_held_by
-
-    def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
-        """Return the worker's own log lines among those held, oldest first."""
-        return tuple(log for log in self.logs if log.worker == name)
+    def attempts_left_out(self, name: str) -> int:
+        """Return how many attempts are missing in the worker's `history`, after the first `FIRST_KEPT`."""
+        return self.attempt_history.left_out(name)
 
     def waits_of(self, name: str) -> tuple[AttemptHeld | RestartScheduled, ...]:
-        """Return when and why the worker had to wait, or was to be restarted, as far as that is held; oldest first."""
+        """Return the worker's kept waits and scheduled restarts, oldest first."""
         return tuple(wait for wait in self.waits if wait.worker == name)
 
-    def present(self, event: WorkerEvent) -> Row | None:
-        """Return the row that `event` is about, None if it is about no present incarnation of a known worker."""
-        row = self.by_name.get(event.worker)
-        if row is None:
-            return None
-        extra = row.extra
-        return row if event.incarnation == (1 if extra is None else extra.incarnation) else None
+    def held_by(self, row: Row) -> str:
+        """Return what a waiting worker waits for: `place`, `rate`, `paused`, or `circuit` or `rate` and a key.
+
+        Empty for a worker that does not wait. Workers in the ready queue wait for what the queue does.
+        """
+        return row.held if " " in row.held else row.held and self.queue_held_by
+
+    def stack(self, name: str) -> str:
+        """Return the worker's last traceback without its last line, the error; empty if there is none."""
+        return self.stacks.get(name, "")
+
+    def cancel_reason(self, name: str) -> str:
+        """Return why the present incarnation was asked to stop, empty if it was not."""
+        return self.cancel_reasons.get(name, "")
+
+    def abandoned_of(self, name: str) -> tuple[Abandoned, ...]:
+        """Return the worker's abandoned incarnations that have not ended since, oldest first."""
+        return tuple(each for each in self.abandoned_incarnations.values() if each.event.worker == name)
+
+    def logs_of(self, name: str) -> tuple[LogRecorded, ...]:
+        """Return the worker's kept log lines, oldest first."""
+        return tuple(log for log in self.logs if log.worker == name)

@@ -1,4 +1,4 @@
-"""What is worth saying of a run when it is over."""
+"""The summary of a run: its figures (`summarize`), and their text (`summary_lines`). Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import heapq
 import re
 import textwrap
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.reducer import Fleet
+from asyncwatch.model.error_text import error_kind
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view.groups import cluster_key, error_kind
+from asyncwatch.model.view.groups import cluster_key
 from asyncwatch.text import cells, count, crop, duration, pad, printable
-
-_LEAST_WIDTH = 20
-_LEAST_NAME = 12
-_STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
-"""How long these took tells when they were stopped, and nothing of their work."""
-_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +26,16 @@ class ErrorGroup:
     example_worker: str
     example_error: str
     example_place: str
-    """`jobs.py:3 fetch`, where that error was raised; empty where that is not known."""
+    """`jobs.py:3 fetch`, where that error was raised; empty if it is not known."""
     refused: int
-    """Of how many a retry was refused that the policy had."""
+    """How many of them were refused a retry although attempts were left."""
     refusals: str
-    """Why: `retry budget, deadline`."""
+    """The reasons: `retry budget, deadline`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlowWorker:
-    """One of the workers that took longest; `elapsed` is in seconds."""
+    """One of the slowest workers; `elapsed` is in seconds."""
 
     name: str
     state: WorkerState
@@ -57,97 +53,90 @@ class TroubledService:
     cause: str
 
 
-_LEFT_SHOWN = 20
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in a few figures. `counts` holds only the states that occur.
-
-    `restarts` counts those of all workers. `restarts_asked_for` are those of them that a person asked
-    for, or that a sibling or a supervisor took along; `restarted` holds the workers with the most of the others.
-    `slowest` holds none of those that have a supervisor, which is to run them for ever.
-
-    `elapsed` is in seconds, up to the end of the last worker; while one is active, to the end of the picture.
-    A run that was left before its last event counts as interrupted. `is_hurried`: its workers got no more time to end.
-    """
+    """A run in figures."""
 
     run: str
     runner: str
     seed: int | None
     workers: int
     counts: dict[WorkerState, int]
+    """Workers by state, without states that do not occur."""
     attempts: int
     elapsed: float
+    """Seconds until the last worker settled; if one is still active, until the last event, or until the client left."""
     is_interrupted: bool
+    """Whether the run was stopped, or left before its last event."""
     is_hurried: bool
+    """Whether its workers got no time to end."""
     slowest: tuple[SlowWorker, ...]
-    left_behind: tuple[str, ...]
-    """Of what swallowed its cancellation and runs on: `worker: place`, also of incarnations that others followed."""
+    """Without services, which are meant to run for ever, and without workers that were stopped."""
+    abandoned: tuple[str, ...]
+    """`worker: place` of each incarnation that swallowed its cancellation and is still running."""
     restarts: int
+    """All restarts."""
     restarts_asked_for: int
+    """Restarts by a person, with a sibling or with a supervisor."""
     restarted: tuple[TroubledService, ...]
+    """The workers with the most other restarts."""
     failed_polls: int
     polling: tuple[TroubledService, ...]
-    """The pollers with the most polls that failed."""
+    """The pollers with the most failed polls."""
     errors: tuple[ErrorGroup, ...]
+    """The largest group first."""
 
 
 def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
-    """Return the summary of the run so far, with so many of the slowest and of the most often restarted workers."""
+    """Return the summary of the run so far, with at most so many of the slowest and of the most restarted workers."""
     run, finished = fleet.run, fleet.finished
+    restarts = ((name, known.times, known.cause) for name, known in fleet.restarts.by_worker.items())
+    polls = ((name, failed.times, failed.error) for name, failed in fleet.polls.by_worker.items())
     return Summary(
         run=run.run if run else "",
         runner=run.runner if run else "",
         seed=run.seed if run else None,
         workers=fleet.workers,
-        counts={state: count for state, count in fleet.counts.items() if count},
+        counts={state: number for state, number in fleet.counts.items() if number},
         attempts=fleet.attempts,
         elapsed=fleet.end,
         is_interrupted=finished is None or finished.interrupted,
         is_hurried=fleet.cancel_requested is not None and fleet.cancel_requested.reason == "at once",
         slowest=_slowest(fleet, slowest),
-        left_behind=tuple(
-            f"{left.event.worker}: {left.event.stack or 'an unknown place'}" for left in fleet.all_left_behind()
+        abandoned=tuple(
+            f"{each.event.worker}: {each.event.stack or 'an unknown place'}"
+            for each in fleet.abandoned_incarnations.values()
         ),
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
-        restarted=_restarted(fleet, restarted),
+        restarted=_most_troubled(fleet, restarts, restarted),
         failed_polls=fleet.polls.failed,
-        polling=_polling(fleet, restarted),
+        polling=_most_troubled(fleet, polls, restarted),
         errors=_errors(fleet),
     )
 
 
 def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
-    def elapsed(row: Row) -> float:
-        return row.elapsed(fleet.end) or 0.0
+    end = fleet.end
 
-    branches = fleet.tree.branches
-    services = {path for path, branch in branches.items() if branch.is_supervisor}
+    def elapsed(row: Row) -> float:
+        return row.elapsed(end) or 0.0
+
+    services = {path for path, branch in fleet.tree.branches.items() if branch.is_supervisor}
     timed = (
         row
         for row in fleet.rows
-        if row.first_started_at is not None and row.state not in _STOPPED and row.group not in services
+        if row.first_started_at is not None and not row.state.is_stopped and row.group not in services
     )
     rows = heapq.nlargest(number, timed, key=elapsed)
     return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
 
 
-def _restarted(fleet: Fleet, number: int) -> tuple[TroubledService, ...]:
-    known = heapq.nlargest(number, fleet.restarts.by_worker.items(), key=lambda item: item[1].times)
-    rows = ((fleet.get(name), restarted) for name, restarted in known)
-    return tuple(
-        TroubledService(row.name, row.state, restarted.times, restarted.cause)
-        for row, restarted in rows
-        if row is not None
-    )
-
-
-def _polling(fleet: Fleet, number: int) -> tuple[TroubledService, ...]:
-    known = heapq.nlargest(number, fleet.polls.by_worker.items(), key=lambda item: item[1].times)
-    rows = ((fleet.get(name), failed) for name, failed in known)
-    return tuple(TroubledService(row.name, row.state, failed.times, failed.error) for row, failed in rows if row)
+def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: int) -> tuple[TroubledService, ...]:
+    """Return the workers with the highest of so many (name, times, cause)."""
+    most = heapq.nlargest(number, known, key=lambda item: item[1])
+    rows = ((fleet.get(name), times, cause) for name, times, cause in most)
+    return tuple(TroubledService(row.name, row.state, times, cause) for row, times, cause in rows if row is not None)
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
@@ -155,12 +144,12 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
     refusals: dict[str, Counter[str]] = {}
     examples: dict[str, Row] = {}
     for row in fleet.rows:
-        if row.state in _BROKEN:
+        if row.state.is_failure:
             workers[row.error] += 1
             examples.setdefault(row.error, row)
             if row.refusal:
                 refusals.setdefault(row.error, Counter())[row.refusal] += 1
-    for replaced in fleet.replaced_errors.values():
+    for replaced in fleet.departed.errors.values():
         error = replaced.example.error
         workers[error] += replaced.workers
         examples.setdefault(error, replaced.example)
@@ -177,7 +166,7 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
             workers=sum(workers[error] for error in errors),
             example_worker=example.name,
             example_error=errors[0],
-            example_place=_short(cluster_key(example, fleet.stack)),
+            example_place=_place(example, fleet.stack),
             refused=refused.total(),
             refusals=", ".join(sorted(refused)),
         )
@@ -186,20 +175,28 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.workers, group.kind)))
 
 
-def _short(cluster: tuple[str, str] | None) -> str:
-    """Return the place of a cluster's key with the name of its file alone."""
-    return "" if cluster is None else cluster[1].rpartition("/")[2]
+def _place(row: Row, stack_of: Callable[[str], str]) -> str:
+    """Return where the row's error was raised, without the folders of the file."""
+    key = cluster_key(row, stack_of)
+    return "" if key is None else key[1].rpartition("/")[2]
+
+
+# -- text
+
+_LEAST_WIDTH = 20
+_LEAST_NAME = 12
+_ABANDONED_SHOWN = 20
 
 
 def counts_text(counts: dict[WorkerState, int]) -> str:
-    """Return `12 succeeded, 1 failed`: the states that occur, in their order."""
+    """Return `12 succeeded, 1 failed`: the states that occur, in the order of `WorkerState`."""
     return ", ".join(f"{counts[state]:,} {state}" for state in WorkerState if counts.get(state))
 
 
 def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
-    """Return the summary as lines of plain, printable text without line endings.
+    """Return the summary as lines of printable text without line endings.
 
-    With a `width`, that of a terminal, no line is longer; without one nothing is cut.
+    No line is longer than `width`, if it is given (the cells of a terminal).
     """
     attempts = count(summary.attempts, "attempt")
     if summary.restarts:
@@ -212,23 +209,23 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
-    if number := len(summary.left_behind):
+    if number := len(summary.abandoned):
         why = "the end was not waited for" if summary.is_hurried else "asked to stop, still running"
         lines += ["", f"{number:,} left behind: {why}"]
-        lines += [f"  {_line(left)}" for left in summary.left_behind[:_LEFT_SHOWN]]
-        lines += [f"  and {number - _LEFT_SHOWN:,} more"] if number > _LEFT_SHOWN else []
+        lines += [f"  {_line(each)}" for each in summary.abandoned[:_ABANDONED_SHOWN]]
+        lines += [f"  and {number - _ABANDONED_SHOWN:,} more"] if number > _ABANDONED_SHOWN else []
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:
         lines += ["", "restarts", *_troubled_lines(summary.restarted, "last after")]
-        left = summary.restarts - summary.restarts_asked_for - sum(worker.times for worker in summary.restarted)
-        lines += [f"  and {left:,} of other workers"] if left else []
+        others = summary.restarts - summary.restarts_asked_for - sum(worker.times for worker in summary.restarted)
+        lines += [f"  and {others:,} of other workers"] if others else []
         asked_for = summary.restarts_asked_for
         lines += [f"  and {asked_for:,} by hand, with another worker or with a supervisor"] if asked_for else []
     if summary.polling:
         lines += ["", "failed polls", *_troubled_lines(summary.polling, "last with")]
-        left = summary.failed_polls - sum(worker.times for worker in summary.polling)
-        lines += [f"  and {left:,} of other workers"] if left else []
+        others = summary.failed_polls - sum(worker.times for worker in summary.polling)
+        lines += [f"  and {others:,} of other workers"] if others else []
     if summary.errors:
         lines += ["", "errors"]
         column = max(len(f"{group.workers:,}") for group in summary.errors)
@@ -238,7 +235,7 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the text in lines that break nowhere between a number and its word."""
+    """Wrap the text, but never between a number and its word."""
     tied = re.sub(r"(?<=\d) (?=[a-z])", "\xa0", text)
     lines = textwrap.wrap(tied, max(width, _LEAST_WIDTH), subsequent_indent="  ")
     return [line.replace("\xa0", " ") for line in lines]
@@ -268,7 +265,7 @@ def _troubled_lines(workers: tuple[TroubledService, ...], last: str) -> list[str
 
 
 def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]:
-    """Return the kind with its example, on a line of its own where one line would not hold both."""
+    """Return the kind and its example, on two lines if one would be too long."""
     kind = f"  {group.workers:>{column},} × {_line(group.kind)}"
     example = f"{'' if group.workers == 1 else 'e.g. '}worker {_line(group.example_worker)}"
     if group.kind != group.example_error:

@@ -10,8 +10,8 @@ from msgspec import structs
 from asyncwatch import text as units
 from asyncwatch.commands import CancelBranch, CancelWorker, Command, GiveUp, RestartBranch, RestartWorker, RetryNow
 from asyncwatch.events import SETTLED, SettingChanged, WorkerState
-from asyncwatch.model.fleet import Settings
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
+from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Branch, Tree
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt

@@ -20,7 +20,8 @@ from textual.widgets import Input
 
 from asyncwatch.commands import Command, Controller, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
-from asyncwatch.model.reducer import Fleet, Row
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.rows import Row
 from asyncwatch.process import short_switch_interval
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.display import HELD, Scene
@@ -302,7 +303,7 @@ class AsyncwatchApp(App[None]):
     def _tick(self) -> None:
         if self._pump.is_drawing:
             return
-        if self.scene.is_frozen or self.scene.active or self.scene.is_stopping or self.scene.fleet.left_behind:
+        if self.scene.is_frozen or self.scene.active or self.scene.is_stopping or self.scene.fleet.abandoned:
             self._draw_screens()
 
     def _draw_screens(self) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from asyncwatch.commands import Statistics
 from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued, WorkerState
-from asyncwatch.model.fleet import RunTime
-from asyncwatch.model.reducer import Fleet, Row
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply, confirm_start, leave
+from asyncwatch.model.rows import Row
+from asyncwatch.model.run_time import RunTime
 from asyncwatch.model.statistics import Histogram
 from asyncwatch.model.view.selection import View
 
@@ -176,7 +178,7 @@ class Scene:
     def leave(self) -> Fleet:
         """Fold all that waited, and return the fleet as it is at this moment, at which nobody watches it any more."""
         self.thaw()
-        self.fleet.left_at = self._time.now
+        leave(self.fleet, self._time.now)
         return self.fleet
 
     @property
@@ -214,11 +216,11 @@ class Scene:
         if not all(map(_is_as_foreseen, told, self._foreseen[begun : begun + len(told)])):
             self.fleet = Fleet()
             self.view = self.view.over(self.fleet)
-            self.fleet.apply_batch(self._told)
+            apply(self.fleet, self._told)
             self._foreseen, self._told = (), []
             return
         if told and isinstance(told[0], RunStarted):
-            self.fleet.confirm(told[0])
+            confirm_start(self.fleet, told[0])
         self._told += told
         if len(self._told) == len(self._foreseen):
             self._foreseen, self._told = (), []
@@ -226,7 +228,7 @@ class Scene:
     def _fold(self, batch: Batch) -> None:
         if self._foreseen:
             self._confirm(batch)
-        self.view.touched(self.fleet.apply_batch(batch))
+        self.view.touched(apply(self.fleet, batch))
 
 
 def _is_as_foreseen(told: Event, foreseen: Event) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from textual.message import Message
 
 from asyncwatch.commands import Command
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 
 

@@ -1,4 +1,4 @@
-"""The filter language: words and conditions that a row must all meet."""
+"""The filter language: words and conditions, all of which a row must meet. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _FIELDS = ("state", "error", "group", "retries", "luck")
 _FIELD = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
 _NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
-"""What follows the colon of a URL, of a host with its port, or of a word that is still typed, as in `OSError:`."""
+"""What follows the colon in a URL, in a host with its port, or in a word that is still being typed (`OSError:`)."""
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -36,7 +36,7 @@ _NUMBERS: dict[str, Callable[[Row], float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed filter. `problem` says what of it was not understood, and so left out; empty if all was."""
+    """A parsed filter. `problem` says which term was not understood and left out; empty if there is none."""
 
     text: str
     conditions: tuple[Condition, ...] = ()
@@ -44,12 +44,12 @@ class Query:
 
     @property
     def matcher(self) -> Condition:
-        """The condition itself if there is but one: the same as `matches` in half the calls."""
+        """The only condition, if there is only one: the same as `matches` in half the calls."""
         return self.conditions[0] if len(self.conditions) == 1 else self.matches
 
     def matches(self, row: Row) -> bool:
         """Return whether the row meets every condition."""
-        # all() over a generator takes three times as long, for every worker.
+        # all() over a generator takes three times as long, for every row.
         for condition in self.conditions:  # noqa: SIM110
             if not condition(row):
                 return False
@@ -61,10 +61,10 @@ EVERYTHING = Query("")
 
 
 def parse_query(text: str) -> Query:
-    """Return the filter that `text` says (see `SYNTAX`). Never raises.
+    """Parse a filter (see `SYNTAX`). Never raises.
 
-    Terms are separated by spaces and all must hold; upper and lower case are alike; quotes hold a term with
-    spaces together. A term that cannot be understood (yet) is left out and named in `Query.problem`.
+    Terms are separated by spaces; quotes keep a term with spaces together; case does not matter. A term that is not
+    understood (yet) is left out and named in `Query.problem`.
     """
     conditions: list[Condition] = []
     problem = ""
@@ -103,7 +103,7 @@ def _unquoted(text: str) -> str:
 
 
 def _has_text(text: str) -> Condition:
-    # Most rows have nothing extra: to ask for the error of each of a million takes its time.
+    # Most rows have no `extra`: their `error` need not be looked up.
     return lambda row: text in row.name.casefold() or (row.extra is not None and text in row.extra.error.casefold())
 
 

@@ -1,113 +1,76 @@
-"""What of an error line, `Type: message`, tells most, and what of it errors of one kind have in common."""
+"""Clusters: the errors of a fleet grouped by kind and place. Pure."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.rows import Row
-
-# aiohttp's `ClientResponseError.__str__`: the worker's name says the URL already.
-_RESPONSE = re.compile(
-    r"(?P<type>\w+): (?P<status>\d{3}), message=(?P<q>['\"])(?P<message>.*?)(?P=q), url=.*", re.DOTALL
-)
-_PLACES = re.compile(
-    r"""
-      \b[a-z][a-z0-9+.-]*://[^\s'"<>]*            # a URL
-    | \b[\w-]+(?:\.[\w-]+)*:\d+\b                 # a host and its port
-    | \b0x[0-9a-f]+\b
-    | \d+(?:[.,:]\d+)*                            # a number, a time, an address
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-
-def brief_error(error: str) -> str:
-    """Return an error line with what tells most in front: for an HTTP response its status, `404 Not Found`."""
-    response = _RESPONSE.fullmatch(error)
-    if response is None:
-        return error
-    told = f"{response['status']} {response['message']}".rstrip()
-    return told if response["type"] == "ClientResponseError" else f"{told} ({response['type']})"
-
-
-def error_kind(error: str) -> str:
-    """Return what error lines of the same kind share: URLs, hosts with ports and numbers are taken out.
-
-    The status of an HTTP response stays: it is a kind of its own.
-    """
-    response = _RESPONSE.fullmatch(error)
-    if response is not None:
-        return f"{response['type']}: {response['status']} {response['message']}".rstrip()
-    error_type, colon, message = error.partition(": ")
-    return error_type + colon + _PLACES.sub("…", message)
-
+from asyncwatch.slices import Work, for_each
 
 STEP = 256
-"""Rows between two looks at the time."""
+"""Rows between two looks at the clock."""
 _LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[.]\d+|Lib)[/\\]|^<frozen ")
 _OWN_TARGET = re.compile(r"[/\\]asyncwatch[/\\]targets[/\\]")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Workers whose last error is of the same kind and comes from the same place."""
+    """Workers whose last errors are of the same kind and come from the same place."""
 
     kind: str
-    """`Type: message` without what differs from worker to worker."""
+    """`Type: message` without the parts that differ from worker to worker."""
     place: str
-    """`file:line function` of the innermost frame that is of no library, else of the innermost one at all.
+    """`file:line function` of the innermost frame outside of libraries, else of the innermost frame.
 
-    Empty where there is none, as for an injected fault, and for what a request of asyncwatch's own raised.
+    Empty without a traceback, as for an injected fault, and for errors of asyncwatch's own HTTP target.
     """
     rows: Sequence[Row]
     """In the order of the fleet; the first one serves as the example."""
     states: Mapping[WorkerState, int]
-    """How many of them are in each state, without those that none is in."""
+    """The workers by state, without states that do not occur."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells one cluster from another."""
+        """What tells clusters apart."""
         return self.kind, self.place
 
 
 class Clustering:
-    """Groups the rows that have an error and did not succeed, in steps: there may be very many.
+    """Groups the rows that have an error and did not succeed.
 
-    `stack_of` gives the last traceback of a worker by its name, as `Fleet.stack` does.
+    `stack_of` returns the last traceback of a worker by its name, as `Fleet.stack` does.
     """
 
     def __init__(self, rows: Iterable[Row], stack_of: Callable[[str], str]) -> None:
         self._rows = iter(rows)
         self._stack_of = stack_of
         self._found: dict[tuple[str, str], tuple[list[Row], dict[WorkerState, int]]] = {}
+        self.work: Work = for_each(self._group(), lambda _: None)
+        """Groups rows in time slices."""
 
-    def go_on(self, is_time_up: Callable[[], bool]) -> bool:
-        """Take in rows until time is up; return whether there may be more."""
+    def clusters(self) -> list[Cluster]:
+        """Return the clusters found so far, the largest one first."""
+        clusters = [Cluster(kind, place, rows, states) for (kind, place), (rows, states) in self._found.items()]
+        return sorted(clusters, key=lambda cluster: -len(cluster.rows))
+
+    def _group(self) -> Iterator[None]:
         found, stack_of = self._found, self._stack_of
-        while some := tuple(itertools.islice(self._rows, STEP)):
-            for row in some:
-                key = cluster_key(row, stack_of)
-                if key is None:
-                    continue
+        for number, row in enumerate(self._rows, start=1):
+            key = cluster_key(row, stack_of)
+            if key is not None:
                 if key not in found:
                     found[key] = [], {}
                 rows, states = found[key]
                 rows.append(row)
                 states[row.state] = states.get(row.state, 0) + 1
-            if is_time_up():
-                return True
-        return False
-
-    def clusters(self) -> list[Cluster]:
-        """Return what was found, the largest cluster first."""
-        clusters = [Cluster(kind, place, rows, states) for (kind, place), (rows, states) in self._found.items()]
-        return sorted(clusters, key=lambda cluster: -len(cluster.rows))
+            if not number % STEP:
+                yield
 
 
 def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | None:
@@ -117,7 +80,7 @@ def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | N
     return _kind(row.error), _place(stack_of(row.name))
 
 
-# The errors of a fleet are few texts, asked for again with every picture.
+# The errors of a fleet are few texts, grouped again with every refresh.
 _kind = functools.lru_cache(maxsize=8192)(error_kind)
 
 

@@ -1,4 +1,4 @@
-"""The lines of the fleet when it has branches: each branch, and below it its workers and branches. Pure."""
+"""The lines of a fleet with branches: each branch, and below it its workers and branches. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Tree
-from asyncwatch.model.view.sort import STEP, Steps
+from asyncwatch.model.view.order import STEP, Steps
 
 Line = Row | Branch
 
@@ -25,18 +25,18 @@ def grouped(rows: Sequence[Row]) -> Steps[dict[str, list[Row]]]:
 def outline(
     tree: Tree, own: dict[str, list[Row]], folded: Container[str], *, is_filtered: bool, in_start_order: bool
 ) -> tuple[list[Row], list[Line]]:
-    """Return the rows in the order of the branches, and the lines to show of them. `own` are those of each branch.
+    """Return the rows in the order of the branches, and the lines to show. `own` are the rows of each branch.
 
-    Rows keep their order within their branch. In start order a branch stands where it was started among the workers
-    beside it; otherwise below them. Filtered, branches without a row are left out. What is below a folded branch is
-    no line.
+    Rows keep their order within their branch. In start order a branch is shown where it was started among its
+    sibling workers; otherwise below them. If filtered, branches without a row are left out. Nothing below a folded
+    branch is a line.
     """
     below: dict[Branch | None, list[Branch]] = {}
     for branch in _needed(tree, own) if is_filtered else tree.branches.values():
         below.setdefault(branch.parent, []).append(branch)
     order: list[Row] = []
     lines: list[Line] = []
-    # Trees may be deeper than Python's stack.
+    # No recursion: a tree may be deeper than Python's stack.
     levels: list[tuple[Iterator[Line], bool]] = [(iter(below.get(None, ())), False)]
     while levels:
         items, is_hidden = levels[-1]
@@ -51,7 +51,7 @@ def outline(
             is_folded = is_hidden or item.path in folded
             inside, workers = below.get(item, []), own.get(item.path, [])
             if inside:
-                levels.append((_together(inside, workers, in_start_order=in_start_order), is_folded))
+                levels.append((_merged(inside, workers, in_start_order=in_start_order), is_folded))
                 break
             order.extend(workers)
             if not is_folded:
@@ -61,15 +61,15 @@ def outline(
     return order, lines
 
 
-def _together(branches: list[Branch], rows: list[Row], *, in_start_order: bool) -> Iterator[Line]:
+def _merged(branches: list[Branch], rows: list[Row], *, in_start_order: bool) -> Iterator[Line]:
     if in_start_order:
-        # A worker with the same index was queued after the branch came up.
+        # A worker with the same index was queued after the branch had started.
         return heapq.merge(branches, rows, key=lambda line: line.index)
     return iter([*rows, *branches])
 
 
 def _needed(tree: Tree, groups: Iterable[str]) -> list[Branch]:
-    """Return the branches that lead to the groups, in their order."""
+    """Return the branches of the groups and all branches above them, in start order."""
     needed: set[Branch] = set()
     for group in groups:
         branch = tree.branches.get(group)

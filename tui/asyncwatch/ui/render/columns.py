@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
-from asyncwatch.model.reducer import Row
-from asyncwatch.model.view.groups import brief_error
+from asyncwatch.model.error_text import brief_error
+from asyncwatch.model.rows import Row
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Span, crop_line, crop_path, join, pad, width_of
@@ -42,7 +42,6 @@ HEADINGS = {
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
 """States that end at a known time, in a word that leaves room for the seconds in a narrow column."""
-_TROUBLED = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE})
 _REFUSALS = {
     "retry budget": "no retry, budget used up",
     "deadline": "no retry, deadline",
@@ -299,7 +298,7 @@ def _error(row: Row, note: str, width: int) -> list[Span]:
         mark = Span(f"failing: {units.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
         return crop_line(join([[mark], [Span(note, "note")] if note else []]), width)
     if not note:
-        return [Span(pad(text, width), "error" if row.state in _TROUBLED else "muted")]
+        return [Span(pad(text, width), "error" if row.state.is_trouble else "muted")]
     return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)
 
 

@@ -7,7 +7,8 @@ from pathlib import PurePath
 from asyncwatch import text as units
 from asyncwatch.events import LoopBlocked, WorkerState
 from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence, blocked_at, blocked_by
-from asyncwatch.model.reducer import Fleet, Row
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.rows import Row
 from asyncwatch.model.statistics import Histogram
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.display import Scene
@@ -156,7 +157,7 @@ def stack_report(scene: Scene, worker: str, width: int) -> list[Line]:
         return []
     # The stack is looked at now and then; that the worker has ended is known before.
     row = scene.fleet.get(worker)
-    if row is not None and row.is_settled and not scene.fleet.left_behind_of(worker):
+    if row is not None and row.is_settled and not scene.fleet.abandoned_of(worker):
         return []
     how: Line = [Span("  live", "running")]
     if stack.is_blocking:

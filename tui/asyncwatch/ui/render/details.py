@@ -9,9 +9,10 @@ from rich.cells import chop_cells
 
 from asyncwatch import text as units
 from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
-from asyncwatch.model.reducer import AttemptRecord, Fleet, Row
-from asyncwatch.model.rows import FIRST_KEPT
-from asyncwatch.model.statistics import LoopWatch
+from asyncwatch.model.attempts import FIRST_KEPT, AttemptRecord
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model.rows import Row
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
@@ -86,7 +87,7 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         is_over = row.state is WorkerState.SUCCEEDED
         lines += _heading("LAST ERROR" if is_over else "ERROR")
         lines += _folded(row.error, width, "muted" if is_over else "error")
-    for stuck, asked_at in fleet.left_behind_of(row.name):
+    for stuck, asked_at in fleet.abandoned_of(row.name):
         is_present = stuck.incarnation == row.incarnation
         lines += _heading("STUCK AT" if is_present else f"LEFT BEHIND: INCARNATION {stuck.incarnation}, STUCK AT")
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")

@@ -6,7 +6,6 @@ from itertools import dropwhile
 
 from asyncwatch import text as units
 from asyncwatch.events import SETTLED, WorkerState
-from asyncwatch.model.services import services_of
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.render import format as fmt
@@ -194,15 +193,15 @@ def _counts(scene: Scene) -> list[Line]:
         for state in _ORDER
         if counts[state]
     ]
-    if scene.fleet.left_behind > counts[WorkerState.UNRESPONSIVE]:
-        shown.append([Span(f"{scene.fleet.left_behind:,} left behind", "unresponsive")])
+    if scene.fleet.abandoned > counts[WorkerState.UNRESPONSIVE]:
+        shown.append([Span(f"{scene.fleet.abandoned:,} left behind", "unresponsive")])
     return shown or [[Span("no worker yet", "muted")]]
 
 
 def _progress(scene: Scene, width: int) -> Line:
     """Return how much of the batch is done; of services, which are never done, how many are up."""
     fleet = scene.fleet
-    services = services_of(fleet)
+    services = fleet.services
     total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
     total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)

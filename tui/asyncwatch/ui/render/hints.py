@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from asyncwatch.events import WorkerState
-from asyncwatch.model.reducer import Row
+from asyncwatch.events import TROUBLE, WorkerState
+from asyncwatch.model.rows import Row
 from asyncwatch.ui.actions import GIVE_UP, RETRY_NOW, WAITING
 from asyncwatch.ui.display import Scene
 
 _OF_A_LIVING_TREE = ("cancel", "restart", "restart_all")
-_TROUBLE = (WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.TIMED_OUT, WorkerState.UNRESPONSIVE)
 
 
 def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str | None]:
@@ -31,7 +30,7 @@ def hints(scene: Scene, states: Iterable[WorkerState]) -> dict[str, str | None]:
         now["circuits"] = ""
     if fleet.polls.failing:
         now["errors"] = ""
-    if any(fleet.counts[state] for state in _TROUBLE):
+    if any(fleet.counts[state] for state in TROUBLE):
         now["errors"] = ""
         if fleet.is_settled and not fleet.tree.ending:
             now["restart_all"] = ""

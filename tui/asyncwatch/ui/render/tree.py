@@ -5,9 +5,10 @@ from __future__ import annotations
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.circuits import KnownCircuit
-from asyncwatch.model.reducer import Fleet, Row
+from asyncwatch.model.error_text import brief_error
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
-from asyncwatch.model.view.groups import brief_error
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, TIMED, shown_name

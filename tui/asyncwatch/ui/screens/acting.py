@@ -13,7 +13,7 @@ from textual.screen import Screen
 from asyncwatch import text as units
 from asyncwatch.commands import CancelAll, CancelBranch, ChangeSetting, Command, GiveUpAll, RestartBranch, RetryAllNow
 from asyncwatch.events import WorkerState
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.selection import AT_ONCE
 from asyncwatch.ui import actions as asks
@@ -73,7 +73,7 @@ class ActingScreen(Screen[None]):
             await self._act([*asks.restart(rows)], "restart", "r")
             return
         chosen = set(rows)
-        rows = tree.without_taken(rows)
+        rows = tree.to_request(rows)
         told = self._tell_siblings(rows, chosen)
         if not told:
             await self._act([*asks.restart(rows)], "restart", "r", workers=len(chosen))
@@ -87,7 +87,7 @@ class ActingScreen(Screen[None]):
         if reason := tree.why_branch_not_restarted(branch):
             self.notify(f"{shown_branch(branch)} cannot be restarted: {reason}.")
             return
-        rows, taken = tree.rows_below(branch), tree.taken_along_by(branch)
+        rows, taken = tree.rows_below(branch), tree.restarted_with_branch(branch)
         self.table.highlight([*rows, *taken])
         told = asks.siblings_told(taken, [branch.parent.strategy]) if taken and branch.parent is not None else ""
         question = f"Restart {shown_branch(branch)} and its {units.count(len(rows), 'worker')}?"
@@ -97,7 +97,7 @@ class ActingScreen(Screen[None]):
     def _tell_siblings(self, rows: Sequence[Row], chosen: set[Row]) -> str:
         """Let the workers stand out that a restart takes along beside the chosen ones; return which, or nothing."""
         tree = self._scene.fleet.tree
-        taken = [row for row in tree.taken_along(rows) if row not in chosen]
+        taken = [row for row in tree.restarted_with(rows) if row not in chosen]
         if not taken:
             return ""
         self.table.highlight(taken)
@@ -151,7 +151,7 @@ class ActingScreen(Screen[None]):
             self.notify(refused or asks.RENEW.nobody)
             return
         question = f"Restart {units.count(len(rows), 'worker')} that did not succeed?"
-        asked = tree.without_taken(rows)
+        asked = tree.to_request(rows)
         told = " ".join(filter(None, [self._tell_siblings(asked, set(rows)), refused]))
         await self._ask(question, [*asks.restart(asked)], "restart", "R", consequence=told)
 
@@ -218,7 +218,7 @@ class ActingScreen(Screen[None]):
 
     def _chosen(self) -> list[Row]:
         """Return the marked rows in queue order, those of the selected branch, or the selected one."""
-        if marked := self._scene.view.marked():
+        if marked := self._scene.view.marks.rows():
             return marked
         if (branch := self.table.selected_branch) is not None:
             return self._scene.fleet.tree.rows_below(branch)

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from asyncwatch import text as units
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.model.circuits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui import actions as asks
 from asyncwatch.ui.display import Scene

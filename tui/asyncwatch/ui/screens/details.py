@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.commands import CancelWorker, RestartWorker, WatchStack
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
 from asyncwatch.ui import actions as asks
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import Key, bindings
@@ -76,7 +76,7 @@ class DetailsScreen(Screen[Row]):
             return
         self._row = row
         width = self._report.scrollable_content_region.width
-        is_live = not row.is_settled or bool(fleet.left_behind_of(row.name))
+        is_live = not row.is_settled or bool(fleet.abandoned_of(row.name))
         self._keys.hint(hints_of(self._scene, row))
         known = self._scene.statistics
         seen = (known.stack, known.blocked is None, fleet.loop.count)
@@ -115,7 +115,7 @@ class DetailsScreen(Screen[Row]):
             self.notify(refused)
             return
         command = CommandsRequested(RestartWorker(row.name, row.incarnation))
-        taken, branch = tree.taken_along([row]), tree.branch_of(row)
+        taken, branch = tree.restarted_with([row]), tree.branch_of(row)
         if not taken or branch is None:
             self.post_message(command)
             return

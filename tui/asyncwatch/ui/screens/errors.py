@@ -108,8 +108,8 @@ class ErrorsScreen(Screen[Cluster | None]):
             return
         self._grouped = state
         clustering = Clustering(fleet.notable(), fleet.stack)
-        if clustering.go_on(lambda: time.monotonic() >= now + SLICE):
-            self._slices = Slices(clustering.go_on, partial(self._show, clustering, now))
+        if clustering.work(lambda: time.monotonic() >= now + SLICE):
+            self._slices = Slices(clustering.work, partial(self._show, clustering, now))
             self._slices.start()
             if not self._clusters:
                 self._title.show([[Span("errors", "title"), Span("  grouping…", "muted")]])
@@ -148,8 +148,8 @@ class ErrorsScreen(Screen[Cluster | None]):
             if len(cluster.rows) > AT_ONCE and not tree.is_supervised:
                 await self._ask("Restart", len(cluster.rows), "r", many=asks.RESTART.on(cluster.rows))
                 return
-            rows = tree.without_taken(cluster.rows)
-            taken = set(tree.taken_along(rows)) - set(cluster.rows)
+            rows = tree.to_request(cluster.rows)
+            taken = set(tree.restarted_with(rows)) - set(cluster.rows)
             more = f"{units.count(len(taken), 'sibling')} restarted with them." if taken else ""
             await self._ask("Restart", len(cluster.rows), "r", [*asks.restart(rows)], more)
 

@@ -11,8 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from asyncwatch.events import WorkerState
+from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster
-from asyncwatch.model.view.selection import SORTS, parse_query
+from asyncwatch.model.view.sort_keys import SORTS
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
@@ -121,10 +122,10 @@ class FleetScreen(ActingScreen):
             return
         view = self._scene.view
         if (branch := self.table.selected_branch) is not None:
-            view.toggle_marks(self._scene.fleet.tree.spans_below(branch))
+            view.marks.toggle(self._scene.fleet.tree.spans_below(branch))
             self.draw()
         elif (row := self.table.selected) is not None:
-            view.toggle_mark(row.name)
+            view.marks.toggle_worker(row.name)
             self.table.action_move(1)
             self.draw()
 
@@ -137,7 +138,7 @@ class FleetScreen(ActingScreen):
         """Clear the marks; without marks, the filter."""
         view = self._scene.view
         if view.marks:
-            view.clear_marks()
+            view.marks.clear()
         else:
             view.trouble_only = False
             view.cluster = None

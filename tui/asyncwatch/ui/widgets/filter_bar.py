@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Input, Label
 
-from asyncwatch.model.view.selection import SYNTAX
+from asyncwatch.model.view.filter import SYNTAX
 
 
 class FilterInput(Input):

@@ -13,9 +13,9 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from asyncwatch.model.reducer import Row
+from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
-from asyncwatch.model.view.selection import Line
+from asyncwatch.model.view.outline import Line
 from asyncwatch.ui import actions as asks
 from asyncwatch.ui.display import Scene
 from asyncwatch.ui.keys import MOVES, bindings

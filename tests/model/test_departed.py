@@ -1,4 +1,4 @@
-"""Children that come to a pool and leave it for as long as it runs: their rows are given up, and all totals stay."""
+"""Children that have left a pool: their rows are given up to new workers, and all totals stay."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model import reducer as fold
-from asyncwatch.model.fleet import BROKEN_LEFT_KEPT, LEFT_KEPT
-from asyncwatch.model.reducer import Fleet
-from asyncwatch.model.services import services_of
+from asyncwatch.model import departed
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize
 from asyncwatch.model.view.selection import View
 from tests.model.stream import Stream, ended, failed
@@ -68,15 +66,13 @@ def leave(stream: Stream, key: str, how: str = "succeeds", incarnation: int = 1)
     stream.add(ChildRemoved, supervisor="root/p", child=key)
 
 
-def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep few rows."""
-    monkeypatch.setattr(fold, "LEFT_KEPT", KEPT)
-    monkeypatch.setattr(fold, "BROKEN_LEFT_KEPT", KEPT)
+def small_fleet() -> Fleet:
+    """Return a Fleet that keeps few rows of children that have left."""
+    return Fleet(departed_kept=KEPT, troubled_departed_kept=KEPT)
 
 
 @pytest.mark.parametrize("ways", [["succeeds"], ["fails"], ["succeeds", "supervisor"], ["succeeds", "person", "fails"]])
-def test_totals_are_those_of_all_children_that_there_were(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
-    """Counts by state, errors, restarts, the exit status: whether rows are given up makes no difference."""
+def test_totals_include_children_whose_rows_were_replaced(ways: list[str]) -> None:
     stream = pool()
     start(stream, "stays")
     for number in range(60):
@@ -85,8 +81,7 @@ def test_totals_are_those_of_all_children_that_there_were(monkeypatch: pytest.Mo
     leave(stream, "stays")
     stream.add(RunFinished, states={}, attempts=61, elapsed=stream.now, interrupted=False)
     whole = stream.fold()
-    limit(monkeypatch)
-    fleet = stream.fold()
+    fleet = stream.fold(small_fleet())
     assert len(whole.rows) == 61
     assert len(fleet.rows) <= 1 + 2 * (KEPT + 1)
     assert fleet.get("p/stays") is fleet.rows[0]
@@ -94,31 +89,28 @@ def test_totals_are_those_of_all_children_that_there_were(monkeypatch: pytest.Mo
     assert fleet.workers == whole.workers == 61
     assert (fleet.counts, fleet.is_settled, exit_status(fleet)) == (whole.counts, True, exit_status(whole))
     assert fleet.tree.branches["root/p"].counts == whole.tree.branches["root/p"].counts
-    assert services_of(fleet)[:2] == services_of(whole)[:2]
-    told, expected = summarize(fleet), summarize(whole)
-    assert [(error.kind, error.workers, error.example_place) for error in told.errors] == [
+    assert fleet.services[:2] == whole.services[:2]
+    summary, expected = summarize(fleet), summarize(whole)
+    assert [(error.kind, error.workers, error.example_place) for error in summary.errors] == [
         (error.kind, error.workers, error.example_place) for error in expected.errors
     ]
-    assert (told.workers, told.counts, told.attempts) == (expected.workers, expected.counts, expected.attempts)
-    left = View(fleet)
-    left.lines()
+    assert (summary.workers, summary.counts, summary.attempts) == (expected.workers, expected.counts, expected.attempts)
+    view = View(fleet)
+    view.lines()
     if ways == ["succeeds"]:
-        assert left.left["root/p"] == 61
+        assert view.left["root/p"] == 61
 
 
-def held(fleet: Fleet) -> int:
-    """Return how many things are held by the name or the path of a worker, or in a list of all."""
-    records = {"records": fleet.attempt_records._records}
-    parts = (vars(fleet), vars(fleet.tree), vars(fleet.restarts), vars(fleet.loop), records)
-    kinds = (dict, set, list)
-    return sum(len(value) for part in parts for value in part.values() if isinstance(value, kinds))
+def kept_items(fleet: Fleet) -> int:
+    """Return how many items are kept by the name or path of a worker, or in a list of all workers."""
+    parts = (vars(fleet), vars(fleet.tree), vars(fleet.restarts), vars(fleet.loop), vars(fleet.departed))
+    items = sum(len(value) for part in parts for value in part.values() if isinstance(value, (dict, set, list)))
+    return items + len(fleet.attempt_history)
 
 
-def test_nothing_is_kept_of_a_child_without_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by its name nor by its path."""
-    limit(monkeypatch)
+def test_nothing_is_kept_of_a_child_whose_row_was_replaced() -> None:
     stream = pool()
-    fleet = stream.fold()
+    fleet = small_fleet()
     sizes = []
     for number in range(100):
         start(stream, str(number))
@@ -130,35 +122,50 @@ def test_nothing_is_kept_of_a_child_without_a_row(monkeypatch: pytest.MonkeyPatc
         if number % 2:
             stream.add(RestartLimitReached, supervisor=f"root/p/{number}", restarts=2, within=5.0)
         leave(stream, str(number), "fails" if number % 2 else "person", incarnation=2)
-        fleet.apply_batch(stream.events)
-        sizes.append(held(fleet))
-    assert max(sizes) <= max(sizes[: 4 * KEPT])
+        sizes.append(kept_items(stream.fold(fleet)))
+    assert max(sizes) <= max(sizes[: 8 * KEPT])
     assert fleet.restarts.total == 100
 
 
-def test_a_row_that_is_given_up_leaves_its_mark_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command for the marked workers must not reach the worker that took the place."""
-    limit(monkeypatch)
-    stream = pool()
-    start(stream, "first")
-    fleet = stream.fold()
-    view = View(fleet)
-    view.toggle_mark("p/first")
-    before = fleet.rows[0]
+def replace_first(stream: Stream) -> None:
+    """Let so many children come and leave that the first one's row is replaced."""
     leave(stream, "first")
     for number in range(KEPT + 1):
         start(stream, str(number))
         leave(stream, str(number))
-    fleet.apply_batch(stream.events)
+
+
+def test_a_replaced_row_takes_its_mark_with_it() -> None:
+    """A command for the marked workers must not reach the worker that took over the row."""
+    stream = pool()
+    start(stream, "first")
+    fleet = stream.fold(small_fleet())
+    view = View(fleet)
+    view.marks.toggle_worker("p/first")
+    before = fleet.rows[0]
+    replace_first(stream)
+    stream.fold(fleet)
     assert fleet.rows[0] is not before
     assert (fleet.get("p/first"), fleet.history("p/first")) == (None, ())
     assert (before.name, before.state) == ("p/first", WorkerState.SUCCEEDED)
-    assert view.marked() == []
+    assert (view.marks.rows(), list(view.marks), bool(view.marks), len(view.marks)) == ([], [], False, 0)
+    view.marks.toggle_worker(fleet.rows[0].name)
+    assert view.marks.rows() == [fleet.rows[0]]
 
 
-def test_a_child_that_comes_again_keeps_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no longer among those that have left, however long ago it did."""
-    limit(monkeypatch)
+def test_a_row_replaced_while_many_are_marked_is_not_marked() -> None:
+    stream = pool()
+    start(stream, "first")
+    fleet = stream.fold(small_fleet())
+    marks, before = View(fleet).marks, fleet.rows[0]
+    marks.add([before])
+    replace_first(stream)
+    stream.fold(fleet)
+    assert fleet.rows[0] is not before
+    assert marks.rows() == []
+
+
+def test_a_child_that_is_started_again_keeps_its_row() -> None:
     stream = pool()
     start(stream, "a")
     leave(stream, "a")
@@ -167,12 +174,11 @@ def test_a_child_that_comes_again_keeps_its_row(monkeypatch: pytest.MonkeyPatch)
     for number in range(4 * KEPT):
         start(stream, str(number))
         leave(stream, str(number))
-    fleet = stream.fold()
-    row = fleet.get("p/a")
+    row = stream.fold(small_fleet()).get("p/a")
     assert row is not None
     assert (row.state, row.incarnation) == (WorkerState.RUNNING, 2)
 
 
-def test_a_name_that_the_engine_remembers_has_a_row() -> None:
-    """Its next incarnation is reported as a restart, which is of no use without a row."""
-    assert REMEMBERED < LEFT_KEPT < BROKEN_LEFT_KEPT
+def test_a_name_whose_incarnations_the_engine_counts_has_a_row() -> None:
+    """The engine reports its next incarnation as a restart, which needs a row."""
+    assert REMEMBERED < departed.KEPT < departed.TROUBLED_KEPT

@@ -1,0 +1,226 @@
+"""Records of the attempts of each worker, in bounded memory. Pure."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import msgspec
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.rows import Row
+
+FIRST_KEPT = 5
+"""How many records of a worker's first attempts are kept."""
+LAST_KEPT = 100
+"""How many records of its last attempts are kept. A service makes attempts for as long as it runs."""
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+    """One attempt of one incarnation. Times are in seconds, `started_at` since the run started."""
+
+    attempt: int
+    incarnation: int
+    bad_luck: float | None
+    is_struck: bool
+    started_at: float
+    duration: float | None
+    """None while it is running. For an unresponsive worker, up to when it was abandoned."""
+    outcome: str
+    """Empty while it is running, else `succeeded`, `cancelled`, `timed out`, `unresponsive`, or the error."""
+    backoff: float | None = None
+    """The wait after it."""
+    is_asked_for: bool = False
+    """Whether the error asked for that wait (`Retry-After`)."""
+    error_class: str = ""
+    """Empty if it had no error."""
+    latency: float = 0.0
+    """Seconds that bad luck added before the call."""
+
+
+class AttemptHistory:
+    """The attempts of all workers and incarnations.
+
+    Recorded are failed attempts, and the last attempts of earlier incarnations. The present attempt is read from the
+    row, so that a worker that succeeds at once needs no record. Of many attempts the first `FIRST_KEPT` and the last
+    `LAST_KEPT` are kept.
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self) -> None:
+        self._records: dict[str, _Records] = {}
+
+    def __len__(self) -> int:
+        """Return how many workers have records."""
+        return len(self._records)
+
+    def is_recorded(self, row: Row) -> bool:
+        """Return whether the row's last attempt is recorded, or it has made none."""
+        if not row.attempt:
+            return True
+        records = self._records.get(row.name)
+        return records is not None and records.newest_key == (
+            row.attempt,
+            row.incarnation,
+            row.attempt_started_at or 0.0,
+        )
+
+    def failed(self, row: Row) -> None:
+        """Record the row's last attempt, which has failed."""
+        self._add(row, _record(row, row.last_duration, row.error))
+
+    def backed_off(self, row: Row, delay: float, *, is_asked_for: bool) -> None:
+        """Record the wait in seconds after the row's last attempt, and whether its error asked for it."""
+        if row.attempt and self.is_recorded(row):
+            records = self._records[row.name]
+            waited = msgspec.structs.replace(records.newest, backoff=delay, is_asked_for=is_asked_for)
+            records.replace_newest(waited)
+
+    def close(self, row: Row) -> None:
+        """Record the row's last attempt before the next incarnation overwrites it."""
+        if not self.is_recorded(row):
+            self._add(row, _last(row))
+
+    def forget(self, name: str) -> None:
+        """Drop the records of a worker."""
+        self._records.pop(name, None)
+
+    def of(self, row: Row) -> tuple[AttemptRecord, ...]:
+        """Return the worker's attempts of all incarnations, oldest first, except those `left_out`."""
+        records = self._records.get(row.name)
+        kept = () if records is None else records.kept()
+        return kept if self.is_recorded(row) else (*kept, _last(row))
+
+    def left_out(self, name: str) -> int:
+        """Return how many attempts of a worker are not kept; they came after the first `FIRST_KEPT`."""
+        records = self._records.get(name)
+        return 0 if records is None else max(0, records.count - FIRST_KEPT - LAST_KEPT)
+
+    def _add(self, row: Row, record: AttemptRecord) -> None:
+        records = self._records.get(row.name)
+        if records is None:
+            records = self._records[row.name] = _Records()
+        records.add(record)
+
+
+_NUMBERS = struct.Struct("=QQ5d??")
+"""Attempt, incarnation, bad luck, start, duration, backoff, latency; and two flags."""
+_NO_RECORD = bytes(_NUMBERS.size)
+
+
+class _Records:
+    """The first and the last records of one worker.
+
+    The last ones are a ring: 58 bytes a record and two texts that workers share. Objects take three times as much, and
+    there may be thousands of services.
+    """
+
+    __slots__ = ("_error_classes", "_numbers", "_outcomes", "count", "first", "newest_key")
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Records added, including those that are not kept."""
+        self.newest_key = 0, 0, 0.0
+        """Attempt, incarnation and start of the newest record. The start tells polls apart: each has an attempt 1."""
+        self.first: list[AttemptRecord] = []
+        self._numbers = bytearray()
+        self._outcomes: list[str] = []
+        self._error_classes: list[str] = []
+
+    @property
+    def newest(self) -> AttemptRecord:
+        return self.first[-1] if self.count <= FIRST_KEPT else self._read(self._newest_slot)
+
+    def add(self, record: AttemptRecord) -> None:
+        self.count += 1
+        self.newest_key = record.attempt, record.incarnation, record.started_at
+        if self.count <= FIRST_KEPT:
+            self.first.append(record)
+        else:
+            self._write(self._newest_slot, record)
+
+    def replace_newest(self, record: AttemptRecord) -> None:
+        if self.count <= FIRST_KEPT:
+            self.first[-1] = record
+        else:
+            self._write(self._newest_slot, record)
+
+    def kept(self) -> tuple[AttemptRecord, ...]:
+        """Return the kept records, oldest first."""
+        size = len(self._outcomes)
+        oldest = self.count - FIRST_KEPT if size == LAST_KEPT else 0
+        return (*self.first, *(self._read((oldest + slot) % LAST_KEPT) for slot in range(size)))
+
+    @property
+    def _newest_slot(self) -> int:
+        return (self.count - FIRST_KEPT - 1) % LAST_KEPT
+
+    def _write(self, slot: int, record: AttemptRecord) -> None:
+        if slot == len(self._outcomes):
+            self._numbers += _NO_RECORD
+            self._outcomes.append("")
+            self._error_classes.append("")
+        self._outcomes[slot], self._error_classes[slot] = record.outcome, record.error_class
+        _NUMBERS.pack_into(
+            self._numbers,
+            slot * _NUMBERS.size,
+            record.attempt,
+            record.incarnation,
+            _nan_for_none(record.bad_luck),
+            record.started_at,
+            _nan_for_none(record.duration),
+            _nan_for_none(record.backoff),
+            record.latency,
+            record.is_struck,
+            record.is_asked_for,
+        )
+
+    def _read(self, slot: int) -> AttemptRecord:
+        numbers = _NUMBERS.unpack_from(self._numbers, slot * _NUMBERS.size)
+        attempt, incarnation, bad_luck, started_at, duration, backoff, latency, is_struck, is_asked_for = numbers
+        return AttemptRecord(
+            attempt=attempt,
+            incarnation=incarnation,
+            bad_luck=_none_for_nan(bad_luck),
+            is_struck=is_struck,
+            started_at=started_at,
+            duration=_none_for_nan(duration),
+            outcome=self._outcomes[slot],
+            backoff=_none_for_nan(backoff),
+            is_asked_for=is_asked_for,
+            error_class=self._error_classes[slot],
+            latency=latency,
+        )
+
+
+def _nan_for_none(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _none_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _last(row: Row) -> AttemptRecord:
+    """Return the row's last attempt, which has no record, as far as the row shows it."""
+    if row.is_poller and (row.is_between_polls or row.state is WorkerState.WAITING):
+        return _record(row, row.last_duration, WorkerState.SUCCEEDED.value)
+    duration = row.last_duration if row.is_settled else None
+    if row.state is WorkerState.UNRESPONSIVE and row.attempt_started_at is not None:
+        duration = (row.ended_at or 0.0) - row.attempt_started_at
+    return _record(row, duration, row.state.value if row.is_settled else "")
+
+
+def _record(row: Row, duration: float | None, outcome: str) -> AttemptRecord:
+    return AttemptRecord(
+        attempt=row.attempt,
+        incarnation=row.incarnation,
+        bad_luck=row.bad_luck,
+        is_struck=row.is_struck,
+        started_at=row.attempt_started_at or 0.0,
+        duration=duration,
+        outcome=outcome,
+        error_class=row.error_class,
+        latency=row.latency,
+    )
