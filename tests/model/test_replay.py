@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncwatch.events import (
@@ -49,7 +49,7 @@ KINDS: dict[type[Event], dict[str, object]] = {
 NUMBERED = (AttemptStarted, AttemptHeld, AttemptFailed, RetryScheduled)
 
 
-COMMON = [AttemptStarted, WorkerSucceeded]
+COMMON: list[type[Event]] = [AttemptStarted, WorkerSucceeded]
 """Drawn as often as all others together: what most workers of a batch do."""
 NUMBERS = st.sampled_from([1, 1, 1, 2])
 
@@ -109,6 +109,7 @@ def test_batches_of_any_size_give_the_same_state(events: list[Event], size: int)
     assert state_of(fold(events, size=size)) == state_of(fold(events, size=len(events)))
 
 
+@settings(max_examples=400)
 @given(streams())
 def test_the_copies_in_apply_do_what_the_table_does(events: list[Event]) -> None:
     """A first attempt and its success are folded by copies of two functions, for speed."""
