@@ -1,4 +1,4 @@
-"""Errors are grouped by kind and place."""
+"""Clusters: errors grouped by kind and place."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def failed(name: str, error: str, state: WorkerState = WorkerState.FAILED) -> Ro
     return a_row(name, state=state, error=error)
 
 
-def test_clusters_are_by_type_place_and_pattern() -> None:
-    """Workers that failed alike share a cluster; another kind or place makes another one; the largest comes first."""
+def test_clusters_have_one_kind_and_place_and_the_largest_comes_first() -> None:
     rows = [
         failed("a", "KeyError: 'x'"),
         failed("b", "ValueError: row 1"),
@@ -47,8 +46,7 @@ def test_clusters_are_by_type_place_and_pattern() -> None:
     ]
 
 
-def test_very_many_are_grouped_in_steps() -> None:
-    """Whatever the steps, the clusters are the same, and count the states of their workers."""
+def test_clusters_made_in_steps_equal_those_made_at_once() -> None:
     states = [WorkerState.FAILED, WorkerState.EXHAUSTED, WorkerState.EXHAUSTED]
     rows = [failed(f"w{n}", f"ValueError: row {n}", states[n % 3]) for n in range(3 * STEP)]
     clustering = Clustering(rows, lambda _: STACK)
@@ -57,8 +55,8 @@ def test_very_many_are_grouped_in_steps() -> None:
     assert clustering.clusters()[0].states == {WorkerState.FAILED: STEP, WorkerState.EXHAUSTED: 2 * STEP}
 
 
-def test_the_place_is_in_nobodys_library() -> None:
-    """The innermost frame of one's own code tells most; a request of asyncwatch's own has none."""
+def test_the_place_is_the_innermost_frame_outside_of_libraries() -> None:
+    """Errors of asyncwatch's own HTTP target have no place."""
     library = (
         '  File "/v/lib/python3.11/site-packages/aiohttp/client_reqrep.py", line 842, in raise_for_status\n    raise\n'
     )
@@ -74,8 +72,7 @@ def test_the_place_is_in_nobodys_library() -> None:
     ]
 
 
-def test_an_injected_fault_has_no_place() -> None:
-    """Without a stack the place is empty."""
+def test_an_error_without_a_stack_has_no_place() -> None:
     (cluster,) = cluster_errors([failed("a", "RuntimeError: bad luck")], lambda _name: "")
     assert cluster.place == ""
     assert cluster.key == ("RuntimeError: bad luck", "")

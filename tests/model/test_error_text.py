@@ -1,4 +1,4 @@
-"""What errors have in common, and what of them is said first."""
+"""The kind of an error line, and its brief form."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ NOT_FOUND = "ClientResponseError: 404, message='Not Found', url='http://a.exampl
         ("", ""),
     ],
 )
-def test_the_status_comes_first(error: str, brief: str) -> None:
-    """An HTTP error begins with its status; any other stays as it is."""
+def test_brief_error_of_a_response_starts_with_its_status(error: str, brief: str) -> None:
     assert brief_error(error) == brief
 
 
@@ -35,6 +34,5 @@ def test_the_status_comes_first(error: str, brief: str) -> None:
         ("Error404: gone", "Error404: gone"),
     ],
 )
-def test_what_differs_from_worker_to_worker_is_taken_out(error: str, kind: str | None) -> None:
-    """URLs, hosts and numbers leave; the type, the words and the status of a response stay."""
+def test_error_kind_leaves_out_urls_hosts_and_numbers(error: str, kind: str | None) -> None:
     assert error_kind(error) == (kind or "ClientConnectorError: Cannot connect to host … ssl:default")

@@ -1,4 +1,4 @@
-"""The fold of events into rows and totals, one event after the other."""
+"""The fold of events into rows and totals."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def row_of(fleet: Fleet, name: str = "a") -> Row:
     return row
 
 
-def test_workers_are_queued_in_order() -> None:
-    """Each worker gets a row in queue order, with its group and its number of attempts."""
+def test_queued_workers_get_rows_in_queue_order() -> None:
     stream = Stream("b", "a", group="g", max_attempts=5)
     fleet = stream.fold()
     assert [(row.name, row.index, row.group, row.max_attempts) for row in fleet.rows] == [
@@ -59,8 +58,7 @@ def test_workers_are_queued_in_order() -> None:
     assert not fleet.is_settled
 
 
-def test_a_name_that_is_queued_again_keeps_its_row() -> None:
-    """A worker that was queued before does not get a second row."""
+def test_a_name_queued_again_keeps_its_row() -> None:
     stream = Stream("a")
     stream.add(WorkersQueued, group="", max_attempts=3, workers=("a", "b"))
     fleet = stream.fold()
@@ -68,8 +66,8 @@ def test_a_name_that_is_queued_again_keeps_its_row() -> None:
     assert fleet.counts[WorkerState.QUEUED] == 2
 
 
-def test_first_success_is_told_by_its_row_alone() -> None:
-    """A worker that succeeds at once needs no record, and its history is made from its row."""
+def test_a_success_at_the_first_attempt_needs_no_record() -> None:
+    """Its history is read from its row."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
     stream.add(WorkerSucceeded, "a", **ended(result=200))
@@ -87,8 +85,7 @@ def test_first_success_is_told_by_its_row_alone() -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_a_success_without_a_result_leaves_none(attempts: int) -> None:
-    """Whatever stood there before, and whether it was the first attempt or another one."""
+def test_a_success_without_a_result_clears_the_result(attempts: int) -> None:
     stream = Stream("a")
     for number in range(1, attempts + 1):
         stream.add(AttemptStarted, "a", attempt=number, bad_luck=0.5)
@@ -99,8 +96,7 @@ def test_a_success_without_a_result_leaves_none(attempts: int) -> None:
     assert row_of(fleet).result is None
 
 
-def test_running_attempt_has_no_outcome_yet() -> None:
-    """While an attempt runs its record is open and its elapsed time grows with the clock."""
+def test_a_running_attempt_has_no_outcome() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
     fleet = stream.fold()
@@ -109,8 +105,7 @@ def test_running_attempt_has_no_outcome_yet() -> None:
     assert row_of(fleet).elapsed(1.2) == 1.0
 
 
-def test_the_class_of_an_error_decides_how_many_attempts_there_are() -> None:
-    """A class that has a policy of its own has its own count, which ends with the incarnation."""
+def test_max_attempts_are_those_of_the_error_class_until_a_restart() -> None:
     stream = Stream("a", max_attempts=3)
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
     stream.add(AttemptFailed, "a", **failed("429"))
@@ -121,8 +116,7 @@ def test_the_class_of_an_error_decides_how_many_attempts_there_are() -> None:
     assert row_of(stream.fold()).max_attempts == 3
 
 
-def test_failure_backoff_and_second_attempt() -> None:
-    """A failed attempt leaves its error, traceback and record; the backoff is on the record and the row."""
+def test_a_failed_attempt_is_recorded_with_its_backoff() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.95)
     stream.add(AttemptFailed, "a", **failed("reset\nby peer", elapsed=0.08, injected=True))
@@ -142,8 +136,8 @@ def test_failure_backoff_and_second_attempt() -> None:
     assert [(record.attempt, record.outcome) for record in fleet.history("a")] == [(1, row.error), (2, "")]
 
 
-def test_injected_faults_do_not_count_as_durations() -> None:
-    """An injected fault called no target, so it says nothing about how long the target takes."""
+def test_injected_faults_count_for_no_duration() -> None:
+    """They call no target."""
     stream = Stream("a", "b")
     for name, injected in (("a", True), ("b", False)):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.95)
@@ -151,8 +145,7 @@ def test_injected_faults_do_not_count_as_durations() -> None:
     assert stream.fold().durations.count == 1
 
 
-def test_failed_worker_counts_its_attempt_once() -> None:
-    """The attempt's failure and the worker's end are one ended attempt."""
+def test_a_failed_worker_counts_its_attempt_once() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(transient=False))
@@ -162,8 +155,7 @@ def test_failed_worker_counts_its_attempt_once() -> None:
     assert len(fleet.history("a")) == 1
 
 
-def test_restart_begins_a_clean_incarnation_and_keeps_the_history() -> None:
-    """A restart makes the row new, takes it out of the settled ones and keeps what the earlier one did."""
+def test_a_restart_clears_the_row_and_keeps_the_history() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(transient=False))
@@ -185,8 +177,7 @@ def test_restart_begins_a_clean_incarnation_and_keeps_the_history() -> None:
     ]
 
 
-def test_events_of_another_incarnation_change_no_row() -> None:
-    """A late fact of an incarnation that was replaced is counted and changes nothing else."""
+def test_events_of_another_incarnation_are_counted_and_change_no_row() -> None:
     stream = Stream("a")
     stream.add(WorkerRestarted, "a", 2)
     fleet = stream.fold()
@@ -198,8 +189,7 @@ def test_events_of_another_incarnation_change_no_row() -> None:
     assert (row_of(fleet).version, fleet.events) == (before[0], before[1] + 3)
 
 
-def test_unknown_workers_are_ignored() -> None:
-    """Facts about a worker that nobody queued raise nothing and make no row."""
+def test_events_of_unknown_workers_change_no_row() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "x", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "x", **failed())
@@ -212,8 +202,7 @@ def test_unknown_workers_are_ignored() -> None:
     assert (fleet.get("x"), fleet.history("x"), fleet.attempts) == (None, (), 0)
 
 
-def test_an_attempt_is_not_revived_after_the_end() -> None:
-    """A settled worker stays as it ended, whatever else comes of the same incarnation."""
+def test_a_settled_worker_stays_as_it_ended() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(WorkerSucceeded, "a", **ended(result=1))
@@ -227,8 +216,8 @@ def test_an_attempt_is_not_revived_after_the_end() -> None:
     assert row_of(fleet).state is WorkerState.SUCCEEDED
 
 
-def test_unresponsive_worker_may_end_after_all() -> None:
-    """It settles once: the late end moves its state and its time, not the number of settled workers."""
+def test_an_unresponsive_worker_that_ends_after_all_settles_once() -> None:
+    """Its late end changes its state and time, not the number of settled workers."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="person")
@@ -248,8 +237,7 @@ def test_unresponsive_worker_may_end_after_all() -> None:
     assert fleet.rate.series(fleet.latest, 1) == [0]
 
 
-def test_what_was_left_behind_is_known_after_a_restart() -> None:
-    """Another incarnation does not end the one that is stuck; only its own end does."""
+def test_an_abandoned_incarnation_is_known_until_its_own_end() -> None:
     stream = Stream("a", "b")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="restart")
@@ -263,8 +251,7 @@ def test_what_was_left_behind_is_known_after_a_restart() -> None:
     assert (fleet.abandoned, row_of(fleet).state) == (0, WorkerState.RUNNING)
 
 
-def test_worker_cancelled_while_queued_made_no_attempt() -> None:
-    """It has neither a history nor an elapsed time, and no attempt ended with it."""
+def test_a_worker_cancelled_while_queued_has_no_history() -> None:
     stream = Stream("a")
     stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0))
     fleet = stream.fold()
@@ -278,8 +265,8 @@ def test_worker_cancelled_while_queued_made_no_attempt() -> None:
     assert fleet.rate.series(fleet.latest, 1) == [0]
 
 
-def test_timed_out_worker_shows_what_its_clean_up_raised() -> None:
-    """The error of a clean-up is the row's last error; its attempt did not end by itself, and counts for no rate."""
+def test_a_timed_out_worker_shows_the_error_of_its_clean_up() -> None:
+    """Its attempt did not end by itself, and counts for no rate."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="timeout")
@@ -290,8 +277,7 @@ def test_timed_out_worker_shows_what_its_clean_up_raised() -> None:
     assert fleet.history("a")[0].outcome == "timed out"
 
 
-def test_attempt_timeout_is_forgotten_by_the_retry() -> None:
-    """The reason why an attempt was cancelled does not outlive it."""
+def test_a_retry_clears_the_cancel_reason_of_the_attempt() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="attempt timeout")
@@ -302,8 +288,8 @@ def test_attempt_timeout_is_forgotten_by_the_retry() -> None:
     assert (row_of(fleet).state, fleet.cancel_reason("a")) == (WorkerState.BACKING_OFF, "")
 
 
-def test_a_success_without_a_traceback_keeps_the_last_one() -> None:
-    """The last traceback is that of the last failed attempt; an injected fault has none."""
+def test_the_stack_is_that_of_the_last_failed_attempt() -> None:
+    """An injected fault has none."""
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(stack="  File y"))
@@ -313,8 +299,7 @@ def test_a_success_without_a_traceback_keeps_the_last_one() -> None:
     assert stream.fold().stack("a") == ""
 
 
-def test_facts_about_the_run_are_kept() -> None:
-    """The run's start, time-out, cancellation and end stand in the Fleet, and touch no row."""
+def test_events_about_the_run_are_kept_and_change_no_row() -> None:
     stream = Stream("a")
     stream.add(RunTimedOut, timeout=1.0, pending=1)
     stream.add(RunCancelRequested, reason="person")
@@ -328,8 +313,7 @@ def test_facts_about_the_run_are_kept() -> None:
     assert fleet.latest == 0.4
 
 
-def test_logs_are_bounded_and_found_by_worker() -> None:
-    """Only the newest lines are held, all are counted, and a worker's own can be told apart."""
+def test_only_the_newest_log_lines_are_kept_and_all_are_counted() -> None:
     stream = Stream("a")
     for number in range(LOGS_KEPT + 5):
         worker = "a" if number == LOGS_KEPT else None
@@ -340,16 +324,14 @@ def test_logs_are_bounded_and_found_by_worker() -> None:
     assert [log.message for log in fleet.logs_of("a")] == [f"line {LOGS_KEPT}"]
 
 
-def test_refused_commands_are_counted() -> None:
-    """A refusal is kept for whoever shows it."""
+def test_refused_commands_are_kept_and_counted() -> None:
     stream = Stream("a")
     stream.add(CommandRefused, "a", command="CancelWorker", reason="it has ended")
     fleet = stream.fold()
     assert (fleet.refused, fleet.refusals[0].reason) == (1, "it has ended")
 
 
-def test_workers_that_fail_alike_share_their_texts() -> None:
-    """Tracebacks, error lines and statuses that are equal are one object, however many workers have them."""
+def test_equal_texts_of_many_workers_are_one_object() -> None:
     stream = Stream("a", "b", "c", "d")
     for name in "ab":
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -372,8 +354,7 @@ def bytes_of(rows: Sequence[Row]) -> int:
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_row_is_small(is_done: bool) -> None:
-    """A worker that is queued, or succeeded at once, takes about a hundred bytes; nothing else is kept of it."""
+def test_a_row_takes_about_a_hundred_bytes(is_done: bool) -> None:
     stream = Stream(*map(str, range(1000)))
     for name in map(str, range(1000 if is_done else 0)):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -383,8 +364,7 @@ def test_a_row_is_small(is_done: bool) -> None:
     assert all(row.extra is None for row in fleet.rows)
 
 
-def test_a_worker_that_had_to_wait_is_small_again() -> None:
-    """What is known only of workers that wait, or fail, is let go of when they go on as most do."""
+def test_a_row_drops_its_extra_when_its_worker_starts_after_a_wait() -> None:
     stream = Stream("a", "b")
     for name in "ab":
         stream.add(AttemptHeld, name, attempt=1, key="", reason="rate")
@@ -393,8 +373,7 @@ def test_a_worker_that_had_to_wait_is_small_again() -> None:
     assert [row.extra is None for row in fleet.rows] == [True, False]
 
 
-def test_rows_of_which_there_is_nothing_to_tell_are_passed_over() -> None:
-    """Whoever looks for errors, or for workers that wait, goes through the blocks in which there were some."""
+def test_notable_skips_blocks_of_plain_successes() -> None:
     names = [str(index) for index in range(3 * BLOCK)]
     stream = Stream(*names)
     stream.add(AttemptStarted, names[-1], attempt=1, bad_luck=0.1)
@@ -405,8 +384,7 @@ def test_rows_of_which_there_is_nothing_to_tell_are_passed_over() -> None:
     assert list(fleet.notable()) == fleet.rows[2 * BLOCK :]
 
 
-def test_of_long_log_lines_fewer_are_held() -> None:
-    """The newest one is, however long it is."""
+def test_fewer_long_log_lines_are_kept_but_always_the_newest() -> None:
     stream = Stream("a")
     for message in [*("x" * (LOG_SIZE_KEPT // 4) for _ in range(9)), "last"]:
         fact: dict[str, Any] = {"worker": "a", "level": "INFO", "logger": "x", "message": message}
@@ -440,8 +418,7 @@ def restarted(times: int) -> Stream:
 
 
 @pytest.mark.parametrize("times", [2, 3, 52, 53, 120])
-def test_of_many_attempts_the_first_and_the_last_are_kept(times: int) -> None:
-    """All others are counted, and nothing that is known of those that are kept is lost."""
+def test_history_of_many_attempts_has_the_first_and_the_last(times: int) -> None:
     stream = restarted(times)
     stream.add(AttemptStarted, "a", times + 1, attempt=1, bad_luck=0.25)
     fleet = stream.fold()
@@ -456,8 +433,8 @@ def test_of_many_attempts_the_first_and_the_last_are_kept(times: int) -> None:
         assert (record.bad_luck, record.duration, record.is_struck) == (0.25, 0.1, False)
 
 
-def test_a_service_that_is_restarted_for_ever_takes_no_more_memory() -> None:
-    """What grows with 2,000 more restarts is the list of the last waits, up to its limit."""
+def test_memory_of_a_service_restarted_for_ever_is_bounded() -> None:
+    """Another 2,000 restarts add only to the last waits, up to their limit."""
     events = restarted(4_000).events
     half = len(events) // 2
     fleet = Fleet()
@@ -472,8 +449,8 @@ def test_a_service_that_is_restarted_for_ever_takes_no_more_memory() -> None:
     assert grown < 100_000
 
 
-def test_texts_that_are_shared_are_remembered_up_to_a_number() -> None:
-    """A service whose errors all differ would fill the memory else."""
+def test_shared_texts_are_remembered_up_to_a_number() -> None:
+    """A service whose errors all differ would fill the memory."""
     for number in range(20_000):
         share(f"error {number}")
     assert len(text._texts) <= 4_096

@@ -1,4 +1,4 @@
-"""Quantiles of durations, against the exact ones."""
+"""Quantiles of durations, compared with the exact ones."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def histogram_of(durations: list[float]) -> Histogram:
 
 
 @given(st.lists(DURATIONS, min_size=1), st.floats(0, 1))
-def test_quantile_is_within_the_promised_error(durations: list[float], q: float) -> None:
-    """Every quantile is within RELATIVE_ERROR of the value of its rank."""
+def test_quantile_is_within_the_relative_error_of_its_rank(durations: list[float], q: float) -> None:
     exact = sorted(durations)[max(1, math.ceil(q * len(durations))) - 1]
     quantile = histogram_of(durations).quantile(q)
     assert quantile is not None
@@ -31,8 +30,7 @@ def test_quantile_is_within_the_promised_error(durations: list[float], q: float)
 
 
 @given(st.lists(st.floats(min_value=-1, max_value=1e9), min_size=1))
-def test_quantiles_grow_within_the_extremes(durations: list[float]) -> None:
-    """Whatever was added, quantiles lie between the extremes and never shrink as q grows."""
+def test_quantiles_lie_between_the_extremes_and_never_shrink(durations: list[float]) -> None:
     histogram = histogram_of(durations)
     quantiles = [histogram.quantile(q / 10) or 0.0 for q in range(11)]
     assert quantiles == sorted(quantiles)
@@ -40,13 +38,11 @@ def test_quantiles_grow_within_the_extremes(durations: list[float]) -> None:
     assert quantiles[-1] == max(0.0, *durations)
 
 
-def test_nothing_has_no_quantile() -> None:
-    """Without a duration there is no quantile."""
+def test_an_empty_histogram_has_no_quantile() -> None:
     assert Histogram().quantile(0.5) is None
 
 
-def test_memory_is_bounded() -> None:
-    """The number of buckets is fixed and small, whatever is added."""
+def test_memory_of_a_histogram_is_bounded() -> None:
     histogram = histogram_of([10.0**exponent for exponent in range(-12, 12)])
     assert sys.getsizeof(histogram._buckets) < 8_000
     assert histogram.count == 24

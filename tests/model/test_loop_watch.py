@@ -1,4 +1,4 @@
-"""When the loop was late: what of it falls into an attempt, and whose rows are touched."""
+"""Blocks of the event loop, and the attempts that they distort."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ GAPS = st.integers(1, 4) | st.integers(6, 300)
     st.integers(0, 3000),
     st.integers(0, 3000),
 )
-def test_what_falls_into_an_attempt(gaps: list[tuple[int, int]], start: int, length: int) -> None:
-    """The lateness within a span is what counting every hundredth of a second gives; adjacent blocks count as one."""
+def test_late_within_equals_a_count_by_hundredths(gaps: list[tuple[int, int]], start: int, length: int) -> None:
+    """Adjacent blocks count as one."""
     watch = LoopWatch()
     late: set[int] = set()
     now = 0
@@ -42,8 +42,7 @@ def test_what_falls_into_an_attempt(gaps: list[tuple[int, int]], start: int, len
     assert abs(watch.seconds - len(late) / 100) < 1e-6
 
 
-def test_when_a_time_says_little() -> None:
-    """A tenth of the time is enough; an attempt before, after or still under way is not doubted."""
+def test_an_attempt_is_distorted_if_the_loop_was_late_for_a_tenth_of_it() -> None:
     watch = LoopWatch()
     watch.blocked(block(10.0, 1.0))
     assert watch.is_distorted(8.0, 9.9)
@@ -55,8 +54,7 @@ def test_when_a_time_says_little() -> None:
     assert not watch.is_distorted(None, None)
 
 
-def test_the_row_of_the_worker_is_touched() -> None:
-    """The fold keeps the block and touches the worker that is to blame, and nobody if nobody is."""
+def test_a_block_changes_the_row_of_its_worker() -> None:
     fleet = Fleet()
     apply(fleet, [WorkersQueued(0, 0.0, "g", 1, ("a", "b")), AttemptStarted(1, 0.0, "a", 1, 1, 0.5)])
     row = fleet.get("a")
@@ -71,8 +69,7 @@ def test_the_row_of_the_worker_is_touched() -> None:
     assert fleet.loop.longest is fleet.loop.blocks[0]
 
 
-def test_only_the_newest_late_times_are_held() -> None:
-    """What they add up to is known of all of them."""
+def test_only_the_newest_late_spans_are_kept_and_all_are_summed() -> None:
     watch = LoopWatch()
     for number in range(3 * SPANS_KEPT):
         watch.blocked(block(2.0 * number + 1, 1.0))

@@ -1,4 +1,4 @@
-"""The lines of a view over a tree: branches, what is folded, and the order within them."""
+"""The lines of a view of a tree: branches, folds, and the order within a branch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ def shown(view: View) -> list[str]:
     return [line.name if isinstance(line, Row) else f"/{line.path}" for line in view.lines()]
 
 
-def test_a_plain_batch_has_rows_only() -> None:
-    """Without branches to show, the lines are the very list of the fleet."""
+def test_lines_of_a_plain_batch_are_the_rows_of_the_fleet() -> None:
     fleet = Stream("a", "b").fold()
     assert View(fleet).lines() is fleet.rows
 
 
-def test_branches_stand_where_they_were_started() -> None:
-    """In queue order a supervisor stands among its siblings in start order."""
+def test_branches_in_queue_order_are_among_their_siblings() -> None:
     view = View(tree_stream("one_for_one").fold())
     assert shown(view) == [
         *("/root", "first", "/root/a", "a/1", "a/2", "/root/a/deep", "a/deep/x", "a/3", "last"),
@@ -31,8 +29,8 @@ def test_branches_stand_where_they_were_started() -> None:
     assert [view.place(line) for line in view.lines()] == list(range(9))
 
 
-def test_a_folded_branch_hides_what_is_below() -> None:
-    """Its workers have no place then, but they still match the filter."""
+def test_a_folded_branch_hides_the_lines_below() -> None:
+    """Its workers still match the filter."""
     fleet = tree_stream("one_for_one").fold()
     view = View(fleet)
     view.fold(fleet.tree.branches["root/a"], is_folded=True)
@@ -45,8 +43,7 @@ def test_a_folded_branch_hides_what_is_below() -> None:
     assert len(shown(view)) == 9
 
 
-def test_rows_are_sorted_within_their_branch() -> None:
-    """Another order than the queue's moves rows within their branch only, and branches below them."""
+def test_rows_are_sorted_within_their_branch_above_its_branches() -> None:
     view = View(tree_stream("one_for_one").fold())
     view.reverse = True
     assert shown(view) == [
@@ -54,15 +51,13 @@ def test_rows_are_sorted_within_their_branch() -> None:
     ]
 
 
-def test_a_filter_leaves_out_empty_branches() -> None:
-    """Only branches that lead to a row that matches are shown."""
+def test_a_filter_leaves_out_branches_without_a_match() -> None:
     view = View(tree_stream("one_for_one").fold())
     view.query = parse_query("deep")
     assert shown(view) == ["/root", "/root/a", "/root/a/deep", "a/deep/x"]
 
 
-def test_a_filter_looks_into_folded_branches() -> None:
-    """What was folded does not hide a match; it can be folded anew, and is as it was when the filter is gone."""
+def test_a_new_filter_unfolds_branches_until_it_is_cleared() -> None:
     fleet = tree_stream("one_for_one").fold()
     view, inner = View(fleet), fleet.tree.branches["root/a"]
     view.fold(fleet.tree.branches["root"], is_folded=True)
@@ -77,8 +72,7 @@ def test_a_filter_looks_into_folded_branches() -> None:
     assert shown(view) == ["/root"]
 
 
-def test_workers_that_join_later_come_into_their_branch() -> None:
-    """At the end, or in the middle of the tree; and a new branch is seen at once."""
+def test_workers_queued_later_are_listed_in_their_branch() -> None:
     stream = tree_stream("one_for_one")
     fleet = stream.fold()
     view = View(fleet)
@@ -89,16 +83,14 @@ def test_workers_that_join_later_come_into_their_branch() -> None:
     assert shown(view)[-5:] == ["a/4", "last", "late", "/elsewhere", "new"]
 
 
-def test_neighbours_of_a_row_are_rows() -> None:
-    """Branches between two workers are passed over."""
+def test_neighbour_skips_branches() -> None:
     fleet = tree_stream("one_for_one").fold()
     view, first = View(fleet), fleet.rows[0]
     assert view.neighbour(first, 1).name == "a/1"
     assert view.neighbour(first, -1) is first
 
 
-def test_a_cluster_shows_the_workers_with_its_error() -> None:
-    """Kind and place must both be those of the cluster."""
+def test_a_cluster_filter_shows_workers_of_its_kind_and_place() -> None:
     stream = Stream("a", "b", "c")
     for name, error in (("a", "row 1"), ("b", "row 2"), ("c", "column")):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)

@@ -58,9 +58,8 @@ NUMBERS = st.sampled_from([1, 1, 1, 2])
 def streams(draw: st.DrawFn) -> list[Event]:
     """Events of any kind about any worker and incarnation, in any order; some workers are queued late or never."""
     stream = Stream(*NAMES[:2])
-    kinds: st.SearchStrategy[type[Event]] = st.sampled_from(
-        [*KINDS, *(kind for kind in COMMON for _ in range(len(KINDS) // 2)), WorkersQueued]
-    )
+    common = [kind for kind in COMMON for _ in range(len(KINDS) // 2)]
+    kinds: st.SearchStrategy[type[Event]] = st.sampled_from([*KINDS, *common, WorkersQueued])
     for kind, name, incarnation, attempt in draw(
         st.lists(st.tuples(kinds, st.sampled_from(NAMES), NUMBERS, NUMBERS), max_size=40)
     ):

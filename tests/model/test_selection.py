@@ -38,8 +38,7 @@ def stream() -> Stream:
     return stream
 
 
-def test_queue_order_is_the_fleets_own_list(stream: Stream) -> None:
-    """Without filter and sort a view costs nothing, whatever the size of the fleet."""
+def test_order_without_filter_and_sort_is_the_fleets_own_list(stream: Stream) -> None:
     fleet = stream.fold()
     view = View(fleet)
     assert view.order() is fleet.rows
@@ -62,8 +61,9 @@ def test_queue_order_is_the_fleets_own_list(stream: Stream) -> None:
         ("error", ["w2", "w10", "w1", "w3"], ["w2", "w10", "w1", "w3"]),
     ],
 )
-def test_orders(stream: Stream, key: str, up: list[str], down: list[str]) -> None:
-    """Equal rows stay in queue order and rows without a value come last, in both directions."""
+def test_rows_without_a_value_come_last_in_both_directions(
+    stream: Stream, key: str, up: list[str], down: list[str]
+) -> None:
     view = View(stream.fold())
     view.sort = key
     assert names(view) == up
@@ -71,8 +71,7 @@ def test_orders(stream: Stream, key: str, up: list[str], down: list[str]) -> Non
     assert names(view) == down
 
 
-def test_every_order_is_tested() -> None:
-    """The keys are those that the columns of the dashboard are sorted by."""
+def test_sorts_are_the_orders_of_the_dashboard() -> None:
     assert [key for key, _ in SORTS] == [
         "queue",
         "state",
@@ -86,8 +85,7 @@ def test_every_order_is_tested() -> None:
     ]
 
 
-def test_unknown_order_is_refused(stream: Stream) -> None:
-    """Neither a view nor the function sorts by what is no order."""
+def test_an_unknown_order_raises(stream: Stream) -> None:
     view = View(stream.fold())
     with pytest.raises(ValueError, match="no order 'size'"):
         view.sort = "size"
@@ -95,8 +93,7 @@ def test_unknown_order_is_refused(stream: Stream) -> None:
         ordering("size", is_reversed=False, now=0.0)
 
 
-def test_rows_stay_where_they_are_until_resort(stream: Stream) -> None:
-    """A row that changes neither moves nor vanishes under the cursor; `resort` then gives it its place."""
+def test_rows_that_change_stay_in_place_until_resort(stream: Stream) -> None:
     fleet = stream.fold()
     view = View(fleet)
     view.sort = "state"
@@ -111,8 +108,7 @@ def test_rows_stay_where_they_are_until_resort(stream: Stream) -> None:
     assert not view.resort()
 
 
-def test_filter_and_trouble_hide_rows(stream: Stream) -> None:
-    """Only rows that match the query are visible, and of them only those in trouble if so asked."""
+def test_filter_and_trouble_only_hide_rows(stream: Stream) -> None:
     view = View(stream.fold())
     view.query = parse_query("w1")
     assert names(view) == ["w10", "w1"]
@@ -124,8 +120,7 @@ def test_filter_and_trouble_hide_rows(stream: Stream) -> None:
     assert view.is_filtered
 
 
-def test_workers_queued_later_join_at_the_end(stream: Stream) -> None:
-    """New rows that match appear below the others without moving any of them."""
+def test_workers_queued_later_come_last_until_resort(stream: Stream) -> None:
     fleet = stream.fold()
     view = View(fleet)
     view.sort = "name"
@@ -139,16 +134,14 @@ def test_workers_queued_later_join_at_the_end(stream: Stream) -> None:
     assert names(view) == ["w0-w1", "w1", "w10", "w11"]
 
 
-def test_running_workers_move_by_elapsed_time_alone(stream: Stream) -> None:
-    """Sorted by elapsed time, a calm resort is made although no row was touched."""
+def test_resort_by_elapsed_time_needs_no_touched_row(stream: Stream) -> None:
     view = View(stream.fold())
     view.sort = "elapsed"
     assert names(view)
     assert view.resort()
 
 
-def test_marks_belong_to_workers(stream: Stream) -> None:
-    """Marks stay on their workers whatever is visible, and are given back in queue order."""
+def test_marks_stay_on_hidden_workers(stream: Stream) -> None:
     view = View(stream.fold())
     assert view.marks.toggle_worker("w3")
     view.query = parse_query("w1")
@@ -160,24 +153,21 @@ def test_marks_belong_to_workers(stream: Stream) -> None:
     assert view.marks.rows() == []
 
 
-def test_natural_order() -> None:
-    """Numbers inside names count by their value, of any length, and case does not count."""
+def test_natural_sorts_numbers_by_value_and_ignores_case() -> None:
     ordered = ["", "2", "10", "010x", f"{'9' * 5000}", "a", "A1b", "a1c", "a2", "a10", "b"]
     shuffled = random.Random(3).sample(ordered, len(ordered))
     assert sorted(shuffled, key=natural) == ordered
 
 
 @given(st.lists(st.text(alphabet="ab019é²٣ "), max_size=20))
-def test_any_names_can_be_compared(texts: list[str]) -> None:
-    """No pair of names is beyond comparison."""
+def test_natural_keys_of_any_names_can_be_compared(texts: list[str]) -> None:
     assert len(sorted(texts, key=natural)) == len(texts)
 
 
 @given(
     st.sampled_from(["", "w", "A-", "7b", "é²"]), st.lists(st.from_regex("[0-9٣ab]{0,4}", fullmatch=True), max_size=9)
 )
-def test_keys_of_many_texts(start: str, ends: list[str]) -> None:
-    """Whether or not they differ in a number at the end alone, all at once they get the keys of each."""
+def test_naturals_equal_natural_of_each_text(start: str, ends: list[str]) -> None:
     texts = [start + end for end in [*ends, "9" * 40][: len(ends) + len(start) % 2]]
     assert naturals(texts) == list(map(natural, texts))
 
@@ -187,10 +177,9 @@ def test_keys_of_many_texts(start: str, ends: list[str]) -> None:
     st.sampled_from([key for key, _ in SORTS]),
     st.booleans(),
 )
-def test_any_order_shows_every_row_once(
+def test_sort_by_any_order_keeps_every_row_once(
     values: list[tuple[WorkerState, float | None]], key: str, reverse: bool
 ) -> None:
-    """Sorting loses no row, and rows without a value are the last, in queue order."""
     rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
     ordered = run_all(sort(Order(rows, range(len(rows))), ordering(key, is_reversed=reverse, now=1.0)))
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
@@ -199,8 +188,7 @@ def test_any_order_shows_every_row_once(
         assert ordered[len(rows) - len(without) :] == without
 
 
-def test_an_empty_fleet_has_no_order() -> None:
-    """Before the first event there is nothing to see, sort or mark."""
+def test_a_view_of_an_empty_fleet_shows_and_marks_nothing() -> None:
     view = View(Fleet())
     view.sort = "name"
     view.mark_all_visible()
@@ -208,8 +196,7 @@ def test_an_empty_fleet_has_no_order() -> None:
     assert not view.marks
 
 
-def test_all_of_many_are_marked_without_a_look_at_each() -> None:
-    """With a filter they are, in steps; what comes next finishes these."""
+def test_many_rows_are_marked_in_steps_only_if_some_are_hidden() -> None:
     fleet = Fleet()
     everybody = tuple(f"w{number}" for number in range(3 * AT_ONCE))
     apply(fleet, [WorkersQueued(seq=0, at=0.0, group="", max_attempts=1, workers=everybody)])
@@ -233,8 +220,7 @@ def test_all_of_many_are_marked_without_a_look_at_each() -> None:
     assert not view.marks.toggle_worker("nobody")
 
 
-def test_marks_of_parts_of_the_queue() -> None:
-    """All of them are marked, unless they are already; who is queued later has none."""
+def test_toggle_marks_spans_unless_all_are_marked() -> None:
     fleet = Stream("a", "b", "c").fold()
     view = View(fleet)
     view.marks.toggle_worker("b")

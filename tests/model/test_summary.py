@@ -1,4 +1,4 @@
-"""What is said of a run when it is over."""
+"""The summary of a run and its text."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def finished_run() -> Fleet:
     return stream.fold()
 
 
-def test_summary_tells_counts_slowest_and_errors() -> None:
-    """Only states that occur are counted, the slowest comes first, errors are grouped by kind."""
+def test_summary_has_counts_slowest_workers_and_errors() -> None:
     summary = summarize(finished_run(), slowest=2)
     assert summary.counts == {WorkerState.SUCCEEDED: 2, WorkerState.FAILED: 1}
     assert (summary.workers, summary.attempts, summary.elapsed, summary.is_interrupted) == (3, 3, 0.8, True)
@@ -54,8 +53,7 @@ def test_summary_tells_counts_slowest_and_errors() -> None:
     assert (group.kind, group.workers, group.example_error) == ("OSError: no such file", 1, "OSError: no such file")
 
 
-def test_errors_of_one_kind_are_one_group_and_statuses_are_not() -> None:
-    """What differs by URL or number is one kind with an example; another status is another kind."""
+def test_errors_are_grouped_by_kind_and_by_status() -> None:
     stream = Stream("a", "b", "c")
     for name, status in (("a", 404), ("b", 404), ("c", 503)):
         text = f"{status}, message='Oh', url='http://h/{name}'"
@@ -80,8 +78,7 @@ def long_run() -> Fleet:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_lines_fit_the_terminal(width: int) -> None:
-    """No line is wider than the terminal, prefix, suffix and wide characters included, and states stay in sight."""
+def test_lines_fit_the_width_and_show_the_states(width: int) -> None:
     lines = summary_lines(summarize(long_run()), width)
     assert max(map(cells, lines)) <= width
     slowest = lines[lines.index("slowest") + 1 : lines.index("errors") - 1]
@@ -89,23 +86,20 @@ def test_lines_fit_the_terminal(width: int) -> None:
     assert len({cells(line.rpartition("  ")[0]) for line in slowest}) == 1
 
 
-def test_a_number_stays_with_its_word() -> None:
-    """The first line breaks between counts, not inside of one."""
+def test_the_first_line_breaks_between_counts_only() -> None:
     assert summary_lines(summarize(finished_run()), 50)[:2] == [
         "demo (gather, seed 7) interrupted: 2 succeeded,",
         "  1 failed; 3 attempts in 800 ms",
     ]
 
 
-def test_nothing_is_cut_in_files_and_pipes() -> None:
-    """Without a width every name and error is there whole."""
+def test_lines_without_a_width_are_not_cut() -> None:
     text = "\n".join(summary_lines(summarize(long_run())))
     assert f"  {LONG}  failed" in text
     assert f"{'and so on ' * 15}17)" in text
 
 
-def test_all_that_was_left_behind_is_told_with_its_place() -> None:
-    """Also an older incarnation, whose worker is in another state by now."""
+def test_abandoned_incarnations_are_listed_with_their_place() -> None:
     stream = Stream("a", "b")
     for name in "ab":
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -113,12 +107,11 @@ def test_all_that_was_left_behind_is_told_with_its_place() -> None:
         stream.add(WorkerUnresponsive, name, **stuck)
     stream.add(WorkerRestarted, "a", 2)
     lines = summary_lines(summarize(stream.fold()))
-    start = lines.index("2 left behind: asked to stop, still running")
+    start = lines.index("2 abandoned: asked to stop, still running")
     assert lines[start + 1 : start + 3] == ["  a: /srv/a.py:7 spin", "  b: /srv/b.py:7 spin"]
 
 
-def test_stopped_workers_are_not_the_slowest() -> None:
-    """A cancelled, timed out or unresponsive worker took as long as one let it; a running one is told."""
+def test_stopped_workers_are_not_among_the_slowest() -> None:
     stream = Stream(*"abcde")
     for name in "abcde":
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -129,8 +122,7 @@ def test_stopped_workers_are_not_the_slowest() -> None:
     assert [slow.name for slow in summarize(stream.fold()).slowest] == ["d", "e"]
 
 
-def test_lines_are_plain_text() -> None:
-    """The lines say it all, and a worker's name sends nothing to the terminal."""
+def test_lines_escape_control_characters() -> None:
     lines = summary_lines(summarize(finished_run(), slowest=2))
     assert lines == [
         "demo (gather, seed 7) interrupted: 2 succeeded, 1 failed; 3 attempts in 800 ms",
@@ -144,8 +136,7 @@ def test_lines_are_plain_text() -> None:
     ]
 
 
-def test_the_time_after_the_last_worker_does_not_count() -> None:
-    """A run that stayed open after all had settled took as long as its workers, not as long as it was open."""
+def test_elapsed_ends_when_the_last_worker_settled() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(WorkerSucceeded, "a", **ended(result=1))
@@ -154,8 +145,7 @@ def test_the_time_after_the_last_worker_does_not_count() -> None:
     assert summarize(stream.fold()).elapsed == 0.3
 
 
-def test_a_run_that_was_left_is_told_up_to_that_moment() -> None:
-    """Workers that have not ended, and the run, took the time until it was left, not that of the last event."""
+def test_elapsed_of_a_run_that_was_left_ends_then() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     fleet = stream.fold()
@@ -164,8 +154,7 @@ def test_a_run_that_was_left_is_told_up_to_that_moment() -> None:
     assert (summary.elapsed, summary.slowest[0].elapsed) == (7.2, 7.0)
 
 
-def test_restarts_are_told_with_their_last_cause() -> None:
-    """Who was restarted most comes first; what is not in the list is counted; numbers of a cause are left out."""
+def test_most_restarted_workers_are_listed_with_their_last_cause() -> None:
     stream = Stream("a", "b", "c")
     for name, times in (("a", 2), ("b", 11), ("c", 1)):
         for number in range(times):
@@ -181,8 +170,7 @@ def test_restarts_are_told_with_their_last_cause() -> None:
     assert "0 attempts, 14 restarts in" in summary_lines(summary)[0]
 
 
-def test_failed_polls_are_told_with_their_last_error() -> None:
-    """Most often first, with the state at the end, and in the title."""
+def test_pollers_with_most_failed_polls_are_listed_with_their_last_error() -> None:
     stream = Stream("a", "b")
     for name, times in (("a", 1), ("b", 2)):
         for number in range(times):
@@ -201,8 +189,7 @@ def test_failed_polls_are_told_with_their_last_error() -> None:
     ]
 
 
-def test_restarts_by_hand_count_apart() -> None:
-    """What a person asked for, or a sibling took along, had no cause of its own; in a batch it is all there is."""
+def test_restarts_without_a_cause_of_their_own_are_counted_apart() -> None:
     stream = Stream("a", "b")
     stream.add(RestartScheduled, "a", delay=0.0, cause="OSError")
     stream.add(WorkerRestarted, "a", 2)
@@ -215,8 +202,7 @@ def test_restarts_by_hand_count_apart() -> None:
     ]
 
 
-def test_services_are_not_slow() -> None:
-    """How long a service ran is no time that its work took."""
+def test_services_are_not_among_the_slowest() -> None:
     stream = Stream()
     flags: dict[str, Any] = {"max_restarts": 1, "within": 5.0, "auto_shutdown": "never"}
     stream.add(SupervisorStarted, name="root", parent="", strategy="one_for_one", **flags)
@@ -228,8 +214,7 @@ def test_services_are_not_slow() -> None:
     assert [slow.name for slow in summarize(stream.fold()).slowest] == ["work"]
 
 
-def test_errors_tell_their_place_and_refused_retries() -> None:
-    """The line of the example stands with it, and why workers made fewer attempts than they may."""
+def test_errors_are_listed_with_their_place_and_refused_retries() -> None:
     stream = Stream("a", "b", "c")
     stack = '  File "/srv/shop/jobs.py", line 3, in fetch\n    row["price"]\n'
     for name in ("a", "b", "c"):
@@ -243,6 +228,5 @@ def test_errors_tell_their_place_and_refused_retries() -> None:
     )
 
 
-def test_a_run_that_never_began_has_a_summary() -> None:
-    """Without an event there is still one line to print."""
+def test_a_run_without_events_has_a_summary() -> None:
     assert summary_lines(summarize(Fleet())) == ["run interrupted: no workers; 0 attempts in 0.0 ms"]

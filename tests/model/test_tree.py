@@ -1,4 +1,4 @@
-"""The branches of a run: who is below, what of restarts is left, whom a restart takes along."""
+"""The branches of a run: their workers, restart limits, and restarts together with siblings."""
 
 from __future__ import annotations
 
@@ -94,13 +94,11 @@ def taken(fleet: Fleet, name: str) -> list[str]:
         ("one_for_all", "first", []),
     ],
 )
-def test_a_restart_takes_siblings_along(strategy: str, name: str, names: list[str]) -> None:
-    """All of them, or those that were started later, and whatever is below them; never those of another supervisor."""
+def test_siblings_are_restarted_with_a_child_by_the_strategy(strategy: str, name: str, names: list[str]) -> None:
     assert taken(tree_stream(strategy).fold(), name) == names
 
 
-def test_a_forgotten_child_is_taken_along_no_more() -> None:
-    """A child that was removed is no sibling, until it is started again: then it is the last."""
+def test_a_removed_child_is_not_restarted_with_its_siblings() -> None:
     stream = tree_stream("rest_for_one")
     stream.add(ChildRemoved, supervisor="root/a", child="3")
     assert taken(stream.fold(), "a/2") == ["a/deep/x"]
@@ -108,14 +106,12 @@ def test_a_forgotten_child_is_taken_along_no_more() -> None:
     assert taken(stream.fold(), "a/2") == ["a/deep/x", "a/3"]
 
 
-def test_only_those_are_asked_that_are_not_taken_along() -> None:
-    """One child of `one_for_all` is enough to restart all, and a child of a plain supervisor goes by itself."""
+def test_to_request_leaves_out_workers_restarted_with_others() -> None:
     fleet = tree_stream("one_for_all").fold()
     assert [row.name for row in fleet.tree.to_request(fleet.rows)] == ["first", "a/1", "last"]
 
 
-def test_workers_are_counted_in_every_branch_above() -> None:
-    """A state counts for the branch and for all above it, from the first worker on."""
+def test_workers_are_counted_in_every_branch_above_them() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "a/deep/x", attempt=1, bad_luck=0.5)
     tree = stream.fold().tree
@@ -129,8 +125,7 @@ def test_workers_are_counted_in_every_branch_above() -> None:
     assert [row.name for row in tree.rows_below(tree.branches["root/a"])] == ["a/1", "a/2", "a/deep/x", "a/3"]
 
 
-def test_the_gauge_runs_empty_and_fills_by_time() -> None:
-    """Each restart takes one away for the window; the seconds are those until the oldest expires."""
+def test_the_gauge_loses_a_restart_until_it_expires() -> None:
     stream = Stream()
     supervise(stream, "root", max_restarts=3)
     tree = stream.fold().tree
@@ -145,8 +140,7 @@ def test_the_gauge_runs_empty_and_fills_by_time() -> None:
     assert tree.gauge(root, 8.0) == Gauge(3, 3, None)
 
 
-def test_a_supervisor_that_starts_again_has_all_its_restarts() -> None:
-    """Its end and its limit are told, and forgotten with its next incarnation."""
+def test_a_supervisor_started_again_has_all_its_restarts() -> None:
     stream = Stream()
     supervise(stream, "root", max_restarts=0)
     stream.add(RestartCounted, supervisor="root", child="w", restarts=1, max_restarts=0, within=5.0)
@@ -160,8 +154,7 @@ def test_a_supervisor_that_starts_again_has_all_its_restarts() -> None:
     assert tree.gauge(tree.branches["root"], stream.now).expires_in is None
 
 
-def test_a_plain_batch_pays_for_no_tree() -> None:
-    """One group is not counted; with the second, those that came before are."""
+def test_a_single_group_is_not_counted_until_there_is_a_second() -> None:
     stream = Stream("a", "b", group="x")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
     tree = stream.fold().tree
@@ -174,8 +167,7 @@ def test_a_plain_batch_pays_for_no_tree() -> None:
     assert tree.branches["x"].counts[WorkerState.RUNNING] == 1
 
 
-def test_unknown_supervisors_do_no_harm() -> None:
-    """Events of supervisors that nobody has heard of change nothing that is known."""
+def test_events_of_unknown_supervisors_change_nothing() -> None:
     stream = Stream("a")
     stream.add(SupervisorTerminated, name="root/ghost", reason="x")
     stream.add(RestartCounted, supervisor="root/ghost", child="w", restarts=0, max_restarts=0, within=5.0)
@@ -189,8 +181,7 @@ def test_unknown_supervisors_do_no_harm() -> None:
     assert taken(fleet, "a") == []
 
 
-def test_a_worker_that_will_be_restarted_is_not_settled() -> None:
-    """It is restarting until its time comes, keeps its error, and can still be cancelled."""
+def test_a_worker_with_a_scheduled_restart_is_not_settled() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(AttemptFailed, "first", **failed(error_class="transient"))
@@ -207,8 +198,7 @@ def test_a_worker_that_will_be_restarted_is_not_settled() -> None:
     assert stream.fold().settled == 1
 
 
-def test_a_poller_and_a_ready_worker_are_told_apart() -> None:
-    """A call that ended tells when the next one begins; readiness is forgotten with the next incarnation."""
+def test_polls_and_readiness_are_shown_until_the_next_incarnation() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(WorkerReady, "first")
@@ -224,8 +214,7 @@ def test_a_poller_and_a_ready_worker_are_told_apart() -> None:
     assert (row.is_ready, row.is_poller, row.retry_at, row.calls) == (False, False, None, 0)
 
 
-def test_a_poller_whose_polls_fail_bears_a_mark_until_one_succeeds() -> None:
-    """It goes on running, counts as in trouble, and has its last error; each failed poll is in its history."""
+def test_failed_polls_put_a_running_poller_in_trouble_until_one_succeeds() -> None:
     stream = tree_stream("one_for_one")
     for number in (1, 2):
         stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
@@ -255,8 +244,7 @@ def test_a_poller_whose_polls_fail_bears_a_mark_until_one_succeeds() -> None:
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_the_mark_goes_with_the_incarnation(is_restarted: bool) -> None:
-    """A poller that was stopped, or restarted, does not fail."""
+def test_a_poller_that_ended_or_was_restarted_is_not_failing(is_restarted: bool) -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(PollFailed, "first", error_type="OSError", error="", elapsed=0.1, delay=1.0, failures=1)
@@ -268,8 +256,7 @@ def test_the_mark_goes_with_the_incarnation(is_restarted: bool) -> None:
     assert (fleet.rows[0].failed_polls, fleet.polls.failing) == (0, set())
 
 
-def test_a_poller_that_fails_for_ever_takes_no_more_memory() -> None:
-    """Its last attempts are kept."""
+def test_memory_of_a_poller_that_fails_for_ever_is_bounded() -> None:
     stream = tree_stream("one_for_one")
     for number in range(2 * LAST_KEPT):
         stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
@@ -280,14 +267,12 @@ def test_a_poller_that_fails_for_ever_takes_no_more_memory() -> None:
     assert history[-1].outcome == f"OSError: {2 * LAST_KEPT - 1}"
 
 
-def test_a_worker_is_labelled_as_its_supervisor_knows_it() -> None:
-    """The path of its supervisor is no part of the label."""
+def test_the_label_is_the_name_within_the_supervisor() -> None:
     fleet = tree_stream("one_for_one").fold()
     assert [label_of(row) for row in fleet.rows] == ["first", "1", "2", "x", "3", "last"]
 
 
-def test_what_cannot_be_restarted_says_why() -> None:
-    """Neither a worker whose supervisor has ended nor one that it has forgotten; those of a batch always can."""
+def test_why_not_restarted_names_the_ended_supervisor_or_the_removal() -> None:
     stream = tree_stream("one_for_one")
     queue(stream, "batch", "item")
     stream.add(ChildRemoved, supervisor="root/a", child="1")
@@ -301,8 +286,7 @@ def test_what_cannot_be_restarted_says_why() -> None:
     assert not any(fleet.tree.why_not_restarted(row) for row in fleet.rows)
 
 
-def test_a_worker_at_its_own_limit_is_known() -> None:
-    """The limit of a child stands with it, not with its supervisor, until it is started again."""
+def test_a_worker_is_at_its_own_limit_until_it_is_started_again() -> None:
     stream = tree_stream("one_for_one")
     stream.add(RestartCounted, supervisor="root/first", child="first", restarts=1, max_restarts=1, within=5.0)
     stream.add(RestartCounted, supervisor="root/first", child="first", restarts=2, max_restarts=1, within=5.0)
@@ -315,8 +299,7 @@ def test_a_worker_at_its_own_limit_is_known() -> None:
     assert not any(fleet.tree.is_at_limit(row) for row in fleet.rows)
 
 
-def test_a_child_leaves_its_pool_when_it_was_forgotten() -> None:
-    """It is counted and no line any more, unless it failed; started again it is back."""
+def test_a_removed_child_of_a_pool_has_no_line_unless_it_failed() -> None:
     stream = Stream()
     supervise(stream, "root")
     supervise(stream, "root/pool", "simple_one_for_one")

@@ -1,4 +1,4 @@
-"""What a Fleet knows of workers that are held, and of retries that are refused."""
+"""Held workers, refused retries and cancel reasons."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from asyncwatch.events import (
 from tests.model.stream import Stream, ended, failed
 
 
-def test_a_held_worker_waits_until_it_starts() -> None:
-    """A worker that is held is waiting, says for what, and counts down to nothing."""
+def test_a_held_worker_is_waiting_until_it_starts() -> None:
     stream = Stream("a", "b")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed())
@@ -42,8 +41,7 @@ def test_a_held_worker_waits_until_it_starts() -> None:
     ]
 
 
-def test_a_refused_retry_stands_on_the_row() -> None:
-    """Why a worker was exhausted before its attempts were used up is known until it is restarted."""
+def test_a_refused_retry_is_on_the_row_until_a_restart() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed())
@@ -57,8 +55,8 @@ def test_a_refused_retry_stands_on_the_row() -> None:
     assert (row.state, row.refusal) == (WorkerState.QUEUED, "")
 
 
-def test_why_a_queued_worker_was_cancelled() -> None:
-    """The end of one that was never asked to stop tells the reason itself; the end of the run is everybody's."""
+def test_the_end_of_a_queued_worker_gives_its_cancel_reason() -> None:
+    """Not if the run ends: that reason is of all workers."""
     stream = Stream("a", "b")
     stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0, reason="halt"))
     stream.add(WorkerCancelled, "b", **ended(attempts=0, elapsed=0.0, reason="run"))

@@ -210,8 +210,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
     if number := len(summary.abandoned):
-        why = "the end was not waited for" if summary.is_hurried else "asked to stop, still running"
-        lines += ["", f"{number:,} left behind: {why}"]
+        why = "the run was stopped at once" if summary.is_hurried else "asked to stop, still running"
+        lines += ["", f"{number:,} abandoned: {why}"]
         lines += [f"  {_line(each)}" for each in summary.abandoned[:_ABANDONED_SHOWN]]
         lines += [f"  and {number - _ABANDONED_SHOWN:,} more"] if number > _ABANDONED_SHOWN else []
     if summary.slowest:

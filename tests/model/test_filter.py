@@ -46,8 +46,7 @@ ROW = a_row(
         "group:site",
     ],
 )
-def test_terms_that_match(text: str) -> None:
-    """Each term finds the row, in upper and lower case alike."""
+def test_a_matching_term_finds_the_row_whatever_its_case(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert query.matches(ROW)
@@ -57,24 +56,21 @@ def test_terms_that_match(text: str) -> None:
     "text",
     ["nobody", "state:failed", "retries>1", "luck>0.95", "error:refused", "group:other", "a.example state:failed"],
 )
-def test_terms_that_do_not_match(text: str) -> None:
-    """Each query leaves the row out; one term that does not match is enough."""
+def test_one_term_that_does_not_match_leaves_the_row_out(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert not query.matches(ROW)
 
 
 @pytest.mark.parametrize("text", ["localhost:8080", "localhost:8080/x", '"jobs:run"'])
-def test_what_only_looks_like_a_field_is_text(text: str) -> None:
-    """A host with its port, and what is quoted, is looked for as it stands."""
+def test_hosts_with_ports_and_quoted_terms_are_text(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert query.matches(a_row("http://localhost:8080/x jobs:run"))
     assert not query.matches(ROW)
 
 
-def test_a_worker_without_a_draw_has_no_luck_to_compare() -> None:
-    """A queued worker matches neither side of a comparison with its luck."""
+def test_a_queued_worker_matches_no_comparison_with_luck() -> None:
     row = a_row("a")
     assert not parse_query("luck>=0").matches(row)
     assert not parse_query("luck<1").matches(row)
@@ -92,8 +88,7 @@ def test_a_worker_without_a_draw_has_no_luck_to_compare() -> None:
         ("luk>0.9", "no field luk: state, error"),
     ],
 )
-def test_what_is_not_understood_is_said_and_left_out(text: str, words: str) -> None:
-    """A term that cannot be understood hides no row; the query says what is wrong with it."""
+def test_a_term_not_understood_is_named_and_left_out(text: str, words: str) -> None:
     query = parse_query(f"example {text}")
     assert words in query.problem
     assert query.matches(ROW)
@@ -101,6 +96,5 @@ def test_what_is_not_understood_is_said_and_left_out(text: str, words: str) -> N
 
 
 @given(st.text())
-def test_parsing_never_raises(text: str) -> None:
-    """Any text is a query, and one can match a row with it."""
+def test_any_text_can_be_parsed_and_matched(text: str) -> None:
     parse_query(text).matches(ROW)

@@ -1,4 +1,4 @@
-"""Filters and orders of more rows than can be looked at while a key waits."""
+"""Filters and orders of more rows than are sorted at once: in steps."""
 
 from __future__ import annotations
 
@@ -95,8 +95,7 @@ def order_of(view: View, between: Callable[[], object] = lambda: None) -> list[R
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("key", [key for key, _ in SORTS])
 @pytest.mark.parametrize("query", ["", "retries>0"])
-def test_rows_that_change_meanwhile_find_their_places(key: str, query: str, is_reversed: bool) -> None:
-    """However much happens between two steps, the order is in the end as if it was made from nothing."""
+def test_rows_that_change_between_steps_are_placed_as_by_a_new_view(key: str, query: str, is_reversed: bool) -> None:
     crowd = Crowd(seed=len(key))
     view = crowd.view
     view.sort, view.reverse, view.query = key, is_reversed, parse_query(query)
@@ -110,8 +109,8 @@ def test_rows_that_change_meanwhile_find_their_places(key: str, query: str, is_r
     assert all(view.place(row) == place for place, row in enumerate(view.order()))
 
 
-def test_the_lines_stay_until_the_last_step() -> None:
-    """Meanwhile the view says that it is behind; a step looks at a few rows, one that sorts at twice as many."""
+def test_lines_stay_until_the_last_step() -> None:
+    """A step looks at 8 rows, a step that sorts at twice as many."""
     crowd = Crowd(1)
     view = crowd.view
     assert view.lines() is crowd.fleet.rows
@@ -128,8 +127,8 @@ def test_the_lines_stay_until_the_last_step() -> None:
 
 
 @pytest.mark.parametrize("begun", ["", "retries>0"])
-def test_another_order_or_filter_takes_the_place_of_one_under_way(begun: str) -> None:
-    """What was begun is left for good, however far it was: no row is asked for it any more."""
+def test_a_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
+    """No row is asked for the abandoned one any more."""
     crowd, asked = Crowd(7), list[Row]()
 
     def is_asked(row: Row) -> bool:
@@ -153,8 +152,7 @@ def test_another_order_or_filter_takes_the_place_of_one_under_way(begun: str) ->
     assert (view.is_behind, view.is_filtering) == (True, False)
 
 
-def test_only_rows_that_changed_are_looked_at_again() -> None:
-    """A calm resort asks of the rows touched since the last one whether they match, and of no other."""
+def test_resort_filters_only_rows_that_changed() -> None:
     crowd, asked = Crowd(2), list[str]()
 
     def is_asked(row: Row) -> bool:
@@ -173,8 +171,7 @@ def test_only_rows_that_changed_are_looked_at_again() -> None:
     assert len(asked) <= 2
 
 
-def test_few_keys_are_asked_for_to_place_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row finds its place among 1,000 by some ten comparisons, and none of the others is sorted."""
+def test_placing_one_row_among_1000_takes_some_ten_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, asked = Crowd(3, workers=1000), list[Row]()
     crowd.view.sort = "luck"
     order_of(crowd.view)
@@ -198,8 +195,7 @@ def test_few_keys_are_asked_for_to_place_few_rows(monkeypatch: pytest.MonkeyPatc
     assert 0 < len(asked) <= 14
 
 
-def test_nothing_is_done_for_what_is_shown_in_queue_order() -> None:
-    """Without filter and order no row is taken note of, and nothing is ever to be done."""
+def test_a_view_in_queue_order_has_nothing_to_do() -> None:
     crowd = Crowd(4)
     crowd.view.order()
     crowd.happen()
@@ -208,8 +204,7 @@ def test_nothing_is_done_for_what_is_shown_in_queue_order() -> None:
 
 
 @pytest.mark.parametrize("key", ["queue", "luck"])
-def test_branches_are_laid_out_in_steps(key: str) -> None:
-    """Groups of many workers are shown below each other, each in its order; folding one sorts nothing."""
+def test_branches_are_outlined_in_steps_and_folding_sorts_nothing(key: str) -> None:
     crowd = Crowd(5, 100, "second", "third")
     view = crowd.view
     view.sort = key
@@ -224,8 +219,7 @@ def test_branches_are_laid_out_in_steps(key: str) -> None:
     assert [view.place(line) for line in view.lines()] == list(range(len(view.lines())))
 
 
-def test_workers_queued_meanwhile_join_at_the_end() -> None:
-    """They are shown as soon as the order is made, below the others, and find their places by the next resort."""
+def test_workers_queued_between_steps_come_last_until_resort() -> None:
     crowd = Crowd(6)
     crowd.view.sort = "name"
     crowd.view.reverse = True
@@ -238,8 +232,8 @@ def test_workers_queued_meanwhile_join_at_the_end() -> None:
     assert order_of(crowd.view)[0].name == "zz"
 
 
-def test_the_garbage_collector_sees_no_million_rows() -> None:
-    """It goes through every list that is young: neither the rows nor their keys stand in one, but for a sample."""
+def test_sorting_keeps_rows_and_keys_out_of_the_garbage_collector() -> None:
+    """Except for a sample: it visits every item of a young list."""
     rows = [a_row(f"w{index * 7 % 400}", index, bad_luck=index * 3 % 400 / 400) for index in range(400)]
     most = 0
     gc.collect()
@@ -252,8 +246,8 @@ def test_the_garbage_collector_sees_no_million_rows() -> None:
     assert sample < most < sample + len(rows) // 2
 
 
-def test_rows_in_an_order_are_found() -> None:
-    """By place, in parts, and by what they are, also where the bytes of two places look like that of a third one."""
+def test_order_finds_rows_by_place_slice_and_identity() -> None:
+    """Also where the bytes of two indexes look like those of a third one."""
     rows = [a_row(f"w{index}", index) for index in range(600)]
     order = Order(rows, [256, 1, 0, 599, 512])
     assert order[1] is rows[1]
@@ -268,8 +262,8 @@ def test_rows_in_an_order_are_found() -> None:
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_values_in_a_pattern_make_no_long_step(*, is_reversed: bool) -> None:
-    """Every second, fourth or eighth worker may be slower than its neighbours: what is sorted together stays little."""
+def test_keys_in_a_pattern_make_no_large_bucket(*, is_reversed: bool) -> None:
+    """Every second, fourth or eighth worker may be slower than its neighbours."""
     sort_bucket = sorting._Bucket.sorted
     for period in (2, 4, 8, 16):
         rows = [a_row(f"w{index}", index) for index in range(4096)]
@@ -289,8 +283,7 @@ def test_values_in_a_pattern_make_no_long_step(*, is_reversed: bool) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.9]), max_size=80), st.booleans())
-def test_sorted_as_by_python(lucks: list[float], is_reversed: bool) -> None:
-    """Many equal values among others make no difference, and each row can be found."""
+def test_sort_equals_sorted_with_many_equal_keys(lucks: list[float], is_reversed: bool) -> None:
     rows = [a_row(f"w{index}", index, bad_luck=luck) for index, luck in enumerate(lucks)]
     by = Ordering(lambda row: row.bad_luck, is_reversed)
     order = run_all(sort(Order(rows, range(len(rows))), by))
@@ -298,15 +291,13 @@ def test_sorted_as_by_python(lucks: list[float], is_reversed: bool) -> None:
     assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
 
 
-def test_a_fleet_that_is_none_has_nothing_to_sort() -> None:
-    """Before the first worker is known all orders are empty."""
+def test_an_empty_fleet_is_sorted_to_nothing() -> None:
     view = View(Fleet())
     view.sort = "name"
     assert order_of(view) == []
 
 
-def test_rows_that_go_on_changing_get_the_places_of_one_moment() -> None:
-    """One that changes all the time stands where it belonged when its value was asked for, not above all others."""
+def test_reinsert_places_rows_by_their_keys_of_one_moment() -> None:
     rows = [a_row(f"w{index}", index) for index in range(9)]
     values = {row: float(row.index) for row in rows}
     order, busy = Order(rows, range(9)), rows[0]
@@ -328,8 +319,7 @@ class Counted(set[Row]):
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: bool) -> None:
-    """Of equal rows that finish in queue order each stale one is looked at a few times, and a few of them in a step."""
+def test_reinsert_passes_stale_neighbours_a_few_times_only(*, is_reversed: bool) -> None:
     rows = [a_row(f"w{index}", index) for index in range(4000)]
     order, moved, stale = Order(rows, range(4000)), Order(rows, range(400)), Counted(rows[400:1600])
     by = Ordering(lambda row: row.retries, is_reversed)
@@ -345,8 +335,7 @@ def test_neighbours_that_changed_are_not_passed_by_every_search(*, is_reversed: 
     assert max(asked) <= 4 * 8
 
 
-def test_rows_that_all_stand_last_are_placed_in_steps_too() -> None:
-    """Nothing is left there to be compared with, but each of them is work: no step places more than 8."""
+def test_reinsert_of_all_rows_places_at_most_8_in_a_step() -> None:
     rows = [a_row(f"w{index}", index) for index in range(800)]
     by = Ordering(lambda row: row.index, is_reversed=False)
     order = Order(rows, range(len(rows)))
