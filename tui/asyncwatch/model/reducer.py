@@ -63,7 +63,7 @@ from asyncwatch.model.fleet import LOG_SIZE_KEPT, LOGS_KEPT, Abandoned, Fleet
 from asyncwatch.model.rows import BLOCK, Block, Extra, Row
 from asyncwatch.text import result_line, share, short_error_line
 
-# On Python 3.11 looking up a member in its class takes 52 ns, and a constant 6 ns: 0.2 us of 0.9 us for an event.
+# On Python 3.11 reading a member of its class takes 52 ns, and a constant 6 ns: 0.25 us less for an attempt.
 _QUEUED = WorkerState.QUEUED
 _RUNNING = WorkerState.RUNNING
 _BACKING_OFF = WorkerState.BACKING_OFF
@@ -79,7 +79,8 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
     """Fold events in order and return the rows that changed. Workers that were just queued are not among them."""
     changed: set[Row] = set()
     last_seq, events, latest = fleet.last_seq, fleet.events, fleet.latest
-    tree, by_name, count_end, count_duration = fleet.tree, fleet.by_name, fleet.rate.add, fleet.durations.add
+    by_name, tree, abandoned = fleet.by_name, fleet.tree, fleet.abandoned_incarnations
+    count_end, count_duration = fleet.rate.add, fleet.durations.add
     started = succeeded = 0
     for event in batch:
         if event.seq <= last_seq:
@@ -90,8 +91,8 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
         if at > latest:  # noqa: PLR1730  max() takes twice as long, for every event
             latest = at
         # These two cases copy `_attempt_started` and `_worker_succeeded` for workers that succeed at their first
-        # attempt, as most of a large batch do: 0.65 us an event instead of 0.95 us, and 8 % of the time of a batch of
-        # workers that do nothing.
+        # attempt, as most of a large batch do. An event takes 0.60 us instead of 0.87 us, and a worker that does nothing
+        # 7.3 us in all instead of 8.1 us.
         if type(event) is AttemptStarted:
             row = by_name.get(event.worker)
             if (
@@ -122,7 +123,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
                 and row.state is _RUNNING
                 and event.incarnation == 1
                 and not tree.is_shown
-                and not fleet.abandoned_incarnations
+                and not abandoned
             ):
                 block, offset = row.block, row.offset
                 if not block.ended:
