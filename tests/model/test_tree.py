@@ -76,8 +76,8 @@ def clusters_of(fleet: Fleet) -> list[Cluster]:
     return clustering.clusters()
 
 
-def taken(fleet: Fleet, name: str) -> list[str]:
-    """Return who is taken along by a restart of that worker."""
+def restarted_with(fleet: Fleet, name: str) -> list[str]:
+    """Return the workers that are restarted together with that one."""
     row = fleet.get(name)
     assert row is not None
     return [row.name for row in fleet.tree.restarted_with([row])]
@@ -95,15 +95,15 @@ def taken(fleet: Fleet, name: str) -> list[str]:
     ],
 )
 def test_siblings_are_restarted_with_a_child_by_the_strategy(strategy: str, name: str, names: list[str]) -> None:
-    assert taken(tree_stream(strategy).fold(), name) == names
+    assert restarted_with(tree_stream(strategy).fold(), name) == names
 
 
 def test_a_removed_child_is_not_restarted_with_its_siblings() -> None:
     stream = tree_stream("rest_for_one")
     stream.add(ChildRemoved, supervisor="root/a", child="3")
-    assert taken(stream.fold(), "a/2") == ["a/deep/x"]
+    assert restarted_with(stream.fold(), "a/2") == ["a/deep/x"]
     stream.add(WorkerRestarted, "a/3", 2)
-    assert taken(stream.fold(), "a/2") == ["a/deep/x", "a/3"]
+    assert restarted_with(stream.fold(), "a/2") == ["a/deep/x", "a/3"]
 
 
 def test_to_request_leaves_out_workers_restarted_with_others() -> None:
@@ -178,7 +178,7 @@ def test_events_of_unknown_supervisors_change_nothing() -> None:
     stream.add(PollFinished, "ghost", result=1, elapsed=0.1, delay=1.0)
     fleet = stream.fold()
     assert list(fleet.tree.branches) == [""]
-    assert taken(fleet, "a") == []
+    assert restarted_with(fleet, "a") == []
 
 
 def test_a_worker_with_a_scheduled_restart_is_not_settled() -> None:

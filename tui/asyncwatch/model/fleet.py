@@ -28,7 +28,7 @@ from asyncwatch.model.attempts import AttemptHistory, AttemptRecord
 from asyncwatch.model.circuits import Circuits
 from asyncwatch.model.departed import DepartedChildren
 from asyncwatch.model.loop_watch import LoopWatch
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.statistics import Histogram, Rate
@@ -179,13 +179,9 @@ class Fleet:
 
         Whole blocks of workers that just succeed are skipped: of a million rows few are left.
         """
-        rows, start = self.rows, 0
-        while start < len(rows):
-            block = rows[start].block
-            end = start + block.size
+        for block, span in blocks_of(self.rows):
             if block.has_extras:
-                yield from rows[start:end]
-            start = end
+                yield from self.rows[span]
 
     # -- one worker
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -242,3 +243,12 @@ class Row(msgspec.Struct, gc=False, eq=False):
             return None
         value = column[self.offset]
         return None if value != value else value  # noqa: PLR0124  nan differs from itself
+
+
+def blocks_of(rows: Sequence[Row]) -> Iterator[tuple[Block, slice]]:
+    """Yield each block of a fleet's rows, in queue order, and the slice of `rows` that it covers."""
+    start = 0
+    while start < len(rows):
+        block = rows[start].block
+        yield block, slice(start, start + block.size)
+        start += block.size

@@ -17,7 +17,7 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkerState,
 )
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import Row, blocks_of
 
 _POOL = "simple_one_for_one"
 _RESTARTS_SIBLINGS = frozenset({"one_for_all", "rest_for_one"})
@@ -219,15 +219,10 @@ class Tree:
         """Return where in queue order all workers of a branch are, however deep."""
         inside = {path for path, other in self.branches.items() if _is_below(other, branch)}
         spans: list[slice] = []
-        start = 0
-        while start < len(self._rows):
-            block = self._rows[start].block
-            end = start + block.size
+        for block, span in blocks_of(self._rows):
             if block.group in inside:
-                if spans and spans[-1].stop == start:
-                    start = spans.pop().start
-                spans.append(slice(start, end))
-            start = end
+                is_next = spans and spans[-1].stop == span.start
+                spans.append(slice(spans.pop().start if is_next else span.start, span.stop))
         return spans
 
     def restarted_with(self, rows: Iterable[Row]) -> list[Row]:
