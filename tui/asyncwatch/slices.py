@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class SlicedWork:
     def start(self) -> None:
         """Schedule the first slice for the next loop iteration, unless a slice is scheduled."""
         if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._run)
+            self._next = _running_loop().call_soon(self._run)
 
     def start_now(self) -> bool:
         """Run the first slice now, unless a slice is scheduled. Return whether more slices follow."""
@@ -82,12 +84,12 @@ class SlicedWork:
         if not self._work(lambda: self._clock() >= end):
             self._done()
         elif self._pause:
-            self._next = asyncio.get_running_loop().call_later(self._pause, self._wait, self._iterations)
+            self._next = _running_loop().call_later(self._pause, self._wait, self._iterations)
         else:
             self._wait(self._iterations)
 
     def _wait(self, iterations: int) -> None:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         self._next = loop.call_soon(self._wait, iterations - 1) if iterations > 1 else loop.call_soon(self._run)
 
 
@@ -102,3 +104,9 @@ def for_each(items: Iterator[T], act: Callable[[T], object]) -> Work:
         return False
 
     return work
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    import asyncio  # noqa: PLC0415  the model needs `for_each` and no event loop
+
+    return asyncio.get_running_loop()
