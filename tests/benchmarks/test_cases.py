@@ -11,7 +11,7 @@ import pytest
 from asyncwatch.model.view.order import Order, run_all
 from asyncwatch.model.view.sort import sort
 from asyncwatch.model.view.sort_keys import SORTS, ordering
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.dashboard import DashboardState
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
 from tests.benchmarks.keyboard import Press, finding
@@ -103,11 +103,11 @@ def test_terminal_spans_drawn_over_are_gone(tmp_path: Path) -> None:
 
 
 def test_synthetic_run_sort_keys_match_the_order_of_the_app() -> None:
-    scene = Scene(lambda: NOW)
+    dashboard = DashboardState(lambda: NOW)
     for batch in SyntheticRun(_WORKERS, busy=0).history(has_history=True):
-        scene.receive(batch)
+        dashboard.receive(batch)
     for order, _ in SORTS:
-        rows = run_all(sort(Order(scene.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
+        rows = run_all(sort(Order(dashboard.fleet.rows, range(_WORKERS)), ordering(order, is_reversed=False, now=NOW)))
         values = [KEYS[order](row.index) for row in rows]
         assert values == sorted(values), order
 

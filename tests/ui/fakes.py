@@ -1,4 +1,4 @@
-"""A controller without an engine, and a story to tell it: the events of a small run, one line each."""
+"""A controller without an engine, the events of a small run, and what a test may ask of the screen."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.render.header import overview
 
 STACK = '  File "/srv/app/fetch.py", line 12, in fetch\n    raise error\n'
 
@@ -132,9 +134,9 @@ class FakeController:
             stack=STACK,
         )
 
-    def back_off(self, name: str, at: float, number: int = 2, delay: float = 0.8) -> None:
+    def back_off(self, name: str, at: float, number: int = 2, delay: float = 0.8, incarnation: int = 1) -> None:
         """Schedule a retry."""
-        self.tell(RetryScheduled, at, worker=name, incarnation=1, attempt=number, delay=delay)
+        self.tell(RetryScheduled, at, worker=name, incarnation=incarnation, attempt=number, delay=delay)
 
     def succeed(self, name: str, at: float, result: Any = 200, incarnation: int = 1) -> None:
         """Let a worker succeed."""
@@ -148,13 +150,15 @@ class FakeController:
             result=result,
         )
 
-    def break_down(self, name: str, at: float, error: str = "RuntimeError", text: str = "bad luck") -> None:
+    def break_down(
+        self, name: str, at: float, error: str = "RuntimeError", text: str = "bad luck", incarnation: int = 1
+    ) -> None:
         """Let a worker fail."""
         self.tell(
             WorkerFailed,
             at,
             worker=name,
-            incarnation=1,
+            incarnation=incarnation,
             attempts=1,
             elapsed=0.2,
             error_type=error,
@@ -237,6 +241,19 @@ def frozen_clock() -> float:
 def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
     """Return an app whose time moves with its events only."""
     return AsyncwatchApp(controller, clock=frozen_clock, processor_clock=frozen_clock, **options)
+
+
+def dashboard_of(controller: FakeController) -> DashboardState:
+    """Return the state of a dashboard that has received everything the controller was told, without an app."""
+    dashboard = DashboardState(frozen_clock)
+    for batch in controller.early:
+        dashboard.receive(batch)
+    return dashboard
+
+
+def overview_text(dashboard: DashboardState, width: int) -> str:
+    """Return the lines above the fleet as text."""
+    return "\n".join("".join(span.text for span in line) for line in overview(dashboard.snapshot(), width))
 
 
 def text_of(app: App[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The dashboard over a story, as the tests of its keys find it: drawn, with the cursor on the first worker."""
+"""The dashboard over a fake controller: drawn, with the cursor on the first worker."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def selected(app: AsyncwatchApp) -> str:
 
 def visible(app: AsyncwatchApp) -> list[str]:
     """Return the names of the workers that the filter shows, in order."""
-    return [row.name for row in app.scene.view.order()]
+    return [row.name for row in app.dashboard.view.order()]

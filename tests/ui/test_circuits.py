@@ -22,8 +22,7 @@ from tests.ui.trees import hold, tree_run
         ("p", ProbeCircuit("example.org")),
     ],
 )
-async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> None:
-    """`b` lists each key with its state, who waits and why it opened; a key acts on the one under the cursor."""
+async def test_circuits_are_listed_and_controlled(key: str, command: Command) -> None:
     async with running(tell=tree_run) as (app, controller, pilot):
         await shows(app, "circuit example.org open")
         hold(controller, "urls/c", 10.0)
@@ -42,8 +41,7 @@ async def test_circuits_are_shown_and_controlled(key: str, command: Command) -> 
         await shows(app, "2 circuits not closed")
 
 
-async def test_a_circuit_that_closes_stays_in_its_place() -> None:
-    """Circuits that are not closed come first when the screen opens; then none moves, nor does the cursor."""
+async def test_circuits_closed_one_keeps_its_place() -> None:
     controller = FakeController()
     small_run(controller)
     for host in ("a.org", "b.org", "c.org"):
@@ -68,11 +66,7 @@ async def test_a_circuit_that_closes_stays_in_its_place() -> None:
         assert controller.sent == [IsolateCircuit("b.org")]
 
 
-async def test_circuits_in_trouble_among_many() -> None:
-    """`f` shows only those that are not closed, the worst first; the one under the cursor stays there though it closes.
-
-    A host where nobody waits takes one line, and one between.
-    """
+async def test_circuits_many_show_trouble_first() -> None:
     controller = FakeController()
     small_run(controller)
     hosts = [f"h{number:02}.org" for number in range(30)]
@@ -89,7 +83,7 @@ async def test_circuits_in_trouble_among_many() -> None:
 
         assert order()[:10] == [f"h{number:02}" for number in range(10)]
         await pilot.press("f")
-        await shows(app, "only these", "No circuit is open, half open or isolated; f shows all.")
+        await shows(app, "only these", "All circuits are closed. Press f to show them.")
         for host in hosts[15:]:
             controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
         hold(controller, "2", 3.4, key="h17.org")
@@ -111,11 +105,10 @@ async def test_circuits_in_trouble_among_many() -> None:
         assert order()[:3] == ["h17", "h18", "h20"]
 
 
-async def test_no_circuits_are_said_to_be_none() -> None:
-    """Without any circuit the screen says so, and its keys send nothing."""
+async def test_circuits_none_opened_says_so() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("b")
-        await shows(app, "No circuit has opened so far.")
+        await shows(app, "No circuit has opened yet.")
         await pilot.press("i", "p", "escape")
         await shows(app, "WORKER")
         assert controller.sent == []

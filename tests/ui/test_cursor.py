@@ -1,4 +1,4 @@
-"""The cursor is on screen after whatever a person, the terminal or the run does, and a key is for the row it is on."""
+"""The cursor is on screen whatever a person, the terminal or the run does, and a key acts on its row."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def names_in(line: str) -> list[str]:
 def is_cursor_painted(app: AsyncwatchApp) -> bool:
     """Return whether the selected line is painted with the cursor; it need not be if there is no line at all."""
     table = table_of(app)
-    if not app.scene.view.lines():
+    if not app.dashboard.view.lines():
         return table.selected is None and table.selected_branch is None
     line = cursor_line(app)
     branch = table.selected_branch
@@ -76,7 +76,7 @@ def is_cursor_painted(app: AsyncwatchApp) -> bool:
 
 
 class Person:
-    """Does at random what may move rows or the view. Each step is named in `story`, for the one who reads a failure."""
+    """Does at random what may move rows or the view. `steps_taken` names each step for the message of a failure."""
 
     def __init__(self, seed: int, app: AsyncwatchApp, controller: FakeController, pilot: Pilot[None]) -> None:
         self._random = Random(seed)
@@ -88,11 +88,11 @@ class Person:
             *[self._wheel, self._drag, self._resize, self._restyle, self._filter, self._click],
             *[self._end_workers] * 3,
         ]
-        self.story: list[str] = []
+        self.steps_taken: list[str] = []
 
     async def step(self) -> None:
         """Do one thing, and wait until it is done."""
-        self.story.append(await self._random.choice(self._steps)())
+        self.steps_taken.append(await self._random.choice(self._steps)())
         await self._pilot.pause()
 
     async def _press(self) -> str:
@@ -137,7 +137,7 @@ class Person:
 
     async def _end_workers(self) -> str:
         """End or restart some workers, the selected one among them now and then; then let rows find their places."""
-        rows = self._random.sample(self._app.scene.fleet.rows, 12)
+        rows = self._random.sample(self._app.dashboard.fleet.rows, 12)
         if (row := table_of(self._app).selected) is not None and self._random.random() < 0.5:
             rows.append(row)
         controller, at = self._controller, self._now
@@ -154,14 +154,14 @@ class Person:
                     controller.attempt(name, at, luck=self._random.random(), incarnation=incarnation)
         controller.log(None, at, "a moment passes")
         self._now += 1
-        await until(lambda: self._app.scene.fleet.latest == at)
+        await until(lambda: self._app.dashboard.fleet.latest == at)
         self._app.screen_stack[0]._resort()  # type: ignore[attr-defined]  # the fleet's
         return "workers end"
 
 
 async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot[None]) -> None:
     """Press `c`: what it sends names the worker, or the supervisor, beside the cursor on the screen."""
-    if app.scene.view.marks or (line := cursor_line(app)) is None:
+    if app.dashboard.view.marks or (line := cursor_line(app)) is None:
         return
     controller.sent.clear()
     await pilot.press("c")
@@ -178,8 +178,7 @@ async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
 @pytest.mark.parametrize("tell", [flat_run, branched_run])
-async def test_the_cursor_is_on_screen_whatever_happens(tell: Callable[[FakeController], None], seed: int) -> None:
-    """After each of many random steps the cursor is painted, and a key acts on the worker that is painted beside it."""
+async def test_cursor_after_random_steps_is_on_screen(tell: Callable[[FakeController], None], seed: int) -> None:
     async with running(tell=tell, size=(80, 24)) as (app, controller, pilot):
         person = Person(seed, app, controller, pilot)
         for _ in range(STEPS):
@@ -188,12 +187,11 @@ async def test_the_cursor_is_on_screen_whatever_happens(tell: Callable[[FakeCont
                 await until(lambda: is_cursor_painted(app))
                 await check_key(app, controller, pilot)
             except (TimeoutError, AssertionError) as error:
-                raise AssertionError(f"after {person.story}\n{text_of(app)}") from error
+                raise AssertionError(f"after {person.steps_taken}\n{text_of(app)}") from error
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
-async def test_a_sort_leaves_the_cursor_on_its_worker_and_line(size: tuple[int, int]) -> None:
-    """The view scrolls to the worker that got another place, and shows it on the line on which it was."""
+async def test_cursor_after_sort_keeps_worker_and_line(size: tuple[int, int]) -> None:
     async with running(tell=flat_run, size=size) as (app, controller, pilot):
         for name in ("w003", *(f"w{number:03}" for number in range(50, 120))):
             controller.cancel(name, 0.9)
@@ -207,8 +205,7 @@ async def test_a_sort_leaves_the_cursor_on_its_worker_and_line(size: tuple[int, 
         await until(lambda: controller.sent == [CancelWorker("w003", 1)])
 
 
-async def test_the_cursor_is_on_screen_when_a_filter_with_few_rows_is_cleared() -> None:
-    """The view scrolls although its scroll bar comes back only then, and the bar stands where the view is."""
+async def test_cursor_after_cleared_filter_is_on_screen() -> None:
     async with running(tell=flat_run, size=(80, 24)) as (app, _controller, pilot):
         await pilot.press("slash", *"w150")
         await shows(app, "› w150", "1 of 200")
@@ -219,8 +216,7 @@ async def test_the_cursor_is_on_screen_when_a_filter_with_few_rows_is_cleared() 
         assert table_of(app).vertical_scrollbar.position == table_of(app).scroll_y > 0
 
 
-async def test_the_cursor_goes_along_when_the_view_is_scrolled() -> None:
-    """It stays on its worker while that is on screen, then on the first or the last line; the next key is for that."""
+async def test_cursor_scrolled_off_screen_moves_with_the_edge() -> None:
     async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
         table = table_of(app)
         rows = table.size.height - 1
@@ -237,8 +233,7 @@ async def test_the_cursor_goes_along_when_the_view_is_scrolled() -> None:
         await until(lambda: controller.sent == [CancelWorker(f"w{rows - 1:03}", 1)])
 
 
-async def test_no_key_acts_where_no_row_has_room() -> None:
-    """In a terminal that shows no row a key for the selected one is refused with a note; with marks it is for those."""
+async def test_cursor_without_room_for_rows_refuses_keys() -> None:
     async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
         await pilot.press("j")
         await pilot.resize_terminal(80, 7)
@@ -248,7 +243,7 @@ async def test_no_key_acts_where_no_row_has_room() -> None:
             await pilot.press(key)
             await until(lambda: [note.message for note in app._notifications])
             assert [note.message.split(".")[0] for note in app._notifications] == ["The selection is off screen"]
-        assert (controller.sent, list(app.scene.view.marks), len(app.screen_stack)) == ([], [], 1)
+        assert (controller.sent, list(app.dashboard.view.marks), len(app.screen_stack)) == ([], [], 1)
         await pilot.resize_terminal(80, 24)
         await shows(app, "› w001")
         await pilot.press("space")
@@ -258,12 +253,11 @@ async def test_no_key_acts_where_no_row_has_room() -> None:
         await until(lambda: controller.sent == [CancelWorker("w001", 1)])
 
 
-async def test_a_key_before_the_row_is_on_screen_shows_it_first() -> None:
-    """What a layout has just hidden is scrolled to, and only the next key acts on it."""
+async def test_cursor_off_screen_key_scrolls_before_it_acts() -> None:
     async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
         table = table_of(app)
         await pilot.press("j")
-        table._index, table._selected = 150, app.scene.fleet.rows[150]
+        table._index, table._selected = 150, app.dashboard.fleet.rows[150]
         await pilot.press("c")
         await shows(app, "› w150", "Press the key again to act on it.")
         assert controller.sent == []
@@ -283,9 +277,7 @@ def is_picked_on_screen(app: AsyncwatchApp) -> bool:
     return 0 <= start - view.scroll_offset.y < view.size.height
 
 
-async def test_the_cursor_of_the_circuits_is_always_on_screen() -> None:
-    """It goes along with the wheel, stays in view when the terminal shrinks, and keys are for it."""
-
+async def test_pick_list_cursor_of_circuits_is_on_screen() -> None:
     def tell(controller: FakeController) -> None:
         flat_run(controller)
         for number in range(40):
@@ -322,8 +314,7 @@ async def test_the_cursor_of_the_circuits_is_always_on_screen() -> None:
         assert controller.sent == [CloseCircuit(picked)]
 
 
-async def test_the_cursor_of_the_errors_is_on_screen_when_its_group_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group that takes the place of one that was solved is scrolled to, however few are left."""
+async def test_pick_list_cursor_of_vanished_error_is_on_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "EVERY", 0.0)
     monkeypatch.setattr(errors, "SHARE", 0)
     controller = FakeController()

@@ -56,14 +56,12 @@ def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Take four workers for a few, or for so many that they are not gone through at once."""
     if request.param == "many":
         monkeypatch.setattr("asyncwatch.model.view.groups.STEP", 1)
-        monkeypatch.setattr("asyncwatch.ui.screens.errors.SLICE", -1.0)
-        monkeypatch.setattr("asyncwatch.ui.slices.SLICE", -1.0)
-        monkeypatch.setattr("asyncwatch.ui.screens.errors.AT_ONCE", 0)
+        monkeypatch.setattr("asyncwatch.ui.background.SLICE", -1.0)
+        monkeypatch.setattr("asyncwatch.ui.actions.AT_ONCE", 0)
 
 
 @pytest.mark.usefixtures("_size")
-async def test_errors_are_acted_on_as_one() -> None:
-    """`r` restarts all of a kind, `c` cancels those that have not ended; both ask with the number."""
+async def test_errors_restart_and_cancel_act_on_one_kind() -> None:
     async with errors_open() as (app, controller, pilot):
         await pilot.press("r")
         await shows(app, "Restart 3 workers with this error?")
@@ -75,22 +73,20 @@ async def test_errors_are_acted_on_as_one() -> None:
         await until(lambda: len(controller.sent) == 4)
         assert controller.sent == [*(RestartWorker(name, 1) for name in "abc"), CancelWorker("c", 1)]
         await pilot.press("j", "c")
-        await shows(app, "All its workers have ended.")
+        await shows(app, "All of them have ended.")
 
 
-async def test_errors_filter_the_fleet() -> None:
-    """Enter shows the workers of one kind, the line below says so, and escape shows all again."""
+async def test_errors_enter_filters_the_fleet() -> None:
     async with errors_open() as (app, _, pilot):
         await pilot.press("j", "enter")
         await shows(app, "errors like ValueError: column … · 1 of 4")
-        assert [row.name for row in app.scene.view.order()] == ["d"]
+        assert [row.name for row in app.dashboard.view.order()] == ["d"]
         await pilot.press("escape")
         await hides(app, "errors like")
-        assert len(app.scene.view.order()) == 4
+        assert len(app.dashboard.view.order()) == 4
 
 
-async def test_a_trace_is_copied() -> None:
-    """`y` puts the traceback of one of them, with its error, onto the clipboard."""
+async def test_errors_copy_puts_traceback_on_clipboard() -> None:
     async with errors_open() as (app, _, pilot):
         await pilot.press("y")
         await until(lambda: app.clipboard)
@@ -98,8 +94,7 @@ async def test_a_trace_is_copied() -> None:
         await shows(app, "Copied the traceback of a.")
 
 
-async def test_no_errors_are_said_to_be_none() -> None:
-    """A run without errors, or before they are grouped, has nothing to act on; no key leaves for the fleet but esc."""
+async def test_errors_none_says_so_and_ignores_keys() -> None:
     controller = FakeController()
     controller.start("a")
     app = make_app(controller)

@@ -1,16 +1,15 @@
-"""How long a picture can be frozen."""
+"""The limit of a freeze."""
 
 from __future__ import annotations
 
 import pytest
 
-from asyncwatch.ui import display as scene
+from asyncwatch.ui import dashboard
 from tests.ui.fakes import FakeController, make_app, shows, small_run
 
 
-async def test_a_freeze_ends_when_too_many_events_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for the picture takes memory: past a number of events it goes on by itself, and says so."""
-    monkeypatch.setattr(scene, "HELD", 2)
+async def test_freeze_with_too_many_events_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "MAX_FROZEN_EVENTS", 2)
     controller = FakeController()
     small_run(controller)
     app = make_app(controller)
@@ -19,7 +18,7 @@ async def test_a_freeze_ends_when_too_many_events_wait(monkeypatch: pytest.Monke
         await pilot.press("p")
         controller.log("6", 3.3, "one")
         controller.log("6", 3.4, "two")
-        await shows(app, "frozen · 2 events wait")
+        await shows(app, "frozen · 2 events waiting")
         controller.succeed("6", 3.5)
-        await shows(app, "The picture goes on", "3 succeeded")
-        assert not app.scene.is_frozen
+        await shows(app, "Unfrozen: more than ", "3 succeeded")
+        assert not app.dashboard.is_frozen

@@ -1,4 +1,4 @@
-"""Keys that open something: details, log, help, the palette, a picture that stands still."""
+"""Keys that open something: details, log, help, palette, freeze."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, te
 from tests.ui.running import running, selected
 
 
-async def test_opens_the_details_of_a_worker() -> None:
-    """`enter` shows attempts, traceback and log of one worker, live, and its keys act on it."""
+async def test_details_show_one_worker() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("j", "j", "enter")
         await shows(app, "worker 2", "↻ 3.50 s", "ServerTimeoutError: bad luck", "line 12, in fetch", "retry 1 of 2")
@@ -26,24 +25,22 @@ async def test_opens_the_details_of_a_worker() -> None:
         assert selected(app) == "3"
 
 
-async def test_details_of_a_stuck_worker() -> None:
-    """An unresponsive worker shows where it is stuck and how often it was asked to stop."""
+async def test_details_unresponsive_worker_shows_where_it_is_stuck() -> None:
     async with running() as (app, controller, pilot):
         controller.leave_behind("5", 8.0)
         await shows(app, "▲ 1 unresponsive")
         await pilot.press(*"jjjjj", "enter")
-        await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "asked to stop 5.00 s ago, 2 cancels ignored")
+        await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "cancelled 5.00 s ago, 2 cancels ignored")
         await shows(app, "7.90 s  ▲ unresponsive")
         controller.restart("5", 9.0)
         controller.attempt("5", 10.0, incarnation=2)
-        await shows(app, "LEFT BEHIND: INCARNATION 1, STUCK AT", "asked to stop 7.00 s ago", "7.90 s  ▲ unresponsive")
+        await shows(app, "ABANDONED INCARNATION 1, STUCK AT", "cancelled 7.00 s ago", "7.90 s  ▲ unresponsive")
         await pilot.press("escape")
-        await shows(app, "1 left behind")
+        await shows(app, "1 abandoned")
         assert "unresponsive" not in text_of(app)
 
 
-async def test_many_attempts_are_told_on_one_axis() -> None:
-    """A restarted worker shows the attempts of both incarnations, each with its luck and outcome."""
+async def test_details_many_attempts_share_one_axis() -> None:
     async with running() as (app, controller, pilot):
         controller.restart("3", 4.0)
         controller.attempt("3", 4.1, luck=0.33, incarnation=2)
@@ -52,9 +49,7 @@ async def test_many_attempts_are_told_on_one_axis() -> None:
         await shows(app, "incarnation 2", "incarnation 1", "0.97 ↯", "✗ RuntimeError: bad luck", "0.33")
 
 
-async def test_shows_the_log_and_keeps_the_readers_place() -> None:
-    """`l` follows the newest lines; once scrolled up, new ones are counted instead."""
-
+async def test_log_scrolled_up_keeps_its_position() -> None:
     def tell(controller: FakeController) -> None:
         small_run(controller)
         for number in range(100):
@@ -73,14 +68,13 @@ async def test_shows_the_log_and_keeps_the_readers_place() -> None:
         await pilot.press("G")
         await shows(app, "line 106", "● following")
         await pilot.press("v", "v")
-        await shows(app, "from warning on", "Status: failed")
+        await shows(app, "warning and above", "Status: failed")
         await hides(app, "debug")
         await pilot.press("escape")
         await shows(app, "WORKER")
 
 
-async def test_freezes_the_picture_but_not_the_work() -> None:
-    """`p` keeps the picture, passes batches on, says how many events wait, and then shows them."""
+async def test_freeze_stops_drawing_not_work() -> None:
     passed: list[Any] = []
     controller = FakeController()
     small_run(controller)
@@ -98,8 +92,7 @@ async def test_freezes_the_picture_but_not_the_work() -> None:
         await hides(app, "frozen")
 
 
-async def test_shows_the_help() -> None:
-    """`?` lists keys, states and filter syntax, and escape closes it."""
+async def test_help_lists_keys_and_states() -> None:
     async with running(size=(120, 40)) as (app, _, pilot):
         await pilot.press("question_mark")
         await shows(app, "restart all that did not succeed", "▲ unresponsive", "retries>0", "ctrl+p")
@@ -107,8 +100,7 @@ async def test_shows_the_help() -> None:
         await shows(app, "WORKER")
 
 
-async def test_the_palette_has_every_action() -> None:
-    """The command palette offers each action of the fleet, and runs it."""
+async def test_palette_has_every_action() -> None:
     async with running() as (app, _, pilot):
         names = [command.title for command in app.get_system_commands(app.screen)]
         for label in ("Cancel", "Restart", "Mark all", "Filter", "Sort", "Trouble", "Log", "Freeze", "Quit", "Theme"):
@@ -118,11 +110,10 @@ async def test_the_palette_has_every_action() -> None:
         await pilot.press(*"trouble")
         await until(lambda: "Trouble" in text_of(app) and "Cancel all" not in text_of(app))
         await pilot.press("enter")
-        await until(lambda: app.scene.view.trouble_only)
+        await until(lambda: app.dashboard.view.trouble_only)
 
 
-async def test_what_happens_to_the_output_is_told_at_once() -> None:
-    """A full disk under the output file is a note on the screen, while the run goes on."""
+async def test_batch_listener_problem_is_shown() -> None:
     controller = FakeController()
     small_run(controller)
     news = iter(["cannot write [the] output"])
@@ -131,8 +122,7 @@ async def test_what_happens_to_the_output_is_told_at_once() -> None:
         await shows(app, "cannot write [the] output", "running")
 
 
-async def test_a_click_on_a_key_presses_it() -> None:
-    """The footer's keys can be clicked, on the key and on its word."""
+async def test_footer_click_presses_the_key() -> None:
     async with running() as (app, _, pilot):
         line = text_of(app).splitlines()[-1]
         await pilot.click(offset=(line.index("errors") + 2, 29))

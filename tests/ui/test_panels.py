@@ -1,4 +1,4 @@
-"""The panels over the fleet: what the options are, where the cursor of a list stays, what an empty log says."""
+"""Options, the cursor of the errors, the empty log, the header of a finished run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import pytest
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptFailed, RunStarted, SettingChanged, WorkersQueued
 from asyncwatch.ui.screens import errors
-from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
-from tests.ui.scenes import overview_text, scene_of
+from tests.ui.fakes import (
+    FakeController,
+    dashboard_of,
+    hides,
+    make_app,
+    overview_text,
+    shows,
+    small_run,
+    text_of,
+    until,
+)
 
 
 def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> None:
@@ -30,8 +39,7 @@ def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> 
     controller.break_down(name, at, "ValueError", error)
 
 
-async def test_options_are_what_they_are() -> None:
-    """The dialog holds the settings that the run was started with, and those that were changed since."""
+async def test_options_show_present_settings() -> None:
     controller = FakeController()
     settings = {"concurrency": 8, "rate": "50/s burst 5", "rate_per_key": "7/s", "bad_luck": 0.9}
     fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
@@ -42,14 +50,13 @@ async def test_options_are_what_they_are() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press("o")
-        await shows(app, "Change while it runs", "50/s burst 5", "0.5")
+        await shows(app, "Settings of the run", "50/s burst 5", "0.5")
         await pilot.press("enter")
-        await hides(app, "Change while it runs")
+        await hides(app, "Settings of the run")
         assert controller.sent == []
 
 
-async def test_the_rate_of_all_keys_is_typed_shown_and_undone() -> None:
-    """What `o` changes it to stands above the fleet with what it was, and `u` takes it back."""
+async def test_options_rate_per_key_is_changed_and_undone() -> None:
     controller = FakeController()
     fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
     controller.tell(RunStarted, 0.0, **fields, concurrency=8, rate_per_key="7/s")
@@ -72,8 +79,7 @@ async def test_the_rate_of_all_keys_is_typed_shown_and_undone() -> None:
         ]
 
 
-async def test_the_cursor_stays_on_its_kind_of_error_and_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kind that becomes larger than those above goes up, and under the cursor nothing moves."""
+async def test_errors_reordered_cursor_keeps_kind_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "EVERY", 0.0)
     monkeypatch.setattr(errors, "SHARE", 0)
     controller = FakeController()
@@ -97,39 +103,37 @@ async def test_the_cursor_stays_on_its_kind_of_error_and_on_its_line(monkeypatch
         lines = text_of(app).splitlines()
         assert "ValueError: kind c " in lines[before]
         await pilot.press("enter")
-        await until(lambda: app.scene.view.cluster)
-        assert app.scene.view.cluster == ("ValueError: kind c", "/srv/jobs.py:3 load")
+        await until(lambda: app.dashboard.view.cluster)
+        assert app.dashboard.view.cluster == ("ValueError: kind c", "/srv/jobs.py:3 load")
 
 
-async def test_an_empty_log_says_so() -> None:
-    """Without a line, or without one of the level, the log says why nothing is there."""
+async def test_log_empty_says_why() -> None:
     controller = FakeController()
     small_run(controller)
     app = make_app(controller)
     async with app.run_test(size=(100, 24)) as pilot:
         await shows(app, "› 0")
         await pilot.press("l", "v", "v", "v")
-        await shows(app, "from error on", "No line of this level.")
+        await shows(app, "error and above", "No line of this level or above.")
     silent = FakeController()
     silent.start("a")
     app = make_app(silent)
     async with app.run_test(size=(100, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press("l")
-        await shows(app, "Nothing was logged so far.", "0 lines ")
+        await shows(app, "Nothing has been logged yet.", "0 lines ")
         silent.log("a", 0.2, "begun")
         await shows(app, "begun", "log  1 line ")
 
 
 @pytest.mark.parametrize("width", [100, 120])
-def test_a_finished_run_invites_to_run_it_again(width: int) -> None:
-    """When all is over the title says which keys start all workers again; while one runs it does not."""
+def test_overview_finished_names_keys_to_restart(width: int) -> None:
     controller = FakeController()
     controller.start("a", "b")
     controller.attempt("a", 0.1)
     controller.succeed("a", 0.2)
-    assert "again" not in overview_text(scene_of(controller), width)
+    assert "again" not in overview_text(dashboard_of(controller), width)
     controller.attempt("b", 0.1)
     controller.break_down("b", 0.3)
-    title = overview_text(scene_of(controller), width).splitlines()[0]
-    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a r all again")
+    title = overview_text(dashboard_of(controller), width).splitlines()[0]
+    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a r restarts all")

@@ -31,10 +31,10 @@ class Recorder:
         """Keep how many batches were known when it was drawn."""
         self.drawn.append(len(self.batches))
 
-    def tell(self, news: str) -> None:
+    def show_problem(self, problem: str) -> None:
         """No test of the pump has news."""
 
-    def refused(self, refusals: list[CommandRefused]) -> None:
+    def show_refusals(self, refusals: list[CommandRefused]) -> None:
         """Keep the refusals."""
         self.refusals += refusals
 
@@ -47,8 +47,7 @@ def _end(seq: int) -> Batch:
     return [RunFinished(seq=seq, at=0.0, states={}, attempts=0, elapsed=0.0, interrupted=False)]
 
 
-async def test_many_batches_make_one_picture() -> None:
-    """All that is there is taken in before the one draw; the listener gets every batch, in order."""
+async def test_pump_many_batches_make_one_frame() -> None:
     sink, passed = Recorder(), list[Batch]()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     for seq in range(200):
@@ -63,8 +62,7 @@ async def test_many_batches_make_one_picture() -> None:
     assert sink.drawn[-1] == 201
 
 
-async def test_a_second_picture_waits_for_its_frame_unless_hurried() -> None:
-    """Within a frame the next batch is not drawn; `hurry` draws it, and the one that follows, at once."""
+async def test_pump_hurried_draws_before_the_frame_is_due() -> None:
     sink = Recorder()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     pump = Pump(sink, clock=sink.clock)
@@ -87,8 +85,7 @@ async def test_a_second_picture_waits_for_its_frame_unless_hurried() -> None:
     await task
 
 
-def test_a_flood_makes_ten_pictures_a_second() -> None:
-    """Of a second with a batch in every millisecond, ten frames are drawn, the first, and the last."""
+def test_pump_flood_makes_ten_frames_a_second() -> None:
     sink = Recorder()
 
     async def main() -> None:
@@ -106,8 +103,7 @@ def test_a_flood_makes_ten_pictures_a_second() -> None:
     assert 10 <= len(sink.drawn) <= 12
 
 
-async def test_a_slice_ends_for_the_keys() -> None:
-    """A flood is folded in slices of time, so that a key is not kept waiting by all of it."""
+async def test_pump_folds_in_slices() -> None:
     sink = Recorder()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     for seq in range(100):
@@ -127,8 +123,7 @@ async def test_a_slice_ends_for_the_keys() -> None:
     await task
 
 
-async def test_refusals_are_told_at_once() -> None:
-    """Refusals reach the sink with their batch."""
+async def test_pump_delivers_refusals_with_their_batch() -> None:
     sink = Recorder()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     refusal = CommandRefused(seq=0, at=0.0, command="CancelWorker", worker="a", incarnation=1, reason="it has ended")

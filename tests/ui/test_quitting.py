@@ -1,4 +1,4 @@
-"""How a person leaves: after a question, once the run has ended, or at once."""
+"""How a person quits: after a question, when the run has ended, or at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tests.ui.running import running
 
 
 @pytest.mark.parametrize("keys", [["q", "q"], ["q", "y"], ["ctrl+c", "ctrl+c"], ["q", "enter"]])
-async def test_quits_after_a_question_and_waits_for_the_end(keys: list[str]) -> None:
-    """With workers active it asks; a yes stops the run, and the app leaves when the run has finished."""
+async def test_quit_confirmed_waits_for_the_end_of_the_run(keys: list[str]) -> None:
     async with running() as (app, controller, pilot):
         await pilot.press(keys[0])
         await shows(app, "Quit while workers are active?")
@@ -28,8 +27,7 @@ async def test_quits_after_a_question_and_waits_for_the_end(keys: list[str]) -> 
         assert app.return_code == 0
 
 
-async def test_a_no_keeps_it_running() -> None:
-    """Escape at the question sends nothing."""
+async def test_quit_declined_sends_nothing() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("q")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
@@ -39,28 +37,26 @@ async def test_a_no_keeps_it_running() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-async def test_a_blocked_event_loop_is_told(width: int) -> None:
-    """The header says for how long, a request that has to wait for it gets a note, and the way out is named."""
+async def test_blocked_loop_is_shown_with_the_way_out(width: int) -> None:
     async with running(size=(width, 30)) as (app, controller, pilot):
         controller.block(7.2)
         app._read_statistics()
         await shows(app, "event loop blocked for 7 s")
         await pilot.press("j", "r")
-        await shows(app, "The event loop is blocked; the request waits for it.")
+        await shows(app, "The event loop is blocked. The request waits until it is free.")
         await pilot.press("q", "q")
-        await shows(app, "event loop blocked for 7 s", "stopping… · ctrl+c ends them at once")
+        await shows(app, "event loop blocked for 7 s", "stopping… · ctrl+c stops them now")
         controller.block(None)
         app._read_statistics()
-        await shows(app, "stopping… 4 of 4 still running · ctrl+c ends them at once")
+        await shows(app, "stopping… 4 of 4 still running · ctrl+c stops them now")
 
 
-async def test_a_further_ctrl_c_ends_all_at_once() -> None:
-    """Who asks again while the run is stopping leaves the workers no more time; who asks once more leaves."""
+async def test_ctrl_c_while_stopping_stops_now_then_quits() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("ctrl+c", "ctrl+c")
         await shows(app, "stopping…")
         await pilot.press("ctrl+c")
-        await shows(app, "stopping… 4 of 4 still running · ctrl+c leaves")
+        await shows(app, "stopping… 4 of 4 still running · ctrl+c quits")
         assert controller.sent == [StopRun(), StopRun(at_once=True)]
         assert app.is_running
         await pilot.press("ctrl+c")
@@ -68,18 +64,16 @@ async def test_a_further_ctrl_c_ends_all_at_once() -> None:
         assert controller.sent == [StopRun(), StopRun(at_once=True)]
 
 
-async def test_ctrl_c_asks_also_while_a_filter_is_typed() -> None:
-    """The filter's line does not keep ctrl+c for copying."""
+async def test_ctrl_c_in_filter_asks() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("slash", "x", "ctrl+c")
         await shows(app, "Quit while workers are active?")
 
 
-async def test_a_signal_stops_without_a_question() -> None:
-    """`request_stop` sends the request at once, and ends a freeze."""
+async def test_request_stop_ends_freeze_without_question() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("p")
         app.request_stop()
         await shows(app, "stopping…")
-        assert not app.scene.is_frozen
+        assert not app.dashboard.is_frozen
         assert controller.sent == [StopRun()]

@@ -1,4 +1,4 @@
-"""What the screen makes of hostile names, many workers, a resize, a theme and no colour."""
+"""The screen with hostile names, many workers, a resize, a theme and no colour."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from textual.geometry import Region
 
 from asyncwatch.events import RunStarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.display import Scene
-from asyncwatch.ui.render.styles import PAINTS
+from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.render.styles import STYLE_CLASSES
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
@@ -36,8 +36,7 @@ def _table(app: AsyncwatchApp) -> FleetTable:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 60), (44, 12)])
-async def test_hostile_texts_tear_nothing(size: tuple[int, int]) -> None:
-    """Names, errors, results and log lines of any script leave every line as wide as the terminal."""
+async def test_hostile_texts_keep_every_line_intact(size: tuple[int, int]) -> None:
     controller = FakeController()
     controller.start(*HOSTILE)
     for number, name in enumerate(HOSTILE):
@@ -60,8 +59,7 @@ async def test_hostile_texts_tear_nothing(size: tuple[int, int]) -> None:
             assert all(cell_len(line) <= size[0] for line in text.splitlines())
 
 
-async def test_a_resize_keeps_the_cursor_in_sight() -> None:
-    """A smaller terminal shows the selected worker still, and lays the columns out anew."""
+async def test_resize_keeps_the_cursor_visible() -> None:
     controller = FakeController()
     controller.start(*(str(number) for number in range(100)))
     app = make_app(controller)
@@ -73,8 +71,7 @@ async def test_a_resize_keeps_the_cursor_in_sight() -> None:
         await shows(app, "› 30", " LUCK", "q quit")
 
 
-async def test_only_what_is_visible_is_drawn() -> None:
-    """A hundred thousand workers cost as many row strings as there are lines."""
+async def test_table_renders_only_visible_lines() -> None:
     controller = FakeController()
     controller.start(*(str(number) for number in range(100_000)))
     app = make_app(controller)
@@ -85,8 +82,7 @@ async def test_only_what_is_visible_is_drawn() -> None:
         assert len(_table(app)._strips) < 100
 
 
-async def test_a_change_elsewhere_repaints_no_visible_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is scrolled out changes without a line of the table being drawn again."""
+async def test_table_change_off_screen_repaints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     controller = FakeController()
     controller.start(*(str(number) for number in range(1000)))
     app = make_app(controller)
@@ -109,8 +105,7 @@ async def test_a_change_elsewhere_repaints_no_visible_row(monkeypatch: pytest.Mo
         assert set(drawn) == {4}
 
 
-async def test_a_row_that_changed_between_two_pictures_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Textual gets the lines between two that it paints, and paints them not: those are asked for all the same."""
+async def test_table_row_rendered_but_not_written_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
     controller = FakeController()
     controller.start(*"abc")
     app = make_app(controller)
@@ -132,8 +127,7 @@ async def test_a_row_that_changed_between_two_pictures_is_asked_for(monkeypatch:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-async def test_urls_and_statuses_can_be_read(width: int) -> None:
-    """The scheme that all names share is not shown, their hosts and ends are, and an error begins with its status."""
+async def test_table_urls_and_statuses_are_readable(width: int) -> None:
     controller = FakeController()
     names = [f"http://127.0.0.1:8081/{page}" for page in ("drip", "ok", "404")]
     controller.start(*names)
@@ -146,8 +140,7 @@ async def test_urls_and_statuses_can_be_read(width: int) -> None:
         await shows(app, " 404 Not Found", "› 127.0.0.1:8081/drip ")
 
 
-async def test_a_scheme_that_differs_is_shown() -> None:
-    """Two workers that differ by http and https alone can be told apart."""
+async def test_table_different_schemes_are_shown() -> None:
     controller = FakeController()
     controller.start("http://a.example/", "https://a.example/")
     app = make_app(controller)
@@ -155,18 +148,17 @@ async def test_a_scheme_that_differs_is_shown() -> None:
         await shows(app, "› http://a.example/ ", "  https://a.example/ ")
 
 
-async def test_the_selection_survives_a_new_order() -> None:
-    """When rows change places the cursor goes with its worker, and the view does not scroll by itself."""
+async def test_table_new_order_keeps_the_selection() -> None:
     controller = FakeController()
     controller.start(*(str(number) for number in range(100)))
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› 0")
         await pilot.press("j", "j")
-        app.scene.view.sort = "luck"
+        app.dashboard.view.sort = "luck"
         controller.attempt("99", 1.0, luck=0.01)
-        await until(lambda: app.scene.fleet.attempts == 1)
-        app.scene.view.resort()
+        await until(lambda: app.dashboard.fleet.attempts == 1)
+        app.dashboard.view.resort()
         _table(app).draw()
         await shows(app, "99     ● running")
         selected = _table(app).selected
@@ -175,28 +167,25 @@ async def test_the_selection_survives_a_new_order() -> None:
         assert _table(app).scroll_y == 0
 
 
-async def test_every_paint_has_a_rule() -> None:
-    """Each name of paint is known to the stylesheet of a drawing widget."""
+async def test_every_style_has_a_rule() -> None:
     app = make_app(FakeController())
     async with app.run_test():
         table = _table(app)
-        for paint in PAINTS:
+        for paint in STYLE_CLASSES:
             table.get_component_styles(paint)
 
 
-def test_who_leaves_takes_the_time_along() -> None:
-    """The fleet that is left knows until when it was watched, and what had waited in a frozen picture."""
+def test_close_folds_frozen_batches_and_notes_the_time() -> None:
     times = iter([100.0, 100.5, 107.0])
-    scene = Scene(lambda: next(times))
-    scene.receive([RunStarted(0, 0.0, "demo", 1, "gather", 7, 5, None, 0.0)])
-    scene.freeze()
-    scene._waiting.append([WorkersQueued(1, 0.0, "", 1, ("a",))])
-    fleet = scene.leave()
+    dashboard = DashboardState(lambda: next(times))
+    dashboard.receive([RunStarted(0, 0.0, "demo", 1, "gather", 7, 5, None, 0.0)])
+    dashboard.freeze()
+    dashboard._frozen_batches.append([WorkersQueued(1, 0.0, "", 1, ("a",))])
+    fleet = dashboard.close()
     assert (fleet.end, len(fleet.rows)) == (7.0, 1)
 
 
-async def test_waits_calmly_for_the_first_event() -> None:
-    """Before the first event it says that it starts, and no key does harm."""
+async def test_keys_before_first_event_do_nothing() -> None:
     app = make_app(FakeController())
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "starting…", "Waiting for the first worker…")
@@ -204,8 +193,7 @@ async def test_waits_calmly_for_the_first_event() -> None:
         await shows(app, "starting…")
 
 
-async def test_no_colour_refuses_an_ansi_theme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under NO_COLOR an ANSI theme, which would be black on black, gives way to the default."""
+async def test_no_color_replaces_ansi_theme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(App.__dict__["theme"], "_default", "ansi-dark")
     controller = FakeController()
@@ -217,8 +205,7 @@ async def test_no_colour_refuses_an_ansi_theme(monkeypatch: pytest.MonkeyPatch) 
         assert not any(theme.ansi for theme in app.available_themes.values())
 
 
-async def test_the_end_of_the_run_ends_the_app() -> None:
-    """When the engine ends the run by itself the app leaves, and nothing that waited is lost."""
+async def test_run_finished_ends_the_app() -> None:
     controller = FakeController()
     small_run(controller)
     app = make_app(controller)
@@ -228,5 +215,5 @@ async def test_the_end_of_the_run_ends_the_app() -> None:
         controller.succeed("6", 4.0)
         controller.finish(4.1)
         await until(lambda: not app.is_running)
-    assert app.scene.fleet.finished is not None
-    assert app.scene.waiting == 0
+    assert app.dashboard.fleet.finished is not None
+    assert app.dashboard.frozen_events == 0

@@ -1,4 +1,4 @@
-"""Settings that a person changes while the run goes on: by a key, in a dialog, and back."""
+"""Settings that a person changes during the run: by a key, in the dialog, and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import SettingChanged
-from asyncwatch.ui.actions import step
 from asyncwatch.ui.screens.options import changes
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
 from tests.ui.running import running
@@ -19,8 +18,7 @@ def change(controller: FakeController, name: str, value: object, previous: objec
     controller.tell(SettingChanged, 3.3, name=name, value=value, previous=previous, is_undo=is_undo)
 
 
-async def test_pauses_and_goes_on() -> None:
-    """`P` asks for the opposite of what is, and the header says that the run is paused."""
+async def test_pause_toggles() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("P")
         change(controller, "paused", value=True, previous=False)
@@ -32,11 +30,7 @@ async def test_pauses_and_goes_on() -> None:
         await hides(app, "paused")
 
 
-async def test_changes_the_concurrency_and_undoes_it() -> None:
-    """`+` and `-` ask for a tenth more or less, the header says what it was, `u` asks for the previous value.
-
-    Keys that are pressed faster than the engine answers are not lost: each builds on what came of the one before.
-    """
+async def test_concurrency_keys_build_on_the_answer_before() -> None:
     async with running() as (app, controller, pilot):
 
         async def asks_for(*numbers: int) -> None:
@@ -46,7 +40,7 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
             ]
 
         await pilot.press("u")
-        await shows(app, "No setting was changed: there is nothing to undo.")
+        await shows(app, "Nothing to undo: no setting has been changed.")
         await pilot.press("plus", "plus")
         await asks_for(110)
         change(controller, "concurrency", 110, 100)
@@ -55,7 +49,7 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
         await pilot.press("u", "u")
         change(controller, "concurrency", 121, 110)
         await asks_for(110, 121, -110)
-        await shows(app, "Undone: concurrency is 110 again (was 121). 1 change before it.")
+        await shows(app, "Undone: concurrency is 110 again (was 121). 1 earlier change can be undone.")
         app.clear_notifications()  # it stands before the keys
         await shows(app, "undo concurrency")
         change(controller, "concurrency", 110, 121, is_undo=True)
@@ -64,20 +58,18 @@ async def test_changes_the_concurrency_and_undoes_it() -> None:
         await hides(app, "(was 100)")
 
 
-async def test_undone_bad_luck_is_that_of_the_workers() -> None:
-    """What an undo says to have brought back is what the chip said before it."""
+async def test_undo_bad_luck_says_what_is_back() -> None:
     async with running() as (app, controller, pilot):
-        started = app.scene.fleet.run
+        started = app.dashboard.fleet.run
         assert started is not None
-        app.scene.fleet.settings.started(replace(started, bad_luck=1.0))
+        app.dashboard.fleet.settings.started(replace(started, bad_luck=1.0))
         change(controller, "bad luck", 0.0, None)
         await shows(app, "bad luck 0 (was 1)")
         await pilot.press("u")
         await shows(app, "Undone: bad luck is 1 again (was 0).")
 
 
-async def test_settings_are_typed_when_they_are_known() -> None:
-    """Before the run has started `o` says so, and opens nothing with half of the fields."""
+async def test_options_before_the_run_started_say_so() -> None:
     controller = FakeController()
     app = make_app(controller)
     async with app.run_test(notifications=True) as pilot:
@@ -86,58 +78,48 @@ async def test_settings_are_typed_when_they_are_known() -> None:
         assert len(app.screen_stack) == 1
 
 
-async def test_a_tree_has_no_concurrency_to_change() -> None:
-    """Its workers hold no places: nothing is sent, and the dialog has no such line."""
+async def test_concurrency_of_a_tree_cannot_be_changed() -> None:
     async with running(tell=tree_run) as (app, controller, pilot):
         await pilot.press("plus")
-        await shows(app, "All workers of a tree run at a time")
+        await shows(app, "A tree has no concurrency limit")
+        app.clear_notifications()
         await pilot.press("o")
-        await shows(app, "Change while it runs", "bad luck above")
+        await shows(app, "Settings of the run", "bad luck above")
+        await hides(app, "limit: all")
         assert "concurrency" not in text_of(app)
         assert controller.sent == []
 
 
-@pytest.mark.parametrize("number", [1, 2, 9, 10, 11, 99, 100, 1234, 10_000])
-def test_a_step_down_takes_back_a_step_up(number: int) -> None:
-    """Up and down again is where one was, and a step always changes something."""
-    assert step(number, 1) > number
-    assert step(step(number, 1), -1) == number
-    assert step(1, -1) == 1
-
-
-async def test_types_settings() -> None:
-    """`o` sends what was typed anew, and nothing else; what cannot be is said, and stays to be mended."""
+async def test_options_send_only_changed_settings() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("o")
-        await shows(app, "Change while it runs")
+        await shows(app, "Settings of the run")
         await pilot.press("backspace", "backspace", "backspace", "x", "enter")
-        await shows(app, "concurrency is a whole number of at least 1")
+        await shows(app, "concurrency must be a whole number of at least 1")
         await pilot.press("backspace", "8", "down", *"20/s", "enter")
         await until(lambda: controller.sent)
         assert controller.sent == [ChangeSetting("concurrency", 8), ChangeSetting("rate", "20/s")]
-        await hides(app, "Change while it runs")
+        await hides(app, "Settings of the run")
 
 
-async def test_a_rate_that_is_none_is_said_before_it_is_sent() -> None:
-    """What no rate looks like stands in the dialog, which stays open until it is mended."""
+async def test_options_invalid_rate_stays_open() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("o")
-        await shows(app, "Change while it runs")
+        await shows(app, "Settings of the run")
         await pilot.press("down", *"fast", "enter")
         await shows(app, "a rate reads like 50/s, 90/min, 3/10s or 50/s burst 10, not 'fast'")
         assert controller.sent == []
         await pilot.press("escape")
-        await hides(app, "Change while it runs")
+        await hides(app, "Settings of the run")
 
 
-async def test_leaves_settings_as_they_are() -> None:
-    """Escape, and enter without a change, send nothing."""
+async def test_options_closed_or_unchanged_send_nothing() -> None:
     async with running() as (app, controller, pilot):
         for key in ("escape", "enter"):
             await pilot.press("o")
-            await shows(app, "Change while it runs")
+            await shows(app, "Settings of the run")
             await pilot.press(key)
-            await hides(app, "Change while it runs")
+            await hides(app, "Settings of the run")
         assert controller.sent == []
 
 
@@ -150,14 +132,12 @@ async def test_leaves_settings_as_they_are() -> None:
         ("rate per key", " 5/min ", "5/min"),
     ],
 )
-def test_none_takes_a_setting_away(name: str, typed: str, value: float | str | None) -> None:
-    """`none` is no limit, or each worker's own luck; an empty line changes nothing."""
+def test_changes_none_removes_a_setting(name: str, typed: str, value: float | str | None) -> None:
     assert changes({name: "before"}, {name: typed}) == [ChangeSetting(name, value)]
     assert changes({name: "before"}, {name: ""}) == []
 
 
 @pytest.mark.parametrize("typed", ["2", "-1", "often"])
-def test_bad_luck_is_a_draw(typed: str) -> None:
-    """A threshold outside 0 to 1 is refused."""
+def test_changes_bad_luck_out_of_range_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         changes({"bad luck": ""}, {"bad luck": typed})

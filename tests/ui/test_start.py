@@ -1,4 +1,4 @@
-"""The fleet is on the screen before the run begins, and what is done to it until then is not lost."""
+"""The fleet is shown before the run begins, and commands wait for it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from textual.dom import DOMNode
 from asyncwatch.commands import CancelWorker
 from asyncwatch.events import AttemptStarted, Batch, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.display import Scene
-from asyncwatch.ui.render.styles import PAINTS
+from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.render.styles import STYLE_CLASSES
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
@@ -46,95 +46,89 @@ def put(controller: FakeController, *batches: Batch) -> None:
         controller.queue.put_nowait(batch)
 
 
-async def test_shows_the_fleet_before_the_run_begins() -> None:
-    """The foreseen workers are there although no event has come; a request waits for the run, and is sent once."""
+async def test_foreseen_fleet_is_shown_and_commands_wait() -> None:
     controller = FakeController()
     app = make_app(controller, foreseen=beginning(*NAMES))
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, *NAMES, "queued")
         await until(lambda: controller.queue is not None)
         await pilot.press("j", "c")
-        await until(lambda: app._early)
+        await until(lambda: app._commands.is_waiting)
         assert controller.sent == []
         controller.queue = controller.queue or asyncio.Queue()
         controller.queue.put_nowait(beginning(*NAMES))
         await until(lambda: controller.sent)
         assert controller.sent == [CancelWorker("bob", 1)]
-        assert not app.scene.is_foreseen
-        assert len(app.scene.fleet.rows) == len(NAMES)
+        assert not app.dashboard.is_foreseen
+        assert len(app.dashboard.fleet.rows) == len(NAMES)
 
 
-async def test_the_run_begins_once_it_is_drawn() -> None:
-    """When the events are asked for, the foreseen fleet is on the screen."""
-    pictures: list[bool] = []
+async def test_run_begins_after_the_first_frame() -> None:
+    frames: list[bool] = []
     controller = FakeController()
 
     class Watched(FakeController):
         def events(self) -> asyncio.Queue[Batch]:
-            pictures.append(app._is_drawing)
+            frames.append(app._is_drawing)
             return controller.events()
 
     app = make_app(Watched(), foreseen=beginning(*NAMES))
     async with app.run_test(size=(120, 30)):
-        await until(lambda: pictures)
-        assert pictures == [False]
-        assert app.scene.meter.frames == 1
+        await until(lambda: frames)
+        assert frames == [False]
+        assert app.dashboard.frame_statistics.frames == 1
 
 
-async def test_the_first_picture_is_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The overview, the rows and the keys come together, in the layout of the second picture; the paints come once."""
-    pictures: list[str] = []
+async def test_first_frame_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: list[str] = []
     paints: Counter[str] = Counter()
     display, apply = AsyncwatchApp._display, Stylesheet.apply
 
     def note_display(app: AsyncwatchApp, screen: Any, renderable: Any) -> None:
         display(app, screen, renderable)
         if renderable is not None:
-            pictures.append(text_of(app))
+            frames.append(text_of(app))
 
     def note_apply(stylesheet: Stylesheet, node: DOMNode, **options: Any) -> None:
-        paints.update(node.classes & PAINTS)
+        paints.update(node.classes & STYLE_CLASSES)
         apply(stylesheet, node, **options)
 
     monkeypatch.setattr(AsyncwatchApp, "_display", note_display)
     monkeypatch.setattr(Stylesheet, "apply", note_apply)
     app = make_app(FakeController(), foreseen=beginning(*NAMES))
     async with app.run_test(size=(120, 30)):
-        await until(lambda: len(pictures) > 1)
+        await until(lambda: len(frames) > 1)
         for text in ("asyncwatch", f"{len(NAMES)} queued", f"› {NAMES[0]} ", "c cancel"):
-            assert text in pictures[0]
-        assert pictures[0].splitlines()[4:] == pictures[-1].splitlines()[4:]
-        assert set(paints) == PAINTS
+            assert text in frames[0]
+        assert frames[0].splitlines()[4:] == frames[-1].splitlines()[4:]
+        assert set(paints) == STYLE_CLASSES
         assert max(paints.values()) <= 3
 
 
-def test_goes_on_from_what_was_foreseen() -> None:
-    """The rows, and what a person has done to them, stay; the start is the one that was told."""
-    scene = Scene()
-    scene.foresee(beginning(*NAMES))
-    rows, view = list(scene.fleet.rows), scene.view
-    scene.receive(beginning(*NAMES, started_at=5.0))
-    assert scene.view is view
-    assert scene.fleet.rows == rows
-    assert scene.fleet.run == beginning(*NAMES, started_at=5.0)[0]
+def test_foreseen_events_that_come_keep_the_fleet() -> None:
+    dashboard = DashboardState()
+    dashboard.foresee(beginning(*NAMES))
+    rows, view = list(dashboard.fleet.rows), dashboard.view
+    dashboard.receive(beginning(*NAMES, started_at=5.0))
+    assert dashboard.view is view
+    assert dashboard.fleet.rows == rows
+    assert dashboard.fleet.run == beginning(*NAMES, started_at=5.0)[0]
 
 
-def test_drops_what_was_foreseen_if_it_does_not_come() -> None:
-    """A run that begins otherwise, or ends before it began, is shown as it is."""
-    scene = Scene()
-    scene.foresee(beginning(*NAMES))
-    scene.receive(beginning("dan"))
-    assert [row.name for row in scene.fleet.rows] == ["dan"]
-    scene = Scene()
-    scene.foresee(beginning(*NAMES))
-    scene.receive((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),))
-    assert scene.fleet.rows == []
-    assert scene.fleet.finished is not None
+def test_foreseen_events_that_do_not_come_are_dropped() -> None:
+    dashboard = DashboardState()
+    dashboard.foresee(beginning(*NAMES))
+    dashboard.receive(beginning("dan"))
+    assert [row.name for row in dashboard.fleet.rows] == ["dan"]
+    dashboard = DashboardState()
+    dashboard.foresee(beginning(*NAMES))
+    dashboard.receive((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),))
+    assert dashboard.fleet.rows == []
+    assert dashboard.fleet.finished is not None
 
 
 @pytest.mark.parametrize("keys", [("G",), ("space", "j", "space"), ("space", "s", "j"), ("G", "enter", "l")])
-async def test_a_run_that_begins_otherwise_is_shown_anew(keys: tuple[str, ...]) -> None:
-    """Whatever was selected, marked or opened before, the screen is of the workers that the run has."""
+async def test_run_not_as_foreseen_is_shown_anew(keys: tuple[str, ...]) -> None:
     controller = FakeController()
     app = make_app(controller, foreseen=beginning(*MANY))
     async with app.run_test(size=(100, 30)) as pilot:
@@ -142,7 +136,7 @@ async def test_a_run_that_begins_otherwise_is_shown_anew(keys: tuple[str, ...]) 
         await until(lambda: controller.queue is not None)
         await pilot.press(*keys)
         put(controller, beginning("dan", "eve"))
-        await until(lambda: len(app.scene.fleet.rows) == 2)
+        await until(lambda: len(app.dashboard.fleet.rows) == 2)
         if keys[-1] == "l":
             await pilot.press("escape")
         await shows(app, "dan", "eve")
@@ -150,12 +144,11 @@ async def test_a_run_that_begins_otherwise_is_shown_anew(keys: tuple[str, ...]) 
         await pilot.press("G", "c")
         await until(lambda: controller.sent)
         assert controller.sent == [CancelWorker("eve", 1)]
-        assert not app.scene.view.marks
+        assert not app.dashboard.view.marks
 
 
 @pytest.mark.parametrize("is_opened", [False, True])
-async def test_keeps_the_cursor_on_a_worker_that_the_run_has(*, is_opened: bool) -> None:
-    """The cursor, and what is open, stay with the worker of that name, also if its group comes last."""
+async def test_run_not_as_foreseen_keeps_cursor_by_name(*, is_opened: bool) -> None:
     controller = FakeController()
     app = make_app(controller, foreseen=beginning(*MANY))
     started, first = beginning("dan", "eve")
@@ -169,10 +162,10 @@ async def test_keeps_the_cursor_on_a_worker_that_the_run_has(*, is_opened: bool)
             await pilot.press("enter")
             await until(lambda: isinstance(app.screen, DetailsScreen))
         put(controller, (msgspec.structs.replace(started, workers=3), first))
-        await until(lambda: table.selected is app.scene.fleet.get("eve"))
+        await until(lambda: table.selected is app.dashboard.fleet.get("eve"))
         put(controller, (WorkersQueued(2, 0.0, "more", 3, ("n29",)),))
-        await until(lambda: table.selected and table.selected is app.scene.fleet.get("n29"))
-        assert app.scene.view.reverse
+        await until(lambda: table.selected and table.selected is app.dashboard.fleet.get("n29"))
+        assert app.dashboard.view.reverse
         if is_opened:
             assert isinstance(app.screen, DetailsScreen)
             await pilot.press("escape")
@@ -181,8 +174,7 @@ async def test_keeps_the_cursor_on_a_worker_that_the_run_has(*, is_opened: bool)
         assert controller.sent == [CancelWorker("n29", 1)]
 
 
-async def test_a_frozen_picture_stays_as_it_was_foreseen() -> None:
-    """What was foreseen is dropped when the picture goes on, not before; requests are sent once the run began."""
+async def test_frozen_foreseen_fleet_stays_until_unfrozen() -> None:
     controller = FakeController()
     app = make_app(controller, foreseen=beginning(*MANY))
     async with app.run_test(size=(100, 30)) as pilot:
@@ -190,39 +182,41 @@ async def test_a_frozen_picture_stays_as_it_was_foreseen() -> None:
         await until(lambda: controller.queue is not None)
         await pilot.press("p", "space")
         put(controller, beginning("dan", "eve"))
-        await until(lambda: app.scene.waiting)
-        assert not app.scene.is_foreseen
-        assert set(app.scene.view.marks) == {"n0"}
+        await until(lambda: app.dashboard.frozen_events)
+        assert not app.dashboard.is_foreseen
+        assert set(app.dashboard.view.marks) == {"n0"}
         await pilot.press("p")
         await shows(app, "dan", "eve")
         await hides(app, "n1")
 
 
-async def test_what_comes_in_many_batches_is_what_was_foreseen() -> None:
-    """The pump passes each group on by itself: the marks and the cursor stay all the same."""
+async def test_foreseen_events_in_many_batches_keep_the_fleet() -> None:
     controller = FakeController()
-    told = beginning_in_groups(GROUPS)
-    app = make_app(controller, foreseen=told)
+    events = beginning_in_groups(GROUPS)
+    app = make_app(controller, foreseen=events)
     async with app.run_test(size=(100, 30)) as pilot:
         await shows(app, "w0")
         await until(lambda: controller.queue is not None)
         await pilot.press("space", "G")
-        rows, marks, selected = list(app.scene.fleet.rows), set(app.scene.view.marks), app.screen_stack[0].focused
+        rows, marks, selected = (
+            list(app.dashboard.fleet.rows),
+            set(app.dashboard.view.marks),
+            app.screen_stack[0].focused,
+        )
         assert isinstance(selected, FleetTable)
         assert selected.selected is rows[-1]
         last = (AttemptStarted(GROUPS + 1, 0.1, "w0", 1, 1, 0.5),)
-        put(controller, told[:512], told[512:], last)
-        await until(lambda: app.scene.fleet.attempts)
-        assert all(map(operator.is_, rows, app.scene.fleet.rows))
-        assert set(app.scene.view.marks) == marks == {"w0"}
+        put(controller, events[:512], events[512:], last)
+        await until(lambda: app.dashboard.fleet.attempts)
+        assert all(map(operator.is_, rows, app.dashboard.fleet.rows))
+        assert set(app.dashboard.view.marks) == marks == {"w0"}
         assert selected.selected is rows[-1]
 
 
-def test_keeps_what_was_told_when_a_late_batch_is_otherwise() -> None:
-    """Of a run that begins as foreseen, but does not go on so, every worker is there: those told before as well."""
-    scene = Scene()
-    scene.foresee(beginning_in_groups(4))
+def test_foreseen_late_difference_keeps_actual_workers() -> None:
+    dashboard = DashboardState()
+    dashboard.foresee(beginning_in_groups(4))
     for event in beginning_in_groups(4, others="dan"):
-        scene.receive((event,))
-    assert [row.name for row in scene.fleet.rows] == ["w0", "w1", "w2", "dan"]
-    assert scene.fleet.run is not None
+        dashboard.receive((event,))
+    assert [row.name for row in dashboard.fleet.rows] == ["w0", "w1", "w2", "dan"]
+    assert dashboard.fleet.run is not None

@@ -1,4 +1,4 @@
-"""The tree in the table: what is shown of it, folding, and what a request for a group or a sibling means."""
+"""The tree in the table: its lines, folding, and actions on groups and siblings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.model.summary import summarize
-from asyncwatch.ui import actions as asks
+from asyncwatch.ui.actions import NONE_WAITS
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
@@ -61,14 +61,13 @@ def table(app: AsyncwatchApp) -> Any:
 
 async def go_to(app: AsyncwatchApp, name: str) -> None:
     """Put the cursor on a worker, or on a branch."""
-    fleet = app.scene.fleet
+    fleet = app.dashboard.fleet
     table(app).select(fleet.get(name) or fleet.tree.branches[name])
     await shows(app, "›")
 
 
 @pytest.mark.parametrize("size", [(120, 30), (80, 24)])
-async def test_branches_tell_strategy_counts_and_gauge(size: tuple[int, int]) -> None:
-    """A line for each supervisor says who is in which state, and what is left of its restarts."""
+async def test_branch_line_shows_strategy_counts_and_gauge(size: tuple[int, int]) -> None:
     is_wide = size[0] == 120
     all_counts = "↺ 1 restarting  ↻ 1 backing off  ◌ 1 waiting  ● 7 running" if is_wide else "↺1 ↻1 ◌1 ●7"
     expiry = "1 of 3 left, oldest expires in 25 s" if is_wide else "1 of 3 left · 25 s"
@@ -78,21 +77,19 @@ async def test_branches_tell_strategy_counts_and_gauge(size: tuple[int, int]) ->
         await shows(app, f"▾ root  one_for_one  {all_counts}")
 
 
-async def test_rows_tell_what_a_worker_waits_for() -> None:
-    """A restart is counted down, a poller says when it is called next, a held worker by whom, a late one that."""
+async def test_row_note_says_what_the_worker_waits_for() -> None:
     async with running((160, 30)) as (app, _, _):
         await shows(
-            app, "↺ restarting 3.5s", "next call in 24 s, 1 done", "circuit open 4.6s (example.org)", "not ready yet"
+            app, "↺ restarting 3.5s", "next poll in 24 s, 1 done", "circuit open 4.6s (example.org)", "not ready yet"
         )
         await shows(app, "↻ backing off 1.5s", "ConnectionResetError: the stream closed")
 
 
-async def test_a_poller_whose_polls_fail_says_so() -> None:
-    """The mark is in its row, on its page and among the errors, the filter shows it, and n polls now."""
+async def test_poller_with_failing_polls_is_marked() -> None:
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
     async with running((160, 30)) as (app, controller, pilot):
         controller.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
-        await shows(app, "failing: 1 poll failed: OSError: gone", "next call in 3")
+        await shows(app, "failing: 1 poll failed: OSError: gone", "next poll in 3")
         controller.tell(PollFailed, 10.1, error_type="OSError", error="gone", failures=2, **facts)
         await shows(app, "failing: 2 polls in a row failed: OSError: gone")
         await pilot.press("f")
@@ -101,24 +98,22 @@ async def test_a_poller_whose_polls_fail_says_so() -> None:
         await pilot.press("n")
         await until(lambda: controller.sent[-1:] == [RetryNow("prices", 1)])
         await pilot.press("x")
-        await shows(app, asks.NOBODY_WAITS)
+        await shows(app, NONE_WAITS)
         await pilot.press("enter")
-        await shows(app, "polls failed in a row 2", "OSError: gone")
+        await shows(app, "failed polls in a row 2", "OSError: gone")
         await pilot.press("n")
         await until(lambda: controller.sent[-1:] == [RetryNow("prices", 1)] and len(controller.sent) > 1)
         await pilot.press("escape", "E")
         await shows(app, "OSError: gone")
 
 
-async def test_a_supervisor_that_ended_says_why() -> None:
-    """The gauge gives way to the reason."""
+async def test_branch_line_ended_supervisor_says_why() -> None:
     async with running() as (app, controller, _):
         controller.tell(SupervisorTerminated, 10.0, name="root/urls", reason="KeyError: 'x'")
         await shows(app, "ended: KeyError: 'x'")
 
 
-async def test_groups_fold_and_the_cursor_stays_in_sight() -> None:
-    """Left folds, and from a worker goes to its group; enter and right unfold; a folded group keeps its counts."""
+async def test_fold_keeps_the_cursor_visible() -> None:
     async with running() as (app, _, pilot):
         await go_to(app, "stream/cache")
         await pilot.press("left")
@@ -138,8 +133,7 @@ async def test_groups_fold_and_the_cursor_stays_in_sight() -> None:
         await shows(app, "ingest", "▸ stream")
 
 
-async def test_a_filter_keeps_the_branches_that_match() -> None:
-    """Groups without a match are not shown, and the sort order holds within groups."""
+async def test_filter_hides_branches_without_match() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("slash", *"writer", "enter")
         await shows(app, "▾ root", "▾ ingest", "writer", "1 of 10")
@@ -151,14 +145,11 @@ def taken_along(app: App[Any]) -> list[str]:
     return [line.split()[1] for line in text_of(app).splitlines() if line.startswith("  ↺")]
 
 
-async def test_siblings_are_highlighted_before_a_restart_takes_them_along() -> None:
-    """The question names them, they stand out in the table behind it, and a yes asks for the one worker only."""
+async def test_restart_highlights_siblings_before_yes() -> None:
     async with running() as (app, controller, pilot):
         await go_to(app, "stream/cache")
         await pilot.press("r")
-        await shows(
-            app, "Restart stream/cache?", "2 siblings restarted with it (one_for_all): stream/db and stream/api."
-        )
+        await shows(app, "Restart stream/cache?", "Also restarts 2 siblings (one_for_all): stream/db and stream/api.")
         await until(lambda: taken_along(app) == ["db", "api"])
         assert controller.sent == []
         await pilot.press("r")
@@ -167,8 +158,7 @@ async def test_siblings_are_highlighted_before_a_restart_takes_them_along() -> N
         await until(lambda: not taken_along(app))
 
 
-async def test_only_later_siblings_of_rest_for_one_go_along() -> None:
-    """The last one takes nobody along, and so is restarted without a question."""
+async def test_restart_rest_for_one_names_later_siblings() -> None:
     async with running() as (app, controller, pilot):
         await go_to(app, "ingest/reader")
         await pilot.press("r")
@@ -185,11 +175,10 @@ async def test_only_later_siblings_of_rest_for_one_go_along() -> None:
     [
         ("root/urls", "c", "Stop urls and its 3 active workers?", [CancelBranch("root/urls", 1)]),
         ("root/urls", "r", "Restart urls and its 3 workers?", [RestartBranch("root/urls", 1)]),
-        ("root/urls", "n", "Try 2 workers of urls?", [RetryNow("urls/a", 1), RetryNow("urls/b", 1)]),
+        ("root/urls", "n", "Retry 2 workers of urls now?", [RetryNow("urls/a", 1), RetryNow("urls/b", 1)]),
     ],
 )
-async def test_a_group_is_acted_on_after_a_question(branch: str, key: str, question: str, commands: list[Any]) -> None:
-    """It says how many workers; a supervisor is restarted or stopped as a whole, by one request."""
+async def test_action_on_a_group_asks_first(branch: str, key: str, question: str, commands: list[Any]) -> None:
     async with running() as (app, controller, pilot):
         await go_to(app, branch)
         await pilot.press(key)
@@ -210,8 +199,7 @@ async def test_a_group_is_acted_on_after_a_question(branch: str, key: str, quest
     ],
 )
 @pytest.mark.parametrize("is_open", [False, True], ids=["fleet", "details"])
-async def test_a_worker_that_waits_goes_on_or_gives_up(name: str, key: str, command: Any, is_open: bool) -> None:
-    """`n` and `x` ask for its attempt, or for its next incarnation if that is what it waits for."""
+async def test_retry_now_and_give_up_waiting_worker(name: str, key: str, command: Any, is_open: bool) -> None:
     async with running() as (app, controller, pilot):
         await go_to(app, name)
         if is_open:
@@ -222,24 +210,22 @@ async def test_a_worker_that_waits_goes_on_or_gives_up(name: str, key: str, comm
         assert controller.sent == [command]
 
 
-async def test_a_worker_that_does_not_wait_cannot_go_on() -> None:
-    """Nothing is sent, and a note says why."""
+async def test_retry_now_running_worker_shows_notice() -> None:
     async with running() as (app, controller, pilot):
         await go_to(app, "stream/db")
         await pilot.press("n")
-        await shows(app, "It does not wait")
+        await shows(app, NONE_WAITS)
         assert controller.sent == []
 
 
 @pytest.mark.parametrize(
     ("key", "question", "commands"),
     [
-        ("N", "Try all 3 workers that wait now?", [RetryAllNow(), RestartWorker("ingest/parser", 1)]),
-        ("X", "Give up all 3 workers that wait?", [GiveUpAll(), CancelWorker("ingest/parser", 1)]),
+        ("N", "Retry 3 waiting workers now?", [RetryAllNow(), RestartWorker("ingest/parser", 1)]),
+        ("X", "Give up 3 waiting workers?", [GiveUpAll(), CancelWorker("ingest/parser", 1)]),
     ],
 )
-async def test_all_that_wait_are_acted_on_after_a_question(key: str, question: str, commands: list[Any]) -> None:
-    """The question has their number; the same key again says yes."""
+async def test_action_on_all_waiting_workers_asks_first(key: str, question: str, commands: list[Any]) -> None:
     async with running() as (app, controller, pilot):
         await pilot.press(key)
         await shows(app, question)
@@ -249,30 +235,27 @@ async def test_all_that_wait_are_acted_on_after_a_question(key: str, question: s
         assert controller.sent == commands
 
 
-async def test_restart_all_takes_siblings_along_too() -> None:
-    """`R` in a tree says who goes along, and asks for the workers that did not succeed."""
+async def test_restart_all_in_a_tree_names_siblings() -> None:
     async with running() as (app, controller, pilot):
         controller.break_down("stream/api", 10.0)
         await shows(app, "✗ failed")
         await pilot.press("R")
-        await shows(app, "Restart 1 worker that did not succeed?", "2 siblings restarted with it (one_for_all)")
+        await shows(app, "Restart 1 worker that did not succeed?", "Also restarts 2 siblings (one_for_all)")
         await pilot.press("y")
         await until(lambda: controller.sent)
         assert controller.sent == [RestartWorker("stream/api", 1)]
 
 
-async def test_space_on_a_group_marks_its_workers() -> None:
-    """All below are marked, and unmarked by the same key."""
+async def test_mark_on_a_group_toggles_its_workers() -> None:
     async with running() as (app, _, pilot):
         await go_to(app, "root/urls")
         await pilot.press("space")
-        assert set(app.scene.view.marks) == {"urls/a", "urls/b", "urls/c"}
+        assert set(app.dashboard.view.marks) == {"urls/a", "urls/b", "urls/c"}
         await pilot.press("space")
-        assert set(app.scene.view.marks) == set()
+        assert set(app.dashboard.view.marks) == set()
 
 
-async def test_details_tell_of_supervision_waits_and_restarts() -> None:
-    """Strategy, restarts left, readiness; when it was held or restarted, and why."""
+async def test_details_show_supervision_waits_and_restarts() -> None:
     async with running() as (app, _, pilot):
         await go_to(app, "ingest/parser")
         await pilot.press("enter")
@@ -281,13 +264,12 @@ async def test_details_tell_of_supervision_waits_and_restarts() -> None:
         await pilot.press("escape")
         await go_to(app, "urls/b")
         await pilot.press("enter")
-        await shows(app, "waits: circuit open 4.6s (example.org)", "attempt 2 waited: circuit of example.org")
+        await shows(app, "waiting for: circuit open 4.6s (example.org)", "attempt 2 waited: circuit of example.org")
         await pilot.press("left")
         await shows(app, "worker urls/a")
 
 
-async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
-    """The strategy above counts: its later siblings are named and stand out, with all below the group itself."""
+async def test_restart_group_names_its_siblings() -> None:
     async with running() as (app, controller, pilot):
         supervise(controller, "root", "rest_for_one")
         await go_to(app, "root/ingest")
@@ -295,19 +277,18 @@ async def test_a_group_that_is_restarted_takes_its_siblings_along() -> None:
         await shows(app, "Restart ingest and its 3 workers?", "(rest_for_one): prices, urls/a, urls/b and urls/c.")
         await until(lambda: taken_along(app) == ["reader", "parser", "writer", "prices", "a", "b", "c"])
         supervise(controller, "root/ingest", "rest_for_one", incarnation=2)
-        await until(lambda: app.scene.fleet.tree.branches["root/ingest"].incarnation == 2)
+        await until(lambda: app.dashboard.fleet.tree.branches["root/ingest"].incarnation == 2)
         await pilot.press("r")
         await until(lambda: controller.sent)
         assert controller.sent == [RestartBranch("root/ingest", 2)]
 
 
-async def test_what_cannot_be_restarted_is_not_asked_for() -> None:
-    """`r` and `R` leave out workers whose supervisor has ended or forgotten them, and say so."""
+async def test_restart_of_removed_workers_shows_notice() -> None:
     async with running() as (app, controller, pilot):
         for name in ("stream/api", "urls/c"):
             controller.break_down(name, 10.0)
         controller.tell(ChildRemoved, 10.0, supervisor="root/urls", child="c")
-        await until(lambda: app.scene.fleet.tree.why_not_restarted(app.scene.fleet.rows[-1]))
+        await until(lambda: app.dashboard.fleet.tree.why_not_restarted(app.dashboard.fleet.rows[-1]))
         await pilot.press("R")
         await shows(app, "Restart 1 worker that did not succeed?", "1 worker cannot be restarted:", "forgotten by")
         await pilot.press("escape")
@@ -321,11 +302,10 @@ async def test_what_cannot_be_restarted_is_not_asked_for() -> None:
         assert controller.sent == []
 
 
-async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
-    """After the root gave up no key in the footer asks for a restart, and `r` says why it asks for nothing."""
+async def test_ended_tree_offers_no_restart() -> None:
     async with running(size=(160, 30)) as (app, controller, pilot):
         assert {"c cancel", "r restart"} <= set(text_of(app).splitlines()[-1].strip().split("  "))
-        for row in app.scene.fleet.rows:
+        for row in app.dashboard.fleet.rows:
             controller.break_down(row.name, 10.0)
         controller.tell(RestartLimitReached, 10.0, supervisor="root", restarts=3, within=30.0)
         for path in ("root/urls", "root/ingest", "root/stream", "root"):
@@ -334,7 +314,7 @@ async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
         assert not {"c cancel", "r restart", "R restart all"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         await pilot.press("g", "j", "j", "enter")
         await shows(app, "worker stream/db", "esc back")
-        assert not {"c cancel", "r restart", "n try now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
+        assert not {"c cancel", "r restart", "n retry now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         await pilot.press("escape", "g", "r")
         await shows(app, "root cannot be restarted: the restart limit was reached.")
         await pilot.press("R")
@@ -342,18 +322,16 @@ async def test_nothing_of_a_tree_that_has_ended_is_offered() -> None:
         assert controller.sent == []
 
 
-async def test_a_limit_of_which_nothing_counts_is_not_counted_down() -> None:
-    """A group whose workers have limits of their own says so: what is left of its own tells nothing."""
+async def test_limit_without_recent_restarts_has_no_countdown() -> None:
     async with running() as (app, controller, _pilot):
         await shows(app, "3 of 3 left")
         for path in ("root/urls/c", "root/stream/db"):
             told = {"child": path.rpartition("/")[2], "restarts": 1, "max_restarts": 2, "within": 30.0}
             controller.tell(RestartCounted, 10.0, supervisor=path, **told)
-        await shows(app, "each its own limit")
+        await shows(app, "limited per worker")
 
 
-async def test_a_worker_at_its_own_limit_says_so() -> None:
-    """It stays down beside siblings that go on, on its row and in its details."""
+async def test_row_note_worker_at_its_limit_says_so() -> None:
     async with running() as (app, controller, pilot):
         controller.break_down("urls/c", 10.0, error="KeyError", text="price")
         await shows(app, "KeyError: price")
@@ -361,11 +339,10 @@ async def test_a_worker_at_its_own_limit_says_so() -> None:
         await shows(app, "restart limit reached")
         await go_to(app, "urls/c")
         await pilot.press("enter")
-        await shows(app, "restart limit reached: it stays down")
+        await shows(app, "restart limit reached: stays down")
 
 
-async def test_services_are_counted_by_who_is_up() -> None:
-    """They are never done: the bar says how many run, and how often one was restarted; of a mixed run the batch's."""
+async def test_progress_of_services_counts_workers_up() -> None:
     async with running((160, 30)) as (app, controller, _):
         await shows(app, "7 of 10 up · 1 restart")
         controller.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
@@ -374,18 +351,16 @@ async def test_services_are_counted_by_who_is_up() -> None:
         await shows(app, "7 of 10 up · 1 restart", "batch 50 %")
 
 
-async def test_the_header_counts_the_restarts_that_the_summary_counts() -> None:
-    """Also one that a supervisor took along, without a cause of the worker's own."""
+async def test_header_restarts_equal_the_summary() -> None:
     async with running((160, 30)) as (app, controller, _):
         await shows(app, "7 of 10 up · 1 restart")
         controller.restart("stream/api", 10.0)
         await shows(app, "· 2 restarts")
-        assert summarize(app.scene.fleet).restarts == 2
-        assert "  2 restarts" in progress_line(app.scene.fleet, 10.0)
+        assert summarize(app.dashboard.fleet).restarts == 2
+        assert "  2 restarts" in progress_line(app.dashboard.fleet, 10.0)
 
 
-async def test_a_service_that_was_restarted_says_so_while_it_counts() -> None:
-    """Up again it tells how often it crashed, and of what, until the supervisor's window of 30 seconds is over."""
+async def test_row_note_restarted_service_while_it_counts() -> None:
     async with running() as (app, controller, _):
         controller.restart("ingest/parser", 13.5)
         controller.attempt("ingest/parser", 13.5, incarnation=2)
@@ -399,8 +374,7 @@ async def test_a_service_that_was_restarted_says_so_while_it_counts() -> None:
         await hides(app, "restarted 1×")
 
 
-async def test_services_have_no_columns_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No retries, no luck, no result: their room goes to what there is to say; luck that strikes is shown."""
+async def test_table_of_services_leaves_out_empty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.ui.test_tree.tree_run", service_run)
     async with running((80, 24)) as (app, controller, _):
         heading = text_of(app).splitlines()[5]
@@ -410,32 +384,30 @@ async def test_services_have_no_columns_that_say_nothing(monkeypatch: pytest.Mon
         await shows(app, "LUCK", "↺ restarting 4.5s")
 
 
-async def test_the_footer_shows_the_keys_that_matter_now() -> None:
-    """Try now and give up on a worker that waits, the circuits while one is open, going on while paused."""
+async def test_footer_shows_keys_that_matter() -> None:
     async with running() as (app, controller, _):
         footer = text_of(app).splitlines()[-1]
         assert "b circuits" in footer
-        assert "n try now" in footer  # for the root, below which some wait
+        assert "n retry now" in footer  # for the root, below which some wait
         await go_to(app, "prices")
-        await hides(app, "n try now")
+        await hides(app, "n retry now")
         await go_to(app, "urls/a")
-        await shows(app, "n try now  x give up")
+        await shows(app, "n retry now  x give up")
         controller.tell(SettingChanged, 10.0, name="paused", value=True, previous=False)
-        await shows(app, "P go on", "u undo pause")
+        await shows(app, "P resume", "u undo pause")
 
 
-async def test_notes_cover_no_row() -> None:
-    """A note stands in the line of the keys, and a later one takes its place."""
+async def test_notice_covers_no_row() -> None:
     async with running((80, 24)) as (app, controller, pilot):
         await go_to(app, "urls/a")
         await pilot.press("x")
-        await shows(app, "urls/a gives up; restart (r) starts it again.")
+        await shows(app, "No further attempt of urls/a. Press r to restart it.")
         lines = text_of(app).splitlines()
-        place = next(index for index, line in enumerate(lines) if "starts it again" in line)
-        assert lines[place].strip().endswith("starts it again.")
+        place = next(index for index, line in enumerate(lines) if "Press r to restart" in line)
+        assert lines[place].strip().endswith("Press r to restart it.")
         assert place == len(lines) - 1
         await go_to(app, "stream/db")
         await pilot.press("n")
-        await shows(app, "It does not wait")
+        await shows(app, NONE_WAITS)
         await hides(app, "starts it again")
         assert controller.sent == [GiveUp("urls/a", 1)]

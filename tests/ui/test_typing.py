@@ -13,8 +13,7 @@ from tests.ui.fakes import shows, until
 from tests.ui.running import running
 
 
-async def test_keys_typed_ahead_are_for_what_the_key_before_them_opens() -> None:
-    """Nothing typed before a dialog or the filter has the focus gets lost, or acts on a worker."""
+async def test_keys_typed_ahead_reach_what_opens() -> None:
     async with running() as (app, controller, _pilot):
         for key in "o12":
             app.post_message(Key(key, key))
@@ -46,11 +45,10 @@ def _burst(app: AsyncwatchApp, *keys: str) -> None:
         (["7", "left", "4", "down", "ctrl+u", "4/s"], [ChangeSetting("concurrency", 47), ChangeSetting("rate", "4/s")]),
     ],
 )
-async def test_a_burst_of_keys_lands_where_each_is_typed(keys: list[str], commands: list[Command] | None) -> None:
-    """Text and the keys that edit it or go to the next field keep their order, however fast they come."""
+async def test_key_burst_reaches_each_target(keys: list[str], commands: list[Command] | None) -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("o")
-        await shows(app, "Change while it runs")
+        await shows(app, "Settings of the run")
         _burst(app, *keys)
         if commands is None:
             await shows(app, "a rate reads like", "4c7")
@@ -60,22 +58,20 @@ async def test_a_burst_of_keys_lands_where_each_is_typed(keys: list[str], comman
         assert controller.sent == commands
 
 
-async def test_a_filter_takes_a_burst_of_keys() -> None:
-    """What is typed, taken back, kept and acted on in one burst is done in that order."""
+async def test_filter_takes_a_key_burst() -> None:
     async with running() as (app, controller, _pilot):
         _burst(app, "/abc", "ctrl+u", "state:cancelled", "enter", "ar")
         await until(lambda: controller.sent)
-        assert app.scene.view.query.text == "state:cancelled"
+        assert app.dashboard.view.query.text == "state:cancelled"
         assert controller.sent == [RestartWorker("4", 1)]
         _burst(app, "/", "ctrl+u", "77", "escape", "G")
-        await until(lambda: not app.scene.view.query.text)
-        assert set(app.scene.view.marks) == {"4"}
+        await until(lambda: not app.dashboard.view.query.text)
+        assert set(app.dashboard.view.marks) == {"4"}
 
 
-async def test_pasted_text_keeps_its_place_among_keys() -> None:
-    """A paste in the middle of what is typed lands in the middle."""
+async def test_paste_keeps_its_place_among_keys() -> None:
     async with running() as (app, _controller, _pilot):
         _burst(app, "/a", "backspace", "b")
         app.post_message(Paste("cd"))
         _burst(app, "left", "e")
-        await until(lambda: app.scene.view.query.text == "bced")
+        await until(lambda: app.dashboard.view.query.text == "bced")

@@ -1,4 +1,4 @@
-"""The story of a small tree: a service that is restarted, a poller, siblings that go together, workers that wait."""
+"""Events of a small tree: a restarted service, a poller, siblings that restart together, workers that wait."""
 
 from __future__ import annotations
 

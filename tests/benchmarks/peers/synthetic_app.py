@@ -24,7 +24,7 @@ from asyncwatch.engine.outbox import Listener
 from asyncwatch.events import Batch, RunFinished
 from asyncwatch.process import infrequent_gc, short_switch_interval
 from asyncwatch.ui.app import AsyncwatchApp
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.screens.fleet import FleetScreen
 from tests.benchmarks.synthetic_run import BUSY, NOW, SyntheticRun
 
@@ -80,8 +80,8 @@ class SyntheticController:
 class TimedScreen(FleetScreen):
     """Fleet screen that records each frame: when it was done, its wall time and its CPU time in seconds."""
 
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene)
+    def __init__(self, dashboard: DashboardState) -> None:
+        super().__init__(dashboard)
         self.frames: list[tuple[float, float, float]] = []
         self._spent = (0.0, 0.0)
 
@@ -112,7 +112,7 @@ class SyntheticApp(AsyncwatchApp):
 
     def get_default_screen(self) -> Screen[None]:
         """Return the timed screen."""
-        self.timed = TimedScreen(self.scene)
+        self.timed = TimedScreen(self.dashboard)
         return self.timed
 
 
@@ -130,14 +130,14 @@ def main() -> None:
     app = SyntheticApp(controller, clock=controller.clock)
     gc.freeze()  # as run_dashboard does
     for batch in run.history(has_history=given.history):
-        app.scene.receive(batch)
-    events_before = app.scene.fleet.events
+        app.dashboard.receive(batch)
+    events_before = app.dashboard.fleet.events
     with infrequent_gc(), short_switch_interval():
         app.run()
     if given.frames is not None:
         frames = app.timed.frames
         counted = [frame[1:] for frame in frames if frame[0] >= frames[0][0] + _SETTLING]
-        per_second = (app.scene.fleet.events - events_before) / (given.seconds + _SETTLING)
+        per_second = (app.dashboard.fleet.events - events_before) / (given.seconds + _SETTLING)
         given.frames.write_text(json.dumps({"frames": counted, "events_per_second": per_second}), encoding="ascii")
 
 

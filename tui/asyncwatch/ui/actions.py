@@ -1,4 +1,4 @@
-"""From the rows that are meant to the requests for them. Pure."""
+"""From the workers that a key is for to what is done: commands, a question before them, or a notice. Pure."""
 
 from __future__ import annotations
 
@@ -8,88 +8,424 @@ from typing import NamedTuple
 from msgspec import structs
 
 from asyncwatch import text as units
-from asyncwatch.commands import CancelBranch, CancelWorker, Command, GiveUp, RestartBranch, RestartWorker, RetryNow
+from asyncwatch.commands import (
+    CancelAll,
+    CancelBranch,
+    CancelWorker,
+    ChangeSetting,
+    Command,
+    GiveUp,
+    GiveUpAll,
+    RestartBranch,
+    RestartWorker,
+    RetryAllNow,
+    RetryNow,
+)
 from asyncwatch.events import SETTLED, SettingChanged, WorkerState
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Branch, Tree
-from asyncwatch.text import mask_secrets
+from asyncwatch.model.view.groups import Cluster
+from asyncwatch.model.view.outline import Line
+from asyncwatch.model.view.selection import AT_ONCE, View
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_name
-from asyncwatch.ui.render.header import told
+from asyncwatch.ui.render.tree import shown_branch
 
+UNASKED = 20
+"""Marked workers on which a key acts without a question."""
 WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING})
 """States in which a worker waits for its next attempt or incarnation."""
-Ask = Callable[[Iterable[Row]], Iterator[Command]]
+NONE_WAITS = "None of the selected workers is waiting for a retry or a restart."
+_ACTIVE = frozenset(WorkerState) - SETTLED
+_STARTED = frozenset(WorkerState) - {WorkerState.QUEUED}
+_UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}
 _NAMED = 4
-CAME_ON_SCREEN = "The selection was off screen. Press the key again to act on it."
-NO_ROOM = "The selection is off screen. Enlarge the terminal to act on it."
-NOBODY_WAITS = "It does not wait for anything."
-ACTIVE = frozenset(WorkerState) - SETTLED
-UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}
 
 
-def cancel(rows: Iterable[Row]) -> Iterator[Command]:
-    """Yield the requests that cancel the workers."""
+class Action(NamedTuple):
+    """What a key comes to."""
+
+    commands: Iterable[Command] = ()
+    """An iterator makes the commands of very many workers, only as they are sent."""
+    question: str = ""
+    """Asked before the commands are sent; empty to send them at once."""
+    consequence: str = ""
+    """What else a yes does."""
+    verb: str = ""
+    """The word for yes."""
+    key: str = ""
+    """The key that says yes: the one that was pressed."""
+    highlighted: Sequence[Row] = ()
+    """Workers that are highlighted while the question is open."""
+    notice: str = ""
+    """Shown at once."""
+
+
+class Operation(NamedTuple):
+    """Something that can be done to any number of workers."""
+
+    verb: str
+    key: str
+    question: str
+    """With `{}` for the workers."""
+    make: Callable[[Iterable[Row]], Iterator[Command]]
+    """Returns the commands for the workers."""
+    states: frozenset[WorkerState]
+    """States of workers to which it applies."""
+    applies_to: str
+    """`states` in words: "that ..."."""
+    none: str
+    """Notice if it applies to none of many."""
+    includes_pollers: bool = False
+    """Whether it also applies to pollers between two polls, which are running."""
+
+    def applies(self, row: Row) -> bool:
+        """Return whether it applies to the worker as it is now."""
+        return row.state in self.states or (self.includes_pollers and row.is_between_polls)
+
+    def on(self, rows: Iterable[Row]) -> Iterator[Command]:
+        """Yield the commands for the workers to which it applies when they are made."""
+        return self.make(row for row in rows if self.applies(row))
+
+    def number(self, counts: Mapping[WorkerState, int]) -> int:
+        """Return to how many workers it applies, counted by state."""
+        return sum(counts.get(state, 0) for state in self.states)
+
+
+def _cancel(rows: Iterable[Row]) -> Iterator[Command]:
     return (CancelWorker(row.name, row.incarnation) for row in rows)
 
 
-def restart(rows: Iterable[Row]) -> Iterator[Command]:
-    """Yield the requests that restart the workers."""
+def _restart(rows: Iterable[Row]) -> Iterator[Command]:
     return (RestartWorker(row.name, row.incarnation) for row in rows)
 
 
-def retry_now(rows: Iterable[Row]) -> Iterator[Command]:
-    """Yield the requests that end the wait of the workers: their next attempt, or incarnation, begins."""
+def _retry_now(rows: Iterable[Row]) -> Iterator[Command]:
     return (
         (RestartWorker if row.state is WorkerState.RESTARTING else RetryNow)(row.name, row.incarnation) for row in rows
     )
 
 
-def give_up(rows: Iterable[Row]) -> Iterator[Command]:
-    """Yield the requests that end the workers that wait, with no further attempt or incarnation."""
+def _give_up(rows: Iterable[Row]) -> Iterator[Command]:
     return (
         (CancelWorker if row.state is WorkerState.RESTARTING else GiveUp)(row.name, row.incarnation) for row in rows
     )
 
 
-class Deed(NamedTuple):
-    """What can be done to very many workers, who are not looked at before it is."""
-
-    verb: str
-    key: str
-    ask: Ask
-    states: frozenset[WorkerState]
-    """Whoever is in another state is left out."""
-    which: str
-    nobody: str
-    is_for_pollers: bool = False
-    """Whether it is also for pollers that are between two polls, which are running."""
-
-    def is_for(self, row: Row) -> bool:
-        """Return whether it can be done to the worker as it is now."""
-        return row.state in self.states or (self.is_for_pollers and row.is_between_polls)
-
-    def on(self, rows: Iterable[Row]) -> Iterator[Command]:
-        """Yield the requests, for those whom it is for by then."""
-        return self.ask(row for row in rows if self.is_for(row))
-
-    def number(self, counts: Mapping[WorkerState, int]) -> int:
-        """Return how many it is for, of workers that are counted by state."""
-        return sum(counts.get(state, 0) for state in self.states)
-
-
-CANCEL = Deed("cancel", "c", cancel, ACTIVE, "have not ended", "All of them have ended.")
-RESTART = Deed(
-    "restart", "r", restart, frozenset(WorkerState) - {WorkerState.QUEUED}, "have started", "None of them has started."
+CANCEL = Operation("cancel", "c", "Cancel {}?", _cancel, _ACTIVE, "are active", "All of them have ended.")
+RESTART = Operation("restart", "r", "Restart {}?", _restart, _STARTED, "have started", "None of them has started.")
+RESTART_UNSUCCESSFUL = Operation(
+    "restart", "R", "Restart {}?", _restart, _UNSUCCESSFUL, "did not succeed", "No worker has ended without success."
 )
-RENEW = Deed("restart", "R", restart, UNSUCCESSFUL, "did not succeed", "No worker has ended without success.")
-RETRY_NOW = Deed("try", "n", retry_now, WAITING, "wait", "None of them waits.", is_for_pollers=True)
-GIVE_UP = Deed("give up", "x", give_up, WAITING, "wait", "None of them waits.")
+RETRY_NOW = Operation(
+    "retry now", "n", "Retry {} now?", _retry_now, WAITING, "are waiting", NONE_WAITS, includes_pollers=True
+)
+GIVE_UP = Operation("give up", "x", "Give up {}?", _give_up, WAITING, "are waiting", NONE_WAITS)
 
 
-def restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
-    """Return the rows for which a restart can be asked, and what there is to say of the others, if there are any."""
+class Selection(NamedTuple):
+    """What a key is for: the marked workers, or else the line under the cursor."""
+
+    fleet: Fleet
+    line: Line | None
+    """The row or branch under the cursor."""
+    view: View | None = None
+    """The view with the marks; None where a page shows one worker."""
+
+    @property
+    def branch(self) -> Branch | None:
+        """The branch under the cursor; None if workers are marked."""
+        return self.line if isinstance(self.line, Branch) and not self.is_marked else None
+
+    @property
+    def supervisor(self) -> Branch | None:
+        """The branch, if it is a supervisor's and not just a group."""
+        return branch if (branch := self.branch) is not None and branch.is_supervisor else None
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the key is for marked workers."""
+        return self.view is not None and bool(self.view.marks)
+
+    def rows(self) -> list[Row]:
+        """Return the workers, in queue order."""
+        if self.view is not None and (marked := self.view.marks.rows()):
+            return marked
+        if isinstance(self.line, Branch):
+            return self.fleet.tree.rows_below(self.line)
+        return [] if self.line is None else [self.line]
+
+
+# -- the selected workers
+
+
+def cancel(selection: Selection) -> Action:
+    """Cancel the selected workers, or stop the selected supervisor."""
+    branch = selection.supervisor
+    if branch is None:
+        rows = selection.rows()
+        if len(rows) > AT_ONCE:
+            return _on_many(selection, rows, CANCEL)
+        active = [row for row in rows if not row.is_settled]
+        return _on_few(selection, [*_cancel(active or rows)], CANCEL)
+    if branch.ending:
+        return Action(notice=f"{shown_branch(branch)} has ended.")
+    active_workers = units.count(CANCEL.number(branch.counts), "active worker")
+    question = f"Stop {shown_branch(branch)} and its {active_workers}?"
+    return Action([CancelBranch(branch.path, branch.incarnation)], question, verb="stop", key=CANCEL.key)
+
+
+def restart(selection: Selection) -> Action:
+    """Restart the selected workers, or the selected supervisor as a whole. Ask first if siblings restart too."""
+    tree = selection.fleet.tree
+    if (branch := selection.supervisor) is not None:
+        return _restart_branch(tree, branch)
+    selected = selection.rows()
+    if len(selected) > AT_ONCE and not tree.is_supervised:
+        return _on_many(selection, selected, RESTART)
+    rows, refused = _restartable(selected, tree)
+    if not rows or not tree.is_supervised:
+        return _on_few(selection, [*_restart(rows)], RESTART)._replace(notice=refused)
+    requested = tree.to_request(rows)
+    commands = [*_restart(requested)]
+    siblings, consequence = _siblings(tree, requested, rows)
+    if not siblings:
+        return _on_few(selection, commands, RESTART, workers=len(rows))._replace(notice=refused)
+    workers = names(requested) if len(rows) == 1 else units.count(len(rows), "worker")
+    return _asked(RESTART, workers, commands, consequence, siblings, refused)
+
+
+def _restart_branch(tree: Tree, branch: Branch) -> Action:
+    if reason := tree.why_branch_not_restarted(branch):
+        return Action(notice=f"{shown_branch(branch)} cannot be restarted: {reason}.")
+    rows, siblings = tree.rows_below(branch), tree.restarted_with_branch(branch)
+    consequence = _also_restarts(siblings, [branch.parent.strategy]) if siblings and branch.parent is not None else ""
+    workers = f"{shown_branch(branch)} and its {units.count(len(rows), 'worker')}"
+    return _asked(RESTART, workers, [RestartBranch(branch.path, branch.incarnation)], consequence, [*rows, *siblings])
+
+
+def retry_now(selection: Selection) -> Action:
+    """Let selected workers that wait make their next attempt, or begin their next incarnation, now."""
+    return _on_waiting(selection, RETRY_NOW)
+
+
+def give_up(selection: Selection) -> Action:
+    """Let selected workers that wait make no further attempt."""
+    return _on_waiting(selection, GIVE_UP)
+
+
+def _on_waiting(selection: Selection, operation: Operation) -> Action:
+    selected = selection.rows()
+    if len(selected) > AT_ONCE:
+        return _on_many(selection, selected, operation)
+    rows = [row for row in selected if operation.applies(row)]
+    if not rows:
+        return Action(notice=NONE_WAITS)
+    action = _on_few(selection, [*operation.make(rows)], operation)
+    if operation is GIVE_UP and not action.question:
+        them = "it" if len(rows) == 1 else "them"
+        return action._replace(notice=f"No further attempt of {names(rows)}. Press r to restart {them}.")
+    return action
+
+
+def _on_few(selection: Selection, commands: Sequence[Command], operation: Operation, workers: int = 0) -> Action:
+    """Act on `workers` (by default one a command). Ask first if they are a group, or more than `UNASKED`."""
+    workers = workers or len(commands)
+    branch = selection.branch
+    if branch is not None and workers:
+        return _asked(operation, f"{units.count(workers, 'worker')} of {shown_branch(branch)}", commands)
+    if workers > UNASKED:
+        return _asked(operation, f"{workers:,} marked workers", commands)
+    return Action(commands)
+
+
+def _on_many(selection: Selection, rows: Sequence[Row], operation: Operation) -> Action:
+    """Act on so many workers that their states are not looked at before the answer."""
+    fleet, branch = selection.fleet, selection.branch
+    noun = "worker" if branch is not None else "marked worker"
+    of_branch = f" of {shown_branch(branch)}" if branch is not None else ""
+    if branch is None and len(rows) < len(fleet.rows):
+        workers = f"those of {units.count(len(rows), noun)} that {operation.applies_to}"
+    elif number := operation.number(branch.counts if branch is not None else fleet.counts):
+        workers = f"{units.count(number, noun)}{of_branch}"
+    else:
+        return Action(notice=operation.none)
+    return _asked(operation, workers, operation.on(rows))
+
+
+def _asked(
+    operation: Operation,
+    workers: str,
+    commands: Iterable[Command],
+    consequence: str = "",
+    highlighted: Sequence[Row] = (),
+    notice: str = "",
+) -> Action:
+    """Return the action that asks first; `workers` says in words who they are."""
+    question = operation.question.format(workers)
+    return Action(commands, question, consequence, operation.verb, operation.key, highlighted, notice)
+
+
+# -- all workers
+
+
+def cancel_all(fleet: Fleet) -> Action:
+    """Cancel all active workers."""
+    active = fleet.workers - fleet.settled
+    if not active:
+        return Action(notice="No worker is active.")
+    return Action([CancelAll()], f"Cancel {units.count(active, 'worker')}?", verb="cancel all", key="C")
+
+
+def restart_all(fleet: Fleet) -> Action:
+    """Restart all workers that have ended without success."""
+    operation, tree = RESTART_UNSUCCESSFUL, fleet.tree
+    if len(fleet.rows) > AT_ONCE and not tree.is_supervised:
+        if not (number := operation.number(fleet.counts)):
+            return Action(notice=operation.none)
+        workers = f"{units.count(number, 'worker')} that did not succeed"
+        return _asked(operation, workers, operation.on(fleet.rows))
+    rows, refused = _restartable([row for row in fleet.rows if operation.applies(row)], tree)
+    if not rows:
+        return Action(notice=refused or operation.none)
+    requested = tree.to_request(rows)
+    siblings, consequence = _siblings(tree, requested, rows)
+    workers = f"{units.count(len(rows), 'worker')} that did not succeed"
+    consequence = " ".join(filter(None, [consequence, refused]))
+    return _asked(operation, workers, [*_restart(requested)], consequence, siblings)
+
+
+def retry_all_now(fleet: Fleet) -> Action:
+    """Let all workers that wait make their next attempt, or begin their next incarnation, now."""
+    return _on_all_waiting(fleet, RETRY_NOW._replace(key="N"), RetryAllNow())
+
+
+def give_up_all(fleet: Fleet) -> Action:
+    """Let all workers that wait make no further attempt."""
+    return _on_all_waiting(fleet, GIVE_UP._replace(key="X"), GiveUpAll())
+
+
+def _on_all_waiting(fleet: Fleet, operation: Operation, command: Command) -> Action:
+    if not (number := GIVE_UP.number(fleet.counts)):
+        return Action(notice="No worker is waiting.")
+    # `command` is for workers that wait for an attempt. A service that waits for its incarnation has its own.
+    restarting = (row for row in fleet.rows if row.state is WorkerState.RESTARTING)
+    commands = [command, *(operation.make(restarting) if fleet.counts[WorkerState.RESTARTING] else ())]
+    return _asked(operation, units.count(number, "waiting worker"), commands)
+
+
+# -- workers with the same error
+
+
+def restart_cluster(tree: Tree, cluster: Cluster) -> Action:
+    """Restart the workers that have one error."""
+    workers = f"{units.count(len(cluster.rows), 'worker')} with this error"
+    if len(cluster.rows) > AT_ONCE and not tree.is_supervised:
+        return _asked(RESTART, workers, RESTART.on(cluster.rows))
+    requested = tree.to_request(cluster.rows)
+    _, consequence = _siblings(tree, requested, cluster.rows)
+    return _asked(RESTART, workers, [*_restart(requested)], consequence)
+
+
+def cancel_cluster(cluster: Cluster) -> Action:
+    """Cancel the active workers that have one error."""
+    commands: Iterable[Command]
+    if len(cluster.rows) > AT_ONCE:
+        number, commands = CANCEL.number(cluster.states), CANCEL.on(cluster.rows)
+    else:
+        active = [row for row in cluster.rows if not row.is_settled]
+        number, commands = len(active), [*_cancel(active)]
+    if not number:
+        return Action(notice=CANCEL.none)
+    return _asked(CANCEL, f"{units.count(number, 'worker')} with this error", commands)
+
+
+# -- settings
+
+
+def pause(settings: Settings) -> Action:
+    """Start no new attempts, or start them again."""
+    return Action([ChangeSetting("paused", not settings.is_paused)])
+
+
+def change_concurrency(fleet: Fleet, direction: int) -> Action:
+    """Let about a tenth more (1) or fewer (-1) attempts run at a time."""
+    present = concurrency_of(fleet)
+    if present is None:
+        return Action(notice="A tree has no concurrency limit: all its workers run.")
+    concurrency = next_concurrency(present, direction)
+    return Action([ChangeSetting("concurrency", concurrency)] if concurrency != present else ())
+
+
+def concurrency_of(fleet: Fleet) -> int | None:
+    """Return how many attempts may run at a time; None before the run starts and for a tree, which has no limit."""
+    run = fleet.run
+    if run is None or fleet.tree.is_supervised:
+        return None
+    return int(fleet.settings.value("concurrency", run.concurrency))
+
+
+def next_concurrency(concurrency: int, direction: int) -> int:
+    """Return a tenth more (1) or less (-1), at least 1. A step down takes back a step up."""
+    if direction > 0:
+        return concurrency + max(1, concurrency // 10)
+    return max(1, concurrency - max(1, concurrency // 11))
+
+
+def undo(settings: Settings) -> Action:
+    """Undo the last change of a setting."""
+    if (last := settings.last) is None:
+        return Action(notice="Nothing to undo: no setting has been changed.")
+    command = ChangeSetting(last.name, last.previous, last.key, is_undo=True)
+    return Action([command], notice=_undone(last, settings))
+
+
+def _undone(change: SettingChanged, settings: Settings) -> str:
+    earlier = len(settings.history) - 1
+    more = f" {units.count(earlier, 'earlier change')} can be undone." if earlier else ""
+    if change.name == "paused":
+        return f"Undone: {'new attempts start again' if change.value else 'paused again'}.{more}"
+    of = f" of {fmt.safe(change.key)}" if change.key else ""
+    before, after = (fmt.setting_value(settings.meant(change, value)) for value in (change.previous, change.value))
+    return f"Undone: {change.name}{of} is {before} again (was {after}).{more}"
+
+
+# -- after the answer
+
+
+def updated(commands: Iterable[Command], fleet: Fleet) -> Iterable[Command]:
+    """Return the commands as they have to be by the time of the answer: for the present incarnations.
+
+    Commands that have become pointless are left out: to cancel a worker that has ended, to retry or give up a worker
+    that does not wait. Commands that are still to be made are for the present incarnation anyway.
+    """
+    if not isinstance(commands, Sequence):
+        return commands
+    return [present for command in commands if (present := _updated(command, fleet)) is not None]
+
+
+def _updated(command: Command, fleet: Fleet) -> Command | None:
+    if isinstance(command, RestartBranch | CancelBranch):
+        branch = fleet.tree.branches.get(command.path)
+        return command if branch is None else structs.replace(command, incarnation=branch.incarnation)
+    if not isinstance(command, CancelWorker | RestartWorker | RetryNow | GiveUp):
+        return command
+    row = fleet.get(command.worker)
+    if row is None or (isinstance(command, CancelWorker) and row.is_settled):
+        return None
+    if isinstance(command, RetryNow | GiveUp):
+        operation = RETRY_NOW if isinstance(command, RetryNow) else GIVE_UP
+        return structs.replace(command, incarnation=row.incarnation) if operation.applies(row) else None
+    return structs.replace(command, incarnation=row.incarnation)
+
+
+# -- words
+
+
+def _restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
+    """Return the workers that can be restarted, and why the others cannot."""
     able: list[Row] = []
     reasons: dict[str, int] = {}
     for row in rows:
@@ -101,72 +437,26 @@ def restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
     return able, " ".join(parts)
 
 
-def renewed(
-    commands: Iterable[Command],
-    find: Callable[[str], Row | None],
-    branch_at: Callable[[str], Branch | None] = lambda _path: None,
-) -> list[Command]:
-    """Return the requests as they are to be after a question was answered: for the incarnations that are there now.
-
-    Left out are those that time has answered: cancelling who has ended, and hurrying who does not wait any more.
-    """
-    return [present for command in commands if (present := _renewed(command, find, branch_at)) is not None]
-
-
-def _renewed(
-    command: Command, find: Callable[[str], Row | None], branch_at: Callable[[str], Branch | None]
-) -> Command | None:
-    if isinstance(command, RestartBranch | CancelBranch):
-        branch = branch_at(command.path)
-        return command if branch is None else structs.replace(command, incarnation=branch.incarnation)
-    if not isinstance(command, CancelWorker | RestartWorker | RetryNow | GiveUp):
-        return command
-    row = find(command.worker)
-    if row is None or (isinstance(command, CancelWorker) and row.is_settled):
-        return None
-    if isinstance(command, RetryNow | GiveUp):
-        deed = RETRY_NOW if isinstance(command, RetryNow) else GIVE_UP
-        return structs.replace(command, incarnation=row.incarnation) if deed.is_for(row) else None
-    return structs.replace(command, incarnation=row.incarnation)
+def _siblings(tree: Tree, requested: Sequence[Row], selected: Iterable[Row]) -> tuple[list[Row], str]:
+    """Return the workers that restart with the requested ones though they are not selected, and a sentence on them."""
+    known = set(selected)
+    siblings = [row for row in tree.restarted_with(requested) if row not in known]
+    if not siblings:
+        return [], ""
+    branches = filter(None, map(tree.branch_of, requested))
+    strategies = (branch.strategy for branch in branches if branch.strategy != "one_for_one")
+    return siblings, _also_restarts(siblings, strategies)
 
 
-def step(concurrency: int, direction: int) -> int:
-    """Return the next number of attempts at a time, a tenth more (1) or less (-1), at least 1.
-
-    A step down takes back a step up.
-    """
-    if direction > 0:
-        return concurrency + max(1, concurrency // 10)
-    return max(1, concurrency - max(1, concurrency // 11))
-
-
-def named(rows: Sequence[Row]) -> str:
-    """Return the first few names, and how many more there are: `db, cache and 3 more`."""
-    names = [shown_name(row) for row in rows[:_NAMED]]
-    more = len(rows) - len(names)
-    if more:
-        return f"{', '.join(names)} and {more:,} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
-
-
-def siblings_told(taken: Sequence[Row], strategies: Iterable[str], whom: str = "it") -> str:
-    """Return which workers a restart takes along, and by which strategy."""
+def _also_restarts(siblings: Sequence[Row], strategies: Iterable[str]) -> str:
     how = ", ".join(sorted(set(strategies)))
-    return f"{units.count(len(taken), 'sibling')} restarted with {whom} ({how}): {named(taken)}."
+    return f"Also restarts {units.count(len(siblings), 'sibling')} ({how}): {names(siblings)}."
 
 
-def given_up(rows: Sequence[Row]) -> str:
-    """Return what was asked of workers that are given up, and how to take that back."""
-    one = len(rows) == 1
-    return f"{named(rows)} {'gives' if one else 'give'} up; restart (r) starts {'it' if one else 'them'} again."
-
-
-def undone(change: SettingChanged, settings: Settings) -> str:
-    """Return what undoing a change of a setting brings back, and how many changes are left to be undone."""
-    left = len(settings.history) - 1
-    more = f" {units.count(left, 'change')} before it." if left else ""
-    if change.name == "paused":
-        return f"Undone: {'new attempts start again' if change.value else 'paused again'}.{more}"
-    of = f" of {fmt.clean(mask_secrets(change.key))}" if change.key else ""
-    before, after = (told(settings.meant(change, value)) for value in (change.previous, change.value))
-    return f"Undone: {change.name}{of} is {before} again (was {after}).{more}"
+def names(rows: Sequence[Row]) -> str:
+    """Return the first few names, and how many more there are: `db, cache and 3 more`."""
+    shown = [shown_name(row) for row in rows[:_NAMED]]
+    more = len(rows) - len(shown)
+    if more:
+        return f"{', '.join(shown)} and {more:,} more"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else ""

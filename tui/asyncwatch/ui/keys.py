@@ -1,4 +1,4 @@
-"""Every key and what it does, in one table: bindings, footer, help and command palette are all made from it."""
+"""Every key and what it does, in one table from which bindings, footer, help and command palette are made."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from textual.binding import Binding
 
 
 class Key(NamedTuple):
-    """One action that a person can ask for."""
+    """A key, or several, and the action that they run."""
 
     keys: str
     """Textual's names of the keys, separated by commas."""
     action: str
+    """Textual's name of the action; may have parameters, as in `move(-1)`."""
     label: str
     """One or two words for the footer and the palette."""
     explanation: str
+    """A phrase for the help and the palette."""
     shown: str = ""
-    """How the key reads; its Textual name if empty."""
+    """How the key is written; its Textual name if empty."""
     footer: int = 0
-    """0: never in the footer; else the lower, the longer it stays when the terminal gets narrow."""
+    """0: never in the footer. Otherwise keys with lower numbers stay longer as the terminal gets narrower."""
 
     @property
     def cap(self) -> str:
-        """What is printed on the key."""
+        """How the key is written."""
         return self.shown or self.keys
 
 
@@ -40,17 +42,17 @@ MOVES = (
 )
 
 ACTS = (
-    Key("c", "cancel", "cancel", "cancel the selected worker or group, or all the marked", footer=1),
-    Key("r", "restart", "restart", "restart it; a running one is cancelled first", footer=1),
-    Key("n", "retry_now", "try now", "let a worker that waits make its next attempt now"),
-    Key("x", "give_up", "give up", "let a worker that waits make no further attempt; restart (r) starts it again"),
+    Key("c", "cancel", "cancel", "cancel the selected worker or group, or all marked", footer=1),
+    Key("r", "restart", "restart", "restart it; a running worker is cancelled first", footer=1),
+    Key("n", "retry_now", "retry now", "start the next attempt of a waiting worker now"),
+    Key("x", "give_up", "give up", "no further attempt of a waiting worker; r restarts"),
     Key("space", "mark", "mark", "mark the selected worker", footer=3),
-    Key("a", "mark_all", "mark all", "mark all that the filter shows", footer=6),
+    Key("a", "mark_all", "mark all", "mark all workers that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
-    Key("C", "cancel_all", "cancel all", "cancel all workers that have not ended; asks first"),
+    Key("C", "cancel_all", "cancel all", "cancel all active workers; asks first"),
     Key("R", "restart_all", "restart all", "restart all that did not succeed; asks first", footer=6),
-    Key("N", "retry_all_now", "try all now", "let all that wait make their next attempt now; asks first"),
-    Key("X", "give_up_all", "give up all", "let all that wait make no further attempt; asks first"),
+    Key("N", "retry_all_now", "retry all now", "the next attempt of all waiting workers; asks first"),
+    Key("X", "give_up_all", "give up all", "no further attempt of waiting workers; asks first"),
 )
 
 RUN = (
@@ -63,24 +65,24 @@ RUN = (
 
 LOOKS = (
     Key("slash", "filter", "filter", "filter as you type", "/", footer=2),
-    Key("s", "sort", "sort", "sort by the next column (or click on its heading)", footer=2),
+    Key("s", "sort", "sort", "sort by the next column (or click a heading)", footer=2),
     Key("S", "reverse", "reverse", "reverse the order"),
-    Key("f", "trouble", "trouble", "only the workers in trouble", footer=4),
-    Key("enter", "details", "details", "all about one worker; on a group, fold or unfold it", footer=2),
-    Key("e", "errors", "errors", "the errors, grouped: retry, cancel or show those of one kind", footer=4),
+    Key("f", "trouble", "trouble", "show only the workers in trouble", footer=4),
+    Key("enter", "details", "details", "all about one worker; on a group, fold or unfold", footer=2),
+    Key("e", "errors", "errors", "the errors, by kind: restart, cancel, show workers", footer=4),
     Key("b", "circuits", "circuits", "the circuit breakers: isolate, close, probe"),
 )
 
 GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
-    Key("d", "own_cost", "own cost", "what asyncwatch itself takes, and what blocked the event loop"),
-    Key("p", "freeze", "freeze", "freeze the picture, not the work", footer=5),
+    Key("d", "overhead", "overhead", "what asyncwatch costs, what blocked the event loop"),
+    Key("p", "freeze", "freeze", "freeze the screen, not the work", footer=5),
     Key("question_mark", "help", "help", "this page", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),
-    Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers run", footer=1),
+    Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers are active", footer=1),
 )
 
 
-def bindings(keys: Iterable[Key], namespace: str = "") -> list[Binding]:
-    """Return Textual's bindings for the keys; `namespace` is `app.` for actions of the app."""
-    return [Binding(key.keys, namespace + key.action, key.label, show=False, key_display=key.cap) for key in keys]
+def bindings(keys: Iterable[Key]) -> list[Binding]:
+    """Return Textual's bindings for the keys."""
+    return [Binding(key.keys, key.action, key.label, show=False, key_display=key.cap) for key in keys]

@@ -1,8 +1,8 @@
-"""What widgets and screens ask of the app."""
+"""Messages from widgets and screens to the screen or app that owns them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 from textual.message import Message
 
@@ -12,15 +12,23 @@ from asyncwatch.model.tree import Branch
 
 
 class CommandsRequested(Message):
-    """A person asked something of the engine. Requests for very many workers are made only when they are sent."""
+    """A person requested something of the engine. An iterator makes its commands only as they are sent."""
 
-    def __init__(self, *commands: Command, many: Iterator[Command] | None = None) -> None:
+    def __init__(self, commands: Iterable[Command]) -> None:
         super().__init__()
-        self.commands: Iterable[Command] = commands if many is None else many
+        self.commands = commands
+
+
+class SettingChangeRequested(Message):
+    """A person requested a change of a setting. `make` returns the commands once earlier changes are answered."""
+
+    def __init__(self, make: Callable[[], Sequence[Command]]) -> None:
+        super().__init__()
+        self.make = make
 
 
 class DetailsRequested(Message):
-    """A person wants to see all about one worker."""
+    """A person opened a worker."""
 
     def __init__(self, row: Row) -> None:
         super().__init__()
@@ -28,16 +36,12 @@ class DetailsRequested(Message):
 
 
 class FoldRequested(Message):
-    """A person wants to see less or more of a branch."""
+    """A person folded or unfolded a branch."""
 
     def __init__(self, branch: Branch, *, is_folded: bool) -> None:
         super().__init__()
         self.branch = branch
         self.is_folded = is_folded
-
-
-class LinesReady(Message):
-    """The lines of many workers are in the order that was asked for."""
 
 
 class SortRequested(Message):
@@ -46,3 +50,7 @@ class SortRequested(Message):
     def __init__(self, key: str) -> None:
         super().__init__()
         self.key = key
+
+
+class LinesReady(Message):
+    """The lines of a large fleet are filtered and sorted as requested."""

@@ -1,4 +1,4 @@
-"""From the queue of batches to the Fleet, and from there to at most ten pictures a second. The one bridge."""
+"""Queue of batches -> fleet -> at most ten frames a second."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ from typing import Protocol
 from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
 
 FRAME = 0.1
-"""Seconds between two pictures while events pour in."""
+"""Seconds between two frames while events pour in."""
 SLICE = 0.005
 """Seconds of folding after which keys get their turn."""
 
 
 class Sink(Protocol):
-    """What the pump fills."""
+    """Where the pump delivers."""
 
     def receive(self, batch: Batch) -> None:
-        """Take a batch in."""
+        """Take in a batch."""
 
     def draw(self) -> None:
-        """Show what was taken in since the last time."""
+        """Draw a frame of what was taken in."""
 
-    def tell(self, news: str) -> None:
-        """Say what whoever gets the batches has to say."""
+    def show_problem(self, problem: str) -> None:
+        """Show a problem that the batch listener returned."""
 
-    def refused(self, refusals: list[CommandRefused]) -> None:
-        """Say that requests were refused."""
+    def show_refusals(self, refusals: list[CommandRefused]) -> None:
+        """Show that commands were refused."""
 
 
 class Pump:
     """Drains a queue of batches into a sink until the run has finished.
 
-    The first batch after a calm time is drawn at once; under a storm a picture is drawn every `FRAME` seconds, and
-    at once when `hurry` was called since the last one.
+    The first batch after a quiet period is drawn at once, and so is the next batch after `hurry`. Under load a frame
+    is drawn every `FRAME` seconds.
+
+    Args:
+        sink: takes the batches and draws.
+        on_batch: gets every batch; a text that it returns is shown as a problem.
+        clock: monotonic seconds.
+
     """
 
     def __init__(
@@ -53,7 +59,7 @@ class Pump:
         self._parts: Iterator[Batch] = iter(())
 
     async def run(self, queue: asyncio.Queue[Batch]) -> None:
-        """Pump until `RunFinished` was taken in; it is drawn before this returns."""
+        """Pump until `RunFinished` is taken in and drawn."""
         try:
             is_finished = False
             while not is_finished:
@@ -72,7 +78,7 @@ class Pump:
 
     @property
     def is_drawing(self) -> bool:
-        """Whether it drew less than `FRAME` seconds ago, or is about to."""
+        """Whether it drew less than `FRAME` seconds ago, or is about to draw."""
         return self._timer is not None or self._clock() < self._drawn_at + FRAME
 
     def hurry(self) -> None:
@@ -83,17 +89,18 @@ class Pump:
         self._drawn_at = float("-inf")
 
     def _take(self, batch: Batch) -> None:
-        if self._on_batch is not None and (news := self._on_batch(batch)):
-            self._sink.tell(news)
+        if self._on_batch is not None and (problem := self._on_batch(batch)):
+            self._sink.show_problem(problem)
         self._parts = _parts(batch)
 
     def _drain(self, part: Batch | None, queue: asyncio.Queue[Batch]) -> bool:
+        """Deliver until time is up or the queue is empty; return whether the run has finished."""
         deadline = self._clock() + SLICE
         while part is not None:
             self._sink.receive(part)
             refusals = [event for event in part if type(event) is CommandRefused]
             if refusals:
-                self._sink.refused(refusals)
+                self._sink.show_refusals(refusals)
             if part and isinstance(part[-1], RunFinished):
                 return True
             if self._clock() >= deadline:
@@ -120,7 +127,7 @@ class Pump:
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:
-    """Yield the batch in parts that none takes long to fold: one of 500 events may announce a million workers."""
+    """Yield the batch in parts that are quick to fold: one of 500 events may announce a million workers."""
     start = 0
     for end, event in enumerate(batch, start=1):
         if type(event) is WorkersQueued:

@@ -1,1 +1,1 @@
-"""Pure text of cells, lines and pages: no widget, no Textual."""
+"""Text of cells, lines and pages, made from plain data. Only `styles` imports Textual."""

@@ -1,4 +1,4 @@
-"""The columns of the fleet: how wide each is in a given terminal, and what stands in them for a row. Pure."""
+"""The columns of the fleet table: their widths in a given terminal, and the cells of a row. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.rows import Row
-from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Span, crop_line, crop_path, join, pad, width_of
 
 PREFIX = 3
-"""Cells before the first column: the mark, the cursor, a blank."""
+"""Cells before the first column: mark, cursor, sibling sign."""
 
 MARK = "▌"
 LATE = "~"
-"""Stands before a time that was measured while the event loop was late."""
+"""Before a time that was measured while the event loop was late."""
 
 TIMED = frozenset(
     {
@@ -41,31 +40,31 @@ HEADINGS = {
 }
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
-"""States that end at a known time, in a word that leaves room for the seconds in a narrow column."""
+"""States that end at a known time, in a word that leaves room for the countdown in a narrow column."""
 _REFUSALS = {
     "retry budget": "no retry, budget used up",
     "deadline": "no retry, deadline",
-    "person": "given up by hand",
+    "person": "given up by a person",
 }
-"""Why a worker got no further attempt, in words."""
+"""Why a worker gets no further attempt, in words."""
 
-_VISIBLE = 512
-"""Rows, more than a screen has, of which what changes seldom is kept: they are drawn ten times a second."""
+_CACHED = 512
+"""Cached cells of each kind, more than a screen has rows: visible rows are drawn ten times a second."""
 
 ENOUGH_OF_ERROR = 60
-"""Cells in which all that matters of most errors can be read."""
+"""Cells that are enough to read what matters of most errors."""
 
 
 class Layout(NamedTuple):
-    """The columns shown, in order, with their widths in cells, and the blanks between two of them."""
+    """The shown columns in order, with their widths in cells, and the gap between two of them."""
 
     columns: tuple[tuple[str, int], ...]
     gap: int
     scheme: str = ""
-    """What all names begin with, as `https://`, and what is therefore not shown of them."""
+    """Prefix that all names share, as `https://`; it is not shown."""
 
     def column_at(self, x: int) -> str | None:
-        """Return the key of the column at cell `x` of a row, None for none."""
+        """Return the key of the column at cell `x` of a row, None if there is none."""
         left = PREFIX
         for key, width in self.columns:
             if left <= x < left + width + self.gap:
@@ -84,11 +83,11 @@ def arrange(
     *,
     is_luck_idle: bool = False,
 ) -> Layout:
-    """Share out `width` cells: every column gets its least, then the more important ones more, the error the rest.
+    """Share out `width` cells: each column gets its minimum, then important columns grow, and the error gets the rest.
 
-    The last three numbers are what the texts would take; errors shorter than the room kept for them leave it to names
-    and results. Left out are the columns `without` anything to say, and where even the least is too much, the least
-    important ones. Bad luck that is idle, as it strikes nobody, is a number: errors and names get the room of its bar.
+    `widest_name`, `widest_result` and `widest_error` are the cells that the texts would need. If errors are short,
+    names and results get their room. The columns in `without` are left out; if the minimum is too wide, so are the
+    least important ones. Idle bad luck, which strikes no worker, is shown without its bar.
     """
     widths = {
         "name": min(max(6, widest_name), 20),
@@ -125,9 +124,9 @@ def arrange(
         if key not in widths:
             continue
         more = wanted - widths[key]
-        # Only these may change when the first error comes: the rest of the table stays where it is.
+        # Only these two may change with the first error, so that the other columns stay where they are.
         if key in {"name", "result"}:
-            kept = min(kept, needed)  # noqa: PLW2901  what is really needed of it
+            kept = min(kept, needed)  # noqa: PLW2901  errors do not need more
             more = min(more, spare(kept))
         if 0 < more <= spare(kept):
             widths[key] += more
@@ -135,13 +134,13 @@ def arrange(
 
 
 def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
-    """Return the heading row, with an arrow at the column that the rows are sorted by."""
+    """Return the heading, with an arrow at the column by which rows are sorted."""
     line = [Span(" " * PREFIX)]
     for key, width in layout.columns:
         long, short = HEADINGS[key]
         text = long if len(long) <= width else short
         is_sorted = key == sort_key
-        # The arrow may stand in the gap: a heading as wide as its column stays whole.
+        # The arrow may take the gap, so that a heading as wide as its column is not cut.
         arrow = ("▼" if is_reversed else "▲") if is_sorted else ""
         taken = max(width, len(text + arrow))
         line += [
@@ -160,19 +159,19 @@ def cells(
     is_marked: bool,
     label: str | None = None,
     note: str = "",
-    is_taken: bool = False,
+    is_sibling: bool = False,
     is_late: bool = False,
 ) -> list[Span]:
     """Return the line of one row at the run time `now` (seconds).
 
-    `label` stands in place of its name; `note` stands before its error; `is_taken` says that a restart takes it along,
-    `is_late` that its last attempt was measured while the event loop was late.
+    `label` replaces its name and `note` is put before its error. `is_sibling` says that it would be restarted together
+    with another worker; `is_late` that its last attempt was measured while the event loop was late.
     """
     gap = layout.gap
     line = [
         Span(MARK if is_marked else " ", "mark"),
         Span("›" if is_selected else " ", "mark"),
-        Span(fmt.GLYPHS[WorkerState.RESTARTING] if is_taken else " ", "mark"),
+        Span(fmt.GLYPHS[WorkerState.RESTARTING] if is_sibling else " ", "mark"),
     ]
     for key, width in layout.columns:
         match key:
@@ -186,49 +185,49 @@ def cells(
                 spans = _CELLS[key](row, now, width)
         line += spans
         line.append(Span(" " * (width - width_of(spans) + gap)))
-    # The error, which is the last, takes all its width.
+    # No gap after the last column, the error.
     return line[:-1]
 
 
 def shown_name(row: Row) -> str:
-    """Return the worker's name as it may stand on the screen."""
-    return _shown(row.name)
+    """Return the worker's name, safe to show."""
+    return _safe(row.name)
 
 
 def shown_error(row: Row) -> str:
-    """Return the row's error as it may stand on the screen, what tells most in front."""
+    """Return the row's error, safe to show, with the most telling part first."""
     return _brief(row.error)
 
 
-@functools.lru_cache(_VISIBLE)
-def _shown(name: str) -> str:
-    return fmt.clean(mask_secrets(name))
+@functools.lru_cache(_CACHED)
+def _safe(name: str) -> str:
+    return fmt.safe(name)
 
 
-@functools.lru_cache(_VISIBLE)
+@functools.lru_cache(_CACHED)
 def _brief(error: str) -> str:
-    return fmt.clean(brief_error(error))
+    return fmt.safe(brief_error(error))
 
 
-@functools.lru_cache(_VISIBLE)
+@functools.lru_cache(_CACHED)
 def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
-    """Return the draw as a bar (where there is room for one), two decimals, and the mark where it struck."""
-    paint = "struck" if is_struck else "muted"
+    """Return the draw: a bar if there is room, two decimals, and a mark if it struck."""
+    style = "struck" if is_struck else "muted"
     if draw is None:
         return [Span("-", "faint")]
-    # Rounding must not lift a draw of 0.999 to an impossible 1.00.
+    # A draw is below 1: 0.999 must not be rounded to 1.00.
     number = f"{min(draw, 0.99):.2f}" if draw > 0.99 else f"{draw:.2f}"
-    spans = [Span(number, paint)]
+    spans = [Span(number, style)]
     if is_struck and width > len(number):
-        spans.append(Span(f" {fmt.STRUCK}", paint))
+        spans.append(Span(f" {fmt.STRUCK}", style))
     room = width - 7
     if room >= 3:
         filled, empty = fmt.bar(draw, room)
-        spans = [Span(filled, paint), Span(empty, "faint"), Span(" "), *spans]
+        spans = [Span(filled, style), Span(empty, "faint"), Span(" "), *spans]
     return spans
 
 
-@functools.lru_cache(_VISIBLE)
+@functools.lru_cache(_CACHED)
 def _name(name: str, scheme: str, width: int) -> list[Span]:
     bare = name.lstrip(" ")
     indent = min(len(name) - len(bare), max(0, width - 4))
@@ -236,7 +235,7 @@ def _name(name: str, scheme: str, width: int) -> list[Span]:
 
 
 def scheme_of(name: str) -> str:
-    """Return the `http://` or `https://` that a name begins with, else nothing."""
+    """Return the `http://` or `https://` at the start of the name, or an empty string."""
     return next((scheme for scheme in ("http://", "https://") if name.startswith(scheme)), "")
 
 
@@ -247,7 +246,7 @@ def _state(row: Row, now: float, width: int) -> list[Span]:
         if width < 18:
             label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
         label += f" {left:.1f}s" if left < 9.95 else f" {left:.0f}s"
-    return [Span(pad(label, width), fmt.paint_of(row.state))]
+    return [Span(pad(label, width), fmt.state_style(row.state))]
 
 
 def _retries(row: Row, now: float, width: int) -> list[Span]:
@@ -267,7 +266,7 @@ def _result(row: Row, now: float, width: int) -> list[Span]:
     del now
     if row.result is None:
         return [Span("-", "faint")]
-    return [Span(pad(fmt.clean(row.result), width))]
+    return [Span(pad(fmt.safe(row.result), width))]
 
 
 def _last(row: Row, now: float, width: int) -> list[Span]:
@@ -286,7 +285,7 @@ def _elapsed(row: Row, now: float, width: int) -> list[Span]:
 
 
 def in_a_row(row: Row) -> str:
-    """Return ` in a row` where more than one poll has failed."""
+    """Return ` in a row` if more than one poll has failed."""
     return " in a row" if row.failed_polls > 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""What the instrument itself takes, as lines: the end of the header, and the page behind its key. Pure."""
+"""What asyncwatch itself costs, and what blocked the event loop: in the header, on two pages. Pure."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence, blocked_at, bl
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.statistics import Histogram
-from asyncwatch.text import mask_secrets
-from asyncwatch.ui.display import Scene
 from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.snapshot import Snapshot
 from asyncwatch.ui.render.spans import Line, Span, crop, crop_line, join, pad, width_of
 
-LATE = 0.1
-"""Seconds of lag that are too much."""
-NEWS_LAST = 10.0
+_TOO_LATE = 0.1
+"""Seconds of loop lag from which it is shown as a warning."""
+_NOTICE_TIME = 10.0
 """Seconds for which the header warns of a block that is over."""
-_NAME = 30
-_BLOCKS_SHOWN = 100
+_NAME_WIDTH = 30
+_SHOWN_BLOCKS = 100
 
 
-def gauges(scene: Scene, room: int) -> Line:
-    """Return what fits into `room` cells: loop lag, queue depth, events a second, frame time; the lag in any case.
+def gauges(snapshot: Snapshot, room: int) -> Line:
+    """Return what fits into `room` cells of loop lag, backlog, event rate and frame time; the lag in any case.
 
-    Words become shorter before a figure is left out.
+    Words are shortened before a figure is left out.
     """
-    meter, lag = scene.meter, scene.statistics.loop_lag
-    paint = "warning" if lag >= LATE else "muted"
-    events = units.rate(meter.events_per_second)
-    frame: Line = [Span(f"frame {units.duration(meter.last_frame)}", "muted")]
-    queue: Line = [Span(f"queue {meter.depth:,}", "muted")]
-    brief_lag: Line = [Span("lag ", "muted"), Span(units.duration(lag), paint)]
+    frames, lag = snapshot.frame_statistics, snapshot.statistics.loop_lag
+    style = "warning" if lag >= _TOO_LATE else "muted"
+    events = units.rate(frames.events_per_second)
+    frame: Line = [Span(f"frame {units.duration(frames.last_frame)}", "muted")]
+    queue: Line = [Span(f"queue {frames.backlog:,}", "muted")]
+    brief_lag: Line = [Span("lag ", "muted"), Span(units.duration(lag), style)]
     full_lag: Line = [Span("loop ", "muted"), *brief_lag]
     choices: tuple[list[Line], ...] = (
         [frame, queue, [Span(f"{events} events/s", "muted")], full_lag],
@@ -46,58 +45,58 @@ def gauges(scene: Scene, room: int) -> Line:
     return next((line for parts in choices if width_of(line := join(parts)) <= room), brief_lag)
 
 
-def blocked_notice(scene: Scene, width: int) -> str:
-    """Return that the loop is blocked, for how long, and by whom where there is room for it."""
-    blocked = scene.statistics.blocked
+def present_block(snapshot: Snapshot, width: int) -> str:
+    """Return for how long the loop has been blocked until now, and by what if there is room for it."""
+    blocked = snapshot.statistics.blocked
     by = ""
     if blocked is not None and blocked.cause != "unknown":
-        by = f" by {crop(_shown(blocked_by(blocked)), _NAME)}"
+        by = f" by {crop(fmt.safe(blocked_by(blocked)), _NAME_WIDTH)}"
         if width >= 140 and blocked.file:
-            by += f" at {_shown(blocked_at(blocked)).partition(': ')[0]}"
-    told = f" event loop blocked for {scene.blocked_for:.0f} s"
-    return f"{told}{by} " if len(told + by) + 40 <= width else f"{told} "
+            by += f" at {fmt.safe(blocked_at(blocked)).partition(': ')[0]}"
+    text = f" event loop blocked for {snapshot.blocked_for:.0f} s"
+    return f"{text}{by} " if len(text + by) + 40 <= width else f"{text} "
 
 
-def block_chip(scene: Scene) -> list[Line]:
-    """Return a chip that warns of the last block of the loop for a while; none if there was none."""
-    watch = scene.fleet.loop
-    if not watch.blocks or (last := watch.blocks[-1]).at + NEWS_LAST < scene.moment or last.cause not in FIXABLE_CAUSES:
+def recent_block(snapshot: Snapshot) -> Line:
+    """Return a warning of the last block of the loop for some seconds after it; nothing if there was none."""
+    blocks = snapshot.fleet.loop.blocks
+    if not blocks or (last := blocks[-1]).at + _NOTICE_TIME < snapshot.clock_now or last.cause not in FIXABLE_CAUSES:
         return []
-    told: Line = [Span(f" {_shown(crop(block_sentence(last), 100))} ", "notice")]
-    return [[*told, Span(" d", "key"), Span(" tells more", "muted")]]
+    text = Span(f" {fmt.safe(crop(block_sentence(last), 100))} ", "notice")
+    return [text, Span(" d", "key"), Span(" shows more", "muted")]
 
 
 def is_distorted(fleet: Fleet, row: Row) -> bool:
-    """Return whether the time of the last attempt of a row was measured while the loop was late."""
+    """Return whether the duration of the row's last attempt was measured while the loop was late."""
     if row.state is WorkerState.RUNNING:
-        return False  # what took that long is the attempt before, of which the start is not at hand
+        return False  # the duration is the previous attempt's, whose start is not kept in the row
     return fleet.loop.is_distorted(row.attempt_started_at, row.last_duration)
 
 
-def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) -> list[Line]:
+def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: int) -> list[Line]:
     """Return the page, in at most `width` cells a line. `memory` is in bytes."""
-    meter, known, watch = scene.meter, scene.statistics, scene.fleet.loop
-    times = meter.frame_times
+    frames, known, watch = snapshot.frame_statistics, snapshot.statistics, snapshot.fleet.loop
+    times = frames.frame_times
     lines = [
         *_section(
-            "PICTURE",
+            "FRAMES",
             ("frame time", f"p50 {_quantile(times, 0.5)}, p95 {_quantile(times, 0.95)}, max {_quantile(times, 1.0)}"),
-            ("frames drawn", f"{meter.frames:,} for {meter.received:,} events"),
-            ("rows rendered a frame", f"{meter.lines / max(1, meter.frames):.1f}, at most {meter.most_lines:,}"),
+            ("frames drawn", f"{frames.frames:,} for {frames.received:,} events"),
+            ("rows rendered a frame", f"{frames.lines / max(1, frames.frames):.1f}, max {frames.most_lines:,}"),
         ),
         *_section(
             "EVENTS",
-            ("a second", units.rate(meter.events_per_second)),
-            ("emitted, in the picture", f"{known.events:,}, {scene.fleet.events:,}"),
-            ("on the way", f"{meter.depth:,}, at most {meter.highest_depth:,}"),
-            ("dropped", "none, they never are"),
+            ("per second", units.rate(frames.events_per_second)),
+            ("emitted, shown", f"{known.events:,}, {snapshot.fleet.events:,}"),
+            ("queued", f"{frames.backlog:,}, max {frames.highest_backlog:,}"),
+            ("dropped", "none: events are never dropped"),
         ),
         *_section(
             "ENGINE",
             ("loop lag, last 10 s", f"p50 {units.duration(known.lag_p50)}, p95 {units.duration(known.lag_p95)}"),
-            ("loop lag, at most", units.duration(known.lag_highest)),
-            ("tasks alive", f"{known.tasks:,}, seen at most {known.tasks_highest:,}"),
-            ("left behind", f"{known.detached:,}"),
+            ("loop lag, max", units.duration(known.lag_highest)),
+            ("live tasks", f"{known.tasks:,}, max {known.tasks_highest:,}"),
+            ("abandoned tasks", f"{known.detached:,}"),
         ),
         *_section(
             "PROCESS",
@@ -105,28 +104,28 @@ def cost_lines(scene: Scene, *, memory: int | None, threads: int, width: int) ->
             ("threads", str(threads)),
             (
                 "garbage collection",
-                f"{units.duration(known.collecting)} in all, {units.duration(known.longest_collection)} at most",
+                f"{units.duration(known.collecting)} in all, max {units.duration(known.longest_collection)}",
             ),
         ),
         [],
-        [Span("BLOCKS OF THE LOOP", "heading")],
+        [Span("EVENT LOOP BLOCKS", "heading")],
     ]
     if not watch.count and known.blocked is None:
-        lines.append([Span("none so far: nothing kept the event loop for 100 ms", "muted")])
+        lines.append([Span("none: nothing has blocked the event loop for 100 ms", "muted")])
         return lines
     lines.append([Span(f"{watch.count:,} in all, {units.duration(watch.seconds)} together", "muted")])
     if known.blocked is not None:
         lines.append(block_line(known.blocked, width, is_over=False))
-    lines += [block_line(block, width) for block in list(watch.blocks)[: -_BLOCKS_SHOWN - 1 : -1]]
+    lines += [block_line(block, width) for block in list(watch.blocks)[: -_SHOWN_BLOCKS - 1 : -1]]
     return lines
 
 
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:
-    """Return one block: when it began, for how long it lasted, who it was, and where."""
+    """Return one block: when it began, how long it lasted, what caused it, and where."""
     when = units.clock(block.began) if is_over else "now"
-    who = Span(pad(_shown(blocked_by(block)), _NAME), "strong" if block.worker else "muted")
-    head = [Span(pad(when, 8), "muted"), Span(pad(units.duration(block.duration), 9, right=True), "warning"), who]
-    return crop_line(join([[span] for span in head] + [[Span(_shown(blocked_at(block)), "muted")]]), width)
+    cause = Span(pad(fmt.safe(blocked_by(block)), _NAME_WIDTH), "strong" if block.worker else "muted")
+    head = [Span(pad(when, 8), "muted"), Span(pad(units.duration(block.duration), 9, right=True), "warning"), cause]
+    return crop_line(join([[span] for span in head] + [[Span(fmt.safe(blocked_at(block)), "muted")]]), width)
 
 
 def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
@@ -139,49 +138,45 @@ def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
             Span(f"{units.clock(block.began)}  ", "muted"),
             Span(pad(units.duration(block.duration), 9, right=True), "warning"),
             Span(f"  incarnation {block.incarnation}, attempt {block.attempt}  ", "muted"),
-            Span(_shown(blocked_at(block))),
+            Span(fmt.safe(blocked_at(block))),
         ]
         for block in blocks[:-6:-1]
     ]
     lines += [
-        [Span(_shown(text), "muted" if text.startswith("    ") else "")]
+        [Span(fmt.safe(text), "muted" if text.startswith("    ") else "")]
         for text in blocks[-1].stack.rstrip("\n").split("\n")
     ]
     return [crop_line(line, width) for line in lines]
 
 
-def stack_report(scene: Scene, worker: str, width: int) -> list[Line]:
-    """Return where the worker waits at this moment, outermost first; nothing while that is not known."""
-    stack, blocked = scene.statistics.stack, scene.statistics.blocked
+def stack_report(snapshot: Snapshot, worker: str, width: int) -> list[Line]:
+    """Return where the worker is at this moment, outermost frame first; nothing while that is not known."""
+    stack, blocked = snapshot.statistics.stack, snapshot.statistics.blocked
     if stack is None or stack.worker != worker or not (stack.frames or stack.is_blocking):
         return []
-    # The stack is looked at now and then; that the worker has ended is known before.
-    row = scene.fleet.get(worker)
-    if row is not None and row.is_settled and not scene.fleet.abandoned_of(worker):
+    # The stack is sampled: the worker may have ended since.
+    row = snapshot.fleet.get(worker)
+    if row is not None and row.is_settled and not snapshot.fleet.abandoned_of(worker):
         return []
     how: Line = [Span("  live", "running")]
     if stack.is_blocking:
-        how = [Span("  it blocks the event loop, as seen from outside", "error")]
+        how = [Span("  blocking the event loop, sampled from another thread", "error")]
     elif blocked is not None:
-        how = [Span(f"  before {_shown(blocked_by(blocked))} blocked the event loop", "warning")]
+        how = [Span(f"  before {fmt.safe(blocked_by(blocked))} blocked the event loop", "warning")]
     lines: list[Line] = [[], [Span("WHERE IT IS", "heading"), *how]]
     for frame in stack.frames:
         at = f"{PurePath(frame.file).name}:{frame.line} "
         lines.append(
-            crop_line([Span(at, "muted"), Span(frame.function, "strong"), Span(f"  {_shown(frame.text)}")], width)
+            crop_line([Span(at, "muted"), Span(frame.function, "strong"), Span(f"  {fmt.safe(frame.text)}")], width)
         )
     return lines
 
 
 def _section(title: str, *facts: tuple[str, str]) -> list[Line]:
     lines: list[Line] = [[], [Span(title, "heading")]]
-    return lines + [[Span(pad(name, _NAME), "muted"), Span(text)] for name, text in facts]
+    return lines + [[Span(pad(name, _NAME_WIDTH), "muted"), Span(text)] for name, text in facts]
 
 
 def _quantile(times: Histogram, q: float) -> str:
     seconds = times.quantile(q)
     return "-" if seconds is None else units.duration(seconds)
-
-
-def _shown(text: str) -> str:
-    return fmt.clean(mask_secrets(text))

@@ -1,4 +1,4 @@
-"""All about one worker, as lines: its facts, its attempts on a time axis, its last traceback, its log. Pure."""
+"""The page of one worker: facts, attempts on a time axis, last traceback, log. Lines of the log page too. Pure."""
 
 from __future__ import annotations
 
@@ -13,52 +13,51 @@ from asyncwatch.model.attempts import FIRST_KEPT, AttemptRecord
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.loop_watch import LoopWatch
 from asyncwatch.model.rows import Row
-from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
 from asyncwatch.ui.render.cost import block_report
 from asyncwatch.ui.render.spans import Line, Span, crop_path, join, pad, width_of, wrap
 from asyncwatch.ui.render.tree import HOLDS, countdown, gauge_line, held_by
 
-LEVEL_PAINTS = {
+_LEVEL_STYLES = {
     "DEBUG": "debug",
     "INFO": "info",
     "WARNING": "warning",
     "ERROR": "error",
     "CRITICAL": "error strong",
 }
-_TO_COME = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next call in"}
+_NEXT = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next poll in"}
 _AT_ONCE = 0.01
-"""Seconds below which nobody would notice a wait."""
-_WORDS = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
+"""Seconds below which a wait cannot be noticed."""
+_OUTCOME_STYLES = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
 
 
 def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
-    """Return the head of the page: name and state, then what else there is to say."""
+    """Return the head of the page: name and state, then all other facts that apply."""
     tree = fleet.tree
     seconds = row.elapsed(now)
     known = [
-        ("group", fmt.clean(row.group)),
+        ("group", fmt.safe(row.group)),
         ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
         ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
-        ("calls that succeeded", f"{row.calls:,}" if row.calls else ""),
-        ("polls failed in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
+        ("successful polls", f"{row.calls:,}" if row.calls else ""),
+        ("failed polls in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
         ("elapsed", units.elapsed(seconds) if seconds is not None else ""),
-        ("asked to stop by", fleet.cancel_reason(row.name)),
+        ("cancelled by", fleet.cancel_reason(row.name)),
     ]
     if row.retry_at is not None and row.retry_at > now:
-        known.append((_TO_COME.get(row.state, "next attempt in"), countdown(row.retry_at - now)))
+        known.append((_NEXT.get(row.state, "next attempt in"), countdown(row.retry_at - now)))
     if tree.is_at_limit(row):
-        known.append(("restart limit reached:", "it stays down"))
+        known.append(("restart limit reached:", "stays down"))
     if row.held:
-        known.append(("waits:", held_by(fleet.held_by(row), fleet.circuits.by_key, now)))
+        known.append(("waiting for:", held_by(fleet.held_by(row), fleet.circuits.by_key, now)))
     known += _supervision(fleet, row, now)
     parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
     title: Line = [
         Span("worker ", "muted"),
         Span(shown_name(row), "title"),
         Span("   "),
-        Span(fmt.state_label(row.state), fmt.paint_of(row.state)),
+        Span(fmt.state_label(row.state), fmt.state_style(row.state)),
     ]
     return [title, *(wrap(parts, width, 3) or [[]])]
 
@@ -87,12 +86,12 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         is_over = row.state is WorkerState.SUCCEEDED
         lines += _heading("LAST ERROR" if is_over else "ERROR")
         lines += _folded(row.error, width, "muted" if is_over else "error")
-    for stuck, asked_at in fleet.abandoned_of(row.name):
+    for stuck, cancelled_at in fleet.abandoned_of(row.name):
         is_present = stuck.incarnation == row.incarnation
-        lines += _heading("STUCK AT" if is_present else f"LEFT BEHIND: INCARNATION {stuck.incarnation}, STUCK AT")
+        lines += _heading("STUCK AT" if is_present else f"ABANDONED INCARNATION {stuck.incarnation}, STUCK AT")
         lines += _folded(stuck.stack or "an unknown place", width, "unresponsive")
-        age = units.elapsed(now - asked_at)
-        lines.append([Span(f"asked to stop {age} ago, {units.count(stuck.cancels, 'cancel')} ignored", "muted")])
+        age = units.elapsed(now - cancelled_at)
+        lines.append([Span(f"cancelled {age} ago, {units.count(stuck.cancels, 'cancel')} ignored", "muted")])
     lines += block_report(fleet.loop.blocks_of(row.name), width)
     lines += _attempts(fleet, row, now, width)
     if waits := fleet.waits_of(row.name):
@@ -114,25 +113,25 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
 
 def log_line(log: LogRecorded, name_width: int) -> Line:
     """Return a log record of any worker in one line: time, level, worker, message."""
-    paint = LEVEL_PAINTS.get(log.level, "info")
-    name = "-" if log.worker is None else fmt.clean(mask_secrets(log.worker))
-    # The column says whose it is, and has the end of a long path.
+    style = _LEVEL_STYLES.get(log.level, "info")
+    name = "-" if log.worker is None else fmt.safe(log.worker)
+    # The worker has its own column.
     message = log.message.removeprefix(f"{log.worker}: ")
     bare = name.removeprefix(scheme_of(name))
     return [
         Span(f"{units.clock(log.at)}  ", "muted"),
-        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+        Span(f"{pad(log.level.lower(), 8)}  ", style),
         Span(f"{pad(crop_path(bare, name_width), name_width)}  ", "faint" if log.worker is None else "strong"),
-        Span(_one_line(message), paint if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
+        Span(_one_line(message), style if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
     ]
 
 
 def log_lines(log: LogRecorded, width: int) -> list[Line]:
     """Return a log record of a known worker in as many lines as its message needs."""
-    paint = LEVEL_PAINTS.get(log.level, "info")
+    style = _LEVEL_STYLES.get(log.level, "info")
     head: Line = [
         Span(f"{units.clock(log.at)}  ", "muted"),
-        Span(f"{pad(log.level.lower(), 8)}  ", paint),
+        Span(f"{pad(log.level.lower(), 8)}  ", style),
     ]
     indent = width_of(head)
     first, *more = _folded(log.message, max(10, width - indent))
@@ -140,33 +139,33 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
 
 
 def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
-    """Return when a worker had to wait, and why, in as many lines as that takes."""
+    """Return when and why a worker had to wait, in as many lines as needed."""
     head: Line = [Span(f"{units.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
     if isinstance(wait, RestartScheduled):
-        when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted at once"
-        what, paint = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
+        when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted immediately"
+        what, style = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
     else:
         reason = f"{HOLDS.get(wait.reason, wait.reason)}{f' of {wait.key}' if wait.key else ''}"
         what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {reason}"
-        paint = "waiting"
+        style = "waiting"
     indent = width_of(head)
-    first, *more = _folded(what, max(10, width - indent), paint)
+    first, *more = _folded(what, max(10, width - indent), style)
     return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
 
 
 def _one_line(text: str) -> str:
-    return fmt.clean(mask_secrets(" ⏎ ".join(text.splitlines())))
+    return fmt.safe(" ⏎ ".join(text.splitlines()))
 
 
 def _heading(text: str) -> list[Line]:
     return [[], [Span(text, "heading")]]
 
 
-def _folded(text: str, width: int, paint: str = "") -> list[Line]:
-    """Return text of any length and number of lines, folded to the width, nothing of it left out."""
+def _folded(text: str, width: int, style: str = "") -> list[Line]:
+    """Return text of any length, folded to the width, with nothing left out."""
     lines: list[Line] = []
-    for piece in mask_secrets(text).splitlines():
-        lines += [[Span(part, paint)] for part in chop_cells(fmt.clean(piece), max(2, width)) or [""]]
+    for piece in text.splitlines():
+        lines += [[Span(part, style)] for part in chop_cells(fmt.safe(piece), max(2, width)) or [""]]
     return lines or [[]]
 
 
@@ -211,7 +210,7 @@ def _gap(attempts: int) -> Line:
 
 
 def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
-    """Return for how much of an attempt the event loop was late, if that makes its time doubtful."""
+    """Return how long the event loop was late during an attempt, if that distorts its duration."""
     if record.duration is None or not loop.is_distorted(record.started_at, record.duration):
         return []
     late = loop.late_within(record.started_at, record.started_at + record.duration)
@@ -233,13 +232,13 @@ def _attempt(
     work = min(axis - start, max(1, round(took * scale)))
     wait = min(axis - start - work, round((record.backoff or 0.0) * scale))
     is_good = record.outcome == "succeeded"
-    paint = _WORDS.get(record.outcome, "running" if not record.outcome else "failed")
+    style = _OUTCOME_STYLES.get(record.outcome, "running" if not record.outcome else "failed")
     if not record.outcome:
         glyph = f"{fmt.GLYPHS[WorkerState.RUNNING]} running"
     elif record.outcome in set(WorkerState):
         glyph = fmt.state_label(WorkerState(record.outcome))
     else:
-        glyph = f"{fmt.GLYPHS[WorkerState.FAILED]} {fmt.clean(record.outcome)}"
+        glyph = f"{fmt.GLYPHS[WorkerState.FAILED]} {fmt.safe(record.outcome)}"
     shown_luck = luck(record.bad_luck, is_struck=record.is_struck, width=luck_width)
     tail: Line = []
     if record.backoff is not None:
@@ -257,7 +256,7 @@ def _attempt(
                 Span(pad(f"+{units.elapsed(record.started_at - begin)}", 9, right=True), "muted"),
                 Span("  "),
                 Span(" " * start),
-                Span("━" * work, paint),
+                Span("━" * work, style),
                 Span("┄" * wait, "backing-off"),
                 Span(" " * (axis - start - work - wait)),
                 Span(pad(units.duration(took), 9, right=True), "" if is_good else "muted"),
@@ -266,6 +265,6 @@ def _attempt(
             tail,
             late,
             error_class,
-            [Span(glyph, paint)],
+            [Span(glyph, style)],
         ]
     )

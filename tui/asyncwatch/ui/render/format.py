@@ -1,4 +1,4 @@
-"""How values look on the screen: the glyph of a state, bars, sparklines. Pure: no colour, no widget."""
+"""How values look in a cell: state glyphs, bars, sparklines, text that is safe to show. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from asyncwatch.events import WorkerState
-from asyncwatch.text import printable
+from asyncwatch.text import mask_secrets, printable
 
 GLYPHS = {
     WorkerState.QUEUED: "○",
@@ -25,7 +25,7 @@ GLYPHS = {
 """One glyph a state, each one cell wide in every terminal."""
 
 STRUCK = "↯"
-"""Marks bad luck that injected a fault. An emoji flash would be two cells in one terminal and one in the next."""
+"""Marks bad luck that injected a fault. The flash emoji is one cell wide in some terminals and two in others."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 # Joiners and variation selectors only change how neighbours are drawn, and terminals disagree on the width.
@@ -37,8 +37,8 @@ def state_label(state: WorkerState) -> str:
     return f"{GLYPHS[state]} {state}"
 
 
-def paint_of(state: WorkerState) -> str:
-    """Return the name under which the stylesheet knows the state: `backing-off`."""
+def state_style(state: WorkerState) -> str:
+    """Return the name of the state's style in the stylesheet: `backing-off`."""
     return state.replace(" ", "-")
 
 
@@ -50,18 +50,26 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Return one block a value, the largest as high as the line. Nothing at all draws the lowest."""
+    """Return one block a value, scaled to the largest. Zeros draw the lowest block."""
     top = max(values, default=0)
     if top <= 0:
         return _BARS[0] * len(values)
     return "".join(_BARS[min(7, math.ceil(value / top * 7))] for value in values)
 
 
-def clean(text: str) -> str:
-    r"""Return `text` on one line with nothing in it that could steer a terminal or tear a row.
+def safe(text: str) -> str:
+    r"""Return `text` without credentials, on one line, and with nothing in it that could control a terminal.
 
-    Control and format characters are shown escaped (`\x1b`); what only joins neighbours is left out.
+    Control and format characters are escaped (`\x1b`). Joiners are dropped.
     """
+    text = mask_secrets(text)
     if text.isascii() and text.isprintable():
         return text
     return printable(text.translate(_JOINERS))
+
+
+def setting_value(value: object) -> str:
+    """Return the value of a setting as people read it; None is `none`."""
+    if value is None:
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else safe(str(value))

@@ -1,4 +1,4 @@
-"""What of the run is not as it was when it started, one chip each: paused, settings, budget, circuits, halt. Pure."""
+"""The lines above the fleet: title and status, counts and progress, speed, and what deviates from the start. Pure."""
 
 from __future__ import annotations
 
@@ -6,89 +6,10 @@ from itertools import dropwhile
 
 from asyncwatch import text as units
 from asyncwatch.events import SETTLED, WorkerState
-from asyncwatch.text import mask_secrets
-from asyncwatch.ui.display import Scene
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.render.cost import block_chip, blocked_notice, gauges
+from asyncwatch.ui.render.cost import gauges, present_block, recent_block
+from asyncwatch.ui.render.snapshot import Snapshot
 from asyncwatch.ui.render.spans import Line, Span, join, spread, width_of, wrap
-
-_GAUGE = 8
-
-
-def chips(scene: Scene) -> list[Line]:
-    """Return the chips, the most urgent first; none for a run that goes as it was started."""
-    return [*block_chip(scene), *_halted(scene), *_settings(scene), *_circuits(scene), *_budget(scene), *_nested(scene)]
-
-
-def _halted(scene: Scene) -> list[Line]:
-    halted = scene.fleet.halted
-    if halted is None:
-        return []
-    what = "what runs finishes" if halted.mode == "soon" else "all was cancelled"
-    return [
-        [
-            Span(f" halted after {units.count(halted.failures, 'failure')} ", "notice"),
-            Span(f" {halted.stopped:,} stopped, {what}", "muted"),
-        ]
-    ]
-
-
-def _settings(scene: Scene) -> list[Line]:
-    settings = scene.fleet.settings
-    shown: list[Line] = []
-    if settings.is_paused:
-        shown.append([Span(" ‖ paused ", "notice"), Span(" no new attempts", "muted")])
-    for name, key, value, first in settings.changed:
-        if name == "paused":
-            continue
-        of = f" of {fmt.clean(mask_secrets(key))}" if key else ""
-        shown.append(
-            [Span(f"{name}{of} ", "muted"), Span(told(value), "warning"), Span(f" (was {told(first)})", "muted")]
-        )
-    return shown
-
-
-def told(value: object) -> str:
-    """Return the value of a setting as it reads."""
-    if value is None:
-        return "none"
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else fmt.clean(str(value))
-    )
-
-
-def _circuits(scene: Scene) -> list[Line]:
-    circuits = scene.fleet.circuits.not_closed
-    if not circuits:
-        return []
-    if len(circuits) == 1:
-        key = fmt.clean(mask_secrets(circuits[0].key))
-        return [[Span(f"circuit {key} {circuits[0].state}", "waiting")]]
-    return [[Span(f"{len(circuits):,} circuits not closed", "waiting")]]
-
-
-def _budget(scene: Scene) -> list[Line]:
-    left, of = scene.statistics.retry_tokens, scene.statistics.retry_capacity
-    if not of or left >= of:
-        return []
-    filled, rest = fmt.bar(left / of, _GAUGE)
-    paint = "error" if left < of / 5 else "warning" if left < of / 2 else "muted"
-    return [
-        [
-            Span("retry budget ", "muted"),
-            Span(filled, paint),
-            Span(rest, "faint"),
-            Span(f" {left:.0f} of {of:.0f}", paint),
-        ]
-    ]
-
-
-def _nested(scene: Scene) -> list[Line]:
-    return [
-        [Span(f"{fmt.clean(found.target)} retries by itself ({fmt.clean(found.library)}): retries multiply", "warning")]
-        for found in scene.fleet.nested_retries[:1]
-    ]
-
 
 _ORDER = (
     WorkerState.SUCCEEDED,
@@ -105,39 +26,68 @@ _ORDER = (
     WorkerState.UNRESPONSIVE,
 )
 _LEAST_BAR = 16
-_INVITING = 100
-"""Columns from which on there is room to say how to run all again."""
+_BUDGET_BAR = 8
+_ROOM_FOR_RESTART = 100
+"""Columns from which there is room for the keys that restart all workers."""
 _ROOMY = 160
-"""Columns from which on all figures of the third line fit in full words, also in a busy run after a block."""
+"""Columns from which the speed line has all figures in full words, also in a busy run after a block."""
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-def overview(scene: Scene, width: int) -> list[Line]:
-    """Return the lines above the fleet, as many as it takes in `width` cells."""
-    fleet = scene.fleet
-    if fleet.run is None:
+def overview(snapshot: Snapshot, width: int) -> list[Line]:
+    """Return the lines above the fleet, as many as are needed in `width` cells."""
+    if snapshot.fleet.run is None:
         return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], []]
-    counts = wrap(_counts(scene), width)
-    lines: list[Line] = [_title(scene, width)]
+    counts = wrap(_counts(snapshot), width)
+    lines: list[Line] = [_title(snapshot, width)]
     room = width - width_of(counts[-1]) - 3
     # In a narrow terminal the bar always has its own line: the table must not jump with every new state.
     if width >= 100 and room >= _LEAST_BAR + 5:
         lines += counts[:-1]
-        lines.append(spread(counts[-1], _progress(scene, min(room, 45)), width))
+        lines.append(spread(counts[-1], _progress(snapshot, min(room, 45)), width))
     else:
-        lines += [*counts, _progress(scene, width)]
-    return [*lines, _speed(scene, width), *wrap(chips(scene), width, 3)]
+        lines += [*counts, _progress(snapshot, width)]
+    return [*lines, _speed(snapshot, width), *wrap(_deviations(snapshot), width, 3)]
 
 
-def status(scene: Scene) -> Line:
+# -- title
+
+
+def _title(snapshot: Snapshot, width: int) -> Line:
+    run = snapshot.fleet.run
+    assert run is not None  # noqa: S101 - `overview` has checked it
+    workers = max(run.workers, snapshot.fleet.workers)
+    left = [
+        [Span("asyncwatch", "title")],
+        [Span(fmt.safe(run.run), "strong")] if run.run else [],
+        [Span(run.runner, "muted")],
+        [Span(f"seed {run.seed}", "muted")],
+        [Span(units.count(workers, "worker"), "muted")],
+    ]
+    time = Span(units.clock(snapshot.now), "strong")
+    right = [Span("  "), *_status(snapshot)]
+    if snapshot.blocked_for:
+        right = [Span(present_block(snapshot, width), "notice"), *right]
+    if snapshot.frozen_events is not None:
+        waiting = units.count(snapshot.frozen_events, "event waiting", "events waiting")
+        right = [Span(f" ‖ frozen · {waiting} ", "notice"), *right]
+    if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
+        right += [Span(" · ", "muted"), Span("a r", "key"), Span(" restarts all", "muted")]
+    # What the run does matters more than how it was started, so the last facts on the left are dropped first.
+    while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
+        left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
+    return spread(join(left), [time, *right], width)
+
+
+def _status(snapshot: Snapshot) -> Line:
     """Return what the run is doing, in a few words."""
-    fleet = scene.fleet
-    if scene.is_stopping:
-        # A blocked loop is no news of its workers, and takes their room.
-        left = scene.active
-        running = "" if scene.blocked_for else f" {left:,} of {max(left, scene.stopping):,} still running"
-        hint = "leaves" if scene.is_hurried else "ends them at once"
-        return [Span(f"stopping…{running}", "warning"), Span(f" · ctrl+c {hint}", "muted")]
+    fleet = snapshot.fleet
+    if snapshot.stopping is not None:
+        # While the loop is blocked the number of workers does not change, and the notice needs the room.
+        left = snapshot.active
+        running = "" if snapshot.blocked_for else f" {left:,} of {max(left, snapshot.stopping):,} still running"
+        effect = "quits" if snapshot.is_stopping_now else "stops them now"
+        return [Span(f"stopping…{running}", "warning"), Span(f" · ctrl+c {effect}", "muted")]
     if fleet.is_settled:
         missing = fleet.workers - fleet.counts[WorkerState.SUCCEEDED]
         if not missing:
@@ -155,52 +105,30 @@ def status(scene: Scene) -> Line:
     return [Span("● running", "running")] if fleet.rows else [Span("○ starting", "muted")]
 
 
-def _is_over(scene: Scene) -> bool:
-    """Return whether nothing moves any more, and all of it can be run again."""
-    fleet = scene.fleet
-    return fleet.is_settled and fleet.finished is None and not scene.is_stopping and not fleet.tree.is_supervised
+def _can_restart_all(snapshot: Snapshot) -> bool:
+    """Return whether all workers have settled and the run can start again."""
+    fleet = snapshot.fleet
+    return fleet.is_settled and fleet.finished is None and snapshot.stopping is None and not fleet.tree.is_supervised
 
 
-def _title(scene: Scene, width: int) -> Line:
-    run = scene.fleet.run
-    assert run is not None  # noqa: S101 - the caller has seen it
-    workers = max(run.workers, scene.fleet.workers)
-    left = [
-        [Span("asyncwatch", "title")],
-        [Span(fmt.clean(mask_secrets(run.run)), "strong")] if run.run else [],
-        [Span(run.runner, "muted")],
-        [Span(f"seed {run.seed}", "muted")],
-        [Span(units.count(workers, "worker"), "muted")],
-    ]
-    time = Span(units.clock(scene.now), "strong")
-    right = [Span("  "), *status(scene)]
-    if scene.blocked_for:
-        right = [Span(blocked_notice(scene, width), "notice"), Span("  "), *status(scene)]
-    if scene.is_frozen:
-        right = [Span(f" ‖ frozen · {units.count(scene.waiting, 'event waits', 'events wait')} ", "notice"), *right]
-    if width >= _INVITING and _is_over(scene):
-        right += [Span(" · ", "muted"), Span("a r", "key"), Span(" all again", "muted")]
-    # The last facts give way first: what the run does matters more than how it was started.
-    while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
-        left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
-    return spread(join(left), [time, *right], width)
+# -- counts, progress, speed
 
 
-def _counts(scene: Scene) -> list[Line]:
-    counts = scene.fleet.counts
+def _counts(snapshot: Snapshot) -> list[Line]:
+    fleet, counts = snapshot.fleet, snapshot.fleet.counts
     shown: list[Line] = [
-        [Span(f"{fmt.GLYPHS[state]} {counts[state]:,} {state}", fmt.paint_of(state))]
+        [Span(f"{fmt.GLYPHS[state]} {counts[state]:,} {state}", fmt.state_style(state))]
         for state in _ORDER
         if counts[state]
     ]
-    if scene.fleet.abandoned > counts[WorkerState.UNRESPONSIVE]:
-        shown.append([Span(f"{scene.fleet.abandoned:,} left behind", "unresponsive")])
-    return shown or [[Span("no worker yet", "muted")]]
+    if fleet.abandoned > counts[WorkerState.UNRESPONSIVE]:
+        shown.append([Span(f"{fleet.abandoned:,} abandoned", "unresponsive")])
+    return shown or [[Span("no workers yet", "muted")]]
 
 
-def _progress(scene: Scene, width: int) -> Line:
+def _progress(snapshot: Snapshot, width: int) -> Line:
     """Return how much of the batch is done; of services, which are never done, how many are up."""
-    fleet = scene.fleet
+    fleet = snapshot.fleet
     services = fleet.services
     total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
     total -= services.workers + services.to_come
@@ -208,11 +136,11 @@ def _progress(scene: Scene, width: int) -> Line:
     if not services.workers:
         return _bar(settled, total, f" {units.percent(settled, total):>5}", width)
     restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
-    told = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
+    up = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
-        return _bar(services.up, services.wanted, f" {told}", width)
+        return _bar(services.up, services.wanted, f" {up}", width)
     batch = f" batch {units.percent(settled, total)}"
-    return [Span(f"{told}  ", "muted"), *_bar(settled, total, batch, width - len(told) - 2)]
+    return [Span(f"{up}  ", "muted"), *_bar(settled, total, batch, width - len(up) - 2)]
 
 
 def _bar(part: int, whole: int, label: str, width: int) -> Line:
@@ -220,10 +148,10 @@ def _bar(part: int, whole: int, label: str, width: int) -> Line:
     return [Span(filled, "bar"), Span(rest.replace("─", "━"), "rest"), Span(label, "strong")]
 
 
-def _speed(scene: Scene, width: int) -> Line:
-    fleet, now = scene.fleet, scene.now
+def _speed(snapshot: Snapshot, width: int) -> Line:
+    fleet, now = snapshot.fleet, snapshot.now
     columns = 20 if width >= _ROOMY else 8
-    # Seconds before the first attempt ended say nothing.
+    # The seconds before the first attempt ended are left out.
     series = list(dropwhile(lambda ended: not ended, fleet.rate.series(now, columns)))
     parts: list[Line] = [
         [
@@ -238,7 +166,87 @@ def _speed(scene: Scene, width: int) -> Line:
         value = "-" if seconds is None else units.duration(seconds)
         parts.append([Span(f"{name} ", "muted"), Span(value)])
     if fleet.loop.count:
-        told = f"(loop was late {units.count(fleet.loop.count, 'time')})" if width >= _ROOMY else "late"
-        parts[-1] = [*parts[-1], Span(f" {told}", "warning")]
+        late = f"(loop was late {units.count(fleet.loop.count, 'time')})" if width >= _ROOMY else "late"
+        parts[-1] = [*parts[-1], Span(f" {late}", "warning")]
     left = join(parts)
-    return spread(left, gauges(scene, width - width_of(left) - 2), width)
+    return spread(left, gauges(snapshot, width - width_of(left) - 2), width)
+
+
+# -- deviations
+
+
+def _deviations(snapshot: Snapshot) -> list[Line]:
+    """Return what is not as the run was started, the most urgent first; nothing for a run without incidents."""
+    block = recent_block(snapshot)
+    return [
+        *([block] if block else []),
+        *_halted(snapshot),
+        *_settings(snapshot),
+        *_circuits(snapshot),
+        *_budget(snapshot),
+        *_nested_retries(snapshot),
+    ]
+
+
+def _halted(snapshot: Snapshot) -> list[Line]:
+    halted = snapshot.fleet.halted
+    if halted is None:
+        return []
+    rest = "running workers finish" if halted.mode == "soon" else "the others were cancelled"
+    return [
+        [
+            Span(f" halted after {units.count(halted.failures, 'failure')} ", "notice"),
+            Span(f" {halted.stopped:,} stopped, {rest}", "muted"),
+        ]
+    ]
+
+
+def _settings(snapshot: Snapshot) -> list[Line]:
+    settings = snapshot.fleet.settings
+    shown: list[Line] = []
+    if settings.is_paused:
+        shown.append([Span(" ‖ paused ", "notice"), Span(" no new attempts", "muted")])
+    for name, key, value, first in settings.changed:
+        if name == "paused":
+            continue
+        of = f" of {fmt.safe(key)}" if key else ""
+        shown.append(
+            [
+                Span(f"{name}{of} ", "muted"),
+                Span(fmt.setting_value(value), "warning"),
+                Span(f" (was {fmt.setting_value(first)})", "muted"),
+            ]
+        )
+    return shown
+
+
+def _circuits(snapshot: Snapshot) -> list[Line]:
+    circuits = snapshot.fleet.circuits.not_closed
+    if not circuits:
+        return []
+    if len(circuits) == 1:
+        return [[Span(f"circuit {fmt.safe(circuits[0].key)} {circuits[0].state}", "waiting")]]
+    return [[Span(f"{len(circuits):,} circuits not closed", "waiting")]]
+
+
+def _budget(snapshot: Snapshot) -> list[Line]:
+    left, of = snapshot.statistics.retry_tokens, snapshot.statistics.retry_capacity
+    if not of or left >= of:
+        return []
+    filled, rest = fmt.bar(left / of, _BUDGET_BAR)
+    style = "error" if left < of / 5 else "warning" if left < of / 2 else "muted"
+    return [
+        [
+            Span("retry budget ", "muted"),
+            Span(filled, style),
+            Span(rest, "faint"),
+            Span(f" {left:.0f} of {of:.0f}", style),
+        ]
+    ]
+
+
+def _nested_retries(snapshot: Snapshot) -> list[Line]:
+    return [
+        [Span(f"{fmt.safe(found.target)} has retries of its own ({fmt.safe(found.library)}): they multiply", "warning")]
+        for found in snapshot.fleet.nested_retries[:1]
+    ]

@@ -1,4 +1,4 @@
-"""Lines of spans: text with the name of its paint. Pure; a widget turns them into strips with its own colours.
+"""Lines of spans: pieces of text, each with the name of its style. Pure.
 
 All widths are in terminal cells: a wide character counts two.
 """
@@ -14,17 +14,17 @@ from asyncwatch import text as units
 
 
 class Span(NamedTuple):
-    """A piece of text and how it is painted: names of component classes without their `paint--`, or nothing."""
+    """A piece of text and the names of its styles, separated by spaces; empty for the widget's own style."""
 
     text: str
-    paint: str = ""
+    style: str = ""
 
 
 Line = Sequence[Span]
 
 
 def width_of(line: Iterable[Span]) -> int:
-    """Return the cells that the line takes."""
+    """Return the width of the line in cells."""
     width = 0
     for text, _ in line:
         width += len(text) if text.isascii() else cell_len(text)
@@ -37,7 +37,7 @@ def crop(text: str, width: int) -> str:
 
 
 def crop_middle(text: str, width: int) -> str:
-    """Return `text` in at most `width` cells, cut in the middle: names often differ only at their ends."""
+    """Return `text` in at most `width` cells, cut in the middle: names often differ only at the end."""
     if len(text) <= width and (text.isascii() or cell_len(text) <= width):
         return text
     if width < 8:
@@ -51,9 +51,9 @@ def crop_middle(text: str, width: int) -> str:
 
 
 def crop_path(text: str, width: int) -> str:
-    """Return a URL, or any text, in at most `width` cells: the host and the end of the path stay where there is room.
+    """Return a URL, or any text, in at most `width` cells: the host and the end of the path are kept if they fit.
 
-    A text without a slash, or with too long a host, is cut in the middle.
+    Text without a slash, or with too long a host, is cut in the middle.
     """
     scheme, separator, rest = text.rpartition("://")
     host, slash, path = rest.partition("/")
@@ -80,7 +80,7 @@ def crop_line(line: Line, width: int) -> list[Span]:
     for span in line:
         room = width - width_of(result)
         if width_of([span]) >= room:
-            # The ellipsis has to stand even where the span ends just at the edge: more was to follow.
+            # The blank makes room for the ellipsis also if the span ends exactly at the edge: more would follow.
             result.append(span._replace(text=crop(span.text + " …", room)))
             break
         result.append(span)
@@ -88,7 +88,7 @@ def crop_line(line: Line, width: int) -> list[Span]:
 
 
 def spread(left: Line, right: Line, width: int) -> list[Span]:
-    """Return one line with `left` at its start and `right` at its end. What does not fit is cut from the left."""
+    """Return one line with `left` at its start and `right` at its end. If they do not fit, `left` is cut."""
     room = max(0, width - width_of(right) - (1 if right else 0))
     shown = crop_line(left, room)
     gap = width - width_of(shown) - width_of(right)
@@ -96,7 +96,7 @@ def spread(left: Line, right: Line, width: int) -> list[Span]:
 
 
 def join(parts: Iterable[Line], gap: int = 2) -> list[Span]:
-    """Return the parts in one line, `gap` blanks between them; empty parts leave no trace."""
+    """Return the parts in one line, `gap` blanks between them; empty parts are left out."""
     result: list[Span] = []
     for part in parts:
         if part:
@@ -105,7 +105,7 @@ def join(parts: Iterable[Line], gap: int = 2) -> list[Span]:
 
 
 def wrap(parts: Iterable[Line], width: int, gap: int = 2) -> list[list[Span]]:
-    """Return as many lines as it takes to show all the parts, none of them torn."""
+    """Return the parts in as many lines as they need; no part is split."""
     lines: list[list[Span]] = []
     for part in parts:
         if lines and width_of(lines[-1]) + gap + width_of(part) <= width:

@@ -1,4 +1,4 @@
-"""From names of paint to the colours of the stylesheet, and from lines of spans to strips."""
+"""From lines of spans to Textual strips, in the colours that the stylesheet gives to the styles of spans."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from asyncwatch.events import WorkerState
-from asyncwatch.ui.render.format import paint_of
+from asyncwatch.ui.render.format import state_style
 from asyncwatch.ui.render.spans import Line, crop_line, width_of
 
-PAINTS = frozenset(
-    {f"paint--{paint_of(state)}" for state in WorkerState}
+STYLE_CLASSES = frozenset(
+    {f"span--{state_style(state)}" for state in WorkerState}
     | {
-        f"paint--{name}"
+        f"span--{name}"
         for name in (
             *("muted", "faint", "strong", "title", "key", "heading", "cursor", "mark", "struck"),
-            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice", "note", "taken"),
+            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice", "note", "sibling"),
         )
     }
 )
-"""The component classes of the app, for all widgets that draw themselves; asyncwatch.tcss says what they look like.
+"""Component classes of the app, shared by all widgets that draw spans; asyncwatch.tcss has their rules.
 
-Were they classes of each widget, their styles would be looked for once for each: a tenth of the time to the first
-picture.
+If each widget had its own, Textual would resolve them once a widget: a tenth of the time to the first frame.
 """
 
 
 if TYPE_CHECKING:
     _Mixin = Widget
 else:
-    _Mixin = object  # what it is mixed into says whether it can have the focus
+    _Mixin = object  # the class it is mixed into decides whether it can have the focus
 
 
-class InPaints(_Mixin):
-    """A widget that draws itself, in the paints of the app."""
+class SpanWidget(_Mixin):
+    """Mixin for a widget that draws spans: takes their styles from the app."""
 
     def get_component_styles(self, *names: str) -> RenderStyles:
-        """Return the styles of paints."""
+        """Return the app's styles of these component classes."""
         return self.app.get_component_styles(*names)
 
 
-class Painted(Strip):
-    """A strip that does not keep itself alive.
+class _UncachedStrip(Strip):
+    """A strip that reference counting frees.
 
-    Textual's own, undivided, is an entry of its own cache: until the garbage collector comes round, which then takes
-    its time beside a fleet of a million.
+    Textual's own `divide` caches the strip in itself when nothing is cut off. Only the garbage collector would free
+    that cycle, and a collection beside a million workers takes long.
     """
 
     __slots__ = ("__weakref__",)
@@ -62,7 +61,7 @@ class Painted(Strip):
 
 
 class _Look(NamedTuple):
-    """A style, and all of it that a blank cell shows."""
+    """A style, and the part of it that shows on a blank cell."""
 
     style: Style
     blank: tuple[object, ...]
@@ -73,24 +72,16 @@ def _look(style: Style) -> _Look:
     return _Look(style, (style.bgcolor, style if seen else None))
 
 
-class Paint:
-    """The styles of one widget, resolved once and kept until its stylesheet rules change."""
+class StripMaker:
+    """Makes strips of spans for one widget. Styles are resolved once and kept until `forget`."""
 
     def __init__(self, widget: Widget) -> None:
         self._widget = widget
         self._styles: dict[tuple[str, ...], Style] = {}
-        self._lines: dict[tuple[str, ...], tuple[_Look, dict[str, _Look]]] = {}
+        self._looks_by_base: dict[tuple[str, ...], tuple[_Look, dict[str, _Look]]] = {}
 
-    def style(self, *names: str) -> Style:
-        """Return the style of the widget with the named paints over it, the later ones on top."""
-        style = self._styles.get(names)
-        if style is None:
-            components = (f"paint--{name}" for name in names if name)
-            style = self._styles[names] = self._filtered(self._widget.get_visual_style(*components).rich_style)
-        return style
-
-    def strip(self, line: Line, width: int, *under: str, left: int = 0, right: int = 0) -> Strip:
-        """Return the line in exactly `width` cells; `under` are the paints below those of the spans.
+    def strip(self, line: Line, width: int, *base: str, left: int = 0, right: int = 0) -> Strip:
+        """Return the line in exactly `width` cells; `base` are the styles below those of the spans.
 
         `left` and `right` are blank cells beside it.
         """
@@ -98,17 +89,17 @@ class Paint:
         if taken > width:
             line = crop_line(line, width)
             taken = width_of(line)
-        ground, looks = self._looks(under)
+        ground, looks = self._looks(base)
         segments: list[Segment] = []
         texts = [" " * left] if left else []
         last = self._looks(())[0]
-        for text, paint in line:
+        for text, style in line:
             if not text:
                 continue
-            look = looks.get(paint)
+            look = looks.get(style)
             if look is None:
-                look = looks[paint] = _look(self.style(*under, *paint.split()))
-            # Blanks show nothing of the colour of a text: each style the less is less for the terminal, too.
+                look = looks[style] = _look(self._style(*base, *style.split()))
+            # Blanks do not show a text colour. Every style change that is left out is less to write to the terminal.
             if look is not last and not (look.blank == last.blank and texts and text.isspace()):
                 if texts:
                     segments.append(Segment("".join(texts), last.style))
@@ -126,22 +117,30 @@ class Paint:
             texts.append(" " * blanks)
         if texts:
             segments.append(Segment("".join(texts), last.style))
-        return Painted(segments, left + width + right)
-
-    def _looks(self, under: tuple[str, ...]) -> tuple[_Look, dict[str, _Look]]:
-        """Return the look of a line where no span stands, and those of its spans by their paint, as far as known."""
-        known = self._lines.get(under)
-        if known is None:
-            known = self._lines[under] = (_look(self.style(*under)), {})
-        return known
+        return _UncachedStrip(segments, left + width + right)
 
     def forget(self) -> None:
         """Resolve every style anew."""
         self._styles.clear()
-        self._lines.clear()
+        self._looks_by_base.clear()
+
+    def _looks(self, base: tuple[str, ...]) -> tuple[_Look, dict[str, _Look]]:
+        """Return the look of blank cells, and the looks of spans by their style, as far as they are known."""
+        known = self._looks_by_base.get(base)
+        if known is None:
+            known = self._looks_by_base[base] = (_look(self._style(*base)), {})
+        return known
+
+    def _style(self, *names: str) -> Style:
+        """Return the widget's style with the named styles over it, later ones on top."""
+        style = self._styles.get(names)
+        if style is None:
+            components = (f"span--{name}" for name in names if name)
+            style = self._styles[names] = self._filtered(self._widget.get_visual_style(*components).rich_style)
+        return style
 
     def _filtered(self, style: Style) -> Style:
-        """Return the style as the terminal gets it: what the app does to all colours is done to each once."""
+        """Return the style with the app's colour filters applied, once instead of on every line."""
         segments = [Segment(" ", style)]
         background = self._widget.background_colors[1]
         for line_filter in self._widget.get_line_filters():

@@ -1,4 +1,4 @@
-"""How the tree reads in the fleet: a branch, the name of a worker below it, and what a worker waits for. Pure."""
+"""The tree in the fleet table: lines of branches, names of workers below them, and what a worker waits for. Pure."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
-from asyncwatch.text import mask_secrets
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, TIMED, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of
 
-HOLDS = {"rate": "rate limit", "place": "no free place", "paused": "paused"}
-"""Why an attempt is held, in words."""
+HOLDS = {"rate": "rate limit", "place": "no free slot", "paused": "paused"}
+"""Why an attempt is held back, in words."""
 _ROOM_FOR_BLOCKS = 24
-"""Cells from which on it is said in full that a worker blocked the event loop."""
+"""Cells from which a note says in full that a worker blocked the event loop."""
 _ROOM_FOR_NOTES = 24
 _ROOM_FOR_COUNTS = 30
 FOLDED, UNFOLDED = "▸", "▾"
 _INDENT = 2
 _DEEPEST = 8
-"""Levels beyond which nothing moves further to the right."""
+"""Levels beyond which nothing is indented further."""
 WIDEST_INDENT = _INDENT * (_DEEPEST + 1)
-"""Cells in front of a name at the most."""
+"""Cells before a name at most."""
 STATES = (
     *(WorkerState.UNRESPONSIVE, WorkerState.RESTARTING, WorkerState.FAILED, WorkerState.EXHAUSTED),
     *(WorkerState.TIMED_OUT, WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.CANCELLING),
     *(WorkerState.RUNNING, WorkerState.SUCCEEDED, WorkerState.CANCELLED, WorkerState.QUEUED),
 )
-"""What needs a look first: the end of the line may be cut."""
+"""In the order of urgency: the end of a line may be cut."""
 
 
 def branch_line(
     branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is_selected: bool, left: int = 0
 ) -> list[Span]:
-    """Return the line of a branch: its name and strategy, how many workers are in which state, its restarts.
+    """Return the line of a branch: name, strategy, workers by state, restarts left. It is abbreviated to fit.
 
-    `left` is how many have left a pool. What does not fit is said shorter.
+    `left` is the number of children that have left a pool.
     """
     head: Line = [
         Span(" "),
@@ -64,78 +63,78 @@ def branch_line(
 
 
 def _counts(branch: Branch, *, is_short: bool = False) -> list[Line]:
-    """Return how many workers are in which state, where anybody is."""
+    """Return the number of workers in each state that occurs."""
     present = [(state, branch.counts[state]) for state in STATES if branch.counts.get(state)]
     return [
-        [Span(f"{fmt.GLYPHS[state]}{number:,}" if is_short else f"{fmt.GLYPHS[state]} {number:,} {state}", paint)]
+        [Span(f"{fmt.GLYPHS[state]}{number:,}" if is_short else f"{fmt.GLYPHS[state]} {number:,} {state}", style)]
         for state, number in present
-        for paint in [fmt.paint_of(state)]
-    ] or [[Span("no worker", "muted")]]
+        for style in [fmt.state_style(state)]
+    ] or [[Span("no workers", "muted")]]
 
 
 def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[Span]:
-    """Return what is left of the restarts of a supervisor, or how it ended; nothing for a group."""
+    """Return how many restarts a supervisor has left, or how it ended; nothing for a group."""
     if not branch.is_supervisor:
         return []
     if branch.ending:
-        what = "restart limit reached" if branch.is_limit_reached else fmt.clean(branch.ending)
+        what = "restart limit reached" if branch.is_limit_reached else fmt.safe(branch.ending)
         return crop_line([Span(f"ended: {what}", "error" if what != "shutdown" else "muted")], 40)
     if gauge.expires_in is None and branch.is_limited_per_worker:
-        return [Span("each its own limit", "faint")]
+        return [Span("limited per worker", "faint")]
     if gauge.expires_in is None:
         return [Span(f"{gauge.left} of {gauge.of} left", "faint")]
-    paint = "warning" if gauge.left else "error"
+    style = "warning" if gauge.left else "error"
     seconds = countdown(gauge.expires_in)
     expiry = f" · {seconds}" if is_short else f", oldest expires in {seconds}"
-    return [Span(f"{gauge.left} of {gauge.of} left", f"{paint} strong"), Span(expiry, "muted")]
+    return [Span(f"{gauge.left} of {gauge.of} left", f"{style} strong"), Span(expiry, "muted")]
 
 
 def shown_branch(branch: Branch) -> str:
-    """Return the name of a branch as it may stand on the screen."""
-    return fmt.clean(mask_secrets(branch.name)) or "(no group)"
+    """Return the name of a branch, safe to show."""
+    return fmt.safe(branch.name) or "(no group)"
 
 
 def indent(depth: int) -> int:
-    """Return how many cells the names at that depth are moved to the right."""
+    """Return the indent of names at that depth, in cells."""
     return _INDENT * min(depth, _DEEPEST + 1)
 
 
 def label(row: Row, branch: Branch | None) -> str:
-    """Return the worker's name as it stands in its branch, if branches are shown."""
+    """Return the worker's name as its row shows it: relative to its supervisor, and indented."""
     if branch is None:
         return shown_name(row)
-    name = fmt.clean(mask_secrets(label_of(row))) if branch.is_supervisor else shown_name(row)
+    name = fmt.safe(label_of(row)) if branch.is_supervisor else shown_name(row)
     return " " * indent(branch.depth + 1) + name
 
 
 def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
-    """Return what is to be said of a worker besides its state: blocks of the event loop, what it waits for, restarts.
+    """Return what there is to say of a worker besides its state: its block of the event loop, its wait, its restarts.
 
-    It is said shorter where `width` cells are few.
+    It is abbreviated if `width` is small.
     """
     waits = _wait_note(fleet, row, now, width)
-    told = [waits, _restart_note(fleet, row, now, is_brief=bool(waits))]
+    parts = [waits, _restart_note(fleet, row, now, is_brief=bool(waits))]
     block = fleet.loop.last_of(row.name)
     if block is not None and block.incarnation == row.incarnation:
         is_roomy = width >= _ROOM_FOR_BLOCKS
         blocked = f"blocked the loop {units.duration(block.duration)}" if is_roomy else f"blocked {block.duration:.1f}s"
-        told.insert(0, blocked)
-    return " · ".join(filter(None, told))
+        parts.insert(0, blocked)
+    return " · ".join(filter(None, parts))
 
 
 def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
-    """Return what the worker waits for, or is near to, if its state alone does not tell; else nothing."""
+    """Return what the worker waits for, or its distance to a restart limit, if its state does not say it."""
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
             return held_by(fleet.held_by(row), fleet.circuits.by_key, now, is_brief=width < _ROOM_FOR_NOTES)
         case WorkerState.RUNNING if row.is_poller and row.retry_at is not None:
             if row.retry_at <= now:
-                return "called now"
+                return "polling now"
             left = countdown(row.retry_at - now)
             if width < _ROOM_FOR_NOTES:
                 return f"next in {left}"
-            return f"next call in {left}" + (f", {row.calls:,} done" if width >= _ROOM_FOR_COUNTS else "")
+            return f"next poll in {left}" + (f", {row.calls:,} done" if width >= _ROOM_FOR_COUNTS else "")
         case WorkerState.RUNNING if not row.is_ready:
             branch = tree.branch_of(row)
             return "not ready yet" if branch is not None and branch.is_supervisor else own_restarts(tree, row, now)
@@ -148,7 +147,7 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
 
 
 def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
-    """Return how often a worker that is up again had to be restarted, while that counts for its limit; and why."""
+    """Return how often and why a running worker was restarted, as long as the restarts count towards its limit."""
     restarted = fleet.restarts.by_worker.get(row.name)
     branch = fleet.tree.branches.get(row.group)
     if restarted is None or branch is None or row.state not in TIMED or row.incarnation == 1 or row.error:
@@ -157,23 +156,23 @@ def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
     counts = restarted.at + branch.within >= now if gauge is None else gauge.expires_in is not None
     if not counts:
         return ""
-    cause = "" if is_brief else f": {fmt.clean(mask_secrets(brief_error(restarted.cause)))}"
+    cause = "" if is_brief else f": {fmt.safe(brief_error(restarted.cause))}"
     return f"restarted {restarted.times:,}×{cause}"
 
 
 def own_restarts(tree: Tree, row: Row, now: float) -> str:
-    """Return what is left of a worker's own restarts while some of them are used up; else nothing."""
+    """Return how many restarts of its own a worker has left, if some are used up; else nothing."""
     gauge = tree.own_gauge(row, now)
     return "" if gauge is None or gauge.expires_in is None else f"{gauge.left} of {gauge.of} restarts left"
 
 
 def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brief: bool = False) -> str:
-    """Return what holds a worker in words: `circuit open 3.2s (example.org)`, `rate limit`, `place`, `paused`.
+    """Return in words what holds a worker back: `circuit open 3.2s (example.org)`, `rate limit`, `paused`.
 
-    Where it has to be brief the time comes first: `circuit 3.2s (example.org)`.
+    If brief, the time comes first: `circuit 3.2s (example.org)`.
     """
     reason, _, key = held.partition(" ")
-    shown = fmt.clean(mask_secrets(key))
+    shown = fmt.safe(key)
     if reason in HOLDS:
         return f"{HOLDS[reason]} of {shown}" if key else HOLDS[reason]
     circuit = circuits.get(key) if reason == "circuit" else None
@@ -185,6 +184,6 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brie
 
 
 def countdown(seconds: float) -> str:
-    """Return the seconds that are left, with a tenth as long as they are few."""
+    """Return the time left; below 10 seconds with a tenth."""
     seconds = max(0.0, seconds)
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else units.elapsed(seconds)

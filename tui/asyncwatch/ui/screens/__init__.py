@@ -1,1 +1,1 @@
-"""Whole screens: the fleet, one worker, the log, help, and questions."""
+"""Whole screens: the fleet, one worker, errors, circuits, the log, help, overhead, options, and questions."""

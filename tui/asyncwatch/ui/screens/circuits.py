@@ -1,4 +1,4 @@
-"""The circuit breakers of the run, who waits for each, and what to do about one."""
+"""The circuit breakers of the run, the workers that wait for each, and what can be done about one."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from asyncwatch import text as units
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.model.circuits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
 from asyncwatch.model.rows import Row
-from asyncwatch.text import mask_secrets
-from asyncwatch.ui import actions as asks
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.actions import names
+from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.render.tree import countdown
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import Block
+from asyncwatch.ui.widgets.lines import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
 
 KEYS = (
     Key("escape", "dismiss", "back", "back to the fleet", "esc", footer=1),
-    Key("i", "isolate", "isolate", "let no attempt start until it is closed or probed", footer=1),
-    Key("c,o", "close", "close it", "let all attempts start again", "c", footer=1),
-    Key("p", "probe", "probe", "let a few attempts try it now", footer=1),
-    Key("f", "filter", "not closed", "only those that are not closed, or all", footer=1),
+    Key("i", "isolate", "isolate", "start no attempt until it is closed or probed", footer=1),
+    Key("c,o", "close", "close it", "let attempts start again", "c", footer=1),
+    Key("p", "probe", "probe", "let a few attempts through now", footer=1),
+    Key("f", "filter", "not closed", "only circuits that are not closed, or all", footer=1),
 )
 LOOKS = {
     CLOSED: ("●", "succeeded"),
@@ -38,50 +37,50 @@ LOOKS = {
     HALF_OPEN: ("◌", "waiting"),
     ISOLATED: ("■", "cancelled"),
 }
-"""Glyph and paint of each state."""
+"""Glyph and style of each state."""
 _RANKS = {OPEN: 0, HALF_OPEN: 1, ISOLATED: 2}
 _KEY_WIDTH = 40
 
 
 def circuit_item(circuit: KnownCircuit, waiting: list[Row], now: float, width: int, key_width: int) -> Item:
-    """Return how a circuit reads: its key, its state, for how long and why; then who waits, if anybody does."""
-    glyph, paint = LOOKS.get(circuit.state, ("?", "muted"))
+    """Return the item of a circuit: key, state, since when and why; then the workers that wait for it, if any."""
+    glyph, style = LOOKS.get(circuit.state, ("?", "muted"))
     times: Line = [Span(f"for {units.elapsed(now - circuit.since)}", "muted")]
     if circuit.open_until is not None:
         times = [Span("probed in ", "muted"), Span(countdown(circuit.open_until - now), "strong")]
     elif circuit.probes:
         under_way = f"{units.count(circuit.probes_under_way, 'probe')} under way"
         may_pass = f"{units.count(circuit.probes_free, 'probe')} may pass"
-        told = [(circuit.probes_under_way, under_way), (circuit.probes_free, may_pass)]
-        times = [Span(", ".join(text for number, text in told if number), "muted")]
+        parts = [(circuit.probes_under_way, under_way), (circuit.probes_free, may_pass)]
+        times = [Span(", ".join(text for number, text in parts if number), "muted")]
     why: Line = []
     if circuit.opened:
         opened = units.count(circuit.opened, "time")
         why = [Span(f"opened {opened}, {circuit.failures:,} of {circuit.attempts:,} failed", "muted")]
     name, state = pad(shown_key(circuit, key_width), key_width), pad(f"{glyph} {circuit.state}", 11)
-    lines: list[Line] = [join([[Span(name, "strong")], [Span(state, paint)], times, why])]
+    lines: list[Line] = [join([[Span(name, "strong")], [Span(state, style)], times, why])]
     if waiting:
         many = units.count(len(waiting), "worker waits: ", "workers wait: ")
-        lines.append([Span("  "), Span(many, "waiting"), Span(asks.named(waiting), "muted")])
+        lines.append([Span("  "), Span(many, "waiting"), Span(names(waiting), "muted")])
     return Item(circuit.key, [crop_line(line, width) for line in lines])
 
 
 def shown_key(circuit: KnownCircuit, width: int) -> str:
-    """Return the key of a circuit as it reads in so many cells."""
-    return crop_path(fmt.clean(mask_secrets(circuit.key)), width)
+    """Return the key of a circuit in at most `width` cells."""
+    return crop_path(fmt.safe(circuit.key), width)
 
 
 class CircuitsScreen(Screen[None]):
-    """One item a circuit: those in trouble when it opens, or when the filter is set, come first.
+    """One item a circuit, those in trouble first. The order is made when the screen opens, and when the filter is set.
 
-    Otherwise none changes its place. What the filter hides when it closes stays while the cursor is on it.
+    A circuit that closes under the filter stays while the cursor is on it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, dashboard: DashboardState) -> None:
         super().__init__()
-        self._scene = scene
+        self._dashboard = dashboard
         self._title = Block(id="title")
         self._list = PickList(id="report")
         self._order: dict[str, None] = {}
@@ -94,7 +93,7 @@ class CircuitsScreen(Screen[None]):
         yield KeyLine((*KEYS, *PICKS))
 
     def on_mount(self) -> None:
-        """Let the list have the keys."""
+        """Focus the list."""
         self._list.focus()
 
     def on_resize(self) -> None:
@@ -106,57 +105,57 @@ class CircuitsScreen(Screen[None]):
         width = self._list.scrollable_content_region.width
         if not width:
             return
-        fleet = self._scene.fleet
+        fleet = self._dashboard.fleet
         known = fleet.circuits.by_key
         waiting = waiting_by_key(fleet.notable()) if known else {}
         circuits = self._in_order(known, waiting)
-        told = f"  {len(fleet.circuits.not_closed):,} of {len(known):,} not closed" if known else ""
-        title = [Span("circuits", "title"), Span(told, "muted")]
-        empty = "No circuit has opened so far."
+        number = f"  {len(fleet.circuits.not_closed):,} of {len(known):,} not closed" if known else ""
+        title = [Span("circuits", "title"), Span(number, "muted")]
+        empty = "No circuit has opened yet."
         if self._is_filtered:
             title.append(Span("  only these", "warning"))
-            empty = "No circuit is open, half open or isolated; f shows all."
+            empty = "All circuits are closed. Press f to show them."
             selected = self._list.selected
             circuits = [circuit for circuit in circuits if circuit.state != CLOSED or circuit.key == selected]
         self._title.show([title])
         widest = max((width_of([Span(shown_key(circuit, _KEY_WIDTH))]) for circuit in circuits), default=0)
-        facts = self._scene.now, width, min(widest, width // 2)
+        facts = self._dashboard.now, width, min(widest, width // 2)
         items = [circuit_item(circuit, waiting.get(circuit.key, []), *facts) for circuit in circuits]
         self._list.show_items(items, [Span(empty, "muted")])
 
     def _in_order(self, known: Mapping[str, KnownCircuit], waiting: Mapping[str, Sequence[Row]]) -> list[KnownCircuit]:
-        """Return the circuits in the order in which they were first shown; new ones come last, by their trouble."""
+        """Return the circuits in the order in which they were first shown; new ones last, by urgency."""
 
-        def trouble(key: str) -> tuple[int, int]:
+        def urgency(key: str) -> tuple[int, int]:
             return _RANKS.get(known[key].state, len(_RANKS)), -len(waiting.get(key, ()))
 
         new = [key for key in known if key not in self._order]
-        self._order.update(dict.fromkeys(sorted(new, key=trouble)))
+        self._order.update(dict.fromkeys(sorted(new, key=urgency)))
         return [known[key] for key in self._order]
 
     def action_filter(self) -> None:
-        """Show only the circuits that are not closed, or all again; those in trouble come first in both."""
+        """Show only the circuits that are not closed, or all again, in a new order."""
         self._is_filtered = not self._is_filtered
         self._order.clear()
         selected = self._list.selected
-        circuit = self._scene.fleet.circuits.by_key.get(selected) if isinstance(selected, str) else None
+        circuit = self._dashboard.fleet.circuits.by_key.get(selected) if isinstance(selected, str) else None
         if self._is_filtered and circuit is not None and circuit.state == CLOSED:
-            self._list.show_items(())  # the cursor goes to the first
+            self._list.show_items(())  # so that the cursor goes to the first
         self.draw()
 
     def action_isolate(self) -> None:
-        """Let no attempt of the key start."""
+        """Start no attempt of the key."""
         self._request(IsolateCircuit)
 
     def action_close(self) -> None:
-        """Let all attempts of the key start."""
+        """Let attempts of the key start again."""
         self._request(CloseCircuit)
 
     def action_probe(self) -> None:
-        """Let a few attempts of the key try it."""
+        """Let a few attempts of the key through."""
         self._request(ProbeCircuit)
 
     def _request(self, kind: type[IsolateCircuit | CloseCircuit | ProbeCircuit]) -> None:
         if isinstance(key := self._list.selected, str) and self._list.shows_cursor():
             command: Command = kind(key)
-            self.post_message(CommandsRequested(command))
+            self.post_message(CommandsRequested([command]))

@@ -12,9 +12,15 @@ from textual.widgets import Button, Label
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Asks a question; the answer is its result. The key that asked, pressed again, says yes.
+    """A question; the answer is its result.
 
-    `side` moves it out of the sight of what it is about.
+    Args:
+        question: what is asked.
+        yes: the label of yes.
+        consequence: what else a yes does.
+        again: the key that asked; pressed again, it says yes.
+        side: the part of the screen in which the question covers nothing that matters; the middle if empty.
+
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,7 +49,7 @@ class ConfirmScreen(ModalScreen[bool]):
                 yield Button("n  no", id="no", compact=True)
 
     def on_mount(self) -> None:
-        """Let the key that asked say yes."""
+        """Bind the key that asked, and focus yes."""
         if self.again:
             self._bindings.bind(self.again, "dismiss(True)", show=False)
         self.query_one("#yes").focus()

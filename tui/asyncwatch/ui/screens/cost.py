@@ -1,4 +1,4 @@
-"""What asyncwatch itself takes: of the screen, of the event loop, of the machine."""
+"""What asyncwatch itself costs: the screen, the event loop, the process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.process import memory
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.cost import cost_lines
 from asyncwatch.ui.render.spans import Span
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import Block, LinesView
+from asyncwatch.ui.widgets.lines import Block, LinesView
 
 KEYS = (
     Key("escape", "dismiss", "close", "back", "esc", footer=1),
@@ -29,9 +29,9 @@ class CostScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("d", "dismiss", show=False)]
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, dashboard: DashboardState) -> None:
         super().__init__()
-        self._scene = scene
+        self._dashboard = dashboard
         self._title = Block(id="title")
         self._report = LinesView(id="report")
 
@@ -42,7 +42,7 @@ class CostScreen(Screen[None]):
         yield KeyLine(KEYS)
 
     def on_mount(self) -> None:
-        """Let the arrows scroll."""
+        """Focus the figures, so that the arrows scroll."""
         self._report.focus()
 
     def on_resize(self) -> None:
@@ -52,10 +52,11 @@ class CostScreen(Screen[None]):
     def draw(self) -> None:
         """Show the figures as they are now."""
         if width := self._report.scrollable_content_region.width:
-            self._title.show([[Span("own cost", "title"), Span("  what asyncwatch itself takes", "muted")]])
-            lines = cost_lines(self._scene, memory=memory(), threads=threading.active_count(), width=width)
+            self._title.show([[Span("overhead", "title"), Span("  what asyncwatch itself costs", "muted")]])
+            threads = threading.active_count()
+            lines = cost_lines(self._dashboard.snapshot(), memory=memory(), threads=threads, width=width)
             self._report.show(lines[1:])
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll down by `lines`."""
         self._report.scroll_relative(y=lines, animate=False)

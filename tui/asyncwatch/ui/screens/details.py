@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from asyncwatch.commands import CancelWorker, RestartWorker, WatchStack
+from asyncwatch.commands import WatchStack
 from asyncwatch.model.rows import Row
-from asyncwatch.ui import actions as asks
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui import actions
+from asyncwatch.ui.actions import Action, Selection
+from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.hints import worker_hints
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render.cost import stack_report
 from asyncwatch.ui.render.details import facts, report
-from asyncwatch.ui.render.hints import hints_of
-from asyncwatch.ui.screens.confirm import ConfirmScreen
+from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import Block, LinesView
+from asyncwatch.ui.widgets.lines import Block, LinesView
 
 KEYS = (
     Key("escape", "close", "back", "back to the fleet", "esc", footer=1),
     Key("c", "cancel", "cancel", "cancel this worker", footer=1),
     Key("r", "restart", "restart", "restart this worker", footer=1),
-    Key("n", "retry_now", "try now", "make its next attempt now, if it waits", footer=3),
+    Key("n", "retry_now", "retry now", "start its next attempt now, if it waits", footer=3),
     Key("x", "give_up", "give up", "make no further attempt, if it waits", footer=3),
     Key("right,J", "neighbour(1)", "next", "the worker below", "→", footer=2),
     Key("left,K", "neighbour(-1)", "previous", "the worker above", "←", footer=2),
@@ -37,18 +39,19 @@ KEYS = (
 
 
 class DetailsScreen(Screen[Row]):
-    """Every attempt with its luck, times, outcome and backoff; the last traceback; the worker's own log.
+    """Facts, every attempt with its luck, times, outcome and backoff, the last traceback, the worker's log.
 
-    Its result is the row it showed last.
+    Its result is the row that it showed last.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("enter", "close", show=False)]
 
-    def __init__(self, scene: Scene, row: Row) -> None:
+    def __init__(self, dashboard: DashboardState, row: Row) -> None:
         super().__init__()
-        self._scene = scene
+        self._dashboard = dashboard
         self._row = row
         self._drawn: tuple[object, ...] = ()
+        """What the shown page was made of."""
         self._facts = Block(id="facts")
         self._report = LinesView(id="report")
         self._keys = KeyLine(KEYS)
@@ -60,7 +63,7 @@ class DetailsScreen(Screen[Row]):
         yield self._keys
 
     def on_mount(self) -> None:
-        """Show the worker."""
+        """Focus the report."""
         self._report.focus()
 
     def on_resize(self) -> None:
@@ -69,76 +72,55 @@ class DetailsScreen(Screen[Row]):
 
     def draw(self) -> None:
         """Show the worker as it is now; close if the run turns out to have no such worker."""
-        fleet, row, now = self._scene.fleet, self._scene.fleet.get(self._row.name), self._scene.moment
+        snapshot = self._dashboard.snapshot()
+        fleet, row, now = snapshot.fleet, snapshot.fleet.get(self._row.name), snapshot.clock_now
         if row is None:
-            if self.app.screen is self and not self._scene.is_gathering:
-                _ = self.dismiss(None)  # not to be waited for by the screen itself
+            if self.app.screen is self and not self._dashboard.is_incomplete:
+                _ = self.dismiss(None)  # not awaited: a screen cannot wait for its own end
             return
         self._row = row
         width = self._report.scrollable_content_region.width
         is_live = not row.is_settled or bool(fleet.abandoned_of(row.name))
-        self._keys.hint(hints_of(self._scene, row))
-        known = self._scene.statistics
-        seen = (known.stack, known.blocked is None, fleet.loop.count)
-        state = (row, row.version, fleet.logged, width, now if is_live else None, seen)
+        self._keys.hint(worker_hints(fleet, row))
+        known = snapshot.statistics
+        stack = (known.stack, known.blocked is None, fleet.loop.count)
+        state = (row, row.version, fleet.logged, width, now if is_live else None, stack)
         if width and state != self._drawn:
             self._drawn = state
             self._facts.show(facts(fleet, row, now, width))
-            stack = stack_report(self._scene, row.name, width)
-            self._report.show([*stack[1:], *stack[:1], *report(fleet, row, now, width)])
+            lines = stack_report(snapshot, row.name, width)
+            self._report.show([*lines[1:], *lines[:1], *report(fleet, row, now, width)])
 
-    def action_retry_now(self) -> None:
-        """Let the worker go on now, if it waits."""
-        self._ask_waiting(asks.RETRY_NOW)
-
-    def action_give_up(self) -> None:
-        """Let the worker make no further attempt, if it waits."""
-        self._ask_waiting(asks.GIVE_UP, asks.given_up([self._row]))
-
-    def _ask_waiting(self, deed: asks.Deed, told: str = "") -> None:
-        if commands := [*deed.on([self._row])]:
-            self.post_message(CommandsRequested(*commands))
-            if told:
-                self.notify(told)
-        else:
-            self.notify(asks.NOBODY_WAITS)
-
-    def action_cancel(self) -> None:
+    async def action_cancel(self) -> None:
         """Cancel the worker."""
-        self.post_message(CommandsRequested(CancelWorker(self._row.name, self._row.incarnation)))
+        await self._act(actions.cancel)
 
     async def action_restart(self) -> None:
-        """Restart the worker; ask first if that takes siblings along."""
-        row, tree = self._row, self._scene.fleet.tree
-        _rows, refused = asks.restartable([row], tree)
-        if refused:
-            self.notify(refused)
-            return
-        command = CommandsRequested(RestartWorker(row.name, row.incarnation))
-        taken, branch = tree.restarted_with([row]), tree.branch_of(row)
-        if not taken or branch is None:
-            self.post_message(command)
-            return
-        told = asks.siblings_told(taken, [branch.strategy])
-        question = ConfirmScreen(f"Restart {asks.named([row])}?", "restart", consequence=told, again="r")
+        """Restart the worker."""
+        await self._act(actions.restart)
 
-        def answer(is_yes: bool | None) -> None:
-            if is_yes:
-                self.post_message(command)
+    async def action_retry_now(self) -> None:
+        """Let the worker go on now, if it waits."""
+        await self._act(actions.retry_now)
 
-        await self.app.push_screen(question, answer)
+    async def action_give_up(self) -> None:
+        """Let the worker make no further attempt, if it waits."""
+        await self._act(actions.give_up)
+
+    async def _act(self, act: Callable[[Selection], Action]) -> None:
+        await request(self, act(Selection(self._dashboard.fleet, self._row)), lambda: self._dashboard.fleet)
 
     def action_neighbour(self, step: int) -> None:
-        """Show the worker below or above, in the order of the fleet."""
-        neighbour = self._scene.view.neighbour(self._row, step)
+        """Show the worker below (1) or above (-1), in the order of the fleet."""
+        neighbour = self._dashboard.view.neighbour(self._row, step)
         if neighbour is not self._row:
             self._row = neighbour
-            self.post_message(CommandsRequested(WatchStack(neighbour.name)))
+            self.post_message(CommandsRequested([WatchStack(neighbour.name)]))
             self._report.scroll_home(animate=False)
             self.draw()
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll down by `lines`."""
         self._report.scroll_relative(y=lines, animate=False)
 
     def action_edge(self, direction: int) -> None:

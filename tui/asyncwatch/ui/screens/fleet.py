@@ -4,125 +4,235 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.screen import Screen
 
+from asyncwatch.commands import Command
 from asyncwatch.events import WorkerState
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster
 from asyncwatch.model.view.sort_keys import SORTS
-from asyncwatch.text import mask_secrets
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui import actions
+from asyncwatch.ui.actions import Action, Selection
+from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.hints import fleet_hints
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
-from asyncwatch.ui.messages import FoldRequested, SortRequested
+from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_name
 from asyncwatch.ui.render.header import overview
-from asyncwatch.ui.render.hints import hints
 from asyncwatch.ui.render.spans import crop
-from asyncwatch.ui.screens.acting import ActingScreen
+from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.filter_bar import FilterBar
+from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import Block
+from asyncwatch.ui.widgets.lines import Block
 
-_MARGINS = 2
-"""Cells left and right of the overview; were it others, the next picture would be right."""
-_SOME = 50
 RESORT_EVERY = 1.0
-"""Seconds after which rows may change places, if they are sorted by what changes."""
+"""Seconds between two re-sorts by values that change, so that rows do not move all the time."""
+_PADDING = 2
+"""Cells left and right of the overview together, for the first frame; later ones measure it."""
+_SAMPLE = 50
+"""Marked workers whose states decide which keys are hinted."""
 
 
-class FleetScreen(ActingScreen):
-    """Reads the scene; what is looked at is chosen here, what is done is asked for by its base."""
+class FleetScreen(Screen[None]):
+    """Shows the run, and turns keys into commands. No key changes a row: the engine's events do."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTS), *bindings(RUN), *bindings(LOOKS)]
     AUTO_FOCUS = "FleetTable"
 
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene)
+    def __init__(self, dashboard: DashboardState) -> None:
+        super().__init__()
+        self.table = FleetTable(dashboard)
+        self._dashboard = dashboard
         self._overview = Block(id="overview")
-        self._bar = FilterBar()
+        self._filter_bar = FilterBar()
         self._keys = KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
 
     def compose(self) -> ComposeResult:
-        """Yield the parts from top to bottom, with all that is known: the first picture is a whole one."""
+        """Yield the parts from top to bottom, already filled: the first frame is complete."""
         width = self.app.size.width
-        self._overview.show(overview(self._scene, width - _MARGINS))
+        self._overview.show(overview(self._dashboard.snapshot(), width - _PADDING))
         self.table.draw()
-        self._keys.hint(hints(self._scene, self._states()), width)
+        self._hint_keys(width)
         yield self._overview
         yield self.table
-        yield self._bar
+        yield self._filter_bar
         yield self._keys
 
     def on_mount(self) -> None:
-        """Start re-sorting at a calm rate."""
+        """Start to re-sort."""
         self.set_interval(RESORT_EVERY, self._resort)
 
     def on_resize(self) -> None:
-        """Lay everything out in the new width, once the parts have theirs; the first time they have."""
+        """Fit all parts to the new width once they have it; the first time they have it already."""
         if not self._overview.lines:
             self.draw()
         self.call_after_refresh(self.draw)
 
+    # -- drawing
+
     def draw(self) -> None:
-        """Show the scene as it is now, and ask for what waited for it."""
-        self.send_changes()
+        """Show the run as it is now."""
         if not (width := self._overview.size.width):
             return
-        self._overview.show(overview(self._scene, width))
+        self._overview.show(overview(self._dashboard.snapshot(), width))
         self.table.draw()
         self._draw_filter()
-        self._keys.hint(hints(self._scene, self._states()))
+        self._hint_keys()
 
-    def _states(self) -> list[WorkerState]:
-        """Return the states of the workers that a key would act on; of the marked ones some will do."""
-        fleet, view = self._scene.fleet, self._scene.view
+    def _hint_keys(self, width: int = 0) -> None:
+        dashboard = self._dashboard
+        has_marks = bool(dashboard.view.marks)
+        self._keys.hint(fleet_hints(dashboard.fleet, self._selected_states(), has_marks=has_marks), width)
+
+    def _selected_states(self) -> list[WorkerState]:
+        """Return the states of the workers that a key is for; of some of them if many are marked."""
+        fleet, view = self._dashboard.fleet, self._dashboard.view
         if view.marks:
-            return [row.state for name in islice(view.marks, _SOME) if (row := fleet.get(name)) is not None]
+            return [row.state for name in islice(view.marks, _SAMPLE) if (row := fleet.get(name)) is not None]
         if (branch := self.table.selected_branch) is not None:
             return [state for state, workers in branch.counts.items() if workers]
         return [self.table.selected.state] if self.table.selected is not None else []
 
     def _draw_filter(self) -> None:
-        view, total = self._scene.view, len(self._scene.fleet.rows)
+        view, total = self._dashboard.view, len(self._dashboard.fleet.rows)
         shown, stray = len(view.order()), view.stray
-        kind = f"errors like {crop(fmt.clean(mask_secrets(view.cluster[0])), 48)}" if view.cluster is not None else ""
-        sign = "filtering…" if view.is_filtering else "sorting…" if view.is_behind else ""
+        kind = f"errors like {crop(fmt.safe(view.cluster[0]), 48)}" if view.cluster is not None else ""
+        progress = "filtering…" if view.is_filtering else "sorting…" if view.is_behind else ""
         stays = f"{shown_name(stray)} stays while the cursor is on it" if stray is not None else ""
-        only = " · ".join(filter(None, [sign, "trouble only" if view.trouble_only else "", kind, stays]))
-        self._bar.say(shown - (stray is not None), total, only=only, problem=view.query.problem)
+        only = " · ".join(filter(None, [progress, "trouble only" if view.trouble_only else "", kind, stays]))
+        self._filter_bar.show(shown - (stray is not None), total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
 
     def _why_empty(self) -> str:
-        view = self._scene.view
-        if not self._scene.fleet.rows:
+        view = self._dashboard.view
+        if not self._dashboard.fleet.rows:
             return "Waiting for the first worker…"
         if view.cluster is not None:
-            return "No worker has such an error any more.  esc shows all of them."
+            return "No worker has this error any more. Press esc to show all workers."
         if view.trouble_only and not view.query.conditions:
-            return "No worker is in trouble.  f shows all of them."
-        return "No worker matches the filter.  esc clears it."
+            return "No worker is in trouble. Press f to show all workers."
+        return "No worker matches the filter. Press esc to clear it."
 
     def _resort(self) -> None:
-        view = self._scene.view
-        if not self._scene.is_frozen and (view.resort() or view.is_busy):
+        view = self._dashboard.view
+        if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
             self.table.draw()
 
+    def on_lines_ready(self) -> None:
+        """Show an order that took some time."""
+        self.draw()
+
+    # -- acting on workers
+
+    async def action_cancel(self) -> None:
+        """Cancel the marked workers, the selected group, or the selected worker."""
+        await self._act(actions.cancel)
+
+    async def action_restart(self) -> None:
+        """Restart the marked workers, the selected group, or the selected worker."""
+        await self._act(actions.restart)
+
+    async def action_retry_now(self) -> None:
+        """Let the selected workers that wait go on now."""
+        await self._act(actions.retry_now)
+
+    async def action_give_up(self) -> None:
+        """Let the selected workers that wait make no further attempt."""
+        await self._act(actions.give_up)
+
+    async def action_cancel_all(self) -> None:
+        """Cancel all active workers."""
+        await self._request(actions.cancel_all(self._dashboard.fleet))
+
+    async def action_restart_all(self) -> None:
+        """Restart all workers that have ended without success."""
+        await self._request(actions.restart_all(self._dashboard.fleet))
+
+    async def action_retry_all_now(self) -> None:
+        """Let all workers that wait go on now."""
+        await self._request(actions.retry_all_now(self._dashboard.fleet))
+
+    async def action_give_up_all(self) -> None:
+        """Let all workers that wait make no further attempt."""
+        await self._request(actions.give_up_all(self._dashboard.fleet))
+
+    async def _act(self, act: Callable[[Selection], Action]) -> None:
+        dashboard = self._dashboard
+        if dashboard.view.marks or self.table.shows_cursor():
+            await self._request(act(Selection(dashboard.fleet, self.table.selected_line, dashboard.view)))
+
+    async def _request(self, action: Action) -> None:
+        """Request the commands of an action. While its question is open, its workers are highlighted beside it."""
+        table = self.table
+        if action.question and action.highlighted:
+            table.highlight(action.highlighted)
+        await request(
+            self,
+            action,
+            lambda: self._dashboard.fleet,
+            side="" if not action.consequence else "high" if table.is_cursor_low else "low",
+            closed=lambda: table.highlight(()),
+        )
+
+    # -- changing settings
+
+    def action_pause(self) -> None:
+        """Start no new attempts, or start them again."""
+        self._change(lambda: actions.pause(self._dashboard.fleet.settings))
+
+    def action_concurrency(self, direction: int) -> None:
+        """Let more (1) or fewer (-1) attempts run at a time."""
+        self._change(lambda: actions.change_concurrency(self._dashboard.fleet, direction))
+
+    def action_undo(self) -> None:
+        """Undo the last change of a setting."""
+        self._change(lambda: actions.undo(self._dashboard.fleet.settings))
+
+    def _change(self, change: Callable[[], Action]) -> None:
+        """Request the change of a setting. It is made of the settings as they are when its turn has come."""
+
+        def make() -> Sequence[Command]:
+            action = change()
+            if action.notice:
+                self.notify(action.notice)
+            return [*action.commands]
+
+        self.post_message(SettingChangeRequested(make))
+
+    async def action_options(self) -> None:
+        """Open the settings."""
+        if self._dashboard.fleet.run is None:
+            self.notify("The run has not started yet. Its settings are not known.")
+            return
+        from asyncwatch.ui.screens.options import OptionsScreen
+
+        def apply(commands: Sequence[Command] | None) -> None:
+            if commands:
+                self.post_message(CommandsRequested(commands))
+
+        await self.app.push_screen(OptionsScreen(self._dashboard.fleet), apply)
+
+    # -- looking
+
     def action_move(self, rows: int) -> None:
-        """Move the cursor of the fleet, from wherever the focus is."""
+        """Move the cursor of the fleet while the filter has the focus."""
         self.table.action_move(rows)
 
     def action_mark(self) -> None:
-        """Mark the selected worker, or take its mark away, and go on to the next; of a group, all workers."""
+        """Mark the selected worker, or unmark it, and go to the next one; mark or unmark all workers of a group."""
         if not self.table.shows_cursor():
             return
-        view = self._scene.view
+        view = self._dashboard.view
         if (branch := self.table.selected_branch) is not None:
-            view.marks.toggle(self._scene.fleet.tree.spans_below(branch))
+            view.marks.toggle(self._dashboard.fleet.tree.spans_below(branch))
             self.draw()
         elif (row := self.table.selected) is not None:
             view.marks.toggle_worker(row.name)
@@ -130,100 +240,96 @@ class FleetScreen(ActingScreen):
             self.draw()
 
     def action_mark_all(self) -> None:
-        """Mark all that the filter shows."""
-        self._scene.view.mark_all_visible()
+        """Mark all workers that the filter shows."""
+        self._dashboard.view.mark_all_visible()
         self.draw()
 
     def action_clear(self) -> None:
         """Clear the marks; without marks, the filter."""
-        view = self._scene.view
+        view = self._dashboard.view
         if view.marks:
             view.marks.clear()
         else:
             view.trouble_only = False
             view.cluster = None
-            self._bar.input.value = ""
-            self._take_filter()
+            self._filter_bar.input.value = ""
+            self._apply_filter()
         self.draw()
 
     def action_filter(self) -> None:
-        """Let a filter be typed."""
-        self._bar.open()
+        """Focus the filter."""
+        self._filter_bar.open()
+
+    def action_keep_filter(self) -> None:
+        """Apply the filter and go back to the fleet."""
+        self._apply_filter()
+        self.set_focus(self.table)  # at once: it gets the next key
+        self.draw()
+
+    def action_clear_filter(self) -> None:
+        """Clear the filter and go back to the fleet."""
+        self._filter_bar.input.value = ""
+        self.action_keep_filter()
+
+    def on_input_changed(self) -> None:
+        """Filter as a person types."""
+        self._apply_filter()
+        self.draw()
+
+    def _apply_filter(self) -> None:
+        self._dashboard.view.query = parse_query(self._filter_bar.input.value)
 
     def action_sort(self) -> None:
         """Sort by the next column."""
         keys = [key for key, _heading in SORTS]
-        self._sort_by(keys[(keys.index(self._scene.view.sort) + 1) % len(keys)], is_reversed=False)
+        self._sort_by(keys[(keys.index(self._dashboard.view.sort) + 1) % len(keys)], is_reversed=False)
 
     def action_reverse(self) -> None:
         """Reverse the order."""
-        view = self._scene.view
+        view = self._dashboard.view
         self._sort_by(view.sort, is_reversed=not view.reverse)
+
+    def on_sort_requested(self, message: SortRequested) -> None:
+        """Sort by the clicked heading, or reverse the order if it is sorted by that already."""
+        view = self._dashboard.view
+        self._sort_by(message.key, is_reversed=message.key == view.sort and not view.reverse)
+
+    def _sort_by(self, key: str, *, is_reversed: bool) -> None:
+        view = self._dashboard.view
+        view.sort = key
+        view.reverse = is_reversed
+        self.draw()
 
     def action_trouble(self) -> None:
         """Show only the workers in trouble, or all again."""
-        view = self._scene.view
+        view = self._dashboard.view
         view.trouble_only = not view.trouble_only
         self.draw()
 
     def action_details(self) -> None:
         """Open the selected worker; fold or unfold the selected group."""
-        line = self.table.selected or self.table.selected_branch
+        line = self.table.selected_line
         if line is not None and self.table.shows_cursor():
             self.table.open(line)
 
     def on_fold_requested(self, message: FoldRequested) -> None:
-        """Show less or more of a group."""
-        self._scene.view.fold(message.branch, is_folded=message.is_folded)
+        """Fold or unfold a group."""
+        self._dashboard.view.fold(message.branch, is_folded=message.is_folded)
         self.draw()
 
     async def action_errors(self) -> None:
-        """Open the errors; the fleet shows the workers of those that were chosen there."""
+        """Open the errors. The fleet then shows only the workers of the group that is chosen there."""
         from asyncwatch.ui.screens.errors import ErrorsScreen
 
-        await self.app.push_screen(ErrorsScreen(self._scene), self._show_cluster)
+        def show_only(cluster: Cluster | None) -> None:
+            if cluster is not None:
+                self._dashboard.view.cluster = cluster.key
+                self.draw()
+
+        await self.app.push_screen(ErrorsScreen(self._dashboard), show_only)
 
     async def action_circuits(self) -> None:
         """Open the circuits."""
         from asyncwatch.ui.screens.circuits import CircuitsScreen
 
-        await self.app.push_screen(CircuitsScreen(self._scene))
-
-    def _show_cluster(self, cluster: Cluster | None) -> None:
-        if cluster is not None:
-            self._scene.view.cluster = cluster.key
-            self.draw()
-
-    def on_lines_ready(self) -> None:
-        """Show the order that took its time."""
-        self.draw()
-
-    def on_sort_requested(self, message: SortRequested) -> None:
-        """Sort by the heading that was clicked; reverse if it is the one already."""
-        view = self._scene.view
-        self._sort_by(message.key, is_reversed=message.key == view.sort and not view.reverse)
-
-    def on_input_changed(self) -> None:
-        """Filter as it is typed."""
-        self._take_filter()
-        self.draw()
-
-    def action_keep_filter(self) -> None:
-        """Keep the filter, go back to the fleet."""
-        self._take_filter()
-        self.set_focus(self.table)  # at once: the next key is for it
-        self.draw()
-
-    def action_clear_filter(self) -> None:
-        """Show all workers again, go back to the fleet."""
-        self._bar.input.value = ""
-        self.action_keep_filter()
-
-    def _take_filter(self) -> None:
-        self._scene.view.query = parse_query(self._bar.input.value)
-
-    def _sort_by(self, key: str, *, is_reversed: bool) -> None:
-        view = self._scene.view
-        view.sort = key
-        view.reverse = is_reversed
-        self.draw()
+        await self.app.push_screen(CircuitsScreen(self._dashboard))

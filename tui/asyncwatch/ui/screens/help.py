@@ -14,7 +14,7 @@ from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, pad, width_of
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import LinesView
+from asyncwatch.ui.widgets.lines import LinesView
 
 KEYS = (
     Key("escape", "dismiss", "back", "back", "esc", footer=1),
@@ -23,32 +23,32 @@ KEYS = (
 )
 
 _MEANINGS = {
-    WorkerState.QUEUED: "waits for a place",
-    WorkerState.RUNNING: "an attempt is under way",
-    WorkerState.BACKING_OFF: "waits before the next attempt",
+    WorkerState.QUEUED: "waits for a slot",
+    WorkerState.RUNNING: "an attempt is in progress",
+    WorkerState.BACKING_OFF: "waits for its next attempt",
     WorkerState.RESTARTING: "waits for its next incarnation",
-    WorkerState.WAITING: "held: circuit, rate limit, pause, place",
-    WorkerState.CANCELLING: "was asked to stop",
+    WorkerState.WAITING: "held back: circuit, rate limit, pause",
+    WorkerState.CANCELLING: "asked to stop, still running",
     WorkerState.SUCCEEDED: "returned a result",
-    WorkerState.FAILED: "an error that no retry mends",
-    WorkerState.EXHAUSTED: "every attempt was used up",
+    WorkerState.FAILED: "an error that a retry cannot fix",
+    WorkerState.EXHAUSTED: "all attempts used up",
     WorkerState.CANCELLED: "stopped on request",
-    WorkerState.TIMED_OUT: "still pending at the total timeout",
-    WorkerState.UNRESPONSIVE: "swallows its cancellation",
+    WorkerState.TIMED_OUT: "not done at the total timeout",
+    WorkerState.UNRESPONSIVE: "ignores its cancellation",
 }
 _FILTERS = (
     ("text", "in the name or the error"),
-    ("state:failed", "the state begins so"),
+    ("state:failed", "the state starts with it"),
     ("retries>0", "also >= < <= ="),
     ("luck>0.9", "the last draw"),
     ("error:Timeout", "text in the error"),
     ("group:web", "the group's name"),
-    ("a b", "both terms must hold"),
+    ("a b", "both terms must match"),
 )
 
 
 def help_lines(width: int) -> list[Line]:
-    """Return the page, in two columns where there is room for them."""
+    """Return the page, in two columns if there is room."""
     left = [
         *_keys("ACT", ACTS),
         *_keys("RUN", RUN),
@@ -58,7 +58,7 @@ def help_lines(width: int) -> list[Line]:
     right = [*_keys("MOVE", MOVES), *_states(), *_filters()]
     if width < 110:
         return [*left, *right][1:]
-    half = max(width_of(line) for line in left) + 6
+    half = max(width_of(line) for line in left) + 4
     rows = max(len(left), len(right))
     left, right = (column + [[]] * (rows - len(column)) for column in (left, right))
     lines: list[Line] = []
@@ -76,7 +76,7 @@ def _keys(title: str, keys: Iterable[Key]) -> list[Line]:
 def _states() -> list[Line]:
     lines: list[Line] = [[], [Span("STATES", "heading")]]
     for state, meaning in _MEANINGS.items():
-        lines.append([Span(pad(fmt.state_label(state), 16), fmt.paint_of(state)), Span(meaning)])
+        lines.append([Span(pad(fmt.state_label(state), 16), fmt.state_style(state)), Span(meaning)])
     lines.append([Span(pad(f"{fmt.STRUCK} bad luck", 16), "struck"), Span("the draw injected a fault")])
     return lines
 
@@ -100,11 +100,11 @@ class HelpScreen(Screen[None]):
         yield KeyLine(KEYS)
 
     def on_mount(self) -> None:
-        """Let the arrows scroll the page."""
+        """Focus the page, so that the arrows scroll."""
         self.query_one(LinesView).focus()
 
     def on_resize(self) -> None:
-        """Set the page anew in the width there is."""
+        """Lay the page out in the new width."""
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
@@ -113,5 +113,5 @@ class HelpScreen(Screen[None]):
         view.show(help_lines(view.scrollable_content_region.width))
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll down by `lines`."""
         self.query_one(LinesView).scroll_relative(y=lines, animate=False)

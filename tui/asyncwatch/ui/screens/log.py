@@ -13,20 +13,20 @@ from textual.strip import Strip
 
 from asyncwatch import text as units
 from asyncwatch.events import LogRecorded
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.columns import scheme_of, shown_name
 from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.spans import Line, Span, spread, width_of
 from asyncwatch.ui.widgets.key_line import KeyLine
-from asyncwatch.ui.widgets.lines_widget import Block, LinesView
+from asyncwatch.ui.widgets.lines import Block, LinesView
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _RANKS = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 3}
 
 KEYS = (
     Key("escape", "dismiss", "back", "back", "esc", footer=1),
-    Key("v", "level", "level", "show only from the next level on", footer=1),
+    Key("v", "level", "level", "show only lines from the next level up", footer=1),
     Key("G", "edge(1)", "follow", "the newest lines, as they come", "G", footer=1),
     Key("g", "edge(-1)", "top", "the oldest line", footer=2),
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
@@ -35,27 +35,27 @@ KEYS = (
 
 
 class LogView(LinesView):
-    """The log lines that the fleet holds, from a level on. It follows the newest until one scrolls up."""
+    """The log lines that the fleet keeps, from a level up. It follows the newest line until a person scrolls up."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, dashboard: DashboardState) -> None:
         super().__init__(id="log")
-        self._scene = scene
+        self._dashboard = dashboard
         self._records: list[LogRecorded] = []
         self._name_width = 8
         self._drawn: tuple[int, int] = (-1, -1)
         self.level = 0
         self.is_following = True
         self.read = -1
-        """The `seq` of the newest line that was seen at the end of the view."""
+        """The `seq` of the newest line that has been visible."""
 
     @property
     def unread(self) -> int:
-        """How many shown lines are newer than all that was seen."""
+        """How many lines are newer than every line that has been visible."""
         return len(self._records) - bisect_left(self._records, self.read + 1, key=lambda record: record.seq)
 
     def draw(self) -> None:
-        """Take over new records, and keep the place of one who reads."""
-        state = (self._scene.fleet.logged, self.level)
+        """Take over new records. If it does not follow, the lines that are read stay where they are."""
+        state = (self._dashboard.fleet.logged, self.level)
         if state != self._drawn:
             self._drawn = state
             self._take_over()
@@ -66,11 +66,11 @@ class LogView(LinesView):
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the newest line is in sight."""
+        """Whether the newest line is visible."""
         return round(self.scroll_y) + self.size.height >= len(self._records)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow again once the end is reached, stop following when it is left."""
+        """Follow from when the end is reached until it is left."""
         super().watch_scroll_y(old_value, new_value)
         if new_value < old_value or self.is_at_end:
             self.is_following = self.is_at_end
@@ -81,20 +81,25 @@ class LogView(LinesView):
         line: Line = log_line(self._records[index], self._name_width) if index < len(self._records) else ()
         if not self._records and not y:
             line = [
-                Span("No line of this level." if self._scene.fleet.logged else "Nothing was logged so far.", "muted")
+                Span(
+                    "No line of this level or above."
+                    if self._dashboard.fleet.logged
+                    else "Nothing has been logged yet.",
+                    "muted",
+                )
             ]
-        return self._paint.strip(line, self.scrollable_content_region.width)
+        return self._strip_maker.strip(line, self.scrollable_content_region.width)
 
     def _take_over(self) -> None:
         top = round(self.scroll_y)
         first = self._records[top].seq if top < len(self._records) else None
-        self._records = [log for log in self._scene.fleet.logs if _RANKS.get(log.level, 1) >= self.level]
-        names = map(shown_name, self._scene.fleet.rows[:200])
+        self._records = [log for log in self._dashboard.fleet.logs if _RANKS.get(log.level, 1) >= self.level]
+        names = map(shown_name, self._dashboard.fleet.rows[:200])
         widest = max((len(name.removeprefix(scheme_of(name))) for name in names), default=0)
         self._name_width = min(max(24, self.size.width // 4), max(4, widest))
         self.virtual_size = Size(0, len(self._records))
         if first is not None and not self.is_following:
-            # Old lines fall out at the top: the line that was read stays where it is.
+            # Old lines are dropped at the top: the first visible line stays where it is.
             place = bisect_left(self._records, first, key=lambda record: record.seq)
             self.scroll_to(y=place, animate=False, immediate=True)
         self.refresh()
@@ -105,11 +110,11 @@ class LogScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, dashboard: DashboardState) -> None:
         super().__init__()
-        self._scene = scene
+        self._dashboard = dashboard
         self._title = Block(id="title")
-        self._view = LogView(scene)
+        self._view = LogView(dashboard)
 
     def compose(self) -> ComposeResult:
         """Yield a title, the lines, the keys."""
@@ -132,25 +137,25 @@ class LogScreen(Screen[None]):
             self._title.show([self._title_line(width)])
 
     def _title_line(self, width: int) -> Line:
-        view, fleet = self._view, self._scene.fleet
+        view, fleet = self._view, self._dashboard.fleet
         left = [Span("log", "title"), Span(f"  {units.count(fleet.logged, 'line')}", "muted")]
         if view.level:
-            left.append(Span(f"  from {LEVELS[view.level].lower()} on", "warning"))
+            left.append(Span(f"  {LEVELS[view.level].lower()} and above", "warning"))
         if fleet.logged > len(fleet.logs):
-            left.append(Span(f"  the newest {len(fleet.logs):,} are held", "muted"))
+            left.append(Span(f"  the newest {len(fleet.logs):,} are kept", "muted"))
         right = [Span("● following", "running")]
         if not view.is_following:
             right = [Span(f" +{view.unread:,} new " if view.unread else " reading ", "notice")]
         return spread(left, right, max(width, width_of(right)))
 
     def action_level(self) -> None:
-        """Show only from the next level on, and after the last level all again."""
+        """Show only lines from the next level up; after the last level, all again."""
         view = self._view
         view.level = (view.level + 1) % len(LEVELS)
         self.draw()
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll down by `lines`."""
         self._view.scroll_relative(y=lines, animate=False, immediate=True)
         self.draw()
 

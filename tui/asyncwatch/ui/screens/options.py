@@ -1,4 +1,4 @@
-"""The settings that can be changed while the run goes on."""
+"""The settings that can be changed during a run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from asyncwatch.commands import ChangeSetting, Command
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.text import parse_per_second
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.actions import concurrency_of
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),
@@ -21,14 +22,14 @@ _FIELDS = (
     ("rate per key", "rate per key", "of each host; none: no limit"),
     ("bad luck", "bad luck above", "0 to 1; none: each worker's own"),
 )
-"""Name, label and what it takes, in at most 31 cells: all that a terminal of 80 has room for."""
+"""Name, label and hint of each setting. A terminal of 80 columns has room for hints of 31 cells."""
 
 
 def changes(before: dict[str, str], typed: dict[str, str]) -> list[Command]:
-    """Return the requests for the settings that were typed anew.
+    """Return the commands for the settings that differ from `before`.
 
     Raises:
-        ValueError: one that is not what its setting takes.
+        ValueError: a value is not valid for its setting.
 
     """
     commands: list[Command] = []
@@ -42,7 +43,7 @@ def _value(name: str, text: str) -> int | float | str | None:
     match name:
         case "concurrency":
             if not text.isdecimal() or int(text) < 1:
-                raise ValueError("concurrency is a whole number of at least 1")
+                raise ValueError("concurrency must be a whole number of at least 1")
             return int(text)
         case _ if text == "none":
             return None
@@ -52,17 +53,17 @@ def _value(name: str, text: str) -> int | float | str | None:
             except ValueError:
                 threshold = -1.0
             if not 0 <= threshold <= 1:
-                raise ValueError("bad luck is a number from 0 to 1, or none")
+                raise ValueError("bad luck must be a number from 0 to 1, or none")
             return threshold
         case _:
             parse_per_second(text)
             return text
 
 
-def _present(scene: Scene) -> dict[str, str]:
-    """Return the settings as they are, as they would be typed."""
-    settings = scene.fleet.settings
-    present = {} if scene.concurrency is None else {"concurrency": str(scene.concurrency)}
+def _present(fleet: Fleet) -> dict[str, str]:
+    """Return the present settings as a person would type them."""
+    settings, concurrency = fleet.settings, concurrency_of(fleet)
+    present = {} if concurrency is None else {"concurrency": str(concurrency)}
     for name in ("rate", "rate per key", "bad luck"):
         value = settings.value(name)
         present[name] = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
@@ -70,14 +71,14 @@ def _present(scene: Scene) -> dict[str, str]:
 
 
 class _Field(Input):
-    """A line that is typed into; enter is for the whole screen."""
+    """An input. Enter applies the whole dialog."""
 
-    # An action, not a message: the keys behind it come after what it does.
+    # An action, not a message: it is done before the next key is handled.
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.apply", "apply", show=False)]
 
 
 class OptionsScreen(ModalScreen[Sequence[Command] | None]):
-    """Lets the settings be typed. Enter sends those that changed, escape none; its result is the requests."""
+    """A dialog with the settings. Its result is the commands for the changed ones."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "close", show=False),
@@ -85,20 +86,20 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         Binding("up", "app.focus_previous", "previous", show=False, priority=True),
     ]
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         super().__init__()
-        self._before = _present(scene)
+        self._before = _present(fleet)
         self._inputs = {
             name: _Field(self._before[name], compact=True, select_on_focus=False)
             for name, _label, _hint in _FIELDS
             if name in self._before
         }
-        self._problem = Label("enter changes · esc leaves it · u undoes later", id="consequence", markup=False)
+        self._problem = Label("enter applies · esc closes · u undoes later", id="consequence", markup=False)
 
     def compose(self) -> ComposeResult:
         """Yield a line for each setting."""
         with Vertical(id="question", classes="options"):
-            yield Label("Change while it runs", id="ask", markup=False)
+            yield Label("Settings of the run", id="ask", markup=False)
             for name, label, hint in _FIELDS:
                 if name not in self._inputs:
                     continue
@@ -109,13 +110,13 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
             yield self._problem
 
     def on_mount(self) -> None:
-        """Begin with the first; what is typed takes the place of what a field holds."""
+        """Focus the first input. All text is selected, so that typing replaces it."""
         for field in self._inputs.values():
             field.select_all()
-        self.set_focus(next(iter(self._inputs.values())))  # at once: the next key is for it
+        self.set_focus(next(iter(self._inputs.values())))  # at once: it gets the next key
 
     async def action_apply(self) -> None:
-        """Send what changed."""
+        """Close with the changed settings, or show what is wrong with one."""
         try:
             commands = changes(self._before, {name: field.value for name, field in self._inputs.items()})
         except ValueError as error:

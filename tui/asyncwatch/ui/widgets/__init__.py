@@ -1,1 +1,1 @@
-"""Parts of screens. Each draws lines of spans by itself; what they cost is what is visible."""
+"""Parts of screens. Each draws lines of spans itself, at the cost of what is visible."""

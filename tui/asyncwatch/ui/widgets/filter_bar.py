@@ -1,4 +1,4 @@
-"""The line above the footer in which a filter is typed, and which says what it hides."""
+"""The line above the footer in which a filter is typed, and which says how many workers it shows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from asyncwatch.model.view.filter import SYNTAX
 
 
 class FilterInput(Input):
-    """The line that is typed into. Up and down move the cursor of the fleet meanwhile."""
+    """The input. Up and down move the cursor of the fleet."""
 
-    # Actions, not messages: the keys behind them come after what they do.
+    # Actions, not messages: they are done before the next key is handled.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "screen.keep_filter", "keep", show=False),
         Binding("escape", "screen.clear_filter", "clear", show=False),
@@ -25,32 +25,32 @@ class FilterInput(Input):
 
 
 class FilterBar(Horizontal):
-    """Hidden unless something is filtered or about to be."""
+    """Visible only while there is a filter, or one is being typed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.input = FilterInput(placeholder=SYNTAX, select_on_focus=False)
-        # As `compact=True`, which would look for its styles at once: 7 ms before the first picture.
+        # Like `compact=True`, which would resolve its styles at once: 7 ms before the first frame.
         self.input.set_reactive(Input.compact, value=True)
         self.input.add_class("-textual-compact", update=False)
         self._sign = Label("/", id="sign", markup=False)
         self._shown = Label("", id="shown", markup=False)
 
     def compose(self) -> ComposeResult:
-        """Yield the sign, the line to type into, and the count."""
+        """Yield the sign, the input, and the count."""
         yield self._sign
         yield self.input
         yield self._shown
 
     def open(self) -> None:
-        """Let a filter be typed."""
+        """Focus the input."""
         self.display = self._sign.display = self.input.display = True
-        self.screen.set_focus(self.input)  # at once: the next key is for it
+        self.screen.set_focus(self.input)  # at once: it gets the next key
 
-    def say(self, shown: int, total: int, *, only: str, problem: str) -> None:
-        """Say how many workers of how many are shown, and which `only`, or what is wrong with the filter.
+    def show(self, shown: int, total: int, *, only: str, problem: str) -> None:
+        """Show how many workers of how many are listed and what restricts them (`only`), or the filter's `problem`.
 
-        The line to type into is there only while something is, or may be, typed.
+        The input is visible only while it has text or focus.
         """
         is_typed = bool(self.input.value) or self.input.has_focus
         self._sign.display = self.input.display = is_typed

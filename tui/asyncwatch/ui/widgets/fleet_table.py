@@ -1,4 +1,4 @@
-"""The fleet, one row a worker. What it costs to draw is what is visible, however many workers there are."""
+"""The fleet table: one row a worker. Drawing costs what is visible, however many workers there are."""
 
 from __future__ import annotations
 
@@ -16,75 +16,77 @@ from textual.strip import Strip
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.outline import Line
-from asyncwatch.ui import actions as asks
-from asyncwatch.ui.display import Scene
+from asyncwatch.ui.background import background_work, give_way_to_frame
+from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
 from asyncwatch.ui.render import columns
 from asyncwatch.ui.render import tree as branches
 from asyncwatch.ui.render.cost import is_distorted
 from asyncwatch.ui.render.spans import Span
-from asyncwatch.ui.render.styles import InPaints, Paint
-from asyncwatch.ui.slices import Slices
+from asyncwatch.ui.render.styles import SpanWidget, StripMaker
+from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION
 
 _NAMES = 4096
-"""Names that are measured at once: a few milliseconds."""
+"""Names that are measured at once, in a few milliseconds."""
 _NEAR = 4096
-"""Lines among which the nearest one is looked for by going through them."""
+"""Lines that are searched one by one for the nearest to a line that is gone."""
 _ROOM_FOR_LUCK = 120
-"""Columns from which on bad luck is shown as if it could strike."""
-_Key = tuple[object, ...]
+"""Columns from which idle bad luck is shown with its bar."""
 _NO_LUCK = (None, 1.0)
-"""Thresholds of bad luck that let it strike nobody, as far as is known."""
+"""Thresholds of bad luck that strikes no worker, as far as is known."""
+_Key = tuple[object, ...]
+"""Everything that the look of a line depends on. Lines with equal keys look the same."""
 
 
-class FleetTable(InPaints, ScrollView, can_focus=True):
-    """A heading and the lines of the view. The selection is one of these, not a place: it stays on it in any order.
+class FleetTable(SpanWidget, ScrollView, can_focus=True):
+    """A heading and the lines of the view: rows and branches.
 
-    The cursor is always on screen. When the selected line moves, the view scrolls to it. When a person scrolls the
-    view, the cursor moves along with its edge.
+    The selection is a line, not a position: the cursor stays on it in any order. The cursor is always on screen. When
+    the selected line moves, the view scrolls to it; when a person scrolls the view, the cursor moves with its edge.
 
-    `draw` is called when the scene may have changed; it repaints the visible lines that look different now.
+    `draw` is called when the run may have changed. It repaints the visible lines that look different now.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
 
-    def __init__(self, scene: Scene) -> None:
-        self._paint = Paint(self)
+    def __init__(self, dashboard: DashboardState) -> None:
+        self._strip_maker = StripMaker(self)
         super().__init__()
-        self._scene = scene
+        self._dashboard = dashboard
         self._is_untouched = True
+        """Whether no person has moved the cursor yet."""
         self._sought: Line | None = None
-        """What the cursor was on in the fleet before this one, until a line of that name comes."""
+        """The selected line of a fleet that was replaced, until a line of that name comes."""
         self._empty_text = ""
-        self._layout_of_columns = columns.arrange(80, 0, 0)
-        self._slices = Slices(self._work, lambda: self.post_message(LinesReady()))
-        self._shared_width = 0
+        self._columns = columns.arrange(80, 0, 0)
+        self._arranged_width = 0
+        self._work = background_work(self._measure_and_order, lambda: self.post_message(LinesReady()))
         self._has_idle_luck = False
         self._left_out: set[str] = set()
-        self._moment = 0.0
-        """The run time of the picture, in seconds: all lines are of the same one."""
-        self._drawn: list[_Key | None] = []
-        self._shown: list[Strip] = []
-        """The visible lines, each with what it depended on in `_drawn`."""
-        self._asked: list[_Key] = []
-        """What each visible line depended on when it was last asked for.
+        self._now = 0.0
+        """Run time of the frame in seconds, the same for all lines."""
+        self._rendered_keys: list[_Key | None] = []
+        self._rendered: list[Strip] = []
+        """The visible lines by y, and the keys of which they were rendered."""
+        self._refreshed_keys: list[_Key] = []
+        """The keys with which the visible lines were last refreshed.
 
-        Textual gets more lines than it paints: all between two that were asked for, of this widget or any other. So
-        that a line is in `_drawn` as it is now does not say that the terminal has it so.
+        They differ from `_rendered_keys`: Textual renders all lines between two dirty ones, of any widget, but writes
+        only the dirty ones to the terminal.
         """
         self._margin = 0
-        """Blank cells behind every line."""
+        """Blank cells after every line."""
         self._strips: LRUCache[_Key, Strip] = LRUCache(512)
-        self._begin()
+        self._start_over()
 
-    def _begin(self) -> None:
-        """Know nothing yet of the fleet of the scene."""
-        self._fleet = self._scene.fleet
+    def _start_over(self) -> None:
+        """Reset everything that depends on the fleet."""
+        self._fleet = self._dashboard.fleet
         self._selected: Line | None = None
         self._index = 0
         self._order: Sequence[Line] = []
-        self._taken: frozenset[Row] = frozenset()
+        self._highlighted: frozenset[Row] = frozenset()
         self._measured = 0
         self._is_indented = False
         self._widest_name = 0
@@ -96,90 +98,95 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
 
     @property
     def selected(self) -> Row | None:
-        """The row under the cursor; None if a branch is there, or nothing is shown."""
+        """The row under the cursor; None if it is on a branch, or there is no line."""
         return self._selected if isinstance(self._selected, Row) else None
 
     @property
+    def selected_line(self) -> Line | None:
+        """The row or branch under the cursor; None if there is no line."""
+        return self._selected
+
+    @property
     def selected_branch(self) -> Branch | None:
-        """The branch under the cursor, if it is one."""
+        """The branch under the cursor; None if it is on a row, or there is no line."""
         return self._selected if isinstance(self._selected, Branch) else None
 
     def highlight(self, rows: Iterable[Row]) -> None:
-        """Let these rows, and no others, stand out."""
-        self._taken = frozenset(rows)
+        """Highlight these rows and no others."""
+        self._highlighted = frozenset(rows)
         self.draw()
 
     def shows_cursor(self) -> bool:
-        """Return whether the selected line is on screen: only then may a key act on it. Else scroll to it and say so.
+        """Return whether the selected line is on screen, as keys require. If not, scroll to it with a notice.
 
-        A layout may have hidden it a moment ago, or leave no room for any line.
+        A layout may just have hidden it, or leave no room for any line.
         """
         if self._selected is None or self._is_visible(self._index):
             return True
         self.scroll_to_cursor()
-        self.notify(asks.CAME_ON_SCREEN if self._is_visible(self._index) else asks.NO_ROOM)
+        self.notify(SCROLLED_TO_SELECTION if self._is_visible(self._index) else NO_ROOM_FOR_SELECTION)
         return False
 
     @property
     def is_cursor_low(self) -> bool:
-        """Whether the cursor is in the lower half of what is visible."""
+        """Whether the cursor is in the lower half of the visible lines."""
         return self._index - round(self.scroll_y) > self.size.height // 2
 
     def draw(self) -> None:
-        """Take over the order of the view, scroll to the cursor and repaint the visible lines that changed."""
+        """Take over the order of the view, scroll to the cursor, and repaint the visible lines that changed."""
         line = self._index - round(self.scroll_y)
-        if self._scene.fleet is not self._fleet:
+        if self._dashboard.fleet is not self._fleet:
             self._sought = None if self._is_untouched else self._selected
-            self._begin()
+            self._start_over()
             self.scroll_to(y=0, animate=False, immediate=True)
-        order = self._scene.view.lines()
+        order = self._dashboard.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
         if self._sought is not None:
             self._seek(self._sought)
         self.scroll_to_cursor(line)
-        self._scene.view.keep(self.selected)
+        self._dashboard.view.keep(self.selected)
         self._measure()
-        if self._scene.view.is_busy or self._measured < len(self._scene.fleet.rows):
-            self._slices.start()
-        self._moment = self._scene.now
-        asked, count = self._asked, len(self._asked)
+        if self._dashboard.view.is_busy or self._measured < len(self._dashboard.fleet.rows):
+            self._work.start()
+        self._now = self._dashboard.now
+        before, count = self._refreshed_keys, len(self._refreshed_keys)
         width = self.scrollable_content_region.width
-        self._asked = keys = [self._key(y) for y in range(self.size.height)]
-        changed = [y for y, key in enumerate(keys) if y >= count or asked[y] != key]
+        self._refreshed_keys = keys = [self._key(y) for y in range(self.size.height)]
+        changed = [y for y, key in enumerate(keys) if y >= count or before[y] != key]
         if changed:
             self.refresh(*[Region(0, y, width, 1) for y in changed])
 
     def _seek(self, sought: Line) -> None:
-        """Put the cursor on the worker or branch of this name, if it has come; look no longer when all have."""
-        fleet = self._scene.fleet
+        """Put the cursor on the worker or branch of this name if it has come. Give up when all workers have come."""
+        fleet = self._dashboard.fleet
         line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
-        if line is not None or not self._scene.is_gathering:
+        if line is not None or not self._dashboard.is_incomplete:
             self._sought = None
         if line is not None:
             self.select(line)
 
     def show_if_empty(self, text: str) -> None:
-        """Say why no row is visible, when none is."""
+        """Show this text while there is no line."""
         if text != self._empty_text:
             self._empty_text = text
             self.refresh()
 
     def select(self, line: Line) -> None:
-        """Put the cursor on a visible row or branch and scroll it into view."""
-        if (place := self._scene.view.place(line)) is not None:
-            self._follow(self._scene.view.lines())
+        """Put the cursor on a row or branch of the view, and scroll to it."""
+        if (place := self._dashboard.view.place(line)) is not None:
+            self._follow(self._dashboard.view.lines())
             self._move_to(place)
 
     def action_fold(self) -> None:
-        """Fold the branch under the cursor; from a row, or a folded branch, go to the branch above."""
+        """Fold the branch under the cursor; from a row or a folded branch, go to the branch above."""
         if not self.shows_cursor():
             return
-        view, line = self._scene.view, self._selected
+        view, line = self._dashboard.view, self._selected
         if isinstance(line, Branch) and not view.is_folded(line):
             self.post_message(FoldRequested(line, is_folded=True))
             return
-        above = line.parent if isinstance(line, Branch) else line and self._scene.fleet.tree.branch_of(line)
+        above = line.parent if isinstance(line, Branch) else line and self._dashboard.fleet.tree.branch_of(line)
         if above is not None:
             self.select(above)
 
@@ -189,70 +196,70 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             self.post_message(FoldRequested(self._selected, is_folded=False))
 
     def action_move(self, rows: int) -> None:
-        """Move the cursor by so many rows."""
+        """Move the cursor down by `rows`."""
         self._move_to(self._index + rows)
 
     def action_page(self, pages: int) -> None:
-        """Move the cursor by so many screenfuls."""
+        """Move the cursor down by `pages` screenfuls."""
         self._move_to(self._index + pages * max(1, self.size.height - 2))
 
     def action_edge(self, direction: int) -> None:
-        """Move the cursor to the first (-1) or the last (1) row."""
+        """Move the cursor to the first (-1) or the last (1) line."""
         self._move_to(0 if direction < 0 else len(self._order) - 1)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines as the terminal gets them, those that look as they did from where they were kept.
+        """Return the strips of these lines; unchanged ones are the same objects as before.
 
-        There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
+        This replaces Textual's pass over every line for border, tint and opacity, which the widget does not have.
         """
-        if self.scrollable_content_region.width != self._shared_width:
-            self._share_out()
-        # Where the scroll bar stands no line reaches; where it may stand later, they do.
+        if self.scrollable_content_region.width != self._arranged_width:
+            self._arrange_columns()
+        # Lines end before a scroll bar, and go on where there is none.
         margin = 0 if self.show_vertical_scrollbar else self.region.width - self.scrollable_content_region.width
         if margin != self._margin:
             self._margin = margin
             self._forget_lines()
-        missing = crop.bottom - len(self._drawn)
+        missing = crop.bottom - len(self._rendered)
         if missing > 0:
-            self._drawn += [None] * missing
-            self._shown += [Strip.blank(0)] * missing
-        drawn, shown = self._drawn, self._shown
+            self._rendered_keys += [None] * missing
+            self._rendered += [Strip.blank(0)] * missing
+        keys, rendered = self._rendered_keys, self._rendered
         for y in crop.line_range:
-            if drawn[y] != (key := self._key(y)):
-                shown[y] = self.render_line(y)
-                drawn[y] = key
-        strips = shown[crop.y : crop.bottom]
+            if keys[y] != (key := self._key(y)):
+                rendered[y] = self.render_line(y)
+                keys[y] = key
+        strips = rendered[crop.y : crop.bottom]
         if crop.x or crop.width < self.region.width:
             return [strip.crop(crop.x, crop.right) for strip in strips]
         return strips
 
     def render_line(self, y: int) -> Strip:
         """Return the heading, or the row that is scrolled to line `y`."""
-        self._scene.meter.render_line()
+        self._dashboard.frame_statistics.add_line()
         key = self._key(y)
         if (strip := self._strips.get(key)) is None:
             strip = self._strip(y, self.scrollable_content_region.width)
-            # A line that changes with time will not look like this again.
+            # A line that changes with time will not look the same again.
             if y == 0 or not self._is_timed(self._line_at(y)):
                 self._strips[key] = strip
         return strip
 
     def notify_style_update(self) -> None:
         """Resolve colours anew, after a change of theme or focus."""
-        self._paint.forget()
+        self._strip_maker.forget()
         if self.is_mounted:
             self._forget_lines()
         super().notify_style_update()
 
     def _forget_lines(self) -> None:
         self._strips.clear()
-        self._drawn.clear()
-        self._shown.clear()
-        self._asked.clear()
+        self._rendered_keys.clear()
+        self._rendered.clear()
+        self._refreshed_keys.clear()
 
     def on_resize(self) -> None:
-        """Share out the new width."""
-        self._arrange()
+        """Fit the columns to the new width."""
+        self._fit_columns()
         self.scroll_to_cursor()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
@@ -263,17 +270,17 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             self._select_at(min(max(top, self._index), top + rows - 1))
 
     def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
-        """Put a new scroll bar where the view is: it may have scrolled before the bar was laid out."""
+        """Set the position of a new scroll bar: the view may have scrolled before the bar was laid out."""
         if is_shown:
             self.vertical_scrollbar.position = self.scroll_y
 
     def on_click(self, event: events.Click) -> None:
-        """Sort by a heading, select a row, open it on the second click."""
+        """Sort by a heading; select a line, and open it on the second click."""
         offset = event.get_content_offset(self)
         if offset is None:
             return
         if offset.y == 0:
-            if (key := self._layout_of_columns.column_at(offset.x)) is not None:
+            if (key := self._columns.column_at(offset.x)) is not None:
                 self.post_message(SortRequested(key))
         elif (line := self._line_at(offset.y)) is not None:
             self._move_to(self._index_at(offset.y))
@@ -281,11 +288,11 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
                 self.open(line)
 
     def open(self, line: Line) -> None:
-        """Ask for the details of a row; fold or unfold a branch."""
+        """Open the details of a row; fold or unfold a branch."""
         if isinstance(line, Row):
             self.post_message(DetailsRequested(line))
         else:
-            self.post_message(FoldRequested(line, is_folded=not self._scene.view.is_folded(line)))
+            self.post_message(FoldRequested(line, is_folded=not self._dashboard.view.is_folded(line)))
 
     def _index_at(self, y: int) -> int:
         return round(self.scroll_y) + y - 1
@@ -295,50 +302,51 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         return self._order[index] if 0 <= index < len(self._order) else None
 
     def _key(self, y: int) -> _Key:
-        """Return all that line `y` depends on."""
-        view = self._scene.view
-        layout = self._layout_of_columns
+        """Return the key of line `y`."""
+        view = self._dashboard.view
+        layout = self._columns
         if y == 0:
             return (view.sort, view.reverse, layout)
         line = self._line_at(y)
         if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
         is_selected = line is self._selected
-        moment = self._moment if self._is_timed(line) else None
+        moment = self._now if self._is_timed(line) else None
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
-        tree = self._scene.fleet.tree
-        is_taken = line in self._taken
-        marks = (line.name in view.marks, is_taken, is_distorted(self._scene.fleet, line))
+        tree = self._dashboard.fleet.tree
+        is_sibling = line in self._highlighted
+        marks = (line.name in view.marks, is_sibling, is_distorted(self._dashboard.fleet, line))
         return ("row", line.name, *look, *marks, tree.is_shown, tree.is_at_limit(line))
 
     def _is_timed(self, line: Line | None) -> bool:
         """Return whether the line changes with time alone."""
         if isinstance(line, Branch):
-            return self._scene.fleet.tree.gauge(line, self._moment).expires_in is not None
+            return self._dashboard.fleet.tree.gauge(line, self._now).expires_in is not None
         return line is not None and line.state in columns.TIMED
 
     def _strip(self, y: int, width: int) -> Strip:
-        view = self._scene.view
-        layout = self._layout_of_columns
+        view = self._dashboard.view
+        layout = self._columns
         if y == 0:
             line = columns.heading(layout, view.sort, is_reversed=view.reverse)
-            return self._paint.strip(line, width, "heading", right=self._margin)
+            return self._strip_maker.strip(line, width, "heading", right=self._margin)
         shown = self._line_at(y)
         if shown is None:
             text = self._empty_text if y == 1 and not self._order else ""
-            return self._paint.strip([Span(" " * columns.PREFIX + text, "muted")], width, right=self._margin)
-        fleet, now = self._scene.fleet, self._moment
+            return self._strip_maker.strip([Span(" " * columns.PREFIX + text, "muted")], width, right=self._margin)
+        fleet, now = self._dashboard.fleet, self._now
         is_selected = shown is self._selected
-        under = ["cursor"] if is_selected else []
+        base = ["cursor"] if is_selected else []
         if isinstance(shown, Branch):
             gauge, is_folded = fleet.tree.gauge(shown, now), view.is_folded(shown)
             line = branches.branch_line(
                 shown, gauge, width, is_folded=is_folded, is_selected=is_selected, left=view.left[shown.path]
             )
         else:
-            under += ["taken"] if shown in self._taken else []
+            is_sibling = shown in self._highlighted
+            base += ["sibling"] if is_sibling else []
             line = columns.cells(
                 shown,
                 now,
@@ -347,13 +355,13 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
                 is_marked=shown.name in view.marks,
                 label=branches.label(shown, fleet.tree.branch_of(shown)),
                 note=branches.note(fleet, shown, now, layout.columns[-1][1]),
-                is_taken=shown in self._taken,
+                is_sibling=is_sibling,
                 is_late=is_distorted(fleet, shown),
             )
-        return self._paint.strip(line, width, *under, right=self._margin)
+        return self._strip_maker.strip(line, width, *base, right=self._margin)
 
     def _follow(self, order: Sequence[Line]) -> None:
-        """Take over a new order: find the selected worker in it, or its nearest neighbour that is still there."""
+        """Take over a new order: find the selected line in it, or its nearest neighbour that is still there."""
         before, self._order = self._order, order
         if len(order) != self.virtual_size.height - 1:
             self.virtual_size = Size(0, len(order) + 1)
@@ -367,16 +375,16 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             self._selected = order[self._index]
 
     def _find(self, selected: Line, before: Sequence[Line], order: Sequence[Line]) -> int:
-        position = self._scene.view.place
+        position = self._dashboard.view.place
         if (place := position(selected)) is not None:
             return place
-        above = self._scene.fleet.tree.branch_of(selected) if isinstance(selected, Row) else selected.parent
+        above = self._dashboard.fleet.tree.branch_of(selected) if isinstance(selected, Row) else selected.parent
         while above is not None:
-            if self._scene.view.is_folded(above) and (place := position(above)) is not None:
+            if self._dashboard.view.is_folded(above) and (place := position(above)) is not None:
                 return place
             above = above.parent
         if len(before) > _NEAR and isinstance(selected, Row):
-            return min(self._scene.view.place_near(selected), len(order) - 1)
+            return min(self._dashboard.view.place_near(selected), len(order) - 1)
         for distance in range(1, len(before)):
             for index in (self._index + distance, self._index - distance):
                 if 0 <= index < len(before) and (place := position(before[index])) is not None:
@@ -393,19 +401,19 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
         self.scroll_to_cursor()
 
     def _select_at(self, index: int) -> None:
-        """Put the cursor on the line of that index, or on the nearest one."""
+        """Put the cursor on the line with that index, or on the nearest one."""
         self._is_untouched = False
         self._sought = None
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
-        self._scene.view.keep(self.selected)
-        self._slices.hurry()
+        self._dashboard.view.keep(self.selected)
+        give_way_to_frame(self._work)
 
     def _is_visible(self, index: int) -> bool:
         return 0 <= index - round(self.scroll_y) < self.size.height - 1
 
     def scroll_to_cursor(self, line: int | None = None) -> None:
-        """Scroll if the cursor is not on screen: to where it stands on line `line`, or as little as will do.
+        """Scroll if the cursor is not on screen: so that it is on screen line `line`, or as little as needed.
 
         The line below the heading is 0.
         """
@@ -419,23 +427,23 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
                 line = 0 if self._index < top else rows - 1
             top = min(max(0, self._index - line), last_top)
         if top != round(self.scroll_y):
-            # The scroll bar may not be laid out yet: without `force` Textual would refuse to scroll.
+            # Without `force` Textual refuses to scroll before the scroll bar is laid out.
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def on_unmount(self) -> None:
-        """Leave what is not done."""
-        self._slices.stop()
+        """Stop the work in the background."""
+        self._work.stop()
 
-    def _work(self, is_time_up: Callable[[], bool]) -> bool:
+    def _measure_and_order(self, is_time_up: Callable[[], bool]) -> bool:
         """Measure names and order lines until time is up; return whether there is more to do."""
-        rows = self._scene.fleet.rows
+        rows = self._dashboard.fleet.rows
         while self._measured < len(rows) and not is_time_up():
             self._measure()
-        return self._measured < len(rows) or self._scene.view.work(is_time_up)
+        return self._measured < len(rows) or self._dashboard.view.work(is_time_up)
 
     def _measure(self) -> None:
-        """Learn how wide texts are: each worker's name once, the visible results and errors as they come."""
-        fleet = self._scene.fleet
+        """Find the widest texts: among all names, a part of them a call, and among visible results and errors."""
+        fleet = self._dashboard.fleet
         rows, tree = fleet.rows, fleet.tree
         if tree.is_shown and not self._is_indented:
             self._is_indented = True
@@ -447,7 +455,7 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             # Only a longer name, or one whose characters may be wide, can be wider than the widest.
             if len(row.name) + widest_indent > widest_name or not row.name.isascii():
                 widest_name = max(widest_name, cell_len(branches.label(row, tree.branch_of(row))))
-            # With one that has none, or two of them, none is left out.
+            # A shared scheme is not shown. Names without one, or with two different ones, share none.
             if len(self._schemes) < 2 and "" not in self._schemes:
                 self._schemes.add(columns.scheme_of(row.name))
         self._measured = min(len(rows), self._measured + _NAMES)
@@ -461,46 +469,44 @@ class FleetTable(InPaints, ScrollView, can_focus=True):
             if row_at.result is not None:
                 widest_result = max(widest_result, cell_len(row_at.result))
             if widest_error < columns.ENOUGH_OF_ERROR:
-                note = branches.note(fleet, row_at, self._scene.now)
+                note = branches.note(fleet, row_at, self._dashboard.now)
                 needed = cell_len(columns.shown_error(row_at)) + (cell_len(note) + 2 if note else 0)
                 widest_error = max(widest_error, needed)
         self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
         has_grown = before != (widest_name, widest_result, widest_error, len(self._schemes))
         is_luck_idle = self._is_luck_idle()
-        if has_grown or self._left_out != self._without() or self._has_idle_luck != is_luck_idle:
+        if has_grown or self._left_out != self._columns_to_leave_out() or self._has_idle_luck != is_luck_idle:
             self._has_idle_luck = is_luck_idle
-            self._arrange()
+            self._fit_columns()
 
-    def _without(self) -> set[str]:
-        """Return the columns in which a tree has nothing to say: no retries, no luck that strikes, no result."""
-        fleet = self._scene.fleet
+    def _columns_to_leave_out(self) -> set[str]:
+        """Return the columns that are empty in a tree: retries, luck or result."""
+        fleet = self._dashboard.fleet
         if not fleet.tree.is_supervised:
             return set()
-        is_said = {
+        has_content = {
             "retries": fleet.tree.most_attempts > 1,
             "luck": self._is_luck_seen or fleet.settings.value("bad luck") not in _NO_LUCK,
             "result": fleet.tree.has_batch or self._widest_result > 0,
         }
-        return {key for key, said in is_said.items() if not said}
+        return {key for key, is_used in has_content.items() if not is_used}
 
     def _is_luck_idle(self) -> bool:
-        """Return whether the terminal is narrow and bad luck strikes nobody, and was not asked to."""
-        is_idle = not self._is_luck_seen and self._scene.fleet.settings.value("bad luck") == 1.0
+        """Return whether the terminal is narrow and bad luck neither strikes nor is meant to."""
+        is_idle = not self._is_luck_seen and self._dashboard.fleet.settings.value("bad luck") == 1.0
         return is_idle and self.outer_size.width < _ROOM_FOR_LUCK
 
-    def _arrange(self) -> None:
-        """Share out the width between the columns."""
-        if self._share_out():
+    def _fit_columns(self) -> None:
+        if self._arrange_columns():
             self.refresh()
 
-    def _share_out(self) -> bool:
-        """Find the widths of the columns; return whether they have changed."""
+    def _arrange_columns(self) -> bool:
+        """Share out the width between the columns; return whether their widths have changed."""
         scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
         widest_name = self._widest_name - len(scheme)
-        self._shared_width = width = self.scrollable_content_region.width
-        self._left_out = self._without()
+        self._arranged_width = width = self.scrollable_content_region.width
+        self._left_out = self._columns_to_leave_out()
         wanted = widest_name, self._widest_result, self._widest_error
-        layout = columns.arrange(width, *wanted, scheme, self._left_out, is_luck_idle=self._is_luck_idle())
-        has_changed = layout != self._layout_of_columns
-        self._layout_of_columns = layout
-        return has_changed
+        before = self._columns
+        self._columns = columns.arrange(width, *wanted, scheme, self._left_out, is_luck_idle=self._is_luck_idle())
+        return self._columns != before

@@ -1,4 +1,4 @@
-"""The line at the bottom that says which keys do something here."""
+"""The footer: the keys that do something on this screen."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from textual import events
 
 from asyncwatch.ui.keys import Key
 from asyncwatch.ui.render.spans import Line, Span, join, width_of
-from asyncwatch.ui.widgets.lines_widget import Block
+from asyncwatch.ui.widgets.lines import Block
 
-NOTHING: Mapping[str, str | None] = MappingProxyType({})
-_HINTED = 1.5
-"""What matters now gives way only to what is always needed."""
+NO_HINTS: Mapping[str, str | None] = MappingProxyType({})
+_HINTED_RANK = 1.5
+"""A hinted key gives way only to keys that are always needed, of rank 1."""
 
 
-def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = NOTHING) -> Line:
-    """Return the keys that fit into `width` cells, the most needed ones, in their order.
+def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = NO_HINTS) -> Line:
+    """Return the most needed keys that fit into `width` cells, in their order.
 
-    `hints` are the actions that matter at this moment, each with what it is called then (empty: as always); None for
-    one that can do nothing, whose key is left out.
+    `hints` has the actions that matter at the moment, each with the label of its key; empty for the usual label, None
+    for an action that can do nothing and is left out.
     """
     known = [key._replace(label=hints.get(key.action) or key.label) for key in keys]
     shown: list[Key] = []
@@ -31,32 +31,28 @@ def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = 
 
 
 def _rank(key: Key, hints: Mapping[str, str | None]) -> float:
-    """Return 0 for a key that is not to be shown, else the less, the more it is needed."""
+    """Return 0 for a key that is never shown; otherwise the lower, the more it is needed."""
     if hints.get(key.action, "") is None:
         return 0
-    return _HINTED if key.action in hints and key.footer != 1 else key.footer
+    return _HINTED_RANK if key.action in hints and key.footer != 1 else key.footer
 
 
 def _line(keys: Sequence[Key], shown: Sequence[Key]) -> Line:
-    return join(_part(key) for key in keys if key in shown)
-
-
-def _part(key: Key) -> Line:
-    return [Span(key.cap, "key"), Span(f" {key.label}", "muted")]
+    return join([Span(key.cap, "key"), Span(f" {key.label}", "muted")] for key in keys if key in shown)
 
 
 class KeyLine(Block):
-    """The keys of a screen. A click on one does what it says."""
+    """The keys of a screen. A click on a key presses it."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         super().__init__()
         self._keys = keys
-        self._hints: dict[str, str | None] = {}
+        self._hints: Mapping[str, str | None] = NO_HINTS
 
     def hint(self, hints: Mapping[str, str | None], width: int = 0) -> None:
-        """Show the keys of these actions, which matter now, before others; leave out those that can do nothing.
+        """Show the keys of these actions before others, as in `key_line`.
 
-        Before there is a size, `width` says which will come.
+        Before the widget has a size, `width` is the one that it will get.
         """
         if width or hints != self._hints:
             self._hints = dict(hints)
@@ -67,12 +63,14 @@ class KeyLine(Block):
         self.show([key_line(self._keys, self.size.width, self._hints)])
 
     async def on_click(self, event: events.Click) -> None:
-        """Do what the clicked key does."""
+        """Press the clicked key."""
         offset = event.get_content_offset(self)
+        if offset is None or not self.lines:
+            return
         left = 0
-        for span in self.lines[0] if offset is not None and self.lines else ():
+        for span in self.lines[0]:
             right = left + width_of([span])
-            if offset is not None and left <= offset.x < right:
+            if left <= offset.x < right:
                 text = span.text.strip()
                 for key in self._keys:
                     if text in (key.cap, key.label, self._hints.get(key.action)):

@@ -1,4 +1,4 @@
-"""A list of things to act on, a few lines each. The cursor stays on its thing, and on screen, when the list changes."""
+"""A list of items, a few lines each. The cursor stays on its item, and on screen, when the list changes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from textual import events
 from textual.binding import BindingType
 from textual.strip import Strip
 
-from asyncwatch.ui import actions as asks
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.spans import Line
-from asyncwatch.ui.widgets.lines_widget import LinesView
+from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, LinesView
 
 PICKS = (
-    Key("down,j", "move(1)", "down", "the one below", "j k", footer=4),
-    Key("up,k", "move(-1)", "up", "the one above", "↑ k"),
+    Key("down,j", "move(1)", "down", "the next one", "j k", footer=4),
+    Key("up,k", "move(-1)", "up", "the previous one", "↑ k"),
     Key("home,g", "edge(-1)", "first", "the first", "Home g"),
     Key("end,G", "edge(1)", "last", "the last", "End G"),
 )
 
 
 class Item(NamedTuple):
-    """A thing in the list: what it is known by, and its lines."""
+    """An item of the list: its key and its lines."""
 
     key: Hashable
     lines: Sequence[Line]
 
 
 class PickList(LinesView):
-    """Shows items one below the other, each with a blank line after it.
+    """Items one below the other, each with a blank line after it.
 
     The cursor is always on screen: the view scrolls to it, and it moves along when a person scrolls the view.
     """
@@ -50,23 +49,23 @@ class PickList(LinesView):
         return self._items[self._index].key if self._items else None
 
     def shows_cursor(self) -> bool:
-        """Return whether the selected item is on screen: only then may a key act on it. Else scroll to it and say so.
+        """Return whether the selected item is on screen, as keys require. If not, scroll to it with a notice.
 
-        Its first line, which names it, is enough.
+        Its first line, with its name, is enough.
         """
         if not self._items or self._is_on_terminal():
             return True
         self.scroll_to_cursor()
-        self.notify(asks.CAME_ON_SCREEN if self._is_on_terminal() else asks.NO_ROOM)
+        self.notify(SCROLLED_TO_SELECTION if self._is_on_terminal() else NO_ROOM_FOR_SELECTION)
         return False
 
     def _is_on_terminal(self) -> bool:
-        """Return whether the selected item is visible; in a very low terminal the list itself is not."""
+        """Return whether the selected item is visible. In a terminal of few lines the list itself may not be."""
         line = self.region.y + self._starts[self._index] - round(self.scroll_y)
         return self._is_visible(self._index) and 0 <= line < self.app.size.height
 
     def show_items(self, items: Sequence[Item], empty: Line = ()) -> None:
-        """Show these items from now on, or one line if there is none."""
+        """Show these items from now on, or `empty` if there are none."""
         before = self.selected
         offset = self._selected_lines().start - round(self.scroll_y) if self._items else 0
         self._items = items
@@ -79,7 +78,7 @@ class PickList(LinesView):
             lines += [*item.lines, ()]
         self.show(lines or [empty])
         if before in keys and 0 <= offset < self.size.height:
-            # What comes and goes above it does not move it.
+            # Items that come and go above it do not move it.
             self._scroll(self._selected_lines().start - offset)
         self.scroll_to_cursor()
 
@@ -99,16 +98,16 @@ class PickList(LinesView):
             self._index = min(max(0, index), len(self._items) - 1)
 
     def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
-        """Put a new scroll bar where the view is: it may have scrolled before the bar was laid out."""
+        """Set the position of a new scroll bar: the view may have scrolled before the bar was laid out."""
         if is_shown:
             self.vertical_scrollbar.position = self.scroll_y
 
     def render_line(self, y: int) -> Strip:
-        """Return the line that is scrolled to `y`, under the cursor if it is one of the selected item."""
+        """Return the line that is scrolled to `y`, with the cursor if it belongs to the selected item."""
         index = round(self.scroll_y) + y
         line = self._lines[index] if index < len(self._lines) else ()
-        under = ["cursor"] if self._items and index in self._selected_lines() else []
-        return self._paint.strip(line, self.scrollable_content_region.width, *under)
+        base = ["cursor"] if self._items and index in self._selected_lines() else []
+        return self._strip_maker.strip(line, self.scrollable_content_region.width, *base)
 
     def action_move(self, items: int) -> None:
         """Move the cursor by so many items."""
@@ -140,7 +139,7 @@ class PickList(LinesView):
         return 0 <= self._starts[index] - round(self.scroll_y) < self.size.height
 
     def scroll_to_cursor(self, *, is_whole: bool = False) -> None:
-        """Scroll as little as will do to show the selected item, if its first line is hidden or `is_whole`."""
+        """Scroll as little as needed to show the first line of the selected item, or all of it if `is_whole`."""
         height = self.size.height
         if not height:
             return
@@ -153,5 +152,5 @@ class PickList(LinesView):
 
     def _scroll(self, top: int) -> None:
         if top != round(self.scroll_y):
-            # The scroll bar may not be laid out yet: without `force` Textual would refuse to scroll.
+            # Without `force` Textual refuses to scroll before the scroll bar is laid out.
             self.scroll_to(y=top, animate=False, immediate=True, force=True)

@@ -1,4 +1,4 @@
-"""Lines are kept between pictures: after a change of theme or size they look as if they had always been so."""
+"""Cached lines after a change of theme or size."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ async def shown(theme: str, size: Size) -> AsyncIterator[tuple[AsyncwatchApp, Pi
 
 
 @pytest.mark.parametrize("theme", ["textual-light", "nord", OTHER_ACCENT.name])
-async def test_lines_take_the_colours_of_another_theme(theme: str) -> None:
-    """All of them do."""
+async def test_theme_change_recolours_all_lines(theme: str) -> None:
     expected = await fresh(theme, (120, 36))
     async with shown(DARK, (120, 36)) as (app, _pilot):
         assert lines(app) != expected
@@ -65,8 +64,7 @@ async def test_lines_take_the_colours_of_another_theme(theme: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (60, 15)])
-async def test_lines_take_another_width(size: Size) -> None:
-    """They are as wide as the terminal, and have the columns for which there is room."""
+async def test_resize_lays_lines_out_anew(size: Size) -> None:
     expected = await fresh(DARK, size)
     async with shown(DARK, (120, 36)) as (app, pilot):
         await pilot.resize_terminal(*size)

@@ -1,4 +1,4 @@
-"""A few pictures of the whole, so that a change of looks is a decision."""
+"""A few snapshots of whole screens, so that a change of looks is a decision."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("calm")
     ],
     ids=["narrow", "wide", "light", "details", "log", "question", "help"],
 )
-def test_picture(snap_compare: Compare, size: tuple[int, int], theme: str, keys: list[str], text: str) -> None:
-    """The screen looks as it did when somebody looked at it last."""
+def test_snapshot_of_a_batch(
+    snap_compare: Compare, size: tuple[int, int], theme: str, keys: list[str], text: str
+) -> None:
     controller = FakeController()
     small_run(controller)
     app: AsyncwatchApp = make_app(controller)
@@ -55,8 +56,7 @@ def test_picture(snap_compare: Compare, size: tuple[int, int], theme: str, keys:
     ],
     ids=["tree", "siblings", "errors", "circuits"],
 )
-def test_picture_of_a_tree(snap_compare: Compare, size: tuple[int, int], keys: list[str], text: str) -> None:
-    """So do a tree, the siblings of a restart, the errors and the circuits."""
+def test_snapshot_of_a_tree(snap_compare: Compare, size: tuple[int, int], keys: list[str], text: str) -> None:
     controller = FakeController()
     tree_run(controller)
     app: AsyncwatchApp = make_app(controller)

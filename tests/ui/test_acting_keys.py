@@ -1,4 +1,4 @@
-"""Keys that act on workers: the requests they send, and what is said of them."""
+"""Keys that act on workers: the commands they send and the notices they show."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from tests.ui.fakes import FakeController, hides, shows, text_of, until
 from tests.ui.running import running, visible
 
 
-async def test_cancels_the_selected_worker() -> None:
-    """`c` asks to cancel the incarnation that is shown, and nothing changes on screen by itself."""
+async def test_cancel_selected_worker_changes_the_row_only_by_events() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("j", "j", "c")
         await until(lambda: controller.sent)
@@ -22,18 +21,16 @@ async def test_cancels_the_selected_worker() -> None:
         await shows(app, "› 2       □ cancelling")
 
 
-async def test_restarts_the_selected_worker() -> None:
-    """`r` names the present incarnation, also after a restart."""
+async def test_restart_selected_worker_names_the_present_incarnation() -> None:
     async with running() as (app, controller, pilot):
         controller.restart("0", 3.3)
-        await until(lambda: app.scene.fleet.rows[0].incarnation == 2)
+        await until(lambda: app.dashboard.fleet.rows[0].incarnation == 2)
         await pilot.press("r")
         await until(lambda: controller.sent)
         assert controller.sent == [RestartWorker("0", 2)]
 
 
-async def test_acts_on_the_marked_workers() -> None:
-    """With marks, `c` goes to those of them that are active and `r` to all, in queue order."""
+async def test_cancel_and_restart_marked_workers_are_sent_in_queue_order() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("space", "j", "space", "space")
         await shows(app, "▌  0", "▌  2", "▌  3")
@@ -49,20 +46,18 @@ async def test_acts_on_the_marked_workers() -> None:
         ]
 
 
-async def test_marks_what_the_filter_shows_and_clears() -> None:
-    """`a` marks the visible workers only; `escape` clears first the marks, then the filter."""
+async def test_mark_all_filtered_marks_visible_workers_only() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("f", "a")
-        await until(lambda: set(app.scene.view.marks) == {"2", "3"})
+        await until(lambda: set(app.dashboard.view.marks) == {"2", "3"})
         await pilot.press("escape")
-        assert set(app.scene.view.marks) == set()
+        assert set(app.dashboard.view.marks) == set()
         assert visible(app) == ["2", "3"]
         await pilot.press("escape")
         assert len(visible(app)) == 8
 
 
-async def test_cancel_all_asks_and_says_how_many() -> None:
-    """`C` sends nothing before a yes, and says how many workers are active."""
+async def test_cancel_all_sends_nothing_before_yes() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("C")
         await shows(app, "Cancel 4 workers?")
@@ -75,9 +70,7 @@ async def test_cancel_all_asks_and_says_how_many() -> None:
 
 
 @pytest.mark.parametrize(("key", "verb", "kind"), [("c", "Cancel", CancelWorker), ("r", "Restart", RestartWorker)])
-async def test_many_marked_workers_are_asked_about(key: str, verb: str, kind: type[Any]) -> None:
-    """Beyond twenty marked workers nothing is sent before a yes, which the same key gives; twenty need none."""
-
+async def test_action_on_more_than_twenty_marked_workers_asks_first(key: str, verb: str, kind: type[Any]) -> None:
     def tell(controller: FakeController) -> None:
         controller.start(*(str(number) for number in range(21)))
 
@@ -92,8 +85,7 @@ async def test_many_marked_workers_are_asked_about(key: str, verb: str, kind: ty
         await until(lambda: len(controller.sent) == 41)
 
 
-async def test_restart_all_takes_those_without_success() -> None:
-    """`R` restarts every worker that ended without success, after a yes that enter gives too."""
+async def test_restart_all_is_confirmed_by_enter() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("R")
         await shows(app, "Restart 2 workers that did not succeed?")
@@ -102,8 +94,7 @@ async def test_restart_all_takes_those_without_success() -> None:
         assert controller.sent == [RestartWorker("3", 1), RestartWorker("4", 1)]
 
 
-async def test_a_request_waits_for_no_loop_that_runs() -> None:
-    """Without a blocked loop a request is sent without a note."""
+async def test_action_short_block_shows_no_notice() -> None:
     async with running() as (app, controller, pilot):
         controller.block(0.4)
         await pilot.press("j", "r")
@@ -112,8 +103,7 @@ async def test_a_request_waits_for_no_loop_that_runs() -> None:
         assert "blocked" not in text_of(app)
 
 
-async def test_refusals_become_one_note() -> None:
-    """A refused request is told with its reason; of all that one action asked for, the number and the first."""
+async def test_refusals_of_one_action_share_one_notice() -> None:
     async with running() as (app, controller, pilot):
         controller.refuse("0", 3.3, "it has ended: succeeded")
         await shows(app, "cancel 0: it has ended: succeeded")
@@ -126,15 +116,14 @@ async def test_refusals_become_one_note() -> None:
         assert len(app._notifications) == 1
 
 
-async def test_a_note_covers_nothing_that_lives() -> None:
-    """What is said stands where the keys are, on whatever screen, and once however often the key is pressed."""
+async def test_notice_covers_only_the_footer() -> None:
     async with running() as (app, _controller, pilot):
         before = text_of(app).splitlines()
         await pilot.press("u", "u", "u")
-        await shows(app, "nothing to undo")
+        await shows(app, "Nothing to undo")
         *above, last = text_of(app).splitlines()
         assert above == before[:-1]
-        assert last.strip(" ▌") == "No setting was changed: there is nothing to undo."
+        assert last.strip(" ▌") == "Nothing to undo: no setting has been changed."
         await pilot.press("l")
-        await shows(app, "log  ", "nothing to undo")
+        await shows(app, "log  ", "Nothing to undo")
         assert text_of(app).splitlines()[0].lstrip().startswith("log  ")

@@ -10,22 +10,25 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from asyncwatch.ui.render.spans import Line
-from asyncwatch.ui.render.styles import InPaints, Paint
+from asyncwatch.ui.render.styles import SpanWidget, StripMaker
+
+SCROLLED_TO_SELECTION = "The selection was off screen. Press the key again to act on it."
+NO_ROOM_FOR_SELECTION = "The selection is off screen. Enlarge the terminal to act on it."
 
 
-class Block(InPaints, Widget):
-    """A few lines, all of them visible. `show` repaints those that changed and takes the height they need."""
+class Block(SpanWidget, Widget):
+    """A few lines, all visible. `show` repaints the changed ones and adapts the height."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        self._paint = Paint(self)
+        self._strip_maker = StripMaker(self)
         self._strips: dict[int, tuple[Line, int, Strip]] = {}
-        """By line what is shown there, in which width, and how it looks."""
+        """By y: the line, its width, and its strip."""
         super().__init__(id=id)
         self._lines: list[Line] = []
 
     @property
     def lines(self) -> Sequence[Line]:
-        """What is shown."""
+        """The shown lines."""
         return self._lines
 
     def show(self, lines: Sequence[Line]) -> None:
@@ -40,41 +43,41 @@ class Block(InPaints, Widget):
             self.refresh(*[Region(0, y, self.size.width, 1) for y in changed])
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines as the terminal gets them, those that look as they did from where they were kept.
+        """Return the strips of these lines; unchanged ones are the same objects as before.
 
-        There is no border, no tint and no opacity: what Textual does for them, to every line, has no effect here.
+        This replaces Textual's pass over every line for border, tint and opacity, which the widget does not have.
         """
         width, padding = self.size.width, self.styles.padding
         strips: list[Strip] = []
         for y in crop.line_range:
             line = self._lines[y] if y < len(self._lines) else ()
-            kept = self._strips.get(y)
-            if kept is None or kept[1] != width or kept[0] != line:
-                strip = self._paint.strip(line, width, left=padding.left, right=padding.right)
-                self._strips[y] = kept = (line, width, strip)
-            strips.append(kept[2])
+            known = self._strips.get(y)
+            if known is None or known[1] != width or known[0] != line:
+                strip = self._strip_maker.strip(line, width, left=padding.left, right=padding.right)
+                self._strips[y] = known = (line, width, strip)
+            strips.append(known[2])
         if crop.x or crop.width < self.region.width:
             return [strip.crop(crop.x, crop.right) for strip in strips]
         return strips
 
     def notify_style_update(self) -> None:
         """Resolve colours anew."""
-        self._paint.forget()
+        self._strip_maker.forget()
         self._strips.clear()
         super().notify_style_update()
 
 
-class LinesView(InPaints, ScrollView, can_focus=True):
-    """Many lines, scrolled. `show` keeps the place of the reader."""
+class LinesView(SpanWidget, ScrollView, can_focus=True):
+    """Many lines, scrolled. `show` keeps the scroll position."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        self._paint = Paint(self)
+        self._strip_maker = StripMaker(self)
         super().__init__(id=id)
         self._lines: Sequence[Line] = ()
 
     @property
     def lines(self) -> Sequence[Line]:
-        """What is shown, scrolled out lines included."""
+        """All lines, visible or not."""
         return self._lines
 
     def show(self, lines: Sequence[Line]) -> None:
@@ -90,9 +93,9 @@ class LinesView(InPaints, ScrollView, can_focus=True):
         """Return the line that is scrolled to `y`."""
         index = round(self.scroll_y) + y
         line = self._lines[index] if index < len(self._lines) else ()
-        return self._paint.strip(line, self.scrollable_content_region.width)
+        return self._strip_maker.strip(line, self.scrollable_content_region.width)
 
     def notify_style_update(self) -> None:
         """Resolve colours anew."""
-        self._paint.forget()
+        self._strip_maker.forget()
         super().notify_style_update()

@@ -1,4 +1,4 @@
-"""What is painted: as few lines as changed, in as few pieces as their colours take."""
+"""Strips are rendered only for changed lines, in as few segments as their styles need."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import weakref
 from textual.geometry import Region
 
 from asyncwatch.ui.render.spans import Span
-from asyncwatch.ui.render.styles import Paint
+from asyncwatch.ui.render.styles import StripMaker
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows
 
 
-async def test_a_whole_repaint_renders_no_line_anew() -> None:
-    """When something else than the run asks for all lines, those that look as they did are the ones that were kept."""
+async def test_render_lines_full_repaint_reuses_strips() -> None:
     controller = FakeController()
     controller.start(*(str(number) for number in range(50)))
     controller.attempt("3", 1.0)
@@ -22,15 +21,14 @@ async def test_a_whole_repaint_renders_no_line_anew() -> None:
         await shows(app, "3       ● running")
         table = app.screen.query_one(FleetTable)
         first = table.render_lines(table.size.region)
-        before = app.scene.meter.lines
+        before = app.dashboard.frame_statistics.lines
         table.refresh()
         again = table.render_lines(table.size.region)
-        assert app.scene.meter.lines == before
+        assert app.dashboard.frame_statistics.lines == before
         assert all(one is other for one, other in zip(first, again, strict=True))
 
 
-async def test_a_part_of_a_line_is_what_the_whole_has_there() -> None:
-    """Where something covers the fleet, only what is beside it is asked for."""
+async def test_render_lines_crop_equals_part_of_whole() -> None:
     controller = FakeController()
     controller.start(*(f"worker-{number}" for number in range(50)))
     app = make_app(controller)
@@ -42,24 +40,22 @@ async def test_a_part_of_a_line_is_what_the_whole_has_there() -> None:
         assert [strip.text for strip in part] == [strip.text[2:22] for strip in whole[1:4]]
 
 
-async def test_blanks_take_the_style_beside_them() -> None:
-    """A gap between two columns is no piece of its own, unless it would look different."""
+async def test_strip_blanks_take_the_style_beside_them() -> None:
     controller = FakeController()
     app = make_app(controller)
     async with app.run_test():
-        paint = Paint(app.screen.query_one(FleetTable))
+        paint = StripMaker(app.screen.query_one(FleetTable))
         strip = paint.strip([Span("a", "error"), Span("  "), Span("b", "muted"), Span(" ", "notice"), Span("c")], 10)
         assert [segment.text for segment in strip] == ["a  ", "b", " ", "c    "]
         assert strip.cell_length == 10
         assert [segment.text for segment in paint.strip([Span("a")], 3, "cursor", left=1, right=1)] == [" ", "a  ", " "]
 
 
-async def test_a_painted_line_needs_no_collector() -> None:
-    """A line that was drawn is gone with the last reference to it, whether it was cut or not."""
+async def test_strip_is_freed_without_collector() -> None:
     controller = FakeController()
     app = make_app(controller)
     async with app.run_test():
-        paint = Paint(app.screen.query_one(FleetTable))
+        paint = StripMaker(app.screen.query_one(FleetTable))
         for cuts in ([10], [4, 10]):
             strip = paint.strip([Span("abcdef", "error")], 10)
             assert "".join(part.text for part in strip.divide(cuts)) == "abcdef    "

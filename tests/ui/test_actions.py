@@ -1,0 +1,123 @@
+"""What a key comes to: commands, a question, a notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncwatch.commands import CancelAll, CancelWorker, ChangeSetting, Command, GiveUp, RestartWorker, RetryNow
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
+from asyncwatch.ui import actions
+from asyncwatch.ui.actions import Action, Selection
+from tests.ui.fakes import FakeController, dashboard_of, small_run
+
+
+@pytest.fixture(name="fleet")
+def _fleet() -> Fleet:
+    controller = FakeController()
+    small_run(controller)
+    return dashboard_of(controller).fleet
+
+
+def on(fleet: Fleet, name: str) -> Selection:
+    """Return the selection of one worker."""
+    row = fleet.get(name)
+    assert row is not None
+    return Selection(fleet, row)
+
+
+def test_cancel_one_worker_is_sent_at_once(fleet: Fleet) -> None:
+    assert actions.cancel(on(fleet, "6")) == Action([CancelWorker("6", 1)])
+
+
+def test_cancel_nothing_selected_does_nothing(fleet: Fleet) -> None:
+    assert actions.cancel(Selection(fleet, None)) == Action([])
+
+
+def test_cancel_all_asks_with_the_number(fleet: Fleet) -> None:
+    action = actions.cancel_all(fleet)
+    assert (action.question, action.commands, action.key) == ("Cancel 4 workers?", [CancelAll()], "C")
+
+
+def test_cancel_all_without_active_workers_is_a_notice() -> None:
+    assert actions.cancel_all(Fleet()) == Action(notice="No worker is active.")
+
+
+def test_retry_now_worker_that_does_not_wait_is_a_notice(fleet: Fleet) -> None:
+    assert actions.retry_now(on(fleet, "6")) == Action(notice=actions.NONE_WAITS)
+
+
+def test_give_up_says_how_to_restart(fleet: Fleet) -> None:
+    action = actions.give_up(on(fleet, "2"))
+    assert action.commands == [GiveUp("2", 1)]
+    assert action.notice == "No further attempt of 2. Press r to restart it."
+
+
+def test_restart_all_asks_for_workers_without_success(fleet: Fleet) -> None:
+    action = actions.restart_all(fleet)
+    assert action.question == "Restart 2 workers that did not succeed?"
+    assert action.commands == [RestartWorker("3", 1), RestartWorker("4", 1)]
+
+
+def test_undo_without_a_change_is_a_notice(fleet: Fleet) -> None:
+    assert actions.undo(fleet.settings) == Action(notice="Nothing to undo: no setting has been changed.")
+
+
+def test_change_concurrency_goes_a_tenth_up(fleet: Fleet) -> None:
+    assert actions.change_concurrency(fleet, 1) == Action([ChangeSetting("concurrency", 110)])
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 10, 11, 99, 100, 1234, 10_000])
+def test_next_concurrency_step_down_takes_back_a_step_up(number: int) -> None:
+    assert actions.next_concurrency(number, 1) > number
+    assert actions.next_concurrency(actions.next_concurrency(number, 1), -1) == number
+    assert actions.next_concurrency(1, -1) == 1
+
+
+@pytest.fixture(name="restarted")
+def _restarted() -> Fleet:
+    """Return a fleet of workers in their third incarnation."""
+    controller = FakeController()
+    controller.start("runs", "waits", "failed")
+    for name in ("runs", "waits", "failed"):
+        controller.restart(name, 0.2, incarnation=3)
+        controller.attempt(name, 0.3, incarnation=3)
+    fleet = dashboard_of(controller).fleet
+    controller.early.clear()
+    controller.back_off("waits", 0.4, incarnation=3)
+    controller.break_down("failed", 0.4, incarnation=3)
+    for batch in controller.early:
+        apply(fleet, batch)
+    return fleet
+
+
+def test_updated_commands_are_for_the_present_incarnation(restarted: Fleet) -> None:
+    asked: list[Command] = [
+        CancelWorker("runs", 1),
+        RestartWorker("failed", 1),
+        RetryNow("waits", 2),
+        GiveUp("waits", 2),
+        CancelAll(),
+    ]
+    assert actions.updated(asked, restarted) == [
+        CancelWorker("runs", 3),
+        RestartWorker("failed", 3),
+        RetryNow("waits", 3),
+        GiveUp("waits", 3),
+        CancelAll(),
+    ]
+
+
+def test_updated_pointless_commands_are_left_out(restarted: Fleet) -> None:
+    asked: list[Command] = [
+        CancelWorker("failed", 3),
+        RetryNow("runs", 3),
+        GiveUp("failed", 3),
+        RestartWorker("gone", 1),
+    ]
+    assert actions.updated(asked, restarted) == []
+
+
+def test_updated_iterator_is_left_as_it_is(restarted: Fleet) -> None:
+    commands = iter([CancelWorker("runs", 3)])
+    assert actions.updated(commands, restarted) is commands

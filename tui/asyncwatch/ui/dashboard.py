@@ -1,0 +1,175 @@
+"""What the dashboard shows of a run, live or frozen. Pure: no Textual."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from asyncwatch.commands import Statistics
+from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply, confirm_start, leave
+from asyncwatch.model.run_time import RunTime
+from asyncwatch.model.view.selection import View
+from asyncwatch.ui.frame_statistics import FrameStatistics
+from asyncwatch.ui.render.snapshot import Snapshot
+
+MAX_FROZEN_EVENTS = 500_000
+"""Events, about 200 bytes each, that may wait for the end of a freeze. One more ends it."""
+
+
+class DashboardState:
+    """The fleet with its view, what the engine last said of itself, and whether the run is frozen or stopping.
+
+    A batch is folded into the fleet when it is received, or after a freeze.
+
+    The fleet can be shown before the run starts, from the first events that its plan foresees. If the run starts with
+    the same events it goes on from there, and so the cursor and marks stay. Otherwise the fleet is built anew.
+
+    `clock` is monotonic, in seconds. Its zero does not matter: run time is derived from the events.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fleet = Fleet()
+        self.view = View(self.fleet)
+        self.statistics = Statistics()
+        self.frame_statistics = FrameStatistics()
+        self.is_stopping = self.is_stopping_now = False
+        self.is_foreseen = False
+        """Whether no event has come yet and the fleet is the foreseen one."""
+        self._foreseen: Batch = ()
+        """The foreseen events, until all of them have come."""
+        self._confirmed: list[Event] = []
+        """Events that have come as foreseen."""
+        self._run_time = RunTime(clock)
+        self._active_at_stop = 0
+        self._frozen_at: float | None = None
+        self._frozen_batches: list[Batch] = []
+        self._frozen_events = 0
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether batches wait instead of being folded."""
+        return self._frozen_at is not None
+
+    @property
+    def frozen_events(self) -> int:
+        """How many events wait for the end of a freeze."""
+        return self._frozen_events
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run started, as shown: it stops when frozen and when all workers have settled."""
+        fleet = self.fleet
+        if self._frozen_at is not None:
+            return self._frozen_at
+        if fleet.finished is not None:
+            return fleet.finished.elapsed
+        if fleet.is_settled and fleet.settled_at is not None:
+            return fleet.settled_at
+        return self._run_time.now
+
+    @property
+    def clock_now(self) -> float:
+        """Like `now`, but it goes on after all workers have settled, as abandoned workers do."""
+        return self.now if self.is_frozen or self.fleet.finished is not None else self._run_time.now
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether some of the workers with which the run starts have not been announced yet."""
+        run = self.fleet.run
+        return run is not None and self.fleet.workers < run.workers
+
+    @property
+    def active(self) -> int:
+        """How many workers have not settled."""
+        return self.fleet.workers - self.fleet.settled
+
+    def snapshot(self) -> Snapshot:
+        """Return what a frame is drawn from."""
+        return Snapshot(
+            self.fleet,
+            self.statistics,
+            self.frame_statistics,
+            self.now,
+            self.clock_now,
+            self._frozen_events if self.is_frozen else None,
+            self._active_at_stop if self.is_stopping else None,
+            self.is_stopping_now,
+        )
+
+    def foresee(self, batch: Batch) -> None:
+        """Show the first events of the run before they happen."""
+        self._fold(batch)
+        self._foreseen, self.is_foreseen = batch, True
+
+    def receive(self, batch: Batch) -> None:
+        """Take in a batch. The end of the run, or more than `MAX_FROZEN_EVENTS`, ends a freeze."""
+        self.is_foreseen = False
+        self._run_time.note(batch)
+        self.frame_statistics.add_received(len(batch))
+        if self._frozen_at is None:
+            self._fold(batch)
+            return
+        self._frozen_batches.append(batch)
+        self._frozen_events += len(batch)
+        if self._frozen_events > MAX_FROZEN_EVENTS or (batch and isinstance(batch[-1], RunFinished)):
+            self.unfreeze()
+
+    def freeze(self) -> None:
+        """Hold back batches from now on."""
+        self._frozen_at = self.now
+
+    def unfreeze(self) -> None:
+        """Fold the batches that were held back, and go on."""
+        self._frozen_at = None
+        batches, self._frozen_batches, self._frozen_events = self._frozen_batches, [], 0
+        for batch in batches:
+            self._fold(batch)
+
+    def stop(self) -> None:
+        """Note that the run was told to stop; the second time, without grace."""
+        if self.is_stopping:
+            self.is_stopping_now = True
+        else:
+            self.is_stopping, self._active_at_stop = True, self.active
+
+    def close(self) -> Fleet:
+        """Return the fleet with everything that was received folded in; it is watched no further."""
+        self.unfreeze()
+        leave(self.fleet, self._run_time.now)
+        return self.fleet
+
+    def _fold(self, batch: Batch) -> None:
+        if self._foreseen:
+            self._confirm(batch)
+        self.view.touched(apply(self.fleet, batch))
+
+    def _confirm(self, batch: Batch) -> None:
+        """Keep the foreseen fleet if the batch is as foreseen; else start over with the events that have come.
+
+        The foreseen events may come in many batches.
+        """
+        start = len(self._confirmed)
+        actual = batch[: len(self._foreseen) - start]
+        if not all(map(_is_as_foreseen, actual, self._foreseen[start : start + len(actual)])):
+            self.fleet = Fleet()
+            self.view = self.view.over(self.fleet)
+            apply(self.fleet, self._confirmed)
+            self._foreseen, self._confirmed = (), []
+            return
+        if actual and isinstance(actual[0], RunStarted):
+            confirm_start(self.fleet, actual[0])
+        self._confirmed += actual
+        if len(self._confirmed) == len(self._foreseen):
+            self._foreseen, self._confirmed = (), []
+
+
+def _is_as_foreseen(actual: Event, foreseen: Event) -> bool:
+    """Return whether both announce the same workers. The run's settings are always taken from the actual event."""
+    if actual.seq != foreseen.seq:
+        return False
+    if isinstance(actual, WorkersQueued) and isinstance(foreseen, WorkersQueued):
+        is_same_group = actual.group == foreseen.group and actual.max_attempts == foreseen.max_attempts
+        return is_same_group and actual.workers == foreseen.workers
+    return isinstance(actual, RunStarted) and isinstance(foreseen, RunStarted)

@@ -1,0 +1,49 @@
+"""Which keys matter at the moment: they come first in the footer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from asyncwatch.events import TROUBLE, WorkerState
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.rows import Row
+from asyncwatch.ui.actions import GIVE_UP, RETRY_NOW, WAITING
+
+Hints = Mapping[str, str | None]
+"""By action the label of its key: empty for the usual label, None if it can do nothing and its key is left out."""
+
+_NEED_RUNNING_TREE = ("cancel", "restart", "restart_all")
+
+
+def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool) -> Hints:
+    """Return the hints of the main screen; `states` are those of the workers that a key is for."""
+    settings = fleet.settings
+    hints: dict[str, str | None] = dict.fromkeys(_NEED_RUNNING_TREE) if fleet.tree.ending else {}
+    if not WAITING.isdisjoint(states):
+        hints |= {"retry_now": "", "give_up": ""}
+    if settings.is_paused:
+        hints["pause"] = "resume"
+    if settings.last is not None:
+        hints["undo"] = "undo pause" if settings.last.name == "paused" else f"undo {settings.last.name}"
+    if fleet.circuits.not_closed:
+        hints["circuits"] = ""
+    if fleet.polls.failing:
+        hints["errors"] = ""
+    if any(fleet.counts[state] for state in TROUBLE):
+        hints["errors"] = ""
+        if fleet.is_settled and not fleet.tree.ending:
+            hints["restart_all"] = ""
+    if has_marks:
+        hints["clear"] = "clear marks"
+    return hints
+
+
+def worker_hints(fleet: Fleet, row: Row) -> Hints:
+    """Return the hints of the page of one worker."""
+    is_possible = {
+        "cancel": not row.is_settled,
+        "restart": not fleet.tree.why_not_restarted(row),
+        "retry_now": RETRY_NOW.applies(row),
+        "give_up": GIVE_UP.applies(row),
+    }
+    return {action: None for action, can in is_possible.items() if not can}
