@@ -1,8 +1,8 @@
 """A small model of OTP's supervisor.erl: one supervisor that handles its messages one after the other.
 
-Its functions bear the names of those they model. Children obey at once when they are to stop. It runs on the loop of
-the supervisor that is compared with it, so that both see the same times. What asyncwatch does otherwise on purpose is
-marked "Ours"; tests/README.md says why.
+Its functions have the names of the functions that they model. Children stop at once when they are told to. The model
+runs on the loop of the supervisor that is compared with it, so that both see the same times. Where asyncwatch differs
+on purpose, the docstring says "Ours"; tests/README.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from asyncwatch.policies.restart import AutoShutdown, RestartType
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 Outcome = Literal["ok", "error", "ignore", "slow ok", "slow error"]
-"""What comes of a start."""
+"""The result of a start."""
 How = Literal["normal", "shutdown", "abnormal", "kill"]
 """How a child ends by itself."""
 Handler = Callable[..., Awaitable[str]]
@@ -24,13 +24,13 @@ Handler = Callable[..., Awaitable[str]]
 SLOW = 1.0
 """Seconds that a slow start takes."""
 RUNNING, STOPPED, RESTARTING = "running", "stopped", "restarting"
-"""What we call a child with a pid, with `undefined`, and with `{restarting, Pid}`."""
+"""Our names for a child with a pid, with `undefined`, and with `{restarting, Pid}`."""
 FAILED, CALLED_OFF, GONE = "StartError", "called off", "NoSuchSupervisor"
 
 
 @dataclass(eq=False)
 class Process:
-    """What a pid stands for."""
+    """The process of a pid."""
 
     is_alive: bool = True
 
@@ -45,13 +45,13 @@ class Kid:
     pid: Process | None = None
     is_restarting: bool = False
     is_unwanted: bool = False
-    """Ours: a request to stop it waits for its turn."""
+    """Ours: a request to stop it is pending."""
     is_looping: bool = False
-    """Ours: its last restart failed."""
+    """Ours: its last restart failed, and is tried again."""
 
     @property
     def status(self) -> str:
-        """What we call it."""
+        """Our name for its status."""
         return RESTARTING if self.is_restarting else STOPPED if self.pid is None else RUNNING
 
 
@@ -106,7 +106,7 @@ class Reference:
         self._mailbox.put_nowait((handler, args, asyncio.get_running_loop().create_future()))
 
     def stop(self) -> None:
-        """Be asked to end. Ours: at once, not when the mailbox comes to that; a start under way is given up."""
+        """End. Ours: at once, not when the message is handled; a start that is under way is interrupted."""
         if self.is_up:
             self._cast(self.restart_child, "")
             self.is_up = False
@@ -120,7 +120,7 @@ class Reference:
         self._cast(self._handle_exit, kid.pid, how)
 
     def interrupt(self, name: str) -> bool:
-        """Ours: let no restart start a child any more that is to be terminated, and give up its start if under way.
+        """Ours: let no restart start a child that is to be terminated, and interrupt its start if that is under way.
 
         Return whether the child is being added.
         """
@@ -155,7 +155,10 @@ class Reference:
         kid = self._find(name)
         if refusal or kid is None:
             return refusal
-        return _answer(await self._do_start_child(kid))
+        outcome = await self._do_start_child(kid)
+        if outcome != RUNNING:
+            kid.is_looping = False
+        return _answer(outcome)
 
     async def delete_child(self, name: str) -> str:
         """`handle_call({delete_child, _})`."""
@@ -192,7 +195,7 @@ class Reference:
         return _answer(outcome)
 
     async def _do_start_child(self, kid: Kid) -> str:
-        """Start a child; return RUNNING, STOPPED (it ignored that), FAILED or, which is ours, CALLED_OFF."""
+        """Start a child; return RUNNING, STOPPED (it ignored the start), FAILED or, only ours, CALLED_OFF."""
         outcomes = self.script.get(kid.name)
         speed, _, outcome = (outcomes.pop(0) if outcomes else "ok").rpartition(" ")
         if speed:
@@ -273,7 +276,7 @@ class Reference:
         await self._start_children([other for other in restarted if other.restart != "temporary"])
 
     async def _start_children(self, children: list[Kid]) -> None:
-        """Start these; what comes after one that fails is left as it is, `undefined`."""
+        """Start children in order. If one fails, those after it stay as they are, `undefined`."""
         for kid in children:
             if not self.is_up:
                 return
@@ -291,5 +294,5 @@ class Reference:
 
 
 def _answer(outcome: str) -> str:
-    """Return what who asked for a start is told."""
+    """Return the reply to a request to start a child."""
     return FAILED if outcome == CALLED_OFF else outcome

@@ -1,4 +1,4 @@
-"""Pools beyond OTP's: children that they start with."""
+"""Pools beyond OTP: initial children."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec, ready
-from asyncwatch.engine.tree.errors import DuplicateName, InvalidName, InvalidTemplate, StartError
 from asyncwatch.events import RunStarted, WorkerReady
+from asyncwatch.otp import DuplicateName, InvalidName, InvalidTemplate, StartError
 from tests.engine.fleets import drain, raiser
 
 
@@ -26,8 +26,8 @@ TEMPLATE = WorkerSpec("template", serve, ("common",), restart="transient", annou
 INITIAL = (("a", (1,)), ("b", (2,)))
 
 
-def test_pool_starts_with_its_initial_children_and_stops_all_at_once(run: Any) -> None:
-    """They start in order with their arguments after the template's; stopping all takes as long as one."""
+def test_pool_starts_its_initial_children_and_stops_all_at_once(run: Any) -> None:
+    """They start in order, with their arguments after the template's. Stopping all takes as long as stopping one."""
 
     async def main() -> None:
         supervisor = Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)])
@@ -45,8 +45,8 @@ def test_pool_starts_with_its_initial_children_and_stops_all_at_once(run: Any) -
     run(main)
 
 
-def test_initial_children_come_back_with_their_pool(run: Any) -> None:
-    """Whoever was stopped for good is forgotten, up to a restart of the pool; who was added is not there after it."""
+def test_restarted_pool_has_its_initial_children_again(run: Any) -> None:
+    """Also one that was terminated, but none that was added."""
 
     async def main() -> None:
         async with Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)]) as supervisor:
@@ -60,9 +60,7 @@ def test_initial_children_come_back_with_their_pool(run: Any) -> None:
     run(main)
 
 
-def test_pool_does_not_start_without_its_initial_children(run: Any) -> None:
-    """One that raises before it is ready fails the start of the pool."""
-
+def test_pool_whose_initial_child_fails_does_not_start(run: Any) -> None:
     async def main() -> None:
         template = WorkerSpec("template", raiser, (ValueError("no"),), restart="permanent", announces_ready=True)
         with pytest.raises(StartError, match="pool/a did not start"):
@@ -71,8 +69,7 @@ def test_pool_does_not_start_without_its_initial_children(run: Any) -> None:
     run(main)
 
 
-def test_initial_children_have_rules() -> None:
-    """Keys are texts, and unique; a supervisor takes no arguments."""
+def test_initial_children_that_are_invalid_are_refused() -> None:
     with pytest.raises(DuplicateName, match="two children of a pool have the key 'a'"):
         PoolSpec("pool", TEMPLATE, initial=(("a", ()), ("a", ())))
     with pytest.raises(InvalidName):

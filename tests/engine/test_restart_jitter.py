@@ -11,7 +11,7 @@ from tests.engine.fleets import drain, raiser
 
 
 def test_each_incarnation_draws_its_own_jitter(run: Any) -> None:
-    """A service that fails again after it was stable waits another time, although it is its first restart again."""
+    """Also when the count of restarts begins again because the service was stable."""
 
     async def main() -> list[float]:
         backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)

@@ -1,4 +1,4 @@
-"""What supervision trees do beyond OTP: backoff, own limits, pollers, people's commands, stops that win."""
+"""Supervision trees beyond OTP: backoff, restart limits of single children, pollers, a person's commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from asyncwatch import (
     ready,
 )
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
-from asyncwatch.engine.tree.errors import NoSuchSupervisor, RestartLimitError, StartError
 from asyncwatch.events import (
     CommandRefused,
     PollFinished,
@@ -29,12 +28,20 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkersQueued,
 )
+from asyncwatch.otp import NoSuchSupervisor, RestartLimitError, StartError
+from asyncwatch.policies.restart import RestartWindow
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from tests.engine.fleets import drain, sleeper, story, stubborn
 
 
-def test_restart_backoff_grows_up_to_its_cap_and_starts_anew_when_stable(run: Any) -> None:
-    """The wait doubles up to the cap, between half and all of it, and is the first one again after a stable time."""
+def test_restart_window_drops_restarts_older_than_the_period() -> None:
+    """With a limit of one, two restarts within ten seconds are too many; two that are further apart are not."""
+    window = RestartWindow(1, 10.0)
+    assert [window.add(now) for now in (0.0, 10.5, 20.5, 30.6)] == [True, True, False, True]
+
+
+def test_restart_backoff_grows_up_to_its_cap_and_is_reset_when_stable(run: Any) -> None:
+    """The wait doubles up to the cap, and is drawn between half and all of that."""
 
     async def main() -> None:
         actor = Actor("flapping")
@@ -53,8 +60,8 @@ def test_restart_backoff_grows_up_to_its_cap_and_starts_anew_when_stable(run: An
     run(main)
 
 
-def test_own_limit_takes_down_nobody_else(run: Any) -> None:
-    """A child with a limit of its own stays down when it is reached; its restarts do not count for its supervisor."""
+def test_child_at_its_own_restart_limit_stays_down_alone(run: Any) -> None:
+    """Its restarts do not count for its supervisor."""
 
     async def main() -> None:
         flapping, steady = Actor("flapping"), Actor("steady")
@@ -71,9 +78,7 @@ def test_own_limit_takes_down_nobody_else(run: Any) -> None:
     run(main)
 
 
-def test_own_limit_escalates_if_asked_to(run: Any) -> None:
-    """A child whose limit escalates ends its supervisor."""
-
+def test_child_at_its_own_restart_limit_that_escalates_ends_its_supervisor(run: Any) -> None:
     async def main() -> None:
         flapping = Actor("flapping")
         async with Supervisor([child(flapping, max_restarts=0, within=10, escalates=True)]) as supervisor:
@@ -84,8 +89,8 @@ def test_own_limit_escalates_if_asked_to(run: Any) -> None:
     run(main)
 
 
-def test_giving_up_is_told_at_the_end_of_the_block(run: Any) -> None:
-    """Who never calls `serve` learns at the end of `async with` that the root gave up."""
+def test_root_that_gave_up_raises_at_the_end_of_the_block(run: Any) -> None:
+    """A program that never calls `serve` gets the error from `async with`."""
 
     async def main() -> None:
         actor = Actor("flapping")
@@ -96,8 +101,8 @@ def test_giving_up_is_told_at_the_end_of_the_block(run: Any) -> None:
     run(main)
 
 
-def test_poller_is_called_again_after_each_call(run: Any) -> None:
-    """The target is called 30 s after each of its ends, in one incarnation, whether it returned or raised."""
+def test_poller_is_called_again_after_each_poll(run: Any) -> None:
+    """The next poll starts 30 s after the end of the last, in the same incarnation, whether that returned or raised."""
 
     async def main() -> None:
         calls: list[float] = []
@@ -121,9 +126,7 @@ def test_poller_is_called_again_after_each_call(run: Any) -> None:
     run(main)
 
 
-def test_a_worker_is_no_supervisor(run: Any) -> None:
-    """Who asks for what is below a worker is told that it is one, and whose."""
-
+def test_request_under_a_worker_says_that_it_is_no_supervisor(run: Any) -> None:
     async def main() -> None:
         async with Supervisor([child(Actor("cache"))]) as supervisor:
             with pytest.raises(NoSuchSupervisor, match=r"that is a worker of root$"):
@@ -134,9 +137,7 @@ def test_a_worker_is_no_supervisor(run: Any) -> None:
     run(main)
 
 
-def test_next_child_waits_for_an_announcement(run: Any) -> None:
-    """A child that announces its readiness holds up the next one until then."""
-
+def test_child_that_announces_ready_delays_the_next_child_until_then(run: Any) -> None:
     async def main() -> None:
         log: list[str] = []
 
@@ -155,8 +156,6 @@ def test_next_child_waits_for_an_announcement(run: Any) -> None:
 
 
 def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
-    """A run can be stopped while a child never gets ready; so can a child that hangs in its restart."""
-
     async def main() -> None:
         hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
         supervisor = Supervisor([child(Actor("first")), hanging])
@@ -169,8 +168,8 @@ def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
     run(main)
 
 
-def test_two_restarts_at_once_give_one_incarnation(run: Any) -> None:
-    """Of two restarts of one incarnation the second is refused, visibly, and late commands too."""
+def test_second_restart_of_an_incarnation_is_refused(run: Any) -> None:
+    """A stale command is refused too. Both refusals are reported."""
 
     async def main() -> None:
         actor = Actor("worker")
@@ -186,9 +185,7 @@ def test_two_restarts_at_once_give_one_incarnation(run: Any) -> None:
     run(main)
 
 
-def test_stop_wins_over_restart(run: Any) -> None:
-    """A person's cancel during a backoff or with a restart at once stops the worker for good."""
-
+def test_cancel_during_a_backoff_or_a_restart_stops_the_worker_for_good(run: Any) -> None:
     async def main() -> None:
         waiting, running = Actor("waiting"), Actor("running")
         backoff = RestartBackoff(base=10.0, cap=10.0)
@@ -206,8 +203,8 @@ def test_stop_wins_over_restart(run: Any) -> None:
     run(main)
 
 
-def test_unresponsive_child_is_detached_and_restarted_beside_its_ghost(run: Any) -> None:
-    """A child that ignores its stop is left behind; its next incarnation is not touched by what the old one does."""
+def test_unresponsive_child_is_restarted_beside_its_abandoned_incarnation(run: Any) -> None:
+    """The end of the abandoned incarnation does not affect the new one."""
 
     async def main() -> None:
         spec = WorkerSpec("stubborn", stubborn, (50.0,), restart="permanent", shutdown=1.0)
@@ -226,8 +223,8 @@ def test_unresponsive_child_is_detached_and_restarted_beside_its_ghost(run: Any)
     run(main)
 
 
-def test_cancel_all_stops_the_workers_and_leaves_the_supervisors(run: Any) -> None:
-    """After "cancel all" the tree is there, and its children can be restarted."""
+def test_cancel_all_stops_the_workers_and_keeps_the_supervisors(run: Any) -> None:
+    """The children can be restarted afterwards."""
 
     async def main() -> None:
         low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
@@ -240,8 +237,8 @@ def test_cancel_all_stops_the_workers_and_leaves_the_supervisors(run: Any) -> No
     run(main)
 
 
-def test_names_and_groups_are_paths(run: Any) -> None:
-    """Workers of the same name live in different supervisors; each event names its own."""
+def test_worker_names_and_groups_are_paths(run: Any) -> None:
+    """Workers of the same name can run under different supervisors; each event has the path."""
 
     async def main() -> None:
         names: list[str] = []
@@ -273,9 +270,7 @@ def test_names_and_groups_are_paths(run: Any) -> None:
     run(main)
 
 
-def test_supervisor_that_may_not_take_for_ever_leaves_its_workers_behind(run: Any) -> None:
-    """The shutdown time of a supervisor holds for all below it."""
-
+def test_supervisor_whose_shutdown_time_is_over_abandons_all_workers_below(run: Any) -> None:
     async def main() -> None:
         slow = [child(Actor(name, lingers=1e5), shutdown=1e5) for name in "ab"]
         async with Supervisor([SupervisorSpec("low", tuple(slow), shutdown=2.0)], max_restarts=1) as supervisor:
@@ -287,8 +282,8 @@ def test_supervisor_that_may_not_take_for_ever_leaves_its_workers_behind(run: An
     run(main)
 
 
-def test_a_tree_is_not_gathered(run: Any) -> None:
-    """The runners of batches refuse a tree, and a failed start raises from `serve` and finishes the run."""
+def test_runner_of_a_batch_refuses_a_tree(run: Any) -> None:
+    """A start that fails raises from `serve` and finishes the run."""
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("bad", fails=[OSError("no")]))])

@@ -1,4 +1,4 @@
-"""Work that ends beside a tree: nobody's children, with retries, places and a halt as in a batch of its own."""
+"""A batch beside a tree: its workers have no supervisor, and have retries, slots and a halt as in any batch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _jobs(number: int, seconds: float = 1.0) -> list[Any]:
     return [worker(f"job {n}", sleeper, seconds, group="jobs") for n in range(number)]
 
 
-def test_batch_takes_places_and_the_tree_none(run: Any) -> None:
-    """At most `concurrency` jobs run at a time, from when the tree is up; services restart whoever holds the places."""
+def test_batch_beside_a_tree_needs_slots_and_services_do_not(run: Any) -> None:
+    """At most `concurrency` jobs run at a time, once the tree is up."""
 
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
@@ -39,9 +39,7 @@ def test_batch_takes_places_and_the_tree_none(run: Any) -> None:
     run(main)
 
 
-def test_finished_work_is_retried_and_restarted_as_in_a_batch(run: Any) -> None:
-    """A transient error is tried again; a worker that has ended can be restarted."""
-
+def test_batch_beside_a_tree_is_retried_and_restarted(run: Any) -> None:
     async def main() -> None:
         flaky = Flaky(ConnectionError("once"))
         supervisor = Supervisor([child(Actor("one"))], batch=[worker("job", flaky, group="jobs")])
@@ -58,8 +56,8 @@ def test_finished_work_is_retried_and_restarted_as_in_a_batch(run: Any) -> None:
     run(main)
 
 
-def test_batch_halts_alone(run: Any) -> None:
-    """A halt counts the failures of the batch, among its own workers, and the services go on."""
+def test_batch_beside_a_tree_halts_alone(run: Any) -> None:
+    """Only failures of the batch count, and the services go on."""
 
     async def main() -> None:
         jobs = [worker(f"bad {n}", raiser, ValueError(), group="jobs") for n in range(2)] + _jobs(2, 100)
@@ -75,7 +73,7 @@ def test_batch_halts_alone(run: Any) -> None:
 
 
 def test_end_of_the_tree_ends_the_batch(run: Any) -> None:
-    """A run whose tree has ended is over; so is one whose tree does not start, whose batch never begins."""
+    """If the tree does not start, the batch never begins."""
 
     async def main() -> None:
         service = Actor("one")
@@ -95,9 +93,7 @@ def test_end_of_the_tree_ends_the_batch(run: Any) -> None:
     run(main)
 
 
-def test_group_of_the_batch_has_its_timeout(run: Any) -> None:
-    """It counts from when the batch begins."""
-
+def test_group_timeout_beside_a_tree_counts_from_the_start_of_the_batch(run: Any) -> None:
     async def main() -> None:
         async with Supervisor([], max_restarts=1, batch=_jobs(1, 100), group_timeouts={"jobs": 3}) as supervisor:
             await asyncio.sleep(4)
@@ -106,16 +102,13 @@ def test_group_of_the_batch_has_its_timeout(run: Any) -> None:
     run(main)
 
 
-def test_services_are_no_batch() -> None:
-    """What is to run for ever has to have a supervisor."""
+def test_service_in_the_batch_beside_a_tree_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch has no services"):
         Supervisor([], batch=[child(Actor("one"))])
 
 
 @pytest.mark.parametrize("thresholds", [(0.98, 0.98), (0.98, 0.99), (1.0, 0.98)])
-def test_the_bad_luck_told_at_the_start_is_that_of_all(run: Any, thresholds: tuple[float, float]) -> None:
-    """That of the services counts as that of the batch beside them, of a pool that of its template."""
-
+def test_reported_bad_luck_includes_services_and_pool_templates(run: Any, thresholds: tuple[float, float]) -> None:
     async def main() -> None:
         job, service = (BadLuck(threshold=threshold) for threshold in thresholds)
         jobs = [worker("job", sleeper, 1.0, bad_luck=job)]

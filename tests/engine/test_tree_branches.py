@@ -1,4 +1,4 @@
-"""A supervisor that a person restarts or stops, with all below it, as the child that it is."""
+"""Supervisors that a person restarts or stops with all below them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from asyncwatch.selftest.actors import supervisor as running
 from tests.engine.fleets import drain, sleeper, worker
 
 
-def _cast(log: list[str]) -> list[Actor]:
+def _actors(log: list[str]) -> list[Actor]:
     return [Actor(name, log) for name in "abcd"]
 
 
 @pytest.mark.parametrize(
-    ("strategy", "story"),
+    ("strategy", "expected"),
     [
         ("one_for_one", ["-c", "-b", "+b", "+c"]),
         ("rest_for_one", ["-d", "-c", "-b", "+b", "+c", "+d"]),
         ("one_for_all", ["-d", "-c", "-b", "-a", "+a", "+b", "+c", "+d"]),
     ],
 )
-def test_restart_of_a_branch_respects_the_strategy_above(run: Any, strategy: Any, story: list[str]) -> None:
-    """All below ends in reverse order and starts anew, once; siblings go along as for any child; nothing is counted."""
+def test_restart_of_a_supervisor_follows_the_strategy_above(run: Any, strategy: Any, expected: list[str]) -> None:
+    """Its children stop in reverse order and start again, once. The restart does not count."""
 
     async def main() -> None:
         log: list[str] = []
-        a, b, c, d = map(child, _cast(log))
+        a, b, c, d = map(child, _actors(log))
         low = SupervisorSpec("low", (b, c))
         async with Supervisor([a, low, d], strategy=strategy, max_restarts=0) as supervisor:
             queue = supervisor.subscribe()
@@ -40,7 +40,7 @@ def test_restart_of_a_branch_respects_the_strategy_above(run: Any, strategy: Any
             assert supervisor.carry_out(RestartBranch("root/low", 1))
             assert supervisor.carry_out(RestartBranch("root/low", 1))  # at once: the same incarnation is meant
             await calm()
-            assert log == story
+            assert log == expected
             await asyncio.sleep(1)
             events = drain(queue)
             starts = [event.incarnation for event in events if isinstance(event, SupervisorStarted)]
@@ -54,12 +54,12 @@ def test_restart_of_a_branch_respects_the_strategy_above(run: Any, strategy: Any
     run(main)
 
 
-def test_root_is_restarted_by_its_children(run: Any) -> None:
-    """It has nobody above, so all its children end in reverse order and start in order."""
+def test_restart_of_the_root_restarts_all_its_children(run: Any) -> None:
+    """A cancel of the root stops them."""
 
     async def main() -> None:
         log: list[str] = []
-        children = map(child, _cast(log))
+        children = map(child, _actors(log))
         async with Supervisor(children, max_restarts=0) as supervisor:
             log.clear()
             assert supervisor.carry_out(RestartBranch("root", 1))
@@ -73,12 +73,12 @@ def test_root_is_restarted_by_its_children(run: Any) -> None:
     run(main)
 
 
-def test_branch_that_was_stopped_can_be_restarted(run: Any) -> None:
-    """A supervisor that a person stopped stays a child, and comes back by request, as a new incarnation."""
+def test_supervisor_that_was_stopped_by_a_person_can_be_restarted(run: Any) -> None:
+    """It comes back as a new incarnation."""
 
     async def main() -> None:
         log: list[str] = []
-        a, b, _c, _d = map(child, _cast(log))
+        a, b, _c, _d = map(child, _actors(log))
         async with Supervisor([SupervisorSpec("low", (a, b))]) as supervisor:
             assert supervisor.carry_out(CancelBranch("root/low", 1))
             await calm()
@@ -92,7 +92,7 @@ def test_branch_that_was_stopped_can_be_restarted(run: Any) -> None:
 
 
 def test_group_of_a_batch_is_restarted_and_cancelled(run: Any) -> None:
-    """There is no supervisor above: each of its workers is restarted, or cancelled if it has not ended."""
+    """Each worker is restarted, or cancelled unless it has ended."""
 
     async def main() -> None:
         specs = [worker(name, sleeper, seconds, group="jobs") for name, seconds in (("quick", 1), ("slow", 100))]
@@ -121,9 +121,7 @@ def _reasons(supervisor: Supervisor, queue: Any, *commands: Any) -> list[str]:
     return [event.reason for event in drain(queue) if isinstance(event, CommandRefused)]
 
 
-def test_refusals_say_why(run: Any) -> None:
-    """A child that was forgotten, and a tree that gave up, are named as what they are."""
-
+def test_refusal_of_a_command_says_why(run: Any) -> None:
     async def main() -> None:
         gone, flapping = Actor("gone"), Actor("flapping")
         async with running(child(gone, "temporary"), child(flapping), max_restarts=0, within=5) as supervisor:
@@ -139,8 +137,8 @@ def test_refusals_say_why(run: Any) -> None:
     run(main)
 
 
-def test_every_removal_is_told(run: Any) -> None:
-    """Of a pool: who ended, who did not start, and who was there when the pool ended, once it starts anew."""
+def test_every_removal_from_a_pool_is_reported(run: Any) -> None:
+    """Of children that ended or did not start, and, once the pool starts again, of the ones it had."""
 
     async def main() -> None:
         async def play(actor: Actor) -> object:

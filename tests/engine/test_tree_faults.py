@@ -1,4 +1,4 @@
-"""What goes wrong around a tree: errors that raise, cancellations from elsewhere, requests that come too late."""
+"""Faults around a tree: errors whose text raises, cancellations from outside, requests that come too late."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.tree.crew import REMEMBERED
-from asyncwatch.engine.tree.errors import NoSuchSupervisor, NotFound, StartError
+from asyncwatch.engine.tree.tree import Tree
+from asyncwatch.otp import NoSuchSupervisor, NotFound, StartError
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
 from tests.engine.fleets import sleeper
 
@@ -19,8 +21,8 @@ class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
         raise ZeroDivisionError
 
 
-def test_error_whose_text_raises_ends_no_supervisor(run: Any) -> None:
-    """A failed start with an error that cannot be shown is as any other; the child that was added is not kept."""
+def test_start_error_whose_text_raises_is_handled_as_any_other(run: Any) -> None:
+    """The child that was added is not kept."""
 
     async def main() -> None:
         actor = Actor("worker", fails=[None, _Nasty()])
@@ -34,8 +36,8 @@ def test_error_whose_text_raises_ends_no_supervisor(run: Any) -> None:
     run(main)
 
 
-def test_asking_again_gives_a_worker_no_more_time(run: Any) -> None:
-    """However often a person insists, a worker that ignores its cancellation is left behind at the first deadline."""
+def test_repeated_cancel_gives_a_service_no_more_time(run: Any) -> None:
+    """A worker that ignores its cancellation is abandoned at the first deadline."""
 
     async def main() -> None:
         actor = Actor("worker", lingers=FOREVER)
@@ -51,9 +53,7 @@ def test_asking_again_gives_a_worker_no_more_time(run: Any) -> None:
     run(main)
 
 
-def test_asking_again_gives_a_worker_of_a_batch_no_more_time(run: Any) -> None:
-    """The same in a batch."""
-
+def test_repeated_cancel_gives_a_worker_of_a_batch_no_more_time(run: Any) -> None:
     async def main() -> None:
         supervisor = Supervisor([WorkerSpec("worker", Actor("worker", lingers=FOREVER))], grace=5.0)
         loop = asyncio.get_running_loop()
@@ -71,9 +71,7 @@ def test_asking_again_gives_a_worker_of_a_batch_no_more_time(run: Any) -> None:
     [SystemExit(3), GeneratorExit(), BaseExceptionGroup("group", [SystemExit(3)]), asyncio.CancelledError()],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_is_raised_before_the_first_wait_is_a_failed_start(run: Any, error: BaseException) -> None:
-    """A worker that raises anything at all in its first step has not started."""
-
+def test_any_error_before_the_first_wait_is_a_failed_start(run: Any, error: BaseException) -> None:
     async def main() -> None:
         async with Supervisor([child(Actor("other"))]) as supervisor:
             with pytest.raises(StartError) as raised:
@@ -84,8 +82,8 @@ def test_whatever_is_raised_before_the_first_wait_is_a_failed_start(run: Any, er
     run(main)
 
 
-def test_terminate_finds_its_child_when_its_turn_comes(run: Any) -> None:
-    """Who asks for the child of a name gets the one that has it by then; none is an error, and never silence."""
+def test_terminate_stops_the_child_that_has_the_name_when_it_is_handled(run: Any) -> None:
+    """If there is none by then, that is an error."""
 
     async def main() -> None:
         spec = child(Actor("worker", lingers=2.0), "temporary", shutdown=5)
@@ -103,9 +101,7 @@ def test_terminate_finds_its_child_when_its_turn_comes(run: Any) -> None:
     run(main)
 
 
-def test_dead_children_are_not_active_while_their_supervisor_is_busy(run: Any) -> None:
-    """A child that ended while its supervisor waits for another is not counted as running."""
-
+def test_ended_child_of_a_busy_supervisor_is_not_active(run: Any) -> None:
     async def main() -> None:
         busy, done = Actor("busy", lingers=3.0), Actor("done")
         async with Supervisor([child(busy, shutdown=5), child(done, "transient")]) as supervisor:
@@ -125,8 +121,8 @@ def _cancel_task_of(path: str) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_supervisor_whose_task_is_cancelled_ends_its_children_and_is_restarted(run: Any, times: int) -> None:
-    """However often somebody cancels a supervisor's own task, it stops what it started, and the one above goes on."""
+def test_supervisor_whose_task_is_cancelled_stops_its_children_and_is_restarted(run: Any, times: int) -> None:
+    """However often its task is cancelled from outside."""
 
     async def main() -> None:
         actor = Actor("worker", lingers=2.0)
@@ -145,7 +141,7 @@ def test_supervisor_whose_task_is_cancelled_ends_its_children_and_is_restarted(r
 
 
 def test_supervisor_whose_task_is_cancelled_before_its_first_step_has_ended(run: Any) -> None:
-    """A supervisor that never came to its first step holds up neither the one above nor the end of the run."""
+    """Neither the supervisor above nor the end of the run waits for it."""
 
     async def main() -> None:
         async with Supervisor([], max_restarts=10) as supervisor:
@@ -160,8 +156,6 @@ def test_supervisor_whose_task_is_cancelled_before_its_first_step_has_ended(run:
 
 
 def test_request_to_a_supervisor_whose_task_is_cancelled_is_refused(run: Any) -> None:
-    """Who waits for an answer learns that there will be none."""
-
     async def main() -> None:
         hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
         async with Supervisor([SupervisorSpec("low")], max_restarts=10) as supervisor:
@@ -174,7 +168,7 @@ def test_request_to_a_supervisor_whose_task_is_cancelled_is_refused(run: Any) ->
     run(main)
 
 
-def test_ready_that_comes_too_late_is_said_once(
+def test_ready_that_comes_too_late_is_logged_once(
     run: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -201,8 +195,8 @@ def test_ready_that_comes_too_late_is_said_once(
     assert [vars(record)["asyncwatch_worker"] for record in warned] == ["late"]
 
 
-def test_pool_forgets_the_incarnations_of_children_that_are_gone(run: Any) -> None:
-    """Children of a pool that ended leave no trace that grows; one of the same key soon after is the next."""
+def test_pool_forgets_the_incarnations_of_ended_children(run: Any) -> None:
+    """What is remembered of them does not grow; a child of the same key soon after has the next incarnation."""
 
     async def main() -> None:
         async def nothing() -> None:
@@ -219,5 +213,38 @@ def test_pool_forgets_the_incarnations_of_children_that_are_gone(run: Any) -> No
             assert supervisor.statistics().tasks == 0
             again = await supervisor.start_child("same", under="pool")
             assert again.incarnation == 1
+
+    run(main)
+
+
+def test_run_that_cannot_begin_ends_although_its_tree_was_never_launched(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Reporter.run_started
+
+    def started_then_broken(*args: Any) -> None:
+        original(*args)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Reporter, "run_started", started_then_broken)
+
+    async def main() -> None:
+        actor = Actor("worker")
+        supervisor = Supervisor([child(actor)])
+        for _ in range(2):
+            with pytest.raises((ZeroDivisionError, RuntimeError)):
+                await supervisor.serve()
+            assert supervisor.is_finished
+        assert actor.starts == 0
+
+    run(main)
+
+
+def test_tree_that_was_not_launched_cannot_be_awaited(run: Any) -> None:
+    async def main() -> None:
+        scheduler: Any = None  # nothing is asked of it
+        tree = Tree(SupervisorSpec("root"), scheduler)
+        with pytest.raises(RuntimeError, match="not been launched"):
+            await tree.start()
 
     run(main)

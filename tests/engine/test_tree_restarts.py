@@ -1,4 +1,4 @@
-"""Restarts that wait, fail or are called off: what becomes of the child, of its siblings, and of requests."""
+"""Restarts that wait, fail or are called off, and what they mean for siblings and requests."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None
 
 
 @pytest.mark.parametrize("error", [ConnectionError("gone"), KeyError("k")])
-def test_a_service_of_one_attempt_fails_whatever_its_error(run: Any, error: Exception) -> None:
-    """That an error is transient says nothing where there is no retry; one with retries is exhausted by them."""
+def test_service_with_one_attempt_fails_whatever_its_error(run: Any, error: Exception) -> None:
+    """A service with retries is exhausted by transient errors."""
 
     async def main() -> None:
         specs = [
@@ -53,8 +53,8 @@ def test_a_service_of_one_attempt_fails_whatever_its_error(run: Any, error: Exce
     run(main)
 
 
-def test_restart_in_a_paused_run_waits_without_blocking(run: Any) -> None:
-    """While no attempt may start, a supervisor answers; what was to be restarted is when the run goes on."""
+def test_restart_in_a_paused_run_does_not_block_the_supervisor(run: Any) -> None:
+    """It is made when the run goes on."""
 
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
@@ -73,9 +73,7 @@ def test_restart_in_a_paused_run_waits_without_blocking(run: Any) -> None:
     run(main)
 
 
-def test_restart_behind_an_open_circuit_waits_without_blocking(run: Any) -> None:
-    """A child whose circuit is open holds up nobody but itself."""
-
+def test_restart_behind_an_open_circuit_does_not_block_the_supervisor(run: Any) -> None:
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
         children = child(one, key="host"), child(two, key="other")
@@ -88,8 +86,8 @@ def test_restart_behind_an_open_circuit_waits_without_blocking(run: Any) -> None
     run(main)
 
 
-def test_restart_that_backs_off_by_its_own_retries_waits_without_blocking(run: Any) -> None:
-    """A child with a retry policy of its own holds up nobody while it backs off, and runs when an attempt succeeds."""
+def test_restart_that_backs_off_between_retries_does_not_block_the_supervisor(run: Any) -> None:
+    """The child runs when an attempt succeeds."""
 
     async def main() -> None:
         one, two = Actor("one", fails=[None, *[ConnectionError("no")] * 3]), Actor("two")
@@ -105,9 +103,7 @@ def test_restart_that_backs_off_by_its_own_retries_waits_without_blocking(run: A
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-def test_siblings_follow_when_the_wait_is_over(run: Any, strategy: str) -> None:
-    """Siblings that a restart stopped start in order when the one that has to wait is ready."""
-
+def test_siblings_of_a_waiting_restart_start_in_order_after_it(run: Any, strategy: str) -> None:
     async def main() -> None:
         log: list[str] = []
         actors = [Actor(name, log) for name in "123"]
@@ -124,9 +120,7 @@ def test_siblings_follow_when_the_wait_is_over(run: Any, strategy: str) -> None:
     run(main)
 
 
-def test_restart_of_a_supervisor_whose_worker_has_to_wait_does_not_block_the_one_above(run: Any) -> None:
-    """A wait deep in the tree holds up the supervisors on the way down, and no others."""
-
+def test_restart_of_a_supervisor_with_a_waiting_worker_does_not_block_the_one_above(run: Any) -> None:
     async def main() -> None:
         deep, other = Actor("deep"), Actor("other")
         low = SupervisorSpec("low", (child(deep),), max_restarts=0)
@@ -144,9 +138,7 @@ def test_restart_of_a_supervisor_whose_worker_has_to_wait_does_not_block_the_one
     run(main)
 
 
-def test_run_stops_while_a_restart_waits(run: Any) -> None:
-    """Leaving the run while a child waits for its first attempt ends it at once."""
-
+def test_run_stops_at_once_while_a_restart_waits(run: Any) -> None:
     async def main() -> None:
         one = Actor("one")
         async with Supervisor([child(one), WorkerSpec("two", sleeper, (1e6,))], strategy="rest_for_one") as supervisor:
@@ -159,9 +151,7 @@ def test_run_stops_while_a_restart_waits(run: Any) -> None:
     run(main)
 
 
-def test_cancel_wins_over_a_restart_that_is_stopping_the_worker(run: Any) -> None:
-    """A cancel while a worker is stopped for its restart stops it for good; it is not started once more."""
-
+def test_cancel_of_a_worker_that_stops_for_its_restart_stops_it_for_good(run: Any) -> None:
     async def main() -> None:
         actor = Actor("worker", lingers=2.0)
         async with Supervisor([child(actor, shutdown=5)]) as supervisor:
@@ -174,8 +164,8 @@ def test_cancel_wins_over_a_restart_that_is_stopping_the_worker(run: Any) -> Non
     run(main)
 
 
-def test_cancel_wins_over_the_restart_of_a_sibling(run: Any) -> None:
-    """A worker that is cancelled while a sibling's restart stops it stays down; the sibling is restarted."""
+def test_cancel_of_a_worker_that_stops_for_a_sibling_stops_it_for_good(run: Any) -> None:
+    """The sibling is restarted."""
 
     async def main() -> None:
         one, two = Actor("one"), Actor("two", lingers=2.0)
@@ -189,7 +179,7 @@ def test_cancel_wins_over_the_restart_of_a_sibling(run: Any) -> None:
 
 
 def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any) -> None:
-    """No restart comes between a cancel, or a request to terminate, and the end; it is refused, visibly."""
+    """The refusal is reported."""
 
     async def main() -> None:
         one, two = Actor("one", lingers=2.0), Actor("two", lingers=2.0)
@@ -211,9 +201,7 @@ def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any)
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-def test_siblings_come_back_when_a_child_reaches_its_own_limit(run: Any, strategy: str) -> None:
-    """A limit of its own that does not escalate leaves its child down, and nobody else."""
-
+def test_siblings_start_again_when_a_child_reaches_its_own_limit(run: Any, strategy: str) -> None:
     async def main() -> None:
         flapping, steady = Actor("flapping", fails=[None, *[OSError("no")] * 100]), Actor("steady")
         children = child(flapping, max_restarts=2, within=100.0), child(steady)
@@ -226,8 +214,8 @@ def test_siblings_come_back_when_a_child_reaches_its_own_limit(run: Any, strateg
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-def test_siblings_come_back_when_the_wait_is_called_off(run: Any, strategy: str) -> None:
-    """Who stops a child that backs off, or has to wait for its first attempt, does not stop its siblings."""
+def test_siblings_start_again_when_a_waiting_restart_is_called_off(run: Any, strategy: str) -> None:
+    """Whether the child backs off or waits for its first attempt."""
 
     async def main() -> None:
         one, two, gone = Actor("one"), Actor("two"), Actor("gone")
@@ -250,8 +238,8 @@ def test_siblings_come_back_when_the_wait_is_called_off(run: Any, strategy: str)
     run(main)
 
 
-def test_originator_is_stopped_when_the_restart_fails_before_it_comes_to_it(run: Any) -> None:
-    """Who ended first can be started by request when another child failed to start and was stopped by request."""
+def test_child_whose_restart_a_failed_sibling_prevented_is_stopped(run: Any) -> None:
+    """It can be started by request once the sibling was stopped by request."""
 
     async def main() -> None:
         one, two = Actor("one", fails=[None, *[OSError("no")] * 100]), Actor("two")
@@ -266,8 +254,8 @@ def test_originator_is_stopped_when_the_restart_fails_before_it_comes_to_it(run:
     run(main)
 
 
-def test_siblings_go_on_when_a_start_that_hangs_is_called_off(run: Any) -> None:
-    """A start that is called off has not failed: those that come after it in the restart are started."""
+def test_siblings_after_an_interrupted_start_start(run: Any) -> None:
+    """A start that is interrupted has not failed."""
 
     async def main() -> None:
         starts = 0

@@ -1,4 +1,4 @@
-"""What a stop means while a restart is under way: it wins, and it takes nobody along who was not asked to stop."""
+"""Stops while a restart is under way: the stop wins, and stops no other child."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import PoolSpec, RestartBackoff, SupervisorSpec, WorkerSpec, ready
-from asyncwatch.engine.tree.errors import SimpleOneForOne, StartError
+from asyncwatch.otp import SimpleOneForOne, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, is_up, statuses
 from asyncwatch.selftest.actors import supervisor as running
 
@@ -28,9 +28,7 @@ class _Slow(Actor):
 
 
 @pytest.mark.parametrize("is_pool", [False, True])
-def test_deadline_of_a_supervisor_restarts_nobody(run: Any, *, is_pool: bool) -> None:
-    """When its time to stop is over, all below ends, and none of it comes up again in the middle of that."""
-
+def test_supervisor_whose_shutdown_time_is_over_starts_no_child_again(run: Any, *, is_pool: bool) -> None:
     async def main() -> None:
         low, late = Actor("low"), Actor("late", lingers=50)
         below = PoolSpec("below", child(low)) if is_pool else SupervisorSpec("below", (child(low),))
@@ -44,8 +42,8 @@ def test_deadline_of_a_supervisor_restarts_nobody(run: Any, *, is_pool: bool) ->
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("is_person", [False, True])
-def test_stop_within_a_group_restart_stops_nobody_else(run: Any, strategy: str, *, is_person: bool) -> None:
-    """A start that is called off has not failed: those after it in the restart are started."""
+def test_stop_of_one_child_within_a_group_restart_stops_no_other(run: Any, strategy: str, *, is_person: bool) -> None:
+    """A start that is interrupted has not failed: the children after it are started."""
 
     async def main() -> None:
         actors = [Actor("a"), _Slow("b"), Actor("c")]
@@ -64,8 +62,8 @@ def test_stop_within_a_group_restart_stops_nobody_else(run: Any, strategy: str, 
 
 
 @pytest.mark.parametrize("is_terminated", [False, True])
-def test_child_that_is_down_with_a_restart_that_fails_is_not_significant(run: Any, *, is_terminated: bool) -> None:
-    """As in OTP: the supervisor ends with its last significant child that runs, whatever else was to run again."""
+def test_significant_child_that_is_down_for_a_failing_restart_does_not_count(run: Any, *, is_terminated: bool) -> None:
+    """As in OTP, the supervisor ends with its last significant child that runs, whatever else was to run again."""
 
     async def main() -> None:
         first, slow, last = Actor("first"), _Slow("slow"), Actor("last")
@@ -88,8 +86,8 @@ def test_child_that_is_down_with_a_restart_that_fails_is_not_significant(run: An
     run(main)
 
 
-def test_end_of_a_wait_starts_only_those_that_were_stopped_for_it(run: Any) -> None:
-    """Neither one that waits with another, nor one whose restart was given up, comes up with a third."""
+def test_end_of_a_wait_starts_only_the_children_that_were_stopped_for_it(run: Any) -> None:
+    """Neither a child that waits with another nor one whose restart was given up starts with a third."""
 
     async def main() -> None:
         one, two, other = Actor("one"), Actor("two"), Actor("other")
@@ -106,8 +104,8 @@ def test_end_of_a_wait_starts_only_those_that_were_stopped_for_it(run: Any) -> N
 
 
 @pytest.mark.parametrize("is_person", [False, True])
-def test_stop_of_a_sibling_during_a_backoff_is_not_undone(run: Any, *, is_person: bool) -> None:
-    """Who is stopped while waiting with another stays down after that wait; the next restart takes it along."""
+def test_sibling_that_is_stopped_during_a_backoff_stays_down_after_it(run: Any, *, is_person: bool) -> None:
+    """The next restart includes it."""
 
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
@@ -126,8 +124,8 @@ def test_stop_of_a_sibling_during_a_backoff_is_not_undone(run: Any, *, is_person
     run(main)
 
 
-def test_terminate_answers_who_stops_a_start(run: Any) -> None:
-    """It did what it was asked, though the child is not kept; who asked for the start learns why there is none."""
+def test_terminate_of_a_child_that_is_being_added_succeeds(run: Any) -> None:
+    """The caller that added the child gets an error that says why it did not start."""
 
     async def main() -> None:
         async def hanging() -> None:
@@ -146,8 +144,8 @@ def test_terminate_answers_who_stops_a_start(run: Any) -> None:
     run(main)
 
 
-def test_pool_knows_its_template_by_name(run: Any) -> None:
-    """Its spec can be read, also of an empty pool; it is no child that could be stopped."""
+def test_pool_finds_its_template_by_name(run: Any) -> None:
+    """Also an empty pool. The template is no child that could be stopped."""
 
     async def main() -> None:
         template = child(Actor("template"))

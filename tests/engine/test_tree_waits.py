@@ -1,4 +1,4 @@
-"""Starts that have to wait: whoever asked waits for them, and nobody else does."""
+"""Starts that have to wait: only the caller waits for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from asyncwatch import CircuitPolicy, PoolSpec, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import ChangeSetting, CloseCircuit, IsolateCircuit
-from asyncwatch.engine.tree.errors import AlreadyStarted, NoSuchSupervisor, StartError
+from asyncwatch.otp import AlreadyStarted, NoSuchSupervisor, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 
 
@@ -17,9 +17,7 @@ def _pause(supervisor: Supervisor, *, is_paused: bool = True) -> None:
     assert supervisor.carry_out(ChangeSetting("paused", is_paused))
 
 
-def test_start_that_waits_holds_up_nobody_but_who_asked(run: Any) -> None:
-    """While a new child waits for the end of a pause, its supervisor answers; then who asked has the answer."""
-
+def test_start_that_waits_delays_only_its_caller(run: Any) -> None:
     async def main() -> None:
         one, new = Actor("one"), Actor("new", value="ready")
         async with Supervisor([child(one)]) as supervisor:
@@ -38,8 +36,8 @@ def test_start_that_waits_holds_up_nobody_but_who_asked(run: Any) -> None:
     run(main)
 
 
-def test_restart_by_request_waits_likewise_and_is_kept_when_it_is_called_off(run: Any) -> None:
-    """A stop ends the wait of a child that was to start again: who asked is told, and the child stays."""
+def test_requested_restart_that_is_called_off_keeps_the_child(run: Any) -> None:
+    """The caller that requested it gets an error."""
 
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
@@ -59,8 +57,8 @@ def test_restart_by_request_waits_likewise_and_is_kept_when_it_is_called_off(run
 
 
 @pytest.mark.parametrize("error", [None, OSError("no")], ids=["called off", "failed"])
-def test_new_child_whose_wait_ends_in_no_start_is_not_kept(run: Any, error: BaseException | None) -> None:
-    """It is neither tried again nor kept, in a pool too."""
+def test_new_child_that_does_not_start_after_its_wait_is_not_kept(run: Any, error: BaseException | None) -> None:
+    """Nor is its start tried again. The same in a pool."""
 
     async def main() -> None:
         async def play(actor: Actor) -> object:
@@ -81,8 +79,8 @@ def test_new_child_whose_wait_ends_in_no_start_is_not_kept(run: Any, error: Base
     run(main)
 
 
-def test_first_start_that_waits_leaves_the_supervisor_free(run: Any) -> None:
-    """A supervisor whose child waits when it starts answers; a stop of the child lets the others start in order."""
+def test_supervisor_whose_initial_start_waits_handles_requests(run: Any) -> None:
+    """When the waiting child is stopped, the children after it start in order."""
 
     async def main() -> None:
         log: list[str] = []
@@ -112,8 +110,8 @@ def test_first_start_that_waits_leaves_the_supervisor_free(run: Any) -> None:
     run(main)
 
 
-def test_first_start_that_fails_after_its_wait_ends_the_supervisor(run: Any) -> None:
-    """It is as any failed start: what started before is stopped, and the error says which child it was."""
+def test_initial_start_that_fails_after_its_wait_ends_the_supervisor(run: Any) -> None:
+    """The children before it stop, and the error names the child."""
 
     async def main() -> None:
         one = Actor("one")
@@ -138,9 +136,7 @@ def test_first_start_that_fails_after_its_wait_ends_the_supervisor(run: Any) -> 
     run(main)
 
 
-def test_sibling_is_restarted_while_another_waits_for_its_first_start(run: Any) -> None:
-    """One that crashes meanwhile does not have to wait for the whole supervisor to be up."""
-
+def test_sibling_is_restarted_while_an_initial_start_waits(run: Any) -> None:
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
         async with Supervisor([], max_restarts=5, circuit=CircuitPolicy()) as supervisor:
@@ -157,9 +153,7 @@ def test_sibling_is_restarted_while_another_waits_for_its_first_start(run: Any) 
     run(main)
 
 
-def test_end_of_the_supervisor_ends_the_wait(run: Any) -> None:
-    """Who waits for the start of a child learns that its supervisor has ended."""
-
+def test_caller_of_a_waiting_start_learns_of_the_end_of_the_supervisor(run: Any) -> None:
     async def main() -> None:
         async with Supervisor([SupervisorSpec("low")]) as supervisor:
             _pause(supervisor)

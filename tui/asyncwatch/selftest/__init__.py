@@ -1,1 +1,1 @@
-"""OTP's own test cases for supervisors, as plain functions that run anywhere: `CASES` has them all by name."""
+"""Erlang/OTP's own test cases of supervisors, as coroutine functions that run anywhere. `table.CASES` has them all."""

@@ -1,4 +1,4 @@
-"""Workers that do as they are told, and small tools that the cases share."""
+"""Scripted workers and the assertions of the cases."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.supervisor import Supervisor
-from asyncwatch.engine.tree.child import ChildCounts, ChildStatus
-from asyncwatch.engine.tree.errors import NoSuchSupervisor, RestartLimitError, Shutdown
-from asyncwatch.engine.tree.ready import ready
+from asyncwatch.engine.tree.child import ChildCounts, ChildStatus, ready
 from asyncwatch.engine.tree.specs import ChildSpec
+from asyncwatch.otp import NoSuchSupervisor, RestartLimitError, Shutdown
 from asyncwatch.testing import JumpingLoop
 
 
-class CaseFailed(Exception):  # noqa: N818  what a case that does not hold raises; it is no error of the case
+class CaseFailed(Exception):  # noqa: N818  the case found a defect; it has none itself
     """A case does not hold."""
 
 
@@ -28,16 +27,16 @@ def expect(what: str, actual: object, expected: object) -> None:
 
 
 def expect_seconds(actual: float, expected: float) -> None:
-    """Raise `CaseFailed` unless exactly so many seconds passed, to the millisecond, on a clock that jumps.
+    """Raise `CaseFailed` unless exactly so many seconds passed, to the millisecond, on a jumping clock.
 
-    Any other clock goes on with the machine, and tells nothing of who waited.
+    On any other clock the seconds depend on the machine, and are not checked.
     """
     if isinstance(asyncio.get_running_loop(), JumpingLoop):
         expect("seconds", round(actual, 3), expected)
 
 
 async def expect_error(kind: type[BaseException], awaitable: Awaitable[Any]) -> Any:
-    """Await that, and return the error of exactly this kind that it has to raise."""
+    """Return the error that `awaitable` raises; raise `CaseFailed` unless it is exactly of this kind."""
     try:
         result = await awaitable
     except Exception as error:
@@ -47,7 +46,7 @@ async def expect_error(kind: type[BaseException], awaitable: Awaitable[Any]) -> 
 
 
 def expect_raise(kind: type[BaseException], call: Callable[[], Any]) -> Any:
-    """Call that, and return the error of exactly this kind that it has to raise."""
+    """Return the error that `call` raises; raise `CaseFailed` unless it is exactly of this kind."""
     try:
         result = call()
     except Exception as error:
@@ -57,13 +56,13 @@ def expect_raise(kind: type[BaseException], call: Callable[[], Any]) -> Any:
 
 
 class Actor:
-    """A target that runs until it is told how to end. It notes all that it does in `log`, shared by several.
+    """A target that runs until a case ends it.
 
     Args:
-        name: what it calls itself in the log.
-        log: gets `+name` at each start and `-name` at each end.
-        fails: errors to raise at the following starts, one each; None for a start that succeeds.
-        value: what it announces when it is ready.
+        name: its name in the log.
+        log: gets `+name` at each start and `-name` at each end; several actors can share it.
+        fails: errors that the next starts raise, one each; None for a start that succeeds.
+        value: the value that it announces when it is ready.
         lingers: seconds of its clean-up when it is cancelled; inf swallows every cancellation.
 
     """
@@ -86,7 +85,7 @@ class Actor:
         self._order: asyncio.Future[object] | None = None
 
     async def __call__(self, *args: object) -> object:
-        """Start, and wait for an order."""
+        """Start, and wait for `ends`."""
         self.starts += 1
         if self.fails and (error := self.fails.pop(0)) is not None:
             raise error
@@ -110,7 +109,7 @@ class Actor:
                 continue
 
     def ends(self, how: str) -> None:
-        """End it: `normal`, `shutdown`, `abnormal`, or `kill`, a cancellation that nobody of ours asked for."""
+        """End it: `normal`, `shutdown`, `abnormal`, or `kill`, a cancellation that the supervisor did not request."""
         order = self._order
         assert order is not None  # noqa: S101  it has been started
         if how == "normal":
@@ -130,7 +129,7 @@ def child(actor: Any, restart: str = "permanent", **fields: Any) -> WorkerSpec:
 
 @asynccontextmanager
 async def supervisor(*children: ChildSpec, **flags: Any) -> AsyncIterator[Supervisor]:
-    """Run a supervisor with OTP's usual flags in its tests, 2 restarts in 3600 s; its giving up is no error here."""
+    """Run a supervisor with the flags of OTP's tests, 2 restarts in 3600 s. That it gives up is no error here."""
     try:
         async with Supervisor(children, **{"max_restarts": 2, "within": 3600, "seed": 1, **flags}) as running:
             yield running
@@ -138,20 +137,20 @@ async def supervisor(*children: ChildSpec, **flags: Any) -> AsyncIterator[Superv
         return
 
 
-async def calm(turns: int = 60) -> None:
+async def calm(iterations: int = 60) -> None:
     """Let everything happen that takes no time."""
-    for _ in range(turns):
+    for _ in range(iterations):
         await asyncio.sleep(0)
 
 
 async def end(actor: Actor, how: str) -> None:
-    """End an actor and let its supervisor act on it."""
+    """End an actor and let its supervisor act on the end."""
     actor.ends(how)
     await calm()
 
 
 def counts(running: Supervisor, under: str | None = None) -> list[int]:
-    """Return specs, active, supervisors, workers: as OTP's own test module does."""
+    """Return the numbers of specs, active children, supervisors and workers, as in OTP's test module."""
     found: ChildCounts = running.count_children(under=under)
     return [found.specs, found.active, found.supervisors, found.workers]
 

@@ -1,12 +1,11 @@
-"""Who is restarted after which end, with whom, and when it is too much."""
+"""OTP's cases of restarts: after which end, with which siblings, up to which limit; and of significant children."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
-from asyncwatch.engine.tree.errors import NoSuchSupervisor, RestartLimitError
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.otp import NoSuchSupervisor, RestartLimitError
 from asyncwatch.selftest.actors import (
     RUNNING,
     STOPPED,
@@ -22,34 +21,67 @@ from asyncwatch.selftest.actors import (
     supervisor,
 )
 
-
-def _termination(restart: str, ways: tuple[str, ...], expected: list[int]) -> Callable[[], Awaitable[None]]:
-    async def case() -> None:
-        for how in ways:
-            actor = Actor("child1")
-            async with supervisor(child(actor, restart)) as running:
-                await end(actor, how)
-                expect(f"counts after {how}", counts(running), expected)
-                expect("starts", actor.starts, 1 + expected[1])
-            expect("log", actor.log, ["+child1", "-child1"] * actor.starts)
-
-    return case
+_ACTIVE, _KEPT, _FORGOTTEN = [1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 0]
 
 
-_ABNORMAL = ("abnormal", "kill")
-permanent_normal = _termination("permanent", ("normal",), [1, 1, 0, 1])
-transient_normal = _termination("transient", ("normal",), [1, 0, 0, 1])
-temporary_normal = _termination("temporary", ("normal",), [0, 0, 0, 0])
-permanent_shutdown = _termination("permanent", ("shutdown",), [1, 1, 0, 1])
-transient_shutdown = _termination("transient", ("shutdown",), [1, 0, 0, 1])
-temporary_shutdown = _termination("temporary", ("shutdown",), [0, 0, 0, 0])
-permanent_abnormal = _termination("permanent", _ABNORMAL, [1, 1, 0, 1])
-transient_abnormal = _termination("transient", _ABNORMAL, [1, 1, 0, 1])
-temporary_abnormal = _termination("temporary", _ABNORMAL, [0, 0, 0, 0])
+async def _terminations(restart: str, ways: tuple[str, ...], expected: list[int]) -> None:
+    """End a child in each of these ways; compare the counts of its supervisor and the number of its starts."""
+    for how in ways:
+        actor = Actor("child1")
+        async with supervisor(child(actor, restart)) as running:
+            await end(actor, how)
+            expect(f"counts after {how}", counts(running), expected)
+            expect("starts", actor.starts, 1 + expected[1])
+        expect("log", actor.log, ["+child1", "-child1"] * actor.starts)
+
+
+async def permanent_normal() -> None:
+    """A permanent child that returned is restarted."""
+    await _terminations("permanent", ("normal",), _ACTIVE)
+
+
+async def transient_normal() -> None:
+    """A transient child that returned is not restarted."""
+    await _terminations("transient", ("normal",), _KEPT)
+
+
+async def temporary_normal() -> None:
+    """A temporary child that returned is not restarted."""
+    await _terminations("temporary", ("normal",), _FORGOTTEN)
+
+
+async def permanent_shutdown() -> None:
+    """A permanent child that raised Shutdown is restarted."""
+    await _terminations("permanent", ("shutdown",), _ACTIVE)
+
+
+async def transient_shutdown() -> None:
+    """A transient child that raised Shutdown is not restarted."""
+    await _terminations("transient", ("shutdown",), _KEPT)
+
+
+async def temporary_shutdown() -> None:
+    """A temporary child that raised Shutdown is not restarted."""
+    await _terminations("temporary", ("shutdown",), _FORGOTTEN)
+
+
+async def permanent_abnormal() -> None:
+    """A permanent child that raised, or was cancelled from outside, is restarted."""
+    await _terminations("permanent", ("abnormal", "kill"), _ACTIVE)
+
+
+async def transient_abnormal() -> None:
+    """A transient child that raised, or was cancelled from outside, is restarted."""
+    await _terminations("transient", ("abnormal", "kill"), _ACTIVE)
+
+
+async def temporary_abnormal() -> None:
+    """A temporary child that raised, or was cancelled from outside, is not restarted."""
+    await _terminations("temporary", ("abnormal", "kill"), _FORGOTTEN)
 
 
 async def temporary_bystander() -> None:
-    """A temporary sibling that is stopped by a restart is dropped, not restarted."""
+    """A temporary sibling that a restart stops is forgotten, not restarted."""
     for strategy in ("one_for_all", "rest_for_one"):
         one, two = Actor("child1"), Actor("child2")
         async with supervisor(child(one), child(two, "temporary"), strategy=strategy) as running:
@@ -59,7 +91,7 @@ async def temporary_bystander() -> None:
 
 
 async def multiple_restarts() -> None:
-    """Restarts that are far enough apart go on for ever."""
+    """Restarts that are far enough apart never reach the limit."""
     actor = Actor("child1")
     async with supervisor(child(actor, shutdown=0), max_restarts=1, within=1) as running:
         for starts in range(2, 6):
@@ -71,7 +103,7 @@ async def multiple_restarts() -> None:
 
 
 async def one_for_one() -> None:
-    """Only the one that ended is restarted; the third restart within the period is one too many for two."""
+    """Only the child that ended is restarted; with a limit of two, the third restart ends the supervisor."""
     one, two = Actor("child1"), Actor("child2")
     async with supervisor(child(one), child(two)) as running:
         await end(one, "abnormal")
@@ -95,12 +127,12 @@ async def _escalation(strategy: str, failing: int) -> None:
 
 
 async def one_for_one_escalation() -> None:
-    """A child that fails to start uses up the restarts: then the supervisor ends."""
+    """A child that keeps failing to start reaches the restart limit, which ends the supervisor."""
     await _escalation("one_for_one", 0)
 
 
 async def one_for_all() -> None:
-    """All are stopped in reverse and started again in order."""
+    """All children stop in reverse order and start again in order."""
     log: list[str] = []
     one, two = Actor("1", log), Actor("2", log)
     async with supervisor(child(one), child(two), strategy="one_for_all") as running:
@@ -113,12 +145,12 @@ async def one_for_all() -> None:
 
 
 async def one_for_all_escalation() -> None:
-    """A sibling that fails to start uses up the restarts: then the supervisor ends."""
+    """A sibling that keeps failing to start reaches the restart limit, which ends the supervisor."""
     await _escalation("one_for_all", 1)
 
 
 async def one_for_all_other_child_fails_restart() -> None:
-    """If a later sibling fails to start, those that were restarted stop again and all start over."""
+    """If a later sibling fails to start, the children that were restarted stop again, and all start over."""
     log: list[str] = []
     one, two = Actor("1", log), Actor("2", log, fails=[None, OSError("no start")])
     async with supervisor(child(one), child(two), strategy="one_for_all", max_restarts=3) as running:
@@ -128,7 +160,7 @@ async def one_for_all_other_child_fails_restart() -> None:
 
 
 async def rest_for_one() -> None:
-    """The one that ended and those after it are restarted; those before it are left alone."""
+    """The child that ended and the children after it are restarted; the children before it are not."""
     log: list[str] = []
     actors = [Actor(name, log) for name in "123"]
     async with supervisor(*map(child, actors), strategy="rest_for_one") as running:
@@ -141,12 +173,12 @@ async def rest_for_one() -> None:
 
 
 async def rest_for_one_escalation() -> None:
-    """A later sibling that fails to start uses up the restarts: then the supervisor ends."""
+    """A later sibling that keeps failing to start reaches the restart limit, which ends the supervisor."""
     await _escalation("rest_for_one", 1)
 
 
 async def rest_for_one_other_child_fails_restart() -> None:
-    """If a later sibling fails to start, those that were restarted stay up."""
+    """If a later sibling fails to start, the children that were restarted stay up."""
     log: list[str] = []
     one, two = Actor("1", log), Actor("2", log, fails=[None, OSError("no start")])
     async with supervisor(child(one), child(two), strategy="rest_for_one", max_restarts=3) as running:
@@ -156,7 +188,7 @@ async def rest_for_one_other_child_fails_restart() -> None:
 
 
 async def order_of_children() -> None:
-    """Children start in order and stop in reverse, in a restart too."""
+    """Children start in order and stop in reverse order, also in a restart."""
     log: list[str] = []
     names = ["ch7", "ch3", "ch10", "ch2", "ch5"]
     actors = {name: Actor(name, log) for name in names}
@@ -170,7 +202,7 @@ async def order_of_children() -> None:
 
 
 async def tree() -> None:
-    """A supervisor that gives up is restarted by the one above, without the children that were added to it."""
+    """A supervisor that gave up is restarted by the one above, without the children that were added to it."""
     one, two, four = Actor("child1"), Actor("child2"), Actor("child4")
     three = Actor("child3", fails=[None, *[OSError("no start")] * 10])
     flags = {"max_restarts": 4, "within": 3600}
@@ -193,7 +225,7 @@ async def tree() -> None:
 
 
 async def do_not_save_child_specs_for_temporary_children() -> None:
-    """Of a temporary child that ended nothing is kept; of others the spec is."""
+    """A temporary child that ended is forgotten; the spec of any other child is kept."""
     for strategy in ("one_for_one", "one_for_all", "rest_for_one"):
         for how in ("normal", "abnormal", "kill", "supervisor"):
             actor = Actor("child1")
@@ -212,7 +244,7 @@ _WAYS = ("supervisor", "kill", "abnormal", "normal")
 async def _ends_with(
     auto_shutdown: str, restart: str, ways: tuple[str, ...], *, significant: bool = True
 ) -> list[bool]:
-    """End child 1, 2, ... in these ways; return after each whether the supervisor runs."""
+    """End child 1, 2, ... in these ways; return after each end whether the supervisor runs."""
     actors = [Actor(f"child{number}") for number in (1, 2)]
     specs = [child(actor, restart, significant=significant) for actor in actors]
     bystander = child(Actor("child3"), restart)
@@ -243,21 +275,21 @@ async def nonsignificant_transient() -> None:
 
 
 async def significant_temporary() -> None:
-    """Any end of a temporary significant child counts, but not a request to stop it."""
+    """Any end of a significant temporary child ends the supervisor, except a requested one."""
     for how in _WAYS:
         expect(f"any, {how}", await _ends_with("any_significant", "temporary", (how,)), [how == "supervisor"])
     expect("all", await _ends_with("all_significant", "temporary", ("normal", "normal")), [True, False])
 
 
 async def significant_transient() -> None:
-    """Only the normal end of a transient significant child counts: after another it is restarted."""
+    """The normal end of a significant transient child ends the supervisor; after any other it is restarted."""
     for how in _WAYS:
         expect(f"any, {how}", await _ends_with("any_significant", "transient", (how,)), [how != "normal"])
     expect("all", await _ends_with("all_significant", "transient", ("normal", "normal")), [True, False])
 
 
 async def significant_simple() -> None:
-    """The same in a pool."""
+    """The end of any, or of the last, significant child of a pool ends the pool."""
     for mode, expected in (("any_significant", [False]), ("all_significant", [True, False])):
         template = child(Actor("worker"), "temporary", significant=True)
         pool = PoolSpec("pool", template, auto_shutdown=mode, restart="transient")  # type: ignore[arg-type]  # a literal each
@@ -278,7 +310,7 @@ async def significant_simple() -> None:
 
 
 async def significant_bystander() -> None:
-    """A significant child that is stopped because a sibling is restarted does not end the supervisor."""
+    """A significant child that is stopped for the restart of a sibling does not end the supervisor."""
     for strategy in ("one_for_one", "one_for_all", "rest_for_one"):
         for mode in _MODES[1:]:
             one, two, three = Actor("child1"), Actor("child2"), Actor("child3")
@@ -294,7 +326,7 @@ async def significant_bystander() -> None:
 
 
 async def significant_escalation() -> None:
-    """A supervisor that shuts down with its significant child takes along the one above only if it is significant."""
+    """A supervisor that a significant child ended ends the supervisor above only if it is significant itself."""
     for significant in (True, False):
         actor = Actor("child1")
         low = SupervisorSpec(

@@ -1,4 +1,4 @@
-"""What a spec may hold: each invalid field has its own error, and all combinations of valid ones are accepted."""
+"""OTP's cases of specs, and of how supervisors start and stop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import math
 from functools import partial
 from typing import Any
 
+from asyncwatch import otp
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.supervisor import Supervisor
-from asyncwatch.engine.tree import errors
-from asyncwatch.engine.tree.errors import (
+from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.otp import (
     DuplicateName,
     Ignore,
     InvalidChild,
@@ -20,7 +21,6 @@ from asyncwatch.engine.tree.errors import (
     NotFound,
     StartError,
 )
-from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.policies.restart import RestartBackoff
 from asyncwatch.selftest.actors import (
     FOREVER,
@@ -40,66 +40,66 @@ from asyncwatch.selftest.actors import (
 )
 
 _ACTOR = Actor("child")
-_WORKER_FIELDS: tuple[tuple[dict[str, Any], type[errors.SpecError]], ...] = (
-    ({"restart": "prmanent"}, errors.InvalidRestartType),
-    ({"shutdown": -10}, errors.InvalidShutdown),
-    ({"shutdown": math.nan}, errors.InvalidShutdown),
-    ({"shutdown": "soon"}, errors.InvalidShutdown),
-    ({"significant": "maybe"}, errors.InvalidFlag),
-    ({"significant": True, "restart": "permanent"}, errors.BadCombination),
-    ({"announces_ready": 1}, errors.InvalidFlag),
-    ({"every": 0}, errors.InvalidPeriod),
-    ({"max_restarts": -1}, errors.InvalidIntensity),
-    ({"max_restarts": 1, "within": 0}, errors.InvalidPeriod),
-    ({"escalates": True}, errors.BadCombination),
-    ({"escalates": ""}, errors.InvalidFlag),
-    ({"significant": 0}, errors.InvalidFlag),
-    ({"within": 0}, errors.InvalidPeriod),
-    ({"within": -1}, errors.InvalidPeriod),
-    ({"within": math.nan}, errors.InvalidPeriod),
-    ({"args": 5}, errors.InvalidArguments),
-    ({"backoff": None}, errors.InvalidBackoff),
-    ({"backoff": 3}, errors.InvalidBackoff),
+_WORKER_FIELDS: tuple[tuple[dict[str, Any], type[otp.SpecError]], ...] = (
+    ({"restart": "prmanent"}, otp.InvalidRestartType),
+    ({"shutdown": -10}, otp.InvalidShutdown),
+    ({"shutdown": math.nan}, otp.InvalidShutdown),
+    ({"shutdown": "soon"}, otp.InvalidShutdown),
+    ({"significant": "maybe"}, otp.InvalidFlag),
+    ({"significant": True, "restart": "permanent"}, otp.BadCombination),
+    ({"announces_ready": 1}, otp.InvalidFlag),
+    ({"every": 0}, otp.InvalidPeriod),
+    ({"max_restarts": -1}, otp.InvalidIntensity),
+    ({"max_restarts": 1, "within": 0}, otp.InvalidPeriod),
+    ({"escalates": True}, otp.BadCombination),
+    ({"escalates": ""}, otp.InvalidFlag),
+    ({"significant": 0}, otp.InvalidFlag),
+    ({"within": 0}, otp.InvalidPeriod),
+    ({"within": -1}, otp.InvalidPeriod),
+    ({"within": math.nan}, otp.InvalidPeriod),
+    ({"args": 5}, otp.InvalidArguments),
+    ({"backoff": None}, otp.InvalidBackoff),
+    ({"backoff": 3}, otp.InvalidBackoff),
 )
-_FLAGS: tuple[tuple[dict[str, Any], type[errors.SpecError]], ...] = (
-    ({"strategy": "none_for_one"}, errors.InvalidStrategy),
-    ({"max_restarts": math.inf}, errors.InvalidIntensity),
-    ({"max_restarts": -1}, errors.InvalidIntensity),
-    ({"max_restarts": True}, errors.InvalidIntensity),
-    ({"within": 0}, errors.InvalidPeriod),
-    ({"within": math.inf}, errors.InvalidPeriod),
-    ({"auto_shutdown": "sometimes"}, errors.InvalidAutoShutdown),
+_FLAGS: tuple[tuple[dict[str, Any], type[otp.SpecError]], ...] = (
+    ({"strategy": "none_for_one"}, otp.InvalidStrategy),
+    ({"max_restarts": math.inf}, otp.InvalidIntensity),
+    ({"max_restarts": -1}, otp.InvalidIntensity),
+    ({"max_restarts": True}, otp.InvalidIntensity),
+    ({"within": 0}, otp.InvalidPeriod),
+    ({"within": math.inf}, otp.InvalidPeriod),
+    ({"auto_shutdown": "sometimes"}, otp.InvalidAutoShutdown),
 )
 
 
 async def child_specs() -> None:
-    """Each invalid field of a worker, a supervisor or a pool has its own error; the valid ones go together."""
+    """Each invalid field of a worker, supervisor or pool has its own error; all combinations of valid ones pass."""
     for fields, error in _WORKER_FIELDS:
         expect_raise(error, partial(WorkerSpec, "child", _ACTOR, **fields))
     significant = WorkerSpec("child", _ACTOR, significant=True)
-    expect_raise(errors.BadCombination, lambda: SupervisorSpec("low", (significant,)))
-    expect_raise(errors.BadCombination, lambda: PoolSpec("low", significant))
-    expect_raise(errors.DuplicateName, lambda: SupervisorSpec("low", (child(_ACTOR), child(_ACTOR))))
-    expect_raise(errors.InvalidTemplate, lambda: PoolSpec("low", (child(_ACTOR), child(_ACTOR))))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidTemplate, lambda: PoolSpec("low", ()))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidName, lambda: SupervisorSpec("low/er"))
-    expect_raise(errors.InvalidName, lambda: WorkerSpec(5, _ACTOR))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.BadCombination, lambda: SupervisorSpec("low", (significant,)))
+    expect_raise(otp.BadCombination, lambda: PoolSpec("low", significant))
+    expect_raise(otp.DuplicateName, lambda: SupervisorSpec("low", (child(_ACTOR), child(_ACTOR))))
+    expect_raise(otp.InvalidTemplate, lambda: PoolSpec("low", (child(_ACTOR), child(_ACTOR))))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.InvalidTemplate, lambda: PoolSpec("low", ()))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.InvalidName, lambda: SupervisorSpec("low/er"))
+    expect_raise(otp.InvalidName, lambda: WorkerSpec(5, _ACTOR))  # type: ignore[arg-type]  # the point
     beside = (WorkerSpec("a/b", _ACTOR), SupervisorSpec("a"))
-    expect_raise(errors.InvalidName, lambda: SupervisorSpec("low", beside))
-    expect_raise(errors.InvalidChild, lambda: SupervisorSpec("low", 5))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidBackoff, lambda: SupervisorSpec("low", backoff=3))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base=True))
-    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base="x"))  # type: ignore[arg-type]  # the point
-    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(base=2.0, cap=1.0))
-    expect_raise(errors.InvalidBackoff, lambda: RestartBackoff(factor=0.5))
+    expect_raise(otp.InvalidName, lambda: SupervisorSpec("low", beside))
+    expect_raise(otp.InvalidChild, lambda: SupervisorSpec("low", 5))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.InvalidBackoff, lambda: SupervisorSpec("low", backoff=3))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.InvalidBackoff, lambda: RestartBackoff(base=True))
+    expect_raise(otp.InvalidBackoff, lambda: RestartBackoff(base="x"))  # type: ignore[arg-type]  # the point
+    expect_raise(otp.InvalidBackoff, lambda: RestartBackoff(base=2.0, cap=1.0))
+    expect_raise(otp.InvalidBackoff, lambda: RestartBackoff(factor=0.5))
     async with supervisor() as running:
-        await expect_error(errors.InvalidChild, running.start_child("hej"))
+        await expect_error(otp.InvalidChild, running.start_child("hej"))
         await running.start_child(PoolSpec("pool", child(_ACTOR)))
-        await expect_error(errors.InvalidName, running.start_child(WorkerSpec("pool/b", _ACTOR)))
-        await expect_error(errors.InvalidName, running.start_child("", under="pool"))
+        await expect_error(otp.InvalidName, running.start_child(WorkerSpec("pool/b", _ACTOR)))
+        await expect_error(otp.InvalidName, running.start_child("", under="pool"))
         await running.start_child(WorkerSpec("a/b", _ACTOR))
-        await expect_error(errors.InvalidName, running.start_child(SupervisorSpec("a")))
-        await expect_error(errors.BadCombination, running.start_child(significant))
+        await expect_error(otp.InvalidName, running.start_child(SupervisorSpec("a")))
+        await expect_error(otp.BadCombination, running.start_child(significant))
     _accept_all()
 
 
@@ -121,7 +121,7 @@ def _accept_all() -> None:
 
 
 async def sup_flags() -> None:
-    """Each invalid flag of a supervisor has its own error, and an unknown one is refused."""
+    """Each invalid flag of a supervisor has its own error, and an unknown flag is refused."""
     for flags, error in _FLAGS:
         expect_raise(error, partial(SupervisorSpec, "low", **flags))
         expect_raise(error, partial(Supervisor, [], **flags))
@@ -139,7 +139,7 @@ async def sup_start_normal() -> None:
 
 
 async def sup_start_ignore_child() -> None:
-    """A permanent child that ignores its start is kept, not running; the next one starts."""
+    """A permanent child that ignores its start is kept, not running; the next child starts."""
     async with supervisor() as running:
         ignored = await running.start_child(child(Actor("child1", fails=[Ignore()])))
         expect("ignored", ignored.status.value, STOPPED)
@@ -176,7 +176,7 @@ async def sup_start_ignore_permanent_child_start_child_simple() -> None:
 
 
 async def sup_start_ignore_temporary_child_start_child_simple() -> None:
-    """A temporary child of a pool that ignores its start is not kept; the next one starts."""
+    """A temporary child of a pool that ignores its start is not kept; the next child starts."""
     actor = Actor("worker", fails=[Ignore(), None])
     async with supervisor(PoolSpec("pool", child(actor, "temporary"))) as running:
         expect("ignored", (await running.start_child(under="pool")).status.value, STOPPED)
@@ -192,7 +192,7 @@ async def sup_start_error_return() -> None:
 
 
 async def sup_start_fail() -> None:
-    """If a child fails to start, those before it stop in reverse order, and the error says which one and why."""
+    """If a child fails to start, those before it stop in reverse order; the error names the child and the cause."""
     log: list[str] = []
     bad = child(Actor("c", log, fails=[OSError("no port")]))
     good = [child(Actor(name, log)) for name in "abd"]
@@ -204,7 +204,7 @@ async def sup_start_fail() -> None:
 
 
 async def sup_start_child_returns_error() -> None:
-    """A child that fails when it is added is not kept, and the error says why."""
+    """A child that fails to start when it is added is not kept; the error names the cause."""
     async with supervisor() as running:
         error = await expect_error(StartError, running.start_child(child(Actor("child1", fails=[OSError("reason")]))))
         expect("child", (error.child, str(error.error)), ("root/child1", "reason"))
@@ -220,7 +220,7 @@ async def sup_start_child_returns_error_simple() -> None:
 
 
 async def sup_start_restart_child_returns_error() -> None:
-    """A child that fails when it is restarted by request is kept, not running."""
+    """A child that fails to start when it is restarted by request is kept, not running."""
     async with supervisor(child(Actor("child1", fails=[None, OSError("reason")]))) as running:
         await running.terminate_child("child1")
         await expect_error(StartError, running.restart_child("child1"))
@@ -229,7 +229,7 @@ async def sup_start_restart_child_returns_error() -> None:
 
 
 async def sup_start_map() -> None:
-    """What a spec does not say has its default, and the whole spec can be read."""
+    """Fields that are not given have their defaults, and the spec of a child can be read."""
     specs = (
         WorkerSpec("child1", Actor("child1")),
         WorkerSpec("child2", Actor("child2"), shutdown=0),
@@ -257,7 +257,7 @@ async def sup_start_map_simple() -> None:
 
 
 async def sup_start_map_faulty_specs() -> None:
-    """A spec without a name, without a target, with an unknown field, or of no kind at all is refused."""
+    """A spec without a name or a target, with an unknown field, or of an unknown type is refused."""
     actor = Actor("actor")
     expect_raise(InvalidName, lambda: WorkerSpec("", actor))
     expect_raise(TypeError, lambda: WorkerSpec("child2", None))  # type: ignore[arg-type]  # the point
@@ -268,7 +268,7 @@ async def sup_start_map_faulty_specs() -> None:
 
 
 async def _stop(*actors: tuple[Actor, float | None]) -> tuple[float, dict[str, str]]:
-    """Stop a supervisor of these actors with these shutdown times; return the seconds and how each ended."""
+    """Stop a supervisor of these actors with these shutdown times; return the seconds and the state of each."""
     loop = asyncio.get_running_loop()
     async with supervisor(*[child(actor, shutdown=shutdown) for actor, shutdown in actors]) as running:
         began = loop.time()
@@ -276,28 +276,28 @@ async def _stop(*actors: tuple[Actor, float | None]) -> tuple[float, dict[str, s
 
 
 async def sup_stop_infinity() -> None:
-    """A worker may take as long as it likes to stop."""
+    """A worker with no limit may take as long as it needs to stop."""
     seconds, ends = await _stop((Actor("slow", lingers=1e5), FOREVER), (Actor("quick"), FOREVER))
     expect_seconds(seconds, 1e5)
     expect("ends", ends, {"slow": "cancelled", "quick": "cancelled"})
 
 
 async def sup_stop_timeout() -> None:
-    """A worker that does not stop within its shutdown time is left behind then; the others stop."""
+    """A worker that does not stop within its shutdown time is abandoned; the others stop."""
     seconds, ends = await _stop((Actor("child1"), 1.0), (Actor("stubborn", lingers=FOREVER), 1.0))
     expect_seconds(seconds, 1.0)
     expect("ends", ends, {"child1": "cancelled", "stubborn": "unresponsive"})
 
 
 async def sup_stop_brutal_kill() -> None:
-    """A worker that is to be stopped at once is not waited for; one that obeys has been cancelled all the same."""
+    """A worker with no shutdown time is not waited for; if it obeys, it has been cancelled nevertheless."""
     seconds, ends = await _stop((Actor("child1"), 1.0), (Actor("stubborn", lingers=FOREVER), 0), (Actor("child3"), 0))
     expect_seconds(seconds, 0.0)
     expect("ends", ends, {"child1": "cancelled", "stubborn": "unresponsive", "child3": "cancelled"})
 
 
 async def sup_stop_timeout_dynamic() -> None:
-    """Of a pool, those that do not stop in time are left behind, all at the same time."""
+    """Children of a pool that do not stop in time are abandoned, all at the same time."""
     loop = asyncio.get_running_loop()
     async with supervisor(PoolSpec("pool", child(Actor("worker", lingers=FOREVER), shutdown=1.0))) as running:
         for _ in range(10):
@@ -308,7 +308,7 @@ async def sup_stop_timeout_dynamic() -> None:
 
 
 async def sup_stop_brutal_kill_dynamic() -> None:
-    """Of a pool whose children are to be stopped at once none is waited for."""
+    """Children of a pool with no shutdown time are not waited for."""
     loop = asyncio.get_running_loop()
     async with supervisor(PoolSpec("pool", child(Actor("worker", lingers=FOREVER), shutdown=0))) as running:
         for _ in range(10):
@@ -319,7 +319,7 @@ async def sup_stop_brutal_kill_dynamic() -> None:
 
 
 async def sup_stop_non_shutdown_exit_dynamic() -> None:
-    """A child of a pool that raises when it is asked to stop does not hold up the pool."""
+    """A child of a pool that raises when it is cancelled does not delay the end of the pool."""
 
     async def raises() -> None:
         try:
@@ -336,7 +336,7 @@ async def sup_stop_non_shutdown_exit_dynamic() -> None:
 
 
 async def sup_stop_race() -> None:
-    """Children that end by themselves while the supervisor stops do no harm, however they end."""
+    """Children that end while the supervisor stops are not restarted, however they end."""
     first = Actor("first")
     racers = [
         (Actor(f"{restart}-{how}"), restart, how)

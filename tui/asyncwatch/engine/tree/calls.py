@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.engine.tree.child import ChildCounts, ChildInfo
-from asyncwatch.engine.tree.errors import InvalidChild
 from asyncwatch.engine.tree.node import Node
-from asyncwatch.engine.tree.pool import Pool
 from asyncwatch.engine.tree.specs import ChildSpec
 from asyncwatch.engine.tree.tree import Tree
 
@@ -36,14 +34,7 @@ class TreeCalls:
             StartError: it raised before it was ready. It is not kept.
 
         """
-        node = (await self._started_tree()).find(under)
-        if isinstance(node, Pool):
-            if child is not None and not isinstance(child, str):
-                raise InvalidChild(f"{node.shown} is a pool: name a key, it has the spec")
-            return await node.ask(node.start_keyed, child, args)
-        if child is None or isinstance(child, str) or args:
-            raise InvalidChild(f"{node.shown} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec")
-        return await node.ask(node.start_child, child)
+        return await (await self._started_tree()).find(under).start_child(child, args)
 
     async def terminate_child(self, name: str, *, under: str | None = None) -> None:
         """Stop a child, its start, or the wait for its restart, for good; return when it has ended or was left behind.
@@ -55,11 +46,7 @@ class TreeCalls:
             SimpleOneForOne: it is the name of a pool's template.
 
         """
-        node = self._node(under)
-        child = node.children.get(name)
-        if child is not None:
-            node.interrupt(child)
-        await node.call(node.terminate_named, name, child)
+        await self._node(under).terminate_child(name)
 
     async def restart_child(self, name: str, *, under: str | None = None) -> ChildInfo:
         """Start a child that does not run; return when it is ready.
@@ -72,8 +59,7 @@ class TreeCalls:
             StartError: it raised before it was ready. It is kept.
 
         """
-        node = self._node(under)
-        return await node.ask(node.restart_child, name)
+        return await self._node(under).restart_child(name)
 
     async def delete_child(self, name: str, *, under: str | None = None) -> None:
         """Forget a child that does not run.
@@ -85,8 +71,7 @@ class TreeCalls:
             SimpleOneForOne: the supervisor is a pool.
 
         """
-        node = self._node(under)
-        await node.call(node.delete_child, name)
+        await self._node(under).delete_child(name)
 
     def which_children(self, *, under: str | None = None) -> list[ChildInfo]:
         """Return all children of a supervisor, in start order."""
@@ -103,11 +88,7 @@ class TreeCalls:
             NotFound: there is no child of that name.
 
         """
-        node = self._node(under)
-        if isinstance(node, Pool) and name == node.spec.template.name:
-            return node.spec.template
-        spec = node.find(name).spec
-        return node.spec.template if isinstance(node, Pool) else spec
+        return self._node(under).get_childspec(name)
 
     def _node(self, under: str | None) -> Node:
         return self._present_tree().find(under)

@@ -1,55 +1,102 @@
-"""The machine that runs the workers of a tree, each incarnation for an owner that is told of its end."""
+"""The scheduler of a run with a tree: `ServiceScheduler` for the tree, and the batch beside it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 from asyncwatch.engine.admission import Answer
 from asyncwatch.engine.attempts import outcome_of
 from asyncwatch.engine.nested import NestedRetries
+from asyncwatch.engine.registry import Roster
+from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.retry_decision import Verdict
-from asyncwatch.engine.scheduler import Machine, StopReason
-from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
-from asyncwatch.engine.tree.branches import FORGOTTEN, Branches
-from asyncwatch.engine.tree.company import Company, Owner, TreeWorker
+from asyncwatch.engine.scheduler import Machine
+from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
-from asyncwatch.engine.worker import Worker
+from asyncwatch.engine.tree.supervisors import FORGOTTEN
+from asyncwatch.engine.tree.tree import Tree
+from asyncwatch.engine.worker import StopReason, Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
-from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.classify import is_exit
 
-if TYPE_CHECKING:
-    from asyncwatch.engine.tree.node import Node
-
 REMEMBERED = 1_000
-"""Names of workers that are gone whose incarnations are still known."""
+"""Names of forgotten workers whose incarnations are still known."""
+
+
+class TreeWorker(Worker, eq=False, kw_only=True):
+    """One incarnation of a worker of a tree.
+
+    Each is an object of its own, so an abandoned one never touches the incarnation that replaced it.
+    """
+
+    takes_place: ClassVar[bool] = False
+    owner: WorkerOwner
+    ended_between: WorkerEnded | None = None
+    """What was reported when it was abandoned, if it has ended since and the next incarnation is still to come."""
+
+    @property
+    def pays_for_retries(self) -> bool:
+        """Always: its supervisor restarts it without a request."""
+        return True
+
+
+class Services:
+    """The workers of a tree by name, and the batch beside it."""
+
+    def __init__(self, batch: Roster) -> None:
+        self.tree: dict[str, TreeWorker] = {}
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return len(self._batch) + len(self.tree)
+
+    def get(self, name: str, /) -> Worker | None:
+        """Return the worker of that name, as it is now; None if there is none."""
+        return self.tree.get(name) or self._batch.get(name)
+
+    def unsettled(self, group: str | None = None) -> Iterator[Worker]:
+        """Yield the workers (of a group) that have not settled, the batch first."""
+        yield from self._batch.unsettled(group)
+        for worker in list(self.tree.values()):
+            if not worker.state.is_settled and (group is None or worker.spec.group == group):
+                yield worker
+
+    def under_way(self) -> list[Worker]:
+        """Return the workers that have not settled, without those of the batch that never had their turn."""
+        return [*self._batch.under_way(), *(worker for worker in self.tree.values() if not worker.state.is_settled)]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield the latest outcome of each worker that has ended, the batch first."""
+        yield from self._batch.outcomes()
+        yield from (worker.outcome for worker in self.tree.values() if worker.outcome is not None)
+
+    def states(self) -> dict[str, int]:
+        """Return how many workers are in each state, without those that none is in."""
+        counts = Counter(self._batch.states())
+        counts.update(worker.state.value for worker in list(self.tree.values()))
+        return dict(counts)
 
 
 class Crew(Machine):
-    """The workers of one tree and of the batch beside it, and the running supervisors by path.
+    """Runs the workers of one tree, which need no slots, and of the batch beside it."""
 
-    The workers of a tree take no places: they all start when their turn comes.
-    """
-
-    workers: Company
+    workers: Services
+    tree: Tree
 
     def __init__(
         self,
-        make_node: Callable[[Any, str, str, Crew], Node],
         *,
         batch: Iterable[WorkerSpec | WorkerSpecs],
         grace: float,
         **settings: Any,
     ) -> None:
         super().__init__(batch, grace=grace, **settings)
-        self.make_node = make_node
         self.grace = grace
-        self.branches = Branches()
         self.is_batch_started = False
         self.has_places = bool(self.batch)
-        self.workers = Company(self.batch)
+        self.workers = Services(self.batch)
         self._services = deque[Worker]()
         self._nested = NestedRetries()
         self._incarnations: dict[str, int] = {}  # the last one of each name that is kept
@@ -66,17 +113,19 @@ class Crew(Machine):
         self.report.run_started(name, workers, "serve", *facts)
 
     @property
+    def reporter(self) -> Reporter:
+        """Emits the events of the run."""
+        return self.report
+
+    @property
     def progress(self) -> tuple[int, ...]:
         """Counts that change whenever a run that is being stopped gets closer to its end."""
-        return (self.active, len(self.branches.running))
+        return (self.active, self.tree.running)
 
     def break_off(self) -> None:
         """Abandon every worker that has not settled, and end all supervisors."""
-        is_first = not self.is_broken_off
         super().break_off()
-        if is_first:
-            for node in list(self.branches.running.values()):
-                node.break_off()
+        self.tree.break_off()
 
     def start_batch(self) -> None:
         """Start as many of the batch as there are places."""
@@ -93,12 +142,12 @@ class Crew(Machine):
         """How many stand in line: for a place, or, while the run is paused, without."""
         return super().queued + len(self._services)
 
-    def jitter(self, path: str, restart: int) -> float:
+    def restart_jitter(self, path: str, restart: int) -> float:
         """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
         name = path.partition("/")[2]  # below the root
         return self._luck.draw("restart", path, self._incarnations.get(name, 0), restart)
 
-    def launch(self, spec: WorkerSpec, owner: Owner) -> TreeWorker:
+    def launch(self, spec: WorkerSpec, owner: WorkerOwner) -> TreeWorker:
         """Start a new incarnation of the worker `spec.name`, which has to be unique in the whole tree.
 
         If starting raises, the incarnation has failed and `owner` knows when this returns. Its target was not called.
@@ -147,14 +196,14 @@ class Crew(Machine):
         if nested is not None:
             self.report.nested_retries_found(*nested)
 
-    def hold(self, worker: TreeWorker, delay: float, cause: str) -> None:
+    def hold_restart(self, worker: Worker, delay: float, cause: str) -> None:
         """Note that a settled incarnation will be followed by another in `delay` seconds."""
         if worker.state.is_settled:
             self.active += 1
         worker.state = WorkerState.RESTARTING
         self.report.restart_scheduled(worker, delay, cause)
 
-    def release(self, worker: TreeWorker) -> None:
+    def drop_restart(self, worker: Worker) -> None:
         """Note that no other incarnation will follow a held one after all."""
         if worker.state is WorkerState.RESTARTING:
             worker.stop_reason = "supervisor"
@@ -165,14 +214,18 @@ class Crew(Machine):
             else:
                 self._settle(worker, event)
 
-    def dismiss(self, worker: TreeWorker, reason: StopReason, patience: float | None = None) -> None:
+    def stop_service(self, worker: Worker, reason: StopReason, patience: float | None = None) -> None:
         """Ask an incarnation to end within `patience` seconds, or as its spec says; nothing if it has or was asked."""
         self._reap(worker)
         if not worker.state.is_settled and not worker.stop_reason:
             worker.patience = patience
             self._stop(worker, reason)
 
-    def hasten(self, worker: TreeWorker) -> None:
+    def cancel_again(self, worker: Worker) -> None:
+        """Raise `CancelledError` once more in a worker that is cancelling."""
+        self.insist(worker)
+
+    def hasten(self, worker: Worker) -> None:
         """Give an incarnation no more time to end."""
         if worker.state.is_settled:
             return
@@ -182,7 +235,7 @@ class Crew(Machine):
         elif worker.task is not None:
             self._cancel_task(worker)
 
-    def refuse_restart(self, worker: TreeWorker, reason: str = "") -> None:
+    def refuse_restart(self, worker: Worker, reason: str = "") -> None:
         """Tell why there is no restart: `reason`, or that the incarnation which was meant is not there any more."""
         if not reason:
             now = self.workers.tree.get(worker.name, worker)
@@ -190,11 +243,6 @@ class Crew(Machine):
             if now is worker:
                 reason = FORGOTTEN
         self.report.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
-
-    def refuse_branch(self, command: str, node: Node, reason: str) -> None:
-        """Tell why nothing was done about a supervisor: `reason`, or that the incarnation meant is not there."""
-        reason = reason or self.branches.why_other(node.path, node.incarnation) or FORGOTTEN
-        self.report.command_refused(command, "", 0, f"{shown_path(node.path)}: {reason}")
 
     def why_unknown(self, name: str) -> str:
         """Return why there is no worker of that name."""
@@ -224,30 +272,16 @@ class Crew(Machine):
         return worker.owner.restart() if self.accepts_restarts else "the run is ending"
 
     def cancel_branch(self, path: str, incarnation: int) -> str:
-        """Stop a supervisor, or what is below the root or in a group; return why not, or an empty text."""
-        found = self.branches.find(path, incarnation)
-        if found is None:
-            return super().cancel_branch(path, incarnation)
-        if isinstance(found, str):
-            return found
-        node, child = found
-        if child is not None:
-            return node.cancel_for_person(child)
-        node.cancel_all_for_person()
-        return ""
+        """Stop a supervisor, all children of the root, or a group of the batch; return why that is refused, or ""."""
+        reason = self.tree.cancel_branch(path, incarnation)
+        return super().cancel_branch(path, incarnation) if reason is None else reason
 
     def restart_branch(self, path: str, incarnation: int) -> str:
-        """Restart a supervisor, or what is below the root or in a group; return why not, or an empty text."""
-        found = self.branches.find(path, incarnation)
-        if found is None:
-            return super().restart_branch(path, incarnation)
-        if isinstance(found, str) or not self.accepts_restarts:
-            return found if isinstance(found, str) else "the run is ending"
-        node, child = found
-        if child is not None:
-            return node.restart_for_person(child)
-        node.restart_all_for_person()
-        return ""
+        """Restart a supervisor, all children of the root, or a group of the batch; return why not, or ""."""
+        if not self.accepts_restarts:
+            return "the run is ending"
+        reason = self.tree.restart_branch(path, incarnation)
+        return super().restart_branch(path, incarnation) if reason is None else reason
 
     def stop_active(self, reason: StopReason) -> None:
         """Ask the workers to stop; those of the tree as a person would, as their supervisors restart them otherwise."""

@@ -1,4 +1,7 @@
-"""What can be wrong with a spec, with a request to a supervisor, and how a target says that it ends on purpose."""
+"""Errors of supervision: of invalid specs, of refused requests, and the two that a target raises to end on purpose.
+
+Names without the suffix `Error` are OTP's own words, so that its manual explains them.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,9 @@ __all__ = [
     "TreeError",
 ]
 
-# Names without the ending `Error` are OTP's own words, as one finds them in its manual.
-
 
 class InvalidName(SpecError):  # noqa: N818
-    """A name is empty or no text; or it is a supervisor's and has a slash; or a worker's and is a path beside it."""
+    """A name is empty or not a string, a supervisor's name has a slash, or a worker's name is a path beside it."""
 
 
 class DuplicateName(SpecError):  # noqa: N818
@@ -49,59 +50,59 @@ class DuplicateName(SpecError):  # noqa: N818
 
 
 class InvalidChild(SpecError):  # noqa: N818
-    """A child is none of WorkerSpec, SupervisorSpec and PoolSpec."""
+    """A child is not a WorkerSpec, SupervisorSpec or PoolSpec."""
 
 
 class InvalidTemplate(SpecError):  # noqa: N818
-    """A pool has exactly one template, a WorkerSpec or a SupervisorSpec."""
+    """A pool's template is not a WorkerSpec or SupervisorSpec, or cannot take the arguments."""
 
 
 class InvalidArguments(SpecError):  # noqa: N818
-    """`args` is a tuple."""
+    """`args` is not a tuple."""
 
 
 class InvalidStrategy(SpecError):  # noqa: N818
-    """A strategy is one of one_for_one, one_for_all, rest_for_one."""
+    """The strategy is not one_for_one, one_for_all or rest_for_one."""
 
 
 class InvalidIntensity(SpecError):  # noqa: N818
-    """`max_restarts` is a whole number, 0 or more."""
+    """`max_restarts` is not a whole number of 0 or more."""
 
 
 class InvalidPeriod(SpecError):  # noqa: N818
-    """`within` and `every` are in seconds, above 0 and finite."""
+    """`within` or `every` is not a finite number of seconds above 0."""
 
 
 class InvalidAutoShutdown(SpecError):  # noqa: N818
-    """`auto_shutdown` is one of never, any_significant, all_significant."""
+    """`auto_shutdown` is not never, any_significant or all_significant."""
 
 
 class InvalidRestartType(SpecError):  # noqa: N818
-    """`restart` is one of permanent, transient, temporary."""
+    """`restart` is not permanent, transient or temporary."""
 
 
 class InvalidShutdown(SpecError):  # noqa: N818
-    """`shutdown` is in seconds, 0 or more, or inf."""
+    """`shutdown` is not a number of seconds of 0 or more, or inf."""
 
 
 class InvalidFlag(SpecError):  # noqa: N818
-    """`significant`, `announces_ready` and `escalates` are True or False."""
+    """`significant`, `announces_ready` or `escalates` is not True or False."""
 
 
 class BadCombination(SpecError):  # noqa: N818
-    """Two fields that are valid alone exclude each other."""
+    """Two fields that are valid on their own exclude each other."""
 
 
 class TreeError(Exception):
-    """Base of what a supervisor answers to a request that it cannot fulfil."""
+    """Base of the errors of requests that a supervisor refuses or cannot fulfil."""
 
 
 class AlreadyStarted(TreeError):  # noqa: N818
-    """There is a child of that name, and it runs."""
+    """A child of that name is running."""
 
 
 class AlreadyPresent(TreeError):  # noqa: N818
-    """There is a child of that name; it does not run."""
+    """There is a child of that name; it is not running."""
 
 
 class NotFound(TreeError):  # noqa: N818
@@ -109,25 +110,29 @@ class NotFound(TreeError):  # noqa: N818
 
 
 class NoSuchSupervisor(NotFound):
-    """There is no running supervisor of that name or path."""
+    """No running supervisor has that name or path."""
 
 
 class Running(TreeError):  # noqa: N818
-    """The child runs; terminate it first."""
+    """The child is running: terminate it first."""
 
 
 class Restarting(TreeError):  # noqa: N818
-    """The child is being restarted; terminate it first."""
+    """The child is being restarted: terminate it first."""
 
 
 class SimpleOneForOne(TreeError):  # noqa: N818
-    """A pool neither restarts nor deletes a child by request: it has no spec of its own."""
+    """A pool does not restart or delete single children: they have no spec of their own."""
 
 
 class StartError(TreeError):
-    """A child did not start. `child` is its path, `error` (also its cause) what it raised.
+    """A child did not start.
 
-    `is_called_off` says whether somebody stopped it before it was ready.
+    Attributes:
+        child: its path.
+        error: what it raised; also the `__cause__`.
+        is_called_off: whether a request stopped the child before it was ready.
+
     """
 
     def __init__(self, child: str, error: BaseException, *, is_called_off: bool = False) -> None:
@@ -140,7 +145,7 @@ class StartError(TreeError):
 
 
 class RestartLimitError(TreeError):
-    """More restarts than `max_restarts` within `within` seconds: the supervisor gave up and ended all its children."""
+    """A supervisor gave up after more than `max_restarts` restarts within `within` seconds, and ended its children."""
 
     def __init__(self, supervisor: str, max_restarts: int, within: float, cause: BaseException | None) -> None:
         limit = f"more than {count(max_restarts, 'restart')} within {within:g} s"
@@ -150,8 +155,8 @@ class RestartLimitError(TreeError):
 
 
 class Ignore(Exception):  # noqa: N818
-    """Raised by a target before it is ready: it has nothing to do here and is not to be started (OTP's `ignore`)."""
+    """Raised by a target before it is ready: it has nothing to do, and its start is no failure (OTP's `ignore`)."""
 
 
 class Shutdown(Exception):  # noqa: N818
-    """Raised by a target that ends on purpose: clean for a transient worker; a permanent one is restarted."""
+    """Raised by a target to end on purpose. A transient worker stays down; a permanent one is restarted."""

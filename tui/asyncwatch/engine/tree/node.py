@@ -1,8 +1,32 @@
-"""A supervisor of the tree: it starts, watches, restarts and stops its children.
+"""A supervisor of the tree: OTP's supervisor.erl for workers that are coroutines.
 
-The rules are those of supervisor.erl. What OTP cannot do and this does: a request to stop, of the node or of the very
-child that is being started, interrupts the start; but the start of a child with which the node itself starts only the
-end of the node does.
+Start and end
+    It starts its initial children in order, each ready before the next starts. If one does not start, the children
+    before it stop in reverse order and the start of the supervisor fails. When it ends, for whatever reason, its
+    children stop in reverse order; the children of a pool stop all at once.
+
+Restarts
+    A child that ended is restarted if it is permanent, or transient and its end was abnormal. The strategy says which
+    siblings restart with it: none (one_for_one), all (one_for_all), or the ones after it (rest_for_one). They stop in
+    reverse order, temporary ones are forgotten, and the others start in order.
+    More than `max_restarts` restarts within `within` seconds are too many: the supervisor ends with RestartLimitError.
+    A restart that fails counts as a restart, and is tried again by a message of its own, so that requests are handled
+    between two tries.
+    The end for good of a significant child ends the supervisor as `auto_shutdown` says.
+
+Requests
+    A supervisor is a task with a mailbox. It handles one message after the other: requests, ends of children and its
+    own reminders. Its end is no message: messages that wait then are refused.
+    Nothing waits within a message, neither for a backoff nor for a worker that may not make its first attempt yet (the
+    run is paused, its circuit is open, a rate limit holds it) or backs off. Such a child is starting or restarting, and
+    the siblings that would start after it are owed to it.
+
+Beyond OTP
+    A request to stop the supervisor, or the very child that is being started, interrupts the start. Only the initial
+    start of a child is not interrupted by a request to stop that child: it would end the supervisor.
+    A child can have a restart limit of its own, and a backoff before its restart.
+    A person can stop and restart single children, a supervisor, and all that is below the root.
+    tests/README.md lists all differences.
 """
 
 from __future__ import annotations
@@ -10,98 +34,222 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol, cast
+from collections.abc import Sequence
+from typing import cast
 
 from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.safe_log import log_safely
-from asyncwatch.engine.scheduler import StopReason
+from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree import errors, rules
-from asyncwatch.engine.tree.actor import Handler
-from asyncwatch.engine.tree.branches import FORGOTTEN
-from asyncwatch.engine.tree.child import Child, ChildCounts, ChildInfo, ChildStatus
-from asyncwatch.engine.tree.company import TreeWorker
-from asyncwatch.engine.tree.crew import Crew
-from asyncwatch.engine.tree.life import Ending
-from asyncwatch.engine.tree.restarts import Restarts
-from asyncwatch.engine.tree.specs import CHILD_KINDS, ChildSpec, NodeSpec
-from asyncwatch.policies.restart import Reason
+from asyncwatch.engine.tree.child import (
+    COMING,
+    Child,
+    ChildCounts,
+    ChildInfo,
+    ChildNode,
+    ChildStatus,
+    Ending,
+    Incarnation,
+    NodeIncarnation,
+    NodeOwner,
+    Progress,
+    WorkerIncarnation,
+)
+from asyncwatch.engine.tree.mailbox import Handler, Mailbox
+from asyncwatch.engine.tree.pool import STRATEGY as POOL_STRATEGY
+from asyncwatch.engine.tree.pool import Pool
+from asyncwatch.engine.tree.scheduling import ServiceScheduler
+from asyncwatch.engine.tree.specs import ChildSpec, NodeSpec, PoolSpec, check_child
+from asyncwatch.engine.tree.supervisors import FORGOTTEN, SupervisorRegistry
+from asyncwatch.engine.worker import StopReason, Worker
+from asyncwatch.events.tree import shown_path
+from asyncwatch.policies.restart import Reason, RestartWindow, is_restarted, restarted_together
 
-LAST_WORDS = 1.0
+NOT_READY = "it ended before it was ready"
+CALLED_OFF = "it was stopped by request before it was ready"
+STOPPING_FOR_GOOD = "it is being stopped for good"
+REPORT_TIME = 1.0
 """Seconds that a supervisor gets to report its end when the run is broken off."""
 Started = ChildInfo | asyncio.Future[ChildInfo]
-"""What a child is that was started, or will be when it is ready."""
+"""A started child, now or once it is ready."""
 
 
-class Above(Protocol):
-    """Who is told what becomes of a node: its life in the node above, or the root's keeper."""
+class Node:
+    """One incarnation of a supervisor. `path` is `root` for the one at the top, `root/a/b` for one below."""
 
-    def became_ready(self, value: object) -> None:
-        """Note that all children have started."""
-
-    def waits(self) -> None:
-        """Note that a worker below has to wait for its first attempt, or for another one, before all are ready."""
-
-    def has_ended(self, ending: Ending) -> None:
-        """Note how the node ended; no child of it runs any more."""
-
-
-class Node(Restarts):
-    """One incarnation of a supervisor."""
-
-    def __init__(self, spec: NodeSpec, path: str, parent: str, crew: Crew) -> None:
-        super().__init__(spec, path, crew)
+    def __init__(
+        self, spec: NodeSpec, path: str, parent: str, scheduler: ServiceScheduler, registry: SupervisorRegistry[Node]
+    ) -> None:
+        self.spec = spec
+        self.path = path
         self.parent = parent
+        """The path of the supervisor above; "" for the root."""
+        self.shown = shown_path(path)
+        """What it is called in messages to people."""
+        self.scheduler = scheduler
         self.incarnation = 0
+        self.children: dict[str, Child] = {}
+        """By name, in start order."""
+        self.ending: Ending | None = None
+        """Set when it is to end, or has ended."""
+        self._registry = registry
+        self._pool = Pool(spec, self.shown) if isinstance(spec, PoolSpec) else None
+        self._mailbox = Mailbox(self.shown)
+        self._window = RestartWindow(spec.max_restarts, spec.within)
+        self._stop_reason: StopReason = "supervisor"
+        """The reason given to children that are stopped."""
+        self._is_hurried = False
+        """Whether children get no time to end."""
         self._is_up = False
+        """Whether all initial children have started."""
         self._unstarted = deque[Child]()
-        self._above: Above | None = None
+        """Initial children that have not started."""
+        self._starting: Incarnation | None = None
+        """The incarnation whose start is awaited."""
+        self._owner: NodeOwner | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def strategy(self) -> str:
-        """The word for how it restarts."""
-        return self.spec.strategy
+        """The word for how it restarts, also of a pool."""
+        return self.spec.strategy if self._pool is None else POOL_STRATEGY
 
-    def start(self, above: Above) -> None:
-        """Start the children; `above` is told when that is done, and of the end."""
-        self._above = above
-        self.incarnation = self.crew.branches.begin(self)
+    # Start and end
+
+    def start(self, owner: NodeOwner) -> None:
+        """Start the initial children. `owner` is notified when they have started, and of the end."""
+        self._owner = owner
+        self.incarnation = self._registry.begin(self)
+        reporter = self.scheduler.reporter
         try:
-            self.crew.report.supervisor_started(self)
+            reporter.supervisor_started(self)
         except BaseException as fault:
-            self.finish(Ending(Reason.ABNORMAL, fault))
-            self.crew.branches.end(self, Ending(Reason.ABNORMAL, fault).cause)
+            ending = Ending(Reason.ABNORMAL, fault)
+            self._finish(ending)
+            self._registry.end(self, ending.cause)
             raise
-        loop = self.crew.report.loop
         # Not by the loop's task factory: an eager one would start children inside this very call.
-        self._task = asyncio.Task(self._run(above), loop=loop, name=f"supervisor {self.path}")
+        self._task = asyncio.Task(self._run(owner), loop=reporter.loop, name=f"supervisor {self.path}")
         # Not at the end of `_run`: a task that is cancelled before its first step never gets there.
         self._task.add_done_callback(self._over)
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the node to end: it stops its children in reverse order. A start or a restart under way is given up."""
-        self.stop_reason = reason
-        self.finish(Ending(Reason.SHUTDOWN))
+        """Request that it ends. A start or a restart that is under way is interrupted."""
+        self._stop_reason = reason
+        self._finish(Ending(Reason.SHUTDOWN))
+
+    def hasten(self) -> None:
+        """Request that it ends, and give the children no more time to. None of them is started again."""
+        self._finish(Ending(Reason.SHUTDOWN))
+        self._is_hurried = True
+        for child in self.children.values():
+            if child.current is not None:
+                child.current.hasten()
 
     def break_off(self) -> None:
         """End without waiting for the children: the run is broken off."""
         if self._task is not None:
             self._task.cancel()
-        if self._above is not None:
+        if self._owner is not None:
             ending = Ending(Reason.ABNORMAL, TimeoutError("the run was broken off"))
-            self.crew.report.loop.call_later(LAST_WORDS, self._above.has_ended, ending)
+            self.scheduler.reporter.loop.call_later(REPORT_TIME, self._owner.has_ended, ending)
 
-    def find(self, name: str) -> Child:
-        """Return the child of that name.
+    def _finish(self, ending: Ending) -> None:
+        """End after the message that is being handled; the first ending counts. A start under way is interrupted."""
+        if self.ending is None:
+            self.ending = ending
+            self._mailbox.close()
+            if self._starting is not None:
+                self._starting.stop(self._stop_reason)
+
+    async def _run(self, owner: NodeOwner) -> None:
+        try:
+            self._unstarted.extend(Child(spec, self.path) for spec in self._initial())
+            self.children.update((child.name, child) for child in self._unstarted)
+            while self.ending is None:
+                if not self._is_up:
+                    await self._start_initial(owner)
+                if self.ending is None:
+                    await self._mailbox.handle_next()
+        except errors.StartError as error:
+            # Its own traceback holds this frame, and so the node that keeps it; its cause tells what happened.
+            self._finish(Ending(Reason.ABNORMAL, error.with_traceback(None)))
+        except asyncio.CancelledError:
+            self._finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by somebody else")))
+        except Exception as error:  # a defect: the supervisor above treats it as the end of any child
+            self._finish(Ending(Reason.ABNORMAL, error))
+        await self._stop_surely()
+
+    def _initial(self) -> Sequence[ChildSpec]:
+        if self._pool is not None:
+            return self._pool.initial()
+        return getattr(self.spec, "children", ())
+
+    async def _start_initial(self, owner: NodeOwner) -> None:
+        """Start the initial children up to the first that has to wait.
 
         Raises:
-            NotFound: there is none.
+            StartError: one raised, or ended, before it was ready.
 
         """
-        child = self.children.get(name)
-        if child is None:
-            raise errors.NotFound(f"{self.shown} has no child {name!r}")
-        return child
+        while self._unstarted:
+            child = self._unstarted[0]
+            if child.status is ChildStatus.STARTING and self._has(child):
+                is_ready = child.current is None and await self._start_one(child)
+                if self.ending is not None:
+                    return
+                if not is_ready and child.current is not None:
+                    owner.waits()
+                    return
+                if not is_ready:
+                    self._ignore(child)
+            self._unstarted.popleft()
+        self._is_up = True
+        owner.became_ready(None)
+
+    async def _stop_surely(self) -> None:
+        """Stop all children, even if the task is cancelled again or a child cannot be stopped properly.
+
+        This always returns. A child's own timer ends its grace period, and a round that raises has ended one child.
+
+        Raises:
+            Exception: stopping a child raised. All children have been stopped, or asked to, all the same.
+
+        """
+        faults: list[Exception] = []
+        while len(faults) <= len(self.children) and not self._registry.is_broken_off:
+            try:
+                await self._stop_all()
+            except asyncio.CancelledError:
+                continue
+            except Exception as fault:
+                faults.append(fault)
+            else:
+                break
+        if faults:
+            raise faults[0]
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Notify all that wait for the node that it has ended, however it did."""
+        fault = asyncio.CancelledError("cancelled by somebody else") if task.cancelled() else task.exception()
+        owner, self._owner = self._owner, None  # it refers to this node
+        assert owner is not None  # noqa: S101  the node was started
+        ending = self.ending or Ending(Reason.ABNORMAL, fault)
+        try:
+            self._finish(ending)
+            if fault is not None:
+                cause = Ending(Reason.ABNORMAL, fault).cause
+                log_safely(logger, logging.ERROR, "the supervisor %s failed: %s", self.shown, cause)
+                self._stop_all_at_once()
+            self._mailbox.refuse_all()
+            for child in self.children.values():
+                child.answer_start(self._mailbox.closed_error())
+            self._registry.end(self, ending.cause)
+            self.scheduler.reporter.supervisor_terminated(self.path, ending.cause)
+        finally:
+            owner.has_ended(ending)
+
+    # Requests: the functions of OTP's supervisor module
 
     def which_children(self) -> list[ChildInfo]:
         """Return all children, in start order."""
@@ -112,22 +260,85 @@ class Node(Restarts):
         children = self.children.values()
         active = sum(child.is_alive for child in children)
         supervisors = sum(child.kind == "supervisor" for child in children)
-        return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
+        specs = len(children) if self._pool is None else 1
+        return ChildCounts(specs, active, supervisors, len(children) - supervisors)
 
-    async def ask(self, handler: Handler, *args: object) -> ChildInfo:
-        """Carry out a request to start a child when its turn comes; return what it is when it is ready.
+    def get_childspec(self, name: str) -> ChildSpec:
+        """Return the spec of a child; for a pool, and by the template's own name too, the template.
 
-        While the child has to wait before it can be ready, the node turns to other requests.
+        Raises:
+            NotFound: there is no child of that name.
+
         """
-        started = await self.call(handler, *args)
+        if self._pool is None:
+            return self._find(name).spec
+        if name != self._pool.spec.template.name:
+            self._find(name)
+        return self._pool.spec.template
+
+    async def start_child(self, child: ChildSpec | str | None, args: tuple[object, ...] = ()) -> ChildInfo:
+        """Add a child and start it; return when it is ready.
+
+        For a pool, `child` is the new child's key, None for the next number, and `args` follow the template's.
+
+        Raises:
+            TreeError, SpecError: as `Supervisor.start_child` says.
+
+        """
+        if self._pool is not None:
+            if child is not None and not isinstance(child, str):
+                raise errors.InvalidChild(f"{self.shown} is a pool: name a key, it has the spec")
+            return await self._ask(self._start_keyed, self._pool, child, args)
+        if child is None or isinstance(child, str) or args:
+            raise errors.InvalidChild(
+                f"{self.shown} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec"
+            )
+        return await self._ask(self._start_new, child)
+
+    async def terminate_child(self, name: str) -> None:
+        """Stop a child, its start, or the wait for its restart, for good; return when it has ended or was abandoned.
+
+        Raises:
+            NotFound: there is no child of that name when the request is handled.
+            SimpleOneForOne: it is the name of a pool's template.
+
+        """
+        child = self.children.get(name)
+        if child is not None:
+            self._interrupt(child)
+        await self._mailbox.call(self._terminate_named, name, child)
+
+    async def restart_child(self, name: str) -> ChildInfo:
+        """Start a child that does not run; return when it is ready.
+
+        Raises:
+            TreeError: as `Supervisor.restart_child` says.
+
+        """
+        return await self._ask(self._start_stopped, name)
+
+    async def delete_child(self, name: str) -> None:
+        """Forget a child that does not run.
+
+        Raises:
+            TreeError: as `Supervisor.delete_child` says.
+
+        """
+        await self._mailbox.call(self._delete, name)
+
+    async def _ask(self, handler: Handler, *args: object) -> ChildInfo:
+        """Handle a request to start a child when its turn comes; return the child once it is ready.
+
+        While the child has to wait, the node handles other messages.
+        """
+        started = await self._mailbox.call(handler, *args)
         try:
             return cast("ChildInfo", await started if isinstance(started, asyncio.Future) else started)
         finally:
             del started  # the traceback of the error that it may hold has this frame
 
-    async def start_child(self, spec: ChildSpec) -> Started:
-        """Add a child and start it; keep it unless that fails, or it is temporary and has nothing to do."""
-        rules.check_child(spec, CHILD_KINDS, self.spec.auto_shutdown)
+    async def _start_new(self, spec: ChildSpec) -> Started:
+        check_child(spec, self.spec.auto_shutdown)
         present = self.children.get(spec.name)
         if present is not None:
             if present.status in (ChildStatus.RUNNING, ChildStatus.STARTING):
@@ -139,231 +350,533 @@ class Node(Restarts):
         elif "/" in child.name:
             above = self.children.get(child.name.partition("/")[0])
             rules.check_paths((child.name,), () if above is None or above.kind == "worker" else (above.name,))
-        return await self.add(child)
+        return await self._add(child)
 
-    async def add(self, child: Child) -> Started:
-        """Start a new child."""
+    async def _start_keyed(self, pool: Pool, key: str | None, args: tuple[object, ...]) -> Started:
+        name = pool.next_key(self.children) if key is None else key
+        rules.check_key(name)
+        present = self.children.get(name)
+        if present is not None:
+            raise errors.AlreadyStarted(f"{self.shown} has a child {name!r} already; it is {present.status}")
+        return await self._add(Child(pool.spec.child(name, args), self.path))
+
+    async def _add(self, child: Child) -> Started:
         self.children[child.name] = child
         child.is_added = True
         return await self._start_asked(child)
 
-    async def terminate_named(self, name: str, before: Child | None) -> None:
-        """Stop the child that has that name now; when this was asked for it may have been another (`before`), or none.
+    async def _start_stopped(self, name: str) -> Started:
+        if self._pool is not None:
+            raise self._pool.refuse(f"it restarts no child ({name!r}) by request")
+        child = self._find(name)
+        self._check_stopped(child)
+        return await self._start_asked(child)
 
-        It may have been one that was being added: its start was given up for this request.
+    async def _start_asked(self, child: Child) -> Started:
+        """Start a child by request."""
+        try:
+            is_ready = await self._start_one(child)
+        except errors.StartError as error:
+            self._drop(child, error)
+            raise
+        if is_ready:
+            return child.info
+        if child.current is None:
+            return self._ignore(child)
+        child.awaits_start = self.scheduler.reporter.loop.create_future()
+        return child.awaits_start
+
+    async def _delete(self, name: str) -> None:
+        if self._pool is not None:
+            raise self._pool.refuse(f"it has no spec of a child ({name!r}) to delete")
+        child = self._find(name)
+        self._check_stopped(child)
+        self._forget(child)
+
+    async def _terminate_named(self, name: str, before: Child | None) -> None:
+        """Stop the child that has that name now. `before` is the child that had it when the request was made, if any.
+
+        If `before` was being added, the request has interrupted its start, and nothing is left to stop.
         """
         if before is None or not before.is_added or name in self.children:
-            await self.terminate_child(self.find(name))
+            await self._terminate(self._find(name))
 
-    async def terminate_child(self, child: Child) -> None:
-        """Stop a child for good. It can be started by request, unless it is temporary: then it is forgotten.
+    async def _terminate(self, child: Child) -> None:
+        """Stop a child for good. It is kept unless it is temporary or of a pool.
 
-        Siblings that were stopped to wait with it are started again; as in OTP those are not that were stopped for a
-        restart which failed, and is tried again without any wait. If it waits with a sibling itself, it stays down.
+        Siblings that were stopped to wait with it are started again. As in OTP, those that were stopped for a restart
+        that failed and is tried again without a wait are not. If the child waits with a sibling, it stays down.
         """
         is_waiting = child.is_waiting
-        stays_down = child.owed_to is not None and (child.owed_to.is_waiting or self.stop_reason == "person")
-        if self.has(child):
-            await self.stop_one(child)
-            self.drop(child)
+        stays_down = child.owed_to is not None and (child.owed_to.is_waiting or self._stop_reason == "person")
+        if self._has(child):
+            await self._stop_one(child)
+            self._drop(child)
         child.is_unwanted = child.is_added = False
         child.stays_down = stays_down
         if is_waiting:
-            await self.start_owed(child)
+            await self._start_owed(child)
         elif self.spec.strategy != "one_for_one":
             for other in self.children.values():
                 if other.owed_to is child:
                     other.owed_to = None
 
-    async def restart_child(self, name: str) -> Started:
-        """Start a child that does not run."""
-        child = self.find(name)
-        self._refuse_unless_stopped(child)
-        return await self._start_asked(child)
-
-    async def delete_child(self, name: str) -> None:
-        """Forget a child that does not run."""
-        child = self.find(name)
-        self._refuse_unless_stopped(child)
-        self.forget(child)
-
-    def cancel_for_person(self, child: Child) -> str:
-        """Terminate a child; return why that is not possible, or an empty text."""
-        reason = self._why_not(child)
-        if not reason and not child.is_expected:
-            reason = "it has ended"
-        if not reason:
-            self.interrupt(child)
-            self.post(self._terminate_for_person, child)
-        return reason
-
-    def restart_for_person(self, child: Child) -> str:
-        """Restart a child and whom the strategy takes along; return why that is not possible, or an empty text."""
-        reason = self._why_not(child)
-        if not reason and child.is_unwanted:
-            reason = "it is being stopped for good"
-        if not reason:
-            self.post(self._restart_for_person, child, child.latest)
-        return reason
-
-    def restart_all_for_person(self) -> None:
-        """Stop all children and start them again, as `one_for_all` does."""
-        self.post(self._restart_all)
-
-    def cancel_all_for_person(self) -> None:
-        """Stop all children for good."""
-        children = list(self.children.values())
-        for child in children:
-            self.interrupt(child)
-        for child in reversed(children):
-            self.post(self._terminate_for_person, child)
-
-    def interrupt(self, child: Child) -> None:
-        """Make way for a request to stop this child: no restart starts it any more, and its start is given up.
-
-        That is not, while the node itself starts with it: it would end the node.
-        """
-        child.is_unwanted = True
-        if not self._unstarted or self._unstarted[0] is not child:
-            super().interrupt(child)
-
-    async def _run(self, above: Above) -> None:
-        try:
-            self._unstarted.extend(Child(spec, self.path) for spec in self.initial())
-            self.children.update((child.name, child) for child in self._unstarted)
-            while self.ending is None:
-                if not self._is_up:
-                    await self._go_on_starting(above)
-                if self.ending is None:
-                    await self.take_message()
-        except errors.StartError as error:
-            # Its own traceback has this frame, and so the node that keeps it; its cause tells what happened.
-            self.finish(Ending(Reason.ABNORMAL, error.with_traceback(None)))
-        except asyncio.CancelledError:
-            self.finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by somebody else")))
-        except Exception as error:  # a fault of ours: who is above treats it as that of any child
-            self.finish(Ending(Reason.ABNORMAL, error))
-        await self._stop_surely()
-
-    async def _go_on_starting(self, above: Above) -> None:
-        """Start the initial children up to the first that has to wait; the node has started when all have.
+    def _find(self, name: str) -> Child:
+        """Return the child of that name.
 
         Raises:
-            StartError: one raised, or ended, before it was ready.
+            NotFound: there is none.
+            SimpleOneForOne: it is the name of the pool's template.
 
         """
-        while self._unstarted:
-            child = self._unstarted[0]
-            if child.status is ChildStatus.STARTING and self.has(child):
-                is_ready = child.life is None and await self.start_one(child)
-                if self.ending is not None:
-                    return
-                if not is_ready and child.life is not None:
-                    above.waits()
-                    return
-                if not is_ready:
-                    self.ignore(child)
-            self._unstarted.popleft()
-        self._is_up = True
-        above.became_ready(None)
+        child = self.children.get(name)
+        if child is not None:
+            return child
+        if self._pool is not None and name == self._pool.spec.template.name:
+            raise self._pool.refuse(f"{name!r} is its template, and no child of it")
+        raise errors.NotFound(f"{self.shown} has no child {name!r}")
 
-    async def _start_asked(self, child: Child) -> Started:
-        """Start a child by request; return what it is, or, if it has to wait, what it will be."""
-        try:
-            is_ready = await self.start_one(child)
-        except errors.StartError as error:
-            self.drop(child, error)
-            raise
-        if is_ready:
-            return child.info
-        if child.life is None:
-            return self.ignore(child)
-        child.asked = self.crew.report.loop.create_future()
-        return child.asked
-
-    async def _stop_surely(self) -> None:
-        """End all children, even if the node's own task is cancelled again or a child cannot be stopped properly.
-
-        This always returns. A child's own timer ends its grace period, and a round that raises has ended one child.
-
-        Raises:
-            Exception: stopping a child raised. All children have been stopped, or asked to, all the same.
-
-        """
-        faults: list[Exception] = []
-        while len(faults) <= len(self.children) and not self.crew.is_broken_off:
-            try:
-                await self.stop_all()
-            except asyncio.CancelledError:
-                continue
-            except Exception as fault:
-                faults.append(fault)
-            else:
-                break
-        if faults:
-            raise faults[0]
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        """Tell who waits for it that the node has ended, in whatever way."""
-        fault = asyncio.CancelledError("cancelled by somebody else") if task.cancelled() else task.exception()
-        above, self._above = self._above, None  # which holds this node
-        assert above is not None  # noqa: S101  it was started
-        ending = self.ending or Ending(Reason.ABNORMAL, fault)
-        try:
-            self.finish(ending)
-            if fault is not None:
-                log_safely(
-                    logger,
-                    logging.ERROR,
-                    "the supervisor %s failed: %s",
-                    self.shown,
-                    Ending(Reason.ABNORMAL, fault).cause,
-                )
-                self.stop_all_at_once()
-            self.refuse_messages()
-            for child in self.children.values():
-                child.tell_asker(self._gone())
-            self.crew.branches.end(self, ending.cause)
-            self.crew.report.supervisor_terminated(self.path, ending.cause)
-        finally:
-            above.has_ended(ending)
-
-    def _refuse_unless_stopped(self, child: Child) -> None:
+    def _check_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:
             raise errors.Restarting(f"{child.name!r} of {self.shown} is being restarted")
         if child.status is not ChildStatus.STOPPED:
             raise errors.Running(f"{child.name!r} of {self.shown} runs")
 
-    def _why_not(self, child: Child) -> str:
-        """Return why nothing can be done about a child, or an empty text."""
+    def _has(self, child: Child) -> bool:
+        """Return whether this very child, and not another of its name, is one of the children."""
+        return self.children.get(child.name) is child
+
+    # Requests of a person. They are posted: nobody awaits their result
+
+    def cancel_for_person(self, child: Child) -> str:
+        """Stop a child for good; return why that is refused, or ""."""
+        reason = self._why_refused(child)
+        if not reason and not child.is_expected:
+            reason = "it has ended"
+        if not reason:
+            self._interrupt(child)
+            self._mailbox.post(self._terminate_for_person, child)
+        return reason
+
+    def cancel_all_for_person(self) -> None:
+        """Stop all children for good."""
+        children = list(self.children.values())
+        for child in children:
+            self._interrupt(child)
+        for child in reversed(children):
+            self._mailbox.post(self._terminate_for_person, child)
+
+    def restart_for_person(self, child: Child) -> str:
+        """Restart a child, and siblings by the strategy; return why that is refused, or ""."""
+        reason = self._why_refused(child)
+        if not reason and child.is_unwanted:
+            reason = STOPPING_FOR_GOOD
+        if not reason:
+            self._mailbox.post(self._restart_for_person, child, child.latest)
+        return reason
+
+    def restart_all_for_person(self) -> None:
+        """Stop all children and start them again, as `one_for_all` does."""
+        self._mailbox.post(self._restart_all)
+
+    def _why_refused(self, child: Child) -> str:
         if self.ending is not None:
-            return self.crew.branches.why_gone(self.path)
-        return "" if self.has(child) else FORGOTTEN
+            return self._registry.why_gone(self.path)
+        return "" if self._has(child) else FORGOTTEN
+
+    def _interrupt(self, child: Child) -> None:
+        """Prepare for a request to stop this child: no restart starts it, and its start, if under way, is given up.
+
+        The initial start goes on: giving it up would end the node.
+        """
+        child.is_unwanted = True
+        is_initial = self._unstarted and self._unstarted[0] is child
+        if not is_initial and self._starting is not None and self._starting.child is child:
+            self._starting.stop("person")
 
     async def _terminate_for_person(self, child: Child) -> None:
-        reason, self.stop_reason = self.stop_reason, "person"
-        await self.terminate_child(child)
+        reason, self._stop_reason = self._stop_reason, "person"
+        await self._terminate(child)
         if self.ending is None:
-            self.stop_reason = reason
+            self._stop_reason = reason
 
-    async def _restart_all(self) -> None:
-        children = list(self.children.values())
-        await self._stop_others(children, None)
-        children = list(self.children.values())
-        # One that fails takes nobody along where none takes others along.
-        for together in [[child] for child in children] if self.spec.strategy == "one_for_one" else [children]:
-            await self._start_in_order(together)
-
-    async def _restart_for_person(self, child: Child, latest: TreeWorker | Node | None) -> None:
-        """Restart a child, unless it was removed or another incarnation took the place of the one that was meant."""
-        if not child.is_unwanted and self.has(child) and child.latest is latest:
+    async def _restart_for_person(self, child: Child, latest: Worker | ChildNode | None) -> None:
+        """Restart a child, unless it was removed or `latest`, the incarnation that was meant, was replaced."""
+        if not child.is_unwanted and self._has(child) and child.latest is latest:
             if not child.is_waiting:
                 self._begin_restart()
             child.stop_timer()
             await self._restart(child)
             return
-        reason = "it is being stopped for good" if child.is_unwanted else ""
+        reason = STOPPING_FOR_GOOD if child.is_unwanted else ""
         if isinstance(latest, Node):
-            self.crew.refuse_branch("RestartBranch", latest, reason)
-        elif latest is not None:
-            self.crew.refuse_restart(latest, reason)
+            path = latest.path
+            reason = reason or self._registry.why_stale(path, latest.incarnation) or FORGOTTEN
+            self.scheduler.reporter.command_refused("RestartBranch", "", 0, f"{shown_path(path)}: {reason}")
+        elif isinstance(latest, Worker):
+            self.scheduler.refuse_restart(latest, reason)
+
+    async def _restart_all(self) -> None:
+        children = list(self.children.values())
+        await self._stop_others(children, None)
+        children = list(self.children.values())
+        # Under one_for_one, a child that fails to start must not keep the others from starting.
+        for together in [[child] for child in children] if self.spec.strategy == "one_for_one" else [children]:
+            await self._start_in_order(together)
+
+    # One child: started, stopped, forgotten
+
+    async def _start_one(self, child: Child) -> bool:
+        """Start a child; return whether it is ready.
+
+        If not, it ignored the start (then it has no incarnation), or has to wait; a message says what becomes of it.
+
+        Raises:
+            StartError: it raised, or ended, before it was ready.
+
+        """
+        child.owed_to, child.stays_down = None, False
+        if child.status is not ChildStatus.RESTARTING:
+            child.status = ChildStatus.STARTING
+        try:
+            child.current = self._starting = current = self._new_incarnation(child)
+            current.start()
+        except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
+            child.current, self._starting, child.status = None, None, ChildStatus.STOPPED
+            raise errors.StartError(f"{self.path}/{child.name}", error) from error
+        progress = current.progress
+        try:
+            await progress.started()
+        finally:
+            self._starting = None
+        if progress.is_ready:
+            self._note_running(child)
+            if progress.ending is not None:
+                self.child_ended(progress)
+            return True
+        if progress.ending is None:
+            return False
+        child.current, child.status = None, ChildStatus.STOPPED
+        if progress.ending.reason is Reason.IGNORED:
+            return False
+        cause = progress.ending.error or errors.TreeError(_why_no_start(child))
+        is_called_off = child.is_unwanted and progress.ending.reason is Reason.SHUTDOWN
+        raise errors.StartError(f"{self.path}/{child.name}", cause, is_called_off=is_called_off)
+
+    def _new_incarnation(self, child: Child) -> Incarnation:
+        if isinstance(child.spec, WorkerSpec):
+            return WorkerIncarnation(self, child, child.spec)
+        if child.below is not None:
+            child.below.forget_added()
+        path = f"{self.path}/{child.name}"
+        child.below = below = Node(child.spec, path, self.path, self.scheduler, self._registry)
+        return NodeIncarnation(self, child, below)
+
+    def _note_running(self, child: Child) -> None:
+        child.status = ChildStatus.RUNNING
+        child.started_at = self.scheduler.reporter.loop.time()
+        child.is_added = child.is_looping = False
+        child.answer_start()
+
+    async def _stop_one(self, child: Child) -> None:
+        """Stop a child, or the wait for its restart; return when it has ended."""
+        child.stop_timer()
+        if child.current is not None:
+            child.status = ChildStatus.STOPPING
+            try:
+                child.current.stop(self._stop_reason, 0.0 if self._is_hurried else None)
+            finally:
+                await child.current.progress.ended()
+            child.current = None
+        elif child.worker is not None:
+            self.scheduler.drop_restart(child.worker)
+        child.status = ChildStatus.STOPPED
+
+    async def _stop_all(self) -> None:
+        children = tuple(self.children.values())
+        if self._pool is None:
+            for child in reversed(children):
+                await self._stop_one(child)
+            return
+        shutdown = self._pool.spec.template.shutdown
+        patience = 0.0 if self._is_hurried else self.scheduler.grace if shutdown is None else shutdown
+        await self._pool.stop_all(children, self._stop_reason, patience, self.hasten, self._stop_one)
+
+    def _stop_all_at_once(self) -> None:
+        """Stop all children with no grace period and wait for none: the supervisor itself has failed."""
+        self._is_hurried = True
+        for child in self.children.values():
+            child.stop_timer()
+            try:
+                if child.current is not None:
+                    child.current.stop(self._stop_reason, 0.0)
+                    child.current.hasten()
+                elif child.worker is not None:
+                    self.scheduler.drop_restart(child.worker)
+            except Exception:  # the other children must end nevertheless
+                text = "%s/%s could not be stopped"
+                log_safely(logger, logging.ERROR, text, self.shown, child.name, has_traceback=True)
+
+    def _drop(self, child: Child, error: BaseException | None = None) -> None:
+        """Note that a child has ended and is not started again without a request; forget it unless it is kept.
+
+        `error` is why it did not start, if that is how it ended.
+        """
+        child.current, child.status = None, ChildStatus.STOPPED
+        child.owed_to = None
+        child.is_looping = False
+        self._refuse_start(child, error)
+        if child.is_added or self._pool is not None or child.spec.restart == "temporary":
+            self._forget(child)
+
+    def _ignore(self, child: Child) -> ChildInfo:
+        """Note that a child ignored its start, which is no failure; return how it is."""
+        child.current, child.status = None, ChildStatus.STOPPED
+        child.is_added = False
+        child.answer_start()
+        info = child.info
+        self._drop(child)
+        return info
+
+    def _forget(self, child: Child) -> None:
+        """Remove a child that does not run."""
+        del self.children[child.name]
+        self._forget_workers_of(child)
+        self.scheduler.reporter.child_removed(self.path, child.name)
+
+    def forget_added(self) -> None:
+        """Forget the children that were added by request: the next incarnation does not have them."""
+        names = {spec.name for spec in self._initial()}
+        for child in self.children.values():
+            if child.name not in names:
+                self._forget_workers_of(child)
+                self.scheduler.reporter.child_removed(self.path, child.name)
+            elif child.below is not None:
+                child.below.forget_added()
+
+    def forget_workers(self) -> None:
+        """Forget all workers below: the node has ended and was removed."""
+        self._registry.forget(self.path)
+        for child in self.children.values():
+            self._forget_workers_of(child)
+
+    def _forget_workers_of(self, child: Child) -> None:
+        self._refuse_start(child, None)
+        if child.worker is not None:
+            owner = child.worker.owner
+            self.scheduler.forget(child.worker.name)
+            if owner is not None:
+                owner.was_replaced()
+        if child.below is not None:
+            child.below.forget_workers()
+
+    def _refuse_start(self, child: Child, error: BaseException | None) -> None:
+        """Answer the pending request that started the child with an error, if there is one."""
+        if child.awaits_start is not None:
+            path = f"{self.path}/{child.name}"
+            child.answer_start(error or errors.StartError(path, errors.TreeError(_why_no_start(child))))
+
+    # Restarts
+
+    def child_started(self, progress: Progress) -> None:
+        """Note that a child is ready which had to wait before."""
+        self._mailbox.post(self._child_started, progress)
+
+    def child_ended(self, progress: Progress) -> None:
+        """Note that a child ended that no request stopped."""
+        self._mailbox.post(self._child_ended, progress)
+
+    async def _child_started(self, progress: Progress) -> None:
+        child = progress.child
+        if child.current is not None and child.current.progress is progress and child.status in COMING:
+            self._note_running(child)
+            await self._start_owed(child)
+
+    async def _child_ended(self, progress: Progress) -> None:
+        child, ending = progress.child, progress.ending
+        is_current = child.current is not None and child.current.progress is progress
+        if not is_current or ending is None or not self._has(child):
+            return  # it was stopped in the meantime
+        child.current = None
+        if not progress.is_ready:
+            await self._start_failed(child, ending)
+        elif not is_restarted(child.spec.restart, ending.reason):
+            self._drop(child)
+            self._shut_down_after(child)
+        elif child.is_unwanted:
+            self._leave_to_stop(child)
+        else:
+            self._begin_restart()
+            await self._count_restart(child, ending)
+
+    async def _start_failed(self, child: Child, ending: Ending) -> None:
+        """Act on the end of a child that had to wait and has not become ready.
+
+        Raises:
+            StartError: it is an initial child, and the node has not started.
+
+        """
+        error = ending.error or errors.TreeError(NOT_READY)
+        failure = errors.StartError(f"{self.path}/{child.name}", error)
+        if ending.reason is Reason.IGNORED:
+            self._ignore(child)
+        elif child.is_unwanted or child.awaits_start is not None:
+            self._drop(child, failure)
+        elif child.status is ChildStatus.STARTING:
+            raise failure
+        elif child.spec.restart == "temporary":
+            self._drop(child)
+        else:
+            await self._count_restart(child, Ending(Reason.ABNORMAL, error))
+            return
+        await self._start_owed(child)
+
+    def _shut_down_after(self, child: Child) -> None:
+        """End the node if `auto_shutdown` says so after the end of this child."""
+        match self.spec.auto_shutdown if child.spec.significant else "never":
+            case "any_significant":
+                self._finish(Ending(Reason.SHUTDOWN))
+            case "all_significant" if not self._has_significant():
+                self._finish(Ending(Reason.SHUTDOWN))
+
+    def _has_significant(self) -> bool:
+        """Return whether a significant child runs, or will again.
+
+        As in OTP, a child does not that was stopped for a sibling's restart which failed and is tried again at once. A
+        child does that was stopped for a restart which waits.
+        """
+        return any(
+            child.spec.significant
+            and (child.status is not ChildStatus.STOPPED or (child.owed_to is not None and child.owed_to.is_waiting))
+            for child in self.children.values()
+        )
+
+    def _leave_to_stop(self, child: Child) -> None:
+        """Do not restart a child for which a request to stop is pending; until then it is restarting."""
+        child.status = ChildStatus.RESTARTING
+
+    def _begin_restart(self) -> None:
+        """Let the strategy restart, as in OTP, children that were stopped by request before, but none from now on."""
+        if self.spec.strategy != "one_for_one":
+            for child in self.children.values():
+                child.stays_down = False
+
+    async def _count_restart(self, child: Child, ending: Ending) -> None:
+        """Restart a child, now or after its backoff, unless that is one restart too many."""
+        window = self._window if child.window is None else child.window
+        reporter = self.scheduler.reporter
+        child_path = f"{self.path}/{child.name}"
+        path = self.path if child.window is None else child_path
+        is_within = window.add(reporter.loop.time())
+        reporter.restart_counted(path, child.name, window)
+        if not is_within:
+            await self._give_up(child, path, window, ending)
+            return
+        delay = child.next_delay(reporter.loop.time(), lambda number: self.scheduler.restart_jitter(child_path, number))
+        child.status = ChildStatus.RESTARTING
+        if child.worker is not None:
+            self.scheduler.hold_restart(child.worker, delay, ending.cause)
+        if not delay:
+            await self._restart(child)
+            return
+        await self._stop_others(self._restarted_with(child), child)
+        if self.ending is None:
+            child.timer = reporter.loop.call_later(delay, self._mailbox.post, self._backoff_ended, child)
+
+    async def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
+        """End the node, or only the child if the limit is its own; then its siblings are started again."""
+        self.scheduler.reporter.restart_limit_reached(path, window)
+        self._drop(child)
+        if child.window is None or (isinstance(child.spec, WorkerSpec) and child.spec.escalates):
+            limit = errors.RestartLimitError(path, window.max_restarts, window.within, ending.error)
+            self._finish(Ending(Reason.SHUTDOWN, limit))
+        else:
+            self._shut_down_after(child)
+            await self._start_owed(child)
+
+    async def _backoff_ended(self, child: Child) -> None:
+        if child.timer is not None and self._has(child) and not child.is_unwanted:
+            child.timer = None
+            await self._restart(child)
+
+    def _restarted_with(self, child: Child) -> list[Child]:
+        """Return the child and the siblings that the strategy restarts with it, in start order."""
+        names = restarted_together(self.spec.strategy, self.children, child.name)
+        children = (self.children[name] for name in names)
+        return [other for other in children if other is child or not other.stays_down]
+
+    async def _restart(self, child: Child) -> None:
+        """Stop the siblings that restart with the child, then start all of them."""
+        await self._stop_others(self._restarted_with(child), child)
+        await self._start_in_order(self._restarted_with(child))
+
+    async def _stop_others(self, children: Sequence[Child], child: Child | None) -> None:
+        """Stop `children` in reverse order, and forget temporary ones. `child` keeps its status if it has ended."""
+        for other in reversed(children):
+            if other is not child or other.current is not None:
+                other.owed_to = child if other.is_expected else None
+                await self._stop_one(other)
+            if other is not child and other.spec.restart == "temporary":
+                self._forget(other)
+
+    async def _start_in_order(self, children: Sequence[Child]) -> None:
+        """Start `children`. One that fails is tried again by a message, and the next try starts those after it.
+
+        If one has to wait, those after it start when it is ready.
+        """
+        for number, child in enumerate(children, 1):
+            if self.ending is not None:
+                return
+            if child.is_unwanted:
+                self._leave_to_stop(child)
+                continue
+            try:
+                is_started = await self._start_one(child)
+            except errors.StartError as error:
+                if error.is_called_off and not child.is_looping:
+                    self._leave_to_stop(child)
+                    continue
+                if child.spec.restart == "temporary":
+                    self._drop(child)
+                    continue
+                self._restart_later(child, Ending(Reason.ABNORMAL, error.error))
+                await self._put_off(children[number:], child)
+                return
+            if is_started:
+                continue
+            if child.current is not None:
+                child.status = ChildStatus.RESTARTING
+                for later in children[number:]:
+                    later.owed_to = child
+                return
+            self._ignore(child)
+
+    async def _start_owed(self, child: Child) -> None:
+        """Start the children that the restart of this one stopped: it has become ready, or never will."""
+        if self.spec.strategy != "one_for_one":
+            await self._start_in_order([other for other in self.children.values() if other.owed_to is child])
+
+    async def _put_off(self, children: Sequence[Child], failed: Child) -> None:
+        """Note that the restart of `failed` failed before these were started (supervisor.erl's `del_child`)."""
+        for child in children:
+            if child.is_expected:
+                child.owed_to = failed
+            if child.status is ChildStatus.RESTARTING:
+                await self._stop_one(child)
+
+    def _restart_later(self, child: Child, ending: Ending) -> None:
+        """Let a child that did not start be restarted by a message (supervisor.erl's `try_again_restart`)."""
+        if self.ending is None:
+            child.status = ChildStatus.RESTARTING
+            child.is_looping = True
+            self._mailbox.post(self._try_again, child, ending)
+
+    async def _try_again(self, child: Child, ending: Ending) -> None:
+        """Restart a child. As in OTP, also if another restart since then has failed as well."""
+        is_waiting = child.status is ChildStatus.RESTARTING and child.timer is None and child.current is None
+        if is_waiting and self._has(child) and not child.is_unwanted:
+            await self._count_restart(child, ending)
+
+
+def _why_no_start(child: Child) -> str:
+    return CALLED_OFF if child.is_unwanted else NOT_READY

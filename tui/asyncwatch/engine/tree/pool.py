@@ -1,111 +1,71 @@
-"""A pool: OTP's simple_one_for_one."""
+"""What distinguishes a pool, OTP's simple_one_for_one, from other supervisors."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Container
 
-import msgspec
+from asyncwatch.engine.tree.child import Child, ChildStatus
+from asyncwatch.engine.tree.errors import SimpleOneForOne
+from asyncwatch.engine.tree.specs import ChildSpec, PoolSpec
+from asyncwatch.engine.worker import StopReason
 
-from asyncwatch.engine.tree import errors, rules
-from asyncwatch.engine.tree.child import Child, ChildCounts, ChildStatus
-from asyncwatch.engine.tree.crew import Crew
-from asyncwatch.engine.tree.node import Node, Started
-from asyncwatch.engine.tree.specs import ChildSpec, NodeSpec, PoolSpec
+STRATEGY = "simple_one_for_one"
+"""OTP's word for how a pool restarts."""
 
 
-class Pool(Node):
-    """A supervisor of any number of children of one template, told apart by keys, and stopped all at once.
+class Pool:
+    """The part of a node that has a pool's rules: all children have one spec, and nothing is kept of ended ones.
 
-    A child has no spec of its own that could be kept: whoever ends for good is forgotten.
+    `shown` is what the pool is called in errors.
     """
 
-    spec: PoolSpec
-
-    def __init__(self, spec: PoolSpec, path: str, parent: str, crew: Crew) -> None:
-        super().__init__(spec, path, parent, crew)
+    def __init__(self, spec: PoolSpec, shown: str) -> None:
+        self.spec = spec
+        self._shown = shown
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def strategy(self) -> str:
-        """OTP's word for it."""
-        return "simple_one_for_one"
-
-    def initial(self) -> Sequence[ChildSpec]:
-        """Return the specs of the children that it starts with."""
+    def initial(self) -> list[ChildSpec]:
+        """Return the specs of the initial children."""
         return [self.spec.child(key, args) for key, args in self.spec.initial]
 
-    def forgets(self, child: Child) -> bool:  # noqa: ARG002  it is the same for all
-        """Return True: nothing is kept of any child."""
-        return True
+    def next_key(self, taken: Container[str]) -> str:
+        """Return the next number that is no child's key."""
+        return next(key for key in map(str, self._numbers) if key not in taken)
 
-    def find(self, name: str) -> Child:
-        """Return the child of that key.
+    def refuse(self, action: str) -> SimpleOneForOne:
+        """Return the error of a request about a child that only another supervisor can fulfil."""
+        return SimpleOneForOne(f"{self._shown} is a pool: {action}")
 
-        Raises:
-            NotFound: there is none.
-            SimpleOneForOne: it is the template's name.
+    async def stop_all(
+        self,
+        children: Collection[Child],
+        reason: StopReason,
+        patience: float,
+        hasten: Callable[[], None],
+        stop_one: Callable[[Child], Awaitable[None]],
+    ) -> None:
+        """Stop all children at once, under one timer.
 
+        It takes as long as the slowest child, and at most `patience` seconds; then `hasten` is called. `stop_one` stops
+        a child that has no incarnation.
         """
-        if name not in self.children and name == self.spec.template.name:
-            raise errors.SimpleOneForOne(f"{self.shown} is a pool: {name!r} is its template, and no child of it")
-        return super().find(name)
-
-    def count_children(self) -> ChildCounts:
-        """Return one spec, and how many children there are of it."""
-        counts = super().count_children()
-        return msgspec.structs.replace(counts, specs=1)
-
-    async def start_keyed(self, key: str | None, args: tuple[object, ...]) -> Started:
-        """Start a child of the template under `key` (None: the next number), with `args` after the template's."""
-        name = self._next_number() if key is None else key
-        rules.check_key(name)
-        present = self.children.get(name)
-        if present is not None:
-            raise errors.AlreadyStarted(f"{self.shown} has a child {name!r} already; it is {present.status}")
-        return await self.add(Child(self.spec.child(name, args), self.path))
-
-    async def restart_child(self, name: str) -> Started:
-        """Refuse that."""
-        raise errors.SimpleOneForOne(f"{self.shown} is a pool: it restarts no child ({name!r}) by request")
-
-    async def delete_child(self, name: str) -> None:
-        """Refuse that."""
-        raise errors.SimpleOneForOne(f"{self.shown} is a pool: it has no spec of a child ({name!r}) to delete")
-
-    async def stop_all(self) -> None:
-        """End all children at once, under one timer: it takes as long as the slowest, and never longer than that."""
-        children = list(self.children.values())
-        loop = self.crew.report.loop
-        patience = self._patience()
         for child in children:
             child.stop_timer()
-            if child.life is None:
-                await self.stop_one(child)
+            if child.current is None:
+                await stop_one(child)
                 continue
             child.status = ChildStatus.STOPPING
-            child.life.stop(self.stop_reason, patience if patience == 0 else math.inf)
+            child.current.stop(reason, patience if patience == 0 else math.inf)
         if 0 < patience < math.inf and self._timer is None:
-            self._timer = loop.call_later(patience, self.hasten)
+            self._timer = asyncio.get_running_loop().call_later(patience, hasten)
         for child in children:
-            if child.life is not None:
-                await child.life.over()
-                child.life = None
+            if child.current is not None:
+                await child.current.progress.ended()
+                child.current = None
                 child.status = ChildStatus.STOPPED
         if self._timer is not None:
             self._timer.cancel()
-
-    def _patience(self) -> float:
-        shutdown = self.spec.template.shutdown
-        return 0.0 if self._is_hurried else self.crew.grace if shutdown is None else shutdown
-
-    def _next_number(self) -> str:
-        return next(key for key in map(str, self._numbers) if key not in self.children)
-
-
-def make_node(spec: NodeSpec, path: str, parent: str, crew: Crew) -> Node:
-    """Return the node for a spec; it is not started."""
-    return Pool(spec, path, parent, crew) if isinstance(spec, PoolSpec) else Node(spec, path, parent, crew)

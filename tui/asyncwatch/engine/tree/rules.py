@@ -1,4 +1,4 @@
-"""What the fields of a spec may hold. Each rule raises an error of its own that names it."""
+"""Validation of the fields of specs. Each rule raises an error class of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from asyncwatch.policies.restart import AutoShutdown, RestartBackoff, RestartTyp
 
 
 def check_node_name(name: Any) -> None:
-    """Raise `InvalidName` unless `name` can name a supervisor: a slash separates the names in its path."""
+    """Raise `InvalidName` unless `name` can name a supervisor: slashes separate the names in a path."""
     if not isinstance(name, str) or not name or "/" in name:
         raise errors.InvalidName(f"a supervisor needs a name without a slash, not {name!r}")
 
 
 def check_paths(workers: Iterable[str], supervisors: Container[str]) -> None:
-    """Raise `InvalidName` if a worker's name begins as the path of a child of one of its sibling supervisors does.
+    """Raise `InvalidName` if a worker's name reads as the path of a child of one of its sibling supervisors.
 
-    Workers may have slashes in their names (URLs do), but none may be taken for a worker further down.
+    Worker names may contain slashes, as URLs do.
     """
     for name in workers:
         first, slash, _ = name.partition("/")
@@ -28,13 +28,13 @@ def check_paths(workers: Iterable[str], supervisors: Container[str]) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raise `InvalidName` unless `key` can be that of a child of a pool."""
+    """Raise `InvalidName` unless `key` can be the key of a pool's child."""
     if not isinstance(key, str) or not key:
-        raise errors.InvalidName(f"a key is a text that is not empty, not {key!r}")
+        raise errors.InvalidName(f"a key is a string that is not empty, not {key!r}")
 
 
 def check_keys(keys: Iterable[Any]) -> None:
-    """Raise `InvalidName` or `DuplicateName` unless these can be the keys of the children of one pool."""
+    """Raise `InvalidName` or `DuplicateName` unless `keys` can be the keys of one pool's children."""
     known: set[str] = set()
     for key in keys:
         check_key(key)
@@ -45,40 +45,40 @@ def check_keys(keys: Iterable[Any]) -> None:
 
 def check_restart(restart: Any) -> None:
     """Raise `InvalidRestartType` unless `restart` is a restart type."""
-    _one_of(RestartType, restart, "restart", errors.InvalidRestartType)
+    _check_choice(RestartType, restart, "restart", errors.InvalidRestartType)
 
 
 def check_strategy(strategy: Any) -> None:
     """Raise `InvalidStrategy` unless `strategy` is a strategy."""
-    _one_of(Strategy, strategy, "strategy", errors.InvalidStrategy)
+    _check_choice(Strategy, strategy, "strategy", errors.InvalidStrategy)
 
 
 def check_auto_shutdown(auto_shutdown: Any) -> None:
     """Raise `InvalidAutoShutdown` unless `auto_shutdown` is one of its values."""
-    _one_of(AutoShutdown, auto_shutdown, "auto_shutdown", errors.InvalidAutoShutdown)
+    _check_choice(AutoShutdown, auto_shutdown, "auto_shutdown", errors.InvalidAutoShutdown)
 
 
 def check_shutdown(shutdown: Any) -> None:
-    """Raise `InvalidShutdown` unless `shutdown` is seconds, 0 or more; inf is allowed."""
+    """Raise `InvalidShutdown` unless `shutdown` is a number of seconds of 0 or more, or inf."""
     if not is_number(shutdown) or not shutdown >= 0:
         raise errors.InvalidShutdown(f"shutdown must be 0 seconds or more, or inf, not {shutdown!r}")
 
 
 def check_intensity(max_restarts: Any, within: Any) -> None:
-    """Raise `InvalidIntensity` or `InvalidPeriod` unless the two limit restarts."""
+    """Raise `InvalidIntensity` or `InvalidPeriod` unless the two make a restart limit."""
     if type(max_restarts) is not int or max_restarts < 0:
         raise errors.InvalidIntensity(f"max_restarts must be a whole number, 0 or more, not {max_restarts!r}")
     check_period(within, "within")
 
 
 def check_period(seconds: Any, field: str) -> None:
-    """Raise `InvalidPeriod` unless `seconds` are above 0 and finite."""
+    """Raise `InvalidPeriod` unless `seconds` is above 0 and finite."""
     if not is_number(seconds) or not 0 < seconds < math.inf:
         raise errors.InvalidPeriod(f"{field} must be above 0 seconds and finite, not {seconds!r}")
 
 
 def check_backoff(backoff: Any) -> None:
-    """Raise `InvalidBackoff` unless `backoff` is a RestartBackoff, which has checked itself."""
+    """Raise `InvalidBackoff` unless `backoff` is a RestartBackoff, which checks its own fields."""
     if not isinstance(backoff, RestartBackoff):
         raise errors.InvalidBackoff(f"backoff must be a RestartBackoff, not {backoff!r}")
 
@@ -96,34 +96,7 @@ def check_significant(significant: Any, restart: RestartType) -> None:
         raise errors.BadCombination("a permanent child cannot be significant: it never ends for good")
 
 
-def check_children(
-    children: Iterable[Any], worker_kind: type, node_kinds: tuple[type, ...], auto_shutdown: AutoShutdown
-) -> None:
-    """Raise a `SpecError`, as `check_child` or `DuplicateName`, unless these can be the children of one supervisor."""
-    names: set[str] = set()
-    workers: list[str] = []
-    supervisors: list[str] = []
-    for child in children:
-        check_child(child, (worker_kind, *node_kinds), auto_shutdown)
-        if child.name in names:
-            raise errors.DuplicateName(f"two children are named {child.name!r}")
-        names.add(child.name)
-        (workers if isinstance(child, worker_kind) else supervisors).append(child.name)
-    check_paths(workers, supervisors)
-
-
-def check_child(child: Any, kinds: tuple[type, ...], auto_shutdown: AutoShutdown) -> None:
-    """Raise `InvalidChild` or `BadCombination` unless this can be a child under that `auto_shutdown`."""
-    is_child: bool = isinstance(child, kinds)  # said apart, as the kinds are not known here
-    if not is_child:
-        raise errors.InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
-    if child.significant and auto_shutdown == "never":
-        raise errors.BadCombination(
-            f"{child.name!r} is significant, but auto_shutdown is never: nothing would come of it"
-        )
-
-
-def _one_of(choices: Any, value: Any, field: str, error: type[errors.SpecError]) -> None:
+def _check_choice(choices: Any, value: Any, field: str, error: type[errors.SpecError]) -> None:
     values = get_args(choices)
     if value not in values:
         raise error(f"{field} must be one of {', '.join(values)}, not {value!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -11,7 +12,6 @@ from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.engine.tree.calls import TreeCalls
 from asyncwatch.engine.tree.crew import Crew
 from asyncwatch.engine.tree.errors import NoSuchSupervisor
-from asyncwatch.engine.tree.pool import make_node
 from asyncwatch.engine.tree.specs import ChildSpec, SupervisorSpec
 from asyncwatch.engine.tree.tree import Tree
 from asyncwatch.events.tree import ROOT
@@ -71,7 +71,7 @@ class Serving(TreeCalls):
     def _plant(self, crew: Crew, root: SupervisorSpec) -> None:
         """Make the tree, with nothing started."""
         self._machine = crew
-        self._tree = Tree(root, crew)
+        self._tree = crew.tree = Tree(root, crew)
 
     async def _started_tree(self) -> Tree:
         if self._tree is None:
@@ -81,12 +81,16 @@ class Serving(TreeCalls):
         assert self._tree is not None  # noqa: S101  it was made just now
         if self._is_stopping:
             self._tree.request_stop("person")
-        await self._tree.start(self.name)
-        crew = self._machine
+        crew, tree = self._machine, self._tree
+        if isinstance(crew, Crew) and not crew.report.is_started:
+            crew.begin(self.name, tree.worker_count(), time.time(), tree.worker_specs())
+            tree.launch()
+            crew.announce_batch()  # below the tree
+        await tree.start()
         if isinstance(crew, Crew) and not crew.is_batch_started:
             crew.start_batch()
             self._group_timers = self._time_groups()
-        return self._tree
+        return tree
 
     def _end_batch(self) -> None:
         """Ask what runs beside the tree to end: the tree has ended, or is about to."""
@@ -120,8 +124,8 @@ class Serving(TreeCalls):
 
 
 def new_crew(**settings: Any) -> Crew:
-    """Return a crew whose supervisors are nodes and pools."""
-    return Crew(make_node, **settings)
+    """Return the scheduler of a run with a tree."""
+    return Crew(**settings)
 
 
 def root_spec(children: Iterable[ChildSpec], flags: dict[str, Any]) -> SupervisorSpec:

@@ -1,4 +1,4 @@
-"""What a supervision tree is made of, beside workers: supervisors and pools."""
+"""Specs of supervisors and pools. The spec of a worker is `asyncwatch.engine.spec.WorkerSpec`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ import msgspec
 
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree import rules
-from asyncwatch.engine.tree.errors import InvalidChild, InvalidTemplate
-from asyncwatch.policies.restart import AutoShutdown, RestartBackoff, RestartType, Strategy
-
-MAX_RESTARTS = 1
-WITHIN = 5.0
-"""Seconds. The defaults of OTP: the second restart within five seconds is one too many."""
+from asyncwatch.engine.tree.errors import BadCombination, DuplicateName, InvalidChild, InvalidTemplate
+from asyncwatch.policies.restart import MAX_RESTARTS, WITHIN, AutoShutdown, RestartBackoff, RestartType, Strategy
 
 
 class SupervisorSpec(msgspec.Struct, frozen=True):
-    """A supervisor: children that are started in order, each ready before the next, and stopped in reverse order.
+    """A supervisor. Its children start in order, each ready before the next starts, and stop in reverse order.
 
     Raises:
-        SpecError: a subclass of its own for each invalid field.
+        SpecError: a field is invalid; each field has a subclass of its own.
 
     """
 
@@ -32,34 +28,34 @@ class SupervisorSpec(msgspec.Struct, frozen=True):
     strategy: Strategy = "one_for_one"
     max_restarts: int = MAX_RESTARTS
     within: float = WITHIN
-    """Seconds: more than `max_restarts` restarts of children within them, and the supervisor gives up."""
+    """Seconds. After more than `max_restarts` restarts of its children in this time, the supervisor gives up."""
     auto_shutdown: AutoShutdown = "never"
-    """Whether the end of any or of all significant children ends the supervisor."""
+    """Whether the end of any significant child, or of all of them, ends the supervisor."""
     restart: RestartType = "permanent"
     shutdown: float = math.inf
-    """Seconds that the supervisor and all below may take to stop; then whatever still runs is left behind."""
+    """Seconds that the supervisor and all below it may take to stop. Workers that still run then are abandoned."""
     significant: bool = False
     backoff: RestartBackoff = RestartBackoff()
 
     def __post_init__(self) -> None:
-        children: Any = self.children  # whatever somebody gave
+        children: Any = self.children  # unchecked input
         if not isinstance(children, Iterable):
             raise InvalidChild(f"children must be specs in a tuple, not {children!r}")
         msgspec.structs.force_setattr(self, "children", tuple(children))
         _check_supervisor(self)
         rules.check_strategy(self.strategy)
-        rules.check_children(self.children, WorkerSpec, NODE_KINDS, self.auto_shutdown)
+        _check_children(self.children, self.auto_shutdown)
 
 
 class PoolSpec(msgspec.Struct, frozen=True):
-    """OTP's simple_one_for_one: one template, any number of keyed children, stopped all at once.
+    """A pool, OTP's simple_one_for_one: any number of children of one template, told apart by keys, stopped at once.
 
-    Its children are started by `Supervisor.start_child(key, *args, under=pool)`; `args` follow the template's own.
-    Other than in OTP, where a pool always starts empty, there can be some that it starts with: in order, each ready
-    before the next, and again whenever the pool itself is restarted, also those that had ended for good.
+    `Supervisor.start_child(key, *args, under=pool)` starts a child; `args` follow the template's own. Unlike in OTP, a
+    pool can have initial children. They start in order, each ready before the next, whenever the pool itself starts,
+    also those that had ended for good.
 
     Raises:
-        SpecError: a subclass of its own for each invalid field.
+        SpecError: a field is invalid; each field has a subclass of its own.
 
     """
 
@@ -73,22 +69,22 @@ class PoolSpec(msgspec.Struct, frozen=True):
     significant: bool = False
     backoff: RestartBackoff = RestartBackoff()
     initial: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    """The key and the `args` of each child that it starts with."""
+    """The key and the `args` of each initial child."""
 
     def __post_init__(self) -> None:
         _check_supervisor(self)
         if not isinstance(self.template, (WorkerSpec, SupervisorSpec)):
             raise InvalidTemplate(f"a pool has one template, a WorkerSpec or a SupervisorSpec, not {self.template!r}")
-        rules.check_child(self.template, CHILD_KINDS, self.auto_shutdown)
+        check_child(self.template, self.auto_shutdown)
         rules.check_keys([key for key, _ in self.initial])
         if isinstance(self.template, SupervisorSpec) and any(args for _, args in self.initial):
             raise InvalidTemplate(f"the template of pool {self.name!r} is a supervisor, which takes no arguments")
 
     def child(self, key: str, args: tuple[object, ...]) -> WorkerSpec | SupervisorSpec:
-        """Return the spec of a child.
+        """Return the spec of the child with that key.
 
         Raises:
-            TypeError: the template is a supervisor, which takes no arguments.
+            TypeError: there are `args`, but the template is a supervisor.
 
         """
         template = self.template
@@ -100,14 +96,36 @@ class PoolSpec(msgspec.Struct, frozen=True):
 
     @property
     def strategy(self) -> Strategy:
-        """A child of a pool never takes others along."""
+        """one_for_one: the restart of a pool's child never involves its siblings."""
         return "one_for_one"
 
 
 ChildSpec = WorkerSpec | SupervisorSpec | PoolSpec
 NodeSpec = SupervisorSpec | PoolSpec
-NODE_KINDS = (SupervisorSpec, PoolSpec)
-CHILD_KINDS = (WorkerSpec, *NODE_KINDS)
+
+
+def check_child(child: Any, auto_shutdown: AutoShutdown) -> None:
+    """Raise `InvalidChild` or `BadCombination` unless `child` can be the child of a supervisor."""
+    if not isinstance(child, ChildSpec):
+        raise InvalidChild(f"a child is a WorkerSpec, a SupervisorSpec or a PoolSpec, not {child!r}")
+    if child.significant and auto_shutdown == "never":
+        raise BadCombination(
+            f"{child.name!r} is significant, which has no effect: the auto_shutdown of its supervisor is never"
+        )
+
+
+def _check_children(children: Iterable[Any], auto_shutdown: AutoShutdown) -> None:
+    """Raise a `SpecError` unless these can be the children of one supervisor."""
+    names: set[str] = set()
+    workers: list[str] = []
+    supervisors: list[str] = []
+    for child in children:
+        check_child(child, auto_shutdown)
+        if child.name in names:
+            raise DuplicateName(f"two children are named {child.name!r}")
+        names.add(child.name)
+        (workers if isinstance(child, WorkerSpec) else supervisors).append(child.name)
+    rules.check_paths(workers, supervisors)
 
 
 def _check_supervisor(spec: NodeSpec) -> None:

@@ -1,4 +1,4 @@
-"""Requests to a supervisor."""
+"""OTP's cases of requests to a supervisor, and of many children."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import gc
 import time
 from collections.abc import Callable
 
-from asyncwatch.engine.spec import WorkerSpec
-from asyncwatch.engine.supervisor import Supervisor
-from asyncwatch.engine.tree.errors import (
+from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.otp import (
     AlreadyPresent,
     AlreadyStarted,
-    Ignore,
     NoSuchSupervisor,
     NotFound,
     Restarting,
     Running,
     SimpleOneForOne,
 )
-from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.policies.restart import RestartBackoff
 from asyncwatch.selftest.actors import (
     RESTARTING,
@@ -32,7 +29,6 @@ from asyncwatch.selftest.actors import (
     end,
     expect,
     expect_error,
-    expect_seconds,
     is_up,
     statuses,
     supervisor,
@@ -40,7 +36,7 @@ from asyncwatch.selftest.actors import (
 
 
 async def extra_return() -> None:
-    """What a worker announces when it is ready is what its start and its restart return."""
+    """The value that a worker announces when it is ready is returned by its start and its restart."""
     actor = Actor("child1", value="extra")
     async with supervisor(child(actor)) as running:
         for ask in (running.terminate_child, running.delete_child, running.restart_child):
@@ -58,7 +54,7 @@ async def extra_return() -> None:
 
 
 async def child_adm() -> None:
-    """Starting, stopping, restarting and deleting a child answers as OTP does, in each of its states."""
+    """Requests to start, stop, restart and delete a child are answered as by OTP, in each status of the child."""
     actor = Actor("child1")
     spec = child(actor)
     async with supervisor(spec) as running:
@@ -87,7 +83,7 @@ async def child_adm() -> None:
 
 
 async def child_adm_simple() -> None:
-    """A pool starts and stops children by key, and refuses to restart or to delete one."""
+    """A pool starts and stops children by key, and refuses to restart or delete a child."""
     async with supervisor(PoolSpec("pool", child(Actor("worker")))) as running:
         expect("counts", counts(running, "pool"), [1, 0, 0, 0])
         first = await running.start_child(under="pool")
@@ -103,7 +99,7 @@ async def child_adm_simple() -> None:
 
 
 async def which_children() -> None:
-    """All children are told, in start order, with their kind and status."""
+    """All children are listed in start order, with their kind and status."""
     specs = (child(Actor("b")), SupervisorSpec("a", (child(Actor("d")),)), PoolSpec("c", child(Actor("e"))))
     async with supervisor(*specs) as running:
         await running.terminate_child("a")
@@ -113,7 +109,7 @@ async def which_children() -> None:
 
 
 async def which_children_simple_one_for_one() -> None:
-    """The children of a pool are told with their keys, in start order."""
+    """The children of a pool are listed by key, in start order."""
     async with supervisor(PoolSpec("pool", child(Actor("worker")))) as running:
         for key in ("b", "a"):
             await running.start_child(key, under="pool")
@@ -135,17 +131,17 @@ async def _count(template: SupervisorSpec | None) -> None:
 
 
 async def count_children() -> None:
-    """1,000 and 2,000 workers are counted, and none when they have ended."""
+    """1,000 and then 2,000 workers are counted, and 0 when all have ended."""
     await _count(None)
 
 
 async def count_children_supervisor() -> None:
-    """1,000 and 2,000 supervisors below a pool are counted, and none when they have ended."""
+    """1,000 and then 2,000 supervisors below a pool are counted, and 0 when all have ended."""
     await _count(SupervisorSpec("low", restart="temporary"))
 
 
 async def count_restarting_children() -> None:
-    """Children that are being restarted are not active; they are still children."""
+    """Children that are being restarted are counted, but not as active."""
     actors = {key: Actor(key) for key in "abc"}
     backoff = RestartBackoff(base=2.0, cap=2.0)
     specs = [child(actor, backoff=backoff, shutdown=0) for actor in actors.values()]
@@ -160,12 +156,12 @@ async def count_restarting_children() -> None:
 
 
 class _Deadlock(Actor):
-    """What OTP's own tests call so: while `is_broken`, each start takes a second and fails."""
+    """An actor whose starts each take a second and fail while `is_broken`, as in OTP's tests."""
 
     is_broken = False
 
     async def __call__(self, *args: object) -> object:
-        """Start, or fail to."""
+        """Start, or fail to start."""
         if self.is_broken:
             self.starts += 1
             await asyncio.sleep(1)
@@ -173,14 +169,14 @@ class _Deadlock(Actor):
         return await super().__call__(*args)
 
     async def breaks(self) -> None:
-        """End, and fail to start from now on, for two seconds until the next step of the case."""
+        """End, and fail to start from now on. Two seconds pass until the next step of the case."""
         self.is_broken = True
         self.ends("abnormal")
         await _sleep(2)
 
 
 async def _hanging(strategy: str) -> None:
-    """Ask for everything while a child fails to start again and again."""
+    """Make all requests while a child keeps failing to start."""
     failing = _Deadlock("child2")
     specs = [
         child(Actor("child1")),
@@ -206,17 +202,17 @@ async def _hanging(strategy: str) -> None:
 
 
 async def hanging_restart_loop() -> None:
-    """While a child fails to start again and again, all requests are answered, and it can be stopped."""
+    """While a child keeps failing to start, all requests are answered, and the child can be stopped."""
     await _hanging("one_for_one")
 
 
 async def hanging_restart_loop_rest_for_one() -> None:
-    """The same under rest_for_one: the siblings after it stay down."""
+    """While a child under rest_for_one keeps failing to start, it can be stopped; the siblings after it stay down."""
     await _hanging("rest_for_one")
 
 
 async def hanging_restart_loop_simple() -> None:
-    """The same in a pool: a child that is being restarted can be stopped, and the pool too."""
+    """While a child of a pool keeps failing to start, the child and the pool can be stopped."""
     failing = _Deadlock("worker")
     pool = PoolSpec("pool", child(failing, shutdown=0, announces_ready=True), max_restarts=8, within=10)
     async with supervisor(pool) as running:
@@ -233,23 +229,23 @@ async def hanging_restart_loop_simple() -> None:
 
 
 async def scale_start_stop_many_children(many: int = 100_000) -> None:
-    """What starting and stopping costs grows no faster than the number of children: 1,000 against 100,000."""
+    """The cost of starting and stopping grows no faster than the number of children: 1,000 against 100,000."""
     small = min([await _seconds(_FEW) for _ in range(3)])
     large = await _seconds(many)
     if large > many / _FEW * small * _TOLERANCE:
-        expect(f"seconds for {many:,} children, at the most", large, many / _FEW * small * _TOLERANCE)
+        expect(f"seconds for {many:,} children, at most", large, many / _FEW * small * _TOLERANCE)
 
 
 _FEW = 1_000
 _TOLERANCE = 5
-"""A cost that grows with the square would be ten times too much already for ten times as many."""
+"""Ten times as many children cost ten times too much already if the cost grows with the square of their number."""
 
 
 async def _seconds(number: int) -> float:
-    """Return the seconds of the processor that it takes to start and stop so many children."""
+    """Return the seconds of processor time that starting and stopping so many children takes."""
     specs = [child(Actor(str(each))) for each in range(number)]
     was_enabled = gc.isenabled()
-    gc.disable()  # its cost is Python's, and depends on all that was made before
+    gc.disable()  # its cost depends on all objects in the process
     try:
         began = time.process_time()
         async with supervisor(*specs) as running:
@@ -263,97 +259,3 @@ async def _seconds(number: int) -> float:
 async def _sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
     await calm()
-
-
-class Troupe:
-    """A target whose first argument is the actor that plays."""
-
-    name = "worker"
-
-    async def __call__(self, actor: Actor) -> object:
-        """Let the actor play."""
-        return await actor()
-
-
-def _pool(max_restarts: int = 2, restart: str = "permanent", shutdown: float = 1.0) -> PoolSpec:
-    template = WorkerSpec("worker", Troupe(), restart=restart, shutdown=shutdown)  # type: ignore[arg-type]  # a literal each
-    return PoolSpec("pool", template, max_restarts=max_restarts, within=3600, restart="temporary")
-
-
-async def _fill(running: Supervisor, *actors: Actor) -> None:
-    for actor in actors:
-        await running.start_child(actor.name, actor, under="pool")
-
-
-async def simple_one_for_one() -> None:
-    """Only the child that ended is restarted, with its own arguments; too many restarts end the pool."""
-    one, two = Actor("1"), Actor("2")
-    async with supervisor(_pool()) as running:
-        await _fill(running, one, two)
-        await end(one, "abnormal")
-        expect("starts", (one.starts, two.starts, counts(running, "pool")), (2, 1, [1, 2, 0, 2]))
-        await end(two, "abnormal")
-        await end(one, "abnormal")
-        expect("children", statuses(running), {})
-        expect("logs", (one.log[-1], two.log[-1]), ("-1", "-2"))
-
-
-async def simple_one_for_one_extra() -> None:
-    """What a child of a pool announces is what its start returns; it is restarted as any."""
-    actor = Actor("1", value="extra")
-    async with supervisor(_pool()) as running:
-        expect("value", (await running.start_child("1", actor, under="pool")).value, "extra")
-        await end(actor, "abnormal")
-        expect("value", [found.value for found in running.which_children(under="pool")], ["extra"])
-
-
-async def simple_one_for_one_escalation() -> None:
-    """A child that fails to start uses up the restarts: then the pool ends, and all its children."""
-    bad, good = Actor("bad", fails=[None, *[OSError("no start")] * 10]), Actor("good")
-    async with supervisor(_pool(4)) as running:
-        await _fill(running, bad, good)
-        await end(bad, "abnormal")
-        expect("children", statuses(running), {})
-        expect("starts", (bad.starts, good.log[-1]), (5, "-good"))
-
-
-async def simple_one_for_one_restart_ignore() -> None:
-    """A child of a pool that ignores its restart is dropped."""
-    actor = Actor("1", fails=[None, Ignore()])
-    async with supervisor(_pool()) as running:
-        await _fill(running, actor)
-        await end(actor, "abnormal")
-        expect("counts", (actor.starts, counts(running, "pool")), (2, [1, 0, 0, 0]))
-
-
-async def simple_one_for_one_shutdown() -> None:
-    """Stopping many children takes as long as the slowest, at most their shutdown time, and not the sum."""
-    loop = asyncio.get_running_loop()
-    for slowest, expected in ((1.0, 1.0), (5.0, 2.0)):
-        async with supervisor(_pool(shutdown=2.0)) as running:
-            await _fill(running, Actor("1", lingers=1.0), Actor("2", lingers=1.0), Actor("3", lingers=slowest))
-            began = loop.time()
-        expect_seconds(loop.time() - began, expected)
-
-
-async def simple_one_for_one_scale_many_temporary_children() -> None:
-    """What ending many temporary children costs grows no faster than their number."""
-    cost = {}
-    for number in (100, 1000):
-        actors = [Actor(str(each)) for each in range(number)]
-        async with supervisor(_pool(restart="temporary")) as running:
-            await _fill(running, *actors)
-            before = running.statistics().events
-            for actor in actors:
-                actor.ends("normal")
-            await asyncio.sleep(1)
-            expect("counts", counts(running, "pool"), [1, 0, 0, 0])
-            cost[number] = running.statistics().events - before
-    expect("events", cost[1000], 10 * cost[100])
-
-
-async def simple_one_for_one_default() -> None:
-    """A pool whose template is as any worker numbers the children that are given no key."""
-    async with supervisor(PoolSpec("pool", child(Actor("worker")))) as running:
-        names = [(await running.start_child(under="pool")).name for _ in range(3)]
-        expect("names", names, ["1", "2", "3"])
