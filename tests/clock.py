@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from asyncwatch.engine.describe import stuck_at
+from asyncwatch.engine.stacks import stuck_at
 from asyncwatch.testing import JumpingLoop
 
 T = TypeVar("T")

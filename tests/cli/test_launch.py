@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from aiohttp import ServerTimeoutError
@@ -30,10 +30,15 @@ def args_of(spec: Any) -> tuple[Any, ...]:
     return spec.args
 
 
-class FakeSupervisor:
+class FakeRun:
     """Takes what the real one takes, and notes it."""
 
     raises: BaseException | None = None
+
+    @property
+    def control(self) -> Self:
+        """Its internal interface."""
+        return self
 
     def __init__(self, specs: Any, **options: Any) -> None:
         self.specs = one_by_one(specs)
@@ -67,8 +72,13 @@ class FakeSupervisor:
         await self._call("as_completed", options)
 
 
+class FakeSupervisor(FakeRun):
+    """Takes what the real one takes, and notes it."""
+
+
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "Run", FakeRun)
     monkeypatch.setattr(launch, "Supervisor", FakeSupervisor)
 
 
@@ -80,7 +90,7 @@ async def call(item: int) -> int:
 async def opened(plan: Plan) -> Any:
     """Return the fake supervisor after its run was opened and closed."""
     async with launch.open_run(plan) as supervisor:
-        assert isinstance(supervisor, FakeSupervisor)
+        assert isinstance(supervisor, FakeRun)
     return supervisor
 
 
@@ -107,7 +117,6 @@ async def test_groups_become_specs() -> None:
         "rate": None,
         "rate_per_key": None,
         "halt": None,
-        "batch": (),
     }
     assert [spec.name for spec in supervisor.specs] == [
         "http://a.example",
@@ -273,7 +282,7 @@ async def test_function_gets_its_item_or_nothing() -> None:
 async def test_runner_is_awaited_with_its_timeout(runner: str, error: Exception | None) -> None:
     """The runner that the config names is awaited. Events report how it ends, not its error."""
     config = Config(runner=runner, timeout=4, return_when="FIRST_EXCEPTION")
-    supervisor: Any = FakeSupervisor([])
+    supervisor: Any = FakeRun([])
     supervisor.raises = error
     await launch.drive(Plan(name="n", seed=1, config=config, groups=()), supervisor)
     expected = {"timeout": 4} | ({"return_when": "FIRST_EXCEPTION"} if runner == "wait" else {})
@@ -283,7 +292,7 @@ async def test_runner_is_awaited_with_its_timeout(runner: str, error: Exception 
 
 async def test_runner_other_error_is_not_hidden() -> None:
     """What is no outcome of workers reaches the engine."""
-    supervisor: Any = FakeSupervisor([])
+    supervisor: Any = FakeRun([])
     supervisor.raises = RuntimeError("broken")
     with pytest.raises(RuntimeError, match="broken"):
         await launch.drive(Plan(name="n", seed=1, config=Config(), groups=()), supervisor)

@@ -85,7 +85,7 @@ class Stage:
         self.breaks: Exception | None = None
 
     def make_engine(self, *parts: Any, **options: Any) -> FakeEngine:
-        """Stand in for `Engine`."""
+        """Stand in for `EngineThread`."""
         self.engines.append(FakeEngine(*parts, **options))
         return self.engines[-1]
 
@@ -113,7 +113,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Return a session with fakes."""
     stage = Stage()
-    monkeypatch.setattr(session, "Engine", stage.make_engine)
+    monkeypatch.setattr(session, "EngineThread", stage.make_engine)
     monkeypatch.setattr(headless, "run_headless", stage.follow)
     monkeypatch.setattr(app, "run_dashboard", stage.show)
     monkeypatch.setattr(session, "exclusive_terminal", lambda _on_line: contextlib.nullcontext())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import asyncwatch
-from asyncwatch import Supervisor
+from asyncwatch import Run
 from asyncwatch.config.load import demo_config
 from asyncwatch.config.schema import BadLuckTable, Config, Group, RetryTable
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
@@ -54,6 +54,8 @@ LATER = (
     "asyncwatch.cli.headless",
     "asyncwatch.cli.output",
     "asyncwatch.model.summary",
+    "asyncwatch.engine.run",
+    "asyncwatch.engine.scheduler",
     "asyncwatch.engine.supervisor",
     "asyncwatch.engine.watchdog",
     "asyncwatch.targets.http",
@@ -82,12 +84,13 @@ def test_import_asyncwatch_imports_no_other_module_of_it() -> None:
 
 
 async def first_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Batch:
-    """Return the first batch of events of a plan's supervisor, before any attempt."""
-    monkeypatch.setattr("asyncwatch.engine.scheduler.Machine._start_batch", lambda _machine: None)
+    """Return the first batch of events of a plan's run, before any attempt."""
+    monkeypatch.setattr("asyncwatch.engine.scheduler.Scheduler.start_batch", lambda _scheduler: None)
     async with launch.open_run(plan) as supervisor:
-        assert isinstance(supervisor, Supervisor)
+        assert isinstance(supervisor, Run)
         events = supervisor.subscribe()
-        supervisor._machine.start(plan.name, plan.config.runner, plan.config.timeout, 0.0)
+        supervisor._scheduler.start(plan.name, plan.config.runner, plan.config.timeout, 0.0)
+        supervisor._scheduler.announce_batch()
         return await events.get()
 
 

@@ -15,7 +15,7 @@ from asyncwatch.config.example import render_example
 from asyncwatch.config.load import demo_config, inherit, load_config, parse_config
 from asyncwatch.config.problems import ConfigError
 from asyncwatch.config.schema import Config, Group, Http, RetryTable, SupervisorTable
-from asyncwatch.engine import supervisor
+from asyncwatch.engine.run_control import DEFAULT_RETRY_BUDGET
 from asyncwatch.policies.restart import RestartLimit
 from asyncwatch.policies.settings import settings_of
 
@@ -84,7 +84,7 @@ def test_example_supervisor_holds_the_defaults() -> None:
 
 
 def test_default_retry_budget_is_that_of_the_library() -> None:
-    assert Config().retry_budget == RetryBudget() == supervisor.DEFAULT_RETRY_BUDGET
+    assert Config().retry_budget == RetryBudget() == DEFAULT_RETRY_BUDGET
 
 
 def test_supervision_defaults_are_those_of_the_library() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from asyncwatch import RetryPolicy, Supervisor, WorkerSpec
-from asyncwatch.events import Batch, Event
+from asyncwatch import Outcome, RetryPolicy, Run, Supervisor, WorkerSpec
+from asyncwatch.events import Batch, Event, WorkersQueued
+from asyncwatch.events.story import story as story_of
 
 AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
 
@@ -63,7 +65,14 @@ def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
 
 def story(events: list[Event], name: str) -> list[str]:
     """Return the kinds of event that happened to one worker, in order."""
-    return [type(event).__name__ for event in events if getattr(event, "worker", None) == name]
+    return [type(event).__name__ for event in story_of(events, name) if not isinstance(event, WorkersQueued)]
+
+
+async def completed(batch: Run, timeout: float | None = None) -> AsyncIterator[Outcome]:
+    """Yield the outcomes of a whole batch as they come."""
+    async with batch.as_completed(timeout=timeout) as outcomes:
+        async for outcome in outcomes:
+            yield outcome
 
 
 def later(seconds: float, *calls: Any) -> None:
@@ -72,6 +81,6 @@ def later(seconds: float, *calls: Any) -> None:
         asyncio.get_running_loop().call_later(seconds, call)
 
 
-def states(supervisor: Supervisor) -> dict[str, str]:
+def states(supervisor: Run | Supervisor) -> dict[str, str]:
     """Return the state of each worker that has settled."""
     return {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}

@@ -17,7 +17,7 @@ from asyncwatch import (
     ClassifyBy,
     DeadlineExceeded,
     RetryPolicy,
-    Supervisor,
+    Run,
     WorkerState,
     current_worker,
 )
@@ -31,21 +31,21 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from tests.clock import run_at_once
-from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
+from tests.engine.fleets import AT_ONCE, Flaky, completed, drain, raiser, sleeper, story, worker
 
 ALWAYS = BadLuck(threshold=0.0)
 
 
-def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Supervisor]:
+def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Run]:
     """Return all events of a run of `specs`, awaited by gather, and its supervisor."""
 
-    async def main() -> tuple[list[Event], Supervisor]:
-        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+    async def main() -> tuple[list[Event], Run]:
+        supervisor = Run(specs, **{"seed": 1, **settings})
         queue = supervisor.subscribe()
         await supervisor.gather()
         return drain(queue), supervisor
 
-    answer: tuple[list[Event], Supervisor] = run(main)
+    answer: tuple[list[Event], Run] = run(main)
     return answer
 
 
@@ -119,7 +119,7 @@ def test_not_even_base_exceptions_get_out(error: BaseException) -> None:
     """Whatever a target raises is its worker's failure alone, and is never retried."""
 
     async def main() -> list[tuple[str, str, int]]:
-        supervisor = Supervisor([worker("a", raiser, error), worker("b", sleeper, 1.0)])
+        supervisor = Run([worker("a", raiser, error), worker("b", sleeper, 1.0)])
         return [(o.name, o.state.value, o.attempts) for o in await supervisor.gather()]
 
     with ThreadPoolExecutor(1) as thread:  # as in the engine: a KeyboardInterrupt of the main thread is a person's
@@ -246,7 +246,7 @@ def test_at_most_concurrency_tasks_live(run: Any) -> None:
         await asyncio.sleep(1)
 
     async def main() -> None:
-        await Supervisor([worker(str(n), count) for n in range(500)], concurrency=20).gather()
+        await Run([worker(str(n), count) for n in range(500)], concurrency=20).gather()
 
     run(main)
     assert most == 20
@@ -270,10 +270,10 @@ def test_luck_does_not_depend_on_scheduling(run: Any) -> None:
     async def tell(runner: str, concurrency: int) -> set[tuple[object, ...]]:
         luck = BadLuck(threshold=0.5)
         specs = [worker(str(n), sleeper, n % 7, bad_luck=luck) for n in range(40)]
-        supervisor = Supervisor(specs, seed=4127, concurrency=concurrency)
+        supervisor = Run(specs, seed=4127, concurrency=concurrency)
         queue = supervisor.subscribe()
         if runner == "as_completed":
-            assert len([outcome async for outcome in supervisor.as_completed()]) == 40
+            assert len([outcome async for outcome in completed(supervisor)]) == 40
         else:
             await getattr(supervisor, runner)()
         facts = set[tuple[object, ...]]()
@@ -371,9 +371,9 @@ def test_bad_arguments_are_refused() -> None:
         ({"seed": -1}, "seed"),
     ]:
         with pytest.raises(ValueError, match=word):
-            Supervisor([], **settings)  # type: ignore[arg-type]  # mixed on purpose
+            Run([], **settings)  # type: ignore[arg-type]  # mixed on purpose
     with pytest.raises(ValueError, match="two workers are named 'a'"):
-        Supervisor([worker("a", sleeper), worker("a", sleeper)])
+        Run([worker("a", sleeper), worker("a", sleeper)])
     with pytest.raises(ValueError, match="needs a name"):
         worker("", sleeper)
     with pytest.raises(TypeError, match="cannot be called"):
@@ -386,9 +386,9 @@ def test_a_supervisor_makes_one_run(run: Any) -> None:
     """A second runner on the same supervisor is refused."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 0)], seed=1)
+        supervisor = Run([worker("a", sleeper, 0)], seed=1)
         await supervisor.gather()
-        with pytest.raises(RuntimeError, match="one run"):
+        with pytest.raises(RuntimeError, match="runs once"):
             await supervisor.gather()
 
     run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asyncwatch import RetryBudget, RetryPolicy, Supervisor, WorkerState
+from asyncwatch import RetryBudget, RetryPolicy, Run, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
 from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
@@ -17,7 +17,7 @@ def test_out_of_budget_is_no_retry(run: Any) -> None:
     async def main() -> None:
         budget = RetryBudget(tokens=19)
         specs = [worker(name, raiser, ConnectionError(), retry=AT_ONCE) for name in "ab"]
-        supervisor = Supervisor(specs, seed=1, retry_budget=budget)
+        supervisor = Run(specs, seed=1, retry_budget=budget)
         queue = supervisor.subscribe()
         outcomes = await supervisor.gather()
         assert [(o.state, o.attempts) for o in outcomes] == [(WorkerState.EXHAUSTED, 3), (WorkerState.EXHAUSTED, 2)]
@@ -37,13 +37,13 @@ def test_a_restart_that_somebody_asked_for_is_not_paid_from_the_budget(run: Any)
     """Its incarnation makes all its attempts, though the budget is used up, and takes and gives back nothing."""
 
     async def main() -> None:
-        async with Supervisor(
+        async with Run(
             [worker("a", raiser, ConnectionError(), retry=AT_ONCE)], seed=1, retry_budget=RetryBudget(tokens=7)
         ) as supervisor:
             (first,) = await supervisor.gather()
             assert (first.attempts, supervisor.statistics().retry_tokens) == (2, 2)
             assert supervisor.restart("a")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             (again,) = supervisor.outcomes()
             assert (again.incarnation, again.attempts, supervisor.statistics().retry_tokens) == (2, 3, 2)
 
@@ -70,7 +70,7 @@ def test_successes_earn_retries(run: Any) -> None:
 
     async def main() -> int:
         budget = RetryBudget(tokens=5)
-        supervisor = Supervisor(
+        supervisor = Run(
             [
                 worker("first", Flaky(OSError(), ConnectionError())),
                 worker("paid", Flaky(ConnectionError())),
@@ -96,7 +96,7 @@ def test_no_budget_is_no_limit(run: Any) -> None:
 
     async def main() -> list[int]:
         specs = [worker(str(n), raiser, TimeoutError()) for n in range(200)]
-        return [outcome.attempts for outcome in await Supervisor(specs, retry_budget=None).gather()]
+        return [outcome.attempts for outcome in await Run(specs, retry_budget=None).gather()]
 
     assert run(main) == [3] * 200
 
@@ -108,14 +108,14 @@ def test_what_is_not_made_is_not_paid(run: Any) -> None:
         patient = RetryPolicy(backoff="constant", base=100.0, cap=100.0)
         errors = [ConnectionError(), TimeoutError(), ConnectionError()]
         specs = [worker(str(n), Flaky(error), retry=patient) for n, error in enumerate(errors)]
-        supervisor = Supervisor(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
+        supervisor = Run(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
         left: list[float | None] = []
 
         async def meddle() -> None:
             for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):
                 await asyncio.sleep(1.0)
                 left.append(supervisor.statistics().retry_tokens)
-                supervisor.carry_out(step)
+                supervisor.control.carry_out(step)
             left.append(supervisor.statistics().retry_tokens)
 
         meddling = asyncio.create_task(meddle())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Supervisor, WorkerState
+from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import StopRun
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled
 from tests.engine.fleets import Flaky, drain, later, sleeper, states, story, stubborn, worker
@@ -18,7 +18,7 @@ def test_cancel_reaches_every_state(run: Any) -> None:
 
     async def main() -> None:
         patient = RetryPolicy(base=1e6, cap=1e6)
-        supervisor = Supervisor(
+        supervisor = Run(
             [
                 worker("ended", sleeper, 0.0),
                 worker("waits", Flaky(TimeoutError()), retry=patient),
@@ -67,13 +67,14 @@ def test_cancelling_the_caller_cancels_all_and_is_not_swallowed(run: Any, runner
             cleaned.append(number)
 
     async def main() -> None:
-        supervisor = Supervisor([worker(str(n), tidy, n) for n in range(5)], concurrency=3)
+        supervisor = Run([worker(str(n), tidy, n) for n in range(5)], concurrency=3)
         queue = supervisor.subscribe()
 
         async def call() -> None:
             if runner == "as_completed":
-                async for _ in supervisor.as_completed():
-                    pass
+                async with supervisor.as_completed() as outcomes:
+                    async for _ in outcomes:
+                        pass
             else:
                 await getattr(supervisor, runner)()
 
@@ -97,7 +98,7 @@ def test_a_second_cancellation_does_not_abandon_workers(run: Any) -> None:
     """Cancelling the caller again while it waits for the workers changes nothing: it still waits."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", stubborn, 3.0)], grace=10.0)
+        supervisor = Run([worker("a", stubborn, 3.0)], grace=10.0)
         task = asyncio.get_running_loop().create_task(supervisor.gather())
         later(1.0, task.cancel)
         later(2.0, task.cancel)
@@ -119,7 +120,7 @@ def test_an_error_in_the_clean_up_is_kept_and_not_retried(run: Any) -> None:
             raise TimeoutError("clean-up")
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", untidy)])
+        supervisor = Run([worker("a", untidy)])
         later(1.0, lambda: supervisor.cancel("a"))
         (outcome,) = await supervisor.gather()
         assert (outcome.state, outcome.attempts, str(outcome.error)) == (WorkerState.CANCELLED, 1, "clean-up")
@@ -138,7 +139,7 @@ def test_a_result_given_on_cancellation_is_kept(run: Any) -> None:
         return "whole"
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", graceful)])
+        supervisor = Run([worker("a", graceful)])
         queue = supervisor.subscribe()
         later(1.0, lambda: supervisor.cancel("a"))
         (outcome,) = await supervisor.gather()
@@ -153,14 +154,14 @@ def test_cancel_all_leaves_the_run_open_and_stop_ends_it(run: Any) -> None:
     """After cancel_all() workers can be restarted; after StopRun they cannot, and the run was interrupted."""
 
     async def main() -> None:
-        async with Supervisor([worker(str(n), sleeper, 5.0) for n in range(3)], concurrency=1) as supervisor:
+        async with Run([worker(str(n), sleeper, 5.0) for n in range(3)], concurrency=1) as supervisor:
             queue = supervisor.subscribe()
             later(1.0, supervisor.cancel_all)
             await supervisor.gather()
             assert set(states(supervisor).values()) == {"cancelled"}
             assert supervisor.restart("0")
-            supervisor.carry_out(StopRun())
-            await supervisor.wait_settled()
+            supervisor.control.carry_out(StopRun())
+            await supervisor.control.wait_settled()
             assert not supervisor.restart("1")
         last = drain(queue)[-1]
         assert isinstance(last, RunFinished)

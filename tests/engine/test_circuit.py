@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState
+from asyncwatch import CircuitPolicy, RetryPolicy, Run, WorkerState
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.events import (
     AttemptHeld,
@@ -28,10 +28,10 @@ def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: 
     """Return the events and the outcomes of a run of workers of the key `host`, with commands sent at their times."""
 
     async def main() -> tuple[list[Event], list[Any]]:
-        supervisor = Supervisor(specs, **{"seed": 1, "circuit": POLICY, **settings})
+        supervisor = Run(specs, **{"seed": 1, "circuit": POLICY, **settings})
         queue = supervisor.subscribe()
         for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, supervisor.carry_out, command)
+            asyncio.get_running_loop().call_later(seconds, supervisor.control.carry_out, command)
         outcomes = await supervisor.gather()
         assert supervisor.statistics().held == 0
         return drain(queue), outcomes
@@ -177,14 +177,14 @@ def test_waiting_workers_can_be_stopped(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(4)]
-        supervisor = Supervisor(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        supervisor = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, supervisor.carry_out, IsolateCircuit("host"))
+        loop.call_later(0.5, supervisor.control.carry_out, IsolateCircuit("host"))
         loop.call_later(1.5, supervisor.restart, "1")
         loop.call_later(2.0, supervisor.cancel, "2")
         loop.call_later(2.5, supervisor.restart, "2")
-        loop.call_later(3.0, supervisor.carry_out, ProbeCircuit("host"))
+        loop.call_later(3.0, supervisor.control.carry_out, ProbeCircuit("host"))
         outcomes = await supervisor.gather()
         assert [(outcome.state.value, outcome.attempts) for outcome in outcomes] == [("succeeded", 1)] * 4
         held_again = ["AttemptHeld", "WorkerRestarted", "AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
@@ -201,10 +201,10 @@ def test_a_stopped_probe_is_replaced(run: Any) -> None:
 
     async def main() -> list[str]:
         specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(3)]
-        supervisor = Supervisor(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        supervisor = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, supervisor.carry_out, IsolateCircuit("host"))
-        loop.call_later(5.0, supervisor.carry_out, ProbeCircuit("host"))
+        loop.call_later(0.5, supervisor.control.carry_out, IsolateCircuit("host"))
+        loop.call_later(5.0, supervisor.control.carry_out, ProbeCircuit("host"))
         loop.call_later(5.5, supervisor.cancel, "1")
         return [outcome.state.value for outcome in await supervisor.gather()]
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.engine.describe import MAX_ERROR_LENGTH, await_stack, describe_error, describe_stack, jsonable, stuck_at
+from asyncwatch.engine.describe import MAX_ERROR_LENGTH, describe_error, describe_stack, jsonable
+from asyncwatch.engine.stacks import await_stack, stuck_at
 from asyncwatch.events import WorkerSucceeded, decode, encode
 from asyncwatch.text import mask_secrets
 

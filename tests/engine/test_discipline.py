@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import ClassifyBy, ErrorClass, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerState
+from asyncwatch import ClassifyBy, ErrorClass, Outcome, RetryPolicy, Run, WorkerSpec, WorkerState
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, RetryRefused, RetryScheduled
 from asyncwatch.policies.classify import DeadlineExceeded
 from tests.engine.errors import response_error
@@ -21,7 +21,7 @@ def tell(run: Any, *specs: WorkerSpec, **settings: Any) -> tuple[list[Event], li
     """Return the events and the outcomes of a run."""
 
     async def main() -> tuple[list[Event], list[Outcome]]:
-        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        supervisor = Run(specs, **{"seed": 1, **settings})
         queue = supervisor.subscribe()
         outcomes = await supervisor.gather()
         return drain(queue), outcomes

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.engine.capture import capturing_prints
-from asyncwatch.engine.thread import Engine
-from asyncwatch.engine.tree.errors import RestartLimitError, StartError
+from asyncwatch.engine.run_control import RunControl
+from asyncwatch.engine.thread import EngineThread
 from asyncwatch.events import (
     CancelRequested,
     Event,
@@ -29,26 +29,28 @@ from asyncwatch.events import (
     WorkerEnded,
     WorkerReady,
 )
+from asyncwatch.otp import RestartLimitError, StartError
 from tests.engine.fleets import raiser, sleeper, stubborn, worker
 
 FOREVER = 1e6
 
 
-def engine_of(*specs: WorkerSpec | SupervisorSpec, stays_open: bool = False, **settings: Any) -> Engine:
+def engine_of(*specs: WorkerSpec | SupervisorSpec, stays_open: bool = False, **settings: Any) -> EngineThread[Any]:
     """Return an engine that gathers `specs`, or serves them if one of them is a supervisor."""
     is_tree = any(isinstance(spec, SupervisorSpec) for spec in specs)
 
     @asynccontextmanager
-    async def open_run() -> AsyncIterator[Supervisor]:
-        yield Supervisor(specs, **{"grace": 0.05, "seed": 1, **settings})
+    async def open_run() -> AsyncIterator[Run | Supervisor]:
+        kind: Any = Supervisor if is_tree else Run
+        yield kind(specs, **{"grace": 0.05, "seed": 1, **settings})
 
-    async def drive(supervisor: Supervisor) -> None:
-        await (supervisor.serve() if is_tree else supervisor.gather())
+    async def drive(run: Run | Supervisor) -> None:
+        await (run.serve() if isinstance(run, Supervisor) else run.gather())
 
-    return Engine(open_run, drive, stays_open=stays_open)
+    return EngineThread(open_run, drive, stays_open=stays_open)
 
 
-async def watch(engine: Engine, on_event: Callable[[Event], None] = lambda _event: None) -> list[Event]:
+async def watch(engine: EngineThread[Any], on_event: Callable[[Event], None] = lambda _event: None) -> list[Event]:
     """Start `engine`; return all events until the last."""
     engine.start()
     queue = engine.events()
@@ -270,15 +272,15 @@ async def test_a_second_stop_ends_what_is_being_opened() -> None:
     is_opening = threading.Event()
 
     @asynccontextmanager
-    async def open_run() -> AsyncIterator[Supervisor]:
+    async def open_run() -> AsyncIterator[Run]:
         is_opening.set()
         await asyncio.Event().wait()
-        yield Supervisor([])
+        yield Run([])
 
-    async def drive(supervisor: Supervisor) -> None:
-        await supervisor.gather()
+    async def drive(run: Run) -> None:
+        await run.gather()
 
-    engine = Engine(open_run, drive, stays_open=False)
+    engine = EngineThread(open_run, drive, stays_open=False)
     engine.start()
     queue = engine.events()
     await asyncio.to_thread(is_opening.wait)
@@ -303,7 +305,7 @@ async def test_a_run_that_cannot_be_opened_still_ends() -> None:
     async def drive(supervisor: Supervisor) -> None:
         raise AssertionError
 
-    engine = Engine(open_run, drive, stays_open=True)
+    engine = EngineThread(open_run, drive, stays_open=True)
     events = await watch(engine)
     assert [type(event).__name__ for event in events] == ["RunFinished"]
     engine.join(10)
@@ -422,10 +424,10 @@ async def test_a_tree_that_gave_up_can_be_looked_at() -> None:
 async def test_stop_that_raises_ends_an_open_run_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that stays open ends when it is asked to, even if carrying the request out fails."""
 
-    def broken(_supervisor: Supervisor, command: object) -> bool:
+    def broken(_control: RunControl, command: object) -> bool:
         raise RuntimeError(command)
 
-    monkeypatch.setattr(Supervisor, "carry_out", broken)
+    monkeypatch.setattr(RunControl, "carry_out", broken)
     engine = engine_of(worker("a", sleeper, 0.0), stays_open=True)
     events = await watch(engine, lambda event: engine.send(StopRun()) if isinstance(event, WorkerEnded) else None)
     assert ends(events) == {"a": "succeeded"}

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asyncwatch import Outcome, RetryPolicy, Supervisor, parse_halt
+from asyncwatch import Outcome, RetryPolicy, Run, parse_halt
 from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted, WorkerCancelled
-from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
+from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, story, stubborn, worker
 
 
 def tell(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
     """Return the events and the outcomes of a run."""
 
     async def main() -> tuple[list[Event], list[Outcome]]:
-        supervisor = Supervisor(specs, seed=1, **settings)
+        supervisor = Run(specs, seed=1, **settings)
         queue = supervisor.subscribe()
-        outcomes = [outcome async for outcome in supervisor.as_completed()]
+        outcomes = [outcome async for outcome in completed(supervisor)]
         return drain(queue), outcomes
 
     answer: tuple[list[Event], list[Outcome]] = run(main)
@@ -68,11 +68,11 @@ def test_what_fails_after_a_halt_is_not_tried_again(run: Any) -> None:
 
     async def main() -> tuple[list[Event], list[Any]]:
         specs = [worker("a", raiser, ValueError(), 1.0), worker("b", raiser, ConnectionError(), 2.0)]
-        async with Supervisor(specs, seed=1, halt=parse_halt("first")) as supervisor:
+        async with Run(specs, seed=1, halt=parse_halt("first")) as supervisor:
             queue = supervisor.subscribe()
             await supervisor.gather()
             supervisor.restart("b")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             return drain(queue), supervisor.outcomes()
 
     events, outcomes = run(main)
@@ -102,9 +102,9 @@ def test_a_restart_takes_its_failure_back(run: Any) -> None:
 
     async def main() -> list[Event]:
         specs = [worker("a", raiser, ValueError(), 1.0), worker("b", sleeper, 9.0)]
-        supervisor = Supervisor(specs, seed=1, halt=parse_halt("2"))
+        supervisor = Run(specs, seed=1, halt=parse_halt("2"))
         queue = supervisor.subscribe()
-        async for outcome in supervisor.as_completed():
+        async for outcome in completed(supervisor):
             if outcome.name == "a" and outcome.incarnation < 5:
                 supervisor.restart("a")
         return drain(queue)
@@ -119,7 +119,7 @@ def test_workers_that_hang_count(run: Any) -> None:
     assert list(states(outcomes).values()) == ["unresponsive", *["cancelled"] * 5]
 
     async def main() -> dict[str, str]:
-        supervisor = Supervisor(specs, seed=1, halt=parse_halt("first"), concurrency=1, grace=0.5)
+        supervisor = Run(specs, seed=1, halt=parse_halt("first"), concurrency=1, grace=0.5)
         asyncio.get_running_loop().call_later(0.5, supervisor.cancel, "stuck")
         return states(await supervisor.gather())
 

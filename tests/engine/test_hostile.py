@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Supervisor, WorkerState
+from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
 
@@ -80,7 +80,7 @@ def test_an_error_that_raises_when_looked_at_fails_its_worker_alone(
 
     async def main() -> list[str]:
         specs = [worker("a", raiser, error, retry=policy), worker("b", sleeper, 1.0), worker("c", sleeper, 1.0)]
-        return [outcome.state.value for outcome in await Supervisor(specs, concurrency=1).gather()]
+        return [outcome.state.value for outcome in await Run(specs, concurrency=1).gather()]
 
     assert run(main) == ["failed", "succeeded", "succeeded"]
 
@@ -108,7 +108,7 @@ def test_a_log_handler_that_raises_stops_nobody(run: Any) -> None:
 
     async def main() -> list[str]:
         specs = [worker("a", Flaky(TimeoutError())), worker("b", raiser, ValueError())]
-        return [outcome.state.value for outcome in await Supervisor(specs).gather()]
+        return [outcome.state.value for outcome in await Run(specs).gather()]
 
     assert run(main) == ["succeeded", "failed"]
 
@@ -118,7 +118,7 @@ def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run
 
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("other", sleeper, 30.0)]
-        supervisor = Supervisor(specs, grace=1.0)
+        supervisor = Run(specs, grace=1.0)
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
         loop.call_later(1.0, supervisor.cancel, "a")
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_is_refused_visibly(run: Any) -> None:
     """A worker that swallows the cancellation of its restart is left behind, and the restart is refused."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", stubborn, 10.0)], grace=1.0)
+        supervisor = Run([worker("a", stubborn, 10.0)], grace=1.0)
         queue = supervisor.subscribe()
         asyncio.get_running_loop().call_later(1.0, supervisor.restart, "a")
         await supervisor.gather()
@@ -163,11 +163,11 @@ def test_an_abandoned_iterator_does_not_end_the_run_twice(run: Any) -> None:
     """Breaking out of as_completed() and dropping the iterator later leaves one RunFinished, the last event."""
 
     async def main() -> None:
-        async with Supervisor([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as supervisor:
+        async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as supervisor:
             queue = supervisor.subscribe()
-            outcomes = supervisor.as_completed()
-            async for _ in outcomes:
-                break
+            async with supervisor.as_completed() as outcomes:
+                async for _ in outcomes:
+                    break
         del outcomes
         gc.collect()
         await asyncio.sleep(1.0)
@@ -187,12 +187,12 @@ def test_a_timeout_that_is_none_starts_nothing(run: Any, timeout: Any) -> None:
 
     async def main() -> None:
         with pytest.raises((TypeError, ValueError)):
-            await Supervisor([worker("a", target)]).gather(timeout=timeout)
+            await Run([worker("a", target)]).gather(timeout=timeout)
 
     run(main)
     assert not called
     with pytest.raises((TypeError, ValueError)):
-        Supervisor([], group_timeouts={"g": timeout})
+        Run([], group_timeouts={"g": timeout})
 
 
 def test_an_attempt_that_ended_in_the_same_turn_is_not_cancelled(run: Any) -> None:
@@ -206,7 +206,7 @@ def test_an_attempt_that_ended_in_the_same_turn_is_not_cancelled(run: Any) -> No
             asyncio.get_running_loop().call_soon(lambda: answers.append(supervisor.cancel("a")))
             return "done"
 
-        supervisor = Supervisor([worker("a", target), worker("b", sleeper, 1.0)])
+        supervisor = Run([worker("a", target), worker("b", sleeper, 1.0)])
         outcome, _ = await supervisor.gather()
         assert (outcome.state, outcome.result) == (WorkerState.SUCCEEDED, "done")
         assert answers == [False]
@@ -218,7 +218,7 @@ def test_wait_counts_a_worker_that_was_restarted_as_pending(run: Any) -> None:
     """A worker that had ended, was restarted and had not ended again at the timeout is pending."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
+        supervisor = Run([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
         asyncio.get_running_loop().call_later(4.0, supervisor.restart, "a")
         waited = await supervisor.wait(timeout=5.0)
         assert waited.done == ()
@@ -239,6 +239,6 @@ def test_a_result_that_is_no_object_like_others_is_a_result(run: Any) -> None:
         asyncio.current_task().set_name("mine")  # type: ignore[union-attr]  # what it leaves is seen when it is done
         return Proxy()
 
-    [outcome] = run(Supervisor([worker("a", return_proxy)], seed=1).gather)
+    [outcome] = run(Run([worker("a", return_proxy)], seed=1).gather)
     assert outcome.state is WorkerState.SUCCEEDED
     assert type(outcome.result) is Proxy

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from asyncwatch import Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerSpecs, WorkerState, current_worker
+from asyncwatch import Outcome, RetryPolicy, Run, WorkerSpec, WorkerSpecs, WorkerState, current_worker
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.worker import Worker
@@ -30,7 +29,7 @@ def named(target: Callable[..., Any], count: int) -> WorkerSpecs:
 
 def gathered(run: Callable[..., Any], *members: WorkerSpec | WorkerSpecs, concurrency: int = 1) -> list[Outcome]:
     """Return the outcomes of a batch."""
-    found: list[Outcome] = run(lambda: Supervisor(members, concurrency=concurrency, seed=1).gather())
+    found: list[Outcome] = run(lambda: Run(members, concurrency=concurrency, seed=1).gather())
     return found
 
 
@@ -72,10 +71,10 @@ def test_every_attempt_of_a_worker_has_a_new_task(run: Callable[..., Any]) -> No
 
     async def main() -> list[Outcome]:
         specs = [worker(name, work, [], retry=RetryPolicy(max_attempts=3, base=0.0, cap=0.0)) for name in "ab"]
-        async with Supervisor(specs, concurrency=1, seed=1, retry_budget=None) as supervisor:
+        async with Run(specs, concurrency=1, seed=1, retry_budget=None) as supervisor:
             await supervisor.gather()
             supervisor.restart("a")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             return supervisor.outcomes()
 
     assert [(outcome.state, outcome.incarnation) for outcome in run(main)] == [
@@ -121,7 +120,7 @@ def test_a_context_variable_stays_with_its_worker(run: Callable[..., Any]) -> No
 
     async def main() -> list[Any]:
         colour.set("red")
-        outcomes = await Supervisor([named(paint, 5)], concurrency=1, seed=1).gather()
+        outcomes = await Run([named(paint, 5)], concurrency=1, seed=1).gather()
         return [outcome.result for outcome in outcomes]
 
     assert run(main) == ["red"] * 5
@@ -129,7 +128,7 @@ def test_a_context_variable_stays_with_its_worker(run: Callable[..., Any]) -> No
 
 def test_a_worker_restarted_by_another_runs_in_the_context_of_the_run(run: Callable[..., Any]) -> None:
     """It inherits nothing from the worker that restarts it."""
-    supervisor = Supervisor([])
+    supervisor = Run([])
     seen: list[tuple[str | None, str]] = []
 
     async def look() -> None:
@@ -143,7 +142,7 @@ def test_a_worker_restarted_by_another_runs_in_the_context_of_the_run(run: Calla
     async def main() -> None:
         nonlocal supervisor
         colour.set("blue")
-        supervisor = Supervisor([worker("look", look), worker("restart", restart)], concurrency=2, seed=1)
+        supervisor = Run([worker("look", look), worker("restart", restart)], concurrency=2, seed=1)
         await supervisor.gather()
 
     run(main)
@@ -181,8 +180,8 @@ def test_each_is_its_own_current_worker(run: Callable[..., Any]) -> None:
         return current_name()
 
     async def main() -> list[tuple[str | None, str | None]]:
-        outcomes = await Supervisor([named(name, 3)], concurrency=1, seed=1).gather()
-        return [(outcome.result[0], await outcome.result[1]) for outcome in outcomes]
+        outcomes = await Run([named(name, 3)], concurrency=1, seed=1).gather()
+        return [(outcome.result[0], await outcome.result[1]) for outcome in outcomes if outcome.result is not None]
 
     assert run(main) == [("0", "0"), ("1", "1"), ("2", "2")]
 
@@ -222,7 +221,7 @@ if sys.version_info >= (3, 12):
             return asyncio.Task(name_later(), loop=asyncio.get_running_loop(), context=context)
 
         async def main() -> list[str | None]:
-            outcomes = await Supervisor([named(work, 3)], concurrency=1, seed=1).gather()
+            outcomes = await Run([named(work, 3)], concurrency=1, seed=1).gather()
             return [await outcome.result for outcome in outcomes]
 
         assert run(main) == ["0", "1", "2"]
@@ -230,7 +229,7 @@ if sys.version_info >= (3, 12):
 
 def test_the_supervisor_acts_in_no_workers_context(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """It reports the end of a worker in the context of the run, whoever started the worker."""
-    supervisor = Supervisor([])
+    supervisor = Run([])
     seen: list[tuple[str, object]] = []
     succeeded = Reporter.succeeded
 
@@ -248,7 +247,7 @@ def test_the_supervisor_acts_in_no_workers_context(run: Callable[..., Any], monk
 
     async def main() -> None:
         nonlocal supervisor
-        supervisor = Supervisor([named(restart, 3)], concurrency=4, seed=1)
+        supervisor = Run([named(restart, 3)], concurrency=4, seed=1)
         await supervisor.gather()
 
     run(main)
@@ -275,7 +274,7 @@ def test_others_on_the_loop_get_their_turn_while_thousands_return_at_once(
 
     async def main() -> int:
         watching = asyncio.ensure_future(watch())
-        outcomes = await Supervisor([named(count, 3_000)], concurrency=concurrency, seed=1).gather()
+        outcomes = await Run([named(count, 3_000)], concurrency=concurrency, seed=1).gather()
         await watching
         return sum(outcome.state is WorkerState.SUCCEEDED for outcome in outcomes)
 
@@ -293,10 +292,10 @@ def test_more_concurrency_in_a_running_batch_starts_a_few_at_a_time(run: Callabl
         await asyncio.sleep(10)
 
     async def main() -> None:
-        supervisor = Supervisor([named(hold, 2_000)], concurrency=1, seed=1)
+        supervisor = Run([named(hold, 2_000)], concurrency=1, seed=1)
         running = asyncio.ensure_future(supervisor.gather())
         await asyncio.sleep(1)
-        supervisor.carry_out(ChangeSetting("concurrency", 1_500))
+        supervisor.control.carry_out(ChangeSetting("concurrency", 1_500))
         for _ in range(50):
             seen.append(len(started))
             await asyncio.sleep(0)
@@ -325,13 +324,11 @@ def test_no_target_is_called_after_the_end_of_a_run_was_decided(
 
     async def main() -> None:
         halt = Halt(failures=1) if how == "halt" else None
-        supervisor = Supervisor([named(work, 50)], concurrency=concurrency, seed=1, halt=halt)
+        supervisor = Run([named(work, 50)], concurrency=concurrency, seed=1, halt=halt)
         if how == "wait":
             assert len((await supervisor.wait(return_when="FIRST_COMPLETED")).done) == concurrency
         elif how == "as_completed":
-            outcomes = supervisor.as_completed()
-            assert isinstance(outcomes, AsyncGenerator)
-            async with aclosing(outcomes):
+            async with supervisor.as_completed() as outcomes:
                 await anext(outcomes)
         elif how == "task_group":
             with pytest.raises(ExceptionGroup):

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from asyncwatch import Halt, Outcome, RetryPolicy, Supervisor, WorkerSpec, WorkerSpecs
+from asyncwatch import Halt, Outcome, RetryPolicy, Run, WorkerSpec, WorkerSpecs
 from asyncwatch.commands import CancelAll, CancelBranch, Command, GiveUpAll, RestartBranch, RetryAllNow, StopRun
-from asyncwatch.engine.scheduler import Machine
-from asyncwatch.engine.slices import SLICE
+from asyncwatch.engine import bulk
+from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFinished, RunHalted, WorkerUnresponsive
+from asyncwatch.slices import SLICE as SECONDS
+from asyncwatch.slices import SlicedWork
 from tests.clock import run_at_once
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
 QUEUED, RUNNING = 20_000, 20
 GRACE = 1.0
+SLICE = 2_000
+"""Workers in a time slice, on a clock that each of them moves on."""
+
+
+@pytest.fixture(autouse=True)
+def slices_of_equal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every time slice one of `SLICE` workers, whatever the speed of the scheduler."""
+    looks = itertools.count()
+
+    def clock() -> float:
+        return next(looks) * SECONDS / SLICE
+
+    monkeypatch.setattr(bulk, "SlicedWork", functools.partial(SlicedWork, clock=clock))
 
 
 @pytest.fixture
@@ -27,14 +44,14 @@ def slow_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[int]]:
 
     def slow_down(seconds: float) -> list[int]:
         stopped = [0]
-        stop = Machine._stop
+        stop = Scheduler._stop
 
-        def slow(machine: Machine, *args: Any) -> None:
-            stop(machine, *args)
+        def slow(scheduler: Scheduler, *args: Any) -> None:
+            stop(scheduler, *args)
             stopped[0] += 1
             asyncio.get_running_loop()._jumping.now += seconds  # type: ignore[attr-defined]  # the clock of the tests
 
-        monkeypatch.setattr(Machine, "_stop", slow)
+        monkeypatch.setattr(Scheduler, "_stop", slow)
         return stopped
 
     return slow_down
@@ -56,7 +73,7 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
     stopped = slow_stop(10 * GRACE / QUEUED)
 
     async def main() -> None:
-        supervisor = Supervisor([many(sleeper, QUEUED + RUNNING, 1e6)], concurrency=RUNNING, grace=GRACE)
+        supervisor = Run([many(sleeper, QUEUED + RUNNING, 1e6)], concurrency=RUNNING, grace=GRACE)
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
         seen: list[int] = []
@@ -67,7 +84,7 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
                 loop.call_soon(look)
 
         def stop() -> None:
-            supervisor.carry_out(command)
+            supervisor.control.carry_out(command)
             look()
 
         loop.call_later(1.0, stop)
@@ -97,8 +114,8 @@ def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
             asked_after.append(stopped[0])
 
     async def main() -> None:
-        supervisor = Supervisor([many(note)], concurrency=running)
-        asyncio.get_running_loop().call_later(1.0, supervisor.carry_out, CancelAll())
+        supervisor = Run([many(note)], concurrency=running)
+        asyncio.get_running_loop().call_later(1.0, supervisor.control.carry_out, CancelAll())
         await supervisor.gather()
 
     run_at_once(main)
@@ -106,14 +123,14 @@ def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
     assert max(asked_after) <= running + SLICE
 
 
-async def stopping(supervisor: Supervisor, count: int = QUEUED) -> asyncio.Task[list[Outcome]]:
+async def stopping(supervisor: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome]]:
     """Return the task of a run of which all workers were asked to stop, and some of the queue were stopped."""
     gathered = asyncio.get_running_loop().create_task(supervisor.gather())
     await asyncio.sleep(1.0)
-    supervisor.carry_out(CancelAll())
+    supervisor.control.carry_out(CancelAll())
     for _ in range(4):
         await asyncio.sleep(0)
-    assert 0 < supervisor._machine.active < count - SLICE
+    assert 0 < supervisor._scheduler.active < count - SLICE
     return gathered
 
 
@@ -121,7 +138,7 @@ def test_who_is_restarted_while_others_are_stopped_runs_again() -> None:
     """One that ran and one that was queued begin anew, are left alone, and get places after the last was stopped."""
 
     async def main() -> None:
-        supervisor = Supervisor([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
+        supervisor = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
         gathered = await stopping(supervisor)
         for number in (3, RUNNING):
             assert supervisor.restart(str(number))
@@ -140,7 +157,7 @@ def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop(
         patient = RetryPolicy(base=1e12, cap=1e12)
         count = 10 * SLICE
         waiting = [worker(f"w{n}", Flaky(TimeoutError()), retry=patient) for n in range(count)]
-        supervisor = Supervisor(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
+        supervisor = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
         gathered = await stopping(supervisor, count)
         last = f"w{count - 1}"
         assert supervisor.restart(last)
@@ -156,10 +173,10 @@ def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> N
     """The second stop spares nobody."""
 
     async def main() -> None:
-        supervisor = Supervisor([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
+        supervisor = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
         gathered = await stopping(supervisor)
         assert supervisor.restart("3")
-        supervisor.carry_out(StopRun())
+        supervisor.control.carry_out(StopRun())
         outcomes = await gathered
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED}
         assert asyncio.get_running_loop().time() < 1010
@@ -173,9 +190,7 @@ def test_a_halt_of_very_many_is_counted_before_it_is_done(mode: Any) -> None:
 
     async def main() -> None:
         first = worker("bad", raiser, ValueError(), 1.0)
-        supervisor = Supervisor(
-            [first, many(sleeper, QUEUED, 5.0)], concurrency=RUNNING, halt=Halt(failures=1, mode=mode)
-        )
+        supervisor = Run([first, many(sleeper, QUEUED, 5.0)], concurrency=RUNNING, halt=Halt(failures=1, mode=mode))
         queue = supervisor.subscribe()
         await supervisor.gather()
         events = drain(queue)
@@ -196,7 +211,7 @@ def test_a_group_stops_and_the_others_go_on() -> None:
 
     async def main() -> None:
         groups = [worker(f"{group}{n}", sleeper, 1.0, group=group) for group in "ab" for n in range(3 * SLICE)]
-        supervisor = Supervisor(groups, concurrency=RUNNING, group_timeouts={"a": 0.5})
+        supervisor = Run(groups, concurrency=RUNNING, group_timeouts={"a": 0.5})
         outcomes = await supervisor.gather()
         assert Counter((outcome.name[0], outcome.state.value) for outcome in outcomes) == {
             ("a", "timed out"): 3 * SLICE,
@@ -210,12 +225,12 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
     """Who was kept from ending by another one is not left behind; who does not end even so is."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
+        supervisor = Run([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            supervisor.carry_out(StopRun())
+            supervisor.control.carry_out(StopRun())
             loop._jumping.now += 10 * GRACE  # type: ignore[attr-defined]  # as above
 
         loop.call_later(1.0, stop)
@@ -238,8 +253,8 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         groups = [worker(f"{group}{n}", target, group=group) for group in "ab" for n in range(5 * SLICE)]
-        supervisor = Supervisor(groups, concurrency=RUNNING)
-        machine = supervisor._machine
+        supervisor = Run(groups, concurrency=RUNNING)
+        scheduler = supervisor._scheduler
 
         def count_turns() -> None:
             turns[0] += 1
@@ -251,15 +266,15 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
             began.clear()
             request = CancelBranch("b") if state == "queued" else RestartBranch("b")
             loop.call_soon(count_turns)
-            assert supervisor.carry_out(request)
+            assert supervisor.control.carry_out(request)
             if state == "queued":
-                assert 0 < 10 * SLICE - machine.active <= 2 * SLICE
-                supervisor.carry_out(StopRun())
+                assert 0 < 10 * SLICE - scheduler.active <= 2 * SLICE
+                supervisor.control.carry_out(StopRun())
                 await gathered
                 assert not began
             else:
-                assert 0 < machine.active <= 2 * SLICE
-                await machine.wait_settled()
+                assert 0 < scheduler.active <= 2 * SLICE
+                await scheduler.wait_settled()
                 assert len(began) == 5 * SLICE
                 assert min(began) < 2
                 assert {o.incarnation for o in supervisor.outcomes() if o.name[0] == "b"} == {2}
@@ -272,16 +287,16 @@ def test_what_cannot_be_done_to_a_group_is_told() -> None:
     """There is nobody in it, nobody has started, or all have ended."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
-        machine = supervisor._machine
-        machine.change_places(1, is_paused=False)
+        supervisor = Run([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
+        scheduler = supervisor._scheduler
+        scheduler.change_slots(1, is_paused=False)
         async with supervisor:
             gathered = asyncio.get_running_loop().create_task(supervisor.gather())
             await asyncio.sleep(0.5)
-            assert machine.restart_branch("b", 0) == "it has not started yet"
-            assert machine.restart_branch("c", 0) == machine.cancel_branch("c", 0) == "there is no such group"
+            assert scheduler.restart_group("b") == "it has not started yet"
+            assert scheduler.restart_group("c") == scheduler.cancel_group("c") == "there is no such group"
             await gathered
-            assert machine.cancel_branch("a", 0) == "all its workers have ended"
+            assert scheduler.cancel_group("a") == "all its workers have ended"
 
     run_at_once(main)
 
@@ -295,12 +310,12 @@ def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
         patient = RetryPolicy(base=1e12, cap=1e12)
         flaky = {f"w{n}": Flaky(TimeoutError()) for n in range(count)}
         waiting = [worker(name, target, retry=patient) for name, target in flaky.items()]
-        supervisor = Supervisor(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
+        supervisor = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
         queue = supervisor.subscribe()
         gathered = asyncio.get_running_loop().create_task(supervisor.gather())
         await asyncio.sleep(1.0)
         drain(queue)
-        assert supervisor.carry_out(command)
+        assert supervisor.control.carry_out(command)
         last, first = f"w{count - 1}", "w0"
         told = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
         assert len(told) <= SLICE

@@ -12,23 +12,23 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, PoolSpec, RateLimit, RestartBackoff, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import CircuitPolicy, PoolSpec, RateLimit, RestartBackoff, Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.admission import Admission
+from asyncwatch.engine.attempts import AttemptRunner
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.runner import MARGIN
-from asyncwatch.engine.scheduler import Machine
-from asyncwatch.engine.tree.branches import Branches
-from asyncwatch.engine.tree.crew import Crew
+from asyncwatch.engine.run_control import MARGIN
+from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.engine.tree.child import NodeIncarnation, WorkerIncarnation
 from asyncwatch.engine.tree.errors import DuplicateName, RestartLimitError, StartError, TreeError
-from asyncwatch.engine.tree.family import Family
-from asyncwatch.engine.tree.life import NodeLife, WorkerLife
+from asyncwatch.engine.tree.node import Node
 from asyncwatch.engine.tree.specs import ChildSpec
+from asyncwatch.engine.tree.supervisors import SupervisorRegistry
 from asyncwatch.events import Event, RunFinished, WorkerFailed, WorkerState, WorkerSucceeded
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, end, statuses
-from tests.engine.fleets import drain, later, sleeper, states, worker
+from tests.engine.fleets import completed, drain, later, sleeper, states, worker
 
 LONG = 1_000.0
 """Seconds on the jumping clock: far longer than anything here takes."""
@@ -65,7 +65,7 @@ def _name_of(value: Any) -> str:
 
 STEPS = [
     (Reporter, "workers_queued"),
-    (Family, "_new_life"),
+    (Node, "_new_incarnation"),
     (Admission, "ask"),
     (Luck, "draw"),
     (Reporter, "attempt_started"),
@@ -101,7 +101,7 @@ def _ends_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
     ids=["circuit", "rate", "rate_per_key"],
 )
 @pytest.mark.parametrize("way", ["serve", "start_child"])
-def test_batch_with_limits_that_becomes_a_tree_runs_and_can_be_cancelled(
+def test_temporary_children_with_limits_run_and_can_be_cancelled(
     run: Any, way: str, names: str, limits: dict[str, Any]
 ) -> None:
     """Temporary workers are served within their limits; one listener gets all events, numbered without a gap."""
@@ -250,7 +250,7 @@ def test_serve_is_cancelled_amid_failing_launches_and_ends(
 @pytest.mark.parametrize("method", ["supervisor_started", "begin"])
 def test_supervisor_whose_launch_raises_has_not_started(run: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """The same for a child that is a supervisor."""
-    switch = Switch(monkeypatch, Branches if method == "begin" else Reporter, method)
+    switch = Switch(monkeypatch, SupervisorRegistry if method == "begin" else Reporter, method)
 
     async def main() -> None:
         low = SupervisorSpec("bad", (child(Actor("worker")),))
@@ -266,7 +266,7 @@ def test_supervisor_whose_launch_raises_has_not_started(run: Any, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(Reporter, "run_started"), (Reporter, "supervisor_started"), (Branches, "begin")]
+    ("owner", "method"), [(Reporter, "run_started"), (Reporter, "supervisor_started"), (SupervisorRegistry, "begin")]
 )
 def test_root_whose_launch_raises_ends_the_run_with_that(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
@@ -315,9 +315,9 @@ def test_spec_that_cannot_be_launched_fails_its_start_and_its_target_is_not_call
             assert bad.starts == 0
             assert supervisor.statistics().tasks == 1
         specs = [worker("good", sleeper, 1.0), worker("bad", bad, **fields), worker("last", sleeper, 1.0)]
-        batch = Supervisor(specs, concurrency=1, **LIMITS)
+        batch = Run(specs, concurrency=1, **LIMITS)
         async with asyncio.timeout(LONG):
-            outcomes = {outcome.name: outcome async for outcome in batch.as_completed()}
+            outcomes = {outcome.name: outcome async for outcome in completed(batch)}
         assert {name: outcome.state.value for name, outcome in outcomes.items()} == {
             "good": "succeeded",
             "bad": "failed",
@@ -337,11 +337,11 @@ def test_all_workers_of_a_batch_fail_to_start_and_every_outcome_comes(run: Any) 
     async def main() -> None:
         specs = [worker(name, sleeper, 1.0, deadline=Decimal(5)) for name in "abc"]
         async with asyncio.timeout(LONG):
-            assert [outcome.name async for outcome in Supervisor(specs).as_completed()] == ["a", "b", "c"]
-            assert [outcome.state for outcome in await Supervisor(specs).gather()] == [WorkerState.FAILED] * 3
-            assert len((await Supervisor(specs).wait(return_when="FIRST_EXCEPTION")).done) >= 1
+            assert [outcome.name async for outcome in completed(Run(specs))] == ["a", "b", "c"]
+            assert [outcome.state for outcome in await Run(specs).gather()] == [WorkerState.FAILED] * 3
+            assert len((await Run(specs).wait(return_when="FIRST_EXCEPTION")).done) >= 1
             with pytest.raises(ExceptionGroup):
-                await Supervisor(specs).task_group()
+                await Run(specs).task_group()
 
     run(main)
 
@@ -355,7 +355,7 @@ def test_lent_task_whose_next_worker_cannot_start_goes_on_with_the_others(run: A
 
         fields: dict[str, Any] = {"b": {"deadline": Decimal(5)}, "d": {"attempt_timeout": Decimal(5)}}
         specs = [worker(name, nothing, **fields.get(name, {})) for name in "abcde"]
-        supervisor = Supervisor(specs, concurrency=1)
+        supervisor = Run(specs, concurrency=1)
         async with asyncio.timeout(LONG):
             outcomes = await supervisor.gather()
         assert [outcome.state.value for outcome in outcomes] == [
@@ -375,12 +375,12 @@ def test_worker_of_a_batch_that_could_not_start_can_be_restarted(run: Any, monke
     switch = Switch(monkeypatch, Luck, "draw")
 
     async def main() -> None:
-        async with asyncio.timeout(LONG), Supervisor([worker("bad", sleeper, 1.0)]) as supervisor:
+        async with asyncio.timeout(LONG), Run([worker("bad", sleeper, 1.0)]) as supervisor:
             await supervisor.gather()
             assert states(supervisor) == {"bad": "failed"}
             switch.is_on = False
             assert supervisor.restart("bad")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             assert states(supervisor) == {"bad": "succeeded"}
 
     run(main)
@@ -466,7 +466,7 @@ def test_listener_that_raises_gets_nothing_more_and_costs_the_workers_nothing(ru
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
         closed = Closed()
-        supervisor.add_listener(closed)
+        supervisor.control.add_listener(closed)
         events = _ends_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
@@ -486,7 +486,7 @@ def test_listener_that_raises_gets_nothing_more_and_costs_the_workers_nothing(ru
         (Reporter, "succeeded"),
         (Reporter, "worker_restarted"),
         (Admission, "attempt_ended"),
-        (Admission, "dismiss"),
+        (Admission, "forget"),
     ],
 )
 def test_worker_of_a_batch_settles_whatever_raises_between_its_attempts(
@@ -507,11 +507,11 @@ def test_worker_of_a_batch_settles_whatever_raises_between_its_attempts(
     is_restarted = method == "worker_restarted"
 
     async def main() -> None:
-        supervisor = Supervisor([worker("bad", flaky, key="k"), worker("good", sleeper, 3.0, key="k")], **LIMITS)
+        supervisor = Run([worker("bad", flaky, key="k"), worker("good", sleeper, 3.0, key="k")], **LIMITS)
         later(0.5, lambda: is_restarted and supervisor.restart("bad"))
         async with asyncio.timeout(LONG):
             outcomes = await supervisor.gather()
-        assert outcomes[0].state is WorkerState.FAILED or method in {"attempt_ended", "dismiss"}
+        assert outcomes[0].state is WorkerState.FAILED or method in {"attempt_ended", "forget"}
         assert outcomes[1].state is WorkerState.SUCCEEDED
         assert supervisor.statistics().in_flight == 0
 
@@ -528,7 +528,7 @@ def _methods(owner: type) -> list[str]:
 
 @pytest.mark.parametrize(
     ("owner", "method"),
-    [(owner, method) for owner in (Reporter, Admission, Luck, Branches) for method in _methods(owner)],
+    [(owner, method) for owner in (Reporter, Admission, Luck, SupervisorRegistry) for method in _methods(owner)],
     ids=lambda part: part if isinstance(part, str) else part.__name__,
 )
 @pytest.mark.parametrize("start", [0, 3])
@@ -594,7 +594,7 @@ def test_run_that_is_stopped_while_its_reporter_fails_ends(run: Any, monkeypatch
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await calm()
-            supervisor.carry_out(StopRun())
+            supervisor.control.carry_out(StopRun())
             await serving
         assert log == ["+a", "+b", "-b", "-a"]
         assert isinstance(events()[-1], RunFinished)
@@ -624,7 +624,13 @@ def test_failed_start_is_reported_as_a_failed_worker(run: Any, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("owner", "method"),
-    [(WorkerLife, "ended"), (NodeLife, "has_ended"), (Crew, "_settle"), (Crew, "_cancel_task"), (Crew, "stop_batch")],
+    [
+        (WorkerIncarnation, "ended"),
+        (NodeIncarnation, "has_ended"),
+        (Scheduler, "_settle"),
+        (AttemptRunner, "cancel"),
+        (Scheduler, "stop_batch"),
+    ],
 )
 def test_tree_that_has_lost_track_of_its_end_is_broken_off(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
@@ -660,14 +666,14 @@ def test_batch_that_has_lost_track_of_its_end_is_broken_off(run: Any, monkeypatc
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-        supervisor = Supervisor([worker(name, sleeper, 1e6) for name in "abc"], concurrency=2, grace=5.0)
+        supervisor = Run([worker(name, sleeper, 1e6) for name in "abc"], concurrency=2, grace=5.0)
         gathering = asyncio.create_task(supervisor.gather())
         await asyncio.sleep(1)
 
         def broken(*_args: Any, **_kwargs: Any) -> None:
             raise Broken
 
-        monkeypatch.setattr(Machine, "_settle", broken)
+        monkeypatch.setattr(Scheduler, "_settle", broken)
         await _end_by_cancel(gathering)
         assert supervisor.is_finished
         await calm()
@@ -716,14 +722,14 @@ def test_launch_that_raises_after_its_task_was_made_does_not_call_the_target(
 ) -> None:
     """What fails behind the start of an attempt, in the same call, takes the attempt back."""
     is_broken = False
-    original = Crew._follow_line
+    original = Scheduler._report_queue_held
 
-    def follow(crew: Crew) -> None:
+    def follow(scheduler: Scheduler) -> None:
         if is_broken:
             raise Broken
-        original(crew)
+        original(scheduler)
 
-    monkeypatch.setattr(Crew, "_follow_line", follow)
+    monkeypatch.setattr(Scheduler, "_report_queue_held", follow)
 
     async def main() -> None:
         nonlocal is_broken

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import AttemptTimeout, Supervisor, WorkerState
+from asyncwatch import AttemptTimeout, Run, WorkerState
 from asyncwatch.events import WorkerUnresponsive
 from tests.engine.fleets import drain, later, sleeper, states, story, stubborn, worker
 
@@ -16,7 +16,7 @@ def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
     """After the grace period a worker is unresponsive, gives its place away, and cannot hold up the run."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
+        supervisor = Run([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
         queue = supervisor.subscribe()
         later(1.0, lambda: supervisor.cancel("a"))
         later(2.0, lambda: supervisor.cancel("a"))
@@ -36,7 +36,7 @@ def test_an_unresponsive_worker_that_ends_late_is_told(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("b", stubborn, 10.0, group="g"), worker("c", sleeper, 20.0)]
-        supervisor = Supervisor(specs, grace=1.0, group_timeouts={"g": 2.0})
+        supervisor = Run(specs, grace=1.0, group_timeouts={"g": 2.0})
         queue = supervisor.subscribe()
         later(1.0, lambda: supervisor.cancel("a"))
         await supervisor.gather()
@@ -56,7 +56,7 @@ def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", late, attempt_timeout=1.0), worker("b", sleeper, 20.0)]
-        supervisor = Supervisor(specs, grace=1.0)
+        supervisor = Run(specs, grace=1.0)
         queue = supervisor.subscribe()
         await supervisor.gather()
         assert story(drain(queue), "a") == ["AttemptStarted", "WorkerUnresponsive", "WorkerSucceeded"]
@@ -75,7 +75,7 @@ def test_one_left_behind_by_its_timeout_fails_by_that(run: Any) -> None:
     async def main() -> None:
         errors = asyncio.CancelledError(), ValueError()
         specs = [worker(str(n), late, error, attempt_timeout=1.0) for n, error in enumerate(errors)]
-        supervisor = Supervisor([*specs, worker("b", sleeper, 20.0)], grace=1.0)
+        supervisor = Run([*specs, worker("b", sleeper, 20.0)], grace=1.0)
         for outcome, error in zip((await supervisor.gather())[:2], errors, strict=True):
             assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, AttemptTimeout)
             assert outcome.error is not None

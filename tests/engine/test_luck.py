@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncwatch import BadLuck, Supervisor
+from asyncwatch import BadLuck, Run
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event
 from tests.engine.fleets import drain, sleeper, worker
 
@@ -19,7 +19,7 @@ def test_the_timeout_meets_the_latency(run: Any) -> None:
             worker("slow", sleeper, 1.0, bad_luck=slow, attempt_timeout=3.0),
             worker("b", sleeper, bad_luck=struck),
         ]
-        supervisor = Supervisor(specs, seed=1)
+        supervisor = Run(specs, seed=1)
         queue = supervisor.subscribe()
         await supervisor.gather()
         return drain(queue)

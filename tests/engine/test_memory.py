@@ -196,7 +196,7 @@ def test_a_worker_that_a_person_restarts_leaves_nothing(run: Run) -> None:
 
         async def restart() -> None:
             await asyncio.sleep(0.01)
-            assert supervisor.carry_out(RestartWorker("a", next(incarnations)))
+            assert supervisor.control.carry_out(RestartWorker("a", next(incarnations)))
 
         return await growth(supervisor, restart)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Supervisor
+from asyncwatch import RetryPolicy, Run, Supervisor
 from asyncwatch.engine.nested import retrying_library
 from asyncwatch.events import NestedRetriesFound
 from tests.engine.fleets import drain, sleeper, worker
@@ -84,7 +84,7 @@ def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> 
     async def main(policy: RetryPolicy) -> list[tuple[str, str]]:
         target = wrapped_by("stamina._core")
         specs = [worker(str(n), functools.partial(target, 0.0), retry=policy) for n in range(5)]
-        supervisor = Supervisor(specs, seed=1)
+        supervisor = Run(specs, seed=1)
         queue = supervisor.subscribe()
         await supervisor.gather()
         return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]

@@ -63,7 +63,7 @@ def polls(
         queue = supervisor.subscribe()
         async with supervisor:
             for moment, command in later:
-                asyncio.get_running_loop().call_later(moment, supervisor.carry_out, command)
+                asyncio.get_running_loop().call_later(moment, supervisor.control.carry_out, command)
             await asyncio.sleep(seconds)
             return drain(queue)
 

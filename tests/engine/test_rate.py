@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, parse_rate
+from asyncwatch import CircuitPolicy, RetryPolicy, Run, parse_rate
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
 from tests.engine.fleets import Flaky, drain, sleeper, story, worker
@@ -18,7 +18,7 @@ def starts(run: Any, *specs: Any, **settings: Any) -> list[Event]:
     """Return the events of a run."""
 
     async def main() -> list[Event]:
-        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        supervisor = Run(specs, **{"seed": 1, **settings})
         queue = supervisor.subscribe()
         await supervisor.gather()
         assert supervisor.statistics().held == 0
@@ -74,10 +74,10 @@ def test_a_slow_key_holds_up_no_other(run: Any) -> None:
     specs = [worker(f"{key}{n}", sleeper, 0.0, key=key) for key in "ab" for n in range(1000 if key == "b" else 20)]
 
     async def main() -> list[Event]:
-        supervisor = Supervisor(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
+        supervisor = Run(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_soon(supervisor.carry_out, ChangeSetting("rate", "1/s", key="a"))
+        loop.call_soon(supervisor.control.carry_out, ChangeSetting("rate", "1/s", key="a"))
         await supervisor.gather()
         return drain(queue)
 
@@ -111,7 +111,7 @@ def test_who_waits_can_be_stopped(run: Any) -> None:
     """A worker in line can be cancelled, which costs the others nothing; the end of the run leaves no task."""
 
     async def main() -> list[float]:
-        supervisor = Supervisor([worker(str(n), sleeper, 0.0) for n in range(6)], seed=1, rate=parse_rate("1/s"))
+        supervisor = Run([worker(str(n), sleeper, 0.0) for n in range(6)], seed=1, rate=parse_rate("1/s"))
         queue = supervisor.subscribe()
         loop = asyncio.get_running_loop()
         loop.call_later(0.5, supervisor.cancel, "1")

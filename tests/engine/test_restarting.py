@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Supervisor, WorkerState
+from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.events import CancelRequested, CommandRefused, RunFinished
-from tests.engine.fleets import Flaky, drain, later, sleeper, states, story, stubborn, worker
+from tests.engine.fleets import Flaky, completed, drain, later, sleeper, states, story, stubborn, worker
 
 
 def test_restart_of_a_running_worker_cancels_it_first(run: Any) -> None:
     """The old incarnation ends as cancelled before the new one is queued; its outcome is the one that counts."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 3.0, "x")])
+        supervisor = Run([worker("a", sleeper, 3.0, "x")])
         queue = supervisor.subscribe()
         later(1.0, lambda: supervisor.restart("a"))
         (outcome,) = await supervisor.gather()
@@ -40,9 +40,9 @@ def test_restart_while_the_runner_goes_on(run: Any) -> None:
 
     async def main() -> list[tuple[str, int, str]]:
         target = Flaky(ValueError("once"))
-        supervisor = Supervisor([worker("a", target), worker("b", sleeper, 9.0)])
+        supervisor = Run([worker("a", target), worker("b", sleeper, 9.0)])
         later(1.0, lambda: supervisor.restart("a"))
-        return [(outcome.name, outcome.incarnation, outcome.state.value) async for outcome in supervisor.as_completed()]
+        return [(outcome.name, outcome.incarnation, outcome.state.value) async for outcome in completed(supervisor)]
 
     assert run(main) == [("a", 1, "failed"), ("a", 2, "succeeded"), ("b", 1, "succeeded")]
 
@@ -52,13 +52,13 @@ def test_an_open_run_takes_restarts_after_its_runner(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", Flaky(ValueError())), worker("b", sleeper, 9.0), worker("c", Flaky(*[TimeoutError()] * 3))]
-        async with Supervisor(specs) as supervisor:
+        async with Run(specs) as supervisor:
             queue = supervisor.subscribe()
             with pytest.raises(TimeoutError):
                 await supervisor.gather(timeout=1.0)
             assert states(supervisor) == {"a": "failed", "b": "timed out", "c": "exhausted"}
             assert all(supervisor.restart(name) for name in "abc")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             assert set(states(supervisor).values()) == {"succeeded"}
             assert not any(isinstance(event, RunFinished) for event in drain(queue))
         assert isinstance(drain(queue)[-1], RunFinished)
@@ -70,20 +70,20 @@ def test_stale_and_doubled_commands_are_refused(run: Any) -> None:
     """A command for an older incarnation, an unknown worker, or a restart under way is refused with a reason."""
 
     async def main() -> None:
-        supervisor = Supervisor(
+        supervisor = Run(
             [worker("a", stubborn, 5.0), worker("b", sleeper, 20.0), worker("q", sleeper, 1)], concurrency=2, grace=9
         )
         queue = supervisor.subscribe()
 
         def act() -> None:
-            assert supervisor.carry_out(RestartWorker("a", 1))
-            assert not supervisor.carry_out(RestartWorker("a", 1))
-            assert supervisor.carry_out(RestartWorker("b", 1))
-            assert not supervisor.carry_out(RestartWorker("q", 1))
-            assert not supervisor.carry_out(CancelWorker("nobody", 1))
+            assert supervisor.control.carry_out(RestartWorker("a", 1))
+            assert not supervisor.control.carry_out(RestartWorker("a", 1))
+            assert supervisor.control.carry_out(RestartWorker("b", 1))
+            assert not supervisor.control.carry_out(RestartWorker("q", 1))
+            assert not supervisor.control.carry_out(CancelWorker("nobody", 1))
 
         later(1.0, act)
-        later(2.0, lambda: supervisor.carry_out(CancelWorker("b", 1)))
+        later(2.0, lambda: supervisor.control.carry_out(CancelWorker("b", 1)))
         await supervisor.gather()
         reasons = [
             (event.command, event.worker, event.reason) for event in drain(queue) if isinstance(event, CommandRefused)
@@ -104,7 +104,7 @@ def test_stop_wins_over_restart(run: Any) -> None:
     """A worker that is cancelled while it is being restarted stays cancelled."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", stubborn, 5.0)], grace=60.0)
+        supervisor = Run([worker("a", stubborn, 5.0)], grace=60.0)
         later(1.0, lambda: supervisor.restart("a"))
         later(2.0, lambda: supervisor.cancel("a"))
         later(3.0, lambda: supervisor.restart("a"))
@@ -119,7 +119,7 @@ def test_restart_during_backoff_starts_over(run: Any) -> None:
 
     async def main() -> None:
         target = Flaky(TimeoutError())
-        supervisor = Supervisor([worker("a", target, retry=RetryPolicy(base=1e6, cap=1e6))])
+        supervisor = Run([worker("a", target, retry=RetryPolicy(base=1e6, cap=1e6))])
         later(1.0, lambda: supervisor.restart("a"))
         (outcome,) = await supervisor.gather()
         assert (outcome.incarnation, outcome.attempts, target.calls) == (2, 1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncwatch import RetryPolicy, Supervisor
+from asyncwatch import RetryPolicy, Run
 from tests.engine.fleets import raiser, worker
 
 
@@ -23,7 +23,7 @@ def test_what_is_asked_for_beats_the_backoff(run: Any) -> None:
     async def main(**asking: object) -> float:
         policy = RetryPolicy(backoff="constant", base=1.0, cap=1.0, max_attempts=4, transient=lambda _error: True)
         error = AskingError(**asking)
-        (outcome,) = await Supervisor([worker("a", raiser, error, retry=policy)], seed=1).gather()
+        (outcome,) = await Run([worker("a", raiser, error, retry=policy)], seed=1).gather()
         return outcome.elapsed
 
     assert run(lambda: main(retry_after=2)) == 6.0

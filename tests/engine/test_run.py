@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import asyncwatch
-from asyncwatch import Supervisor, WorkerSpec, WorkerState
+from asyncwatch import Run, WorkerSpec, WorkerState
 
 PROGRAM_LIMIT = 30
 """Seconds: a program that waits for a worker that was left behind never ends."""
@@ -28,9 +28,9 @@ async def done() -> str:
     return "done"
 
 
-def supervisor() -> Supervisor:
+def supervisor() -> Run:
     """Return one that leaves a worker behind as soon as its time is over."""
-    return Supervisor([WorkerSpec("s", stubborn), WorkerSpec("d", done)], grace=0)
+    return Run([WorkerSpec("s", stubborn), WorkerSpec("d", done)], grace=0)
 
 
 @pytest.mark.timeout(PROGRAM_LIMIT)

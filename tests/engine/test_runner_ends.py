@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from asyncwatch import Supervisor
+from asyncwatch import Run
 from tests.engine.fleets import raiser, sleeper, states, worker
 
 
@@ -17,7 +16,7 @@ def test_a_total_timeout_times_out_the_pending(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", sleeper, 1.0), worker("b", sleeper, 9.0), worker("c", sleeper, 9.0)]
-        supervisor = Supervisor(specs, concurrency=2)
+        supervisor = Run(specs, concurrency=2)
         with pytest.raises(TimeoutError, match="5 s"):
             await supervisor.gather(timeout=5.0)
         assert states(supervisor) == {"a": "succeeded", "b": "timed out", "c": "timed out"}
@@ -30,7 +29,7 @@ def test_a_group_has_its_own_timeout(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", sleeper, 9.0, group="slow"), worker("b", sleeper, 9.0, group="other")]
-        supervisor = Supervisor(specs, group_timeouts={"slow": 2.0})
+        supervisor = Run(specs, group_timeouts={"slow": 2.0})
         await supervisor.gather()
         assert states(supervisor) == {"a": "timed out", "b": "succeeded"}
 
@@ -41,7 +40,7 @@ def test_wait_ends_the_pending(run: Any) -> None:
     """wait() cancels who is pending when its condition is fulfilled and times out who is at the timeout."""
 
     async def main(return_when: Any, timeout: float | None) -> dict[str, str]:
-        supervisor = Supervisor([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
+        supervisor = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
         await supervisor.wait(timeout=timeout, return_when=return_when)
         return states(supervisor)
 
@@ -61,9 +60,7 @@ def test_task_group_collects_the_clean_up_errors_too(run: Any) -> None:
             raise KeyError("clean-up")
 
     async def main() -> None:
-        supervisor = Supervisor(
-            [worker("a", raiser, ValueError("first"), 1.0), worker("b", untidy), worker("c", sleeper, 9)]
-        )
+        supervisor = Run([worker("a", raiser, ValueError("first"), 1.0), worker("b", untidy), worker("c", sleeper, 9)])
         with pytest.raises(ExceptionGroup) as caught:
             await supervisor.task_group()
         assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
@@ -76,7 +73,7 @@ def test_exhaustion_does_not_end_a_task_group(run: Any) -> None:
     """An exhausted worker is an outcome, not a failure of the group."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", raiser, TimeoutError()), worker("b", sleeper, 1.0)])
+        supervisor = Run([worker("a", raiser, TimeoutError()), worker("b", sleeper, 1.0)])
         await supervisor.task_group()
         assert states(supervisor) == {"a": "exhausted", "b": "succeeded"}
 
@@ -84,11 +81,11 @@ def test_exhaustion_does_not_end_a_task_group(run: Any) -> None:
 
 
 def test_leaving_as_completed_early_cancels_the_rest(run: Any) -> None:
-    """Closing the iterator cancels the other workers and waits for them."""
+    """Leaving the context cancels the other workers and waits for them."""
 
     async def main() -> None:
-        supervisor = Supervisor([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
-        async with aclosing(supervisor.as_completed()) as outcomes:  # type: ignore[type-var]
+        supervisor = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
+        async with supervisor.as_completed() as outcomes:
             async for outcome in outcomes:
                 assert outcome.name == "a"
                 break

@@ -10,10 +10,10 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from asyncwatch import Outcome, Supervisor, WorkerState
+from asyncwatch import Outcome, Run, WorkerState
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
 from tests.clock import run_at_once
-from tests.engine.fleets import worker
+from tests.engine.fleets import completed, worker
 
 TICK = 1 / 1024
 """Times are whole ticks, whose sums are exact, so that both sides agree on who comes first."""
@@ -78,9 +78,9 @@ def targets(fleet: list[Behaviour]) -> list[Target]:
     return [Target(str(number), behaviour) for number, behaviour in enumerate(fleet)]
 
 
-def supervisor(fleet: list[Behaviour]) -> Supervisor:
+def supervisor(fleet: list[Behaviour]) -> Run:
     """Return a supervisor of fresh workers that behave so."""
-    return Supervisor(worker(target.name, target) for target in targets(fleet))
+    return Run(worker(target.name, target) for target in targets(fleet))
 
 
 def told(outcome: Outcome) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
     async def ours() -> list[object]:
         seen: list[object] = []
         try:
-            async for outcome in supervisor(fleet).as_completed(timeout=timeout):
+            async for outcome in completed(supervisor(fleet), timeout):
                 seen.append(told(outcome))  # noqa: PERF401  what came before the TimeoutError counts
         except TimeoutError:
             seen.append("TimeoutError")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
+from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Run, Supervisor, WorkerState, parse_rate
 from asyncwatch.commands import ChangeSetting, Command, GiveUp, GiveUpAll, IsolateCircuit, RetryAllNow, RetryNow
 from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, worker
@@ -19,10 +19,10 @@ def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: 
     """Return the events and the outcomes of a run with commands sent at their times."""
 
     async def main() -> tuple[list[Event], list[Any]]:
-        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        supervisor = Run(specs, **{"seed": 1, **settings})
         queue = supervisor.subscribe()
         for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, supervisor.carry_out, command)
+            asyncio.get_running_loop().call_later(seconds, supervisor.control.carry_out, command)
         outcomes = await supervisor.gather()
         return drain(queue), outcomes
 
@@ -260,7 +260,7 @@ def test_a_tree_has_no_places_to_change(run: Any) -> None:
         service = worker("a", sleeper, 1e6, restart="permanent")
         async with Supervisor([service], seed=1) as supervisor:
             queue = supervisor.subscribe()
-            assert not supervisor.carry_out(ChangeSetting("concurrency", 1))
+            assert not supervisor.control.carry_out(ChangeSetting("concurrency", 1))
             await asyncio.sleep(1.0)
             (refused,) = [event for event in drain(queue) if isinstance(event, CommandRefused)]
             assert "no places" in refused.reason

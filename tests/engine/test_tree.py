@@ -159,7 +159,7 @@ def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
     async def main() -> None:
         hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
         supervisor = Supervisor([child(Actor("first")), hanging])
-        asyncio.get_running_loop().call_later(3, supervisor.carry_out, StopRun())
+        asyncio.get_running_loop().call_later(3, supervisor.control.carry_out, StopRun())
         began = asyncio.get_running_loop().time()
         await supervisor.serve()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3)
@@ -175,11 +175,11 @@ def test_second_restart_of_an_incarnation_is_refused(run: Any) -> None:
         actor = Actor("worker")
         async with Supervisor([child(actor)]) as supervisor:
             queue = supervisor.subscribe()
-            supervisor.carry_out(RestartWorker("worker", 1))
-            supervisor.carry_out(RestartWorker("worker", 1))
+            supervisor.control.carry_out(RestartWorker("worker", 1))
+            supervisor.control.carry_out(RestartWorker("worker", 1))
             await calm()
             assert (actor.starts, supervisor.which_children()[0].incarnation) == (2, 2)
-            assert not supervisor.carry_out(CancelWorker("worker", 1))
+            assert not supervisor.control.carry_out(CancelWorker("worker", 1))
         assert len([event for event in drain(queue) if isinstance(event, CommandRefused)]) == 2
 
     run(main)
@@ -192,9 +192,9 @@ def test_cancel_during_a_backoff_or_a_restart_stops_the_worker_for_good(run: Any
         async with Supervisor([child(waiting, backoff=backoff), child(running)]) as supervisor:
             queue = supervisor.subscribe()
             await end(waiting, "abnormal")
-            supervisor.carry_out(CancelWorker("waiting", 1))
-            supervisor.carry_out(RestartWorker("running", 1))
-            supervisor.carry_out(CancelWorker("running", 1))
+            supervisor.control.carry_out(CancelWorker("waiting", 1))
+            supervisor.control.carry_out(RestartWorker("running", 1))
+            supervisor.control.carry_out(CancelWorker("running", 1))
             await asyncio.sleep(100)
             assert statuses(supervisor) == {"waiting": "stopped", "running": "stopped"}
             assert waiting.starts == 1
@@ -229,7 +229,7 @@ def test_cancel_all_stops_the_workers_and_keeps_the_supervisors(run: Any) -> Non
     async def main() -> None:
         low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
         async with Supervisor([low]) as supervisor:
-            supervisor.carry_out(CancelAll())
+            supervisor.control.carry_out(CancelAll())
             await calm()
             assert statuses(supervisor, "low") == {"a": "stopped", "b": "stopped"}
             await supervisor.restart_child("a", under="low")
@@ -282,13 +282,11 @@ def test_supervisor_whose_shutdown_time_is_over_abandons_all_workers_below(run: 
     run(main)
 
 
-def test_runner_of_a_batch_refuses_a_tree(run: Any) -> None:
-    """A start that fails raises from `serve` and finishes the run."""
+def test_a_failed_start_raises_from_serve(run: Any) -> None:
+    """The run is finished then."""
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("bad", fails=[OSError("no")]))])
-        with pytest.raises(RuntimeError, match="serve"):
-            await supervisor.gather()
         with pytest.raises(StartError):
             await supervisor.serve()
         assert supervisor.is_finished

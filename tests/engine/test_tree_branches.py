@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelBranch, RestartBranch, RestartWorker
 from asyncwatch.events import ChildRemoved, CommandRefused, SupervisorStarted
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
@@ -37,8 +37,8 @@ def test_restart_of_a_supervisor_follows_the_strategy_above(run: Any, strategy: 
         async with Supervisor([a, low, d], strategy=strategy, max_restarts=0) as supervisor:
             queue = supervisor.subscribe()
             log.clear()
-            assert supervisor.carry_out(RestartBranch("root/low", 1))
-            assert supervisor.carry_out(RestartBranch("root/low", 1))  # at once: the same incarnation is meant
+            assert supervisor.control.carry_out(RestartBranch("root/low", 1))
+            assert supervisor.control.carry_out(RestartBranch("root/low", 1))  # at once: the same incarnation is meant
             await calm()
             assert log == expected
             await asyncio.sleep(1)
@@ -62,10 +62,10 @@ def test_restart_of_the_root_restarts_all_its_children(run: Any) -> None:
         children = map(child, _actors(log))
         async with Supervisor(children, max_restarts=0) as supervisor:
             log.clear()
-            assert supervisor.carry_out(RestartBranch("root", 1))
+            assert supervisor.control.carry_out(RestartBranch("root", 1))
             await calm()
             assert log == ["-d", "-c", "-b", "-a", "+a", "+b", "+c", "+d"]
-            assert supervisor.carry_out(CancelBranch("root", 1))
+            assert supervisor.control.carry_out(CancelBranch("root", 1))
             await calm()
             assert log[8:] == ["-d", "-c", "-b", "-a"]
             assert set(statuses(supervisor).values()) == {"stopped"}
@@ -80,11 +80,11 @@ def test_supervisor_that_was_stopped_by_a_person_can_be_restarted(run: Any) -> N
         log: list[str] = []
         a, b, _c, _d = map(child, _actors(log))
         async with Supervisor([SupervisorSpec("low", (a, b))]) as supervisor:
-            assert supervisor.carry_out(CancelBranch("root/low", 1))
+            assert supervisor.control.carry_out(CancelBranch("root/low", 1))
             await calm()
             assert (statuses(supervisor), log[2:]) == ({"low": "stopped"}, ["-b", "-a"])
-            assert not supervisor.carry_out(CancelBranch("root/low", 1))
-            assert supervisor.carry_out(RestartBranch("root/low", 1))
+            assert not supervisor.control.carry_out(CancelBranch("root/low", 1))
+            assert supervisor.control.carry_out(RestartBranch("root/low", 1))
             await calm()
             assert statuses(supervisor, "low") == {"a": "running", "b": "running"}
 
@@ -96,28 +96,28 @@ def test_group_of_a_batch_is_restarted_and_cancelled(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker(name, sleeper, seconds, group="jobs") for name, seconds in (("quick", 1), ("slow", 100))]
-        async with Supervisor([*specs, worker("other", sleeper, 1)]) as supervisor:
+        async with Run([*specs, worker("other", sleeper, 1)]) as supervisor:
             running = asyncio.create_task(supervisor.gather())
             await asyncio.sleep(2)
-            assert supervisor.carry_out(RestartBranch("jobs"))
+            assert supervisor.control.carry_out(RestartBranch("jobs"))
             await asyncio.sleep(2)
-            assert supervisor.carry_out(CancelBranch("jobs"))
-            assert not supervisor.carry_out(RestartBranch("none"))
+            assert supervisor.control.carry_out(CancelBranch("jobs"))
+            assert not supervisor.control.carry_out(RestartBranch("none"))
             await running
             assert [(o.name, o.incarnation, o.state) for o in supervisor.outcomes()] == [
                 ("quick", 2, "succeeded"),
                 ("slow", 2, "cancelled"),
                 ("other", 1, "succeeded"),
             ]
-            assert not supervisor.carry_out(CancelBranch("jobs"))
+            assert not supervisor.control.carry_out(CancelBranch("jobs"))
 
     run(main)
 
 
 def _reasons(supervisor: Supervisor, queue: Any, *commands: Any) -> list[str]:
     for command in commands:
-        assert not supervisor.carry_out(command)
-    supervisor._machine.report.outbox.flush()
+        assert not supervisor.control.carry_out(command)
+    supervisor._scheduler.reporter.outbox.flush()
     return [event.reason for event in drain(queue) if isinstance(event, CommandRefused)]
 
 
@@ -154,7 +154,7 @@ def test_every_removal_from_a_pool_is_reported(run: Any) -> None:
                     await end(actor, "normal")
             with pytest.raises(Exception, match="did not start"):
                 await supervisor.start_child("bad", Actor("bad", fails=[OSError()]), under="pool")
-            supervisor.carry_out(RestartBranch("root/pool", 1))
+            supervisor.control.carry_out(RestartBranch("root/pool", 1))
             await asyncio.sleep(1)
             removed = [event.child for event in drain(queue) if isinstance(event, ChildRemoved)]
             assert removed == ["done", "bad", "there"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import PoolSpec, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch.engine.registry import REMEMBERED
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.tree.crew import REMEMBERED
 from asyncwatch.engine.tree.tree import Tree
 from asyncwatch.otp import NoSuchSupervisor, NotFound, StartError
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
@@ -44,7 +44,7 @@ def test_repeated_cancel_gives_a_service_no_more_time(run: Any) -> None:
         async with Supervisor([child(actor, shutdown=5)]) as supervisor:
             loop = asyncio.get_running_loop()
             began = loop.time()
-            assert supervisor.cancel("worker")
+            supervisor.cancel("worker")
             timers = [loop.call_later(delay, supervisor.cancel, "worker") for delay in (2, 4)]
             await supervisor.terminate_child("worker")
             assert loop.time() - began == pytest.approx(5)
@@ -55,7 +55,7 @@ def test_repeated_cancel_gives_a_service_no_more_time(run: Any) -> None:
 
 def test_repeated_cancel_gives_a_worker_of_a_batch_no_more_time(run: Any) -> None:
     async def main() -> None:
-        supervisor = Supervisor([WorkerSpec("worker", Actor("worker", lingers=FOREVER))], grace=5.0)
+        supervisor = Run([WorkerSpec("worker", Actor("worker", lingers=FOREVER))], grace=5.0)
         loop = asyncio.get_running_loop()
         for delay in (1, 3, 5):
             loop.call_later(delay, supervisor.cancel, "worker")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
+from asyncwatch import CircuitPolicy, RetryPolicy, Run, WorkerState, parse_rate
 from asyncwatch.commands import (
     ChangeSetting,
     CloseCircuit,
@@ -43,10 +43,10 @@ def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: 
     """Return the events and the outcomes of a run with commands sent at their times."""
 
     async def main() -> tuple[list[Event], list[Any]]:
-        supervisor = Supervisor(specs, **{"seed": 1, **settings})
+        supervisor = Run(specs, **{"seed": 1, **settings})
         queue = supervisor.subscribe()
         for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, supervisor.carry_out, command)
+            asyncio.get_running_loop().call_later(seconds, supervisor.control.carry_out, command)
         outcomes = await supervisor.gather()
         assert supervisor.statistics().held == 0
         return drain(queue), outcomes

@@ -14,9 +14,10 @@ from typing import cast
 
 import pytest
 
-from asyncwatch import Supervisor, Watchdog
+from asyncwatch import Run, Watchdog
 from asyncwatch.commands import StopRun, WatchStack, WorkerStack
-from asyncwatch.engine.thread import new_event_loop
+from asyncwatch.engine.event_loop import new_event_loop
+from asyncwatch.engine.stacks import Frame, frames_of, place_of, stack_frames
 from asyncwatch.engine.watchdog import (
     HEARTBEAT,
     LONGEST_LOOK,
@@ -24,17 +25,13 @@ from asyncwatch.engine.watchdog import (
     Blame,
     Block,
     Evidence,
-    Frame,
     Pulse,
-    Run,
     Sample,
     Spent,
+    Stretch,
     Who,
     block_event,
-    frames_of,
     judge,
-    place_of,
-    stack_frames,
 )
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
 from asyncwatch.events.run import block_sentence, blocked_at
@@ -60,15 +57,15 @@ OTHER = frames(("/srv/jobs.py", 40, "parse"))
 OURS = (Frame(judge.__code__, 1, judge.__module__),)
 
 
-def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Run:
+def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Stretch:
     """Return samples of one attempt from `first` to `last`."""
-    samples = Run(who, first)
+    samples = Stretch(who, first)
     for stack in stacks or (MINE,):
         samples.add(stack, last, 0.025)
     return samples
 
 
-def blame(*runs: Run, **evidence: float) -> list[tuple[float, Blame]]:
+def blame(*runs: Stretch, **evidence: float) -> list[tuple[float, Blame]]:
     """Return how long who is blamed for a second in which the loop's thread worked, unless told otherwise."""
     blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), runs)
     return [(round(block.seconds, 3), block.blame) for block in blocks]
@@ -117,7 +114,7 @@ def test_many_that_take_turns() -> None:
 def test_what_is_no_worker_is_told_apart() -> None:
     """Code outside any attempt, our own, and nothing seen at all have names of their own."""
 
-    def cause(*runs: Run) -> str:
+    def cause(*runs: Stretch) -> str:
         ((_seconds, found),) = blame(*runs)
         return found.cause
 
@@ -170,7 +167,7 @@ async def test_the_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytes
             watchdog._note_collection("start", {})
             monkeypatch.undo()
 
-    supervisor = Supervisor([worker("a", target)])
+    supervisor = Run([worker("a", target)])
     await supervisor.gather()
     assert [frame.code.co_name for frame in seen[0]] == ["target"]
 
@@ -225,7 +222,7 @@ def test_a_beat_that_fails_is_not_the_last() -> None:
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
-        with Watchdog(Supervisor([]), on_beat):
+        with Watchdog(Run([]), on_beat):
             await asyncio.sleep(4.5 * HEARTBEAT)
 
     run_at_once(main)
@@ -410,7 +407,7 @@ def test_a_block_that_ends_the_run_is_told_before_its_end() -> None:
         time.sleep(0.2)  # noqa: ASYNC251  blocking is the subject of the test
 
     async def main() -> list[Event]:
-        supervisor = Supervisor([worker("a", hold)])
+        supervisor = Run([worker("a", hold)])
         queue = supervisor.subscribe()
         with Watchdog(supervisor):
             await supervisor.gather()
@@ -431,7 +428,7 @@ def test_tasks_exist_for_what_runs_only() -> None:
         if number % 2_000 == 0:
             alive = max(alive, len(asyncio.all_tasks()))
 
-    supervisor = Supervisor([worker(str(number), count, number) for number in range(20_000)], concurrency=50)
+    supervisor = Run([worker(str(number), count, number) for number in range(20_000)], concurrency=50)
 
     async def main() -> int:
         queue = supervisor.subscribe()
@@ -446,7 +443,7 @@ def test_tasks_exist_for_what_runs_only() -> None:
 
 
 def test_on_every_loop_and_in_ones_own_program() -> None:
-    """A Supervisor in one's own loop is watched by `with Watchdog(supervisor)`; the loop of the engine is another."""
+    """A Run in one's own loop is watched by `with Watchdog(supervisor)`; the loop of the engine is another."""
 
     async def main() -> list[Event]:
         async def hold() -> None:
@@ -459,7 +456,7 @@ def test_on_every_loop_and_in_ones_own_program() -> None:
                     events.extend(await queue.get())
 
         events: list[Event] = []
-        supervisor = Supervisor([worker("a", hold), worker("b", receive_block)])
+        supervisor = Run([worker("a", hold), worker("b", receive_block)])
         queue = supervisor.subscribe()
         with Watchdog(supervisor) as watchdog:
             await supervisor.gather()

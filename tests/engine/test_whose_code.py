@@ -15,28 +15,26 @@ from typing import Any
 import pytest
 
 import asyncwatch
-from asyncwatch import Supervisor
+from asyncwatch import Run
 from asyncwatch.commands import WorkerStack
-from asyncwatch.engine.calls import Calls
-from asyncwatch.engine.describe import describe_stack, stuck_at
-from asyncwatch.engine.watchdog import (
+from asyncwatch.engine.attempts import AttemptRunner
+from asyncwatch.engine.describe import describe_stack
+from asyncwatch.engine.stacks import (
     OUR_PACKAGE,
     PACKAGES_OF_TARGETS,
-    Evidence,
     Frame,
-    Run,
-    Who,
     frame_of,
     frames_of,
     is_of_supervisor,
-    judge,
     place_of,
+    stuck_at,
 )
+from asyncwatch.engine.watchdog import Evidence, Stretch, Who, judge
 from tests.clock import run_at_once
 from tests.engine.fleets import worker
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(asyncwatch.__path__, "asyncwatch."))
-SUPERVISE = Path(sys.modules[Calls.__module__].__file__ or "").parent
+SUPERVISE = Path(sys.modules[AttemptRunner.__module__].__file__ or "").parent
 SOURCE = """
 async def hold(wait, seen):
     seen.append(look())
@@ -62,7 +60,7 @@ def frame_in(module: str, file: str = "/elsewhere/anything.py") -> Frame:
 
 def owner(frame: Frame) -> str:
     """Return who is blamed for a second in which only this frame was seen, outside any attempt."""
-    samples = Run(Who("", 0, 0), 10.0)
+    samples = Stretch(Who("", 0, 0), 10.0)
     samples.add((frame,), 11.0, 1.0)
     (block,) = judge(Evidence(10.0, 11.0, busy=1.0), [samples])
     return block.blame.cause
@@ -121,7 +119,7 @@ def test_a_module_without_a_name_is_the_users(name: object) -> None:
     assert owner(frame_of(space["frame"], 1)) == "code"
 
 
-@pytest.mark.parametrize("file", ["calls.py", "machine.py", "engine.py", "watchdog.py", "attempts.py"])
+@pytest.mark.parametrize("file", ["scheduler.py", "run.py", "thread.py", "watchdog.py", "attempts.py"])
 def test_a_file_named_as_one_of_ours_is_shown(file: str, caplog: pytest.LogCaptureFixture) -> None:
     """In what the watchdog samples, in the live stack of a worker, and in the place of its error."""
     path = f"/srv/engine/{file}"
@@ -130,10 +128,10 @@ def test_a_file_named_as_one_of_ours_is_shown(file: str, caplog: pytest.LogCaptu
 
     async def main() -> WorkerStack | None:
         specs = [worker("a", space["hold"], asyncio.Event().wait, seen), worker("b", space["fail"])]
-        supervisor = Supervisor(specs, seed=1)
+        supervisor = Run(specs, seed=1)
         running = asyncio.ensure_future(supervisor.gather())
         await asyncio.sleep(1)
-        stack = supervisor.stack_of("a")
+        stack = supervisor.control.stack_of("a")
         supervisor.cancel_all()
         await running
         return stack
@@ -155,15 +153,15 @@ def test_a_stack_begins_with_the_target_wherever_our_code_is(monkeypatch: pytest
         """Return."""
 
     async def main() -> None:
-        await Supervisor([worker("a", space["hold"], nothing, seen)], seed=1).gather()
+        await Run([worker("a", space["hold"], nothing, seen)], seed=1).gather()
 
     run_at_once(main)
     assert [frame.code.co_name for frame in seen[0]] == ["hold"]
-    copy = moved(Calls._attempt, "/srv/calls.py", __name__="calls")
-    assert copy.__code__ == Calls._attempt.__code__  # equal, but not the same
-    monkeypatch.setattr(Calls, "_attempt", copy)
+    copy = moved(AttemptRunner._call_target, "/srv/attempts.py", __name__="attempts")
+    assert copy.__code__ == AttemptRunner._call_target.__code__  # equal, but not the same
+    monkeypatch.setattr(AttemptRunner, "_call_target", copy)
     run_at_once(main)
-    assert [frame.code.co_name for frame in seen[1]][-2:] == ["_attempt", "hold"]
+    assert [frame.code.co_name for frame in seen[1]][-2:] == ["_call_target", "hold"]
 
 
 def moved(function: Callable[..., Any], file: str, **names: object) -> FunctionType:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncwatch.cli.session import exit_status
-from asyncwatch.engine.tree.crew import REMEMBERED
+from asyncwatch.engine.registry import REMEMBERED
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,

@@ -1,12 +1,13 @@
 from asyncwatch.engine.current import CurrentWorker as CurrentWorker
 from asyncwatch.engine.current import current_worker as current_worker
 from asyncwatch.engine.event_loop import run as run
+from asyncwatch.engine.run import Run as Run
 from asyncwatch.engine.spec import Outcome as Outcome
 from asyncwatch.engine.spec import WaitResult as WaitResult
 from asyncwatch.engine.spec import WorkerSpec as WorkerSpec
 from asyncwatch.engine.spec import WorkerSpecs as WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor as Supervisor
-from asyncwatch.engine.tree.ready import ready as ready
+from asyncwatch.engine.tree.child import ready as ready
 from asyncwatch.engine.tree.specs import PoolSpec as PoolSpec
 from asyncwatch.engine.tree.specs import SupervisorSpec as SupervisorSpec
 from asyncwatch.engine.watchdog import Watchdog as Watchdog

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvloop
 
+from asyncwatch.engine.run import Run
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
-from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
@@ -80,7 +80,7 @@ def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.Abstract
         start = time.perf_counter()
         specs = WorkerSpecs(WorkerSpec("noop", job), [str(number) for number in range(workers)])
         of_specs = time.perf_counter() - start
-        supervisor = Supervisor([specs])
+        supervisor = Run([specs])
         folding = asyncio.Task(_fold(supervisor), loop=asyncio.get_running_loop())
         await asyncio.sleep(0)
         await supervisor.gather()
@@ -94,7 +94,7 @@ def time_watched(workers: int, job: Job, new_loop: Callable[[], asyncio.Abstract
         return runner.run(main())
 
 
-async def _fold(supervisor: Supervisor) -> Fleet:
+async def _fold(supervisor: Run) -> Fleet:
     queue, fleet = supervisor.subscribe(), Fleet()
     while fleet.finished is None:
         apply(fleet, await queue.get())

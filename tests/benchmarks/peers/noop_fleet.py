@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 
-from asyncwatch.engine.thread import new_event_loop
+from asyncwatch.engine.event_loop import new_event_loop
 from tests.benchmarks.cases.noop import return_at_once, time_watched
 
 _LEAST = 50_000

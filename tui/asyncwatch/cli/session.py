@@ -26,7 +26,7 @@ from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER
 from asyncwatch.cli.terminal import exclusive_terminal, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import capturing_prints
-from asyncwatch.engine.thread import Engine
+from asyncwatch.engine.thread import EngineThread
 from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
@@ -36,7 +36,10 @@ from asyncwatch.text import mask_secrets, printable
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
+    from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
+
+    _Engine = EngineThread[Run | Supervisor]
 
 _PATIENCE = 2.0
 """Seconds to wait for the engine's thread after the end of the run was shown."""
@@ -58,7 +61,7 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     """
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    engine = Engine(partial(_open_run, plan), partial(_drive, plan), stays_open=is_dashboard, log_level=level)
+    engine = EngineThread(partial(_open_run, plan), partial(_drive, plan), stays_open=is_dashboard, log_level=level)
     try:
         seen = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
     finally:
@@ -109,18 +112,18 @@ def _open_output(path: str | None) -> OutputFile | None:
 
 
 @asynccontextmanager
-async def _open_run(plan: Plan) -> AsyncIterator[Supervisor]:
+async def _open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
     from asyncwatch.plan.build import open_run
 
-    async with open_run(plan) as supervisor:
+    async with open_run(plan) as run:
         gc.freeze()  # the modules imported until now stay to the end
-        yield supervisor
+        yield run
 
 
-async def _drive(plan: Plan, supervisor: Supervisor) -> None:
+async def _drive(plan: Plan, run: Run | Supervisor) -> None:
     from asyncwatch.plan.build import drive
 
-    await drive(plan, supervisor)
+    await drive(plan, run)
 
 
 # -- during the run
@@ -139,7 +142,7 @@ class _Seen(NamedTuple):
     """A message for the person at the terminal."""
 
 
-def _watch(engine: Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:
+def _watch(engine: _Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:
     """Show the run to its end, then stop the engine."""
     on_batch = _discard if output is None else output.write
     patience: float | None = _PATIENCE
@@ -159,7 +162,7 @@ def _discard(_batch: Batch) -> None:
     """Discard the batch: there is no output file."""
 
 
-def _show_dashboard(engine: Engine, on_batch: OnBatch, foreseen: Batch, streams: ExitStack) -> _Seen:
+def _show_dashboard(engine: _Engine, on_batch: OnBatch, foreseen: Batch, streams: ExitStack) -> _Seen:
     stray_output = partial(engine.record_log, None, "INFO", "output")
     has_hung_up = streams.enter_context(exclusive_terminal(stray_output))
     capture = streams.enter_context(capturing_prints(engine.record_log))
@@ -181,7 +184,7 @@ class _LateStart:
     so the prints of workers have to be captured again.
     """
 
-    def __init__(self, engine: Engine, capture: Callable[[], None]) -> None:
+    def __init__(self, engine: _Engine, capture: Callable[[], None]) -> None:
         self._engine = engine
         self._capture = capture
         self.send = engine.send
@@ -194,7 +197,7 @@ class _LateStart:
         return self._engine.events()
 
 
-def _follow_headless(engine: Engine, on_batch: OnBatch, streams: ExitStack, *, is_json: bool) -> _Seen:
+def _follow_headless(engine: _Engine, on_batch: OnBatch, streams: ExitStack, *, is_json: bool) -> _Seen:
     stdout = streams.enter_context(private_stdout() if is_json else nullcontext(sys.stdout.buffer))
     streams.enter_context(capturing_prints(engine.record_log))
     from asyncwatch.cli.headless import StdoutError, run_headless
@@ -218,7 +221,7 @@ def _seen_to_the_end(fleet: Fleet) -> _Seen:
     return _Seen(fleet, exit_status(fleet), patience=0.0 if fleet.finished is None else _PATIENCE)
 
 
-def _end(engine: Engine, patience: float | None) -> None:
+def _end(engine: _Engine, patience: float | None) -> None:
     """Stop the run if it still runs, and wait up to `patience` seconds for its end. Ctrl+C stops it at once."""
     engine.send(StopRun())
     try:

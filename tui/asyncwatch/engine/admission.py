@@ -1,8 +1,8 @@
-"""Who may start an attempt: the circuits and the rate limits of a run, and those who wait for them.
+"""Admission: which ready workers may start an attempt now, by the circuits and rate limits of the run.
 
-A worker whose turn has come asks here before it takes a place. If the circuit or the limit of its key stands against
-that, it is set aside with the others of its key, so that it holds up nobody else, and is let in again when it may go
-on; then everything is asked again. The limit of the whole run holds up the line as a whole.
+The worker at the head of the ready queue needs admission before it gets a slot. If the circuit or the limit of its key
+refuses it, it is parked with other workers of that key, so that it holds up no other key. It is released when it may
+go on, and then asks again. The limit of the whole run holds up the ready queue as a whole.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WHOLE_RUN = ""
 
 
 class Answer(enum.Enum):
-    """What becomes of a worker that asks for admission."""
+    """The answer to a worker that needs admission."""
 
     STARTS = enum.auto()
-    IS_SET_ASIDE = enum.auto()
-    """It is let in again later."""
-    HOLDS_THE_LINE = enum.auto()
+    PARKED = enum.auto()
+    """It waits for its key, and is released later."""
+    QUEUE_WAITS = enum.auto()
     """It and all behind it wait for the limit of the run."""
 
 
@@ -40,9 +40,10 @@ class Admission:
     """The circuits and limits of one run. All methods belong to the thread of its loop, after the run has started.
 
     Args:
-        report: tells what happens.
-        let_in: puts workers that may go on in line, in order, and fills the places; with nobody it does the latter.
-        tell_held: tells that a worker waits for that key, and for which reason, unless that was told last.
+        reporter: reports circuits that change.
+        release: puts workers that may go on into the ready queue, in order, and fills the slots; without workers it
+            only fills them.
+        report_parked: reports for which key and reason a worker waits, unless it was reported last.
         circuit: of every key; None for no circuits.
         rate: of all attempts of the run together; None for no limit.
         rate_per_key: of the attempts of each key that has none of its own; None for no limit.
@@ -51,37 +52,39 @@ class Admission:
 
     def __init__(
         self,
-        report: Reporter,
-        let_in: Callable[[Iterable[Worker]], None],
-        tell_held: Callable[[Worker, str, str], None],
+        reporter: Reporter,
+        release: Callable[[Iterable[Worker]], None],
+        report_parked: Callable[[Worker, str, str], None],
         *,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
     ) -> None:
-        self._report = report
-        self._let_in = let_in
-        self._tell_held = tell_held
+        self._reporter = reporter
+        self._release = release
+        self._report_parked = report_parked
         self._policy = circuit
         self._limits: dict[str, RateLimit | None] = {WHOLE_RUN: rate}
         self.rate_per_key = rate_per_key
         self._has_keys = circuit is not None or rate_per_key is not None
         self._circuits: dict[str, Circuit] = {}
-        self._gates: dict[str, TokenBucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._aside: dict[str, Aside] = {}
-        self._held_by: dict[Worker, str] = {}  # the key of each that is set aside
-        self._coming: dict[Worker, str] = {}  # and of each that was let in and has not started
+        self._parked: dict[str, ParkedWorkers] = {}
+        self._held_by: dict[Worker, str] = {}  # the key of each parked worker
+        self._coming: dict[Worker, str] = {}  # the key of each that was released and has not started
         self._coming_of: Counter[str] = Counter()
-        self._probing: set[Worker] = set()  # pass their circuit in any state
+        self._probing: set[Worker] = set()  # they pass their circuit in any state
         self._tickets: dict[Worker, tuple[str, int]] = {}
         self._woken: set[str] = set()
         self._asked: tuple[Worker | None, str | None] = None, None
         self._is_closed = False
+        self.is_gated = self._has_keys or rate is not None
+        """Whether attempts need admission at all."""
 
     @property
     def held(self) -> int:
-        """How many workers are set aside for the circuit or the limit of their key."""
+        """How many workers are parked."""
         return len(self._held_by)
 
     def limit(self, key: str = WHOLE_RUN) -> RateLimit | None:
@@ -89,46 +92,46 @@ class Admission:
         return self._limits.get(key, self.rate_per_key)
 
     def ask(self, worker: Worker) -> Answer:
-        """Say whether the worker may start an attempt now. If so it counts for its limits and its circuit."""
+        """Return whether the worker may start an attempt now. If so, it counts for its limits and its circuit."""
         key = self._known_key(worker) if self._has_keys else None
         if key is not None and not self._may_pass(worker, key):
-            self._set_aside(worker, key)
-            return Answer.IS_SET_ASIDE
-        if self.holds_line():
-            return Answer.HOLDS_THE_LINE
-        gate = self._gates.get(WHOLE_RUN)
-        if gate is not None:
-            gate.take(self._report.loop.time())
+            self._park(worker, key)
+            return Answer.PARKED
+        if self.holds_queue():
+            return Answer.QUEUE_WAITS
+        bucket = self._buckets.get(WHOLE_RUN)
+        if bucket is not None:
+            bucket.take(self._reporter.loop.time())
         if key is not None:
             self._enter(worker, key)
-        self.dismiss(worker)
+        self.forget(worker)
         return Answer.STARTS
 
-    def holds_line(self) -> bool:
-        """Return whether the limit of the run lets nobody start now. If so the places are filled when it does."""
-        gate = self._gate(WHOLE_RUN)
-        if gate is None or gate.is_free(self._report.loop.time()):
+    def holds_queue(self) -> bool:
+        """Return whether the limit of the run lets no attempt start now. If so, the slots are filled when it does."""
+        bucket = self._bucket(WHOLE_RUN)
+        if bucket is None or bucket.is_free(self._reporter.loop.time()):
             return False
-        self._time(WHOLE_RUN, gate)
+        self._time(WHOLE_RUN, bucket)
         return True
 
-    def dismiss(self, worker: Worker) -> None:
-        """Forget a worker that waits no longer, because it goes on or was stopped."""
+    def forget(self, worker: Worker) -> None:
+        """Forget a worker that no longer waits, because it goes on or was stopped."""
         self._probing.discard(worker)
         key = self._held_by.pop(worker, None)
         if key is not None:
-            self._aside[key].remove(worker)
+            self._parked[key].remove(worker)
         key = self._coming.pop(worker, None)
         if key is not None:
             self._coming_of[key] -= 1
             self._wake(key)
 
     def held_by(self, worker: Worker) -> str:
-        """Return what a worker that is set aside waits for, `circuit` or `rate`; nothing for any other."""
+        """Return what a parked worker waits for, `circuit` or `rate`; an empty text for any other."""
         key = self._held_by.get(worker)
         return "" if key is None else self._reason(worker, key)
 
-    def is_held(self, worker: Worker) -> bool:
+    def is_parked(self, worker: Worker) -> bool:
         """Return whether the worker is parked for its key: admission itself will release it."""
         return worker in self._held_by
 
@@ -138,40 +141,41 @@ class Admission:
             self._probing.add(worker)
 
     def put_first(self, worker: Worker) -> None:
-        """Let a worker that is set aside be the next of its key; it still waits for its turn."""
-        self._aside[self._held_by[worker]].put_first(worker)
+        """Move a parked worker before all others of its key."""
+        self._parked[self._held_by[worker]].put_first(worker)
 
     def attempt_ended(self, worker: Worker, *, error_class: ErrorClass | None = None, is_stopped: bool = False) -> None:
-        """Tell its circuit how an attempt ended: well, in an error, or by being stopped."""
+        """Count for its circuit how an attempt ended: well, in an error, or by being stopped."""
         key, ticket = self._tickets.pop(worker, (WHOLE_RUN, 0))
         circuit = self._circuits.get(key)
         if circuit is None:
             return
         before, probes = circuit.state, circuit.probes_under_way
         is_failure = None if is_stopped else error_class not in {None, ErrorClass.PERMANENT}
-        circuit.leave(ticket, is_failure=is_failure, now=self._report.now())
+        circuit.leave(ticket, is_failure=is_failure, now=self._reporter.now())
         self._follow(key, circuit, before)
         if circuit.state is before and circuit.probes_under_way != probes:
-            self._report.circuit_probed(key, circuit)
+            self._reporter.circuit_probed(key, circuit)
             self._wake(key)
 
     def change_limit(self, key: str, limit: RateLimit | None) -> None:
-        """Keep another limit for `key`, or for the run, from now on; None for no limit.
+        """Set the limit of `key`, or of the run; None for no limit.
 
-        A key that is given what all keys have follows them again.
+        A key whose limit is set to that of all keys follows them again.
         """
         if key != WHOLE_RUN and str(limit) == str(self.rate_per_key):
             self._limits.pop(key, None)
         else:
             self._limits[key] = limit
         self._has_keys = self._has_keys or key != WHOLE_RUN
+        self.is_gated = True
         self._keep_limit(key, limit)
 
     def change_rate_per_key(self, limit: RateLimit | None) -> None:
-        """Keep another limit for each key that has none of its own from now on; None for no limit."""
+        """Set the limit of every key that has none of its own; None for no limit."""
         self.rate_per_key = limit
-        self._has_keys = True
-        for key in dict.fromkeys((*self._gates, *self._aside)):
+        self._has_keys = self.is_gated = True
+        for key in dict.fromkeys((*self._buckets, *self._parked)):
             if key not in self._limits:
                 self._keep_limit(key, limit)
 
@@ -179,13 +183,13 @@ class Admission:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        gate = self._gates.get(key)
+        bucket = self._buckets.get(key)
         if limit is None:
-            self._gates.pop(key, None)
-        elif gate is not None:
-            gate.change(limit, self._report.loop.time())
+            self._buckets.pop(key, None)
+        elif bucket is not None:
+            bucket.change(limit, self._reporter.loop.time())
         if key == WHOLE_RUN:
-            self._let_in(())
+            self._release(())
         else:
             self._wake(key)
 
@@ -205,13 +209,25 @@ class Admission:
         return ""
 
     def close(self) -> None:
-        """Tell of nothing any more: the run is over."""
+        """Stop all timers: the run is over."""
         self._is_closed = True
         for timer in self._timers.values():
             timer.cancel()
 
+    def problems(self) -> Iterator[str]:
+        """Yield what is inconsistent; nothing if all is well."""
+        for worker, key in self._held_by.items():
+            if worker not in self._parked.get(key, ()):
+                yield f"{worker} is parked for {key!r}, and not in its queue"
+            if worker.is_ready or worker.task is not None:
+                yield f"{worker} is parked, and ready or running"
+        if sum(map(len, self._parked.values())) != len(self._held_by):
+            yield "a queue of parked workers holds one that is not parked"
+        if +self._coming_of != Counter(self._coming.values()):
+            yield f"released workers are counted wrongly: {self._coming_of}"
+
     def _known_key(self, worker: Worker) -> str | None:
-        """Return `_key_of` the worker, without making it anew for one that has to ask again."""
+        """Return the worker's key; one that asks again has it made once."""
         key = self._coming.get(worker)
         if key is None:
             if self._asked[0] is not worker:
@@ -220,7 +236,7 @@ class Admission:
         return key
 
     def _key_of(self, worker: Worker) -> str | None:
-        """Return what the worker's circuit and limit are kept by, None for neither."""
+        """Return the key of the worker's circuit and limit; None for neither."""
         spec = worker.spec
         try:
             key = spec.key if spec.key is not None else getattr(spec.target, "key_of", None)
@@ -236,58 +252,58 @@ class Admission:
         circuit = self._circuits.get(key)
         if circuit is None:
             circuit = self._circuits[key] = Circuit(policy)
-            self._report.circuit_changed(key, circuit)
+            self._reporter.circuit_changed(key, circuit)
         return circuit
 
-    def _gate(self, key: str) -> TokenBucket | None:
-        gate = self._gates.get(key)
-        if gate is None and (limit := self.limit(key)) is not None:
-            gate = self._gates[key] = TokenBucket(limit, self._report.loop.time())
-        return gate
+    def _bucket(self, key: str) -> TokenBucket | None:
+        bucket = self._buckets.get(key)
+        if bucket is None and (limit := self.limit(key)) is not None:
+            bucket = self._buckets[key] = TokenBucket(limit, self._reporter.loop.time())
+        return bucket
 
     def _may_pass(self, worker: Worker, key: str) -> bool:
-        """Return whether neither the circuit nor the limit of its key, nor anybody who came before, holds it up."""
+        """Return whether no circuit, no limit and no earlier worker of its key holds it up."""
         is_probe = worker in self._probing
         if self._policy is not None:
             circuit = self._circuit(key, self._policy)
             before = circuit.state
-            is_passable = circuit.is_passable(self._report.now())
+            is_passable = circuit.is_passable(self._reporter.now())
             self._follow(key, circuit, before)
             if not is_passable and not is_probe:
                 return False
-        gate = self._gate(key)
-        if gate is not None and not gate.is_free(self._report.loop.time()):
+        bucket = self._bucket(key)
+        if bucket is not None and not bucket.is_free(self._reporter.loop.time()):
             return False
-        aside = self._aside.get(key)
-        return not aside or is_probe or worker in self._coming or not aside.is_ahead_of(worker)
+        parked = self._parked.get(key)
+        return not parked or is_probe or worker in self._coming or not parked.is_ahead_of(worker)
 
     def _reason(self, worker: Worker, key: str) -> str:
-        """Return what a worker that is set aside for `key` waits for."""
+        """Return what a worker parked for `key` waits for."""
         return "rate" if worker in self._probing else self._common_reason(key)
 
     def _common_reason(self, key: str) -> str:
         circuit = self._circuits.get(key)
         return "rate" if circuit is None or circuit.state is CircuitState.CLOSED else "circuit"
 
-    def _set_aside(self, worker: Worker, key: str) -> None:
+    def _park(self, worker: Worker, key: str) -> None:
         is_probe = worker in self._probing
-        self.dismiss(worker)
-        aside = self._aside.get(key)
-        if aside is None:
-            aside = self._aside[key] = Aside(self._common_reason(key))
-        aside.add(worker)
+        self.forget(worker)
+        parked = self._parked.get(key)
+        if parked is None:
+            parked = self._parked[key] = ParkedWorkers(self._common_reason(key))
+        parked.add(worker)
         if is_probe:
             self._probing.add(worker)
-            aside.put_first(worker)
+            parked.put_first(worker)
         self._held_by[worker] = key
-        self._tell_held(worker, key, self._reason(worker, key))
+        self._report_parked(worker, key, self._reason(worker, key))
         self._wake(key)
 
     def _enter(self, worker: Worker, key: str) -> None:
-        """Let the worker pass its limit and its circuit. One that passes an open circuit by hand is a probe."""
-        gate = self._gate(key)
-        if gate is not None:
-            gate.take(self._report.loop.time())
+        """Count the worker for its limit and its circuit. One that passes an open circuit by hand is a probe."""
+        bucket = self._bucket(key)
+        if bucket is not None:
+            bucket.take(self._reporter.loop.time())
         circuit = self._circuits.get(key)
         if circuit is None or circuit.state is CircuitState.ISOLATED:
             return
@@ -296,16 +312,16 @@ class Admission:
             self._follow(key, circuit, CircuitState.OPEN)
         self._tickets[worker] = key, circuit.enter()
         if circuit.state is CircuitState.HALF_OPEN:
-            self._report.circuit_probed(key, circuit)
+            self._reporter.circuit_probed(key, circuit)
 
     def _follow(self, key: str, circuit: Circuit, before: CircuitState) -> None:
-        """Tell of the new state of a circuit, if it has one, and let those go on that may."""
+        """Report the new state of a circuit, if it has one, and release the workers that may go on."""
         if circuit.state is before:
             return
-        self._report.circuit_changed(key, circuit)
+        self._reporter.circuit_changed(key, circuit)
         if circuit.state is CircuitState.OPEN:
-            wait = circuit.open_until - self._report.now()
-            self._report.loop.call_later(wait, self._end_of_open, key, circuit.open_until)
+            wait = circuit.open_until - self._reporter.now()
+            self._reporter.loop.call_later(wait, self._end_of_open, key, circuit.open_until)
         self._wake(key)
 
     def _end_of_open(self, key: str, open_until: float) -> None:
@@ -314,60 +330,60 @@ class Admission:
             circuit.probe()
             self._follow(key, circuit, CircuitState.OPEN)
 
-    def _time(self, key: str, gate: TokenBucket) -> None:
-        """Look again when the limit of `key` lets the next attempt pass."""
+    def _time(self, key: str, bucket: TokenBucket) -> None:
+        """Look again when the limit of `key` admits the next attempt."""
         if key not in self._timers:
-            loop = self._report.loop
-            self._timers[key] = loop.call_later(gate.wait(loop.time()), self._time_has_come, key)
+            loop = self._reporter.loop
+            self._timers[key] = loop.call_later(bucket.wait(loop.time()), self._time_has_come, key)
 
     def _time_has_come(self, key: str) -> None:
         del self._timers[key]
         if key == WHOLE_RUN:
-            self._let_in(())
+            self._release(())
         else:
             self._advance(key)
 
     def _wake(self, key: str) -> None:
-        """Let those of `key` go on that may, in the loop's next turn: this one may be filling the places."""
-        if self._aside.get(key) and key not in self._woken:
+        """Release workers of `key` in the next loop iteration: this one may be filling slots."""
+        if self._parked.get(key) and key not in self._woken:
             self._woken.add(key)
-            self._report.loop.call_soon(self._advance, key)
+            self._reporter.loop.call_soon(self._advance, key)
 
     def _advance(self, key: str) -> None:
-        """Let those of `key` go on that may, and tell the others if they wait for something else now."""
+        """Release the workers of `key` that may go on; report if the others wait for something else now."""
         self._woken.discard(key)
-        aside = self._aside.get(key)
-        if not aside or self._is_closed:
+        parked = self._parked.get(key)
+        if not parked or self._is_closed:
             return
-        circuit, gate = self._circuits.get(key), self._gate(key)
+        circuit, bucket = self._circuits.get(key), self._bucket(key)
         released: list[Worker] = []
-        for worker in aside:
+        for worker in parked:
             coming = self._coming_of[key] + len(released)
             if circuit is not None and worker not in self._probing and not circuit.has_room(coming):
                 break
-            if gate is not None and not gate.is_free(self._report.loop.time(), coming):
+            if bucket is not None and not bucket.is_free(self._reporter.loop.time(), coming):
                 break
             released.append(worker)
         for worker in released:
-            aside.remove(worker)
+            parked.remove(worker)
             del self._held_by[worker]
             self._coming[worker] = key
         self._coming_of[key] += len(released)
-        if aside and gate is not None and not gate.is_free(self._report.loop.time()):
-            self._time(key, gate)
+        if parked and bucket is not None and not bucket.is_free(self._reporter.loop.time()):
+            self._time(key, bucket)
         reason = self._common_reason(key)
         try:
-            if aside.reason != reason:
-                aside.reason = reason
-                for worker in aside:
-                    self._tell_held(worker, key, self._reason(worker, key))
+            if parked.reason != reason:
+                parked.reason = reason
+                for worker in parked:
+                    self._report_parked(worker, key, self._reason(worker, key))
         finally:
             if released:
-                self._let_in(released)
+                self._release(released)
 
 
-class Aside:
-    """Those who wait for one key: first those that have begun, each in the order in which they came."""
+class ParkedWorkers:
+    """FIFO of the workers that wait for one key: those that have begun before those that have not."""
 
     __slots__ = ("_begun", "_new", "reason")
 
@@ -385,20 +401,20 @@ class Aside:
         yield from self._new
 
     def add(self, worker: Worker) -> None:
-        """Put a worker behind those of its kind."""
+        """Add a worker behind others of its kind."""
         (self._begun if worker.attempt else self._new)[worker] = None
 
     def put_first(self, worker: Worker) -> None:
-        """Put a worker, which may stand there already, before all others."""
+        """Move or add a worker before all others."""
         self.remove(worker)
         self._begun[worker] = None
         self._begun.move_to_end(worker, last=False)
 
     def remove(self, worker: Worker) -> None:
-        """Take a worker out, if it is there."""
+        """Remove a worker, if it is there."""
         self._begun.pop(worker, None)
         self._new.pop(worker, None)
 
     def is_ahead_of(self, worker: Worker) -> bool:
-        """Return whether anybody stands before the place that the worker would get."""
+        """Return whether any worker waits before the place that this one would get."""
         return bool(self._begun or (self._new and not worker.attempt))

@@ -1,4 +1,4 @@
-"""Turns what workers log and print into events, so that it reaches whoever watches and never the screen itself."""
+"""Turns what workers log and print into events, so that it reaches listeners and never the terminal itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from asyncwatch.engine.current import current_worker
+from asyncwatch.engine.describe import safe_repr
 
 Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
@@ -18,7 +19,7 @@ Record = Callable[[str | None, str, str, str], None]
 _MAX_LINE = 10_000
 _LINE_END = re.compile(r"\r\n|\r|\n")
 printing: list[PrintCapture] = []
-"""What takes in the prints of workers now; nothing, if nobody captures them."""
+"""The streams that capture prints now; empty if prints are not captured."""
 
 
 class LogCapture(logging.Handler):
@@ -29,18 +30,16 @@ class LogCapture(logging.Handler):
         self._record = record
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on; one that cannot be formatted is passed on as it stands."""
+        """Pass one record on; unformatted if it cannot be formatted."""
         try:
             message = record.getMessage()
         except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
-            from asyncwatch.engine.describe import safe_repr  # noqa: PLC0415  not before the first frame
-
             message = f"{record.msg if type(record.msg) is str else safe_repr(record.msg)} {safe_repr(record.args)}"
         if record.exc_info and record.exc_info[0] is not None:
             formatter = self.formatter or logging.Formatter()
             message = f"{message}\n{formatter.formatException(record.exc_info)}"
         worker = getattr(record, "asyncwatch_worker", None)
-        if worker is not None:  # it stands before the message wherever that is shown
+        if worker is not None:  # its name is shown before the message anyway
             message = message.removeprefix(f"{worker}: ").removeprefix(f"{worker} ")
         elif (running := current_worker()) is not None:
             worker = running.name
@@ -81,7 +80,7 @@ class PrintCapture:
             self.write(line)
 
     def flush(self) -> None:
-        """Pass on what the worker has written of a line; flush the stream behind for all others."""
+        """Pass on a worker's unfinished line; outside workers, flush the real stream."""
         worker = current_worker()
         if worker is None:
             self._stream.flush()
@@ -93,8 +92,8 @@ class PrintCapture:
         return current_worker() is None and self._stream.isatty()
 
     def finish(self, worker: str) -> None:
-        """Pass on the line that `worker` has not finished, if there is one."""
-        if worker not in self._unfinished:  # every attempt ends with this call, and hardly one has printed anything
+        """Pass on the unfinished line of `worker`, if there is one."""
+        if worker not in self._unfinished:  # every attempt ends with this call, and few have printed anything
             return
         with self._lock:
             line = self._unfinished.pop(worker, "")
@@ -103,14 +102,14 @@ class PrintCapture:
 
 
 def finish_lines(worker: str) -> None:
-    """Pass on what `worker` has printed without an end of line."""
+    """Pass on what `worker` has printed without a line end."""
     for capture in printing:
         capture.finish(worker)
 
 
 @contextmanager
 def capturing_logs(record: Record, level: int) -> Iterator[None]:
-    """Send every `logging` record from `level` up to `record`, and to nobody else, for the time of the context."""
+    """Inside the context, send every `logging` record from `level` up to `record` only."""
     root = logging.getLogger()
     handlers, root_level = root.handlers[:], root.level
     root.handlers[:] = [LogCapture(record, level)]
@@ -124,9 +123,9 @@ def capturing_logs(record: Record, level: int) -> Iterator[None]:
 
 @contextmanager
 def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
-    """Send every line that a worker prints to `record` for the time of the context.
+    """Inside the context, send every line that a worker prints to `record`.
 
-    The context is a function that does so again, for after somebody else has replaced `sys.stdout` and `sys.stderr`.
+    The value is a function that does so again, after other code has replaced `sys.stdout` and `sys.stderr`.
     """
     streams = sys.stdout, sys.stderr
     out = PrintCapture(sys.stdout, "stdout", record)

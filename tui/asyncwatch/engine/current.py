@@ -1,4 +1,4 @@
-"""Which worker is running: what a target, a log handler or a print may ask from anywhere below an attempt."""
+"""The current worker, for targets, log handlers and prints anywhere below an attempt."""
 
 from __future__ import annotations
 

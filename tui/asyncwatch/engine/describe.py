@@ -1,23 +1,20 @@
-"""Turns what a worker returns or raises into plain data that is safe to show, to write and to pass between threads.
+"""Errors and results as plain data that is safe to show, to write and to pass between threads.
 
-User code runs here (`__str__`, `__repr__`), so nothing that it does may get out. Credentials in URLs are masked.
+User code runs here (`__str__`, `__repr__`), so every error in it is caught. Credentials in URLs are masked.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import itertools
 import linecache
 import math
 import traceback
 from collections.abc import Iterator
-from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from types import CodeType
 from typing import Any
 
 import msgspec
 
-from asyncwatch.engine.watchdog import Frame, frame_of, is_in
 from asyncwatch.text import error_line, mask_secrets
 
 MAX_ERROR_LENGTH = 2_000
@@ -25,7 +22,6 @@ _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 _MAX_STACKS = 1_000
 
-_PASSED_ON = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task)
 _Line = tuple[CodeType, str, int]
 """Code, its file, and a line: code that was compiled from the same text in another file is equal."""
 _stacks: dict[tuple[_Line | str, ...], str] = {}
@@ -82,10 +78,10 @@ def jsonable(result: object) -> Any:
 
 
 def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:
-    """Return the traceback of `error` without its last line and without frames of `skip`; what led to it comes first.
+    """Return the traceback of `error` without its last line and without frames of `skip`; its causes come first.
 
-    Workers that fail in the same place share one string: formatting a traceback costs a hundred times what finding
-    that it was seen before does.
+    Workers that fail in the same place share one string: formatting a traceback costs a hundred times as much as
+    looking it up.
     """
     try:
         key = tuple(_parts(error, skip, set()))
@@ -100,7 +96,7 @@ def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str
 
 
 def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Line | str]:
-    """Yield the frames of `error` and, as text, all around them, in the order in which Python prints a traceback."""
+    """Yield the frames of `error` and the text between them, in the order of a printed traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
     origin = error.__cause__
@@ -131,48 +127,3 @@ def _format(parts: tuple[_Line | str, ...]) -> Iterator[str]:
         source = linecache.getline(file, line).strip()
         if source:
             yield f"    {source}\n"
-
-
-def await_stack(awaitable: object) -> list[Frame]:
-    """Return the frames of a suspended coroutine, outermost first.
-
-    `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
-    asynchronous generators, and tasks.
-    """
-    stack: list[Frame] = []
-    seen: set[int] = set()  # tasks can wait for each other
-    while awaitable is not None and len(stack) < _MAX_FRAMES and id(awaitable) not in seen:
-        seen.add(id(awaitable))
-        for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                stack.append(frame_of(frame, frame.f_lineno))
-                awaitable = getattr(awaitable, following)
-                break
-        else:
-            awaitable = _inside(awaitable)
-    return stack
-
-
-def _inside(awaitable: object) -> object:
-    """Return what an awaitable without a frame passes on to; None if nothing, as for a future.
-
-    The iterator of a task, a step of an asynchronous generator and the iterator of a coroutine tell what they hold to
-    nobody but the garbage collector.
-    """
-    if isinstance(awaitable, asyncio.Task):
-        return awaitable.get_coro()
-    return next((held for held in gc.get_referents(awaitable) if isinstance(held, _PASSED_ON)), None)
-
-
-def stuck_at(awaitable: object) -> str:
-    """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text.
-
-    Lines of asyncio itself are passed over: that it sleeps there is what every suspended coroutine has in common.
-    """
-    stack = await_stack(awaitable)
-    own = [frame for frame in stack if not is_in(frame.module, "asyncio")]
-    if not stack:
-        return ""
-    code, line, _module = (own or stack)[-1]
-    return f"{code.co_filename}:{line} {code.co_qualname}"

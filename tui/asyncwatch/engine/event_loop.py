@@ -1,4 +1,4 @@
-"""`run`: as `asyncio.run`, which would wait for ever for a worker that was left behind."""
+"""Event loops: `run`, which does not wait for abandoned workers as `asyncio.run` would, and the loop of the engine."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_left_behind: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar(
-    "asyncwatch_left_behind", default=None
+_abandoned: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar(
+    "asyncwatch_abandoned", default=None
 )
 
 
-def note_left_behind(task: asyncio.Task[Any]) -> None:
-    """Note that nobody waits any more for a task, if it is `run` that would."""
-    tasks = _left_behind.get()
+def note_abandoned(task: asyncio.Task[Any]) -> None:
+    """Note that `run` must not wait for a task."""
+    tasks = _abandoned.get()
     if tasks is not None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return a uvloop loop where it is installed, else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415  not before the first frame
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def run(
@@ -27,11 +36,11 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T:
-    """Run a program that uses a `Supervisor`, as `asyncio.run` would, and return what `main` returns.
+    """Run a program that uses a `Run` or a `Supervisor`, like `asyncio.run`, and return what `main` returns.
 
-    At its end that function cancels all tasks that are left and waits for them: also for a worker that swallows every
-    cancellation. This one does not wait for a worker that a supervisor has left behind (see `WorkerUnresponsive`). It
-    is destroyed with the event loop; a thread in which it blocks is not.
+    At its end `asyncio.run` cancels all remaining tasks and waits for them, even for a worker that swallows every
+    cancellation. This function does not wait for an abandoned worker (see `WorkerUnresponsive`), which is destroyed
+    with the event loop. A thread in which it blocks is not.
 
     Raises:
         RuntimeError: an event loop runs in this thread already.
@@ -41,19 +50,19 @@ def run(
         main.close()
         raise RuntimeError("asyncwatch.run() cannot be called where an event loop runs")
     runner = asyncio.Runner(debug=debug, loop_factory=loop_factory or asyncio.new_event_loop)
-    left: set[asyncio.Task[Any]] = set()
+    abandoned: set[asyncio.Task[Any]] = set()
     context = contextvars.copy_context()
-    context.run(_left_behind.set, left)
+    context.run(_abandoned.set, abandoned)
     loop = runner.get_loop()
     try:
         return runner.run(main, context=context)
     finally:
         try:
-            loop.run_until_complete(_end_tasks(left))
+            loop.run_until_complete(_end_tasks(abandoned))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            _mute(loop, left)
+            _mute(loop, abandoned)
             loop.close()
 
 
@@ -65,26 +74,26 @@ def _is_loop_running() -> bool:
     return True
 
 
-async def _end_tasks(left: set[asyncio.Task[Any]]) -> None:
-    """Cancel every other task, and wait for those that nobody has left behind, or leaves behind meanwhile."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()} - left
+async def _end_tasks(abandoned: set[asyncio.Task[Any]]) -> None:
+    """Cancel every other task, and wait for all that have not been abandoned."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()} - abandoned
     for task in tasks:
         task.cancel()
-    while tasks := {task for task in tasks if not task.done()} - left:
+    while tasks := {task for task in tasks if not task.done()} - abandoned:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _mute(loop: asyncio.AbstractEventLoop, left: set[asyncio.Task[Any]]) -> None:
-    """Let the loop not complain of the tasks that are destroyed with it: that they go on was told already."""
+def _mute(loop: asyncio.AbstractEventLoop, abandoned: set[asyncio.Task[Any]]) -> None:
+    """Keep the loop from complaining about the tasks that are destroyed with it: that was reported already."""
     previous = loop.get_exception_handler()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("task") in left:
+        if context.get("task") in abandoned:
             return
         if previous is None:
             loop.default_exception_handler(context)
         else:
             previous(loop, context)
 
-    if left:
+    if abandoned:
         loop.set_exception_handler(handle)

@@ -1,4 +1,4 @@
-"""Finds targets that retry on their own: their retries and the supervisor's, or its restarts, multiply.
+"""Finds targets that retry by themselves: their retries multiply with the supervisor's retries and restarts.
 
 Pure; imports no such library.
 """
@@ -18,12 +18,11 @@ _MAX_TARGETS = 1_000
 def retrying_library(target: object) -> str:
     """Return the name of the library that makes `target` retry, empty if none is known to.
 
-    A function that such a library wrapped was defined in one of its modules, or carries its controller as the
-    attribute `retry`, as those of tenacity do. Decorators around it, partials, methods and callable objects are seen
-    through.
+    A function wrapped by such a library is defined in one of its modules, or has its controller as attribute `retry`,
+    as tenacity's functions do. Looks through decorators, partials, methods and callable objects.
     """
     for layer in _layers(target):
-        # Not asked of the object itself: its answer could be anything, an error too.
+        # Statically: the object's own answer could be anything, an error too.
         controller = inspect.getattr_static(layer, "retry", None)
         namespace = getattr(layer, "__globals__", None)
         modules = [type(controller).__module__ if controller is not None else ""]
@@ -37,7 +36,7 @@ def retrying_library(target: object) -> str:
 
 
 def nested_retries(specs: Iterable[WorkerSpec]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the library of each target of workers with retries that retries on its own too, once."""
+    """Yield, once each, the name and library of targets that retry by themselves and whose workers retry too."""
     finder = NestedRetries()
     before: WorkerSpec | None = None
     for spec in specs:
@@ -55,14 +54,14 @@ def nested_retries(specs: Iterable[WorkerSpec]) -> Iterator[tuple[str, str]]:
 
 
 class NestedRetries:
-    """Looks at the workers of a run one by one, and at each of their targets once."""
+    """Checks the workers of a run one by one, and each of their targets once."""
 
     def __init__(self) -> None:
         self._seen = set[int]()
         self._previous: object = None
 
     def find(self, spec: WorkerSpec) -> tuple[str, str] | None:
-        """Return the name and the library of its target if both it and the worker try again, and it is a new one."""
+        """Return the name and library of a target, not seen before, if both it and its worker retry."""
         target = spec.target
         if target is self._previous or not _retries(spec):
             return None
@@ -85,7 +84,7 @@ def _retries(spec: WorkerSpec) -> bool:
 
 
 def _layers(target: object) -> Iterator[object]:
-    """Yield `target` and what it calls in the end, outermost first."""
+    """Yield `target` and what it wraps, outermost first."""
     waiting = [target]
     for _ in range(_MAX_LAYERS):
         if not waiting:

@@ -1,7 +1,7 @@
 """Carries events to listeners in batches, each listener on an `asyncio.Queue` of its own event loop.
 
-Nobody who emits ever waits: queues are unbounded, and a listener that is gone costs the workers nothing. For one in
-another thread that is far behind, the loop pauses for a moment between two of its turns, however much happens in each.
+Emitting never waits: queues are unbounded, and a listener that has gone costs workers nothing. For a listener in
+another thread that is far behind, the loop pauses for a moment between two of its iterations.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from asyncwatch.events import Batch, Event
 logger = logging.getLogger("asyncwatch.supervisor")
 
 BATCH_SIZE = 512
-"""Events in a batch at the most."""
+"""Most events in a batch."""
 BATCH_INTERVAL = 1 / 20
 """Seconds between two batches while fewer than BATCH_SIZE events happen."""
-QUIET_TURNS = 3
-"""Turns of the loop without an event after which a batch that lingers is whole: the restart of a service, which takes
-its supervisor a turn or two and no time, is to leave with its end."""
-MOST_TURNS = 8
-"""Turns for which a batch that is due lingers at the most."""
+QUIET_ITERATIONS = 3
+"""Loop iterations without an event after which a lingering batch is complete. The restart of a service, which takes its
+supervisor an iteration or two and no time, leaves together with its end."""
+MOST_ITERATIONS = 8
+"""Most loop iterations for which a batch that is due lingers."""
 FAR_BEHIND = 200
-"""Batches that a reader in another thread has not taken yet."""
+"""Batches not yet taken by a reader in another thread, from which on it is far behind."""
 MOMENT = 0.001
-"""Seconds after each turn of the loop with a batch in it that such a reader is left alone for: no more than half of the
-time of an engine that does nothing but emit events, and nothing of one that waits for somebody's server."""
+"""Seconds that such a reader is given after each loop iteration with a batch: at most half of the time of an engine
+that does nothing but emit events, and none of the time of one that waits for a server."""
 
 
 class Listener:
     """One reader of the events. Batches that come before it attaches wait for it.
 
-    `give_way` is called, between two turns of the loop of the events, with the seconds for which its thread leaves the
-    interpreter to a reader in another one that is far behind: two threads that both compute get it in turns too long
-    for the one that is woken for every batch.
+    `give_way` is called between two iterations of the emitting loop, with the seconds for which its thread leaves the
+    interpreter to a reader in another thread that is far behind. Two threads that both compute switch too seldom for a
+    reader that is woken for every batch.
     """
 
     def __init__(self, give_way: Callable[[float], None] = time.sleep) -> None:
         self._lock = threading.Lock()
         self._give_way = give_way
         self._is_giving_way = False
-        self._on_the_way = 0
+        self._in_transit = 0
         self._backlog: list[Batch] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: asyncio.Queue[Batch] = asyncio.Queue()
@@ -68,7 +68,7 @@ class Listener:
         return self._queue
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
-        """Pass `batch` on, from the thread in which the loop `running` runs, if any."""
+        """Pass `batch` on, from the thread of the loop `running`, if any."""
         is_far_behind = False
         with self._lock:
             if self._loop is None:
@@ -78,26 +78,26 @@ class Listener:
             elif not self._loop.is_closed():
                 try:
                     self._loop.call_soon_threadsafe(self._arrive, batch)
-                except RuntimeError:  # the reader closed its loop between the question and the call
+                except RuntimeError:  # the reader closed its loop between the check and the call
                     return
-                self._on_the_way += 1
-                is_far_behind = self._on_the_way + self._queue.qsize() > FAR_BEHIND
+                self._in_transit += 1
+                is_far_behind = self._in_transit + self._queue.qsize() > FAR_BEHIND
         if is_far_behind and running is not None and not self._is_giving_way:
             self._is_giving_way = True
-            running.call_soon(self._leave_it_alone)
+            running.call_soon(self._pause)
 
-    def _leave_it_alone(self) -> None:
+    def _pause(self) -> None:
         self._is_giving_way = False
         self._give_way(MOMENT)
 
     def _arrive(self, batch: Batch) -> None:
         with self._lock:
-            self._on_the_way -= 1
+            self._in_transit -= 1
         self._queue.put_nowait(batch)
 
 
 class Outbox:
-    """Collects events on one event loop. The first one after a pause leaves at the end of the loop's turn."""
+    """Collects events on one event loop. The first one after a pause leaves at the end of the loop iteration."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -128,7 +128,7 @@ class Outbox:
             self.flush()
 
     def close(self, last: Callable[[int], Batch]) -> None:
-        """Deliver what was collected and the last events, made from their first number; drop all that comes later.
+        """Deliver the collected and the last events, made from their first number; drop all later ones.
 
         For another thread than the loop's, which is blocked: nothing else emits at the same time.
         """
@@ -138,7 +138,7 @@ class Outbox:
             listener.deliver(batch, None)
 
     def flush(self) -> None:
-        """Deliver what was collected, at once."""
+        """Deliver the collected events at once."""
         assert self.loop is not None  # noqa: S101  something was emitted on it
         if self._flush is not None:
             self._flush.cancel()
@@ -156,11 +156,11 @@ class Outbox:
                     log_safely(logger, logging.ERROR, text, has_traceback=True)
 
     def linger(self) -> None:
-        """Let what was emitted last leave with what follows from it at once, in the next turns of the loop."""
+        """Let the last events leave together with what follows from them in the next loop iterations."""
         self._lingers = True
 
     def end_linger(self) -> None:
-        """Deliver what lingers: nothing more follows, and the loop may be kept from now on."""
+        """Deliver lingering events: nothing more follows, and the loop may be blocked from now on."""
         if self._lingers and self._batch and self._due_at() <= 0:
             self.flush()
         self._lingers = False
@@ -175,13 +175,13 @@ class Outbox:
         wait = self._due_at()
         self._flush = self.loop.call_later(wait, self._due) if wait > 0 else self.loop.call_soon(self._due)
 
-    def _due(self, turns: int = 0, quiet: int = 0, seen: int = 0) -> None:
-        """Deliver what was collected, if nothing more follows from it at once."""
+    def _due(self, iterations: int = 0, quiet: int = 0, seen: int = 0) -> None:
+        """Deliver the collected events, if nothing more follows from them at once."""
         count = len(self._batch)
         quiet = quiet + 1 if count == seen else 0
-        if not self._lingers or quiet == QUIET_TURNS or turns == MOST_TURNS:
+        if not self._lingers or quiet == QUIET_ITERATIONS or iterations == MOST_ITERATIONS:
             self._lingers = False
             self.flush()
             return
         assert self.loop is not None  # noqa: S101  as above
-        self._flush = self.loop.call_soon(self._due, turns + 1, quiet, count)
+        self._flush = self.loop.call_soon(self._due, iterations + 1, quiet, count)

@@ -1,4 +1,7 @@
-"""The workers of a batch, of which there may be millions: a `Worker` exists for one only while it is under way."""
+"""Every worker of a run: columns for the batch, of which there may be millions, and the services by name.
+
+A `Worker` exists for a worker of the batch only while it is under way.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +11,25 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
-from asyncwatch.engine.worker import Worker
+from asyncwatch.engine.worker import Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
 
+FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
+"""Why nothing can be done about a child that was removed."""
+REMEMBERED = 1_000
+"""Names of forgotten services whose incarnations are still known."""
 _FRESH, _UNDER_WAY, _FIRST_SETTLED = 0, 1, 2
 _STATES = tuple(state for state in WorkerState if state.is_settled)
 _MARKS = {state: mark for mark, state in enumerate(_STATES, start=_FIRST_SETTLED)}
 
 
-class Members(Protocol):
-    """The workers of a run."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-
-    def get(self, name: str, /) -> Worker | None:
-        """Return the worker of that name, as it is now; None if there is none."""
-
-    def unsettled(self, group: str | None = None) -> Iterable[Worker]:
-        """Return the workers (of a group) that have not settled, in order."""
-
-    def under_way(self) -> list[Worker]:
-        """Return the workers that have not settled, without those that never had their turn; in order."""
-
-    def outcomes(self) -> Iterable[Outcome]:
-        """Return the latest outcome of each worker that has ended, in order."""
-
-    def states(self) -> dict[str, int]:
-        """Return how many workers are in each state, without those that none is in."""
-
-
 class _Listed:
-    """Workers that were given one by one."""
+    """Workers given one by one."""
 
     def __init__(self, specs: list[WorkerSpec]) -> None:
         self._specs = specs
@@ -115,7 +100,7 @@ class _Alike:
 
 
 def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
-    """Return a target for a worker of which it is not known what to call it with."""
+    """Return a target for a worker whose arguments cannot be read."""
 
     async def raise_it() -> None:
         raise LookupError(message)
@@ -136,8 +121,8 @@ def _parts(members: Iterable[WorkerSpec | WorkerSpecs]) -> Iterator[_Listed | _A
     yield _Listed(listed)
 
 
-class Roster:
-    """Who is in a batch, in order, and how they ended: some 30 bytes a worker beside its name and its args.
+class BatchRegistry:
+    """The workers of a batch, in order, and how they ended: some 30 bytes a worker beside its name and its args.
 
     Raises:
         ValueError: two workers have the same name.
@@ -154,9 +139,9 @@ class Roster:
             self._index.update(zip(part.names(), range(size, size + len(part)), strict=True))
             size += len(part)
             if len(self._index) < size:
-                raise ValueError(f"two workers are named {self._name_that_comes_twice()!r}")
+                raise ValueError(f"two workers are named {self._duplicate_name()!r}")
         self.fresh = size
-        """How many were never started, nor stopped before that."""
+        """How many were neither started nor stopped so far."""
         self._marks = bytearray(size)
         self._incarnations = array("I", (1,)) * size
         self._attempts = array("I", (1,)) * size
@@ -164,18 +149,18 @@ class Roster:
         self._results: list[Any] = [None] * size
         self._errors: dict[int, BaseException] = {}
         self.keeps_values = True
-        """Whether it keeps what targets returned and raised: an error holds all frames that it came through."""
+        """Whether to keep what targets return and raise. An error holds every frame that it passed through."""
         self._under_way: dict[int, Worker] = {}
 
     def __len__(self) -> int:
         return len(self._marks)
 
     def __iter__(self) -> Iterator[Worker]:
-        """Yield every worker, in order, as it is when its turn comes."""
+        """Yield every worker, in order, each as it is at that moment."""
         return map(self._worker, range(len(self._marks)))
 
     def groups(self) -> Iterator[tuple[WorkerSpec, Iterator[str]]]:
-        """Yield all names in order, those of the same group and number of attempts together, and one of their specs."""
+        """Yield all names in order: neighbours of the same group and number of attempts together, with one spec."""
         return itertools.chain.from_iterable(part.groups() for part in self._parts)
 
     def specs(self) -> Iterator[WorkerSpec]:
@@ -188,7 +173,7 @@ class Roster:
         return None if index is None else self._worker(index)
 
     def start_next(self) -> Iterator[Worker]:
-        """Yield, in order, each worker that was not started nor stopped before its turn comes."""
+        """Yield, in order, each worker that has neither been started nor stopped by then."""
         index = 0
         marks, under_way = self._marks, self._under_way
         for part, start in zip(self._parts, self._starts, strict=True):
@@ -210,27 +195,27 @@ class Roster:
         return sorted(running, key=lambda worker: worker.index)
 
     def under_way(self) -> list[Worker]:
-        """Return the workers that have been started, or stopped before that, and have not settled; in order."""
+        """Return the workers that have begun and not settled, in order."""
         return [self._under_way[index] for index in sorted(self._under_way) if self._marks[index] == _UNDER_WAY]
 
     def unsettled(self, group: str | None = None) -> Iterator[Worker]:
-        """Yield the workers (of a group) that have not settled when their turn comes, in order."""
+        """Yield the workers (of a group) that have not settled by then, in order."""
         marks = self._marks
         return (self._worker(index) for index in self._indexes(group) if marks[index] < _FIRST_SETTLED)
 
     def begun(self, group: str) -> Iterator[Worker]:
-        """Yield the workers of a group that are under way or have settled when their turn comes, in order."""
+        """Yield the workers of a group that are under way or have settled by then, in order."""
         marks = self._marks
         return (self._worker(index) for index in self._indexes(group) if marks[index])
 
     def has_group(self, group: str) -> bool:
-        """Return whether there is anybody in a group."""
+        """Return whether a group has any workers."""
         return next(self._indexes(group), None) is not None
 
     def _indexes(self, group: str | None) -> Iterator[int]:
         for start, part in zip(self._starts, self._parts, strict=True):
-            everybody = range(start, start + len(part))
-            yield from everybody if group is None else (start + place for place in part.places(group))
+            indexes = range(start, start + len(part))
+            yield from indexes if group is None else (start + place for place in part.places(group))
 
     def begin(self, worker: Worker) -> None:
         """Note that a worker, or another incarnation of it, is under way."""
@@ -240,7 +225,7 @@ class Roster:
         self._under_way[worker.index] = worker
 
     def settle(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
-        """Note how a worker ended. One that was left behind is kept, as it may end yet."""
+        """Note how a worker ended. An abandoned one is kept, as it may still end."""
         index = worker.index
         mark = self._marks[index]
         if not mark:
@@ -280,7 +265,7 @@ class Roster:
                 )
 
     def states(self) -> dict[str, int]:
-        """Return how many workers are in each state, without those that none is in."""
+        """Return how many workers are in each state; states without workers are left out."""
         marks = self._marks
         # Another thread may ask while a worker keeps the loop.
         under_way = list(self._under_way.items())
@@ -297,12 +282,110 @@ class Roster:
         at = bisect_right(self._starts, index) - 1
         part, place = self._parts[at], index - self._starts[at]
         mark = self._marks[index]
-        worker = Worker(*part.call(place), index, is_ready=not mark)
-        if mark >= _FIRST_SETTLED:
-            worker.state = _STATES[mark - _FIRST_SETTLED]
-            worker.incarnation = self._incarnations[index]
-        return worker
+        if mark < _FIRST_SETTLED:
+            return Worker(*part.call(place), index, is_ready=not mark)
+        state = _STATES[mark - _FIRST_SETTLED]
+        return Worker(*part.call(place), index, incarnation=self._incarnations[index], state=state)
 
-    def _name_that_comes_twice(self) -> str:
+    def _duplicate_name(self) -> str:
         names = Counter(name for part in self._parts for name in part.names())
         return next(name for name, times in names.items() if times > 1)
+
+    def unsettled_count(self) -> int:
+        """Return how many workers have not settled."""
+        return self._marks.count(_FRESH) + self._marks.count(_UNDER_WAY)
+
+    def kept(self) -> list[Worker]:
+        """Return the workers for which a `Worker` exists: those under way, and abandoned ones."""
+        return list(self._under_way.values())
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is inconsistent in the columns; nothing if all is well."""
+        if self._marks.count(_FRESH) != self.fresh:
+            yield f"{self._marks.count(_FRESH)} workers have not begun, and {self.fresh} are counted"
+        for index, worker in self._under_way.items():
+            mark = self._marks[index]
+            settled = None if mark < _FIRST_SETTLED else _STATES[mark - _FIRST_SETTLED]
+            if mark == _UNDER_WAY and worker.state.is_settled:
+                yield f"{worker} has settled, and its column says it is under way"
+            elif mark != _UNDER_WAY and settled is not worker.state:
+                yield f"{worker} is {settled} by its column"
+        for index, mark in enumerate(self._marks):
+            if mark == _UNDER_WAY and index not in self._under_way:
+                yield f"worker {index} is lost: it is under way without a Worker"
+
+
+class WorkerRegistry:
+    """All workers of a run: the batch in its columns, and the services by name with their incarnation numbers.
+
+    Raises:
+        ValueError: two workers of the batch have the same name.
+
+    """
+
+    def __init__(self, members: Iterable[WorkerSpec | WorkerSpecs]) -> None:
+        self.batch = BatchRegistry(members)
+        self.services: dict[str, Worker] = {}
+        """The latest incarnation of each service."""
+        self._incarnations: dict[str, int] = {}
+        self._forgotten: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.batch) + len(self.services)
+
+    def get(self, name: str) -> Worker | None:
+        """Return the worker of that name, as it is now; None if there is none."""
+        return self.services.get(name) or self.batch.get(name)
+
+    def unsettled(self) -> Iterator[Worker]:
+        """Yield the workers that have not settled, the batch first."""
+        yield from self.batch.unsettled()
+        for worker in list(self.services.values()):
+            if not worker.state.is_settled:
+                yield worker
+
+    def under_way(self) -> list[Worker]:
+        """Return the workers that have begun and not settled, the batch first."""
+        services = (worker for worker in self.services.values() if not worker.state.is_settled)
+        return [*self.batch.under_way(), *services]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield the latest outcome of each worker that has ended, the batch first."""
+        yield from self.batch.outcomes()
+        yield from (worker.outcome for worker in self.services.values() if worker.outcome is not None)
+
+    def states(self) -> dict[str, int]:
+        """Return how many workers are in each state; states without workers are left out."""
+        counts = Counter(self.batch.states())
+        counts.update(worker.state.value for worker in list(self.services.values()))
+        return dict(counts)
+
+    def last_incarnation(self, name: str) -> int:
+        """Return the number of a service's latest incarnation, 0 if it had none."""
+        return self._incarnations.get(name, 0)
+
+    def add_service(self, spec: WorkerSpec, owner: WorkerOwner) -> Worker:
+        """Return a new incarnation of a service, in place of the one before it."""
+        name = spec.name
+        past = self._forgotten.pop(name, 0) or self._incarnations.get(name, 0)
+        worker = Worker(name, spec.args, spec, incarnation=past + 1, owner=owner)
+        self._incarnations[name] = worker.incarnation
+        self.services[name] = worker
+        return worker
+
+    def forget_service(self, name: str) -> None:
+        """Drop a settled service that is not to be shown again.
+
+        Its incarnations go on being counted if one of its name comes soon: a command for the old one, still on its
+        way, must not reach the new one.
+        """
+        worker = self.services.get(name)
+        if worker is not None and worker.state.is_settled:
+            del self.services[name]
+            self._forgotten[name] = self._incarnations.pop(name)
+            if len(self._forgotten) > REMEMBERED:
+                del self._forgotten[next(iter(self._forgotten))]
+
+    def why_unknown(self, name: str) -> str:
+        """Return why there is no worker of that name."""
+        return FORGOTTEN if name in self._forgotten else "there is no such worker"

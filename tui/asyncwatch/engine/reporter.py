@@ -1,23 +1,22 @@
-"""Numbers and dates what happens in a run, and tells what concerns it as a whole: its course, settings and circuits."""
+"""The only maker of events: numbers and dates everything that happens in a run, and logs what a person should know."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
-import os.path
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncwatch.engine.describe import clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
-from asyncwatch.engine.retry_decision import Verdict
+from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.spec import WorkerSpec
-from asyncwatch.engine.watchdog import Block, block_event, frame_of, is_of_supervisor, place_of
+from asyncwatch.engine.stacks import error_place
+from asyncwatch.engine.watchdog import Block, block_event
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import (
     AttemptFailed,
@@ -67,15 +66,52 @@ from asyncwatch.policies.circuit import Circuit, CircuitState
 from asyncwatch.policies.restart import RestartWindow
 from asyncwatch.text import count, error_line
 
-if TYPE_CHECKING:
-    from asyncwatch.engine.tree.node import Node
-
-
 logger = logging.getLogger("asyncwatch.supervisor")
 
 
-class RunReporter:
-    """Numbers and dates the events of one run and puts them into its outbox. Belongs to the loop's thread."""
+QUEUED_PER_EVENT = 2_000
+"""Workers that one `WorkersQueued` names at most."""
+
+
+def _retry_level(worker: Worker) -> int:
+    """Return the level for logging retries: those of a poller that is known to fail are no news."""
+    return logging.DEBUG if worker.failed_polls else logging.WARNING
+
+
+class SupervisorFacts(Protocol):
+    """What an event says of a supervisor's specification."""
+
+    @property
+    def max_restarts(self) -> int:
+        """How many restarts it allows."""
+
+    @property
+    def within(self) -> float:
+        """In how many seconds."""
+
+    @property
+    def auto_shutdown(self) -> str:
+        """Whether the end of significant children ends it."""
+
+
+class RunningSupervisor(Protocol):
+    """What an event says of a supervisor that starts."""
+
+    path: str
+    parent: str
+    incarnation: int
+
+    @property
+    def spec(self) -> SupervisorFacts:
+        """Its specification."""
+
+    @property
+    def strategy(self) -> str:
+        """Which children are restarted together."""
+
+
+class Reporter:
+    """Makes the events of one run and puts them into its outbox. Belongs to the loop's thread."""
 
     def __init__(self) -> None:
         self.outbox = Outbox()
@@ -86,8 +122,7 @@ class RunReporter:
         """A copy of the context in which the run started: attempts run in copies of it."""
         self._clock = time.monotonic
         self._started_at = 0.0
-        self.before_end: Callable[[], object] | None = None
-        """Called just before the end of the run is told: the last moment to tell of anything."""
+        self._before_end: list[Callable[[], object]] = []
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -105,6 +140,15 @@ class RunReporter:
     def is_started(self) -> bool:
         """Whether the run has started."""
         return self._loop is not None
+
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Call `callback` just before the end of the run is reported: the last moment to report anything."""
+        self._before_end.append(callback)
+
+    def run_ends(self) -> None:
+        """Let those report that wanted to before the end."""
+        for callback in self._before_end:
+            callback()
 
     def now(self) -> float:
         """Return the seconds since the run started, in whole microseconds."""
@@ -127,8 +171,8 @@ class RunReporter:
         """
         self._loop = self.outbox.loop = asyncio.get_running_loop()
         self.context = copy_context()
-        # A loop may have a time of its own, as those of tests do. That of uvloop is no better than the clock: it stands
-        # still for a whole turn, and counts milliseconds; and asyncio's own is this very clock.
+        # A loop may have a time of its own, as the tests' loops do. uvloop's is no better than the clock: it stands
+        # still for a whole iteration and counts milliseconds. asyncio's own is this very clock.
         if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:
             self._clock = self._loop.time
         self._started_at = self._clock()
@@ -136,21 +180,21 @@ class RunReporter:
         self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
 
     def run_timed_out(self, timeout: float, pending: int) -> None:
-        """Tell that the runner's total timeout ended."""
+        """Report that the runner's total timeout ended."""
         self._emit(RunTimedOut(self._next_seq(), self.now(), timeout, pending))
 
     def run_cancel_requested(self, reason: str) -> None:
-        """Tell that the whole fleet is asked to stop."""
+        """Report that the whole fleet is asked to stop."""
         self._emit(RunCancelRequested(self._next_seq(), self.now(), reason))
 
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
-        """Tell that the batch is not gone on with."""
+        """Report that the batch was halted."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
         text = "halted after %s: %s end by that"
         log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
 
     def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
-        """Tell that a person changed a setting."""
+        """Report that a person changed a setting."""
         self._emit(SettingChanged(self._next_seq(), self.now(), name, value, previous, key, is_undo))
 
     def nested_retries_found(self, target: str, library: str) -> None:
@@ -160,13 +204,13 @@ class RunReporter:
         log_safely(logger, logging.WARNING, text, target, library)
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
-        """Tell that the run is over, and deliver all that is left."""
+        """Report that the run is over, and deliver all that is left."""
         now = self.now()
         self._emit(RunFinished(self._next_seq(), now, states, attempts, now, interrupted))
         self.outbox.flush()
 
     def abandon(self, states: dict[str, int], attempts: int, block: Block | None) -> None:
-        """Tell that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
+        """Report that the run is over, from another thread than the loop's; whatever is emitted after it is dropped."""
         now = self.now()
 
         def last(seq: int) -> Batch:
@@ -176,32 +220,32 @@ class RunReporter:
         self.outbox.close(last)
 
     def loop_blocked(self, block: Block) -> None:
-        """Tell what kept the event loop, and for how long."""
+        """Report what blocked the event loop, and for how long."""
         self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
-        # Many that take turns can go on for long, and nobody is helped by a warning each time.
+        # Many workers that take turns can block it for long, and no one is helped by a warning each time.
         is_mendable = event.cause in FIXABLE_CAUSES and event.cause != "many"
         level = logging.WARNING if is_mendable else logging.DEBUG
         log_safely(logger, level, "%s", block_sentence(event), worker=event.worker or None)
 
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
-        """Tell why a request was not carried out."""
+        """Report why a request was not carried out."""
         self._emit(CommandRefused(self._next_seq(), self.now(), command, worker, incarnation, reason))
 
     def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
-        """Tell of a log record or a printed line."""
+        """Report a log record or a printed line."""
         self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, source, clean_text(message)))
 
     def line_held(self, reason: str) -> None:
-        """Tell what all that stand in line wait for from now on."""
+        """Report what the whole ready queue waits for from now on."""
         self._emit(LineHeld(self._next_seq(), self.now(), reason))
 
     def circuit_probed(self, key: str, circuit: Circuit) -> None:
-        """Tell that a probe began, or ended without deciding."""
+        """Report that a probe began, or ended without deciding."""
         probes = circuit.probes_under_way, circuit.free_probes
         self._emit(CircuitProbed(self._next_seq(), self.now(), key, *probes))
 
     def circuit_changed(self, key: str, circuit: Circuit) -> None:
-        """Tell of the state of a circuit."""
+        """Report the state of a circuit."""
         seq, now = self._next_seq(), self.now()
         match circuit.state:
             case CircuitState.OPEN:
@@ -216,40 +260,14 @@ class RunReporter:
             case CircuitState.ISOLATED:
                 self._emit(CircuitIsolated(seq, now, key))
 
-
-_FRAMES = 40
-_QUEUED_AT_ONCE = 2_000
-"""Workers that one `WorkersQueued` names at the most."""
-
-
-def _at(error: BaseException) -> str:
-    """Return ` at jobs.py:3 fetch`, the place of the worker's own code that an error comes from; empty if none is."""
-    steps = itertools.islice(traceback.walk_tb(error.__traceback__), _FRAMES)
-    frames = (frame_of(frame, line) for frame, line in steps)
-    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
-    if not foreign:
-        return ""
-    place = place_of(foreign)
-    name = os.path.basename(place.file)  # noqa: PTH119  a Path takes ten times as long, for every failure
-    return f" at {name}:{place.line} {place.function}"
-
-
-def _retry_level(worker: Worker) -> int:
-    """Return the level at which retries are logged: they are no news of a poller that is known to fail."""
-    return logging.DEBUG if worker.failed_polls else logging.WARNING
-
-
-class Reporter(RunReporter):
-    """Tells also of the workers of a run, and of the supervisors of its tree."""
-
     def workers_queued(self, spec: WorkerSpec, names: Iterable[str]) -> None:
-        """Tell who is in the fleet, in order: workers of the same group and number of attempts as `spec` has."""
+        """Report the workers of a run, in order: all of the same group and number of attempts as `spec`."""
         group, attempts, rest = spec.group, spec.retry.max_attempts, iter(names)
-        while chunk := tuple(itertools.islice(rest, _QUEUED_AT_ONCE)):
+        while chunk := tuple(itertools.islice(rest, QUEUED_PER_EVENT)):
             self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
 
     def attempt_started(self, worker: Worker) -> None:
-        """Tell that an attempt begins; `worker.started_at` says when."""
+        """Report that an attempt begins; `worker.started_at` says when."""
         self._emit(
             AttemptStarted(
                 self._next_seq(),
@@ -262,63 +280,63 @@ class Reporter(RunReporter):
             )
         )
 
-    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, verdict: Verdict) -> None:
-        """Tell that an attempt ended in `error`."""
+    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, decision: RetryDecision) -> None:
+        """Report that an attempt ended in `error`."""
         now = self.now()
         elapsed = round(now - worker.started_at, 6)
         name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
-        is_retriable, error_class = verdict.is_retriable, verdict.error_class.value
+        is_retriable, error_class = decision.is_retriable, decision.error_class.value
         facts = (*describe_error(error), is_retriable, worker.is_struck, elapsed, stack, error_class)
         self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
 
     def attempt_held(self, worker: Worker, key: str, reason: str) -> None:
-        """Tell what the worker's next attempt, which could start, has to wait for."""
+        """Report what the worker's next attempt has to wait for."""
         now, following = self.now(), worker.attempt + 1
         self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
 
-    def retry_scheduled(self, worker: Worker, error: BaseException, verdict: Verdict, delay: float) -> None:
-        """Tell that the next attempt starts in `delay` seconds."""
-        name, most, following = worker.name, verdict.max_attempts, worker.attempt + 1
-        told = following, delay, verdict.is_asked_for, most
+    def retry_scheduled(self, worker: Worker, error: BaseException, decision: RetryDecision, delay: float) -> None:
+        """Report that the next attempt starts in `delay` seconds."""
+        name, most, following = worker.name, decision.max_attempts, worker.attempt + 1
+        told = following, delay, decision.is_asked_for, most
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *told))
         text = "%s: retry %d of %d in %.2f s after %s"
         cause = error_line(*describe_error(error))
         self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, cause)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
-        """Tell that the worker gets no further attempt."""
+        """Report that the worker gets no further attempt."""
         now, following = self.now(), worker.attempt + 1
         self._emit(RetryRefused(self._next_seq(), now, worker.name, worker.incarnation, following, reason))
         text = "%s: no retry after attempt %d: %s"
         self._log(_retry_level(worker), worker, text, worker.name, worker.attempt, reason)
 
     def cancel_requested(self, worker: Worker) -> None:
-        """Tell that a running worker is asked to stop."""
+        """Report that a running worker is asked to stop."""
         now, reason = self.now(), worker.stop_reason
         self._emit(CancelRequested(self._next_seq(), now, worker.name, worker.incarnation, reason))
 
     def worker_restarted(self, worker: Worker) -> None:
-        """Tell that a new incarnation is queued."""
+        """Report that a new incarnation is queued."""
         self._emit(WorkerRestarted(self._next_seq(), self.now(), worker.name, worker.incarnation))
 
-    def supervisor_started(self, node: Node) -> None:
-        """Tell that a supervisor begins to start its children."""
+    def supervisor_started(self, node: RunningSupervisor) -> None:
+        """Report that a supervisor begins to start its children."""
         spec = node.spec
         limits = spec.max_restarts, float(spec.within), spec.auto_shutdown
         facts = (node.path, node.parent, node.strategy, *limits, node.incarnation)
         self._emit(SupervisorStarted(self._next_seq(), self.now(), *facts))
 
     def supervisor_terminated(self, path: str, reason: str) -> None:
-        """Tell that a supervisor and all its children have ended."""
+        """Report that a supervisor and all its children have ended."""
         self._emit(SupervisorTerminated(self._next_seq(), self.now(), path, reason))
 
     def restart_counted(self, path: str, child: str, window: RestartWindow) -> None:
-        """Tell that a restart counts for the limit of `path`, a supervisor's or the child's own."""
+        """Report that a restart counts for the limit of `path`, a supervisor's or the child's own."""
         facts = (len(window), window.max_restarts, float(window.within))
         self._emit(RestartCounted(self._next_seq(), self.now(), path, child, *facts))
 
     def restart_limit_reached(self, path: str, window: RestartWindow) -> None:
-        """Tell that there was one restart too many."""
+        """Report that there was one restart too many."""
         facts = (len(window), float(window.within))
         self._emit(RestartLimitReached(self._next_seq(), self.now(), path, *facts))
         limit = count(window.max_restarts, "restart")
@@ -326,11 +344,11 @@ class Reporter(RunReporter):
         log_safely(logger, logging.ERROR, text, shown_path(path), limit, window.within)
 
     def child_removed(self, path: str, child: str) -> None:
-        """Tell that a supervisor forgot a child."""
+        """Report that a supervisor forgot a child."""
         self._emit(ChildRemoved(self._next_seq(), self.now(), path, child))
 
     def worker_ready(self, worker: Worker, value: object) -> None:
-        """Tell that a worker of a tree has started."""
+        """Report that a worker of a tree has started."""
         self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, jsonable(value)))
 
     def ready_too_late(self, worker: Worker) -> None:
@@ -339,13 +357,13 @@ class Reporter(RunReporter):
         self._log(logging.WARNING, worker, text, worker.name)
 
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
-        """Tell that a new incarnation follows in `delay` seconds."""
+        """Report that a new incarnation follows in `delay` seconds."""
         self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
         when = f"restart in {delay:.2f} s" if delay >= 0.005 else "restarted at once"
         self._log(logging.WARNING, worker, "%s: %s after %s", worker.name, when, cause)
 
     def poll_finished(self, worker: Worker, result: object, elapsed: float, delay: float) -> None:
-        """Tell what a poller's target returned."""
+        """Report what a poller's target returned."""
         facts = (jsonable(result), round(elapsed, 6), delay)
         self._emit(PollFinished(self._next_seq(), self.now(), worker.name, worker.incarnation, *facts))
         if worker.failed_polls:
@@ -362,11 +380,13 @@ class Reporter(RunReporter):
         self._emit(PollFailed(self._next_seq(), now, worker.name, worker.incarnation, *facts))
         if worker.failed_polls == 1:
             text = "%s: a poll failed, the next one follows in %g s: %s%s"
-            self._log(logging.WARNING, worker, text, worker.name, delay, error_line(error_type, message), _at(error))
+            self._log(
+                logging.WARNING, worker, text, worker.name, delay, error_line(error_type, message), error_place(error)
+            )
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
-        """Tell that the target returned."""
-        # As `_ended` does it, but nearly every worker of a large batch comes here.
+        """Report that the target returned."""
+        # Like `_ended`, inlined: nearly every worker of a large batch comes here.
         now = int((self._clock() - self._started_at) * 1e6) / 1e6
         shown = result if result is None or (type(result) is int and -(2**30) < result < 2**30) else jsonable(result)
         elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
@@ -375,31 +395,33 @@ class Reporter(RunReporter):
         return event
 
     def failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> WorkerEnded:
-        """Tell that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
+        """Report that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
         error_type, message = describe_error(error)
         line = error_line(error_type, message)
         if transient:
             if not refusal:  # that was told already
                 made = count(worker.attempt, "attempt")
-                self._log(logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, _at(error))
+                self._log(
+                    logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, error_place(error)
+                )
             return self._ended(WorkerExhausted, worker, error_type, message, refusal)
-        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, _at(error))
+        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, error_place(error))
         return self._ended(WorkerFailed, worker, error_type, message)
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
-        """Tell that the worker ended after it was asked to."""
+        """Report that the worker ended after it was asked to."""
         facts = jsonable(result), *(("", "") if error is None else describe_error(error))
         if worker.stop_reason == "timeout":
             return self._ended(WorkerTimedOut, worker, *facts)
         return self._ended(WorkerCancelled, worker, *facts, worker.stop_reason)
 
     def unresponsive(self, worker: Worker, stuck_at: str) -> WorkerEnded:
-        """Tell that the worker did not stop within the grace period."""
+        """Report that the worker did not stop within the grace period."""
         self._log(logging.ERROR, worker, "%s ignores its cancellation at %s", worker.name, stuck_at)
         return self._ended(WorkerUnresponsive, worker, stuck_at, worker.cancels)
 
     def ended_at_last(self, told: WorkerEnded) -> None:
-        """Tell that an older incarnation of a worker, left behind as `told` says, has ended after all."""
+        """Report that an older incarnation of a worker, abandoned as `told` says, has ended after all."""
         now = self.now()
         elapsed = round(told.elapsed + now - told.at, 6)
         self._emit(WorkerCancelled(self._next_seq(), now, told.worker, told.incarnation, told.attempts, elapsed))

@@ -1,4 +1,4 @@
-"""What becomes of a worker whose attempt failed: another attempt, and when, or none, and why."""
+"""Whether a worker whose attempt failed makes another one: when, or why not."""
 
 from __future__ import annotations
 
@@ -22,42 +22,43 @@ GIVEN_UP = "person"
 HALTED = "halt"
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What is to be done after an error."""
+class RetryDecision(msgspec.Struct, frozen=True, gc=False):
+    """What follows an error."""
 
     error_class: ErrorClass
     is_retriable: bool
     """Whether the error is worth another attempt at all."""
     max_attempts: int = 0
-    """Of the policy that the error falls under."""
+    """By the policy for this class of errors."""
     delay: float | None = None
     """Seconds until the next attempt; None for no further one."""
     is_asked_for: bool = False
-    """Whether the delay is what the error asked for (`Retry-After`)."""
+    """Whether the server set the delay (`Retry-After`)."""
     refusal: str = ""
-    """Why there is no further attempt, if not for the error: one of the reasons of `RetryRefused`, or empty."""
+    """Why a retriable error gets no further attempt: a reason of `RetryRefused`, or empty."""
 
 
-class Judge:
-    """Decides about retries, for all workers of a run. Pays for them from the run's budget, if there is one."""
+class RetryDecider:
+    """Decides on retries for all workers of a run. Pays for them from the run's budget, if there is one."""
 
-    __slots__ = ("_luck", "halted", "tokens")
+    __slots__ = ("_luck", "tokens")
 
     def __init__(self, luck: Luck, budget: RetryBudget | None) -> None:
         self._luck = luck
         self.tokens = None if budget is None else Tokens(budget)
-        self.halted: set[Worker] = set()
-        """Those that were running when the batch halted: what they run is their last attempt."""
 
-    def judge(self, worker: Worker, error: BaseException, now: float) -> Verdict:
-        """Decide about the worker whose attempt ended in `error`, `now` seconds after the start of the run."""
+    def decide(self, worker: Worker, error: BaseException, now: float, *, is_halted: bool) -> RetryDecision:
+        """Decide what follows an attempt that ended in `error`, `now` seconds after the start of the run.
+
+        `is_halted`: the batch halted while the attempt ran, so it was the worker's last one.
+        """
         error_class = _class_of(worker, error)
         policy = _policy_for(worker, error_class)
         if policy is None or is_never_retried(error):
             is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
-            return Verdict(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
+            return RetryDecision(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
         if worker.attempt >= policy.max_attempts:
-            return Verdict(error_class, is_retriable=True, max_attempts=policy.max_attempts)
+            return RetryDecision(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         asked = retry_after_of(error, time.time())
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
@@ -65,13 +66,13 @@ class Judge:
         else:
             delay = round(min(asked, policy.max_retry_after), 6)
         refusal = ""
-        if worker in self.halted:
+        if is_halted:
             refusal = HALTED
         elif worker.deadline_at is not None and now + delay >= worker.deadline_at:
             refusal = PAST_DEADLINE
         elif self.tokens is not None and worker.pays_for_retries and not self.tokens.pay_for(error):
             refusal = OUT_OF_BUDGET
-        return Verdict(
+        return RetryDecision(
             error_class,
             is_retriable=True,
             max_attempts=policy.max_attempts,
@@ -82,7 +83,7 @@ class Judge:
 
 
 def _class_of(worker: Worker, error: BaseException) -> ErrorClass:
-    """Return the class of `error` by the worker's own functions; what they cannot classify is permanent."""
+    """Return the class of `error` by the worker's own functions; permanent if they cannot say."""
     spec = worker.spec
     try:
         error_class = ErrorClass(spec.classify(error))

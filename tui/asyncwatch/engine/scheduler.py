@@ -1,437 +1,822 @@
-"""The workers of a run: they are started, counted, asked to stop, restarted, and told to try again or give up."""
+"""The scheduler: the one writer of worker state."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import itertools
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Final
 
-from asyncwatch.engine.attempts import Attempts
-from asyncwatch.engine.event_loop import note_left_behind
-from asyncwatch.engine.nested import nested_retries
-from asyncwatch.engine.registry import Members, Roster
-from asyncwatch.engine.reporter import logger
-from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED
+from asyncwatch.engine.admission import Admission, Answer
+from asyncwatch.engine.attempts import AttemptRunner, past_deadline
+from asyncwatch.engine.bulk import BulkActions, act_safely
+from asyncwatch.engine.describe import describe_error
+from asyncwatch.engine.nested import NestedRetries, nested_retries
+from asyncwatch.engine.ready_queue import ReadyQueue
+from asyncwatch.engine.registry import FORGOTTEN, WorkerRegistry
+from asyncwatch.engine.reporter import Reporter, logger
+from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED, PAST_DEADLINE, RetryDecider, RetryDecision
 from asyncwatch.engine.safe_log import log_safely
-from asyncwatch.engine.slices import Slices
-from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
+from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
-from asyncwatch.engine.worker import Worker
-from asyncwatch.events import WorkerEnded, WorkerState
+from asyncwatch.engine.worker import StopReason, Worker, WorkerOwner
+from asyncwatch.events import SETTLED, WorkerEnded, WorkerFailed, WorkerState
+from asyncwatch.policies.bad_luck import Luck
+from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.circuit import Circuit, CircuitPolicy
+from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_exit, is_never_retried
 from asyncwatch.policies.halt import Halt
+from asyncwatch.policies.rate import RateLimit
+from asyncwatch.text import error_line
 
-StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"]
-_HELD_BACK = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING})
-_NOBODY_WAITS = "nobody waits for another attempt"
+SLOT, RATE, PAUSED = "place", "rate", "paused"
+"""What the ready queue waits for: a slot, the limit of the run, or the end of a pause. `LineHeld` says so."""
+STARTS_PER_ITERATION = 200
+"""Attempts of the batch started in one loop iteration, at most. They take about 1 ms."""
+
+# Before Python 3.12 each lookup of an enum's member costs 50 ns.
+_QUEUED, _RUNNING, _WAITING = WorkerState.QUEUED, WorkerState.RUNNING, WorkerState.WAITING
+_BACKING_OFF, _CANCELLING, _RESTARTING = WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.RESTARTING
+_STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
+_AGAIN = frozenset({_QUEUED, _RESTARTING})
+
+TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
+    _QUEUED: frozenset({_RUNNING, _WAITING, WorkerState.FAILED}) | _STOPPED,
+    _RUNNING: frozenset({_WAITING, _BACKING_OFF, _CANCELLING}) | SETTLED - {WorkerState.TIMED_OUT},
+    _WAITING: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF, WorkerState.FAILED, WorkerState.EXHAUSTED})
+    | _STOPPED,
+    _BACKING_OFF: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF, WorkerState.FAILED, WorkerState.EXHAUSTED})
+    | _STOPPED,
+    _CANCELLING: frozenset({_CANCELLING, WorkerState.FAILED, WorkerState.UNRESPONSIVE}) | _STOPPED,
+    _RESTARTING: frozenset({_RESTARTING, WorkerState.FAILED, WorkerState.CANCELLED}),
+    WorkerState.UNRESPONSIVE: _AGAIN | SETTLED - {WorkerState.UNRESPONSIVE, WorkerState.EXHAUSTED},
+    **dict.fromkeys(SETTLED - {WorkerState.UNRESPONSIVE}, _AGAIN),
+}
+"""Every legal transition (DESIGN.md, "Worker states"). A launch that fails leads through `waiting` to `failed`."""
+_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
+_HELD_BACK = frozenset({_BACKING_OFF, _WAITING})
+_NONE_WAITS = "nobody waits for another attempt"
 
 
-class Machine(Attempts):
-    """The workers of one run. All methods belong to the thread of its loop.
+class IllegalTransitionError(RuntimeError):
+    """A worker would get from one state to another that cannot follow it: a defect of the scheduler."""
 
-    `settings` are those of `Attempts`.
+
+class InvalidStateError(AssertionError):
+    """What `validate_state` found."""
+
+
+class Scheduler:
+    r"""Starts workers, and decides what follows when an attempt ends. Callbacks of the event loop move workers on.
+
+        queued -> running -> succeeded | failed | exhausted
+                     |  \--> backing off -> running
+                     |  \--> cancelling  -> cancelled | timed out | unresponsive
+                     |  \--> unresponsive                 (its time-out did not end it)
+        a worker that is ready but held back is waiting (parked, or a retry in the ready queue); a service whose next
+        incarnation is to come is restarting; a worker of the batch whose incarnation ended can be queued again
+
+    `TRANSITIONS` is the whole table. A worker that has not settled always has one thing that moves it on: the task of
+    an attempt in flight, a timer, a place in the ready queue, or one among the parked workers of its key; a service
+    that is restarting has its supervisor. It holds a slot only while an attempt is in flight; a service needs none.
+
+    How an attempt ended is decided when its task is done, in this order:
+
+    1. The worker was asked to stop: it is cancelled (or timed out), whatever the attempt returned or raised meanwhile.
+    2. It returned: the worker has succeeded. A poller waits for its next poll.
+    3. It ended in any error other than a request to exit after its time was over: a transient `AttemptTimeout`, or
+       `DeadlineExceeded`, with what else it raised as the cause.
+    4. It raised, or someone else cancelled it: `RetryDecider` says whether and when it is tried again. A
+       `CancelledError` never is.
+
+    A worker of the batch belongs to no one; a service belongs to its `WorkerOwner`, which hears of its end and decides
+    on its restart. The scheduler knows no supervisors. All methods belong to the thread of the event loop.
+
+    Args:
+        batch: the workers that are work which ends.
+        reporter: makes the events.
+        seed: of every draw.
+        concurrency: slots.
+        grace: seconds that a worker may take to end after it was asked to, if its spec does not say.
+        has_slots: whether there is or may be a batch, so that changing `concurrency` has a meaning.
+        retry_budget: pays for all retries of the run; None for no limit.
+        circuit: of every key; None for none.
+        rate: of all attempts of the run together; None for no limit.
+        rate_per_key: of the attempts of each key; None for no limit.
+        halt: after how many failures the batch halts; None for never.
 
     Raises:
-        ValueError: two specs have the same name.
+        ValueError: two workers of the batch have the same name.
 
     """
 
-    has_places = True
-    """Whether attempts take one of `concurrency` places."""
-
     def __init__(
-        self, specs: Iterable[WorkerSpec | WorkerSpecs], *, concurrency: int, halt: Halt | None = None, **settings: Any
+        self,
+        batch: Iterable[WorkerSpec | WorkerSpecs],
+        *,
+        reporter: Reporter,
+        seed: int,
+        concurrency: int = 100,
+        grace: float = 5.0,
+        has_slots: bool = True,
+        retry_budget: RetryBudget | None = None,
+        circuit: CircuitPolicy | None = None,
+        rate: RateLimit | None = None,
+        rate_per_key: RateLimit | None = None,
+        halt: Halt | None = None,
     ) -> None:
-        super().__init__(concurrency=concurrency, **settings)
-        self.batch = Roster(specs)
-        """The workers that are work which ends, not services."""
-        self.workers: Members = self.batch
+        self.reporter = reporter
+        self.grace = grace
         self.concurrency = concurrency
+        self.has_slots = has_slots
         self.is_paused = False
-        """Whether no new attempts start. Change it, or `concurrency`, by `change_places`."""
+        """Whether no new attempts start. Set it, and `concurrency`, by `change_slots`."""
+        self.accepts_restarts = True
         self.is_interrupted = False
+        """Whether the run was stopped before its end."""
+        self.is_finished = False
         self.is_broken_off = False
-        self._is_hurried = False
-        self._slices: deque[Slices] = deque()
-        self._is_line_held = False
-        self._halt = halt
-        self._broken: set[int] | None = None if halt is None else set()
-
-    @property
-    def queued(self) -> int:
-        """How many stand in line for a place; those that were cancelled there count until their turn comes."""
-        return len(self._again) + len(self._first) + self.batch.fresh + len(self._ready)
-
-    @property
-    def serving(self) -> int:
-        """How many attempts are in flight that take no place."""
-        return 0
-
-    def start(self, name: str, runner: str, timeout: float | None, wall_clock: float) -> None:
-        """Start the run on the running loop: announce all workers, then start as many as there are places."""
-        self.active = len(self.workers)
-        seed, concurrency = self._luck.seed, self.concurrency
-        self.report.run_started(
-            name, self.active, runner, seed, concurrency, timeout, wall_clock, self._live_settings()
+        self.active = 0
+        """Workers that have not settled."""
+        self.registry = WorkerRegistry(batch)
+        luck = Luck(seed)
+        self._luck = luck
+        self._queue = ReadyQueue()
+        self.admission = Admission(
+            reporter,
+            self._release,
+            self._report_parked,
+            circuit=circuit,
+            rate=rate,
+            rate_per_key=rate_per_key,
         )
-        self.announce_batch()
-        self._start_batch()
+        self._runner = AttemptRunner(
+            reporter,
+            luck=luck,
+            grace=grace,
+            on_end=self._attempt_ended,
+            on_abandoned=self._attempt_abandoned,
+            on_late_end=self._abandoned_ended,
+        )
+        self._retries = RetryDecider(luck, retry_budget)
+        self._nested = NestedRetries()
+        self._on_outcome: Callable[[Outcome], None] | None = None
+        self._when_settled: list[asyncio.Future[None]] = []
+        self._slots = concurrency  # 0 while paused
+        self._continues_filling = False
+        """Whether the next loop iteration goes on starting attempts."""
+        self._is_held = False
+        """Whether no worker gets a slot, because workers are being cancelled by a long list of commands."""
+        self._bulk = BulkActions(self._resume_filling)
+        self._queue_waits_for = SLOT
+        self._reported_parked: dict[Worker, tuple[str, str]] = {}
+        """The key and the reason that a worker waits for, as reported; no key for a worker in the ready queue."""
+        self._halt = halt
+        self._failures: set[int] = set()
+        """Rows of the workers whose failure counts for the halt."""
+        self._last_attempts: set[Worker] = set()
+        """Workers that were running when the batch halted: they make no further attempt."""
 
-    def _start_batch(self) -> None:
-        """Start as many of the batch as there are places."""
-        self._fresh = self.batch.start_next()
-        self._fill_places()
+    # The run ---------------------------------------------------------------------------------------------------------
 
-    def _has_fresh(self) -> bool:
-        return self._fresh is not None and self.batch.fresh > 0
+    def start(
+        self,
+        name: str,
+        runner: str,
+        timeout: float | None,
+        wall_clock: float,
+        *,
+        services: int = 0,
+        thresholds: Iterable[float] = (),
+    ) -> None:
+        """Start the run on the running loop; no worker starts yet.
 
-    def announce_batch(self) -> None:
-        """Tell who is in the fleet and waits for a place."""
-        for spec, names in self.batch.groups():
-            self.report.workers_queued(spec, names)
-        for target, library in nested_retries(self.batch.specs()):
-            self.report.nested_retries_found(target, library)
-
-    def _live_settings(self, others: Iterable[WorkerSpec] = ()) -> dict[str, Any]:
-        """Return the settings that can be changed, as `RunStarted` tells them; `others` are not of the batch."""
+        `services` will be launched at first; `thresholds` are those of their bad luck.
+        """
+        self.active = len(self.registry.batch)
         rate, per_key = self.admission.limit(), self.admission.rate_per_key
-        thresholds = {spec.bad_luck.threshold for spec in itertools.chain(self.batch.specs(), others)}
-        return {
+        all_thresholds = {*thresholds, *(spec.bad_luck.threshold for spec in self.registry.batch.specs())}
+        settings = {
             "rate": None if rate is None else str(rate),
             "rate_per_key": None if per_key is None else str(per_key),
-            "bad_luck": thresholds.pop() if len(thresholds) == 1 else None,
+            "bad_luck": all_thresholds.pop() if len(all_thresholds) == 1 else None,
             "paused": self.is_paused,
         }
+        facts = (self._luck.seed, self.concurrency, timeout, wall_clock, settings)
+        self.reporter.run_started(name, self.active + services, runner, *facts)
+
+    def announce_batch(self) -> None:
+        """Report the workers of the batch as queued."""
+        for spec, names in self.registry.batch.groups():
+            self.reporter.workers_queued(spec, names)
+        for target, library in nested_retries(self.registry.batch.specs()):
+            self.reporter.nested_retries_found(target, library)
+
+    def start_batch(self) -> None:
+        """Start as many workers of the batch as there are slots."""
+        self._queue.feed(self.registry.batch.start_next())
+        self._fill_slots()
 
     def finish(self) -> None:
-        """Tell the listeners that the run is over. Every worker must have settled."""
+        """Report the end of the run. Every worker must have settled."""
         try:
-            if self.report.before_end is not None:
-                self.report.before_end()
+            self.reporter.run_ends()
         finally:
             self.is_finished = True
+            self._bulk.stop()
             try:
                 self.admission.close()
             finally:
-                self.report.run_finished(self.workers.states(), self._attempts, interrupted=self.is_interrupted)
+                states, attempts = self.registry.states(), self._runner.started
+                self.reporter.run_finished(states, attempts, interrupted=self.is_interrupted)
 
-    def abandon(self, block: Block | None) -> None:
-        """Do what `finish` does from another thread, while `block` keeps the loop."""
+    def abandon_run(self, block: Block | None) -> None:
+        """Report the end of the run from another thread, while `block` keeps the loop."""
         self.is_finished = True
-        self.report.abandon(self.workers.states(), self._attempts, block)
-
-    @property
-    def progress(self) -> tuple[int, ...]:
-        """Counts that change whenever a run that is being stopped gets closer to its end."""
-        return (self.active,)
-
-    def longest_patience(self) -> float:
-        """Return the longest grace period of the running workers, in seconds."""
-        running = (worker for task, worker in self.tasks.items() if task not in self.detached)
-        limits = (worker.spec.shutdown for worker in running)
-        return max((self._grace if limit is None else limit for limit in limits), default=0.0)
+        self.reporter.abandon(self.registry.states(), self._runner.started, block)
 
     def break_off(self) -> None:
         """Abandon every worker that has not settled, because the run was stopped and makes no progress.
 
-        Only a defect in the supervisor leads here. The defect may strike again, but no caller waits for a worker then.
+        Only a defect of the supervisor leads here. The defect may strike again, but no caller waits for a worker then.
         """
         if self.is_broken_off:
             return
         self.is_broken_off = True
         log_safely(logger, logging.ERROR, "the run does not end by itself and is broken off")
-        for worker in list(self.workers.unsettled()):
-            worker.stop_timer()
-            task, worker.task = worker.task, None
-            if task is not None:
-                self.detached[task] = None
-                note_left_behind(task)
-                task.cancel()
+        for worker in list(self.registry.unsettled()):
+            self._runner.break_off(worker)
             with contextlib.suppress(Exception):
                 self._fail(worker, TimeoutError("the run was broken off"))
-        self.in_flight = self.active = 0
+        self._runner.slots_taken = self.active = 0
         self._wake_waiting()
 
     async def wait_settled(self) -> None:
         """Return when no worker has anything left to do."""
         if self.active:
-            settled = self.report.loop.create_future()
+            settled = self.reporter.loop.create_future()
             self._when_settled.append(settled)
             await settled
 
-    def stop_active(self, reason: StopReason) -> None:
-        """Ask every worker that has not settled to stop."""
-        self.stop_batch(reason)
+    def watch_outcomes(self, callback: Callable[[Outcome], None] | None) -> None:
+        """Call `callback` with each outcome of the batch from now on; None for no one.
 
-    def stop_batch(self, reason: StopReason, group: str | None = None) -> None:
-        """Ask every worker of the batch (of a group) that has not settled to stop.
-
-        All that run are asked at once, as their grace period begins; very many others settle in the next turns of the
-        loop, and until then nobody takes a place.
+        It is called before the worker stops counting as `active`.
         """
+        self._on_outcome = callback
 
-        def stop(worker: Worker) -> None:
-            self._reap(worker)
-            is_stopping = worker.stop_reason and not worker.is_restarting
-            if not is_stopping and not worker.state.is_settled:
-                self._stop(worker, reason)
+    @property
+    def is_started(self) -> bool:
+        """Whether the run has started."""
+        return self.reporter.is_started
 
-        self._end_workers(self.batch.unsettled(group), stop, group)
+    @property
+    def in_flight(self) -> int:
+        """Attempts in flight, without abandoned ones."""
+        return self._runner.in_flight
 
-    def hold_line(self, is_held: bool) -> None:
-        """Let nobody take a place, or let them again."""
-        self._is_line_held = is_held
-        self._stand_still_or_go_on()
+    @property
+    def tasks(self) -> dict[asyncio.Task[Any], Worker]:
+        """Every task of a worker that has not ended, abandoned ones too. To be read only."""
+        return self._runner.tasks
 
-    def _end_workers(
-        self, workers: Iterator[Worker], end: Callable[[Worker], object], group: str | None = None
-    ) -> None:
-        """End workers of the batch (of a group): the first of them and all that run now, then the others."""
-        slices = Slices(workers, end, holds_line=True)
-        if self._go_through(slices):
-            for worker in self.batch.running():
-                if group is None or worker.spec.group == group:
-                    end(worker)
+    @property
+    def abandoned(self) -> int:
+        """Attempts that were abandoned and have not ended."""
+        return len(self._runner.abandoned)
 
-    def _go_through(self, slices: Slices) -> bool:
-        """Begin with a slice; return whether there are more, for the next turns of the loop."""
-        if not slices.go_on():
-            self._fill_places()
-            slices.then()
-            return False
-        self._slices.append(slices)
-        self._stand_still_or_go_on()
-        if len(self._slices) == 1:
-            self.report.loop.call_soon(self._next_slice)
-        return True
+    @property
+    def queued(self) -> int:
+        """Workers in the ready queue; those that were stopped there may count until their turn comes."""
+        return len(self._queue) + self.registry.batch.fresh
 
-    def _next_slice(self) -> None:
-        if self.is_finished:
-            return
-        if not self._slices[0].go_on():
-            slices = self._slices.popleft()
-            self._stand_still_or_go_on()
-            slices.then()
-        if self._slices:
-            self.report.loop.call_soon(self._next_slice)
+    @property
+    def retry_tokens(self) -> tuple[float, float]:
+        """What is left of the retry budget, and its capacity; zeros without one."""
+        tokens = self._retries.tokens
+        return (0.0, 0.0) if tokens is None else (tokens.left, tokens.budget.tokens)
 
-    def _stand_still_or_go_on(self) -> None:
-        self._stands_still = self._is_line_held or any(slices.holds_line for slices in self._slices)
-        if not self.batch.fresh:
-            self._fresh = None  # it would go through all that were ended without having had their turn
-        self._fill_places()
+    def longest_patience(self) -> float:
+        """Return the longest grace period of the attempts in flight, in seconds."""
+        return self._runner.longest_patience()
 
-    def hasten_batch(self) -> None:
-        """Give the batch no more time to end: who does not at once is left behind."""
-        self._is_hurried = True
-        for worker in self.batch.running():
-            self._cancel_task(worker)
+    # States ----------------------------------------------------------------------------------------------------------
 
-    def cancel(self, worker: Worker) -> str:
-        """Ask one worker to stop; return why that is not possible, or an empty text.
+    def _transition(self, worker: Worker, state: WorkerState) -> None:
+        """Change a worker's state. Nothing else in the package writes it."""
+        if state not in TRANSITIONS[worker.state]:
+            raise IllegalTransitionError(f"{worker} cannot become {state}")
+        worker.state = state
 
-        Asking again while it is cancelling raises `CancelledError` in it again, which can end a clean-up that hangs.
+    def validate_state(self) -> None:
+        """Check that the registry, its columns, the queues, tasks, timers and counts agree. For tests, after any step.
+
+        Raises:
+            InvalidStateError: they do not.
+
         """
-        self._reap(worker)
+        problems = [*self.registry.batch.problems(), *self.admission.problems()]
+        runner, registry = self._runner, self.registry
+        if self.is_started and not self.is_broken_off:
+            unsettled = registry.batch.unsettled_count()
+            unsettled += sum(not worker.state.is_settled for worker in registry.services.values())
+            if unsettled != self.active:
+                problems.append(f"{unsettled} workers have not settled, and {self.active} are counted")
+        if sum(registry.states().values()) != len(registry):
+            problems.append(f"{len(registry)} workers, but by state {registry.states()}")
+        for task, worker in runner.tasks.items():
+            if worker.task is not task and task not in runner.abandoned:
+                problems.append(f"{worker} has lost a task")
+        slots = sum(worker.owner is None for task, worker in runner.tasks.items() if worker.task is task)
+        if slots != runner.slots_taken:
+            problems.append(f"{slots} slots are taken, and {runner.slots_taken} are counted")
+        if not runner.abandoned.keys() <= runner.tasks.keys():
+            problems.append("an abandoned task has ended unnoticed")
+        for worker in (*registry.batch.kept(), *registry.services.values()):
+            problems += self._problems_of(worker)
+        if problems:
+            raise InvalidStateError("; ".join(problems))
+
+    def _problems_of(self, worker: Worker) -> Iterator[str]:
+        has_attempt = worker.state in {_RUNNING, _CANCELLING}
+        if has_attempt is not (worker.task is not None):
+            yield f"{worker} has {'no' if worker.task is None else 'a'} task"
+        if worker.task is not None and self._runner.tasks.get(worker.task) is not worker:
+            yield f"the task of {worker} is unknown"
+        if worker.is_ready and worker not in self._queue:
+            yield f"{worker} is ready, and not in the queue"
+        is_idle = worker.task is None and worker.timer is None and not worker.is_ready
+        is_parked = self.admission.is_parked(worker)
         if worker.state.is_settled:
-            return f"it has ended: {worker.state}"
-        self._stop(worker, "person")
-        return ""
+            if not is_idle or is_parked:
+                yield f"{worker} has settled and still moves"
+        elif is_idle and not is_parked and worker.state is not _RESTARTING:
+            yield f"{worker} is lost"
+        if worker.state is _BACKING_OFF and worker.timer is None:
+            yield f"{worker} has no timer"
+        if worker.state is _QUEUED and worker.timer is not None:
+            yield f"{worker} has a timer of another incarnation"
 
-    def restart(self, worker: Worker) -> str:
-        """Give a worker a new incarnation, once it has stopped; return why that is not possible, or an empty text."""
-        if not self.accepts_restarts:
-            return "the run is ending"
-        self._reap(worker)
-        match worker.state:
-            case WorkerState.QUEUED:
-                return "it has not started yet"
-            case WorkerState.CANCELLING:
-                return f"it is being {'restarted' if worker.is_restarting else 'cancelled'} already"
-            case WorkerState.RUNNING:
-                self._stop(worker, "restart")
-                worker.is_restarting = True
-            case WorkerState.BACKING_OFF | WorkerState.WAITING:
-                self._refund(worker)
-                self._leave_line(worker)
-                self._begin_incarnation(worker)
-            case _:
-                self.active += 1
-                self._begin_incarnation(worker)
-        return ""
+    # Starting attempts -----------------------------------------------------------------------------------------------
 
-    def cancel_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  groups have none
-        """Cancel the workers of a group that have not ended; return why that is not possible, or an empty text."""
-        if next(self.batch.unsettled(path), None) is None:
-            return "all its workers have ended" if self.batch.has_group(path) else "there is no such group"
-        self.stop_batch("person", path)
-        return ""
+    def launch(self, spec: WorkerSpec, owner: WorkerOwner) -> Worker:
+        """Start a new incarnation of the service `spec.name`, unique in the whole run.
 
-    def restart_branch(self, path: str, incarnation: int) -> str:  # noqa: ARG002  as above
-        """Restart the workers of a group that can be restarted; return why none can, or an empty text."""
-        if not self.batch.has_group(path):
-            return "there is no such group"
-        if not self.accepts_restarts:
-            return "the run is ending"
-        reasons: dict[str, None] = {}
-        begun = self.batch.begun(path)
-        if self._go_through(Slices(begun, lambda worker: reasons.setdefault(self.restart(worker)))) or "" in reasons:
-            return ""
-        return next(iter(reasons), "it has not started yet")
+        If starting raises, the incarnation has failed and `owner` knows when this returns. Its target was not called.
 
-    def why_unknown(self, name: str) -> str:  # noqa: ARG002  a batch forgets nobody
-        """Return why there is no worker of that name."""
-        return "there is no such worker"
+        Raises:
+            DuplicateName: another worker of that name has not ended.
 
-    def _reap(self, worker: Worker) -> None:
-        """Take note of an attempt that has ended in this very turn of the loop: what comes now comes after its end."""
-        if worker.task is not None and worker.task.done():
-            self._attempt_ended(worker.task)
+        """
+        name = spec.name
+        old = self.registry.get(name)
+        if old is not None:
+            if old.owner is None:
+                raise DuplicateName(f"a worker of the batch beside the tree is named {name!r}")
+            if old.state is _RESTARTING:
+                self.active -= 1
+            elif not old.state.is_settled:
+                raise DuplicateName(f"two workers of the tree are named {name!r}")
+            old.owner.was_replaced()
+        worker = self.registry.add_service(spec, owner)
+        self.active += 1
+        is_restart = worker.incarnation > 1
+        try:
+            if is_restart:
+                self.reporter.worker_restarted(worker)
+                if old is not None and old.ended_between is not None:
+                    self.reporter.ended_at_last(old.ended_between)
+            else:
+                self.reporter.workers_queued(spec, (name,))
+                if (nested := self._nested.find(spec)) is not None:
+                    self.reporter.nested_retries_found(*nested)
+            worker.is_ready = True
+            self._queue.push(worker)
+            self._fill_slots()
+        except BaseException as fault:
+            if not worker.state.is_settled:
+                self._launch_failed(worker, fault)
+            return worker
+        if worker.task is None:
+            owner.waits()
+        return worker
 
-    def change_places(self, concurrency: int, *, is_paused: bool) -> None:
+    def change_slots(self, concurrency: int, *, is_paused: bool) -> None:
         """Let at most `concurrency` attempts run from now on, and start none while paused. Running ones go on."""
         self.concurrency, self.is_paused = concurrency, is_paused
-        self._places = 0 if is_paused else concurrency
-        self._fill_places()
+        self._slots = 0 if is_paused else concurrency
+        self._fill_slots()
 
-    def retry_now(self, worker: Worker) -> str:
-        """Let a worker that waits for an attempt make it now; return why not, or an empty text.
+    def change_threshold(self, threshold: float | None) -> None:
+        """Set the bad luck threshold of all workers; None for each worker's own."""
+        self._runner.threshold = threshold
 
-        It is the next to get a place and to pass a limit of the rate, and may pass a circuit that is not closed, as a
-        probe.
-        """
-        self._reap(worker)
-        if worker.state not in _HELD_BACK and not worker.is_ready:
-            return f"it does not wait for another attempt: {worker.state}"
-        self._hurry(worker, is_probe=True)
-        self._fill_places()
-        self._tell_in_line(worker)
-        return ""
+    @property
+    def threshold(self) -> float | None:
+        """The bad luck threshold of all workers; None for each worker's own."""
+        return self._runner.threshold
 
-    def give_up(self, worker: Worker) -> str:
-        """Let a worker that backs off or is held make no further attempt; return why not, or an empty text."""
-        self._reap(worker)
-        if worker.state not in _HELD_BACK:
-            return f"it does not wait for another attempt: {worker.state}"
-        if worker.is_between_polls:
-            return "it waits for its next poll, and has none to give up"
-        if worker.error is None:
-            return self.cancel(worker)
-        self._refuse_retry(worker, worker.error, GIVEN_UP)
-        return ""
+    def hold_slots(self, is_held: bool) -> None:
+        """Give no worker a slot for now, or give slots again."""
+        self._is_held = is_held
+        self._resume_filling()
 
-    def retry_all_now(self) -> str:
-        """Let all that back off or wait for a rate be the next to try again, in order; return why not, or nothing.
+    def _resume_filling(self) -> None:
+        if not self.registry.batch.fresh:
+            self._queue.stop_feed()  # it would go through all that were ended before their turn
+        self._fill_slots()
 
-        Circuits go on holding theirs.
-        """
-        waiting = self._held_back()
-        hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
+    def _fill_slots(self) -> None:
+        """Start services, then workers of the batch while there are slots, at most `STARTS_PER_ITERATION` at a time."""
+        queue, runner = self._queue, self._runner
+        while not self.is_paused and (worker := queue.pop_service()) is not None:
+            answer = self._admit(worker)
+            if answer is Answer.QUEUE_WAITS:
+                queue.put_back(worker)
+                break
+            if answer is Answer.STARTS:
+                self._start_attempt(worker)
+        left = 0 if self._continues_filling else STARTS_PER_ITERATION
+        while left and runner.slots_taken < self._slots and not (self._is_held or self._bulk.freezes):
+            if (worker := queue.pop()) is None:
+                break
+            answer = self._admit(worker)
+            if answer is Answer.QUEUE_WAITS:
+                queue.put_back(worker)
+                break
+            if answer is Answer.STARTS:
+                self._start_attempt(worker)
+                left -= 1
+        if not left and not self._continues_filling:
+            self._continues_filling = True
+            self.reporter.loop.call_soon(self._continue_filling)
+        if self.admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
+            self._report_queue_held()
 
-        def hurry(worker: Worker) -> None:
-            if worker.state in _HELD_BACK and not worker.is_ready:
-                self._hurry(worker, is_probe=False)
+    def _continue_filling(self) -> None:
+        self._continues_filling = False
+        self._fill_slots()
 
-        def tell() -> None:
-            self._go_through(Slices(iter(hurried), self._tell_in_line))
-
-        self._go_through(Slices(reversed(hurried), hurry, holds_line=True, then=tell))
-        return "" if waiting else _NOBODY_WAITS
-
-    def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
-        """Put a worker that waits for an attempt before all others."""
-        if self.admission.held_by(worker) == "rate":
-            self.admission.put_first(worker)
-            return
-        if worker.is_ready:
-            for line in (self._line_of(worker), self._first, self._ready):
-                if worker in line:
-                    line.remove(worker)
-                    break
-            else:
-                self._recall(worker)  # from among those that never had their turn
-        else:
-            self._end_wait(worker)
-        if worker.is_ready:
-            self._line_of(worker).appendleft(worker)
-            if self.is_gated and is_probe:
-                self.admission.hurry(worker)
-
-    def give_up_all(self) -> str:
-        """Let all that back off or are held make no further attempt; return why not, or an empty text.
-
-        Pollers that wait for their next poll have no attempt to give up: they go on.
-        """
-        waiting = [worker for worker in self._held_back() if not worker.is_between_polls]
-        self._go_through(Slices(iter(waiting), self.give_up))
-        return "" if waiting else _NOBODY_WAITS
-
-    def _patience(self, worker: Worker) -> float:
-        return 0.0 if self._is_hurried else super()._patience(worker)
-
-    def insist(self, worker: Worker) -> None:
-        """Raise `CancelledError` once more in a worker that is cancelling; it gets no more time by that."""
-        assert worker.task is not None  # noqa: S101  it is cancelling
-        worker.cancels += 1
-        worker.task.cancel()
-
-    def _held_back(self) -> list[Worker]:
-        return [worker for worker in self.workers.under_way() if worker.state in _HELD_BACK]
-
-    def _stop(self, worker: Worker, reason: StopReason) -> None:
-        worker.stop_reason = reason
-        worker.is_restarting = False
-        if worker.task is not None:
-            is_first = worker.state is not WorkerState.CANCELLING
-            worker.state = WorkerState.CANCELLING
+    def _admit(self, worker: Worker) -> Answer:
+        """Return whether a worker at the head of the queue starts, is parked, or waits where it is."""
+        if self.admission.is_gated:
             try:
-                self.report.cancel_requested(worker)
-            except Exception:  # the worker must stop nevertheless, and so must the others
-                text = "a request to cancel could not be reported"
-                log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
-            if is_first:
-                self._cancel_task(worker)
-            else:
-                self.insist(worker)
-            return
-        try:
-            self._refund(worker)
-            self._leave_line(worker)
-            self._settle(worker, self.report.stopped(worker, None, None))
-        except BaseException as fault:
-            worker.stop_timer()
+                answer = self.admission.ask(worker)
+            except BaseException as fault:  # the user's key function can raise anything
+                worker.is_ready = False
+                self._launch_failed(worker, fault)
+                return Answer.PARKED
+            if answer is Answer.QUEUE_WAITS:
+                return answer
             worker.is_ready = False
-            self._fail_if_lost(worker, fault)
+            return answer
+        worker.is_ready = False
+        return Answer.STARTS
 
-    def _keep(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
-        self.batch.settle(worker, event, result, error)
+    def _start_attempt(self, worker: Worker) -> None:
+        try:
+            if self._reported_parked:
+                self._reported_parked.pop(worker, None)
+            self._transition(worker, _RUNNING)
+            self._runner.start(worker)
+            owner = worker.owner
+            if owner is not None:
+                self.reporter.outbox.end_linger()
+                if worker.task is not None and not owner.is_ready:
+                    # The loop runs callbacks in order: the task's first step, then this.
+                    self.reporter.loop.call_soon(owner.ran_first_step, worker.task)
+        except BaseException as fault:  # one worker's fault must not stop the others
+            self._launch_failed(worker, fault)
 
-    def _recall(self, worker: Worker) -> None:
-        """Note that another incarnation of a worker of the batch is under way."""
-        self.batch.begin(worker)
+    def _launch_failed(self, worker: Worker, fault: BaseException) -> None:
+        """Undo an attempt whose start raised `fault`, and let the worker fail."""
+        self._runner.undo_start(worker)
+        with contextlib.suppress(Exception):
+            self._leave_queue(worker)
+        if worker.owner is None:
+            # In the next loop iteration: the caller may not listen to outcomes yet.
+            self._transition(worker, _WAITING)
+            worker.timer = self.reporter.loop.call_soon(self._fail, worker, fault)
+        else:
+            self._fail(worker, fault)
 
-    def _note_broken(self, worker: Worker) -> None:
-        """Halt the batch, once, if too many of its workers have failed."""
-        halt, broken = self._halt, self._broken
-        if halt is None or broken is None:
+    def _leave_queue(self, worker: Worker) -> None:
+        """Let a worker without a task wait for nothing any more."""
+        worker.is_ready = False
+        worker.stop_timer()
+        if self._reported_parked:
+            self._reported_parked.pop(worker, None)
+        if self.admission.is_gated:
+            self.admission.forget(worker)
+
+    def _release(self, workers: Iterable[Worker]) -> None:
+        """Put workers that were parked into the ready queue, before new work."""
+        released = tuple(workers)
+        for worker in released:
+            worker.is_ready = True
+            self._queue.push(worker)
+        self._fill_slots()
+        for worker in released:
+            self._report_queued(worker)
+
+    def _report_queue_held(self) -> None:
+        """Report what the ready queue waits for from now on, if that has changed."""
+        reason = self._queue_waits_for
+        if not self._slots:
+            reason = PAUSED
+        elif len(self._queue) or (self._queue.is_fed and self.registry.batch.fresh):
+            reason = RATE if self.admission.holds_queue() else SLOT
+        elif reason is PAUSED:
+            reason = SLOT
+        if self._queue_waits_for is not reason:
+            self._queue_waits_for = reason
+            self.reporter.line_held(reason)
+
+    def _report_queued(self, worker: Worker) -> None:
+        """Report that a worker which was to start is in the ready queue, if it is."""
+        if worker.is_ready:
+            self._report_parked(worker, "", "")
+
+    def _report_parked(self, worker: Worker, key: str, reason: str) -> None:
+        """Report what a worker waits for, unless it was reported last; without a reason, what the queue waits for."""
+        if self._reported_parked.get(worker) == (key, reason):
             return
-        broken.add(worker.index)
-        if len(broken) < halt.limit(len(self.batch)):
+        self._reported_parked[worker] = key, reason
+        self._transition(worker, _WAITING)
+        self.reporter.attempt_held(worker, key, reason or self._queue_waits_for)
+
+    # Ends of attempts ------------------------------------------------------------------------------------------------
+
+    def _attempt_ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
+        """Decide what follows an attempt that has ended in time."""
+        try:
+            if self.admission.is_gated and (worker.stop_reason or error is None):
+                self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
+            if worker.stop_reason:
+                if isinstance(error, asyncio.CancelledError):
+                    error = None
+                self._settle(worker, self.reporter.stopped(worker, result, error), result=result, error=error)
+            elif error is None:
+                tokens = self._retries.tokens
+                if tokens is not None and not tokens.is_full:
+                    tokens.give_back()
+                if worker.spec.every is None:
+                    self._settle(worker, self.reporter.succeeded(worker, result), result=result)
+                else:
+                    self._poll_succeeded(worker, result, worker.spec.every)
+            else:
+                self._attempt_failed(worker, error if worker.overdue is None else _late(worker.overdue, error))
+        except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
+            self._decision_failed(worker, fault)
+        self._fill_slots()
+
+    def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
+        owner = worker.owner
+        if owner is not None and (isinstance(error, Shutdown) or (isinstance(error, Ignore) and not owner.is_ready)):
+            if self.admission.is_gated:
+                self.admission.attempt_ended(worker, is_stopped=True)
+            self._settle(worker, self.reporter.stopped(worker, None, error), error=error)
+            return
+        now, is_halted = self.reporter.now(), worker in self._last_attempts
+        decision = self._retries.decide(worker, error, now, is_halted=is_halted)
+        stack = "" if worker.is_struck else self._runner.traceback_of(error)
+        self.reporter.attempt_failed(worker, error, stack, decision)
+        if self.admission.is_gated:
+            # A deadline that was over while the target waited says as much of the server as a time-out does.
+            is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
+            error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
+            says_nothing = is_never_retried(error) and not is_late
+            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=says_nothing)
+        if decision.delay is not None:
+            self._back_off(worker, error, decision, decision.delay)
+        elif decision.refusal:
+            self._refuse_retry(worker, error, decision.refusal)
+        else:
+            # That a service has only one attempt says nothing about its error.
+            is_exhausted = decision.is_retriable and (owner is None or decision.max_attempts > 1)
+            self._give_up(worker, error, is_exhausted=is_exhausted)
+
+    def _back_off(self, worker: Worker, error: BaseException, decision: RetryDecision, delay: float) -> None:
+        self._transition(worker, _BACKING_OFF)
+        worker.error = error
+        self.reporter.retry_scheduled(worker, error, decision, delay)
+        worker.timer = self.reporter.loop.call_later(delay, self._backed_off, worker)
+        if worker.owner is not None:
+            worker.owner.waits()
+
+    def _poll_succeeded(self, worker: Worker, result: object, every: float) -> None:
+        self.reporter.poll_finished(worker, result, round(self.reporter.now() - worker.started_at, 6), every)
+        worker.failed_polls = 0
+        self._schedule_poll(worker, every)
+
+    def _schedule_poll(self, worker: Worker, delay: float) -> None:
+        """Let the next poll start in `delay` seconds, like any attempt: once it is admitted, at number 1."""
+        self._transition(worker, _BACKING_OFF)
+        worker.turns += worker.attempt
+        worker.attempt = worker.cancels = 0
+        worker.error = worker.backoff = worker.deadline_at = None
+        worker.timer = self.reporter.loop.call_later(delay, self._backed_off, worker)
+        if worker.owner is not None:
+            worker.owner.poll_ended()
+
+    def _give_up(self, worker: Worker, error: BaseException, *, is_exhausted: bool, refusal: str = "") -> None:
+        """Settle a worker that gets no further attempt after `error`.
+
+        A poller goes on: only its poll has failed, unless `error` is a request to exit.
+        """
+        every = worker.spec.every
+        if every is not None and not is_exit(error):
+            worker.failed_polls += 1
+            self.reporter.poll_failed(worker, error, every)
+            self._schedule_poll(worker, every)
+            return
+        self._settle(worker, self.reporter.failed(worker, error, transient=is_exhausted, refusal=refusal), error=error)
+
+    def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
+        """Let a worker that its policy would retry make no further attempt."""
+        if reason == PAST_DEADLINE and not isinstance(error, DeadlineExceeded):
+            last, error = (
+                error,
+                DeadlineExceeded(f"{past_deadline(worker)}, after {error_line(*describe_error(error))}"),
+            )
+            error.__cause__ = last
+        self._refund(worker)
+        self._leave_queue(worker)
+        self.reporter.retry_refused(worker, reason)
+        self._give_up(worker, error, is_exhausted=True, refusal=reason)
+
+    def _refund(self, worker: Worker) -> None:
+        """Put back what was paid for a retry that the worker will not make."""
+        error, worker.error = worker.error, None
+        tokens = self._retries.tokens
+        if tokens is not None and error is not None and worker.pays_for_retries:
+            tokens.refund(error)
+
+    def _backed_off(self, worker: Worker) -> None:
+        """Queue the worker before new work: what was begun is finished first."""
+        try:
+            self._end_wait(worker)
+        except BaseException as fault:
+            self._fail_if_lost(worker, fault)
+        if worker.is_ready:
+            self._queue.push(worker)
+            self._fill_slots()
+            self._report_queued(worker)
+
+    def _end_wait(self, worker: Worker) -> None:
+        """Make a worker ready that backs off or is parked, until its deadline; give it up if that has passed."""
+        self._leave_queue(worker)
+        if worker.deadline_at is not None:
+            left = worker.deadline_at - self.reporter.now()
+            if left <= 0:
+                self._deadline_passed(worker)
+                return
+            worker.timer = self.reporter.loop.call_later(left, self._deadline_passed, worker)
+        worker.is_ready = True
+
+    def _deadline_passed(self, worker: Worker) -> None:
+        """Give up a worker that still waits for its next attempt."""
+        assert worker.error is not None  # noqa: S101  it backed off from something
+        self._refuse_retry(worker, worker.error, PAST_DEADLINE)
+
+    def _attempt_abandoned(self, worker: Worker, stuck_at: str) -> WorkerEnded | None:
+        """Report that a worker does not end, and give its slot to another; return the event."""
+        event = None
+        try:
+            if worker.is_restarting:
+                worker.is_restarting = False
+                reason = "it ignores its cancellation"
+                self.reporter.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
+            if self.admission.is_gated:
+                error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
+                self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
+            event = self.reporter.unresponsive(worker, stuck_at)
+            self._settle(worker, event)
+        except BaseException as fault:
+            self._fail_if_lost(worker, fault)
+        self._fill_slots()
+        return event
+
+    def _abandoned_ended(
+        self, worker: Worker, reported: WorkerEnded, is_latest: bool, result: object, error: BaseException | None
+    ) -> None:
+        """Report the end of an attempt that was abandoned."""
+        if self.is_finished:
+            return
+        if not is_latest or worker.state is not WorkerState.UNRESPONSIVE:
+            if worker.owner is not None and self.registry.services.get(worker.name) is worker:
+                # Reported now, it would be the end of the worker, which is about to be restarted.
+                worker.ended_between = reported
+            else:
+                self.reporter.ended_at_last(reported)
+            return
+        if worker.stop_reason:
+            error = None if isinstance(error, asyncio.CancelledError) else error
+            event = self.reporter.stopped(worker, result, error)
+        elif error is None:
+            event = self.reporter.succeeded(worker, result)
+        else:
+            error = error if worker.overdue is None else _late(worker.overdue, error)
+            event = self.reporter.failed(worker, error, transient=False)
+        self.active += 1
+        self._settle(worker, event, result=result, error=error)
+
+    # Ends of workers -------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self, worker: Worker, event: WorkerEnded, *, result: object = None, error: BaseException | None = None
+    ) -> None:
+        """Let a worker end as `event` says."""
+        owner = worker.owner
+        if owner is not None:
+            self._settle_service(worker, owner, _outcome_of(event, result, error))
+            return
+        self._transition(worker, event.state)
+        self.registry.batch.settle(worker, event, result, error)
+        if worker.is_restarting and self.accepts_restarts:
+            self._begin_incarnation(worker)
+            return
+        if self._on_outcome is not None:
+            self._on_outcome(_outcome_of(event, result, error))
+        self.active -= 1
+        if not self.active:
+            self._wake_waiting()
+        if self._halt is not None:
+            has_hung = event.state is WorkerState.UNRESPONSIVE and worker.overdue is not None and not worker.stop_reason
+            if event.state in _BROKEN or has_hung:
+                self._count_failure(worker, self._halt)
+
+    def _settle_service(self, worker: Worker, owner: WorkerOwner, outcome: Outcome) -> None:
+        try:
+            self._transition(worker, outcome.state)
+            worker.outcome = outcome
+            self.active -= 1
+            if not self.active:
+                self._wake_waiting()
+        finally:
+            # It must not be shown as ended while it only is between two incarnations.
+            self.reporter.outbox.linger()
+            owner.ended(worker)
+
+    def _wake_waiting(self) -> None:
+        waiting, self._when_settled = self._when_settled, []
+        for settled in waiting:
+            if not settled.done():
+                settled.set_result(None)
+
+    def _fail(self, worker: Worker, fault: BaseException) -> None:
+        """Settle a worker that cannot go on because of an error outside its target, even if reporting fails too."""
+        worker.timer = None
+        worker.is_restarting = False
+        if self.admission.is_gated:
+            with contextlib.suppress(Exception):
+                self.admission.attempt_ended(worker, is_stopped=True)
+        try:
+            if worker.stop_reason:
+                event = self.reporter.stopped(worker, None, fault)
+            else:
+                event = self.reporter.failed(worker, fault, transient=False)
+        except Exception:  # it is the reporter that fails
+            facts = worker.incarnation, worker.attempt, 0.0, *describe_error(fault)
+            event = WorkerFailed(-1, self.reporter.now(), worker.name, *facts)
+        self._settle(worker, event, error=fault)
+
+    def _decision_failed(self, worker: Worker, fault: BaseException) -> None:
+        """Let `fault` be the error of an attempt that has ended and could not be decided on."""
+        with contextlib.suppress(Exception):  # it is the reporter that fails
+            if worker.state is _RUNNING:
+                if self.admission.is_gated:
+                    self.admission.attempt_ended(worker, is_stopped=True)
+                self._give_up(worker, fault, is_exhausted=False)
+        self._fail_if_lost(worker, fault)
+
+    def _fail_if_lost(self, worker: Worker, fault: BaseException) -> None:
+        """Settle a worker that `fault` left without a task, a timer or a place in a queue."""
+        is_moving = worker.task is not None or worker.timer is not None or worker.is_ready
+        if not is_moving and not worker.state.is_settled and not self.admission.is_parked(worker):
+            self._fail(worker, fault)
+
+    def _count_failure(self, worker: Worker, halt: Halt) -> None:
+        """Halt the batch, once, if too many of its workers have failed."""
+        batch, failures = self.registry.batch, self._failures
+        failures.add(worker.index)
+        if len(failures) < halt.limit(len(batch)):
             return
         self._halt = None
-        going_on = [other for other in self.batch.under_way() if not other.stop_reason]
+        going_on = [other for other in batch.under_way() if not other.stop_reason]
         is_now = halt.mode == "now"
         if not is_now:
-            self._judge.halted.update(other for other in going_on if other.task is not None)
-        ending = sum(is_now or other.task is None for other in going_on) + self.batch.fresh
-        self.report.run_halted(len(broken), halt.mode, ending)
-        unsettled = (other for other in self.batch.unsettled() if not other.stop_reason)
+            self._last_attempts.update(other for other in going_on if other.task is not None)
+        ending = sum(is_now or other.task is None for other in going_on) + batch.fresh
+        self.reporter.run_halted(len(failures), halt.mode, ending)
+        unsettled = (other for other in batch.unsettled() if not other.stop_reason)
         self._end_workers(unsettled, self._halt_now if is_now else self._halt_waiting)
 
     def _halt_now(self, worker: Worker) -> None:
-        self._reap(worker)
+        self._runner.reap(worker)
         if not worker.stop_reason and not worker.state.is_settled:
             self._stop(worker, "halt")
 
@@ -443,11 +828,302 @@ class Machine(Attempts):
         else:
             self._refuse_retry(worker, worker.error, HALTED)
 
+    # Stopping --------------------------------------------------------------------------------------------------------
+
+    def stop_active(self, reason: StopReason) -> None:
+        """Ask every worker that has not settled to stop.
+
+        Services are stopped as a person would stop them: otherwise their supervisors would restart them.
+        """
+        services = [worker for worker in self.registry.services.values() if not worker.state.is_settled]
+        self.stop_batch(reason)
+        for worker in services:
+            if not worker.state.is_settled and not worker.stop_reason:
+                self.cancel(worker)
+
+    def stop_batch(self, reason: StopReason, group: str | None = None) -> None:
+        """Ask every worker of the batch (of a group) that has not settled to stop.
+
+        All that run are asked at once, as their grace period begins. Very many others settle in the next loop
+        iterations, and until then no worker gets a slot.
+        """
+
+        def stop(worker: Worker) -> None:
+            self._runner.reap(worker)
+            is_stopping = worker.stop_reason and not worker.is_restarting
+            if not is_stopping and not worker.state.is_settled:
+                self._stop(worker, reason)
+
+        self._end_workers(self.registry.batch.unsettled(group), stop, group)
+
+    def hasten_batch(self) -> None:
+        """Give the batch no more time to end: workers that do not end at once are abandoned."""
+        self._runner.has_patience = False
+        for worker in self.registry.batch.running():
+            self._runner.cancel(worker)
+
+    def cancel(self, worker: Worker) -> str:
+        """Ask one worker to stop for good; return why that is not possible, or an empty text.
+
+        Asking again while it is cancelling raises `CancelledError` in it again, which can end a clean-up that hangs.
+        """
+        if worker.owner is not None:
+            return worker.owner.cancel()
+        self._runner.reap(worker)
+        if worker.state.is_settled:
+            return f"it has ended: {worker.state}"
+        self._stop(worker, "person")
+        return ""
+
+    def cancel_again(self, worker: Worker) -> None:
+        """Raise `CancelledError` once more in a worker that is cancelling; that gives it no more time."""
+        self._runner.cancel_again(worker)
+
+    def stop_service(self, worker: Worker, reason: StopReason, patience: float | None = None) -> None:
+        """Ask a service to end within `patience` seconds, or as its spec says; nothing if it has or was asked."""
+        self._runner.reap(worker)
+        if not worker.state.is_settled and not worker.stop_reason:
+            worker.patience = patience
+            self._stop(worker, reason)
+
+    def hasten(self, worker: Worker) -> None:
+        """Give a service no more time to end."""
+        if worker.state.is_settled:
+            return
+        worker.patience = 0.0
+        if not worker.stop_reason:
+            self._stop(worker, "supervisor")
+        elif worker.task is not None:
+            self._runner.cancel(worker)
+
+    def cancel_group(self, group: str) -> str:
+        """Cancel the workers of a group of the batch that have not ended; return why not, or an empty text."""
+        batch = self.registry.batch
+        if next(batch.unsettled(group), None) is None:
+            return "all its workers have ended" if batch.has_group(group) else "there is no such group"
+        self.stop_batch("person", group)
+        return ""
+
+    def _end_workers(
+        self, workers: Iterator[Worker], end: Callable[[Worker], object], group: str | None = None
+    ) -> None:
+        """End workers of the batch (of a group): the first of them and all that run now, then the others."""
+        if self._bulk.for_each(workers, end, freezes=True):
+            for worker in self.registry.batch.running():
+                if group is None or worker.spec.group == group:
+                    act_safely(end, worker)
+
+    def _stop(self, worker: Worker, reason: StopReason) -> None:
+        worker.stop_reason = reason
+        worker.is_restarting = False
+        if worker.task is not None:
+            is_first = worker.state is not _CANCELLING
+            self._transition(worker, _CANCELLING)
+            try:
+                self.reporter.cancel_requested(worker)
+            except Exception:  # the worker must stop nevertheless, and so must the others
+                text = "a request to cancel could not be reported"
+                log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
+            if is_first:
+                self._runner.cancel(worker)
+            else:
+                self._runner.cancel_again(worker)
+            return
+        try:
+            self._refund(worker)
+            self._leave_queue(worker)
+            self._settle(worker, self.reporter.stopped(worker, None, None))
+        except BaseException as fault:
+            worker.stop_timer()
+            worker.is_ready = False
+            self._fail_if_lost(worker, fault)
+
+    # Restarting ------------------------------------------------------------------------------------------------------
+
+    def restart(self, worker: Worker) -> str:
+        """Give a worker a new incarnation, once it has stopped; return why that is not possible, or an empty text."""
+        if not self.accepts_restarts:
+            return "the run is ending"
+        if worker.owner is not None:
+            return worker.owner.restart()
+        self._runner.reap(worker)
+        match worker.state:
+            case WorkerState.QUEUED:
+                return "it has not started yet"
+            case WorkerState.CANCELLING:
+                return f"it is being {'restarted' if worker.is_restarting else 'cancelled'} already"
+            case WorkerState.RUNNING:
+                self._stop(worker, "restart")
+                worker.is_restarting = True
+            case WorkerState.BACKING_OFF | WorkerState.WAITING:
+                self._refund(worker)
+                self._leave_queue(worker)
+                self._begin_incarnation(worker)
+            case _:
+                self.active += 1
+                self._begin_incarnation(worker)
+        return ""
+
+    def restart_group(self, group: str) -> str:
+        """Restart the workers of a group of the batch; return why none can be restarted, or an empty text."""
+        batch = self.registry.batch
+        if not batch.has_group(group):
+            return "there is no such group"
+        if not self.accepts_restarts:
+            return "the run is ending"
+        reasons: dict[str, None] = {}
+        if (
+            self._bulk.for_each(batch.begun(group), lambda worker: reasons.setdefault(self.restart(worker)))
+            or "" in reasons
+        ):
+            return ""
+        return next(iter(reasons), "it has not started yet")
+
     def _begin_incarnation(self, worker: Worker) -> None:
-        if self._broken is not None:
-            self._broken.discard(worker.index)
-            self._judge.halted.discard(worker)
-        for slices in self._slices:
-            slices.spared.add(worker.index)  # whoever asks for it now asks after what is done to the others
-        self._recall(worker)
-        super()._begin_incarnation(worker)
+        self._failures.discard(worker.index)
+        self._last_attempts.discard(worker)
+        self._bulk.spare(worker)
+        self.registry.batch.begin(worker)
+        worker.incarnation += 1
+        worker.reset()
+        self._transition(worker, _QUEUED)
+        try:
+            self.reporter.worker_restarted(worker)
+        except BaseException as fault:
+            self._launch_failed(worker, fault)
+            return
+        worker.is_ready = True
+        self._queue.push_restarted(worker)
+        self._fill_slots()
+
+    def hold_restart(self, worker: Worker, delay: float, cause: str) -> None:
+        """Note that a settled service will be followed by another incarnation in `delay` seconds."""
+        if worker.state.is_settled:
+            self.active += 1
+        self._transition(worker, _RESTARTING)
+        self.reporter.restart_scheduled(worker, delay, cause)
+
+    def drop_restart(self, worker: Worker) -> None:
+        """Note that no incarnation will follow a held one after all."""
+        if worker.state is _RESTARTING:
+            worker.stop_reason = "supervisor"
+            try:
+                event = self.reporter.stopped(worker, None, None)
+            except Exception as fault:
+                self._fail(worker, fault)
+            else:
+                self._settle(worker, event)
+
+    def restart_jitter(self, path: str, restart: int) -> float:
+        """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
+        name = path.partition("/")[2]  # below the root
+        return self._luck.draw("restart", path, self.registry.last_incarnation(name), restart)
+
+    def refuse_restart(self, worker: Worker, reason: str = "") -> None:
+        """Report why a service is not restarted: `reason`, or that the incarnation that was meant has gone."""
+        if not reason:
+            now = self.registry.services.get(worker.name, worker)
+            reason = f"that was incarnation {worker.incarnation}, it is {now.incarnation} now"
+            if now is worker:
+                reason = FORGOTTEN
+        self.reporter.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
+
+    def forget(self, name: str) -> None:
+        """Drop a settled service that is not to be shown again."""
+        self.registry.forget_service(name)
+
+    # Waiting workers -------------------------------------------------------------------------------------------------
+
+    def retry_now(self, worker: Worker) -> str:
+        """Let a worker that waits for an attempt make it now; return why not, or an empty text.
+
+        It is the next to get a slot and to pass a rate limit, and may pass a circuit that is not closed, as a probe.
+        """
+        self._runner.reap(worker)
+        if worker.state not in _HELD_BACK and not worker.is_ready:
+            return f"it does not wait for another attempt: {worker.state}"
+        self._hurry(worker, is_probe=True)
+        self._fill_slots()
+        self._report_queued(worker)
+        return ""
+
+    def give_up(self, worker: Worker) -> str:
+        """Let a worker that backs off or is parked make no further attempt; return why not, or an empty text."""
+        self._runner.reap(worker)
+        if worker.state not in _HELD_BACK:
+            return f"it does not wait for another attempt: {worker.state}"
+        if worker.is_between_polls:
+            return "it waits for its next poll, and has none to give up"
+        if worker.error is None:
+            return self.cancel(worker)
+        self._refuse_retry(worker, worker.error, GIVEN_UP)
+        return ""
+
+    def retry_all_now(self) -> str:
+        """Let all that back off or wait for a rate limit try again next, in order; return why not, or an empty text.
+
+        Circuits go on holding their workers.
+        """
+        waiting = self._held_back()
+        hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
+
+        def hurry(worker: Worker) -> None:
+            if worker.state in _HELD_BACK and not worker.is_ready:
+                self._hurry(worker, is_probe=False)
+
+        report = partial(self._bulk.for_each, iter(hurried), self._report_queued)
+        self._bulk.for_each(reversed(hurried), hurry, freezes=True, then=report)
+        return "" if waiting else _NONE_WAITS
+
+    def give_up_all(self) -> str:
+        """Let all that back off or are parked make no further attempt; return why not, or an empty text.
+
+        Pollers that wait for their next poll have no attempt to give up: they go on.
+        """
+        waiting = [worker for worker in self._held_back() if not worker.is_between_polls]
+        self._bulk.for_each(iter(waiting), self.give_up)
+        return "" if waiting else _NONE_WAITS
+
+    def control_circuit(self, key: str, action: Callable[[Circuit], None]) -> str:
+        """Isolate, close or probe the circuit of `key`; return why that is not possible, or an empty text."""
+        return self.admission.control(key, action)
+
+    def _held_back(self) -> list[Worker]:
+        return [worker for worker in self.registry.under_way() if worker.state in _HELD_BACK]
+
+    def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
+        """Put a worker that waits for an attempt before all others."""
+        if self.admission.held_by(worker) == "rate":
+            self.admission.put_first(worker)
+            return
+        if not worker.is_ready:
+            self._end_wait(worker)
+        elif not self._queue.remove(worker):
+            self.registry.batch.begin(worker)  # it is one of those that have never had their turn
+        if worker.is_ready:
+            self._queue.push_first(worker)
+            if self.admission.is_gated and is_probe:
+                self.admission.hurry(worker)
+
+
+def _late(overdue: TimeoutError, error: BaseException) -> BaseException:
+    """Return the error of an attempt whose time was over before it raised `error`."""
+    if isinstance(error, asyncio.CancelledError):
+        return overdue
+    if not isinstance(error, Exception):  # a request to exit
+        return error
+    overdue.__cause__ = error
+    return overdue
+
+
+def _outcome_of(event: WorkerEnded, result: object, error: BaseException | None) -> Outcome:
+    """Return the outcome that an event reports, with the very objects."""
+    return Outcome(
+        name=event.worker,
+        state=event.state,
+        result=result,
+        error=error,
+        incarnation=event.incarnation,
+        attempts=event.attempts,
+        elapsed=event.elapsed,
+    )

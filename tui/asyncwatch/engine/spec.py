@@ -1,9 +1,14 @@
-"""What a worker is to do and how it is to be treated."""
+"""What a worker does and how it is treated, generic in the target's result and arguments.
+
+A type checker refuses `args` that do not fit the target, and knows the type of `Outcome.result`. Generic structs cost
+nothing at run time: msgspec compares no type parameters. The defaults of the type variables (PEP 696) let a bare
+`WorkerSpec` stand for any; they come from `typing_extensions`, which only type checkers need.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
@@ -15,6 +20,17 @@ from asyncwatch.policies.classify import Classify, ErrorClass, classify
 from asyncwatch.policies.restart import RestartBackoff, RestartType
 from asyncwatch.policies.retry import RetryPolicy
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar, TypeVarTuple, Unpack
+
+    ResultT_co = TypeVar("ResultT_co", covariant=True, default=Any)
+    ArgsT = TypeVarTuple("ArgsT", default=Unpack[tuple[Any, ...]])
+else:
+    from typing import TypeVar, TypeVarTuple
+
+    ResultT_co = TypeVar("ResultT_co", covariant=True)
+    ArgsT = TypeVarTuple("ArgsT")
+
 Target = Callable[..., Awaitable[Any]]
 
 DEFAULT_RETRY = RetryPolicy()
@@ -23,8 +39,8 @@ _WITHIN = 5.0
 _AT_ONCE = RestartBackoff()
 
 
-class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
-    """One worker: its name, unique in its fleet, and the coroutine function it calls.
+class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=False):
+    """One worker: its name, unique in the run, and the coroutine function that it calls.
 
     Raises:
         SpecError: a ValueError; a subclass of its own for each invalid field that is about supervision.
@@ -34,37 +50,36 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     """
 
     name: str
-    target: Target
-    args: tuple[Any, ...] = ()
+    target: Callable[[*ArgsT], Awaitable[ResultT_co]]
+    args: tuple[*ArgsT] = ()  # type: ignore[assignment]  # right for a target without parameters
     retry: RetryPolicy = DEFAULT_RETRY
-    """A service that is given none makes one attempt an incarnation: its restart is its retry. A poller makes one a
-    poll."""
+    """By default a service makes one attempt per incarnation: its restart is its retry. A poller makes one per poll."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
-    """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns all the same. None: no
+    """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns nevertheless. None: no
     limit."""
     group: str = ""
-    """What the worker is shown under; groups can have a timeout of their own."""
+    """The group that the worker is shown in. Groups can have a timeout."""
     key: str | Callable[..., str] | None = None
-    """What its circuit and its rate limit are kept by, or a function that makes it of `args`. None: what the target's
-    own `key_of(*args)` says (the host, for `HttpTarget`), if it has one."""
+    """The key of its circuit and rate limit, or a function that makes the key of `args`. None: what the target's own
+    `key_of(*args)` returns (the host, for `HttpTarget`), if it has one."""
     deadline: float | None = None
-    """Seconds from the start of the first attempt of an incarnation (of each poll, for a poller), waits included. When
-    they are over the worker is exhausted (a poll has failed), by `DeadlineExceeded`, whether an attempt is cut off, it
-    backs off, or it is held; a retry that could not start before is not waited for. None: no limit."""
+    """Seconds from the start of the first attempt of an incarnation (of each poll, for a poller), waits included. After
+    them the worker is exhausted (a poll has failed) by `DeadlineExceeded`, whether an attempt is cut off, it backs off,
+    or it is parked. A retry that could not start in time is not waited for. None: no limit."""
     classify: Classify = classify
-    """Says of which `ErrorClass` an error is."""
+    """Returns the `ErrorClass` of an error."""
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
-    """Policies of classes of errors (by name or member), in place of `retry`. Permanent errors are retried by one of
-    their own only."""
+    """Policies by class of errors (name or member), instead of `retry`. Permanent errors are retried only by one of
+    their own."""
     restart: RestartType = _TEMPORARY
     """Whether its supervisor restarts it: always, after an abnormal end, or never."""
     shutdown: float | None = None
-    """Seconds it may take to end after it was first asked to, however often it is asked; inf: as long as it likes;
-    0: a few turns of the loop, and no time. None: the run's grace. A pool's children share the time of their template
-    when the pool stops, and none may take longer than the supervisors above it."""
+    """Seconds it may take to end after it was first asked to, however often it is asked; inf: no limit; 0: a few loop
+    iterations. None: the run's grace. A pool's children share the time of their template when the pool stops, and none
+    may take longer than the supervisors above it."""
     significant: bool = False
-    """Whether its end for good can end its supervisor, as that one's `auto_shutdown` says."""
+    """Whether its end for good can end its supervisor, by that supervisor's `auto_shutdown`."""
     announces_ready: bool = False
     """Whether it is ready only when it calls `asyncwatch.ready()`, not when it has run its first step."""
     every: float | None = None
@@ -74,11 +89,11 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
     not count it. A poller ends as any service does by `Shutdown`, by a request to exit (`SystemExit`), or when a poll
     ignores its cancellation."""
     max_restarts: int | None = None
-    """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: that one's limit."""
+    """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: the supervisor's."""
     within: float = _WITHIN
     escalates: bool = False
-    """Whether its supervisor gives up too when it has reached its own limit; else it alone stays down, and those that
-    were stopped to be restarted with it are started again."""
+    """Whether its supervisor gives up too when it has reached its own limit. Otherwise it alone stays down, and the
+    siblings that were stopped to be restarted with it are started again."""
     backoff: RestartBackoff = _AT_ONCE
     """How long it waits before it is restarted."""
 
@@ -96,7 +111,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
             _check_limit(self)
         if self.backoff is not _AT_ONCE:
             rules.check_backoff(self.backoff)
-        name: Any = self.name  # whatever somebody gave, as the args
+        name: Any = self.name  # whatever the caller gave, like the args
         if not name or not isinstance(name, str):
             raise InvalidName(f"a worker needs a name, a text, not {name!r}")
         if not isinstance(self.args, tuple):
@@ -117,8 +132,11 @@ class WorkerSpec(msgspec.Struct, frozen=True, gc=False):
         return self.restart != "temporary" or self.every is not None
 
 
-class WorkerSpecs(msgspec.Struct, frozen=True):
-    """Many workers that differ in nothing but their names and one argument: a fraction of the memory of their specs.
+class WorkerSpecs(msgspec.Struct, Generic[ResultT_co], frozen=True):
+    """Many workers that differ only in their names and one argument, in a fraction of the memory of their specs.
+
+    The item follows the template's `args`. Bind leading arguments with `functools.partial` instead, if a type checker
+    is to check the template.
 
     Raises:
         ValueError: there are not as many items as names.
@@ -126,10 +144,10 @@ class WorkerSpecs(msgspec.Struct, frozen=True):
 
     """
 
-    template: WorkerSpec
+    template: WorkerSpec[ResultT_co, *tuple[Any, ...]]
     """How they are treated; its name is not used."""
     names: Sequence[str]
-    """Unique in the fleet."""
+    """Unique in the run."""
     items: Sequence[Any] | None = None
     """What each target gets after the template's args; None for nothing."""
 
@@ -140,13 +158,13 @@ class WorkerSpecs(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[WorkerSpec]:
+    def __iter__(self) -> Iterator[WorkerSpec[ResultT_co, *tuple[Any, ...]]]:
         """Yield the spec of each worker, in order."""
         for place, name in enumerate(self.names):
             yield msgspec.structs.replace(self.template, name=name, args=self.args(place))
 
     def args(self, place: int) -> tuple[Any, ...]:
-        """Return what the target of the worker at that place is called with."""
+        """Return the arguments for the target of the worker at that place."""
         return self.template.args if self.items is None else (*self.template.args, self.items[place])
 
 
@@ -169,13 +187,13 @@ def _check_limit(spec: WorkerSpec) -> None:
         raise BadCombination(f"{spec.name!r} escalates, but has no limit of restarts of its own: set max_restarts")
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, Generic[ResultT_co], frozen=True, kw_only=True):
     """How one incarnation of a worker ended."""
 
     name: str
     state: WorkerState
-    result: Any = None
-    """What the target returned, the very object."""
+    result: ResultT_co | None = None
+    """What the target returned, the very object; None if it did not."""
     error: BaseException | None = None
     """What the target raised in its last attempt, if that is how the worker ended."""
     incarnation: int = 1
@@ -196,8 +214,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.result if type(self.result) is int else None
 
 
-class WaitResult(msgspec.Struct, frozen=True):
-    """What `Supervisor.wait` returns: the outcomes of those that had ended, and of those that had not."""
+class WaitResult(msgspec.Struct, Generic[ResultT_co], frozen=True):
+    """What `Run.wait` returns: the outcomes of the workers that had ended, and of those that had not."""
 
-    done: tuple[Outcome, ...]
-    pending: tuple[Outcome, ...]
+    done: tuple[Outcome[ResultT_co], ...]
+    pending: tuple[Outcome[ResultT_co], ...]

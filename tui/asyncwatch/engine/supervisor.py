@@ -1,70 +1,70 @@
-"""The supervisor as one's own program uses it: workers in, outcomes and events out."""
+"""A supervision tree of services, and what OTP's `supervisor` module offers to change it while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from asyncwatch.commands import CancelAll, CancelWorker, Command, RestartWorker, Statistics, StopRun
-from asyncwatch.engine import command_queue as requests
-from asyncwatch.engine import runner
-from asyncwatch.engine.outbox import Listener
+from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.runner import Timeout, check_timeout
-from asyncwatch.engine.scheduler import Machine
-from asyncwatch.engine.spec import Outcome, WaitResult, WorkerSpec, WorkerSpecs
-from asyncwatch.engine.tree.serving import Serving, is_batch, new_crew, one_by_one, root_spec
-from asyncwatch.engine.tree.specs import ChildSpec
-from asyncwatch.engine.watchdog import Block
-from asyncwatch.engine.watching import Watching
+from asyncwatch.engine.run import check_batch
+from asyncwatch.engine.run_control import DEFAULT_RETRY_BUDGET, RunControl, check_limits
+from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.engine.tree.child import ChildCounts, ChildInfo
+from asyncwatch.engine.tree.errors import NoSuchSupervisor
+from asyncwatch.engine.tree.node import Node
+from asyncwatch.engine.tree.specs import ChildSpec, SupervisorSpec
+from asyncwatch.engine.tree.tree import Tree
 from asyncwatch.events import Batch
+from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.restart import AutoShutdown, Strategy
-from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
-from asyncwatch.process import paused_gc
-
-DEFAULT_RETRY_BUDGET = RetryBudget()
 
 
-class Supervisor(Watching, Serving):
-    """Runs workers, and tells listeners all that happens.
+class Supervisor:
+    """Runs a tree: services, supervisors and pools, started in order and restarted by OTP's rules.
 
-    Temporary workers alone are a batch, of which at most `concurrency` attempts run at a time: call one of `gather`,
-    `as_completed`, `wait`, `task_group`. Services, supervisors and pools are a tree, of which these are the children
-    of the root: call `serve`. One supervisor makes one run, by one such call. Within
-    `async with Supervisor(...) as supervisor:` a tree has started when the block begins and is stopped when it ends;
-    a batch stays open after its call, so that workers can be restarted. Without it the run ends with the call.
-    All methods belong to the thread of the event loop it runs in.
+    Inside `async with Supervisor(...) as supervisor:` the tree has started when the block begins, and is stopped when
+    it ends; `serve` runs it until it ends by itself. It runs once. All methods belong to the thread of the event loop
+    that it runs in.
+
+    `under` names a supervisor of the tree: by its path (`a/b` or `root/a/b`), by its name if no other has it, or None
+    for the root. Methods that change children are served in turn: between the tries of a restart loop, but not before
+    a child that is being started and runs is ready, nor before one that is being stopped has ended. A child that cannot
+    start yet (the run is paused, its circuit is open, a rate limit holds it) delays only its own caller. Methods that
+    only read are answered at once. All of them raise `NoSuchSupervisor` if there is none, or if it ends before it
+    answers.
 
     Args:
-        children: the workers, supervisors and pools, in order.
+        children: the workers, supervisors and pools below the root, in order.
         name: what the run is called.
-        concurrency: attempts in flight at the most.
+        concurrency: most attempts of the batch in flight. Services need no slot.
         seed: of every draw, from 0; a fresh one if None.
-        grace: seconds that a worker may take to end after it was asked to; then it is left behind as unresponsive.
-        group_timeouts: seconds from the start after which the pending workers of a group are timed out.
-        retry_budget: what all retries of the run are paid from; None for no limit. A run that uses it up does not
-            depend on its seed alone, but on the order in which attempts end.
-        strategy, max_restarts, within, auto_shutdown: of the root, as in `SupervisorSpec`. Any of them makes a tree.
+        grace: seconds that a worker may take to end after it was asked to; then it is abandoned as unresponsive.
+        group_timeouts: seconds from the start after which the pending workers of a group of the batch are timed out.
+        retry_budget: pays for all retries of the run; None for no limit.
+        strategy: of the root, as in `SupervisorSpec`. So are the following three.
+        max_restarts: restarts of children that the root allows.
+        within: in how many seconds.
+        auto_shutdown: whether the end of significant children ends the root.
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
         halt: after how many failures the batch halts; None for never.
-        batch: temporary workers that run beside a tree, once it has started, as those of a batch do: with retries, at
-            most `concurrency` attempts at a time, nobody's children. The end of the tree ends them.
+        batch: work that ends, beside the tree and once that has started, as in a `Run`: with retries, at most
+            `concurrency` attempts at a time, no supervisor's children. The end of the tree ends it.
 
     Raises:
-        ValueError: two workers have the same name, or a number is out of its range.
-        SpecError: a ValueError; the root of the tree would be invalid.
+        ValueError: two workers of the batch have the same name, or a number is out of its range.
+        SpecError: a ValueError; the root would be invalid.
 
     """
 
@@ -88,331 +88,227 @@ class Supervisor(Watching, Serving):
         halt: Halt | None = None,
         batch: Iterable[WorkerSpec | WorkerSpecs] = (),
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-        if not 0 <= grace < float("inf"):
-            raise ValueError(f"grace must be 0 seconds or more, not {grace}")
+        check_limits(concurrency, grace)
         self.name = name
-        self.grace = grace
         self.seed = draw_seed() if seed is None else seed
-        self._group_timeouts = dict(group_timeouts or {})
-        for limit in self._group_timeouts.values():
-            check_timeout(limit)
-        self._settings: dict[str, Any] = {
-            "concurrency": concurrency,
-            "seed": self.seed,
-            "grace": grace,
-            "report": Reporter(),
-            "retry_budget": retry_budget,
-            "circuit": circuit,
-            "rate": rate,
-            "rate_per_key": rate_per_key,
-            "halt": halt,
-        }
-        self._stays_open = False
-        self._is_stopping = False
-        self._children = children = tuple(children)
-        self._batch = tuple(batch)
-        if not is_batch(self._batch):
-            raise ValueError("a batch has no services: they are children of the tree")
+        members = check_batch(batch)
+        self._scheduler = Scheduler(
+            members,
+            reporter=Reporter(),
+            seed=self.seed,
+            concurrency=concurrency,
+            grace=grace,
+            has_slots=bool(members),
+            retry_budget=retry_budget,
+            circuit=circuit,
+            rate=rate,
+            rate_per_key=rate_per_key,
+            halt=halt,
+        )
         flags = {"strategy": strategy, "max_restarts": max_restarts, "within": within, "auto_shutdown": auto_shutdown}
-        self._root_flags = {flag: value for flag, value in flags.items() if value is not None}
-        if is_batch(children) and not self._root_flags and not self._batch:
-            self._machine = Machine(children, **self._settings)
-        else:
-            self._make_tree()
+        given: dict[str, Any] = {flag: value for flag, value in flags.items() if value is not None}
+        self._tree = Tree(SupervisorSpec(ROOT, tuple(_one_by_one(children)), **given), self._scheduler)
+        self._control = RunControl(self._scheduler, self._tree, group_timeouts)
+        self._stays_open = False
+        self._is_launched = False
+        self._is_batch_started = False
+        self._has_raised_ending = False
+
+    @property
+    def control(self) -> RunControl:
+        """For asyncwatch's own engine thread, watchdog and command line; no part of the public interface."""
+        return self._control
 
     @property
     def is_started(self) -> bool:
-        """Whether a runner was called."""
-        return self._machine.report.is_started
+        """Whether the tree was started."""
+        return self._scheduler.is_started
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run is over: `RunFinished` was told."""
-        return self._machine.is_finished
+        """Whether the run is over: `RunFinished` was reported."""
+        return self._scheduler.is_finished
 
     def subscribe(self) -> asyncio.Queue[Batch]:
         """Return a queue of every batch of events emitted from now on, for the running event loop.
 
-        Subscribe before the run starts to get them all. The loop may be another thread's.
+        Subscribe before the tree starts to get all of them. The loop may be another thread's.
         """
-        listener = Listener()
-        queue = listener.attach()
-        self.add_listener(listener)
-        return queue
-
-    def add_listener(self, listener: Listener) -> None:
-        """Deliver to `listener` every batch of events emitted from now on."""
-        self._machine.report.outbox.add(listener)
+        return self._control.subscribe()
 
     def statistics(self) -> Statistics:
-        """Return how much there is of what, at this moment."""
-        machine = self._machine
-        tokens = machine.tokens
-        return Statistics(
-            events=machine.report.outbox.emitted,
-            in_flight=machine.in_flight + machine.serving,
-            queued=machine.queued,
-            held=machine.admission.held,
-            tasks=len(machine.tasks),
-            detached=len(machine.detached),
-            retry_tokens=0.0 if tokens is None else tokens.left,
-            retry_capacity=0.0 if tokens is None else tokens.budget.tokens,
-        )
-
-    def keep_no_values(self) -> None:
-        """Let outcomes of the batch be without results and errors from now on: events tell of them to whoever listens.
-
-        The error of a worker holds all frames that it came through: of a million, some gigabytes.
-        """
-        self._machine.batch.keeps_values = False
+        """Return the figures of this moment."""
+        return self._control.statistics()
 
     def outcomes(self) -> list[Outcome]:
-        """Return the latest outcome of each worker that has ended, in the order of the workers."""
-        with paused_gc():
-            return list(self._machine.workers.outcomes())
+        """Return the latest outcome of each worker that has ended, the batch first."""
+        return self._control.outcomes()
 
-    def cancel(self, name: str) -> bool:
-        """Cancel the worker `name`; return whether there was anything to cancel.
-
-        Raises:
-            KeyError: there is no such worker.
-
-        """
-        return self.carry_out(CancelWorker(name, self._incarnation(name)))
-
-    def restart(self, name: str) -> bool:
-        """Give the worker `name` a new incarnation, cancelling a running one first; return whether that will be.
+    def cancel(self, name: str) -> None:
+        """Request that the worker `name` is stopped for good; events say what becomes of that.
 
         Raises:
             KeyError: there is no such worker.
 
         """
-        return self.carry_out(RestartWorker(name, self._incarnation(name)))
+        self._control.carry_out(CancelWorker(name, self._control.incarnation_of(name)))
+
+    def restart(self, name: str) -> None:
+        """Request a new incarnation of the worker `name`; events say what becomes of that.
+
+        Raises:
+            KeyError: there is no such worker.
+
+        """
+        self._control.carry_out(RestartWorker(name, self._control.incarnation_of(name)))
 
     def cancel_all(self) -> None:
-        """Cancel every worker that has not ended. All of them can still be restarted while the run is open."""
-        self.carry_out(CancelAll())
+        """Request that every worker is stopped for good. The supervisors run on, so all can still be restarted."""
+        self._control.carry_out(CancelAll())
 
-    async def gather(self, *, timeout: float | None = None) -> list[Outcome]:
-        """Run all workers; return their outcomes in the order of the workers.
+    async def serve(self) -> None:
+        """Start the tree, if that has not been done, and return when it has ended.
 
-        Raises:
-            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
-
-        """
-        async with self._running("gather", timeout) as limit:
-            await runner.gather(self._machine, limit)
-        return self.outcomes()
-
-    async def complete_all(self, *, timeout: float | None = None) -> None:
-        """Run all workers as `as_completed` does for somebody who takes every outcome, and heeds none.
+        It ends when its root shuts down with a significant child, or when the run is stopped. To leave it early, cancel
+        the caller: outside `async with` that stops all workers and waits for them.
 
         Raises:
-            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
+            StartError: a child did not start; those before it have been stopped.
+            RestartLimitError: the root gave up, after too many restarts.
 
         """
-        async with self._running("as_completed", timeout) as limit:
-            await runner.gather(self._machine, limit)
+        try:
+            await self._start()
+            ending = await self._tree.over()
+            self._control.end_batch()
+        finally:
+            if not self._stays_open:
+                await self._finish()
+        self._has_raised_ending = True
+        if ending.error is not None:
+            raise ending.error
 
-    async def as_completed(self, *, timeout: float | None = None) -> AsyncIterator[Outcome]:
-        """Run all workers; yield their outcomes as they come.
+    async def start_child(
+        self, child: ChildSpec | str | None = None, *args: object, under: str | None = None
+    ) -> ChildInfo:
+        """Add a child to a supervisor and start it; return when it is ready.
 
-        A worker that is restarted after its outcome came yields another one, of its new incarnation. To leave the
-        loop early, close the iterator (`contextlib.aclosing`): that cancels the rest and waits for them.
+        Under a pool `child` is the key of the new child, None for the next number, and `args` follow the template's.
+        A child that ignores its start is `stopped`; a temporary one, or one of a pool, is not kept then.
 
         Raises:
-            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
+            AlreadyStarted: there is a child of that name, and it runs.
+            AlreadyPresent: there is a child of that name; it does not run.
+            SpecError: the child cannot be one of this supervisor.
+            StartError: it raised before it was ready. It is not kept.
 
         """
-        async with self._running("as_completed", timeout) as limit:
-            async for outcome in runner.as_completed(self._machine, limit):
-                yield outcome
+        await self._start()
+        return await self._tree.find(under).start_child(child, args)
 
-    async def wait(self, *, timeout: float | None = None, return_when: ReturnWhen = "ALL_COMPLETED") -> WaitResult:
-        """Run workers until `timeout` seconds are over or `return_when` is fulfilled; tell done from pending.
+    async def terminate_child(self, name: str, *, under: str | None = None) -> None:
+        """Stop a child, its start, or the wait for its restart, for good; return when it has ended or was abandoned.
 
-        The pending are ended: timed out if it was the timeout, else cancelled. `FIRST_EXCEPTION` means the first
-        worker that failed or was exhausted.
+        A child that is temporary or of a pool is forgotten; another can be started again.
 
         Raises:
-            ValueError: `return_when` is none of `ALL_COMPLETED`, `FIRST_COMPLETED`, `FIRST_EXCEPTION`.
+            NotFound: there is no child of that name when the request's turn comes.
+            SimpleOneForOne: it is the name of a pool's template.
 
         """
-        if return_when not in RETURN_WHEN:
-            raise ValueError(f"return_when must be one of {', '.join(RETURN_WHEN)}, not {return_when!r}")
-        async with self._running("wait", timeout) as limit:
-            return await runner.wait(self._machine, limit, return_when)
+        await self._node(under).terminate_child(name)
 
-    async def task_group(self, *, timeout: float | None = None) -> list[Outcome]:
-        """Run all workers; the first that fails cancels the rest. Return the outcomes in the order of the workers.
+    async def restart_child(self, name: str, *, under: str | None = None) -> ChildInfo:
+        """Start a child that does not run; return when it is ready.
 
         Raises:
-            ExceptionGroup: what the failed workers raised; a `BaseExceptionGroup` if one of those is no `Exception`.
-            TimeoutError: some had not ended after `timeout` seconds.
+            NotFound: there is no child of that name.
+            Running: it runs.
+            Restarting: it is being restarted.
+            SimpleOneForOne: the supervisor is a pool.
+            StartError: it raised before it was ready. It is kept.
 
         """
-        async with self._running("task_group", timeout) as limit:
-            await runner.task_group(self._machine, limit)
-        return self.outcomes()
+        return await self._node(under).restart_child(name)
 
-    def abandon(self, block: Block | None) -> None:
-        """Tell the end of the run from another thread, because a worker blocks the loop. Nothing is told after it.
+    async def delete_child(self, name: str, *, under: str | None = None) -> None:
+        """Forget a child that does not run.
 
-        `block` is what is known of that.
+        Raises:
+            NotFound: there is no child of that name.
+            Running: it runs.
+            Restarting: it is being restarted.
+            SimpleOneForOne: the supervisor is a pool.
+
         """
-        self._machine.abandon(block)
+        await self._node(under).delete_child(name)
 
-    async def wait_settled(self) -> None:
-        """Return when no worker has anything left to do."""
-        await self._machine.wait_settled()
+    def which_children(self, *, under: str | None = None) -> list[ChildInfo]:
+        """Return all children of a supervisor, in start order."""
+        return self._node(under).which_children()
 
-    def carry_out(self, command: Command) -> bool:
-        """Do what a person asks; return whether that was possible. If not, the event `CommandRefused` tells why."""
-        machine = self._machine
-        if isinstance(command, CancelAll | StopRun):
-            is_final = isinstance(command, StopRun)
-            if not (is_final and self._is_stopping):
-                self._stop_all(is_final=is_final)
-            if isinstance(command, StopRun) and command.at_once:
-                self._hasten()
-            return True
-        if not machine.report.is_started or machine.is_finished:
-            return False
-        return requests.carry_out(machine, command)
+    def count_children(self, *, under: str | None = None) -> ChildCounts:
+        """Return how many children a supervisor has."""
+        return self._node(under).count_children()
 
-    def hold_line(self, is_held: bool) -> None:
-        """Let no worker take a place for now, or let them again."""
-        if self.is_started and not self.is_finished:
-            self._machine.hold_line(is_held)
+    def get_childspec(self, name: str, *, under: str | None = None) -> ChildSpec:
+        """Return the spec of a child; of a child of a pool, and by the template's own name, the template.
 
-    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
-        """Tell the listeners of a log record or a printed line that `worker` made, or nobody."""
-        machine = self._machine
-        if machine.report.is_started and not machine.is_finished:
-            machine.report.log_recorded(worker, level, source, message)
+        Raises:
+            NotFound: there is no child of that name.
+
+        """
+        return self._node(under).get_childspec(name)
 
     async def __aenter__(self) -> Self:
         self._stays_open = True
-        if self._tree is not None:
-            try:
-                await self._started_tree()
-            except BaseException:
-                await self._finish()
-                raise
+        try:
+            await self._start()
+        except BaseException:
+            await self._finish()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stays_open = False
-        if self._machine.report.is_started and not self._machine.is_finished:
-            await self._finish()
-        self._tell_ending(error)
+        await self._finish()
+        ending = self._tree.ending
+        if error is None and not self._has_raised_ending and ending is not None and ending.error is not None:
+            raise ending.error
 
-    @asynccontextmanager
-    async def _running(self, name: str, seconds: float | None) -> AsyncIterator[Timeout]:
-        """Start the run; on any way out but the straight one, cancel the workers and wait for them."""
-        machine = self._machine
-        check_timeout(seconds)
-        if self._tree is not None:
-            raise RuntimeError("a tree does not end by itself: call serve()")
-        if machine.report.is_started:
-            raise RuntimeError("a supervisor makes one run; this one has been used")
-        timeout = Timeout(machine, seconds)
-        machine.start(self.name, name, seconds, time.time())
-        timeout.start()
-        groups = self._time_groups()
-        if self._is_stopping:
-            self._stop_all(is_final=True)
-        try:
-            yield timeout
-        except BaseException:
-            await runner.end_all(machine)
-            raise
-        finally:
-            timeout.stop()
-            for timer in groups:
-                timer.cancel()
-            machine.on_outcome = None
-            machine.accepts_restarts = not self._is_stopping
-            if not self._stays_open:
-                await self._finish()
+    async def _start(self) -> None:
+        """Start the run, the tree and then the batch, unless that was done; return when the tree is up."""
+        scheduler, tree = self._scheduler, self._tree
+        if self._control.is_stopping:
+            tree.request_stop("person")
+        if not scheduler.is_started and tree.ending is None:
+            services = tree.worker_count()
+            thresholds = (spec.bad_luck.threshold for spec in tree.worker_specs())
+            scheduler.start(self.name, "serve", None, time.time(), services=services, thresholds=thresholds)
+            self._is_launched = True
+            tree.launch()
+            scheduler.announce_batch()
+        await tree.start()
+        if not self._is_batch_started:
+            self._is_batch_started = True
+            scheduler.start_batch()
+            self._control.start_group_timers()
 
     async def _finish(self) -> None:
-        machine = self._machine
-        if machine.is_finished or not machine.report.is_started:
-            return
-        machine.accepts_restarts = False
-        faults: list[BaseException] = []
-        try:
-            with runner.EndWatch(machine):
-                for step in (self._stop_tree, partial(runner.end_all, machine)):
-                    try:
-                        await step()
-                    except (Exception, asyncio.CancelledError) as fault:  # the next step has to follow nevertheless
-                        faults.append(fault)
-        finally:
-            machine.finish()
-        if faults:
-            raise next((fault for fault in faults if isinstance(fault, asyncio.CancelledError)), faults[0])
+        await self._control.finish(has_tree=self._is_launched)
 
-    async def _stop_tree(self) -> None:
-        if self._tree is None:
-            return
-        try:
-            self._end_batch()
-        finally:
-            await self._tree.stop("run")
+    def _node(self, under: str | None) -> Node:
+        if not self._scheduler.is_started:
+            raise NoSuchSupervisor("no supervisor runs: the tree has not been started")
+        return self._tree.find(under)
 
-    def _make_tree(self) -> None:
-        """Make a tree of what was given, in place of a batch that has not started if there is one.
 
-        Both report through the same reporter, which may have listeners already.
-        """
-        crew = new_crew(batch=self._batch, **self._settings)
-        self._plant(crew, root_spec(one_by_one(self._children), self._root_flags))
-
-    def _incarnation(self, name: str) -> int:
-        worker = self._machine.workers.get(name)
-        if worker is None:
-            raise KeyError(name)
-        return worker.incarnation
-
-    def _time_groups(self) -> list[asyncio.TimerHandle]:
-        return [self._time_group(group, limit) for group, limit in self._group_timeouts.items()]
-
-    def _time_group(self, group: str, seconds: float) -> asyncio.TimerHandle:
-        machine = self._machine
-
-        def end() -> None:
-            machine.stop_batch("timeout", group)
-
-        return machine.report.loop.call_later(seconds, end)
-
-    def _hasten(self) -> None:
-        """Give nobody any more time to end."""
-        machine = self._machine
-        if machine.report.is_started and machine.active:
-            machine.report.run_cancel_requested("at once")
-            if self._tree is not None:
-                self._tree.hasten()
-            machine.hasten_batch()
-
-    def _stop_all(self, *, is_final: bool) -> None:
-        machine = self._machine
-        if is_final:
-            self._is_stopping = True
-            machine.accepts_restarts = False
-            machine.is_interrupted = machine.is_interrupted or machine.active > 0 or not machine.report.is_started
-        if not machine.report.is_started:
-            return
-        if machine.active:
-            machine.report.run_cancel_requested("person")
-        if is_final and self._tree is not None:
-            # Also without a worker that runs: its supervisors would go on.
-            self._tree.request_stop("run")
-            machine.stop_batch("run")
-        elif machine.active:
-            machine.stop_active("run")
+def _one_by_one(children: Iterable[ChildSpec | WorkerSpecs]) -> Iterator[ChildSpec]:
+    """Yield the children, and each worker of those that were given together."""
+    for child in children:
+        if isinstance(child, WorkerSpecs):
+            yield from child
+        else:
+            yield child

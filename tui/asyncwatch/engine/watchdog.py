@@ -1,10 +1,12 @@
-"""Why an event loop was blocked, by whom and where: judged from samples of its thread's stack and from times. Pure."""
+"""The watchdog: how late an event loop is, and which worker blocks it where, by samples of its thread's stack.
+
+`judge` and `Pulse` are pure: they are given times and samples. `Watchdog` takes them, in a thread of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import linecache
 import sys
 import threading
 import time
@@ -12,47 +14,31 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
-from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+from types import TracebackType
+from typing import Final, NamedTuple, Protocol, Self
 
-from asyncwatch.commands import StackFrame
+from asyncwatch.commands import WorkerStack
+from asyncwatch.engine.stacks import (
+    OUR_PACKAGE,
+    Frame,
+    Place,
+    callback,
+    frames_of,
+    is_in,
+    is_own,
+    place_of,
+    stack_frames,
+    stack_text,
+)
 from asyncwatch.events import LoopBlocked
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class Frame(NamedTuple):
-    """A place in code that ran: its line is that of the call it had made."""
-
-    code: CodeType
-    line: int
-    module: str
-    """The name of the module, which says whose code it is. Two packages can have files of the same name."""
-
-
 LEAST = 0.0875
-"""Seconds for which something has to keep the loop to be told by itself: 100 ms, as far as that is known."""
+"""Seconds that a block lasts at least to be reported: 100 ms, less half a heartbeat of uncertainty."""
 LONGEST_LOOK = 0.1
-"""Seconds between two samples at the most, as long as the watchdog gets its turns."""
+"""Most seconds between two samples, as long as the watchdog's thread gets to run."""
 _STACKS_KEPT = 200
-_DEEPEST = 60
-_LONGEST_CALL = 160
-OUR_PACKAGE = __name__.partition(".")[0]
-PACKAGES_OF_TARGETS = (f"{OUR_PACKAGE}.targets", f"{OUR_PACKAGE}.selftest")
-"""Packages of ours with functions that workers call: their frames are shown, as those of any library are."""
-_MACHINERY = {
-    "asyncio": {"run", "run_until_complete", "run_forever", "_run_once", "_run"},
-    "threading": {"_bootstrap", "_bootstrap_inner", "run"},
-}
-"""Packages of Python, and the functions in them whose callers are of no interest."""
-_boundaries: list[CodeType] = []
-"""The code of our own such functions, in which a stack of a worker or of an event loop begins."""
-_callbacks: list[CodeType] = []
-"""The code of ours that Python calls in the midst of a worker's code."""
-_INSTALLED = ("/site-packages/", "/dist-packages/")
-_STDLIB = (str(Path(threading.__file__).parent), "<frozen ")
 _HALF: Final = 0.5
-"""The share of a block from which on something counts as its cause."""
+"""The share of a block that makes something its cause."""
 
 
 class Who(NamedTuple):
@@ -64,18 +50,18 @@ class Who(NamedTuple):
 
 
 NOBODY = Who("", 0, 0)
-"""No attempt that is known."""
+"""No known attempt."""
 
 
 class Sample(NamedTuple):
-    """What the thread of the loop did at one moment. The frames come outermost first."""
+    """What the loop's thread did at one moment. Frames come outermost first."""
 
     who: Who
     frames: tuple[Frame, ...]
 
 
-class Run:
-    """Samples in a row that show the same attempt, or none. Times are those of the clock of the samples."""
+class Stretch:
+    """Consecutive samples that show the same attempt, or none. Times are by the samples' clock."""
 
     __slots__ = ("first", "last", "stacks", "who")
 
@@ -83,110 +69,42 @@ class Run:
         self.who = who
         self.first = self.last = now
         self.stacks: dict[tuple[Frame, ...], float] = {}
-        """The seconds that each is a sample of."""
+        """The seconds that each stack stands for."""
 
     def add(self, frames: tuple[Frame, ...], now: float, seconds: float) -> None:
-        """Note a further sample, the first in `seconds`; of different stacks only so many are held."""
+        """Add a sample that stands for `seconds`. Only so many different stacks are kept."""
         self.last = now
         if frames in self.stacks or len(self.stacks) < _STACKS_KEPT:
             self.stacks[frames] = self.stacks.get(frames, 0.0) + seconds
 
 
 class Evidence(NamedTuple):
-    """What is known of a block but for its samples; in seconds, what is not known is 0."""
+    """What is known of a block apart from its samples, in seconds; 0 for unknown."""
 
     began: float
     ended: float
     busy: float = 0.0
-    """Processor time of the loop's thread meanwhile."""
+    """Processor time that the loop's thread took."""
     process: float = 0.0
-    """Processor time of the whole process meanwhile."""
+    """Processor time that the whole process took."""
     absent: float = 0.0
-    """For how long the watchdog got no turn either."""
+    """How long the watchdog's thread did not run either."""
     delayed: float = 0.0
-    """For how long the loop's thread could have run, but got no processor."""
+    """How long the loop's thread could have run, but got no processor."""
     collecting: float = 0.0
-    """For how long garbage was collected."""
+    """How long garbage was collected."""
 
 
 class Blame(NamedTuple):
-    """The cause of a block, one of `BLOCK_CAUSES`; whose attempt it was, and the stack that took most of the time."""
+    """The cause of a block, one of `BLOCK_CAUSES`, the attempt, and the stack that took most of the time."""
 
     cause: str
     who: Who = NOBODY
     frames: tuple[Frame, ...] = ()
 
 
-class Place(NamedTuple):
-    """The line that matters of a stack, and what was called there."""
-
-    file: str
-    line: int
-    function: str
-    call: str
-
-
-NOWHERE = Place("", 0, "", "")
-
-
-def boundary(function: _Function) -> _Function:
-    """Mark a function that runs an event loop, or calls a target on it: stacks are shown from its callee on."""
-    _boundaries.append(function.__code__)
-    return function
-
-
-def callback(function: _Function) -> _Function:
-    """Mark a function that Python calls while a worker's code runs: it is left out at the end of a stack."""
-    _callbacks.append(function.__code__)
-    return function
-
-
-def frame_of(frame: FrameType, line: int | None) -> Frame:
-    """Return the place of a frame; Python has no line for some instructions, then it is the function's first."""
-    return Frame(frame.f_code, line or frame.f_code.co_firstlineno, _module_of(frame))
-
-
-def _module_of(frame: FrameType) -> str:
-    """Return the name of a frame's module, also of one that is run by `python -m`; empty if it has none."""
-    name = frame.f_globals.get("__name__")
-    if name == "__main__":
-        name = getattr(frame.f_globals.get("__spec__"), "name", name)
-    return name if isinstance(name, str) else ""
-
-
-def is_in(module: str, package: str) -> bool:
-    """Return whether a module is that package, or one of its modules."""
-    return module == package or module.startswith(f"{package}.")
-
-
-def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
-    """Return the frames of a running thread, outermost first, without those of its event loop; none if that waits."""
-    frames: list[Frame] = []
-    while frame is not None:
-        frames.append(frame_of(frame, frame.f_lineno))
-        frame = frame.f_back
-    frames.reverse()
-    while len(frames) > 1 and _is_one_of(_callbacks, frames[-1]):
-        frames.pop()
-    first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1])), 0)
-    if first < len(frames) and frames[first].module == "selectors":
-        return ()
-    return tuple(frames[first:][-_DEEPEST:])
-
-
-def _is_machinery(frame: Frame) -> bool:
-    """Return whether a frame runs an event loop, or calls a target on it."""
-    names = _MACHINERY.get(frame.module.partition(".")[0], ())
-    return frame.code.co_name in names or _is_one_of(_boundaries, frame)
-
-
-def _is_one_of(codes: Sequence[CodeType], frame: Frame) -> bool:
-    # Not `in`: code that was compiled from the same text is equal, wherever its file is.
-    return any(code is frame.code for code in codes)
-
-
 class Block(NamedTuple):
-    """The loop got to nothing else from `began` to `ended`."""
+    """The loop did nothing else from `began` to `ended`."""
 
     began: float
     ended: float
@@ -198,18 +116,18 @@ class Block(NamedTuple):
         return self.ended - self.began
 
 
-def judge(evidence: Evidence, runs: Sequence[Run]) -> list[Block]:
-    """Return who or what kept the loop, one after the other.
+def judge(evidence: Evidence, runs: Sequence[Stretch]) -> list[Block]:
+    """Return what blocked the loop, in order.
 
-    What did not run in its thread is told before what that thread did, unless the thread worked for long enough to
-    block the loop on any machine. Attempts that kept it for too short a time to be told each are told together.
+    Causes outside the loop's thread come first, unless that thread worked long enough to block the loop on any machine.
+    Attempts that are each too short to report are reported together.
     """
     whole = Block(evidence.began, evidence.ended, Blame("many", NOBODY, _usual(runs)))
     if cause := _acquittal(evidence):
         return [whole._replace(blame=Blame(cause))]
     if len(runs) <= 1:
         return [whole._replace(blame=_blame(runs[0]) if runs else Blame("unknown"))]
-    # A longer gap is that of a call which let no other thread run, and was seen when it ended.
+    # A longer gap is a call that let no other thread run, seen when it ended.
     ends = [run.last + min(following.first - run.last, LONGEST_LOOK) / 2 for run, following in pairwise(runs)]
     spans = zip(runs, [evidence.began, *ends], [*ends, evidence.ended], strict=True)
     blocks = []
@@ -223,7 +141,7 @@ def judge(evidence: Evidence, runs: Sequence[Run]) -> list[Block]:
 
 
 def _acquittal(evidence: Evidence) -> str:
-    """Return the cause if it is none that ran in the thread of the loop, else nothing."""
+    """Return the cause if it is outside the loop's thread, else an empty text."""
     half = (evidence.ended - evidence.began) * _HALF
     if evidence.collecting >= half:
         return "garbage collection"
@@ -235,13 +153,13 @@ def _acquittal(evidence: Evidence) -> str:
     return ""
 
 
-def _blame(run: Run) -> Blame:
+def _blame(run: Stretch) -> Blame:
     frames = _usual([run])
     return Blame("worker" if run.who != NOBODY else _owner(frames), run.who, frames)
 
 
-def _usual(runs: Sequence[Run]) -> tuple[Frame, ...]:
-    """Return the stack with the place that took most of the time."""
+def _usual(runs: Sequence[Stretch]) -> tuple[Frame, ...]:
+    """Return the stack whose place took most of the time."""
     places: defaultdict[Place, float] = defaultdict(float)
     stacks: dict[Place, tuple[Frame, ...]] = {}
     for run in runs:
@@ -253,74 +171,20 @@ def _usual(runs: Sequence[Run]) -> tuple[Frame, ...]:
 
 
 def _owner(frames: tuple[Frame, ...]) -> str:
-    if any(_is_own(frame) for frame in frames):
+    if any(is_own(frame) for frame in frames):
         return "code"
     return "asyncwatch" if any(is_in(frame.module, OUR_PACKAGE) for frame in frames) else "code"
 
 
-def place_of(frames: tuple[Frame, ...]) -> Place:
-    """Return the innermost line of own code, else the outermost that is not of the supervisor."""
-    if not frames:
-        return NOWHERE
-    own = [number for number, frame in enumerate(frames) if _is_own(frame)]
-    foreign = [number for number, frame in enumerate(frames) if not is_of_supervisor(frame.module)]
-    number = own[-1] if own else foreign[0] if foreign else len(frames) - 1
-    code, line, _module = frames[number]
-    inner, inner_line, _module = frames[-1]
-    if number == len(frames) - 1:
-        call = source_line(code.co_filename, line)
-    else:
-        call = f"{inner.co_qualname} in {Path(inner.co_filename).name}:{inner_line}"
-    return Place(code.co_filename, line, code.co_qualname, call[:_LONGEST_CALL])
-
-
-def source_line(file: str, line: int) -> str:
-    """Return the text of a line, or an empty one if that cannot be had."""
-    try:
-        return linecache.getline(file, line).strip()
-    except Exception:
-        return ""
-
-
-def is_of_supervisor(module: str) -> bool:
-    """Return whether a module is of what runs the workers: it is ours, and none that workers call."""
-    return is_in(module, OUR_PACKAGE) and not any(is_in(module, package) for package in PACKAGES_OF_TARGETS)
-
-
-def _is_own(frame: Frame) -> bool:
-    """Return whether a frame is of the user's code: neither Python's, nor installed, nor ours."""
-    file = frame.code.co_filename
-    is_library = file.startswith(_STDLIB) or any(part in file for part in _INSTALLED)
-    return not (is_library or is_in(frame.module, OUR_PACKAGE))
-
-
-def stack_frames(frames: tuple[Frame, ...]) -> tuple[StackFrame, ...]:
-    """Return frames with the text of their lines."""
-    return tuple(
-        StackFrame(code.co_filename, line, code.co_qualname, source_line(code.co_filename, line)[:_LONGEST_CALL])
-        for code, line, _module in frames
-    )
-
-
-def stack_text(frames: tuple[Frame, ...]) -> str:
-    """Return frames as a traceback prints them."""
-    lines = []
-    for frame in stack_frames(frames):
-        lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}\n')
-        if frame.text:
-            lines.append(f"    {frame.text}\n")
-    return "".join(lines)
-
-
 HEARTBEAT = 0.025
-"""Seconds between two beats of the loop, and between two looks at it. A block is known to half of that."""
+"""Seconds between two beats of the loop, and between two checks of it. A block is measured to half of that."""
 _RUNS_KEPT = 1_000
 _LAGS_KEPT = round(10 / HEARTBEAT)
 _LAST_SECOND = round(1 / HEARTBEAT)
 
 
 def block_event(seq: int, at: float, now: float, block: Block) -> LoopBlocked:
-    """Return the event that tells of a block. `at` is `now` in seconds since the run started."""
+    """Return the event that reports a block. `at` is `now` in seconds since the run started."""
     cause, who, frames = block.blame
     file, line, function, call = place_of(frames)
     return LoopBlocked(
@@ -340,8 +204,15 @@ def block_event(seq: int, at: float, now: float, block: Block) -> LoopBlocked:
     )
 
 
-def _judged(evidence: Evidence, runs: list[Run]) -> list[Block]:
-    """Return what `judge` does, or of whatever it cannot judge that the loop was blocked."""
+def blocking_stack(block: Block) -> WorkerStack:
+    """Return the stack of the worker that blocks the loop, as it was seen from outside."""
+    who = block.blame.who
+    frames = stack_frames(block.blame.frames)
+    return WorkerStack(who.worker, who.incarnation, who.attempt, frames, is_blocking=True)
+
+
+def _judged(evidence: Evidence, runs: list[Stretch]) -> list[Block]:
+    """Return what `judge` does; for evidence that it cannot judge, a block of unknown cause."""
     try:
         return judge(evidence, runs)
     except Exception:
@@ -349,7 +220,7 @@ def _judged(evidence: Evidence, runs: list[Run]) -> list[Block]:
 
 
 class Lags(NamedTuple):
-    """How late the beats were, in seconds: the latest of the last second, of the last ten seconds, of all."""
+    """How late the beats were, in seconds: worst of the last second, quantiles of the last ten, worst of all."""
 
     last: float
     p50: float
@@ -358,7 +229,7 @@ class Lags(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Seconds, counted from any zero: of the processor, by the loop's thread and the process; of collecting garbage."""
+    """Seconds from any zero: processor time of the loop's thread and of the process, and time spent collecting."""
 
     thread: float = 0.0
     process: float = 0.0
@@ -366,14 +237,14 @@ class Spent(NamedTuple):
 
 
 class Pulse:
-    """Put together by two threads: `beat` belongs to that of the loop, `look` to that of the watchdog."""
+    """The loop's heartbeat, shared by two threads: the loop's calls `beat`, the watchdog's calls `look`."""
 
     def __init__(self, now: float, spent: Spent) -> None:
         self.due = now + HEARTBEAT
-        """When the next beat is to come."""
+        """When the next beat is due."""
         self._spent = spent
         self._lock = threading.Lock()
-        self._runs: list[Run] = []
+        self._runs: list[Stretch] = []
         self._looked_at, self._wait = now, HEARTBEAT
         self._absent = 0.0
         self._delay: float | None = None
@@ -381,13 +252,13 @@ class Pulse:
         self._highest = 0.0
 
     def is_late(self, now: float) -> bool:
-        """Return whether a look at `now` needs a sample."""
+        """Return whether the beat is late enough at `now` to take a sample."""
         return now - self.due >= HEARTBEAT
 
     def beat(self, now: float, spent: Spent, delay: float) -> list[Block]:
         """Note a beat; return the blocks that it ends, in order.
 
-        `delay` is for how long the loop's thread has waited for a processor, from any zero.
+        `delay` is how long the loop's thread has waited for a processor, from any zero.
         """
         due = self.due
         late = max(0.0, now - due)
@@ -417,12 +288,12 @@ class Pulse:
         return blocks
 
     def look(self, now: float, sample: Sample | None, due: float, delay: float) -> float:
-        """Note what was seen of the loop while its beat of `due` was late; return the seconds until the next look."""
+        """Note a sample, taken while the beat of `due` was late; return the seconds until the next look."""
         with self._lock:
             overslept = self._overslept(now, now - due)
             seconds = now - self._looked_at
             self._looked_at, self._wait = now, HEARTBEAT
-            if sample is None or self.due != due:  # it is in time, or has come meanwhile
+            if sample is None or self.due != due:  # the beat is in time, or has come meanwhile
                 return self._wait
             self._absent += overslept
             if self._delay is None:
@@ -431,18 +302,18 @@ class Pulse:
                 runs = self._runs
                 if not runs or runs[-1].who != sample.who:
                     if len(runs) < _RUNS_KEPT:
-                        runs.append(Run(sample.who, now))
+                        runs.append(Stretch(sample.who, now))
                     else:
                         runs[-1].who = NOBODY
                 runs[-1].add(sample.frames, now, seconds)
                 if now - runs[-1].first > 1:
-                    self._wait = LONGEST_LOOK  # it has been seen often enough
+                    self._wait = LONGEST_LOOK  # there are enough samples
             return self._wait
 
     def block(self, now: float) -> Block | None:
-        """Return the block that goes on, judged by what was seen of it so far; None if there is none.
+        """Return the block in progress, judged by the samples so far; None if there is none.
 
-        It goes back to where the loop was in time. Whoever is at it is to blame if that was so for half of it.
+        It begins where the loop was last in time. The attempt that runs is its cause if it ran for half of it.
         """
         due = self.due
         late = now - due
@@ -453,7 +324,7 @@ class Pulse:
             absent = self._absent + self._overslept(now, late)
             last = _judged(evidence, self._runs)[-1]
         if absent >= late / 2:
-            # What its thread did meanwhile is not known before it comes back.
+            # What the loop's thread did meanwhile is known only when it comes back.
             return Block(evidence.began, now, Blame("unknown"))
         blame = last.blame if last.seconds >= late / 2 else Blame("many", frames=last.blame.frames)
         return Block(evidence.began, now, blame)
@@ -469,37 +340,45 @@ class Pulse:
         return Lags(last, p50, p95, max(overdue, self._highest))
 
     def _overslept(self, now: float, late: float) -> float:
-        """Return for how long of the last `late` seconds nobody looked although somebody was to."""
+        """Return how many of the last `late` seconds the watchdog should have looked and did not."""
         return max(0.0, min(late, now - self._looked_at - self._wait))
 
 
 class Watched(Protocol):
-    """What the watchdog has to know of a run: a `Supervisor`."""
+    """What the watchdog has to know of a run."""
 
     def whose_turn(self, loop: asyncio.AbstractEventLoop) -> Who:
         """Return whose attempt runs on `loop` at this moment. Called from another thread."""
 
     def call_before_end(self, callback: Callable[[], object]) -> None:
-        """Call that on the loop when the end of the run is about to be told: no block can be after it."""
+        """Call `callback` on the loop just before the end of the run is reported: no block can follow it."""
 
     def record_block(self, block: Block) -> None:
-        """Tell of a block that has ended. Called on the loop."""
+        """Report a block that has ended. Called on the loop."""
+
+
+class WatchedRun(Protocol):
+    """A `Run` or a `Supervisor`."""
+
+    @property
+    def control(self) -> Watched:
+        """Its internal interface."""
 
 
 class Watchdog:
-    """Watches the event loop that runs when it is entered: `with Watchdog(supervisor):`.
+    """Watches the event loop that runs when it is entered: `with Watchdog(run):`.
 
-    `asyncwatch` watches the loop of its runs by itself. A `Supervisor` in one's own loop is watched only so: it costs a
-    thread, and 40 times a second a timer of the loop.
+    `asyncwatch` watches the loop of its own runs. A `Run` or `Supervisor` in your own loop is watched only so: that
+    costs a thread, and a timer of the loop 40 times a second.
 
     Args:
-        watched: the supervisor whose workers are to be named, and whose listeners are told of blocks.
+        run: its workers are named in the events that report blocks.
         on_beat: called on the loop with each beat.
 
     """
 
-    def __init__(self, watched: Watched, on_beat: Callable[[], None] | None = None) -> None:
-        self._watched = watched
+    def __init__(self, run: WatchedRun, on_beat: Callable[[], None] | None = None) -> None:
+        self._watched = run.control
         self._on_beat = on_beat
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -534,7 +413,7 @@ class Watchdog:
         return self._pulse.lags(time.monotonic())
 
     def blocked(self) -> Block | None:
-        """Return the block that goes on; None if there is none. From any thread."""
+        """Return the block in progress; None if there is none. From any thread."""
         if self._pulse is None or self._is_over.is_set():
             return None
         return self._pulse.block(time.monotonic())
@@ -549,14 +428,14 @@ class Watchdog:
             self._watched.record_block(block)
 
     def _catch_up(self) -> None:
-        """Tell of the block that has just ended: the turn of the loop in which the run ends comes before its beat."""
+        """Report a block that has just ended: the loop iteration in which the run ends comes before its beat."""
         if self._pulse is None or self._is_over.is_set() or not self._pulse.is_late(time.monotonic()):
             return
         for block in self._blocks(self._pulse):
             self._watched.record_block(block)
 
     def _blocks(self, pulse: Pulse) -> list[Block]:
-        """Note that the loop gets on; return the blocks that have ended by that."""
+        """Note a beat; return the blocks that it ends."""
         now = time.monotonic()
         delay = run_delay(self._native_id) if pulse.is_late(now) else 0.0
         return pulse.beat(now, self._spent(), delay)
@@ -571,8 +450,8 @@ class Watchdog:
                 wait = pulse.look(now, None, due, 0.0)
 
     def _sample(self) -> Sample:
-        # This thread has the interpreter for both calls, but for a chance that does not matter among many samples.
-        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001  documented, in spite of its name
+        # This thread nearly always keeps the interpreter for both calls; a rare mixed sample does not matter.
+        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001  documented, despite its name
         return Sample(self._watched.whose_turn(self._loop), frames_of(frame))
 
     def _spent(self) -> Spent:
@@ -590,9 +469,9 @@ class Watchdog:
 
 
 def run_delay(native_id: int) -> float:
-    """Return the seconds for which a thread of this process could have run, but got no processor; 0 if unknown.
+    """Return how many seconds a thread of this process could have run, but got no processor; 0 if unknown.
 
-    Linux tells it in `/proc/<pid>/task/<tid>/schedstat`, in nanoseconds (its `sched-stats` documentation).
+    Linux has it in `/proc/<pid>/task/<tid>/schedstat`, in nanoseconds (its `sched-stats` documentation).
     """
     try:
         return int(Path(f"/proc/self/task/{native_id}/schedstat").read_text().split()[1]) / 1e9

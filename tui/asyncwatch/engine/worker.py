@@ -1,30 +1,67 @@
-"""A worker as the supervisor keeps it while it is under way."""
+"""A worker while it is under way, and the owner that a service reports to."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from asyncwatch.engine.spec import WorkerSpec
-from asyncwatch.events import WorkerState
+from asyncwatch.engine.spec import Outcome, WorkerSpec
+from asyncwatch.events import WorkerEnded, WorkerState
+
+StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"]
+
+
+class WorkerOwner(Protocol):
+    """What the scheduler reports the course of one service to: an incarnation as its supervisor sees it."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker has started."""
+
+    def ran_first_step(self, task: asyncio.Task[Any]) -> None:
+        """Note that an attempt has run up to its first wait, or has ended before any."""
+
+    def waits(self) -> None:
+        """Note that the worker has no attempt in flight and has to wait for the next one."""
+
+    def poll_ended(self) -> None:
+        """Note that a poll has succeeded or failed, and that the next one will follow."""
+
+    def announce(self, value: object) -> None:
+        """Note that the worker says it is ready."""
+
+    def ended(self, worker: Worker) -> None:
+        """Note that the worker has settled; `worker.outcome` says how."""
+
+    def was_replaced(self) -> None:
+        """Forget the worker: another incarnation takes its place, or it is removed."""
+
+    def cancel(self) -> str:
+        """Stop the worker for a person; return why that is not possible, or an empty text."""
+
+    def restart(self) -> str:
+        """Restart the worker for a person; return why that is not possible, or an empty text."""
 
 
 class Worker(msgspec.Struct, eq=False):
-    """The state of one worker. Only the supervisor writes it; a target sees it as its `CurrentWorker`."""
+    """The state of one worker. A target sees it as its `CurrentWorker`.
 
-    takes_place: ClassVar[bool] = True
-    """Whether its attempt takes one of the places of the run."""
+    A worker of a batch keeps its `Worker` from one incarnation to the next. A service has an `owner`, and each of its
+    incarnations is a `Worker` of its own: whatever an abandoned one does later never touches its successor.
+    """
+
     name: str
-    """Unique in the fleet."""
+    """Unique in the run."""
     args: tuple[Any, ...]
     spec: WorkerSpec
-    """How it is treated; its name and args may be those of a template."""
+    """How the worker is treated. Its name and args may be those of a template."""
     index: int = -1
-    """Its place in the roster of a batch."""
+    """The row in the batch's columns; -1 for a service."""
     incarnation: int = 1
     state: WorkerState = WorkerState.QUEUED
+    """Written by `Scheduler` alone."""
     attempt: int = 0
     bad_luck: float = 0.0
     is_struck: bool = False
@@ -32,35 +69,44 @@ class Worker(msgspec.Struct, eq=False):
     latency: float = 0.0
     """Seconds that bad luck adds to this attempt."""
     error: BaseException | None = None
-    """What it backs off from."""
+    """The error that it backs off from."""
     backoff: float | None = None
     """Seconds: the last one that was drawn."""
     first_started_at: float = 0.0
     started_at: float = 0.0
     deadline_at: float | None = None
     """Seconds since the run started."""
-    stop_reason: str = ""
+    stop_reason: StopReason | Literal[""] = ""
     cancels: int = 0
     turns: int = 0
-    """Attempts of the polls of a poller before this one."""
+    """Attempts of earlier polls of a poller."""
     poll_started_at: float = 0.0
     """When the first attempt of this poll started; not set for the first poll."""
     failed_polls: int = 0
     """How many polls have failed since the last one that succeeded."""
     task: asyncio.Task[Any] | None = None
+    """The attempt in flight."""
     timer: asyncio.Handle | None = None
-    left_behind: asyncio.Task[Any] | None = None
-    """The task of this incarnation that would not end."""
+    """What happens next: the end of a backoff, of a time-out or of the grace period."""
     overdue: TimeoutError | None = None
-    """What its attempt fails with, as its time is over."""
+    """The time-out that ended this attempt."""
+    left_behind: asyncio.Task[Any] | None = None
+    """The latest abandoned attempt, until it ends."""
     is_ready: bool = False
-    """Whether it stands in line for a place."""
+    """Whether it is in the ready queue."""
     is_restarting: bool = False
     """Whether a new incarnation follows once it has stopped."""
+    owner: WorkerOwner | None = None
+    """Of a service. A service needs no slot."""
+    patience: float | None = None
+    """Seconds that it may take to end, instead of what its spec says."""
+    outcome: Outcome | None = None
+    """How a service ended. The batch keeps outcomes in columns."""
+    ended_between: WorkerEnded | None = None
+    """The event of its abandonment, if it has ended since and the next incarnation is still to come."""
 
     def reset(self) -> None:
-        """Start anew: queued, no attempt made, nobody asked it to stop."""
-        self.state = WorkerState.QUEUED
+        """Forget everything about the incarnation that has ended, except its state."""
         self.attempt = self.cancels = self.turns = self.failed_polls = 0
         self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
         self.is_struck = self.is_ready = self.is_restarting = False
@@ -72,12 +118,12 @@ class Worker(msgspec.Struct, eq=False):
 
     @property
     def draw_number(self) -> int:
-        """The number of this attempt among all of the incarnation, by which its draws are keyed."""
+        """The number of this attempt within the incarnation, all polls included: draws are keyed by it."""
         return self.turns + self.attempt
 
     @property
     def call_started_at(self) -> float:
-        """When the first attempt started: of this poll, for a poller, else of this incarnation."""
+        """When the first attempt of this poll started, for a poller; else the first attempt of the incarnation."""
         return self.poll_started_at if self.turns else self.first_started_at
 
     @property
@@ -87,11 +133,14 @@ class Worker(msgspec.Struct, eq=False):
 
     @property
     def pays_for_retries(self) -> bool:
-        """Whether the run's budget pays for its retries: not once somebody has asked for a restart of it."""
-        return self.incarnation == 1
+        """Whether the run's budget pays for its retries: not once a person has asked to restart it.
+
+        A service always pays, since its supervisor restarts it unasked.
+        """
+        return self.owner is not None or self.incarnation == 1
 
     def stop_timer(self) -> None:
-        """Forget what was to happen later: the end of a backoff, of an attempt's timeout, or of the grace period."""
+        """Drop what was to happen next."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -12,6 +12,7 @@ import msgspec
 
 from asyncwatch.config.load import ROOT_FLAGS
 from asyncwatch.config.schema import Config, Group, SupervisorTable
+from asyncwatch.engine.run import Run
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
@@ -26,32 +27,35 @@ from asyncwatch.targets.errors import classify_by, with_faults
 
 
 @asynccontextmanager
-async def open_run(plan: Plan) -> AsyncIterator[Supervisor]:
-    """Open the sessions and the site that the plan needs. Yield the supervisor of its workers, not entered yet."""
+async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
+    """Open the sessions and the site that the plan needs. Yield the run or the tree of its workers, not entered yet."""
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
         groups = zip(plan.groups, specs, strict=True)
         batch = [members for group, members in groups if not group.settings.is_supervised]
-        yield Supervisor(
-            _tree(plan, specs) if config.is_tree else batch,
-            batch=batch if config.is_tree else (),
-            name=plan.name,
-            concurrency=config.concurrency,
-            seed=plan.seed,
-            grace=config.grace,
-            group_timeouts={group.name: group.timeout for group in config.groups if group.timeout is not None},
-            retry_budget=config.retry_budget,
-            circuit=as_policy(CircuitPolicy, config.circuit) if config.circuit.enabled else None,
-            rate=None if config.rate is None else parse_rate(config.rate, config.burst),
-            rate_per_key=None if config.rate_per_key is None else parse_rate(config.rate_per_key, config.burst_per_key),
-            halt=None if config.halt is None else parse_halt(config.halt, config.halt_mode),
-            **_root_flags(config),
-        )
+        settings: dict[str, Any] = {
+            "name": plan.name,
+            "concurrency": config.concurrency,
+            "seed": plan.seed,
+            "grace": config.grace,
+            "group_timeouts": {group.name: group.timeout for group in config.groups if group.timeout is not None},
+            "retry_budget": config.retry_budget,
+            "circuit": as_policy(CircuitPolicy, config.circuit) if config.circuit.enabled else None,
+            "rate": None if config.rate is None else parse_rate(config.rate, config.burst),
+            "rate_per_key": (
+                None if config.rate_per_key is None else parse_rate(config.rate_per_key, config.burst_per_key)
+            ),
+            "halt": None if config.halt is None else parse_halt(config.halt, config.halt_mode),
+        }
+        if config.is_tree:
+            yield Supervisor(_tree(plan, specs), batch=batch, **_root_flags(config), **settings)
+        else:
+            yield Run(batch, **settings)
 
 
-async def drive(plan: Plan, supervisor: Supervisor) -> None:
+async def drive(plan: Plan, run: Run | Supervisor) -> None:
     """Await all workers by the plan's runner. Events report how workers end, so the runner's own errors end here.
 
     Raises:
@@ -59,20 +63,20 @@ async def drive(plan: Plan, supervisor: Supervisor) -> None:
 
     """
     config = plan.config
-    supervisor.keep_no_values()
-    if config.is_tree:
-        await supervisor.serve()
+    run.control.keep_no_values()
+    if isinstance(run, Supervisor):
+        await run.serve()
         return
     with contextlib.suppress(TimeoutError, BaseExceptionGroup):
         match config.runner:
             case "gather":
-                await supervisor.gather(timeout=config.timeout)
+                await run.gather(timeout=config.timeout)
             case "wait":
-                await supervisor.wait(timeout=config.timeout, return_when=config.return_when)
+                await run.wait(timeout=config.timeout, return_when=config.return_when)
             case "task_group":
-                await supervisor.task_group(timeout=config.timeout)
+                await run.task_group(timeout=config.timeout)
             case _:
-                await supervisor.complete_all(timeout=config.timeout)
+                await run.complete_all(timeout=config.timeout)
 
 
 class _Targets:
@@ -186,7 +190,5 @@ def _tree(plan: Plan, specs: list[WorkerSpecs]) -> list[SupervisorSpec | PoolSpe
 
 
 def _root_flags(node: Config | SupervisorTable | Group) -> dict[str, Any]:
-    """Return the flags of a supervisor. There are none for the root of a batch: they would make it a tree."""
-    if isinstance(node, Config) and not node.is_tree:
-        return {}
+    """Return the flags of a supervisor."""
     return {flag: getattr(node, flag) for flag in ROOT_FLAGS}

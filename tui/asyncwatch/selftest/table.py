@@ -13,7 +13,7 @@ from importlib import metadata
 
 import msgspec
 
-from asyncwatch.engine.thread import new_event_loop
+from asyncwatch.engine.event_loop import new_event_loop
 from asyncwatch.selftest import cases_pool, cases_requests, cases_restart, cases_start
 from asyncwatch.testing import START, JumpingLoop, run_on
 

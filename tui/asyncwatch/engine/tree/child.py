@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from asyncwatch.engine.calls import raised_by
+from asyncwatch.engine.attempts import raised_by
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import describe_error
 from asyncwatch.engine.spec import DEFAULT_RETRY, WorkerSpec

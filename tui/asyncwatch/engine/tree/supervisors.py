@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from asyncwatch.events.tree import shown_path
-from asyncwatch.events.tree import ROOT
+from asyncwatch.events.tree import ROOT, shown_path
 
 FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
 """Why a command for a removed child is refused."""

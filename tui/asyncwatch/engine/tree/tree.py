@@ -13,8 +13,8 @@ from asyncwatch.engine.tree.scheduling import ServiceScheduler
 from asyncwatch.engine.tree.specs import ChildSpec, PoolSpec, SupervisorSpec
 from asyncwatch.engine.tree.supervisors import FORGOTTEN, SupervisorRegistry
 from asyncwatch.engine.worker import StopReason
-from asyncwatch.policies.restart import Reason
 from asyncwatch.events.tree import ROOT
+from asyncwatch.policies.restart import Reason
 
 
 class Tree:

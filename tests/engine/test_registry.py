@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import BadLuck, Outcome, Supervisor, WorkerSpec, WorkerSpecs, WorkerState
-from asyncwatch.engine.registry import Roster
+from asyncwatch import BadLuck, Outcome, Run, Supervisor, WorkerSpec, WorkerSpecs, WorkerState
+from asyncwatch.engine.registry import BatchRegistry
 from asyncwatch.events import WorkersQueued
 
 MANY = 20_000
@@ -45,7 +45,7 @@ def test_workers_given_together_end_as_those_given_one_by_one(run: Callable[...,
     """Names, args, results, errors and the order are the same."""
 
     def outcomes(specs: list[Any]) -> list[Outcome]:
-        found: list[Outcome] = run(lambda: Supervisor(specs, seed=1).gather())
+        found: list[Outcome] = run(lambda: Run(specs, seed=1).gather())
         return found
 
     def facts(found: list[Outcome]) -> list[tuple[Any, ...]]:
@@ -59,7 +59,8 @@ def test_workers_given_together_end_as_those_given_one_by_one(run: Callable[...,
 
 def test_an_item_follows_the_args_of_the_template() -> None:
     """Each spec is the template's, but for the name and one more argument; without items only for the name."""
-    template = WorkerSpec("template", shout, ("hello",), group="g", bad_luck=BadLuck(threshold=0.5))
+    target: Any = shout  # of a template: the item is its second argument
+    template = WorkerSpec("template", target, ("hello",), group="g", bad_luck=BadLuck(threshold=0.5))
     first, second = WorkerSpecs(template, ["a", "b"], ["ann", "bob"])
     assert (first.name, first.args, second.args) == ("a", ("hello", "ann"), ("hello", "bob"))
     assert (first.group, first.bad_luck) == (template.group, template.bad_luck)
@@ -76,7 +77,7 @@ def test_items_and_names_go_together() -> None:
 def test_a_name_that_comes_twice_is_refused() -> None:
     """Also between workers given together and one by one."""
     with pytest.raises(ValueError, match="two workers are named '1'"):
-        Supervisor([alike(2), WorkerSpec("1", double)])
+        Run([alike(2), WorkerSpec("1", double)])
 
 
 def test_services_given_together_are_children_of_a_tree(run: Callable[..., Any]) -> None:
@@ -97,7 +98,7 @@ def test_all_are_announced_in_order_with_their_groups(run: Callable[..., Any]) -
 
     async def announced() -> list[tuple[str, tuple[str, ...]]]:
         one = WorkerSpec("x", double, (1,), group="g")
-        supervisor = Supervisor([alike(3), one, WorkerSpec("y", double, (1,), group="h")], seed=1)
+        supervisor = Run([alike(3), one, WorkerSpec("y", double, (1,), group="h")], seed=1)
         queue = supervisor.subscribe()
         await supervisor.gather()
         events = [event for _ in range(queue.qsize()) for event in queue.get_nowait()]
@@ -111,14 +112,14 @@ def test_one_stopped_before_its_turn_never_starts_and_can_be_restarted(run: Call
 
     async def story() -> tuple[list[Outcome], list[Outcome]]:
         waiting = WorkerSpecs(WorkerSpec("later", later), ["0", "1", "2"], range(3))
-        async with Supervisor([waiting], concurrency=1, seed=1) as supervisor:
+        async with Run([waiting], concurrency=1, seed=1) as supervisor:
             gathering = asyncio.ensure_future(supervisor.gather())
             await asyncio.sleep(0)
             assert supervisor.statistics().queued == 2
             assert supervisor.cancel("2")
             before = await gathering
             assert supervisor.restart("2")
-            await supervisor.wait_settled()
+            await supervisor.control.wait_settled()
             return before, supervisor.outcomes()
 
     before, after = run(story)
@@ -132,7 +133,7 @@ def test_a_batch_costs_few_bytes_a_worker_before_and_after_it_ran(run: Callable[
     specs = alike(MANY)
     tracemalloc.start()
     try:
-        supervisor = Supervisor([specs], seed=1)
+        supervisor = Run([specs], seed=1)
         queued = tracemalloc.get_traced_memory()[0] / MANY
         run(lambda: _run(supervisor))
         done = tracemalloc.get_traced_memory()[0] / MANY
@@ -142,15 +143,14 @@ def test_a_batch_costs_few_bytes_a_worker_before_and_after_it_ran(run: Callable[
     assert done < 180  # with the objects that the targets returned
 
 
-async def _run(supervisor: Supervisor) -> None:
+async def _run(supervisor: Run) -> None:
     async with supervisor:
-        async for _ in supervisor.as_completed():
-            pass
+        await supervisor.complete_all()
 
 
 def test_few_workers_exist_as_objects_at_a_time() -> None:
     """As many as have begun and not settled; the others are made when they are asked for, and are the same again."""
-    roster = Roster([alike(5)])
+    roster = BatchRegistry([alike(5)])
     first = next(roster.start_next())
     assert roster.get("0") is first
     assert roster.under_way() == [first]
@@ -180,7 +180,7 @@ def test_an_item_that_cannot_be_read_fails_its_worker_alone(run: Callable[..., A
 
     async def main() -> tuple[list[Outcome], list[Outcome]]:
         names = [str(number) for number in range(5)]
-        async with Supervisor([WorkerSpecs(WorkerSpec("d", double), names, Items())], seed=1) as supervisor:
+        async with Run([WorkerSpecs(WorkerSpec("d", double), names, Items())], seed=1) as supervisor:
             once = await supervisor.gather()
             supervisor.restart("1")
             await asyncio.sleep(1)
@@ -211,8 +211,8 @@ def test_what_nobody_asks_for_is_not_kept(run: Callable[..., Any]) -> None:
 
     async def main() -> list[Outcome]:
         names = [str(number) for number in range(6)]
-        supervisor = Supervisor([WorkerSpecs(WorkerSpec("h", half), names, range(6))], seed=1)
-        supervisor.keep_no_values()
+        supervisor = Run([WorkerSpecs(WorkerSpec("h", half), names, range(6))], seed=1)
+        supervisor.control.keep_no_values()
         return await supervisor.gather()
 
     outcomes = run(main)

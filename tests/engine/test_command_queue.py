@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from asyncwatch.commands import CancelWorker, ChangeSetting, Command, RestartWorker, RetryAllNow, StopRun
-from asyncwatch.engine import command_queue as agenda
-from asyncwatch.engine.command_queue import TURN, Agenda
-from asyncwatch.engine.thread import FEW
+from asyncwatch.engine import command_queue
+from asyncwatch.engine.command_queue import FEW, CommandQueue
 from asyncwatch.events import AttemptStarted, CancelRequested, RunCancelRequested, WorkerCancelled
+from asyncwatch.slices import SLICE
 from tests.clock import run_at_once
 from tests.engine.fleets import worker
 from tests.engine.test_engine import ends, engine_of, watch
 
-IN_A_TURN = 10
+IN_A_SLICE = 10
 
 
 class Log:
@@ -25,7 +25,7 @@ class Log:
         self.done: list[Command] = []
         self.turns: list[int] = []
         self.held: list[bool] = []
-        self.agenda = Agenda(self.done.append, self.held.append, lambda: len(self.done) * TURN / IN_A_TURN)
+        self.queue = CommandQueue(self.done.append, self.held.append, lambda: len(self.done) * SLICE / IN_A_SLICE)
 
     async def until(self, count: int) -> None:
         """Let the loop turn until so many were done."""
@@ -49,13 +49,13 @@ def test_many_requests_leave_turns_to_others() -> None:
 
     async def main() -> None:
         log = Log()
-        log.agenda.add(restarts(95))
-        log.agenda.add(cancels(5))
-        log.agenda.add([RetryAllNow()])
+        log.queue.add(restarts(95))
+        log.queue.add(cancels(5))
+        log.queue.add([RetryAllNow()])
         await log.until(101)
         assert log.done == [*restarts(95), *cancels(5), RetryAllNow()]
         steps = [after - before for before, after in zip([0, *log.turns], log.turns, strict=False)]
-        assert max(steps) <= IN_A_TURN + 1  # rounding
+        assert max(steps) <= IN_A_SLICE + 1  # rounding
         assert len(steps) > 5
 
     run_at_once(main)
@@ -66,8 +66,8 @@ def test_nobody_takes_a_place_while_many_are_cancelled() -> None:
 
     async def main() -> None:
         log = Log()
-        log.agenda.add(cancels(25))
-        log.agenda.add(restarts(20))
+        log.queue.add(cancels(25))
+        log.queue.add(restarts(20))
         await log.until(45)
         assert log.held == [True, True, False, False, False]
         assert log.held[-1] is False
@@ -80,9 +80,9 @@ def test_what_is_about_no_worker_need_not_wait() -> None:
 
     async def main() -> None:
         log = Log()
-        log.agenda.add(restarts(100))
-        log.agenda.add([ChangeSetting("paused", value=True)])
-        assert log.done == [*restarts(100)[:IN_A_TURN], ChangeSetting("paused", value=True)]
+        log.queue.add(restarts(100))
+        log.queue.add([ChangeSetting("paused", value=True)])
+        assert log.done == [*restarts(100)[:IN_A_SLICE], ChangeSetting("paused", value=True)]
         await log.until(101)
 
     run_at_once(main)
@@ -93,20 +93,20 @@ def test_what_was_cleared_is_not_done() -> None:
 
     async def main() -> None:
         log = Log()
-        log.agenda.add(cancels(100))
-        log.agenda.clear()
-        log.agenda.add(restarts(3))
+        log.queue.add(cancels(100))
+        log.queue.add([StopRun()])
+        log.queue.add(restarts(3))
         for _ in range(5):
             await asyncio.sleep(0)
-        assert log.done == [*cancels(IN_A_TURN), *restarts(3)]
+        assert log.done == [*cancels(IN_A_SLICE), StopRun(), *restarts(3)]
         assert log.held == [True, False]
 
     run_at_once(main)
 
 
 async def test_a_stop_of_the_run_passes_all_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run ends at once, though thousands of requests were sent before, of which each takes a turn of the loop."""
-    monkeypatch.setattr(agenda, "TURN", 0.0)
+    """The run ends at once, though thousands of requests were sent before, each of which takes a loop iteration."""
+    monkeypatch.setattr(command_queue, "SLICE", 0.0)
     count = 5 * FEW
 
     async def ask() -> None:

@@ -1,0 +1,102 @@
+"""A type checker refuses arguments that do not fit the target, and knows the types of results."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, assert_type
+
+import pytest
+
+from asyncwatch import Outcome, Run, Supervisor, WaitResult, WorkerSpec, WorkerSpecs
+from tests.clock import run_at_once
+
+ROOT = Path(__file__).parents[2]
+REFUSED = """
+from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs
+
+async def double(number: int) -> int:
+    return 2 * number
+
+def plain(number: int) -> int:
+    return number
+
+fits = WorkerSpec("a", double, (3,))
+WorkerSpec("a", double, ("not a number", 3))  # refused: arg-type
+WorkerSpec("a", double, ("3",))  # refused: arg-type
+WorkerSpec("a", plain, (3,))  # refused: arg-type
+WorkerSpec("a", double, 3)  # refused: arg-type
+wrong: WorkerSpec[str, int] = fits  # refused: assignment
+Run([SupervisorSpec("s")])  # refused: name-defined
+
+async def main() -> None:
+    run = Run([fits])
+    text: list[str] = [outcome.result for outcome in await run.gather()]  # refused: misc
+    run.serve()  # refused: attr-defined
+    run.carry_out()  # refused: attr-defined
+    async with run.as_completed() as outcomes:
+        async for outcome in outcomes:
+            number: int | None = outcome.result
+            word: str | None = outcome.result  # refused: assignment
+    tree = Supervisor([fits])
+    await tree.gather()  # refused: attr-defined
+    if tree.cancel("a"):  # refused: func-returns-value
+        pass
+"""
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+async def shout(text: str, times: int = 1) -> str:
+    return text.upper() * times
+
+
+def test_accepted_programs_have_their_types() -> None:
+    """`assert_type` does nothing at run time: the check is mypy's."""
+
+    async def main() -> None:
+        one, two = WorkerSpec("a", double, (3,)), WorkerSpec("b", shout, ("x",))
+        assert_type(one, WorkerSpec[int, int])
+        many = WorkerSpecs(WorkerSpec("t", double), ["c", "d"], [1, 2])
+        assert_type(many, WorkerSpecs[int])
+        assert_type(Run([many]), Run[int])
+        run = Run([one])
+        assert_type(run, Run[int])
+        (first, *_) = await run.gather()
+        assert_type(first, Outcome[int])
+        assert_type(first.result, int | None)
+        assert first.result == 6
+        assert_type(await Run([two]).wait(), WaitResult[str])
+        anything: list[WorkerSpec] = [one, two]
+        assert_type(Run(anything), Run[Any])
+        async with Supervisor([one, two]):
+            await asyncio.sleep(0)
+
+    run_at_once(main)
+
+
+@pytest.mark.timeout(180)
+def test_unfit_programs_are_refused(tmp_path: Path) -> None:
+    """Mypy reports each marked line with that code, and no other line."""
+    pytest.importorskip("mypy")
+    source = tmp_path / "refused.py"
+    source.write_text(REFUSED)
+    env = {**os.environ, "MYPYPATH": str(ROOT / "tui")}
+    options = ["--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", "--no-error-summary"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(source)], env=env, capture_output=True, text=True, check=False
+    )
+    lines = REFUSED.splitlines()
+    expected = {
+        (number, found[1]) for number, line in enumerate(lines, 1) if (found := re.search(r"# refused: (\S+)", line))
+    }
+    reported = {
+        (int(line), code) for line, code in re.findall(r":(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
+    }
+    assert reported == expected, done.stdout + done.stderr

@@ -1,0 +1,145 @@
+"""Dispatch: what each command does to the scheduler and to the supervisors, and why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from asyncwatch.commands import (
+    CancelBranch,
+    CancelWorker,
+    ChangeSetting,
+    CloseCircuit,
+    Command,
+    GiveUp,
+    GiveUpAll,
+    IsolateCircuit,
+    ProbeCircuit,
+    RestartBranch,
+    RestartWorker,
+    RetryAllNow,
+    RetryNow,
+)
+from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.events.tree import shown_path
+from asyncwatch.policies.circuit import Circuit
+from asyncwatch.policies.rate import change_rate
+
+
+class Branches(Protocol):
+    """The supervisors of a run, as far as commands concern them."""
+
+    def cancel_branch(self, path: str, incarnation: int) -> str | None:
+        """Stop a supervisor for a person; return why not, or an empty text; None if `path` is none's."""
+
+    def restart_branch(self, path: str, incarnation: int) -> str | None:
+        """Restart a supervisor for a person; return why not, or an empty text; None if `path` is none's."""
+
+
+_OF_CIRCUITS = {IsolateCircuit: Circuit.isolate, CloseCircuit: Circuit.close, ProbeCircuit: Circuit.probe}
+
+
+def carry_out(scheduler: Scheduler, tree: Branches | None, command: Command) -> bool:
+    """Do what `command` requests; return whether that was possible. If not, `CommandRefused` says why."""
+    worker, incarnation = "", 0
+    match command:
+        case CancelWorker() | RestartWorker() | RetryNow() | GiveUp():
+            worker, incarnation = command.worker, command.incarnation
+            reason = _about_worker(scheduler, command)
+        case CancelBranch() | RestartBranch():
+            reason = _about_branch(scheduler, tree, command)
+            if reason:
+                reason = f"{shown_path(command.path)}: {reason}"
+        case IsolateCircuit() | CloseCircuit() | ProbeCircuit():
+            reason = scheduler.control_circuit(command.key, _OF_CIRCUITS[type(command)])
+            if reason:
+                reason = f"{command.key}: {reason}"
+        case ChangeSetting():
+            reason = _change_setting(scheduler, command)
+        case RetryAllNow():
+            reason = scheduler.retry_all_now()
+        case GiveUpAll():
+            reason = scheduler.give_up_all()
+        case _:
+            reason = "this run cannot do that"
+    if reason:
+        scheduler.reporter.command_refused(type(command).__name__, worker, incarnation, reason)
+    return not reason
+
+
+def _about_worker(scheduler: Scheduler, command: CancelWorker | RestartWorker | RetryNow | GiveUp) -> str:
+    worker = scheduler.registry.get(command.worker)
+    if worker is None:
+        return scheduler.registry.why_unknown(command.worker)
+    if command.incarnation != worker.incarnation:
+        return f"that was incarnation {command.incarnation}, it is {worker.incarnation} now"
+    match command:
+        case CancelWorker():
+            return scheduler.cancel(worker)
+        case RestartWorker():
+            return scheduler.restart(worker)
+        case RetryNow():
+            return scheduler.retry_now(worker)
+        case GiveUp():
+            return scheduler.give_up(worker)
+
+
+def _about_branch(scheduler: Scheduler, tree: Branches | None, command: CancelBranch | RestartBranch) -> str:
+    path, incarnation = command.path, command.incarnation
+    is_cancel = isinstance(command, CancelBranch)
+    reason = None
+    if tree is not None:
+        if not is_cancel and not scheduler.accepts_restarts:
+            return "the run is ending"
+        reason = (tree.cancel_branch if is_cancel else tree.restart_branch)(path, incarnation)
+    if reason is None:
+        reason = (scheduler.cancel_group if is_cancel else scheduler.restart_group)(path)
+    return reason
+
+
+def _change_setting(scheduler: Scheduler, command: ChangeSetting) -> str:
+    """Change a setting of a run that has started; return why that is not possible, or an empty text.
+
+    The event comes before all that follows from the change.
+    """
+    value = command.value
+    if command.key and command.name != "rate":
+        return "only a rate has a key"
+    previous: object
+    apply: Callable[[], object]
+    match command.name:
+        case "concurrency":
+            if not scheduler.has_slots:
+                return "the workers of a tree take no places"
+            if type(value) is not int or value < 1:
+                return f"concurrency must be a whole number of at least 1, not {value!r}"
+            previous = scheduler.concurrency
+            apply = partial(scheduler.change_slots, value, is_paused=scheduler.is_paused)
+        case "paused":
+            if type(value) is not bool:
+                return f"paused must be true or false, not {value!r}"
+            previous = scheduler.is_paused
+            apply = partial(scheduler.change_slots, scheduler.concurrency, is_paused=value)
+        case "bad luck":
+            if value is not None and (type(value) not in {int, float} or not 0 <= float(value) <= 1):
+                return f"bad luck must be a threshold between 0 and 1, or none, not {value!r}"
+            previous = scheduler.threshold
+            apply = partial(scheduler.change_threshold, None if value is None else float(value))
+        case "rate" | "rate per key":
+            admission = scheduler.admission
+            is_default = command.name == "rate per key"
+            limit = admission.rate_per_key if is_default else admission.limit(command.key)
+            changed, previous = None, None if limit is None else str(limit)
+            try:
+                if value is not None:
+                    changed, value, previous = change_rate(str(value), limit)
+            except ValueError as error:
+                return str(error)
+            change = admission.change_rate_per_key if is_default else partial(admission.change_limit, command.key)
+            apply = partial(change, changed)
+        case _:
+            return f"there is no setting {command.name!r}"
+    scheduler.reporter.setting_changed(command.name, value, previous, command.key, is_undo=command.is_undo)
+    apply()
+    return ""

@@ -1,0 +1,396 @@
+"""The life of a run, common to `Run` and `Supervisor`: how it stops and ends, and what its own engine may do with it.
+
+Both own a `RunControl` and hand it out as their `control`. It is for asyncwatch's engine thread, command line and
+watchdog, and no part of the public interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self
+
+from asyncwatch.commands import CancelAll, Command, Statistics, StopRun, WorkerStack
+from asyncwatch.engine.current import CurrentWorker, current
+from asyncwatch.engine.dispatch import Branches, carry_out
+from asyncwatch.engine.outbox import Listener
+from asyncwatch.engine.reporter import logger
+from asyncwatch.engine.safe_log import log_safely
+from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.engine.spec import Outcome
+from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
+from asyncwatch.engine.watchdog import NOBODY, Block, Who
+from asyncwatch.engine.worker import StopReason
+from asyncwatch.events import Batch
+from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.process import paused_gc
+
+DEFAULT_RETRY_BUDGET = RetryBudget()
+MARGIN = 5.0
+"""Seconds without any progress, beyond what workers may take to end, after which `EndWatch` looks again."""
+
+
+class TreeControl(Branches, Protocol):
+    """The supervisors of a run, as far as stopping it concerns them."""
+
+    @property
+    def running(self) -> int:
+        """How many supervisors run."""
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Ask the whole tree to end."""
+
+    def hasten(self) -> None:
+        """Ask the whole tree to end at once."""
+
+    def break_off(self) -> None:
+        """End all supervisors, since their workers were abandoned."""
+
+    async def stop(self, reason: StopReason) -> None:
+        """End the whole tree."""
+
+
+class RunControl:
+    """Stops and ends a run, and shows it to its engine.
+
+    All methods belong to the thread of the event loop, except those that say otherwise.
+
+    Args:
+        scheduler: of the run.
+        tree: the supervisors of the run; None for a batch.
+        group_timeouts: seconds from the start after which the pending workers of a group are timed out.
+
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, tree: TreeControl | None = None, group_timeouts: Mapping[str, float] | None = None
+    ) -> None:
+        self.is_stopping = False
+        """Whether `StopRun` was requested."""
+        self._scheduler = scheduler
+        self._tree = tree
+        self._group_timeouts = dict(group_timeouts or {})
+        for limit in self._group_timeouts.values():
+            check_timeout(limit)
+        self._group_timers: list[asyncio.TimerHandle] = []
+
+    # What the engine sees --------------------------------------------------------------------------------------------
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the run has started."""
+        return self._scheduler.is_started
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is over: `RunFinished` was reported."""
+        return self._scheduler.is_finished
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a worker may take to end."""
+        return self._scheduler.grace
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run started, 0 before."""
+        return self._scheduler.reporter.now() if self.is_started else 0.0
+
+    def add_listener(self, listener: Listener) -> None:
+        """Deliver to `listener` every batch of events emitted from now on."""
+        self._scheduler.reporter.outbox.add(listener)
+
+    def subscribe(self) -> asyncio.Queue[Batch]:
+        """Return a queue of every batch of events emitted from now on, for the running event loop."""
+        listener = Listener()
+        queue = listener.attach()
+        self.add_listener(listener)
+        return queue
+
+    def statistics(self) -> Statistics:
+        """Return the figures of this moment. From any thread."""
+        scheduler = self._scheduler
+        tokens, capacity = scheduler.retry_tokens
+        return Statistics(
+            events=scheduler.reporter.outbox.emitted,
+            in_flight=scheduler.in_flight,
+            queued=scheduler.queued,
+            held=scheduler.admission.held,
+            tasks=len(scheduler.tasks),
+            detached=scheduler.abandoned,
+            retry_tokens=tokens,
+            retry_capacity=capacity,
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the latest outcome of each worker that has ended, in the order of the workers."""
+        with paused_gc():
+            return list(self._scheduler.registry.outcomes())
+
+    def keep_no_values(self) -> None:
+        """Keep no results and errors of the batch from now on: events report them.
+
+        The error of a worker holds every frame that it passed through: of a million, some gigabytes.
+        """
+        self._scheduler.registry.batch.keeps_values = False
+
+    def whose_turn(self, loop: asyncio.AbstractEventLoop) -> Who:
+        """Return whose attempt runs on `loop` at this moment, `NOBODY` if unknown. From any thread.
+
+        A task that a worker has started counts as the worker from Python 3.12 on, which shows a task's context.
+        """
+        task = asyncio.current_task(loop)
+        if task is None:
+            return NOBODY
+        worker: CurrentWorker | None = self._scheduler.tasks.get(task)
+        if worker is None and sys.version_info >= (3, 12):
+            worker = task.get_context().get(current)
+        return NOBODY if worker is None else Who(worker.name, worker.incarnation, worker.attempt)
+
+    def stack_of(self, name: str) -> WorkerStack | None:
+        """Return what the worker `name` awaits, outermost first; None if there is no such worker.
+
+        Call it from another task than the worker's own.
+        """
+        worker = self._scheduler.registry.get(name)
+        if worker is None:
+            return None
+        task = worker.task or worker.left_behind
+        stack = [] if task is None or task.done() else await_stack(task.get_coro())
+        frames = stack_frames(tuple(frame for frame in stack if not is_of_supervisor(frame.module)))
+        return WorkerStack(name, worker.incarnation, worker.attempt, frames)
+
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Call `callback`, which must not raise, just before the end of the run is reported."""
+        self._scheduler.reporter.call_before_end(callback)
+
+    def record_block(self, block: Block) -> None:
+        """Report a block of the event loop that has ended."""
+        if self.is_started and not self.is_finished:
+            self._scheduler.reporter.loop_blocked(block)
+
+    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Report a log record or a printed line of `worker`, None for no worker."""
+        if self.is_started and not self.is_finished:
+            self._scheduler.reporter.log_recorded(worker, level, source, message)
+
+    def abandon(self, block: Block | None) -> None:
+        """Report the end of the run from another thread, because a worker blocks the loop. Nothing is reported after.
+
+        `block` is what is known of that.
+        """
+        self._scheduler.abandon_run(block)
+
+    def incarnation_of(self, name: str) -> int:
+        """Return the number of a worker's latest incarnation.
+
+        Raises:
+            KeyError: there is no such worker.
+
+        """
+        worker = self._scheduler.registry.get(name)
+        if worker is None:
+            raise KeyError(name)
+        return worker.incarnation
+
+    async def wait_settled(self) -> None:
+        """Return when no worker has anything left to do."""
+        await self._scheduler.wait_settled()
+
+    # Commands --------------------------------------------------------------------------------------------------------
+
+    def carry_out(self, command: Command) -> bool:
+        """Do what `command` requests; return whether that was possible. If not, the event `CommandRefused` says why."""
+        scheduler = self._scheduler
+        if isinstance(command, CancelAll | StopRun):
+            is_final = isinstance(command, StopRun)
+            if not (is_final and self.is_stopping):
+                self.stop_all(is_final=is_final)
+            if isinstance(command, StopRun) and command.at_once:
+                self._hasten()
+            return True
+        if not scheduler.is_started or scheduler.is_finished:
+            return False
+        return carry_out(scheduler, self._tree, command)
+
+    def hold_slots(self, is_held: bool) -> None:
+        """Give no worker a slot for now, or give slots again."""
+        if self.is_started and not self.is_finished:
+            self._scheduler.hold_slots(is_held)
+
+    def stop_all(self, *, is_final: bool) -> None:
+        """Ask all workers to stop for a person: the batch stays open, or the run ends (`is_final`)."""
+        scheduler = self._scheduler
+        if is_final:
+            self.is_stopping = True
+            scheduler.accepts_restarts = False
+            scheduler.is_interrupted = scheduler.is_interrupted or scheduler.active > 0 or not scheduler.is_started
+        if not scheduler.is_started:
+            return
+        if scheduler.active:
+            scheduler.reporter.run_cancel_requested("person")
+        if is_final and self._tree is not None:
+            # Also when no worker runs: its supervisors would go on.
+            self._tree.request_stop("run")
+            scheduler.stop_batch("run")
+        elif scheduler.active:
+            scheduler.stop_active("run")
+
+    def _hasten(self) -> None:
+        """Give no worker any more time to end."""
+        scheduler = self._scheduler
+        if scheduler.is_started and scheduler.active:
+            scheduler.reporter.run_cancel_requested("at once")
+            if self._tree is not None:
+                self._tree.hasten()
+            scheduler.hasten_batch()
+
+    # The end ---------------------------------------------------------------------------------------------------------
+
+    def start_group_timers(self) -> None:
+        """Start to count the time of groups with a time-out."""
+        scheduler = self._scheduler
+        self._group_timers = [
+            scheduler.reporter.loop.call_later(seconds, scheduler.stop_batch, "timeout", group)
+            for group, seconds in self._group_timeouts.items()
+        ]
+
+    def stop_group_timers(self) -> None:
+        """Forget the time-outs of groups."""
+        for timer in self._group_timers:
+            timer.cancel()
+
+    def interrupt(self) -> None:
+        """Ask every worker that has not settled to stop, because the run as a whole was cancelled."""
+        scheduler = self._scheduler
+        if scheduler.active:
+            scheduler.is_interrupted = True
+            for step in (scheduler.reporter.run_cancel_requested, scheduler.stop_active):
+                try:
+                    step("run")
+                except Exception:  # `EndWatch` ends workers that were not asked to stop
+                    log_safely(logger, logging.ERROR, "a step of stopping the run failed", has_traceback=True)
+
+    def end_batch(self) -> None:
+        """Ask the batch beside a tree to end: the tree has ended, or is about to."""
+        scheduler = self._scheduler
+        self.stop_group_timers()
+        if any(True for _ in scheduler.registry.batch.unsettled()):
+            scheduler.is_interrupted = True
+            scheduler.reporter.run_cancel_requested("run")
+            scheduler.stop_batch("run")
+
+    async def settle(self) -> None:
+        """Wait until every worker has settled, however often the caller is cancelled meanwhile; then pass that on.
+
+        A cancellation stops all workers: one that does not end within its grace period is abandoned.
+        """
+        cancellation: asyncio.CancelledError | None = None
+        with contextlib.ExitStack() as watches:
+            while self._scheduler.active:
+                try:
+                    await self._scheduler.wait_settled()
+                except asyncio.CancelledError as error:
+                    if cancellation is None:
+                        watches.enter_context(EndWatch(self._scheduler, self._tree))
+                    cancellation = error
+                    self.interrupt()
+        if cancellation is not None:
+            raise cancellation
+
+    async def end_all(self) -> None:
+        """Ask every worker that has not settled to stop, and wait for that."""
+        with EndWatch(self._scheduler, self._tree):
+            self.interrupt()
+            await self.settle()
+
+    async def finish(self, *, has_tree: bool = False) -> None:
+        """End the run: stop the batch and the tree, if it was launched, and report the end.
+
+        Nothing if the run has not started or is over.
+        """
+        scheduler = self._scheduler
+        if scheduler.is_finished or not scheduler.is_started:
+            return
+        scheduler.accepts_restarts = False
+        faults: list[BaseException] = []
+        try:
+            with EndWatch(scheduler, self._tree):
+                for step in (self._stop_tree, self.end_all) if has_tree else (self.end_all,):
+                    try:
+                        await step()
+                    except (Exception, asyncio.CancelledError) as fault:  # the next step has to follow nevertheless
+                        faults.append(fault)
+        finally:
+            scheduler.finish()
+        if faults:
+            raise next((fault for fault in faults if isinstance(fault, asyncio.CancelledError)), faults[0])
+
+    async def _stop_tree(self) -> None:
+        if self._tree is None:
+            return
+        try:
+            self.end_batch()
+        finally:
+            await self._tree.stop("run")
+
+
+class EndWatch:
+    """A context in which a run is being stopped; breaks the run off if it makes no progress, whatever the cause.
+
+    Between the ends of two workers no more time passes than the longest grace period of a running worker. A run that
+    takes `MARGIN` seconds more, twice, has lost track of a worker. There is no limit while a worker with a `shutdown`
+    of inf runs.
+    """
+
+    def __init__(self, scheduler: Scheduler, tree: TreeControl | None) -> None:
+        self._scheduler = scheduler
+        self._tree = tree
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._look_later(is_second=False)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Counts that change whenever the run gets closer to its end."""
+        return self._scheduler.active, 0 if self._tree is None else self._tree.running
+
+    def _look_later(self, *, is_second: bool) -> None:
+        patience = self._scheduler.longest_patience()
+        wait = MARGIN if is_second or patience == math.inf else patience + MARGIN
+        is_last = is_second and patience < math.inf
+        self._timer = self._scheduler.reporter.loop.call_later(wait, self._look, self._progress, is_last)
+
+    def _look(self, before: tuple[int, int], is_last: bool) -> None:
+        is_stuck = self._progress == before
+        if is_stuck and is_last:
+            is_first = not self._scheduler.is_broken_off
+            self._scheduler.break_off()
+            if is_first and self._tree is not None:
+                self._tree.break_off()
+        else:
+            self._look_later(is_second=is_stuck)
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raise `ValueError` unless `seconds` is None or a time; `TypeError` if it is no number at all."""
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"a timeout is 0 seconds or more, not {seconds}")
+
+
+def check_limits(concurrency: int, grace: float) -> None:
+    """Raise `ValueError` if one of the numbers is out of its range."""
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    if not 0 <= grace < float("inf"):
+        raise ValueError(f"grace must be 0 seconds or more, not {grace}")
