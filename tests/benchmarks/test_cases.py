@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.model.view.order import Order, run_all
-from asyncwatch.model.view.sort import sort
-from asyncwatch.model.view.sort_keys import SORTS, ordering
+from asyncwatch.model.view.sort import SORTS, Order, ordering, run_all, sort
 from asyncwatch.ui.dashboard import DashboardState
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load

@@ -12,16 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch import (
-    BadLuck,
-    CircuitPolicy,
-    Halt,
-    RetryBudget,
-    RetryPolicy,
-    WorkerSpec,
-    classify,
-    parse_rate,
-)
+from asyncwatch import BadLuck, CircuitPolicy, Halt, RetryBudget, RetryPolicy, WorkerSpec, classify, parse_rate
 from asyncwatch.commands import (
     CancelBranch,
     CancelWorker,

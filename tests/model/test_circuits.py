@@ -10,7 +10,7 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
 )
-from asyncwatch.model.circuits import waiting_by_key
+from asyncwatch.model.limits import waiting_by_key
 from tests.model.stream import Stream
 
 

@@ -26,7 +26,7 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model import departed
+from asyncwatch.model import history as departed
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import summarize
 from asyncwatch.model.view.selection import View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncwatch.model.error_text import brief_error, error_kind
+from asyncwatch.text import brief_error, error_kind
 
 NOT_FOUND = "ClientResponseError: 404, message='Not Found', url='http://a.example/404'"
 

@@ -32,8 +32,8 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT, AttemptRecord
 from asyncwatch.model.fleet import LOG_SIZE_KEPT, LOGS_KEPT, Fleet
+from asyncwatch.model.history import FIRST_KEPT, LAST_KEPT, AttemptRecord
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.rows import BLOCK, Row
 from asyncwatch.text import share

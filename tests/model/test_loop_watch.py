@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from asyncwatch.events import AttemptStarted, LoopBlocked, WorkersQueued
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.loop_watch import SPANS_KEPT, LoopWatch
 from asyncwatch.model.reducer import apply
+from asyncwatch.model.statistics import SPANS_KEPT, LoopWatch
 
 
 def block(at: float, duration: float, worker: str = "", incarnation: int = 1, seq: int = 0) -> LoopBlocked:

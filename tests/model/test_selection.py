@@ -12,10 +12,8 @@ from asyncwatch.events import AttemptFailed, AttemptStarted, RetryScheduled, Wor
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.view.filter import parse_query
-from asyncwatch.model.view.order import Order, run_all
 from asyncwatch.model.view.selection import AT_ONCE, View
-from asyncwatch.model.view.sort import sort
-from asyncwatch.model.view.sort_keys import SORTS, natural, naturals, ordering
+from asyncwatch.model.view.sort import SORTS, Order, natural, naturals, ordering, run_all, sort
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 

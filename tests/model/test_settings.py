@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from asyncwatch.events import SettingChanged
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.settings import CHANGES_KEPT
+from asyncwatch.model.limits import CHANGES_KEPT
 from tests.model.stream import Stream
 
 

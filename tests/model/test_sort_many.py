@@ -16,14 +16,13 @@ from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, Wo
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view import marks, outline, selection, sort_keys
-from asyncwatch.model.view import order as orders
+from asyncwatch.model.view import marks, outline, selection
+from asyncwatch.model.view import sort as orders
+from asyncwatch.model.view import sort as sort_keys
 from asyncwatch.model.view import sort as sorting
 from asyncwatch.model.view.filter import Query, parse_query
-from asyncwatch.model.view.order import Order, run_all
 from asyncwatch.model.view.selection import View
-from asyncwatch.model.view.sort import Ordering, place_of, reinsert, sort
-from asyncwatch.model.view.sort_keys import SORTS
+from asyncwatch.model.view.sort import SORTS, Order, Ordering, place_of, reinsert, run_all, sort
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 

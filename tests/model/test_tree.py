@@ -26,8 +26,8 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
-from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.history import FIRST_KEPT, LAST_KEPT
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.tree import Branch, Gauge, label_of
 from asyncwatch.model.view.filter import parse_query

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.targets.function import TargetError, call_problem, load_target
+from asyncwatch.targets.names import TargetError, call_problem, load_target
 
 JOBS = """
 import functools

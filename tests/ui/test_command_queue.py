@@ -15,7 +15,7 @@ from tests.clock import run_at_once
 @pytest.fixture
 def _no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """End each slice of work after one step."""
-    monkeypatch.setattr("asyncwatch.ui.background.SLICE", -1.0)
+    monkeypatch.setattr("asyncwatch.slices.SLICE", -1.0)
 
 
 def cancels(number: int) -> Iterator[Command]:

@@ -56,7 +56,7 @@ def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Take four workers for a few, or for so many that they are not gone through at once."""
     if request.param == "many":
         monkeypatch.setattr("asyncwatch.model.view.groups.STEP", 1)
-        monkeypatch.setattr("asyncwatch.ui.background.SLICE", -1.0)
+        monkeypatch.setattr("asyncwatch.slices.SLICE", -1.0)
         monkeypatch.setattr("asyncwatch.ui.actions.AT_ONCE", 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from asyncwatch.commands import CancelWorker, RetryNow
 from asyncwatch.events import RetryScheduled
-from asyncwatch.ui.widgets.filter_bar import FilterBar
+from asyncwatch.ui.widgets.footer import FilterBar
 from tests.ui.fakes import hides, shows, until
 from tests.ui.running import running, selected, table_of, visible
 

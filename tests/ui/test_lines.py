@@ -16,7 +16,7 @@ from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.format import safe
 from asyncwatch.ui.render.spans import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.screens.help import help_lines
-from asyncwatch.ui.widgets.key_line import key_line
+from asyncwatch.ui.widgets.footer import key_line
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, dashboard_of, overview_text, small_run
 

@@ -15,9 +15,9 @@ from asyncwatch.commands import StackFrame, WorkerStack
 from asyncwatch.events import LogRecorded, LoopBlocked
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.dashboard import DashboardState
-from asyncwatch.ui.frame_statistics import FrameStatistics
 from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.render.cost import block_line, cost_lines, gauges
+from asyncwatch.ui.render.snapshot import FrameStatistics
 from asyncwatch.ui.render.spans import Line, width_of
 from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen

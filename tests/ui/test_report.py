@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerFailed, WorkerRestarted
-from asyncwatch.model.attempts import FIRST_KEPT, LAST_KEPT
+from asyncwatch.model.history import FIRST_KEPT, LAST_KEPT
 from asyncwatch.ui.render.details import report
 from tests.model.stream import Stream, ended, failed
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
+
 T = TypeVar("T")
 
 SLICE = 0.01
-"""Seconds of work in one slice."""
+"""Seconds of work in one slice. Beside a busy engine thread each slice first waits about 5 ms for the interpreter."""
 
 Work = Callable[[Callable[[], bool]], bool]
 """Does one slice of the work: until its argument, `is_time_up()`, is true. Returns whether there is more to do."""
@@ -110,3 +111,23 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     import asyncio  # noqa: PLC0415  the model needs `for_each` and no event loop
 
     return asyncio.get_running_loop()
+
+
+PAUSE = 0.001
+"""Seconds between two slices at least."""
+ITERATIONS = 4
+"""Loop iterations between two slices: about as many as Textual needs from a key to its action."""
+SHORT_SLICE = 0.004
+"""Seconds of a slice while a person waits for a frame."""
+FRAME_WAIT = 0.025
+"""Seconds from an action to its frame: Textual paints 60 times a second."""
+
+
+def background_work(work: Work, done: Callable[[], object] = lambda: None) -> SlicedWork:
+    """Return `work` in slices that leave keys, events and frames of a dashboard their turn."""
+    return SlicedWork(work, done, seconds=SLICE, pause=PAUSE, iterations=ITERATIONS)
+
+
+def give_way_to_frame(work: SlicedWork) -> None:
+    """Take short slices until the next frame: a person waits for it."""
+    work.shorten(SHORT_SLICE, FRAME_WAIT)

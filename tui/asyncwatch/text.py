@@ -301,3 +301,39 @@ def result_line(result: Any) -> str | None:
     if type(result) is int and -1_000_000 < result < 1_000_000:
         return _INTERNED.get(result) or share(str(result))
     return one_line(mask_secrets(value_text(result)), 200)
+
+
+# `ClientResponseError.__str__` of aiohttp. The URL is left out: it is often the worker's name.
+_RESPONSE = re.compile(
+    r"(?P<type>\w+): (?P<status>\d{3}), message=(?P<q>['\"])(?P<message>.*?)(?P=q), url=.*", re.DOTALL
+)
+_VARIABLE = re.compile(
+    r"""
+      \b[a-z][a-z0-9+.-]*://[^\s'"<>]*            # a URL
+    | \b[\w-]+(?:\.[\w-]+)*:\d+\b                 # a host and its port
+    | \b0x[0-9a-f]+\b
+    | \d+(?:[.,:]\d+)*                            # a number, a time, an address
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def brief_error(error: str) -> str:
+    """Return an error line with the telling part first: the status of an HTTP response, `404 Not Found`."""
+    response = _RESPONSE.fullmatch(error)
+    if response is None:
+        return error
+    status = f"{response['status']} {response['message']}".rstrip()
+    return status if response["type"] == "ClientResponseError" else f"{status} ({response['type']})"
+
+
+def error_kind(error: str) -> str:
+    """Return an error line without URLs, hosts with ports, and numbers: equal for errors of the same kind.
+
+    The status of an HTTP response stays.
+    """
+    response = _RESPONSE.fullmatch(error)
+    if response is not None:
+        return f"{response['type']}: {response['status']} {response['message']}".rstrip()
+    error_type, colon, message = error.partition(": ")
+    return error_type + colon + _VARIABLE.sub("…", message)

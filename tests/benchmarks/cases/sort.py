@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from asyncwatch.model.view.sort_keys import SORTS
+from asyncwatch.model.view.sort import SORTS
 from tests.benchmarks import keyboard
 from tests.benchmarks.many_rows import MIDDLE, findings, many_rows
 from tests.benchmarks.measure import Effort, Finding

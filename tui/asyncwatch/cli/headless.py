@@ -19,7 +19,7 @@ from asyncwatch.events import Batch, Event, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, leave
-from asyncwatch.model.run_time import RunTime
+from asyncwatch.model.statistics import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.text import count, printable
 

@@ -23,15 +23,12 @@ from asyncwatch.events import (
     WorkerState,
     WorkerUnresponsive,
 )
-from asyncwatch.model import departed
-from asyncwatch.model.attempts import AttemptHistory, AttemptRecord
-from asyncwatch.model.circuits import Circuits
-from asyncwatch.model.departed import DepartedChildren
-from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model import history as departed
+from asyncwatch.model.history import AttemptHistory, AttemptRecord, DepartedChildren
+from asyncwatch.model.limits import Circuits, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
-from asyncwatch.model.settings import Settings
-from asyncwatch.model.statistics import Histogram, Rate
+from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
 from asyncwatch.model.tree import Tree
 
 LOGS_KEPT = 10_000

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key
-from asyncwatch.text import cells, count, crop, duration, pad, printable
+from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.rate import parse_rate
 from asyncwatch.policies.restart import RestartType
 from asyncwatch.policies.settings import as_policy
-from asyncwatch.targets.errors import classify_by, with_faults
+from asyncwatch.targets.names import classify_by, with_faults
 
 
 @asynccontextmanager

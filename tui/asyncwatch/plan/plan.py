@@ -21,8 +21,7 @@ from asyncwatch.events import Batch, RunStarted, WorkersQueued
 from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.rate import parse_rate
-from asyncwatch.targets.errors import fault_problem, load_error
-from asyncwatch.targets.function import AsyncFunction, TargetError, call_problem, load_target
+from asyncwatch.targets.names import AsyncFunction, TargetError, call_problem, fault_problem, load_error, load_target
 from asyncwatch.text import mask_secrets
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")

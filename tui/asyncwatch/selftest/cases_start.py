@@ -12,15 +12,7 @@ from asyncwatch import otp
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
-from asyncwatch.otp import (
-    DuplicateName,
-    Ignore,
-    InvalidChild,
-    InvalidName,
-    InvalidStrategy,
-    NotFound,
-    StartError,
-)
+from asyncwatch.otp import DuplicateName, Ignore, InvalidChild, InvalidName, InvalidStrategy, NotFound, StartError
 from asyncwatch.policies.restart import RestartBackoff
 from asyncwatch.selftest.actors import (
     FOREVER,

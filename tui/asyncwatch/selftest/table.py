@@ -14,7 +14,8 @@ from importlib import metadata
 import msgspec
 
 from asyncwatch.engine.event_loop import new_event_loop
-from asyncwatch.selftest import cases_pool, cases_requests, cases_restart, cases_start
+from asyncwatch.selftest import cases_requests, cases_restart, cases_start
+from asyncwatch.selftest import cases_requests as cases_pool
 from asyncwatch.testing import START, JumpingLoop, run_on
 
 Case = Callable[[], Awaitable[None]]

@@ -23,8 +23,8 @@ from asyncwatch.commands import (
 )
 from asyncwatch.events import SETTLED, SettingChanged, WorkerState
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.limits import Settings
 from asyncwatch.model.rows import Row
-from asyncwatch.model.settings import Settings
 from asyncwatch.model.tree import Branch, Tree
 from asyncwatch.model.view.groups import Cluster
 from asyncwatch.model.view.outline import Line

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from asyncwatch.commands import Command
-from asyncwatch.ui.background import background_work
+from asyncwatch.slices import background_work
 
 STEP = 256
 """Commands made between two looks at the clock."""

@@ -9,10 +9,9 @@ from asyncwatch.commands import Statistics
 from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, confirm_start, leave
-from asyncwatch.model.run_time import RunTime
+from asyncwatch.model.statistics import RunTime
 from asyncwatch.model.view.selection import View
-from asyncwatch.ui.frame_statistics import FrameStatistics
-from asyncwatch.ui.render.snapshot import Snapshot
+from asyncwatch.ui.render.snapshot import FrameStatistics, Snapshot
 
 MAX_FROZEN_EVENTS = 500_000
 """Events, about 200 bytes each, that may wait for the end of a freeze. One more ends it."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.error_text import error_kind
 from asyncwatch.model.rows import Row
 from asyncwatch.slices import Work, for_each
+from asyncwatch.text import error_kind
 
 STEP = 256
 """Rows between two looks at the clock."""

@@ -8,7 +8,7 @@ from itertools import compress
 
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view.order import STEP, Steps
+from asyncwatch.model.view.sort import STEP, Steps
 from asyncwatch.slices import Work, for_each
 
 _ON = b"\1"

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Tree
-from asyncwatch.model.view.order import STEP, Steps
+from asyncwatch.model.view.sort import STEP, Steps
 
 Line = Row | Branch
 

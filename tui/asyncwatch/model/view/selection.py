@@ -13,10 +13,19 @@ from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.filter import EVERYTHING, Query
 from asyncwatch.model.view.groups import cluster_key
 from asyncwatch.model.view.marks import Marks
-from asyncwatch.model.view.order import STEP, Order, Steps, in_queue_order
 from asyncwatch.model.view.outline import Line, grouped, outline
-from asyncwatch.model.view.sort import place_of, reinsert, sort
-from asyncwatch.model.view.sort_keys import QUEUE_ORDER, SORTS, ordering
+from asyncwatch.model.view.sort import (
+    QUEUE_ORDER,
+    SORTS,
+    STEP,
+    Order,
+    Steps,
+    in_queue_order,
+    ordering,
+    place_of,
+    reinsert,
+    sort,
+)
 from asyncwatch.slices import Work, for_each
 
 AT_ONCE = 8_192

@@ -1,17 +1,119 @@
-"""Sorting a million rows, and placing rows that changed, in steps of a millisecond or two. Pure."""
+"""The orders of a fleet: sort keys, sorting very many rows in steps, and an order in a few bytes a row. Pure."""
 
 from __future__ import annotations
 
+import functools
 import marshal
+import math
+import re
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, filterfalse
-from typing import Any, NamedTuple
+from itertools import chain, compress, filterfalse, islice
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar, overload
 
+from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view.order import STEP, Order, Steps, run_all
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work on many rows, which yields after each step of a millisecond or two. `slices.for_each` runs it in time slices."""
+
+STEP = 4096
+"""Rows that one step looks at."""
+_STEPS_AT_ONCE = 16
+
+
+class Order(Sequence[Row]):
+    """Some rows of a fleet, by their indexes in queue order.
+
+    A list of a million rows would take the garbage collector 30 ms each time it looks for young garbage. It does not
+    look into an array.
+    """
+
+    __slots__ = ("indexes", "rows")
+
+    def __init__(self, rows: Sequence[Row], indexes: Iterable[int] = ()) -> None:
+        self.rows = rows
+        """All rows of the fleet, in queue order."""
+        self.indexes = array("i", indexes)
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.indexes)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows in their order."""
+        return map(self.rows.__getitem__, self.indexes)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        """Return one row, or several."""
+        if isinstance(place, slice):
+            return list(map(self.rows.__getitem__, self.indexes[place]))
+        return self.rows[self.indexes[place]]
+
+    def at(self, indexes: array[int]) -> list[Row]:
+        """Return the rows with these indexes, which are in queue order or its reverse.
+
+        Most often they are neighbours: copying a part of all rows takes a tenth of the time.
+        """
+        first, last = (indexes[0], indexes[-1]) if indexes else (0, -1)
+        if last - first == len(indexes) - 1:
+            return list(self.rows[first : last + 1])
+        if first - last == len(indexes) - 1:
+            return list(reversed(self.rows[last : first + 1]))
+        return list(map(self.rows.__getitem__, indexes))
+
+    def index(self, row: Any, start: int = 0, stop: int | None = None) -> int:
+        """Return the place of the row.
+
+        Raises:
+            ValueError: it is not between `start` and `stop`.
+
+        """
+        # Searching the bytes takes a tenth of the time of `array.index`, which makes an integer of each element.
+        size = self.indexes.itemsize
+        sought, indexes = array("i", (row.index,)).tobytes(), self.indexes.tobytes()
+        end = len(indexes) if stop is None else stop * size
+        found = indexes.find(sought, start * size, end)
+        while found >= 0 and found % size:
+            found = indexes.find(sought, found + 1, end)
+        if found < 0:
+            raise ValueError(f"{row.name} is not there")
+        return found // size
+
+
+def in_queue_order(rows: Sequence[Row], some: Iterable[Row]) -> Steps[Order]:
+    """Return `some` of the rows of a fleet in queue order."""
+    is_one, source = bytearray(len(rows)), iter(some)
+    while chunk := list(islice(source, STEP)):
+        for row in chunk:
+            is_one[row.index] = True
+        yield
+    order, size = Order(rows), _STEPS_AT_ONCE * STEP
+    for start in range(0, len(is_one), size):
+        order.indexes.extend(compress(range(start, start + size), is_one[start : start + size]))
+        yield
+    return order
+
+
+def run_all(steps: Steps[T]) -> T:
+    """Run all steps at once and return their result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # T, but StopIteration does not know
+
 
 _SAMPLE_SHARE = 32
 """One row in this many is sampled to choose the pivots."""
@@ -228,3 +330,140 @@ class _Search:
                 return place
             self._looked = 0
             yield
+
+
+QUEUE_ORDER = "queue"
+
+SORTS: tuple[tuple[str, str], ...] = (
+    (QUEUE_ORDER, "queue order"),
+    ("state", "state"),
+    ("retries", "retries"),
+    ("luck", "bad luck"),
+    ("result", "result"),
+    ("last", "last"),
+    ("elapsed", "elapsed"),
+    ("error", "error"),
+    ("name", "name"),
+)
+"""(key, heading) of every order, as a person steps through them. Names are last: they are often in queue order."""
+
+_RANKS = {state: rank for rank, state in enumerate(WorkerState)}
+_LAST_TEXT = chr(sys.maxunicode)
+
+
+def ordering(sort: str, *, is_reversed: bool, now: float) -> Ordering:
+    """Return the order by `sort`, one of the keys of `SORTS`.
+
+    Rows without a value come last in both directions. Elapsed times are those at `now`, in seconds since the run
+    started.
+
+    Raises:
+        ValueError: there is no such order.
+
+    """
+    no_number = -math.inf if is_reversed else math.inf
+    no_text = "" if is_reversed else _LAST_TEXT
+    keys = _keys(no_number, no_text, now)
+    if sort not in keys:
+        raise ValueError(f"there is no order {sort!r}: {', '.join(keys)}")
+    return Ordering(keys[sort], is_reversed, _keys_of_many(no_text).get(sort))
+
+
+def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row], Any]]:
+    """Return the key function of each order. All keys of one order are of the same type."""
+
+    def luck(row: Row) -> float:
+        value = row.bad_luck
+        return no_number if value is None else value
+
+    def last(row: Row) -> float:
+        value = row.last_duration
+        return no_number if value is None else value
+
+    def elapsed(row: Row) -> float:
+        value = row.elapsed(now)
+        return no_number if value is None else value
+
+    def result(row: Row) -> str:
+        # The space sorts an empty result before none.
+        return no_text if row.result is None else f" {_natural_result(row.result)}"
+
+    def error(row: Row) -> str:
+        return row.error.casefold() or no_text
+
+    return {
+        QUEUE_ORDER: attrgetter("index"),
+        "name": lambda row: natural(row.name),
+        "state": lambda row: _RANKS[row.state],
+        "retries": attrgetter("retries"),
+        "luck": luck,
+        "result": result,
+        "last": last,
+        "elapsed": elapsed,
+        "error": error,
+    }
+
+
+def _keys_of_many(no_text: str) -> dict[str, Callable[[Sequence[Row]], list[Any]]]:
+    """Return the functions that make the keys of many rows in less time than one by one."""
+
+    def names(rows: Sequence[Row]) -> list[str]:
+        return naturals([row.name for row in rows])
+
+    def results(rows: Sequence[Row]) -> list[str]:
+        texts = [row.result for row in rows]
+        known = iter(naturals([text for text in texts if text is not None]))
+        return [no_text if text is None else f" {next(known)}" for text in texts]
+
+    return {"name": names, "result": results}
+
+
+_DECIMAL = "0123456789"
+_DIGITS = re.compile("[0-9]+")
+
+
+def natural(text: str) -> str:
+    """Return a key that sorts numbers inside text by their value, of any length: `w2` before `w10`."""
+    start = text.rstrip(_DECIMAL)
+    if len(start) == len(text):
+        return _natural(text)
+    # Most names are one of a few beginnings and a number.
+    return f"{_natural_start(start)}{_number(text[len(start) :])}"
+
+
+def naturals(texts: list[str]) -> list[str]:
+    """Return the `natural` key of each text, in half the time if they differ only in a number at the end."""
+    if not texts:
+        return []
+    start = texts[0].rstrip(_DECIMAL)
+    numbers = [text.removeprefix(start) for text in texts]
+    shortest, together = min(numbers), "".join(numbers)
+    has_zeros = not shortest or shortest[0] == "0"
+    is_start_of_all = len(together) + len(start) * len(texts) == sum(map(len, texts))
+    if has_zeros or not is_start_of_all or together.strip(_DECIMAL) or max(map(len, numbers)) >= len(_LENGTHS):
+        return list(map(natural, texts))
+    starts = [f"{_natural_start(start)}{length}" for length in _LENGTHS]
+    return [starts[len(number)] + number for number in numbers]
+
+
+def _natural(text: str) -> str:
+    return _DIGITS.sub(lambda digits: _number(digits[0]), text.casefold())
+
+
+_natural_start = functools.lru_cache(maxsize=4096)(_natural)
+# Many results are equal.
+_natural_result = functools.lru_cache(maxsize=4096)(natural)
+
+
+def _number(digits: str) -> str:
+    # Length, then text, orders numbers of any size. The first character sorts them before all text.
+    significant = digits.lstrip("0")
+    length = len(significant)
+    return f"{_LENGTHS[length] if length < len(_LENGTHS) else _length(length)}{significant}"
+
+
+def _length(length: int) -> str:
+    return f"\0{chr(min(length, sys.maxunicode))}"
+
+
+_LENGTHS = [_length(length) for length in range(32)]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
-from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.rows import Row
+from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Span, crop_line, crop_path, join, pad, width_of
 

@@ -9,10 +9,10 @@ from rich.cells import chop_cells
 
 from asyncwatch import text as units
 from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
-from asyncwatch.model.attempts import FIRST_KEPT, AttemptRecord
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.loop_watch import LoopWatch
+from asyncwatch.model.history import FIRST_KEPT, AttemptRecord
 from asyncwatch.model.rows import Row
+from asyncwatch.model.statistics import LoopWatch
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
 from asyncwatch.ui.render.cost import block_report

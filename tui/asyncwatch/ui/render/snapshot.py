@@ -1,12 +1,69 @@
-"""The run at the moment of a frame, as the header and the pages show it. Plain data."""
+"""What one frame is drawn from: the run at that moment, and the cost of drawing. Plain data."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from asyncwatch.commands import Statistics
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.ui.frame_statistics import FrameStatistics
+from asyncwatch.model.statistics import Histogram
+
+_RATE_PERIOD = 2.0
+"""Seconds over which the rate of events is averaged."""
+
+
+class FrameStatistics:
+    """Counters and times. A frame's time is processor seconds from the request to draw until it is on the screen."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.frame_times = Histogram()
+        self.last_frame = 0.0
+        self.lines = 0
+        """Fleet lines rendered in all frames."""
+        self.most_lines = 0
+        """Fleet lines rendered in one frame, at most."""
+        self.received = 0
+        """Events received from the engine."""
+        self.backlog = 0
+        """Events that the engine has emitted and the dashboard does not show yet."""
+        self.highest_backlog = 0
+        self._lines_before = 0
+        self._emitted: deque[tuple[float, int]] = deque()
+
+    def add_received(self, events: int) -> None:
+        """Count received events."""
+        self.received += events
+
+    def add_line(self) -> None:
+        """Count one rendered fleet line."""
+        self.lines += 1
+
+    def add_frame(self, seconds: float) -> None:
+        """Count a frame that is on the screen and took `seconds`."""
+        self.frames += 1
+        self.last_frame = seconds
+        self.frame_times.add(seconds)
+        self.most_lines = max(self.most_lines, self.lines - self._lines_before)
+        self._lines_before = self.lines
+
+    def sample(self, now: float, emitted: int, shown: int) -> None:
+        """Record how many events the engine has emitted by `now`, and how many of them are shown."""
+        self.backlog = max(0, emitted - shown)
+        self.highest_backlog = max(self.highest_backlog, self.backlog)
+        self._emitted.append((now, emitted))
+        while len(self._emitted) > 2 and self._emitted[1][0] <= now - _RATE_PERIOD:
+            self._emitted.popleft()
+
+    @property
+    def events_per_second(self) -> float:
+        """Mean rate of the last two seconds."""
+        if len(self._emitted) < 2:
+            return 0.0
+        (start, before), (now, emitted) = self._emitted[0], self._emitted[-1]
+        return (emitted - before) / max(now - start, 1e-3)
+
 
 _SHOWN_BLOCK = 0.5
 """Seconds after which a block that is still going on is shown."""

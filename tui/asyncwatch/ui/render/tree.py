@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
-from asyncwatch.model.circuits import KnownCircuit
-from asyncwatch.model.error_text import brief_error
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.limits import KnownCircuit
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
+from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, TIMED, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of

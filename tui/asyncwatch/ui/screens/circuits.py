@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from asyncwatch import text as units
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
-from asyncwatch.model.circuits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
+from asyncwatch.model.limits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
 from asyncwatch.model.rows import Row
 from asyncwatch.ui.actions import names
 from asyncwatch.ui.dashboard import DashboardState
@@ -20,7 +20,7 @@ from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.render.tree import countdown
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
 

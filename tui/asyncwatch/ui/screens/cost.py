@@ -14,7 +14,7 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.cost import cost_lines
 from asyncwatch.ui.render.spans import Span
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
 
 KEYS = (

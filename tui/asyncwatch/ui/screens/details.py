@@ -20,7 +20,7 @@ from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render.cost import stack_report
 from asyncwatch.ui.render.details import facts, report
 from asyncwatch.ui.screens.request import request
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
 
 KEYS = (

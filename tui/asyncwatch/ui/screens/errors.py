@@ -12,17 +12,16 @@ from textual.screen import Screen
 
 from asyncwatch import text as units
 from asyncwatch.model.view.groups import Cluster, Clustering
-from asyncwatch.slices import SlicedWork
+from asyncwatch.slices import SlicedWork, background_work
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui import actions
-from asyncwatch.ui.background import background_work
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_error, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.screens.request import request
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
 

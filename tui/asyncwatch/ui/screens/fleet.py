@@ -16,7 +16,7 @@ from asyncwatch.commands import Command
 from asyncwatch.events import WorkerState
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster
-from asyncwatch.model.view.sort_keys import SORTS
+from asyncwatch.model.view.sort import SORTS
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
@@ -28,9 +28,8 @@ from asyncwatch.ui.render.columns import shown_name
 from asyncwatch.ui.render.header import overview
 from asyncwatch.ui.render.spans import crop
 from asyncwatch.ui.screens.request import request
-from asyncwatch.ui.widgets.filter_bar import FilterBar
 from asyncwatch.ui.widgets.fleet_table import FleetTable
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import FilterBar, KeyLine
 from asyncwatch.ui.widgets.lines import Block
 
 RESORT_EVERY = 1.0

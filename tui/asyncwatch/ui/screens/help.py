@@ -13,7 +13,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, pad, width_of
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import LinesView
 
 KEYS = (

@@ -18,7 +18,7 @@ from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.columns import scheme_of, shown_name
 from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.spans import Line, Span, spread, width_of
-from asyncwatch.ui.widgets.key_line import KeyLine
+from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.outline import Line
-from asyncwatch.ui.background import background_work, give_way_to_frame
+from asyncwatch.slices import background_work, give_way_to_frame
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
