@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from asyncwatch.engine.scheduler import InvalidStateError, Scheduler
 from tests.clock import run_at_once
 
 TASK_FACTORIES = {"lazy": None}
@@ -19,3 +20,21 @@ if hasattr(asyncio, "eager_task_factory"):
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     """Run a coroutine function on a jumping clock, under each task factory that this Python has."""
     return lambda main: run_at_once(main, TASK_FACTORIES[request.param])
+
+
+@pytest.fixture(autouse=True)
+def _valid_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the state of every scheduler when its run ends."""
+    finish = Scheduler.finish
+
+    def checked(scheduler: Scheduler) -> None:
+        try:
+            if not scheduler.is_broken_off:
+                scheduler.validate_state()
+        except InvalidStateError:
+            raise
+        except Exception:
+            pass
+        finish(scheduler)
+
+    monkeypatch.setattr(Scheduler, "finish", checked)

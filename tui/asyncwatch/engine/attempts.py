@@ -47,6 +47,16 @@ def past_deadline(worker: Worker) -> str:
     return f"not done within {worker.spec.deadline:g} s in all"
 
 
+def late_error(overdue: TimeoutError, error: BaseException) -> BaseException:
+    """Return the error of an attempt whose time was over before it raised `error`."""
+    if isinstance(error, asyncio.CancelledError):
+        return overdue
+    if not isinstance(error, Exception):  # a request to exit
+        return error
+    overdue.__cause__ = error
+    return overdue
+
+
 class _Raised:
     """Carries a `SystemExit` or `KeyboardInterrupt` of a target past its task, which would let it end the loop."""
 
@@ -258,7 +268,7 @@ class AttemptRunner:
         """Give the worker's slot to another. Its task stays in `tasks`, so that it is not collected half-way."""
         assert worker.task is not None  # noqa: S101  the timer ends with the task
         stack = stuck_at(worker.task.get_coro())
-        task = worker.left_behind = worker.task
+        task = worker.abandoned_task = worker.task
         worker.task = worker.timer = None
         self.slots_taken -= worker.owner is None
         self.abandoned[task] = None
@@ -278,8 +288,8 @@ class AttemptRunner:
             self._on_end(worker, result, error)
             return
         reported = self.abandoned.pop(task, None)
-        is_latest = worker.left_behind is task
+        is_latest = worker.abandoned_task is task
         if is_latest:
-            worker.left_behind = None  # its context holds the worker
+            worker.abandoned_task = None  # its context holds the worker
         if reported is not None:
             self._on_late_end(worker, reported, is_latest, result, error)

@@ -20,13 +20,10 @@ class BulkActions:
     """
 
     def __init__(self, on_done: Callable[[], object]) -> None:
+        self.freezes = False
+        """Whether no worker may get a slot: the next worker to start could be one of the next to be acted on."""
         self._on_done = on_done
         self._running: dict[_Action, SlicedWork] = {}
-
-    @property
-    def freezes(self) -> bool:
-        """Whether no worker may get a slot: one of the next workers to be acted on could be the next to start."""
-        return bool(self._running) and any(action.freezes for action in self._running)
 
     def for_each(
         self,
@@ -41,10 +38,12 @@ class BulkActions:
 
         def done() -> None:
             del self._running[action]
+            self.freezes = any(other.freezes for other in self._running)
             self._on_done()
             then()
 
         work = self._running[action] = SlicedWork(for_each(workers, action.act_on), done)
+        self.freezes = self.freezes or freezes
         return work.start_now()
 
     def spare(self, worker: Worker) -> None:

@@ -16,8 +16,8 @@ class ReadyQueue:
     """
 
     def __init__(self) -> None:
-        self._services: deque[Worker] = deque()
-        """They need no slot."""
+        self.services: deque[Worker] = deque()
+        """Workers that need no slot. To be read only."""
         self._resumed: deque[Worker] = deque()
         """Workers that have begun, or were parked: before all new work."""
         self._fresh: Iterator[Worker] | None = None
@@ -30,10 +30,10 @@ class ReadyQueue:
 
     def __len__(self) -> int:
         """Return how many there are, without those that have never begun; workers that left early may still count."""
-        return len(self._resumed) + len(self._put_back) + len(self._restarted) + len(self._services)
+        return len(self._resumed) + len(self._put_back) + len(self._restarted) + len(self.services)
 
     def __contains__(self, worker: object) -> bool:
-        queues = (self._services, self._resumed, self._put_back, self._restarted)
+        queues = (self.services, self._resumed, self._put_back, self._restarted)
         return any(worker is queued for queue in queues for queued in queue)
 
     def feed(self, fresh: Iterator[Worker]) -> None:
@@ -51,11 +51,11 @@ class ReadyQueue:
 
     def push(self, worker: Worker) -> None:
         """Add a worker that has begun or was parked: behind others like it, before all new work."""
-        (self._resumed if worker.owner is None else self._services).append(worker)
+        (self._resumed if worker.owner is None else self.services).append(worker)
 
     def push_first(self, worker: Worker) -> None:
         """Add a worker before all others."""
-        (self._resumed if worker.owner is None else self._services).appendleft(worker)
+        (self._resumed if worker.owner is None else self.services).appendleft(worker)
 
     def push_restarted(self, worker: Worker) -> None:
         """Add a new incarnation of a worker of the batch, at the end."""
@@ -80,9 +80,9 @@ class ReadyQueue:
 
     def pop_service(self) -> Worker | None:
         """Return the next service; None if there is none."""
-        self._source = self._services
-        while self._services:
-            worker = self._services.popleft()
+        self._source = self.services
+        while self.services:
+            worker = self.services.popleft()
             if worker.is_ready:
                 return worker
         return None
@@ -93,7 +93,7 @@ class ReadyQueue:
 
     def remove(self, worker: Worker) -> bool:
         """Take a worker out; return whether it was there. One that has never had its turn is not."""
-        for queue in (self._services, self._resumed, self._put_back, self._restarted):
+        for queue in (self.services, self._resumed, self._put_back, self._restarted):
             if worker in queue:
                 queue.remove(worker)
                 return True

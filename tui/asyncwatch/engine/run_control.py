@@ -159,7 +159,7 @@ class RunControl:
         worker = self._scheduler.registry.get(name)
         if worker is None:
             return None
-        task = worker.task or worker.left_behind
+        task = worker.task or worker.abandoned_task
         stack = [] if task is None or task.done() else await_stack(task.get_coro())
         frames = stack_frames(tuple(frame for frame in stack if not is_of_supervisor(frame.module)))
         return WorkerStack(name, worker.incarnation, worker.attempt, frames)

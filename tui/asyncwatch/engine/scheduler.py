@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from asyncwatch.engine.admission import Admission, Answer
-from asyncwatch.engine.attempts import AttemptRunner, past_deadline
+from asyncwatch.engine.attempts import AttemptRunner, late_error, past_deadline
 from asyncwatch.engine.bulk import BulkActions, act_safely
 from asyncwatch.engine.describe import describe_error
 from asyncwatch.engine.nested import NestedRetries, nested_retries
@@ -19,7 +19,7 @@ from asyncwatch.engine.registry import FORGOTTEN, WorkerRegistry
 from asyncwatch.engine.reporter import Reporter, logger
 from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED, PAST_DEADLINE, RetryDecider, RetryDecision
 from asyncwatch.engine.safe_log import log_safely
-from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs, outcome_of
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
 from asyncwatch.engine.worker import StopReason, Worker, WorkerOwner
@@ -431,8 +431,8 @@ class Scheduler:
 
     def _fill_slots(self) -> None:
         """Start services, then workers of the batch while there are slots, at most `STARTS_PER_ITERATION` at a time."""
-        queue, runner = self._queue, self._runner
-        while not self.is_paused and (worker := queue.pop_service()) is not None:
+        queue, runner, admission = self._queue, self._runner, self.admission
+        while queue.services and not self.is_paused and (worker := queue.pop_service()) is not None:
             answer = self._admit(worker)
             if answer is Answer.QUEUE_WAITS:
                 queue.put_back(worker)
@@ -443,17 +443,20 @@ class Scheduler:
         while left and runner.slots_taken < self._slots and not (self._is_held or self._bulk.freezes):
             if (worker := queue.pop()) is None:
                 break
-            answer = self._admit(worker)
-            if answer is Answer.QUEUE_WAITS:
-                queue.put_back(worker)
-                break
-            if answer is Answer.STARTS:
-                self._start_attempt(worker)
-                left -= 1
+            if admission.is_gated:
+                answer = self._admit(worker)
+                if answer is Answer.QUEUE_WAITS:
+                    queue.put_back(worker)
+                    break
+                if answer is Answer.PARKED:
+                    continue
+            worker.is_ready = False
+            self._start_attempt(worker)
+            left -= 1
         if not left and not self._continues_filling:
             self._continues_filling = True
             self.reporter.loop.call_soon(self._continue_filling)
-        if self.admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
+        if admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
             self._report_queue_held()
 
     def _continue_filling(self) -> None:
@@ -462,6 +465,7 @@ class Scheduler:
 
     def _admit(self, worker: Worker) -> Answer:
         """Return whether a worker at the head of the queue starts, is parked, or waits where it is."""
+        answer = Answer.STARTS
         if self.admission.is_gated:
             try:
                 answer = self.admission.ask(worker)
@@ -469,12 +473,9 @@ class Scheduler:
                 worker.is_ready = False
                 self._launch_failed(worker, fault)
                 return Answer.PARKED
-            if answer is Answer.QUEUE_WAITS:
-                return answer
+        if answer is not Answer.QUEUE_WAITS:
             worker.is_ready = False
-            return answer
-        worker.is_ready = False
-        return Answer.STARTS
+        return answer
 
     def _start_attempt(self, worker: Worker) -> None:
         try:
@@ -568,7 +569,7 @@ class Scheduler:
                 else:
                     self._poll_succeeded(worker, result, worker.spec.every)
             else:
-                self._attempt_failed(worker, error if worker.overdue is None else _late(worker.overdue, error))
+                self._attempt_failed(worker, error if worker.overdue is None else late_error(worker.overdue, error))
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
             self._decision_failed(worker, fault)
         self._fill_slots()
@@ -719,7 +720,7 @@ class Scheduler:
         elif error is None:
             event = self.reporter.succeeded(worker, result)
         else:
-            error = error if worker.overdue is None else _late(worker.overdue, error)
+            error = error if worker.overdue is None else late_error(worker.overdue, error)
             event = self.reporter.failed(worker, error, transient=False)
         self.active += 1
         self._settle(worker, event, result=result, error=error)
@@ -732,7 +733,7 @@ class Scheduler:
         """Let a worker end as `event` says."""
         owner = worker.owner
         if owner is not None:
-            self._settle_service(worker, owner, _outcome_of(event, result, error))
+            self._settle_service(worker, owner, outcome_of(event, result, error))
             return
         self._transition(worker, event.state)
         self.registry.batch.settle(worker, event, result, error)
@@ -740,7 +741,7 @@ class Scheduler:
             self._begin_incarnation(worker)
             return
         if self._on_outcome is not None:
-            self._on_outcome(_outcome_of(event, result, error))
+            self._on_outcome(outcome_of(event, result, error))
         self.active -= 1
         if not self.active:
             self._wake_waiting()
@@ -1104,26 +1105,3 @@ class Scheduler:
             self._queue.push_first(worker)
             if self.admission.is_gated and is_probe:
                 self.admission.hurry(worker)
-
-
-def _late(overdue: TimeoutError, error: BaseException) -> BaseException:
-    """Return the error of an attempt whose time was over before it raised `error`."""
-    if isinstance(error, asyncio.CancelledError):
-        return overdue
-    if not isinstance(error, Exception):  # a request to exit
-        return error
-    overdue.__cause__ = error
-    return overdue
-
-
-def _outcome_of(event: WorkerEnded, result: object, error: BaseException | None) -> Outcome:
-    """Return the outcome that an event reports, with the very objects."""
-    return Outcome(
-        name=event.worker,
-        state=event.state,
-        result=result,
-        error=error,
-        incarnation=event.incarnation,
-        attempts=event.attempts,
-        elapsed=event.elapsed,
-    )

@@ -14,7 +14,7 @@ import msgspec
 
 from asyncwatch.engine.tree import rules
 from asyncwatch.engine.tree.errors import BadCombination, InvalidArguments, InvalidName
-from asyncwatch.events import WorkerState
+from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.classify import Classify, ErrorClass, classify
 from asyncwatch.policies.restart import RestartBackoff, RestartType
@@ -212,6 +212,19 @@ class Outcome(msgspec.Struct, Generic[ResultT_co], frozen=True, kw_only=True):
         if self.state in (WorkerState.FAILED, WorkerState.EXHAUSTED):
             return 0
         return self.result if type(self.result) is int else None
+
+
+def outcome_of(event: WorkerEnded, result: object, error: BaseException | None) -> Outcome:
+    """Return the outcome that an event reports, with the very objects."""
+    return Outcome(
+        name=event.worker,
+        state=event.state,
+        result=result,
+        error=error,
+        incarnation=event.incarnation,
+        attempts=event.attempts,
+        elapsed=event.elapsed,
+    )
 
 
 class WaitResult(msgspec.Struct, Generic[ResultT_co], frozen=True):

@@ -90,8 +90,8 @@ class Worker(msgspec.Struct, eq=False):
     """What happens next: the end of a backoff, of a time-out or of the grace period."""
     overdue: TimeoutError | None = None
     """The time-out that ended this attempt."""
-    left_behind: asyncio.Task[Any] | None = None
-    """The latest abandoned attempt, until it ends."""
+    abandoned_task: asyncio.Task[Any] | None = None
+    """The task of the latest attempt, if it was abandoned and has not ended."""
     is_ready: bool = False
     """Whether it is in the ready queue."""
     is_restarting: bool = False
@@ -110,7 +110,7 @@ class Worker(msgspec.Struct, eq=False):
         self.attempt = self.cancels = self.turns = self.failed_polls = 0
         self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
         self.is_struck = self.is_ready = self.is_restarting = False
-        self.error = self.backoff = self.deadline_at = self.left_behind = self.overdue = None
+        self.error = self.backoff = self.deadline_at = self.abandoned_task = self.overdue = None
         self.stop_reason = ""
 
     def __repr__(self) -> str:
