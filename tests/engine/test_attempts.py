@@ -40,10 +40,10 @@ def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Run]
     """Return all events of a run of `specs`, awaited by gather, and its supervisor."""
 
     async def main() -> tuple[list[Event], Run]:
-        supervisor = Run(specs, **{"seed": 1, **settings})
-        queue = supervisor.subscribe()
-        await supervisor.gather()
-        return drain(queue), supervisor
+        batch = Run(specs, **{"seed": 1, **settings})
+        queue = batch.subscribe()
+        await batch.gather()
+        return drain(queue), batch
 
     answer: tuple[list[Event], Run] = run(main)
     return answer
@@ -51,7 +51,7 @@ def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Run]
 
 def test_a_success_is_four_facts_and_a_frame(run: Any) -> None:
     """A worker that succeeds at once is queued, started and succeeded, between the run's first and last event."""
-    events, supervisor = events_of(run, worker("a", sleeper, 2.0, "done"), name="trial", concurrency=7)
+    events, batch = events_of(run, worker("a", sleeper, 2.0, "done"), name="trial", concurrency=7)
     assert [type(event).__name__ for event in events] == [
         "RunStarted",
         "WorkersQueued",
@@ -64,7 +64,7 @@ def test_a_success_is_four_facts_and_a_frame(run: Any) -> None:
     assert (first.run, first.workers, first.runner, first.seed, first.concurrency) == ("trial", 1, "gather", 1, 7)
     assert isinstance(last, RunFinished)
     assert (last.states, last.attempts, last.elapsed, last.interrupted) == ({"succeeded": 1}, 1, 2.0, False)
-    (outcome,) = supervisor.outcomes()
+    (outcome,) = batch.outcomes()
     assert (outcome.result, outcome.attempts, outcome.elapsed, outcome.is_success) == ("done", 1, 2.0, True)
 
 
@@ -82,7 +82,7 @@ def test_seq_has_no_gap_and_time_never_goes_back(run: Any) -> None:
 )
 def test_transient_errors_are_retried(run: Any, error: Exception) -> None:
     """A transient error costs an attempt; the worker succeeds with the next one."""
-    events, supervisor = events_of(run, worker("a", Flaky(error)))
+    events, batch = events_of(run, worker("a", Flaky(error)))
     assert story(events, "a") == [
         "AttemptStarted",
         "AttemptFailed",
@@ -90,15 +90,15 @@ def test_transient_errors_are_retried(run: Any, error: Exception) -> None:
         "AttemptStarted",
         "WorkerSucceeded",
     ]
-    assert supervisor.outcomes()[0].attempts == 2
+    assert batch.outcomes()[0].attempts == 2
 
 
 def test_the_last_attempt_exhausts(run: Any) -> None:
     """Three transient errors exhaust a worker of three attempts: status 0, and the last error is kept."""
     errors = [TimeoutError("1"), TimeoutError("2"), TimeoutError("3"), TimeoutError("never")]
     target = Flaky(*errors)
-    _, supervisor = events_of(run, worker("a", target))
-    (outcome,) = supervisor.outcomes()
+    _, batch = events_of(run, worker("a", target))
+    (outcome,) = batch.outcomes()
     assert (outcome.state, outcome.status, outcome.attempts) == (WorkerState.EXHAUSTED, 0, 3)
     assert outcome.error is errors[2]
     assert target.calls == 3
@@ -106,8 +106,8 @@ def test_the_last_attempt_exhausts(run: Any) -> None:
 
 def test_other_errors_fail_at_once_and_harm_nobody(run: Any) -> None:
     """An irrecoverable error fails its worker at its first attempt, with status 0; the others go on."""
-    _, supervisor = events_of(run, worker("a", raiser, ValueError("no")), worker("b", sleeper, 1.0, 200))
-    failed, succeeded = supervisor.outcomes()
+    _, batch = events_of(run, worker("a", raiser, ValueError("no")), worker("b", sleeper, 1.0, 200))
+    failed, succeeded = batch.outcomes()
     assert (failed.state, failed.status, failed.attempts) == (WorkerState.FAILED, 0, 1)
     assert (succeeded.state, succeeded.status) == (WorkerState.SUCCEEDED, 200)
 
@@ -119,8 +119,8 @@ def test_not_even_base_exceptions_get_out(error: BaseException) -> None:
     """Whatever a target raises is its worker's failure alone, and is never retried."""
 
     async def main() -> list[tuple[str, str, int]]:
-        supervisor = Run([worker("a", raiser, error), worker("b", sleeper, 1.0)])
-        return [(o.name, o.state.value, o.attempts) for o in await supervisor.gather()]
+        batch = Run([worker("a", raiser, error), worker("b", sleeper, 1.0)])
+        return [(o.name, o.state.value, o.attempts) for o in await batch.gather()]
 
     with ThreadPoolExecutor(1) as thread:  # as in the engine: a KeyboardInterrupt of the main thread is a person's
         assert thread.submit(run_at_once, main).result() == [("a", "failed", 1), ("b", "succeeded", 1)]
@@ -128,14 +128,14 @@ def test_not_even_base_exceptions_get_out(error: BaseException) -> None:
 
 def test_a_target_that_is_not_async_fails_clearly(run: Any) -> None:
     """A plain function as the target is a failure that says so."""
-    _, supervisor = events_of(run, worker("a", lambda: 3))
-    assert "await" in str(supervisor.outcomes()[0].error)
+    _, batch = events_of(run, worker("a", lambda: 3))
+    assert "await" in str(batch.outcomes()[0].error)
 
 
 def test_an_attempt_timeout_is_transient(run: Any) -> None:
     """An attempt that takes too long is cancelled, fails with an error of its own class, and is retried."""
-    events, supervisor = events_of(run, worker("a", sleeper, 10.0, attempt_timeout=1.5))
-    (outcome,) = supervisor.outcomes()
+    events, batch = events_of(run, worker("a", sleeper, 10.0, attempt_timeout=1.5))
+    (outcome,) = batch.outcomes()
     assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.EXHAUSTED, 3, 4.5)
     failures = [event for event in events if isinstance(event, AttemptFailed)]
     assert {(failure.error_type, failure.error) for failure in failures} == {
@@ -152,8 +152,8 @@ def test_an_attempt_timeout_is_told_from_the_targets_own(run: Any) -> None:
         worker("cut off", sleeper, 10.0, attempt_timeout=1.0, classify=by_class),
         worker("its own", raiser, TimeoutError(), attempt_timeout=1.0, classify=by_class),
     ]
-    _, supervisor = events_of(run, *specs)
-    assert [(outcome.state.value, outcome.attempts) for outcome in supervisor.outcomes()] == [
+    _, batch = events_of(run, *specs)
+    assert [(outcome.state.value, outcome.attempts) for outcome in batch.outcomes()] == [
         ("failed", 1),
         ("exhausted", 3),
     ]
@@ -169,8 +169,8 @@ def test_an_error_that_answers_the_timeout_is_its_cause(run: Any, limit: str) ->
         finally:
             raise ValueError("could not tidy up")
 
-    events, supervisor = events_of(run, worker("a", tidy, **{limit: 1.0}))
-    (outcome,) = supervisor.outcomes()
+    events, batch = events_of(run, worker("a", tidy, **{limit: 1.0}))
+    (outcome,) = batch.outcomes()
     kind = AttemptTimeout if limit == "attempt_timeout" else DeadlineExceeded
     assert (outcome.state, type(outcome.error)) == (WorkerState.EXHAUSTED, kind)
     assert outcome.error is not None
@@ -189,8 +189,8 @@ def test_a_timeout_excuses_no_exit(run: Any) -> None:
         finally:
             raise SystemExit(3)
 
-    _, supervisor = events_of(run, worker("a", leave, attempt_timeout=1.0))
-    (outcome,) = supervisor.outcomes()
+    _, batch = events_of(run, worker("a", leave, attempt_timeout=1.0))
+    (outcome,) = batch.outcomes()
     assert (outcome.state, type(outcome.error), outcome.attempts) == (WorkerState.FAILED, SystemExit, 1)
 
 
@@ -203,8 +203,8 @@ def test_an_error_of_the_very_moment_is_no_timeout(run: Any) -> None:
         await asyncio.sleep(0)
         raise ValueError
 
-    _, supervisor = events_of(run, worker("a", block_and_fail, attempt_timeout=1.0))
-    (outcome,) = supervisor.outcomes()
+    _, batch = events_of(run, worker("a", block_and_fail, attempt_timeout=1.0))
+    (outcome,) = batch.outcomes()
     assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, ValueError)
 
 
@@ -218,8 +218,8 @@ def test_a_result_that_beats_the_attempt_timeout_is_kept(run: Any) -> None:
             return "partial"
         return "whole"
 
-    _, supervisor = events_of(run, worker("a", tidy, attempt_timeout=1.0))
-    assert supervisor.outcomes()[0].result == "partial"
+    _, batch = events_of(run, worker("a", tidy, attempt_timeout=1.0))
+    assert batch.outcomes()[0].result == "partial"
 
 
 def test_backing_off_waits_and_holds_no_place(run: Any) -> None:
@@ -255,13 +255,11 @@ def test_at_most_concurrency_tasks_live(run: Any) -> None:
 def test_bad_luck_strikes_instead_of_the_call(run: Any) -> None:
     """Above the threshold the target is not called; the fault is marked as injected and has no stack."""
     target = Flaky()
-    events, supervisor = events_of(
-        run, worker("a", target, bad_luck=BadLuck(threshold=0.0, faults=(lambda: OSError("x"),)))
-    )
+    events, batch = events_of(run, worker("a", target, bad_luck=BadLuck(threshold=0.0, faults=(lambda: OSError("x"),))))
     assert target.calls == 0
     (failure,) = [event for event in events if isinstance(event, AttemptFailed)]
     assert (failure.injected, failure.error_type, failure.stack) == (True, "OSError", "")
-    assert supervisor.outcomes()[0].state is WorkerState.FAILED
+    assert batch.outcomes()[0].state is WorkerState.FAILED
 
 
 def test_luck_does_not_depend_on_scheduling(run: Any) -> None:
@@ -270,12 +268,12 @@ def test_luck_does_not_depend_on_scheduling(run: Any) -> None:
     async def tell(runner: str, concurrency: int) -> set[tuple[object, ...]]:
         luck = BadLuck(threshold=0.5)
         specs = [worker(str(n), sleeper, n % 7, bad_luck=luck) for n in range(40)]
-        supervisor = Run(specs, seed=4127, concurrency=concurrency)
-        queue = supervisor.subscribe()
+        batch = Run(specs, seed=4127, concurrency=concurrency)
+        queue = batch.subscribe()
         if runner == "as_completed":
-            assert len([outcome async for outcome in completed(supervisor)]) == 40
+            assert len([outcome async for outcome in completed(batch)]) == 40
         else:
-            await getattr(supervisor, runner)()
+            await getattr(batch, runner)()
         facts = set[tuple[object, ...]]()
         for event in drain(queue):
             if isinstance(event, AttemptStarted):
@@ -335,8 +333,8 @@ def test_a_policy_that_raises_is_no_retry(run: Any, caplog: pytest.LogCaptureFix
         raise RuntimeError("broken policy")
 
     spec = worker("a", raiser, TimeoutError(), retry=RetryPolicy(transient=transient))
-    _, supervisor = events_of(run, spec)
-    assert supervisor.outcomes()[0].state is WorkerState.FAILED
+    _, batch = events_of(run, spec)
+    assert batch.outcomes()[0].state is WorkerState.FAILED
     assert "retry policy" in caplog.text
 
 
@@ -357,9 +355,9 @@ def test_workers_are_announced_by_group(run: Any) -> None:
 
 def test_an_empty_fleet_ends_at_once(run: Any) -> None:
     """No workers is no error."""
-    events, supervisor = events_of(run)
+    events, batch = events_of(run)
     assert [type(event).__name__ for event in events] == ["RunStarted", "RunFinished"]
-    assert supervisor.outcomes() == []
+    assert batch.outcomes() == []
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -386,10 +384,10 @@ def test_a_supervisor_makes_one_run(run: Any) -> None:
     """A second runner on the same supervisor is refused."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", sleeper, 0)], seed=1)
-        await supervisor.gather()
+        batch = Run([worker("a", sleeper, 0)], seed=1)
+        await batch.gather()
         with pytest.raises(RuntimeError, match="runs once"):
-            await supervisor.gather()
+            await batch.gather()
 
     run(main)
 

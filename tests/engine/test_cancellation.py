@@ -18,7 +18,7 @@ def test_cancel_reaches_every_state(run: Any) -> None:
 
     async def main() -> None:
         patient = RetryPolicy(base=1e6, cap=1e6)
-        supervisor = Run(
+        batch = Run(
             [
                 worker("ended", sleeper, 0.0),
                 worker("waits", Flaky(TimeoutError()), retry=patient),
@@ -27,18 +27,18 @@ def test_cancel_reaches_every_state(run: Any) -> None:
             ],
             concurrency=1,
         )
-        queue = supervisor.subscribe()
+        queue = batch.subscribe()
         answers: dict[str, bool] = {}
 
         def cancel(name: str) -> None:
-            answers[name] = supervisor.cancel(name)
+            answers[name] = batch.cancel(name)
 
         for name in ("ended", "waits", "queued", "runs"):
             later(1.0, lambda name=name: cancel(name))
-        await supervisor.gather()
+        await batch.gather()
         events = drain(queue)
         assert answers == {"ended": False, "waits": True, "runs": True, "queued": True}
-        assert states(supervisor) == {
+        assert states(batch) == {
             "ended": "succeeded",
             "waits": "cancelled",
             "runs": "cancelled",
@@ -67,23 +67,23 @@ def test_cancelling_the_caller_cancels_all_and_is_not_swallowed(run: Any, runner
             cleaned.append(number)
 
     async def main() -> None:
-        supervisor = Run([worker(str(n), tidy, n) for n in range(5)], concurrency=3)
-        queue = supervisor.subscribe()
+        batch = Run([worker(str(n), tidy, n) for n in range(5)], concurrency=3)
+        queue = batch.subscribe()
 
         async def call() -> None:
             if runner == "as_completed":
-                async with supervisor.as_completed() as outcomes:
+                async with batch.as_completed() as outcomes:
                     async for _ in outcomes:
                         pass
             else:
-                await getattr(supervisor, runner)()
+                await getattr(batch, runner)()
 
         task = asyncio.get_running_loop().create_task(call())
         later(2.0, task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
         assert sorted(cleaned) == [0, 1, 2]
-        assert set(states(supervisor).values()) == {"cancelled"}
+        assert set(states(batch).values()) == {"cancelled"}
         events = drain(queue)
         last = events[-1]
         assert isinstance(last, RunFinished)
@@ -98,14 +98,14 @@ def test_a_second_cancellation_does_not_abandon_workers(run: Any) -> None:
     """Cancelling the caller again while it waits for the workers changes nothing: it still waits."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", stubborn, 3.0)], grace=10.0)
-        task = asyncio.get_running_loop().create_task(supervisor.gather())
+        batch = Run([worker("a", stubborn, 3.0)], grace=10.0)
+        task = asyncio.get_running_loop().create_task(batch.gather())
         later(1.0, task.cancel)
         later(2.0, task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert states(supervisor) == {"a": "cancelled"}
-        assert supervisor.outcomes()[0].elapsed == pytest.approx(3.0)
+        assert states(batch) == {"a": "cancelled"}
+        assert batch.outcomes()[0].elapsed == pytest.approx(3.0)
 
     run(main)
 
@@ -120,9 +120,9 @@ def test_an_error_in_the_clean_up_is_kept_and_not_retried(run: Any) -> None:
             raise TimeoutError("clean-up")
 
     async def main() -> None:
-        supervisor = Run([worker("a", untidy)])
-        later(1.0, lambda: supervisor.cancel("a"))
-        (outcome,) = await supervisor.gather()
+        batch = Run([worker("a", untidy)])
+        later(1.0, lambda: batch.cancel("a"))
+        (outcome,) = await batch.gather()
         assert (outcome.state, outcome.attempts, str(outcome.error)) == (WorkerState.CANCELLED, 1, "clean-up")
 
     run(main)
@@ -139,10 +139,10 @@ def test_a_result_given_on_cancellation_is_kept(run: Any) -> None:
         return "whole"
 
     async def main() -> None:
-        supervisor = Run([worker("a", graceful)])
-        queue = supervisor.subscribe()
-        later(1.0, lambda: supervisor.cancel("a"))
-        (outcome,) = await supervisor.gather()
+        batch = Run([worker("a", graceful)])
+        queue = batch.subscribe()
+        later(1.0, lambda: batch.cancel("a"))
+        (outcome,) = await batch.gather()
         assert (outcome.state, outcome.result) == (WorkerState.CANCELLED, "half")
         (event,) = [event for event in drain(queue) if isinstance(event, WorkerCancelled)]
         assert event.result == "half"
@@ -154,15 +154,15 @@ def test_cancel_all_leaves_the_run_open_and_stop_ends_it(run: Any) -> None:
     """After cancel_all() workers can be restarted; after StopRun they cannot, and the run was interrupted."""
 
     async def main() -> None:
-        async with Run([worker(str(n), sleeper, 5.0) for n in range(3)], concurrency=1) as supervisor:
-            queue = supervisor.subscribe()
-            later(1.0, supervisor.cancel_all)
-            await supervisor.gather()
-            assert set(states(supervisor).values()) == {"cancelled"}
-            assert supervisor.restart("0")
-            supervisor.control.carry_out(StopRun())
-            await supervisor.control.wait_settled()
-            assert not supervisor.restart("1")
+        async with Run([worker(str(n), sleeper, 5.0) for n in range(3)], concurrency=1) as batch:
+            queue = batch.subscribe()
+            later(1.0, batch.cancel_all)
+            await batch.gather()
+            assert set(states(batch).values()) == {"cancelled"}
+            assert batch.restart("0")
+            batch.control.carry_out(StopRun())
+            await batch.control.wait_settled()
+            assert not batch.restart("1")
         last = drain(queue)[-1]
         assert isinstance(last, RunFinished)
         assert last.interrupted

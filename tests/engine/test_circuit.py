@@ -28,12 +28,12 @@ def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: 
     """Return the events and the outcomes of a run of workers of the key `host`, with commands sent at their times."""
 
     async def main() -> tuple[list[Event], list[Any]]:
-        supervisor = Run(specs, **{"seed": 1, "circuit": POLICY, **settings})
-        queue = supervisor.subscribe()
+        batch = Run(specs, **{"seed": 1, "circuit": POLICY, **settings})
+        queue = batch.subscribe()
         for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, supervisor.control.carry_out, command)
-        outcomes = await supervisor.gather()
-        assert supervisor.statistics().held == 0
+            asyncio.get_running_loop().call_later(seconds, batch.control.carry_out, command)
+        outcomes = await batch.gather()
+        assert batch.statistics().held == 0
         return drain(queue), outcomes
 
     answer: tuple[list[Event], list[Any]] = run(main)
@@ -177,15 +177,15 @@ def test_waiting_workers_can_be_stopped(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(4)]
-        supervisor = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
-        queue = supervisor.subscribe()
+        batch = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, supervisor.control.carry_out, IsolateCircuit("host"))
-        loop.call_later(1.5, supervisor.restart, "1")
-        loop.call_later(2.0, supervisor.cancel, "2")
-        loop.call_later(2.5, supervisor.restart, "2")
-        loop.call_later(3.0, supervisor.control.carry_out, ProbeCircuit("host"))
-        outcomes = await supervisor.gather()
+        loop.call_later(0.5, batch.control.carry_out, IsolateCircuit("host"))
+        loop.call_later(1.5, batch.restart, "1")
+        loop.call_later(2.0, batch.cancel, "2")
+        loop.call_later(2.5, batch.restart, "2")
+        loop.call_later(3.0, batch.control.carry_out, ProbeCircuit("host"))
+        outcomes = await batch.gather()
         assert [(outcome.state.value, outcome.attempts) for outcome in outcomes] == [("succeeded", 1)] * 4
         held_again = ["AttemptHeld", "WorkerRestarted", "AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
         events = drain(queue)
@@ -201,12 +201,12 @@ def test_a_stopped_probe_is_replaced(run: Any) -> None:
 
     async def main() -> list[str]:
         specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(3)]
-        supervisor = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
+        batch = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, supervisor.control.carry_out, IsolateCircuit("host"))
-        loop.call_later(5.0, supervisor.control.carry_out, ProbeCircuit("host"))
-        loop.call_later(5.5, supervisor.cancel, "1")
-        return [outcome.state.value for outcome in await supervisor.gather()]
+        loop.call_later(0.5, batch.control.carry_out, IsolateCircuit("host"))
+        loop.call_later(5.0, batch.control.carry_out, ProbeCircuit("host"))
+        loop.call_later(5.5, batch.cancel, "1")
+        return [outcome.state.value for outcome in await batch.gather()]
 
     assert run(main) == ["succeeded", "cancelled", "succeeded"]
 

@@ -21,9 +21,9 @@ def tell(run: Any, *specs: WorkerSpec, **settings: Any) -> tuple[list[Event], li
     """Return the events and the outcomes of a run."""
 
     async def main() -> tuple[list[Event], list[Outcome]]:
-        supervisor = Run(specs, **{"seed": 1, **settings})
-        queue = supervisor.subscribe()
-        outcomes = await supervisor.gather()
+        batch = Run(specs, **{"seed": 1, **settings})
+        queue = batch.subscribe()
+        outcomes = await batch.gather()
         return drain(queue), outcomes
 
     answer: tuple[list[Event], list[Outcome]] = run(main)

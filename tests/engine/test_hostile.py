@@ -118,13 +118,13 @@ def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run
 
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("other", sleeper, 30.0)]
-        supervisor = Run(specs, grace=1.0)
-        queue = supervisor.subscribe()
+        batch = Run(specs, grace=1.0)
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_later(1.0, supervisor.cancel, "a")
-        loop.call_later(5.0, supervisor.restart, "a")
-        loop.call_later(6.0, supervisor.cancel, "a")
-        await supervisor.gather()
+        loop.call_later(1.0, batch.cancel, "a")
+        loop.call_later(5.0, batch.restart, "a")
+        loop.call_later(6.0, batch.cancel, "a")
+        await batch.gather()
         events = drain(queue)
         ends = [
             (round(event.at), event.incarnation)
@@ -132,8 +132,8 @@ def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run
             if isinstance(event, WorkerCancelled | WorkerUnresponsive)
         ]
         assert ends == [(2, 1), (7, 2), (10, 1), (15, 2)]
-        assert supervisor.outcomes()[0].incarnation == 2
-        assert supervisor.statistics().detached == 0
+        assert batch.outcomes()[0].incarnation == 2
+        assert batch.statistics().detached == 0
 
     run(main)
 
@@ -142,10 +142,10 @@ def test_a_restart_that_cannot_be_is_refused_visibly(run: Any) -> None:
     """A worker that swallows the cancellation of its restart is left behind, and the restart is refused."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", stubborn, 10.0)], grace=1.0)
-        queue = supervisor.subscribe()
-        asyncio.get_running_loop().call_later(1.0, supervisor.restart, "a")
-        await supervisor.gather()
+        batch = Run([worker("a", stubborn, 10.0)], grace=1.0)
+        queue = batch.subscribe()
+        asyncio.get_running_loop().call_later(1.0, batch.restart, "a")
+        await batch.gather()
         events = drain(queue)
         assert story(events, "a")[:4] == [
             "AttemptStarted",
@@ -163,9 +163,9 @@ def test_an_abandoned_iterator_does_not_end_the_run_twice(run: Any) -> None:
     """Breaking out of as_completed() and dropping the iterator later leaves one RunFinished, the last event."""
 
     async def main() -> None:
-        async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as supervisor:
-            queue = supervisor.subscribe()
-            async with supervisor.as_completed() as outcomes:
+        async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as batch:
+            queue = batch.subscribe()
+            async with batch.as_completed() as outcomes:
                 async for _ in outcomes:
                     break
         del outcomes
@@ -203,11 +203,11 @@ def test_an_attempt_that_ended_in_the_same_turn_is_not_cancelled(run: Any) -> No
 
         async def target() -> str:
             # Called in the turn in which the task is done and its callback has not come yet.
-            asyncio.get_running_loop().call_soon(lambda: answers.append(supervisor.cancel("a")))
+            asyncio.get_running_loop().call_soon(lambda: answers.append(batch.cancel("a")))
             return "done"
 
-        supervisor = Run([worker("a", target), worker("b", sleeper, 1.0)])
-        outcome, _ = await supervisor.gather()
+        batch = Run([worker("a", target), worker("b", sleeper, 1.0)])
+        outcome, _ = await batch.gather()
         assert (outcome.state, outcome.result) == (WorkerState.SUCCEEDED, "done")
         assert answers == [False]
 
@@ -218,9 +218,9 @@ def test_wait_counts_a_worker_that_was_restarted_as_pending(run: Any) -> None:
     """A worker that had ended, was restarted and had not ended again at the timeout is pending."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
-        asyncio.get_running_loop().call_later(4.0, supervisor.restart, "a")
-        waited = await supervisor.wait(timeout=5.0)
+        batch = Run([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
+        asyncio.get_running_loop().call_later(4.0, batch.restart, "a")
+        waited = await batch.wait(timeout=5.0)
         assert waited.done == ()
         assert [outcome.name for outcome in waited.pending] == ["a", "b"]
 

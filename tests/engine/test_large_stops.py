@@ -73,8 +73,8 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
     stopped = slow_stop(10 * GRACE / QUEUED)
 
     async def main() -> None:
-        supervisor = Run([many(sleeper, QUEUED + RUNNING, 1e6)], concurrency=RUNNING, grace=GRACE)
-        queue = supervisor.subscribe()
+        batch = Run([many(sleeper, QUEUED + RUNNING, 1e6)], concurrency=RUNNING, grace=GRACE)
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
         seen: list[int] = []
 
@@ -84,11 +84,11 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
                 loop.call_soon(look)
 
         def stop() -> None:
-            supervisor.control.carry_out(command)
+            batch.control.carry_out(command)
             look()
 
         loop.call_later(1.0, stop)
-        await supervisor.gather()
+        await batch.gather()
         events = drain(queue)
         last = events[-1]
         assert isinstance(last, RunFinished)
@@ -114,23 +114,23 @@ def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
             asked_after.append(stopped[0])
 
     async def main() -> None:
-        supervisor = Run([many(note)], concurrency=running)
-        asyncio.get_running_loop().call_later(1.0, supervisor.control.carry_out, CancelAll())
-        await supervisor.gather()
+        batch = Run([many(note)], concurrency=running)
+        asyncio.get_running_loop().call_later(1.0, batch.control.carry_out, CancelAll())
+        await batch.gather()
 
     run_at_once(main)
     assert len(asked_after) == running
     assert max(asked_after) <= running + SLICE
 
 
-async def stopping(supervisor: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome]]:
+async def stopping(batch: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome]]:
     """Return the task of a run of which all workers were asked to stop, and some of the queue were stopped."""
-    gathered = asyncio.get_running_loop().create_task(supervisor.gather())
+    gathered = asyncio.get_running_loop().create_task(batch.gather())
     await asyncio.sleep(1.0)
-    supervisor.control.carry_out(CancelAll())
+    batch.control.carry_out(CancelAll())
     for _ in range(4):
         await asyncio.sleep(0)
-    assert 0 < supervisor._scheduler.active < count - SLICE
+    assert 0 < batch._scheduler.active < count - SLICE
     return gathered
 
 
@@ -138,12 +138,12 @@ def test_who_is_restarted_while_others_are_stopped_runs_again() -> None:
     """One that ran and one that was queued begin anew, are left alone, and get places after the last was stopped."""
 
     async def main() -> None:
-        supervisor = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
-        gathered = await stopping(supervisor)
+        batch = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
+        gathered = await stopping(batch)
         for number in (3, RUNNING):
-            assert supervisor.restart(str(number))
+            assert batch.restart(str(number))
         await gathered
-        outcomes = supervisor.outcomes()
+        outcomes = batch.outcomes()
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED - 2, "succeeded": 2}
         assert [outcome.name for outcome in outcomes if outcome.incarnation == 2] == ["3", str(RUNNING)]
 
@@ -157,12 +157,12 @@ def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop(
         patient = RetryPolicy(base=1e12, cap=1e12)
         count = 10 * SLICE
         waiting = [worker(f"w{n}", Flaky(TimeoutError()), retry=patient) for n in range(count)]
-        supervisor = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
-        gathered = await stopping(supervisor, count)
+        batch = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
+        gathered = await stopping(batch, count)
         last = f"w{count - 1}"
-        assert supervisor.restart(last)
+        assert batch.restart(last)
         await gathered
-        states = {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}
+        states = {outcome.name: outcome.state.value for outcome in batch.outcomes()}
         assert states.pop(last) == "succeeded"
         assert set(states.values()) == {"cancelled"}
 
@@ -173,10 +173,10 @@ def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> N
     """The second stop spares nobody."""
 
     async def main() -> None:
-        supervisor = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
-        gathered = await stopping(supervisor)
-        assert supervisor.restart("3")
-        supervisor.control.carry_out(StopRun())
+        batch = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
+        gathered = await stopping(batch)
+        assert batch.restart("3")
+        batch.control.carry_out(StopRun())
         outcomes = await gathered
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED}
         assert asyncio.get_running_loop().time() < 1010
@@ -190,9 +190,9 @@ def test_a_halt_of_very_many_is_counted_before_it_is_done(mode: Any) -> None:
 
     async def main() -> None:
         first = worker("bad", raiser, ValueError(), 1.0)
-        supervisor = Run([first, many(sleeper, QUEUED, 5.0)], concurrency=RUNNING, halt=Halt(failures=1, mode=mode))
-        queue = supervisor.subscribe()
-        await supervisor.gather()
+        batch = Run([first, many(sleeper, QUEUED, 5.0)], concurrency=RUNNING, halt=Halt(failures=1, mode=mode))
+        queue = batch.subscribe()
+        await batch.gather()
         events = drain(queue)
         last = events[-1]
         assert isinstance(last, RunFinished)
@@ -211,8 +211,8 @@ def test_a_group_stops_and_the_others_go_on() -> None:
 
     async def main() -> None:
         groups = [worker(f"{group}{n}", sleeper, 1.0, group=group) for group in "ab" for n in range(3 * SLICE)]
-        supervisor = Run(groups, concurrency=RUNNING, group_timeouts={"a": 0.5})
-        outcomes = await supervisor.gather()
+        batch = Run(groups, concurrency=RUNNING, group_timeouts={"a": 0.5})
+        outcomes = await batch.gather()
         assert Counter((outcome.name[0], outcome.state.value) for outcome in outcomes) == {
             ("a", "timed out"): 3 * SLICE,
             ("b", "succeeded"): 3 * SLICE,
@@ -225,16 +225,16 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
     """Who was kept from ending by another one is not left behind; who does not end even so is."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
-        queue = supervisor.subscribe()
+        batch = Run([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            supervisor.control.carry_out(StopRun())
+            batch.control.carry_out(StopRun())
             loop._jumping.now += 10 * GRACE  # type: ignore[attr-defined]  # as above
 
         loop.call_later(1.0, stop)
-        outcomes = await supervisor.gather()
+        outcomes = await batch.gather()
         assert [outcome.state.value for outcome in outcomes] == ["cancelled", "unresponsive"]
         assert [event.worker for event in drain(queue) if isinstance(event, WorkerUnresponsive)] == ["b"]
 
@@ -253,23 +253,23 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         groups = [worker(f"{group}{n}", target, group=group) for group in "ab" for n in range(5 * SLICE)]
-        supervisor = Run(groups, concurrency=RUNNING)
-        scheduler = supervisor._scheduler
+        batch = Run(groups, concurrency=RUNNING)
+        scheduler = batch._scheduler
 
         def count_turns() -> None:
             turns[0] += 1
             loop.call_soon(count_turns)
 
-        async with supervisor:
-            gathered = loop.create_task(supervisor.gather())
+        async with batch:
+            gathered = loop.create_task(batch.gather())
             await asyncio.sleep(1.0)
             began.clear()
             request = CancelBranch("b") if state == "queued" else RestartBranch("b")
             loop.call_soon(count_turns)
-            assert supervisor.control.carry_out(request)
+            assert batch.control.carry_out(request)
             if state == "queued":
                 assert 0 < 10 * SLICE - scheduler.active <= 2 * SLICE
-                supervisor.control.carry_out(StopRun())
+                batch.control.carry_out(StopRun())
                 await gathered
                 assert not began
             else:
@@ -277,8 +277,8 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
                 await scheduler.wait_settled()
                 assert len(began) == 5 * SLICE
                 assert min(began) < 2
-                assert {o.incarnation for o in supervisor.outcomes() if o.name[0] == "b"} == {2}
-                assert {o.incarnation for o in supervisor.outcomes() if o.name[0] == "a"} == {1}
+                assert {o.incarnation for o in batch.outcomes() if o.name[0] == "b"} == {2}
+                assert {o.incarnation for o in batch.outcomes() if o.name[0] == "a"} == {1}
 
     run_at_once(main)
 
@@ -287,11 +287,11 @@ def test_what_cannot_be_done_to_a_group_is_told() -> None:
     """There is nobody in it, nobody has started, or all have ended."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
-        scheduler = supervisor._scheduler
+        batch = Run([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
+        scheduler = batch._scheduler
         scheduler.change_slots(1, is_paused=False)
-        async with supervisor:
-            gathered = asyncio.get_running_loop().create_task(supervisor.gather())
+        async with batch:
+            gathered = asyncio.get_running_loop().create_task(batch.gather())
             await asyncio.sleep(0.5)
             assert scheduler.restart_group("b") == "it has not started yet"
             assert scheduler.restart_group("c") == scheduler.cancel_group("c") == "there is no such group"
@@ -310,19 +310,19 @@ def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
         patient = RetryPolicy(base=1e12, cap=1e12)
         flaky = {f"w{n}": Flaky(TimeoutError()) for n in range(count)}
         waiting = [worker(name, target, retry=patient) for name, target in flaky.items()]
-        supervisor = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
-        queue = supervisor.subscribe()
-        gathered = asyncio.get_running_loop().create_task(supervisor.gather())
+        batch = Run(waiting, concurrency=RUNNING, retry_budget=None, seed=1)
+        queue = batch.subscribe()
+        gathered = asyncio.get_running_loop().create_task(batch.gather())
         await asyncio.sleep(1.0)
         drain(queue)
-        assert supervisor.control.carry_out(command)
+        assert batch.control.carry_out(command)
         last, first = f"w{count - 1}", "w0"
         told = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
         assert len(told) <= SLICE
         stopped = first if isinstance(command, RetryAllNow) else last
-        assert supervisor.cancel(stopped)
+        assert batch.cancel(stopped)
         await gathered
-        states = {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}
+        states = {outcome.name: outcome.state.value for outcome in batch.outcomes()}
         assert states.pop(stopped) == "cancelled"
         assert set(states.values()) == {"succeeded" if isinstance(command, RetryAllNow) else "exhausted"}
         again = [event.worker for event in drain(queue) if isinstance(event, AttemptStarted)]

@@ -16,17 +16,17 @@ def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
     """After the grace period a worker is unresponsive, gives its place away, and cannot hold up the run."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
-        queue = supervisor.subscribe()
-        later(1.0, lambda: supervisor.cancel("a"))
-        later(2.0, lambda: supervisor.cancel("a"))
-        await supervisor.gather()
-        assert states(supervisor) == {"a": "unresponsive", "b": "succeeded"}
+        batch = Run([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
+        queue = batch.subscribe()
+        later(1.0, lambda: batch.cancel("a"))
+        later(2.0, lambda: batch.cancel("a"))
+        await batch.gather()
+        assert states(batch) == {"a": "unresponsive", "b": "succeeded"}
         (event,) = [event for event in drain(queue) if isinstance(event, WorkerUnresponsive)]
         assert event.cancels == 2
         assert event.at == pytest.approx(6.0)
         assert event.stack.endswith(" stubborn")
-        assert supervisor.statistics().tasks == 1
+        assert batch.statistics().tasks == 1
 
     run(main)
 
@@ -36,11 +36,11 @@ def test_an_unresponsive_worker_that_ends_late_is_told(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("b", stubborn, 10.0, group="g"), worker("c", sleeper, 20.0)]
-        supervisor = Run(specs, grace=1.0, group_timeouts={"g": 2.0})
-        queue = supervisor.subscribe()
-        later(1.0, lambda: supervisor.cancel("a"))
-        await supervisor.gather()
-        assert states(supervisor) == {"a": "cancelled", "b": "timed out", "c": "succeeded"}
+        batch = Run(specs, grace=1.0, group_timeouts={"g": 2.0})
+        queue = batch.subscribe()
+        later(1.0, lambda: batch.cancel("a"))
+        await batch.gather()
+        assert states(batch) == {"a": "cancelled", "b": "timed out", "c": "succeeded"}
         told = story(drain(queue), "a")
         assert told == ["AttemptStarted", "CancelRequested", "WorkerUnresponsive", "WorkerCancelled"]
 
@@ -56,11 +56,11 @@ def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", late, attempt_timeout=1.0), worker("b", sleeper, 20.0)]
-        supervisor = Run(specs, grace=1.0)
-        queue = supervisor.subscribe()
-        await supervisor.gather()
+        batch = Run(specs, grace=1.0)
+        queue = batch.subscribe()
+        await batch.gather()
         assert story(drain(queue), "a") == ["AttemptStarted", "WorkerUnresponsive", "WorkerSucceeded"]
-        assert supervisor.outcomes()[0].result == "late"
+        assert batch.outcomes()[0].result == "late"
 
     run(main)
 
@@ -75,8 +75,8 @@ def test_one_left_behind_by_its_timeout_fails_by_that(run: Any) -> None:
     async def main() -> None:
         errors = asyncio.CancelledError(), ValueError()
         specs = [worker(str(n), late, error, attempt_timeout=1.0) for n, error in enumerate(errors)]
-        supervisor = Run([*specs, worker("b", sleeper, 20.0)], grace=1.0)
-        for outcome, error in zip((await supervisor.gather())[:2], errors, strict=True):
+        batch = Run([*specs, worker("b", sleeper, 20.0)], grace=1.0)
+        for outcome, error in zip((await batch.gather())[:2], errors, strict=True):
             assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, AttemptTimeout)
             assert outcome.error is not None
             assert outcome.error.__cause__ is (error if isinstance(error, ValueError) else None)

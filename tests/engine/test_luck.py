@@ -19,9 +19,9 @@ def test_the_timeout_meets_the_latency(run: Any) -> None:
             worker("slow", sleeper, 1.0, bad_luck=slow, attempt_timeout=3.0),
             worker("b", sleeper, bad_luck=struck),
         ]
-        supervisor = Run(specs, seed=1)
-        queue = supervisor.subscribe()
-        await supervisor.gather()
+        batch = Run(specs, seed=1)
+        queue = batch.subscribe()
+        await batch.gather()
         return drain(queue)
 
     events = run(main)

@@ -18,10 +18,10 @@ def starts(run: Any, *specs: Any, **settings: Any) -> list[Event]:
     """Return the events of a run."""
 
     async def main() -> list[Event]:
-        supervisor = Run(specs, **{"seed": 1, **settings})
-        queue = supervisor.subscribe()
-        await supervisor.gather()
-        assert supervisor.statistics().held == 0
+        batch = Run(specs, **{"seed": 1, **settings})
+        queue = batch.subscribe()
+        await batch.gather()
+        assert batch.statistics().held == 0
         return drain(queue)
 
     answer: list[Event] = run(main)
@@ -74,11 +74,11 @@ def test_a_slow_key_holds_up_no_other(run: Any) -> None:
     specs = [worker(f"{key}{n}", sleeper, 0.0, key=key) for key in "ab" for n in range(1000 if key == "b" else 20)]
 
     async def main() -> list[Event]:
-        supervisor = Run(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
-        queue = supervisor.subscribe()
+        batch = Run(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_soon(supervisor.control.carry_out, ChangeSetting("rate", "1/s", key="a"))
-        await supervisor.gather()
+        loop.call_soon(batch.control.carry_out, ChangeSetting("rate", "1/s", key="a"))
+        await batch.gather()
         return drain(queue)
 
     events: list[Event] = run(main)
@@ -111,12 +111,12 @@ def test_who_waits_can_be_stopped(run: Any) -> None:
     """A worker in line can be cancelled, which costs the others nothing; the end of the run leaves no task."""
 
     async def main() -> list[float]:
-        supervisor = Run([worker(str(n), sleeper, 0.0) for n in range(6)], seed=1, rate=parse_rate("1/s"))
-        queue = supervisor.subscribe()
+        batch = Run([worker(str(n), sleeper, 0.0) for n in range(6)], seed=1, rate=parse_rate("1/s"))
+        queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, supervisor.cancel, "1")
-        loop.call_later(3.5, supervisor.cancel_all)
-        await supervisor.gather()
+        loop.call_later(0.5, batch.cancel, "1")
+        loop.call_later(3.5, batch.cancel_all)
+        await batch.gather()
         return times(drain(queue))
 
     assert run(main) == [0.0, 1.0, 2.0, 3.0]

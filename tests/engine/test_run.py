@@ -28,7 +28,7 @@ async def done() -> str:
     return "done"
 
 
-def supervisor() -> Run:
+def batch() -> Run:
     """Return one that leaves a worker behind as soon as its time is over."""
     return Run([WorkerSpec("s", stubborn), WorkerSpec("d", done)], grace=0)
 
@@ -36,7 +36,7 @@ def supervisor() -> Run:
 @pytest.mark.timeout(PROGRAM_LIMIT)
 def test_a_worker_left_behind_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """The error of the program arrives, the outcomes are there, and nothing is said of a destroyed task."""
-    made = supervisor()
+    made = batch()
     with pytest.raises(TimeoutError, match="still pending"):
         asyncwatch.run(made.gather(timeout=0.01))
     assert [outcome.state for outcome in made.outcomes()] == [WorkerState.UNRESPONSIVE, WorkerState.SUCCEEDED]
@@ -46,7 +46,7 @@ def test_a_worker_left_behind_holds_up_nobody(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.timeout(PROGRAM_LIMIT)
 def test_a_worker_left_behind_by_a_task_that_is_ended_holds_up_nobody() -> None:
     """A supervisor in a task that is still there at the end gets the time to stop its workers, and no more."""
-    made = supervisor()
+    made = batch()
 
     async def main() -> str:
         task = asyncio.ensure_future(made.gather())

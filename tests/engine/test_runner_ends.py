@@ -16,10 +16,10 @@ def test_a_total_timeout_times_out_the_pending(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", sleeper, 1.0), worker("b", sleeper, 9.0), worker("c", sleeper, 9.0)]
-        supervisor = Run(specs, concurrency=2)
+        batch = Run(specs, concurrency=2)
         with pytest.raises(TimeoutError, match="5 s"):
-            await supervisor.gather(timeout=5.0)
-        assert states(supervisor) == {"a": "succeeded", "b": "timed out", "c": "timed out"}
+            await batch.gather(timeout=5.0)
+        assert states(batch) == {"a": "succeeded", "b": "timed out", "c": "timed out"}
 
     run(main)
 
@@ -29,9 +29,9 @@ def test_a_group_has_its_own_timeout(run: Any) -> None:
 
     async def main() -> None:
         specs = [worker("a", sleeper, 9.0, group="slow"), worker("b", sleeper, 9.0, group="other")]
-        supervisor = Run(specs, group_timeouts={"slow": 2.0})
-        await supervisor.gather()
-        assert states(supervisor) == {"a": "timed out", "b": "succeeded"}
+        batch = Run(specs, group_timeouts={"slow": 2.0})
+        await batch.gather()
+        assert states(batch) == {"a": "timed out", "b": "succeeded"}
 
     run(main)
 
@@ -40,9 +40,9 @@ def test_wait_ends_the_pending(run: Any) -> None:
     """wait() cancels who is pending when its condition is fulfilled and times out who is at the timeout."""
 
     async def main(return_when: Any, timeout: float | None) -> dict[str, str]:
-        supervisor = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
-        await supervisor.wait(timeout=timeout, return_when=return_when)
-        return states(supervisor)
+        batch = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
+        await batch.wait(timeout=timeout, return_when=return_when)
+        return states(batch)
 
     assert run(lambda: main("FIRST_COMPLETED", None)) == {"a": "succeeded", "b": "cancelled"}
     assert run(lambda: main("ALL_COMPLETED", 2.0)) == {"a": "succeeded", "b": "timed out"}
@@ -60,11 +60,11 @@ def test_task_group_collects_the_clean_up_errors_too(run: Any) -> None:
             raise KeyError("clean-up")
 
     async def main() -> None:
-        supervisor = Run([worker("a", raiser, ValueError("first"), 1.0), worker("b", untidy), worker("c", sleeper, 9)])
+        batch = Run([worker("a", raiser, ValueError("first"), 1.0), worker("b", untidy), worker("c", sleeper, 9)])
         with pytest.raises(ExceptionGroup) as caught:
-            await supervisor.task_group()
+            await batch.task_group()
         assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
-        assert states(supervisor) == {"a": "failed", "b": "cancelled", "c": "cancelled"}
+        assert states(batch) == {"a": "failed", "b": "cancelled", "c": "cancelled"}
 
     run(main)
 
@@ -73,9 +73,9 @@ def test_exhaustion_does_not_end_a_task_group(run: Any) -> None:
     """An exhausted worker is an outcome, not a failure of the group."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", raiser, TimeoutError()), worker("b", sleeper, 1.0)])
-        await supervisor.task_group()
-        assert states(supervisor) == {"a": "exhausted", "b": "succeeded"}
+        batch = Run([worker("a", raiser, TimeoutError()), worker("b", sleeper, 1.0)])
+        await batch.task_group()
+        assert states(batch) == {"a": "exhausted", "b": "succeeded"}
 
     run(main)
 
@@ -84,11 +84,11 @@ def test_leaving_as_completed_early_cancels_the_rest(run: Any) -> None:
     """Leaving the context cancels the other workers and waits for them."""
 
     async def main() -> None:
-        supervisor = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
-        async with supervisor.as_completed() as outcomes:
+        batch = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
+        async with batch.as_completed() as outcomes:
             async for outcome in outcomes:
                 assert outcome.name == "a"
                 break
-        assert states(supervisor) == {"a": "succeeded", "b": "cancelled"}
+        assert states(batch) == {"a": "succeeded", "b": "cancelled"}
 
     run(main)

@@ -78,7 +78,7 @@ def targets(fleet: list[Behaviour]) -> list[Target]:
     return [Target(str(number), behaviour) for number, behaviour in enumerate(fleet)]
 
 
-def supervisor(fleet: list[Behaviour]) -> Run:
+def batch(fleet: list[Behaviour]) -> Run:
     """Return a supervisor of fresh workers that behave so."""
     return Run(worker(target.name, target) for target in targets(fleet))
 
@@ -111,7 +111,7 @@ def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -
         return [said(result) for result in results]
 
     async def ours() -> list[tuple[str, str]]:
-        return [told(outcome) for outcome in await supervisor(fleet).gather(timeout=timeout)]
+        return [told(outcome) for outcome in await batch(fleet).gather(timeout=timeout)]
 
     assert run_at_once(lambda: outcome_of(ours)) == run_at_once(lambda: outcome_of(theirs))
 
@@ -141,7 +141,7 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
     async def ours() -> list[object]:
         seen: list[object] = []
         try:
-            async for outcome in completed(supervisor(fleet), timeout):
+            async for outcome in completed(batch(fleet), timeout):
                 seen.append(told(outcome))  # noqa: PERF401  what came before the TimeoutError counts
         except TimeoutError:
             seen.append("TimeoutError")
@@ -167,7 +167,7 @@ def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, ret
         return answer
 
     async def ours() -> tuple[set[str], set[str]]:
-        done, pending = msgspec.structs.astuple(await supervisor(fleet).wait(timeout=timeout, return_when=return_when))
+        done, pending = msgspec.structs.astuple(await batch(fleet).wait(timeout=timeout, return_when=return_when))
         ended = {WorkerState.TIMED_OUT, WorkerState.CANCELLED}
         assert all(outcome.state in ended for outcome in pending)
         assert not any(outcome.state in ended for outcome in done)
@@ -192,7 +192,7 @@ def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
 
     async def ours() -> list[tuple[str, str]]:
         try:
-            return [told(outcome) for outcome in await supervisor(fleet).task_group()]
+            return [told(outcome) for outcome in await batch(fleet).task_group()]
         except ExceptionGroup as errors:
             return [said(error) for error in errors.exceptions]
 

@@ -43,12 +43,12 @@ def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: 
     """Return the events and the outcomes of a run with commands sent at their times."""
 
     async def main() -> tuple[list[Event], list[Any]]:
-        supervisor = Run(specs, **{"seed": 1, **settings})
-        queue = supervisor.subscribe()
+        batch = Run(specs, **{"seed": 1, **settings})
+        queue = batch.subscribe()
         for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, supervisor.control.carry_out, command)
-        outcomes = await supervisor.gather()
-        assert supervisor.statistics().held == 0
+            asyncio.get_running_loop().call_later(seconds, batch.control.carry_out, command)
+        outcomes = await batch.gather()
+        assert batch.statistics().held == 0
         return drain(queue), outcomes
 
     answer: tuple[list[Event], list[Any]] = run(main)

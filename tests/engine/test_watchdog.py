@@ -162,13 +162,13 @@ async def test_the_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytes
         return 0.0
 
     async def target() -> None:
-        with Watchdog(supervisor) as watchdog:
+        with Watchdog(batch) as watchdog:
             monkeypatch.setattr("time.perf_counter", look)
             watchdog._note_collection("start", {})
             monkeypatch.undo()
 
-    supervisor = Run([worker("a", target)])
-    await supervisor.gather()
+    batch = Run([worker("a", target)])
+    await batch.gather()
     assert [frame.code.co_name for frame in seen[0]] == ["target"]
 
 
@@ -407,10 +407,10 @@ def test_a_block_that_ends_the_run_is_told_before_its_end() -> None:
         time.sleep(0.2)  # noqa: ASYNC251  blocking is the subject of the test
 
     async def main() -> list[Event]:
-        supervisor = Run([worker("a", hold)])
-        queue = supervisor.subscribe()
-        with Watchdog(supervisor):
-            await supervisor.gather()
+        batch = Run([worker("a", hold)])
+        queue = batch.subscribe()
+        with Watchdog(batch):
+            await batch.gather()
         return [event for _ in range(queue.qsize()) for event in queue.get_nowait()]
 
     told = [type(event).__name__ for event in asyncio.run(main())]
@@ -424,20 +424,20 @@ def test_tasks_exist_for_what_runs_only() -> None:
 
     async def count(number: int) -> None:
         nonlocal highest, alive
-        highest = max(highest, supervisor.statistics().tasks)
+        highest = max(highest, batch.statistics().tasks)
         if number % 2_000 == 0:
             alive = max(alive, len(asyncio.all_tasks()))
 
-    supervisor = Run([worker(str(number), count, number) for number in range(20_000)], concurrency=50)
+    batch = Run([worker(str(number), count, number) for number in range(20_000)], concurrency=50)
 
     async def main() -> int:
-        queue = supervisor.subscribe()
-        await supervisor.gather()
+        queue = batch.subscribe()
+        await batch.gather()
         seqs = [event.seq for _ in range(queue.qsize()) for event in queue.get_nowait()]
         assert seqs == list(range(len(seqs)))
         return len(seqs)
 
-    assert run_at_once(main) == supervisor.statistics().events >= 40_000
+    assert run_at_once(main) == batch.statistics().events >= 40_000
     assert highest <= 50
     assert alive <= 50 + 2
 
@@ -456,10 +456,10 @@ def test_on_every_loop_and_in_ones_own_program() -> None:
                     events.extend(await queue.get())
 
         events: list[Event] = []
-        supervisor = Run([worker("a", hold), worker("b", receive_block)])
-        queue = supervisor.subscribe()
-        with Watchdog(supervisor) as watchdog:
-            await supervisor.gather()
+        batch = Run([worker("a", hold), worker("b", receive_block)])
+        queue = batch.subscribe()
+        with Watchdog(batch) as watchdog:
+            await batch.gather()
         return events
 
     for factory in (asyncio.new_event_loop, new_event_loop):

@@ -128,11 +128,11 @@ def test_a_file_named_as_one_of_ours_is_shown(file: str, caplog: pytest.LogCaptu
 
     async def main() -> WorkerStack | None:
         specs = [worker("a", space["hold"], asyncio.Event().wait, seen), worker("b", space["fail"])]
-        supervisor = Run(specs, seed=1)
-        running = asyncio.ensure_future(supervisor.gather())
+        batch = Run(specs, seed=1)
+        running = asyncio.ensure_future(batch.gather())
         await asyncio.sleep(1)
-        stack = supervisor.control.stack_of("a")
-        supervisor.cancel_all()
+        stack = batch.control.stack_of("a")
+        batch.cancel_all()
         await running
         return stack
 
