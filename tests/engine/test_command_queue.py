@@ -134,3 +134,39 @@ async def test_requests_for_many_are_all_carried_out() -> None:
     events = await watch(engine)
     assert set(ends(events).values()) == {"cancelled"}
     assert sum(isinstance(event, AttemptStarted) for event in events) == 1
+
+
+def test_command_queue_commands_put_early_are_carried_out_when_it_is_attached() -> None:
+    async def main() -> None:
+        log = Log()
+        log.queue.put(restarts(2))
+        log.queue.put([ChangeSetting("paused", value=True)])
+        assert log.done == []
+        log.queue.attach()
+        log.queue.put(cancels(1))
+        await log.until(4)
+        assert log.done == [*restarts(2), ChangeSetting("paused", value=True), *cancels(1)]
+
+    run_at_once(main)
+
+
+def test_command_queue_that_is_closed_drops_commands() -> None:
+    async def main() -> None:
+        log = Log()
+        log.queue.attach()
+        log.queue.close()
+        log.queue.put(cancels(1))
+        await asyncio.sleep(0)
+        assert log.done == []
+
+    run_at_once(main)
+
+
+def test_command_queue_keeps_the_order_of_a_few_mixed_commands() -> None:
+    async def main() -> None:
+        log = Log()
+        mixed = [*restarts(2), ChangeSetting("paused", value=True), *cancels(2)]
+        log.queue.add(mixed)
+        assert log.done == mixed
+
+    run_at_once(main)

@@ -297,8 +297,8 @@ class Reporter:
     def retry_scheduled(self, worker: Worker, error: BaseException, decision: RetryDecision, delay: float) -> None:
         """Report that the next attempt starts in `delay` seconds."""
         name, most, following = worker.name, decision.max_attempts, worker.attempt + 1
-        told = following, delay, decision.is_asked_for, most
-        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *told))
+        facts = following, delay, decision.is_asked_for, most
+        self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *facts))
         text = "%s: retry %d of %d in %.2f s after %s"
         cause = error_line(*describe_error(error))
         self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, cause)
@@ -399,7 +399,7 @@ class Reporter:
         error_type, message = describe_error(error)
         line = error_line(error_type, message)
         if transient:
-            if not refusal:  # that was told already
+            if not refusal:  # that was reported already
                 made = count(worker.attempt, "attempt")
                 self._log(
                     logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, error_place(error)
@@ -420,11 +420,13 @@ class Reporter:
         self._log(logging.ERROR, worker, "%s ignores its cancellation at %s", worker.name, stuck_at)
         return self._ended(WorkerUnresponsive, worker, stuck_at, worker.cancels)
 
-    def ended_at_last(self, told: WorkerEnded) -> None:
-        """Report that an older incarnation of a worker, abandoned as `told` says, has ended after all."""
+    def ended_at_last(self, reported: WorkerEnded) -> None:
+        """Report that an older incarnation of a worker, abandoned as `reported` says, has ended after all."""
         now = self.now()
-        elapsed = round(told.elapsed + now - told.at, 6)
-        self._emit(WorkerCancelled(self._next_seq(), now, told.worker, told.incarnation, told.attempts, elapsed))
+        elapsed = round(reported.elapsed + now - reported.at, 6)
+        self._emit(
+            WorkerCancelled(self._next_seq(), now, reported.worker, reported.incarnation, reported.attempts, elapsed)
+        )
 
     def _ended(self, kind: type[WorkerEnded], worker: Worker, *facts: object) -> WorkerEnded:
         now = self.now()
