@@ -15,7 +15,7 @@ from asyncwatch.config.example import render_example
 from asyncwatch.config.load import demo_config, inherit, load_config, parse_config
 from asyncwatch.config.problems import ConfigError
 from asyncwatch.config.schema import Config, Group, Http, RetryTable, SupervisorTable
-from asyncwatch.engine.run_control import DEFAULT_RETRY_BUDGET
+from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET
 from asyncwatch.policies.restart import RestartLimit
 from asyncwatch.policies.settings import settings_of
 

@@ -128,7 +128,7 @@ def test_refusal_of_a_command_says_why(run: Any) -> None:
             queue = supervisor.subscribe()
             await end(gone, "normal")
             (forgotten,) = _reasons(supervisor, queue, RestartWorker("gone", 1))
-            assert forgotten.startswith("its supervisor has forgotten it: what is temporary")
+            assert forgotten.startswith("its supervisor has forgotten it: a child that is temporary")
             await end(flapping, "abnormal")
             ended = _reasons(supervisor, queue, RestartWorker("flapping", 1), RestartBranch("root", 1))
             why = "the tree has ended (RestartLimitError: root gave up: more than 0 restarts within 5 s): only"

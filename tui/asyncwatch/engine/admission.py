@@ -13,8 +13,8 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy, CircuitState
 from asyncwatch.policies.classify import ErrorClass

@@ -13,12 +13,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from asyncwatch.engine.capture import finish_lines, printing
+from asyncwatch.engine.capture import finish_lines, log_safely, printing
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import describe_stack
 from asyncwatch.engine.event_loop import note_abandoned
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.stacks import boundary, stuck_at
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import WorkerEnded

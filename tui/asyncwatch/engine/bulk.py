@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.reporter import logger
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.slices import SlicedWork, for_each
 

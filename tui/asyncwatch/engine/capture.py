@@ -1,7 +1,8 @@
-"""Turns what workers log and print into events, so that it reaches listeners and never the terminal itself."""
+"""Log records and printed lines: captured as events of the worker that made them, and logging that never raises."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -141,3 +142,11 @@ def capturing_prints(record: Record) -> Iterator[Callable[[], None]]:
     finally:
         printing.clear()
         sys.stdout, sys.stderr = streams
+
+
+def log_safely(
+    logger: logging.Logger, level: int, text: str, *args: object, worker: str | None = None, has_traceback: bool = False
+) -> None:
+    """Log `text % args`, about `worker` if given, with the current exception's traceback if asked for."""
+    with contextlib.suppress(Exception):
+        logger.log(level, text, *args, extra={"asyncwatch_worker": worker}, exc_info=has_traceback, stacklevel=2)

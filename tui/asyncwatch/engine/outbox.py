@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from asyncwatch.engine.safe_log import log_safely
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.events import Batch, Event
 
 logger = logging.getLogger("asyncwatch.supervisor")

@@ -16,11 +16,9 @@ from typing import Any
 import msgspec
 
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
-from asyncwatch.engine.worker import Worker, WorkerOwner
+from asyncwatch.engine.worker import FORGOTTEN, Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
 
-FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
-"""Why nothing can be done about a child that was removed."""
 REMEMBERED = 1_000
 """Names of forgotten services whose incarnations are still known."""
 _FRESH, _UNDER_WAY, _FIRST_SETTLED = 0, 1, 2

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.stacks import error_place
 from asyncwatch.engine.watchdog import Block, block_event

@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from asyncwatch.engine.safe_log import log_safely
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import RetryBudget, Tokens

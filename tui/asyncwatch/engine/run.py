@@ -11,12 +11,12 @@ from typing import Any, Generic, Self
 
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.run_control import DEFAULT_RETRY_BUDGET, RunControl, check_limits, check_timeout
+from asyncwatch.engine.run_control import RunControl, check_limits, check_timeout
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome, ResultT_co, WaitResult, WorkerSpec, WorkerSpecs
 from asyncwatch.events import Batch, WorkerState
 from asyncwatch.policies.bad_luck import draw_seed
-from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET, RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.rate import RateLimit

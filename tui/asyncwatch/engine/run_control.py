@@ -15,21 +15,19 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
 from asyncwatch.commands import CancelAll, Command, Statistics, StopRun, WorkerStack
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, current
 from asyncwatch.engine.dispatch import Branches, carry_out
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.engine.reporter import logger
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NOBODY, Block, Who
 from asyncwatch.engine.worker import StopReason
 from asyncwatch.events import Batch
-from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.process import paused_gc
 
-DEFAULT_RETRY_BUDGET = RetryBudget()
 MARGIN = 5.0
 """Seconds without any progress, beyond what workers may take to end, after which `EndWatch` looks again."""
 

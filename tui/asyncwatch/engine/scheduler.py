@@ -12,17 +12,17 @@ from typing import Any, Final
 from asyncwatch.engine.admission import Admission, Answer
 from asyncwatch.engine.attempts import AttemptRunner, late_error, past_deadline
 from asyncwatch.engine.bulk import BulkActions, act_safely
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import describe_error
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
-from asyncwatch.engine.registry import FORGOTTEN, WorkerRegistry
+from asyncwatch.engine.registry import WorkerRegistry
 from asyncwatch.engine.reporter import Reporter, logger
 from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED, PAST_DEADLINE, RetryDecider, RetryDecision
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs, outcome_of
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
-from asyncwatch.engine.worker import StopReason, Worker, WorkerOwner
+from asyncwatch.engine.worker import FORGOTTEN, StopReason, Worker, WorkerOwner
 from asyncwatch.events import SETTLED, WorkerEnded, WorkerFailed, WorkerState
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import RetryBudget

@@ -11,7 +11,7 @@ from typing import Any, Self
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.run import check_batch
-from asyncwatch.engine.run_control import DEFAULT_RETRY_BUDGET, RunControl, check_limits
+from asyncwatch.engine.run_control import RunControl, check_limits
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.tree.child import ChildCounts, ChildInfo
@@ -22,7 +22,7 @@ from asyncwatch.engine.tree.tree import Tree
 from asyncwatch.events import Batch
 from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.bad_luck import draw_seed
-from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET, RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.rate import RateLimit

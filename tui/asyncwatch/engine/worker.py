@@ -12,6 +12,9 @@ from asyncwatch.events import WorkerEnded, WorkerState
 
 StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"]
 
+FORGOTTEN = "its supervisor has forgotten it: a child that is temporary or of a pool is not kept when it has ended"
+"""Why a command for a removed child is refused."""
+
 
 class WorkerOwner(Protocol):
     """What the scheduler reports the course of one service to: an incarnation as its supervisor sees it."""

@@ -35,6 +35,10 @@ class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
         check_settings(self)
 
 
+DEFAULT_RETRY_BUDGET = RetryBudget()
+"""The budget of a run that does not say otherwise."""
+
+
 class Tokens:
     """The tokens left in a budget."""
 

@@ -37,8 +37,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.reporter import logger
-from asyncwatch.engine.safe_log import log_safely
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree import errors, rules
 from asyncwatch.engine.tree.child import (
@@ -60,8 +60,8 @@ from asyncwatch.engine.tree.pool import STRATEGY as POOL_STRATEGY
 from asyncwatch.engine.tree.pool import Pool
 from asyncwatch.engine.tree.scheduling import ServiceScheduler
 from asyncwatch.engine.tree.specs import ChildSpec, NodeSpec, PoolSpec, check_child
-from asyncwatch.engine.tree.supervisors import FORGOTTEN, SupervisorRegistry
-from asyncwatch.engine.worker import StopReason, Worker
+from asyncwatch.engine.tree.supervisors import SupervisorRegistry
+from asyncwatch.engine.worker import FORGOTTEN, StopReason, Worker
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.restart import Reason, RestartWindow, is_restarted, restarted_together
 

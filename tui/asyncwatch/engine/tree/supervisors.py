@@ -6,9 +6,6 @@ from typing import Generic, Protocol, TypeVar
 
 from asyncwatch.events.tree import ROOT, shown_path
 
-FORGOTTEN = "its supervisor has forgotten it: what is temporary, or of a pool, is not kept when it has ended"
-"""Why a command for a removed child is refused."""
-
 
 class _HasPath(Protocol):
     path: str

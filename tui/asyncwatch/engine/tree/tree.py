@@ -11,8 +11,8 @@ from asyncwatch.engine.tree.errors import NoSuchSupervisor
 from asyncwatch.engine.tree.node import Node
 from asyncwatch.engine.tree.scheduling import ServiceScheduler
 from asyncwatch.engine.tree.specs import ChildSpec, PoolSpec, SupervisorSpec
-from asyncwatch.engine.tree.supervisors import FORGOTTEN, SupervisorRegistry
-from asyncwatch.engine.worker import StopReason
+from asyncwatch.engine.tree.supervisors import SupervisorRegistry
+from asyncwatch.engine.worker import FORGOTTEN, StopReason
 from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.restart import Reason
 
