@@ -82,21 +82,32 @@ def test_accepted_programs_have_their_types() -> None:
 
 
 @pytest.mark.timeout(180)
-def test_unfit_programs_are_refused(tmp_path: Path) -> None:
-    """Mypy reports each marked line with that code, and no other line."""
+def test_unfit_programs_are_refused_and_examples_accepted(tmp_path: Path) -> None:
+    """Mypy reports each marked line with that code, no other line, and nothing in the programs of the README."""
     pytest.importorskip("mypy")
-    source = tmp_path / "refused.py"
-    source.write_text(REFUSED)
+    examples = re.findall(r"^```python.*?\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert examples
+    programs = {"refused.py": REFUSED} | {f"example_{number}.py": text for number, text in enumerate(examples)}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
     env = {**os.environ, "MYPYPATH": str(ROOT / "tui")}
     options = ["--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", "--no-error-summary"]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, str(source)], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mypy", *options, *programs],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = REFUSED.splitlines()
     expected = {
-        (number, found[1]) for number, line in enumerate(lines, 1) if (found := re.search(r"# refused: (\S+)", line))
+        ("refused.py", number, found[1])
+        for number, line in enumerate(lines, 1)
+        if (found := re.search(r"# refused: (\S+)", line))
     }
     reported = {
-        (int(line), code) for line, code in re.findall(r":(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
+        (file, int(line), code)
+        for file, line, code in re.findall(r"^(\S+?):(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
     }
     assert reported == expected, done.stdout + done.stderr
