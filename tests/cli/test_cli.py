@@ -272,7 +272,7 @@ items = "-"
         ),
         "asyncwatch: c.toml:4: group.target: there is no module 'zzz_none'",
         "asyncwatch: c.toml:5: group.items: none.txt: No such file or directory",
-        "asyncwatch: c.toml:8: group.items: urls.txt:2: 'foo' is no http:// or https:// URL",
+        "asyncwatch: c.toml:8: group.items: urls.txt:2: 'foo' is not an http:// or https:// URL",
         "asyncwatch: c.toml:11: group.target: must be text, not a whole number (7)",
     ]
 
@@ -284,7 +284,7 @@ def test_check_describes_the_plan_and_runs_nothing(runs: Runs) -> None:
     assert "run          n\n" in result.output
     assert "workers    2: 0, 1\n" in result.output
     assert "run          demo\n" in runs("check").output
-    assert "Nothing is run" in runs("check", "--help").output
+    assert "Nothing runs" in runs("check", "--help").output
 
 
 def test_check_accepts_the_targets_and_items_of_a_run(runs: Runs) -> None:
@@ -311,18 +311,18 @@ def test_help_and_version_run_nothing(runs: Runs) -> None:
         "--output",
         "TARGET",
         "check",
-        "130 interrupted",
+        "130 if interrupted",
         "141",
-        "replaced",
+        "replacing",
         "selftest",
         "--rate",
         "--halt",
-        "5 for five seconds",
+        "5 (seconds)",
     ):
         assert word in text
     demo = config.demo_config()
     threshold = demo.groups[0].bad_luck.threshold
-    assert f"own values: bad luck above {threshold} and a timeout of {demo.timeout:g}s" in text
+    assert f"own defaults: bad luck above {threshold} and a timeout of {demo.timeout:g}s" in text
     assert runs.plans == []
 
 

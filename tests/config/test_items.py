@@ -83,7 +83,7 @@ def test_urls_may_come_in_columns(folder: Path) -> None:
         ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: a column of the header"]),
         ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is no CSV"]),
         ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url"]),
-        ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is no http:// or https:// URL"]),
+        ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is not an http:// or https:// URL"]),
         (
             "a.txt",
             b"x\n" * 1000,
@@ -129,13 +129,13 @@ def test_accepts_urls(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("a.example", "is no http:// or https:// URL"),
-        ("ftp://a", "is no http:// or https:// URL"),
+        ("a.example", "is not an http:// or https:// URL"),
+        ("ftp://a", "is not an http:// or https:// URL"),
         ("http://", "has no host"),
         ("http:///x", "has no host"),
         ("http://a:0/", "has no host or a wrong port"),
-        ("http://a:99999/", "is no URL: Port out of range"),
-        ("http://[::1/", "is no URL"),
+        ("http://a:99999/", "is not a URL: Port out of range"),
+        ("http://[::1/", "is not a URL"),
         ("http://a/b c", "contains a blank"),
         ("http://a/\x1b[2J", "'http://a/\\x1b[2J' contains a blank"),
         ("http://u:secret@", "'http://***@' has no host"),

@@ -158,9 +158,12 @@ def test_restart_backoff_missing_keys_have_defaults() -> None:
         ("circuit.failure_ratio = 0", "1: circuit.failure_ratio: must be above 0"),
         ("circuit.window = 0", "1: circuit.window: must be above 0"),
         ("bad_luck.faults = { broken = 0 }", "1: bad_luck.faults: must name at least one fault"),
-        ("bad_luck.faults = { 200 = 1 }", "1: bad_luck.faults.200: is none of disconnected, timed_out, broken"),
+        (
+            "bad_luck.faults = { 200 = 1 }",
+            "1: bad_luck.faults.200: must be one of disconnected, timed_out, broken, an HTTP status",
+        ),
         ("bad_luck.latency = [2, 1]", "1: bad_luck.latency: the second duration"),
-        ("classify.x = 'server'", "1: classify.x: is no HTTP status from 400 to 599"),
+        ("classify.x = 'server'", "1: classify.x: must be an HTTP status from 400 to 599"),
     ],
 )
 def test_broken_rule_has_its_message(text: str, problem: str) -> None:

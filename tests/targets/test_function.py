@@ -110,7 +110,7 @@ def test_load_target_of_no_coroutine_function_says_why(jobs: Path, path: str, pr
 
 @pytest.mark.parametrize("text", ["jobs", "jobs:", ":run", "jobs:a b", "jobs:1", "a/b:run", "..:run"])
 def test_load_target_of_another_form_is_refused(folder: Path, text: str) -> None:
-    assert problem_of(text).startswith(f"{text!r} is no module:function")
+    assert problem_of(text).startswith(f"{text!r} is not a module:function")
 
 
 def test_load_target_without_module_names_the_nearest(jobs: Path) -> None:

@@ -121,10 +121,10 @@ Examples:
   asyncwatch selftest                               test supervision on this Python
 
 \b
-The demo has its own values: bad luck above 0.9 and a timeout of 10s; options override them.
-Durations: 250ms, 1.5s, 2m, 1h, 5 for five seconds, or none.
-Exit status: 0 all workers succeeded, 1 some did not or the output could not be written,
-2 bad arguments or config, 130 interrupted, 141 the reader of stdout left (as in | head).
+The demo has its own defaults: bad luck above 0.9 and a timeout of 10s. Options override them.
+Durations: 250ms, 1.5s, 2m, 1h, 5 (seconds), or none.
+Exit status: 0 if all workers succeeded, 1 if some did not or the output could not be written,
+2 for bad arguments or config, 130 if interrupted, 141 if the reader of stdout left (as in | head).
 """
 
 _ITEMS = click.option(
@@ -142,25 +142,23 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     help=f"Settings in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
 )
 @_ITEMS
-@click.option("--runner", type=click.Choice(RUNNERS), help="How the workers are awaited. Default: as_completed.")
-@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Attempts at the same time. Default: 100.")
-@click.option("--timeout", type=_TIMEOUT, metavar="DURATION", help="Limit of the whole run. Default: none.")
-@click.option("--attempt-timeout", type=_TIMEOUT, metavar="DURATION", help="Limit of one attempt. Default: none.")
-@click.option(
-    "--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="Attempts of a worker, first included. Default: 3."
-)
+@click.option("--runner", type=click.Choice(RUNNERS), help="How to await the workers. Default: as_completed.")
+@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Maximum attempts in flight. Default: 100.")
+@click.option("--timeout", type=_TIMEOUT, metavar="DURATION", help="Time limit of the run. Default: none.")
+@click.option("--attempt-timeout", type=_TIMEOUT, metavar="DURATION", help="Time limit of an attempt. Default: none.")
+@click.option("--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="Maximum attempts per worker. Default: 3.")
 @click.option(
     "--bad-luck",
     type=_Checked("threshold", _threshold),
     metavar="THRESHOLD",
-    help="Inject a fault if the draw in [0, 1) is above it. Default: 1, never.",
+    help="Inject a fault if the draw in [0, 1) is above this. Default: 1 (never).",
 )
-@click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Repeat the draws of an earlier run.")
+@click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Draw the same luck as the run with this seed.")
 @click.option(
     "--rate",
     type=_text_or_none("rate", parse_per_second),
     metavar="RATE",
-    help="Limit of attempts that start: 50/s, 90/min, '50/s burst 10'. Default: none.",
+    help="Limit how often attempts start: 50/s, 90/min, '50/s burst 10'. Default: none.",
 )
 @click.option(
     "--halt",
@@ -168,12 +166,12 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     metavar="FAILURES",
     help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )
-@click.option("--headless", is_flag=True, help="Show no dashboard. Implied if stdout is no terminal.")
+@click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")
 @click.option("--json", "is_json", is_flag=True, help="Write every event to stdout as a JSON line. Implies --headless.")
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write a line for each worker that ends, to a .jsonl or .csv file. An existing file is replaced.",
+    help="Write a line per ended worker to a .jsonl or .csv file, replacing an existing file.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
@@ -191,7 +189,7 @@ def main(
     """Run many async workers under a supervisor and watch each of them live.
 
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
-    config; its other settings hold.
+    config. Its other settings still apply.
     """
     _open_closed_streams()
     try:
@@ -211,8 +209,8 @@ def main(
 def check(what: tuple[str, ...], items: str | None) -> None:
     """Validate a config and show what would run.
 
-    FILE is the config. By default it is found as for a run. TARGET and --items are those of the run. Nothing is run,
-    but items are read, and the modules of functions are imported to check that they can be called.
+    FILE is the config; the default is the config of a run. TARGET and --items are those of a run. Nothing runs, but
+    items are read, and the modules of functions are imported to check that the functions can be called.
     """
     from asyncwatch.plan.describe import describe_plan
     from asyncwatch.plan.plan import Overrides, is_target

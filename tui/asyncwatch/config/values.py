@@ -19,6 +19,7 @@ from asyncwatch.text import mask_secrets, printable
 TARGETS: Final = ("http", "demo")
 """Targets with names of their own. Every other one is a `module:function`."""
 
+_ERRORS = "an HTTP status from 400 to 599, or the dotted name of an exception, such as builtins.OSError"
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """The characters of a method or a header's name: RFC 9110, section 5.6.2."""
@@ -65,9 +66,7 @@ def error_name(value: str) -> None:
     """Accept an HTTP status of an error, or the dotted name of an exception class."""
     is_status = value.isascii() and value.isdecimal() and 400 <= int(value[:9]) <= 599
     if not is_status and not _DOTTED.fullmatch(value):
-        raise ValueError(
-            "is no HTTP status from 400 to 599 and no dotted name of an exception, such as builtins.OSError"
-        )
+        raise ValueError(f"must be {_ERRORS}")
 
 
 def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
@@ -77,8 +76,8 @@ def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
         if value not in names:
             try:
                 error_name(value)
-            except ValueError as error:
-                raise ValueError(f"is none of {', '.join(names)}, {str(error).removeprefix('is ')}") from None
+            except ValueError:
+                raise ValueError(f"must be one of {', '.join(names)}, {_ERRORS}") from None
 
     return check
 
@@ -86,14 +85,14 @@ def fault_name(names: tuple[str, ...]) -> Callable[[str], None]:
 def method(value: Any) -> str:
     """Return an HTTP method."""
     if not _TOKEN.fullmatch(text(value)):
-        raise ValueError(f"is no HTTP method: {value!r}")
+        raise ValueError(f"is not an HTTP method: {value!r}")
     return str(value).upper()
 
 
 def header_name(value: str) -> None:
     """Accept the name of a header."""
     if not _TOKEN.fullmatch(value):
-        raise ValueError("is no name of a header")
+        raise ValueError("is not the name of a header")
 
 
 def header_value(value: Any) -> str:
@@ -131,7 +130,7 @@ def items(value: Any) -> str | tuple[str, ...]:
 def file(value: Any) -> str:
     """Return a path."""
     if not text(value) or "\0" in value:
-        raise ValueError(f"is no file: {value!r}")
+        raise ValueError(f"is not a file: {value!r}")
     return str(value)
 
 
@@ -144,9 +143,9 @@ def url_problem(url: str) -> str | None:
         # `port` raises an error if it is out of range.
         has_host = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        return f"{_quote(url)} is no URL: {error}"
+        return f"{_quote(url)} is not a URL: {error}"
     if parts.scheme not in {"http", "https"}:
-        return f"{_quote(url)} is no http:// or https:// URL"
+        return f"{_quote(url)} is not an http:// or https:// URL"
     if not has_host:
         return f"{_quote(url)} has no host or a wrong port"
     return f"{_quote(url)} contains a blank" if _BLANK.search(url) else None

@@ -39,7 +39,7 @@ def load_target(text: str) -> AsyncFunction:
     """
     module_name, colon, path = text.partition(":")
     if not colon or not _is_dotted_name(module_name) or not _is_dotted_name(path):
-        raise TargetError(f"{text!r} is no module:function, such as jobs:fetch or package.jobs:Client.fetch")
+        raise TargetError(f"{text!r} is not a module:function, such as jobs:fetch or package.jobs:Client.fetch")
     found: Any = import_module(module_name)
     owner = f"module {module_name!r} ({getattr(found, '__file__', None) or 'built in'})"
     for name in path.split("."):
