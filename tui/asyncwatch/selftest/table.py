@@ -83,8 +83,12 @@ def print_table(say: Callable[[str], object]) -> bool:
     version = uvloop_version()
     loops = [*LOOPS, UVLOOP] if version else [*LOOPS]
     say(f"Python {platform.python_version()} ({platform.python_implementation()}) on {platform.system()}")
-    say("asyncio's own loop, with a clock that jumps: no case waits for real")
-    say(f"uvloop {version}, whose clock cannot jump: the cases in which no time passes" if version else "no uvloop")
+    say("asyncio: its clock jumps to the next timer, so no case waits")
+    say(
+        f"uvloop {version}: its clock cannot jump, so cases in which time passes are left out (-)"
+        if version
+        else "uvloop is not installed"
+    )
     width = max(map(len, CASES))
     say("  ".join([f"{'case':<{width}}", *(f"{loop:<{len(_PASSED)}}" for loop in loops), "assertion"]))
     failed = 0
