@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from asyncwatch.events import AttemptStarted, Event, LogRecorded, PollFailed, decode, encode
+from asyncwatch.events import AttemptStarted, Event, LogRecorded, decode, encode
 from asyncwatch.events.wire import event_types
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 RECORDED = (Path(__file__).parent / "recorded.jsonl").read_text().splitlines()
 
 
@@ -23,20 +21,6 @@ def test_recorded_line_decoded_and_encoded_is_the_same_bytes(line: str) -> None:
 def test_recorded_lines_are_of_every_event() -> None:
     assert {type(decode(line)) for line in RECORDED} == event_types()
     assert Event not in event_types()
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        AttemptStarted(7, 0.0123, "3", 1, 1, 0.4217),
-        PollFailed(412, 95.5, "prices", 1, "OSError", "gone", 0.25, 30.0, 3),
-    ],
-    ids=["AttemptStarted", "PollFailed"],
-)
-def test_readme_shows_the_line_of_an_event(event: Event) -> None:
-    (line,) = re.findall(rf'^    (\{{"event":"{type(event).__name__}".*\}})$', README, re.MULTILINE)
-    assert encode(event) == line.encode()
-    assert decode(line) == event
 
 
 def test_attempt_started_with_latency_shows_it() -> None:
