@@ -173,7 +173,7 @@ def test_problems_are_reported_at_once(folder: Path) -> None:
     assert problems_of("http://", "foo", "a:b") == (
         "'http://' has no host or a wrong port",
         f"'foo' is neither a URL nor a module:function ({hint})",
-        "'a:b' must stand alone: TARGET is URLs, or one module:function",
+        "'a:b' cannot be combined: TARGET is URLs, or one module:function",
     )
     groups = (Group(name="a", target="zzz_none:run"), Group(name="b", items="none.txt"))
     assert problems_of(config=Config(groups=groups)) == (
@@ -216,7 +216,7 @@ def test_check_describes_the_run() -> None:
         "config       x.toml",
         "runner       wait (ALL_COMPLETED)",
         "timeout      2m",
-        "seed         drawn at each run",
+        "seed         random",
         "group shop",
         "target     http http://***@a.example",
         "workers    5: 0, 1, 2, ... and 2 more",
@@ -268,7 +268,7 @@ def test_check_describes_the_tree() -> None:
         "  root             one_for_one, 1 restart within 5s",
         "    s              one_for_all, 1 restart within 5s, permanent",
         "      g            one_for_one, 1 restart within 5s",
-        "        2 workers  permanent, called again 30s after each call",
+        "        2 workers  permanent, polls 30s after each poll",
     ]
 
 

@@ -263,6 +263,6 @@ def test_a_tree_has_no_places_to_change(run: Any) -> None:
             assert not supervisor.control.carry_out(ChangeSetting("concurrency", 1))
             await asyncio.sleep(1.0)
             (refused,) = [event for event in drain(queue) if isinstance(event, CommandRefused)]
-            assert "no places" in refused.reason
+            assert "no slots" in refused.reason
 
     run(main)

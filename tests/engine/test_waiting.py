@@ -136,8 +136,8 @@ def test_moot_requests_are_refused_once(run: Any) -> None:
     later = [(1.0, RetryAllNow()), (2.0, RetryAllNow()), (3.0, GiveUpAll()), (3.0, RetryNow("0", 1))]
     events, _ = tell(run, [*specs, worker("long", sleeper, 9.0)], *later, concurrency=30)
     refused = [(event.command, event.reason) for event in events if isinstance(event, CommandRefused)]
-    nobody = "nobody waits for another attempt"
-    ended = ("RetryNow", "it does not wait for another attempt: succeeded")
+    nobody = "no worker is waiting for another attempt"
+    ended = ("RetryNow", "it is not waiting for another attempt: succeeded")
     assert refused == [("RetryAllNow", nobody), ("GiveUpAll", nobody), ended]
 
 

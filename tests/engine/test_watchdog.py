@@ -21,7 +21,7 @@ from asyncwatch.engine.stacks import Frame, frames_of, place_of, stack_frames
 from asyncwatch.engine.watchdog import (
     HEARTBEAT,
     LONGEST_LOOK,
-    NOBODY,
+    NO_WORKER,
     Blame,
     Block,
     Evidence,
@@ -79,13 +79,15 @@ def test_the_worker_that_the_samples_show() -> None:
 def test_who_blocks_after_another_is_told_apart() -> None:
     """Each attempt that kept the loop for 100 ms has a block of its own; turns in between are told together."""
     seen = [run(A, 10.1, 10.38), run(B, 10.42, 10.6, OTHER)]
-    seen += [run(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NOBODY, A, B, A, B, A])]
-    seen += [run(NOBODY, 10.9, 10.95)]
+    seen += [
+        run(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NO_WORKER, A, B, A, B, A])
+    ]
+    seen += [run(NO_WORKER, 10.9, 10.95)]
     told = blame(*seen)
     assert told[:3] == [
         (0.4, Blame("worker", A, MINE)),
         (0.21, Blame("worker", B, OTHER)),
-        (0.2, Blame("many", NOBODY, MINE)),
+        (0.2, Blame("many", NO_WORKER, MINE)),
     ]
     assert [found.cause for _seconds, found in told] == ["worker", "worker", "many", "code"]
     assert sum(seconds for seconds, _found in told) == pytest.approx(1.0)
@@ -108,7 +110,7 @@ def test_a_call_that_lets_no_thread_run_is_seen_at_its_end() -> None:
 def test_many_that_take_turns() -> None:
     """Nobody is blamed if nobody had the loop for long; where the time was spent is told all the same."""
     seen = [run(who, 10.0 + turn / 20, 10.0 + turn / 20) for turn, who in enumerate([A, B] * 10)]
-    assert blame(*seen) == [(1.0, Blame("many", NOBODY, MINE))]
+    assert blame(*seen) == [(1.0, Blame("many", NO_WORKER, MINE))]
 
 
 def test_what_is_no_worker_is_told_apart() -> None:
@@ -118,9 +120,9 @@ def test_what_is_no_worker_is_told_apart() -> None:
         ((_seconds, found),) = blame(*runs)
         return found.cause
 
-    assert cause(run(NOBODY, 10.0, 10.9, MINE)) == "code"
-    assert cause(run(NOBODY, 10.0, 10.9, OURS)) == "asyncwatch"
-    assert cause(run(NOBODY, 10.0, 10.9, OURS + MINE)) == "code"
+    assert cause(run(NO_WORKER, 10.0, 10.9, MINE)) == "code"
+    assert cause(run(NO_WORKER, 10.0, 10.9, OURS)) == "asyncwatch"
+    assert cause(run(NO_WORKER, 10.0, 10.9, OURS + MINE)) == "code"
     assert cause() == "unknown"
 
 

@@ -34,7 +34,7 @@ that was blocked for the whole grace period has given it none before."""
 def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
     """Return what the target raised in an attempt whose task is done, whatever it is; None if it returned."""
     if attempt.cancelled():
-        return asyncio.CancelledError("cancelled by somebody else")
+        return asyncio.CancelledError("cancelled by other code")
     error = attempt.exception()
     if error is None and type(result := attempt.result()) is _Raised:
         return result.error

@@ -72,7 +72,7 @@ class _Action:
 
 
 def act_safely(act: Callable[[Worker], object], worker: Worker) -> None:
-    """Call `act`; an error that concerns one worker must not keep the others from their turn."""
+    """Call `act`; an error that concerns one worker must not stop the action on the others."""
     try:
         act(worker)
     except Exception:

@@ -111,7 +111,7 @@ def _change_setting(scheduler: Scheduler, command: ChangeSetting) -> str:
     match command.name:
         case "concurrency":
             if not scheduler.has_slots:
-                return "the workers of a tree take no places"
+                return "services use no slots"
             if type(value) is not int or value < 1:
                 return f"concurrency must be a whole number of at least 1, not {value!r}"
             previous = scheduler.concurrency

@@ -37,7 +37,7 @@ class ReadyQueue:
         return any(worker is queued for queue in queues for queued in queue)
 
     def feed(self, fresh: Iterator[Worker]) -> None:
-        """Take workers that have never begun from `fresh`, once everything that has begun has had its turn."""
+        """Take workers that have never begun from `fresh` when no other worker is queued."""
         self._fresh = fresh
 
     def stop_feed(self) -> None:
@@ -92,7 +92,7 @@ class ReadyQueue:
         self._source.appendleft(worker)
 
     def remove(self, worker: Worker) -> bool:
-        """Take a worker out; return whether it was there. One that has never had its turn is not."""
+        """Take a worker out; return whether it was there. A worker that has never begun is not."""
         for queue in (self.services, self._resumed, self._put_back, self._restarted):
             if worker in queue:
                 queue.remove(worker)

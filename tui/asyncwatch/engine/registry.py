@@ -188,7 +188,7 @@ class BatchRegistry:
                 calls = map(part.call, range(index - start, len(part)))
 
     def running(self) -> list[Worker]:
-        """Return the workers of which an attempt is in flight, in order."""
+        """Return the workers with an attempt in flight, in order."""
         running = [worker for worker in self._under_way.values() if worker.task is not None]
         return sorted(running, key=lambda worker: worker.index)
 

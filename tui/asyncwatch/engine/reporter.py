@@ -74,7 +74,7 @@ QUEUED_PER_EVENT = 2_000
 
 
 def _retry_level(worker: Worker) -> int:
-    """Return the level for logging retries: those of a poller that is known to fail are no news."""
+    """Return the level for logging retries: those of a poller that is known to fail are not news."""
     return logging.DEBUG if worker.failed_polls else logging.WARNING
 
 
@@ -222,7 +222,7 @@ class Reporter:
     def loop_blocked(self, block: Block) -> None:
         """Report what blocked the event loop, and for how long."""
         self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
-        # Many workers that take turns can block it for long, and no one is helped by a warning each time.
+        # Many workers in turn can block it for long; a warning each time would help no one.
         is_mendable = event.cause in FIXABLE_CAUSES and event.cause != "many"
         level = logging.WARNING if is_mendable else logging.DEBUG
         log_safely(logger, level, "%s", block_sentence(event), worker=event.worker or None)

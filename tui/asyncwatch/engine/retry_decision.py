@@ -92,7 +92,7 @@ def _class_of(worker: Worker, error: BaseException) -> ErrorClass:
         if not spec.retry.transient(error):
             return ErrorClass.PERMANENT
     except Exception:
-        text = "the retry policy could not say of which class an error is"
+        text = "the retry policy could not classify an error"
         log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
         return ErrorClass.PERMANENT
     return ErrorClass.TRANSIENT if error_class is ErrorClass.PERMANENT else error_class

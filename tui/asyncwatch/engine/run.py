@@ -36,7 +36,7 @@ class Run(Generic[ResultT_co]):
         name: what the run is called.
         concurrency: most attempts in flight.
         seed: of every draw, from 0; a fresh one if None.
-        grace: seconds that a worker may take to end after it was asked to; then it is abandoned as unresponsive.
+        grace: seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive.
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
         retry_budget: pays for all retries of the run; None for no limit. A run that uses it up depends on the order
             in which attempts end, and not on its seed alone.

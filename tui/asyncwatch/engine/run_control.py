@@ -23,7 +23,7 @@ from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
-from asyncwatch.engine.watchdog import NOBODY, Block, Who
+from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
 from asyncwatch.engine.worker import StopReason
 from asyncwatch.events import Batch
 from asyncwatch.process import paused_gc
@@ -136,18 +136,18 @@ class RunControl:
         """
         self._scheduler.registry.batch.keeps_values = False
 
-    def whose_turn(self, loop: asyncio.AbstractEventLoop) -> Who:
-        """Return whose attempt runs on `loop` at this moment, `NOBODY` if unknown. From any thread.
+    def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
+        """Return whose attempt runs on `loop` at this moment, `NO_WORKER` if unknown. From any thread.
 
         A task that a worker has started counts as the worker from Python 3.12 on, which shows a task's context.
         """
         task = asyncio.current_task(loop)
         if task is None:
-            return NOBODY
+            return NO_WORKER
         worker: CurrentWorker | None = self._scheduler.tasks.get(task)
         if worker is None and sys.version_info >= (3, 12):
             worker = task.get_context().get(current)
-        return NOBODY if worker is None else Who(worker.name, worker.incarnation, worker.attempt)
+        return NO_WORKER if worker is None else Who(worker.name, worker.incarnation, worker.attempt)
 
     def stack_of(self, name: str) -> WorkerStack | None:
         """Return what the worker `name` awaits, outermost first; None if there is no such worker.

@@ -58,7 +58,7 @@ TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
 """Every legal transition (DESIGN.md, "Worker states"). A launch that fails leads through `waiting` to `failed`."""
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 _HELD_BACK = frozenset({_BACKING_OFF, _WAITING})
-_NONE_WAITS = "nobody waits for another attempt"
+_NONE_WAITS = "no worker is waiting for another attempt"
 
 
 class IllegalTransitionError(RuntimeError):
@@ -290,7 +290,7 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """Workers in the ready queue; those that were stopped there may count until their turn comes."""
+        """Workers in the ready queue; a worker that was stopped there may count until it is reached."""
         return len(self._queue) + self.registry.batch.fresh
 
     @property
@@ -426,7 +426,7 @@ class Scheduler:
 
     def _resume_filling(self) -> None:
         if not self.registry.batch.fresh:
-            self._queue.stop_feed()  # it would go through all that were ended before their turn
+            self._queue.stop_feed()  # it would yield all workers that ended before they began
         self._fill_slots()
 
     def _fill_slots(self) -> None:
@@ -1042,7 +1042,7 @@ class Scheduler:
         """
         self._runner.reap(worker)
         if worker.state not in _HELD_BACK and not worker.is_ready:
-            return f"it does not wait for another attempt: {worker.state}"
+            return f"it is not waiting for another attempt: {worker.state}"
         self._hurry(worker, is_probe=True)
         self._fill_slots()
         self._report_queued(worker)
@@ -1052,9 +1052,9 @@ class Scheduler:
         """Let a worker that backs off or is parked make no further attempt; return why not, or an empty text."""
         self._runner.reap(worker)
         if worker.state not in _HELD_BACK:
-            return f"it does not wait for another attempt: {worker.state}"
+            return f"it is not waiting for another attempt: {worker.state}"
         if worker.is_between_polls:
-            return "it waits for its next poll, and has none to give up"
+            return "it waits for its next poll: there is no attempt to give up"
         if worker.error is None:
             return self.cancel(worker)
         self._refuse_retry(worker, worker.error, GIVEN_UP)
@@ -1100,7 +1100,7 @@ class Scheduler:
         if not worker.is_ready:
             self._end_wait(worker)
         elif not self._queue.remove(worker):
-            self.registry.batch.begin(worker)  # it is one of those that have never had their turn
+            self.registry.batch.begin(worker)  # it has never begun
         if worker.is_ready:
             self._queue.push_first(worker)
             if self.admission.is_gated and is_probe:

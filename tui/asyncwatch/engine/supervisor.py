@@ -48,7 +48,7 @@ class Supervisor:
         name: what the run is called.
         concurrency: most attempts of the batch in flight. Services need no slot.
         seed: of every draw, from 0; a fresh one if None.
-        grace: seconds that a worker may take to end after it was asked to; then it is abandoned as unresponsive.
+        grace: seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive.
         group_timeouts: seconds from the start after which the pending workers of a group of the batch are timed out.
         retry_budget: pays for all retries of the run; None for no limit.
         strategy: of the root, as in `SupervisorSpec`. So are the following three.

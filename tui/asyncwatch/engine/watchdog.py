@@ -49,7 +49,7 @@ class Who(NamedTuple):
     attempt: int
 
 
-NOBODY = Who("", 0, 0)
+NO_WORKER = Who("", 0, 0)
 """No known attempt."""
 
 
@@ -99,7 +99,7 @@ class Blame(NamedTuple):
     """The cause of a block, one of `BLOCK_CAUSES`, the attempt, and the stack that took most of the time."""
 
     cause: str
-    who: Who = NOBODY
+    who: Who = NO_WORKER
     frames: tuple[Frame, ...] = ()
 
 
@@ -122,7 +122,7 @@ def judge(evidence: Evidence, runs: Sequence[Stretch]) -> list[Block]:
     Causes outside the loop's thread come first, unless that thread worked long enough to block the loop on any machine.
     Attempts that are each too short to report are reported together.
     """
-    whole = Block(evidence.began, evidence.ended, Blame("many", NOBODY, _usual(runs)))
+    whole = Block(evidence.began, evidence.ended, Blame("many", NO_WORKER, _usual(runs)))
     if cause := _acquittal(evidence):
         return [whole._replace(blame=Blame(cause))]
     if len(runs) <= 1:
@@ -136,7 +136,7 @@ def judge(evidence: Evidence, runs: Sequence[Stretch]) -> list[Block]:
         if is_long:
             blocks += [Block(began, ended, _blame(run)) for run, began, ended in some]
         elif (ended := some[-1][2]) - (began := some[0][1]) >= LEAST:
-            blocks.append(Block(began, ended, Blame("many", NOBODY, _usual([run for run, _, _ in some]))))
+            blocks.append(Block(began, ended, Blame("many", NO_WORKER, _usual([run for run, _, _ in some]))))
     return blocks or [whole]
 
 
@@ -155,7 +155,7 @@ def _acquittal(evidence: Evidence) -> str:
 
 def _blame(run: Stretch) -> Blame:
     frames = _usual([run])
-    return Blame("worker" if run.who != NOBODY else _owner(frames), run.who, frames)
+    return Blame("worker" if run.who != NO_WORKER else _owner(frames), run.who, frames)
 
 
 def _usual(runs: Sequence[Stretch]) -> tuple[Frame, ...]:
@@ -304,7 +304,7 @@ class Pulse:
                     if len(runs) < _RUNS_KEPT:
                         runs.append(Stretch(sample.who, now))
                     else:
-                        runs[-1].who = NOBODY
+                        runs[-1].who = NO_WORKER
                 runs[-1].add(sample.frames, now, seconds)
                 if now - runs[-1].first > 1:
                     self._wait = LONGEST_LOOK  # there are enough samples
@@ -347,7 +347,7 @@ class Pulse:
 class Watched(Protocol):
     """What the watchdog has to know of a run."""
 
-    def whose_turn(self, loop: asyncio.AbstractEventLoop) -> Who:
+    def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
         """Return whose attempt runs on `loop` at this moment. Called from another thread."""
 
     def call_before_end(self, callback: Callable[[], object]) -> None:
@@ -452,7 +452,7 @@ class Watchdog:
     def _sample(self) -> Sample:
         # This thread nearly always keeps the interpreter for both calls; a rare mixed sample does not matter.
         frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001  documented, despite its name
-        return Sample(self._watched.whose_turn(self._loop), frames_of(frame))
+        return Sample(self._watched.running_worker(self._loop), frames_of(frame))
 
     def _spent(self) -> Spent:
         return Spent(time.thread_time(), time.process_time(), self.collecting)

@@ -26,7 +26,7 @@ def describe_plan(plan: Plan) -> list[str]:
         "run": plan.name,
         **_describe_kind(config),
         "grace": format_duration(config.grace),
-        "seed": "drawn at each run" if config.seed is None else config.seed,
+        "seed": "random" if config.seed is None else config.seed,
         "rate": _describe_rates(config),
         "retry budget": "none: no limit" if config.retry_budget is None else describe_settings(config.retry_budget),
         "circuit": describe_settings(as_policy(CircuitPolicy, config.circuit)) if config.circuit.enabled else "none",
@@ -106,9 +106,9 @@ def _describe_child(node: Group | SupervisorTable) -> str:
 def _describe_workers(group: Group) -> str:
     parts = [_describe_child(group)]
     if group.every is not None:
-        parts.append(f"called again {format_duration(group.every)} after each call")
+        parts.append(f"polls {format_duration(group.every)} after each poll")
     if group.announces_ready:
-        parts.append("each announces that it is ready")
+        parts.append("announces ready")
     if group.per_worker.max_restarts is not None:
         parts.append(f"each has its own limit ({describe_settings(group.per_worker)})")
     return ", ".join(parts)
@@ -121,7 +121,7 @@ def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     timeouts = f"attempt_timeout {format_duration(settings.attempt_timeout)}"
     timeouts += f", deadline {format_duration(settings.deadline)}"
     if not settings.is_supervised:
-        timeouts += f", timeout of the group {format_duration(settings.timeout)}"
+        timeouts += f", group timeout {format_duration(settings.timeout)}"
     luck = settings.bad_luck
     facts = {
         "target": settings.target if settings.url is None else f"{settings.target} {settings.url}",

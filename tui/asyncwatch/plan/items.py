@@ -175,9 +175,9 @@ def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError
             try:
                 item = json.loads(line)
             except json.JSONDecodeError as error:
-                yield _EntryError(number, f"is no JSON: {error.msg} (column {error.colno})")
+                yield _EntryError(number, f"is not JSON: {error.msg} (column {error.colno})")
             except (ValueError, RecursionError) as error:
-                yield _EntryError(number, f"is no JSON that can be read: {error}")
+                yield _EntryError(number, f"is not readable JSON: {error}")
             else:
                 yield number, _name_of(item), item
 
@@ -203,7 +203,7 @@ def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
                     yield line, _name_of(item), item
             line = rows.line_num + 1
     except csv.Error as error:
-        yield _EntryError(line, f"is no CSV: {error}")
+        yield _EntryError(line, f"is not CSV: {error}")
     except _EntryError as error:
         yield error
 

@@ -205,7 +205,7 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
         *(_unknown(target) for target in targets if target not in functions and target not in urls),
     ]
     if functions and len(targets) > 1:
-        wrong.append(f"{functions[0]!r} must stand alone: TARGET is URLs, or one module:function")
+        wrong.append(f"{functions[0]!r} cannot be combined: TARGET is URLs, or one module:function")
     if urls and items is not None:
         wrong.append("give URLs as TARGET or in the file of --items, not both")
     for problem in wrong:

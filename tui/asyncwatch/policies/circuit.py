@@ -1,8 +1,8 @@
 """Circuit breaker: after too many failures no attempt starts for a while, then a few probes decide.
 
 Pure: the clock is passed in. The rules are those of Hystrix (a sliding window in buckets, a failure ratio and a minimum
-throughput) and of Polly's advanced circuit breaker (isolation by hand; an outcome that is no failure is a success). As
-in Sony's gobreaker, an attempt that started before the circuit changed its state does not count in the new state, and
+throughput) and of Polly's advanced circuit breaker (isolation by hand; any outcome but a failure is a success). As in
+Sony's gobreaker, an attempt that started before the circuit changed its state does not count in the new state, and
 several probes may pass while the circuit is half open.
 """
 

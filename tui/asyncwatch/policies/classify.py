@@ -119,7 +119,7 @@ class ClassifyBy:
 
     Raises:
         ValueError: there is no such error class.
-        TypeError: a key is no exception class.
+        TypeError: a key is not an exception class.
 
     """
 

@@ -52,7 +52,7 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
     """Return the limit that `50/s`, `90/min`, `1000/h`, `3/10s` or `50/s burst 10` means.
 
     Raises:
-        ValueError: the text is no rate, or the rate is 0.
+        ValueError: the text is not a rate, or the rate is 0.
 
     """
     per_second, own_burst = parse_per_second(text)
@@ -65,7 +65,7 @@ def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str |
     The burst stays, unless the text gives one.
 
     Raises:
-        ValueError: the text is no rate, or the rate is 0.
+        ValueError: the text is not a rate, or the rate is 0.
 
     """
     given = parse_rate(text)

@@ -86,7 +86,7 @@ class SettingInfo(Struct, frozen=True):
 
     @property
     def rule(self) -> Rule:
-        """The rule of a setting that is no table."""
+        """The rule of a setting that is not a table."""
         assert self.setting.rule is not None  # noqa: S101  a setting has a rule or is a table
         return self.setting.rule
 

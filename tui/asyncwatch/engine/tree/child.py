@@ -421,7 +421,7 @@ class WorkerIncarnation:
         assert worker.outcome is not None  # noqa: S101  it has settled
         error = worker.outcome.error
         if worker.outcome.state is WorkerState.UNRESPONSIVE:
-            error = TimeoutError("it did not end when it was asked to")
+            error = TimeoutError("it did not stop in time")
         if worker.stop_reason:
             reason = Reason.SHUTDOWN
         elif isinstance(error, Ignore) and not self.is_ready:

@@ -24,7 +24,7 @@ class Mailbox:
         self._is_closed = False
 
     async def call(self, handler: Handler, *args: object) -> Any:
-        """Run the handler when its turn comes; return its result or raise its error.
+        """Run the handler after the messages before it; return its result or raise its error.
 
         Raises:
             NoSuchSupervisor: the mailbox was closed before.
@@ -40,7 +40,7 @@ class Mailbox:
             del reply  # the traceback of the error that it holds has this frame
 
     def post(self, handler: Handler, *args: object) -> None:
-        """Run the handler when its turn comes, unless the mailbox is closed before."""
+        """Run the handler after the messages before it, unless the mailbox is closed before."""
         if not self._is_closed:
             self._messages.put_nowait((handler, args, None))
 

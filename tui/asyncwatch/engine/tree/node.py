@@ -175,7 +175,7 @@ class Node:
             # Its own traceback holds this frame, and so the node that keeps it; its cause tells what happened.
             self._finish(Ending(Reason.ABNORMAL, error.with_traceback(None)))
         except asyncio.CancelledError:
-            self._finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by somebody else")))
+            self._finish(Ending(Reason.ABNORMAL, asyncio.CancelledError("cancelled by other code")))
         except Exception as error:  # a defect: the supervisor above treats it as the end of any child
             self._finish(Ending(Reason.ABNORMAL, error))
         await self._stop_surely()
@@ -231,7 +231,7 @@ class Node:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         """Notify all that wait for the node that it has ended, however it did."""
-        fault = asyncio.CancelledError("cancelled by somebody else") if task.cancelled() else task.exception()
+        fault = asyncio.CancelledError("cancelled by other code") if task.cancelled() else task.exception()
         owner, self._owner = self._owner, None  # it refers to this node
         assert owner is not None  # noqa: S101  the node was started
         ending = self.ending or Ending(Reason.ABNORMAL, fault)
@@ -291,7 +291,7 @@ class Node:
             return await self._ask(self._start_keyed, self._pool, child, args)
         if child is None or isinstance(child, str) or args:
             raise errors.InvalidChild(
-                f"{self.shown} is no pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec"
+                f"{self.shown} is not a pool: a child is a WorkerSpec, a SupervisorSpec or a PoolSpec"
             )
         return await self._ask(self._start_new, child)
 
