@@ -86,8 +86,8 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     """Seconds from the end of one call (a poll) to the start of the next: a poller. None: a return is its end.
 
     A poll that fails, after its retries if `retry` allows any, is not a crash: the poller goes on, and restart limits
-    do not count it. A poller ends as any service does by `Shutdown`, by a request to exit (`SystemExit`), or when a poll
-    ignores its cancellation."""
+    do not count it. A poller ends as any service does by `Shutdown`, by a request to exit (`SystemExit`), or when
+    a poll ignores its cancellation."""
     max_restarts: int | None = None
     """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: the supervisor's."""
     within: float = _WITHIN
