@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from asyncwatch.engine.scheduler import InvalidStateError, Scheduler
-from tests.clock import run_at_once
-
-TASK_FACTORIES = {"lazy": None}
-if hasattr(asyncio, "eager_task_factory"):
-    TASK_FACTORIES["eager"] = asyncio.eager_task_factory
+from tests.clock import TASK_FACTORIES, run_jumping
 
 
 @pytest.fixture(params=TASK_FACTORIES)
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     """Run a coroutine function on a jumping clock, under each task factory that this Python has."""
-    return lambda main: run_at_once(main, TASK_FACTORIES[request.param])
+    return lambda main: run_jumping(main, TASK_FACTORIES[request.param])
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from asyncwatch.events import (
     RunStarted,
     WorkersQueued,
 )
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import AT_ONCE, Flaky, completed, drain, raiser, sleeper, story, worker
 
 ALWAYS = BadLuck(threshold=0.0)
@@ -123,7 +123,7 @@ def test_not_even_base_exceptions_get_out(error: BaseException) -> None:
         return [(o.name, o.state.value, o.attempts) for o in await batch.gather()]
 
     with ThreadPoolExecutor(1) as thread:  # as in the engine: a KeyboardInterrupt of the main thread is a person's
-        assert thread.submit(run_at_once, main).result() == [("a", "failed", 1), ("b", "succeeded", 1)]
+        assert thread.submit(run_jumping, main).result() == [("a", "failed", 1), ("b", "succeeded", 1)]
 
 
 def test_a_target_that_is_not_async_fails_clearly(run: Any) -> None:

@@ -11,7 +11,7 @@ from asyncwatch.engine import command_queue
 from asyncwatch.engine.command_queue import FEW, CommandQueue
 from asyncwatch.events import AttemptStarted, CancelRequested, RunCancelRequested, WorkerCancelled
 from asyncwatch.slices import SLICE
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import worker
 from tests.engine.test_engine import ends, engine_of, watch
 
@@ -58,7 +58,7 @@ def test_many_requests_leave_turns_to_others() -> None:
         assert max(steps) <= IN_A_SLICE + 1  # rounding
         assert len(steps) > 5
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_nobody_takes_a_place_while_many_are_cancelled() -> None:
@@ -72,7 +72,7 @@ def test_nobody_takes_a_place_while_many_are_cancelled() -> None:
         assert log.held == [True, True, False, False, False]
         assert log.held[-1] is False
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_what_is_about_no_worker_need_not_wait() -> None:
@@ -85,7 +85,7 @@ def test_what_is_about_no_worker_need_not_wait() -> None:
         assert log.done == [*restarts(100)[:IN_A_SLICE], ChangeSetting("paused", value=True)]
         await log.until(101)
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_what_was_cleared_is_not_done() -> None:
@@ -101,7 +101,7 @@ def test_what_was_cleared_is_not_done() -> None:
         assert log.done == [*cancels(IN_A_SLICE), StopRun(), *restarts(3)]
         assert log.held == [True, False]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 async def test_a_stop_of_the_run_passes_all_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_command_queue_commands_put_early_are_carried_out_when_it_is_attached() 
         await log.until(4)
         assert log.done == [*restarts(2), ChangeSetting("paused", value=True), *cancels(1)]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_command_queue_that_is_closed_drops_commands() -> None:
@@ -159,7 +159,7 @@ def test_command_queue_that_is_closed_drops_commands() -> None:
         await asyncio.sleep(0)
         assert log.done == []
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_command_queue_keeps_the_order_of_a_few_mixed_commands() -> None:
@@ -169,4 +169,4 @@ def test_command_queue_keeps_the_order_of_a_few_mixed_commands() -> None:
         log.queue.add(mixed)
         assert log.done == mixed
 
-    run_at_once(main)
+    run_jumping(main)

@@ -18,7 +18,7 @@ from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.slices import SLICE as SECONDS
 from asyncwatch.slices import SlicedWork
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
 QUEUED, RUNNING = 20_000, 20
@@ -98,7 +98,7 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
         assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= SLICE + RUNNING
         assert len(seen) > QUEUED / SLICE
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
@@ -118,7 +118,7 @@ def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
         asyncio.get_running_loop().call_later(1.0, batch.control.carry_out, CancelAll())
         await batch.gather()
 
-    run_at_once(main)
+    run_jumping(main)
     assert len(asked_after) == running
     assert max(asked_after) <= running + SLICE
 
@@ -147,7 +147,7 @@ def test_who_is_restarted_while_others_are_stopped_runs_again() -> None:
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED - 2, "succeeded": 2}
         assert [outcome.name for outcome in outcomes if outcome.incarnation == 2] == ["3", str(RUNNING)]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop() -> None:
@@ -166,7 +166,7 @@ def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop(
         assert states.pop(last) == "succeeded"
         assert set(states.values()) == {"cancelled"}
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> None:
@@ -181,7 +181,7 @@ def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> N
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED}
         assert asyncio.get_running_loop().time() < 1010
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("mode", ["now", "soon"])
@@ -203,7 +203,7 @@ def test_a_halt_of_very_many_is_counted_before_it_is_done(mode: Any) -> None:
         assert halted.stopped == expected["cancelled"]
         assert last.attempts == RUNNING
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_a_group_stops_and_the_others_go_on() -> None:
@@ -218,7 +218,7 @@ def test_a_group_stops_and_the_others_go_on() -> None:
             ("b", "succeeded"): 3 * SLICE,
         }
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None:
@@ -238,7 +238,7 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
         assert [outcome.state.value for outcome in outcomes] == ["cancelled", "unresponsive"]
         assert [event.worker for event in drain(queue) if isinstance(event, WorkerUnresponsive)] == ["b"]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("state", ["queued", "ended"])
@@ -280,7 +280,7 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
                 assert {o.incarnation for o in batch.outcomes() if o.name[0] == "b"} == {2}
                 assert {o.incarnation for o in batch.outcomes() if o.name[0] == "a"} == {1}
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_what_cannot_be_done_to_a_group_is_told() -> None:
@@ -298,7 +298,7 @@ def test_what_cannot_be_done_to_a_group_is_told() -> None:
             await gathered
             assert scheduler.cancel_group("a") == "all its workers have ended"
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("command", [RetryAllNow(), GiveUpAll()])
@@ -328,4 +328,4 @@ def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
         again = [event.worker for event in drain(queue) if isinstance(event, AttemptStarted)]
         assert again == ([f"w{n}" for n in range(1, count)] if isinstance(command, RetryAllNow) else [])
 
-    run_at_once(main)
+    run_jumping(main)

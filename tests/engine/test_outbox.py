@@ -11,7 +11,7 @@ import pytest
 from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.engine.outbox import BATCH_INTERVAL, BATCH_SIZE, FAR_BEHIND, MOMENT, Listener, Outbox
 from asyncwatch.events import Batch, Event, WorkerFailed, WorkerRestarted
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 
 
 def numbered(count: int, start: int = 0) -> list[Event]:
@@ -37,7 +37,7 @@ def test_a_lone_event_leaves_at_once_and_a_stream_in_batches() -> None:
         arrivals.append((round(loop.time() - start, 6), len(await queue.get())))
         return [*arrivals, (round(loop.time() - start, 6), 0)]
 
-    assert run_at_once(main) == [(0.0, 1), (0.0, 10), (BATCH_INTERVAL, 0)]
+    assert run_jumping(main) == [(0.0, 1), (0.0, 10), (BATCH_INTERVAL, 0)]
 
 
 def test_a_full_batch_leaves_at_once() -> None:
@@ -61,7 +61,7 @@ def test_a_full_batch_leaves_at_once() -> None:
             sizes.append(len(batch))
         return sizes
 
-    assert run_at_once(main) == [BATCH_SIZE, BATCH_SIZE, 5]
+    assert run_jumping(main) == [BATCH_SIZE, BATCH_SIZE, 5]
 
 
 def test_what_comes_before_the_reader_waits_for_it() -> None:
@@ -76,7 +76,7 @@ def test_what_comes_before_the_reader_waits_for_it() -> None:
         listener.deliver(second, asyncio.get_running_loop())
         return [await queue.get(), await queue.get()]
 
-    assert [[event.seq for event in batch] for batch in run_at_once(main)] == [[0, 1], [2]]
+    assert [[event.seq for event in batch] for batch in run_jumping(main)] == [[0, 1], [2]]
 
 
 async def test_batches_cross_threads() -> None:
@@ -142,7 +142,7 @@ def test_a_reader_that_is_gone_harms_nobody() -> None:
     async def attach() -> Any:
         return listener.attach()
 
-    run_at_once(attach)
+    run_jumping(attach)
     listener.deliver(tuple(numbered(1)), None)
 
 
@@ -176,7 +176,7 @@ def test_a_service_that_is_up_again_was_never_shown_as_ended(others: list[float]
         return [queue.get_nowait() for _ in range(queue.qsize())]
 
     ended, down = 0, 0
-    for batch in run_at_once(main):
+    for batch in run_jumping(main):
         failed = [event.worker for event in batch if isinstance(event, WorkerFailed)]
         restarted = [event.worker for event in batch if isinstance(event, WorkerRestarted)]
         ended += len(failed)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncwatch import Outcome, Run, WorkerState
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import completed, worker
 
 TICK = 1 / 1024
@@ -113,7 +113,7 @@ def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -
     async def ours() -> list[tuple[str, str]]:
         return [told(outcome) for outcome in await batch(fleet).gather(timeout=timeout)]
 
-    assert run_at_once(lambda: outcome_of(ours)) == run_at_once(lambda: outcome_of(theirs))
+    assert run_jumping(lambda: outcome_of(ours)) == run_jumping(lambda: outcome_of(theirs))
 
 
 @given(fleets, timeouts)
@@ -150,7 +150,7 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
     def cut(seen: list[object]) -> list[object]:
         return seen[: seen.index("TimeoutError") + 1] if "TimeoutError" in seen else seen
 
-    assert run_at_once(ours) == cut(run_at_once(theirs))
+    assert run_jumping(ours) == cut(run_jumping(theirs))
 
 
 @given(fleets, timeouts, st.sampled_from(RETURN_WHEN))
@@ -173,7 +173,7 @@ def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, ret
         assert not any(outcome.state in ended for outcome in done)
         return {outcome.name for outcome in done}, {outcome.name for outcome in pending}
 
-    assert run_at_once(ours) == run_at_once(theirs)
+    assert run_jumping(ours) == run_jumping(theirs)
 
 
 @given(fleets)
@@ -196,4 +196,4 @@ def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
         except ExceptionGroup as errors:
             return [said(error) for error in errors.exceptions]
 
-    assert run_at_once(ours) == run_at_once(theirs)
+    assert run_jumping(ours) == run_jumping(theirs)

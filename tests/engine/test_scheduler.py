@@ -12,7 +12,7 @@ from asyncwatch.engine.bulk import BulkActions
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.scheduler import IllegalTransitionError, InvalidStateError
 from asyncwatch.engine.worker import Worker
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import drain, sleeper, story, worker
 
 
@@ -139,4 +139,4 @@ def test_supervisor_of_temporary_workers_is_a_tree() -> None:
             await asyncio.sleep(1.0)
             return story(drain(queue), "a")
 
-    assert run_at_once(main)[-2:] == ["CancelRequested", "WorkerCancelled"]
+    assert run_jumping(main)[-2:] == ["CancelRequested", "WorkerCancelled"]

@@ -44,7 +44,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.otp import Shutdown
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import drain
 
 BATCH, SERVICES = 5, 2
@@ -385,7 +385,7 @@ def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerStat
         check_ends(scheduler, drain(queue))
         return checked.transitions
 
-    transitions: set[tuple[WorkerState, WorkerState]] = run_at_once(main)
+    transitions: set[tuple[WorkerState, WorkerState]] = run_jumping(main)
     return transitions
 
 

@@ -35,7 +35,7 @@ from asyncwatch.engine.watchdog import (
 )
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
 from asyncwatch.events.run import block_sentence, blocked_at
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import worker
 from tests.engine.test_engine import engine_of, watch
 
@@ -225,7 +225,7 @@ def test_a_beat_that_fails_is_not_the_last() -> None:
         with Watchdog(Run([]), on_beat):
             await asyncio.sleep(4.5 * HEARTBEAT)
 
-    run_at_once(main)
+    run_jumping(main)
     assert len(calls) == len(raised) == 4
 
 
@@ -437,7 +437,7 @@ def test_tasks_exist_for_what_runs_only() -> None:
         assert seqs == list(range(len(seqs)))
         return len(seqs)
 
-    assert run_at_once(main) == batch.statistics().events >= 40_000
+    assert run_jumping(main) == batch.statistics().events >= 40_000
     assert highest <= 50
     assert alive <= 50 + 2
 

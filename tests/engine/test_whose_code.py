@@ -30,7 +30,7 @@ from asyncwatch.engine.stacks import (
     stuck_at,
 )
 from asyncwatch.engine.watchdog import Evidence, Stretch, Who, judge
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import worker
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(asyncwatch.__path__, "asyncwatch."))
@@ -136,7 +136,7 @@ def test_a_file_named_as_one_of_ours_is_shown(file: str, caplog: pytest.LogCaptu
         await running
         return stack
 
-    stack = run_at_once(main)
+    stack = run_jumping(main)
     assert [frame.code.co_name for frame in seen[0]] == ["hold"]
     assert place_of(seen[0]).file == path
     assert stack is not None
@@ -155,12 +155,12 @@ def test_a_stack_begins_with_the_target_wherever_our_code_is(monkeypatch: pytest
     async def main() -> None:
         await Run([worker("a", space["hold"], nothing, seen)], seed=1).gather()
 
-    run_at_once(main)
+    run_jumping(main)
     assert [frame.code.co_name for frame in seen[0]] == ["hold"]
     copy = moved(AttemptRunner._call_target, "/srv/attempts.py", __name__="attempts")
     assert copy.__code__ == AttemptRunner._call_target.__code__  # equal, but not the same
     monkeypatch.setattr(AttemptRunner, "_call_target", copy)
-    run_at_once(main)
+    run_jumping(main)
     assert [frame.code.co_name for frame in seen[1]][-2:] == ["_call_target", "hold"]
 
 
