@@ -8,7 +8,7 @@ from yarl import URL
 
 
 def response_error(status: int, *, retry_after: str | None = None) -> aiohttp.ClientResponseError:
-    """Return what `raise_for_status` raises."""
+    """Return the error that `raise_for_status` raises."""
     url = URL("http://localhost/")
     request = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict[str]()), url)
     headers = CIMultiDict[str]({} if retry_after is None else {"retry-after": retry_after})

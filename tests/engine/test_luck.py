@@ -9,9 +9,7 @@ from asyncwatch.events import AttemptFailed, AttemptStarted, Event
 from tests.engine.fleets import drain, sleeper, worker
 
 
-def test_the_timeout_meets_the_latency(run: Any) -> None:
-    """Added latency counts against the attempt's timeout, is in the event, and comes before a fault."""
-
+def test_added_latency_counts_against_the_attempt_timeout_and_precedes_a_fault(run: Any) -> None:
     async def main() -> list[Event]:
         slow = BadLuck(latency=(4.0, 4.0))
         struck = BadLuck(threshold=0.0, latency=(1.0, 1.0), faults=(ValueError,))

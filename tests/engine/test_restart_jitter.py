@@ -10,8 +10,8 @@ from asyncwatch.events import RestartScheduled
 from tests.engine.fleets import drain, raiser
 
 
-def test_each_incarnation_draws_its_own_jitter(run: Any) -> None:
-    """Also when the count of restarts begins again because the service was stable."""
+def test_restart_jitter_is_drawn_for_each_incarnation(run: Any) -> None:
+    """Also when the service was stable and the count of restarts begins again."""
 
     async def main() -> list[float]:
         backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)

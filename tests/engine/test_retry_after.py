@@ -17,12 +17,12 @@ class AskingError(Exception):
         self.headers = headers
 
 
-def test_what_is_asked_for_beats_the_backoff(run: Any) -> None:
-    """Whoever asks for a longer wait, a shorter one or none gets that; a date that has passed asks for none."""
+def test_retry_after_of_an_error_replaces_the_backoff(run: Any) -> None:
+    """A date in the past requests no wait."""
 
-    async def main(**asking: object) -> float:
+    async def main(**request: object) -> float:
         policy = RetryPolicy(backoff="constant", base=1.0, cap=1.0, max_attempts=4, transient=lambda _error: True)
-        error = AskingError(**asking)
+        error = AskingError(**request)
         (outcome,) = await Run([worker("a", raiser, error, retry=policy)], seed=1).gather()
         return outcome.elapsed
 
