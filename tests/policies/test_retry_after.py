@@ -43,14 +43,13 @@ class AskingError(Exception):
         ("٣", None),
     ],
 )
-def test_retry_after_header_is_understood(value: str, seconds: float | None) -> None:
-    """Whole seconds and all three forms of an HTTP date are understood; the past asks for no wait."""
+def test_retry_after_is_seconds_or_an_http_date(value: str, seconds: float | None) -> None:
+    """A date in the past requests no wait."""
     assert parse_retry_after(value, NOW) == seconds
 
 
 @given(st.text())
-def test_retry_after_any_text_is_a_wait_or_none(value: str) -> None:
-    """Whatever a server sends is a wait of 0 seconds or more, or nothing."""
+def test_retry_after_of_any_text_is_a_wait_or_none(value: str) -> None:
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or seconds >= 0
 
@@ -70,6 +69,5 @@ def test_retry_after_any_text_is_a_wait_or_none(value: str) -> None:
         (ValueError(), None),
     ],
 )
-def test_retry_after_of_an_error(error: Exception, seconds: float | None) -> None:
-    """An error asks by an attribute in seconds or by its headers."""
+def test_retry_after_of_an_error_is_its_attribute_or_its_header(error: Exception, seconds: float | None) -> None:
     assert retry_after_of(error, NOW) == seconds

@@ -1,4 +1,4 @@
-"""Deadlines of many calls with one timer."""
+"""Deadlines of many calls that share one timer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asyncwatch.targets.http import Deadline, Deadlines
 from tests.clock import run_jumping
 
 
-def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
+def test_deadlines_set_at_different_times_each_expire_in_time() -> None:
     ended: dict[str, tuple[float, str]] = {}
 
     async def call(deadlines: Deadlines, name: str, begins: float, lasts: float) -> None:
@@ -42,7 +42,7 @@ def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
     }
 
 
-def test_deadline_cancelled_from_outside_stays_cancelled() -> None:
+def test_call_cancelled_from_outside_is_not_reported_as_a_timeout() -> None:
     async def call(deadlines: Deadlines) -> None:
         with Deadline(deadlines):
             await asyncio.sleep(60)
@@ -60,7 +60,7 @@ def test_deadline_cancelled_from_outside_stays_cancelled() -> None:
     assert run_jumping(main) == [True, True]
 
 
-def test_deadline_expired_leaves_the_task_uncancelled() -> None:
+def test_deadline_that_expired_leaves_the_task_uncancelled() -> None:
     async def main() -> int:
         with contextlib.suppress(TimeoutError), Deadline(Deadlines(10)):
             await asyncio.sleep(60)
@@ -72,7 +72,7 @@ def test_deadline_expired_leaves_the_task_uncancelled() -> None:
     assert run_jumping(main) == 0
 
 
-def test_deadline_expired_passes_on_an_error_of_the_clean_up() -> None:
+def test_deadline_that_expired_passes_on_an_error_of_the_clean_up() -> None:
     async def fail_late() -> None:
         try:
             await asyncio.sleep(60)
