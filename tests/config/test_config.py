@@ -229,7 +229,7 @@ def test_problem_is_the_only_one_and_has_its_message(text: str, problem: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "prefix"),
     [
         ("a = 1\nb = ", "2: Invalid value"),
         ("a = 1\na = 2", "2:"),
@@ -237,9 +237,9 @@ def test_problem_is_the_only_one_and_has_its_message(text: str, problem: str) ->
         (f"a = {'[' * 100_000}", " is nested too deeply"),
     ],
 )
-def test_syntax_error_is_one_problem_with_its_place(text: str, place: str) -> None:
+def test_syntax_error_is_one_problem_with_its_place(text: str, prefix: str) -> None:
     (found,) = problems_of(text)
-    assert found.startswith(place)
+    assert found.startswith(prefix)
 
 
 def test_unreadable_file_is_one_problem(tmp_path: Path) -> None:

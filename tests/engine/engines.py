@@ -32,11 +32,14 @@ async def watch(engine: EngineThread[Any], on_event: Callable[[Event], None] = l
     engine.start()
     queue = engine.events()
     events: list[Event] = []
-    async with asyncio.timeout(20):
-        while not events or not isinstance(events[-1], RunFinished):
-            for event in await queue.get():
-                events.append(event)
-                on_event(event)
+    try:
+        async with asyncio.timeout(20):
+            while not events or not isinstance(events[-1], RunFinished):
+                for event in await queue.get():
+                    events.append(event)
+                    on_event(event)
+    except TimeoutError:
+        raise AssertionError(f"the run did not finish within 20 s; its last events: {events[-3:]}") from None
     return events
 
 

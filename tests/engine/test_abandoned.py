@@ -37,8 +37,12 @@ def test_unresponsive_worker_that_ends_late_is_reported(run: Any) -> None:
         later(1.0, lambda: batch.cancel("a"))
         await batch.gather()
         assert states(batch) == {"a": "cancelled", "b": "timed out", "c": "succeeded"}
-        told = story(drain(queue), "a")
-        assert told == ["AttemptStarted", "CancelRequested", "WorkerUnresponsive", "WorkerCancelled"]
+        assert story(drain(queue), "a") == [
+            "AttemptStarted",
+            "CancelRequested",
+            "WorkerUnresponsive",
+            "WorkerCancelled",
+        ]
 
     run(main)
 

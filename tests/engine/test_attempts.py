@@ -365,3 +365,22 @@ def test_max_attempts_counts_the_first_attempt(run: Any) -> None:
     events_of(run, worker("a", target, retry=RetryPolicy(max_attempts=1, base=0, cap=0)))
     assert target.calls == 1
     assert AT_ONCE.max_attempts == 3
+
+
+def test_added_latency_counts_against_the_attempt_timeout_and_precedes_a_fault(run: Any) -> None:
+    async def main() -> list[Event]:
+        slow = BadLuck(latency=(4.0, 4.0))
+        struck = BadLuck(threshold=0.0, latency=(1.0, 1.0), faults=(ValueError,))
+        specs = [
+            worker("slow", sleeper, 1.0, bad_luck=slow, attempt_timeout=3.0),
+            worker("b", sleeper, bad_luck=struck),
+        ]
+        batch = Run(specs, seed=1)
+        queue = batch.subscribe()
+        await batch.gather()
+        return drain(queue)
+
+    events = run(main)
+    failures = [(e.worker, e.error_type, e.elapsed) for e in events if isinstance(e, AttemptFailed)]
+    assert failures == [("b", "ValueError", 1.0), *[("slow", "AttemptTimeout", 3.0)] * 3]
+    assert {e.worker: e.latency for e in events if isinstance(e, AttemptStarted)} == {"slow": 4.0, "b": 1.0}

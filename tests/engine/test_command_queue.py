@@ -107,7 +107,7 @@ async def test_stop_of_the_run_passes_thousands_of_earlier_commands(monkeypatch:
 
     engine = engine_of(*(worker(str(number), request) for number in range(count)), concurrency=1)
     events = await watch(engine)
-    stopped = next(place for place, event in enumerate(events) if isinstance(event, RunCancelRequested))
+    stopped = next(index for index, event in enumerate(events) if isinstance(event, RunCancelRequested))
     before = sum(isinstance(event, CancelRequested | WorkerCancelled) for event in events[:stopped])
     assert before < count / 2
     assert set(ends(events).values()) == {"cancelled"}

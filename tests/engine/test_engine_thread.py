@@ -240,7 +240,7 @@ async def test_second_stop_ends_a_run_that_is_being_opened() -> None:
     engine = EngineThread(open_run, drive, stays_open=False)
     engine.start()
     queue = engine.events()
-    await asyncio.to_thread(is_opening.wait)
+    assert await asyncio.to_thread(is_opening.wait, 20)
     engine.send(StopRun())
     engine.send(StopRun(at_once=True))
     async with asyncio.timeout(20):

@@ -101,22 +101,22 @@ def _reader_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
     ],
     ids=["circuit", "rate", "rate_per_key"],
 )
-@pytest.mark.parametrize("way", ["serve", "start_child"])
+@pytest.mark.parametrize("method", ["serve", "start_child"])
 def test_temporary_children_with_limits_run_and_can_be_cancelled(
-    run: Any, way: str, names: str, limits: dict[str, Any]
+    run: Any, method: str, names: str, limits: dict[str, Any]
 ) -> None:
     async def main() -> None:
         supervisor = Supervisor([WorkerSpec(name, sleeper, (1.0,), key="k") for name in names], **limits)
         events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
-            if way == "start_child":
+            if method == "start_child":
                 await supervisor.start_child(WorkerSpec("added", sleeper, (1.0,), key="k"))
             serving = asyncio.create_task(supervisor.serve())
             await asyncio.sleep(20)
             await _end_by_cancel(serving)
         received = events()
         ended = [event.worker for event in received if isinstance(event, WorkerSucceeded)]
-        assert sorted(ended) == sorted([*names, *(["added"] if way == "start_child" else [])])
+        assert sorted(ended) == sorted([*names, *(["added"] if method == "start_child" else [])])
         assert isinstance(received[-1], RunFinished)
         assert [event.seq for event in received] == list(range(len(received)))
 

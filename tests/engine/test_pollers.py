@@ -427,8 +427,8 @@ def test_first_failed_poll_and_the_next_success_are_logged_once_each(
     policy = RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
     target = failing(*[OSError("gone")] * 3, TimeoutError(), TimeoutError(), None)
     polls(run, 9.5, poller(target=target, retry=policy))
-    told = [(record.levelname, record.getMessage().partition(" at ")[0]) for record in caplog.records]
-    assert told == [
+    logged = [(record.levelname, record.getMessage().partition(" at ")[0]) for record in caplog.records]
+    assert logged == [
         ("WARNING", "p: a poll failed, the next one follows in 1 s: OSError: gone"),
         ("INFO", "p: a poll succeeded again, after 4 polls that failed"),
     ]

@@ -38,8 +38,8 @@ def test_pool_starts_its_initial_children_and_stops_all_at_once(run: Any) -> Non
             began = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - began == pytest.approx(1)
         events = drain(queue)
-        told = [(event.worker, event.value) for event in events if isinstance(event, WorkerReady)]
-        assert told == [("pool/a", ["common", 1]), ("pool/b", ["common", 2]), ("pool/c", ["common", 3])]
+        announced = [(event.worker, event.value) for event in events if isinstance(event, WorkerReady)]
+        assert announced == [("pool/a", ["common", 1]), ("pool/b", ["common", 2]), ("pool/c", ["common", 3])]
         assert [event.workers for event in events if isinstance(event, RunStarted)] == [2]
 
     run(main)

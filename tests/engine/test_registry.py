@@ -157,10 +157,10 @@ def test_item_that_cannot_be_read_fails_its_worker_alone_in_every_incarnation(ru
         def __len__(self) -> int:
             return 5
 
-        def __getitem__(self, place: Any) -> Any:
-            if place in {1, 4}:
+        def __getitem__(self, index: Any) -> Any:
+            if index in {1, 4}:
                 raise OSError("no such page")
-            return place
+            return index
 
     async def double(number: int) -> int:
         """Return twice the number, or fail for 3."""

@@ -10,7 +10,7 @@ import pytest
 from asyncwatch import ClassifyBy, ErrorClass, Outcome, RetryPolicy, Run, WorkerSpec, WorkerState
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, RetryRefused, RetryScheduled
 from asyncwatch.policies.classify import DeadlineExceeded
-from tests.engine.errors import response_error
+from tests.engine.errors import RetryAfterError, response_error
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 TRANSIENT: dict[str, Any] = {"classify": lambda error: "transient"}
@@ -150,3 +150,19 @@ def test_invalid_deadline_or_error_class_is_refused() -> None:
             worker("a", sleeper, deadline=deadline)
     with pytest.raises(ValueError, match="weird"):
         worker("a", sleeper, retry_by_class={"weird": AT_ONCE})
+
+
+def test_retry_after_of_an_error_replaces_the_backoff(run: Any) -> None:
+    """A date in the past requests no wait."""
+
+    async def main(**request: object) -> float:
+        policy = RetryPolicy(backoff="constant", base=1.0, cap=1.0, max_attempts=4, transient=lambda _error: True)
+        error = RetryAfterError(**request)
+        (outcome,) = await Run([worker("a", raiser, error, retry=policy)], seed=1).gather()
+        return outcome.elapsed
+
+    assert run(lambda: main(retry_after=2)) == 6.0
+    assert run(lambda: main(retry_after=0)) == 0.0
+    assert run(lambda: main(headers={"Retry-After": "0"})) == 0.0
+    assert run(lambda: main(headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"})) == 0.0
+    assert run(main) == 3.0

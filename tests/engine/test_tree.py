@@ -29,14 +29,8 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.otp import NoSuchSupervisor, RestartLimitError, StartError
-from asyncwatch.policies.restart import RestartWindow
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
-from tests.engine.fleets import drain, sleeper, story, stubborn
-
-
-def test_restart_window_drops_restarts_older_than_the_period() -> None:
-    window = RestartWindow(1, 10.0)
-    assert [window.add(now) for now in (0.0, 10.5, 20.5, 30.6)] == [True, True, False, True]
+from tests.engine.fleets import drain, raiser, sleeper, story, stubborn
 
 
 def test_restart_backoff_grows_up_to_its_cap_and_is_reset_when_stable(run: Any) -> None:
@@ -275,3 +269,21 @@ def test_serve_raises_a_failed_start_and_the_run_is_finished(run: Any) -> None:
         assert supervisor.is_finished
 
     run(main)
+
+
+def test_restart_jitter_is_drawn_for_each_incarnation(run: Any) -> None:
+    """Also when the service was stable and the count of restarts begins again."""
+
+    async def main() -> list[float]:
+        backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)
+        spec = WorkerSpec("a", raiser, (ValueError(), 5.0), restart="permanent", backoff=backoff)
+        supervisor = Supervisor([spec], seed=1, max_restarts=100)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(60.0)
+        return [event.delay for event in drain(queue) if isinstance(event, RestartScheduled)]
+
+    delays = run(main)
+    assert len(delays) >= 3
+    assert len(set(delays)) == len(delays)
+    assert all(5.0 <= delay <= 10.0 for delay in delays)

@@ -65,9 +65,9 @@ def samples(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> 
     return stretch
 
 
-def blame(*runs: Stretch, **evidence: float) -> list[tuple[float, Blame]]:
+def blame(*stretches: Stretch, **evidence: float) -> list[tuple[float, Blame]]:
     """Return the seconds and the blame of each block of one second of work of the loop's thread."""
-    blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), runs)
+    blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), stretches)
     return [(round(block.seconds, 3), block.blame) for block in blocks]
 
 
@@ -78,7 +78,8 @@ def test_blame_worker_that_kept_the_loop_at_its_most_frequent_place() -> None:
 def test_blame_attempts_of_100_ms_each_and_shorter_ones_together() -> None:
     seen = [samples(A, 10.1, 10.38), samples(B, 10.42, 10.6, OTHER)]
     seen += [
-        samples(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NOBODY, A, B, A, B, A])
+        samples(who, 10.62 + number / 50, 10.62 + number / 50)
+        for number, who in enumerate([A, B, NOBODY, A, B, A, B, A])
     ]
     seen += [samples(NOBODY, 10.9, 10.95)]
     blocks = blame(*seen)
@@ -106,13 +107,13 @@ def test_blame_gap_between_samples_on_the_next_sample() -> None:
 
 
 def test_blame_many_if_none_kept_the_loop_for_long() -> None:
-    seen = [samples(who, 10.0 + turn / 20, 10.0 + turn / 20) for turn, who in enumerate([A, B] * 10)]
+    seen = [samples(who, 10.0 + number / 20, 10.0 + number / 20) for number, who in enumerate([A, B] * 10)]
     assert blame(*seen) == [(1.0, Blame("many", NOBODY, MINE))]
 
 
 def test_blame_without_a_worker_names_code_asyncwatch_or_unknown() -> None:
-    def cause(*runs: Stretch) -> str:
-        ((_seconds, found),) = blame(*runs)
+    def cause(*stretches: Stretch) -> str:
+        ((_seconds, found),) = blame(*stretches)
         return found.cause
 
     assert cause(samples(NOBODY, 10.0, 10.9, MINE)) == "code"
@@ -297,8 +298,8 @@ def test_samples_of_a_long_block_are_bounded() -> None:
     for line in range(1000):
         pulse.look(2.0, Sample(A, frames(("/srv/jobs.py", line, "f"))), pulse.due, 0.0)
     assert len(pulse._runs[0].stacks) <= 200
-    for turn in range(3000):
-        pulse.look(3.0, Sample(B if turn % 2 else A, MINE), pulse.due, 0.0)
+    for number in range(3000):
+        pulse.look(3.0, Sample(B if number % 2 else A, MINE), pulse.due, 0.0)
     assert len(pulse._runs) <= 1000
 
 

@@ -30,20 +30,12 @@ from tests.engine.errors import response_error
         (RuntimeError(), False),
         (OSError(), False),
         (KeyboardInterrupt(), False),
+        *((response_error(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((response_error(status), False) for status in (400, 401, 403, 404, 410, 501, 505, 511)),
     ],
 )
-def test_timeouts_and_connection_errors_are_transient_and_others_are_not(error: BaseException, expected: bool) -> None:
+def test_is_transient_holds_for_errors_that_may_go_away(error: BaseException, expected: bool) -> None:
     assert is_transient(error) is expected
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_status_that_may_go_away_is_transient(status: int) -> None:
-    assert is_transient(response_error(status))
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501, 505, 511])
-def test_status_of_any_other_error_is_not_transient(status: int) -> None:
-    assert not is_transient(response_error(status))
 
 
 def test_is_transient_does_not_import_aiohttp() -> None:

@@ -9,18 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.policies.classify import parse_retry_after, retry_after_of
+from tests.engine.errors import RetryAfterError
 
 NOW = 784_111_777.0
 """Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110."""
-
-
-class AskingError(Exception):
-    """An error that says how long to wait."""
-
-    def __init__(self, retry_after: object = None, headers: object = None) -> None:
-        super().__init__()
-        self.retry_after = retry_after
-        self.headers = headers
 
 
 @pytest.mark.parametrize(
@@ -57,15 +49,15 @@ def test_retry_after_of_any_text_is_a_wait_or_none(value: str) -> None:
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
-        (AskingError(retry_after=2.5), 2.5),
-        (AskingError(retry_after=0), 0.0),
-        (AskingError(retry_after=-1), None),
-        (AskingError(retry_after=math.nan), None),
-        (AskingError(retry_after=True), None),
-        (AskingError(headers={"Retry-After": "3"}), 3.0),
-        (AskingError(headers={"Retry-After": 3}), None),
-        (AskingError(headers={}), None),
-        (AskingError(headers=[("Retry-After", "3")]), None),
+        (RetryAfterError(retry_after=2.5), 2.5),
+        (RetryAfterError(retry_after=0), 0.0),
+        (RetryAfterError(retry_after=-1), None),
+        (RetryAfterError(retry_after=math.nan), None),
+        (RetryAfterError(retry_after=True), None),
+        (RetryAfterError(headers={"Retry-After": "3"}), 3.0),
+        (RetryAfterError(headers={"Retry-After": 3}), None),
+        (RetryAfterError(headers={}), None),
+        (RetryAfterError(headers=[("Retry-After", "3")]), None),
         (ValueError(), None),
     ],
 )
