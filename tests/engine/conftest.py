@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -33,3 +34,17 @@ def _validate_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         finish(scheduler)
 
     monkeypatch.setattr(Scheduler, "finish", checked)
+
+
+class _RaisingHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError(record.getMessage())
+
+
+@pytest.fixture
+def raising_log() -> Iterator[None]:
+    """Send what asyncwatch logs to a handler that raises at every record."""
+    logger, handler = logging.getLogger("asyncwatch"), _RaisingHandler()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,20 +10,13 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState
+from tests.engine.fleets import stubborn
 
 PROGRAM_LIMIT = 30
 """Seconds. A program that waited for an abandoned worker would never end."""
 
 
-async def stubborn() -> None:
-    """Swallow every cancellation."""
-    while True:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-
-
 async def done() -> str:
-    """Return at once."""
     return "done"
 
 

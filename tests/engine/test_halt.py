@@ -10,8 +10,8 @@ from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefus
 from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, story, stubborn, worker
 
 
-def run_batch(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
-    """Return the events and outcomes of a run."""
+def run_as_completed(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
+    """Return the events of a run by `as_completed`, and the outcomes as they came."""
 
     async def main() -> tuple[list[Event], list[Outcome]]:
         supervisor = Run(specs, seed=1, **settings)
@@ -44,7 +44,7 @@ def fleet() -> list[Any]:
 
 def test_halt_soon_finishes_running_attempts_and_starts_no_other(run: Any) -> None:
     # Three slots: "long" gets that of the worker that backs off, and "filler" that of "a".
-    events, outcomes = run_batch(run, fleet(), halt=parse_halt("2"), concurrency=3)
+    events, outcomes = run_as_completed(run, fleet(), halt=parse_halt("2"), concurrency=3)
     assert states(outcomes) == {
         "a": "failed",
         "b": "exhausted",
@@ -78,7 +78,7 @@ def test_halt_allows_another_attempt_only_after_a_restart_by_a_person(run: Any) 
 
 
 def test_halt_now_cancels_running_workers_too(run: Any) -> None:
-    events, outcomes = run_batch(run, fleet(), halt=parse_halt("2", "now"), concurrency=3)
+    events, outcomes = run_as_completed(run, fleet(), halt=parse_halt("2", "now"), concurrency=3)
     assert set(states(outcomes).values()) == {"failed", "exhausted", "cancelled"}
     assert {event.reason for event in events if isinstance(event, CancelRequested)} == {"halt"}
     assert max(event.at for event in events) == 2.0
@@ -86,9 +86,9 @@ def test_halt_now_cancels_running_workers_too(run: Any) -> None:
 
 def test_halt_happens_once_and_not_below_its_limit(run: Any) -> None:
     specs = [worker(str(n), raiser, ValueError(), n) for n in range(6)]
-    events, _ = run_batch(run, specs, halt=parse_halt("50%"))
+    events, _ = run_as_completed(run, specs, halt=parse_halt("50%"))
     assert [event.failures for event in events if isinstance(event, RunHalted)] == [3]
-    events, _ = run_batch(run, specs, halt=parse_halt("7"))
+    events, _ = run_as_completed(run, specs, halt=parse_halt("7"))
     assert not [event for event in events if isinstance(event, RunHalted)]
 
 
@@ -107,7 +107,7 @@ def test_restart_of_a_failed_worker_takes_back_one_failure(run: Any) -> None:
 
 def test_halt_counts_workers_that_ignore_their_timeout_and_not_those_that_ignore_a_person(run: Any) -> None:
     specs = [worker("stuck", stubborn, attempt_timeout=1.0), *[worker(str(n), sleeper, 1.0) for n in range(5)]]
-    _, outcomes = run_batch(run, specs, halt=parse_halt("first"), concurrency=1, grace=0.5)
+    _, outcomes = run_as_completed(run, specs, halt=parse_halt("first"), concurrency=1, grace=0.5)
     assert list(states(outcomes).values()) == ["unresponsive", *["cancelled"] * 5]
 
     async def main() -> dict[str, str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +26,6 @@ class BadGroup(ExceptionGroup[Exception]):
 
     @property
     def exceptions(self) -> Any:
-        """Raise."""
         raise SystemExit(1)
 
 
@@ -38,7 +35,6 @@ class BadStr(str):
     __slots__ = ()
 
     def isascii(self) -> bool:
-        """Raise."""
         raise SystemExit(1)
 
 
@@ -54,7 +50,6 @@ class BadHeadersError(TimeoutError):
 
     @property
     def retry_after(self) -> float:
-        """Raise."""
         raise SystemExit(1)
 
 
@@ -83,24 +78,7 @@ def test_error_that_raises_when_it_is_read_fails_its_worker_alone(
     assert run(main) == ["failed", "succeeded", "succeeded"]
 
 
-class BrokenHandler(logging.Handler):
-    """Raises at every record."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Raise."""
-        raise RuntimeError("broken handler")
-
-
-@pytest.fixture
-def broken_logging() -> Iterator[None]:
-    """Log through a handler that raises."""
-    handler = BrokenHandler()
-    logging.getLogger("asyncwatch").addHandler(handler)
-    yield
-    logging.getLogger("asyncwatch").removeHandler(handler)
-
-
-@pytest.mark.usefixtures("broken_logging")
+@pytest.mark.usefixtures("raising_log")
 def test_log_handler_that_raises_stops_no_retry(run: Any) -> None:
     async def main() -> list[str]:
         specs = [worker("a", Flaky(TimeoutError())), worker("b", raiser, ValueError())]

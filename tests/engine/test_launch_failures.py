@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -35,7 +34,7 @@ LONG = 1_000.0
 LIMITS: dict[str, Any] = {"circuit": CircuitPolicy(), "rate": RateLimit(per_second=1_000)}
 
 
-class Broken(Exception):  # noqa: N818  it stands for any error
+class BrokenError(Exception):
     """The error that a broken step raises."""
 
 
@@ -50,7 +49,7 @@ class Switch:
         def broken(*args: Any, **kwargs: Any) -> Any:
             if self.is_on and "restart" not in args and any(_name_of(arg) == "bad" for arg in args):
                 self.raised += 1
-                raise Broken
+                raise BrokenError
             return original(*args, **kwargs)
 
         patch.setattr(owner, method, broken)
@@ -82,7 +81,7 @@ async def _end_by_cancel(serving: asyncio.Task[Any]) -> None:
     serving.cancel()
     await asyncio.wait([serving], timeout=LONG)
     assert serving.done(), "serve() swallowed its cancellation"
-    with suppress(asyncio.CancelledError, TreeError, RuntimeError, Broken):
+    with suppress(asyncio.CancelledError, TreeError, RuntimeError, BrokenError):
         await serving
 
 
@@ -135,10 +134,10 @@ def test_launch_that_raises_at_the_start_of_a_tree_stops_earlier_children_and_na
         supervisor = Supervisor([child(actor, key="k") for actor in actors], **LIMITS)
         events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
-            with pytest.raises(StartError, match="bad did not start: Broken") as raised:
+            with pytest.raises(StartError, match="bad did not start: BrokenError") as raised:
                 await supervisor.serve()
         assert raised.value.child == "root/bad"
-        assert type(raised.value.error) is Broken
+        assert type(raised.value.error) is BrokenError
         assert log == ["+first", "+second", "-second", "-first"]
         assert isinstance(events()[-1], RunFinished)
         assert supervisor.statistics().tasks == 0
@@ -166,9 +165,9 @@ def test_launch_that_raises_on_request_fails_for_the_caller_alone_and_can_be_rep
             async def start() -> Any:
                 return await supervisor.start_child("bad" if pool else child(Actor("bad", log), key="k"), under=under)
 
-            with pytest.raises(StartError, match="bad did not start: Broken") as raised:
+            with pytest.raises(StartError, match="bad did not start: BrokenError") as raised:
                 await start()
-            assert type(raised.value.error) is Broken
+            assert type(raised.value.error) is BrokenError
             assert "bad" not in statuses(supervisor, under)
             switch.is_on = False
             assert (await start()).status == "running"
@@ -207,7 +206,7 @@ def test_launch_that_raises_in_a_restart_counts_as_a_failed_restart(
             await end(bad, "abnormal")
             with pytest.raises(RestartLimitError) as raised:
                 await serving
-            assert type(raised.value.__cause__) is Broken
+            assert type(raised.value.__cause__) is BrokenError
         assert log.count("+other") == log.count("-other")
         assert supervisor.statistics().tasks == 0
 
@@ -250,7 +249,7 @@ def test_supervisor_whose_launch_raises_has_not_started(run: Any, monkeypatch: p
     async def main() -> None:
         low = SupervisorSpec("bad", (child(Actor("worker")),))
         async with asyncio.timeout(LONG), Supervisor([child(Actor("other"))]) as supervisor:
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.start_child(low)
             assert statuses(supervisor) == {"other": "running"}
             switch.is_on = False
@@ -267,14 +266,14 @@ def test_root_whose_launch_raises_ends_the_run_with_its_error(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
     def broken(*_args: object, **_kwargs: object) -> None:
-        raise Broken
+        raise BrokenError
 
     monkeypatch.setattr(owner, method, broken)
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
         async with asyncio.timeout(LONG):
-            with pytest.raises(Broken):
+            with pytest.raises(BrokenError):
                 await supervisor.serve()
 
     run(main)
@@ -340,7 +339,7 @@ def test_batch_whose_workers_all_fail_to_start_yields_every_outcome(run: Any) ->
 def test_worker_that_cannot_start_after_others_that_returned_at_once_fails_alone(run: Any) -> None:
     async def main() -> None:
         async def nothing() -> None:
-            """Return at once."""
+            pass
 
         fields: dict[str, Any] = {"b": {"deadline": Decimal(5)}, "d": {"attempt_timeout": Decimal(5)}}
         specs = [worker(name, nothing, **fields.get(name, {})) for name in "abcde"]
@@ -382,7 +381,7 @@ def test_worker_that_cannot_start_when_released_fails_alone(run: Any, monkeypatc
         actors = [Actor(name) for name in ("first", "bad")]
         supervisor = Supervisor([child(actor, key="k") for actor in actors], rate_per_key=RateLimit(per_second=0.1))
         async with asyncio.timeout(LONG):
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.serve()
         assert switch.raised == 1
 
@@ -403,26 +402,12 @@ def test_name_clash_with_the_batch_fails_the_start_of_the_tree(run: Any) -> None
     run(main)
 
 
-class _RaisingHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        raise Broken(record.getMessage())
-
-
-@contextmanager
-def _raising_log() -> Iterator[None]:
-    logger, handler = logging.getLogger("asyncwatch"), _RaisingHandler()
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
+@pytest.mark.usefixtures("raising_log")
 def test_log_handler_that_raises_changes_nothing(run: Any) -> None:
     """Circuits open, keys fail and restart limits are reached, and each of these is logged."""
 
     def no_key() -> str:
-        raise Broken
+        raise BrokenError
 
     async def fails() -> None:
         await asyncio.sleep(1)
@@ -435,8 +420,7 @@ def test_log_handler_that_raises_changes_nothing(run: Any) -> None:
             with pytest.raises(RestartLimitError):
                 await Supervisor(specs, circuit=policy, within=LONG).serve()
 
-    with _raising_log():
-        run(main)
+    run(main)
 
 
 def test_listener_that_raises_is_dropped_and_the_others_get_every_event(run: Any) -> None:
@@ -445,7 +429,7 @@ def test_listener_that_raises_is_dropped_and_the_others_get_every_event(run: Any
 
         def deliver(self, *_args: object) -> None:
             self.calls += 1
-            raise Broken
+            raise BrokenError
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
@@ -526,7 +510,7 @@ def test_run_ends_when_it_is_cancelled_whatever_has_raised(
         nonlocal calls
         calls += 1
         if calls > start:
-            raise Broken
+            raise BrokenError
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, method, broken)
@@ -564,7 +548,7 @@ def test_run_ends_when_it_is_cancelled_whatever_has_raised(
 
 def test_stopped_run_whose_reporter_fails_stops_its_workers_in_order(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
-        raise Broken
+        raise BrokenError
 
     monkeypatch.setattr(Reporter, "cancel_requested", broken)
 
@@ -595,8 +579,8 @@ def test_failed_start_is_reported_once_for_each_launch(run: Any, monkeypatch: py
             await asyncio.sleep(1)
             failed = [event for event in events() if isinstance(event, WorkerFailed)]
             assert [(event.worker, event.incarnation, event.error_type) for event in failed] == [
-                ("bad", 1, "Broken"),
-                ("bad", 2, "Broken"),
+                ("bad", 1, "BrokenError"),
+                ("bad", 2, "BrokenError"),
             ]
 
     run(main)
@@ -625,7 +609,7 @@ def test_cancelled_tree_whose_supervisor_is_broken_ends_without_leftover_tasks(
         await asyncio.sleep(1)
 
         def broken(*_args: Any, **_kwargs: Any) -> None:
-            raise Broken
+            raise BrokenError
 
         monkeypatch.setattr(owner, method, broken)
         began = loop.time()
@@ -647,7 +631,7 @@ def test_cancelled_batch_whose_workers_never_settle_ends(run: Any, monkeypatch: 
         await asyncio.sleep(1)
 
         def broken(*_args: Any, **_kwargs: Any) -> None:
-            raise Broken
+            raise BrokenError
 
         monkeypatch.setattr(Scheduler, "_settle", broken)
         await _end_by_cancel(gathering)
@@ -697,7 +681,7 @@ def test_launch_that_raises_after_its_task_was_made_does_not_call_the_target(
 
     def follow(scheduler: Scheduler) -> None:
         if is_broken:
-            raise Broken
+            raise BrokenError
         original(scheduler)
 
     monkeypatch.setattr(Scheduler, "_report_queue_held", follow)
@@ -707,7 +691,7 @@ def test_launch_that_raises_after_its_task_was_made_does_not_call_the_target(
         bad = Actor("bad")
         async with asyncio.timeout(LONG), Supervisor([child(Actor("other"))], **LIMITS) as supervisor:
             is_broken = True
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.start_child(child(bad))
             is_broken = False
             await calm()

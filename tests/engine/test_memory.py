@@ -99,7 +99,6 @@ class Alternating:
     calls = 0
 
     async def __call__(self) -> None:
-        """Do the next thing."""
         self.calls += 1
         await asyncio.sleep(0.01)
         if self.calls % 2:

@@ -28,7 +28,7 @@ def with_controller() -> Callable[..., Any]:
     """Return an async function with the attribute that tenacity's decorator sets."""
 
     async def fetch() -> None:
-        """Do nothing."""
+        pass
 
     controller = types.new_class("AsyncRetrying")
     controller.__module__ = "tenacity.asyncio"

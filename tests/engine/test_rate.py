@@ -11,21 +11,12 @@ import pytest
 from asyncwatch import CircuitPolicy, RetryPolicy, Run, parse_rate
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
-from tests.engine.fleets import Flaky, drain, sleeper, story, worker
+from tests.engine.fleets import Flaky, drain, run_batch, sleeper, story, worker
 
 
 def events_of(run: Any, *specs: Any, **settings: Any) -> list[Event]:
     """Return the events of a run by `gather`."""
-
-    async def main() -> list[Event]:
-        batch = Run(specs, **{"seed": 1, **settings})
-        queue = batch.subscribe()
-        await batch.gather()
-        assert batch.statistics().held == 0
-        return drain(queue)
-
-    answer: list[Event] = run(main)
-    return answer
+    return run_batch(run, list(specs), **settings)[0]
 
 
 def times(events: list[Event], *names: str) -> list[float]:

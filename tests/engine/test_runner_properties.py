@@ -41,7 +41,6 @@ class Target:
         self.failures = list(behaviour.failures)
 
     async def __call__(self) -> str:
-        """Make one attempt."""
         if self.failures:
             await asyncio.sleep(self.failures.pop(0) * TICK)
             raise TimeoutError(self.name)

@@ -45,7 +45,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.otp import Shutdown
 from tests.clock import run_jumping
-from tests.engine.fleets import drain
+from tests.engine.fleets import drain, stubborn
 
 BATCH, SERVICES = 5, 2
 NAMES = [*(f"b{n}" for n in range(BATCH)), *(f"s{n}" for n in range(SERVICES))]
@@ -76,17 +76,6 @@ class Behaviour:
         return end
 
 
-async def stubborn(seconds: float) -> None:
-    """Swallow every cancellation until `seconds` are over."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while (left := end - loop.time()) > 0:
-        try:
-            await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            continue
-
-
 def broken(*_args: object) -> Any:
     """Raise, as a function of the user may."""
     raise LookupError
@@ -107,7 +96,6 @@ class Owner:
     endings: list[WorkerState] = field(default_factory=list)
 
     def launch(self) -> None:
-        """Start an incarnation."""
         self.timer = None
         self.is_ready = False
         self.worker = None
@@ -119,14 +107,14 @@ class Owner:
         self.is_ready = not task.done()
 
     def waits(self) -> None:
-        """Do nothing."""
+        pass
 
     def poll_ended(self) -> None:
         """Treat the poller as ready."""
         self.is_ready = True
 
     def announce(self, value: object) -> None:
-        """Do nothing."""
+        pass
 
     def was_replaced(self) -> None:
         """Do nothing: the new incarnation has the same owner."""

@@ -16,7 +16,7 @@ from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end,
 from tests.engine.fleets import sleeper
 
 
-class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
+class _UnprintableError(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
 
@@ -25,11 +25,11 @@ def test_start_error_whose_text_raises_is_handled_as_any_other(run: Any) -> None
     """The child that was being added is not kept."""
 
     async def main() -> None:
-        actor = Actor("worker", fails=[None, _Nasty()])
+        actor = Actor("worker", fails=[None, _UnprintableError()])
         async with Supervisor([child(actor)], max_restarts=10) as supervisor:
             await end(actor, "abnormal")
-            with pytest.raises(StartError, match="_Nasty: <str raised ZeroDivisionError>"):
-                await supervisor.start_child(child(Actor("added", fails=[_Nasty()])))
+            with pytest.raises(StartError, match="_UnprintableError: <str raised ZeroDivisionError>"):
+                await supervisor.start_child(child(Actor("added", fails=[_UnprintableError()])))
             assert statuses(supervisor) == {"worker": "running"}
             assert actor.starts == 3
 

@@ -26,7 +26,6 @@ class Echo:
         self.log: list[object] = []
 
     async def __call__(self, value: object) -> object:
-        """Handle a message."""
         self.log.append(value)
         if isinstance(value, BaseException):
             raise value

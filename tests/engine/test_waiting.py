@@ -34,7 +34,7 @@ from asyncwatch.events import (
     WorkerEnded,
     WorkerRestarted,
 )
-from tests.engine.fleets import Flaky, raiser, run_batch, sleeper, story, worker
+from tests.engine.fleets import Flaky, raiser, run_batch, sleeper, starts, story, worker
 
 IN_TEN = RetryPolicy(backoff="constant", base=10.0, cap=10.0)
 
@@ -97,15 +97,15 @@ def test_isolated_circuit_of_a_rate_limited_key_is_reported_for_its_workers(run:
     later = [(0.25, IsolateCircuit("k")), (5.5, CloseCircuit("k"))]
     events, _ = run_batch(run, specs, *later, circuit=CircuitPolicy(), rate_per_key=parse_rate("1/2s"))
     assert waits(events, "3") == [(0.0, "rate", "k"), (0.25, "circuit", "k"), (5.5, "rate", "k")]
-    starts = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
-    assert starts == [("0", 0.0), ("1", 5.5), ("2", 7.5), ("3", 9.5)]
+    started = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
+    assert started == [("0", 0.0), ("1", 5.5), ("2", 7.5), ("3", 9.5)]
 
 
 def test_removed_rate_of_a_key_releases_its_workers(run: Any) -> None:
     specs = [worker(str(n), sleeper, 1.0, key="k") for n in range(4)]
     change = ChangeSetting("rate", None, key="k")
     events, _ = run_batch(run, specs, (0.5, change), rate_per_key=parse_rate("1/h"), concurrency=2)
-    assert [event.at for event in events if isinstance(event, AttemptStarted)] == [0.0, 0.5, 1.0, 1.5]
+    assert starts(events) == [0.0, 0.5, 1.0, 1.5]
     assert waits(events, "1") == [(0.0, "rate", "k")]
     assert waits(events, "3") == [(0.0, "rate", "k"), (0.5, "place", "")]
 
@@ -120,22 +120,26 @@ def test_command_for_all_waiting_workers_is_refused_once_if_none_waits(run: Any)
     assert refused == [("RetryAllNow", none_waits), ("GiveUpAll", none_waits), ended]
 
 
-def test_held_worker_is_exhausted_at_its_deadline(run: Any) -> None:
-    """Held by a pause, a circuit, the rate of its key, the rate of the run, or the lack of a slot."""
-
-    def begin(*later: tuple[float, Command], **settings: Any) -> None:
-        specs = [worker("a", raiser, ConnectionError(), key="k", retry=IN_TEN, deadline=15.0)]
-        specs.append(worker("long", sleeper, 50.0))
-        events, outcomes = run_batch(run, specs, *later, **settings)
-        assert (outcomes[0].state, outcomes[0].elapsed) == (WorkerState.EXHAUSTED, 15.0)
-        assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["deadline"]
-        assert len(waits(events, "a")) == 1
-
-    begin((1.0, ChangeSetting("paused", True)))
-    begin((1.0, IsolateCircuit("k")), circuit=CircuitPolicy())
-    begin(rate_per_key=parse_rate("1/h"))
-    begin(rate=parse_rate("1/h burst 2"))
-    begin((1.0, ChangeSetting("concurrency", 1)))
+@pytest.mark.parametrize(
+    ("commands", "settings"),
+    [
+        ([(1.0, ChangeSetting("paused", True))], {}),
+        ([(1.0, IsolateCircuit("k"))], {"circuit": CircuitPolicy()}),
+        ([], {"rate_per_key": parse_rate("1/h")}),
+        ([], {"rate": parse_rate("1/h burst 2")}),
+        ([(1.0, ChangeSetting("concurrency", 1))], {}),
+    ],
+    ids=["pause", "circuit", "rate of the key", "rate of the run", "no slot"],
+)
+def test_held_worker_is_exhausted_at_its_deadline(
+    run: Any, commands: list[tuple[float, Command]], settings: dict[str, Any]
+) -> None:
+    specs = [worker("a", raiser, ConnectionError(), key="k", retry=IN_TEN, deadline=15.0)]
+    specs.append(worker("long", sleeper, 50.0))
+    events, outcomes = run_batch(run, specs, *commands, **settings)
+    assert (outcomes[0].state, outcomes[0].elapsed) == (WorkerState.EXHAUSTED, 15.0)
+    assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["deadline"]
+    assert len(waits(events, "a")) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
