@@ -82,17 +82,17 @@ def test_retry_of_a_class_that_contradicts_an_inherited_key_is_reported_once(
 
 @pytest.mark.parametrize("text", ["[[group]]\nname = '{}'\nurl = 'http://a'\n", SERVICE.replace("'g'", "'{}'")])
 def test_many_groups_are_checked_in_linear_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
+    lookups = 0
     is_supervised: Any = vars(Group)["is_supervised"]
 
     def counting(group: Group) -> bool:
-        nonlocal asked
-        asked += 1
+        nonlocal lookups
+        lookups += 1
         return bool(is_supervised.fget(group))
 
     monkeypatch.setattr(Group, "is_supervised", property(counting))
     parse_config("".join(text.format(f"g{n}") for n in range(100)), FILE)
-    assert asked <= 5 * 100
+    assert lookups <= 5 * 100
 
 
 def test_restart_backoff_has_defaults_for_missing_keys() -> None:

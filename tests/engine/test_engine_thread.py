@@ -162,9 +162,8 @@ async def test_engine_with_a_blocked_loop_emits_the_last_event_once_after_the_gr
             engine.send(StopRun())
 
     events = await watch(engine, act)
-    kinds = [
-        type(event).__name__ for event in events if getattr(event, "cause", "") != "machine"
-    ]  # a loaded machine adds events
+    # A loaded machine adds blocks of its own.
+    kinds = [type(event).__name__ for event in events if getattr(event, "cause", "") != "machine"]
     assert kinds == ["RunStarted", "WorkersQueued", "AttemptStarted", "LoopBlocked", "RunFinished"]
     assert [event.seq for event in events] == list(range(len(events)))
     last = events[-1]

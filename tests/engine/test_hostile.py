@@ -199,7 +199,6 @@ def test_result_whose_class_raises_is_a_result(run: Any) -> None:
             raise RuntimeError("not bound")
 
     async def return_proxy() -> Proxy:
-        asyncio.current_task().set_name("mine")  # type: ignore[union-attr]  # a result is read again if its task was changed
         return Proxy()
 
     [outcome] = run(Run([worker("a", return_proxy)], seed=1).gather)

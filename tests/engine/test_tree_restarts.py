@@ -248,7 +248,7 @@ def test_child_whose_restart_a_failed_sibling_prevented_is_stopped(run: Any) -> 
     run(main)
 
 
-def test_siblings_after_an_interrupted_start_start(run: Any) -> None:
+def test_siblings_start_after_an_interrupted_start(run: Any) -> None:
     """A start that is interrupted has not failed."""
 
     async def main() -> None:

@@ -149,7 +149,7 @@ async def test_response_incomplete_in_time_is_a_transient_timeout() -> None:
 
 
 async def test_cookie_of_a_response_is_not_sent_again(server: Server) -> None:
-    url = server.url.replace("127.0.0.1", "localhost")  # no jar keeps the cookies of a number
+    url = server.url.replace("127.0.0.1", "localhost")  # cookies of an IP address are never kept
     async with HttpTarget() as target:
         assert [await target(f"{url}/200"), await target(f"{url}/200")] == [200, 200]
     assert server.cookies == [{}, {}]
