@@ -201,7 +201,7 @@ def test_late_end_of_an_abandoned_incarnation_is_reported_after_its_restart(run:
     async def main() -> list[Event]:
         backoff = RestartBackoff(base=delay, cap=delay)
         service = worker("a", hangs, restart="permanent", attempt_timeout=0.01, shutdown=0.01, backoff=backoff)
-        supervisor = Supervisor([service], max_restarts=10)
+        supervisor = Supervisor([service], max_restarts=10, seed=1)  # the jitter decides when incarnation 2 starts
         queue = supervisor.subscribe()
         async with supervisor:
             await asyncio.sleep(delay + 0.035)
