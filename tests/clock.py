@@ -1,4 +1,4 @@
-"""Runs a test on the event loop whose clock jumps, so that none waits for real."""
+"""Runs tests on the clock of `asyncwatch.testing`, under each task factory of this Python, and finds leftover tasks."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from asyncwatch.engine.stacks import stuck_at
-from asyncwatch.testing import JumpingLoop
+from asyncwatch.testing import JumpingLoop, run_on
 
 T = TypeVar("T")
 Run = Callable[[Callable[[], Awaitable[T]]], T]
 
+TASK_FACTORIES: dict[str, Any] = {"lazy": None}
+if hasattr(asyncio, "eager_task_factory"):
+    TASK_FACTORIES["eager"] = asyncio.eager_task_factory
 
-def run_at_once(main: Callable[[], Awaitable[T]], task_factory: Any = None) -> T:
-    """Run `main()` to its end on a fresh `JumpingLoop`."""
 
-    async def call() -> T:
-        return await main()
+class _CheckedLoop(JumpingLoop):
+    """A jumping loop that remembers the tasks that had not ended when it was closed."""
 
-    loop = JumpingLoop()
+    leftover: frozenset[asyncio.Task[Any]] = frozenset()
+
+    def close(self) -> None:
+        self.leftover = frozenset(asyncio.all_tasks(self))
+        super().close()
+
+
+def run_jumping(main: Callable[[], Awaitable[T]], task_factory: Any = None) -> T:
+    """Run `main()` as `asyncwatch.testing.run_jumping` does, and check that only stubborn workers are left."""
+    loop = _CheckedLoop()
     loop.set_task_factory(task_factory)
     try:
-        return loop.run_until_complete(asyncio.Task(call(), loop=loop))
+        return run_on(loop, main)
     finally:
-        leftover = asyncio.all_tasks(loop)
-        loop.set_exception_handler(lambda _loop, _context: None)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-        assert all("stubborn" in stuck_at(task.get_coro()) for task in leftover), leftover
+        assert all("stubborn" in stuck_at(task.get_coro()) for task in loop.leftover), loop.leftover

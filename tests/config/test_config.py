@@ -1,4 +1,4 @@
-"""Settings from TOML, and every problem that they can have."""
+"""Settings from TOML, and each problem they can have."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def problems_of(text: str) -> list[str]:
     return [problem.removeprefix(f"{FILE}:") for problem in caught.value.problems]
 
 
-def test_example_holds_the_defaults() -> None:
-    """`config.example.toml` changes nothing."""
+def test_example_changes_no_default() -> None:
     example = load_config(EXAMPLE)
     assert msgspec.structs.replace(example, path=None, groups=()) == Config()
     (group,) = example.groups
@@ -63,7 +62,7 @@ def test_example_has_every_key() -> None:
     assert dotted_settings(SupervisorTable) <= dotted_keys(tomllib.loads(supervisor_example())["supervisor"][0])
 
 
-def test_example_says_what_each_key_means_once() -> None:
+def test_example_explains_each_key_once() -> None:
     lines = EXAMPLE.read_text().splitlines()
     helped = [line.partition(" # ")[2] for line in lines if " # " in line and line[0] not in "# "]
     assert max(map(len, lines)) <= 120
@@ -72,13 +71,12 @@ def test_example_says_what_each_key_means_once() -> None:
 
 
 def supervisor_example() -> str:
-    """Return the supervisor of the example, without its signs."""
+    """Return the supervisor in the example, without the comment signs."""
     commented = EXAMPLE.read_text().partition("\n# [[supervisor]]\n")[2]
     return "[[supervisor]]\n" + "".join(line.removeprefix("#").strip() + "\n" for line in commented.splitlines())
 
 
-def test_example_supervisor_holds_the_defaults() -> None:
-    """The supervisor that is commented out would change nothing but its name."""
+def test_example_supervisor_changes_no_default() -> None:
     config = parse_config(supervisor_example() + "\n[[group]]\nurl = 'http://a'\nunder = 'feeds'\n", FILE)
     assert config.supervisors == (SupervisorTable(name="feeds"),)
 
@@ -88,7 +86,6 @@ def test_default_retry_budget_is_that_of_the_library() -> None:
 
 
 def test_supervision_defaults_are_those_of_the_library() -> None:
-    """Groups, supervisors and the root are by default what specs without any field are."""
     spec, worker = SupervisorSpec("s"), WorkerSpec("w", asyncio.sleep)
     table, group, config = SupervisorTable(), Group(), Config()
     for key in ("strategy", "max_restarts", "within", "auto_shutdown"):
@@ -103,7 +100,6 @@ def test_supervision_defaults_are_those_of_the_library() -> None:
 
 
 def test_config_values_of_every_kind_are_read() -> None:
-    """Durations, none, case and paths come out as the program needs them."""
     config = parse_config(
         """
         runner = "wait"
@@ -130,7 +126,7 @@ def test_config_values_of_every_kind_are_read() -> None:
 
 
 def test_group_inherits_missing_keys_one_by_one() -> None:
-    """Values from the top level hold key by key; headers are the same whatever their case."""
+    """Names of headers are compared without case."""
     (group,) = parse_config(
         """
         attempt_timeout = "3s"
@@ -152,8 +148,7 @@ def test_group_inherits_missing_keys_one_by_one() -> None:
     assert group.http == Http(method="POST", headers={"X-One": "1", "accept": "b"})
 
 
-def test_problems_are_reported_at_once_in_the_order_of_the_file() -> None:
-    """One reading names the line, the key and the cause of each problem."""
+def test_problems_are_all_reported_in_the_order_of_the_file() -> None:
     assert problems_of(
         """\
 concurency = 5
@@ -228,14 +223,13 @@ retry = 3
         ),
     ],
 )
-def test_problem_of_each_kind_has_its_message(text: str, problem: str) -> None:
-    """Each mistake has its own message, and is the only one reported."""
+def test_problem_is_the_only_one_and_has_its_message(text: str, problem: str) -> None:
     (found,) = problems_of(text)
     assert found.partition(": ")[2].startswith(problem)
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "prefix"),
     [
         ("a = 1\nb = ", "2: Invalid value"),
         ("a = 1\na = 2", "2:"),
@@ -243,14 +237,12 @@ def test_problem_of_each_kind_has_its_message(text: str, problem: str) -> None:
         (f"a = {'[' * 100_000}", " is nested too deeply"),
     ],
 )
-def test_syntax_error_has_its_place(text: str, place: str) -> None:
-    """Text that is not TOML has one problem, with the place that tomllib reports."""
+def test_syntax_error_is_one_problem_with_its_place(text: str, prefix: str) -> None:
     (found,) = problems_of(text)
-    assert found.startswith(place)
+    assert found.startswith(prefix)
 
 
 def test_unreadable_file_is_one_problem(tmp_path: Path) -> None:
-    """A missing file, a folder and text that is not UTF-8 are named."""
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b'a = 1\nname = "\xe9"\n')
     expected = {
@@ -267,14 +259,13 @@ def test_unreadable_file_is_one_problem(tmp_path: Path) -> None:
 
 
 def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
-    """A file saved by a Windows editor is read like any other."""
+    """Some Windows editors write one."""
     path = tmp_path / "bom.toml"
     path.write_bytes(b'\xef\xbb\xbfname = "x"\r\n')
     assert load_config(path).name == "x"
 
 
 def test_demo_has_the_numbers_of_its_scenario() -> None:
-    """The demo has the numbers of the exercise that it reproduces."""
     config = demo_config()
     (group,) = config.groups
     assert (config.name, config.runner, config.timeout) == ("demo", "as_completed", 10)
@@ -282,8 +273,7 @@ def test_demo_has_the_numbers_of_its_scenario() -> None:
     assert (group.http.timeout, group.http.raise_for_status) == (1, False)
 
 
-def test_group_of_the_command_line_inherits_the_top_level() -> None:
-    """`inherit` gives what a group table without own values would have."""
+def test_group_of_the_command_line_equals_an_empty_group_table() -> None:
     config = Config(attempt_timeout=2, retry=RetryTable(max_attempts=9), http=Http(method="PUT"))
     group = inherit(config, name="n", target="a:b", items="x.txt")
     assert group == Group(

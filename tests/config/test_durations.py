@@ -1,4 +1,4 @@
-"""Durations, both ways."""
+"""Durations: parsed and formatted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from asyncwatch.text import MAX_DURATION, format_duration, parse_duration
         (0.25, 0.25),
     ],
 )
-def test_reads_what_people_write(text: str | float, seconds: float) -> None:
-    """Every unit, a plain number and blanks around it give exact seconds."""
+def test_duration_of_every_form_is_parsed_exactly(text: str | float, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
@@ -52,8 +51,7 @@ def test_reads_what_people_write(text: str | float, seconds: float) -> None:
         (True, "a duration is"),
     ],
 )
-def test_refuses_anything_else(wrong: Any, message: str) -> None:
-    """What is no duration, negative, not finite or huge is a short `ValueError`."""
+def test_duration_of_any_other_form_is_refused_in_one_line(wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         parse_duration(wrong)
     assert len(str(caught.value)) < 150
@@ -63,12 +61,10 @@ def test_refuses_anything_else(wrong: Any, message: str) -> None:
     ("seconds", "text"),
     [(0.25, "250ms"), (1.5, "1.5s"), (120, "2m"), (3600, "1h"), (90, "90s"), (0, "0s"), (None, "none")],
 )
-def test_formats_in_the_largest_whole_unit(seconds: float | None, text: str) -> None:
-    """A duration is shown in the unit that people would choose."""
+def test_duration_is_formatted_in_the_largest_whole_unit(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
 
 
 @given(st.floats(0, MAX_DURATION))
-def test_format_is_the_inverse_of_parse(seconds: float) -> None:
-    """What is formatted is read back to the nanosecond."""
+def test_duration_that_was_formatted_is_parsed_to_the_same(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-12, abs=1e-9)

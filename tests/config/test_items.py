@@ -1,4 +1,4 @@
-"""Items: what is read, how workers are named, and what is refused."""
+"""Items: how they are read, how workers are named after them, and which are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asyncwatch.plan.items import ItemsError, Kind, name_items, read_items, uniq
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder that is the current one."""
+    """Return an empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -28,19 +28,17 @@ def problems_of(source: str, kind: Kind = "any") -> list[str]:
     return list(caught.value.problems)
 
 
-def test_text_skips_blanks_and_comments(folder: Path) -> None:
-    """A byte order mark, CRLF, blank lines, comments and a missing last line ending do not matter."""
+def test_text_items_skip_blank_lines_and_comments(folder: Path) -> None:
+    """Nor do a byte order mark, CRLF and a missing last line ending matter."""
     (folder / "a.txt").write_bytes("\ufeffone\r\n\r\n  # no\r\n  zwei ☂ \r\n#\nthree".encode())
     assert read_items("a.txt", "any") == [("one", "one"), ("zwei ☂", "zwei ☂"), ("three", "three")]
 
 
-def test_standard_input_is_text() -> None:
-    """`-` reads lines."""
+def test_standard_input_is_read_as_text() -> None:
     assert read_items("-", "any", io.BytesIO(b"a\nb\na\n")) == [("a", "a"), ("b", "b"), ("a#2", "a")]
 
 
-def test_jsonl_is_decoded_and_named(folder: Path) -> None:
-    """A `name` names the worker; a value without a usable one is named by its line."""
+def test_jsonl_item_is_named_by_its_name_or_its_line(folder: Path) -> None:
     (folder / "a.jsonl").write_text('{"name": "x", "n": 1}\n\n[1]\n{"name": ""}\n{"name": 7}\n{"name": null}\n')
     assert read_items("a.jsonl", "any") == [
         ("x", {"name": "x", "n": 1}),
@@ -51,8 +49,7 @@ def test_jsonl_is_decoded_and_named(folder: Path) -> None:
     ]
 
 
-def test_csv_rows_are_dicts(folder: Path) -> None:
-    """Rows come by the header, quoted cells may hold line breaks, and a row is named by its first line."""
+def test_csv_row_is_a_dict_named_by_its_name_or_its_first_line(folder: Path) -> None:
     (folder / "a.CSV").write_bytes(b'\xef\xbb\xbfname,n\r\nx,1\r\n,"two\r\nlines"\r\n\r\n,3\r\n')
     assert read_items("a.CSV", "any") == [
         ("x", {"name": "x", "n": "1"}),
@@ -61,8 +58,7 @@ def test_csv_rows_are_dicts(folder: Path) -> None:
     ]
 
 
-def test_urls_may_come_in_columns(folder: Path) -> None:
-    """A dict gives its `url` to an HTTP worker, and a name if it has one."""
+def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
     (folder / "a.csv").write_text("name,url\nshop,http://a.example\n,http://u:p@b.example\n")
     assert read_items("a.csv", "url") == [
         ("shop", "http://a.example"),
@@ -93,10 +89,9 @@ def test_urls_may_come_in_columns(folder: Path) -> None:
         ("a.txt", b"x\n" * 6, "url", [*(["a.txt:"] * 5), "a.txt: and 1 more line like these"]),
     ],
 )
-def test_tells_the_line_of_what_is_wrong(
+def test_invalid_items_are_reported_with_their_lines_up_to_five(
     folder: Path, name: str, content: bytes, kind: Kind, problems: list[str]
 ) -> None:
-    """The first few entries that cannot be used are reported with their lines."""
     (folder / name).write_bytes(content)
     found = problems_of(name, kind)
     assert len(found) == len(problems)
@@ -104,8 +99,7 @@ def test_tells_the_line_of_what_is_wrong(
         assert message.startswith(start)
 
 
-def test_tells_what_cannot_be_read(folder: Path) -> None:
-    """A missing file and a folder are named."""
+def test_unreadable_file_of_items_is_reported(folder: Path) -> None:
     assert problems_of("none.txt") == ["none.txt: No such file or directory"]
     assert problems_of(str(folder)) == [f"{folder}: Is a directory"]
 
@@ -121,8 +115,7 @@ def test_tells_what_cannot_be_read(folder: Path) -> None:
         "http://münchen.example/ü",
     ],
 )
-def test_accepts_urls(url: str) -> None:
-    """What has a scheme of HTTP and a host can be fetched."""
+def test_url_with_an_http_scheme_and_a_host_is_accepted(url: str) -> None:
     assert url_problem(url) is None
 
 
@@ -141,25 +134,21 @@ def test_accepts_urls(url: str) -> None:
         ("http://u:secret@", "'http://***@' has no host"),
     ],
 )
-def test_refuses_what_cannot_be_fetched(url: str, problem: str) -> None:
-    """Each cause has its message, which is printable and holds no password."""
+def test_url_that_cannot_be_fetched_is_refused_without_its_password(url: str, problem: str) -> None:
     assert problem in str(url_problem(url))
 
 
-def test_names_are_printable_and_never_empty() -> None:
-    """Control characters are escaped, passwords masked, and an empty text is named by its position."""
+def test_name_of_an_item_is_printable_masked_and_never_empty() -> None:
     names = [name for name, _ in name_items(["a\x1b[31m\nb", "http://u:p@h/", " ", "\ud800", "x\u202ey"])]
     assert names == ["a\\x1b[31m\\nb", "http://***@h/", "3", "\\ud800", "x\\u202ey"]
 
 
-def test_a_name_that_comes_twice_gets_a_number() -> None:
-    """Numbers start at 2 and skip names that exist already."""
+def test_repeated_name_gets_the_next_free_number() -> None:
     assert unique_names(["x", "x", "x#2", "x", "y", "x#2"]) == ["x", "x#3", "x#2", "x#4", "y", "x#2#2"]
 
 
 @given(st.lists(st.text("ab#23", max_size=5)))
-def test_names_become_unique_and_the_first_keeps_its_own(names: list[str]) -> None:
-    """Whatever the names, all differ afterwards, and the first of each stays as it is."""
+def test_names_become_unique_and_the_first_of_each_is_kept(names: list[str]) -> None:
     unique = unique_names(names)
     assert max(Counter(unique).values(), default=1) == 1
     assert all(unique[names.index(name)] == name for name in names)

@@ -1,4 +1,4 @@
-"""The line of every key of a TOML text."""
+"""Line numbers of the keys of a TOML text."""
 
 from __future__ import annotations
 
@@ -78,14 +78,13 @@ y = 1
         (("missing",), 1),
     ],
 )
-def test_finds_every_form_of_key(path: KeyPath, line: int) -> None:
-    """Tables, arrays of tables, dotted and quoted keys are found; text, comments and arrays do not mislead."""
+def test_line_of_every_form_of_key_is_found(path: KeyPath, line: int) -> None:
+    """Brackets in text, comments and arrays are no tables."""
     tomllib.loads(EVERYTHING)
     assert line_of(locate_keys(EVERYTHING), path) == line
 
 
-def test_line_endings_of_windows_count_once() -> None:
-    """A file with CRLF has the same lines."""
+def test_line_ending_crlf_counts_once() -> None:
     assert locate_keys("a = 1\r\n[b]\r\nc = 2\r\n") == {("a",): 1, ("b",): 2, ("b", "c"): 3}
 
 
@@ -94,8 +93,7 @@ _values = st.sampled_from(["1", '"#="', "'[x]'", '"""\n[a]\n"""', "[\n1,\n2]", "
 
 
 @given(st.dictionaries(_keys, _values, max_size=8))
-def test_every_key_is_found_whatever_stands_between(table: dict[str, str]) -> None:
-    """Each key that tomllib sees is found on the line where it was written."""
+def test_line_of_every_key_is_found_between_any_values(table: dict[str, str]) -> None:
     text, expected = "", {}
     for key, value in table.items():
         expected[key,] = text.count("\n") + 1

@@ -1,4 +1,4 @@
-"""Supervision in a config: what makes a tree, and every rule that it can break."""
+"""Supervision in a config: what makes a tree, and each rule it can break."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ ABOVE = "[[supervisor]]\nname = 's'\n"
         "auto_shutdown = 'any_significant'\nsignificant = true",
     ],
 )
-def test_a_group_that_asks_for_supervision_makes_a_tree(line: str) -> None:
-    """Temporary work stays a batch, until anything is said that only a supervisor heeds."""
+def test_group_with_a_key_of_supervision_makes_a_tree(line: str) -> None:
     plain = "[[group]]\nurl = 'http://a'\nshutdown = 'inf'\n"
     assert not parse_config(plain, FILE).is_tree
     assert parse_config(plain, FILE).groups[0].shutdown == math.inf
@@ -41,20 +40,20 @@ def test_a_group_that_asks_for_supervision_makes_a_tree(line: str) -> None:
 
 
 def test_children_start_in_the_order_of_the_file() -> None:
-    """Supervisors and groups are in one order, although TOML keeps them apart."""
+    """TOML keeps supervisors and groups apart."""
     config = parse_config(SERVICE + ABOVE + "[[group]]\nname = 'h'\nurl = 'http://a'\nunder = 's'\n", FILE)
     assert config.order == ("g", "s", "h")
 
 
 def test_service_makes_one_attempt_unless_its_group_sets_more() -> None:
-    """Its restart is its retry; what the top level says is for batches."""
+    """Its restart replaces the retries that the top level sets for batches."""
     above = "retry.max_attempts = 7\n"
     assert parse_config(above + SERVICE, FILE).groups[0].retry.max_attempts == 1
     assert parse_config(above + SERVICE + "retry.max_attempts = 2", FILE).groups[0].retry.max_attempts == 2
 
 
 def test_retry_of_a_class_inherits_key_by_key() -> None:
-    """A class keeps what it was given above, and takes all else from the policy of its own group."""
+    """From the same class at the top level, then from the policy of its own group."""
     text = "retry.throttled = { max_attempts = 9, backoff = 'none' }\n[[group]]\nurl = 'http://a'\n"
     (group,) = parse_config(text + "retry.base = '1s'\nretry.throttled.backoff = 'equal'", FILE).groups
     assert group.retry.by_class() == {"throttled": RetryPolicy(max_attempts=9, base=1, backoff="equal")}
@@ -72,7 +71,9 @@ def test_retry_of_a_class_inherits_key_by_key() -> None:
         ("retry.server.cap = '1ms'\n", "retry.base = '1s'\n", "1: retry.server.cap: cap (1ms) must not be below base"),
     ],
 )
-def test_retry_of_a_class_contradicts_an_inherited_key_is_reported_once(above: str, own: str, problem: str) -> None:
+def test_retry_of_a_class_that_contradicts_an_inherited_key_is_reported_once(
+    above: str, own: str, problem: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(above + "[[group]]\nurl = 'http://a'\n" + own, FILE)
     (found,) = caught.value.problems
@@ -81,21 +82,20 @@ def test_retry_of_a_class_contradicts_an_inherited_key_is_reported_once(above: s
 
 @pytest.mark.parametrize("text", ["[[group]]\nname = '{}'\nurl = 'http://a'\n", SERVICE.replace("'g'", "'{}'")])
 def test_many_groups_are_checked_in_linear_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
+    lookups = 0
     is_supervised: Any = vars(Group)["is_supervised"]
 
     def counting(group: Group) -> bool:
-        nonlocal asked
-        asked += 1
+        nonlocal lookups
+        lookups += 1
         return bool(is_supervised.fget(group))
 
     monkeypatch.setattr(Group, "is_supervised", property(counting))
     parse_config("".join(text.format(f"g{n}") for n in range(100)), FILE)
-    assert asked <= 5 * 100
+    assert lookups <= 5 * 100
 
 
-def test_restart_backoff_missing_keys_have_defaults() -> None:
-    """What is not given has its default."""
+def test_restart_backoff_has_defaults_for_missing_keys() -> None:
     (group,) = parse_config(SERVICE + "restart_backoff = { base = '1s', stable_after = 5 }", FILE).groups
     assert group.restart_backoff == RestartBackoff(base=1, stable_after=5)
 
@@ -166,8 +166,7 @@ def test_restart_backoff_missing_keys_have_defaults() -> None:
         ("classify.x = 'server'", "1: classify.x: must be an HTTP status from 400 to 599"),
     ],
 )
-def test_broken_rule_has_its_message(text: str, problem: str) -> None:
-    """The message names the rule at its line, and is the only one."""
+def test_broken_rule_is_the_only_problem_at_its_line(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, FILE)
     (found,) = caught.value.problems
@@ -175,7 +174,6 @@ def test_broken_rule_has_its_message(text: str, problem: str) -> None:
 
 
 def test_cycle_is_reported_for_each_supervisor_in_it() -> None:
-    """Supervisors that are above one another are refused, in finite time."""
     text = "".join(f"[[supervisor]]\nname = '{a}'\nunder = '{b}'\n" for a, b in ("ab", "bc", "ca", "da"))
     text += "[[group]]\nname = 'g'\nurl = 'http://a'\nunder = 'd'\n"
     with pytest.raises(ConfigError) as caught:
@@ -186,8 +184,7 @@ def test_cycle_is_reported_for_each_supervisor_in_it() -> None:
 
 
 @pytest.mark.parametrize("above", ["%s", "[[supervisor]]\nname = 's'\n%s\n"])
-def test_pool_that_is_no_group_is_refused(above: str) -> None:
-    """A pool has one template, which other groups and supervisors cannot be."""
+def test_pool_with_anything_but_one_template_is_refused(above: str) -> None:
     pool = "strategy = 'simple_one_for_one'\n"
     with pytest.raises(ConfigError, match=r"strategy.*simple_one_for_one is for a \[\[group\]\]"):
         parse_config(above % pool + SERVICE + ("under = 's'" if "supervisor" in above else ""), FILE)

@@ -12,8 +12,8 @@ import pytest
 
 from asyncwatch.selftest.cases_requests import scale_start_stop_many_children
 from asyncwatch.selftest.table import CASES
-from asyncwatch.testing import run_jumping, run_on
-from tests.conformance.conftest import TASK_FACTORIES
+from asyncwatch.testing import run_on
+from tests.clock import TASK_FACTORIES, run_jumping
 
 SMALLER: dict[str, Any] = {"scale_start_stop_many_children": partial(scale_start_stop_many_children, 10_000)}
 """Cases that take long on the processor. `asyncwatch selftest` runs them in full."""

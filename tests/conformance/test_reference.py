@@ -18,8 +18,7 @@ from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.otp import ChildInfo, Ignore, TreeError
 from asyncwatch.policies.restart import AutoShutdown, RestartType
 from asyncwatch.selftest.actors import Actor, child, counts, is_up, statuses, supervisor
-from asyncwatch.testing import run_jumping
-from tests.conformance.conftest import TASK_FACTORIES
+from tests.clock import TASK_FACTORIES, run_jumping
 from tests.conformance.reference import SLOW, How, Kid, Outcome, Reference, Strategy
 
 NAMES = "abcd"

@@ -1,29 +1,25 @@
-"""Fixtures of the supervisor's tests."""
+"""Fixtures of the engine's tests."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from asyncwatch.engine.scheduler import InvalidStateError, Scheduler
-from tests.clock import run_at_once
-
-TASK_FACTORIES = {"lazy": None}
-if hasattr(asyncio, "eager_task_factory"):
-    TASK_FACTORIES["eager"] = asyncio.eager_task_factory
+from tests.clock import TASK_FACTORIES, run_jumping
 
 
 @pytest.fixture(params=TASK_FACTORIES)
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     """Run a coroutine function on a jumping clock, under each task factory that this Python has."""
-    return lambda main: run_at_once(main, TASK_FACTORIES[request.param])
+    return lambda main: run_jumping(main, TASK_FACTORIES[request.param])
 
 
 @pytest.fixture(autouse=True)
-def _valid_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def _validate_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check the state of every scheduler when its run ends."""
     finish = Scheduler.finish
 
@@ -34,7 +30,21 @@ def _valid_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         except InvalidStateError:
             raise
         except Exception:
-            pass
+            pass  # the test broke a part that the check reads
         finish(scheduler)
 
     monkeypatch.setattr(Scheduler, "finish", checked)
+
+
+class _RaisingHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError(record.getMessage())
+
+
+@pytest.fixture
+def raising_log() -> Iterator[None]:
+    """Send what asyncwatch logs to a handler that raises at every record."""
+    logger, handler = logging.getLogger("asyncwatch"), _RaisingHandler()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)

@@ -1,13 +1,15 @@
-"""Targets and small tools that the supervisor's tests share."""
+"""Targets and small tools that the engine's tests share."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from asyncwatch import Outcome, RetryPolicy, Run, Supervisor, WorkerSpec
-from asyncwatch.events import Batch, Event, WorkersQueued
+from asyncwatch.commands import Command
+from asyncwatch.events import AttemptStarted, Batch, Event, WorkersQueued
 from asyncwatch.events.story import story as story_of
 
 AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
@@ -36,14 +38,14 @@ async def stubborn(seconds: float = 1e9) -> None:
 
 
 class Flaky:
-    """Raises the errors it was given, one a call, then returns "done"."""
+    """Raises the given errors, one a call. Then returns "done"."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.calls = 0
 
     async def __call__(self) -> str:
-        """Do the next thing."""
+        """Raise the next error, or return."""
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -51,12 +53,12 @@ class Flaky:
 
 
 def worker(name: str, target: Any, *args: Any, **treatment: Any) -> WorkerSpec:
-    """Return a spec that retries without a wait unless told otherwise."""
+    """Return a spec whose retries wait for nothing, unless `treatment` says otherwise."""
     return WorkerSpec(name, target, args, **{"retry": AT_ONCE, **treatment})
 
 
 def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
-    """Return all events that are there."""
+    """Return all events that are in the queue."""
     events: list[Event] = []
     while not queue.empty():
         events += queue.get_nowait()
@@ -64,12 +66,12 @@ def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
 
 
 def story(events: list[Event], name: str) -> list[str]:
-    """Return the kinds of event that happened to one worker, in order."""
+    """Return the class names of the events about one worker, in order."""
     return [type(event).__name__ for event in story_of(events, name) if not isinstance(event, WorkersQueued)]
 
 
 async def completed(batch: Run, timeout: float | None = None) -> AsyncIterator[Outcome]:
-    """Yield the outcomes of a whole batch as they come."""
+    """Yield the outcomes of a whole batch as its workers settle."""
     async with batch.as_completed(timeout=timeout) as outcomes:
         async for outcome in outcomes:
             yield outcome
@@ -82,5 +84,28 @@ def later(seconds: float, *calls: Any) -> None:
 
 
 def states(supervisor: Run | Supervisor) -> dict[str, str]:
-    """Return the state of each worker that has settled."""
+    """Return the state of each settled worker."""
     return {outcome.name: outcome.state.value for outcome in supervisor.outcomes()}
+
+
+def run_batch(
+    run: Any, specs: list[Any], *commands: tuple[float, Command], **settings: Any
+) -> tuple[list[Event], list[Any]]:
+    """Return the events and outcomes of a batch by `gather`, with commands sent at the given times in seconds."""
+
+    async def main() -> tuple[list[Event], list[Any]]:
+        batch = Run(specs, **{"seed": 1, **settings})
+        queue = batch.subscribe()
+        for seconds, command in commands:
+            later(seconds, partial(batch.control.carry_out, command))
+        outcomes = await batch.gather()
+        assert batch.statistics().held == 0
+        return drain(queue), outcomes
+
+    answer: tuple[list[Event], list[Any]] = run(main)
+    return answer
+
+
+def starts(events: list[Event]) -> list[float]:
+    """Return when attempts started."""
+    return [event.at for event in events if isinstance(event, AttemptStarted)]

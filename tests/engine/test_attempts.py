@@ -1,4 +1,4 @@
-"""What becomes of attempts: success, retries, exhaustion, failure, luck, and what targets do that they should not."""
+"""Attempts: success, retries, exhaustion, failure, bad luck, and targets that misbehave."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from asyncwatch.events import (
     RunStarted,
     WorkersQueued,
 )
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import AT_ONCE, Flaky, completed, drain, raiser, sleeper, story, worker
 
 ALWAYS = BadLuck(threshold=0.0)
 
 
 def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Run]:
-    """Return all events of a run of `specs`, awaited by gather, and its supervisor."""
+    """Return all events of a run of `specs` by `gather`, and the batch."""
 
     async def main() -> tuple[list[Event], Run]:
         batch = Run(specs, **{"seed": 1, **settings})
@@ -49,8 +49,7 @@ def events_of(run: Any, *specs: Any, **settings: Any) -> tuple[list[Event], Run]
     return answer
 
 
-def test_a_success_is_four_facts_and_a_frame(run: Any) -> None:
-    """A worker that succeeds at once is queued, started and succeeded, between the run's first and last event."""
+def test_worker_that_succeeds_at_once_has_two_events_between_those_of_the_run(run: Any) -> None:
     events, batch = events_of(run, worker("a", sleeper, 2.0, "done"), name="trial", concurrency=7)
     assert [type(event).__name__ for event in events] == [
         "RunStarted",
@@ -68,8 +67,7 @@ def test_a_success_is_four_facts_and_a_frame(run: Any) -> None:
     assert (outcome.result, outcome.attempts, outcome.elapsed, outcome.is_success) == ("done", 1, 2.0, True)
 
 
-def test_seq_has_no_gap_and_time_never_goes_back(run: Any) -> None:
-    """Events are numbered from 0 without a gap, and dated in order."""
+def test_events_are_numbered_without_a_gap_and_dated_in_order(run: Any) -> None:
     specs = [worker(str(n), Flaky(*[TimeoutError()] * (n % 4))) for n in range(50)]
     events, _ = events_of(run, *specs, concurrency=3)
     assert [event.seq for event in events] == list(range(len(events)))
@@ -80,8 +78,7 @@ def test_seq_has_no_gap_and_time_never_goes_back(run: Any) -> None:
     "error",
     [TimeoutError(), ConnectionResetError(), aiohttp.ServerDisconnectedError(), aiohttp.ServerTimeoutError()],
 )
-def test_transient_errors_are_retried(run: Any, error: Exception) -> None:
-    """A transient error costs an attempt; the worker succeeds with the next one."""
+def test_transient_error_costs_one_attempt(run: Any, error: Exception) -> None:
     events, batch = events_of(run, worker("a", Flaky(error)))
     assert story(events, "a") == [
         "AttemptStarted",
@@ -93,8 +90,7 @@ def test_transient_errors_are_retried(run: Any, error: Exception) -> None:
     assert batch.outcomes()[0].attempts == 2
 
 
-def test_the_last_attempt_exhausts(run: Any) -> None:
-    """Three transient errors exhaust a worker of three attempts: status 0, and the last error is kept."""
+def test_last_attempt_with_a_transient_error_exhausts_the_worker(run: Any) -> None:
     errors = [TimeoutError("1"), TimeoutError("2"), TimeoutError("3"), TimeoutError("never")]
     target = Flaky(*errors)
     _, batch = events_of(run, worker("a", target))
@@ -104,8 +100,7 @@ def test_the_last_attempt_exhausts(run: Any) -> None:
     assert target.calls == 3
 
 
-def test_other_errors_fail_at_once_and_harm_nobody(run: Any) -> None:
-    """An irrecoverable error fails its worker at its first attempt, with status 0; the others go on."""
+def test_irrecoverable_error_fails_its_worker_alone_at_the_first_attempt(run: Any) -> None:
     _, batch = events_of(run, worker("a", raiser, ValueError("no")), worker("b", sleeper, 1.0, 200))
     failed, succeeded = batch.outcomes()
     assert (failed.state, failed.status, failed.attempts) == (WorkerState.FAILED, 0, 1)
@@ -115,25 +110,21 @@ def test_other_errors_fail_at_once_and_harm_nobody(run: Any) -> None:
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), BaseException("base"), GeneratorExit(), asyncio.CancelledError()]
 )
-def test_not_even_base_exceptions_get_out(error: BaseException) -> None:
-    """Whatever a target raises is its worker's failure alone, and is never retried."""
-
+def test_base_exception_of_a_target_fails_its_worker_alone_without_retry(error: BaseException) -> None:
     async def main() -> list[tuple[str, str, int]]:
         batch = Run([worker("a", raiser, error), worker("b", sleeper, 1.0)])
         return [(o.name, o.state.value, o.attempts) for o in await batch.gather()]
 
-    with ThreadPoolExecutor(1) as thread:  # as in the engine: a KeyboardInterrupt of the main thread is a person's
-        assert thread.submit(run_at_once, main).result() == [("a", "failed", 1), ("b", "succeeded", 1)]
+    with ThreadPoolExecutor(1) as thread:  # on the main thread a KeyboardInterrupt is Ctrl+C
+        assert thread.submit(run_jumping, main).result() == [("a", "failed", 1), ("b", "succeeded", 1)]
 
 
-def test_a_target_that_is_not_async_fails_clearly(run: Any) -> None:
-    """A plain function as the target is a failure that says so."""
+def test_target_that_is_not_async_fails_with_a_message_that_says_so(run: Any) -> None:
     _, batch = events_of(run, worker("a", lambda: 3))
     assert "await" in str(batch.outcomes()[0].error)
 
 
-def test_an_attempt_timeout_is_transient(run: Any) -> None:
-    """An attempt that takes too long is cancelled, fails with an error of its own class, and is retried."""
+def test_attempt_timeout_is_retried_and_has_its_own_error(run: Any) -> None:
     events, batch = events_of(run, worker("a", sleeper, 10.0, attempt_timeout=1.5))
     (outcome,) = batch.outcomes()
     assert (outcome.state, outcome.attempts, outcome.elapsed) == (WorkerState.EXHAUSTED, 3, 4.5)
@@ -145,12 +136,11 @@ def test_an_attempt_timeout_is_transient(run: Any) -> None:
     assert isinstance(outcome.error, TimeoutError)
 
 
-def test_an_attempt_timeout_is_told_from_the_targets_own(run: Any) -> None:
-    """Classified by its class, an attempt that took too long is not retried, and a time-out of the target's is."""
+def test_attempt_timeout_can_be_classified_apart_from_a_timeout_raised_by_the_target(run: Any) -> None:
     by_class = ClassifyBy({AttemptTimeout: "permanent"})
     specs = [
-        worker("cut off", sleeper, 10.0, attempt_timeout=1.0, classify=by_class),
-        worker("its own", raiser, TimeoutError(), attempt_timeout=1.0, classify=by_class),
+        worker("by the limit", sleeper, 10.0, attempt_timeout=1.0, classify=by_class),
+        worker("by the target", raiser, TimeoutError(), attempt_timeout=1.0, classify=by_class),
     ]
     _, batch = events_of(run, *specs)
     assert [(outcome.state.value, outcome.attempts) for outcome in batch.outcomes()] == [
@@ -160,9 +150,7 @@ def test_an_attempt_timeout_is_told_from_the_targets_own(run: Any) -> None:
 
 
 @pytest.mark.parametrize("limit", ["attempt_timeout", "deadline"])
-def test_an_error_that_answers_the_timeout_is_its_cause(run: Any, limit: str) -> None:
-    """A target that raises something else when its time is over has failed by that; the stack shows both."""
-
+def test_error_raised_at_the_timeout_is_the_cause_of_the_timeout_error(run: Any, limit: str) -> None:
     async def tidy() -> None:
         try:
             await asyncio.sleep(10)
@@ -180,9 +168,7 @@ def test_an_error_that_answers_the_timeout_is_its_cause(run: Any, limit: str) ->
     assert "ValueError: could not tidy up\n\nThe above exception was the direct cause" in failure.stack
 
 
-def test_a_timeout_excuses_no_exit(run: Any) -> None:
-    """A request to exit that answers the timeout ends the worker, as at any other time."""
-
+def test_system_exit_raised_at_the_timeout_fails_the_worker(run: Any) -> None:
     async def leave() -> None:
         try:
             await asyncio.sleep(10)
@@ -194,9 +180,7 @@ def test_a_timeout_excuses_no_exit(run: Any) -> None:
     assert (outcome.state, type(outcome.error), outcome.attempts) == (WorkerState.FAILED, SystemExit, 1)
 
 
-def test_an_error_of_the_very_moment_is_no_timeout(run: Any) -> None:
-    """A target that failed in the turn of the loop in which its time was over failed by its own error."""
-
+def test_error_raised_in_the_loop_iteration_of_the_timeout_is_the_error_of_the_attempt(run: Any) -> None:
     async def block_and_fail() -> None:
         loop: Any = asyncio.get_running_loop()
         loop._jumping.now += 2.0
@@ -208,9 +192,7 @@ def test_an_error_of_the_very_moment_is_no_timeout(run: Any) -> None:
     assert (outcome.state, type(outcome.error)) == (WorkerState.FAILED, ValueError)
 
 
-def test_a_result_that_beats_the_attempt_timeout_is_kept(run: Any) -> None:
-    """A target that returns in spite of the cancellation by its timeout has succeeded: its result is not lost."""
-
+def test_result_returned_in_spite_of_the_attempt_timeout_is_a_success(run: Any) -> None:
     async def tidy() -> str:
         try:
             await asyncio.sleep(10)
@@ -222,8 +204,7 @@ def test_a_result_that_beats_the_attempt_timeout_is_kept(run: Any) -> None:
     assert batch.outcomes()[0].result == "partial"
 
 
-def test_backing_off_waits_and_holds_no_place(run: Any) -> None:
-    """With one place, another worker runs while the first backs off, and the delay is the policy's, from the seed."""
+def test_backoff_waits_the_drawn_delay_and_holds_no_slot(run: Any) -> None:
     policy = RetryPolicy(base=8.0, cap=8.0)
     specs = worker("a", Flaky(TimeoutError()), retry=policy), worker("b", sleeper, 0.25)
     events, _ = events_of(run, *specs, concurrency=1)
@@ -236,8 +217,7 @@ def test_backing_off_waits_and_holds_no_place(run: Any) -> None:
     )
 
 
-def test_at_most_concurrency_tasks_live(run: Any) -> None:
-    """However many workers there are, no more tasks exist than there are places."""
+def test_tasks_alive_are_at_most_the_concurrency(run: Any) -> None:
     most = 0
 
     async def count() -> None:
@@ -252,8 +232,7 @@ def test_at_most_concurrency_tasks_live(run: Any) -> None:
     assert most == 20
 
 
-def test_bad_luck_strikes_instead_of_the_call(run: Any) -> None:
-    """Above the threshold the target is not called; the fault is marked as injected and has no stack."""
+def test_bad_luck_injects_its_fault_instead_of_the_call(run: Any) -> None:
     target = Flaky()
     events, batch = events_of(run, worker("a", target, bad_luck=BadLuck(threshold=0.0, faults=(lambda: OSError("x"),))))
     assert target.calls == 0
@@ -262,10 +241,8 @@ def test_bad_luck_strikes_instead_of_the_call(run: Any) -> None:
     assert batch.outcomes()[0].state is WorkerState.FAILED
 
 
-def test_luck_does_not_depend_on_scheduling(run: Any) -> None:
-    """One seed gives every attempt the same luck and fault, whatever the concurrency and the runner."""
-
-    async def tell(runner: str, concurrency: int) -> set[tuple[object, ...]]:
+def test_bad_luck_and_delays_depend_on_the_seed_and_not_on_runner_or_concurrency(run: Any) -> None:
+    async def drawn(runner: str, concurrency: int) -> set[tuple[object, ...]]:
         luck = BadLuck(threshold=0.5)
         specs = [worker(str(n), sleeper, n % 7, bad_luck=luck) for n in range(40)]
         batch = Run(specs, seed=4127, concurrency=concurrency)
@@ -284,13 +261,12 @@ def test_luck_does_not_depend_on_scheduling(run: Any) -> None:
                 facts.add((event.worker, event.attempt, event.delay))
         return facts
 
-    runs = [run(lambda: tell("gather", 100)), run(lambda: tell("as_completed", 1)), run(lambda: tell("wait", 7))]
+    runs = [run(lambda: drawn("gather", 100)), run(lambda: drawn("as_completed", 1)), run(lambda: drawn("wait", 7))]
     assert runs[0] == runs[1] == runs[2]
     assert any("RuntimeError" in fact for fact in runs[0])
 
 
-def test_a_worker_knows_itself(run: Any) -> None:
-    """Inside an attempt, in tasks and threads below it too, current_worker() tells who is running."""
+def test_current_worker_is_known_in_the_target_and_its_tasks(run: Any) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def note() -> None:
@@ -310,8 +286,7 @@ def test_a_worker_knows_itself(run: Any) -> None:
     assert current_worker() is None
 
 
-def test_the_scenario_is_logged(run: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Bad luck, retries and failures are logged at the levels and with the words that were promised."""
+def test_bad_luck_retries_and_failures_are_logged_at_their_levels(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     unlucky = BadLuck(threshold=0.0, faults=(TimeoutError,))
     events_of(run, worker("7", sleeper, 1, bad_luck=unlucky), worker("8", raiser, KeyError("k")))
@@ -320,15 +295,13 @@ def test_the_scenario_is_logged(run: Any, caplog: pytest.LogCaptureFixture) -> N
     assert lines[0][1].startswith("Status: failed, 7, 0.")
     assert len(lines[0][1].rsplit(", ", 1)[1]) == 4
     (failed,) = [text for level, text in lines if level == "ERROR"]
-    assert re.fullmatch(r"8 failed: KeyError: 'k' at fleets\.py:\d+ raiser", failed)  # where, as it is not injected
+    assert re.fullmatch(r"8 failed: KeyError: 'k' at fleets\.py:\d+ raiser", failed)  # an injected fault has no place
     assert any(level == "WARNING" and "7: retry 1 of 2" in text for level, text in lines)
     assert any(level == "WARNING" and "7: retry 2 of 2" in text for level, text in lines)
     assert ("WARNING", "7 exhausted its 3 attempts: TimeoutError") in lines
 
 
-def test_a_policy_that_raises_is_no_retry(run: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """If the user's own classification raises, the worker fails and the log says why."""
-
+def test_retry_policy_that_raises_fails_the_worker_and_is_logged(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     def transient(error: BaseException) -> bool:
         raise RuntimeError("broken policy")
 
@@ -338,8 +311,7 @@ def test_a_policy_that_raises_is_no_retry(run: Any, caplog: pytest.LogCaptureFix
     assert "retry policy" in caplog.text
 
 
-def test_workers_are_announced_by_group(run: Any) -> None:
-    """WorkersQueued names all workers in order, one event for each stretch of one group and policy."""
+def test_workers_queued_names_workers_in_order_by_group_and_policy(run: Any) -> None:
     specs = [
         worker("a", sleeper, 0, group="x"),
         worker("b", sleeper, 0, group="x"),
@@ -353,15 +325,13 @@ def test_workers_are_announced_by_group(run: Any) -> None:
     ]
 
 
-def test_an_empty_fleet_ends_at_once(run: Any) -> None:
-    """No workers is no error."""
+def test_batch_without_workers_ends_at_once(run: Any) -> None:
     events, batch = events_of(run)
     assert [type(event).__name__ for event in events] == ["RunStarted", "RunFinished"]
     assert batch.outcomes() == []
 
 
-def test_bad_arguments_are_refused() -> None:
-    """Every setting out of its range is a ValueError that names it."""
+def test_invalid_argument_is_refused_with_its_name() -> None:
     for settings, word in [
         ({"concurrency": 0}, "concurrency"),
         ({"grace": -1.0}, "grace"),
@@ -380,9 +350,7 @@ def test_bad_arguments_are_refused() -> None:
         worker("a", sleeper, attempt_timeout=0)
 
 
-def test_a_supervisor_makes_one_run(run: Any) -> None:
-    """A second runner on the same supervisor is refused."""
-
+def test_second_runner_on_a_batch_is_refused(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 0)], seed=1)
         await batch.gather()
@@ -392,9 +360,27 @@ def test_a_supervisor_makes_one_run(run: Any) -> None:
     run(main)
 
 
-def test_retries_of_three_attempts_in_all(run: Any) -> None:
-    """max_attempts counts the first attempt too."""
+def test_max_attempts_counts_the_first_attempt(run: Any) -> None:
     target = Flaky(*[TimeoutError()] * 9)
     events_of(run, worker("a", target, retry=RetryPolicy(max_attempts=1, base=0, cap=0)))
     assert target.calls == 1
     assert AT_ONCE.max_attempts == 3
+
+
+def test_added_latency_counts_against_the_attempt_timeout_and_precedes_a_fault(run: Any) -> None:
+    async def main() -> list[Event]:
+        slow = BadLuck(latency=(4.0, 4.0))
+        struck = BadLuck(threshold=0.0, latency=(1.0, 1.0), faults=(ValueError,))
+        specs = [
+            worker("slow", sleeper, 1.0, bad_luck=slow, attempt_timeout=3.0),
+            worker("b", sleeper, bad_luck=struck),
+        ]
+        batch = Run(specs, seed=1)
+        queue = batch.subscribe()
+        await batch.gather()
+        return drain(queue)
+
+    events = run(main)
+    failures = [(e.worker, e.error_type, e.elapsed) for e in events if isinstance(e, AttemptFailed)]
+    assert failures == [("b", "ValueError", 1.0), *[("slow", "AttemptTimeout", 3.0)] * 3]
+    assert {e.worker: e.latency for e in events if isinstance(e, AttemptStarted)} == {"slow": 4.0, "b": 1.0}

@@ -1,4 +1,4 @@
-"""The retry budget: what retries cost, and what becomes of a run that has spent it."""
+"""Retry budget: what retries cost, and how a run behaves that has spent it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
 
 
-def test_out_of_budget_is_no_retry(run: Any) -> None:
-    """A worker whose retry cannot be paid is exhausted at once, and an event says why."""
-
+def test_retry_beyond_the_budget_is_refused_and_exhausts_the_worker(run: Any) -> None:
     async def main() -> None:
         budget = RetryBudget(tokens=19)
         specs = [worker(name, raiser, ConnectionError(), retry=AT_ONCE) for name in "ab"]
@@ -33,9 +31,7 @@ def test_out_of_budget_is_no_retry(run: Any) -> None:
     run(main)
 
 
-def test_a_restart_that_somebody_asked_for_is_not_paid_from_the_budget(run: Any) -> None:
-    """Its incarnation makes all its attempts, though the budget is used up, and takes and gives back nothing."""
-
+def test_requested_restart_makes_all_its_attempts_outside_the_budget(run: Any) -> None:
     async def main() -> None:
         async with Run(
             [worker("a", raiser, ConnectionError(), retry=AT_ONCE)], seed=1, retry_budget=RetryBudget(tokens=7)
@@ -50,9 +46,7 @@ def test_a_restart_that_somebody_asked_for_is_not_paid_from_the_budget(run: Any)
     run(main)
 
 
-def test_restarts_by_a_supervisor_are_paid_from_the_budget(run: Any) -> None:
-    """Nobody asked for them: their retries are as many as the budget pays for, in all incarnations together."""
-
+def test_restarts_by_a_supervisor_share_one_budget_for_all_incarnations(run: Any) -> None:
     async def main() -> None:
         service = worker("s", raiser, ConnectionError(), 1.0, restart="permanent")
         settings: dict[str, Any] = {"max_restarts": 100, "retry_budget": RetryBudget(tokens=20)}
@@ -65,9 +59,7 @@ def test_restarts_by_a_supervisor_are_paid_from_the_budget(run: Any) -> None:
     run(main)
 
 
-def test_successes_earn_retries(run: Any) -> None:
-    """What workers that succeed give back pays for the retries of others."""
-
+def test_successes_pay_for_later_retries(run: Any) -> None:
     async def main() -> int:
         budget = RetryBudget(tokens=5)
         supervisor = Run(
@@ -75,7 +67,7 @@ def test_successes_earn_retries(run: Any) -> None:
                 worker("first", Flaky(OSError(), ConnectionError())),
                 worker("paid", Flaky(ConnectionError())),
                 *[worker(str(n), sleeper, 1.0) for n in range(5)],
-                worker("later", sleeper_then_error),
+                worker("later", fail_last),
             ],
             seed=1,
             retry_budget=budget,
@@ -85,15 +77,13 @@ def test_successes_earn_retries(run: Any) -> None:
     assert run(main) == 2
 
 
-async def sleeper_then_error() -> None:
+async def fail_last() -> None:
     """Fail after the others have succeeded."""
     await sleeper(2.0)
     raise ConnectionError
 
 
-def test_no_budget_is_no_limit(run: Any) -> None:
-    """Without a budget every retry of the policy is made."""
-
+def test_run_without_a_budget_makes_every_retry(run: Any) -> None:
     async def main() -> list[int]:
         specs = [worker(str(n), raiser, TimeoutError()) for n in range(200)]
         return [outcome.attempts for outcome in await Run(specs, retry_budget=None).gather()]
@@ -101,8 +91,8 @@ def test_no_budget_is_no_limit(run: Any) -> None:
     assert run(main) == [3] * 200
 
 
-def test_what_is_not_made_is_not_paid(run: Any) -> None:
-    """Retries that are given up, cancelled or taken back by a restart while they wait cost nothing."""
+def test_retry_that_is_not_made_costs_nothing(run: Any) -> None:
+    """Its worker is given up, cancelled or restarted during the backoff."""
 
     async def main() -> list[float | None]:
         patient = RetryPolicy(backoff="constant", base=100.0, cap=100.0)
@@ -111,16 +101,16 @@ def test_what_is_not_made_is_not_paid(run: Any) -> None:
         supervisor = Run(specs, seed=1, retry_budget=RetryBudget(success_gain=0.0))
         left: list[float | None] = []
 
-        async def meddle() -> None:
+        async def act() -> None:
             for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):
                 await asyncio.sleep(1.0)
                 left.append(supervisor.statistics().retry_tokens)
                 supervisor.control.carry_out(step)
             left.append(supervisor.statistics().retry_tokens)
 
-        meddling = asyncio.create_task(meddle())
+        acting = asyncio.create_task(act())
         await supervisor.gather()
-        await meddling
+        await acting
         return left
 
     assert run(main) == [480.0, 485.0, 495.0, 500.0]

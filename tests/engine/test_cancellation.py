@@ -1,4 +1,4 @@
-"""Cancelling workers: by a person, or by cancelling whoever awaits the runner."""
+"""Cancellation of workers by a person, and by cancelling the caller of the runner."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled
 from tests.engine.fleets import Flaky, drain, later, sleeper, states, story, stubborn, worker
 
 
-def test_cancel_reaches_every_state(run: Any) -> None:
-    """A running, a backing-off and a queued worker are all cancelled; one that has ended refuses."""
-
+def test_cancel_reaches_running_backing_off_and_queued_workers_and_refuses_ended_ones(run: Any) -> None:
     async def main() -> None:
         patient = RetryPolicy(base=1e6, cap=1e6)
         batch = Run(
@@ -55,8 +53,7 @@ def test_cancel_reaches_every_state(run: Any) -> None:
 
 
 @pytest.mark.parametrize("runner", ["gather", "as_completed", "wait", "task_group"])
-def test_cancelling_the_caller_cancels_all_and_is_not_swallowed(run: Any, runner: str) -> None:
-    """A cancelled runner cancels its workers, waits for them, and passes the cancellation on."""
+def test_cancelled_runner_cancels_its_workers_waits_for_them_and_raises(run: Any, runner: str) -> None:
     cleaned: list[int] = []
 
     async def tidy(number: int) -> None:
@@ -94,9 +91,7 @@ def test_cancelling_the_caller_cancels_all_and_is_not_swallowed(run: Any, runner
     run(main)
 
 
-def test_a_second_cancellation_does_not_abandon_workers(run: Any) -> None:
-    """Cancelling the caller again while it waits for the workers changes nothing: it still waits."""
-
+def test_second_cancellation_of_the_caller_still_waits_for_the_workers(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", stubborn, 3.0)], grace=10.0)
         task = asyncio.get_running_loop().create_task(batch.gather())
@@ -110,9 +105,7 @@ def test_a_second_cancellation_does_not_abandon_workers(run: Any) -> None:
     run(main)
 
 
-def test_an_error_in_the_clean_up_is_kept_and_not_retried(run: Any) -> None:
-    """A worker whose clean-up raises a transient error is cancelled all the same, with that error."""
-
+def test_transient_error_of_the_clean_up_is_kept_and_not_retried(run: Any) -> None:
     async def untidy() -> None:
         try:
             await asyncio.sleep(100)
@@ -128,9 +121,7 @@ def test_an_error_in_the_clean_up_is_kept_and_not_retried(run: Any) -> None:
     run(main)
 
 
-def test_a_result_given_on_cancellation_is_kept(run: Any) -> None:
-    """What a worker returns after it was asked to stop is not lost, and the worker is cancelled."""
-
+def test_result_returned_on_cancellation_is_kept(run: Any) -> None:
     async def graceful() -> str:
         try:
             await asyncio.sleep(100)
@@ -150,9 +141,7 @@ def test_a_result_given_on_cancellation_is_kept(run: Any) -> None:
     run(main)
 
 
-def test_cancel_all_leaves_the_run_open_and_stop_ends_it(run: Any) -> None:
-    """After cancel_all() workers can be restarted; after StopRun they cannot, and the run was interrupted."""
-
+def test_cancel_all_allows_restarts_and_stop_run_does_not(run: Any) -> None:
     async def main() -> None:
         async with Run([worker(str(n), sleeper, 5.0) for n in range(3)], concurrency=1) as batch:
             queue = batch.subscribe()

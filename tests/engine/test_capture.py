@@ -1,4 +1,4 @@
-"""What becomes of log records on their way to an event."""
+"""Log records that become events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from asyncwatch.engine.capture import capturing_logs
 
 
-@pytest.mark.parametrize(("text", "told"), [("%s: retry", "retry"), ("%s failed", "failed"), ("a %s", "a low/b")])
-def test_name_of_a_worker_is_not_repeated(text: str, told: str) -> None:
-    """It is the event's own field, which stands before the message wherever that is shown."""
+@pytest.mark.parametrize(("text", "message"), [("%s: retry", "retry"), ("%s failed", "failed"), ("a %s", "a low/b")])
+def test_log_record_does_not_repeat_the_name_of_its_worker(text: str, message: str) -> None:
+    """The name is a field of the event, and every view shows it before the message."""
     records: list[tuple[object, ...]] = []
     with capturing_logs(lambda *record: records.append(record), logging.INFO):
         logging.getLogger("some").warning(text, "low/b", extra={"asyncwatch_worker": "low/b"})
-    assert records == [("low/b", "WARNING", "some", told)]
+    assert records == [("low/b", "WARNING", "some", message)]

@@ -1,4 +1,4 @@
-"""Halting a batch after too many failures."""
+"""Halt: how a batch stops after too many failures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefus
 from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, story, stubborn, worker
 
 
-def tell(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
-    """Return the events and the outcomes of a run."""
+def run_as_completed(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:
+    """Return the events of a run by `as_completed`, and the outcomes as they came."""
 
     async def main() -> tuple[list[Event], list[Outcome]]:
         supervisor = Run(specs, seed=1, **settings)
@@ -29,7 +29,7 @@ def states(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 def fleet() -> list[Any]:
-    """Return two workers that fail after 1 and 2 s, one that retries, one that takes long, and two that wait."""
+    """Return seven workers: two fail after 1 and 2 s, one retries, one takes long, and three are queued."""
     slow = RetryPolicy(backoff="constant", base=5.0, cap=5.0)
     return [
         worker("a", raiser, ValueError(), 1.0),
@@ -42,10 +42,9 @@ def fleet() -> list[Any]:
     ]
 
 
-def test_soon_finishes_what_runs(run: Any) -> None:
-    """Running attempts go on to their end; what has not begun is cancelled, and no retry is made."""
-    # Three places: the third is given up by the one that backs off, and taken by "long"; those of "a" by "filler".
-    events, outcomes = tell(run, fleet(), halt=parse_halt("2"), concurrency=3)
+def test_halt_soon_finishes_running_attempts_and_starts_no_other(run: Any) -> None:
+    # Three slots: "long" gets that of the worker that backs off, and "filler" that of "a".
+    events, outcomes = run_as_completed(run, fleet(), halt=parse_halt("2"), concurrency=3)
     assert states(outcomes) == {
         "a": "failed",
         "b": "exhausted",
@@ -63,9 +62,7 @@ def test_soon_finishes_what_runs(run: Any) -> None:
     assert {event.at for event in events if isinstance(event, AttemptStarted) and event.at > 2.0} == set()
 
 
-def test_what_fails_after_a_halt_is_not_tried_again(run: Any) -> None:
-    """An attempt that ran when the batch halted is its worker's last, until a person restarts the worker."""
-
+def test_halt_allows_another_attempt_only_after_a_restart_by_a_person(run: Any) -> None:
     async def main() -> tuple[list[Event], list[Any]]:
         specs = [worker("a", raiser, ValueError(), 1.0), worker("b", raiser, ConnectionError(), 2.0)]
         async with Run(specs, seed=1, halt=parse_halt("first")) as supervisor:
@@ -80,26 +77,22 @@ def test_what_fails_after_a_halt_is_not_tried_again(run: Any) -> None:
     assert (outcomes[1].incarnation, outcomes[1].attempts) == (2, 3)
 
 
-def test_now_cancels_everything(run: Any) -> None:
-    """With `now` running workers are cancelled too, for that reason."""
-    events, outcomes = tell(run, fleet(), halt=parse_halt("2", "now"), concurrency=3)
+def test_halt_now_cancels_running_workers_too(run: Any) -> None:
+    events, outcomes = run_as_completed(run, fleet(), halt=parse_halt("2", "now"), concurrency=3)
     assert set(states(outcomes).values()) == {"failed", "exhausted", "cancelled"}
     assert {event.reason for event in events if isinstance(event, CancelRequested)} == {"halt"}
     assert max(event.at for event in events) == 2.0
 
 
-def test_one_halt_is_enough(run: Any) -> None:
-    """Failures after the halt do not halt again; fewer than the limit do not halt at all."""
+def test_halt_happens_once_and_not_below_its_limit(run: Any) -> None:
     specs = [worker(str(n), raiser, ValueError(), n) for n in range(6)]
-    events, _ = tell(run, specs, halt=parse_halt("50%"))
+    events, _ = run_as_completed(run, specs, halt=parse_halt("50%"))
     assert [event.failures for event in events if isinstance(event, RunHalted)] == [3]
-    events, _ = tell(run, specs, halt=parse_halt("7"))
+    events, _ = run_as_completed(run, specs, halt=parse_halt("7"))
     assert not [event for event in events if isinstance(event, RunHalted)]
 
 
-def test_a_restart_takes_its_failure_back(run: Any) -> None:
-    """A worker that was restarted counts no longer, and once at the most."""
-
+def test_restart_of_a_failed_worker_takes_back_one_failure(run: Any) -> None:
     async def main() -> list[Event]:
         specs = [worker("a", raiser, ValueError(), 1.0), worker("b", sleeper, 9.0)]
         supervisor = Run(specs, seed=1, halt=parse_halt("2"))
@@ -112,10 +105,9 @@ def test_a_restart_takes_its_failure_back(run: Any) -> None:
     assert not [event for event in run(main) if isinstance(event, RunHalted)]
 
 
-def test_workers_that_hang_count(run: Any) -> None:
-    """One that ignores the end of its time has failed; one that ignores a person has not."""
+def test_halt_counts_workers_that_ignore_their_timeout_and_not_those_that_ignore_a_person(run: Any) -> None:
     specs = [worker("stuck", stubborn, attempt_timeout=1.0), *[worker(str(n), sleeper, 1.0) for n in range(5)]]
-    _, outcomes = tell(run, specs, halt=parse_halt("first"), concurrency=1, grace=0.5)
+    _, outcomes = run_as_completed(run, specs, halt=parse_halt("first"), concurrency=1, grace=0.5)
     assert list(states(outcomes).values()) == ["unresponsive", *["cancelled"] * 5]
 
     async def main() -> dict[str, str]:

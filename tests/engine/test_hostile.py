@@ -1,11 +1,9 @@
-"""Targets, errors, policies and log handlers that misbehave harm their own worker alone."""
+"""Targets, errors, policies and log handlers that misbehave harm only their own worker."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, stubborn, 
 
 
 class BadCauseError(Exception):
-    """Raises when its cause is looked at."""
+    """Raises when its cause is read."""
 
     @property
     def __cause__(self) -> BaseException | None:  # type: ignore[override]  # the subject of the test
@@ -24,21 +22,19 @@ class BadCauseError(Exception):
 
 
 class BadGroup(ExceptionGroup[Exception]):
-    """Raises when its members are looked at."""
+    """Raises when its members are read."""
 
     @property
     def exceptions(self) -> Any:
-        """Raise."""
         raise SystemExit(1)
 
 
 class BadStr(str):
-    """Raises when it is looked at."""
+    """Raises when it is read."""
 
     __slots__ = ()
 
     def isascii(self) -> bool:
-        """Raise."""
         raise SystemExit(1)
 
 
@@ -50,16 +46,15 @@ class BadMessageError(Exception):
 
 
 class BadHeadersError(TimeoutError):
-    """Raises when it is asked how long to wait."""
+    """Raises when its wait is read."""
 
     @property
     def retry_after(self) -> float:
-        """Raise."""
         raise SystemExit(1)
 
 
 def raises(error: BaseException) -> bool:
-    """Classify nothing: raise."""
+    """Raise instead of classifying."""
     raise SystemExit(4)
 
 
@@ -73,11 +68,9 @@ def raises(error: BaseException) -> bool:
         (TimeoutError(), RetryPolicy(transient=raises)),
     ],
 )
-def test_an_error_that_raises_when_looked_at_fails_its_worker_alone(
+def test_error_that_raises_when_it_is_read_fails_its_worker_alone(
     run: Any, error: Exception, policy: RetryPolicy
 ) -> None:
-    """With one place, the workers behind the hostile one still run, and the run ends."""
-
     async def main() -> list[str]:
         specs = [worker("a", raiser, error, retry=policy), worker("b", sleeper, 1.0), worker("c", sleeper, 1.0)]
         return [outcome.state.value for outcome in await Run(specs, concurrency=1).gather()]
@@ -85,27 +78,8 @@ def test_an_error_that_raises_when_looked_at_fails_its_worker_alone(
     assert run(main) == ["failed", "succeeded", "succeeded"]
 
 
-class BrokenHandler(logging.Handler):
-    """Raises at every record."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Raise."""
-        raise RuntimeError("broken handler")
-
-
-@pytest.fixture
-def broken_logging() -> Iterator[None]:
-    """Log through a handler that raises."""
-    handler = BrokenHandler()
-    logging.getLogger("asyncwatch").addHandler(handler)
-    yield
-    logging.getLogger("asyncwatch").removeHandler(handler)
-
-
-@pytest.mark.usefixtures("broken_logging")
-def test_a_log_handler_that_raises_stops_nobody(run: Any) -> None:
-    """Retries and failures go on although logging them raises."""
-
+@pytest.mark.usefixtures("raising_log")
+def test_log_handler_that_raises_stops_no_retry(run: Any) -> None:
     async def main() -> list[str]:
         specs = [worker("a", Flaky(TimeoutError())), worker("b", raiser, ValueError())]
         return [outcome.state.value for outcome in await Run(specs).gather()]
@@ -113,9 +87,7 @@ def test_a_log_handler_that_raises_stops_nobody(run: Any) -> None:
     assert run(main) == ["succeeded", "failed"]
 
 
-def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run: Any) -> None:
-    """When both were left behind, the end of each is told as its own, and only the present one's is the outcome."""
-
+def test_late_end_of_an_older_incarnation_is_not_the_outcome_of_the_current_one(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("other", sleeper, 30.0)]
         batch = Run(specs, grace=1.0)
@@ -138,9 +110,7 @@ def test_the_late_end_of_an_older_incarnation_is_not_that_of_the_present_one(run
     run(main)
 
 
-def test_a_restart_that_cannot_be_is_refused_visibly(run: Any) -> None:
-    """A worker that swallows the cancellation of its restart is left behind, and the restart is refused."""
-
+def test_restart_of_a_worker_that_swallows_its_cancellation_is_refused(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", stubborn, 10.0)], grace=1.0)
         queue = batch.subscribe()
@@ -159,9 +129,7 @@ def test_a_restart_that_cannot_be_is_refused_visibly(run: Any) -> None:
     run(main)
 
 
-def test_an_abandoned_iterator_does_not_end_the_run_twice(run: Any) -> None:
-    """Breaking out of as_completed() and dropping the iterator later leaves one RunFinished, the last event."""
-
+def test_dropped_iterator_of_as_completed_does_not_end_the_run_twice(run: Any) -> None:
     async def main() -> None:
         async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as batch:
             queue = batch.subscribe()
@@ -178,8 +146,7 @@ def test_an_abandoned_iterator_does_not_end_the_run_twice(run: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["x", float("nan"), -1.0])
-def test_a_timeout_that_is_none_starts_nothing(run: Any, timeout: Any) -> None:
-    """A timeout that is no number of seconds is refused before any worker runs."""
+def test_invalid_timeout_is_refused_before_any_worker_runs(run: Any, timeout: Any) -> None:
     called = []
 
     async def target() -> None:
@@ -195,14 +162,12 @@ def test_a_timeout_that_is_none_starts_nothing(run: Any, timeout: Any) -> None:
         Run([], group_timeouts={"g": timeout})
 
 
-def test_an_attempt_that_ended_in_the_same_turn_is_not_cancelled(run: Any) -> None:
-    """A result that is there when the cancellation comes is a success; the cancellation is refused."""
-
+def test_cancellation_of_an_attempt_that_has_just_ended_is_refused(run: Any) -> None:
     async def main() -> None:
         answers: list[bool] = []
 
         async def target() -> str:
-            # Called in the turn in which the task is done and its callback has not come yet.
+            # Called when the task is done and its callback is still pending.
             asyncio.get_running_loop().call_soon(lambda: answers.append(batch.cancel("a")))
             return "done"
 
@@ -214,9 +179,7 @@ def test_an_attempt_that_ended_in_the_same_turn_is_not_cancelled(run: Any) -> No
     run(main)
 
 
-def test_wait_counts_a_worker_that_was_restarted_as_pending(run: Any) -> None:
-    """A worker that had ended, was restarted and had not ended again at the timeout is pending."""
-
+def test_wait_counts_a_restarted_worker_as_pending(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
         asyncio.get_running_loop().call_later(4.0, batch.restart, "a")
@@ -227,8 +190,8 @@ def test_wait_counts_a_worker_that_was_restarted_as_pending(run: Any) -> None:
     run(main)
 
 
-def test_a_result_that_is_no_object_like_others_is_a_result(run: Any) -> None:
-    """What raises when it is asked for its class, as an unbound proxy does, settles its worker all the same."""
+def test_result_whose_class_raises_is_a_result(run: Any) -> None:
+    """As that of an unbound proxy."""
 
     class Proxy:
         @property  # type: ignore[misc]  # the subject of the test
@@ -236,7 +199,6 @@ def test_a_result_that_is_no_object_like_others_is_a_result(run: Any) -> None:
             raise RuntimeError("not bound")
 
     async def return_proxy() -> Proxy:
-        asyncio.current_task().set_name("mine")  # type: ignore[union-attr]  # what it leaves is seen when it is done
         return Proxy()
 
     [outcome] = run(Run([worker("a", return_proxy)], seed=1).gather)

@@ -1,4 +1,4 @@
-"""Each attempt has a task and a context of its own, also if it returns without any wait."""
+"""Isolation of attempts: each has a task and a context of its own, even if it returns without waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 def named(target: Callable[..., Any], count: int) -> WorkerSpecs:
-    """Return workers `0` to `count - 1`, each called with its number."""
+    """Return workers named `0` to `count - 1`, each called with its number."""
     return WorkerSpecs(WorkerSpec("named", target), [str(n) for n in range(count)], range(count))
 
 
@@ -34,7 +34,7 @@ def gathered(run: Callable[..., Any], *members: WorkerSpec | WorkerSpecs, concur
 
 
 def own_task() -> asyncio.Task[Any]:
-    """Return the task that the caller runs in."""
+    """Return the task of the caller."""
     task = asyncio.current_task()
     assert task is not None
     return task
@@ -56,8 +56,7 @@ def test_task_attributes_set_by_one_worker_are_on_no_other_task(run: Callable[..
     assert [outcome.result for outcome in outcomes] == [(None, number) for number in range(10)]
 
 
-def test_every_attempt_of_a_worker_has_a_new_task(run: Callable[..., Any]) -> None:
-    """Retries, restarts and the other workers: no task comes twice."""
+def test_task_is_new_for_every_attempt(run: Callable[..., Any]) -> None:
     tasks: list[asyncio.Task[Any]] = []
 
     async def work(calls: list[int]) -> None:
@@ -84,8 +83,8 @@ def test_every_attempt_of_a_worker_has_a_new_task(run: Callable[..., Any]) -> No
     assert len(tasks) == len({id(task) for task in tasks}) == 9
 
 
-def test_the_task_of_a_worker_has_its_name(run: Callable[..., Any]) -> None:
-    """Also after another worker has given its own task a name."""
+def test_task_has_the_name_of_its_worker(run: Callable[..., Any]) -> None:
+    """Even after another worker has renamed its own task."""
 
     async def rename(_: int) -> str:
         name = own_task().get_name()
@@ -95,24 +94,21 @@ def test_the_task_of_a_worker_has_its_name(run: Callable[..., Any]) -> None:
     assert [outcome.result for outcome in gathered(run, named(rename, 4))] == ["0", "1", "2", "3"]
 
 
-def test_the_callbacks_of_a_task_are_called_when_its_worker_returns(run: Callable[..., Any]) -> None:
-    """And with a task that is done, before the next worker's first step."""
-    told: list[object] = []
+def test_done_callbacks_of_a_task_are_called_before_the_next_worker_starts(run: Callable[..., Any]) -> None:
+    order: list[object] = []
 
     def note(task: asyncio.Task[Any]) -> None:
-        told.append((task.get_name(), task.done()))
+        order.append((task.get_name(), task.done()))
 
     async def call_back(number: int) -> None:
-        told.append(number)
+        order.append(number)
         own_task().add_done_callback(note)
 
     gathered(run, named(call_back, 3))
-    assert told == [0, ("0", True), 1, ("1", True), 2, ("2", True)]
+    assert order == [0, ("0", True), 1, ("1", True), 2, ("2", True)]
 
 
-def test_a_context_variable_stays_with_its_worker(run: Callable[..., Any]) -> None:
-    """The next one finds what the caller of the run has set."""
-
+def test_context_variable_set_by_a_worker_is_unset_for_the_next(run: Callable[..., Any]) -> None:
     async def paint(number: int) -> str:
         found = colour.get()
         colour.set("red" if number else "blue")
@@ -126,8 +122,7 @@ def test_a_context_variable_stays_with_its_worker(run: Callable[..., Any]) -> No
     assert run(main) == ["red"] * 5
 
 
-def test_a_worker_restarted_by_another_runs_in_the_context_of_the_run(run: Callable[..., Any]) -> None:
-    """It inherits nothing from the worker that restarts it."""
+def test_worker_restarted_by_another_runs_in_the_context_of_the_run(run: Callable[..., Any]) -> None:
     supervisor = Run([])
     seen: list[tuple[str | None, str]] = []
 
@@ -149,9 +144,7 @@ def test_a_worker_restarted_by_another_runs_in_the_context_of_the_run(run: Calla
     assert seen == [("look", "blue")] * 2
 
 
-def test_a_cancellation_of_the_task_hits_no_other_worker(run: Callable[..., Any]) -> None:
-    """Neither a request that comes too late, nor one that was taken back."""
-
+def test_worker_that_cancels_its_own_task_cancels_no_other(run: Callable[..., Any]) -> None:
     async def cancel_self(number: int) -> int:
         task = asyncio.current_task()
         assert task is not None
@@ -165,13 +158,11 @@ def test_a_cancellation_of_the_task_hits_no_other_worker(run: Callable[..., Any]
         return number
 
     states = [outcome.state for outcome in gathered(run, named(cancel_self, 4))]
-    # Whether the one that took its request back has succeeded depends on the version of Python.
+    # Whether worker 2 succeeds depends on the version of Python.
     assert (states[0], states[1], states[3]) == (WorkerState.SUCCEEDED, WorkerState.FAILED, WorkerState.SUCCEEDED)
 
 
-def test_each_is_its_own_current_worker(run: Callable[..., Any]) -> None:
-    """Also in a task that it leaves behind."""
-
+def test_current_worker_is_kept_in_tasks_that_outlive_the_worker(run: Callable[..., Any]) -> None:
     async def name(_: object) -> tuple[str | None, asyncio.Task[str | None]]:
         return current_name(), asyncio.ensure_future(name_later())
 
@@ -192,9 +183,7 @@ def current_name() -> str | None:
     return None if worker is None else worker.name
 
 
-def test_what_fails_ends_with_its_task(run: Callable[..., Any]) -> None:
-    """An error, and an exit of the program, are those of the worker that raised them."""
-
+def test_error_or_exit_is_that_of_the_worker_that_raised_it(run: Callable[..., Any]) -> None:
     async def fail(number: int) -> int:
         if number == 1:
             raise ValueError(number)
@@ -208,16 +197,14 @@ def test_what_fails_ends_with_its_task(run: Callable[..., Any]) -> None:
 
 if sys.version_info >= (3, 12):
 
-    def test_a_child_task_in_the_context_of_its_worker_stays_in_it(run: Callable[..., Any]) -> None:
-        """It is in the worker that made it, also after that worker has ended."""
-
+    def test_child_task_in_the_context_of_its_worker_keeps_it_after_the_end(run: Callable[..., Any]) -> None:
         async def name_later() -> str | None:
             await asyncio.sleep(0)
             return current_name()
 
         async def work(_: int) -> asyncio.Task[str | None]:
             context = own_task().get_context()
-            # An eager task factory cannot start it: the context is entered already.
+            # An eager task factory cannot start it, because the context is entered already.
             return asyncio.Task(name_later(), loop=asyncio.get_running_loop(), context=context)
 
         async def main() -> list[str | None]:
@@ -227,8 +214,9 @@ if sys.version_info >= (3, 12):
         assert run(main) == ["0", "1", "2"]
 
 
-def test_the_supervisor_acts_in_no_workers_context(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reports the end of a worker in the context of the run, whoever started the worker."""
+def test_end_of_a_worker_is_reported_outside_the_context_of_any_worker(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     supervisor = Run([])
     seen: list[tuple[str, object]] = []
     succeeded = Reporter.succeeded
@@ -256,10 +244,7 @@ def test_the_supervisor_acts_in_no_workers_context(run: Callable[..., Any], monk
 
 
 @pytest.mark.parametrize("concurrency", [1, 100, 3_000])
-def test_others_on_the_loop_get_their_turn_while_thousands_return_at_once(
-    run: Callable[..., Any], concurrency: int
-) -> None:
-    """Between two iterations of the loop run some hundred workers at most, whatever the concurrency."""
+def test_loop_iterates_while_thousands_of_workers_return_at_once(run: Callable[..., Any], concurrency: int) -> None:
     calls = 0
     seen: list[int] = []
 
@@ -282,8 +267,7 @@ def test_others_on_the_loop_get_their_turn_while_thousands_return_at_once(
     assert max(after - before for before, after in itertools.pairwise([*seen, calls])) <= 500
 
 
-def test_more_concurrency_in_a_running_batch_starts_a_few_at_a_time(run: Callable[..., Any]) -> None:
-    """All of them start in the end, and no more than the concurrency allows."""
+def test_raised_concurrency_starts_some_hundred_workers_in_a_loop_iteration(run: Callable[..., Any]) -> None:
     started: list[int] = []
     seen: list[int] = []
 
@@ -310,10 +294,7 @@ def test_more_concurrency_in_a_running_batch_starts_a_few_at_a_time(run: Callabl
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize("how", ["wait", "as_completed", "task_group", "halt"])
-def test_no_target_is_called_after_the_end_of_a_run_was_decided(
-    run: Callable[..., Any], how: str, concurrency: int
-) -> None:
-    """A runner that ends early, or a halt, ends the calls of targets then and there."""
+def test_target_is_not_called_after_the_run_decided_to_end(run: Callable[..., Any], how: str, concurrency: int) -> None:
     called: list[int] = []
 
     async def work(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Stopping runs of very many workers: the loop turns meanwhile, and who ends at once is not told to be stuck."""
+"""Stops of runs with very many workers: the loop iterates meanwhile, and workers that end at once are not abandoned."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.slices import SLICE as SECONDS
 from asyncwatch.slices import SlicedWork
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
 QUEUED, RUNNING = 20_000, 20
 GRACE = 1.0
 SLICE = 2_000
-"""Workers in a time slice, on a clock that each of them moves on."""
+"""Workers in a time slice, on a clock that advances with each of them."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def slices_of_equal_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def slow_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[int]]:
-    """Return what lets each worker that is stopped take some seconds of the clock; it returns how many were so far."""
+    """Return a function that makes the stop of each worker take seconds of the clock, and returns the count so far."""
 
     def slow_down(seconds: float) -> list[int]:
         stopped = [0]
@@ -58,7 +58,7 @@ def slow_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[int]]:
 
 
 def many(target: Any, count: int = QUEUED + RUNNING, *args: Any) -> WorkerSpecs:
-    """Return workers that call `target` with `args`, named by their numbers."""
+    """Return workers that call `target` with `args` and are named by their numbers."""
 
     async def call(_number: int) -> None:
         await target(*args)
@@ -68,8 +68,7 @@ def many(target: Any, count: int = QUEUED + RUNNING, *args: Any) -> WorkerSpecs:
 
 
 @pytest.mark.parametrize("command", [StopRun(), CancelAll()])
-def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, command: Command) -> None:
-    """All that run end at once when they are cancelled, so all are cancelled; the loop turns, and none starts."""
+def test_stop_longer_than_the_grace_period_cancels_all_and_abandons_none(slow_stop: Any, command: Command) -> None:
     stopped = slow_stop(10 * GRACE / QUEUED)
 
     async def main() -> None:
@@ -98,33 +97,32 @@ def test_a_stop_that_outlasts_the_grace_leaves_nobody_behind(slow_stop: Any, com
         assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= SLICE + RUNNING
         assert len(seen) > QUEUED / SLICE
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_all_that_run_are_asked_in_one_turn(slow_stop: Any) -> None:
-    """However many places there are: those that run get their grace period from the beginning on, before the queue."""
+def test_running_workers_are_all_cancelled_at_once_before_the_queue(slow_stop: Any) -> None:
     running = 3 * SLICE
     stopped = slow_stop(0.0)
-    asked_after: list[int] = []
+    cancelled_after: list[int] = []
 
     async def note() -> None:
         try:
             await asyncio.sleep(1e6)
         finally:
-            asked_after.append(stopped[0])
+            cancelled_after.append(stopped[0])
 
     async def main() -> None:
         batch = Run([many(note)], concurrency=running)
         asyncio.get_running_loop().call_later(1.0, batch.control.carry_out, CancelAll())
         await batch.gather()
 
-    run_at_once(main)
-    assert len(asked_after) == running
-    assert max(asked_after) <= running + SLICE
+    run_jumping(main)
+    assert len(cancelled_after) == running
+    assert max(cancelled_after) <= running + SLICE
 
 
 async def stopping(batch: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome]]:
-    """Return the task of a run of which all workers were asked to stop, and some of the queue were stopped."""
+    """Return the task of a run whose workers are being cancelled: the stop has passed some of the queue."""
     gathered = asyncio.get_running_loop().create_task(batch.gather())
     await asyncio.sleep(1.0)
     batch.control.carry_out(CancelAll())
@@ -134,9 +132,7 @@ async def stopping(batch: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome
     return gathered
 
 
-def test_who_is_restarted_while_others_are_stopped_runs_again() -> None:
-    """One that ran and one that was queued begin anew, are left alone, and get places after the last was stopped."""
-
+def test_worker_restarted_during_a_stop_runs_again_after_it() -> None:
     async def main() -> None:
         batch = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
         gathered = await stopping(batch)
@@ -147,12 +143,10 @@ def test_who_is_restarted_while_others_are_stopped_runs_again() -> None:
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED - 2, "succeeded": 2}
         assert [outcome.name for outcome in outcomes if outcome.incarnation == 2] == ["3", str(RUNNING)]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop() -> None:
-    """The person asks after the stop, so the new incarnation stays although the stop has not come to it yet."""
-
+def test_worker_in_backoff_restarted_before_the_stop_reaches_it_runs_again() -> None:
     async def main() -> None:
         patient = RetryPolicy(base=1e12, cap=1e12)
         count = 10 * SLICE
@@ -166,12 +160,10 @@ def test_who_waits_for_another_attempt_can_be_restarted_before_its_turn_to_stop(
         assert states.pop(last) == "succeeded"
         assert set(states.values()) == {"cancelled"}
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> None:
-    """The second stop spares nobody."""
-
+def test_stop_of_the_run_cancels_workers_restarted_during_an_earlier_stop() -> None:
     async def main() -> None:
         batch = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
         gathered = await stopping(batch)
@@ -181,13 +173,11 @@ def test_a_stop_of_the_run_reaches_who_was_restarted_during_a_stop_of_all() -> N
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED}
         assert asyncio.get_running_loop().time() < 1010
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("mode", ["now", "soon"])
-def test_a_halt_of_very_many_is_counted_before_it_is_done(mode: Any) -> None:
-    """The event tells of all that end by it, though most of them do so later; none of them starts."""
-
+def test_halt_event_counts_all_workers_that_it_will_stop(mode: Any) -> None:
     async def main() -> None:
         first = worker("bad", raiser, ValueError(), 1.0)
         batch = Run([first, many(sleeper, QUEUED, 5.0)], concurrency=RUNNING, halt=Halt(failures=1, mode=mode))
@@ -203,12 +193,10 @@ def test_a_halt_of_very_many_is_counted_before_it_is_done(mode: Any) -> None:
         assert halted.stopped == expected["cancelled"]
         assert last.attempts == RUNNING
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_a_group_stops_and_the_others_go_on() -> None:
-    """Those beside it are neither asked to stop nor forgotten when their places are free again."""
-
+def test_timeout_of_a_large_group_leaves_the_other_group_running() -> None:
     async def main() -> None:
         groups = [worker(f"{group}{n}", sleeper, 1.0, group=group) for group in "ab" for n in range(3 * SLICE)]
         batch = Run(groups, concurrency=RUNNING, group_timeouts={"a": 0.5})
@@ -218,12 +206,10 @@ def test_a_group_stops_and_the_others_go_on() -> None:
             ("b", "succeeded"): 3 * SLICE,
         }
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None:
-    """Who was kept from ending by another one is not left behind; who does not end even so is."""
-
+def test_loop_blocked_past_the_grace_period_lets_cancelled_workers_end() -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 1e6), worker("b", stubborn)], grace=GRACE)
         queue = batch.subscribe()
@@ -238,16 +224,16 @@ def test_a_loop_that_was_kept_past_the_grace_period_gives_turns_to_end() -> None
         assert [outcome.state.value for outcome in outcomes] == ["cancelled", "unresponsive"]
         assert [event.worker for event in drain(queue) if isinstance(event, WorkerUnresponsive)] == ["b"]
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("state", ["queued", "ended"])
-def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
-    """The loop turns meanwhile, the other group is left alone, and a restarted one may start before the last is."""
-    turns, began = [0], list[int]()
+def test_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
+    """The other group is left alone."""
+    iterations, began = [0], list[int]()
 
     async def target() -> None:
-        began.append(turns[0])
+        began.append(iterations[0])
         await asyncio.sleep(0.0 if state == "ended" else 1e6)
 
     async def main() -> None:
@@ -256,16 +242,16 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
         batch = Run(groups, concurrency=RUNNING)
         scheduler = batch._scheduler
 
-        def count_turns() -> None:
-            turns[0] += 1
-            loop.call_soon(count_turns)
+        def count_iterations() -> None:
+            iterations[0] += 1
+            loop.call_soon(count_iterations)
 
         async with batch:
             gathered = loop.create_task(batch.gather())
             await asyncio.sleep(1.0)
             began.clear()
             request = CancelBranch("b") if state == "queued" else RestartBranch("b")
-            loop.call_soon(count_turns)
+            loop.call_soon(count_iterations)
             assert batch.control.carry_out(request)
             if state == "queued":
                 assert 0 < 10 * SLICE - scheduler.active <= 2 * SLICE
@@ -280,12 +266,10 @@ def test_a_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
                 assert {o.incarnation for o in batch.outcomes() if o.name[0] == "b"} == {2}
                 assert {o.incarnation for o in batch.outcomes() if o.name[0] == "a"} == {1}
 
-    run_at_once(main)
+    run_jumping(main)
 
 
-def test_what_cannot_be_done_to_a_group_is_told() -> None:
-    """There is nobody in it, nobody has started, or all have ended."""
-
+def test_group_command_that_is_impossible_returns_the_reason() -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 1.0, group="a"), worker("b", sleeper, 1.0, group="b")])
         scheduler = batch._scheduler
@@ -298,12 +282,11 @@ def test_what_cannot_be_done_to_a_group_is_told() -> None:
             await gathered
             assert scheduler.cancel_group("a") == "all its workers have ended"
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.parametrize("command", [RetryAllNow(), GiveUpAll()])
-def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
-    """They try again in order, or none does; the loop turns meanwhile. Who was stopped since is left alone."""
+def test_retry_all_now_and_give_up_all_work_in_slices_and_skip_cancelled_workers(command: Command) -> None:
     count = 5 * SLICE
 
     async def main() -> None:
@@ -317,8 +300,8 @@ def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
         drain(queue)
         assert batch.control.carry_out(command)
         last, first = f"w{count - 1}", "w0"
-        told = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
-        assert len(told) <= SLICE
+        reached = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
+        assert len(reached) <= SLICE
         stopped = first if isinstance(command, RetryAllNow) else last
         assert batch.cancel(stopped)
         await gathered
@@ -328,4 +311,4 @@ def test_very_many_who_wait_are_told_in_slices(command: Command) -> None:
         again = [event.worker for event in drain(queue) if isinstance(event, AttemptStarted)]
         assert again == ([f"w{n}" for n in range(1, count)] if isinstance(command, RetryAllNow) else [])
 
-    run_at_once(main)
+    run_jumping(main)

@@ -1,12 +1,11 @@
-"""Launches that fail for any reason: each fails the start of its child alone, and every run can be ended."""
+"""Launches that fail for any reason: each fails only the start of its child, and every run can be ended."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -35,8 +34,8 @@ LONG = 1_000.0
 LIMITS: dict[str, Any] = {"circuit": CircuitPolicy(), "rate": RateLimit(per_second=1_000)}
 
 
-class Broken(Exception):  # noqa: N818  it stands for any error
-    """What a step of a launch raises."""
+class BrokenError(Exception):
+    """The error that a broken step raises."""
 
 
 class Switch:
@@ -50,7 +49,7 @@ class Switch:
         def broken(*args: Any, **kwargs: Any) -> Any:
             if self.is_on and "restart" not in args and any(_name_of(arg) == "bad" for arg in args):
                 self.raised += 1
-                raise Broken
+                raise BrokenError
             return original(*args, **kwargs)
 
         patch.setattr(owner, method, broken)
@@ -78,15 +77,16 @@ def _ids(step: Any) -> str:
 
 
 async def _end_by_cancel(serving: asyncio.Task[Any]) -> None:
-    """Cancel the caller of `serve`, which has to end by that."""
+    """Cancel the caller of `serve` and check that it ends."""
     serving.cancel()
     await asyncio.wait([serving], timeout=LONG)
     assert serving.done(), "serve() swallowed its cancellation"
-    with suppress(asyncio.CancelledError, TreeError, RuntimeError, Broken):
+    with suppress(asyncio.CancelledError, TreeError, RuntimeError, BrokenError):
         await serving
 
 
-def _ends_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
+def _reader_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
+    """Return a function that returns the events since its last call."""
     queue = supervisor.subscribe()
     return lambda: drain(queue)
 
@@ -100,47 +100,44 @@ def _ends_of(supervisor: Supervisor) -> Callable[[], list[Event]]:
     ],
     ids=["circuit", "rate", "rate_per_key"],
 )
-@pytest.mark.parametrize("way", ["serve", "start_child"])
+@pytest.mark.parametrize("method", ["serve", "start_child"])
 def test_temporary_children_with_limits_run_and_can_be_cancelled(
-    run: Any, way: str, names: str, limits: dict[str, Any]
+    run: Any, method: str, names: str, limits: dict[str, Any]
 ) -> None:
-    """Temporary workers are served within their limits; one listener gets all events, numbered without a gap."""
-
     async def main() -> None:
         supervisor = Supervisor([WorkerSpec(name, sleeper, (1.0,), key="k") for name in names], **limits)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
-            if way == "start_child":
+            if method == "start_child":
                 await supervisor.start_child(WorkerSpec("added", sleeper, (1.0,), key="k"))
             serving = asyncio.create_task(supervisor.serve())
             await asyncio.sleep(20)
             await _end_by_cancel(serving)
-        told = events()
-        ended = [event.worker for event in told if isinstance(event, WorkerSucceeded)]
-        assert sorted(ended) == sorted([*names, *(["added"] if way == "start_child" else [])])
-        assert isinstance(told[-1], RunFinished)
-        assert [event.seq for event in told] == list(range(len(told)))
+        received = events()
+        ended = [event.worker for event in received if isinstance(event, WorkerSucceeded)]
+        assert sorted(ended) == sorted([*names, *(["added"] if method == "start_child" else [])])
+        assert isinstance(received[-1], RunFinished)
+        assert [event.seq for event in received] == list(range(len(received)))
 
     run(main)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=_ids)
-def test_launch_that_raises_at_the_start_of_a_tree_stops_those_before_it(
+def test_launch_that_raises_at_the_start_of_a_tree_stops_earlier_children_and_names_the_child(
     run: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str]
 ) -> None:
-    """The tree does not start: its error names the child and the cause; nothing is left."""
     switch = Switch(monkeypatch, *step)
 
     async def main() -> None:
         log: list[str] = []
         actors = [Actor(name, log) for name in ("first", "second", "bad", "last")]
         supervisor = Supervisor([child(actor, key="k") for actor in actors], **LIMITS)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
-            with pytest.raises(StartError, match="bad did not start: Broken") as raised:
+            with pytest.raises(StartError, match="bad did not start: BrokenError") as raised:
                 await supervisor.serve()
         assert raised.value.child == "root/bad"
-        assert type(raised.value.error) is Broken
+        assert type(raised.value.error) is BrokenError
         assert log == ["+first", "+second", "-second", "-first"]
         assert isinstance(events()[-1], RunFinished)
         assert supervisor.statistics().tasks == 0
@@ -151,10 +148,9 @@ def test_launch_that_raises_at_the_start_of_a_tree_stops_those_before_it(
 
 @pytest.mark.parametrize("step", STEPS, ids=_ids)
 @pytest.mark.parametrize("pool", [False, True], ids=["child", "pool"])
-def test_launch_that_raises_by_request_fails_for_the_caller_alone(
+def test_launch_that_raises_on_request_fails_for_the_caller_alone_and_can_be_repeated(
     run: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], pool: bool
 ) -> None:
-    """The child is not kept, its siblings run, and it can be started when the cause has gone."""
     switch = Switch(monkeypatch, *step)
 
     async def main() -> None:
@@ -169,9 +165,9 @@ def test_launch_that_raises_by_request_fails_for_the_caller_alone(
             async def start() -> Any:
                 return await supervisor.start_child("bad" if pool else child(Actor("bad", log), key="k"), under=under)
 
-            with pytest.raises(StartError, match="bad did not start: Broken") as raised:
+            with pytest.raises(StartError, match="bad did not start: BrokenError") as raised:
                 await start()
-            assert type(raised.value.error) is Broken
+            assert type(raised.value.error) is BrokenError
             assert "bad" not in statuses(supervisor, under)
             switch.is_on = False
             assert (await start()).status == "running"
@@ -186,7 +182,7 @@ def test_launch_that_raises_by_request_fails_for_the_caller_alone(
 def test_launch_that_raises_in_a_restart_counts_as_a_failed_restart(
     run: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], strategy: Any
 ) -> None:
-    """It is tried again within the limit of restarts; beyond it the supervisor gives up, and all have ended."""
+    """It is tried again within the restart limit. Beyond it the supervisor gives up."""
     switch = Switch(monkeypatch, *step)
     switch.is_on = False
 
@@ -210,7 +206,7 @@ def test_launch_that_raises_in_a_restart_counts_as_a_failed_restart(
             await end(bad, "abnormal")
             with pytest.raises(RestartLimitError) as raised:
                 await serving
-            assert type(raised.value.__cause__) is Broken
+            assert type(raised.value.__cause__) is BrokenError
         assert log.count("+other") == log.count("-other")
         assert supervisor.statistics().tasks == 0
 
@@ -219,10 +215,9 @@ def test_launch_that_raises_in_a_restart_counts_as_a_failed_restart(
 
 @pytest.mark.parametrize("step", LATER_STEPS, ids=_ids)
 @pytest.mark.parametrize("at", [0.0, 0.5, 2.5])
-def test_serve_is_cancelled_amid_failing_launches_and_ends(
+def test_serve_cancelled_amid_failing_launches_ends_within_the_grace_period(
     run: Any, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], at: float
 ) -> None:
-    """A cancellation ends the tree within the grace period of a worker that ignores it, however often it comes."""
     switch = Switch(monkeypatch, *step)
     switch.is_on = False
 
@@ -230,7 +225,7 @@ def test_serve_is_cancelled_amid_failing_launches_and_ends(
         bad = Actor("bad")
         specs = [child(bad, key="k", backoff=RestartBackoff(base=1.0, cap=1.0)), child(Actor("deaf", lingers=FOREVER))]
         supervisor = Supervisor(specs, max_restarts=1_000, within=LONG, grace=5.0, **LIMITS)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await calm()
@@ -249,13 +244,12 @@ def test_serve_is_cancelled_amid_failing_launches_and_ends(
 
 @pytest.mark.parametrize("method", ["supervisor_started", "begin"])
 def test_supervisor_whose_launch_raises_has_not_started(run: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """The same for a child that is a supervisor."""
     switch = Switch(monkeypatch, SupervisorRegistry if method == "begin" else Reporter, method)
 
     async def main() -> None:
         low = SupervisorSpec("bad", (child(Actor("worker")),))
         async with asyncio.timeout(LONG), Supervisor([child(Actor("other"))]) as supervisor:
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.start_child(low)
             assert statuses(supervisor) == {"other": "running"}
             switch.is_on = False
@@ -268,20 +262,18 @@ def test_supervisor_whose_launch_raises_has_not_started(run: Any, monkeypatch: p
 @pytest.mark.parametrize(
     ("owner", "method"), [(Reporter, "run_started"), (Reporter, "supervisor_started"), (SupervisorRegistry, "begin")]
 )
-def test_root_whose_launch_raises_ends_the_run_with_that(
+def test_root_whose_launch_raises_ends_the_run_with_its_error(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
-    """No caller waits for a tree that never began."""
-
     def broken(*_args: object, **_kwargs: object) -> None:
-        raise Broken
+        raise BrokenError
 
     monkeypatch.setattr(owner, method, broken)
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
         async with asyncio.timeout(LONG):
-            with pytest.raises(Broken):
+            with pytest.raises(BrokenError):
                 await supervisor.serve()
 
     run(main)
@@ -303,7 +295,7 @@ def _raise_exit() -> str:
 def test_spec_that_cannot_be_launched_fails_its_start_and_its_target_is_not_called(
     run: Any, fields: dict[str, Any], kind: type[BaseException]
 ) -> None:
-    """Whatever the fields of a spec do when they are used, in a tree the start fails, in a batch the worker."""
+    """In a tree the start fails, in a batch the worker."""
 
     async def main() -> None:
         bad = Actor("bad")
@@ -331,9 +323,7 @@ def test_spec_that_cannot_be_launched_fails_its_start_and_its_target_is_not_call
     run(main)
 
 
-def test_all_workers_of_a_batch_fail_to_start_and_every_outcome_comes(run: Any) -> None:
-    """Every runner ends and yields all outcomes although no worker gets as far as a task."""
-
+def test_batch_whose_workers_all_fail_to_start_yields_every_outcome(run: Any) -> None:
     async def main() -> None:
         specs = [worker(name, sleeper, 1.0, deadline=Decimal(5)) for name in "abc"]
         async with asyncio.timeout(LONG):
@@ -346,12 +336,10 @@ def test_all_workers_of_a_batch_fail_to_start_and_every_outcome_comes(run: Any) 
     run(main)
 
 
-def test_lent_task_whose_next_worker_cannot_start_goes_on_with_the_others(run: Any) -> None:
-    """A worker that returns at once lends its task: a failure of the one after it is that one's alone."""
-
+def test_worker_that_cannot_start_after_others_that_returned_at_once_fails_alone(run: Any) -> None:
     async def main() -> None:
         async def nothing() -> None:
-            """Return at once."""
+            pass
 
         fields: dict[str, Any] = {"b": {"deadline": Decimal(5)}, "d": {"attempt_timeout": Decimal(5)}}
         specs = [worker(name, nothing, **fields.get(name, {})) for name in "abcde"]
@@ -371,7 +359,6 @@ def test_lent_task_whose_next_worker_cannot_start_goes_on_with_the_others(run: A
 
 
 def test_worker_of_a_batch_that_could_not_start_can_be_restarted(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed start is a failure as any other: a restart gives the worker another incarnation."""
     switch = Switch(monkeypatch, Luck, "draw")
 
     async def main() -> None:
@@ -386,24 +373,22 @@ def test_worker_of_a_batch_that_could_not_start_can_be_restarted(run: Any, monke
     run(main)
 
 
-def test_worker_that_was_held_and_cannot_start_then_fails_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that fails long after its launch, when a limit releases the worker, reaches its supervisor as well."""
+def test_worker_that_cannot_start_when_released_fails_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor learns of the failure as well."""
     switch = Switch(monkeypatch, Reporter, "attempt_started")
 
     async def main() -> None:
         actors = [Actor(name) for name in ("first", "bad")]
         supervisor = Supervisor([child(actor, key="k") for actor in actors], rate_per_key=RateLimit(per_second=0.1))
         async with asyncio.timeout(LONG):
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.serve()
         assert switch.raised == 1
 
     run(main)
 
 
-def test_name_that_the_batch_beside_has_fails_the_start(run: Any) -> None:
-    """A name clash is found at the launch: the tree does not start, and its caller gets the error."""
-
+def test_name_clash_with_the_batch_fails_the_start_of_the_tree(run: Any) -> None:
     async def main() -> None:
         log: list[str] = []
         specs = [child(Actor("first", log)), child(Actor("taken", log))]
@@ -417,26 +402,12 @@ def test_name_that_the_batch_beside_has_fails_the_start(run: Any) -> None:
     run(main)
 
 
-class _RaisingHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        raise Broken(record.getMessage())
-
-
-@contextmanager
-def _raising_log() -> Iterator[None]:
-    logger, handler = logging.getLogger("asyncwatch"), _RaisingHandler()
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
+@pytest.mark.usefixtures("raising_log")
 def test_log_handler_that_raises_changes_nothing(run: Any) -> None:
-    """Circuits open, keys cannot be made, limits of restarts are reached: all that is logged happens all the same."""
+    """Circuits open, keys fail and restart limits are reached, and each of these is logged."""
 
     def no_key() -> str:
-        raise Broken
+        raise BrokenError
 
     async def fails() -> None:
         await asyncio.sleep(1)
@@ -449,25 +420,22 @@ def test_log_handler_that_raises_changes_nothing(run: Any) -> None:
             with pytest.raises(RestartLimitError):
                 await Supervisor(specs, circuit=policy, within=LONG).serve()
 
-    with _raising_log():
-        run(main)
+    run(main)
 
 
-def test_listener_that_raises_gets_nothing_more_and_costs_the_workers_nothing(run: Any) -> None:
-    """The other listeners hear of everything."""
-
+def test_listener_that_raises_is_dropped_and_the_others_get_every_event(run: Any) -> None:
     class Closed(Listener):
         calls = 0
 
         def deliver(self, *_args: object) -> None:
             self.calls += 1
-            raise Broken
+            raise BrokenError
 
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
         closed = Closed()
         supervisor.control.add_listener(closed)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await asyncio.sleep(1)
@@ -492,7 +460,6 @@ def test_listener_that_raises_gets_nothing_more_and_costs_the_workers_nothing(ru
 def test_worker_of_a_batch_settles_whatever_raises_between_its_attempts(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
-    """A fault at any step leaves no worker that nothing moves on: the batch ends, and the others are as they were."""
     switch = Switch(monkeypatch, owner, method)
 
     calls = 0
@@ -535,7 +502,7 @@ def _methods(owner: type) -> list[str]:
 def test_run_ends_when_it_is_cancelled_whatever_has_raised(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, start: int
 ) -> None:
-    """A part that fails in all its calls after the first `start` keeps neither `serve` nor its report from ending."""
+    """Every method of a part fails in all its calls after the first `start`."""
     original = getattr(owner, method)
     calls = 0
 
@@ -543,7 +510,7 @@ def test_run_ends_when_it_is_cancelled_whatever_has_raised(
         nonlocal calls
         calls += 1
         if calls > start:
-            raise Broken
+            raise BrokenError
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, method, broken)
@@ -558,7 +525,7 @@ def test_run_ends_when_it_is_cancelled_whatever_has_raised(
         batch = [worker("flaky", sleeper, 1.0, key="k"), worker("long", sleeper, 1e6, key="k")]
         specs: list[ChildSpec] = [child(bad, key="k", backoff=RestartBackoff(base=1.0, cap=1.0)), low, pool]
         supervisor = Supervisor(specs, max_restarts=20, within=LONG, batch=batch, **LIMITS)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await asyncio.sleep(1)
@@ -571,26 +538,24 @@ def test_run_ends_when_it_is_cancelled_whatever_has_raised(
                 supervisor.restart("deaf")
             await asyncio.sleep(5)
             await _end_by_cancel(serving)
-        told = events()
-        assert not told or isinstance(told[-1], RunFinished)
+        received = events()
+        assert not received or isinstance(received[-1], RunFinished)
         assert supervisor.is_finished or not supervisor.is_started
         assert supervisor.statistics().in_flight == 0
 
     run(main)
 
 
-def test_run_that_is_stopped_while_its_reporter_fails_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request to stop stops the workers in order although no cancellation can be reported."""
-
+def test_stopped_run_whose_reporter_fails_stops_its_workers_in_order(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
-        raise Broken
+        raise BrokenError
 
     monkeypatch.setattr(Reporter, "cancel_requested", broken)
 
     async def main() -> None:
         log: list[str] = []
         supervisor = Supervisor([child(Actor(name, log)) for name in ("a", "b")])
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await calm()
@@ -602,21 +567,20 @@ def test_run_that_is_stopped_while_its_reporter_fails_ends(run: Any, monkeypatch
     run(main)
 
 
-def test_failed_start_is_reported_as_a_failed_worker(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener sees the worker fail with the error, once for each launch."""
+def test_failed_start_is_reported_once_for_each_launch(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Switch(monkeypatch, Admission, "ask")
 
     async def main() -> None:
         async with asyncio.timeout(LONG), Supervisor([], **LIMITS) as supervisor:
-            events = _ends_of(supervisor)
+            events = _reader_of(supervisor)
             for _ in range(2):
                 with pytest.raises(StartError):
                     await supervisor.start_child(child(Actor("bad"), key="k"))
             await asyncio.sleep(1)
             failed = [event for event in events() if isinstance(event, WorkerFailed)]
             assert [(event.worker, event.incarnation, event.error_type) for event in failed] == [
-                ("bad", 1, "Broken"),
-                ("bad", 2, "Broken"),
+                ("bad", 1, "BrokenError"),
+                ("bad", 2, "BrokenError"),
             ]
 
     run(main)
@@ -632,22 +596,20 @@ def test_failed_start_is_reported_as_a_failed_worker(run: Any, monkeypatch: pyte
         (Scheduler, "stop_batch"),
     ],
 )
-def test_tree_that_has_lost_track_of_its_end_is_broken_off(
+def test_cancelled_tree_whose_supervisor_is_broken_ends_without_leftover_tasks(
     run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
-    """When the supervisor itself breaks, a cancelled `serve` still ends, and no task is left."""
-
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, _context: None)
         low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
         supervisor = Supervisor([child(Actor("c")), low], batch=[worker("long", sleeper, 1e6)], grace=5.0)
-        events = _ends_of(supervisor)
+        events = _reader_of(supervisor)
         serving = asyncio.create_task(supervisor.serve())
         await asyncio.sleep(1)
 
         def broken(*_args: Any, **_kwargs: Any) -> None:
-            raise Broken
+            raise BrokenError
 
         monkeypatch.setattr(owner, method, broken)
         began = loop.time()
@@ -661,9 +623,7 @@ def test_tree_that_has_lost_track_of_its_end_is_broken_off(
     run(main)
 
 
-def test_batch_that_has_lost_track_of_its_end_is_broken_off(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runner that is cancelled ends even if no worker settles any more."""
-
+def test_cancelled_batch_whose_workers_never_settle_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         supervisor = Run([worker(name, sleeper, 1e6) for name in "abc"], concurrency=2, grace=5.0)
@@ -671,7 +631,7 @@ def test_batch_that_has_lost_track_of_its_end_is_broken_off(run: Any, monkeypatc
         await asyncio.sleep(1)
 
         def broken(*_args: Any, **_kwargs: Any) -> None:
-            raise Broken
+            raise BrokenError
 
         monkeypatch.setattr(Scheduler, "_settle", broken)
         await _end_by_cancel(gathering)
@@ -683,9 +643,7 @@ def test_batch_that_has_lost_track_of_its_end_is_broken_off(run: Any, monkeypatc
 
 
 @pytest.mark.parametrize("shutdown", [50.0, float("inf")])
-def test_slow_stop_is_not_broken_off(run: Any, shutdown: float) -> None:
-    """Workers that use the time they are given, one after the other, all end as they do without a watch."""
-
+def test_stop_within_the_shutdown_times_is_not_cut_short(run: Any, shutdown: float) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         actors = [Actor(name, lingers=40.0) for name in "abcd"]
@@ -702,8 +660,6 @@ def test_slow_stop_is_not_broken_off(run: Any, shutdown: float) -> None:
 
 
 def test_batch_beside_a_tree_is_awaited_when_serve_is_cancelled_twice(run: Any) -> None:
-    """A second cancellation while the tree stops does not leave the workers of the batch running after the run."""
-
     async def main() -> None:
         slow = Actor("slow", lingers=2.0)
         supervisor = Supervisor([child(Actor("deaf", lingers=1.0))], batch=[worker("slow", slow)], grace=5.0)
@@ -720,13 +676,12 @@ def test_batch_beside_a_tree_is_awaited_when_serve_is_cancelled_twice(run: Any) 
 def test_launch_that_raises_after_its_task_was_made_does_not_call_the_target(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails behind the start of an attempt, in the same call, takes the attempt back."""
     is_broken = False
     original = Scheduler._report_queue_held
 
     def follow(scheduler: Scheduler) -> None:
         if is_broken:
-            raise Broken
+            raise BrokenError
         original(scheduler)
 
     monkeypatch.setattr(Scheduler, "_report_queue_held", follow)
@@ -736,7 +691,7 @@ def test_launch_that_raises_after_its_task_was_made_does_not_call_the_target(
         bad = Actor("bad")
         async with asyncio.timeout(LONG), Supervisor([child(Actor("other"))], **LIMITS) as supervisor:
             is_broken = True
-            with pytest.raises(StartError, match="bad did not start: Broken"):
+            with pytest.raises(StartError, match="bad did not start: BrokenError"):
                 await supervisor.start_child(child(bad))
             is_broken = False
             await calm()

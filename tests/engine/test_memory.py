@@ -1,4 +1,4 @@
-"""What a run holds does not grow with time: all that an attempt leaves is freed as soon as it is over."""
+"""A long run does not grow: what an attempt leaves is freed without the garbage collector."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 FOR_EVER: dict[str, Any] = {"max_restarts": 1_000_000, "within": 1.0}
 TIMES = 200
 SPARE = TIMES // 2
-"""Fewer objects than one for each restart: what the interpreter and asyncio keep for reuse."""
+"""Objects that the interpreter and asyncio may keep for reuse: fewer than one a restart."""
 
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """Leave all garbage that only the collector of cycles would free where it is, and keep no log records."""
+    """Turn the garbage collector and the log of the supervisor off."""
     logger = logging.getLogger("asyncwatch.supervisor")
     logger.disabled = True
     gc.collect()
@@ -46,7 +46,7 @@ def no_collector() -> Iterator[None]:
 
 
 async def growth(supervisor: Supervisor, again: Callable[[], Awaitable[object]]) -> int:
-    """Return how many objects more there are after calling `again` many times than after a few."""
+    """Return how many more objects exist after many calls of `again` than after half of them."""
     queue = supervisor.subscribe()
     serving = asyncio.ensure_future(supervisor.serve())
     before = 0
@@ -63,7 +63,7 @@ async def growth(supervisor: Supervisor, again: Callable[[], Awaitable[object]])
 
 
 async def a_while() -> None:
-    """Let the services end once or more."""
+    """Let each service end at least once."""
     await asyncio.sleep(0.05)
 
 
@@ -74,13 +74,13 @@ async def fails() -> None:
 
 
 async def exits() -> None:
-    """Ask the program to exit after a moment."""
+    """Raise `SystemExit` after a moment."""
     await asyncio.sleep(0.01)
     raise SystemExit(3)
 
 
 async def hangs() -> None:
-    """Run for longer than a time-out, and longer still when it is cancelled."""
+    """Outlast the timeout, and then the shutdown time."""
     try:
         await asyncio.sleep(0.2)
     except asyncio.CancelledError:
@@ -88,18 +88,17 @@ async def hangs() -> None:
 
 
 async def never_ready() -> None:
-    """Fail before it is ready."""
+    """Fail before `ready`."""
     await fails()
     await ready()
 
 
 class Alternating:
-    """Ends in an error every second time, before it is ready; the other times after."""
+    """Fails before it is ready in every second call, and after that in the others."""
 
     calls = 0
 
     async def __call__(self) -> None:
-        """Do the next thing."""
         self.calls += 1
         await asyncio.sleep(0.01)
         if self.calls % 2:
@@ -119,7 +118,7 @@ SERVICES: dict[str, Any] = {
     "backs off": worker("a", fails, restart="permanent", backoff=RestartBackoff(base=0.01, cap=0.01)),
     "polls": worker("a", sleeper, 0.0, restart="permanent", every=0.01),
     "polls and retries": worker("a", Alternating(), restart="permanent", every=0.01, retry=SHORT),
-    "takes others along": SupervisorSpec(
+    "restarts its siblings": SupervisorSpec(
         "s",
         (worker("a", sleeper, 10, restart="permanent"), worker("b", fails, restart="permanent")),
         strategy="one_for_all",
@@ -135,18 +134,14 @@ SERVICES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_a_service_that_is_restarted_leaves_nothing(run: Run, kind: str) -> None:
-    """Neither its incarnations nor its errors wait for the collector, however it ends."""
-
+def test_restarted_service_leaves_no_garbage(run: Run, kind: str) -> None:
     async def main() -> int:
         return await growth(Supervisor([SERVICES[kind]], grace=0.01, retry_budget=None, **FOR_EVER), a_while)
 
     assert run(main) < SPARE
 
 
-def test_a_service_behind_a_circuit_and_a_rate_leaves_nothing(run: Run) -> None:
-    """Nor does what lets its attempts pass."""
-
+def test_restarted_service_with_limits_leaves_no_garbage(run: Run) -> None:
     async def main() -> int:
         service = worker("a", fails, restart="permanent", key="k")
         limits: dict[str, Any] = {"circuit": CircuitPolicy(open_for=0.05), "rate_per_key": RateLimit(per_second=100.0)}
@@ -169,12 +164,10 @@ TEMPLATES: dict[str, WorkerSpec | SupervisorSpec] = {
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_a_child_that_leaves_a_pool_leaves_nothing(run: Run, kind: str) -> None:
-    """Nor does a request for one that fails."""
-
+def test_pool_child_that_ended_or_did_not_start_leaves_no_garbage(run: Run, kind: str) -> None:
     async def main() -> int:
         supervisor = Supervisor([PoolSpec("p", TEMPLATES[kind])])
-        # Names that were used lately are remembered, up to a number of them: here they come again.
+        # A pool remembers a limited number of recent names, so the names repeat.
         keys = iter(range(10 * TIMES))
 
         async def start() -> None:
@@ -187,9 +180,7 @@ def test_a_child_that_leaves_a_pool_leaves_nothing(run: Run, kind: str) -> None:
     assert run(main) < SPARE
 
 
-def test_a_worker_that_a_person_restarts_leaves_nothing(run: Run) -> None:
-    """Neither one of a batch nor its cancelled attempts."""
-
+def test_worker_restarted_by_a_person_leaves_no_garbage(run: Run) -> None:
     async def main() -> int:
         supervisor = Supervisor([worker("service", sleeper, 10, restart="permanent")], batch=[worker("a", sleeper, 10)])
         incarnations = iter(range(1, 10 * TIMES))
@@ -204,13 +195,13 @@ def test_a_worker_that_a_person_restarts_leaves_nothing(run: Run) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 1.0])
-def test_the_end_of_an_incarnation_left_behind_is_told_once_another_follows(run: Run, delay: float) -> None:
-    """Whether it ends before that or after it."""
+def test_late_end_of_an_abandoned_incarnation_is_reported_after_its_restart(run: Run, delay: float) -> None:
+    """The incarnation ends before the next one starts, or after."""
 
     async def main() -> list[Event]:
         backoff = RestartBackoff(base=delay, cap=delay)
         service = worker("a", hangs, restart="permanent", attempt_timeout=0.01, shutdown=0.01, backoff=backoff)
-        supervisor = Supervisor([service], max_restarts=10)
+        supervisor = Supervisor([service], max_restarts=10, seed=1)  # the jitter decides when incarnation 2 starts
         queue = supervisor.subscribe()
         async with supervisor:
             await asyncio.sleep(delay + 0.035)

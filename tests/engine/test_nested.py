@@ -1,4 +1,4 @@
-"""Targets that retry by themselves are noticed, without any of those libraries."""
+"""Targets that retry by themselves are recognised without importing the libraries they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.fleets import drain, sleeper, worker
 
 
 def wrapped_by(module: str) -> Callable[..., Any]:
-    """Return an async function that was wrapped by one which that module defines."""
+    """Return an async function wrapped by a function that `module` defines."""
     namespace: dict[str, Any] = {"__name__": module, "functools": functools, "sleeper": sleeper}
     code = "@functools.wraps(sleeper)\nasync def retry(*args): return await sleeper(*args)\n"
     exec(code, namespace)
@@ -25,10 +25,10 @@ def wrapped_by(module: str) -> Callable[..., Any]:
 
 
 def with_controller() -> Callable[..., Any]:
-    """Return an async function with what tenacity's decorator leaves on it."""
+    """Return an async function with the attribute that tenacity's decorator sets."""
 
     async def fetch() -> None:
-        """Do nothing."""
+        pass
 
     controller = types.new_class("AsyncRetrying")
     controller.__module__ = "tenacity.asyncio"
@@ -37,7 +37,7 @@ def with_controller() -> Callable[..., Any]:
 
 
 class Service:
-    """Has a method and a call that retry."""
+    """Has a method that retries, and retries when it is called."""
 
     fetch = wrapped_by("backoff._async")
     __call__ = wrapped_by("stamina._core")
@@ -45,7 +45,7 @@ class Service:
 
 @functools.wraps(wrapped_by("stamina._core"))
 async def decorated() -> None:
-    """Stand for another decorator around one that retries."""
+    """Stand for a decorator around a function that retries."""
 
 
 @pytest.mark.parametrize(
@@ -65,22 +65,20 @@ async def decorated() -> None:
         (len, ""),
     ],
 )
-def test_libraries(target: object, library: str) -> None:
-    """Wrapped functions are known by the module that wrapped them, through partials, methods and objects."""
+def test_retrying_library_is_recognised_through_partials_methods_and_objects(target: object, library: str) -> None:
     assert retrying_library(target) == library
 
 
-def test_other_decorators_are_seen_through() -> None:
-    """A decorator around the one that retries hides nothing."""
+def test_retrying_library_is_recognised_below_another_decorator() -> None:
     inner = with_controller()
     outer = functools.wraps(inner)(lambda: None)
     del outer.retry  # type: ignore[attr-defined]  # as a decorator that copies no attributes
     assert retrying_library(outer) == "tenacity"
 
 
-def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """However many workers call it, a target that retries is warned of once; not if nothing is retried."""
-
+def test_nested_retries_are_reported_once_for_each_target_if_the_policy_retries(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main(policy: RetryPolicy) -> list[tuple[str, str]]:
         target = wrapped_by("stamina._core")
         specs = [worker(str(n), functools.partial(target, 0.0), retry=policy) for n in range(5)]
@@ -94,16 +92,16 @@ def test_a_warning_once_a_target(run: Any, caplog: pytest.LogCaptureFixture) -> 
     assert run(lambda: main(RetryPolicy(max_attempts=1))) == []
 
 
-FOUND = [("sleeper", "stamina")]
+REPORTED = [("sleeper", "stamina")]
 
 
 @pytest.mark.parametrize(
-    ("attempts", "restart", "warned"),
-    [(5, "temporary", FOUND), (1, "temporary", []), (1, "transient", FOUND), (1, "permanent", FOUND)],
+    ("attempts", "restart", "reported"),
+    [(5, "temporary", REPORTED), (1, "temporary", []), (1, "transient", REPORTED), (1, "permanent", REPORTED)],
 )
-def test_trees_and_policies_of_classes(run: Any, attempts: int, restart: str, warned: list[tuple[str, str]]) -> None:
-    """In a tree a worker that retries but one class of errors, or is restarted, is looked at too, once a target."""
-
+def test_nested_retries_in_a_tree_are_reported_if_a_class_retries_or_the_worker_is_restarted(
+    run: Any, attempts: int, restart: str, reported: list[tuple[str, str]]
+) -> None:
     async def main() -> list[tuple[str, str]]:
         target = wrapped_by("stamina._core")
         treatment: dict[str, Any] = {
@@ -118,4 +116,4 @@ def test_trees_and_policies_of_classes(run: Any, attempts: int, restart: str, wa
             await sleeper(1.0)
             return [(e.target, e.library) for e in drain(queue) if isinstance(e, NestedRetriesFound)]
 
-    assert run(main) == warned
+    assert run(main) == reported

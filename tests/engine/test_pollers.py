@@ -1,4 +1,4 @@
-"""A poller's calls are attempts like any others: admitted, timed, retried; one that fails is no crash of the poller."""
+"""Pollers: each poll is an attempt like any other, and a failed poll is no crash of the poller."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from tests.engine.fleets import drain, stubborn
 def polls(
     run: Any, seconds: float, *specs: WorkerSpec | SupervisorSpec, later: Any = (), **settings: Any
 ) -> list[Event]:
-    """Return the events of so many seconds of a tree, with commands sent at their times."""
+    """Return the events of the first `seconds` of a tree, with commands sent at the given times."""
 
     async def main() -> list[Event]:
         supervisor = Supervisor(specs, **{"seed": 1, "max_restarts": 1000, **settings})
@@ -72,7 +72,7 @@ def polls(
 
 
 def poller(name: str = "p", target: Any = None, every: float = 1.0, **treatment: Any) -> WorkerSpec:
-    """Return a poller of a target that returns at once."""
+    """Return a poller whose target returns at once by default."""
 
     async def ok() -> str:
         return "ok"
@@ -81,12 +81,11 @@ def poller(name: str = "p", target: Any = None, every: float = 1.0, **treatment:
 
 
 def calls(events: list[Event]) -> list[float]:
-    """Return when calls began, in whole tenths of a second."""
+    """Return the start times of polls in seconds, rounded to tenths."""
     return [round(event.at, 1) for event in events if isinstance(event, AttemptStarted)]
 
 
-def test_each_call_is_an_attempt(run: Any) -> None:
-    """Every call is announced, numbered 1, drawn for anew, and told when it is over; nothing is restarted."""
+def test_poll_is_an_attempt_with_its_own_draw_and_no_restart(run: Any) -> None:
     events = polls(run, 3.5, poller())
     started = [event for event in events if isinstance(event, AttemptStarted)]
     assert calls(events) == [0.0, 1.0, 2.0, 3.0]
@@ -97,16 +96,14 @@ def test_each_call_is_an_attempt(run: Any) -> None:
     assert not any(isinstance(event, RestartCounted) for event in events)
 
 
-def test_calls_keep_to_the_rate(run: Any) -> None:
-    """Ten pollers that would call a hundred times a second make five calls a second under such a limit."""
+def test_pollers_keep_to_the_rate_of_the_run(run: Any) -> None:
     specs = [poller(str(number), every=0.1) for number in range(10)]
     events = polls(run, 20.0, *specs, rate=RateLimit(per_second=5))
     started = calls(events)
     assert 4.9 <= len(started) / (started[-1] - started[0]) <= 5.2
 
 
-def test_calls_stop_while_paused_or_isolated(run: Any) -> None:
-    """No call begins while the run is paused, or the circuit of its key is isolated."""
+def test_poller_makes_no_poll_in_a_pause_or_with_an_isolated_circuit(run: Any) -> None:
     paused = polls(
         run, 9.5, poller(), later=[(2.5, ChangeSetting("paused", True)), (6.5, ChangeSetting("paused", False))]
     )
@@ -116,8 +113,7 @@ def test_calls_stop_while_paused_or_isolated(run: Any) -> None:
     assert calls(isolated) == [0.0, 1.0, 2.0]
 
 
-def test_a_call_is_retried_before_the_poller_is_restarted(run: Any) -> None:
-    """A transient error costs an attempt of that call; the attempts of the next call count from 1 again."""
+def test_poll_with_a_transient_error_is_retried_and_the_next_counts_from_one(run: Any) -> None:
     errors = [TimeoutError(), None, TimeoutError(), TimeoutError(), None]
 
     async def flaky() -> str:
@@ -132,8 +128,7 @@ def test_a_call_is_retried_before_the_poller_is_restarted(run: Any) -> None:
     assert not any(isinstance(event, RestartCounted) for event in events)
 
 
-def test_a_timeout_is_that_of_its_call(run: Any) -> None:
-    """A call that returned after its time was over is a success; who cancels the next one is not its timeout."""
+def test_timeout_that_a_poll_swallowed_does_not_explain_the_cancellation_of_the_next(run: Any) -> None:
     number = itertools.count()
 
     async def target() -> None:
@@ -149,8 +144,7 @@ def test_a_timeout_is_that_of_its_call(run: Any) -> None:
     assert (failure.error_type, failure.transient) == ("CancelledError", False)
 
 
-def test_luck_strikes_single_calls(run: Any) -> None:
-    """With a threshold of one half some calls fail and some succeed, within one incarnation's draws."""
+def test_bad_luck_is_drawn_for_each_poll(run: Any) -> None:
     policy = RetryPolicy(max_attempts=50, base=0.0, cap=0.0)
     luck = BadLuck(threshold=0.5, faults=(TimeoutError,))
     events = polls(run, 50.5, poller(bad_luck=luck, retry=policy))
@@ -158,14 +152,13 @@ def test_luck_strikes_single_calls(run: Any) -> None:
     assert 0.3 < sum(drawn) / len(drawn) < 0.7
 
 
-def test_a_call_can_be_made_now(run: Any) -> None:
-    """RetryNow ends the wait for the next call."""
+def test_retry_now_starts_the_next_poll(run: Any) -> None:
     events = polls(run, 9.0, poller(every=100.0), later=[(5.0, RetryNow("p", 1))])
     assert calls(events) == [0.0, 5.0]
 
 
 def failing(*errors: BaseException | None) -> Callable[[], Any]:
-    """Return a target that raises one of these errors a call (returns, for None), then the last of them for ever."""
+    """Return a target that raises these errors in turn, `None` meaning success, and then the last one for ever."""
     coming: Iterator[BaseException | None] = itertools.chain(errors, itertools.repeat(errors[-1]))
 
     async def target() -> str:
@@ -188,19 +181,19 @@ def service(name: str = "service") -> WorkerSpec:
 
 
 def of(events: list[Event], *kinds: type[Any]) -> list[Any]:
-    """Return the events of these kinds."""
+    """Return the events of these classes."""
     return [event for event in events if isinstance(event, kinds)]
 
 
 def failures(events: list[Event]) -> list[tuple[float, int]]:
-    """Return when polls failed, and as the how manieth in a row."""
+    """Return the time of each failed poll, and its place in the series of failures."""
     return [(round(event.at, 1), event.failures) for event in of(events, PollFailed)]
 
 
-def test_a_failed_poll_is_told_with_its_error_and_the_next_follows_after_the_period(run: Any) -> None:
-    """With the OTP limit of one restart in 5 s, a service beside it goes on, and nothing is restarted."""
+def test_failed_poll_is_reported_and_the_next_follows_after_the_period(run: Any) -> None:
+    """No restart is counted, so the default restart limit of OTP is enough."""
     events = polls(run, 3.5, poller(target=failing(OSError("gone"))), service(), max_restarts=1)
-    assert calls(events)[1:] == [0.0, 1.0, 2.0, 3.0]  # the first call is the service's
+    assert calls(events)[1:] == [0.0, 1.0, 2.0, 3.0]  # the first attempt is the service's
     assert failures(events) == [(0.0, 1), (1.0, 2), (2.0, 3), (3.0, 4)]
     assert {(event.error_type, event.error, event.delay) for event in of(events, PollFailed)} == {
         ("OSError", "gone", 1.0)
@@ -208,9 +201,7 @@ def test_a_failed_poll_is_told_with_its_error_and_the_next_follows_after_the_per
     assert not of(events, RestartCounted, WorkerEnded, WorkerRestarted)
 
 
-def test_siblings_start_although_the_first_poll_fails(run: Any) -> None:
-    """A poller is ready when its first poll has failed, at once or after a wait; who comes later starts then."""
-
+def test_poller_whose_first_poll_fails_is_ready_for_its_siblings(run: Any) -> None:
     async def slow() -> NoReturn:
         await asyncio.sleep(0.5)
         raise OSError("late")
@@ -220,16 +211,14 @@ def test_siblings_start_although_the_first_poll_fails(run: Any) -> None:
     assert failures(events) == [(0.0, 1), (0.5, 1), (1.0, 2)]
 
 
-def test_a_poll_that_succeeds_ends_the_row_of_failures(run: Any) -> None:
-    """Failures are counted anew after each success."""
+def test_successful_poll_resets_the_count_of_failures(run: Any) -> None:
     target = failing(OSError(), ValueError(), None, OSError(), None)
     events = polls(run, 5.5, poller(target=target))
     assert failures(events) == [(0.0, 1), (1.0, 2), (3.0, 1)]
     assert [round(event.at, 1) for event in of(events, PollFinished)] == [2.0, 4.0, 5.0]
 
 
-def test_a_poll_fails_when_its_retries_are_used_up(run: Any) -> None:
-    """Each poll has all attempts that `retry` allows, and the next follows after the period."""
+def test_poll_that_exhausts_its_retries_fails(run: Any) -> None:
     policy = RetryPolicy(max_attempts=3, base=0.1, backoff="constant", cap=1.0)
     events = polls(run, 2.0, poller(target=failing(TimeoutError()), retry=policy))
     assert [event.attempt for event in of(events, AttemptStarted)] == [1, 2, 3, 1, 2, 3]
@@ -237,8 +226,7 @@ def test_a_poll_fails_when_its_retries_are_used_up(run: Any) -> None:
     assert {round(event.elapsed, 3) for event in of(events, PollFailed)} == {0.2}
 
 
-def test_the_backoff_of_a_poll_does_not_grow_from_that_of_the_last(run: Any) -> None:
-    """Retries of each poll wait as those of the first one do."""
+def test_backoff_of_a_poll_starts_anew(run: Any) -> None:
     policy = RetryPolicy(max_attempts=4, base=1.0, backoff="decorrelated", cap=1000.0)
     events = polls(run, 100.0, poller(target=failing(TimeoutError()), retry=policy))
     waits = [b - a for a, b in itertools.pairwise(event.at for event in of(events, AttemptStarted))]
@@ -247,16 +235,14 @@ def test_the_backoff_of_a_poll_does_not_grow_from_that_of_the_last(run: Any) -> 
 
 
 @pytest.mark.parametrize("treatment", [{"attempt_timeout": 0.5}, {"deadline": 0.5}])
-def test_a_poll_that_takes_too_long_has_failed(run: Any, treatment: dict[str, Any]) -> None:
-    """The attempt timeout and the deadline are those of each poll."""
+def test_poll_over_its_attempt_timeout_or_deadline_fails(run: Any, treatment: dict[str, Any]) -> None:
     events = polls(run, 3.8, poller(target=serve, **treatment))
     assert failures(events) == [(0.5, 1), (2.0, 2), (3.5, 3)]
     expected = "AttemptTimeout" if "attempt_timeout" in treatment else "DeadlineExceeded"
     assert {event.error_type.rpartition(".")[2] for event in of(events, PollFailed)} == {expected}
 
 
-def test_a_deadline_that_ends_a_backoff_or_a_hold_fails_the_poll(run: Any) -> None:
-    """A retry that could not start in time, and one that a circuit holds past the deadline, end the poll alone."""
+def test_poll_whose_deadline_ends_a_backoff_or_a_hold_fails(run: Any) -> None:
     policy = RetryPolicy(max_attempts=5, base=9.0, cap=9.0, backoff="constant")
     events = polls(run, 2.5, poller(target=failing(TimeoutError()), retry=policy, deadline=5.0))
     assert failures(events) == [(0.0, 1), (1.0, 2), (2.0, 3)]
@@ -268,8 +254,7 @@ def test_a_deadline_that_ends_a_backoff_or_a_hold_fails_the_poll(run: Any) -> No
     assert not of(events, WorkerEnded, RestartCounted)
 
 
-def test_injected_faults_fail_polls_and_draws_go_on(run: Any) -> None:
-    """Bad luck is drawn for each poll; none of what it does restarts the poller."""
+def test_injected_fault_fails_its_poll_alone(run: Any) -> None:
     luck = BadLuck(threshold=0.5)
     events = polls(run, 40.5, poller(bad_luck=luck), max_restarts=0)
     failed, finished = of(events, PollFailed), of(events, PollFinished)
@@ -281,16 +266,14 @@ def test_injected_faults_fail_polls_and_draws_go_on(run: Any) -> None:
 @pytest.mark.parametrize(
     "error", [ValueError("v"), asyncio.CancelledError(), Ignore(), ExceptionGroup("g", [OSError()])]
 )
-def test_any_error_fails_a_poll(run: Any, error: BaseException) -> None:
-    """Also a cancellation that nobody asked for, and `Ignore` once the poller is ready."""
+def test_poll_with_any_error_fails(run: Any, error: BaseException) -> None:
+    """A stray cancellation too, and `Ignore` once the poller is ready."""
     events = polls(run, 1.5, poller(target=failing(None, error)), max_restarts=0)
     assert failures(events) == [(1.0, 1)]
     assert not of(events, WorkerEnded)
 
 
-def test_an_error_that_cannot_be_judged_fails_the_poll(run: Any) -> None:
-    """A policy of the user's that raises is no crash either."""
-
+def test_poll_whose_retry_policy_raises_fails(run: Any) -> None:
     class Odd(RetryPolicy, frozen=True):
         def delay(self, retry: int, jitter: float, previous: float | None = None) -> float:
             raise LookupError("no such backoff")
@@ -300,23 +283,21 @@ def test_an_error_that_cannot_be_judged_fails_the_poll(run: Any) -> None:
     assert not of(events, WorkerEnded)
 
 
-def test_a_request_to_exit_is_a_crash(run: Any) -> None:
-    """As in any service: the poller is restarted, and that counts."""
+def test_poll_that_raises_system_exit_crashes_the_poller(run: Any) -> None:
     events = polls(run, 1.5, poller(target=failing(None, SystemExit(3), None)))
     assert not failures(events)
     assert [event.error_type for event in of(events, WorkerFailed)] == ["SystemExit"]
     assert len(of(events, RestartCounted)) == 1
 
 
-def test_a_poll_that_ignores_its_cancellation_is_a_crash(run: Any) -> None:
-    """Its task is left behind: restart limits bound how many of these there can be."""
+def test_poll_that_ignores_its_cancellation_crashes_the_poller(run: Any) -> None:
+    """Its task is abandoned, so the restart limit bounds their number."""
     spec = poller(target=stubborn, attempt_timeout=1.0, shutdown=1.0)
     events = polls(run, 2.5, spec)
     assert len(of(events, WorkerUnresponsive)) == len(of(events, RestartCounted)) == 1
 
 
-def test_the_cancels_of_a_poll_are_its_own(run: Any) -> None:
-    """One that ignores its cancellation has ignored those of this poll, not of polls before it."""
+def test_unresponsive_poll_counts_only_its_own_cancels(run: Any) -> None:
     coming: Iterator[Callable[[], Any]] = itertools.chain([serve, serve], itertools.repeat(stubborn))
 
     async def target() -> None:
@@ -327,8 +308,7 @@ def test_the_cancels_of_a_poll_are_its_own(run: Any) -> None:
     assert [event.cancels for event in of(events, WorkerUnresponsive)] == [1]
 
 
-def test_shutdown_and_ignore_end_a_poller(run: Any) -> None:
-    """`Shutdown` ends a transient poller for good; `Ignore` of the first poll starts it not at all."""
+def test_poller_ends_on_shutdown_and_on_ignore_in_its_first_poll(run: Any) -> None:
     specs = [
         WorkerSpec("s", failing(OSError(), Shutdown()), restart="transient", every=1.0),
         WorkerSpec("i", failing(Ignore()), restart="permanent", every=1.0),
@@ -340,8 +320,7 @@ def test_shutdown_and_ignore_end_a_poller(run: Any) -> None:
     assert not of(events, RestartCounted)
 
 
-def test_a_significant_poller_that_fails_does_not_shut_its_supervisor_down(run: Any) -> None:
-    """Neither temporary nor transient pollers end by an error, so that nothing significant has ended."""
+def test_significant_poller_with_a_failed_poll_does_not_shut_its_supervisor_down(run: Any) -> None:
     specs = [
         WorkerSpec(restart, failing(OSError()), restart=restart, every=1.0, significant=True)
         for restart in ("temporary", "transient")
@@ -352,9 +331,7 @@ def test_a_significant_poller_that_fails_does_not_shut_its_supervisor_down(run: 
     assert not of(events, WorkerEnded)
 
 
-def test_a_pool_keeps_pollers_whose_polls_fail(run: Any) -> None:
-    """The start of a child whose first poll fails succeeds, and its siblings go on."""
-
+def test_pool_keeps_a_poller_whose_first_poll_fails(run: Any) -> None:
     async def main() -> tuple[list[str], list[Event]]:
         template = WorkerSpec("p", failing(OSError()), restart="permanent", every=1.0)
         async with Supervisor([PoolSpec("pool", template)], max_restarts=0) as supervisor:
@@ -369,8 +346,8 @@ def test_a_pool_keeps_pollers_whose_polls_fail(run: Any) -> None:
     assert [number for _, number in failures(events)] == [1, 1, 2, 2]
 
 
-def test_a_poller_that_announces_ready_is_waited_for_until_a_poll_does(run: Any) -> None:
-    """A failed poll before that is no failed start; the supervisor answers requests meanwhile."""
+def test_poller_that_announces_ready_is_awaited_over_failed_polls(run: Any) -> None:
+    """The supervisor handles requests meanwhile."""
     errors: list[BaseException | None] = [OSError(), OSError()]
 
     async def target() -> None:
@@ -385,8 +362,7 @@ def test_a_poller_that_announces_ready_is_waited_for_until_a_poll_does(run: Any)
     assert failures(events) == [(0.0, 1), (1.0, 2)]
 
 
-def test_a_batch_beside_the_tree_is_not_halted_by_failed_polls(run: Any) -> None:
-    """A halt counts workers of the batch alone, and ends those alone."""
+def test_batch_beside_a_tree_is_not_halted_by_failed_polls(run: Any) -> None:
     batch = [WorkerSpec(str(number), failing(OSError()) if number == 1 else serve) for number in range(4)]
     settings = {"batch": batch, "halt": parse_halt("2"), "concurrency": 4}
     events = polls(run, 3.5, poller(target=failing(OSError())), **settings)
@@ -405,10 +381,9 @@ def test_a_batch_beside_the_tree_is_not_halted_by_failed_polls(run: Any) -> None
     ],
 )
 @pytest.mark.parametrize("error", [None, OSError()])
-def test_a_person_acts_on_a_poller_between_two_polls(
+def test_poller_between_polls_can_be_retried_restarted_and_cancelled_but_not_given_up(
     run: Any, command: Command, expected: list[float], error: BaseException | None
 ) -> None:
-    """Try now polls, restart begins an incarnation, cancel ends it, and there is nothing to give up."""
     events = polls(run, 200.5, poller(target=failing(error), every=100.0), later=[(5.0, command)])
     assert calls(events) == expected
     assert len(of(events, WorkerRestarted)) == isinstance(command, RestartWorker)
@@ -417,8 +392,7 @@ def test_a_person_acts_on_a_poller_between_two_polls(
         assert failures(events) == [(0.0, 1), (5.0, 1), (105.0, 2)]
 
 
-def test_a_poll_is_given_up_while_it_backs_off(run: Any) -> None:
-    """The poll has failed then; the next one follows after the period."""
+def test_poll_given_up_in_its_backoff_fails_and_the_next_follows(run: Any) -> None:
     policy = RetryPolicy(max_attempts=3, base=50.0, backoff="constant", cap=50.0)
     spec = poller(target=failing(None, TimeoutError()), every=10.0, retry=policy)
     events = polls(run, 25.5, spec, later=[(15.0, GiveUp("p", 1))])
@@ -426,16 +400,13 @@ def test_a_poll_is_given_up_while_it_backs_off(run: Any) -> None:
     assert calls(events) == [0.0, 10.0, 25.0]
 
 
-def test_failed_polls_open_the_circuit(run: Any) -> None:
-    """A circuit sees failed polls as it sees failed attempts, and holds the next poll."""
+def test_circuit_opens_by_failed_polls(run: Any) -> None:
     policy = CircuitPolicy(failure_ratio=0.5, min_throughput=2, open_for=10.0)
     events = polls(run, 9.0, poller(target=failing(TimeoutError()), key="host"), circuit=policy)
     assert calls(events) == [0.0, 1.0]
 
 
-def test_stopping_ends_a_poller_that_fails(run: Any) -> None:
-    """Between polls and within one that backs off it is cancelled like any service, and the run ends."""
-
+def test_poller_that_fails_is_stopped_between_polls_and_in_a_backoff(run: Any) -> None:
     async def main() -> list[Event]:
         policy = RetryPolicy(max_attempts=3, base=50.0, backoff="constant", cap=50.0)
         specs = [poller("a", failing(OSError())), poller("b", failing(None, TimeoutError()), retry=policy)]
@@ -449,16 +420,15 @@ def test_stopping_ends_a_poller_that_fails(run: Any) -> None:
     assert [event.worker for event in of(events, WorkerCancelled)] == ["b", "a"]
 
 
-def test_the_log_says_when_polls_begin_to_fail_and_when_they_succeed_again(
+def test_first_failed_poll_and_the_next_success_are_logged_once_each(
     run: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning for a row of failures, retries included, and one note at its end."""
     caplog.set_level(logging.INFO, "asyncwatch")
     policy = RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
     target = failing(*[OSError("gone")] * 3, TimeoutError(), TimeoutError(), None)
     polls(run, 9.5, poller(target=target, retry=policy))
-    told = [(record.levelname, record.getMessage().partition(" at ")[0]) for record in caplog.records]
-    assert told == [
+    logged = [(record.levelname, record.getMessage().partition(" at ")[0]) for record in caplog.records]
+    assert logged == [
         ("WARNING", "p: a poll failed, the next one follows in 1 s: OSError: gone"),
         ("INFO", "p: a poll succeeded again, after 4 polls that failed"),
     ]

@@ -1,4 +1,4 @@
-"""Pools beyond OTP: initial children."""
+"""Pools: initial children, which OTP does not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.engine.fleets import drain, raiser
 
 
 async def serve(*given: object) -> None:
-    """Say what it was given; end a second after it is asked to."""
+    """Log the arguments, run for ever, and take a second to end."""
     await ready(list(given))
     try:
         await asyncio.Event().wait()
@@ -27,7 +27,7 @@ INITIAL = (("a", (1,)), ("b", (2,)))
 
 
 def test_pool_starts_its_initial_children_and_stops_all_at_once(run: Any) -> None:
-    """They start in order, with their arguments after the template's. Stopping all takes as long as stopping one."""
+    """Stopping all takes as long as stopping one."""
 
     async def main() -> None:
         supervisor = Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)])
@@ -38,15 +38,15 @@ def test_pool_starts_its_initial_children_and_stops_all_at_once(run: Any) -> Non
             began = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - began == pytest.approx(1)
         events = drain(queue)
-        told = [(event.worker, event.value) for event in events if isinstance(event, WorkerReady)]
-        assert told == [("pool/a", ["common", 1]), ("pool/b", ["common", 2]), ("pool/c", ["common", 3])]
+        announced = [(event.worker, event.value) for event in events if isinstance(event, WorkerReady)]
+        assert announced == [("pool/a", ["common", 1]), ("pool/b", ["common", 2]), ("pool/c", ["common", 3])]
         assert [event.workers for event in events if isinstance(event, RunStarted)] == [2]
 
     run(main)
 
 
 def test_restarted_pool_has_its_initial_children_again(run: Any) -> None:
-    """Also one that was terminated, but none that was added."""
+    """A terminated one too, but none that was added."""
 
     async def main() -> None:
         async with Supervisor([PoolSpec("pool", TEMPLATE, initial=INITIAL)]) as supervisor:
@@ -69,7 +69,7 @@ def test_pool_whose_initial_child_fails_does_not_start(run: Any) -> None:
     run(main)
 
 
-def test_initial_children_that_are_invalid_are_refused() -> None:
+def test_pool_with_invalid_initial_children_is_refused() -> None:
     with pytest.raises(DuplicateName, match="two children of a pool have the key 'a'"):
         PoolSpec("pool", TEMPLATE, initial=(("a", ()), ("a", ())))
     with pytest.raises(InvalidName):

@@ -1,4 +1,4 @@
-"""The workers of a batch as they are kept: few bytes each, and all that is known of one when it is asked for."""
+"""Registry of the workers of a batch: few bytes for each, and all facts about one on request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MANY = 20_000
 
 
 async def double(number: int) -> int:
-    """Return twice as much, or fail for 3."""
+    """Return twice the number, or fail for 3."""
     if number == 3:
         raise RuntimeError("three")
     return 2 * number
 
 
-async def later(number: int) -> int:
-    """Return twice as much, after a second."""
+async def double_later(number: int) -> int:
+    """Return twice the number, after a second."""
     await asyncio.sleep(1)
     return 2 * number
 
@@ -41,9 +41,7 @@ def alike(count: int) -> WorkerSpecs:
     return WorkerSpecs(WorkerSpec("double", double), [str(n) for n in range(count)], range(count))
 
 
-def test_workers_given_together_end_as_those_given_one_by_one(run: Callable[..., Any]) -> None:
-    """Names, args, results, errors and the order are the same."""
-
+def test_worker_specs_end_as_the_same_workers_given_one_by_one(run: Callable[..., Any]) -> None:
     def outcomes(specs: list[Any]) -> list[Outcome]:
         found: list[Outcome] = run(lambda: Run(specs, seed=1).gather())
         return found
@@ -57,9 +55,8 @@ def test_workers_given_together_end_as_those_given_one_by_one(run: Callable[...,
     assert [(each.name, each.result) for each in mixed] == [("first", 14), ("0", 0), ("1", 2), ("last", None)]
 
 
-def test_an_item_follows_the_args_of_the_template() -> None:
-    """Each spec is the template's, but for the name and one more argument; without items only for the name."""
-    target: Any = shout  # of a template: the item is its second argument
+def test_worker_specs_append_the_item_to_the_args_of_the_template() -> None:
+    target: Any = shout  # untyped, because the item is the second argument
     template = WorkerSpec("template", target, ("hello",), group="g", bad_luck=BadLuck(threshold=0.5))
     first, second = WorkerSpecs(template, ["a", "b"], ["ann", "bob"])
     assert (first.name, first.args, second.args) == ("a", ("hello", "ann"), ("hello", "bob"))
@@ -68,21 +65,17 @@ def test_an_item_follows_the_args_of_the_template() -> None:
     assert len(WorkerSpecs(template, ["a", "b"])) == 2
 
 
-def test_items_and_names_go_together() -> None:
-    """One item too few is told at once."""
+def test_worker_specs_with_fewer_items_than_names_are_refused() -> None:
     with pytest.raises(ValueError, match="1 items for 2 names"):
         WorkerSpecs(WorkerSpec("t", double), ["a", "b"], [1])
 
 
-def test_a_name_that_comes_twice_is_refused() -> None:
-    """Also between workers given together and one by one."""
+def test_name_clash_with_worker_specs_is_refused() -> None:
     with pytest.raises(ValueError, match="two workers are named '1'"):
         Run([alike(2), WorkerSpec("1", double)])
 
 
-def test_services_given_together_are_children_of_a_tree(run: Callable[..., Any]) -> None:
-    """Each is a child of the root."""
-
+def test_worker_specs_of_services_are_children_of_the_root(run: Callable[..., Any]) -> None:
     async def serve() -> list[str]:
         names = ["a", "b"]
         async with Supervisor([WorkerSpecs(WorkerSpec("t", asyncio.Event().wait, restart="permanent"), names)]) as tree:
@@ -93,9 +86,7 @@ def test_services_given_together_are_children_of_a_tree(run: Callable[..., Any])
         Supervisor([], batch=[WorkerSpecs(WorkerSpec("t", double, restart="permanent"), ["a"])])
 
 
-def test_all_are_announced_in_order_with_their_groups(run: Callable[..., Any]) -> None:
-    """One event names many workers of the same group."""
-
+def test_workers_queued_names_many_workers_of_one_group(run: Callable[..., Any]) -> None:
     async def announced() -> list[tuple[str, tuple[str, ...]]]:
         one = WorkerSpec("x", double, (1,), group="g")
         supervisor = Run([alike(3), one, WorkerSpec("y", double, (1,), group="h")], seed=1)
@@ -107,11 +98,9 @@ def test_all_are_announced_in_order_with_their_groups(run: Callable[..., Any]) -
     assert run(announced) == [("", ("0", "1", "2")), ("g", ("x",)), ("h", ("y",))]
 
 
-def test_one_stopped_before_its_turn_never_starts_and_can_be_restarted(run: Callable[..., Any]) -> None:
-    """What is known of it is kept although it was never under way."""
-
+def test_worker_cancelled_in_the_queue_never_starts_and_can_be_restarted(run: Callable[..., Any]) -> None:
     async def story() -> tuple[list[Outcome], list[Outcome]]:
-        waiting = WorkerSpecs(WorkerSpec("later", later), ["0", "1", "2"], range(3))
+        waiting = WorkerSpecs(WorkerSpec("double_later", double_later), ["0", "1", "2"], range(3))
         async with Run([waiting], concurrency=1, seed=1) as supervisor:
             gathering = asyncio.ensure_future(supervisor.gather())
             await asyncio.sleep(0)
@@ -128,8 +117,8 @@ def test_one_stopped_before_its_turn_never_starts_and_can_be_restarted(run: Call
     assert (after[2].state, after[2].result, after[2].incarnation) == (WorkerState.SUCCEEDED, 4, 2)
 
 
-def test_a_batch_costs_few_bytes_a_worker_before_and_after_it_ran(run: Callable[..., Any]) -> None:
-    """Beside the names: an entry of the index (100 bytes at the most) and some columns (34)."""
+def test_batch_costs_few_bytes_a_worker_before_and_after_its_run(run: Callable[..., Any]) -> None:
+    """Besides the names, at most 100 bytes for the index and 34 for the columns."""
     specs = alike(MANY)
     tracemalloc.start()
     try:
@@ -140,7 +129,7 @@ def test_a_batch_costs_few_bytes_a_worker_before_and_after_it_ran(run: Callable[
     finally:
         tracemalloc.stop()
     assert queued < 140
-    assert done < 180  # with the objects that the targets returned
+    assert done < 180  # includes the results of the targets
 
 
 async def _run(supervisor: Run) -> None:
@@ -148,34 +137,33 @@ async def _run(supervisor: Run) -> None:
         await supervisor.complete_all()
 
 
-def test_few_workers_exist_as_objects_at_a_time() -> None:
-    """As many as have begun and not settled; the others are made when they are asked for, and are the same again."""
-    roster = BatchRegistry([alike(5)])
-    first = next(roster.start_next())
-    assert roster.get("0") is first
-    assert roster.under_way() == [first]
-    assert (roster.fresh, len(roster)) == (4, 5)
-    asked = roster.get("3")
-    assert asked is not None
-    assert (asked.name, asked.args, asked.state, asked.index) == ("3", (3,), WorkerState.QUEUED, 3)
-    assert [worker.name for worker in roster.unsettled()] == ["0", "1", "2", "3", "4"]
-    assert roster.states() == {"queued": 5}
-    assert roster.get("9") is None
+def test_registry_has_objects_only_for_workers_under_way() -> None:
+    """Any other worker is made on request."""
+    registry = BatchRegistry([alike(5)])
+    first = next(registry.start_next())
+    assert registry.get("0") is first
+    assert registry.under_way() == [first]
+    assert (registry.fresh, len(registry)) == (4, 5)
+    queued = registry.get("3")
+    assert queued is not None
+    assert (queued.name, queued.args, queued.state, queued.index) == ("3", (3,), WorkerState.QUEUED, 3)
+    assert [worker.name for worker in registry.unsettled()] == ["0", "1", "2", "3", "4"]
+    assert registry.states() == {"queued": 5}
+    assert registry.get("9") is None
 
 
-def test_an_item_that_cannot_be_read_fails_its_worker_alone(run: Callable[..., Any]) -> None:
-    """Items may come from anywhere, one by one; the worker says why, also when it is restarted."""
-
+def test_item_that_cannot_be_read_fails_its_worker_alone_in_every_incarnation(run: Callable[..., Any]) -> None:
     class Items(Sequence[int]):
         def __len__(self) -> int:
             return 5
 
-        def __getitem__(self, place: Any) -> Any:
-            if place in {1, 4}:
+        def __getitem__(self, index: Any) -> Any:
+            if index in {1, 4}:
                 raise OSError("no such page")
-            return place
+            return index
 
     async def double(number: int) -> int:
+        """Return twice the number, or fail for 3."""
         return 2 * number
 
     async def main() -> tuple[list[Outcome], list[Outcome]]:
@@ -195,8 +183,8 @@ def test_an_item_that_cannot_be_read_fails_its_worker_alone(run: Callable[..., A
     assert outcomes[1].incarnation == 2
 
 
-def test_what_nobody_asks_for_is_not_kept(run: Callable[..., Any]) -> None:
-    """Results and errors are told by events, and gone: an error would hold all frames that it came through."""
+def test_results_and_errors_are_not_kept_after_keep_no_values(run: Callable[..., Any]) -> None:
+    """An error would keep all frames it passed through alive."""
     errors: list[weakref.ref[Exception]] = []
 
     class OwnError(Exception):

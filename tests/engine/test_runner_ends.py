@@ -1,4 +1,4 @@
-"""What ends a runner before all its workers have: a timeout, its condition, a failure, or who leaves it."""
+"""Ends of a runner before all workers have ended: a timeout, its condition, a failure, or leaving its context."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from asyncwatch import Run
 from tests.engine.fleets import raiser, sleeper, states, worker
 
 
-def test_a_total_timeout_times_out_the_pending(run: Any) -> None:
-    """gather() raises TimeoutError after the time; running and queued workers are timed out, the done stay done."""
-
+def test_gather_timeout_times_out_pending_workers_and_raises(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", sleeper, 1.0), worker("b", sleeper, 9.0), worker("c", sleeper, 9.0)]
         batch = Run(specs, concurrency=2)
@@ -24,9 +22,7 @@ def test_a_total_timeout_times_out_the_pending(run: Any) -> None:
     run(main)
 
 
-def test_a_group_has_its_own_timeout(run: Any) -> None:
-    """Only the pending workers of the group are timed out, and nothing is raised for it."""
-
+def test_group_timeout_times_out_only_its_group_and_raises_nothing(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", sleeper, 9.0, group="slow"), worker("b", sleeper, 9.0, group="other")]
         batch = Run(specs, group_timeouts={"slow": 2.0})
@@ -36,9 +32,7 @@ def test_a_group_has_its_own_timeout(run: Any) -> None:
     run(main)
 
 
-def test_wait_ends_the_pending(run: Any) -> None:
-    """wait() cancels who is pending when its condition is fulfilled and times out who is at the timeout."""
-
+def test_wait_cancels_pending_workers_at_its_condition_and_times_them_out_at_its_timeout(run: Any) -> None:
     async def main(return_when: Any, timeout: float | None) -> dict[str, str]:
         batch = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
         await batch.wait(timeout=timeout, return_when=return_when)
@@ -50,9 +44,7 @@ def test_wait_ends_the_pending(run: Any) -> None:
         run(lambda: main("SOMETIMES", None))
 
 
-def test_task_group_collects_the_clean_up_errors_too(run: Any) -> None:
-    """The group holds the first failure and what the others raised while they were cancelled."""
-
+def test_task_group_raises_the_first_failure_with_errors_of_clean_ups(run: Any) -> None:
     async def untidy() -> None:
         try:
             await asyncio.sleep(100)
@@ -69,9 +61,7 @@ def test_task_group_collects_the_clean_up_errors_too(run: Any) -> None:
     run(main)
 
 
-def test_exhaustion_does_not_end_a_task_group(run: Any) -> None:
-    """An exhausted worker is an outcome, not a failure of the group."""
-
+def test_task_group_goes_on_after_an_exhausted_worker(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", raiser, TimeoutError()), worker("b", sleeper, 1.0)])
         await batch.task_group()
@@ -80,9 +70,7 @@ def test_exhaustion_does_not_end_a_task_group(run: Any) -> None:
     run(main)
 
 
-def test_leaving_as_completed_early_cancels_the_rest(run: Any) -> None:
-    """Leaving the context cancels the other workers and waits for them."""
-
+def test_as_completed_left_early_cancels_the_other_workers(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)])
         async with batch.as_completed() as outcomes:

@@ -1,4 +1,4 @@
-"""The four runners against asyncio's own functions of the same names, over generated fleets."""
+"""The four runners compared with asyncio's functions of the same names, over generated batches."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from hypothesis import strategies as st
 
 from asyncwatch import Outcome, Run, WorkerState
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import completed, worker
 
 TICK = 1 / 1024
-"""Times are whole ticks, whose sums are exact, so that both sides agree on who comes first."""
+"""Seconds. Sums of whole ticks are exact, so both sides agree on the order."""
 
 
 class Behaviour(msgspec.Struct, frozen=True):
-    """What a worker does: its transient failures, each after so many ticks, then how it ends after `ticks`."""
+    """What a worker does: transient failures after some ticks each, then its end after `ticks`."""
 
     failures: tuple[int, ...]
     ticks: int
     end: Literal["returns", "raises", "cancels itself"]
 
     def duration(self) -> float:
-        """Return the seconds until the end, for three attempts."""
+        """Return the seconds that three attempts take."""
         attempts = [*self.failures, self.ticks][:3]
         return sum(attempts) * TICK
 
 
 class Target:
-    """Behaves so, once."""
+    """Behaves as described, once."""
 
     def __init__(self, name: str, behaviour: Behaviour) -> None:
         self.name = name
@@ -41,7 +41,6 @@ class Target:
         self.failures = list(behaviour.failures)
 
     async def __call__(self) -> str:
-        """Make one attempt."""
         if self.failures:
             await asyncio.sleep(self.failures.pop(0) * TICK)
             raise TimeoutError(self.name)
@@ -53,7 +52,7 @@ class Target:
         return f"result of {self.name}"
 
     async def retried(self) -> str:
-        """Make three attempts, as one would write it by hand."""
+        """Make three attempts, as a caller of asyncio would write it."""
         for attempt in (1, 2, 3):
             try:
                 return await self()
@@ -74,27 +73,27 @@ timeouts = st.one_of(st.none(), st.integers(1, 3000).map(lambda ticks: ticks * T
 
 
 def targets(fleet: list[Behaviour]) -> list[Target]:
-    """Return fresh targets that behave so."""
+    """Return new targets of that behaviour."""
     return [Target(str(number), behaviour) for number, behaviour in enumerate(fleet)]
 
 
 def batch(fleet: list[Behaviour]) -> Run:
-    """Return a supervisor of fresh workers that behave so."""
+    """Return a batch of new workers of that behaviour."""
     return Run(worker(target.name, target) for target in targets(fleet))
 
 
-def told(outcome: Outcome) -> tuple[str, str]:
-    """Return a result or an error in a form that both sides can be compared in."""
-    return said(outcome.error if outcome.error is not None else outcome.result)
+def shown_outcome(outcome: Outcome) -> tuple[str, str]:
+    """Return the result or the error of an outcome in comparable form."""
+    return shown(outcome.error if outcome.error is not None else outcome.result)
 
 
-def said(value: object) -> tuple[str, str]:
-    """Return the class and the text of a value; the text of a cancellation says nothing."""
+def shown(value: object) -> tuple[str, str]:
+    """Return the class and the text of a value. Texts of cancellations differ."""
     return type(value).__name__, "" if isinstance(value, asyncio.CancelledError) else str(value)
 
 
 async def outcome_of(make: Callable[[], Awaitable[Any]]) -> Any:
-    """Return what `make()` returns, or the name of the class of what it raises."""
+    """Return the result of `make()`, or the name of the class of its error."""
     try:
         return await make()
     except Exception as error:
@@ -103,23 +102,19 @@ async def outcome_of(make: Callable[[], Awaitable[Any]]) -> Any:
 
 @given(fleets, timeouts)
 def test_gather_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
-    """gather() gives the same results and errors in the same order, or the same TimeoutError."""
-
     async def theirs() -> list[tuple[str, str]]:
         async with asyncio.timeout(timeout):
             results = await asyncio.gather(*(t.retried() for t in targets(fleet)), return_exceptions=True)
-        return [said(result) for result in results]
+        return [shown(result) for result in results]
 
     async def ours() -> list[tuple[str, str]]:
-        return [told(outcome) for outcome in await batch(fleet).gather(timeout=timeout)]
+        return [shown_outcome(outcome) for outcome in await batch(fleet).gather(timeout=timeout)]
 
-    assert run_at_once(lambda: outcome_of(ours)) == run_at_once(lambda: outcome_of(theirs))
+    assert run_jumping(lambda: outcome_of(ours)) == run_jumping(lambda: outcome_of(theirs))
 
 
 @given(fleets, timeouts)
 def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | None) -> None:
-    """as_completed() yields the same results in the same order, then the same TimeoutError if there is one."""
-
     async def theirs() -> list[object]:
         tasks = [asyncio.ensure_future(target.retried()) for target in targets(fleet)]
         seen: list[object] = []
@@ -131,7 +126,7 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
                 if isinstance(error, TimeoutError) and str(error) == "":
                     seen.append("TimeoutError")
                     break
-                seen.append(said(error or done.result()))
+                seen.append(shown(error or done.result()))
         finally:
             for task in tasks:
                 task.cancel()
@@ -142,7 +137,7 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
         seen: list[object] = []
         try:
             async for outcome in completed(batch(fleet), timeout):
-                seen.append(told(outcome))  # noqa: PERF401  what came before the TimeoutError counts
+                seen.append(shown_outcome(outcome))  # noqa: PERF401  outcomes before the TimeoutError count
         except TimeoutError:
             seen.append("TimeoutError")
         return seen
@@ -150,13 +145,11 @@ def test_as_completed_matches_asyncio(fleet: list[Behaviour], timeout: float | N
     def cut(seen: list[object]) -> list[object]:
         return seen[: seen.index("TimeoutError") + 1] if "TimeoutError" in seen else seen
 
-    assert run_at_once(ours) == cut(run_at_once(theirs))
+    assert run_jumping(ours) == cut(run_jumping(theirs))
 
 
 @given(fleets, timeouts, st.sampled_from(RETURN_WHEN))
 def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, return_when: ReturnWhen) -> None:
-    """wait() tells the same workers done and the same pending, for each of its conditions, and ends the pending."""
-
     async def theirs() -> tuple[set[str], set[str]]:
         tasks = [asyncio.create_task(target.retried(), name=target.name) for target in targets(fleet)]
         done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=return_when)
@@ -173,13 +166,12 @@ def test_wait_matches_asyncio(fleet: list[Behaviour], timeout: float | None, ret
         assert not any(outcome.state in ended for outcome in done)
         return {outcome.name for outcome in done}, {outcome.name for outcome in pending}
 
-    assert run_at_once(ours) == run_at_once(theirs)
+    assert run_jumping(ours) == run_jumping(theirs)
 
 
 @given(fleets)
 def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
-    """task_group() gives the same results, or an ExceptionGroup of the same errors after the first failure."""
-    # A worker that is exhausted is an outcome with us and an error in a TaskGroup: not comparable.
+    # An exhausted worker is an outcome here and an error in a TaskGroup.
     assume(all(len(behaviour.failures) < 3 for behaviour in fleet))
 
     async def theirs() -> list[tuple[str, str]]:
@@ -187,13 +179,13 @@ def test_task_group_matches_asyncio(fleet: list[Behaviour]) -> None:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(target.retried()) for target in targets(fleet)]
         except ExceptionGroup as errors:
-            return [said(error) for error in errors.exceptions]
-        return [said(asyncio.CancelledError() if task.cancelled() else task.result()) for task in tasks]
+            return [shown(error) for error in errors.exceptions]
+        return [shown(asyncio.CancelledError() if task.cancelled() else task.result()) for task in tasks]
 
     async def ours() -> list[tuple[str, str]]:
         try:
-            return [told(outcome) for outcome in await batch(fleet).task_group()]
+            return [shown_outcome(outcome) for outcome in await batch(fleet).task_group()]
         except ExceptionGroup as errors:
-            return [said(error) for error in errors.exceptions]
+            return [shown(error) for error in errors.exceptions]
 
-    assert run_at_once(ours) == run_at_once(theirs)
+    assert run_jumping(ours) == run_jumping(theirs)

@@ -12,7 +12,7 @@ from asyncwatch.engine.bulk import BulkActions
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.scheduler import IllegalTransitionError, InvalidStateError
 from asyncwatch.engine.worker import Worker
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.engine.fleets import drain, sleeper, story, worker
 
 
@@ -22,7 +22,7 @@ def ready(*names: str, attempt: int = 0) -> list[Worker]:
 
 
 def popped(queue: ReadyQueue) -> str:
-    """Empty the queue; return the names in order."""
+    """Empty the queue and return the names in order."""
     names = ""
     while (found := queue.pop()) is not None:
         names += found.name
@@ -50,7 +50,7 @@ def test_ready_queue_worker_put_back_is_popped_next() -> None:
     assert popped(queue) == "ab"
 
 
-def test_ready_queue_worker_that_left_is_passed_over() -> None:
+def test_ready_queue_passes_over_workers_that_are_no_longer_ready() -> None:
     queue = ReadyQueue()
     workers = ready("a", "b", "c")
     for each in workers:
@@ -108,7 +108,7 @@ def test_illegal_transition_is_refused(run: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["service", "supervisor", "poller"])
-def test_run_of_anything_else_than_a_batch_is_refused(kind: str) -> None:
+def test_run_of_a_service_poller_or_supervisor_is_refused(kind: str) -> None:
     members: dict[str, Any] = {
         "service": worker("s", sleeper, restart="permanent"),
         "poller": worker("p", sleeper, every=1.0),
@@ -118,7 +118,7 @@ def test_run_of_anything_else_than_a_batch_is_refused(kind: str) -> None:
         Run([members[kind]])
 
 
-def test_as_completed_outcomes_that_come_before_the_first_step_are_kept(run: Any) -> None:
+def test_as_completed_keeps_outcomes_from_before_its_first_step(run: Any) -> None:
     async def main() -> list[str]:
         batch = Run([worker(name, sleeper, float(number)) for number, name in enumerate("abc")])
         async with batch.as_completed() as outcomes:
@@ -128,9 +128,7 @@ def test_as_completed_outcomes_that_come_before_the_first_step_are_kept(run: Any
     assert run(main) == ["a", "b", "c"]
 
 
-def test_supervisor_of_temporary_workers_is_a_tree() -> None:
-    """Nothing makes a batch of it, and its requests are told by events."""
-
+def test_supervisor_of_temporary_workers_reports_cancel_requests_as_a_tree() -> None:
     async def main() -> list[str]:
         spec = WorkerSpec("a", sleeper, (5.0,))
         async with Supervisor([spec]) as supervisor:
@@ -139,4 +137,4 @@ def test_supervisor_of_temporary_workers_is_a_tree() -> None:
             await asyncio.sleep(1.0)
             return story(drain(queue), "a")
 
-    assert run_at_once(main)[-2:] == ["CancelRequested", "WorkerCancelled"]
+    assert run_jumping(main)[-2:] == ["CancelRequested", "WorkerCancelled"]

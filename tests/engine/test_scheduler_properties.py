@@ -44,8 +44,8 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.otp import Shutdown
-from tests.clock import run_at_once
-from tests.engine.fleets import drain
+from tests.clock import run_jumping
+from tests.engine.fleets import drain, stubborn
 
 BATCH, SERVICES = 5, 2
 NAMES = [*(f"b{n}" for n in range(BATCH)), *(f"s{n}" for n in range(SERVICES))]
@@ -54,13 +54,13 @@ Step = tuple[str, Any]
 
 @dataclass
 class Behaviour:
-    """What a worker's attempts do, one after the other and again from the first."""
+    """What the attempts of a worker do in turn, repeated from the first."""
 
     attempts: list[tuple[float, str]]
     calls: int = 0
 
     async def __call__(self) -> str:
-        """Sleep, then end as the script says; `stubborn` swallows cancellations meanwhile."""
+        """Sleep, then end as the script says. `stubborn` swallows cancellations meanwhile."""
         seconds, end = self.attempts[self.calls % len(self.attempts)]
         self.calls += 1
         await (stubborn(seconds) if end == "stubborn" else asyncio.sleep(seconds))
@@ -76,25 +76,14 @@ class Behaviour:
         return end
 
 
-async def stubborn(seconds: float) -> None:
-    """Swallow every cancellation until `seconds` are over."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while (left := end - loop.time()) > 0:
-        try:
-            await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            continue
-
-
 def broken(*_args: object) -> Any:
-    """Raise, as a function of the user's may."""
+    """Raise, as a function of the user may."""
     raise LookupError
 
 
 @dataclass
 class Owner:
-    """A supervisor of one service, as simple as can be: restarts it so often, after so many seconds."""
+    """A minimal supervisor of one service: restarts it `restarts` times, each after `delay` seconds."""
 
     scheduler: Scheduler
     spec: WorkerSpec
@@ -107,7 +96,6 @@ class Owner:
     endings: list[WorkerState] = field(default_factory=list)
 
     def launch(self) -> None:
-        """Start an incarnation."""
         self.timer = None
         self.is_ready = False
         self.worker = None
@@ -115,24 +103,24 @@ class Owner:
         self.worker = worker
 
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
-        """Take the worker for ready."""
+        """Treat the worker as ready."""
         self.is_ready = not task.done()
 
     def waits(self) -> None:
-        """Do nothing."""
+        pass
 
     def poll_ended(self) -> None:
-        """Take the poller for ready."""
+        """Treat the poller as ready."""
         self.is_ready = True
 
     def announce(self, value: object) -> None:
-        """Do nothing."""
+        pass
 
     def was_replaced(self) -> None:
         """Do nothing: the new incarnation has the same owner."""
 
     def ended(self, worker: Worker) -> None:
-        """Restart the worker later, if any restart is left."""
+        """Restart the worker after the delay if a restart is left."""
         self.endings.append(worker.state)
         if self.is_wanted and self.restarts:
             self.restarts -= 1
@@ -223,8 +211,8 @@ treatments = st.fixed_dictionaries(
     {
         "retry": st.sampled_from((RetryPolicy(max_attempts=1), RetryPolicy(base=2.0, cap=4.0, max_attempts=3))),
         "bad_luck": st.sampled_from((BadLuck(), BadLuck(threshold=0.6, latency=(0.0, 1.0)))),
-        "attempt_timeout": st.sampled_from((None, None, 0.75, Decimal(5))),  # the last one makes every start fail
-        "deadline": st.sampled_from((None, None, None, 2.0, Decimal(5))),  # the last one makes every start fail
+        "attempt_timeout": st.sampled_from((None, None, 0.75, Decimal(5))),  # `Decimal` makes every start fail
+        "deadline": st.sampled_from((None, None, None, 2.0, Decimal(5))),  # `Decimal` makes every start fail
         "key": st.sampled_from((None, "k", "k", broken)),
         "classify": st.sampled_from((classify, classify, broken)),
         "group": st.sampled_from(("", "g")),
@@ -286,7 +274,7 @@ fleets = st.fixed_dictionaries(
 
 
 def perform(scheduler: Scheduler, owners: list[Owner], step: Step) -> None:
-    """Do what a step says."""
+    """Carry out one step."""
     kind, what = step
     if kind == "worker":
         make, name = what
@@ -310,10 +298,11 @@ def perform(scheduler: Scheduler, owners: list[Owner], step: Step) -> None:
 
 
 def check_ends(scheduler: Scheduler, events: list[Event]) -> None:
-    """Check that the last incarnation of each worker ended, each other one at most once, and that the counts agree.
+    """Check the ends of all incarnations and the final counts.
 
-    One that was abandoned may end once more, and so does one whose restart was dropped. One that is restarted while it
-    waits is replaced without an end.
+    The last incarnation of each worker ended, and each other one at most once. An abandoned incarnation may end once
+    more, as may one whose restart was dropped. An incarnation that is restarted while it waits is replaced without an
+    end.
     """
     begun = {(name, 1) for event in events if isinstance(event, WorkersQueued) for name in event.workers}
     begun |= {(event.worker, event.incarnation) for event in events if isinstance(event, WorkerRestarted)}
@@ -337,7 +326,7 @@ def check_ends(scheduler: Scheduler, events: list[Event]) -> None:
 
 
 def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerState, WorkerState]]:
-    """Run a fleet through the steps to its end; return its transitions."""
+    """Run a fleet through the steps to its end, and return its transitions."""
 
     async def main() -> set[tuple[WorkerState, WorkerState]]:
         specs = [
@@ -385,16 +374,16 @@ def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerStat
         check_ends(scheduler, drain(queue))
         return checked.transitions
 
-    transitions: set[tuple[WorkerState, WorkerState]] = run_at_once(main)
+    transitions: set[tuple[WorkerState, WorkerState]] = run_jumping(main)
     return transitions
 
 
 @given(fleets, st.lists(steps, min_size=8, max_size=25))
-def test_scheduler_random_fleets_keep_a_valid_state(fleet: dict[str, Any], script: list[Step]) -> None:
+def test_scheduler_keeps_a_valid_state_in_random_runs(fleet: dict[str, Any], script: list[Step]) -> None:
     for before, after in run_fleet(fleet, script):
         assert after in TRANSITIONS[before]
 
 
-def test_transitions_table_names_every_state() -> None:
+def test_transition_table_has_every_state() -> None:
     assert TRANSITIONS.keys() == set(WorkerState)
     assert set().union(*TRANSITIONS.values()) == set(WorkerState)

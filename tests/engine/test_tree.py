@@ -1,4 +1,4 @@
-"""Supervision trees beyond OTP: backoff, restart limits of single children, pollers, a person's commands."""
+"""Supervision trees beyond OTP: backoff, restart limits of single children, pollers and commands of a person."""
 
 from __future__ import annotations
 
@@ -29,20 +29,11 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.otp import NoSuchSupervisor, RestartLimitError, StartError
-from asyncwatch.policies.restart import RestartWindow
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
-from tests.engine.fleets import drain, sleeper, story, stubborn
-
-
-def test_restart_window_drops_restarts_older_than_the_period() -> None:
-    """With a limit of one, two restarts within ten seconds are too many; two that are further apart are not."""
-    window = RestartWindow(1, 10.0)
-    assert [window.add(now) for now in (0.0, 10.5, 20.5, 30.6)] == [True, True, False, True]
+from tests.engine.fleets import drain, raiser, sleeper, story, stubborn
 
 
 def test_restart_backoff_grows_up_to_its_cap_and_is_reset_when_stable(run: Any) -> None:
-    """The wait doubles up to the cap, and is drawn between half and all of that."""
-
     async def main() -> None:
         actor = Actor("flapping")
         backoff = RestartBackoff(base=1.0, cap=4.0, stable_after=50.0)
@@ -61,8 +52,6 @@ def test_restart_backoff_grows_up_to_its_cap_and_is_reset_when_stable(run: Any) 
 
 
 def test_child_at_its_own_restart_limit_stays_down_alone(run: Any) -> None:
-    """Its restarts do not count for its supervisor."""
-
     async def main() -> None:
         flapping, steady = Actor("flapping"), Actor("steady")
         children = child(flapping, max_restarts=2, within=10), child(steady)
@@ -101,9 +90,7 @@ def test_root_that_gave_up_raises_at_the_end_of_the_block(run: Any) -> None:
     run(main)
 
 
-def test_poller_is_called_again_after_each_poll(run: Any) -> None:
-    """The next poll starts 30 s after the end of the last, in the same incarnation, whether that returned or raised."""
-
+def test_poller_is_called_again_after_its_period_in_the_same_incarnation(run: Any) -> None:
     async def main() -> None:
         calls: list[float] = []
 
@@ -126,7 +113,7 @@ def test_poller_is_called_again_after_each_poll(run: Any) -> None:
     run(main)
 
 
-def test_request_under_a_worker_says_that_it_is_no_supervisor(run: Any) -> None:
+def test_request_under_a_worker_is_refused_because_it_is_no_supervisor(run: Any) -> None:
     async def main() -> None:
         async with Supervisor([child(Actor("cache"))]) as supervisor:
             with pytest.raises(NoSuchSupervisor, match=r"that is a worker of root$"):
@@ -168,9 +155,7 @@ def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
     run(main)
 
 
-def test_second_restart_of_an_incarnation_is_refused(run: Any) -> None:
-    """A stale command is refused too. Both refusals are reported."""
-
+def test_second_restart_and_stale_cancel_of_an_incarnation_are_refused(run: Any) -> None:
     async def main() -> None:
         actor = Actor("worker")
         async with Supervisor([child(actor)]) as supervisor:
@@ -204,8 +189,6 @@ def test_cancel_during_a_backoff_or_a_restart_stops_the_worker_for_good(run: Any
 
 
 def test_unresponsive_child_is_restarted_beside_its_abandoned_incarnation(run: Any) -> None:
-    """The end of the abandoned incarnation does not affect the new one."""
-
     async def main() -> None:
         spec = WorkerSpec("stubborn", stubborn, (50.0,), restart="permanent", shutdown=1.0)
         async with Supervisor([spec], max_restarts=10) as supervisor:
@@ -224,8 +207,6 @@ def test_unresponsive_child_is_restarted_beside_its_abandoned_incarnation(run: A
 
 
 def test_cancel_all_stops_the_workers_and_keeps_the_supervisors(run: Any) -> None:
-    """The children can be restarted afterwards."""
-
     async def main() -> None:
         low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
         async with Supervisor([low]) as supervisor:
@@ -238,8 +219,6 @@ def test_cancel_all_stops_the_workers_and_keeps_the_supervisors(run: Any) -> Non
 
 
 def test_worker_names_and_groups_are_paths(run: Any) -> None:
-    """Workers of the same name can run under different supervisors; each event has the path."""
-
     async def main() -> None:
         names: list[str] = []
 
@@ -282,9 +261,7 @@ def test_supervisor_whose_shutdown_time_is_over_abandons_all_workers_below(run: 
     run(main)
 
 
-def test_a_failed_start_raises_from_serve(run: Any) -> None:
-    """The run is finished then."""
-
+def test_serve_raises_a_failed_start_and_the_run_is_finished(run: Any) -> None:
     async def main() -> None:
         supervisor = Supervisor([child(Actor("bad", fails=[OSError("no")]))])
         with pytest.raises(StartError):
@@ -292,3 +269,21 @@ def test_a_failed_start_raises_from_serve(run: Any) -> None:
         assert supervisor.is_finished
 
     run(main)
+
+
+def test_restart_jitter_is_drawn_for_each_incarnation(run: Any) -> None:
+    """Also when the service was stable and the count of restarts begins again."""
+
+    async def main() -> list[float]:
+        backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)
+        spec = WorkerSpec("a", raiser, (ValueError(), 5.0), restart="permanent", backoff=backoff)
+        supervisor = Supervisor([spec], seed=1, max_restarts=100)
+        queue = supervisor.subscribe()
+        async with supervisor:
+            await asyncio.sleep(60.0)
+        return [event.delay for event in drain(queue) if isinstance(event, RestartScheduled)]
+
+    delays = run(main)
+    assert len(delays) >= 3
+    assert len(set(delays)) == len(delays)
+    assert all(5.0 <= delay <= 10.0 for delay in delays)

@@ -20,8 +20,6 @@ def _jobs(number: int, seconds: float = 1.0) -> list[Any]:
 
 
 def test_batch_beside_a_tree_needs_slots_and_services_do_not(run: Any) -> None:
-    """At most `concurrency` jobs run at a time, once the tree is up."""
-
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
         async with Supervisor([child(one), child(two)], concurrency=2, batch=_jobs(6)) as supervisor:

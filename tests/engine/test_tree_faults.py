@@ -1,4 +1,4 @@
-"""Faults around a tree: errors whose text raises, cancellations from outside, requests that come too late."""
+"""Faults around a tree: errors whose text raises, cancellations from outside, and late requests."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end,
 from tests.engine.fleets import sleeper
 
 
-class _Nasty(Exception):  # noqa: N818  what matters is that its text raises
+class _UnprintableError(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
 
 
 def test_start_error_whose_text_raises_is_handled_as_any_other(run: Any) -> None:
-    """The child that was added is not kept."""
+    """The child that was being added is not kept."""
 
     async def main() -> None:
-        actor = Actor("worker", fails=[None, _Nasty()])
+        actor = Actor("worker", fails=[None, _UnprintableError()])
         async with Supervisor([child(actor)], max_restarts=10) as supervisor:
             await end(actor, "abnormal")
-            with pytest.raises(StartError, match="_Nasty: <str raised ZeroDivisionError>"):
-                await supervisor.start_child(child(Actor("added", fails=[_Nasty()])))
+            with pytest.raises(StartError, match="_UnprintableError: <str raised ZeroDivisionError>"):
+                await supervisor.start_child(child(Actor("added", fails=[_UnprintableError()])))
             assert statuses(supervisor) == {"worker": "running"}
             assert actor.starts == 3
 
@@ -37,8 +37,6 @@ def test_start_error_whose_text_raises_is_handled_as_any_other(run: Any) -> None
 
 
 def test_repeated_cancel_gives_a_service_no_more_time(run: Any) -> None:
-    """A worker that ignores its cancellation is abandoned at the first deadline."""
-
     async def main() -> None:
         actor = Actor("worker", lingers=FOREVER)
         async with Supervisor([child(actor, shutdown=5)]) as supervisor:
@@ -82,9 +80,7 @@ def test_any_error_before_the_first_wait_is_a_failed_start(run: Any, error: Base
     run(main)
 
 
-def test_terminate_stops_the_child_that_has_the_name_when_it_is_handled(run: Any) -> None:
-    """If there is none by then, that is an error."""
-
+def test_terminate_stops_the_child_with_that_name_at_its_turn_or_fails(run: Any) -> None:
     async def main() -> None:
         spec = child(Actor("worker", lingers=2.0), "temporary", shutdown=5)
         async with Supervisor([spec, child(Actor("other"))]) as supervisor:
@@ -122,8 +118,6 @@ def _cancel_task_of(path: str) -> None:
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_supervisor_whose_task_is_cancelled_stops_its_children_and_is_restarted(run: Any, times: int) -> None:
-    """However often its task is cancelled from outside."""
-
     async def main() -> None:
         actor = Actor("worker", lingers=2.0)
         low = SupervisorSpec("low", (child(actor, shutdown=5),))
@@ -172,8 +166,6 @@ def test_ready_that_comes_too_late_is_logged_once(
     run: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A worker that does not announce its readiness and calls `ready` after a wait finds a warning in its log."""
-
     async def main() -> None:
         async def late() -> None:
             await asyncio.sleep(1)
@@ -195,12 +187,10 @@ def test_ready_that_comes_too_late_is_logged_once(
     assert [vars(record)["asyncwatch_worker"] for record in warned] == ["late"]
 
 
-def test_pool_forgets_the_incarnations_of_ended_children(run: Any) -> None:
-    """What is remembered of them does not grow; a child of the same key soon after has the next incarnation."""
-
+def test_pool_remembers_the_incarnations_of_recently_ended_children_only(run: Any) -> None:
     async def main() -> None:
         async def nothing() -> None:
-            """End at once."""
+            pass
 
         async with Supervisor([PoolSpec("pool", WorkerSpec("template", nothing))]) as supervisor:
             for _ in range(3):
@@ -242,7 +232,7 @@ def test_run_that_cannot_begin_ends_although_its_tree_was_never_launched(
 
 def test_tree_that_was_not_launched_cannot_be_awaited(run: Any) -> None:
     async def main() -> None:
-        scheduler: Any = None  # nothing is asked of it
+        scheduler: Any = None  # it is never used
         tree = Tree(SupervisorSpec("root"), scheduler)
         with pytest.raises(RuntimeError, match="not been launched"):
             await tree.start()

@@ -16,17 +16,16 @@ LATE = "the supervisor low has ended"
 
 
 class RefusedError(Exception):
-    """An error that a weak reference can point to."""
+    """An error that supports weak references."""
 
 
 class Echo:
-    """A handler that logs the calls it gets, and raises errors that it gets."""
+    """A handler that logs its messages, and raises those that are errors."""
 
     def __init__(self) -> None:
         self.log: list[object] = []
 
     async def __call__(self, value: object) -> object:
-        """Handle a message."""
         self.log.append(value)
         if isinstance(value, BaseException):
             raise value

@@ -1,4 +1,4 @@
-"""Restarts that wait, fail or are called off, and what they mean for siblings and requests."""
+"""Restarts that wait, fail or are called off, and their effect on siblings and requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.engine.fleets import AT_ONCE, drain, raiser, sleeper
 
 
 async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None:
-    """Check that a sibling of a child whose restart waits is restarted, and can be stopped."""
+    """Check that a sibling of a child with a waiting restart can be restarted and stopped."""
     assert statuses(supervisor) == {waiting.name: "restarting", other.name: "running"}
     await end(other, "abnormal")
     async with asyncio.timeout(1):
@@ -34,9 +34,7 @@ async def _answers(supervisor: Supervisor, waiting: Actor, other: Actor) -> None
 
 
 @pytest.mark.parametrize("error", [ConnectionError("gone"), KeyError("k")])
-def test_service_with_one_attempt_fails_whatever_its_error(run: Any, error: Exception) -> None:
-    """A service with retries is exhausted by transient errors."""
-
+def test_service_with_one_attempt_fails_by_any_error_and_with_retries_is_exhausted(run: Any, error: Exception) -> None:
     async def main() -> None:
         specs = [
             WorkerSpec("single", raiser, (error, 1.0), restart="permanent"),
@@ -87,7 +85,7 @@ def test_restart_behind_an_open_circuit_does_not_block_the_supervisor(run: Any) 
 
 
 def test_restart_that_backs_off_between_retries_does_not_block_the_supervisor(run: Any) -> None:
-    """The child runs when an attempt succeeds."""
+    """The child is running once an attempt succeeds."""
 
     async def main() -> None:
         one, two = Actor("one", fails=[None, *[ConnectionError("no")] * 3]), Actor("two")
@@ -165,8 +163,6 @@ def test_cancel_of_a_worker_that_stops_for_its_restart_stops_it_for_good(run: An
 
 
 def test_cancel_of_a_worker_that_stops_for_a_sibling_stops_it_for_good(run: Any) -> None:
-    """The sibling is restarted."""
-
     async def main() -> None:
         one, two = Actor("one"), Actor("two", lingers=2.0)
         async with Supervisor([child(one), child(two, shutdown=5)], strategy="one_for_all") as supervisor:
@@ -179,8 +175,6 @@ def test_cancel_of_a_worker_that_stops_for_a_sibling_stops_it_for_good(run: Any)
 
 
 def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any) -> None:
-    """The refusal is reported."""
-
     async def main() -> None:
         one, two = Actor("one", lingers=2.0), Actor("two", lingers=2.0)
         async with Supervisor([child(one, shutdown=5), child(two, shutdown=5)]) as supervisor:
@@ -215,7 +209,7 @@ def test_siblings_start_again_when_a_child_reaches_its_own_limit(run: Any, strat
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_siblings_start_again_when_a_waiting_restart_is_called_off(run: Any, strategy: str) -> None:
-    """Whether the child backs off or waits for its first attempt."""
+    """The child backs off, or waits for its first attempt."""
 
     async def main() -> None:
         one, two, gone = Actor("one"), Actor("two"), Actor("gone")
@@ -239,7 +233,7 @@ def test_siblings_start_again_when_a_waiting_restart_is_called_off(run: Any, str
 
 
 def test_child_whose_restart_a_failed_sibling_prevented_is_stopped(run: Any) -> None:
-    """It can be started by request once the sibling was stopped by request."""
+    """It can be started on request once the sibling is stopped."""
 
     async def main() -> None:
         one, two = Actor("one", fails=[None, *[OSError("no")] * 100]), Actor("two")
@@ -254,7 +248,7 @@ def test_child_whose_restart_a_failed_sibling_prevented_is_stopped(run: Any) -> 
     run(main)
 
 
-def test_siblings_after_an_interrupted_start_start(run: Any) -> None:
+def test_siblings_start_after_an_interrupted_start(run: Any) -> None:
     """A start that is interrupted has not failed."""
 
     async def main() -> None:

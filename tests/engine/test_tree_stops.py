@@ -1,4 +1,4 @@
-"""Stops while a restart is under way: the stop wins, and stops no other child."""
+"""Stops during a restart: the stop wins, and stops no other child."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITS = RestartBackoff(base=10, cap=10)
 
 
 class _Slow(Actor):
-    """An actor that is ready only after half a second, and fails at that if it is broken."""
+    """An actor that is ready only after half a second, or fails then if it is broken."""
 
     is_broken = False
 
@@ -43,7 +43,7 @@ def test_supervisor_whose_shutdown_time_is_over_starts_no_child_again(run: Any, 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("is_person", [False, True])
 def test_stop_of_one_child_within_a_group_restart_stops_no_other(run: Any, strategy: str, *, is_person: bool) -> None:
-    """A start that is interrupted has not failed: the children after it are started."""
+    """The children after it are started, because an interrupted start has not failed."""
 
     async def main() -> None:
         actors = [Actor("a"), _Slow("b"), Actor("c")]
@@ -63,7 +63,7 @@ def test_stop_of_one_child_within_a_group_restart_stops_no_other(run: Any, strat
 
 @pytest.mark.parametrize("is_terminated", [False, True])
 def test_significant_child_that_is_down_for_a_failing_restart_does_not_count(run: Any, *, is_terminated: bool) -> None:
-    """As in OTP, the supervisor ends with its last significant child that runs, whatever else was to run again."""
+    """As in OTP, the supervisor ends with its last running significant child, even if a restart is pending."""
 
     async def main() -> None:
         first, slow, last = Actor("first"), _Slow("slow"), Actor("last")
@@ -87,7 +87,7 @@ def test_significant_child_that_is_down_for_a_failing_restart_does_not_count(run
 
 
 def test_end_of_a_wait_starts_only_the_children_that_were_stopped_for_it(run: Any) -> None:
-    """Neither a child that waits with another nor one whose restart was given up starts with a third."""
+    """No child that waits with another one, or whose restart was given up, starts with a third."""
 
     async def main() -> None:
         one, two, other = Actor("one"), Actor("two"), Actor("other")
@@ -145,7 +145,7 @@ def test_terminate_of_a_child_that_is_being_added_succeeds(run: Any) -> None:
 
 
 def test_pool_finds_its_template_by_name(run: Any) -> None:
-    """Also an empty pool. The template is no child that could be stopped."""
+    """Even in an empty pool. The template is no child that could be stopped."""
 
     async def main() -> None:
         template = child(Actor("template"))

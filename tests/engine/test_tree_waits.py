@@ -1,4 +1,4 @@
-"""Starts that have to wait: only the caller waits for them."""
+"""Starts that wait: only their caller waits for them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_requested_restart_that_is_called_off_keeps_the_child(run: Any) -> None:
 
 @pytest.mark.parametrize("error", [None, OSError("no")], ids=["called off", "failed"])
 def test_new_child_that_does_not_start_after_its_wait_is_not_kept(run: Any, error: BaseException | None) -> None:
-    """Nor is its start tried again. The same in a pool."""
+    """Nor is its start tried again, also in a pool."""
 
     async def main() -> None:
         async def play(actor: Actor) -> object:

@@ -1,4 +1,4 @@
-"""What a worker waits for: told at each change, and not again while nothing changes."""
+"""What a worker waits for: reported at each change, and not again while nothing changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Run, WorkerState, parse_rate
+from asyncwatch import CircuitPolicy, RetryPolicy, WorkerState, parse_rate
 from asyncwatch.commands import (
     ChangeSetting,
     CloseCircuit,
@@ -34,134 +34,116 @@ from asyncwatch.events import (
     WorkerEnded,
     WorkerRestarted,
 )
-from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, worker
+from tests.engine.fleets import Flaky, raiser, run_batch, sleeper, starts, story, worker
 
 IN_TEN = RetryPolicy(backoff="constant", base=10.0, cap=10.0)
 
 
-def tell(run: Any, specs: list[Any], *later: tuple[float, Command], **settings: Any) -> tuple[list[Event], list[Any]]:
-    """Return the events and the outcomes of a run with commands sent at their times."""
-
-    async def main() -> tuple[list[Event], list[Any]]:
-        batch = Run(specs, **{"seed": 1, **settings})
-        queue = batch.subscribe()
-        for seconds, command in later:
-            asyncio.get_running_loop().call_later(seconds, batch.control.carry_out, command)
-        outcomes = await batch.gather()
-        assert batch.statistics().held == 0
-        return drain(queue), outcomes
-
-    answer: tuple[list[Event], list[Any]] = run(main)
-    return answer
-
-
 def waits(events: list[Event], name: str) -> list[tuple[float, str, str]]:
-    """Return when a worker was told to wait, and the reason and the key."""
+    """Return the time, reason and key of each wait of a worker."""
     return [(e.at, e.reason, e.key) for e in events if isinstance(e, AttemptHeld) and e.worker == name]
 
 
-def line(events: list[Event]) -> list[tuple[float, str]]:
-    """Return when those in line began to wait for something else, and for what."""
+def queue_waits(events: list[Event]) -> list[tuple[float, str]]:
+    """Return the time and reason of each change of what the ready queue waits for."""
     return [(event.at, event.reason) for event in events if isinstance(event, LineHeld)]
 
 
-def test_a_backoff_ends_in_the_wait_for_a_place(run: Any) -> None:
-    """A retry whose time has come while all places are taken says so; one that starts at once says nothing."""
+def test_retry_that_finds_no_slot_reports_its_wait(run: Any) -> None:
     specs = [worker("a", Flaky(ConnectionError()), retry=IN_TEN), worker("b", sleeper, 12.0), worker("c", sleeper, 1.0)]
-    events, _ = tell(run, specs, concurrency=1)
+    events, _ = run_batch(run, specs, concurrency=1)
     assert waits(events, "a") == [(10.0, "place", "")]
     assert story(events, "c") == ["AttemptStarted", "WorkerSucceeded"]
-    assert not line(events)
-    events, _ = tell(run, specs, concurrency=2)
+    assert not queue_waits(events)
+    events, _ = run_batch(run, specs, concurrency=2)
     assert not waits(events, "a")
 
 
-def test_retry_now_that_cannot_start_says_so(run: Any) -> None:
-    """It ends the backoff: the worker stands first in line from then on, or is held by its circuit or a pause."""
+def test_retry_now_that_cannot_start_reports_what_it_waits_for(run: Any) -> None:
+    """A slot, a pause or a circuit."""
     specs = [
         worker("a", Flaky(ConnectionError()), retry=IN_TEN),
         worker("b", sleeper, 5.0),
         worker("c", sleeper, 5.0),
     ]
-    events, _ = tell(run, specs, (2.0, RetryNow("a", 1)), (3.0, RetryNow("a", 1)), concurrency=1)
+    events, _ = run_batch(run, specs, (2.0, RetryNow("a", 1)), (3.0, RetryNow("a", 1)), concurrency=1)
     assert waits(events, "a") == [(2.0, "place", "")]
     assert [event.at for event in events if isinstance(event, AttemptStarted) and event.worker == "a"] == [0.0, 5.0]
     later = [(1.0, ChangeSetting("paused", True)), (2.0, RetryNow("a", 1)), (20.0, ChangeSetting("paused", False))]
     again = worker("a", Flaky(ConnectionError()), retry=IN_TEN)
-    events, _ = tell(run, [again], *later)
+    events, _ = run_batch(run, [again], *later)
     assert waits(events, "a") == [(2.0, "paused", "")]
-    assert line(events) == [(1.0, "paused"), (20.0, "place")]
+    assert queue_waits(events) == [(1.0, "paused"), (20.0, "place")]
     later = [(1.0, IsolateCircuit("a")), (2.0, RetryAllNow()), (20.0, CloseCircuit("a"))]
     keyed = worker("a", Flaky(ConnectionError()), retry=IN_TEN, key="a")
-    events, _ = tell(run, [keyed], *later, circuit=CircuitPolicy())
+    events, _ = run_batch(run, [keyed], *later, circuit=CircuitPolicy())
     assert waits(events, "a") == [(2.0, "circuit", "a")]
 
 
-def test_a_pause_and_a_limit_of_the_run_hold_the_line(run: Any) -> None:
-    """One event tells it of all in line, however many; none comes while it stays the same."""
+def test_pause_and_rate_of_the_run_are_reported_once_for_the_ready_queue(run: Any) -> None:
     specs = [worker(str(n), sleeper, 0.0) for n in range(100)]
     later = [
         (10.25, ChangeSetting("paused", True)),
         (20.25, ChangeSetting("paused", False)),
         (20.5, ChangeSetting("rate", None)),
     ]
-    events, _ = tell(run, specs, *later, rate=parse_rate("1/s"), concurrency=1)
-    assert line(events) == [(0.0, "rate"), (10.25, "paused"), (20.25, "rate"), (20.5, "place")]
+    events, _ = run_batch(run, specs, *later, rate=parse_rate("1/s"), concurrency=1)
+    assert queue_waits(events) == [(0.0, "rate"), (10.25, "paused"), (20.25, "rate"), (20.5, "place")]
     assert not [event for event in events if isinstance(event, AttemptHeld)]
 
 
-def test_what_a_key_is_held_by_changes_for_all_of_it(run: Any) -> None:
-    """Workers that the rate of their key holds wait for its circuit when it opens, and for the rate after that."""
+def test_isolated_circuit_of_a_rate_limited_key_is_reported_for_its_workers(run: Any) -> None:
     specs = [worker(str(n), sleeper, 0.0, key="k") for n in range(4)]
     later = [(0.25, IsolateCircuit("k")), (5.5, CloseCircuit("k"))]
-    events, _ = tell(run, specs, *later, circuit=CircuitPolicy(), rate_per_key=parse_rate("1/2s"))
+    events, _ = run_batch(run, specs, *later, circuit=CircuitPolicy(), rate_per_key=parse_rate("1/2s"))
     assert waits(events, "3") == [(0.0, "rate", "k"), (0.25, "circuit", "k"), (5.5, "rate", "k")]
-    starts = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
-    assert starts == [("0", 0.0), ("1", 5.5), ("2", 7.5), ("3", 9.5)]
+    started = [(event.worker, event.at) for event in events if isinstance(event, AttemptStarted)]
+    assert started == [("0", 0.0), ("1", 5.5), ("2", 7.5), ("3", 9.5)]
 
 
-def test_a_limit_that_is_taken_back_releases_its_key(run: Any) -> None:
-    """Without a limit nobody waits for it any more: they start, or wait for a place."""
+def test_removed_rate_of_a_key_releases_its_workers(run: Any) -> None:
     specs = [worker(str(n), sleeper, 1.0, key="k") for n in range(4)]
     change = ChangeSetting("rate", None, key="k")
-    events, _ = tell(run, specs, (0.5, change), rate_per_key=parse_rate("1/h"), concurrency=2)
-    assert [event.at for event in events if isinstance(event, AttemptStarted)] == [0.0, 0.5, 1.0, 1.5]
+    events, _ = run_batch(run, specs, (0.5, change), rate_per_key=parse_rate("1/h"), concurrency=2)
+    assert starts(events) == [0.0, 0.5, 1.0, 1.5]
     assert waits(events, "1") == [(0.0, "rate", "k")]
     assert waits(events, "3") == [(0.0, "rate", "k"), (0.5, "place", "")]
 
 
-def test_moot_requests_are_refused_once(run: Any) -> None:
-    """Nobody waits: one refusal for all; of many that wait no request is refused."""
+def test_command_for_all_waiting_workers_is_refused_once_if_none_waits(run: Any) -> None:
     specs = [worker(str(n), Flaky(ConnectionError()), retry=IN_TEN) for n in range(20)]
     later = [(1.0, RetryAllNow()), (2.0, RetryAllNow()), (3.0, GiveUpAll()), (3.0, RetryNow("0", 1))]
-    events, _ = tell(run, [*specs, worker("long", sleeper, 9.0)], *later, concurrency=30)
+    events, _ = run_batch(run, [*specs, worker("long", sleeper, 9.0)], *later, concurrency=30)
     refused = [(event.command, event.reason) for event in events if isinstance(event, CommandRefused)]
-    nobody = "no worker is waiting for another attempt"
+    none_waits = "no worker is waiting for another attempt"
     ended = ("RetryNow", "it is not waiting for another attempt: succeeded")
-    assert refused == [("RetryAllNow", nobody), ("GiveUpAll", nobody), ended]
+    assert refused == [("RetryAllNow", none_waits), ("GiveUpAll", none_waits), ended]
 
 
-def test_a_worker_that_is_held_keeps_to_its_deadline(run: Any) -> None:
-    """Whatever holds it after its first attempt, at its deadline it is given up."""
-
-    def begin(*later: tuple[float, Command], **settings: Any) -> None:
-        specs = [worker("a", raiser, ConnectionError(), key="k", retry=IN_TEN, deadline=15.0)]
-        specs.append(worker("long", sleeper, 50.0))
-        events, outcomes = tell(run, specs, *later, **settings)
-        assert (outcomes[0].state, outcomes[0].elapsed) == (WorkerState.EXHAUSTED, 15.0)
-        assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["deadline"]
-        assert len(waits(events, "a")) == 1
-
-    begin((1.0, ChangeSetting("paused", True)))
-    begin((1.0, IsolateCircuit("k")), circuit=CircuitPolicy())
-    begin(rate_per_key=parse_rate("1/h"))
-    begin(rate=parse_rate("1/h burst 2"))
-    begin((1.0, ChangeSetting("concurrency", 1)))
+@pytest.mark.parametrize(
+    ("commands", "settings"),
+    [
+        ([(1.0, ChangeSetting("paused", True))], {}),
+        ([(1.0, IsolateCircuit("k"))], {"circuit": CircuitPolicy()}),
+        ([], {"rate_per_key": parse_rate("1/h")}),
+        ([], {"rate": parse_rate("1/h burst 2")}),
+        ([(1.0, ChangeSetting("concurrency", 1))], {}),
+    ],
+    ids=["pause", "circuit", "rate of the key", "rate of the run", "no slot"],
+)
+def test_held_worker_is_exhausted_at_its_deadline(
+    run: Any, commands: list[tuple[float, Command]], settings: dict[str, Any]
+) -> None:
+    specs = [worker("a", raiser, ConnectionError(), key="k", retry=IN_TEN, deadline=15.0)]
+    specs.append(worker("long", sleeper, 50.0))
+    events, outcomes = run_batch(run, specs, *commands, **settings)
+    assert (outcomes[0].state, outcomes[0].elapsed) == (WorkerState.EXHAUSTED, 15.0)
+    assert [event.reason for event in events if isinstance(event, RetryRefused)] == ["deadline"]
+    assert len(waits(events, "a")) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_nobody_waits_for_ever_or_for_the_wrong_thing(run: Any, seed: int) -> None:
-    """Whatever a person changes and whatever fails, every worker ends, and what it is said to wait for is so."""
+def test_workers_under_random_commands_end_and_wait_for_what_is_reported(run: Any, seed: int) -> None:
     chance = random.Random(seed)
     keys = ("a", "b", "c")
 
@@ -190,7 +172,7 @@ def test_nobody_waits_for_ever_or_for_the_wrong_thing(run: Any, seed: int) -> No
     later += [(100.0, CloseCircuit(key)) for key in keys]
     limits = {"rate": parse_rate("30/s"), "rate_per_key": parse_rate("8/s burst 3")}
     circuit = CircuitPolicy(min_throughput=5, open_for=2.0)
-    events, outcomes = tell(run, specs, *later, circuit=circuit, retry_budget=None, **limits)
+    events, outcomes = run_batch(run, specs, *later, circuit=circuit, retry_budget=None, **limits)
     assert len(outcomes) == 150
     waiting: dict[str, AttemptHeld] = {}
     is_closed = dict.fromkeys(keys, True)
@@ -198,7 +180,7 @@ def test_nobody_waits_for_ever_or_for_the_wrong_thing(run: Any, seed: int) -> No
     assert all(reason != following for reason, following in pairwise(reasons))
     at = 0.0
     for event in events:
-        if event.at - at > 1e-3:  # what belongs to one moment has been told
+        if event.at - at > 1e-3:  # all events of one moment are handled
             for held in waiting.values():
                 if held.key:
                     assert (held.reason == "rate") is is_closed[held.key], (at, held)
@@ -206,8 +188,8 @@ def test_nobody_waits_for_ever_or_for_the_wrong_thing(run: Any, seed: int) -> No
         match event:
             case AttemptHeld():
                 before = waiting.get(event.worker)
-                told = None if before is None else (before.incarnation, before.key, before.key and before.reason)
-                assert told != (event.incarnation, event.key, event.key and event.reason)
+                reported = None if before is None else (before.incarnation, before.key, before.key and before.reason)
+                assert reported != (event.incarnation, event.key, event.key and event.reason)
                 waiting[event.worker] = event
             case AttemptStarted() | WorkerEnded() | WorkerRestarted():
                 waiting.pop(event.worker, None)

@@ -1,4 +1,4 @@
-"""The watchdog: whom it blames for a block, from samples and times that a test makes up; and once for real."""
+"""Watchdog: what it blames for a block of the loop, from made-up samples and times, and from a real loop."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from asyncwatch.engine.watchdog import (
 )
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
 from asyncwatch.events.run import block_sentence, blocked_at
-from tests.clock import run_at_once
+from tests.clock import run_jumping
+from tests.engine.engines import engine_of, watch
 from tests.engine.fleets import worker
-from tests.engine.test_engine import engine_of, watch
 
 A, B = Who("a", 1, 1), Who("b", 1, 2)
 
 
 def code_of(file: str, function: str) -> CodeType:
-    """Return code that says it is `function` of `file`."""
+    """Return code that names `function` of `file` as its origin."""
     return compile("", file, "exec").replace(co_name=function, co_qualname=function)
 
 
@@ -57,44 +57,43 @@ OTHER = frames(("/srv/jobs.py", 40, "parse"))
 OURS = (Frame(judge.__code__, 1, judge.__module__),)
 
 
-def run(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Stretch:
+def samples(who: Who, first: float, last: float, *stacks: tuple[Frame, ...]) -> Stretch:
     """Return samples of one attempt from `first` to `last`."""
-    samples = Stretch(who, first)
+    stretch = Stretch(who, first)
     for stack in stacks or (MINE,):
-        samples.add(stack, last, 0.025)
-    return samples
+        stretch.add(stack, last, 0.025)
+    return stretch
 
 
-def blame(*runs: Stretch, **evidence: float) -> list[tuple[float, Blame]]:
-    """Return how long who is blamed for a second in which the loop's thread worked, unless told otherwise."""
-    blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), runs)
+def blame(*stretches: Stretch, **evidence: float) -> list[tuple[float, Blame]]:
+    """Return the seconds and the blame of each block of one second of work of the loop's thread."""
+    blocks = judge(Evidence(10.0, 11.0, **{"busy": 1.0, **evidence}), stretches)
     return [(round(block.seconds, 3), block.blame) for block in blocks]
 
 
-def test_the_worker_that_the_samples_show() -> None:
-    """One attempt that kept the loop for all the time is blamed, with the place it was seen at most often."""
-    assert blame(run(A, 10.05, 10.95, MINE, OTHER, OTHER)) == [(1.0, Blame("worker", A, OTHER))]
+def test_blame_worker_that_kept_the_loop_at_its_most_frequent_place() -> None:
+    assert blame(samples(A, 10.05, 10.95, MINE, OTHER, OTHER)) == [(1.0, Blame("worker", A, OTHER))]
 
 
-def test_who_blocks_after_another_is_told_apart() -> None:
-    """Each attempt that kept the loop for 100 ms has a block of its own; turns in between are told together."""
-    seen = [run(A, 10.1, 10.38), run(B, 10.42, 10.6, OTHER)]
+def test_blame_attempts_of_100_ms_each_and_shorter_ones_together() -> None:
+    seen = [samples(A, 10.1, 10.38), samples(B, 10.42, 10.6, OTHER)]
     seen += [
-        run(who, 10.62 + turn / 50, 10.62 + turn / 50) for turn, who in enumerate([A, B, NO_WORKER, A, B, A, B, A])
+        samples(who, 10.62 + number / 50, 10.62 + number / 50)
+        for number, who in enumerate([A, B, NO_WORKER, A, B, A, B, A])
     ]
-    seen += [run(NO_WORKER, 10.9, 10.95)]
-    told = blame(*seen)
-    assert told[:3] == [
+    seen += [samples(NO_WORKER, 10.9, 10.95)]
+    blocks = blame(*seen)
+    assert blocks[:3] == [
         (0.4, Blame("worker", A, MINE)),
         (0.21, Blame("worker", B, OTHER)),
         (0.2, Blame("many", NO_WORKER, MINE)),
     ]
-    assert [found.cause for _seconds, found in told] == ["worker", "worker", "many", "code"]
-    assert sum(seconds for seconds, _found in told) == pytest.approx(1.0)
+    assert [found.cause for _seconds, found in blocks] == ["worker", "worker", "many", "code"]
+    assert sum(seconds for seconds, _found in blocks) == pytest.approx(1.0)
 
 
-def test_a_call_that_lets_no_thread_run_is_seen_at_its_end() -> None:
-    """The time in which the watchdog got no turn belongs to what it saw next, in an attempt and between two."""
+def test_blame_gap_between_samples_on_the_next_sample() -> None:
+    """A call that holds the interpreter lets the watchdog take no sample before its end."""
     pulse = Pulse(0.0, Spent())
     for now in (0.05, 0.075, 0.1, 0.125, 0.15):
         pulse.look(now, Sample(A, MINE), pulse.due, 0.0)
@@ -107,22 +106,19 @@ def test_a_call_that_lets_no_thread_run_is_seen_at_its_end() -> None:
     ]
 
 
-def test_many_that_take_turns() -> None:
-    """Nobody is blamed if nobody had the loop for long; where the time was spent is told all the same."""
-    seen = [run(who, 10.0 + turn / 20, 10.0 + turn / 20) for turn, who in enumerate([A, B] * 10)]
+def test_blame_many_if_none_kept_the_loop_for_long() -> None:
+    seen = [samples(who, 10.0 + number / 20, 10.0 + number / 20) for number, who in enumerate([A, B] * 10)]
     assert blame(*seen) == [(1.0, Blame("many", NO_WORKER, MINE))]
 
 
-def test_what_is_no_worker_is_told_apart() -> None:
-    """Code outside any attempt, our own, and nothing seen at all have names of their own."""
-
-    def cause(*runs: Stretch) -> str:
-        ((_seconds, found),) = blame(*runs)
+def test_blame_without_a_worker_names_code_asyncwatch_or_unknown() -> None:
+    def cause(*stretches: Stretch) -> str:
+        ((_seconds, found),) = blame(*stretches)
         return found.cause
 
-    assert cause(run(NO_WORKER, 10.0, 10.9, MINE)) == "code"
-    assert cause(run(NO_WORKER, 10.0, 10.9, OURS)) == "asyncwatch"
-    assert cause(run(NO_WORKER, 10.0, 10.9, OURS + MINE)) == "code"
+    assert cause(samples(NO_WORKER, 10.0, 10.9, MINE)) == "code"
+    assert cause(samples(NO_WORKER, 10.0, 10.9, OURS)) == "asyncwatch"
+    assert cause(samples(NO_WORKER, 10.0, 10.9, OURS + MINE)) == "code"
     assert cause() == "unknown"
 
 
@@ -138,15 +134,14 @@ def test_what_is_no_worker_is_told_apart() -> None:
         ({"busy": 0.3, "absent": 0.9, "delayed": 0.7}, "worker"),
     ],
 )
-def test_times_acquit_workers(evidence: dict[str, float], cause: str) -> None:
-    """A worker is not blamed if its thread could not run; it is if it slept, or worked for 100 ms of it."""
-    ((seconds, found),) = blame(run(A, 10.0, 10.9), **evidence)
+def test_blame_follows_the_times_of_thread_process_and_machine(evidence: dict[str, float], cause: str) -> None:
+    ((seconds, found),) = blame(samples(A, 10.0, 10.9), **evidence)
     assert (seconds, found.cause) == (1.0, cause)
     assert cause in BLOCK_CAUSES
 
 
-def test_the_place_is_the_innermost_line_of_own_code() -> None:
-    """Frames of Python's library, of what is installed and of ours are passed over, but the innermost is named."""
+def test_place_is_the_innermost_line_of_user_code() -> None:
+    """Else it is the innermost frame."""
     library = str(threading.__file__)
     stack = frames(("/srv/jobs.py", 3, "main"), ("/srv/jobs.py", 12, "fetch"), (library, 99, "wait"))
     assert place_of(stack) == ("/srv/jobs.py", 12, "fetch", "wait in threading.py:99")
@@ -155,8 +150,8 @@ def test_the_place_is_the_innermost_line_of_own_code() -> None:
     assert place_of(()) == ("", 0, "", "")
 
 
-async def test_the_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What called it, and what the garbage collector calls of ours in its midst, is of no interest."""
+async def test_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A garbage collection within it adds no frame."""
     seen: list[tuple[Frame, ...]] = []
 
     def look() -> float:
@@ -174,17 +169,15 @@ async def test_the_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytes
     assert [frame.code.co_name for frame in seen[0]] == ["target"]
 
 
-def test_the_frames_of_the_loop_are_left_out() -> None:
-    """A sample begins below the event loop; of a loop that waits there is none."""
-
+def test_frames_of_the_event_loop_are_left_out() -> None:
     async def look() -> tuple[Frame, ...]:
         return frames_of(sys._getframe())
 
     assert [frame.code.co_name for frame in asyncio.run(look())] == ["look"]
 
 
-def test_a_frame_without_a_line_is_told_by_the_first_of_its_function() -> None:
-    """Python has no line for some instructions: what was seen there can be judged and told all the same."""
+def test_frame_without_a_line_has_the_first_line_of_its_function() -> None:
+    """Python has no line for some instructions."""
     code = code_of("/srv/jobs.py", "fetch")
     (frame,) = frames_of(
         cast(FrameType, SimpleNamespace(f_code=code, f_lineno=None, f_back=None, f_globals={"__name__": "jobs"}))
@@ -193,15 +186,13 @@ def test_a_frame_without_a_line_is_told_by_the_first_of_its_function() -> None:
     assert place_of((frame,)).line == code.co_firstlineno
 
 
-def test_a_source_whose_loader_fails_has_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever reading the source raises, the place is told without it."""
+def test_place_whose_source_cannot_be_read_has_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linecache.getline", lambda *_: 1 / 0)
     assert place_of(MINE) == place_of(MINE)._replace(call="")
     assert all(frame.text == "" for frame in stack_frames(MINE))
 
 
-def test_what_cannot_be_judged_is_a_block_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that judging raises reaches who asks for the block that goes on, nor the beat that ends it."""
+def test_block_whose_judgement_raises_has_an_unknown_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncwatch.engine.watchdog.judge", lambda *_: 1 / 0)
     pulse = Pulse(0.0, Spent())
     pulse.look(0.1, Sample(A, MINE), pulse.due, 0.0)
@@ -213,8 +204,7 @@ def test_what_cannot_be_judged_is_a_block_all_the_same(monkeypatch: pytest.Monke
     beats(pulse, 0.525)
 
 
-def test_a_beat_that_fails_is_not_the_last() -> None:
-    """What is called with a beat may raise: the next one comes."""
+def test_beat_whose_callback_raises_is_followed_by_the_next() -> None:
     calls: list[int] = []
     raised: list[object] = []
 
@@ -227,18 +217,17 @@ def test_a_beat_that_fails_is_not_the_last() -> None:
         with Watchdog(Run([]), on_beat):
             await asyncio.sleep(4.5 * HEARTBEAT)
 
-    run_at_once(main)
+    run_jumping(main)
     assert len(calls) == len(raised) == 4
 
 
 def beats(pulse: Pulse, *times: float) -> None:
-    """Let the loop beat in time."""
+    """Beat at these times, none of which ends a block."""
     for now in times:
         assert pulse.beat(now, Spent(), 0.0) == []
 
 
-def test_a_block_is_told_once_when_it_ends() -> None:
-    """Looks at a late beat are samples; the beat that comes at last tells of the block, and the next of none."""
+def test_block_is_reported_once_at_its_end() -> None:
     pulse = Pulse(10.0, Spent())
     beats(pulse, 10.025, 10.05)
     for number in range(1, 9):
@@ -255,8 +244,7 @@ def test_a_block_is_told_once_when_it_ends() -> None:
     assert pulse.lags(10.31).highest == pytest.approx(0.185)
 
 
-def test_the_block_that_goes_on_is_of_who_is_at_it() -> None:
-    """Whoever keeps the loop at this moment is blamed once that is half of the time, and before it nobody alone."""
+def test_current_block_blames_the_attempt_at_work_for_half_of_it() -> None:
     pulse = Pulse(0.0, Spent())
     looks = [number * HEARTBEAT for number in range(2, 53)]
     for now in looks[:31]:
@@ -271,8 +259,7 @@ def test_the_block_that_goes_on_is_of_who_is_at_it() -> None:
     assert found.blame.who == B
 
 
-def test_the_threshold() -> None:
-    """Less than 100 ms is no block; a sample that was taken then is not held against a later one."""
+def test_block_under_100_ms_is_none_and_its_samples_are_dropped() -> None:
     pulse = Pulse(0.0, Spent())
     pulse.look(0.075, Sample(B, OTHER), pulse.due, 0.0)
     assert pulse.block(0.09) is None
@@ -282,8 +269,7 @@ def test_the_threshold() -> None:
     assert block.blame.who == A
 
 
-def test_a_suspended_process_blames_nobody() -> None:
-    """When neither the loop nor its watchdog ran, and no processor time passed, it was the machine."""
+def test_block_of_a_suspended_process_blames_the_machine() -> None:
     pulse = Pulse(0.0, Spent())
     beats(pulse, 0.025)
     pulse.look(0.03, None, pulse.due, 0.0)
@@ -295,8 +281,7 @@ def test_a_suspended_process_blames_nobody() -> None:
     assert block.blame == Blame("machine")
 
 
-def test_a_look_that_comes_too_late_is_no_sample() -> None:
-    """A beat that came while the sample was taken is not overdue: what was seen belongs to nothing."""
+def test_sample_taken_after_the_beat_is_dropped() -> None:
     pulse = Pulse(0.0, Spent())
     due = pulse.due
     assert pulse.beat(0.2, Spent(thread=0.2), 0.0)
@@ -305,39 +290,37 @@ def test_a_look_that_comes_too_late_is_no_sample() -> None:
     assert block.blame.cause == "unknown"
 
 
-def test_what_is_kept_of_a_long_block_is_bounded() -> None:
-    """After a second of the same there are ten looks a second; stacks and turns are held up to a number."""
+def test_samples_of_a_long_block_are_bounded() -> None:
+    """They are also taken less often after a second of the same."""
     pulse = Pulse(0.0, Spent())
     assert pulse.look(0.5, Sample(A, MINE), pulse.due, 0.0) == HEARTBEAT
     assert pulse.look(1.6, Sample(A, MINE), pulse.due, 0.0) == LONGEST_LOOK
     for line in range(1000):
         pulse.look(2.0, Sample(A, frames(("/srv/jobs.py", line, "f"))), pulse.due, 0.0)
     assert len(pulse._runs[0].stacks) <= 200
-    for turn in range(3000):
-        pulse.look(3.0, Sample(B if turn % 2 else A, MINE), pulse.due, 0.0)
+    for number in range(3000):
+        pulse.look(3.0, Sample(B if number % 2 else A, MINE), pulse.due, 0.0)
     assert len(pulse._runs) <= 1000
 
 
-def test_how_a_block_reads() -> None:
-    """The sentence names the worker, the time and the place; what nobody is to blame for says so."""
-    told = block_event(7, 2.0, 101.0, Block(100.0, 100.3144, Blame("worker", A, MINE)))
-    assert told.began == 1.0
-    assert block_sentence(told) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
+def test_block_sentence_names_worker_time_and_place_or_the_machine() -> None:
+    event = block_event(7, 2.0, 101.0, Block(100.0, 100.3144, Blame("worker", A, MINE)))
+    assert event.began == 1.0
+    assert block_sentence(event) == "a blocked the event loop for 0.31 s at jobs.py:12 fetch"
     machine = LoopBlocked(8, 3.0, 2.8, 0.2, "machine")
     assert block_sentence(machine) == "the event loop was 0.20 s late: the machine gave it no time"
     assert blocked_at(machine) == ""
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; give up after twenty seconds."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  what another thread does has no event of this loop to wait for
-            await asyncio.sleep(0.005)
+    """Wait until the condition holds, at most 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not become true within 20 s: {condition!r}"
+        await asyncio.sleep(0.005)  # another thread has no event of this loop to wait for
 
 
-async def test_a_worker_that_blocks_is_named() -> None:
-    """The worker, the attempt, the line and the call are in the event; the log says the same, before the run ends."""
-
+async def test_worker_that_blocks_is_named_in_event_and_log_before_the_end() -> None:
     async def nap() -> None:
         await asyncio.sleep(0)
         while (block := engine.statistics().blocked) is None or block.cause != "worker":
@@ -362,8 +345,7 @@ async def test_a_worker_that_blocks_is_named() -> None:
     ]
 
 
-async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
-    """Who looks from another thread sees the worker and its stack while it blocks, and before it where it waited."""
+async def test_statistics_show_the_current_block_and_the_stack_of_a_worker() -> None:
     release, is_blocking = threading.Event(), threading.Event()
 
     async def hold() -> None:
@@ -401,9 +383,7 @@ async def test_the_block_that_goes_on_is_in_the_statistics() -> None:
     assert not queue.empty()
 
 
-def test_a_block_that_ends_the_run_is_told_before_its_end() -> None:
-    """The run ends in the turn of the loop that was blocked, before a beat can come: the block is told all the same."""
-
+def test_block_in_the_last_loop_iteration_is_reported_before_the_end() -> None:
     async def hold() -> None:
         await asyncio.sleep(0)
         time.sleep(0.2)  # noqa: ASYNC251  blocking is the subject of the test
@@ -415,13 +395,12 @@ def test_a_block_that_ends_the_run_is_told_before_its_end() -> None:
             await batch.gather()
         return [event for _ in range(queue.qsize()) for event in queue.get_nowait()]
 
-    told = [type(event).__name__ for event in asyncio.run(main())]
-    assert "LoopBlocked" in told
-    assert told[-1] == "RunFinished"
+    kinds = [type(event).__name__ for event in asyncio.run(main())]
+    assert "LoopBlocked" in kinds
+    assert kinds[-1] == "RunFinished"
 
 
-def test_tasks_exist_for_what_runs_only() -> None:
-    """Of 20,000 workers no more tasks are alive at a time than may run, and no event is lost on the way."""
+def test_tasks_of_20_000_workers_are_at_most_the_concurrency() -> None:
     highest = alive = 0
 
     async def count(number: int) -> None:
@@ -439,14 +418,12 @@ def test_tasks_exist_for_what_runs_only() -> None:
         assert seqs == list(range(len(seqs)))
         return len(seqs)
 
-    assert run_at_once(main) == batch.statistics().events >= 40_000
+    assert run_jumping(main) == batch.statistics().events >= 40_000
     assert highest <= 50
     assert alive <= 50 + 2
 
 
-def test_on_every_loop_and_in_ones_own_program() -> None:
-    """A Run in one's own loop is watched by `with Watchdog(supervisor)`; the loop of the engine is another."""
-
+def test_watchdog_works_on_asyncio_and_uvloop_in_the_program_of_the_user() -> None:
     async def main() -> list[Event]:
         async def hold() -> None:
             while (block := watchdog.blocked()) is None or block.blame.cause != "worker":
@@ -466,5 +443,5 @@ def test_on_every_loop_and_in_ones_own_program() -> None:
 
     for factory in (asyncio.new_event_loop, new_event_loop):
         with asyncio.Runner(loop_factory=factory) as runner:
-            told = [event.worker for event in runner.run(main()) if isinstance(event, LoopBlocked)]
-        assert "a" in told
+            blamed = [event.worker for event in runner.run(main()) if isinstance(event, LoopBlocked)]
+        assert "a" in blamed

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.text import clock, duration, one_line, printable, result_line, value_text
+from asyncwatch.text import clock, duration, mask_secrets, one_line, printable, result_line, value_text
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,18 @@ def test_clock(seconds: float, text: str) -> None:
 def test_durations(seconds: float, text: str) -> None:
     """A length of time is rounded to what one wants to know, without a jump between the units."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("https://user:pass@host/p", "https://***@host/p"),
+        ("see https://user@host and ftp://a:b@c", "see https://***@host and ftp://***@c"),
+        ("https://u:p@ss@host/", "https://***@host/"),
+        ("https://cdn/npm/react@18", "https://cdn/npm/react@18"),
+        ("https://host/?mail=a@b.example", "https://host/?mail=a@b.example"),
+        ("mail me@example.org", "mail me@example.org"),
+    ],
+)
+def test_mask_secrets_masks_only_credentials_of_urls(text: str, masked: str) -> None:
+    assert mask_secrets(text) == masked

@@ -10,8 +10,8 @@ from asyncwatch import RetryBudget, RetryPolicy
 from asyncwatch.policies.budget import Tokens
 
 
-def test_tokens_default_budget_pays_and_earns() -> None:
-    """500 tokens; a retry costs 5, one after a time-out 10; a success gives 1 back."""
+def test_tokens_of_the_default_budget_pay_and_earn() -> None:
+    """A retry costs 5 of 500 tokens, or 10 after a timeout. A success gives 1 back."""
     tokens = Tokens(RetryBudget())
     assert tokens.left == 500
     assert tokens.pay_for(ConnectionError())
@@ -23,8 +23,7 @@ def test_tokens_default_budget_pays_and_earns() -> None:
 
 
 @given(st.lists(st.sampled_from(["error", "timeout", "success"])))
-def test_tokens_any_sequence_stays_within_the_budget(happenings: list[str]) -> None:
-    """Nothing overdraws a budget or fills it above its capacity, and what is refused costs nothing."""
+def test_tokens_stay_within_the_budget_and_a_refusal_costs_none(happenings: list[str]) -> None:
     tokens = Tokens(RetryBudget(tokens=20))
     for happening in happenings:
         before = tokens.left
@@ -37,13 +36,12 @@ def test_tokens_any_sequence_stays_within_the_budget(happenings: list[str]) -> N
 
 @pytest.mark.parametrize("field", ["tokens", "retry_cost", "timeout_cost", "success_gain"])
 def test_budget_number_out_of_range_is_refused(field: str) -> None:
-    """Every number below 0 or without an end is a ValueError that names it."""
     for value in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=field):
             RetryBudget(**{field: value})
 
 
-def test_budget_twenty_workers_that_time_out_never_empty_it() -> None:
-    """Every worker of the demo can be exhausted by time-outs alone: its luck depends on its seed only."""
+def test_budget_is_not_emptied_by_twenty_workers_that_time_out() -> None:
+    """So the luck of a demo worker depends on its seed alone."""
     budget, workers, retries = RetryBudget(), 20, RetryPolicy().max_attempts - 1
     assert workers * retries * budget.timeout_cost <= budget.tokens

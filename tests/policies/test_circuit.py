@@ -15,7 +15,7 @@ POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, 
 
 
 def ended(circuit: Circuit, outcomes: str, now: float) -> None:
-    """Let attempts pass that end at once: `x` fails, `.` succeeds, `?` says nothing."""
+    """Make attempts that end at once: `x` fails, `.` succeeds, `?` is neither."""
     for outcome in outcomes:
         circuit.leave(circuit.enter(), is_failure=None if outcome == "?" else outcome == "x", now=now)
 
@@ -25,14 +25,13 @@ def ended(circuit: Circuit, outcomes: str, now: float) -> None:
     [("xxx", "closed"), ("xxxx", "open"), ("x.x.", "closed"), (".x.x", "open"), ("xxx?", "closed"), ("...x", "closed")],
 )
 def test_circuit_opens_by_ratio_and_throughput(outcomes: str, state: str) -> None:
-    """Half of at least four attempts must fail, and a failure is what opens it."""
+    """Half of at least four attempts must fail, and a failure opens it."""
     circuit = Circuit(POLICY)
     ended(circuit, outcomes, 1.0)
     assert circuit.state == state
 
 
 def test_circuit_forgets_failures_older_than_the_window() -> None:
-    """Failures fall out of the window bucket by bucket."""
     circuit = Circuit(POLICY)
     ended(circuit, "xx", 0.5)
     ended(circuit, "x", 9.5)
@@ -45,8 +44,7 @@ def test_circuit_forgets_failures_older_than_the_window() -> None:
     assert circuit.opened_by == (4, 4)
 
 
-def test_circuit_half_open_passes_a_quota() -> None:
-    """Nothing passes for five seconds; then two probes do, and their success closes it."""
+def test_circuit_half_open_admits_its_probes_whose_success_closes_it() -> None:
     circuit = Circuit(POLICY)
     ended(circuit, "xxxx", 1.0)
     assert not circuit.is_passable(5.9)
@@ -60,8 +58,7 @@ def test_circuit_half_open_passes_a_quota() -> None:
     assert (str(circuit.state), circuit.counts(6.2)) == ("closed", (0, 0))
 
 
-def test_circuit_failed_probe_opens_it_again() -> None:
-    """One failure of a probe is enough, whatever the others say later."""
+def test_circuit_opens_again_at_the_first_failed_probe() -> None:
     circuit = Circuit(POLICY)
     circuit.probe()
     first, second = circuit.enter(), circuit.enter()
@@ -71,16 +68,14 @@ def test_circuit_failed_probe_opens_it_again() -> None:
     assert circuit.state is CircuitState.OPEN
 
 
-def test_circuit_stopped_probe_makes_room_for_another() -> None:
-    """A probe that was stopped counts neither way."""
+def test_circuit_replaces_a_stopped_probe() -> None:
     circuit = Circuit(POLICY)
     circuit.probe()
     ended(circuit, "??", 1.0)
     assert circuit.free_probes == 2
 
 
-def test_circuit_probed_twice_keeps_probes_in_flight() -> None:
-    """A circuit that is half open already stays so with the probes that are under way, which close it in the end."""
+def test_circuit_half_open_and_probed_again_keeps_its_probes_in_flight() -> None:
     circuit = Circuit(POLICY)
     circuit.probe()
     first = circuit.enter()
@@ -92,8 +87,7 @@ def test_circuit_probed_twice_keeps_probes_in_flight() -> None:
     assert str(circuit.state) == "closed"
 
 
-def test_circuit_attempt_of_an_earlier_era_does_not_count() -> None:
-    """An attempt that began before the circuit opened does not decide about the half-open one."""
+def test_circuit_half_open_ignores_attempts_from_before_it_opened() -> None:
     circuit = Circuit(POLICY)
     old = circuit.enter()
     ended(circuit, "xxxx", 1.0)
@@ -102,8 +96,7 @@ def test_circuit_attempt_of_an_earlier_era_does_not_count() -> None:
     assert (circuit.state, circuit.free_probes) == (CircuitState.HALF_OPEN, 2)
 
 
-def test_circuit_isolated_by_hand_passes_nothing() -> None:
-    """An isolated circuit lets nothing pass, however long it takes, until it is closed."""
+def test_circuit_isolated_admits_nothing_until_it_is_closed() -> None:
     circuit = Circuit(POLICY)
     circuit.isolate()
     assert not circuit.is_passable(1e9)
@@ -113,7 +106,6 @@ def test_circuit_isolated_by_hand_passes_nothing() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("x.?+"), st.floats(0, 3)), max_size=200))
 def test_circuit_probes_never_exceed_the_quota(happenings: list[tuple[str, float]]) -> None:
-    """In any order of events, a half-open circuit has at most two probes in flight."""
     circuit, now, under_way = Circuit(POLICY), 0.0, list[tuple[int, bool]]()
     for happening, pause in happenings:
         now += pause
@@ -140,6 +132,5 @@ def test_circuit_probes_never_exceed_the_quota(happenings: list[tuple[str, float
     ],
 )
 def test_circuit_setting_out_of_range_is_refused(field: str, value: Any) -> None:
-    """Every number out of its range is a ValueError that names it."""
     with pytest.raises(ValueError, match=field):
         CircuitPolicy(**{field: value})

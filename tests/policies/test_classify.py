@@ -41,13 +41,12 @@ from tests.engine.errors import response_error
         (asyncio.CancelledError(), "permanent"),
     ],
 )
-def test_classify_error_has_its_class(error: BaseException, error_class: str) -> None:
-    """Time-outs, connection errors and HTTP statuses have a class each; everything else is permanent."""
+def test_classify_returns_the_class_of_an_error(error: BaseException, error_class: str) -> None:
+    """Timeouts, connection errors and HTTP statuses have one each, and all else is permanent."""
     assert classify(error) == error_class
 
 
-def test_classify_by_most_specific_class_wins() -> None:
-    """A mapping decides by the most specific exception class, and leaves the rest to another function."""
+def test_classify_by_uses_the_most_specific_class_or_another_function() -> None:
     by = ClassifyBy({OSError: "server", ConnectionError: ErrorClass.THROTTLED, ValueError: "transient"})
     assert by(ConnectionResetError()) is ErrorClass.THROTTLED
     assert by(FileNotFoundError()) is ErrorClass.SERVER
@@ -56,8 +55,7 @@ def test_classify_by_most_specific_class_wins() -> None:
     assert ClassifyBy({}, otherwise=lambda error: "server")(KeyError()) is ErrorClass.SERVER
 
 
-def test_classify_by_wrong_class_is_refused() -> None:
-    """A class of errors that does not exist and a key that is no exception class are refused."""
+def test_classify_by_with_an_unknown_class_is_refused() -> None:
     with pytest.raises(ValueError, match="weird"):
         ClassifyBy({OSError: "weird"})
     with pytest.raises(TypeError, match="int"):
@@ -65,7 +63,6 @@ def test_classify_by_wrong_class_is_refused() -> None:
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(), KeyboardInterrupt(), DeadlineExceeded()])
-def test_never_retried_errors(error: BaseException) -> None:
-    """Cancellations, requests to exit and the end of the deadline are beyond every policy."""
+def test_cancellation_exit_and_deadline_are_never_retried(error: BaseException) -> None:
     assert is_never_retried(error)
     assert not is_never_retried(TimeoutError())

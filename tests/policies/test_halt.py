@@ -1,4 +1,4 @@
-"""Halt: after how many failures a batch stops."""
+"""Halt: the number of failures after which a batch stops."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ from asyncwatch import Halt, parse_halt
         ("7%", 100, 7),
     ],
 )
-def test_halt_limit_of_a_batch(text: str, workers: int, limit: int) -> None:
-    """A number of failures, a share of all workers, or the first one."""
+def test_halt_limit_is_a_number_a_share_or_the_first_failure(text: str, workers: int, limit: int) -> None:
     assert parse_halt(text).limit(workers) == limit
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "0%", "101%", "some", "5.5", "last"])
-def test_halt_other_text_is_refused(text: str) -> None:
-    """Anything else is a ValueError."""
+def test_halt_with_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="halt"):
         parse_halt(text)
 
 
-def test_halt_contradiction_is_refused() -> None:
-    """A number and a share at once, neither, and an unknown mode are ValueErrors."""
+def test_halt_with_contradicting_or_unknown_arguments_is_refused() -> None:
     for settings in ({}, {"failures": 1, "share": 0.5}, {"failures": 1, "mode": "later"}):
         with pytest.raises(ValueError, match=r"halt|mode"):
             Halt(**settings)

@@ -1,4 +1,4 @@
-"""Draws of bad luck: fair, and dependent on nothing but their key."""
+"""Draws of bad luck: uniform, and dependent on their key alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ keys = st.tuples(st.text(), st.text(), st.integers(1, 10**9), st.integers(1, 10*
 
 
 @given(st.integers(0, MAX_SEED), keys)
-def test_draw_same_seed_and_key_is_the_same(seed: int, key: tuple[str, str, int, int]) -> None:
-    """The same seed and key give the same number, in [0, 1), whatever was drawn before."""
+def test_draw_of_the_same_seed_and_key_is_equal_and_in_range(seed: int, key: tuple[str, str, int, int]) -> None:
     luck = Luck(seed)
     luck.draw("other", "worker", 1, 1)
     drawn = luck.draw(*key)
@@ -25,15 +24,14 @@ def test_draw_same_seed_and_key_is_the_same(seed: int, key: tuple[str, str, int,
     assert 0 <= drawn < 1
 
 
-def test_draw_known_seed_never_changes() -> None:
-    """The draws of a seed never change: a run can be repeated with any later version."""
+def test_draw_of_a_known_seed_never_changes() -> None:
+    """A run can be repeated with any later version."""
     luck = Luck(4127)
     drawn = [luck.draw("luck", str(worker), 1, 1) for worker in range(4)]
     assert drawn == [0.449667, 0.847521, 0.874372, 0.300708]
 
 
-def test_draw_other_key_differs() -> None:
-    """Another seed, purpose, worker, incarnation or attempt draws another number."""
+def test_draw_of_another_seed_or_key_differs() -> None:
     drawn = {
         Luck(1).draw("luck", "a", 1, 1),
         Luck(2).draw("luck", "a", 1, 1),
@@ -47,24 +45,22 @@ def test_draw_other_key_differs() -> None:
     assert len(drawn) == 8
 
 
-def test_draw_ten_thousand_are_uniform() -> None:
-    """Ten thousand draws fill ten bins evenly: each within 5 standard deviations of 1,000."""
+def test_draws_are_uniform() -> None:
+    """Each of ten bins holds 1,000 of 10,000 draws, within 5 standard deviations."""
     luck = Luck(7)
     bins = Counter(int(luck.draw("luck", str(n), 1, 1) * 10) for n in range(10_000))
     assert all(abs(count - 1000) < 5 * 30 for count in bins.values())
     assert len(bins) == 10
 
 
-def test_seed_out_of_range_is_refused() -> None:
-    """Fresh seeds are in range and differ; others are refused."""
+def test_seed_is_fresh_each_time_and_refused_out_of_range() -> None:
     assert len({draw_seed() for _ in range(20)}) > 15
     for seed in (-1, MAX_SEED + 1):
         with pytest.raises(ValueError, match="seed"):
             Luck(seed)
 
 
-def test_fault_is_chosen_by_the_draw() -> None:
-    """Each fault gets an equal share of the draws."""
+def test_fault_gets_an_equal_share_of_the_draws() -> None:
     luck = BadLuck(threshold=0.9, faults=(ValueError, KeyError))
     assert isinstance(luck.fault(0.0), ValueError)
     assert isinstance(luck.fault(0.4999), ValueError)
@@ -72,8 +68,7 @@ def test_fault_is_chosen_by_the_draw() -> None:
     assert isinstance(luck.fault(0.999999), KeyError)
 
 
-def test_bad_luck_wrong_threshold_or_no_faults_is_refused() -> None:
-    """A threshold outside [0, 1] and an empty choice of faults are ValueErrors."""
+def test_bad_luck_with_an_invalid_threshold_or_no_faults_is_refused() -> None:
     for threshold in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
             BadLuck(threshold=threshold)
@@ -81,8 +76,7 @@ def test_bad_luck_wrong_threshold_or_no_faults_is_refused() -> None:
         BadLuck(faults=())
 
 
-def test_fault_with_weights_is_chosen_as_often() -> None:
-    """A fault is chosen as often as its weight says, and never with a weight of 0."""
+def test_fault_is_chosen_in_proportion_to_its_weight() -> None:
     luck = BadLuck(faults=(ValueError, KeyError, OSError), weights=(0.0, 3.0, 1.0))
     chosen = Counter(type(luck.fault(draw / 1000)).__name__ for draw in range(1000))
     assert chosen == {"KeyError": 750, "OSError": 250}
@@ -90,15 +84,13 @@ def test_fault_with_weights_is_chosen_as_often() -> None:
 
 
 @given(st.floats(0, 1, exclude_max=True), st.lists(st.just(1.0), min_size=3, max_size=3))
-def test_fault_equal_weights_choose_as_none_do(draw: float, weights: list[float]) -> None:
-    """The same draw chooses the same fault with equal weights as without."""
+def test_fault_with_equal_weights_is_the_same_as_without_weights(draw: float, weights: list[float]) -> None:
     faults = (ValueError, KeyError, OSError)
     weighted = BadLuck(faults=faults, weights=tuple(weights))
     assert type(weighted.fault(draw)) is type(BadLuck(faults=faults).fault(draw))
 
 
 def test_latency_is_drawn_from_its_range() -> None:
-    """The added latency is drawn from its range."""
     luck = BadLuck(latency=(1.0, 3.0))
     assert [luck.added_latency(draw) for draw in (0.0, 0.5, 0.75)] == [1.0, 2.0, 2.5]
     assert BadLuck().added_latency(0.5) == 0.0
@@ -115,7 +107,6 @@ def test_latency_is_drawn_from_its_range() -> None:
         ({"latency": (0.0, float("inf"))}, "latency"),
     ],
 )
-def test_bad_luck_wrong_weights_or_latency_are_refused(settings: dict[str, Any], word: str) -> None:
-    """Weights and latencies that make no sense are ValueErrors that name them."""
+def test_bad_luck_with_invalid_weights_or_latency_is_refused(settings: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         BadLuck(**settings)

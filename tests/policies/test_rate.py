@@ -1,4 +1,4 @@
-"""Rate limits: how they are written, and the token bucket that keeps them."""
+"""Rate limits: their text, and the token bucket that keeps them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from asyncwatch.policies.rate import TokenBucket, change_rate
         ("1/250ms", 4.0, "4/s"),
     ],
 )
-def test_rate_text_is_read_and_shown(text: str, per_second: float, shown: str) -> None:
-    """A number of attempts in a number of units of time."""
+def test_rate_is_parsed_and_formatted(text: str, per_second: float, shown: str) -> None:
     limit = parse_rate(text)
     assert limit.per_second == pytest.approx(per_second)
     assert str(limit) == shown
@@ -33,14 +32,13 @@ def test_rate_text_is_read_and_shown(text: str, per_second: float, shown: str) -
 
 
 @pytest.mark.parametrize("text", ["", "50", "/s", "50/", "50/day", "-1/s", "0/s", "5/0s", "1e3/s", "many/s"])
-def test_rate_other_text_is_refused(text: str) -> None:
-    """Anything else is a ValueError."""
+def test_rate_with_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"rate"):
         parse_rate(text)
 
 
-def test_burst_defaults_to_ten_milliseconds() -> None:
-    """Without a burst one attempt starts at a time, or what comes in 10 ms; a burst below 1 is refused."""
+def test_burst_defaults_to_one_attempt_or_10_ms_of_the_rate() -> None:
+    """A burst below 1 is refused."""
     assert parse_rate("50/s").at_once == 1
     assert parse_rate("5000/s").at_once == 50
     assert parse_rate("50/s", burst=7).at_once == 7
@@ -54,7 +52,6 @@ waits = st.lists(st.floats(0, 3), min_size=1, max_size=60)
 
 @given(rates, waits)
 def test_bucket_never_exceeds_the_rate_after_a_burst(limit: RateLimit, gaps: list[float]) -> None:
-    """In any period no more attempts start than the burst and what the rate allows in that time."""
     bucket, now, starts = TokenBucket(limit, 0.0), 0.0, list[float]()
     for gap in gaps:
         now += gap
@@ -69,7 +66,7 @@ def test_bucket_never_exceeds_the_rate_after_a_burst(limit: RateLimit, gaps: lis
 
 @given(rates, waits)
 def test_bucket_matches_exact_arithmetic(limit: RateLimit, gaps: list[float]) -> None:
-    """The bucket says yes and no as a model with fractions does, except within a hair of a whole token."""
+    """It agrees with a model in fractions, except within rounding of a whole token."""
     bucket, now = TokenBucket(limit, 0.0), 0.0
     level, before, rate = Fraction(limit.at_once), Fraction(0), Fraction(limit.per_second)
     for gap in gaps:
@@ -120,7 +117,7 @@ def test_bucket_changed_limit_keeps_tokens_up_to_its_burst(old: RateLimit, new: 
         ("5/s burst 2", "9/s burst 3", "5/s burst 2", "9/s burst 3"),
     ],
 )
-def test_changed_rate_keeps_its_burst_and_can_be_undone(
+def test_rate_change_keeps_the_burst_and_can_be_undone(
     text: str, old: str | None, limit: str, undo: str | None
 ) -> None:
     before = None if old is None else parse_rate(old)

@@ -1,4 +1,4 @@
-"""Restarts: the window that counts them, the wait before them, and which children are restarted together."""
+"""Restarts: the window that counts them, their backoff, and the children that are restarted together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_window_forgets_restarts_older_than_the_period() -> None:
 
 
 @given(st.lists(st.floats(0, 5), max_size=30), st.integers(0, 4), st.floats(0.5, 10))
-def test_window_any_times_counts_restarts_within_the_period(gaps: list[float], most: int, within: float) -> None:
+def test_window_counts_restarts_within_the_period_at_any_times(gaps: list[float], most: int, within: float) -> None:
     window, now, times = RestartWindow(most, within), 0.0, list[float]()
     for gap in gaps:
         now += gap
@@ -52,7 +52,7 @@ def test_restart_type_decides_by_the_reason(restart: RestartType, restarted: set
     ("strategy", "names"),
     [("one_for_one", ["b"]), ("one_for_all", ["a", "b", "c"]), ("rest_for_one", ["b", "c"])],
 )
-def test_strategy_decides_which_are_restarted_together(strategy: Strategy, names: list[str]) -> None:
+def test_strategy_decides_which_children_are_restarted_together(strategy: Strategy, names: list[str]) -> None:
     assert list(restarted_together(strategy, ("a", "b", "c"), "b")) == names
 
 

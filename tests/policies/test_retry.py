@@ -1,4 +1,4 @@
-"""Retry policy: how long a retry waits, and which errors are transient."""
+"""Retry policy: the backoff, and which errors are transient."""
 
 from __future__ import annotations
 
@@ -30,27 +30,15 @@ from tests.engine.errors import response_error
         (RuntimeError(), False),
         (OSError(), False),
         (KeyboardInterrupt(), False),
+        *((response_error(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((response_error(status), False) for status in (400, 401, 403, 404, 410, 501, 505, 511)),
     ],
 )
-def test_is_transient_by_class(error: BaseException, expected: bool) -> None:
-    """Time-outs and connection errors are transient; everything else is not."""
+def test_is_transient_holds_for_errors_that_may_go_away(error: BaseException, expected: bool) -> None:
     assert is_transient(error) is expected
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_is_transient_status_that_may_go_away(status: int) -> None:
-    """Statuses that promise to go away are transient."""
-    assert is_transient(response_error(status))
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501, 505, 511])
-def test_is_transient_other_status_is_not(status: int) -> None:
-    """All other 4xx and 5xx are not."""
-    assert not is_transient(response_error(status))
-
-
 def test_is_transient_does_not_import_aiohttp() -> None:
-    """Classification works in a program that has not imported aiohttp, and does not import it."""
     code = (
         "import sys; from asyncwatch import is_transient; assert is_transient(TimeoutError());"
         "assert not is_transient(ValueError()); assert 'aiohttp' not in sys.modules"
@@ -68,36 +56,34 @@ jitters = st.floats(0, 1, exclude_max=True)
 
 @given(policies, st.integers(1, 5000), jitters)
 def test_backoff_is_full_jitter_under_the_cap(policy: RetryPolicy, retry: int, jitter: float) -> None:
-    """The wait is the drawn share of the capped exponential, whatever the number of the retry."""
+    """The wait is the drawn share of the capped exponential, for any number of retries."""
     ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
     assert policy.delay(retry, jitter) == pytest.approx(jitter * ceiling)
 
 
 @pytest.mark.parametrize(("kind", "waits"), [("full", [0.5, 1.5]), ("decorrelated", [1.25, 1.75])])
-def test_jitter_comes_after_the_cap(kind: BackoffKind, waits: list[float]) -> None:
-    """Clients that reached the cap still wait different times."""
+def test_backoff_at_the_cap_still_has_jitter(kind: BackoffKind, waits: list[float]) -> None:
     policy = RetryPolicy(base=1.0, cap=2.0, backoff=kind)
     assert [policy.delay(10, jitter, previous=2.0) for jitter in (0.25, 0.75)] == waits
 
 
-def test_defaults() -> None:
-    """Three attempts; 100 ms doubling up to 5 s."""
+def test_retry_policy_by_default_makes_three_attempts_from_100_ms_to_5_s() -> None:
     policy = RetryPolicy()
     assert policy.max_attempts == 3
     assert [policy.delay(retry, 1.0) for retry in (1, 2, 3, 7)] == [0.1, 0.2, 0.4, 5.0]
 
 
 @given(policies, st.integers(1, 5000), jitters)
-def test_equal_jitter_keeps_half(policy: RetryPolicy, retry: int, jitter: float) -> None:
-    """Half of the capped exponential is waited for always, and a drawn share of the other half."""
+def test_backoff_with_equal_jitter_draws_only_half(policy: RetryPolicy, retry: int, jitter: float) -> None:
     equal = replace(policy, backoff="equal")
     ceiling = min(policy.cap, policy.base * 2 ** min(retry - 1, 900))
     assert equal.delay(retry, jitter) == pytest.approx((1 + jitter) * ceiling / 2)
 
 
 @given(policies, st.lists(jitters, min_size=1, max_size=30))
-def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws: list[float]) -> None:
-    """Each wait is drawn from the base to three times the one before, and never above the cap."""
+def test_decorrelated_backoff_stays_between_base_and_three_times_the_last_up_to_the_cap(
+    policy: RetryPolicy, draws: list[float]
+) -> None:
     decorrelated = replace(policy, backoff="decorrelated")
     previous: float | None = None
     for retry, jitter in enumerate(draws, 1):
@@ -109,8 +95,7 @@ def test_decorrelated_waits_stay_between_base_and_cap(policy: RetryPolicy, draws
 
 
 @given(policies, st.integers(1, 5000), jitters)
-def test_kinds_without_jitter(policy: RetryPolicy, retry: int, jitter: float) -> None:
-    """A constant backoff waits the base each time; none does not wait."""
+def test_backoff_constant_or_none_has_no_jitter(policy: RetryPolicy, retry: int, jitter: float) -> None:
     assert replace(policy, backoff="constant").delay(retry, jitter) == policy.base
     assert replace(policy, backoff="none").delay(retry, jitter) == 0.0
 
@@ -128,6 +113,5 @@ def test_kinds_without_jitter(policy: RetryPolicy, retry: int, jitter: float) ->
     ],
 )
 def test_retry_setting_out_of_range_is_refused(settings: dict[str, Any], word: str) -> None:
-    """Every setting out of its range is a ValueError that names it."""
     with pytest.raises(ValueError, match=word):
         RetryPolicy(**settings)

@@ -9,18 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.policies.classify import parse_retry_after, retry_after_of
+from tests.engine.errors import RetryAfterError
 
 NOW = 784_111_777.0
 """Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110."""
-
-
-class AskingError(Exception):
-    """An error that says how long to wait."""
-
-    def __init__(self, retry_after: object = None, headers: object = None) -> None:
-        super().__init__()
-        self.retry_after = retry_after
-        self.headers = headers
 
 
 @pytest.mark.parametrize(
@@ -43,14 +35,13 @@ class AskingError(Exception):
         ("٣", None),
     ],
 )
-def test_retry_after_header_is_understood(value: str, seconds: float | None) -> None:
-    """Whole seconds and all three forms of an HTTP date are understood; the past asks for no wait."""
+def test_retry_after_is_seconds_or_an_http_date(value: str, seconds: float | None) -> None:
+    """A date in the past requests no wait."""
     assert parse_retry_after(value, NOW) == seconds
 
 
 @given(st.text())
-def test_retry_after_any_text_is_a_wait_or_none(value: str) -> None:
-    """Whatever a server sends is a wait of 0 seconds or more, or nothing."""
+def test_retry_after_of_any_text_is_a_wait_or_none(value: str) -> None:
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or seconds >= 0
 
@@ -58,18 +49,17 @@ def test_retry_after_any_text_is_a_wait_or_none(value: str) -> None:
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
-        (AskingError(retry_after=2.5), 2.5),
-        (AskingError(retry_after=0), 0.0),
-        (AskingError(retry_after=-1), None),
-        (AskingError(retry_after=math.nan), None),
-        (AskingError(retry_after=True), None),
-        (AskingError(headers={"Retry-After": "3"}), 3.0),
-        (AskingError(headers={"Retry-After": 3}), None),
-        (AskingError(headers={}), None),
-        (AskingError(headers=[("Retry-After", "3")]), None),
+        (RetryAfterError(retry_after=2.5), 2.5),
+        (RetryAfterError(retry_after=0), 0.0),
+        (RetryAfterError(retry_after=-1), None),
+        (RetryAfterError(retry_after=math.nan), None),
+        (RetryAfterError(retry_after=True), None),
+        (RetryAfterError(headers={"Retry-After": "3"}), 3.0),
+        (RetryAfterError(headers={"Retry-After": 3}), None),
+        (RetryAfterError(headers={}), None),
+        (RetryAfterError(headers=[("Retry-After", "3")]), None),
         (ValueError(), None),
     ],
 )
-def test_retry_after_of_an_error(error: Exception, seconds: float | None) -> None:
-    """An error asks by an attribute in seconds or by its headers."""
+def test_retry_after_of_an_error_is_its_attribute_or_its_header(error: Exception, seconds: float | None) -> None:
     assert retry_after_of(error, NOW) == seconds

@@ -1,4 +1,4 @@
-"""Settings: one annotated field is enough for a setting to be read, checked, described and documented."""
+"""Settings: one annotated field is enough to read, check, describe and document a setting."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class PatientRetry(RetryPolicy, frozen=True, kw_only=True):
 
 
 class File(Struct, frozen=True, kw_only=True):
-    """A config with that policy."""
+    """A config that has that policy."""
 
     retry: Annotated[PatientRetry, Setting("Another attempt.")] = PatientRetry()
 
 
 def read(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the values and the problems of a text by the settings of `File`."""
+    """Return the values and problems of a text, by the settings of `File`."""
     problems = Problems(Path("x.toml"), text)
     return read_table(tomllib.loads(text), File, (), problems), problems.lines
 
@@ -67,7 +67,7 @@ def test_new_setting_out_of_range_is_reported_with_its_line() -> None:
     assert problems == ("x.toml:3: retry.rest: must be above 0",)
 
 
-def test_new_setting_misspelt_is_found_as_the_nearest_key() -> None:
+def test_new_setting_that_is_misspelt_is_suggested() -> None:
     _, problems = read("retry.rst = 3\n")
     assert problems == ("x.toml:1: retry.rst: unknown key (nearest valid key: rest)",)
 
@@ -177,7 +177,7 @@ def test_policy_may_exceed_what_a_config_takes() -> None:
         (OrNone(Whole(1), "no limit"), 0, "must be 1 or more, not 0; 'none' means no limit"),
     ],
 )
-def test_rule_wrong_value_is_refused_in_words(rule: Rule, value: Any, message: str) -> None:
+def test_rule_refuses_a_wrong_value_with_a_reason(rule: Rule, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=r"must|duration") as caught:
         rule.read(value)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Deadlines of many calls with one timer."""
+"""Deadlines of many calls that share one timer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import contextlib
 import pytest
 
 from asyncwatch.targets.http import Deadline, Deadlines
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 
 
-def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
+def test_deadlines_set_at_different_times_each_expire_in_time() -> None:
     ended: dict[str, tuple[float, str]] = {}
 
     async def call(deadlines: Deadlines, name: str, begins: float, lasts: float) -> None:
@@ -31,7 +31,7 @@ def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
         await asyncio.gather(*(call(deadlines, name, *times) for name, times in calls.items()))
         return start
 
-    start = run_at_once(main)
+    start = run_jumping(main)
     late = "no complete response within 10 s"
     assert {name: (round(at - start, 6), text) for name, (at, text) in ended.items()} == {
         "quick": (3, ""),
@@ -42,7 +42,7 @@ def test_deadlines_begun_apart_expire_each_in_its_time() -> None:
     }
 
 
-def test_deadline_cancelled_from_outside_stays_cancelled() -> None:
+def test_call_cancelled_from_outside_is_not_reported_as_a_timeout() -> None:
     async def call(deadlines: Deadlines) -> None:
         with Deadline(deadlines):
             await asyncio.sleep(60)
@@ -57,10 +57,10 @@ def test_deadline_cancelled_from_outside_stays_cancelled() -> None:
     async def main() -> list[bool]:
         return [await cancelled_at(moment) for moment in (5, 10)]
 
-    assert run_at_once(main) == [True, True]
+    assert run_jumping(main) == [True, True]
 
 
-def test_deadline_expired_leaves_the_task_uncancelled() -> None:
+def test_deadline_that_expired_leaves_the_task_uncancelled() -> None:
     async def main() -> int:
         with contextlib.suppress(TimeoutError), Deadline(Deadlines(10)):
             await asyncio.sleep(60)
@@ -69,10 +69,10 @@ def test_deadline_expired_leaves_the_task_uncancelled() -> None:
         assert task is not None
         return task.cancelling()
 
-    assert run_at_once(main) == 0
+    assert run_jumping(main) == 0
 
 
-def test_deadline_expired_passes_on_an_error_of_the_clean_up() -> None:
+def test_deadline_that_expired_passes_on_an_error_of_the_clean_up() -> None:
     async def fail_late() -> None:
         try:
             await asyncio.sleep(60)
@@ -83,7 +83,7 @@ def test_deadline_expired_passes_on_an_error_of_the_clean_up() -> None:
         with pytest.raises(OSError, match="in the way"), Deadline(Deadlines(10)):
             await fail_late()
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 def test_deadlines_share_one_timer() -> None:
@@ -105,4 +105,4 @@ def test_deadlines_share_one_timer() -> None:
         deadlines.close()
         return made, len(deadlines._pending)
 
-    assert run_at_once(main) == (1, 0)
+    assert run_jumping(main) == (1, 0)

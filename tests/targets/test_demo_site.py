@@ -1,4 +1,4 @@
-"""The demo's site, whose latencies are drawn from the seed."""
+"""The demo site, whose latencies are drawn from the seed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_headers_that_are_no_numbers_get_a_400() -> None:
         assert response.status == 400
 
 
-async def test_sites_at_the_same_time_have_ports_of_their_own() -> None:
+async def test_two_sites_at_the_same_time_have_different_ports() -> None:
     async with DemoSite(1) as one, DemoSite(1) as two:
         assert one != two
         assert one.startswith("http://127.0.0.1:")

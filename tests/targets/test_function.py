@@ -1,4 +1,4 @@
-"""Targets by `module:function`: the ones that can be called, and one clear line for the others."""
+"""Targets by `module:function`: those that can be called, and one clear line for all others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ sync = Sync()
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return an empty current folder. Modules imported from it are forgotten afterwards."""
+    """Return an empty folder, which is the current one. Modules imported from it are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -85,7 +85,7 @@ async def test_load_target_returns_the_function_itself(jobs: Path) -> None:
     assert await load_target("jobs_under_test:run")(5) == 5
 
 
-def test_load_target_prints_of_the_module_go_to_stderr(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_target_sends_prints_of_the_module_to_stderr(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load_target("jobs_under_test:run")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "printed while importing\n")
@@ -104,7 +104,9 @@ def test_load_target_prints_of_the_module_go_to_stderr(jobs: Path, capsys: pytes
         ("Client", "is a class"),
     ],
 )
-def test_load_target_of_no_coroutine_function_says_why(jobs: Path, path: str, problem: str) -> None:
+def test_load_target_that_is_no_coroutine_function_is_refused_with_the_reason(
+    jobs: Path, path: str, problem: str
+) -> None:
     assert problem in problem_of(f"jobs_under_test:{path}")
 
 
@@ -113,7 +115,7 @@ def test_load_target_of_another_form_is_refused(folder: Path, text: str) -> None
     assert problem_of(text).startswith(f"{text!r} is not a module:function")
 
 
-def test_load_target_without_module_names_the_nearest(jobs: Path) -> None:
+def test_load_target_with_a_misspelt_name_suggests_the_nearest(jobs: Path) -> None:
     assert problem_of("jobs_under_tes:run") == "there is no module 'jobs_under_tes' (nearest: jobs_under_test)"
     assert problem_of("jobs_under_test.sub:run") == "there is no module 'jobs_under_test.sub'"
 

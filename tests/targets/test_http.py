@@ -100,9 +100,9 @@ async def test_response_in_a_worker_is_logged_with_its_bad_luck(
 
 @asynccontextmanager
 async def answering(*parts: bytes, is_open: bool = False) -> AsyncIterator[str]:
-    """Respond to every request with these parts, each in a packet, then close the connection unless it `is_open`.
+    """Respond to each request with these parts, each in a packet, then close the connection unless it `is_open`.
 
-    The value of the context is the URL. Leave it after the client.
+    The value of the context is the URL. Leave the context after that of the client.
     """
     under_way: list[asyncio.Task[None] | None] = []
 
@@ -148,8 +148,8 @@ async def test_response_incomplete_in_time_is_a_transient_timeout() -> None:
     assert is_transient(late.value)
 
 
-async def test_cookies_are_not_kept(server: Server) -> None:
-    url = server.url.replace("127.0.0.1", "localhost")  # no jar keeps the cookies of a number
+async def test_cookie_of_a_response_is_not_sent_again(server: Server) -> None:
+    url = server.url.replace("127.0.0.1", "localhost")  # cookies of an IP address are never kept
     async with HttpTarget() as target:
         assert [await target(f"{url}/200"), await target(f"{url}/200")] == [200, 200]
     assert server.cookies == [{}, {}]

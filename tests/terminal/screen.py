@@ -1,4 +1,4 @@
-"""A real pseudo-terminal with a program in it, and what a person would see there."""
+"""A program in a real pseudo-terminal, and its screen."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from typing import Any, Self
 import pyte
 
 PATIENCE = 20.0
-"""Seconds that a picture may take to come; a test that fails takes so long."""
+"""Seconds within which the expected screen must appear."""
 
 
 class Terminal:
-    """Runs `command` as the foreground process of a terminal of its own.
+    """Runs `command` as the foreground process of its own terminal.
 
-    If that is not its controlling one (not `is_controlling`), no signal tells it that the terminal has gone.
+    Unless the terminal `is_controlling`, no signal reports that it has gone.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Terminal:
         return "\n".join(self.lines)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Make the window so large."""
+        """Set the size of the window."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self._screen.resize(rows, columns)
 
@@ -97,7 +97,7 @@ class Terminal:
         self.process.send_signal(number)
 
     def hang_up(self) -> None:
-        """Take the terminal away."""
+        """Close the terminal."""
         os.close(self._master)
         self._has_hung_up = True
 
@@ -108,7 +108,7 @@ class Terminal:
             self._read(deadline)
 
     def wait_for_exit(self) -> int:
-        """Read to the end; return the exit status."""
+        """Read to the end and return the exit status."""
         if self._has_hung_up:
             return self.process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
@@ -119,12 +119,12 @@ class Terminal:
         return self.process.returncode
 
     def current_attributes(self) -> list[Any]:
-        """Return the terminal's attributes as they are now."""
+        """Return the current attributes of the terminal."""
         return termios.tcgetattr(self._slave)
 
     def _read(self, deadline: float, step: float | None = None) -> bool:
         left = deadline - time.monotonic()
-        assert left > 0, f"the picture did not come; this did:\n{self.text}"
+        assert left > 0, f"the screen did not show it within {PATIENCE:.0f} s, but:\n{self.text}"
         ready, _, _ = select.select([self._master], [], [], left if step is None else step)
         if not ready:
             return False

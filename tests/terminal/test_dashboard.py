@@ -1,4 +1,4 @@
-"""The installed command in a real terminal: keys act on real workers, and the terminal comes back as it was."""
+"""The installed command in a real terminal: keys act on real workers, and the terminal is restored."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(folder: Path, *items: str, columns: int = 100, rows: int = 30) -> Terminal:
-    """Start the dashboard with one worker an item."""
+    """Start the dashboard with one worker for each item."""
     (folder / "items.txt").write_text("\n".join(items))
     return Terminal([COMMAND, "work:job", "--items", "items.txt"], cwd=folder, columns=columns, rows=rows)
 
 
 def row(name: str, state: str) -> Callable[[str], object]:
-    """Return a condition: the worker's row shows that state."""
+    """Return the condition that the row of a worker shows that state."""
     pattern = re.compile(rf"^[ ›◆*]*{name} +\S+ {state}", re.MULTILINE)
     return pattern.search
 
 
 def shows(words: str) -> Callable[[str], object]:
-    """Return a condition: the words are on the screen."""
+    """Return the condition that the screen shows the words."""
     return lambda text: words in text
 
 
 def assert_restored(terminal: Terminal) -> None:
-    """The alternate screen is left, the cursor shown, the mouse released, and the line discipline as before."""
+    """Check that the screen, cursor, mouse and line discipline are as before."""
     raw = bytes(terminal.raw)
     assert raw.rindex(b"\x1b[?1049l") > raw.rindex(b"\x1b[?1049h")
     assert raw.rindex(b"\x1b[?25h") > raw.rindex(b"\x1b[?25l")
@@ -69,8 +69,7 @@ def assert_restored(terminal: Terminal) -> None:
     assert "Traceback" not in terminal.text
 
 
-def test_cancel_restart_and_quit(folder: Path) -> None:
-    """C cancels and r restarts a live worker, q asks and quits; the summary stays and the terminal is restored."""
+def test_dashboard_cancels_restarts_quits_and_leaves_a_summary(folder: Path) -> None:
     with start(folder, "first", "second", "quick") as terminal:
         terminal.wait_for(row("first", "running"))
         terminal.wait_for(row("quick", "succeeded"))
@@ -88,8 +87,8 @@ def test_cancel_restart_and_quit(folder: Path) -> None:
         assert "1 succeeded" in terminal.text
 
 
-def test_nothing_but_the_dashboard_writes_on_the_screen(folder: Path) -> None:
-    """What a worker, its child processes and C code print goes to the log; reading standard input finds it empty."""
+def test_output_of_workers_children_and_c_code_goes_to_the_log(folder: Path) -> None:
+    """A child that reads standard input finds it empty."""
     with start(folder, "noisy", "first") as terminal:
         terminal.wait_for(row("noisy", "succeeded"))
         assert "line" not in terminal.text.replace("loop lag", "")
@@ -102,8 +101,7 @@ def test_nothing_but_the_dashboard_writes_on_the_screen(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signals_stop_the_run(folder: Path, number: signal.Signals) -> None:
-    """SIGTERM and SIGHUP cancel the workers and restore the terminal, without a question."""
+def test_signal_stops_the_run_without_a_question(folder: Path, number: signal.Signals) -> None:
     with start(folder, "first") as terminal:
         terminal.wait_for(row("first", "running"))
         terminal.kill(number)
@@ -113,8 +111,8 @@ def test_signals_stop_the_run(folder: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])
-def test_a_terminal_that_goes_without_a_signal_stops_the_run(folder: Path, number: signal.Signals | None) -> None:
-    """Whoever has another controlling terminal gets no SIGHUP; the workers are cancelled and written all the same."""
+def test_terminal_that_goes_without_a_signal_stops_the_run(folder: Path, number: signal.Signals | None) -> None:
+    """A process with another controlling terminal gets no SIGHUP."""
     (folder / "items.txt").write_text("first\nquick\n")
     command = [COMMAND, "work:job", "--items", "items.txt", "--output", "out.jsonl"]
     with Terminal(command, cwd=folder, is_controlling=False) as terminal:
@@ -159,8 +157,7 @@ announces_ready = true
 """
 
 
-def test_a_signal_stops_a_tree_in_order(tmp_path: Path) -> None:
-    """SIGTERM stops services last to first, restores the terminal, and leaves the summary."""
+def test_signal_stops_a_tree_in_order(tmp_path: Path) -> None:
     (tmp_path / "services.py").write_text(SERVICES)
     (tmp_path / "tree.toml").write_text(TREE)
     with Terminal([COMMAND, "--config", "tree.toml"], cwd=tmp_path, columns=100, rows=30) as terminal:
@@ -174,8 +171,7 @@ def test_a_signal_stops_a_tree_in_order(tmp_path: Path) -> None:
     assert [name.split("/")[0] for name in stopped] == ["below", "first"]
 
 
-def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Path) -> None:
-    """With the engine's loop blocked for an hour the help opens, and a person can leave."""
+def test_dashboard_answers_and_quits_while_a_worker_blocks_the_loop(folder: Path) -> None:
     with start(folder, "blocks", "first") as terminal:
         terminal.wait_for(row("blocks", "running"))
         terminal.press("?")
@@ -191,8 +187,7 @@ def test_a_worker_that_blocks_the_loop_freezes_neither_keys_nor_exit(folder: Pat
         assert_restored(terminal)
 
 
-def test_resize(folder: Path) -> None:
-    """After a resize the picture fills the new size."""
+def test_dashboard_fills_the_window_after_a_resize(folder: Path) -> None:
     with start(folder, *(f"worker-{number}" for number in range(60)), columns=80, rows=24) as terminal:
         terminal.wait_for(row("worker-0", "running"))
         assert "worker-40" not in terminal.text
@@ -204,8 +199,7 @@ def test_resize(folder: Path) -> None:
         assert terminal.wait_for_exit() == 130
 
 
-def test_items_through_standard_input(folder: Path) -> None:
-    """Items come through a pipe, and keys from the terminal all the same."""
+def test_dashboard_gets_keys_while_items_come_through_standard_input(folder: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"first\nsecond\n")
     os.close(writing)
@@ -218,8 +212,7 @@ def test_items_through_standard_input(folder: Path) -> None:
         assert terminal.wait_for_exit() == 130
 
 
-def test_standard_error_in_a_file_stays_there(folder: Path) -> None:
-    """With standard error redirected, the picture is still drawn on the terminal and not into the file."""
+def test_dashboard_draws_nothing_into_redirected_standard_error(folder: Path) -> None:
     (folder / "items.txt").write_text("first\n")
     with (folder / "errors.txt").open("wb") as errors:
         command = [COMMAND, "work:job", "--items", "items.txt"]
@@ -230,8 +223,7 @@ def test_standard_error_in_a_file_stays_there(folder: Path) -> None:
     assert (folder / "errors.txt").read_bytes() == b""
 
 
-def test_without_a_terminal_there_is_no_dashboard(folder: Path) -> None:
-    """With standard output in a pipe the run is headless."""
+def test_command_with_standard_output_in_a_pipe_is_headless(folder: Path) -> None:
     (folder / "items.txt").write_text("quick\n")
     done = subprocess.run(
         [COMMAND, "work:job", "--items", "items.txt"],
@@ -245,8 +237,8 @@ def test_without_a_terminal_there_is_no_dashboard(folder: Path) -> None:
     assert b"1 succeeded" in done.stdout
 
 
-def test_json_lines_have_standard_output_to_themselves(folder: Path) -> None:
-    """With --json, what workers, C code, child processes and imports print never mixes with the data."""
+def test_json_lines_are_not_mixed_with_other_output(folder: Path) -> None:
+    """Workers, C code, child processes and imports print meanwhile."""
     module = folder / "work.py"
     module.write_text("print('imported')\n" + module.read_text())
     (folder / "items.txt").write_text("noisy\nquick\n")

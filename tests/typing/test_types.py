@@ -13,7 +13,7 @@ from typing import Any, assert_type
 import pytest
 
 from asyncwatch import Outcome, Run, Supervisor, WaitResult, WorkerSpec, WorkerSpecs
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 
 ROOT = Path(__file__).parents[2]
 REFUSED = """
@@ -78,7 +78,7 @@ def test_accepted_programs_have_their_types() -> None:
         async with Supervisor([one, two]):
             await asyncio.sleep(0)
 
-    run_at_once(main)
+    run_jumping(main)
 
 
 @pytest.mark.timeout(180)

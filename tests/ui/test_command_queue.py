@@ -9,7 +9,7 @@ import pytest
 
 from asyncwatch.commands import CancelAll, CancelWorker, ChangeSetting, Command
 from asyncwatch.ui.command_queue import STEP, CommandQueue
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def run(main: Callable[[Sent], object]) -> Sent:
         main(sent)
         await sent.settle()
 
-    run_at_once(run_and_settle)
+    run_jumping(run_and_settle)
     return sent
 
 
@@ -88,7 +88,7 @@ def test_command_queue_cleared_sends_only_later_commands() -> None:
         await sent.settle()
 
     sent = Sent()
-    run_at_once(main)
+    run_jumping(main)
     assert sent.commands == [[CancelAll()]]
 
 
@@ -106,7 +106,7 @@ def test_command_queue_closed_holds_commands_until_opened() -> None:
         assert not queue.is_waiting
 
     sent = Sent()
-    run_at_once(main)
+    run_jumping(main)
     assert sent.commands == [[CancelAll()], [*cancels(2)], [CancelWorker("last", 1)]]
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
 from asyncwatch.ui.pump import FRAME, Pump
-from tests.clock import run_at_once
+from tests.clock import run_jumping
 from tests.ui.fakes import until
 
 
@@ -98,7 +98,7 @@ def test_pump_flood_makes_ten_frames_a_second() -> None:
         queue.put_nowait(_end(1000))
         await task
 
-    run_at_once(main)
+    run_jumping(main)
     assert len(sink.batches) == 1001
     assert 10 <= len(sink.drawn) <= 12
 

@@ -1,4 +1,4 @@
-"""The engine in its own thread, for real: commands in, events out, whatever the workers and the loop do."""
+"""The engine on its own thread with a real clock: commands in, events out, and an end whatever workers and loop do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from asyncwatch import Run, Supervisor, SupervisorSpec, WorkerSpec
+from asyncwatch import Run, Supervisor, SupervisorSpec
 from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.run_control import RunControl
@@ -30,46 +30,13 @@ from asyncwatch.events import (
     WorkerReady,
 )
 from asyncwatch.otp import RestartLimitError, StartError
+from tests.engine.engines import ends, engine_of, watch
 from tests.engine.fleets import raiser, sleeper, stubborn, worker
 
 FOREVER = 1e6
 
 
-def engine_of(*specs: WorkerSpec | SupervisorSpec, stays_open: bool = False, **settings: Any) -> EngineThread[Any]:
-    """Return an engine that gathers `specs`, or serves them if one of them is a supervisor."""
-    is_tree = any(isinstance(spec, SupervisorSpec) for spec in specs)
-
-    @asynccontextmanager
-    async def open_run() -> AsyncIterator[Run | Supervisor]:
-        kind: Any = Supervisor if is_tree else Run
-        yield kind(specs, **{"grace": 0.05, "seed": 1, **settings})
-
-    async def drive(run: Run | Supervisor) -> None:
-        await (run.serve() if isinstance(run, Supervisor) else run.gather())
-
-    return EngineThread(open_run, drive, stays_open=stays_open)
-
-
-async def watch(engine: EngineThread[Any], on_event: Callable[[Event], None] = lambda _event: None) -> list[Event]:
-    """Start `engine`; return all events until the last."""
-    engine.start()
-    queue = engine.events()
-    events: list[Event] = []
-    async with asyncio.timeout(20):
-        while not events or not isinstance(events[-1], RunFinished):
-            for event in await queue.get():
-                events.append(event)
-                on_event(event)
-    return events
-
-
-def ends(events: list[Event]) -> dict[str, str]:
-    """Return how each worker ended last."""
-    return {event.worker: event.state.value for event in events if isinstance(event, WorkerEnded)}
-
-
-async def test_a_run_from_first_to_last_event() -> None:
-    """All events arrive on the reader's loop; the thread ends with the run."""
+async def test_engine_delivers_all_events_to_the_loop_of_the_reader() -> None:
     engine = engine_of(*(worker(str(n), sleeper, 0.0, n) for n in range(200)))
     events = await watch(engine)
     assert [event.seq for event in events] == list(range(len(events)))
@@ -78,8 +45,7 @@ async def test_a_run_from_first_to_last_event() -> None:
     assert engine.error is None
 
 
-async def test_commands_from_another_thread() -> None:
-    """A running worker is cancelled, then restarted, by commands; StopRun ends the open run as interrupted."""
+async def test_engine_carries_out_commands_from_another_thread() -> None:
     engine = engine_of(worker("a", sleeper, FOREVER), stays_open=True)
 
     def act(event: Event) -> None:
@@ -101,8 +67,7 @@ async def test_commands_from_another_thread() -> None:
     assert engine.join(10)
 
 
-async def test_commands_sent_too_early_or_too_late() -> None:
-    """A command sent before the run starts is carried out in it; one sent after its end is dropped."""
+async def test_engine_carries_out_early_commands_and_drops_late_ones() -> None:
     engine = engine_of(worker("a", sleeper, FOREVER), stays_open=True)
     engine.send(StopRun())
     events = await watch(engine)
@@ -111,9 +76,7 @@ async def test_commands_sent_too_early_or_too_late() -> None:
     engine.send(CancelWorker("a", 1))
 
 
-async def test_what_workers_log_is_told_with_their_name() -> None:
-    """Log records made in a worker, in its threads, and outside any worker become events; none is printed."""
-
+async def test_log_record_of_a_worker_and_its_threads_is_an_event_with_its_name() -> None:
     async def talk() -> None:
         logging.getLogger("app").warning("hello %s", "you")
         await asyncio.to_thread(logging.getLogger("app.thread").error, "from below")
@@ -121,17 +84,15 @@ async def test_what_workers_log_is_told_with_their_name() -> None:
         logging.getLogger("app").warning("%d", "no number")
 
     events = await watch(engine_of(worker("a", talk)))
-    told = [(e.worker, e.level, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
-    assert told == [
+    recorded = [(e.worker, e.level, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
+    assert recorded == [
         ("a", "WARNING", "app", "hello you"),
         ("a", "ERROR", "app.thread", "from below"),
         ("a", "WARNING", "app", "%d ('no number',)"),
     ]
 
 
-async def test_what_workers_print_is_told_with_their_name(capsys: Any) -> None:
-    """Printed lines become events; what others print passes through."""
-
+async def test_printed_line_of_a_worker_is_an_event_and_other_prints_pass(capsys: Any) -> None:
     async def talk() -> None:
         print("one\ntwo", end="")  # noqa: T201  the subject of the test
         print()  # noqa: T201
@@ -148,14 +109,13 @@ async def test_what_workers_print_is_told_with_their_name(capsys: Any) -> None:
     with capturing_prints(engine.record_log):
         print("mine")  # noqa: T201
         events = await watch(engine, act)
-    told = [(e.worker, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
-    assert told == [("a", "stdout", line) for line in ("one", "two", "50%", "flushed", "unfinished")]
+    recorded = [(e.worker, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
+    assert recorded == [("a", "stdout", line) for line in ("one", "two", "50%", "flushed", "unfinished")]
     assert [type(event).__name__ for event in events[-2:]] == ["WorkerSucceeded", "RunFinished"]
     assert capsys.readouterr().out == "mine\n"
 
 
-async def test_a_worker_that_swallows_cancellation_cannot_hold_up_the_end() -> None:
-    """The run finishes with the worker unresponsive, and the thread ends."""
+async def test_engine_ends_although_a_worker_swallows_its_cancellation() -> None:
     engine = engine_of(worker("a", stubborn))
 
     def act(event: Event) -> None:
@@ -167,8 +127,7 @@ async def test_a_worker_that_swallows_cancellation_cannot_hold_up_the_end() -> N
     assert engine.join(10)
 
 
-async def test_a_thread_that_blocks_is_told_apart() -> None:
-    """join() is False while a worker's thread still runs, so that the command can leave all the same."""
+async def test_join_is_false_while_a_thread_of_a_worker_runs() -> None:
     release = threading.Event()
 
     async def block() -> None:
@@ -189,8 +148,7 @@ async def test_a_thread_that_blocks_is_told_apart() -> None:
     assert engine.join(1)
 
 
-async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
-    """If a worker blocks the loop, the last event comes soon after the grace period all the same, and only once."""
+async def test_engine_with_a_blocked_loop_emits_the_last_event_once_after_the_grace_period(monkeypatch: Any) -> None:
     monkeypatch.setattr("asyncwatch.engine.thread.PATIENCE", 0.1)
     release = threading.Event()
 
@@ -204,8 +162,9 @@ async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
             engine.send(StopRun())
 
     events = await watch(engine, act)
-    told = [type(event).__name__ for event in events if getattr(event, "cause", "") != "machine"]  # it may be loaded
-    assert told == ["RunStarted", "WorkersQueued", "AttemptStarted", "LoopBlocked", "RunFinished"]
+    # A loaded machine adds blocks of its own.
+    kinds = [type(event).__name__ for event in events if getattr(event, "cause", "") != "machine"]
+    assert kinds == ["RunStarted", "WorkersQueued", "AttemptStarted", "LoopBlocked", "RunFinished"]
     assert [event.seq for event in events] == list(range(len(events)))
     last = events[-1]
     assert isinstance(last, RunFinished)
@@ -220,7 +179,7 @@ async def test_a_blocked_loop_cannot_hold_up_the_end(monkeypatch: Any) -> None:
 
 
 async def slow_to_end(seconds: float) -> None:
-    """Run for ever; take so many seconds to end."""
+    """Run for ever. After cancellation, take that many seconds to end."""
     try:
         await asyncio.sleep(FOREVER)
     finally:
@@ -228,15 +187,14 @@ async def slow_to_end(seconds: float) -> None:
 
 
 def services(name: str, count: int, seconds: float, shutdown: float | None = None) -> SupervisorSpec:
-    """Return a supervisor of services, numbered from 1, each of which takes so long to stop."""
+    """Return a supervisor of services named from 1, each of which takes `seconds` to stop."""
     numbers = range(1, count + 1)
     return SupervisorSpec(
         name, tuple(worker(str(n), slow_to_end, seconds, restart="permanent", shutdown=shutdown) for n in numbers)
     )
 
 
-async def test_a_loop_that_lives_has_the_time_that_its_supervisors_have(monkeypatch: Any) -> None:
-    """Services that stop one after the other, longer together than the grace of each, are all waited for."""
+async def test_engine_with_a_responsive_loop_waits_for_the_shutdown_times_of_its_supervisors(monkeypatch: Any) -> None:
     monkeypatch.setattr("asyncwatch.engine.thread.PATIENCE", 0.1)
     engine = engine_of(services("long", 1, 0.6, math.inf), services("short", 12, 0.05), grace=0.4)
 
@@ -251,8 +209,7 @@ async def test_a_loop_that_lives_has_the_time_that_its_supervisors_have(monkeypa
     assert engine.join(10)
 
 
-async def test_a_second_stop_waits_for_nobody() -> None:
-    """Services that may take as long as they like are all cancelled then, once more if they were, or left behind."""
+async def test_second_stop_abandons_services_that_have_not_ended() -> None:
     engine = engine_of(services("s", 3, FOREVER, math.inf), grace=FOREVER)
 
     def act(event: Event) -> None:
@@ -267,8 +224,7 @@ async def test_a_second_stop_waits_for_nobody() -> None:
     assert engine.join(10)
 
 
-async def test_a_second_stop_ends_what_is_being_opened() -> None:
-    """A run that is still being opened has no workers: its end is told without it."""
+async def test_second_stop_ends_a_run_that_is_being_opened() -> None:
     is_opening = threading.Event()
 
     @asynccontextmanager
@@ -283,7 +239,7 @@ async def test_a_second_stop_ends_what_is_being_opened() -> None:
     engine = EngineThread(open_run, drive, stays_open=False)
     engine.start()
     queue = engine.events()
-    await asyncio.to_thread(is_opening.wait)
+    assert await asyncio.to_thread(is_opening.wait, 20)
     engine.send(StopRun())
     engine.send(StopRun(at_once=True))
     async with asyncio.timeout(20):
@@ -294,9 +250,7 @@ async def test_a_second_stop_ends_what_is_being_opened() -> None:
     engine._thread.join(10)
 
 
-async def test_a_run_that_cannot_be_opened_still_ends() -> None:
-    """If opening the run raises, the last event comes all the same and the error is there."""
-
+async def test_run_that_cannot_be_opened_emits_the_last_event_and_keeps_the_error() -> None:
     @asynccontextmanager
     async def open_run() -> AsyncIterator[Supervisor]:
         raise OSError("no port")
@@ -312,8 +266,7 @@ async def test_a_run_that_cannot_be_opened_still_ends() -> None:
     assert isinstance(engine.error, OSError)
 
 
-async def test_background_tasks_of_workers_are_ended() -> None:
-    """A task that a worker starts and leaves is cancelled when the run ends."""
+async def test_background_task_of_a_worker_is_cancelled_at_the_end_of_the_run() -> None:
     ended = threading.Event()
 
     async def linger() -> None:
@@ -334,9 +287,7 @@ async def test_background_tasks_of_workers_are_ended() -> None:
     assert ended.is_set()
 
 
-async def test_loop_lag_is_seen() -> None:
-    """A worker that blocks the loop shows in the statistics."""
-
+async def test_statistics_show_the_lag_of_a_blocked_loop() -> None:
     async def block() -> None:
         time.sleep(0.3)  # noqa: ASYNC251  blocking is the subject of the test
         await asyncio.sleep(0.15)
@@ -353,8 +304,7 @@ async def test_loop_lag_is_seen() -> None:
     assert lags[0] > 0.1
 
 
-async def test_a_tree_starts_when_somebody_watches_it() -> None:
-    """No event of a tree is lost to who asks late: nothing starts before the events are asked for."""
+async def test_tree_starts_when_its_events_are_requested() -> None:
     began = threading.Event()
 
     async def begin() -> None:
@@ -378,8 +328,7 @@ async def test_a_tree_starts_when_somebody_watches_it() -> None:
     assert engine.error is None
 
 
-async def test_a_tree_without_any_worker_can_be_stopped() -> None:
-    """A supervisor that has nothing to supervise any more ends with the run."""
+async def test_tree_whose_workers_have_ended_can_be_stopped() -> None:
     engine = engine_of(SupervisorSpec("s", (worker("a", sleeper, 0.0, restart="transient"),)))
 
     def act(event: Event) -> None:
@@ -391,8 +340,7 @@ async def test_a_tree_without_any_worker_can_be_stopped() -> None:
     assert engine.join(10)
 
 
-async def test_a_tree_that_does_not_start_ends_the_run() -> None:
-    """The run finishes although it was to stay open, and the engine knows which child it was and why."""
+async def test_tree_that_does_not_start_ends_an_open_run_and_names_the_child() -> None:
     never = worker("a", sleeper, FOREVER, restart="permanent")
     broken = worker("b", raiser, ValueError("no"), restart="permanent", announces_ready=True)
     engine = engine_of(SupervisorSpec("s", (never, broken)), stays_open=True)
@@ -403,27 +351,24 @@ async def test_a_tree_that_does_not_start_ends_the_run() -> None:
     assert "s/b did not start: ValueError: no" in str(engine.error)
 
 
-async def test_a_tree_that_gave_up_can_be_looked_at() -> None:
-    """After too many restarts the run stays open for who watches; the error is logged, and known at the end."""
+async def test_tree_that_gave_up_keeps_an_open_run_open_and_logs_the_error() -> None:
     flapping = worker("a", sleeper, 0.0, restart="permanent")
     engine = engine_of(SupervisorSpec("s", (flapping,)), stays_open=True)
-    told: list[str] = []
+    logged: list[str] = []
 
     def act(event: Event) -> None:
         if isinstance(event, LogRecorded) and event.logger == "asyncwatch":
-            told.append(event.message)
+            logged.append(event.message)
             engine.send(StopRun())
 
     events = await watch(engine, act)
-    assert told == ["root gave up: more than 1 restart within 5 s"]
+    assert logged == ["root gave up: more than 1 restart within 5 s"]
     assert [event.name for event in events if isinstance(event, SupervisorTerminated)][-1] == "root"
     assert engine.join(10)
     assert isinstance(engine.error, RestartLimitError)
 
 
-async def test_stop_that_raises_ends_an_open_run_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that stays open ends when it is asked to, even if carrying the request out fails."""
-
+async def test_stop_command_that_raises_still_ends_an_open_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_control: RunControl, command: object) -> bool:
         raise RuntimeError(command)
 

@@ -1,4 +1,4 @@
-"""Workers that swallow their cancellation: they are left behind, and told of if they end after all."""
+"""Workers that swallow their cancellation: they are abandoned, and reported if they end later."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from asyncwatch.events import WorkerUnresponsive
 from tests.engine.fleets import drain, later, sleeper, states, story, stubborn, worker
 
 
-def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
-    """After the grace period a worker is unresponsive, gives its place away, and cannot hold up the run."""
-
+def test_worker_that_swallows_its_cancellation_is_abandoned_after_the_grace_period(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", stubborn), worker("b", sleeper, 1.0)], concurrency=1, grace=5.0)
         queue = batch.subscribe()
@@ -31,9 +29,7 @@ def test_who_swallows_cancellation_is_left_behind(run: Any) -> None:
     run(main)
 
 
-def test_an_unresponsive_worker_that_ends_late_is_told(run: Any) -> None:
-    """If it ends after all while the run is open, its state follows: cancelled by request, timed out by timeout."""
-
+def test_unresponsive_worker_that_ends_late_is_reported(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("b", stubborn, 10.0, group="g"), worker("c", sleeper, 20.0)]
         batch = Run(specs, grace=1.0, group_timeouts={"g": 2.0})
@@ -41,15 +37,17 @@ def test_an_unresponsive_worker_that_ends_late_is_told(run: Any) -> None:
         later(1.0, lambda: batch.cancel("a"))
         await batch.gather()
         assert states(batch) == {"a": "cancelled", "b": "timed out", "c": "succeeded"}
-        told = story(drain(queue), "a")
-        assert told == ["AttemptStarted", "CancelRequested", "WorkerUnresponsive", "WorkerCancelled"]
+        assert story(drain(queue), "a") == [
+            "AttemptStarted",
+            "CancelRequested",
+            "WorkerUnresponsive",
+            "WorkerCancelled",
+        ]
 
     run(main)
 
 
-def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
-    """An attempt timeout that is swallowed leads to unresponsive too; a late result is a success."""
-
+def test_attempt_that_swallows_its_timeout_is_abandoned_and_may_succeed_late(run: Any) -> None:
     async def late() -> str:
         await stubborn(10.0)
         return "late"
@@ -65,9 +63,7 @@ def test_an_attempt_that_swallows_its_timeout_is_left_behind(run: Any) -> None:
     run(main)
 
 
-def test_one_left_behind_by_its_timeout_fails_by_that(run: Any) -> None:
-    """Whatever an attempt raises that ends at last, long after its time, it failed because that was over."""
-
+def test_late_error_of_an_attempt_abandoned_at_its_timeout_is_that_timeout(run: Any) -> None:
     async def late(error: BaseException) -> None:
         await stubborn(10.0)
         raise error

@@ -1,9 +1,8 @@
-"""`asyncwatch.run` is `asyncio.run`, but for workers that were left behind."""
+"""`asyncwatch.run` behaves as `asyncio.run`, except that it does not wait for abandoned workers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,31 +10,23 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState
+from tests.engine.fleets import stubborn
 
 PROGRAM_LIMIT = 30
-"""Seconds: a program that waits for a worker that was left behind never ends."""
-
-
-async def stubborn() -> None:
-    """Swallow every cancellation."""
-    while True:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
+"""Seconds. A program that waited for an abandoned worker would never end."""
 
 
 async def done() -> str:
-    """Return at once."""
     return "done"
 
 
 def batch() -> Run:
-    """Return one that leaves a worker behind as soon as its time is over."""
+    """Return a batch that abandons a worker as soon as its time is over."""
     return Run([WorkerSpec("s", stubborn), WorkerSpec("d", done)], grace=0)
 
 
 @pytest.mark.timeout(PROGRAM_LIMIT)
-def test_a_worker_left_behind_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """The error of the program arrives, the outcomes are there, and nothing is said of a destroyed task."""
+def test_run_raises_the_error_of_the_program_in_spite_of_an_abandoned_worker(caplog: pytest.LogCaptureFixture) -> None:
     made = batch()
     with pytest.raises(TimeoutError, match="still pending"):
         asyncwatch.run(made.gather(timeout=0.01))
@@ -44,13 +35,12 @@ def test_a_worker_left_behind_holds_up_nobody(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.timeout(PROGRAM_LIMIT)
-def test_a_worker_left_behind_by_a_task_that_is_ended_holds_up_nobody() -> None:
-    """A supervisor in a task that is still there at the end gets the time to stop its workers, and no more."""
+def test_run_gives_a_leftover_batch_the_time_to_stop_its_workers() -> None:
     made = batch()
 
     async def main() -> str:
         task = asyncio.ensure_future(made.gather())
-        for _ in range(3):  # it starts, and then its workers do
+        for _ in range(3):  # the task starts, then its workers
             await asyncio.sleep(0)
         assert made.statistics().in_flight == 1
         assert not task.done()
@@ -61,8 +51,7 @@ def test_a_worker_left_behind_by_a_task_that_is_ended_holds_up_nobody() -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, asyncwatch.run])
-def test_all_else_is_as_with_asyncio(run: Callable[..., Any]) -> None:
-    """Other tasks are cancelled and waited for, generators are closed, and a result or an error arrives."""
+def test_run_cancels_tasks_closes_generators_and_returns_or_raises_as_asyncio(run: Callable[..., Any]) -> None:
     closed = []
 
     async def generate() -> AsyncIterator[int]:
@@ -79,7 +68,7 @@ def test_all_else_is_as_with_asyncio(run: Callable[..., Any]) -> None:
             closed.append("task")
 
     async def main(error: Exception | None) -> int:
-        global kept  # noqa: PLW0603  a generator that nobody refers to is closed before the end
+        global kept  # noqa: PLW0603  an unreferenced generator is closed before the end
         kept = generate(), asyncio.ensure_future(linger())
         await anext(kept[0])
         if error is not None:
@@ -95,7 +84,6 @@ def test_all_else_is_as_with_asyncio(run: Callable[..., Any]) -> None:
 kept: tuple[AsyncIterator[int], asyncio.Future[None]]
 
 
-async def test_it_cannot_be_called_where_a_loop_runs() -> None:
-    """As with asyncio's function, that is an error at once."""
+async def test_run_within_a_running_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="where an event loop runs"):
         asyncwatch.run(done())

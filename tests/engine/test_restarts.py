@@ -1,4 +1,4 @@
-"""Restarting workers of a batch, in whatever state they are."""
+"""Restarts of workers of a batch, in every state."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from tests.engine.fleets import Flaky, completed, drain, later, sleeper, states,
 
 
 def test_restart_of_a_running_worker_cancels_it_first(run: Any) -> None:
-    """The old incarnation ends as cancelled before the new one is queued; its outcome is the one that counts."""
-
     async def main() -> None:
         supervisor = Run([worker("a", sleeper, 3.0, "x")])
         queue = supervisor.subscribe()
@@ -35,9 +33,7 @@ def test_restart_of_a_running_worker_cancels_it_first(run: Any) -> None:
     run(main)
 
 
-def test_restart_while_the_runner_goes_on(run: Any) -> None:
-    """A worker restarted during as_completed() yields a second outcome, of its new incarnation."""
-
+def test_restart_during_as_completed_yields_a_second_outcome(run: Any) -> None:
     async def main() -> list[tuple[str, int, str]]:
         target = Flaky(ValueError("once"))
         supervisor = Run([worker("a", target), worker("b", sleeper, 9.0)])
@@ -47,9 +43,7 @@ def test_restart_while_the_runner_goes_on(run: Any) -> None:
     assert run(main) == [("a", 1, "failed"), ("a", 2, "succeeded"), ("b", 1, "succeeded")]
 
 
-def test_an_open_run_takes_restarts_after_its_runner(run: Any) -> None:
-    """Within `async with` the run stays open: every finished state can be restarted, and RunFinished comes last."""
-
+def test_open_run_allows_restarts_after_its_runner_has_ended(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", Flaky(ValueError())), worker("b", sleeper, 9.0), worker("c", Flaky(*[TimeoutError()] * 3))]
         async with Run(specs) as supervisor:
@@ -66,9 +60,7 @@ def test_an_open_run_takes_restarts_after_its_runner(run: Any) -> None:
     run(main)
 
 
-def test_stale_and_doubled_commands_are_refused(run: Any) -> None:
-    """A command for an older incarnation, an unknown worker, or a restart under way is refused with a reason."""
-
+def test_command_for_an_older_incarnation_unknown_worker_or_pending_restart_is_refused(run: Any) -> None:
     async def main() -> None:
         supervisor = Run(
             [worker("a", stubborn, 5.0), worker("b", sleeper, 20.0), worker("q", sleeper, 1)], concurrency=2, grace=9
@@ -80,7 +72,7 @@ def test_stale_and_doubled_commands_are_refused(run: Any) -> None:
             assert not supervisor.control.carry_out(RestartWorker("a", 1))
             assert supervisor.control.carry_out(RestartWorker("b", 1))
             assert not supervisor.control.carry_out(RestartWorker("q", 1))
-            assert not supervisor.control.carry_out(CancelWorker("nobody", 1))
+            assert not supervisor.control.carry_out(CancelWorker("unknown", 1))
 
         later(1.0, act)
         later(2.0, lambda: supervisor.control.carry_out(CancelWorker("b", 1)))
@@ -91,18 +83,16 @@ def test_stale_and_doubled_commands_are_refused(run: Any) -> None:
         assert reasons == [
             ("RestartWorker", "a", "it is being restarted already"),
             ("RestartWorker", "q", "it has not started yet"),
-            ("CancelWorker", "nobody", "there is no such worker"),
+            ("CancelWorker", "unknown", "there is no such worker"),
             ("CancelWorker", "b", "that was incarnation 1, it is 2 now"),
         ]
         with pytest.raises(KeyError):
-            supervisor.cancel("nobody")
+            supervisor.cancel("unknown")
 
     run(main)
 
 
-def test_stop_wins_over_restart(run: Any) -> None:
-    """A worker that is cancelled while it is being restarted stays cancelled."""
-
+def test_cancel_during_a_restart_wins(run: Any) -> None:
     async def main() -> None:
         supervisor = Run([worker("a", stubborn, 5.0)], grace=60.0)
         later(1.0, lambda: supervisor.restart("a"))
@@ -114,9 +104,7 @@ def test_stop_wins_over_restart(run: Any) -> None:
     run(main)
 
 
-def test_restart_during_backoff_starts_over(run: Any) -> None:
-    """A restart while backing off begins a new incarnation at once; the old retry never happens."""
-
+def test_restart_during_a_backoff_starts_a_new_incarnation_at_once(run: Any) -> None:
     async def main() -> None:
         target = Flaky(TimeoutError())
         supervisor = Run([worker("a", target, retry=RetryPolicy(base=1e6, cap=1e6))])
