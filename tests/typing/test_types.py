@@ -84,7 +84,6 @@ def test_accepted_programs_have_their_types() -> None:
 @pytest.mark.timeout(180)
 def test_unfit_programs_are_refused_and_examples_accepted(tmp_path: Path) -> None:
     """Mypy reports each marked line with that code, no other line, and nothing in the programs of the README."""
-    pytest.importorskip("mypy")
     examples = re.findall(r"^```python.*?\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert examples
     programs = {"refused.py": REFUSED} | {f"example_{number}.py": text for number, text in enumerate(examples)}
