@@ -183,9 +183,9 @@ def test_wait_counts_a_restarted_worker_as_pending(run: Any) -> None:
     async def main() -> None:
         batch = Run([worker("a", sleeper, 3.0), worker("b", sleeper, 9.0)])
         asyncio.get_running_loop().call_later(4.0, batch.restart, "a")
-        waited = await batch.wait(timeout=5.0)
-        assert waited.done == ()
-        assert [outcome.name for outcome in waited.pending] == ["a", "b"]
+        done, pending = await batch.wait(timeout=5.0)
+        assert done == ()
+        assert [outcome.name for outcome in pending] == ["a", "b"]
 
     run(main)
 

@@ -118,7 +118,7 @@ def test_request_under_a_worker_is_refused_because_it_is_no_supervisor(run: Any)
         async with Supervisor([child(Actor("cache"))]) as supervisor:
             with pytest.raises(NoSuchSupervisor, match=r"that is a worker of root$"):
                 supervisor.which_children(under="cache")
-            with pytest.raises(NoSuchSupervisor, match=r"'x' runs$"):
+            with pytest.raises(NoSuchSupervisor, match=r"running supervisor 'x'$"):
                 supervisor.which_children(under="x")
 
     run(main)

@@ -11,7 +11,7 @@ from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec, re
 from asyncwatch.engine.registry import REMEMBERED
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.tree.tree import Tree
-from asyncwatch.otp import NoSuchSupervisor, NotFound, StartError
+from asyncwatch.otp import NoSuchSupervisor, NotFound, RestartLimitError, StartError
 from asyncwatch.selftest.actors import FOREVER, Actor, calm, child, counts, end, statuses
 from tests.engine.fleets import sleeper
 
@@ -238,3 +238,17 @@ def test_tree_that_was_not_launched_cannot_be_awaited(run: Any) -> None:
             await tree.start()
 
     run(main)
+
+
+def test_request_to_a_tree_that_gave_up_says_why(run: Any) -> None:
+    async def main() -> None:
+        actor = Actor("worker")
+        async with Supervisor([child(actor)], max_restarts=0) as supervisor:
+            await end(actor, "abnormal")
+            await calm()
+            with pytest.raises(NoSuchSupervisor, match="the tree has ended") as found:
+                supervisor.which_children()
+            assert isinstance(found.value.__cause__, RestartLimitError)
+
+    with pytest.raises(RestartLimitError):
+        run(main)

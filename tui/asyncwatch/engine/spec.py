@@ -232,3 +232,8 @@ class WaitResult(msgspec.Struct, Generic[ResultT_co], frozen=True):
 
     done: tuple[Outcome[ResultT_co], ...]
     pending: tuple[Outcome[ResultT_co], ...]
+
+    def __iter__(self) -> Iterator[tuple[Outcome[ResultT_co], ...]]:
+        """Yield `done` and `pending`, so that `done, pending = await run.wait()` works as with `asyncio.wait`."""
+        yield self.done
+        yield self.pending

@@ -135,10 +135,14 @@ class Tree:
         if named:
             paths = ", ".join(node.path for node in named)
             raise NoSuchSupervisor(f"several supervisors are named {path!r}: {paths}")
+        if self.ending is not None:
+            raise NoSuchSupervisor(
+                f"no supervisor runs: the tree has ended ({self.ending.cause})"
+            ) from self.ending.error
         name = path.rpartition("/")[2]
         above = [node.path for node in nodes.values() if name in node.children and node.children[name].kind == "worker"]
         what = f": that is a worker of {above[0]}" if above else ""
-        raise NoSuchSupervisor(f"no supervisor {path!r} runs{what}")
+        raise NoSuchSupervisor(f"there is no running supervisor {path!r}{what}")
 
     def cancel_branch(self, path: str, incarnation: int) -> str | None:
         """Stop a supervisor, or all children of the root, for a person.
