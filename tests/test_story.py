@@ -13,16 +13,8 @@ ENDED = WorkerSucceeded(4, 0.2, "a", 2, 1, 0.1, None)
 OVER = RunFinished(5, 0.2, {}, 2, 0.2, interrupted=False)
 
 
-def test_story_of_a_worker_has_its_events_in_order() -> None:
-    assert story([QUEUED, FIRST, OTHER, REFUSED, ENDED, OVER], "a") == [QUEUED, FIRST, REFUSED, ENDED]
-    assert story([QUEUED, FIRST], "c") == []
-
-
-def test_story_of_batches_equals_the_story_of_their_events() -> None:
-    assert story([(QUEUED, FIRST), (OTHER,), [REFUSED, ENDED, OVER]], "a") == [QUEUED, FIRST, REFUSED, ENDED]
-
-
-def test_story_of_an_incarnation_leaves_out_the_others() -> None:
+def test_story_of_a_worker_names_its_events_in_order() -> None:
     events = [QUEUED, FIRST, OTHER, REFUSED, ENDED, OVER]
-    assert story(events, "a", 1) == [QUEUED, FIRST]
-    assert story(events, "a", 2) == [REFUSED, ENDED]
+    assert story(events, "a") == ["AttemptStarted", "CommandRefused", "WorkerSucceeded"]
+    assert story(events, "b") == ["AttemptStarted"]
+    assert story(events, "c") == []

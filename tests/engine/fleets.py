@@ -9,8 +9,7 @@ from typing import Any
 
 from asyncwatch import Outcome, RetryPolicy, Run, Supervisor, WorkerSpec
 from asyncwatch.commands import Command
-from asyncwatch.events import AttemptStarted, Batch, Event, WorkersQueued
-from asyncwatch.events.story import story as story_of
+from asyncwatch.events import AttemptStarted, Batch, Event
 
 AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
 
@@ -63,11 +62,6 @@ def drain(queue: asyncio.Queue[Batch]) -> list[Event]:
     while not queue.empty():
         events += queue.get_nowait()
     return events
-
-
-def story(events: list[Event], name: str) -> list[str]:
-    """Return the class names of the events about one worker, in order."""
-    return [type(event).__name__ for event in story_of(events, name) if not isinstance(event, WorkersQueued)]
 
 
 async def completed(batch: Run, timeout: float | None = None) -> AsyncIterator[Outcome]:

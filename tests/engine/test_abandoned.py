@@ -9,7 +9,8 @@ import pytest
 
 from asyncwatch import AttemptTimeout, Run, WorkerState
 from asyncwatch.events import WorkerUnresponsive
-from tests.engine.fleets import drain, later, sleeper, states, story, stubborn, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import drain, later, sleeper, states, stubborn, worker
 
 
 def test_worker_that_swallows_its_cancellation_is_abandoned_after_the_grace_period(run: Any) -> None:

@@ -30,8 +30,9 @@ from asyncwatch.events import (
     RunStarted,
     WorkersQueued,
 )
+from asyncwatch.events.story import story
 from tests.clock import run_jumping
-from tests.engine.fleets import AT_ONCE, Flaky, completed, drain, raiser, sleeper, story, worker
+from tests.engine.fleets import AT_ONCE, Flaky, completed, drain, raiser, sleeper, worker
 
 ALWAYS = BadLuck(threshold=0.0)
 

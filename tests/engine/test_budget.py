@@ -8,7 +8,8 @@ from typing import Any
 from asyncwatch import RetryBudget, RetryPolicy, Run, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
 from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
-from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, story, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, worker
 
 
 def test_retry_beyond_the_budget_is_refused_and_exhausts_the_worker(run: Any) -> None:

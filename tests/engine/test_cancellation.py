@@ -10,7 +10,8 @@ import pytest
 from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import StopRun
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled
-from tests.engine.fleets import Flaky, drain, later, sleeper, states, story, stubborn, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, drain, later, sleeper, states, stubborn, worker
 
 
 def test_cancel_reaches_running_backing_off_and_queued_workers_and_refuses_ended_ones(run: Any) -> None:

@@ -17,7 +17,8 @@ from asyncwatch.events import (
     CommandRefused,
     Event,
 )
-from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, run_batch, sleeper, starts, story, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, run_batch, sleeper, starts, worker
 
 POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, probes=2)
 ONE_AT_A_TIME = RetryPolicy(backoff="none", max_attempts=1)

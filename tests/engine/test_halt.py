@@ -7,7 +7,8 @@ from typing import Any
 
 from asyncwatch import Outcome, RetryPolicy, Run, parse_halt
 from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted, WorkerCancelled
-from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, story, stubborn, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, stubborn, worker
 
 
 def run_as_completed(run: Any, specs: list[Any], **settings: Any) -> tuple[list[Event], list[Outcome]]:

@@ -10,7 +10,8 @@ import pytest
 
 from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
-from tests.engine.fleets import Flaky, drain, raiser, sleeper, story, stubborn, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
 
 
 class BadCauseError(Exception):

@@ -11,7 +11,8 @@ import pytest
 from asyncwatch import CircuitPolicy, RetryPolicy, Run, parse_rate
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
-from tests.engine.fleets import Flaky, drain, run_batch, sleeper, story, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, drain, run_batch, sleeper, worker
 
 
 def events_of(run: Any, *specs: Any, **settings: Any) -> list[Event]:

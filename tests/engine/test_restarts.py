@@ -9,7 +9,8 @@ import pytest
 from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.events import CancelRequested, CommandRefused, RunFinished
-from tests.engine.fleets import Flaky, completed, drain, later, sleeper, states, story, stubborn, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, completed, drain, later, sleeper, states, stubborn, worker
 
 
 def test_restart_of_a_running_worker_cancels_it_first(run: Any) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from asyncwatch import ClassifyBy, ErrorClass, RetryPolicy, Run, WorkerState
 from asyncwatch.events import AttemptFailed, Event, RetryRefused, RetryScheduled
+from asyncwatch.events.story import story
 from asyncwatch.policies.classify import DeadlineExceeded
 from tests.engine.errors import RetryAfterError, response_error
-from tests.engine.fleets import AT_ONCE, Flaky, raiser, run_batch, sleeper, starts, story, worker
+from tests.engine.fleets import AT_ONCE, Flaky, raiser, run_batch, sleeper, starts, worker
 
 TRANSIENT: dict[str, Any] = {"classify": lambda error: "transient"}
 CONSTANT = RetryPolicy(backoff="constant", base=4.0, cap=4.0)

@@ -12,8 +12,9 @@ from asyncwatch.engine.bulk import BulkActions
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.scheduler import IllegalTransitionError, InvalidStateError
 from asyncwatch.engine.worker import Worker
+from asyncwatch.events.story import story
 from tests.clock import run_jumping
-from tests.engine.fleets import drain, sleeper, story, worker
+from tests.engine.fleets import drain, sleeper, worker
 
 
 def ready(*names: str, attempt: int = 0) -> list[Worker]:

@@ -10,7 +10,8 @@ import pytest
 from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
 from asyncwatch.commands import ChangeSetting, Command, GiveUp, GiveUpAll, IsolateCircuit, RetryAllNow, RetryNow
 from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
-from tests.engine.fleets import Flaky, drain, raiser, run_batch, sleeper, starts, story, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, drain, raiser, run_batch, sleeper, starts, worker
 
 PATIENT = RetryPolicy(backoff="constant", base=100.0, cap=100.0)
 

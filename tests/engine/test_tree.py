@@ -28,9 +28,10 @@ from asyncwatch.events import (
     SupervisorTerminated,
     WorkersQueued,
 )
+from asyncwatch.events.story import story
 from asyncwatch.otp import NoSuchSupervisor, RestartLimitError, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
-from tests.engine.fleets import drain, raiser, sleeper, story, stubborn
+from tests.engine.fleets import drain, raiser, sleeper, stubborn
 
 
 def test_restart_backoff_grows_up_to_its_cap_and_is_reset_when_stable(run: Any) -> None:

@@ -34,7 +34,8 @@ from asyncwatch.events import (
     WorkerEnded,
     WorkerRestarted,
 )
-from tests.engine.fleets import Flaky, raiser, run_batch, sleeper, starts, story, worker
+from asyncwatch.events.story import story
+from tests.engine.fleets import Flaky, raiser, run_batch, sleeper, starts, worker
 
 IN_TEN = RetryPolicy(backoff="constant", base=10.0, cap=10.0)
 

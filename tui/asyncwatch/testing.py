@@ -31,6 +31,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from asyncwatch.events import Batch, Event
+from asyncwatch.events.story import story
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -177,4 +178,4 @@ class EventRecorder:
 
     def story(self, worker: str) -> list[str]:
         """Return the class names of the events about a worker, in order."""
-        return [type(event).__name__ for event in self.events if getattr(event, "worker", None) == worker]
+        return story(self.events, worker)
