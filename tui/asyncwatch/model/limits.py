@@ -20,6 +20,7 @@ from asyncwatch.events import (
     WorkerState,
 )
 from asyncwatch.model.rows import Row
+from asyncwatch.policies.circuit import CircuitState
 
 CHANGES_KEPT = 1_000
 """How many changes can be undone."""
@@ -87,15 +88,11 @@ class Settings:
         return [(*at, value, self._initial[at]) for at, value in self._values.items() if value != self._initial[at]]
 
 
-CLOSED, OPEN, HALF_OPEN, ISOLATED = "closed", "open", "half open", "isolated"
-
-
 class KnownCircuit(msgspec.Struct):
     """The circuit of one key. Times are in seconds since the run started."""
 
     key: str
-    state: str = CLOSED
-    """`closed`, `open`, `half open` or `isolated`."""
+    state: CircuitState = CircuitState.CLOSED
     since: float = 0.0
     """When it entered this state."""
     opened: int = 0
@@ -122,7 +119,7 @@ class Circuits:
     @property
     def not_closed(self) -> list[KnownCircuit]:
         """Circuits that hold back attempts."""
-        return [circuit for circuit in self.by_key.values() if circuit.state != CLOSED]
+        return [circuit for circuit in self.by_key.values() if circuit.state is not CircuitState.CLOSED]
 
     def add(self, key: str) -> KnownCircuit:
         """Return the circuit of a key, a closed one if it is not known yet."""
@@ -142,17 +139,17 @@ class Circuits:
         circuit.probes = circuit.probes_under_way = circuit.probes_free = 0
         match event:
             case CircuitOpened(attempts=attempts, failures=failures, seconds=seconds):
-                circuit.state = OPEN
+                circuit.state = CircuitState.OPEN
                 circuit.opened += 1
                 circuit.attempts, circuit.failures = attempts, failures
                 circuit.open_until = event.at + seconds
             case CircuitHalfOpened(probes=probes):
-                circuit.state = HALF_OPEN
+                circuit.state = CircuitState.HALF_OPEN
                 circuit.probes = circuit.probes_free = probes
             case CircuitIsolated():
-                circuit.state = ISOLATED
+                circuit.state = CircuitState.ISOLATED
             case CircuitClosed():
-                circuit.state = CLOSED
+                circuit.state = CircuitState.CLOSED
 
 
 def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -11,8 +11,9 @@ from textual.screen import Screen
 
 from asyncwatch import text as units
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
-from asyncwatch.model.limits import CLOSED, HALF_OPEN, ISOLATED, OPEN, KnownCircuit, waiting_by_key
+from asyncwatch.model.limits import KnownCircuit, waiting_by_key
 from asyncwatch.model.rows import Row
+from asyncwatch.policies.circuit import CircuitState
 from asyncwatch.ui.actions import names
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
@@ -32,13 +33,13 @@ KEYS = (
     Key("f", "filter", "not closed", "only circuits that are not closed, or all", footer=1),
 )
 LOOKS = {
-    CLOSED: ("●", "succeeded"),
-    OPEN: ("✗", "failed"),
-    HALF_OPEN: ("◌", "waiting"),
-    ISOLATED: ("■", "cancelled"),
+    CircuitState.CLOSED: ("●", "succeeded"),
+    CircuitState.OPEN: ("✗", "failed"),
+    CircuitState.HALF_OPEN: ("◌", "waiting"),
+    CircuitState.ISOLATED: ("■", "cancelled"),
 }
 """Glyph and style of each state."""
-_RANKS = {OPEN: 0, HALF_OPEN: 1, ISOLATED: 2}
+_RANKS = {CircuitState.OPEN: 0, CircuitState.HALF_OPEN: 1, CircuitState.ISOLATED: 2}
 _KEY_WIDTH = 40
 
 
@@ -116,7 +117,9 @@ class CircuitsScreen(Screen[None]):
             title.append(Span("  only these", "warning"))
             empty = "All circuits are closed. Press f to show them."
             selected = self._list.selected
-            circuits = [circuit for circuit in circuits if circuit.state != CLOSED or circuit.key == selected]
+            circuits = [
+                circuit for circuit in circuits if circuit.state != CircuitState.CLOSED or circuit.key == selected
+            ]
         self._title.show([title])
         widest = max((width_of([Span(shown_key(circuit, _KEY_WIDTH))]) for circuit in circuits), default=0)
         facts = self._dashboard.now, width, min(widest, width // 2)
@@ -139,7 +142,7 @@ class CircuitsScreen(Screen[None]):
         self._order.clear()
         selected = self._list.selected
         circuit = self._dashboard.fleet.circuits.by_key.get(selected) if isinstance(selected, str) else None
-        if self._is_filtered and circuit is not None and circuit.state == CLOSED:
+        if self._is_filtered and circuit is not None and circuit.state == CircuitState.CLOSED:
             self._list.show_items(())  # so that the cursor goes to the first
         self.draw()
 
