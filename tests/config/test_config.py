@@ -14,9 +14,8 @@ from asyncwatch import RetryBudget, SupervisorSpec, WorkerSpec
 from asyncwatch.config.example import render_example
 from asyncwatch.config.load import demo_config, inherit, load_config, parse_config
 from asyncwatch.config.problems import ConfigError
-from asyncwatch.config.schema import Config, Group, Http, RetryTable, SupervisorTable
+from asyncwatch.config.schema import Config, Group, Http, RestartLimit, RetryTable, SupervisorTable
 from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET
-from asyncwatch.policies.restart import RestartLimit
 from asyncwatch.policies.settings import settings_of
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

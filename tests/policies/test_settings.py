@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,7 @@ from msgspec import Struct
 from asyncwatch import BadLuck, CircuitPolicy, Halt, RateLimit, RestartBackoff, RetryBudget, RetryPolicy
 from asyncwatch.config.example import render_example
 from asyncwatch.config.problems import Problems
-from asyncwatch.config.schema import Config, Group, SupervisorTable, read_table
-from asyncwatch.policies.restart import RestartLimit
+from asyncwatch.config.schema import Config, Group, RestartLimit, SupervisorTable, read_table
 from asyncwatch.policies.settings import (
     Choice,
     Duration,
@@ -33,6 +33,9 @@ from asyncwatch.policies.settings import (
     check_settings,
     describe_settings,
     help_of,
+    is_allowed,
+    read_typed,
+    setting_at,
     settings_of,
 )
 from asyncwatch.text import MAX_DURATION
@@ -165,7 +168,12 @@ def test_policy_may_exceed_what_a_config_takes() -> None:
     ("rule", "value", "message"),
     [
         (Whole(1), True, "must be a whole number, not true or false (true)"),
+        (Whole(1), None, "must be a whole number, not None"),
+        (Whole(1), b"1", "must be a whole number, not bytes (b'1')"),
+        (Whole(1), date(2026, 1, 2), "must be a whole number, not a date or time (2026-01-02)"),
         (Whole(1), 0, "must be 1 or more, not 0"),
+        (Whole(1), -(10**40), "must be 1 or more, not a number of -1e30 or beyond"),
+        (Duration(), -math.inf, "a duration is 0 or more seconds, not -inf"),
         (Number(1), math.nan, "must be 1 or more, and finite, not nan"),
         (Number(1), 2e9, "must be at most 1e+09, not 2000000000.0"),
         (Number(0, 1, is_open=True), 0.0, "must be above 0"),
@@ -181,6 +189,52 @@ def test_rule_refuses_a_wrong_value_with_a_reason(rule: Rule, value: Any, messag
     with pytest.raises(ValueError, match=r"must|duration") as caught:
         rule.read(value)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "value"),
+    [
+        ("12", Whole(1), 12),
+        ("-1", Whole(-5), -1),
+        ("0.5", Number(0, 1), 0.5),
+        ("1", OrNone(Number(0, 1), "all"), 1.0),
+        ("none", OrNone(Number(0, 1), "all"), None),
+        ("250ms", OrNone(Duration(), "no limit"), 0.25),
+        ("5", Duration(), 5.0),
+    ],
+)
+def test_typed_value_is_read_by_its_rule(text: str, rule: Rule, value: Any) -> None:
+    assert read_typed(text, rule) == value
+    assert type(read_typed(text, rule)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "message"),
+    [
+        ("0", Whole(1), "must be 1 or more, not 0"),
+        ("1.5", Whole(1), "must be a whole number, not text ('1.5')"),
+        ("1_0", Whole(1), "must be a whole number, not text ('1_0')"),
+        ("\u0661", Whole(1), "must be a whole number, not text ('\u0661')"),
+        ("9" * 5000, Whole(1), "must be a whole number, not text ('999"),
+        ("nan", Number(0, 1), "must be between 0 and 1, not nan"),
+        ("often", OrNone(Number(0, 1), "all"), "must be a number, not text ('often'); 'none' means all"),
+    ],
+)
+def test_typed_value_is_refused_by_its_rule(text: str, rule: Rule, message: str) -> None:
+    with pytest.raises(ValueError, match="must") as caught:
+        read_typed(text, rule)
+    assert str(caught.value).startswith(message)
+
+
+def test_setting_at_follows_tables() -> None:
+    assert setting_at(File, "retry.rest").rule == Duration(is_open=True)
+    with pytest.raises(KeyError):
+        setting_at(File, "retry.none")
+
+
+def test_value_is_allowed_if_its_rule_accepts_it() -> None:
+    assert is_allowed(1, Whole(1))
+    assert not is_allowed(0, Whole(1))
 
 
 def test_describe_settings_shows_no_secret() -> None:

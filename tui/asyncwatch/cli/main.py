@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
-from asyncwatch.text import mask_secrets, parse_duration, parse_failures, parse_per_second
+from asyncwatch.text import mask_secrets
 
 if TYPE_CHECKING:
     from asyncwatch.config.problems import Problems
@@ -31,58 +31,25 @@ CONFIG_NAME = "asyncwatch.toml"
 # -- the values of options
 
 
-class _Checked(click.ParamType[Any]):
-    """An option whose text `parse` turns into a value. Its `ValueError` is the error message."""
+class SettingType(click.ParamType[Any]):
+    """The values of a setting of the config, by its dotted key.
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+    The help of an option states the default in words of its own: reading it would add 40 ms to `--help`.
+    """
+
+    def __init__(self, key: str, name: str) -> None:
+        self.key = key
         self.name = name
-        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value."""
+        from asyncwatch.config.schema import Config
+        from asyncwatch.policies.settings import read_typed, setting_at
+
         try:
-            return self._parse(value)
+            return read_typed(value, setting_at(Config, self.key).rule)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-def _timeout(text: str) -> float | None:
-    seconds = None if text == "none" else parse_duration(text)
-    if seconds == 0:
-        raise ValueError("must be above 0; use 'none' for no limit")
-    return seconds
-
-
-def _threshold(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise ValueError(f"must be a number from 0 to 1, not {text!r}")
-
-
-def _whole(low: int, high: int) -> _Checked:
-    def parse(text: str) -> int:
-        # `isdecimal` alone accepts the digits of every script, and `int` spaces and underscores.
-        if not (text.isascii() and text.removeprefix("-").isdecimal() and low <= float(text) <= high):
-            raise ValueError(f"must be a whole number from {low} to {high}, not {text!r}")
-        return int(text)
-
-    return _Checked("number", parse)
-
-
-def _text_or_none(name: str, parse: Callable[[str], object]) -> _Checked:
-    """Return the type of a text that `parse` can read, or None for `none`."""
-
-    def check(text: str) -> str | None:
-        if text == "none":
-            return None
-        parse(text)
-        return text
-
-    return _Checked(name, check)
-
-
-_TIMEOUT = _Checked("duration", _timeout)
 
 
 # -- the commands
@@ -143,26 +110,48 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @_ITEMS
 @click.option("--runner", type=click.Choice(RUNNERS), help="How to await the workers. Default: as_completed.")
-@click.option("--concurrency", type=_whole(1, 1_000_000), metavar="N", help="Maximum attempts in flight. Default: 100.")
-@click.option("--timeout", type=_TIMEOUT, metavar="DURATION", help="Time limit of the run. Default: none.")
-@click.option("--attempt-timeout", type=_TIMEOUT, metavar="DURATION", help="Time limit of an attempt. Default: none.")
-@click.option("--max-attempts", type=_whole(1, 1_000_000), metavar="N", help="Maximum attempts per worker. Default: 3.")
+@click.option(
+    "--concurrency",
+    type=SettingType("concurrency", "number"),
+    metavar="N",
+    help="Maximum attempts in flight. Default: 100.",
+)
+@click.option(
+    "--timeout",
+    type=SettingType("timeout", "duration"),
+    metavar="DURATION",
+    help="Time limit of the run. Default: none.",
+)
+@click.option(
+    "--attempt-timeout",
+    type=SettingType("attempt_timeout", "duration"),
+    metavar="DURATION",
+    help="Time limit of an attempt. Default: none.",
+)
+@click.option(
+    "--max-attempts",
+    type=SettingType("retry.max_attempts", "number"),
+    metavar="N",
+    help="Maximum attempts per worker. Default: 3.",
+)
 @click.option(
     "--bad-luck",
-    type=_Checked("threshold", _threshold),
+    type=SettingType("bad_luck.threshold", "threshold"),
     metavar="THRESHOLD",
     help="Inject a fault if the draw in [0, 1) is above this. Default: 1 (never).",
 )
-@click.option("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="Draw the same luck as the run with this seed.")
+@click.option(
+    "--seed", type=SettingType("seed", "number"), metavar="N", help="Draw the same luck as the run with this seed."
+)
 @click.option(
     "--rate",
-    type=_text_or_none("rate", parse_per_second),
+    type=SettingType("rate", "rate"),
     metavar="RATE",
     help="Limit how often attempts start: 50/s, 90/min, '50/s burst 10'. Default: none.",
 )
 @click.option(
     "--halt",
-    type=_text_or_none("halt", parse_failures),
+    type=SettingType("halt", "halt"),
     metavar="FAILURES",
     help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )

@@ -6,11 +6,10 @@ are used as they are; a table that has keys beside those of its policy extends i
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -22,14 +21,25 @@ from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.classify import ErrorClass
 from asyncwatch.policies.halt import DEFAULT_HALT_MODE, HaltModeSetting
-from asyncwatch.policies.rate import Burst
+from asyncwatch.policies.limits import CONCURRENCY_RULE, DEFAULT_CONCURRENCY, DEFAULT_GRACE, GRACE_RULE
+from asyncwatch.policies.rate import RATE_RULE, Burst
 from asyncwatch.policies.restart import (
+    AUTO_SHUTDOWN_RULE,
+    DEFAULT_AUTO_SHUTDOWN,
+    DEFAULT_STRATEGY,
+    FLAG_RULE,
     MAX_RESTARTS,
     MAX_RESTARTS_RULE,
+    PERIOD_RULE,
+    RESTART_RULE,
+    SHUTDOWN_RULE,
+    STRATEGY_RULE,
+    SUPERVISOR_RESTART,
+    SUPERVISOR_SHUTDOWN,
     WITHIN,
+    WORKER_RESTART,
     AutoShutdown,
     RestartBackoff,
-    RestartLimit,
     RestartType,
     Strategy,
 )
@@ -51,6 +61,7 @@ from asyncwatch.policies.settings import (
     Tables,
     Whole,
     as_policy,
+    check_settings,
     nearest,
     settings_of,
 )
@@ -66,15 +77,14 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _TEXT = Parsed(values.text)
 _LINE = Parsed(values.line)
 _NO_LIMIT = OrNone(Duration(is_open=True), "no limit")
-_RATE = OrNone(Parsed(values.rate), "no limit")
 
 Significant = Annotated[
-    bool, Setting("Whether its end can end the supervisor above, as that one's auto_shutdown says.", Flag())
+    bool, Setting("Whether its end can end the supervisor above, as that one's auto_shutdown says.", FLAG_RULE)
 ]
 Under = Annotated[str | None, Setting("Name of the [[supervisor]] above.", OrNone(_LINE, "the supervisor at the top"))]
 RestartTypeSetting = Annotated[
     RestartType,
-    Setting("Whether it is restarted: always, only after an error, or never.", Choice(get_args(RestartType))),
+    Setting("Whether it is restarted: always, only after an error, or never.", RESTART_RULE),
 ]
 RestartBackoffSetting = Annotated[RestartBackoff, Setting("Wait before a restart.")]
 
@@ -178,19 +188,19 @@ class SupervisorFlags(Struct, frozen=True, kw_only=True):
         Setting(
             "Which children are restarted with one that ended: only itself, all, or all that started later. The last "
             "is for a group: a pool, whose workers all stop at the same time.",
-            Choice((*get_args(Strategy), POOL)),
+            Choice((*STRATEGY_RULE.options, POOL)),
             heading="How a supervisor restarts its children, by the rules of OTP. Here: the supervisor at the top, if "
             "there is any [[supervisor]] or supervised [[group]].",
         ),
-    ] = "one_for_one"
+    ] = DEFAULT_STRATEGY
     max_restarts: Annotated[
         int, Setting("The supervisor gives up after more restarts of its children than this...", MAX_RESTARTS_RULE)
     ] = MAX_RESTARTS
-    within: Annotated[float, Setting("...within this period.", Duration(is_open=True))] = WITHIN
+    within: Annotated[float, Setting("...within this period.", PERIOD_RULE)] = WITHIN
     auto_shutdown: Annotated[
         AutoShutdown,
-        Setting("Whether the end of significant children ends the supervisor.", Choice(get_args(AutoShutdown))),
-    ] = "never"
+        Setting("Whether the end of significant children ends the supervisor.", AUTO_SHUTDOWN_RULE),
+    ] = DEFAULT_AUTO_SHUTDOWN
 
 
 class WorkSettings(SupervisorFlags, frozen=True, kw_only=True):
@@ -230,15 +240,35 @@ class SupervisorTable(SupervisorFlags, frozen=True, kw_only=True):
         str, Setting('Default: "supervisor 1", by its position.', Parsed(values.node_name), example="feeds")
     ] = ""
     under: Under = None
-    restart: RestartTypeSetting = "permanent"
+    restart: RestartTypeSetting = SUPERVISOR_RESTART
     shutdown: Annotated[
         float,
-        Setting(
-            'How long everything below may take to end; "inf": as long as it takes.', Duration(may_be_infinite=True)
-        ),
-    ] = math.inf
+        Setting('How long everything below may take to end; "inf": as long as it takes.', SHUTDOWN_RULE),
+    ] = SUPERVISOR_SHUTDOWN
     significant: Significant = False
     restart_backoff: RestartBackoffSetting = RestartBackoff()
+
+
+class RestartLimit(Struct, frozen=True, kw_only=True):
+    """The `per_worker` table: a limit of restarts for each worker. In a `WorkerSpec` its keys are fields of the spec.
+
+    Raises:
+        SettingError: a ValueError; a setting is out of its range.
+
+    """
+
+    max_restarts: Annotated[
+        int | None,
+        Setting(
+            "Limit for each worker, whose restarts then do not count for the group. A worker above it stays down.",
+            OrNone(MAX_RESTARTS_RULE, "the group's limit"),
+        ),
+    ] = None
+    within: Annotated[float, Setting("Period of that limit.", PERIOD_RULE)] = WITHIN
+    escalates: Annotated[bool, Setting("Whether the group gives up with such a worker.", FLAG_RULE)] = False
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 class Group(WorkSettings, frozen=True, kw_only=True):
@@ -282,7 +312,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         float | None,
         Setting(
             'How long a worker may take to end once cancelled; "inf": as long as it takes.',
-            OrNone(Duration(may_be_infinite=True), "the run's grace"),
+            OrNone(SHUTDOWN_RULE, "the run's grace"),
         ),
     ] = None
     key: Annotated[
@@ -296,15 +326,15 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         float | None,
         Setting(
             "A poller: wait between two calls of the target, whether the first returned or failed.",
-            OrNone(Duration(is_open=True), "no poller"),
+            OrNone(PERIOD_RULE, "no poller"),
             heading="Any key from here to auto_shutdown that differs from its value here makes the group a supervisor "
             "of its workers. Any other group is a batch: it has concurrency, retries and halt, and is never restarted.",
         ),
     ] = None
-    restart: RestartTypeSetting = "temporary"
+    restart: RestartTypeSetting = WORKER_RESTART
     significant: Significant = False
     announces_ready: Annotated[
-        bool, Setting("Whether the next worker starts only when this one has called asyncwatch.ready().", Flag())
+        bool, Setting("Whether the next worker starts only when this one has called asyncwatch.ready().", FLAG_RULE)
     ] = False
     under: Under = None
     per_worker: Annotated[RestartLimit, Setting("A limit of restarts for each worker.")] = RestartLimit()
@@ -375,21 +405,25 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         int,
         Setting(
             "Attempts in flight, at most. Supervised workers need no slot: all of them run.",
-            Whole(1),
+            CONCURRENCY_RULE,
             heading="How much at once, and how long.",
         ),
-    ] = 100
+    ] = DEFAULT_CONCURRENCY
     timeout: Annotated[
         float | None, Setting("Limit of the whole run. Workers that have not ended then time out.", _NO_LIMIT)
     ] = None
-    grace: Annotated[float, Setting("How long a worker may take to end once it is cancelled.", Duration())] = 5.0
+    grace: Annotated[float, Setting("How long a worker may take to end once it is cancelled.", GRACE_RULE)] = (
+        DEFAULT_GRACE
+    )
     rate: Annotated[
         str | None,
-        Setting('Attempts that may start in the whole run: "50/s", "90/min", "3/10s".', _RATE, heading="Rate limits."),
+        Setting(
+            'Attempts that may start in the whole run: "50/s", "90/min", "3/10s".', RATE_RULE, heading="Rate limits."
+        ),
     ] = None
     burst: Burst = None
     rate_per_key: Annotated[
-        str | None, Setting("The same for each key: the host, for http; see the key of a group.", _RATE)
+        str | None, Setting("The same for each key: the host, for http; see the key of a group.", RATE_RULE)
     ] = None
     burst_per_key: Burst = None
     halt: Annotated[

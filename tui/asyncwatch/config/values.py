@@ -12,8 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from asyncwatch.policies.halt import parse_halt
-from asyncwatch.policies.rate import parse_rate
-from asyncwatch.policies.settings import describe_value, nearest
+from asyncwatch.policies.settings import describe_value, expect_type, nearest
 from asyncwatch.text import mask_secrets, printable
 
 TARGETS: Final = ("http", "demo")
@@ -30,9 +29,8 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 def text(value: Any) -> str:
     """Return text."""
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, not {describe_value(value)}")  # noqa: TRY004  as any wrong value
-    return value
+    expect_type(value, str)
+    return str(value)
 
 
 def line(value: Any) -> str:
@@ -46,12 +44,6 @@ def node_name(value: Any) -> str:
     """Return the name of a supervisor. A slash separates the names in its path."""
     if not line(value) or "/" in value:
         raise ValueError(f"a supervisor needs a name without a slash, not {value!r}")
-    return str(value)
-
-
-def rate(value: Any) -> str:
-    """Return the text of a rate."""
-    parse_rate(text(value))
     return str(value)
 
 

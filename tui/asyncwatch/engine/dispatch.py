@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from asyncwatch.commands import (
     CancelBranch,
@@ -22,6 +22,7 @@ from asyncwatch.commands import (
     RetryNow,
 )
 from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.events import SETTINGS
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit
 from asyncwatch.policies.rate import change_rate
@@ -103,43 +104,39 @@ def _change_setting(scheduler: Scheduler, command: ChangeSetting) -> str:
 
     The event comes before all that follows from the change.
     """
-    value = command.value
+    value: Any = command.value
     if command.key and command.name != "rate":
         return "only a rate has a key"
+    rule = SETTINGS.get(command.name)
+    if rule is None:
+        return f"there is no setting {command.name!r}"
+    try:
+        rule.check(value)
+    except ValueError as error:
+        return f"{command.name}: {error}"
     previous: object
     apply: Callable[[], object]
     match command.name:
         case "concurrency":
             if not scheduler.has_slots:
                 return "services use no slots"
-            if type(value) is not int or value < 1:
-                return f"concurrency must be a whole number of at least 1, not {value!r}"
             previous = scheduler.concurrency
             apply = partial(scheduler.change_slots, value, is_paused=scheduler.is_paused)
         case "paused":
-            if type(value) is not bool:
-                return f"paused must be true or false, not {value!r}"
             previous = scheduler.is_paused
             apply = partial(scheduler.change_slots, scheduler.concurrency, is_paused=value)
         case "bad luck":
-            if value is not None and (type(value) not in {int, float} or not 0 <= float(value) <= 1):
-                return f"bad luck must be a threshold between 0 and 1, or none, not {value!r}"
             previous = scheduler.threshold
             apply = partial(scheduler.change_threshold, None if value is None else float(value))
-        case "rate" | "rate per key":
+        case _:  # a rate
             admission = scheduler.admission
             is_default = command.name == "rate per key"
             limit = admission.rate_per_key if is_default else admission.limit(command.key)
             changed, previous = None, None if limit is None else str(limit)
-            try:
-                if value is not None:
-                    changed, value, previous = change_rate(str(value), limit)
-            except ValueError as error:
-                return str(error)
+            if value is not None:
+                changed, value, previous = change_rate(value, limit)
             change = admission.change_rate_per_key if is_default else partial(admission.change_limit, command.key)
             apply = partial(change, changed)
-        case _:
-            return f"there is no setting {command.name!r}"
     scheduler.reporter.setting_changed(command.name, value, previous, command.key, is_undo=command.is_undo)
     apply()
     return ""

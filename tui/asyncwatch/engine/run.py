@@ -11,7 +11,7 @@ from typing import Any, Generic, Self
 
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.run_control import RunControl, check_limits, check_timeout
+from asyncwatch.engine.run_control import RunControl, check_timeout
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome, ResultT_co, WaitResult, WorkerSpec, WorkerSpecs
 from asyncwatch.events import Batch, WorkerState
@@ -19,6 +19,7 @@ from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET, RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
+from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
 
@@ -55,9 +56,9 @@ class Run(Generic[ResultT_co]):
         workers: Iterable[WorkerSpec[ResultT_co, *tuple[Any, ...]] | WorkerSpecs[ResultT_co]],
         *,
         name: str = "",
-        concurrency: int = 100,
+        concurrency: int = DEFAULT_CONCURRENCY,
         seed: int | None = None,
-        grace: float = 5.0,
+        grace: float = DEFAULT_GRACE,
         group_timeouts: Mapping[str, float] | None = None,
         retry_budget: RetryBudget | None = DEFAULT_RETRY_BUDGET,
         circuit: CircuitPolicy | None = None,

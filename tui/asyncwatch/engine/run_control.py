@@ -384,11 +384,3 @@ def check_timeout(seconds: float | None) -> None:
     """Raise `ValueError` unless `seconds` is None or a time; `TypeError` if it is no number at all."""
     if seconds is not None and not seconds >= 0:
         raise ValueError(f"a timeout is 0 seconds or more, not {seconds}")
-
-
-def check_limits(concurrency: int, grace: float) -> None:
-    """Raise `ValueError` if one of the numbers is out of its range."""
-    if concurrency < 1:
-        raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-    if not 0 <= grace < float("inf"):
-        raise ValueError(f"grace must be 0 seconds or more, not {grace}")

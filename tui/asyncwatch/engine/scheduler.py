@@ -29,6 +29,7 @@ from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy
 from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_exit, is_never_retried
 from asyncwatch.policies.halt import Halt
+from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.text import error_line
 
@@ -119,8 +120,8 @@ class Scheduler:
         *,
         reporter: Reporter,
         seed: int,
-        concurrency: int = 100,
-        grace: float = 5.0,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        grace: float = DEFAULT_GRACE,
         has_slots: bool = True,
         retry_budget: RetryBudget | None = None,
         circuit: CircuitPolicy | None = None,

@@ -17,7 +17,7 @@ from asyncwatch.engine.tree.errors import BadCombination, InvalidArguments, Inva
 from asyncwatch.events import WorkerEnded, WorkerState
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.classify import Classify, ErrorClass, classify
-from asyncwatch.policies.restart import RestartBackoff, RestartType
+from asyncwatch.policies.restart import WITHIN, WORKER_RESTART, RestartBackoff, RestartType
 from asyncwatch.policies.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ else:
 Target = Callable[..., Awaitable[Any]]
 
 DEFAULT_RETRY = RetryPolicy()
-_TEMPORARY: RestartType = "temporary"
-_WITHIN = 5.0
 _AT_ONCE = RestartBackoff()
 
 
@@ -72,7 +70,7 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None = None
     """Policies by class of errors (name or member), instead of `retry`. Permanent errors are retried only by one of
     their own."""
-    restart: RestartType = _TEMPORARY
+    restart: RestartType = WORKER_RESTART
     """Whether its supervisor restarts it: always, after an abnormal end, or never."""
     shutdown: float | None = None
     """Seconds it may take to end after it was first asked to, however often it is asked; inf: no limit; 0: a few loop
@@ -90,7 +88,7 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     a poll ignores its cancellation."""
     max_restarts: int | None = None
     """Its own limit of restarts `within` seconds; they do not count for its supervisor then. None: the supervisor's."""
-    within: float = _WITHIN
+    within: float = WITHIN
     escalates: bool = False
     """Whether its supervisor gives up too when it has reached its own limit. Otherwise it alone stays down, and the
     siblings that were stopped to be restarted with it are started again."""
@@ -100,14 +98,14 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     def __post_init__(self) -> None:
         # By identity: 0 and 1 are no flags, though they equal False and True; and it is quick.
         if (
-            self.restart is not _TEMPORARY
+            self.restart is not WORKER_RESTART
             or self.shutdown is not None
             or self.significant is not False
             or self.announces_ready is not False
             or self.every is not None
         ):
             _check_service(self)
-        if self.max_restarts is not None or self.escalates is not False or self.within is not _WITHIN:
+        if self.max_restarts is not None or self.escalates is not False or self.within is not WITHIN:
             _check_limit(self)
         if self.backoff is not _AT_ONCE:
             rules.check_backoff(self.backoff)

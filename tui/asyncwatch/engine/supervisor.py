@@ -11,7 +11,7 @@ from typing import Any, Self
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.run import check_batch
-from asyncwatch.engine.run_control import RunControl, check_limits
+from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.tree.child import ChildCounts, ChildInfo
@@ -25,6 +25,7 @@ from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.budget import DEFAULT_RETRY_BUDGET, RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
+from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.restart import AutoShutdown, Strategy
 
@@ -73,9 +74,9 @@ class Supervisor:
         children: Iterable[ChildSpec | WorkerSpecs],
         *,
         name: str = "",
-        concurrency: int = 100,
+        concurrency: int = DEFAULT_CONCURRENCY,
         seed: int | None = None,
-        grace: float = 5.0,
+        grace: float = DEFAULT_GRACE,
         group_timeouts: Mapping[str, float] | None = None,
         retry_budget: RetryBudget | None = DEFAULT_RETRY_BUDGET,
         strategy: Strategy | None = None,

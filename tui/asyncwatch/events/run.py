@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 
 from asyncwatch.events.base import Event
+from asyncwatch.policies.bad_luck import THRESHOLD_RULE
+from asyncwatch.policies.limits import CONCURRENCY_RULE
+from asyncwatch.policies.rate import RATE_RULE
+from asyncwatch.policies.settings import Flag, OrNone, Rule
 
 
 class RunStarted(Event, frozen=True, gc=False):
@@ -91,8 +95,14 @@ class SettingChanged(Event, frozen=True, gc=False):
     is_undo: bool = False
 
 
-SETTINGS = ("concurrency", "rate", "rate per key", "bad luck", "paused")
-"""The settings that can change during a run.
+SETTINGS: Final[dict[str, Rule]] = {
+    "concurrency": CONCURRENCY_RULE,
+    "rate": RATE_RULE,
+    "rate per key": RATE_RULE,
+    "bad luck": OrNone(THRESHOLD_RULE, "each worker's own"),
+    "paused": Flag(),
+}
+"""The settings that can change during a run, and which values each takes.
 
 - `concurrency`: the number of slots.
 - `rate`: a text such as `50/s`, or None for no limit; of the run, or of one key.

@@ -17,6 +17,7 @@ import msgspec
 from asyncwatch.policies.settings import Number, OrNone, Setting, SettingError, Span, check_settings
 
 MAX_SEED: Final = 2**63 - 1
+THRESHOLD_RULE: Final = Number(0, 1)
 _STEPS = 1_000_000
 _from_bytes = int.from_bytes
 
@@ -52,7 +53,7 @@ class BadLuck(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     threshold: Annotated[
-        float, Setting("A draw in [0, 1) above it injects a fault instead of the call. 1 injects none.", Number(0, 1))
+        float, Setting("A draw in [0, 1) above it injects a fault instead of the call. 1 injects none.", THRESHOLD_RULE)
     ] = 1.0
     faults: tuple[Callable[[], Exception], ...] = (disconnected, timed_out, broken)
     """A second draw chooses one of these. The error it returns is raised."""

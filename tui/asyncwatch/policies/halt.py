@@ -7,7 +7,15 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from asyncwatch.policies.settings import Choice, Number, OrNone, Setting, SettingError, Whole, check_settings
+from asyncwatch.policies.settings import (
+    Choice,
+    Number,
+    Setting,
+    SettingError,
+    Whole,
+    check_settings,
+    check_value,
+)
 from asyncwatch.text import parse_failures
 
 HaltMode = Literal["soon", "now"]
@@ -32,14 +40,17 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    failures: Annotated[int | None, Setting("Number of failures.", OrNone(Whole(1), "a share"))] = None
-    share: Annotated[
-        float | None, Setting("Share of all workers, up to 1.", OrNone(Number(0, 1, is_open=True), "a number"))
-    ] = None
+    failures: int | None = None
+    share: float | None = None
+    """Of all workers, up to 1."""
     mode: HaltModeSetting = DEFAULT_HALT_MODE
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.failures is not None:
+            check_value("failures", self.failures, Whole(1))
+        if self.share is not None:
+            check_value("share", self.share, Number(0, 1, is_open=True))
         if (self.failures is None) == (self.share is None):
             raise SettingError("a halt needs a number of failures or a share of the workers, and not both")
 

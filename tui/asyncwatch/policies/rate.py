@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from asyncwatch.policies.settings import Number, OrNone, Setting, Whole, check_settings
+from asyncwatch.policies.settings import (
+    Number,
+    OrNone,
+    Parsed,
+    Setting,
+    Whole,
+    check_settings,
+    check_value,
+    expect_type,
+)
 from asyncwatch.text import parse_per_second
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -31,10 +40,12 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    per_second: Annotated[float, Setting("Attempts that may start per second.", Number(is_open=True))]
+    per_second: float
+    """Attempts that may start per second."""
     burst: Burst = None
 
     def __post_init__(self) -> None:
+        check_value("per_second", self.per_second, Number(is_open=True))
         check_settings(self)
 
     @property
@@ -57,6 +68,16 @@ def parse_rate(text: str, burst: int | None = None) -> RateLimit:
     """
     per_second, own_burst = parse_per_second(text)
     return RateLimit(per_second=per_second, burst=burst if own_burst is None else own_burst)
+
+
+def _rate_text(value: Any) -> str:
+    expect_type(value, str)
+    parse_rate(value)
+    return str(value)
+
+
+RATE_RULE: Final = OrNone(Parsed(_rate_text), "no limit")
+"""The text of a rate, or None."""
 
 
 def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str | None]:

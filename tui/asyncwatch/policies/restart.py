@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
 from asyncwatch.policies.settings import (
+    Choice,
     Duration,
     Flag,
     Number,
-    OrNone,
     Setting,
     SettingError,
     Whole,
@@ -29,10 +30,24 @@ RestartType = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
+RESTART_RULE: Final = Choice(get_args(RestartType))
+WORKER_RESTART: Final[RestartType] = "temporary"
+SUPERVISOR_RESTART: Final[RestartType] = "permanent"
+STRATEGY_RULE: Final = Choice(get_args(Strategy))
+DEFAULT_STRATEGY: Final[Strategy] = "one_for_one"
+AUTO_SHUTDOWN_RULE: Final = Choice(get_args(AutoShutdown))
+DEFAULT_AUTO_SHUTDOWN: Final[AutoShutdown] = "never"
+SHUTDOWN_RULE: Final = Duration(may_be_infinite=True)
+SUPERVISOR_SHUTDOWN: Final = math.inf
+"""Seconds. OTP's default, infinity: a supervisor waits for all below it."""
+MAX_RESTARTS_RULE: Final = Whole(0)
 MAX_RESTARTS: Final = 1
 WITHIN: Final = 5.0
 """Seconds. OTP's defaults: the second restart within five seconds is one too many."""
-MAX_RESTARTS_RULE: Final = Whole(0)
+PERIOD_RULE: Final = Duration(is_open=True)
+"""Of the period of a restart limit, and of the pause between two polls."""
+FLAG_RULE: Final = Flag()
+"""Of `significant`, `announces_ready` and `escalates`."""
 
 
 class SpecError(ValueError):
@@ -54,11 +69,6 @@ class Reason(enum.StrEnum):
     """It raised, was cancelled by other code, or ignored the end of its time."""
     IGNORED = "ignored"
     """It raised `Ignore` before it was ready."""
-
-
-def is_number(value: object) -> bool:
-    """Return whether `value` is an int or a float, but no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_restarted(restart: RestartType, reason: Reason) -> bool:
@@ -136,25 +146,3 @@ class RestartBackoff(msgspec.Struct, frozen=True, kw_only=True):
         except OverflowError:
             ceiling = self.cap
         return ceiling * (0.5 + jitter / 2)
-
-
-class RestartLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's own limit of restarts, beside its supervisor's.
-
-    Raises:
-        SettingError: a ValueError; a setting is out of its range.
-
-    """
-
-    max_restarts: Annotated[
-        int | None,
-        Setting(
-            "Limit for each worker, whose restarts then do not count for the group. A worker above it stays down.",
-            OrNone(MAX_RESTARTS_RULE, "the group's limit"),
-        ),
-    ] = None
-    within: Annotated[float, Setting("Period of that limit.", Duration(is_open=True))] = WITHIN
-    escalates: Annotated[bool, Setting("Whether the group gives up with such a worker.", Flag())] = False
-
-    def __post_init__(self) -> None:
-        check_settings(self)

@@ -11,10 +11,12 @@ a new setting needs one field here and the code that uses it. Pure.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 from collections.abc import Callable
+from datetime import date, time
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin
@@ -128,6 +130,21 @@ def _info(field: msgspec.structs.FieldInfo) -> SettingInfo | None:
     return SettingInfo(field.name, setting.key or field.name, setting, default, table, is_optional)
 
 
+def setting_at(kind: type[Struct], path: str) -> SettingInfo:
+    """Return the setting of a struct that a dotted key names, such as `retry.max_attempts`.
+
+    Raises:
+        KeyError: there is none.
+
+    """
+    key, _, rest = path.partition(".")
+    info = {info.key: info for info in settings_of(kind)}[key]
+    if not rest:
+        return info
+    assert info.table is not None  # noqa: S101  only a table has keys below it
+    return setting_at(info.table, rest)
+
+
 def check_settings(record: Struct, error: type[SettingError] = SettingError) -> None:
     """Check every setting of `record` by its rule. A struct calls this in `__post_init__`.
 
@@ -139,10 +156,48 @@ def check_settings(record: Struct, error: type[SettingError] = SettingError) -> 
         value = getattr(record, info.field)
         if value is info.default or info.table is not None:
             continue
-        try:
-            info.rule.check(value)
-        except ValueError as why:
-            raise error(f"{info.field}: {why}", (info.field,)) from None
+        check_value(info.field, value, info.rule, error)
+
+
+def check_value(field: str, value: object, rule: Rule, error: type[SettingError] = SettingError) -> None:
+    """Check one value that a program passed.
+
+    Raises:
+        SettingError: `error`, if the value breaks the rule.
+
+    """
+    try:
+        rule.check(value)
+    except ValueError as why:
+        raise error(f"{field}: {why}", (field,)) from None
+
+
+def is_allowed(value: object, rule: Rule) -> bool:
+    """Return whether a value that a program passed keeps the rule, for a caller with an error of its own."""
+    try:
+        rule.check(value)
+    except ValueError:
+        return False
+    return True
+
+
+def read_typed(text: str, rule: Rule) -> Any:
+    """Return the meaning of a value that a person typed without the quotes of TOML: an option, or an input.
+
+    Raises:
+        ValueError: the value breaks the rule. The message reads well after `key: `.
+
+    """
+    value: object = text
+    # `int` and `float` alone accept the digits of every script, and underscores.
+    if text.isascii() and "_" not in text:
+        with contextlib.suppress(ValueError):
+            match rule.rule if isinstance(rule, OrNone) else rule:
+                case Whole():
+                    value = int(text)
+                case Number():
+                    value = float(text)
+    return rule.read(value)
 
 
 def check_cap(base: float, cap: float, error: type[SettingError] = SettingError) -> None:
@@ -226,7 +281,7 @@ class Whole(Struct, frozen=True):
 
     def check(self, value: Any) -> None:
         """Check a number that a program passed."""
-        _expect(value, int)
+        expect_type(value, int)
         if value < self.low:
             raise ValueError(f"must be {self.low} or more, not {_shown(value)}")
 
@@ -253,7 +308,7 @@ class Number(Struct, frozen=True):
 
     def check(self, value: Any) -> None:
         """Check a number that a program passed."""
-        _expect(value, int, float)
+        expect_type(value, int, float)
         if self.high is not None and not self.low <= value <= self.high:
             raise ValueError(f"must be between {self.low:g} and {self.high:g}, not {_shown(value)}")
         if not self.low <= value < math.inf:
@@ -288,7 +343,7 @@ class Duration(Struct, frozen=True):
 
     def check(self, value: Any) -> None:
         """Check a number of seconds that a program passed."""
-        _expect(value, int, float)
+        expect_type(value, int, float)
         if not value >= 0 or (value == math.inf and not self.may_be_infinite):
             raise ValueError(f"must be 0 seconds or more, and finite, not {_shown(value)}")
         if self.is_open and not value:
@@ -345,7 +400,7 @@ class Choice(Struct, frozen=True):
 
     def read(self, value: Any) -> str:
         """Return the word."""
-        _expect(value, str)
+        expect_type(value, str)
         if self.fold(value) in self.options:
             return self.fold(value)
         close = nearest(self.fold(value), self.options)
@@ -427,7 +482,7 @@ class FreeTable(Struct, frozen=True):
 
     def check(self, value: Any) -> None:
         """Check a table that a program passed."""
-        _expect(value, dict)
+        expect_type(value, dict)
         for key, each in value.items():
             self.check_key(key)
             self.value.check(each)
@@ -451,7 +506,7 @@ class Partial(Struct, frozen=True):
 
     def check(self, value: Any) -> None:
         """Check the fields that a program passed."""
-        _expect(value, dict)
+        expect_type(value, dict)
         rules = {info.field: info.rule for info in settings_of(self.kind)}
         for field, each in value.items():
             rules[field].check(each)
@@ -511,16 +566,21 @@ def nearest(word: str, words: Any) -> str:
 
 
 def describe_value(value: object) -> str:
-    """Return the TOML type of a value, and the value itself unless it is long or may hold a secret."""
-    kind = _TYPES.get(type(value), "a date or time")
+    """Return the type of a value in TOML, else in Python, and the value unless it is long or may hold a secret."""
+    if value is None:
+        return "None"
+    kind = _TYPES.get(type(value)) or ("a date or time" if isinstance(value, (date, time)) else type(value).__name__)
     if isinstance(value, (list, dict)):
         return kind
     # Masked before it is cropped, or the end of a password would be missed.
-    shown = repr(mask_secrets(value)) if isinstance(value, str) else str(value).lower()
+    shown = repr(mask_secrets(value)) if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        shown = shown.lower()
     return f"{kind} ({shown if len(shown) <= 60 else shown[:57] + '...'})"
 
 
-def _expect(value: object, *types: type) -> None:
+def expect_type(value: object, *types: type) -> None:
+    """Raise `ValueError` unless `value` is of one of the types. The message names the last one."""
     # A bool is an int in Python, but not in a config.
     if not isinstance(value, types) or isinstance(value, bool):
         raise ValueError(f"must be {_TYPES[types[-1]]}, not {describe_value(value)}")  # noqa: TRY004  as any wrong value
@@ -528,4 +588,6 @@ def _expect(value: object, *types: type) -> None:
 
 def _shown(value: float) -> str:
     # Python refuses to print a whole number of more than some thousand digits.
-    return str(value) if not abs(value) >= 1e30 else f"a number of {'-' if value < 0 else ''}1e30 or beyond"
+    if isinstance(value, int) and abs(value) >= 1e30:
+        return f"a number of {'-' if value < 0 else ''}1e30 or beyond"
+    return str(value)

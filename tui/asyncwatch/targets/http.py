@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from asyncwatch.engine.current import current_worker
+from asyncwatch.policies.limits import DEFAULT_CONCURRENCY
 
 _log = logging.getLogger("asyncwatch.worker")
 
@@ -41,7 +42,7 @@ class HttpTarget:
         body: str = "",
         raise_for_status: bool = True,
         timeout: float | None = 30.0,
-        concurrency: int = 100,
+        concurrency: int = DEFAULT_CONCURRENCY,
     ) -> None:
         self._method = method
         self._headers = dict(headers or {})

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable
-from typing import Any, get_args
+from typing import Any
 
 from asyncwatch.engine.tree import errors
-from asyncwatch.policies.restart import AutoShutdown, RestartBackoff, RestartType, Strategy, is_number
+from asyncwatch.policies.restart import (
+    AUTO_SHUTDOWN_RULE,
+    FLAG_RULE,
+    MAX_RESTARTS_RULE,
+    PERIOD_RULE,
+    RESTART_RULE,
+    SHUTDOWN_RULE,
+    STRATEGY_RULE,
+    RestartBackoff,
+    RestartType,
+)
+from asyncwatch.policies.settings import Choice, is_allowed
 
 
 def check_node_name(name: Any) -> None:
@@ -45,35 +55,35 @@ def check_keys(keys: Iterable[Any]) -> None:
 
 def check_restart(restart: Any) -> None:
     """Raise `InvalidRestartType` unless `restart` is a restart type."""
-    _check_choice(RestartType, restart, "restart", errors.InvalidRestartType)
+    _check_choice(RESTART_RULE, restart, "restart", errors.InvalidRestartType)
 
 
 def check_strategy(strategy: Any) -> None:
     """Raise `InvalidStrategy` unless `strategy` is a strategy."""
-    _check_choice(Strategy, strategy, "strategy", errors.InvalidStrategy)
+    _check_choice(STRATEGY_RULE, strategy, "strategy", errors.InvalidStrategy)
 
 
 def check_auto_shutdown(auto_shutdown: Any) -> None:
     """Raise `InvalidAutoShutdown` unless `auto_shutdown` is one of its values."""
-    _check_choice(AutoShutdown, auto_shutdown, "auto_shutdown", errors.InvalidAutoShutdown)
+    _check_choice(AUTO_SHUTDOWN_RULE, auto_shutdown, "auto_shutdown", errors.InvalidAutoShutdown)
 
 
 def check_shutdown(shutdown: Any) -> None:
     """Raise `InvalidShutdown` unless `shutdown` is a number of seconds of 0 or more, or inf."""
-    if not is_number(shutdown) or not shutdown >= 0:
+    if not is_allowed(shutdown, SHUTDOWN_RULE):
         raise errors.InvalidShutdown(f"shutdown must be 0 seconds or more, or inf, not {shutdown!r}")
 
 
 def check_intensity(max_restarts: Any, within: Any) -> None:
     """Raise `InvalidIntensity` or `InvalidPeriod` unless the two make a restart limit."""
-    if type(max_restarts) is not int or max_restarts < 0:
+    if not is_allowed(max_restarts, MAX_RESTARTS_RULE):
         raise errors.InvalidIntensity(f"max_restarts must be a whole number, 0 or more, not {max_restarts!r}")
     check_period(within, "within")
 
 
 def check_period(seconds: Any, field: str) -> None:
     """Raise `InvalidPeriod` unless `seconds` is above 0 and finite."""
-    if not is_number(seconds) or not 0 < seconds < math.inf:
+    if not is_allowed(seconds, PERIOD_RULE):
         raise errors.InvalidPeriod(f"{field} must be above 0 seconds and finite, not {seconds!r}")
 
 
@@ -85,7 +95,7 @@ def check_backoff(backoff: Any) -> None:
 
 def check_flag(value: Any, field: str) -> None:
     """Raise `InvalidFlag` unless `value` is True or False."""
-    if value is not True and value is not False:
+    if not is_allowed(value, FLAG_RULE):
         raise errors.InvalidFlag(f"{field} must be True or False, not {value!r}")
 
 
@@ -96,7 +106,6 @@ def check_significant(significant: Any, restart: RestartType) -> None:
         raise errors.BadCombination("a permanent child cannot be significant: it never ends for good")
 
 
-def _check_choice(choices: Any, value: Any, field: str, error: type[errors.SpecError]) -> None:
-    values = get_args(choices)
-    if value not in values:
-        raise error(f"{field} must be one of {', '.join(values)}, not {value!r}")
+def _check_choice(rule: Choice, value: Any, field: str, error: type[errors.SpecError]) -> None:
+    if not is_allowed(value, rule):
+        raise error(f"{field} must be one of {', '.join(rule.options)}, not {value!r}")

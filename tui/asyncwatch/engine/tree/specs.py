@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,18 @@ import msgspec
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree import rules
 from asyncwatch.engine.tree.errors import BadCombination, DuplicateName, InvalidChild, InvalidTemplate
-from asyncwatch.policies.restart import MAX_RESTARTS, WITHIN, AutoShutdown, RestartBackoff, RestartType, Strategy
+from asyncwatch.policies.restart import (
+    DEFAULT_AUTO_SHUTDOWN,
+    DEFAULT_STRATEGY,
+    MAX_RESTARTS,
+    SUPERVISOR_RESTART,
+    SUPERVISOR_SHUTDOWN,
+    WITHIN,
+    AutoShutdown,
+    RestartBackoff,
+    RestartType,
+    Strategy,
+)
 
 
 class SupervisorSpec(msgspec.Struct, frozen=True):
@@ -25,14 +35,14 @@ class SupervisorSpec(msgspec.Struct, frozen=True):
     name: str
     children: tuple[Any, ...] = ()
     """WorkerSpec, SupervisorSpec and PoolSpec, in start order."""
-    strategy: Strategy = "one_for_one"
+    strategy: Strategy = DEFAULT_STRATEGY
     max_restarts: int = MAX_RESTARTS
     within: float = WITHIN
     """Seconds. After more than `max_restarts` restarts of its children in this time, the supervisor gives up."""
-    auto_shutdown: AutoShutdown = "never"
+    auto_shutdown: AutoShutdown = DEFAULT_AUTO_SHUTDOWN
     """Whether the end of any significant child, or of all of them, ends the supervisor."""
-    restart: RestartType = "permanent"
-    shutdown: float = math.inf
+    restart: RestartType = SUPERVISOR_RESTART
+    shutdown: float = SUPERVISOR_SHUTDOWN
     """Seconds that the supervisor and all below it may take to stop. Workers that still run then are abandoned."""
     significant: bool = False
     backoff: RestartBackoff = RestartBackoff()
@@ -63,9 +73,9 @@ class PoolSpec(msgspec.Struct, frozen=True):
     template: WorkerSpec | SupervisorSpec
     max_restarts: int = MAX_RESTARTS
     within: float = WITHIN
-    auto_shutdown: AutoShutdown = "never"
-    restart: RestartType = "permanent"
-    shutdown: float = math.inf
+    auto_shutdown: AutoShutdown = DEFAULT_AUTO_SHUTDOWN
+    restart: RestartType = SUPERVISOR_RESTART
+    shutdown: float = SUPERVISOR_SHUTDOWN
     significant: bool = False
     backoff: RestartBackoff = RestartBackoff()
     initial: tuple[tuple[str, tuple[Any, ...]], ...] = ()

@@ -12,8 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from asyncwatch.commands import ChangeSetting, Command
+from asyncwatch.events import SETTINGS
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.text import parse_per_second
+from asyncwatch.policies.settings import read_typed
 from asyncwatch.ui.actions import concurrency_of
 
 _FIELDS = (
@@ -34,30 +35,13 @@ def changes(before: dict[str, str], typed: dict[str, str]) -> list[Command]:
     """
     commands: list[Command] = []
     for name, text in typed.items():
-        if text.strip() not in {"", before[name]}:
-            commands.append(ChangeSetting(name, _value(name, text.strip())))
+        if text.strip() in {"", before[name]}:
+            continue
+        try:
+            commands.append(ChangeSetting(name, read_typed(text.strip(), SETTINGS[name])))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return commands
-
-
-def _value(name: str, text: str) -> int | float | str | None:
-    match name:
-        case "concurrency":
-            if not text.isdecimal() or int(text) < 1:
-                raise ValueError("concurrency must be a whole number of at least 1")
-            return int(text)
-        case _ if text == "none":
-            return None
-        case "bad luck":
-            try:
-                threshold = float(text)
-            except ValueError:
-                threshold = -1.0
-            if not 0 <= threshold <= 1:
-                raise ValueError("bad luck must be a number from 0 to 1, or none")
-            return threshold
-        case _:
-            parse_per_second(text)
-            return text
 
 
 def _present(fleet: Fleet) -> dict[str, str]:

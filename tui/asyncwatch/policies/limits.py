@@ -1,0 +1,24 @@
+"""Limits of a run: how many attempts are in flight, and how long a cancelled worker may take to end. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asyncwatch.policies.settings import Duration, Whole, check_value
+
+DEFAULT_CONCURRENCY: Final = 100
+CONCURRENCY_RULE: Final = Whole(1)
+DEFAULT_GRACE: Final = 5.0
+"""Seconds."""
+GRACE_RULE: Final = Duration()
+
+
+def check_limits(concurrency: int, grace: float) -> None:
+    """Check the limits that a program passed.
+
+    Raises:
+        SettingError: a ValueError; one of them is out of its range.
+
+    """
+    check_value("concurrency", concurrency, CONCURRENCY_RULE)
+    check_value("grace", grace, GRACE_RULE)
