@@ -23,7 +23,7 @@ from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.process import short_switch_interval
-from asyncwatch.ui.command_queue import CommandQueue
+from asyncwatch.ui.command_sender import CommandSender
 from asyncwatch.ui.dashboard import MAX_FROZEN_EVENTS, DashboardState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, DetailsRequested, SettingChangeRequested
@@ -66,8 +66,8 @@ class DashboardError(RuntimeError):
 class AsyncwatchApp(App[None]):
     """Shows a run until it has finished: `RunFinished`, which `StopRun` brings about, ends the app.
 
-    A key press takes this way: `on_event`, an action of a screen, a function of `ui.actions`, `CommandsRequested`,
-    `on_commands_requested`, the command queue, `Controller.send`.
+    The path of a key press: `on_event`, an action of a screen, a function of `ui.actions`, `CommandsRequested`,
+    `on_commands_requested`, `CommandSender`, `Controller.send`.
 
     Args:
         controller: the run's engine.
@@ -108,7 +108,7 @@ class AsyncwatchApp(App[None]):
             self.dashboard.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
         self._controller = controller
-        self._commands = CommandQueue(
+        self._commands = CommandSender(
             self._send,
             lambda: (self.dashboard.fleet.settings.applied, self.dashboard.fleet.refused),
             is_open=not foreseen,  # commands for workers of a run that has not begun would be refused

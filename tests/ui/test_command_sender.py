@@ -1,4 +1,4 @@
-"""The queue of commands between a key and the controller."""
+"""CommandSender: the order of commands, and when they are sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from asyncwatch.commands import CancelAll, CancelWorker, ChangeSetting, Command
-from asyncwatch.ui.command_queue import STEP, CommandQueue
+from asyncwatch.ui.command_sender import STEP, CommandSender
 from tests.clock import run_jumping
 
 
@@ -24,7 +24,7 @@ def cancels(number: int) -> Iterator[Command]:
 
 
 def never_answered() -> int:
-    """Return the same count of answers always."""
+    """Return that no change was answered."""
     return 0
 
 
@@ -48,7 +48,7 @@ class Sent:
 
 
 def run(main: Callable[[Sent], object]) -> Sent:
-    """Let `main` use a queue that sends to the returned object, and wait for all of its work."""
+    """Let `main` use a sender that sends to the returned object, and wait for all of its work."""
     sent = Sent()
 
     async def run_and_settle() -> None:
@@ -60,31 +60,31 @@ def run(main: Callable[[Sent], object]) -> Sent:
 
 
 @pytest.mark.usefixtures("_no_time")
-def test_command_queue_iterator_is_sent_whole_and_in_order() -> None:
+def test_command_sender_iterator_is_sent_whole_and_in_order() -> None:
     def main(sent: Sent) -> None:
-        queue = CommandQueue(sent, never_answered)
-        queue.add([CancelAll()])
-        queue.add(cancels(4 * STEP + 1))
-        queue.add([CancelAll()])
+        sender = CommandSender(sent, never_answered)
+        sender.add([CancelAll()])
+        sender.add(cancels(4 * STEP + 1))
+        sender.add([CancelAll()])
 
     sent = run(main)
     assert [len(commands) for commands in sent.commands] == [1, 4 * STEP + 1, 1]
 
 
 @pytest.mark.usefixtures("_no_time")
-def test_command_queue_iterator_leaves_the_loop_its_turns() -> None:
-    sent = run(lambda sent: CommandQueue(sent, never_answered).add(cancels(4 * STEP + 1)))
+def test_command_sender_iterator_leaves_the_loop_its_turns() -> None:
+    sent = run(lambda sent: CommandSender(sent, never_answered).add(cancels(4 * STEP + 1)))
     assert sent.iterations[0] > 4
 
 
 @pytest.mark.usefixtures("_no_time")
-def test_command_queue_cleared_sends_only_later_commands() -> None:
+def test_command_sender_cleared_sends_only_later_commands() -> None:
     async def main() -> None:
-        queue = CommandQueue(sent, never_answered)
-        queue.add(cancels(4 * STEP))
+        sender = CommandSender(sent, never_answered)
+        sender.add(cancels(4 * STEP))
         await asyncio.sleep(0.0025)
-        queue.clear()
-        queue.add([CancelAll()])
+        sender.clear()
+        sender.add([CancelAll()])
         await sent.settle()
 
     sent = Sent()
@@ -92,25 +92,25 @@ def test_command_queue_cleared_sends_only_later_commands() -> None:
     assert sent.commands == [[CancelAll()]]
 
 
-def test_command_queue_closed_holds_commands_until_opened() -> None:
+def test_command_sender_closed_holds_commands_until_opened() -> None:
     async def main() -> None:
-        queue = CommandQueue(sent, never_answered, is_open=False)
-        queue.add([CancelAll()])
-        queue.add(cancels(2))
+        sender = CommandSender(sent, never_answered, is_open=False)
+        sender.add([CancelAll()])
+        sender.add(cancels(2))
         await sent.settle()
-        assert queue.is_waiting
+        assert sender.is_waiting
         assert sent.commands == []
-        queue.open()
-        queue.add([CancelWorker("last", 1)])
+        sender.open()
+        sender.add([CancelWorker("last", 1)])
         await sent.settle()
-        assert not queue.is_waiting
+        assert not sender.is_waiting
 
     sent = Sent()
     run_jumping(main)
     assert sent.commands == [[CancelAll()], [*cancels(2)], [CancelWorker("last", 1)]]
 
 
-def test_command_queue_changes_wait_for_the_answer_to_the_one_before() -> None:
+def test_command_sender_changes_wait_for_the_answer_to_the_one_before() -> None:
     answers = 0
     concurrency = 1
 
@@ -118,20 +118,20 @@ def test_command_queue_changes_wait_for_the_answer_to_the_one_before() -> None:
         return [ChangeSetting("concurrency", concurrency + 1)]
 
     sent = Sent()
-    queue = CommandQueue(sent, lambda: answers)
-    queue.add_change(more)
-    queue.add_change(more)
-    queue.send_changes()
-    queue.add([CancelAll()])
+    sender = CommandSender(sent, lambda: answers)
+    sender.add_change(more)
+    sender.add_change(more)
+    sender.send_changes()
+    sender.add([CancelAll()])
     assert sent.commands == [[ChangeSetting("concurrency", 2)], [CancelAll()]]
     answers, concurrency = 1, 2
-    queue.send_changes()
+    sender.send_changes()
     assert sent.commands[2:] == [[ChangeSetting("concurrency", 3)]]
 
 
-def test_command_queue_change_that_changes_nothing_needs_no_answer() -> None:
+def test_command_sender_change_that_changes_nothing_needs_no_answer() -> None:
     sent = Sent()
-    queue = CommandQueue(sent, never_answered)
-    queue.add_change(lambda: ())
-    queue.add_change(lambda: [ChangeSetting("paused", value=True)])
+    sender = CommandSender(sent, never_answered)
+    sender.add_change(lambda: ())
+    sender.add_change(lambda: [ChangeSetting("paused", value=True)])
     assert sent.commands == [[ChangeSetting("paused", value=True)]]

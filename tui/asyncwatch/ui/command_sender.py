@@ -1,4 +1,4 @@
-"""The one queue of commands between a key and the controller."""
+"""Sends the commands of key presses to the controller, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP = 256
 """Commands made between two looks at the clock."""
 
 
-class CommandQueue:
+class CommandSender:
     """Sends commands in order, once it is open.
 
     Commands of an iterator are made in slices, and sent together when all are made. A change of a setting waits until
@@ -20,7 +20,7 @@ class CommandQueue:
 
     Args:
         send: passes commands to the controller.
-        answers: returns a value that is another one after each answer to a change of a setting.
+        answers: returns a value that differs after each answer to a change of a setting.
         is_open: whether commands are sent at once, or wait for `open`.
 
     """
@@ -45,13 +45,13 @@ class CommandQueue:
         return bool(self._waiting or self._source)
 
     def open(self) -> None:
-        """Send what has waited, and what is added from now on."""
+        """Send the waiting commands, and from now on every added one at once."""
         self._is_open = True
         if self._waiting:
             self._making.start()
 
     def add(self, commands: Iterable[Command]) -> None:
-        """Send the commands after all that were added before."""
+        """Send the commands after all commands added earlier."""
         if isinstance(commands, Sequence) and self._is_open and not self.is_waiting:
             self._send(commands)
             return
