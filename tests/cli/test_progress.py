@@ -61,9 +61,9 @@ def test_progress_of_pollers_shows_how_many_fail() -> None:
     fake = FakeRun()
     tree_run(fake)
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
-    fake.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+    fake.emit(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
     assert "7/10 up, 1 backing off, 1 restarting, 1 waiting, 1 failing  " in progress_line(fleet_of(fake), 10.0)
-    fake.tell(PollFinished, 10.5, result=None, **facts)
+    fake.emit(PollFinished, 10.5, result=None, **facts)
     assert "failing" not in progress_line(fleet_of(fake), 10.5)
 
 
@@ -91,7 +91,7 @@ def test_progress_of_a_tree_stopped_while_it_starts_waits_for_no_worker() -> Non
 def test_progress_of_a_batch_beside_services_shows_both() -> None:
     fake = FakeRun()
     tree_run(fake)
-    fake.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+    fake.emit(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
     fake.attempt("x", 10.0)
     fake.succeed("x", 10.2)
     assert "7/10 up" in progress_line(fleet_of(fake), 10.2)

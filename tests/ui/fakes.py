@@ -1,8 +1,10 @@
-"""A controller without an engine, the events of a small run, and what a test may ask of the screen."""
+"""A controller without an engine, the events of a small run, and functions that read the screen."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +41,7 @@ STACK = '  File "/srv/app/fetch.py", line 12, in fetch\n    raise error\n'
 
 
 def blame(worker: str) -> dict[str, Any]:
-    """Return what an event says of a worker that blocks the event loop."""
+    """Return the fields by which an event blames a worker for a block of the event loop."""
     if not worker:
         return {"cause": "unknown"}
     who = {"cause": "worker", "worker": worker, "incarnation": 1, "attempt": 1}
@@ -47,7 +49,7 @@ def blame(worker: str) -> dict[str, Any]:
 
 
 class FakeController:
-    """Keeps what was sent, and passes on what a test says has happened."""
+    """Keeps the commands that were sent, and emits the events of a test."""
 
     def __init__(self) -> None:
         self.sent: list[Command] = []
@@ -67,27 +69,27 @@ class FakeController:
                 self.sent.append(command)
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Return the queue, with all that was said before in it."""
+        """Return the queue. It holds all batches emitted so far."""
         self.queue = asyncio.Queue()
         for batch in self.early:
             self.queue.put_nowait(batch)
         return self.queue
 
     def statistics(self) -> Statistics:
-        """Return figures that stand still unless a test moves them."""
+        """Return figures that only a test changes."""
         return msgspec.structs.replace(self.known, retry_tokens=self.retry_tokens)
 
     def block(self, seconds: float | None, worker: str = "") -> None:
-        """Let the event loop be blocked for so long by now; not at all if it is None."""
+        """Report the event loop as blocked for `seconds` so far; as free if None."""
         blocked = None if seconds is None else LoopBlocked(-1, 0.0, 0.0, seconds, **blame(worker))
         self.known = msgspec.structs.replace(self.known, blocked=blocked)
 
     def blocked(self, worker: str, at: float, seconds: float) -> None:
-        """Let a worker have blocked the event loop up to now."""
-        self.tell(LoopBlocked, at, began=at - seconds, duration=seconds, stack=STACK, **blame(worker))
+        """Report a block of the event loop by a worker that ends now."""
+        self.emit(LoopBlocked, at, began=at - seconds, duration=seconds, stack=STACK, **blame(worker))
 
-    def tell(self, kind: type[Event], at: float, **fields: Any) -> None:
-        """Say that something happened `at` seconds after the start."""
+    def emit(self, kind: type[Event], at: float, **fields: Any) -> None:
+        """Emit an event of `kind`, `at` seconds after the start."""
         batch = [kind(seq=self._seq, at=at, **fields)]
         self._seq += 1
         if self.queue is None:
@@ -97,7 +99,7 @@ class FakeController:
 
     def start(self, *names: str, runner: str = "as_completed", group: str = "fetch") -> None:
         """Start a run of these workers."""
-        self.tell(
+        self.emit(
             RunStarted,
             0.0,
             run="demo",
@@ -112,15 +114,15 @@ class FakeController:
 
     def queue_more(self, *names: str, group: str) -> None:
         """Queue workers of a group."""
-        self.tell(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
+        self.emit(WorkersQueued, 0.0, group=group, max_attempts=3, workers=names)
 
     def attempt(self, name: str, at: float, number: int = 1, luck: float = 0.21, incarnation: int = 1) -> None:
         """Start an attempt."""
-        self.tell(AttemptStarted, at, worker=name, incarnation=incarnation, attempt=number, bad_luck=luck)
+        self.emit(AttemptStarted, at, worker=name, incarnation=incarnation, attempt=number, bad_luck=luck)
 
     def fail(self, name: str, at: float, number: int = 1, error: str = "ServerTimeoutError") -> None:
-        """End an attempt in an injected error."""
-        self.tell(
+        """End an attempt with an injected error."""
+        self.emit(
             AttemptFailed,
             at,
             worker=name,
@@ -136,11 +138,11 @@ class FakeController:
 
     def back_off(self, name: str, at: float, number: int = 2, delay: float = 0.8, incarnation: int = 1) -> None:
         """Schedule a retry."""
-        self.tell(RetryScheduled, at, worker=name, incarnation=incarnation, attempt=number, delay=delay)
+        self.emit(RetryScheduled, at, worker=name, incarnation=incarnation, attempt=number, delay=delay)
 
     def succeed(self, name: str, at: float, result: Any = 200, incarnation: int = 1) -> None:
         """Let a worker succeed."""
-        self.tell(
+        self.emit(
             WorkerSucceeded,
             at,
             worker=name,
@@ -154,7 +156,7 @@ class FakeController:
         self, name: str, at: float, error: str = "RuntimeError", text: str = "bad luck", incarnation: int = 1
     ) -> None:
         """Let a worker fail."""
-        self.tell(
+        self.emit(
             WorkerFailed,
             at,
             worker=name,
@@ -167,7 +169,7 @@ class FakeController:
 
     def exhaust(self, name: str, at: float) -> None:
         """Let a worker use up its attempts."""
-        self.tell(
+        self.emit(
             WorkerExhausted,
             at,
             worker=name,
@@ -179,14 +181,14 @@ class FakeController:
         )
 
     def cancel(self, name: str, at: float, *, ended: bool = True) -> None:
-        """Ask a worker to stop, and let it end."""
-        self.tell(CancelRequested, at, worker=name, incarnation=1, reason="person")
+        """Request that a worker stops, and end it."""
+        self.emit(CancelRequested, at, worker=name, incarnation=1, reason="person")
         if ended:
-            self.tell(WorkerCancelled, at, worker=name, incarnation=1, attempts=1, elapsed=0.5)
+            self.emit(WorkerCancelled, at, worker=name, incarnation=1, attempts=1, elapsed=0.5)
 
-    def leave_behind(self, name: str, at: float) -> None:
-        """Give up on a worker that does not stop."""
-        self.tell(
+    def abandon(self, name: str, at: float) -> None:
+        """Abandon a worker that does not stop."""
+        self.emit(
             WorkerUnresponsive,
             at,
             worker=name,
@@ -199,23 +201,23 @@ class FakeController:
 
     def restart(self, name: str, at: float, incarnation: int = 2) -> None:
         """Give a worker its next incarnation."""
-        self.tell(WorkerRestarted, at, worker=name, incarnation=incarnation)
+        self.emit(WorkerRestarted, at, worker=name, incarnation=incarnation)
 
     def log(self, name: str | None, at: float, message: str, level: str = "WARNING") -> None:
-        """Let a log record be made."""
-        self.tell(LogRecorded, at, worker=name, level=level, logger="app", message=message)
+        """Emit a log record."""
+        self.emit(LogRecorded, at, worker=name, level=level, logger="app", message=message)
 
     def refuse(self, name: str, at: float, reason: str, command: str = "CancelWorker") -> None:
         """Refuse a request."""
-        self.tell(CommandRefused, at, command=command, worker=name, incarnation=1, reason=reason)
+        self.emit(CommandRefused, at, command=command, worker=name, incarnation=1, reason=reason)
 
     def finish(self, at: float) -> None:
         """End the run."""
-        self.tell(RunFinished, at, states={}, attempts=0, elapsed=at, interrupted=False)
+        self.emit(RunFinished, at, states={}, attempts=0, elapsed=at, interrupted=False)
 
 
 def small_run(controller: FakeController) -> None:
-    """Tell of eight workers, most states among them, up to 3.2 seconds after the start."""
+    """Emit the first 3.2 seconds of eight workers, in most of the states."""
     controller.start(*(str(number) for number in range(8)))
     for number in range(7):
         controller.attempt(str(number), 0.1, luck=0.1 + number / 10)
@@ -234,17 +236,17 @@ def small_run(controller: FakeController) -> None:
 
 
 def frozen_clock() -> float:
-    """Return the same moment always: run time is then the `at` of the latest event."""
+    """Return a constant: run time is then the `at` of the latest event."""
     return 1000.0
 
 
 def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
-    """Return an app whose time moves with its events only."""
+    """Return an app whose run time is that of its latest event."""
     return AsyncwatchApp(controller, clock=frozen_clock, processor_clock=frozen_clock, **options)
 
 
 def dashboard_of(controller: FakeController) -> DashboardState:
-    """Return the state of a dashboard that has received everything the controller was told, without an app."""
+    """Return the state, without an app, of a dashboard that has received all events emitted so far."""
     dashboard = DashboardState(frozen_clock)
     for batch in controller.early:
         dashboard.receive(batch)
@@ -257,21 +259,39 @@ def overview_text(dashboard: DashboardState, width: int) -> str:
 
 
 def text_of(app: App[Any]) -> str:
-    """Return what stands on the screen, with what shows behind a question."""
+    """Return the text on the screen, including the visible part of the screen behind a question."""
     # As the app does: without it the background would be drawn, and kept for the next picture, as if none were there.
     visible_screen_stack.set(app._background_screens)
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
+CHECKS = 2_000
+"""Checks of a condition, 5 ms apart: a slow machine gives the app as many loop iterations as a fast one."""
+DEADLINE = 50.0
+"""Seconds: less than the time limit of a test, whose failure could not name the condition."""
+
+
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; give up after five seconds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what a screen shows has no event to wait for
-            await asyncio.sleep(0.005)
+    """Wait until the condition holds.
+
+    Textual paints on timers of the real clock and announces no change of the screen, so the condition is polled.
+
+    Raises:
+        TimeoutError: it did not hold at any of `CHECKS` checks, or for `DEADLINE` seconds. Shows its source.
+
+    """
+    start, checks = time.monotonic(), 0
+    while not condition():
+        checks += 1
+        seconds = time.monotonic() - start
+        if checks == CHECKS or seconds > DEADLINE:
+            source = " ".join(inspect.getsource(condition).split())
+            raise TimeoutError(f"not true at any of {checks:,} checks in {seconds:.1f} s: {source}")
+        await asyncio.sleep(0.005)
 
 
 async def shows(app: App[Any], *texts: str) -> None:
-    """Wait until all the texts stand on the screen."""
+    """Wait until all the texts are on the screen."""
     try:
         await until(lambda: all(text in text_of(app) for text in texts))
     except TimeoutError:

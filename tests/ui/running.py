@@ -17,11 +17,11 @@ Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
 
 @asynccontextmanager
 async def running(
-    *, tell: Callable[[FakeController], None] = small_run, size: tuple[int, int] = (120, 30)
+    *, emit: Callable[[FakeController], None] = small_run, size: tuple[int, int] = (120, 30)
 ) -> AsyncIterator[Running]:
-    """Run the dashboard over what `tell` tells the controller."""
+    """Run the dashboard over the events that `emit` makes the controller emit."""
     controller = FakeController()
-    tell(controller)
+    emit(controller)
     app = make_app(controller)
     async with app.run_test(size=size, notifications=True) as pilot:
         await shows(app, "› ")

@@ -71,10 +71,10 @@ async def test_cancel_all_sends_nothing_before_yes() -> None:
 
 @pytest.mark.parametrize(("key", "verb", "kind"), [("c", "Cancel", CancelWorker), ("r", "Restart", RestartWorker)])
 async def test_action_on_more_than_twenty_marked_workers_asks_first(key: str, verb: str, kind: type[Any]) -> None:
-    def tell(controller: FakeController) -> None:
+    def emit(controller: FakeController) -> None:
         controller.start(*(str(number) for number in range(21)))
 
-    async with running(tell=tell) as (app, controller, pilot):
+    async with running(emit=emit) as (app, controller, pilot):
         await pilot.press("a", key)
         await shows(app, f"{verb} 21 marked workers?")
         assert controller.sent == []

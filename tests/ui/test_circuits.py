@@ -23,10 +23,10 @@ from tests.ui.trees import hold, tree_run
     ],
 )
 async def test_circuits_are_listed_and_controlled(key: str, command: Command) -> None:
-    async with running(tell=tree_run) as (app, controller, pilot):
+    async with running(emit=tree_run) as (app, controller, pilot):
         await shows(app, "circuit example.org open")
         hold(controller, "urls/c", 10.0)
-        controller.tell(CircuitOpened, 10.0, key="other.net", attempts=8, failures=8, seconds=60.0)
+        controller.emit(CircuitOpened, 10.0, key="other.net", attempts=8, failures=8, seconds=60.0)
         await pilot.press("b")
         await shows(
             app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 not closed"
@@ -35,7 +35,7 @@ async def test_circuits_are_listed_and_controlled(key: str, command: Command) ->
         await pilot.press("j", "k", key)
         await until(lambda: controller.sent)
         assert controller.sent == [command]
-        controller.tell(CircuitHalfOpened, 10.0, key="example.org", probes=2)
+        controller.emit(CircuitHalfOpened, 10.0, key="example.org", probes=2)
         await shows(app, "◌ half open", "2 probes may pass")
         await pilot.press("escape")
         await shows(app, "2 circuits not closed")
@@ -45,8 +45,8 @@ async def test_circuits_closed_one_keeps_its_place() -> None:
     controller = FakeController()
     small_run(controller)
     for host in ("a.org", "b.org", "c.org"):
-        controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
-    controller.tell(CircuitClosed, 3.4, key="a.org")
+        controller.emit(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
+    controller.emit(CircuitClosed, 3.4, key="a.org")
     app = make_app(controller)
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, "› 0")
@@ -57,8 +57,8 @@ async def test_circuits_closed_one_keeps_its_place() -> None:
             return re.findall(r"^ *([abcd]\.org)", text_of(app), re.MULTILINE)
 
         assert order() == ["b.org", "c.org", "a.org"]
-        controller.tell(CircuitClosed, 3.5, key="b.org")
-        controller.tell(CircuitOpened, 3.5, key="d.org", attempts=20, failures=12, seconds=5.0)
+        controller.emit(CircuitClosed, 3.5, key="b.org")
+        controller.emit(CircuitOpened, 3.5, key="d.org", attempts=20, failures=12, seconds=5.0)
         await shows(app, "2 of 4 not closed")
         assert order() == ["b.org", "c.org", "a.org", "d.org"]
         await pilot.press("i")
@@ -71,7 +71,7 @@ async def test_circuits_many_show_trouble_first() -> None:
     small_run(controller)
     hosts = [f"h{number:02}.org" for number in range(30)]
     for host in hosts:
-        controller.tell(CircuitClosed, 0.1, key=host)
+        controller.emit(CircuitClosed, 0.1, key=host)
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› 0")
@@ -85,22 +85,22 @@ async def test_circuits_many_show_trouble_first() -> None:
         await pilot.press("f")
         await shows(app, "only these", "All circuits are closed. Press f to show them.")
         for host in hosts[15:]:
-            controller.tell(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
+            controller.emit(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
         hold(controller, "2", 3.4, key="h17.org")
         await shows(app, "15 of 30 not closed", "opened 1 time, 12 of 20 failed", "h15.org")
         await pilot.press("f", "k", "f")
         await shows(app, "1 worker waits: 2")
         assert order()[:4] == ["h17", "h15", "h16", "h18"]
         await pilot.press("j")
-        controller.tell(CircuitClosed, 3.5, key="h15.org")
-        controller.tell(CircuitClosed, 3.5, key="h16.org")
+        controller.emit(CircuitClosed, 3.5, key="h15.org")
+        controller.emit(CircuitClosed, 3.5, key="h16.org")
         await shows(app, "13 of 30 not closed")
         assert order()[:3] == ["h17", "h15", "h18"]
         await pilot.press("i")
         await until(lambda: controller.sent)
         assert controller.sent == [IsolateCircuit("h15.org")]
         await pilot.press("j")
-        controller.tell(CircuitClosed, 3.6, key="h19.org")
+        controller.emit(CircuitClosed, 3.6, key="h19.org")
         await shows(app, "12 of 30 not closed")
         assert order()[:3] == ["h17", "h18", "h20"]
 

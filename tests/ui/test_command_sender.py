@@ -72,7 +72,7 @@ def test_command_sender_iterator_is_sent_whole_and_in_order() -> None:
 
 
 @pytest.mark.usefixtures("_no_time")
-def test_command_sender_iterator_leaves_the_loop_its_turns() -> None:
+def test_command_sender_iterator_lets_the_loop_iterate_meanwhile() -> None:
     sent = run(lambda sent: CommandSender(sent, never_answered).add(cancels(4 * STEP + 1)))
     assert sent.iterations[0] > 4
 

@@ -177,9 +177,9 @@ async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot
 
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
-@pytest.mark.parametrize("tell", [flat_run, branched_run])
-async def test_cursor_after_random_steps_is_on_screen(tell: Callable[[FakeController], None], seed: int) -> None:
-    async with running(tell=tell, size=(80, 24)) as (app, controller, pilot):
+@pytest.mark.parametrize("emit", [flat_run, branched_run])
+async def test_cursor_after_random_steps_is_on_screen(emit: Callable[[FakeController], None], seed: int) -> None:
+    async with running(emit=emit, size=(80, 24)) as (app, controller, pilot):
         person = Person(seed, app, controller, pilot)
         for _ in range(STEPS):
             await person.step()
@@ -192,7 +192,7 @@ async def test_cursor_after_random_steps_is_on_screen(tell: Callable[[FakeContro
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
 async def test_cursor_after_sort_keeps_worker_and_line(size: tuple[int, int]) -> None:
-    async with running(tell=flat_run, size=size) as (app, controller, pilot):
+    async with running(emit=flat_run, size=size) as (app, controller, pilot):
         for name in ("w003", *(f"w{number:03}" for number in range(50, 120))):
             controller.cancel(name, 0.9)
         await shows(app, "71 cancelled")
@@ -206,7 +206,7 @@ async def test_cursor_after_sort_keeps_worker_and_line(size: tuple[int, int]) ->
 
 
 async def test_cursor_after_cleared_filter_is_on_screen() -> None:
-    async with running(tell=flat_run, size=(80, 24)) as (app, _controller, pilot):
+    async with running(emit=flat_run, size=(80, 24)) as (app, _controller, pilot):
         await pilot.press("slash", *"w150")
         await shows(app, "› w150", "1 of 200")
         await until(lambda: not table_of(app).show_vertical_scrollbar)
@@ -217,7 +217,7 @@ async def test_cursor_after_cleared_filter_is_on_screen() -> None:
 
 
 async def test_cursor_scrolled_off_screen_moves_with_the_edge() -> None:
-    async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
+    async with running(emit=flat_run, size=(80, 24)) as (app, controller, pilot):
         table = table_of(app)
         rows = table.size.height - 1
         await pilot.press(*["j"] * 5)
@@ -234,7 +234,7 @@ async def test_cursor_scrolled_off_screen_moves_with_the_edge() -> None:
 
 
 async def test_cursor_without_room_for_rows_refuses_keys() -> None:
-    async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
+    async with running(emit=flat_run, size=(80, 24)) as (app, controller, pilot):
         await pilot.press("j")
         await pilot.resize_terminal(80, 7)
         await until(lambda: table_of(app).size.height < 2)
@@ -254,7 +254,7 @@ async def test_cursor_without_room_for_rows_refuses_keys() -> None:
 
 
 async def test_cursor_off_screen_key_scrolls_before_it_acts() -> None:
-    async with running(tell=flat_run, size=(80, 24)) as (app, controller, pilot):
+    async with running(emit=flat_run, size=(80, 24)) as (app, controller, pilot):
         table = table_of(app)
         await pilot.press("j")
         table._index, table._selected = 150, app.dashboard.fleet.rows[150]
@@ -278,12 +278,12 @@ def is_picked_on_screen(app: AsyncwatchApp) -> bool:
 
 
 async def test_pick_list_cursor_of_circuits_is_on_screen() -> None:
-    def tell(controller: FakeController) -> None:
+    def emit(controller: FakeController) -> None:
         flat_run(controller)
         for number in range(40):
-            controller.tell(CircuitOpened, 0.3, key=f"h{number:02}.org", attempts=9, failures=9, seconds=5.0)
+            controller.emit(CircuitOpened, 0.3, key=f"h{number:02}.org", attempts=9, failures=9, seconds=5.0)
 
-    async with running(tell=tell, size=(80, 24)) as (app, controller, pilot):
+    async with running(emit=emit, size=(80, 24)) as (app, controller, pilot):
         await pilot.press("b")
         await shows(app, "40 of 40 not closed", "h00.org")
         view = list_of(app)

@@ -17,8 +17,8 @@ def test_header_shows_deviations_of_the_run(width: int) -> None:
     dashboard.statistics = controller.statistics()
     assert len(overview_text(dashboard, width).splitlines()) == (4 if width == 120 else 5)
     controller.retry_tokens = 312.0
-    controller.tell(RunHalted, 3.3, failures=10, mode="soon", stopped=90)
-    controller.tell(NestedRetriesFound, 3.3, target="jobs:fetch", library="tenacity")
+    controller.emit(RunHalted, 3.3, failures=10, mode="soon", stopped=90)
+    controller.emit(NestedRetriesFound, 3.3, target="jobs:fetch", library="tenacity")
     dashboard = dashboard_of(controller)
     dashboard.statistics = controller.statistics()
     text = overview_text(dashboard, width)
@@ -33,8 +33,8 @@ def test_header_shows_deviations_of_the_run(width: int) -> None:
 
 async def test_details_attempt_shows_class_latency_and_retry_after() -> None:
     async with running(size=(160, 30)) as (app, controller, pilot):
-        controller.tell(AttemptStarted, 3.3, worker="7", incarnation=1, attempt=1, bad_luck=0.4, latency=0.12)
-        controller.tell(
+        controller.emit(AttemptStarted, 3.3, worker="7", incarnation=1, attempt=1, bad_luck=0.4, latency=0.12)
+        controller.emit(
             AttemptFailed,
             3.5,
             worker="7",
@@ -48,6 +48,6 @@ async def test_details_attempt_shows_class_latency_and_retry_after() -> None:
             stack="",
             error_class="throttled",
         )
-        controller.tell(RetryScheduled, 3.5, worker="7", incarnation=1, attempt=2, delay=9.0, is_asked_for=True)
+        controller.emit(RetryScheduled, 3.5, worker="7", incarnation=1, attempt=2, delay=9.0, is_asked_for=True)
         await pilot.press("G", "enter")
         await shows(app, "↻ 9.00 s Retry-After", "+120 ms latency", "throttled", "✗ Throttled: slow down")

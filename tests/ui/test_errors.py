@@ -18,7 +18,7 @@ def troubled_run(controller: FakeController) -> None:
     controller.start("a", "b", "c", "d")
     for name, text in (("a", "row 7"), ("b", "row 8"), ("c", "row 9"), ("d", "column 1")):
         controller.attempt(name, 0.1)
-        controller.tell(
+        controller.emit(
             AttemptFailed,
             0.5,
             worker=name,

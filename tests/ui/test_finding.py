@@ -80,7 +80,7 @@ async def test_filter_row_that_stops_matching_stays_under_cursor() -> None:
         for name in "13":
             controller.restart(name, 3.3)
             controller.attempt(name, 3.4, incarnation=2)
-            controller.tell(RetryScheduled, 3.5, worker=name, incarnation=2, attempt=2, delay=5.0)
+            controller.emit(RetryScheduled, 3.5, worker=name, incarnation=2, attempt=2, delay=5.0)
         await until(lambda: app.dashboard.fleet.latest == 3.5)
         app.screen._resort()  # type: ignore[attr-defined]  # the fleet's
         assert (visible(app), selected(app)) == (["1", "2", "3"], "2")

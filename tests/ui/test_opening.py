@@ -27,7 +27,7 @@ async def test_details_show_one_worker() -> None:
 
 async def test_details_unresponsive_worker_shows_where_it_is_stuck() -> None:
     async with running() as (app, controller, pilot):
-        controller.leave_behind("5", 8.0)
+        controller.abandon("5", 8.0)
         await shows(app, "▲ 1 unresponsive")
         await pilot.press(*"jjjjj", "enter")
         await shows(app, "STUCK AT", "/srv/app/stuck.py:7 spin", "cancelled 5.00 s ago, 2 cancels ignored")
@@ -50,12 +50,12 @@ async def test_details_many_attempts_share_one_axis() -> None:
 
 
 async def test_log_scrolled_up_keeps_its_position() -> None:
-    def tell(controller: FakeController) -> None:
+    def emit(controller: FakeController) -> None:
         small_run(controller)
         for number in range(100):
             controller.log("0", 3.2, f"line {number}", level="DEBUG")
 
-    async with running(tell=tell) as (app, controller, pilot):
+    async with running(emit=emit) as (app, controller, pilot):
         await pilot.press("l")
         await shows(app, "line 99", "● following", "103 lines")
         await pilot.press("k", "k")

@@ -23,7 +23,7 @@ from tests.ui.fakes import (
 def fail(controller: FakeController, name: str, error: str, at: float = 0.5) -> None:
     """Let a worker fail."""
     controller.attempt(name, 0.1)
-    controller.tell(
+    controller.emit(
         AttemptFailed,
         at,
         worker=name,
@@ -43,9 +43,9 @@ async def test_options_show_present_settings() -> None:
     controller = FakeController()
     settings = {"concurrency": 8, "rate": "50/s burst 5", "rate_per_key": "7/s", "bad_luck": 0.9}
     fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
-    controller.tell(RunStarted, 0.0, **fields, **settings)
-    controller.tell(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
-    controller.tell(SettingChanged, 0.1, name="bad luck", value=0.5, previous=0.9)
+    controller.emit(RunStarted, 0.0, **fields, **settings)
+    controller.emit(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
+    controller.emit(SettingChanged, 0.1, name="bad luck", value=0.5, previous=0.9)
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› a")
@@ -59,8 +59,8 @@ async def test_options_show_present_settings() -> None:
 async def test_options_rate_per_key_is_changed_and_undone() -> None:
     controller = FakeController()
     fields = {"run": "demo", "workers": 1, "runner": "gather", "seed": 7, "timeout": None, "started_at": 0.0}
-    controller.tell(RunStarted, 0.0, **fields, concurrency=8, rate_per_key="7/s")
-    controller.tell(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
+    controller.emit(RunStarted, 0.0, **fields, concurrency=8, rate_per_key="7/s")
+    controller.emit(WorkersQueued, 0.0, group="", max_attempts=3, workers=("a",))
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› a")
@@ -69,7 +69,7 @@ async def test_options_rate_per_key_is_changed_and_undone() -> None:
         await shows(app, "attempts at a time", "9/min; none: no limit", "7/s", "host; none: no limit", "worker's own")
         await pilot.press("down", "down", "backspace", *"3/s", "enter")
         await until(lambda: controller.sent)
-        controller.tell(SettingChanged, 0.1, name="rate per key", value="3/s", previous="7/s")
+        controller.emit(SettingChanged, 0.1, name="rate per key", value="3/s", previous="7/s")
         await shows(app, "rate per key 3/s (was 7/s)")
         await pilot.press("u")
         await until(lambda: len(controller.sent) == 2)

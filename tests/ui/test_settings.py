@@ -15,7 +15,7 @@ from tests.ui.trees import tree_run
 
 def change(controller: FakeController, name: str, value: object, previous: object, *, is_undo: bool = False) -> None:
     """Say that a setting was changed."""
-    controller.tell(SettingChanged, 3.3, name=name, value=value, previous=previous, is_undo=is_undo)
+    controller.emit(SettingChanged, 3.3, name=name, value=value, previous=previous, is_undo=is_undo)
 
 
 async def test_pause_toggles() -> None:
@@ -79,7 +79,7 @@ async def test_options_before_the_run_started_say_so() -> None:
 
 
 async def test_concurrency_of_a_tree_cannot_be_changed() -> None:
-    async with running(tell=tree_run) as (app, controller, pilot):
+    async with running(emit=tree_run) as (app, controller, pilot):
         await pilot.press("plus")
         await shows(app, "A tree has no concurrency limit")
         app.clear_notifications()

@@ -88,9 +88,9 @@ async def test_row_note_says_what_the_worker_waits_for() -> None:
 async def test_poller_with_failing_polls_is_marked() -> None:
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
     async with running((160, 30)) as (app, controller, pilot):
-        controller.tell(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+        controller.emit(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
         await shows(app, "failing: 1 poll failed: OSError: gone", "next poll in 3")
-        controller.tell(PollFailed, 10.1, error_type="OSError", error="gone", failures=2, **facts)
+        controller.emit(PollFailed, 10.1, error_type="OSError", error="gone", failures=2, **facts)
         await shows(app, "failing: 2 polls in a row failed: OSError: gone")
         await pilot.press("f")
         await hides(app, "stream/db")
@@ -109,7 +109,7 @@ async def test_poller_with_failing_polls_is_marked() -> None:
 
 async def test_branch_line_ended_supervisor_says_why() -> None:
     async with running() as (app, controller, _):
-        controller.tell(SupervisorTerminated, 10.0, name="root/urls", reason="KeyError: 'x'")
+        controller.emit(SupervisorTerminated, 10.0, name="root/urls", reason="KeyError: 'x'")
         await shows(app, "ended: KeyError: 'x'")
 
 
@@ -287,7 +287,7 @@ async def test_restart_of_removed_workers_shows_notice() -> None:
     async with running() as (app, controller, pilot):
         for name in ("stream/api", "urls/c"):
             controller.break_down(name, 10.0)
-        controller.tell(ChildRemoved, 10.0, supervisor="root/urls", child="c")
+        controller.emit(ChildRemoved, 10.0, supervisor="root/urls", child="c")
         await until(lambda: app.dashboard.fleet.tree.why_not_restarted(app.dashboard.fleet.rows[-1]))
         await pilot.press("R")
         await shows(app, "Restart 1 worker that did not succeed?", "1 worker cannot be restarted:", "forgotten by")
@@ -295,7 +295,7 @@ async def test_restart_of_removed_workers_shows_notice() -> None:
         await go_to(app, "urls/c")
         await pilot.press("r")
         await shows(app, "1 worker cannot be restarted: forgotten by the supervisor above.")
-        controller.tell(SupervisorTerminated, 10.0, name="root/stream", reason="shutdown")
+        controller.emit(SupervisorTerminated, 10.0, name="root/stream", reason="shutdown")
         await shows(app, "ended: shutdown")
         await pilot.press("R")
         await shows(app, "1 worker cannot be restarted: the supervisor above has ended.")
@@ -307,9 +307,9 @@ async def test_ended_tree_offers_no_restart() -> None:
         assert {"c cancel", "r restart"} <= set(text_of(app).splitlines()[-1].strip().split("  "))
         for row in app.dashboard.fleet.rows:
             controller.break_down(row.name, 10.0)
-        controller.tell(RestartLimitReached, 10.0, supervisor="root", restarts=3, within=30.0)
+        controller.emit(RestartLimitReached, 10.0, supervisor="root", restarts=3, within=30.0)
         for path in ("root/urls", "root/ingest", "root/stream", "root"):
-            controller.tell(SupervisorTerminated, 10.0, name=path, reason="RestartLimitError: 4 in 30 s")
+            controller.emit(SupervisorTerminated, 10.0, name=path, reason="RestartLimitError: 4 in 30 s")
         await shows(app, "finished · the restart limit was reached")
         assert not {"c cancel", "r restart", "R restart all"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         await pilot.press("g", "j", "j", "enter")
@@ -326,8 +326,8 @@ async def test_limit_without_recent_restarts_has_no_countdown() -> None:
     async with running() as (app, controller, _pilot):
         await shows(app, "3 of 3 left")
         for path in ("root/urls/c", "root/stream/db"):
-            told = {"child": path.rpartition("/")[2], "restarts": 1, "max_restarts": 2, "within": 30.0}
-            controller.tell(RestartCounted, 10.0, supervisor=path, **told)
+            fields = {"child": path.rpartition("/")[2], "restarts": 1, "max_restarts": 2, "within": 30.0}
+            controller.emit(RestartCounted, 10.0, supervisor=path, **fields)
         await shows(app, "limited per worker")
 
 
@@ -335,7 +335,7 @@ async def test_row_note_worker_at_its_limit_says_so() -> None:
     async with running() as (app, controller, pilot):
         controller.break_down("urls/c", 10.0, error="KeyError", text="price")
         await shows(app, "KeyError: price")
-        controller.tell(RestartLimitReached, 10.0, supervisor="root/urls/c", restarts=3, within=30.0)
+        controller.emit(RestartLimitReached, 10.0, supervisor="root/urls/c", restarts=3, within=30.0)
         await shows(app, "restart limit reached")
         await go_to(app, "urls/c")
         await pilot.press("enter")
@@ -345,7 +345,7 @@ async def test_row_note_worker_at_its_limit_says_so() -> None:
 async def test_progress_of_services_counts_workers_up() -> None:
     async with running((160, 30)) as (app, controller, _):
         await shows(app, "7 of 10 up · 1 restart")
-        controller.tell(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
+        controller.emit(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
         controller.attempt("x", 10.0)
         controller.succeed("x", 10.1)
         await shows(app, "7 of 10 up · 1 restart", "batch 50 %")
@@ -365,7 +365,7 @@ async def test_row_note_restarted_service_while_it_counts() -> None:
         controller.restart("ingest/parser", 13.5)
         controller.attempt("ingest/parser", 13.5, incarnation=2)
         await shows(app, "not ready yet · restarted 1×")
-        controller.tell(WorkerReady, 13.5, worker="ingest/parser", incarnation=2)
+        controller.emit(WorkerReady, 13.5, worker="ingest/parser", incarnation=2)
         await shows(app, "restarted 1×: Connection")
         controller.log(None, 38.5, "it still counts")
         await shows(app, "00:38.5")
@@ -380,7 +380,7 @@ async def test_table_of_services_leaves_out_empty_columns(monkeypatch: pytest.Mo
         heading = text_of(app).splitlines()[5]
         assert heading.split() == ["WORKER", "STATE", "LAST", "ELAPSED", "ERROR"]
         controller.fail("web", 0.5)
-        controller.tell(RestartScheduled, 0.5, worker="web", incarnation=1, delay=4.5, cause="OSError: x")
+        controller.emit(RestartScheduled, 0.5, worker="web", incarnation=1, delay=4.5, cause="OSError: x")
         await shows(app, "LUCK", "↺ restarting 4.5s")
 
 
@@ -393,7 +393,7 @@ async def test_footer_shows_keys_that_matter() -> None:
         await hides(app, "n retry now")
         await go_to(app, "urls/a")
         await shows(app, "n retry now  x give up")
-        controller.tell(SettingChanged, 10.0, name="paused", value=True, previous=False)
+        controller.emit(SettingChanged, 10.0, name="paused", value=True, previous=False)
         await shows(app, "P resume", "u undo pause")
 
 

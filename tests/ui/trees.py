@@ -20,7 +20,7 @@ def supervise(
     controller: FakeController, path: str, strategy: str = "one_for_one", max_restarts: int = 3, incarnation: int = 1
 ) -> None:
     """Start a supervisor."""
-    controller.tell(
+    controller.emit(
         SupervisorStarted,
         0.0,
         name=path,
@@ -35,20 +35,20 @@ def supervise(
 
 def run(controller: FakeController, group: str, *names: str, ready: bool = True, max_attempts: int = 3) -> None:
     """Queue and start workers of a supervisor."""
-    controller.tell(WorkersQueued, 0.0, group=group, max_attempts=max_attempts, workers=names)
+    controller.emit(WorkersQueued, 0.0, group=group, max_attempts=max_attempts, workers=names)
     for name in names:
         controller.attempt(name, 0.1)
         if ready:
-            controller.tell(WorkerReady, 0.1, worker=name, incarnation=1)
+            controller.emit(WorkerReady, 0.1, worker=name, incarnation=1)
 
 
 def hold(controller: FakeController, name: str, at: float, key: str = "example.org", reason: str = "circuit") -> None:
     """Let an attempt of a worker be held."""
-    controller.tell(AttemptHeld, at, worker=name, incarnation=1, attempt=2, key=key, reason=reason)
+    controller.emit(AttemptHeld, at, worker=name, incarnation=1, attempt=2, key=key, reason=reason)
 
 
 def _start(controller: FakeController, workers: int) -> None:
-    controller.tell(
+    controller.emit(
         RunStarted,
         0.0,
         run="shop",
@@ -81,16 +81,16 @@ def tree_run(controller: FakeController) -> None:
     run(controller, "root", "prices")
     supervise(controller, "root/urls")
     run(controller, "root/urls", "urls/a", "urls/b", "urls/c")
-    controller.tell(PollFinished, 4.0, worker="prices", incarnation=1, result=1.5, elapsed=0.05, delay=30.0)
-    controller.tell(
+    controller.emit(PollFinished, 4.0, worker="prices", incarnation=1, result=1.5, elapsed=0.05, delay=30.0)
+    controller.emit(
         RestartCounted, 5.0, supervisor="root/ingest", child="parser", restarts=1, max_restarts=3, within=30.0
     )
     controller.fail("ingest/parser", 9.0)
     controller.break_down("ingest/parser", 9.0, error="ConnectionResetError", text="the stream closed")
-    controller.tell(
+    controller.emit(
         RestartCounted, 9.0, supervisor="root/ingest", child="parser", restarts=2, max_restarts=3, within=30.0
     )
-    controller.tell(
+    controller.emit(
         RestartScheduled,
         9.0,
         worker="ingest/parser",
@@ -101,5 +101,5 @@ def tree_run(controller: FakeController) -> None:
     controller.fail("urls/a", 9.5)
     controller.back_off("urls/a", 9.5, delay=2.0)
     controller.fail("urls/b", 9.6)
-    controller.tell(CircuitOpened, 9.6, key="example.org", attempts=20, failures=12, seconds=5.0)
+    controller.emit(CircuitOpened, 9.6, key="example.org", attempts=20, failures=12, seconds=5.0)
     hold(controller, "urls/b", 10.0)
