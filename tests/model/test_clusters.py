@@ -26,7 +26,7 @@ def failed(name: str, error: str, state: WorkerState = WorkerState.FAILED) -> Ro
     return a_row(name, state=state, error=error)
 
 
-def test_clusters_have_one_kind_and_place_and_the_largest_comes_first() -> None:
+def test_clusters_by_kind_and_place_are_ordered_by_size() -> None:
     rows = [
         failed("a", "KeyError: 'x'"),
         failed("b", "ValueError: row 1"),
@@ -55,8 +55,7 @@ def test_clusters_made_in_steps_equal_those_made_at_once() -> None:
     assert clustering.clusters()[0].states == {WorkerState.FAILED: STEP, WorkerState.EXHAUSTED: 2 * STEP}
 
 
-def test_the_place_is_the_innermost_frame_outside_of_libraries() -> None:
-    """Errors of asyncwatch's own HTTP target have no place."""
+def test_cluster_place_is_the_innermost_frame_outside_libraries_and_asyncwatch() -> None:
     library = (
         '  File "/v/lib/python3.11/site-packages/aiohttp/client_reqrep.py", line 842, in raise_for_status\n    raise\n'
     )
@@ -72,7 +71,7 @@ def test_the_place_is_the_innermost_frame_outside_of_libraries() -> None:
     ]
 
 
-def test_an_error_without_a_stack_has_no_place() -> None:
+def test_cluster_of_error_without_stack_has_no_place() -> None:
     (cluster,) = cluster_errors([failed("a", "RuntimeError: bad luck")], lambda _name: "")
     assert cluster.place == ""
     assert cluster.key == ("RuntimeError: bad luck", "")

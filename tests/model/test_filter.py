@@ -1,4 +1,4 @@
-"""The filter language."""
+"""Queries: parsing, problems and matching."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ROW = a_row(
         "group:site",
     ],
 )
-def test_a_matching_term_finds_the_row_whatever_its_case(text: str) -> None:
+def test_term_that_matches_in_any_case_finds_the_row(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert query.matches(ROW)
@@ -56,21 +56,21 @@ def test_a_matching_term_finds_the_row_whatever_its_case(text: str) -> None:
     "text",
     ["nobody", "state:failed", "retries>1", "luck>0.95", "error:refused", "group:other", "a.example state:failed"],
 )
-def test_one_term_that_does_not_match_leaves_the_row_out(text: str) -> None:
+def test_term_that_does_not_match_excludes_the_row(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert not query.matches(ROW)
 
 
 @pytest.mark.parametrize("text", ["localhost:8080", "localhost:8080/x", '"jobs:run"'])
-def test_hosts_with_ports_and_quoted_terms_are_text(text: str) -> None:
+def test_term_of_host_with_port_or_in_quotes_is_text(text: str) -> None:
     query = parse_query(text)
     assert query.problem == ""
     assert query.matches(a_row("http://localhost:8080/x jobs:run"))
     assert not query.matches(ROW)
 
 
-def test_a_queued_worker_matches_no_comparison_with_luck() -> None:
+def test_luck_comparison_excludes_queued_worker() -> None:
     row = a_row("a")
     assert not parse_query("luck>=0").matches(row)
     assert not parse_query("luck<1").matches(row)
@@ -88,7 +88,7 @@ def test_a_queued_worker_matches_no_comparison_with_luck() -> None:
         ("luk>0.9", "no field luk: state, error"),
     ],
 )
-def test_a_term_not_understood_is_named_and_left_out(text: str, words: str) -> None:
+def test_term_not_understood_is_reported_and_ignored(text: str, words: str) -> None:
     query = parse_query(f"example {text}")
     assert words in query.problem
     assert query.matches(ROW)
@@ -96,5 +96,5 @@ def test_a_term_not_understood_is_named_and_left_out(text: str, words: str) -> N
 
 
 @given(st.text())
-def test_any_text_can_be_parsed_and_matched(text: str) -> None:
+def test_query_of_any_text_can_be_parsed_and_matched(text: str) -> None:
     parse_query(text).matches(ROW)

@@ -1,4 +1,4 @@
-"""The fold of events into rows and totals."""
+"""The reducer: events to rows and totals."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from tests.model.stream import Stream, ended, failed
 
 
 def row_of(fleet: Fleet, name: str = "a") -> Row:
-    """Return the row that must be there."""
+    """Return the row of a worker that has one."""
     row = fleet.get(name)
     assert row is not None
     return row
 
 
-def test_queued_workers_get_rows_in_queue_order() -> None:
+def test_queued_workers_rows_are_in_queue_order() -> None:
     stream = Stream("b", "a", group="g", max_attempts=5)
     fleet = stream.fold()
     assert [(row.name, row.index, row.group, row.max_attempts) for row in fleet.rows] == [
@@ -58,7 +58,7 @@ def test_queued_workers_get_rows_in_queue_order() -> None:
     assert not fleet.is_settled
 
 
-def test_a_name_queued_again_keeps_its_row() -> None:
+def test_worker_queued_again_keeps_its_row() -> None:
     stream = Stream("a")
     stream.add(WorkersQueued, group="", max_attempts=3, workers=("a", "b"))
     fleet = stream.fold()
@@ -66,8 +66,7 @@ def test_a_name_queued_again_keeps_its_row() -> None:
     assert fleet.counts[WorkerState.QUEUED] == 2
 
 
-def test_a_success_at_the_first_attempt_needs_no_record() -> None:
-    """Its history is read from its row."""
+def test_success_at_first_attempt_is_in_history_without_a_record() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
     stream.add(WorkerSucceeded, "a", **ended(result=200))
@@ -85,7 +84,7 @@ def test_a_success_at_the_first_attempt_needs_no_record() -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_a_success_without_a_result_clears_the_result(attempts: int) -> None:
+def test_success_without_result_clears_the_result(attempts: int) -> None:
     stream = Stream("a")
     for number in range(1, attempts + 1):
         stream.add(AttemptStarted, "a", attempt=number, bad_luck=0.5)
@@ -96,7 +95,7 @@ def test_a_success_without_a_result_clears_the_result(attempts: int) -> None:
     assert row_of(fleet).result is None
 
 
-def test_a_running_attempt_has_no_outcome() -> None:
+def test_attempt_running_has_no_outcome() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.25)
     fleet = stream.fold()
@@ -105,7 +104,7 @@ def test_a_running_attempt_has_no_outcome() -> None:
     assert row_of(fleet).elapsed(1.2) == 1.0
 
 
-def test_max_attempts_are_those_of_the_error_class_until_a_restart() -> None:
+def test_max_attempts_of_error_class_hold_until_restart() -> None:
     stream = Stream("a", max_attempts=3)
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
     stream.add(AttemptFailed, "a", **failed("429"))
@@ -116,7 +115,7 @@ def test_max_attempts_are_those_of_the_error_class_until_a_restart() -> None:
     assert row_of(stream.fold()).max_attempts == 3
 
 
-def test_a_failed_attempt_is_recorded_with_its_backoff() -> None:
+def test_attempt_failed_is_recorded_with_its_backoff() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.95)
     stream.add(AttemptFailed, "a", **failed("reset\nby peer", elapsed=0.08, injected=True))
@@ -136,8 +135,7 @@ def test_a_failed_attempt_is_recorded_with_its_backoff() -> None:
     assert [(record.attempt, record.outcome) for record in fleet.history("a")] == [(1, row.error), (2, "")]
 
 
-def test_injected_faults_count_for_no_duration() -> None:
-    """They call no target."""
+def test_durations_injected_faults_are_not_counted() -> None:
     stream = Stream("a", "b")
     for name, injected in (("a", True), ("b", False)):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.95)
@@ -145,7 +143,7 @@ def test_injected_faults_count_for_no_duration() -> None:
     assert stream.fold().durations.count == 1
 
 
-def test_a_failed_worker_counts_its_attempt_once() -> None:
+def test_worker_failed_counts_its_attempt_once() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(transient=False))
@@ -155,7 +153,7 @@ def test_a_failed_worker_counts_its_attempt_once() -> None:
     assert len(fleet.history("a")) == 1
 
 
-def test_a_restart_clears_the_row_and_keeps_the_history() -> None:
+def test_restart_clears_the_row_and_keeps_the_history() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(transient=False))
@@ -177,7 +175,7 @@ def test_a_restart_clears_the_row_and_keeps_the_history() -> None:
     ]
 
 
-def test_events_of_another_incarnation_are_counted_and_change_no_row() -> None:
+def test_events_of_other_incarnation_are_counted_and_change_no_row() -> None:
     stream = Stream("a")
     stream.add(WorkerRestarted, "a", 2)
     fleet = stream.fold()
@@ -189,7 +187,7 @@ def test_events_of_another_incarnation_are_counted_and_change_no_row() -> None:
     assert (row_of(fleet).version, fleet.events) == (before[0], before[1] + 3)
 
 
-def test_events_of_unknown_workers_change_no_row() -> None:
+def test_events_of_unknown_worker_change_no_row() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "x", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "x", **failed())
@@ -202,7 +200,7 @@ def test_events_of_unknown_workers_change_no_row() -> None:
     assert (fleet.get("x"), fleet.history("x"), fleet.attempts) == (None, (), 0)
 
 
-def test_a_settled_worker_stays_as_it_ended() -> None:
+def test_worker_settled_ignores_later_events() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(WorkerSucceeded, "a", **ended(result=1))
@@ -216,8 +214,7 @@ def test_a_settled_worker_stays_as_it_ended() -> None:
     assert row_of(fleet).state is WorkerState.SUCCEEDED
 
 
-def test_an_unresponsive_worker_that_ends_after_all_settles_once() -> None:
-    """Its late end changes its state and time, not the number of settled workers."""
+def test_worker_unresponsive_that_ends_late_settles_once() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="person")
@@ -237,7 +234,7 @@ def test_an_unresponsive_worker_that_ends_after_all_settles_once() -> None:
     assert fleet.rate.series(fleet.latest, 1) == [0]
 
 
-def test_an_abandoned_incarnation_is_known_until_its_own_end() -> None:
+def test_incarnation_abandoned_is_known_until_its_own_end() -> None:
     stream = Stream("a", "b")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="restart")
@@ -251,7 +248,7 @@ def test_an_abandoned_incarnation_is_known_until_its_own_end() -> None:
     assert (fleet.abandoned, row_of(fleet).state) == (0, WorkerState.RUNNING)
 
 
-def test_a_worker_cancelled_while_queued_has_no_history() -> None:
+def test_worker_cancelled_while_queued_has_no_history() -> None:
     stream = Stream("a")
     stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0))
     fleet = stream.fold()
@@ -265,8 +262,7 @@ def test_a_worker_cancelled_while_queued_has_no_history() -> None:
     assert fleet.rate.series(fleet.latest, 1) == [0]
 
 
-def test_a_timed_out_worker_shows_the_error_of_its_clean_up() -> None:
-    """Its attempt did not end by itself, and counts for no rate."""
+def test_worker_timed_out_shows_cleanup_error_and_counts_for_no_rate() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="timeout")
@@ -277,7 +273,7 @@ def test_a_timed_out_worker_shows_the_error_of_its_clean_up() -> None:
     assert fleet.history("a")[0].outcome == "timed out"
 
 
-def test_a_retry_clears_the_cancel_reason_of_the_attempt() -> None:
+def test_retry_scheduled_clears_the_cancel_reason() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(CancelRequested, "a", reason="attempt timeout")
@@ -288,8 +284,7 @@ def test_a_retry_clears_the_cancel_reason_of_the_attempt() -> None:
     assert (row_of(fleet).state, fleet.cancel_reason("a")) == (WorkerState.BACKING_OFF, "")
 
 
-def test_the_stack_is_that_of_the_last_failed_attempt() -> None:
-    """An injected fault has none."""
+def test_stack_after_injected_fault_is_empty() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed(stack="  File y"))
@@ -299,7 +294,7 @@ def test_the_stack_is_that_of_the_last_failed_attempt() -> None:
     assert stream.fold().stack("a") == ""
 
 
-def test_events_about_the_run_are_kept_and_change_no_row() -> None:
+def test_events_of_the_run_are_kept_and_change_no_row() -> None:
     stream = Stream("a")
     stream.add(RunTimedOut, timeout=1.0, pending=1)
     stream.add(RunCancelRequested, reason="person")
@@ -313,7 +308,7 @@ def test_events_about_the_run_are_kept_and_change_no_row() -> None:
     assert fleet.latest == 0.4
 
 
-def test_only_the_newest_log_lines_are_kept_and_all_are_counted() -> None:
+def test_logs_beyond_the_limit_are_dropped_and_counted() -> None:
     stream = Stream("a")
     for number in range(LOGS_KEPT + 5):
         worker = "a" if number == LOGS_KEPT else None
@@ -324,14 +319,14 @@ def test_only_the_newest_log_lines_are_kept_and_all_are_counted() -> None:
     assert [log.message for log in fleet.logs_of("a")] == [f"line {LOGS_KEPT}"]
 
 
-def test_refused_commands_are_kept_and_counted() -> None:
+def test_commands_refused_are_kept_and_counted() -> None:
     stream = Stream("a")
     stream.add(CommandRefused, "a", command="CancelWorker", reason="it has ended")
     fleet = stream.fold()
     assert (fleet.refused, fleet.refusals[0].reason) == (1, "it has ended")
 
 
-def test_equal_texts_of_many_workers_are_one_object() -> None:
+def test_texts_equal_in_many_workers_are_one_object() -> None:
     stream = Stream("a", "b", "c", "d")
     for name in "ab":
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -346,7 +341,7 @@ def test_equal_texts_of_many_workers_are_one_object() -> None:
 
 
 def bytes_of(rows: Sequence[Row]) -> int:
-    """Return what rows take beside the Fleet's list and index of them, and beside their names."""
+    """Return the size of rows in bytes, without their names and the list and index of the Fleet."""
     blocks = {id(row.block): row.block for row in rows}.values()
     columns = [column for block in blocks for column in (block.lucks, block.started, block.ended) if column]
     extras = [row.extra for row in rows if row.extra is not None]
@@ -354,7 +349,7 @@ def bytes_of(rows: Sequence[Row]) -> int:
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_row_takes_about_a_hundred_bytes(is_done: bool) -> None:
+def test_row_takes_about_a_hundred_bytes(is_done: bool) -> None:
     stream = Stream(*map(str, range(1000)))
     for name in map(str, range(1000 if is_done else 0)):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
@@ -364,7 +359,7 @@ def test_a_row_takes_about_a_hundred_bytes(is_done: bool) -> None:
     assert all(row.extra is None for row in fleet.rows)
 
 
-def test_a_row_drops_its_extra_when_its_worker_starts_after_a_wait() -> None:
+def test_row_of_worker_started_after_a_wait_drops_its_extra() -> None:
     stream = Stream("a", "b")
     for name in "ab":
         stream.add(AttemptHeld, name, attempt=1, key="", reason="rate")
@@ -384,7 +379,7 @@ def test_notable_skips_blocks_of_plain_successes() -> None:
     assert list(fleet.notable()) == fleet.rows[2 * BLOCK :]
 
 
-def test_fewer_long_log_lines_are_kept_but_always_the_newest() -> None:
+def test_logs_that_are_long_are_dropped_by_size_except_the_newest() -> None:
     stream = Stream("a")
     for message in [*("x" * (LOG_SIZE_KEPT // 4) for _ in range(9)), "last"]:
         fact: dict[str, Any] = {"worker": "a", "level": "INFO", "logger": "x", "message": message}
@@ -397,12 +392,12 @@ def test_fewer_long_log_lines_are_kept_but_always_the_newest() -> None:
 
 
 def attempts_of(fleet: Fleet) -> list[tuple[int, int, str]]:
-    """Return the attempts of the one worker that are known, each with its incarnation and outcome."""
+    """Return incarnation, number and outcome of each attempt in the history of worker `a`."""
     return [(record.incarnation, record.attempt, record.outcome) for record in fleet.history("a")]
 
 
 def restarted(times: int) -> Stream:
-    """Return the events of a service that makes two attempts in each incarnation, and fails."""
+    """Return the events of a service that fails two attempts in each incarnation."""
     stream = Stream("a")
     for incarnation in range(1, times + 1):
         for attempt in (1, 2):
@@ -418,7 +413,7 @@ def restarted(times: int) -> Stream:
 
 
 @pytest.mark.parametrize("times", [2, 3, 52, 53, 120])
-def test_history_of_many_attempts_has_the_first_and_the_last(times: int) -> None:
+def test_history_of_many_attempts_keeps_the_first_and_the_last(times: int) -> None:
     stream = restarted(times)
     stream.add(AttemptStarted, "a", times + 1, attempt=1, bad_luck=0.25)
     fleet = stream.fold()
@@ -433,8 +428,7 @@ def test_history_of_many_attempts_has_the_first_and_the_last(times: int) -> None
         assert (record.bad_luck, record.duration, record.is_struck) == (0.25, 0.1, False)
 
 
-def test_memory_of_a_service_restarted_for_ever_is_bounded() -> None:
-    """Another 2,000 restarts add only to the last waits, up to their limit."""
+def test_memory_of_service_restarted_forever_is_bounded() -> None:
     events = restarted(4_000).events
     half = len(events) // 2
     fleet = Fleet()
@@ -449,8 +443,7 @@ def test_memory_of_a_service_restarted_for_ever_is_bounded() -> None:
     assert grown < 100_000
 
 
-def test_shared_texts_are_remembered_up_to_a_number() -> None:
-    """A service whose errors all differ would fill the memory."""
+def test_shared_texts_beyond_the_limit_are_forgotten() -> None:
     for number in range(20_000):
         share(f"error {number}")
     assert len(text._texts) <= 4_096

@@ -38,11 +38,11 @@ def test_quantiles_lie_between_the_extremes_and_never_shrink(durations: list[flo
     assert quantiles[-1] == max(0.0, *durations)
 
 
-def test_an_empty_histogram_has_no_quantile() -> None:
+def test_histogram_empty_has_no_quantile() -> None:
     assert Histogram().quantile(0.5) is None
 
 
-def test_memory_of_a_histogram_is_bounded() -> None:
+def test_histogram_memory_is_bounded() -> None:
     histogram = histogram_of([10.0**exponent for exponent in range(-12, 12)])
     assert sys.getsizeof(histogram._buckets) < 8_000
     assert histogram.count == 24

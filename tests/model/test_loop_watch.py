@@ -1,4 +1,4 @@
-"""Blocks of the event loop, and the attempts that they distort."""
+"""LoopWatch: blocks of the event loop, and the attempts whose durations they distort."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def block(at: float, duration: float, worker: str = "", incarnation: int = 1, se
 
 
 GAPS = st.integers(1, 4) | st.integers(6, 300)
-"""In hundredths of a second. Five are the bound of what is adjacent: rounding decides which side they fall on."""
+"""Hundredths of a second. Blocks less than 5 apart are adjacent; at exactly 5, rounding would decide."""
 
 
 @given(
@@ -25,8 +25,9 @@ GAPS = st.integers(1, 4) | st.integers(6, 300)
     st.integers(0, 3000),
     st.integers(0, 3000),
 )
-def test_late_within_equals_a_count_by_hundredths(gaps: list[tuple[int, int]], start: int, length: int) -> None:
-    """Adjacent blocks count as one."""
+def test_late_within_equals_a_count_by_hundredths_with_adjacent_blocks_joined(
+    gaps: list[tuple[int, int]], start: int, length: int
+) -> None:
     watch = LoopWatch()
     late: set[int] = set()
     now = 0
@@ -42,7 +43,7 @@ def test_late_within_equals_a_count_by_hundredths(gaps: list[tuple[int, int]], s
     assert abs(watch.seconds - len(late) / 100) < 1e-6
 
 
-def test_an_attempt_is_distorted_if_the_loop_was_late_for_a_tenth_of_it() -> None:
+def test_attempt_is_distorted_if_the_loop_was_late_for_a_tenth_of_it() -> None:
     watch = LoopWatch()
     watch.blocked(block(10.0, 1.0))
     assert watch.is_distorted(8.0, 9.9)
@@ -54,7 +55,7 @@ def test_an_attempt_is_distorted_if_the_loop_was_late_for_a_tenth_of_it() -> Non
     assert not watch.is_distorted(None, None)
 
 
-def test_a_block_changes_the_row_of_its_worker() -> None:
+def test_block_changes_the_row_of_its_worker() -> None:
     fleet = Fleet()
     apply(fleet, [WorkersQueued(0, 0.0, "g", 1, ("a", "b")), AttemptStarted(1, 0.0, "a", 1, 1, 0.5)])
     row = fleet.get("a")
@@ -69,7 +70,7 @@ def test_a_block_changes_the_row_of_its_worker() -> None:
     assert fleet.loop.longest is fleet.loop.blocks[0]
 
 
-def test_only_the_newest_late_spans_are_kept_and_all_are_summed() -> None:
+def test_late_spans_beyond_the_limit_are_dropped_and_summed() -> None:
     watch = LoopWatch()
     for number in range(3 * SPANS_KEPT):
         watch.blocked(block(2.0 * number + 1, 1.0))

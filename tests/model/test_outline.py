@@ -29,8 +29,7 @@ def test_branches_in_queue_order_are_among_their_siblings() -> None:
     assert [view.place(line) for line in view.lines()] == list(range(9))
 
 
-def test_a_folded_branch_hides_the_lines_below() -> None:
-    """Its workers still match the filter."""
+def test_branch_folded_hides_the_lines_below() -> None:
     fleet = tree_stream("one_for_one").fold()
     view = View(fleet)
     view.fold(fleet.tree.branches["root/a"], is_folded=True)
@@ -51,13 +50,13 @@ def test_rows_are_sorted_within_their_branch_above_its_branches() -> None:
     ]
 
 
-def test_a_filter_leaves_out_branches_without_a_match() -> None:
+def test_filter_hides_branches_without_a_match() -> None:
     view = View(tree_stream("one_for_one").fold())
     view.query = parse_query("deep")
     assert shown(view) == ["/root", "/root/a", "/root/a/deep", "a/deep/x"]
 
 
-def test_a_new_filter_unfolds_branches_until_it_is_cleared() -> None:
+def test_filter_unfolds_branches_until_it_is_cleared() -> None:
     fleet = tree_stream("one_for_one").fold()
     view, inner = View(fleet), fleet.tree.branches["root/a"]
     view.fold(fleet.tree.branches["root"], is_folded=True)
@@ -90,7 +89,7 @@ def test_neighbour_skips_branches() -> None:
     assert view.neighbour(first, -1) is first
 
 
-def test_a_cluster_filter_shows_workers_of_its_kind_and_place() -> None:
+def test_filter_of_cluster_shows_workers_of_its_kind_and_place() -> None:
     stream = Stream("a", "b", "c")
     for name, error in (("a", "row 1"), ("b", "row 2"), ("c", "column")):
         stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)

@@ -73,7 +73,7 @@ def streams(draw: st.DrawFn) -> list[Event]:
 
 
 def state_of(fleet: Fleet) -> tuple[object, ...]:
-    """Return all that can be seen of a Fleet."""
+    """Return the visible state of a Fleet."""
     totals = (fleet.attempts, fleet.events, fleet.latest, fleet.settled, fleet.settled_at)
     figures = (fleet.durations.count, fleet.durations.quantile(0.5), fleet.rate.series(fleet.latest, 5))
     rows = [columns_of(row) for row in fleet.rows]
@@ -83,7 +83,7 @@ def state_of(fleet: Fleet) -> tuple[object, ...]:
 
 
 def fold(events: Sequence[Event], *, size: int) -> Fleet:
-    """Return the Fleet of `events` that come in batches of `size`."""
+    """Return the Fleet of `events`, applied in batches of `size`."""
     fleet = Fleet()
     for start in range(0, len(events), size):
         apply(fleet, events[start : start + size])
@@ -110,8 +110,7 @@ def test_batches_of_any_size_give_the_same_state(events: list[Event], size: int)
 
 @settings(max_examples=400)
 @given(streams())
-def test_the_copies_in_apply_do_what_the_table_does(events: list[Event]) -> None:
-    """A first attempt and its success are folded by copies of two functions, for speed."""
+def test_apply_inlined_handlers_equal_the_table(events: list[Event]) -> None:
     expected, touched = Fleet(), set[str]()
     for number, event in enumerate(events, start=1):
         row = FOLDS[type(event)](expected, event)
@@ -123,7 +122,7 @@ def test_the_copies_in_apply_do_what_the_table_does(events: list[Event]) -> None
 
 
 @given(streams(), st.integers(0, 50))
-def test_events_that_come_again_change_nothing(events: list[Event], start: int) -> None:
+def test_events_applied_again_change_nothing(events: list[Event], start: int) -> None:
     fleet = fold(events, size=8)
     before = state_of(fold(events, size=8))
     assert apply(fleet, events[start:]) == set()
@@ -140,8 +139,7 @@ def test_changed_rows_are_those_whose_version_grew(events: list[Event]) -> None:
 
 
 @given(streams())
-def test_history_has_one_record_for_each_attempt(events: list[Event]) -> None:
-    """The row's own attempt is the last one."""
+def test_history_has_one_record_for_each_attempt_and_ends_with_the_current_one(events: list[Event]) -> None:
     fleet = fold(events, size=8)
     for row in fleet.rows:
         history = fleet.history(row.name)

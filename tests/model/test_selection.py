@@ -36,7 +36,7 @@ def stream() -> Stream:
     return stream
 
 
-def test_order_without_filter_and_sort_is_the_fleets_own_list(stream: Stream) -> None:
+def test_order_without_filter_and_sort_is_the_list_of_the_fleet(stream: Stream) -> None:
     fleet = stream.fold()
     view = View(fleet)
     assert view.order() is fleet.rows
@@ -59,7 +59,7 @@ def test_order_without_filter_and_sort_is_the_fleets_own_list(stream: Stream) ->
         ("error", ["w2", "w10", "w1", "w3"], ["w2", "w10", "w1", "w3"]),
     ],
 )
-def test_rows_without_a_value_come_last_in_both_directions(
+def test_sort_rows_without_value_come_last_in_both_directions(
     stream: Stream, key: str, up: list[str], down: list[str]
 ) -> None:
     view = View(stream.fold())
@@ -83,7 +83,7 @@ def test_sorts_are_the_orders_of_the_dashboard() -> None:
     ]
 
 
-def test_an_unknown_order_raises(stream: Stream) -> None:
+def test_sort_unknown_order_raises(stream: Stream) -> None:
     view = View(stream.fold())
     with pytest.raises(ValueError, match="no order 'size'"):
         view.sort = "size"
@@ -91,7 +91,7 @@ def test_an_unknown_order_raises(stream: Stream) -> None:
         ordering("size", is_reversed=False, now=0.0)
 
 
-def test_rows_that_change_stay_in_place_until_resort(stream: Stream) -> None:
+def test_rows_changed_stay_in_place_until_resort(stream: Stream) -> None:
     fleet = stream.fold()
     view = View(fleet)
     view.sort = "state"
@@ -106,7 +106,7 @@ def test_rows_that_change_stay_in_place_until_resort(stream: Stream) -> None:
     assert not view.resort()
 
 
-def test_filter_and_trouble_only_hide_rows(stream: Stream) -> None:
+def test_view_filter_and_trouble_only_hide_rows(stream: Stream) -> None:
     view = View(stream.fold())
     view.query = parse_query("w1")
     assert names(view) == ["w10", "w1"]
@@ -139,7 +139,7 @@ def test_resort_by_elapsed_time_needs_no_touched_row(stream: Stream) -> None:
     assert view.resort()
 
 
-def test_marks_stay_on_hidden_workers(stream: Stream) -> None:
+def test_marks_of_hidden_workers_stay(stream: Stream) -> None:
     view = View(stream.fold())
     assert view.marks.toggle_worker("w3")
     view.query = parse_query("w1")
@@ -186,7 +186,7 @@ def test_sort_by_any_order_keeps_every_row_once(
         assert ordered[len(rows) - len(without) :] == without
 
 
-def test_a_view_of_an_empty_fleet_shows_and_marks_nothing() -> None:
+def test_view_of_empty_fleet_shows_and_marks_nothing() -> None:
     view = View(Fleet())
     view.sort = "name"
     view.mark_all_visible()
@@ -194,7 +194,7 @@ def test_a_view_of_an_empty_fleet_shows_and_marks_nothing() -> None:
     assert not view.marks
 
 
-def test_many_rows_are_marked_in_steps_only_if_some_are_hidden() -> None:
+def test_mark_all_many_rows_takes_steps_only_if_some_are_hidden() -> None:
     fleet = Fleet()
     everybody = tuple(f"w{number}" for number in range(3 * AT_ONCE))
     apply(fleet, [WorkersQueued(seq=0, at=0.0, group="", max_attempts=1, workers=everybody)])
@@ -218,7 +218,7 @@ def test_many_rows_are_marked_in_steps_only_if_some_are_hidden() -> None:
     assert not view.marks.toggle_worker("nobody")
 
 
-def test_toggle_marks_spans_unless_all_are_marked() -> None:
+def test_toggle_spans_marks_them_unless_all_are_marked() -> None:
     fleet = Stream("a", "b", "c").fold()
     view = View(fleet)
     view.marks.toggle_worker("b")

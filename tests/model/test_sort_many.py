@@ -1,4 +1,4 @@
-"""Filters and orders of more rows than are sorted at once: in steps."""
+"""Filtering and sorting of many rows in steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODULES: tuple[ModuleType, ...] = (orders, sorting, marks, outline, selection)
 
 @pytest.fixture(autouse=True)
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step look at 8 rows, and every fleet be one of many."""
+    """Process 8 rows a step, in fleets of any size."""
     for module in MODULES:
         monkeypatch.setattr(module, "STEP", 8)
     monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 2)
@@ -40,7 +40,7 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Crowd:
-    """A fleet of some hundred workers, to which things happen by chance, and a view of it."""
+    """A fleet of a few hundred workers with random events, and a view of it."""
 
     def __init__(self, seed: int, workers: int = 200, *groups: str) -> None:
         self.random = random.Random(seed)
@@ -56,7 +56,7 @@ class Crowd:
             self.happen()
 
     def happen(self, name: str | None = None) -> None:
-        """Let something happen to a worker, by chance to any."""
+        """Emit a random event of a worker, by default of a random one."""
         row = self.fleet.get(name or self.random.choice(self.names))
         assert row is not None
         number, before = row.attempt + 1, len(self.stream.events)
@@ -77,14 +77,14 @@ class Crowd:
         self.view.touched(apply(self.fleet, self.stream.events[before:]))
 
     def expected(self) -> list[Row]:
-        """Return the order of a view that has never seen another one."""
+        """Return the order of a new view with the same settings."""
         fresh = View(self.fleet)
         fresh.sort, fresh.reverse, fresh.query = self.view.sort, self.view.reverse, self.view.query
         return order_of(fresh)
 
 
 def order_of(view: View, between: Callable[[], object] = lambda: None) -> list[Row]:
-    """Return the order when all steps were taken; after each of them something may happen."""
+    """Take all steps, call `between` after each, and return the order."""
     view.order()
     while view.work(lambda: True):
         between()
@@ -94,7 +94,7 @@ def order_of(view: View, between: Callable[[], object] = lambda: None) -> list[R
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("key", [key for key, _ in SORTS])
 @pytest.mark.parametrize("query", ["", "retries>0"])
-def test_rows_that_change_between_steps_are_placed_as_by_a_new_view(key: str, query: str, is_reversed: bool) -> None:
+def test_rows_changed_between_steps_are_placed_as_by_a_new_view(key: str, query: str, is_reversed: bool) -> None:
     crowd = Crowd(seed=len(key))
     view = crowd.view
     view.sort, view.reverse, view.query = key, is_reversed, parse_query(query)
@@ -109,7 +109,6 @@ def test_rows_that_change_between_steps_are_placed_as_by_a_new_view(key: str, qu
 
 
 def test_lines_stay_until_the_last_step() -> None:
-    """A step looks at 8 rows, a step that sorts at twice as many."""
     crowd = Crowd(1)
     view = crowd.view
     assert view.lines() is crowd.fleet.rows
@@ -126,8 +125,7 @@ def test_lines_stay_until_the_last_step() -> None:
 
 
 @pytest.mark.parametrize("begun", ["", "retries>0"])
-def test_a_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
-    """No row is asked for the abandoned one any more."""
+def test_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
     crowd, asked = Crowd(7), list[Row]()
 
     def is_asked(row: Row) -> bool:
@@ -151,7 +149,7 @@ def test_a_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
     assert (view.is_behind, view.is_filtering) == (True, False)
 
 
-def test_resort_filters_only_rows_that_changed() -> None:
+def test_resort_filters_only_changed_rows() -> None:
     crowd, asked = Crowd(2), list[str]()
 
     def is_asked(row: Row) -> bool:
@@ -170,7 +168,7 @@ def test_resort_filters_only_rows_that_changed() -> None:
     assert len(asked) <= 2
 
 
-def test_placing_one_row_among_1000_takes_some_ten_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resort_of_one_row_among_1000_takes_about_ten_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd, asked = Crowd(3, workers=1000), list[Row]()
     crowd.view.sort = "luck"
     order_of(crowd.view)
@@ -194,7 +192,7 @@ def test_placing_one_row_among_1000_takes_some_ten_comparisons(monkeypatch: pyte
     assert 0 < len(asked) <= 14
 
 
-def test_a_view_in_queue_order_has_nothing_to_do() -> None:
+def test_resort_in_queue_order_has_nothing_to_do() -> None:
     crowd = Crowd(4)
     crowd.view.order()
     crowd.happen()
@@ -231,8 +229,8 @@ def test_workers_queued_between_steps_come_last_until_resort() -> None:
     assert order_of(crowd.view)[0].name == "zz"
 
 
-def test_sorting_keeps_rows_and_keys_out_of_the_garbage_collector() -> None:
-    """Except for a sample: it visits every item of a young list."""
+def test_sort_keeps_rows_and_keys_except_a_sample_from_the_garbage_collector() -> None:
+    # The collector visits every item of a young list. Only the sample of keys is in one.
     rows = [a_row(f"w{index * 7 % 400}", index, bad_luck=index * 3 % 400 / 400) for index in range(400)]
     most = 0
     gc.collect()
@@ -246,7 +244,7 @@ def test_sorting_keeps_rows_and_keys_out_of_the_garbage_collector() -> None:
 
 
 def test_order_finds_rows_by_place_slice_and_identity() -> None:
-    """Also where the bytes of two indexes look like those of a third one."""
+    # The bytes of two adjacent indexes can contain those of a third.
     rows = [a_row(f"w{index}", index) for index in range(600)]
     order = Order(rows, [256, 1, 0, 599, 512])
     assert order[1] is rows[1]
@@ -261,8 +259,7 @@ def test_order_finds_rows_by_place_slice_and_identity() -> None:
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_keys_in_a_pattern_make_no_large_bucket(*, is_reversed: bool) -> None:
-    """Every second, fourth or eighth worker may be slower than its neighbours."""
+def test_sort_keys_in_a_pattern_make_no_large_bucket(*, is_reversed: bool) -> None:
     sort_bucket = sorting._Bucket.sorted
     for period in (2, 4, 8, 16):
         rows = [a_row(f"w{index}", index) for index in range(4096)]
@@ -290,7 +287,7 @@ def test_sort_equals_sorted_with_many_equal_keys(lucks: list[float], is_reversed
     assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
 
 
-def test_an_empty_fleet_is_sorted_to_nothing() -> None:
+def test_sort_empty_fleet_is_empty() -> None:
     view = View(Fleet())
     view.sort = "name"
     assert order_of(view) == []
@@ -307,12 +304,11 @@ def test_reinsert_places_rows_by_their_keys_of_one_moment() -> None:
 
 
 class Counted(set[Row]):
-    """Rows that count how often somebody asked whether one is among them."""
+    """Set of rows that counts membership tests."""
 
     asked = 0
 
     def __contains__(self, row: object) -> bool:
-        """Count, and answer."""
         self.asked += 1
         return super().__contains__(row)
 

@@ -86,7 +86,7 @@ def test_lines_fit_the_width_and_show_the_states(width: int) -> None:
     assert len({cells(line.rpartition("  ")[0]) for line in slowest}) == 1
 
 
-def test_the_first_line_breaks_between_counts_only() -> None:
+def test_first_line_breaks_between_counts_only() -> None:
     assert summary_lines(summarize(finished_run()), 50)[:2] == [
         "demo (gather, seed 7) interrupted: 2 succeeded,",
         "  1 failed; 3 attempts in 800 ms",
@@ -145,7 +145,7 @@ def test_elapsed_ends_when_the_last_worker_settled() -> None:
     assert summarize(stream.fold()).elapsed == 0.3
 
 
-def test_elapsed_of_a_run_that_was_left_ends_then() -> None:
+def test_elapsed_of_run_left_unfinished_ends_when_it_was_left() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     fleet = stream.fold()
@@ -228,5 +228,5 @@ def test_errors_are_listed_with_their_place_and_refused_retries() -> None:
     )
 
 
-def test_a_run_without_events_has_a_summary() -> None:
+def test_summary_of_run_without_events() -> None:
     assert summary_lines(summarize(Fleet())) == ["run interrupted: no workers; 0 attempts in 0.0 ms"]

@@ -1,4 +1,4 @@
-"""Foreign text made safe to show."""
+"""Formatting of text from outside, results, times and durations."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ from asyncwatch.text import clock, duration, mask_secrets, one_line, printable, 
         ("👩\u200d🚀", "👩\u200d🚀"),
     ],
 )
-def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
-    """Control, bidirectional and surrogate characters are shown, not obeyed; words stay as they are."""
+def test_printable_escapes_terminal_controls(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(alphabet=st.characters()))
-def test_printable_text_has_no_control_character(text: str) -> None:
-    """Whatever comes in, what goes out can be encoded and holds no control or line separator."""
+def test_printable_of_any_text_can_be_encoded_and_has_no_control_character(text: str) -> None:
     shown = printable(text)
     shown.encode("utf-8")
     assert all(char.isprintable() or char in "\u200c\u200d" for char in shown)
@@ -37,15 +35,13 @@ def test_printable_text_has_no_control_character(text: str) -> None:
 
 
 @given(st.text(), st.integers(2, 50))
-def test_one_line_is_bounded(text: str, limit: int) -> None:
-    """The line is never longer than allowed and never more than one line."""
+def test_one_line_of_any_text_is_one_line_within_the_limit(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert len(line) <= limit
     assert "\n" not in line
 
 
-def test_long_text_is_cut_with_an_ellipsis() -> None:
-    """What is left out leaves a trace, also when the white space before it was made short."""
+def test_one_line_long_text_ends_in_an_ellipsis() -> None:
     assert one_line("x" * 10, 4) == "xxx…"
     assert one_line("a \n\t b", 9) == "a b"
     assert one_line(" " * 1_000 + "x", 4) == "…"
@@ -64,13 +60,11 @@ def test_long_text_is_cut_with_an_ellipsis() -> None:
         (["\udcff"], r"['\udcff']"),
     ],
 )
-def test_result_lines(result: object, line: str | None) -> None:
-    """A string is shown as it is, anything else as JSON, what JSON cannot hold by its repr; no secret is."""
+def test_result_line_shows_text_json_or_repr_without_secrets(result: object, line: str | None) -> None:
     assert result_line(result) == line
 
 
-def test_huge_results_are_cut() -> None:
-    """A result of megabytes is a line of 200 characters."""
+def test_result_line_huge_result_is_cut() -> None:
     assert len(result_line("x" * 10_000_000) or "") == 200
     assert value_text(2**70) == str(2**70)
 
@@ -79,8 +73,7 @@ def test_huge_results_are_cut() -> None:
     ("seconds", "text"),
     [(0, "00:00.0"), (3.29, "00:03.2"), (75.0, "01:15.0"), (3723.4, "1:02:03.4"), (-1, "00:00.0")],
 )
-def test_clock(seconds: float, text: str) -> None:
-    """A time of the run is minutes, seconds and tenths, cut rather than rounded; hours when there are any."""
+def test_clock_cuts_to_tenths_of_a_second(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
@@ -96,8 +89,7 @@ def test_clock(seconds: float, text: str) -> None:
         (7500, "2h 05m"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
-    """A length of time is rounded to what one wants to know, without a jump between the units."""
+def test_duration_is_rounded_by_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""The branches of a run: their workers, restart limits, and restarts together with siblings."""
+"""Branches of a run: their workers, restart limits and sibling restarts."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def tree_stream(strategy: str) -> Stream:
 
 
 def clusters_of(fleet: Fleet) -> list[Cluster]:
-    """Return the groups of errors."""
+    """Return the clusters of errors."""
     clustering = Clustering(fleet.notable(), fleet.stack)
     assert not clustering.work(lambda: False)
     return clustering.clusters()
 
 
 def restarted_with(fleet: Fleet, name: str) -> list[str]:
-    """Return the workers that are restarted together with that one."""
+    """Return the workers that are restarted together with `name`."""
     row = fleet.get(name)
     assert row is not None
     return [row.name for row in fleet.tree.restarted_with([row])]
@@ -94,11 +94,11 @@ def restarted_with(fleet: Fleet, name: str) -> list[str]:
         ("one_for_all", "first", []),
     ],
 )
-def test_siblings_are_restarted_with_a_child_by_the_strategy(strategy: str, name: str, names: list[str]) -> None:
+def test_restart_of_child_restarts_siblings_by_strategy(strategy: str, name: str, names: list[str]) -> None:
     assert restarted_with(tree_stream(strategy).fold(), name) == names
 
 
-def test_a_removed_child_is_not_restarted_with_its_siblings() -> None:
+def test_child_removed_is_not_restarted_with_siblings() -> None:
     stream = tree_stream("rest_for_one")
     stream.add(ChildRemoved, supervisor="root/a", child="3")
     assert restarted_with(stream.fold(), "a/2") == ["a/deep/x"]
@@ -106,12 +106,12 @@ def test_a_removed_child_is_not_restarted_with_its_siblings() -> None:
     assert restarted_with(stream.fold(), "a/2") == ["a/deep/x", "a/3"]
 
 
-def test_to_request_leaves_out_workers_restarted_with_others() -> None:
+def test_to_request_omits_workers_restarted_with_others() -> None:
     fleet = tree_stream("one_for_all").fold()
     assert [row.name for row in fleet.tree.to_request(fleet.rows)] == ["first", "a/1", "last"]
 
 
-def test_workers_are_counted_in_every_branch_above_them() -> None:
+def test_branch_counts_workers_of_all_branches_below() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "a/deep/x", attempt=1, bad_luck=0.5)
     tree = stream.fold().tree
@@ -125,7 +125,7 @@ def test_workers_are_counted_in_every_branch_above_them() -> None:
     assert [row.name for row in tree.rows_below(tree.branches["root/a"])] == ["a/1", "a/2", "a/deep/x", "a/3"]
 
 
-def test_the_gauge_loses_a_restart_until_it_expires() -> None:
+def test_gauge_restart_counts_until_it_expires() -> None:
     stream = Stream()
     supervise(stream, "root", max_restarts=3)
     tree = stream.fold().tree
@@ -140,7 +140,7 @@ def test_the_gauge_loses_a_restart_until_it_expires() -> None:
     assert tree.gauge(root, 8.0) == Gauge(3, 3, None)
 
 
-def test_a_supervisor_started_again_has_all_its_restarts() -> None:
+def test_supervisor_started_again_has_all_its_restarts() -> None:
     stream = Stream()
     supervise(stream, "root", max_restarts=0)
     stream.add(RestartCounted, supervisor="root", child="w", restarts=1, max_restarts=0, within=5.0)
@@ -154,7 +154,7 @@ def test_a_supervisor_started_again_has_all_its_restarts() -> None:
     assert tree.gauge(tree.branches["root"], stream.now).expires_in is None
 
 
-def test_a_single_group_is_not_counted_until_there_is_a_second() -> None:
+def test_group_alone_is_not_counted_until_there_is_a_second() -> None:
     stream = Stream("a", "b", group="x")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.5)
     tree = stream.fold().tree
@@ -167,7 +167,7 @@ def test_a_single_group_is_not_counted_until_there_is_a_second() -> None:
     assert tree.branches["x"].counts[WorkerState.RUNNING] == 1
 
 
-def test_events_of_unknown_supervisors_change_nothing() -> None:
+def test_events_of_unknown_supervisor_change_nothing() -> None:
     stream = Stream("a")
     stream.add(SupervisorTerminated, name="root/ghost", reason="x")
     stream.add(RestartCounted, supervisor="root/ghost", child="w", restarts=0, max_restarts=0, within=5.0)
@@ -181,7 +181,7 @@ def test_events_of_unknown_supervisors_change_nothing() -> None:
     assert restarted_with(fleet, "a") == []
 
 
-def test_a_worker_with_a_scheduled_restart_is_not_settled() -> None:
+def test_worker_with_scheduled_restart_is_not_settled() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(AttemptFailed, "first", **failed(error_class="transient"))
@@ -198,7 +198,7 @@ def test_a_worker_with_a_scheduled_restart_is_not_settled() -> None:
     assert stream.fold().settled == 1
 
 
-def test_polls_and_readiness_are_shown_until_the_next_incarnation() -> None:
+def test_polls_and_readiness_last_until_the_next_incarnation() -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(WorkerReady, "first")
@@ -214,7 +214,7 @@ def test_polls_and_readiness_are_shown_until_the_next_incarnation() -> None:
     assert (row.is_ready, row.is_poller, row.retry_at, row.calls) == (False, False, None, 0)
 
 
-def test_failed_polls_put_a_running_poller_in_trouble_until_one_succeeds() -> None:
+def test_poller_with_failed_polls_is_in_trouble_until_one_succeeds() -> None:
     stream = tree_stream("one_for_one")
     for number in (1, 2):
         stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
@@ -244,7 +244,7 @@ def test_failed_polls_put_a_running_poller_in_trouble_until_one_succeeds() -> No
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_poller_that_ended_or_was_restarted_is_not_failing(is_restarted: bool) -> None:
+def test_poller_ended_or_restarted_is_not_failing(is_restarted: bool) -> None:
     stream = tree_stream("one_for_one")
     stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
     stream.add(PollFailed, "first", error_type="OSError", error="", elapsed=0.1, delay=1.0, failures=1)
@@ -256,7 +256,7 @@ def test_a_poller_that_ended_or_was_restarted_is_not_failing(is_restarted: bool)
     assert (fleet.rows[0].failed_polls, fleet.polls.failing) == (0, set())
 
 
-def test_memory_of_a_poller_that_fails_for_ever_is_bounded() -> None:
+def test_memory_of_poller_that_fails_forever_is_bounded() -> None:
     stream = tree_stream("one_for_one")
     for number in range(2 * LAST_KEPT):
         stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
@@ -267,12 +267,12 @@ def test_memory_of_a_poller_that_fails_for_ever_is_bounded() -> None:
     assert history[-1].outcome == f"OSError: {2 * LAST_KEPT - 1}"
 
 
-def test_the_label_is_the_name_within_the_supervisor() -> None:
+def test_label_is_the_name_within_the_supervisor() -> None:
     fleet = tree_stream("one_for_one").fold()
     assert [label_of(row) for row in fleet.rows] == ["first", "1", "2", "x", "3", "last"]
 
 
-def test_why_not_restarted_names_the_ended_supervisor_or_the_removal() -> None:
+def test_why_not_restarted_names_ended_supervisor_or_removal() -> None:
     stream = tree_stream("one_for_one")
     queue(stream, "batch", "item")
     stream.add(ChildRemoved, supervisor="root/a", child="1")
@@ -286,7 +286,7 @@ def test_why_not_restarted_names_the_ended_supervisor_or_the_removal() -> None:
     assert not any(fleet.tree.why_not_restarted(row) for row in fleet.rows)
 
 
-def test_a_worker_is_at_its_own_limit_until_it_is_started_again() -> None:
+def test_worker_at_its_own_limit_is_so_until_restarted() -> None:
     stream = tree_stream("one_for_one")
     stream.add(RestartCounted, supervisor="root/first", child="first", restarts=1, max_restarts=1, within=5.0)
     stream.add(RestartCounted, supervisor="root/first", child="first", restarts=2, max_restarts=1, within=5.0)
@@ -299,7 +299,7 @@ def test_a_worker_is_at_its_own_limit_until_it_is_started_again() -> None:
     assert not any(fleet.tree.is_at_limit(row) for row in fleet.rows)
 
 
-def test_a_removed_child_of_a_pool_has_no_line_unless_it_failed() -> None:
+def test_pool_child_removed_has_no_line_unless_it_failed() -> None:
     stream = Stream()
     supervise(stream, "root")
     supervise(stream, "root/pool", "simple_one_for_one")

@@ -17,7 +17,7 @@ from asyncwatch.events import (
 from tests.model.stream import Stream, ended, failed
 
 
-def test_a_held_worker_is_waiting_until_it_starts() -> None:
+def test_worker_held_is_waiting_until_it_starts() -> None:
     stream = Stream("a", "b")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed())
@@ -41,7 +41,7 @@ def test_a_held_worker_is_waiting_until_it_starts() -> None:
     ]
 
 
-def test_a_refused_retry_is_on_the_row_until_a_restart() -> None:
+def test_retry_refused_is_on_the_row_until_restart() -> None:
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(AttemptFailed, "a", **failed())
@@ -55,8 +55,7 @@ def test_a_refused_retry_is_on_the_row_until_a_restart() -> None:
     assert (row.state, row.refusal) == (WorkerState.QUEUED, "")
 
 
-def test_the_end_of_a_queued_worker_gives_its_cancel_reason() -> None:
-    """Not if the run ends: that reason is of all workers."""
+def test_worker_ended_while_queued_has_the_cancel_reason_unless_the_run_ends() -> None:
     stream = Stream("a", "b")
     stream.add(WorkerCancelled, "a", **ended(attempts=0, elapsed=0.0, reason="halt"))
     stream.add(WorkerCancelled, "b", **ended(attempts=0, elapsed=0.0, reason="run"))
