@@ -9,7 +9,8 @@ import pytest
 from asyncwatch.commands import CancelWorker, Command, GiveUp, RestartWorker, RetryNow
 from asyncwatch.events import Batch, RunFinished, WorkersQueued
 from asyncwatch.model.view import selection
-from asyncwatch.ui.pump import SLICE, Pump
+from asyncwatch.slices import SHORT_SLICE
+from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows, until
 from tests.ui.test_pump import Recorder
@@ -25,7 +26,7 @@ async def test_pump_large_announcement_is_folded_in_parts() -> None:
 
         def receive(self, batch: Batch) -> None:
             super().receive(batch)
-            self.now += SLICE
+            self.now += SHORT_SLICE
 
     sink = Slow()
     queue: asyncio.Queue[Batch] = asyncio.Queue()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
 from asyncwatch.ui.pump import FRAME, Pump
 from tests.clock import run_jumping
@@ -20,7 +22,7 @@ class Recorder:
         self.refusals: list[CommandRefused] = []
 
     def clock(self) -> float:
-        """Return the moment."""
+        """Return the present time."""
         return self.now
 
     def receive(self, batch: Batch) -> None:
@@ -32,7 +34,7 @@ class Recorder:
         self.drawn.append(len(self.batches))
 
     def show_problem(self, problem: str) -> None:
-        """No test of the pump has news."""
+        """Do nothing: no test has a listener with a problem."""
 
     def show_refusals(self, refusals: list[CommandRefused]) -> None:
         """Keep the refusals."""
@@ -103,12 +105,12 @@ def test_pump_flood_makes_ten_frames_a_second() -> None:
     assert 10 <= len(sink.drawn) <= 12
 
 
-async def test_pump_folds_in_slices() -> None:
+async def test_pump_of_many_batches_lets_the_loop_iterate() -> None:
     sink = Recorder()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     for seq in range(100):
         queue.put_nowait(_log(seq))
-    turns: list[int] = []
+    received: list[int] = []
 
     def slow(_batch: Batch) -> None:
         sink.now += 0.002
@@ -117,8 +119,8 @@ async def test_pump_folds_in_slices() -> None:
     task = asyncio.create_task(pump.run(queue))
     while len(sink.batches) < 100:
         await asyncio.sleep(0)
-        turns.append(len(sink.batches))
-    assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) <= 4
+        received.append(len(sink.batches))
+    assert max(after - before for before, after in zip([0, *received], received, strict=False)) <= 4
     queue.put_nowait(_end(100))
     await task
 
@@ -131,3 +133,20 @@ async def test_pump_delivers_refusals_with_their_batch() -> None:
     queue.put_nowait(_end(1))
     await Pump(sink).run(queue)
     assert sink.refusals == [refusal]
+
+
+async def test_pump_error_of_the_sink_in_a_later_slice_ends_the_run() -> None:
+    class Broken(Recorder):
+        def receive(self, batch: Batch) -> None:
+            super().receive(batch)
+            self.now += 1.0
+            if len(self.batches) == 3:
+                raise RuntimeError("cannot apply the batch")
+
+    sink = Broken()
+    queue: asyncio.Queue[Batch] = asyncio.Queue()
+    for seq in range(4):
+        queue.put_nowait(_log(seq))
+    with pytest.raises(RuntimeError, match="cannot apply the batch"):
+        await Pump(sink, clock=sink.clock).run(queue)
+    assert len(sink.batches) == 3

@@ -1,4 +1,4 @@
-"""Queue of batches -> fleet -> at most ten frames a second."""
+"""Pump: takes batches from a queue into the fleet, and draws at most ten frames a second."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
+from asyncwatch.slices import SHORT_SLICE
 
 FRAME = 0.1
 """Seconds between two frames while events pour in."""
-SLICE = 0.005
-"""Seconds of folding after which keys get their turn."""
 
 
 class Sink(Protocol):
-    """Where the pump delivers."""
+    """Receives batches and draws frames."""
 
     def receive(self, batch: Batch) -> None:
-        """Take in a batch."""
+        """Apply a batch."""
 
     def draw(self) -> None:
-        """Draw a frame of what was taken in."""
+        """Draw a frame."""
 
     def show_problem(self, problem: str) -> None:
         """Show a problem that the batch listener returned."""
 
     def show_refusals(self, refusals: list[CommandRefused]) -> None:
-        """Show that commands were refused."""
+        """Show refused commands."""
 
 
 class Pump:
@@ -38,7 +37,7 @@ class Pump:
     is drawn every `FRAME` seconds.
 
     Args:
-        sink: takes the batches and draws.
+        sink: receives the batches and draws.
         on_batch: gets every batch; a text that it returns is shown as a problem.
         clock: monotonic seconds.
 
@@ -59,7 +58,7 @@ class Pump:
         self._parts: Iterator[Batch] = iter(())
 
     async def run(self, queue: asyncio.Queue[Batch]) -> None:
-        """Pump until `RunFinished` is taken in and drawn."""
+        """Pump until `RunFinished` is received and drawn. An error of the sink or the listener ends it."""
         try:
             is_finished = False
             while not is_finished:
@@ -67,6 +66,8 @@ class Pump:
                 if part is None:
                     self._take(await queue.get())
                     continue
+                # Not `SlicedWork`: its errors go to the exception handler of the loop, and the dashboard would stay up
+                # on a stale fleet. It is no faster either: both apply 200,000 events in about 0.17 s.
                 is_finished = self._drain(part, queue)
                 self._request_draw()
                 await asyncio.sleep(0)
@@ -82,7 +83,7 @@ class Pump:
         return self._timer is not None or self._clock() < self._drawn_at + FRAME
 
     def hurry(self) -> None:
-        """Draw the next batch as soon as it comes: a person waits for it."""
+        """Draw the next batch as soon as it comes: a person is waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._draw()
@@ -95,7 +96,7 @@ class Pump:
 
     def _drain(self, part: Batch | None, queue: asyncio.Queue[Batch]) -> bool:
         """Deliver until time is up or the queue is empty; return whether the run has finished."""
-        deadline = self._clock() + SLICE
+        deadline = self._clock() + SHORT_SLICE
         while part is not None:
             self._sink.receive(part)
             refusals = [event for event in part if type(event) is CommandRefused]
