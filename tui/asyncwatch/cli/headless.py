@@ -30,9 +30,9 @@ LAST_WRITE_TIMEOUT = 1.0
 
 
 class StdoutError(Exception):
-    """Standard output could not be written, so that its data is incomplete. The run was stopped for it.
+    """The data on standard output is incomplete: it could not be written. The run was stopped.
 
-    `is_reader_gone` is true if the reader had enough, as in `| head`. That is no fault.
+    `is_reader_gone` is true if the reader left, as `| head` does. That is no fault.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -177,7 +177,7 @@ class HeadlessRun:
             self._narrator.say(f"asyncwatch: the run timed out after {event.timeout:g} s with {pending} pending")
 
     def _report_block(self) -> None:
-        """Report, once, a block of the event loop that goes on. Its event comes only when it is over."""
+        """Report a present block of the event loop once. Its event comes only at its end."""
         blocked = self._controller.statistics().blocked
         if blocked is not None and blocked.duration >= BLOCK_REPORTED_AFTER and not self._is_block_reported:
             self._is_block_reported = True

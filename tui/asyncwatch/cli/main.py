@@ -56,12 +56,12 @@ class SettingType(click.ParamType[Any]):
 
 
 class _MainCommand(click.Command):
-    """The command itself. It hands over to another command if its first argument is the name of one."""
+    """The main command, or another one if its name is the first argument."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse the arguments of the command that they are for."""
+        """Parse the arguments with the command that they name."""
         try:
             for other in (check, selftest):
                 if args[:1] == [other.name]:
@@ -72,7 +72,7 @@ class _MainCommand(click.Command):
             raise click.UsageError(mask_secrets(error.format_message()), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the arguments are for."""
+        """Run the command that the arguments name."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 

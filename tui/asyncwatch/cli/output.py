@@ -1,11 +1,10 @@
-"""The output file: one line for each end of a worker, as JSON lines or CSV. A full disk loses no line and tears none.
+"""The output file: one line for each end of a worker, as JSON lines or CSV. A full disk neither drops nor cuts a line.
 
-A worker that is restarted ends more than once, and so does an abandoned worker that ends after all. Each end has its
-line, in the order of time; the last line of a name holds.
+A restarted worker ends more than once, and so does an abandoned worker that ends late. Each end has its line, in
+chronological order. The last line of a name is its final state.
 
 A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors come
-from outside. So such a cell begins with an apostrophe, which marks it as text; plain numbers are left alone. JSON lines
-hold every value exactly as it is. Both formats mask the credentials of URLs.
+from outside. An apostrophe marks such a cell as text, except a plain number. JSON lines hold every value unchanged. Both formats mask the credentials of URLs.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ class OutputFile:
         self._reason = ""
 
     def _drop_written(self, lines: list[bytes], written: int) -> None:
-        """Drop the lines within the first `written` bytes of `lines`, and take back a line that is there in part."""
+        """Drop the lines within the first `written` bytes of `lines`, and remove a partly written line."""
         for line in lines:
             if written < len(line):
                 break
@@ -157,7 +156,6 @@ class OutputFile:
 
 
 def _values(event: WorkerEnded) -> tuple[Any, ...]:
-    """Return the values of FIELDS."""
     error_type: str = getattr(event, "error_type", "")
     error: str = getattr(event, "error", "")
     if isinstance(event, WorkerUnresponsive):

@@ -26,7 +26,7 @@ class Narrator:
     """Writes progress and messages to `stream`.
 
     A terminal shows one live line, which is redrawn up to ten times a second. Any other stream gets up to one line a
-    second, and the last one. Services run for ever: such a stream gets a line up to every ten seconds if their counts
+    second, and the last one. Services run forever: such a stream gets a line up to every ten seconds if their counts
     changed, and every five minutes otherwise. A stream that fails gets nothing more, and the run goes on.
     """
 
@@ -36,7 +36,7 @@ class Narrator:
         self.interval = _LIVE_INTERVAL if self.is_live else _LOG_INTERVAL
         """Seconds between two progress lines. `progress` has to be called that often."""
         self.stopping: int | None = None
-        """How many workers had not ended when the run was stopped; None if it was not."""
+        """Number of workers that had not ended when the run was stopped; None if it was not."""
         self._stream: TextIO | None = stream
         self._clock = clock
         self._run_began: float | None = None
@@ -142,7 +142,7 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
 
 
 def _counts(fleet: Fleet, stopping: int | None) -> Iterator[str]:
-    """Yield how many workers are in which state, and the worker whose readiness a tree waits for."""
+    """Yield the number of workers in each state, and the worker whose readiness a tree waits for."""
     if stopping is not None and fleet.finished is None:
         yield f"stopping: {fleet.workers - fleet.settled:,} of {stopping:,} have not ended"
         yield counts_text(fleet.counts)

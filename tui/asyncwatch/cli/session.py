@@ -45,7 +45,7 @@ _PATIENCE = 2.0
 """Seconds to wait for the engine's thread after the end of the run was shown."""
 
 OnBatch = Callable[[Batch], str | None]
-"""Gets every batch of events. Returns a message for the person who watches, if there is one."""
+"""Gets every batch of events. Returns a message to show, or None."""
 
 
 class OutputError(Exception):
@@ -137,7 +137,7 @@ class _Seen(NamedTuple):
     status: int
     """The exit status, as far as this is known from the events."""
     patience: float | None = _PATIENCE
-    """Seconds to wait for the engine; None for as long as its workers may take."""
+    """Seconds to wait for the engine; None for no limit."""
     problem: str = ""
     """A message for the person at the terminal."""
 
@@ -191,7 +191,6 @@ class _LateStart:
         self.statistics = engine.statistics
 
     def events(self) -> asyncio.Queue[Batch]:
-        """Start the engine and return the queue of its events."""
         self._capture()
         self._engine.start()
         return self._engine.events()

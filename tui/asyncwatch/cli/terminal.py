@@ -28,7 +28,7 @@ _LAST_LINES = 0.2
 class _Screen(io.FileIO):
     """A terminal to write to. Once it has gone, all data is dropped.
 
-    An error would end the thread in which Textual writes, and then the other threads would wait for it for ever.
+    An error would end the thread in which Textual writes, and then the other threads would wait for it forever.
     """
 
     has_gone = False
@@ -92,7 +92,7 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
 def private_stdout() -> Iterator[BinaryIO]:
     """Give standard output to the caller alone inside the context. Other output to it goes to standard error.
 
-    If `sys.stdout` is not the real standard output, it is left as it is. A write may take only a part of the data.
+    If `sys.stdout` is not the real standard output, nothing is replaced. A write may take only a part of the data.
     """
     if not _is_descriptor(sys.stdout, 1):
         yield sys.stdout.buffer

@@ -23,8 +23,8 @@ class Restarted(msgspec.Struct):
 class Restarts:
     """Restarts of all workers.
 
-    A worker's own restarts are those that a `RestartScheduled` announced. Restarts by a person, with a sibling or with
-    a supervisor are counted apart.
+    A `RestartScheduled` announces each restart of a worker's own. Other restarts are by a person, with a sibling or
+    with a supervisor.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Restarts:
 
     @property
     def total(self) -> int:
-        """All restarts, whatever their cause."""
+        """Restarts of any cause."""
         return self._own + self.asked_for
 
     def scheduled(self, event: RestartScheduled) -> None:
-        """Fold one restart to come."""
+        """Count a scheduled restart."""
         self._own += 1
         self._scheduled.add(event.worker)
         known = self.by_worker.get(event.worker)
@@ -53,7 +53,7 @@ class Restarts:
             known.at = event.at
 
     def began(self, event: WorkerRestarted) -> None:
-        """Fold one restart."""
+        """Record a restart, and count it unless it was scheduled."""
         if event.worker in self._scheduled:
             self._scheduled.discard(event.worker)
         else:
@@ -102,21 +102,21 @@ class Services(NamedTuple):
 
     counts: Counter[WorkerState]
     to_come: int
-    """Workers that were not started yet: children start one by one."""
+    """Workers not started yet: children start one by one."""
     starting: Row | None
-    """The worker that the ones to come wait for, because it is not ready yet."""
+    """The worker whose readiness the next ones wait for."""
 
     @property
     def wanted(self) -> int:
-        """How many shall be up: all except those that succeeded."""
+        """Number of workers that should be up: all that did not succeed."""
         return self.workers + self.to_come - self.counts[WorkerState.SUCCEEDED]
 
     @property
     def workers(self) -> int:
-        """How many there are so far, ended ones included."""
+        """Number of workers started so far, including ended ones."""
         return self.counts.total()
 
     @property
     def up(self) -> int:
-        """How many are running, pollers between two polls included."""
+        """Number of running workers, including pollers between two polls."""
         return self.counts[WorkerState.RUNNING]

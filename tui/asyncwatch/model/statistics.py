@@ -15,7 +15,7 @@ from collections.abc import Callable
 from asyncwatch.events import Batch, LoopBlocked
 
 RELATIVE_ERROR = 0.02
-"""How far a quantile may be from the exact one, as a share of it (between `SHORTEST` and `LONGEST`)."""
+"""Largest relative error of a quantile between `SHORTEST` and `LONGEST`."""
 SHORTEST = 1e-6
 """Seconds: the first bucket holds this and everything shorter."""
 LONGEST = 1e6
@@ -124,9 +124,9 @@ class Rate:
 
 
 BLOCKS_KEPT = 1_000
-"""How many of the newest block events are kept."""
+"""Block events kept, the newest."""
 SPANS_KEPT = 10_000
-"""How many of the newest late spans are kept, at least, to compare attempts with."""
+"""Late spans kept at least, the newest, to compare attempts with."""
 LATE_SHARE = 0.1
 """An attempt is distorted if the loop was late for at least this share of it."""
 _ADJACENT = 0.05
@@ -140,16 +140,16 @@ class LoopWatch:
         self.blocks: deque[LoopBlocked] = deque(maxlen=BLOCKS_KEPT)
         """The newest blocks."""
         self.count = 0
-        """All blocks, including those that are not kept."""
+        """Number of all blocks, kept or not."""
         self.seconds = 0.0
-        """How long the loop was late in all."""
+        """Seconds for which the loop was late."""
         self.longest: LoopBlocked | None = None
         self._last_by_worker: dict[str, LoopBlocked] = {}
         self._starts, self._ends = array("d"), array("d")
         self._before = array("d")  # seconds of lateness before each of these spans
 
     def blocked(self, event: LoopBlocked) -> None:
-        """Fold one block."""
+        """Record a block."""
         self.blocks.append(event)
         self.count += 1
         if self.longest is None or event.duration > self.longest.duration:
@@ -184,7 +184,7 @@ class LoopWatch:
         return tuple(block for block in self.blocks if block.worker == worker) if has_any else ()
 
     def late_within(self, start: float, end: float) -> float:
-        """Return for how many of the seconds from `start` to `end` the loop was late, by the kept spans."""
+        """Return the seconds between `start` and `end` in which the loop was late, by the kept spans."""
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1
         if last < first:
             return 0.0
@@ -192,7 +192,7 @@ class LoopWatch:
         return whole - max(0.0, start - self._starts[first]) - max(0.0, self._ends[last] - end)
 
     def is_distorted(self, start: float | None, seconds: float | None) -> bool:
-        """Return whether the late loop explains much of an attempt that took `seconds` from `start` on."""
+        """Return whether the loop was late for `LATE_SHARE` of an attempt of `seconds` that began at `start`."""
         if not self._ends or start is None or seconds is None or start >= self._ends[-1]:
             return False
         late = self.late_within(start, start + seconds)
@@ -212,9 +212,9 @@ class RunTime:
         self._started_at: float | None = None
 
     def note(self, batch: Batch) -> None:
-        """Learn from a batch that has just arrived."""
+        """Take a batch that has just arrived into account."""
         if batch:
-            # The earliest estimate is that of the batch that was delayed least.
+            # The batch that was delayed least gives the earliest estimate.
             started_at = self._clock() - batch[-1].at
             self._started_at = started_at if self._started_at is None else min(started_at, self._started_at)
 

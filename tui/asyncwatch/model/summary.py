@@ -25,9 +25,9 @@ class ErrorGroup:
     example_worker: str
     example_error: str
     example_place: str
-    """`jobs.py:3 fetch`, where that error was raised; empty if it is not known."""
+    """`jobs.py:3 fetch`, where that error was raised; empty if unknown."""
     refused: int
-    """How many of them were refused a retry although attempts were left."""
+    """Workers that were refused a retry although attempts were left."""
     refusals: str
     """The reasons: `retry budget, deadline`."""
 
@@ -61,16 +61,16 @@ class Summary:
     seed: int | None
     workers: int
     counts: dict[WorkerState, int]
-    """Workers by state, without states that do not occur."""
+    """Workers by state, without empty states."""
     attempts: int
     elapsed: float
     """Seconds until the last worker settled; if one is still active, until the last event, or until the client left."""
     is_interrupted: bool
     """Whether the run was stopped, or left before its last event."""
     is_hurried: bool
-    """Whether its workers got no time to end."""
+    """Whether its workers were stopped without a grace period."""
     slowest: tuple[SlowWorker, ...]
-    """Without services, which are meant to run for ever, and without workers that were stopped."""
+    """Without services, which are meant to run forever, and without workers that were stopped."""
     abandoned: tuple[str, ...]
     """`worker: place` of each incarnation that swallowed its cancellation and is still running."""
     restarts: int
@@ -87,7 +87,7 @@ class Summary:
 
 
 def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
-    """Return the summary of the run so far, with at most so many of the slowest and of the most restarted workers."""
+    """Return the summary of the run so far, with at most `slowest` slow workers and `restarted` restarted ones."""
     run, finished = fleet.run, fleet.finished
     restarts = ((name, known.times, known.cause) for name, known in fleet.restarts.by_worker.items())
     polls = ((name, failed.times, failed.error) for name, failed in fleet.polls.by_worker.items())
@@ -132,7 +132,7 @@ def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
 
 
 def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: int) -> tuple[TroubledService, ...]:
-    """Return the workers with the highest of so many (name, times, cause)."""
+    """Return the `number` workers with the most `times` in `known`, which has (name, times, cause)."""
     most = heapq.nlargest(number, known, key=lambda item: item[1])
     rows = ((fleet.get(name), times, cause) for name, times, cause in most)
     return tuple(TroubledService(row.name, row.state, times, cause) for row, times, cause in rows if row is not None)
@@ -175,7 +175,7 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
 
 
 def _place(row: Row, stack_of: Callable[[str], str]) -> str:
-    """Return where the row's error was raised, without the folders of the file."""
+    """Return where the row's error was raised, with the bare name of the file."""
     key = cluster_key(row, stack_of)
     return "" if key is None else key[1].rpartition("/")[2]
 
@@ -264,7 +264,6 @@ def _troubled_lines(workers: tuple[TroubledService, ...], last: str) -> list[str
 
 
 def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]:
-    """Return the kind and its example, on two lines if one would be too long."""
     kind = f"  {group.workers:>{column},} × {_line(group.kind)}"
     example = f"{'' if group.workers == 1 else 'e.g. '}worker {_line(group.example_worker)}"
     if group.kind != group.example_error:

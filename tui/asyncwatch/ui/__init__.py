@@ -1,1 +1,1 @@
-"""The dashboard: the only package that imports Textual. It reads facts, sends requests, and knows no engine."""
+"""The dashboard, the only package that imports Textual. It reads events, sends commands, and knows no engine."""

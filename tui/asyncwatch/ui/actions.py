@@ -1,4 +1,4 @@
-"""From the workers that a key is for to what is done: commands, a question before them, or a notice. Pure."""
+"""Actions of keys on the selected workers: commands, a question before them, or a notice. Pure."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ _NAMED = 4
 
 
 class Action(NamedTuple):
-    """What a key comes to."""
+    """Result of a key press."""
 
     commands: Iterable[Command] = ()
-    """An iterator makes the commands of very many workers, only as they are sent."""
+    """An iterator makes them lazily, if there are very many."""
     question: str = ""
     """Asked before the commands are sent; empty to send them at once."""
     consequence: str = ""
-    """What else a yes does."""
+    """Further effect of a yes, shown below the question."""
     verb: str = ""
-    """The word for yes."""
+    """Label of yes."""
     key: str = ""
-    """The key that says yes: the one that was pressed."""
+    """The key that was pressed. Pressed again, it says yes."""
     highlighted: Sequence[Row] = ()
     """Workers that are highlighted while the question is open."""
     notice: str = ""
@@ -64,33 +64,33 @@ class Action(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Something that can be done to any number of workers."""
+    """A kind of command for any number of workers."""
 
     verb: str
     key: str
     question: str
-    """With `{}` for the workers."""
+    """Its `{}` is replaced by the workers."""
     make: Callable[[Iterable[Row]], Iterator[Command]]
     """Returns the commands for the workers."""
     states: frozenset[WorkerState]
-    """States of workers to which it applies."""
+    """States in which it applies to a worker."""
     applies_to: str
     """`states` in words: "that ..."."""
     none: str
     """Notice if it applies to none of many."""
     includes_pollers: bool = False
-    """Whether it also applies to pollers between two polls, which are running."""
+    """Whether it also applies to pollers between two polls, whose state is running."""
 
     def applies(self, row: Row) -> bool:
-        """Return whether it applies to the worker as it is now."""
+        """Return whether it applies to the worker in its present state."""
         return row.state in self.states or (self.includes_pollers and row.is_between_polls)
 
     def on(self, rows: Iterable[Row]) -> Iterator[Command]:
-        """Yield the commands for the workers to which it applies when they are made."""
+        """Yield the commands for the workers to which it applies by then."""
         return self.make(row for row in rows if self.applies(row))
 
     def number(self, counts: Mapping[WorkerState, int]) -> int:
-        """Return to how many workers it applies, counted by state."""
+        """Return the number of workers to which it applies, by their states."""
         return sum(counts.get(state, 0) for state in self.states)
 
 
@@ -126,7 +126,7 @@ GIVE_UP = Operation("give up", "x", "Give up {}?", _give_up, WAITING, "are waiti
 
 
 class Selection(NamedTuple):
-    """What a key is for: the marked workers, or else the line under the cursor."""
+    """Target of a key: the marked workers, else the line under the cursor."""
 
     fleet: Fleet
     line: Line | None
@@ -242,7 +242,7 @@ def _on_few(selection: Selection, commands: Sequence[Command], operation: Operat
 
 
 def _on_many(selection: Selection, rows: Sequence[Row], operation: Operation) -> Action:
-    """Act on so many workers that their states are not looked at before the answer."""
+    """Act on very many workers. Their states are checked after the answer, as the commands are made."""
     fleet, branch = selection.fleet, selection.branch
     noun = "worker" if branch is not None else "marked worker"
     of_branch = f" of {shown_branch(branch)}" if branch is not None else ""
@@ -263,7 +263,7 @@ def _asked(
     highlighted: Sequence[Row] = (),
     notice: str = "",
 ) -> Action:
-    """Return the action that asks first; `workers` says in words who they are."""
+    """Return the action that asks first; `workers` describes them."""
     question = operation.question.format(workers)
     return Action(commands, question, consequence, operation.verb, operation.key, highlighted, notice)
 
@@ -396,10 +396,10 @@ def _undone(change: SettingChanged, settings: Settings) -> str:
 
 
 def updated(commands: Iterable[Command], fleet: Fleet) -> Iterable[Command]:
-    """Return the commands as they have to be by the time of the answer: for the present incarnations.
+    """Return the commands adapted to the time of the answer: for the present incarnations.
 
-    Commands that have become pointless are left out: to cancel a worker that has ended, to retry or give up a worker
-    that does not wait. Commands that are still to be made are for the present incarnation anyway.
+    Pointless commands are left out: to cancel an ended worker, to retry or give up a worker that does not wait.
+    An iterator makes its commands for the present incarnations anyway.
     """
     if not isinstance(commands, Sequence):
         return commands
@@ -438,7 +438,7 @@ def _restartable(rows: Iterable[Row], tree: Tree) -> tuple[list[Row], str]:
 
 
 def _siblings(tree: Tree, requested: Sequence[Row], selected: Iterable[Row]) -> tuple[list[Row], str]:
-    """Return the workers that restart with the requested ones though they are not selected, and a sentence on them."""
+    """Return the unselected workers that restart together with the requested ones, and a sentence on them."""
     known = set(selected)
     siblings = [row for row in tree.restarted_with(requested) if row not in known]
     if not siblings:

@@ -56,7 +56,7 @@ class _Drawable(Protocol):
     """A screen that shows the run."""
 
     def draw(self) -> None:
-        """Show the run as it is now."""
+        """Show the present state of the run."""
 
 
 class DashboardError(RuntimeError):
@@ -73,10 +73,10 @@ class AsyncwatchApp(App[None]):
         controller: the run's engine.
         on_batch: gets every batch, also while frozen; a text that it returns is shown as a problem.
         clock: monotonic seconds.
-        processor_clock: seconds of the processor, to measure frames.
+        processor_clock: processor seconds, to measure frames.
         is_signalled: whether SIGTERM, SIGHUP and SIGINT stop the run.
         foreseen: the first events of the run, shown until they come.
-        has_hung_up: returns whether the terminal is gone.
+        has_hung_up: returns whether the terminal is gone, which stops the run.
 
     """
 
@@ -125,8 +125,8 @@ class AsyncwatchApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Run a key's action before the next key is handled, so that keys typed ahead reach what this key opens.
 
-        Textual forwards a key to the focused widget and acts when it bubbles back, after the following keys have been
-        forwarded too. For the same reason an input gets its text here, in order with the keys that act.
+        Textual acts on a key only when it bubbles back from the focused widget, after following keys were forwarded.
+        For the same reason an input gets its text here.
         """
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             field = self.focused if isinstance(self.focused, Input) else None
@@ -183,7 +183,7 @@ class AsyncwatchApp(App[None]):
         self.exit()
 
     def receive(self, batch: Batch) -> None:
-        """Take in a batch from the pump."""
+        """Apply a batch from the pump."""
         dashboard = self.dashboard
         was_frozen, fleet = dashboard.is_frozen, dashboard.fleet
         dashboard.receive(batch)
@@ -216,7 +216,7 @@ class AsyncwatchApp(App[None]):
         self.notify(fmt.safe(problem), severity="error", timeout=_PROBLEM_TIME)
 
     def show_refusals(self, refusals: list[CommandRefused]) -> None:
-        """Show that commands were refused: one notice for each action, however many batches they come in."""
+        """Show refused commands, in one notice for each action."""
         first = self._refusal = self._refusal or refusals[0]
         self._refused += len(refusals)
         reason = f"{first.worker}: {first.reason}" if first.worker else first.reason
@@ -380,13 +380,7 @@ def run_dashboard(
 ) -> Fleet:
     """Show the run until it has finished, and return its fleet. Blocks; main thread only.
 
-    SIGTERM, SIGHUP and SIGINT stop the run without a question.
-
-    Args:
-        controller: the run's engine.
-        on_batch: gets every batch as it comes, also while frozen; a text that it returns is shown as a problem.
-        foreseen: the first events of the run, shown until they come.
-        has_hung_up: returns whether the terminal is gone, which stops the run.
+    SIGTERM, SIGHUP and SIGINT stop the run without a question. The arguments are those of `AsyncwatchApp`.
 
     Raises:
         DashboardError: the dashboard broke.

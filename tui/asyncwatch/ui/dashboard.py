@@ -1,4 +1,4 @@
-"""What the dashboard shows of a run, live or frozen. Pure: no Textual."""
+"""State of the dashboard, live or frozen. Pure: no Textual."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MAX_FROZEN_EVENTS = 500_000
 
 
 class DashboardState:
-    """The fleet with its view, what the engine last said of itself, and whether the run is frozen or stopping.
+    """The fleet, its view, the latest statistics of the engine, and whether the run is frozen or stopping.
 
-    A batch is folded into the fleet when it is received, or after a freeze.
+    A batch is applied to the fleet when it is received, or after a freeze.
 
-    The fleet can be shown before the run starts, from the first events that its plan foresees. If the run starts with
-    the same events it goes on from there, and so the cursor and marks stay. Otherwise the fleet is built anew.
+    Before the run starts, the fleet can be shown from the events that its plan foresees. If the run starts with the
+    same events, the fleet, cursor and marks stay. Otherwise the fleet is built anew.
 
     `clock` is monotonic, in seconds. Its zero does not matter: run time is derived from the events.
     """
@@ -48,12 +48,12 @@ class DashboardState:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether batches wait instead of being folded."""
+        """Whether batches are held back."""
         return self._frozen_at is not None
 
     @property
     def frozen_events(self) -> int:
-        """How many events wait for the end of a freeze."""
+        """Number of events held back."""
         return self._frozen_events
 
     @property
@@ -75,17 +75,17 @@ class DashboardState:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether some of the workers with which the run starts have not been announced yet."""
+        """Whether some workers of the start have not been announced yet."""
         run = self.fleet.run
         return run is not None and self.fleet.workers < run.workers
 
     @property
     def active(self) -> int:
-        """How many workers have not settled."""
+        """Number of workers that have not settled."""
         return self.fleet.workers - self.fleet.settled
 
     def snapshot(self) -> Snapshot:
-        """Return what a frame is drawn from."""
+        """Return the data of a frame."""
         return Snapshot(
             self.fleet,
             self.statistics,
@@ -103,7 +103,7 @@ class DashboardState:
         self._foreseen, self.is_foreseen = batch, True
 
     def receive(self, batch: Batch) -> None:
-        """Take in a batch. The end of the run, or more than `MAX_FROZEN_EVENTS`, ends a freeze."""
+        """Apply a batch, or hold it back. The end of the run, or too many events, end a freeze."""
         self.is_foreseen = False
         self._run_time.note(batch)
         self.frame_statistics.add_received(len(batch))
@@ -120,21 +120,21 @@ class DashboardState:
         self._frozen_at = self.now
 
     def unfreeze(self) -> None:
-        """Fold the batches that were held back, and go on."""
+        """Apply the batches that were held back, and go on."""
         self._frozen_at = None
         batches, self._frozen_batches, self._frozen_events = self._frozen_batches, [], 0
         for batch in batches:
             self._fold(batch)
 
     def stop(self) -> None:
-        """Note that the run was told to stop; the second time, without grace."""
+        """Record a request to stop the run; the second one is without grace."""
         if self.is_stopping:
             self.is_stopping_now = True
         else:
             self.is_stopping, self._active_at_stop = True, self.active
 
     def close(self) -> Fleet:
-        """Return the fleet with everything that was received folded in; it is watched no further."""
+        """Return the fleet after all received batches. The run is no longer watched."""
         self.unfreeze()
         leave(self.fleet, self._run_time.now)
         return self.fleet

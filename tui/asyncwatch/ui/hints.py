@@ -1,4 +1,4 @@
-"""Which keys matter at the moment: they come first in the footer. Pure."""
+"""Hints: the keys that come first in the footer at the moment. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from asyncwatch.model.rows import Row
 from asyncwatch.ui.actions import GIVE_UP, RETRY_NOW, WAITING
 
 Hints = Mapping[str, str | None]
-"""By action the label of its key: empty for the usual label, None if it can do nothing and its key is left out."""
+"""Label of the key of each action: empty for the usual label, None to hide a key without effect."""
 
 _NEED_RUNNING_TREE = ("cancel", "restart", "restart_all")
 
 
 def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool) -> Hints:
-    """Return the hints of the main screen; `states` are those of the workers that a key is for."""
+    """Return the hints of the main screen; `states` are the states of the selected workers."""
     settings = fleet.settings
     hints: dict[str, str | None] = dict.fromkeys(_NEED_RUNNING_TREE) if fleet.tree.ending else {}
     if not WAITING.isdisjoint(states):

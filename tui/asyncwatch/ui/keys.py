@@ -1,4 +1,4 @@
-"""Every key and what it does, in one table from which bindings, footer, help and command palette are made."""
+"""Table of all keys. Bindings, footer, help and command palette are made from it."""
 
 from __future__ import annotations
 

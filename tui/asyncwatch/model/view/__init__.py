@@ -1,1 +1,1 @@
-"""What a person looks at: filter, order, marks, groups. Pure."""
+"""Views of a fleet: filter, order, marks, clusters. Pure."""

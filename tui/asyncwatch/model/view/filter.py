@@ -19,7 +19,7 @@ _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _FIELDS = ("state", "error", "group", "retries", "luck")
 _FIELD = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
 _NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
-"""What follows the colon in a URL, in a host with its port, or in a word that is still being typed (`OSError:`)."""
+"""The text after the colon of a URL, of `host:port`, or of an unfinished word (`OSError:`)."""
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -36,7 +36,7 @@ _NUMBERS: dict[str, Callable[[Row], float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed filter. `problem` says which term was not understood and left out; empty if there is none."""
+    """A parsed filter. Terms that were not understood are ignored; `problem` reports the first."""
 
     text: str
     conditions: tuple[Condition, ...] = ()
@@ -44,7 +44,7 @@ class Query:
 
     @property
     def matcher(self) -> Condition:
-        """The only condition, if there is only one: the same as `matches` in half the calls."""
+        """The same as `matches`, in half the calls if there is only one condition."""
         return self.conditions[0] if len(self.conditions) == 1 else self.matches
 
     def matches(self, row: Row) -> bool:
@@ -64,7 +64,7 @@ def parse_query(text: str) -> Query:
     """Parse a filter (see `SYNTAX`). Never raises.
 
     Terms are separated by spaces; quotes keep a term with spaces together; case does not matter. A term that is not
-    understood (yet) is left out and named in `Query.problem`.
+    understood (yet) is ignored and reported in `Query.problem`.
     """
     conditions: list[Condition] = []
     problem = ""

@@ -31,21 +31,18 @@ class Cluster(msgspec.Struct, frozen=True):
     Empty without a traceback, as for an injected fault, and for errors of asyncwatch's own HTTP target.
     """
     rows: Sequence[Row]
-    """In the order of the fleet; the first one serves as the example."""
+    """In queue order. The first one is the example."""
     states: Mapping[WorkerState, int]
-    """The workers by state, without states that do not occur."""
+    """Workers by state, without empty states."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells clusters apart."""
+        """Kind and place: the identity of the cluster."""
         return self.kind, self.place
 
 
 class Clustering:
-    """Groups the rows that have an error and did not succeed.
-
-    `stack_of` returns the last traceback of a worker by its name, as `Fleet.stack` does.
-    """
+    """Groups the rows with an error that did not succeed. `stack_of` is `Fleet.stack`."""
 
     def __init__(self, rows: Iterable[Row], stack_of: Callable[[str], str]) -> None:
         self._rows = iter(rows)
@@ -74,7 +71,7 @@ class Clustering:
 
 
 def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | None:
-    """Return the `Cluster.key` of the row's error; None if it has none, or succeeded."""
+    """Return the `Cluster.key` of the row's error; None without an error, or after a success."""
     if not row.error or row.state is WorkerState.SUCCEEDED:
         return None
     return _kind(row.error), _place(stack_of(row.name))

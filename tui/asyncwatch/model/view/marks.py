@@ -1,4 +1,4 @@
-"""The workers that a person has marked, one byte each: there may be a million. Pure."""
+"""Workers marked by a person, one byte each: there may be a million. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Marks(AbstractSet[str]):
         self._flags = bytearray()
         self._job: Work | None = None
         self._replaced = 0
-        """How many rows of the fleet had been replaced when the flags were last used."""
+        """`DepartedChildren.replaced` when the flags were last used."""
 
     def __contains__(self, name: object) -> bool:
         """Return whether the worker is marked."""
@@ -48,7 +48,7 @@ class Marks(AbstractSet[str]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether there are rows left to mark."""
+        """Whether rows are left to mark."""
         return self._job is not None
 
     def rows(self) -> list[Row]:
@@ -57,7 +57,7 @@ class Marks(AbstractSet[str]):
         return list(compress(self._fleet.rows, self._current()))
 
     def add(self, lines: Sequence[object], *, without: Row | None = None) -> None:
-        """Mark the rows among the lines except one, in steps that `work` runs."""
+        """Mark all rows among the lines except `without`, in steps that `work` runs."""
         self.finish()
         self._job = for_each(self._mark(lines, without), lambda _: None)
 
@@ -68,7 +68,7 @@ class Marks(AbstractSet[str]):
         self._replaced = self._fleet.departed.replaced
 
     def toggle(self, spans: Iterable[slice]) -> None:
-        """Mark the workers of some parts of the queue, or unmark them if all of them are marked."""
+        """Mark the workers with these indexes, or unmark them if all are marked."""
         self.finish()
         flags, spans = self._grown(), list(spans)
         is_marking = any(0 in flags[span] for span in spans)
@@ -76,7 +76,7 @@ class Marks(AbstractSet[str]):
             flags[span] = bytes((is_marking,)) * (span.stop - span.start)
 
     def toggle_worker(self, name: str) -> bool:
-        """Mark the worker, or unmark it. Return whether it is marked now."""
+        """Toggle the mark of a worker. Return whether it is marked now."""
         row = self._fleet.get(name)
         if row is not None:
             self.toggle([slice(row.index, row.index + 1)])
@@ -88,13 +88,13 @@ class Marks(AbstractSet[str]):
         self._flags = bytearray()
 
     def work(self, is_time_up: Callable[[], bool]) -> bool:
-        """Go on marking until the time is up; return whether there is more to do."""
+        """Run steps until time is up. Return whether there are more."""
         if self._job is not None and not self._job(is_time_up):
             self._job = None
         return self._job is not None
 
     def finish(self) -> None:
-        """Mark at once what is left to mark."""
+        """Run all remaining steps."""
         self.work(lambda: False)
 
     def _mark(self, lines: Sequence[object], without: Row | None) -> Steps[None]:
@@ -108,7 +108,7 @@ class Marks(AbstractSet[str]):
             yield
 
     def _current(self) -> bytearray:
-        """Return the flags without those of workers whose row was replaced; new workers may have none yet."""
+        """Clear the flags of replaced rows and return all flags. New workers may have none yet."""
         flags, departed = self._flags, self._fleet.departed
         if self._replaced != departed.replaced:
             for index, number in reversed(departed.replaced_at.items()):
@@ -119,7 +119,6 @@ class Marks(AbstractSet[str]):
         return flags
 
     def _grown(self) -> bytearray:
-        """Return the flags, one for each worker."""
         flags = self._current()
         flags.extend(bytes(len(self._fleet.rows) - len(flags)))
         return flags

@@ -1,4 +1,4 @@
-"""The lines of a fleet with branches: each branch, and below it its workers and branches. Pure."""
+"""Lines of a tree: each branch, then its workers and branches below it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Line = Row | Branch
 
 
 def grouped(rows: Sequence[Row]) -> Steps[dict[str, list[Row]]]:
-    """Return the rows of each branch, by its path, in their order."""
+    """Return the rows by the path of their branch, in the given order."""
     own: dict[str, list[Row]] = {}
     for start in range(0, len(rows), STEP):
         for row in rows[start : start + STEP]:

@@ -1,4 +1,4 @@
-"""The view of a fleet: which rows are visible, in which order and lines, and which of them are marked. Pure."""
+"""View of a fleet: visible rows, their order and lines, and the marks. Pure."""
 
 from __future__ import annotations
 
@@ -29,30 +29,27 @@ from asyncwatch.model.view.sort import (
 from asyncwatch.slices import Work, for_each
 
 AT_ONCE = 8_192
-"""A fleet of at most so many rows is filtered and sorted at once, while a key waits for it."""
+"""Fleets of up to this many rows are filtered and sorted at once, while a key waits."""
 _MANY = 4
-"""If more than one row in this many changed, sorting all of them takes less time than placing those."""
+"""If more than one row in this many changed, sorting all rows is faster than moving the changed ones."""
 _SORT_KEYS = frozenset(key for key, _ in SORTS)
 
 
 class View:
     """A filtered and sorted view of a Fleet's rows, with marks.
 
-    Rows keep their places until `resort()`, or until the filter or the order is changed. Only then do rows that changed
-    move, appear or disappear. Workers that are queued in the meantime are added at the end. The row under the cursor
-    (`keep`) does not disappear, so that the next key is for it and not for the row that would take its place.
+    Changed rows move, appear or disappear only on `resort()` or when the filter or the order changes. New workers are
+    added at the end. The row under the cursor (`keep`) stays visible, so that no other row gets the next key.
 
-    A fleet of more than `AT_ONCE` rows is filtered and sorted in steps, which the caller runs (`work`). Until the last
-    step the lines stay as they were.
-
-    When the fleet's tree is shown, rows are listed below their branch, sorted within it, and each branch has a line.
+    More than `AT_ONCE` rows are filtered and sorted in steps that the caller runs (`work`). The lines change only after
+    the last step. With a tree, each branch has a line, and its rows are sorted below it.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.marks = Marks(fleet)
         self.left: Counter[str] = Counter()
-        """How many children of each pool, by its path, have no line any more: they ended and were forgotten."""
+        """By the path of a pool: how many of its children ended, were forgotten and have no line."""
         self._query = EVERYTHING
         self._sort = QUEUE_ORDER
         self._is_reversed = False
@@ -60,11 +57,11 @@ class View:
         self._cluster: tuple[str, str] | None = None
         self._folded: set[str] = set()
         self._folded_filtered: set[str] = set()
-        """Branches folded under the present filter. A new filter unfolds all, or matches would be hidden."""
+        """Branches folded under the present filter. A new filter unfolds all, so that no match is hidden."""
         self._flat = Order(fleet.rows)
-        """The visible rows, sorted, whatever their branch."""
+        """The visible rows, sorted across branches."""
         self._ordering = ordering(QUEUE_ORDER, is_reversed=False, now=0.0)
-        """What `_flat` is sorted by."""
+        """The order of `_flat`."""
         self._order: Sequence[Row] = fleet.rows
         """The visible rows in the order of their branches, if the tree is shown."""
         self._lines: list[Line] = []
@@ -79,11 +76,11 @@ class View:
         self._left_seen = 0
         self._rows_seen = 0
         self._is_current = False
-        """Whether `_flat` is of the present filter, order and direction."""
+        """Whether `_flat` has the present filter, order and direction."""
         self._is_of_filter = True
-        """Whether the lines are of the present filter, whatever their order."""
+        """Whether the lines have the present filter, in any order."""
         self._is_outlined = False
-        """Whether `_lines` are those of `_flat` with the present folds."""
+        """Whether `_lines` show `_flat` with the present folds."""
 
     def over(self, fleet: Fleet) -> View:
         """Return a view of another fleet with the same filter and order, without marks."""
@@ -118,7 +115,7 @@ class View:
 
     @property
     def cluster(self) -> tuple[str, str] | None:
-        """The `Cluster.key` of the only errors whose workers are visible, None for all workers."""
+        """Only workers of the cluster with this key are visible; None for all."""
         return self._cluster
 
     @cluster.setter
@@ -134,7 +131,7 @@ class View:
 
     @property
     def sort(self) -> str:
-        """The key of the present order, one of `SORTS`. Setting any other raises ValueError."""
+        """Key of the order, one of `SORTS`. Setting another raises ValueError."""
         return self._sort
 
     @sort.setter
@@ -168,7 +165,6 @@ class View:
 
     @property
     def _folds(self) -> set[str]:
-        """The paths of the branches that are folded now."""
         return self._folded_filtered if self.is_filtered else self._folded
 
     @property
@@ -191,7 +187,7 @@ class View:
         """Return the visible rows from top to bottom, including those in folded branches."""
         rows, tree = self.fleet.rows, self.fleet.tree
         if self._is_in_queue_order and not self.is_filtered and not tree.is_shown:
-            # The fleet's own list, used as it is.
+            # No copy of the fleet's own list.
             self._forget_order()
             self._touched.clear()
             self._is_of_filter = True
@@ -213,12 +209,12 @@ class View:
         return self._lines if self.fleet.tree.is_shown and self._lines else order
 
     def position(self, name: str) -> int | None:
-        """Return the place of the worker in `lines()`, from 0; None if it is not visible."""
+        """Return the index of the worker in `lines()`; None if it is not visible."""
         row = self.fleet.get(name)
         return self.place(row) if row is not None else None
 
     def place(self, line: Line) -> int | None:
-        """Return the place of a row or branch in `lines()`, from 0; None if it is not visible."""
+        """Return the index of a row or branch in `lines()`; None if it is not visible."""
         lines = self.lines()
         if lines is self.fleet.rows:
             return line.index if isinstance(line, Row) and self.fleet.get(line.name) is line else None
@@ -239,14 +235,14 @@ class View:
             return None
 
     def place_near(self, row: Row) -> int:
-        """Return the place of the row in `lines()`, or about where it would be; it may be just behind the last."""
+        """Return the index of the row in `lines()`, or about where it would be, up to `len(lines())`."""
         place = self.place(row)
         if place is None and self._order is self._flat:
             return place_of(self._flat, row, self._ordering, self._touched)
         return place or 0
 
     def neighbour(self, row: Row, step: int) -> Row:
-        """Return the row one line below (1) or above (-1), `row` itself at the end or if it is not visible."""
+        """Return the row one line below (1) or above (-1). It is `row` itself at the end, or if that is not visible."""
         lines, place = self.lines(), self.place(row)
         if place is None:
             return row
@@ -271,7 +267,7 @@ class View:
         return None if row is None or self._is_visible(row) else row
 
     def mark_all_visible(self) -> None:
-        """Mark every row that is a line and matches, besides those already marked; many rows in steps."""
+        """Mark every row that has a line and matches, in steps if there are many. Other marks stay."""
         self.marks.finish()
         lines, stray = self.lines(), self.stray
         branches = len(self.fleet.tree.branches) if self.fleet.tree.is_shown else 0
@@ -291,16 +287,16 @@ class View:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the lines are still of an earlier filter or order, because there are so many rows."""
+        """Whether the lines still show an earlier filter or order: sorting many rows takes a while."""
         return self._job is not None and not (self._is_current and self._is_outlined)
 
     @property
     def is_filtering(self) -> bool:
-        """Whether the lines are still of an earlier filter."""
+        """Whether the lines still show an earlier filter."""
         return self.is_behind and not self._is_of_filter
 
     def touched(self, rows: Iterable[Row]) -> None:
-        """Note that `rows` have changed: the next `resort()` places them."""
+        """Record that `rows` have changed, for the next `resort()`."""
         if self._is_current or self._job is not None:
             self._touched.update(rows)
 
@@ -323,7 +319,7 @@ class View:
         return self._begin(self._sort_all() if is_many else self._place_touched())
 
     def work(self, is_time_up: Callable[[], bool]) -> bool:
-        """Run steps until the time is up, at least one. Return whether there are more."""
+        """Run at least one step, until time is up. Return whether there are more."""
         if self.marks.is_busy and (self.marks.work(is_time_up) or is_time_up()):
             return self.is_busy
         if self._job is not None and not self._job(is_time_up):
@@ -331,14 +327,13 @@ class View:
         return self._job is not None
 
     def _begin(self, steps: Steps[None]) -> bool:
-        """Run all steps for a small fleet; leave those for a large one to `work`. Return whether all were run."""
+        """Run all steps for a small fleet; `work` runs them for a large one. Return whether all were run."""
         self._job = for_each(steps, lambda _: None)
         if len(self.fleet.rows) <= AT_ONCE:
             self.work(lambda: False)
         return self._job is None
 
     def _append(self, rows: list[Row]) -> None:
-        """Add rows that were just queued, below all others."""
         self._rows_seen += len(rows)
         last = self._lines[-1] if self._lines else None
         group = last.group if isinstance(last, Row) else last.path if last is not None else None
@@ -383,7 +378,7 @@ class View:
         self._touched.update(moving)
 
     def _present(self, seen: int) -> Steps[Order]:
-        """Return the first `seen` rows without those that have left their pool; count these."""
+        """Return the first `seen` rows that are still in their pool, and count the others in `left`."""
         rows, tree = self.fleet.rows, self.fleet.tree
         present, left = Order(rows), Counter(tree.replaced)
         for start in range(0, seen, STEP):
@@ -421,7 +416,7 @@ class View:
         )
 
     def _moving(self, rows: Sequence[Row]) -> Steps[list[Row]]:
-        """Return the rows whose place changes with time, sorted by elapsed time: each `resort` places them anew."""
+        """Return the rows whose place changes with time, if sorted by elapsed time."""
         moving: list[Row] = []
         for start in range(0, len(rows) if self._sort == "elapsed" else 0, STEP):
             moving += [row for row in rows[start : start + STEP] if row.state not in SETTLED and row.attempt]
@@ -429,7 +424,6 @@ class View:
         return moving
 
     def _outline(self, flat: Order) -> Steps[None]:
-        """List the sorted rows below their branches."""
         tree = self.fleet.tree
         shape = tree.shape
         lines: list[Line] = []

@@ -1,4 +1,4 @@
-"""The orders of a fleet: sort keys, sorting very many rows in steps, and an order in a few bytes a row. Pure."""
+"""Sorting a million rows: sort keys, a sample sort in steps, and orders of four bytes a row. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from asyncwatch.model.rows import Row
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
-"""Work on many rows, which yields after each step of a millisecond or two. `slices.for_each` runs it in time slices."""
+"""A generator that yields after each millisecond or two of work. `slices.for_each` runs it in time slices."""
 
 STEP = 4096
-"""Rows that one step looks at."""
+"""Rows processed in one step."""
 _STEPS_AT_ONCE = 16
 
 
 class Order(Sequence[Row]):
     """Some rows of a fleet, by their indexes in queue order.
 
-    A list of a million rows would take the garbage collector 30 ms each time it looks for young garbage. It does not
-    look into an array.
+    With a list of a million rows each young garbage collection would take 30 ms. The collector skips an array.
     """
 
     __slots__ = ("indexes", "rows")
@@ -118,20 +117,20 @@ def run_all(steps: Steps[T]) -> T:
 _SAMPLE_SHARE = 32
 """One row in this many is sampled to choose the pivots."""
 _SAMPLE_LIMIT = 2 * STEP
-"""Rows that are enough as a sample, however many there are."""
+"""Rows in the sample, at most."""
 _SCATTERED = STEP // 4
-"""Rows of one step if they are not neighbours: each of them is a cache miss."""
+"""Rows in one step if they are scattered: each is a cache miss."""
 _GOLDEN = 0.6180339887498949
-"""Multiples of it, modulo 1, are spread evenly and do not fall in with a pattern of the rows."""
+"""Its multiples modulo 1 are spread evenly and follow no pattern of the rows."""
 
 
 class Ordering(NamedTuple):
-    """What rows are sorted by. Rows with equal keys stay in queue order, in both directions."""
+    """Sort key and direction. Rows with equal keys stay in queue order, in both directions."""
 
     key: Callable[[Row], Any]
     is_reversed: bool
     of_many: Callable[[Sequence[Row]], list[Any]] | None = None
-    """Returns the keys of many rows in less time than one by one, where there is a way."""
+    """Returns the keys of many rows faster than `key` one by one; None if there is no such way."""
 
     def keys(self, rows: Sequence[Row]) -> list[Any]:
         """Return the key of each row."""
@@ -176,7 +175,7 @@ class _Bucket:
     def __init__(self) -> None:
         self.floats = array("d")
         self.others: list[bytes] = []
-        """Keys that are no floats, marshalled: the garbage collector would visit each of a million objects."""
+        """Other keys, marshalled: the garbage collector would visit each of a million objects."""
         self.indexes = array("i")
         self.equal = array("i")
 
@@ -191,12 +190,12 @@ class _Bucket:
 
     def sorted(self) -> list[int]:
         keys = iter(self.floats) if self.floats else chain.from_iterable(map(marshal.loads, self.others))
-        # `sorted` asks for the key of each index once and in turn: `next` returns it and ignores its other argument.
+        # `sorted` takes the key of each index once, in order: `next` returns it and ignores its other argument.
         return sorted(self.indexes, key=partial(next, keys))
 
 
 def _pivots(order: Order, ordering: Ordering) -> Steps[list[Any]]:
-    """Return keys in ascending order, with about `STEP` rows between two of them unless their keys are equal."""
+    """Return ascending keys with about `STEP` rows between two of them, more if keys are equal."""
     count, most = len(order) // (2 * STEP), len(order)
     if count < 2:
         return []
@@ -211,12 +210,11 @@ def _pivots(order: Order, ordering: Ordering) -> Steps[list[Any]]:
 
 
 def _packed(keys: Iterable[Any], kind: Sequence[Any]) -> Sequence[Any]:
-    """Return the keys as an array without objects if they are floats, as those of `kind` are."""
+    """Return the keys, as an array if `kind` holds floats."""
     return array("d", keys) if type(kind[0]) is float else list(keys)
 
 
 def _cut(keys: Sequence[Any], indexes: array[int], pivots: Iterable[Any], buckets: Sequence[_Bucket]) -> None:
-    """Distribute a sorted run over the buckets."""
     start = 0
     for pivot, bucket in zip(pivots, buckets, strict=False):
         end = bisect_left(keys, pivot, start)
@@ -283,8 +281,7 @@ def place_of(order: Order, row: Row, ordering: Ordering, stale: Collection[Row])
 class _Search:
     """Binary search in an order with stale rows; between two steps more rows may become stale.
 
-    Rows that changed are often neighbours, thousands of them. Where they end is remembered, so that not every search
-    passes them one by one.
+    Thousands of neighbours may be stale. The search remembers where they end, to pass them only once.
     """
 
     def __init__(self, order: Order, ordering: Ordering, stale: Collection[Row]) -> None:
@@ -345,7 +342,7 @@ SORTS: tuple[tuple[str, str], ...] = (
     ("error", "error"),
     ("name", "name"),
 )
-"""(key, heading) of every order, as a person steps through them. Names are last: they are often in queue order."""
+"""(key, heading) of each order, in the order of the sort key. Names are last: they are often in queue order."""
 
 _RANKS = {state: rank for rank, state in enumerate(WorkerState)}
 _LAST_TEXT = chr(sys.maxunicode)
@@ -405,7 +402,6 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
 
 
 def _keys_of_many(no_text: str) -> dict[str, Callable[[Sequence[Row]], list[Any]]]:
-    """Return the functions that make the keys of many rows in less time than one by one."""
 
     def names(rows: Sequence[Row]) -> list[str]:
         return naturals([row.name for row in rows])

@@ -1,4 +1,4 @@
-"""The columns of the fleet table: their widths in a given terminal, and the cells of a row. Pure."""
+"""Columns of the fleet table: their widths, and the cells of a row. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = 3
 
 MARK = "▌"
 LATE = "~"
-"""Before a time that was measured while the event loop was late."""
+"""Precedes a time measured while the event loop was late."""
 
 TIMED = frozenset(
     {
@@ -40,7 +40,7 @@ HEADINGS = {
 }
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
-"""States that end at a known time, in a word that leaves room for the countdown in a narrow column."""
+"""States that end at a known time, in words short enough for a countdown beside them."""
 _REFUSALS = {
     "retry budget": "no retry, budget used up",
     "deadline": "no retry, deadline",
@@ -49,10 +49,10 @@ _REFUSALS = {
 """Why a worker gets no further attempt, in words."""
 
 _CACHED = 512
-"""Cached cells of each kind, more than a screen has rows: visible rows are drawn ten times a second."""
+"""Cached cells of each kind: more than a screen has rows, which are drawn ten times a second."""
 
 ENOUGH_OF_ERROR = 60
-"""Cells that are enough to read what matters of most errors."""
+"""Cells that hold the essential part of most errors."""
 
 
 class Layout(NamedTuple):

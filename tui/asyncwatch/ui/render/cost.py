@@ -1,4 +1,4 @@
-"""What asyncwatch itself costs, and what blocked the event loop: in the header, on two pages. Pure."""
+"""Overhead of asyncwatch and blocks of the event loop: in the header and on two pages. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN_BLOCKS = 100
 
 
 def gauges(snapshot: Snapshot, room: int) -> Line:
-    """Return what fits into `room` cells of loop lag, backlog, event rate and frame time; the lag in any case.
+    """Return loop lag, backlog, event rate and frame time, as many as fit into `room` cells; the lag always.
 
     Words are shortened before a figure is left out.
     """
@@ -46,7 +46,7 @@ def gauges(snapshot: Snapshot, room: int) -> Line:
 
 
 def present_block(snapshot: Snapshot, width: int) -> str:
-    """Return for how long the loop has been blocked until now, and by what if there is room for it."""
+    """Return how long the loop has been blocked, and the cause if there is room."""
     blocked = snapshot.statistics.blocked
     by = ""
     if blocked is not None and blocked.cause != "unknown":
@@ -58,7 +58,7 @@ def present_block(snapshot: Snapshot, width: int) -> str:
 
 
 def recent_block(snapshot: Snapshot) -> Line:
-    """Return a warning of the last block of the loop for some seconds after it; nothing if there was none."""
+    """Return a warning of a block of the loop that ended a few seconds ago; nothing if there was none."""
     blocks = snapshot.fleet.loop.blocks
     if not blocks or (last := blocks[-1]).at + _NOTICE_TIME < snapshot.clock_now or last.cause not in FIXABLE_CAUSES:
         return []
@@ -121,7 +121,7 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
 
 
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:
-    """Return one block: when it began, how long it lasted, what caused it, and where."""
+    """Return one block: its start, duration, cause and place."""
     when = units.clock(block.began) if is_over else "now"
     cause = Span(pad(fmt.safe(blocked_by(block)), _NAME_WIDTH), "strong" if block.worker else "muted")
     head = [Span(pad(when, 8), "muted"), Span(pad(units.duration(block.duration), 9, right=True), "warning"), cause]
@@ -150,7 +150,7 @@ def block_report(blocks: tuple[LoopBlocked, ...], width: int) -> list[Line]:
 
 
 def stack_report(snapshot: Snapshot, worker: str, width: int) -> list[Line]:
-    """Return where the worker is at this moment, outermost frame first; nothing while that is not known."""
+    """Return the present stack of the worker, outermost frame first; nothing while it is unknown."""
     stack, blocked = snapshot.statistics.stack, snapshot.statistics.blocked
     if stack is None or stack.worker != worker or not (stack.frames or stack.is_blocking):
         return []

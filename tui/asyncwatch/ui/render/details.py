@@ -28,7 +28,7 @@ _LEVEL_STYLES = {
 }
 _NEXT = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next poll in"}
 _AT_ONCE = 0.01
-"""Seconds below which a wait cannot be noticed."""
+"""Shorter delays, in seconds, are shown as "immediately"."""
 _OUTCOME_STYLES = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
 
 
@@ -139,7 +139,7 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
 
 
 def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
-    """Return when and why a worker had to wait, in as many lines as needed."""
+    """Return time and reason of a wait, in as many lines as needed."""
     head: Line = [Span(f"{units.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
     if isinstance(wait, RestartScheduled):
         when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted immediately"
@@ -162,7 +162,7 @@ def _heading(text: str) -> list[Line]:
 
 
 def _folded(text: str, width: int, style: str = "") -> list[Line]:
-    """Return text of any length, folded to the width, with nothing left out."""
+    """Return the whole text, folded to the width."""
     lines: list[Line] = []
     for piece in text.splitlines():
         lines += [[Span(part, style)] for part in chop_cells(fmt.safe(piece), max(2, width)) or [""]]
@@ -210,7 +210,7 @@ def _gap(attempts: int) -> Line:
 
 
 def _blocked(loop: LoopWatch, record: AttemptRecord) -> Line:
-    """Return how long the event loop was late during an attempt, if that distorts its duration."""
+    """Return how long the loop was late during an attempt, if that distorts its duration."""
     if record.duration is None or not loop.is_distorted(record.started_at, record.duration):
         return []
     late = loop.late_within(record.started_at, record.started_at + record.duration)

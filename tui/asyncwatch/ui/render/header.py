@@ -1,4 +1,4 @@
-"""The lines above the fleet: title and status, counts and progress, speed, and what deviates from the start. Pure."""
+"""Lines above the fleet: title and status, counts and progress, speed, changed settings and incidents. Pure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _BUDGET_BAR = 8
 _ROOM_FOR_RESTART = 100
 """Columns from which there is room for the keys that restart all workers."""
 _ROOMY = 160
-"""Columns from which the speed line has all figures in full words, also in a busy run after a block."""
+"""Columns from which the speed line has room for all figures in full words."""
 _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 def overview(snapshot: Snapshot, width: int) -> list[Line]:
-    """Return the lines above the fleet, as many as are needed in `width` cells."""
+    """Return the lines above the fleet, at most `width` cells wide."""
     if snapshot.fleet.run is None:
         return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], []]
     counts = wrap(_counts(snapshot), width)
@@ -80,7 +80,6 @@ def _title(snapshot: Snapshot, width: int) -> Line:
 
 
 def _status(snapshot: Snapshot) -> Line:
-    """Return what the run is doing, in a few words."""
     fleet = snapshot.fleet
     if snapshot.stopping is not None:
         # While the loop is blocked the number of workers does not change, and the notice needs the room.
@@ -127,7 +126,7 @@ def _counts(snapshot: Snapshot) -> list[Line]:
 
 
 def _progress(snapshot: Snapshot, width: int) -> Line:
-    """Return how much of the batch is done; of services, which are never done, how many are up."""
+    """Return the progress of a batch; for services, how many are up."""
     fleet = snapshot.fleet
     services = fleet.services
     total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
@@ -176,7 +175,7 @@ def _speed(snapshot: Snapshot, width: int) -> Line:
 
 
 def _deviations(snapshot: Snapshot) -> list[Line]:
-    """Return what is not as the run was started, the most urgent first; nothing for a run without incidents."""
+    """Return incidents and changed settings, the most urgent first."""
     block = recent_block(snapshot)
     return [
         *([block] if block else []),

@@ -1,4 +1,4 @@
-"""What one frame is drawn from: the run at that moment, and the cost of drawing. Plain data."""
+"""Data of one frame: the state of the run, and the cost of drawing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RATE_PERIOD = 2.0
 
 
 class FrameStatistics:
-    """Counters and times. A frame's time is processor seconds from the request to draw until it is on the screen."""
+    """Counts and durations of frames: processor seconds from the request to draw until the frame is shown."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -27,7 +27,7 @@ class FrameStatistics:
         self.received = 0
         """Events received from the engine."""
         self.backlog = 0
-        """Events that the engine has emitted and the dashboard does not show yet."""
+        """Emitted events that the dashboard does not show yet."""
         self.highest_backlog = 0
         self._lines_before = 0
         self._emitted: deque[tuple[float, int]] = deque()
@@ -49,7 +49,7 @@ class FrameStatistics:
         self._lines_before = self.lines
 
     def sample(self, now: float, emitted: int, shown: int) -> None:
-        """Record how many events the engine has emitted by `now`, and how many of them are shown."""
+        """Record the numbers of emitted and shown events at `now`."""
         self.backlog = max(0, emitted - shown)
         self.highest_backlog = max(self.highest_backlog, self.backlog)
         self._emitted.append((now, emitted))
@@ -66,11 +66,11 @@ class FrameStatistics:
 
 
 _SHOWN_BLOCK = 0.5
-"""Seconds after which a block that is still going on is shown."""
+"""Seconds after which a present block is shown."""
 
 
 class Snapshot(NamedTuple):
-    """What one frame is drawn from. Times are seconds since the run started."""
+    """Data of one frame. Times are seconds since the run started."""
 
     fleet: Fleet
     statistics: Statistics
@@ -80,20 +80,20 @@ class Snapshot(NamedTuple):
     clock_now: float
     """Like `now`, but it goes on after all workers have settled."""
     frozen_events: int | None = None
-    """How many events wait for the end of a freeze; None if not frozen."""
+    """Number of events held back by a freeze; None if not frozen."""
     stopping: int | None = None
-    """How many workers were active when the run was told to stop; None if it was not."""
+    """Number of workers that were active when a stop was requested; None if none was."""
     is_stopping_now: bool = False
-    """Whether the run was told to stop without grace."""
+    """Whether a stop without grace was requested."""
 
     @property
     def active(self) -> int:
-        """How many workers have not settled."""
+        """Number of workers that have not settled."""
         return self.fleet.workers - self.fleet.settled
 
     @property
     def blocked_for(self) -> float:
-        """Seconds for which the run's event loop has been blocked until now; 0 for a short block or none."""
+        """Seconds for which the event loop has been blocked; 0 for a short block or none."""
         blocked = self.statistics.blocked
         if blocked is None or blocked.duration < _SHOWN_BLOCK or self.fleet.finished is not None:
             return 0.0

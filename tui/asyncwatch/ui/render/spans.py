@@ -73,7 +73,7 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def crop_line(line: Line, width: int) -> list[Span]:
-    """Return the line cut to `width` cells, with an ellipsis where it was cut."""
+    """Return the line in at most `width` cells; an ellipsis marks a cut."""
     if width_of(line) <= width:
         return list(line)
     result: list[Span] = []

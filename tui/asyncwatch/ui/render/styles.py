@@ -1,4 +1,4 @@
-"""From lines of spans to Textual strips, in the colours that the stylesheet gives to the styles of spans."""
+"""Lines of spans as Textual strips, in the colours of the stylesheet."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class StripMaker:
         self._looks_by_base.clear()
 
     def _looks(self, base: tuple[str, ...]) -> tuple[_Look, dict[str, _Look]]:
-        """Return the look of blank cells, and the looks of spans by their style, as far as they are known."""
+        """Return the look of blank cells, and the known looks of spans by style."""
         known = self._looks_by_base.get(base)
         if known is None:
             known = self._looks_by_base[base] = (_look(self._style(*base)), {})

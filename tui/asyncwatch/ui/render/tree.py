@@ -1,4 +1,4 @@
-"""The tree in the fleet table: lines of branches, names of workers below them, and what a worker waits for. Pure."""
+"""The tree in the fleet table: lines of branches, indented names, and notes on waits and restarts. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, widt
 HOLDS = {"rate": "rate limit", "place": "no free slot", "paused": "paused"}
 """Why an attempt is held back, in words."""
 _ROOM_FOR_BLOCKS = 24
-"""Cells from which a note says in full that a worker blocked the event loop."""
+"""Cells from which the note on a block of the event loop is in full."""
 _ROOM_FOR_NOTES = 24
 _ROOM_FOR_COUNTS = 30
 FOLDED, UNFOLDED = "▸", "▾"
@@ -63,7 +63,6 @@ def branch_line(
 
 
 def _counts(branch: Branch, *, is_short: bool = False) -> list[Line]:
-    """Return the number of workers in each state that occurs."""
     present = [(state, branch.counts[state]) for state in STATES if branch.counts.get(state)]
     return [
         [Span(f"{fmt.GLYPHS[state]}{number:,}" if is_short else f"{fmt.GLYPHS[state]} {number:,} {state}", style)]
@@ -108,7 +107,7 @@ def label(row: Row, branch: Branch | None) -> str:
 
 
 def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
-    """Return what there is to say of a worker besides its state: its block of the event loop, its wait, its restarts.
+    """Return the note on a worker: its block of the event loop, its wait, its restarts.
 
     It is abbreviated if `width` is small.
     """
@@ -123,7 +122,7 @@ def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
 
 
 def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
-    """Return what the worker waits for, or its distance to a restart limit, if its state does not say it."""
+    """Return what the worker waits for, or how near it is to its restart limit, unless its state shows it."""
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
@@ -161,13 +160,13 @@ def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
 
 
 def own_restarts(tree: Tree, row: Row, now: float) -> str:
-    """Return how many restarts of its own a worker has left, if some are used up; else nothing."""
+    """Return how many restarts a worker with a limit of its own has left, if some are used."""
     gauge = tree.own_gauge(row, now)
     return "" if gauge is None or gauge.expires_in is None else f"{gauge.left} of {gauge.of} restarts left"
 
 
 def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brief: bool = False) -> str:
-    """Return in words what holds a worker back: `circuit open 3.2s (example.org)`, `rate limit`, `paused`.
+    """Return why a worker is held back: `circuit open 3.2s (example.org)`, `rate limit`, `paused`.
 
     If brief, the time comes first: `circuit 3.2s (example.org)`.
     """

@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""Yes-or-no question before an irreversible action."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from textual.widgets import Button, Label
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """A question; the answer is its result.
+    """Dialog with a yes-or-no question. Its result is the answer.
 
     Args:
-        question: what is asked.
+        question: its text.
         yes: the label of yes.
-        consequence: what else a yes does.
-        again: the key that asked; pressed again, it says yes.
-        side: the part of the screen in which the question covers nothing that matters; the middle if empty.
+        consequence: further effect of a yes.
+        again: the key that opened it; pressed again, it says yes.
+        side: where to show it; in the middle if empty.
 
     """
 
@@ -49,7 +49,7 @@ class ConfirmScreen(ModalScreen[bool]):
                 yield Button("n  no", id="no", compact=True)
 
     def on_mount(self) -> None:
-        """Bind the key that asked, and focus yes."""
+        """Bind the key `again`, and focus yes."""
         if self.again:
             self._bindings.bind(self.again, "dismiss(True)", show=False)
         self.query_one("#yes").focus()

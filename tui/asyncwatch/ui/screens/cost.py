@@ -1,4 +1,4 @@
-"""What asyncwatch itself costs: the screen, the event loop, the process."""
+"""Page of the overhead: the screen, the event loop, the process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CostScreen(Screen[None]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Show the figures as they are now."""
+        """Show the present figures."""
         if width := self._report.scrollable_content_region.width:
             self._title.show([[Span("overhead", "title"), Span("  what asyncwatch itself costs", "muted")]])
             threads = threading.active_count()

@@ -1,4 +1,4 @@
-"""All about one worker, live while it is open."""
+"""Page of one worker, live while it is open."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DetailsScreen(Screen[Row]):
         self._dashboard = dashboard
         self._row = row
         self._drawn: tuple[object, ...] = ()
-        """What the shown page was made of."""
+        """Inputs of the shown page."""
         self._facts = Block(id="facts")
         self._report = LinesView(id="report")
         self._keys = KeyLine(KEYS)
@@ -71,7 +71,7 @@ class DetailsScreen(Screen[Row]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Show the worker as it is now; close if the run turns out to have no such worker."""
+        """Show the present state of the worker; close if the run has no such worker after all."""
         snapshot = self._dashboard.snapshot()
         fleet, row, now = snapshot.fleet, snapshot.fleet.get(self._row.name), snapshot.clock_now
         if row is None:

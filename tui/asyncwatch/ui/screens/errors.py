@@ -1,4 +1,4 @@
-"""The errors of the run, grouped by kind and place, and what can be done about the workers of one group."""
+"""Errors of the run, clustered by kind and place, and actions on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEYS = (
     Key("y", "copy", "copy", "copy one of its tracebacks", footer=2),
 )
 EVERY = 1.0
-"""Seconds between two groupings while events come in: each looks at all workers with errors."""
+"""Seconds between two groupings while events come in: each visits all workers with errors."""
 SHARE = 20
 """A grouping waits at least this many times as long as the last one took."""
 
@@ -62,7 +62,7 @@ def cluster_item(cluster: Cluster, width: int) -> Item:
 
 
 class ErrorsScreen(Screen[Cluster | None]):
-    """One item a cluster, the largest first. Its result is the cluster whose workers the fleet shall show."""
+    """One item a cluster, the largest first. Its result is the cluster to filter the fleet by."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
@@ -92,7 +92,7 @@ class ErrorsScreen(Screen[Cluster | None]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Group the errors as they are now, unless that was just done."""
+        """Group the present errors, unless that was just done."""
         width = self._list.scrollable_content_region.width
         fleet, now = self._dashboard.fleet, time.monotonic()
         state = (fleet.events, width)

@@ -78,7 +78,7 @@ class FleetScreen(Screen[None]):
     # -- drawing
 
     def draw(self) -> None:
-        """Show the run as it is now."""
+        """Show the present state of the run."""
         if not (width := self._overview.size.width):
             return
         self._overview.show(overview(self._dashboard.snapshot(), width))
@@ -92,7 +92,7 @@ class FleetScreen(Screen[None]):
         self._keys.hint(fleet_hints(dashboard.fleet, self._selected_states(), has_marks=has_marks), width)
 
     def _selected_states(self) -> list[WorkerState]:
-        """Return the states of the workers that a key is for; of some of them if many are marked."""
+        """Return the states of the selected workers, or of a sample of many."""
         fleet, view = self._dashboard.fleet, self._dashboard.view
         if view.marks:
             return [row.state for name in islice(view.marks, _SAMPLE) if (row := fleet.get(name)) is not None]
@@ -196,7 +196,7 @@ class FleetScreen(Screen[None]):
         self._change(lambda: actions.undo(self._dashboard.fleet.settings))
 
     def _change(self, change: Callable[[], Action]) -> None:
-        """Request the change of a setting. It is made of the settings as they are when its turn has come."""
+        """Request the change of a setting. It is computed when earlier changes are answered."""
 
         def make() -> Sequence[Command]:
             action = change()

@@ -50,11 +50,11 @@ class LogView(LinesView):
 
     @property
     def unread(self) -> int:
-        """How many lines are newer than every line that has been visible."""
+        """Number of lines newer than all that were visible."""
         return len(self._records) - bisect_left(self._records, self.read + 1, key=lambda record: record.seq)
 
     def draw(self) -> None:
-        """Take over new records. If it does not follow, the lines that are read stay where they are."""
+        """Show new records. If it does not follow, the visible lines stay in place."""
         state = (self._dashboard.fleet.logged, self.level)
         if state != self._drawn:
             self._drawn = state
@@ -131,7 +131,7 @@ class LogScreen(Screen[None]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Show the log as it is now."""
+        """Show new lines and the present counts."""
         if width := self._title.size.width:
             self._view.draw()
             self._title.show([self._title_line(width)])

@@ -100,7 +100,7 @@ class OptionsScreen(ModalScreen[Sequence[Command] | None]):
         self.set_focus(next(iter(self._inputs.values())))  # at once: it gets the next key
 
     async def action_apply(self) -> None:
-        """Close with the changed settings, or show what is wrong with one."""
+        """Close with the changed settings, or show the first problem."""
         try:
             commands = changes(self._before, {name: field.value for name, field in self._inputs.items()})
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""From an action to its commands, by way of its question."""
+"""Requests the commands of an action, after its question."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ async def request(
 
     Args:
         screen: where the key was pressed.
-        action: what the key comes to.
-        fleet: returns the fleet as it is at the time of the answer.
-        side: the part of the screen where the question is put; in the middle by default.
+        action: the result of the key.
+        fleet: returns the fleet, called at the time of the answer.
+        side: where the question is shown; in the middle by default.
         closed: called when the question is answered.
 
     """

@@ -1,1 +1,1 @@
-"""Parts of screens. Each draws lines of spans itself, at the cost of what is visible."""
+"""Widgets. Each draws visible lines of spans only."""

@@ -1,4 +1,4 @@
-"""The fleet table: one row a worker. Drawing costs what is visible, however many workers there are."""
+"""Fleet table: one row a worker. Only visible rows are drawn."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELEC
 _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
 _NEAR = 4096
-"""Lines that are searched one by one for the nearest to a line that is gone."""
+"""Lines searched one by one for the nearest to a line that is gone."""
 _ROOM_FOR_LUCK = 120
 """Columns from which idle bad luck is shown with its bar."""
 _NO_LUCK = (None, 1.0)
-"""Thresholds of bad luck that strikes no worker, as far as is known."""
+"""Thresholds of bad luck that strikes no worker."""
 _Key = tuple[object, ...]
-"""Everything that the look of a line depends on. Lines with equal keys look the same."""
+"""All that the look of a line depends on. Lines with equal keys look the same."""
 
 
 class FleetTable(SpanWidget, ScrollView, can_focus=True):
     """A heading and the lines of the view: rows and branches.
 
-    The selection is a line, not a position: the cursor stays on it in any order. The cursor is always on screen. When
-    the selected line moves, the view scrolls to it; when a person scrolls the view, the cursor moves with its edge.
+    The cursor stays on its line in any order, and on screen: the view scrolls to a line that moves, and the cursor
+    moves with the edge of a view that a person scrolls.
 
     `draw` is called when the run may have changed. It repaints the visible lines that look different now.
     """
@@ -133,7 +133,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return self._index - round(self.scroll_y) > self.size.height // 2
 
     def draw(self) -> None:
-        """Take over the order of the view, scroll to the cursor, and repaint the visible lines that changed."""
+        """Adopt the order of the view, scroll to the cursor, and repaint changed visible lines."""
         line = self._index - round(self.scroll_y)
         if self._dashboard.fleet is not self._fleet:
             self._sought = None if self._is_untouched else self._selected
@@ -302,7 +302,6 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return self._order[index] if 0 <= index < len(self._order) else None
 
     def _key(self, y: int) -> _Key:
-        """Return the key of line `y`."""
         view = self._dashboard.view
         layout = self._columns
         if y == 0:
@@ -321,7 +320,6 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return ("row", line.name, *look, *marks, tree.is_shown, tree.is_at_limit(line))
 
     def _is_timed(self, line: Line | None) -> bool:
-        """Return whether the line changes with time alone."""
         if isinstance(line, Branch):
             return self._dashboard.fleet.tree.gauge(line, self._now).expires_in is not None
         return line is not None and line.state in columns.TIMED
@@ -361,7 +359,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return self._strip_maker.strip(line, width, *base, right=self._margin)
 
     def _follow(self, order: Sequence[Line]) -> None:
-        """Take over a new order: find the selected line in it, or its nearest neighbour that is still there."""
+        """Adopt a new order: find the selected line, or its nearest remaining neighbour."""
         before, self._order = self._order, order
         if len(order) != self.virtual_size.height - 1:
             self.virtual_size = Size(0, len(order) + 1)
@@ -480,7 +478,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._fit_columns()
 
     def _columns_to_leave_out(self) -> set[str]:
-        """Return the columns that are empty in a tree: retries, luck or result."""
+        """Return the empty columns of a tree: retries, luck or result."""
         fleet = self._dashboard.fleet
         if not fleet.tree.is_supervised:
             return set()
@@ -492,7 +490,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return {key for key, is_used in has_content.items() if not is_used}
 
     def _is_luck_idle(self) -> bool:
-        """Return whether the terminal is narrow and bad luck neither strikes nor is meant to."""
+        """Return whether the terminal is narrow and bad luck strikes no worker."""
         is_idle = not self._is_luck_seen and self._dashboard.fleet.settings.value("bad luck") == 1.0
         return is_idle and self.outer_size.width < _ROOM_FOR_LUCK
 

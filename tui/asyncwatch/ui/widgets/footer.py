@@ -1,4 +1,4 @@
-"""The lines at the bottom of a screen: the keys that do something here, and the filter that is being typed."""
+"""Lines at the bottom of a screen: keys with an effect here, and the filter input."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from asyncwatch.ui.widgets.lines import Block
 
 NO_HINTS: Mapping[str, str | None] = MappingProxyType({})
 _HINTED_RANK = 1.5
-"""A hinted key gives way only to keys that are always needed, of rank 1."""
+"""A hinted key gives way only to keys of rank 1."""
 
 
 def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = NO_HINTS) -> Line:
     """Return the most needed keys that fit into `width` cells, in their order.
 
-    `hints` has the actions that matter at the moment, each with the label of its key; empty for the usual label, None
-    for an action that can do nothing and is left out.
+    `hints` are as in `ui.hints`.
     """
     known = [key._replace(label=hints.get(key.action) or key.label) for key in keys]
     shown: list[Key] = []
@@ -120,7 +119,7 @@ class FilterBar(Horizontal):
         self.screen.set_focus(self.input)  # at once: it gets the next key
 
     def show(self, shown: int, total: int, *, only: str, problem: str) -> None:
-        """Show how many workers of how many are listed and what restricts them (`only`), or the filter's `problem`.
+        """Show the number of listed workers, the restriction `only`, or the filter's `problem`.
 
         The input is visible only while it has text or focus.
         """

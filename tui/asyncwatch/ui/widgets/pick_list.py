@@ -1,4 +1,4 @@
-"""A list of items, a few lines each. The cursor stays on its item, and on screen, when the list changes."""
+"""List of items of a few lines each. The cursor stays on its item, and on screen, when the list changes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PickList(LinesView):
         return self._strip_maker.strip(line, self.scrollable_content_region.width, *base)
 
     def action_move(self, items: int) -> None:
-        """Move the cursor by so many items."""
+        """Move the cursor down by `items`."""
         self._select(self._index + items)
 
     def action_edge(self, direction: int) -> None:
