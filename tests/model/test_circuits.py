@@ -37,7 +37,7 @@ def test_circuit_passes_through_its_states() -> None:
     assert fleet.circuits.by_key["h"].opened == 1
 
 
-def test_waiting_workers_are_grouped_by_the_key_of_their_circuit() -> None:
+def test_waiting_workers_are_grouped_by_circuit_key() -> None:
     """A key is known from its first waiting worker on."""
     stream = Stream("a", "b", "c")
     stream.add(AttemptHeld, "a", attempt=1, key="h", reason="circuit")

@@ -108,7 +108,7 @@ def kept_items(fleet: Fleet) -> int:
     return items + len(fleet.attempt_history)
 
 
-def test_nothing_is_kept_of_a_child_whose_row_was_replaced() -> None:
+def test_child_whose_row_was_replaced_leaves_nothing() -> None:
     stream = pool()
     fleet = small_fleet()
     sizes = []
@@ -135,7 +135,7 @@ def replace_first(stream: Stream) -> None:
         leave(stream, str(number))
 
 
-def test_a_replaced_row_takes_its_mark_with_it() -> None:
+def test_row_replaced_loses_its_mark() -> None:
     """A command for the marked workers must not reach the worker that took over the row."""
     stream = pool()
     start(stream, "first")
@@ -153,7 +153,7 @@ def test_a_replaced_row_takes_its_mark_with_it() -> None:
     assert view.marks.rows() == [fleet.rows[0]]
 
 
-def test_a_row_replaced_while_many_are_marked_is_not_marked() -> None:
+def test_row_replaced_while_many_are_marked_is_not_marked() -> None:
     stream = pool()
     start(stream, "first")
     fleet = stream.fold(small_fleet())
@@ -165,7 +165,7 @@ def test_a_row_replaced_while_many_are_marked_is_not_marked() -> None:
     assert marks.rows() == []
 
 
-def test_a_child_that_is_started_again_keeps_its_row() -> None:
+def test_child_started_again_keeps_its_row() -> None:
     stream = pool()
     start(stream, "a")
     leave(stream, "a")
@@ -179,6 +179,6 @@ def test_a_child_that_is_started_again_keeps_its_row() -> None:
     assert (row.state, row.incarnation) == (WorkerState.RUNNING, 2)
 
 
-def test_a_name_whose_incarnations_the_engine_counts_has_a_row() -> None:
+def test_name_whose_incarnations_the_engine_counts_has_a_row() -> None:
     """The engine reports its next incarnation as a restart, which needs a row."""
     assert REMEMBERED < departed.KEPT < departed.TROUBLED_KEPT
