@@ -4,7 +4,8 @@ A restarted worker ends more than once, and so does an abandoned worker that end
 chronological order. The last line of a name is its final state.
 
 A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors come
-from outside. An apostrophe marks such a cell as text, except a plain number. JSON lines hold every value unchanged. Both formats mask the credentials of URLs.
+from outside. An apostrophe marks such a cell as text, except a plain number. JSON lines hold every value unchanged.
+Both formats mask the credentials of URLs.
 """
 
 from __future__ import annotations
