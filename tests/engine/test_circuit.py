@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, RetryPolicy, Run, WorkerState
+from asyncwatch import CircuitPolicy, PoolSpec, RateLimit, RetryPolicy, Run, Supervisor, WorkerState
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
+from asyncwatch.engine import admission
 from asyncwatch.events import (
     AttemptHeld,
+    AttemptStarted,
+    CircuitClosed,
     CircuitEvent,
     CircuitOpened,
     CircuitProbed,
@@ -211,3 +214,114 @@ def test_deadline_that_ends_an_attempt_counts_as_a_failure(run: Any) -> None:
     specs = [worker(str(n), sleeper, 1e6, key="host", deadline=2.0) for n in range(5)]
     events, _ = run_with_circuit(run, specs, concurrency=4, circuit=CircuitPolicy(min_throughput=4))
     assert circuits(events)[0] == ("CircuitOpened", 2.0)
+
+
+async def ends(key: str, seconds: float, error: Exception | None = None) -> str:
+    """Raise the error, if there is one, after `seconds`."""
+    await asyncio.sleep(seconds)
+    if error is not None:
+        raise error
+    return key
+
+
+def run_pool(run: Any, *calls: tuple[float, Any], **limits: Any) -> list[Event]:
+    """Return the events of a pool whose workers have a key. Each call has a time, and is of the supervisor.
+
+    Workers with new keys start four times a second, and so look at idle keys.
+    """
+
+    async def main() -> list[Event]:
+        once = worker("t", ends, key=lambda key, *_: key, retry=ONE_AT_A_TIME)
+        others = [(n / 4, start(f"other {n}", 0.01)) for n in range(200)]
+        async with Supervisor([PoolSpec("p", once)], retry_budget=None, **limits) as supervisor:
+            queue = supervisor.subscribe()
+            began = asyncio.get_running_loop().time()
+            for at, call in sorted((*calls, *others), key=lambda item: item[0]):
+                await asyncio.sleep(began + at - asyncio.get_running_loop().time())
+                await call(supervisor)
+        return drain(queue)
+
+    events: list[Event] = run(main)
+    return events
+
+
+def start(key: str, seconds: float, error: Exception | None = None) -> Any:
+    """Return a call that starts a worker of the pool, and waits for nothing."""
+
+    async def call(supervisor: Supervisor) -> None:
+        starting = asyncio.ensure_future(supervisor.start_child(None, key, seconds, error, under="p"))
+        starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.sleep(0)
+
+    return call
+
+
+def send(command: Command) -> Any:
+    """Return a call that carries out a command."""
+
+    async def call(supervisor: Supervisor) -> None:
+        assert supervisor.control.carry_out(command)
+
+    return call
+
+
+@pytest.fixture
+def _no_idle_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine drop every idle key except one."""
+    monkeypatch.setattr(admission, "KEYS_KEPT", 1)
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+@pytest.mark.parametrize(
+    ("calls", "opened_at"),
+    [
+        ([(at, start("host", 0.01, ConnectionError())) for at in (0.0, 3.0, 6.0, 9.0)], 9.01),
+        ([(at, start("host", 30.0 - at, ConnectionError())) for at in (0.0, 3.0, 6.0, 9.0)], 30.0),
+    ],
+    ids=["failures in the window", "attempts in flight"],
+)
+def test_circuit_that_counts_attempts_is_not_dropped(run: Any, calls: list[Any], opened_at: float) -> None:
+    events = run_pool(run, *calls, circuit=POLICY)
+    (opened,) = [event for event in events if isinstance(event, CircuitOpened)]
+    assert opened.key == "host"
+    assert opened.at == pytest.approx(opened_at, abs=0.001)
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+def test_idle_circuit_is_dropped_and_reported_again_at_its_next_attempt(run: Any) -> None:
+    events = run_pool(
+        run, (0.0, start("host", 0.01)), (5.0, start("host", 0.01)), (40.0, start("host", 0.01)), circuit=POLICY
+    )
+    closed = [event.at for event in events if isinstance(event, CircuitClosed) and event.key == "host"]
+    assert closed == [pytest.approx(0.0, abs=0.001), pytest.approx(40.0, abs=0.001)]
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+def test_isolated_circuit_is_not_dropped(run: Any) -> None:
+    calls = [(0.0, send(IsolateCircuit("host"))), (40.0, start("host", 0.01)), (45.0, send(CloseCircuit("host")))]
+    events = run_pool(run, *calls, circuit=POLICY)
+    own = [type(event).__name__ for event in events if isinstance(event, CircuitEvent) and event.key == "host"]
+    assert own == ["CircuitClosed", "CircuitIsolated", "CircuitClosed"]
+    (held,) = [event for event in events if isinstance(event, AttemptHeld) and event.reason == "circuit"]
+    assert held.at == pytest.approx(40.0, abs=0.001)
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+def test_closed_circuit_may_be_dropped_before_its_time_to_open_is_over(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[Any] = [(n / 100, start("host", 0.01, ConnectionError())) for n in range(4)]
+    events = run_pool(
+        run, *calls, (1.0, send(CloseCircuit("host"))), circuit=CircuitPolicy(min_throughput=4, open_for=30.0)
+    )
+    assert [event.key for event in events if isinstance(event, CircuitOpened)] == ["host"]
+    assert "Exception in callback" not in caplog.text
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+def test_bucket_of_a_key_is_kept_until_it_is_full(run: Any) -> None:
+    calls = [(at, start("host", 0.01)) for at in (0.0, 10.0, 11.0)]
+    events = run_pool(run, *calls, rate_per_key=RateLimit(per_second=1 / 20))
+    assert sum(isinstance(event, AttemptStarted) for event in events) > 200
+    held = [event.at for event in events if isinstance(event, AttemptHeld) and event.key == "host"]
+    assert held == [pytest.approx(10.0, abs=0.001), pytest.approx(11.0, abs=0.001)]

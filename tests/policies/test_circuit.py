@@ -134,3 +134,21 @@ def test_circuit_probes_never_exceed_the_quota(happenings: list[tuple[str, float
 def test_circuit_setting_out_of_range_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         CircuitPolicy(**{field: value})
+
+
+def test_circuit_is_idle_while_a_new_one_would_do_the_same() -> None:
+    circuit = Circuit(CircuitPolicy(min_throughput=2, window=10.0, buckets=10, open_for=5.0))
+    assert circuit.is_idle(0.0)
+    ticket = circuit.enter()
+    assert not circuit.is_idle(100.0)
+    circuit.leave(ticket, is_failure=False, now=100.0)
+    assert not circuit.is_idle(109.0)
+    assert circuit.is_idle(110.0)
+    tickets = [circuit.enter() for _ in range(3)]
+    for ticket in tickets[:2]:
+        circuit.leave(ticket, is_failure=True, now=200.0)
+    assert (circuit.state, circuit.is_idle(300.0)) == (CircuitState.OPEN, False)
+    circuit.close()
+    assert not circuit.is_idle(300.0)
+    circuit.leave(tickets[2], is_failure=True, now=300.0)
+    assert circuit.is_idle(300.0)

@@ -126,3 +126,12 @@ def test_rate_change_keeps_the_burst_and_can_be_undone(
     if before is not None and undo_text is not None:
         assert change_rate(undo_text, changed)[0].at_once == before.at_once
         assert change_rate(redo_text, before)[0] == changed
+
+
+def test_bucket_is_full_when_its_tokens_have_come_back() -> None:
+    bucket = TokenBucket(RateLimit(per_second=2.0, burst=3), 0.0)
+    assert bucket.is_full(0.0)
+    bucket.take(0.0)
+    bucket.take(0.0)
+    assert not bucket.is_full(0.5)
+    assert bucket.is_full(1.0)

@@ -24,6 +24,8 @@ logger = logging.getLogger("asyncwatch.worker")
 
 WHOLE_RUN = ""
 """Stands for the run in place of a key."""
+KEYS_KEPT = 1_000
+"""Up to this many keys, none is dropped."""
 
 
 class Answer(enum.Enum):
@@ -67,6 +69,7 @@ class Admission:
         self._limits: dict[str, RateLimit | None] = {WHOLE_RUN: rate}
         self.rate_per_key = rate_per_key
         self._has_keys = circuit is not None or rate_per_key is not None
+        self._keys: OrderedDict[str, None] = OrderedDict()  # all that have a circuit or a bucket
         self._circuits: dict[str, Circuit] = {}
         self._buckets: dict[str, TokenBucket] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -124,6 +127,8 @@ class Admission:
         key = self._coming.pop(worker, None)
         if key is not None:
             self._coming_of[key] -= 1
+            if not self._coming_of[key]:
+                del self._coming_of[key]
             self._wake(key)
 
     def held_by(self, worker: Worker) -> str:
@@ -225,6 +230,8 @@ class Admission:
             yield "a queue of parked workers holds one that is not parked"
         if +self._coming_of != Counter(self._coming.values()):
             yield f"released workers are counted wrongly: {self._coming_of}"
+        if unlisted := {*self._circuits, *self._buckets, *self._parked} - {*self._keys, WHOLE_RUN}:
+            yield f"keys are never dropped: {unlisted}"
 
     def _known_key(self, worker: Worker) -> str | None:
         """Return the worker's key; one that asks again has it made once."""
@@ -251,6 +258,7 @@ class Admission:
     def _circuit(self, key: str, policy: CircuitPolicy) -> Circuit:
         circuit = self._circuits.get(key)
         if circuit is None:
+            self._add_key(key)
             circuit = self._circuits[key] = Circuit(policy)
             self._reporter.circuit_changed(key, circuit)
         return circuit
@@ -258,8 +266,42 @@ class Admission:
     def _bucket(self, key: str) -> TokenBucket | None:
         bucket = self._buckets.get(key)
         if bucket is None and (limit := self.limit(key)) is not None:
+            self._add_key(key)
             bucket = self._buckets[key] = TokenBucket(limit, self._reporter.loop.time())
         return bucket
+
+    def _add_key(self, key: str) -> None:
+        """Add a key, and drop up to two keys that are idle.
+
+        Looking at two for each new one keeps at most about twice as many keys as are in use, without a pause.
+        """
+        if key == WHOLE_RUN or key in self._keys:
+            return
+        now, clock_now = self._reporter.now(), self._reporter.loop.time()
+        for _ in range(2):
+            if len(self._keys) < KEYS_KEPT:
+                break
+            oldest = next(iter(self._keys))
+            if self._is_idle(oldest, now, clock_now):
+                del self._keys[oldest]
+                for by_key in (self._circuits, self._buckets, self._parked):
+                    by_key.pop(oldest, None)
+            else:
+                self._keys.move_to_end(oldest)
+        self._keys[key] = None
+
+    def _is_idle(self, key: str, now: float, clock_now: float) -> bool:
+        """Return whether dropping the key changes nothing for its next attempt."""
+        circuit, bucket = self._circuits.get(key), self._buckets.get(key)
+        return (
+            (circuit is None or circuit.is_idle(now))
+            and (bucket is None or bucket.is_full(clock_now))
+            and not self._parked.get(key)
+            and key not in self._limits
+            and key not in self._timers
+            and key not in self._woken
+            and key not in self._coming_of
+        )
 
     def _may_pass(self, worker: Worker, key: str) -> bool:
         """Return whether no circuit, no limit and no earlier worker of its key holds it up."""
@@ -325,8 +367,10 @@ class Admission:
         self._wake(key)
 
     def _end_of_open(self, key: str, open_until: float) -> None:
-        circuit = self._circuits[key]
-        if not self._is_closed and circuit.state is CircuitState.OPEN and circuit.open_until == open_until:
+        circuit = self._circuits.get(key)
+        if self._is_closed or circuit is None:
+            return
+        if circuit.state is CircuitState.OPEN and circuit.open_until == open_until:
             circuit.probe()
             self._follow(key, circuit, CircuitState.OPEN)
 
@@ -368,7 +412,8 @@ class Admission:
             parked.remove(worker)
             del self._held_by[worker]
             self._coming[worker] = key
-        self._coming_of[key] += len(released)
+        if released:
+            self._coming_of[key] += len(released)
         if parked and bucket is not None and not bucket.is_free(self._reporter.loop.time()):
             self._time(key, bucket)
         reason = self._common_reason(key)

@@ -252,7 +252,10 @@ class CircuitProbed(CircuitEvent, frozen=True, gc=False):
 
 
 class CircuitClosed(CircuitEvent, frozen=True, gc=False):
-    """The circuit is closed, so that attempts start freely. The first attempt of a key emits it too."""
+    """The circuit is closed, so that attempts start freely.
+
+    The first attempt of a key emits it too. So does a later one, if the key was idle in between and was dropped.
+    """
 
 
 class CircuitIsolated(CircuitEvent, frozen=True, gc=False):

@@ -75,7 +75,7 @@ class CircuitState(enum.StrEnum):
 class Circuit:
     """The circuit of one key. `now` is in seconds of any monotonic clock, the same in all calls."""
 
-    __slots__ = ("_buckets", "_era", "_passed", "_probed", "open_until", "opened_by", "policy", "state")
+    __slots__ = ("_buckets", "_era", "_in_flight", "_passed", "_probed", "open_until", "opened_by", "policy", "state")
 
     def __init__(self, policy: CircuitPolicy) -> None:
         self.policy = policy
@@ -84,6 +84,7 @@ class Circuit:
         self.opened_by = 0, 0
         """Attempts that had ended, and failures among them, when the circuit last opened."""
         self._era = 0
+        self._in_flight = 0  # of all eras
         self._enter_state(CircuitState.CLOSED)
 
     def is_passable(self, now: float) -> bool:
@@ -97,10 +98,12 @@ class Circuit:
     def enter(self) -> int:
         """Count an attempt that `is_passable` allowed; return its ticket for `leave`."""
         self._passed += 1
+        self._in_flight += 1
         return self._era
 
     def leave(self, ticket: int, *, is_failure: bool | None, now: float) -> None:
         """Record how an attempt ended, None for a stopped one, which counts neither way. The state may change."""
+        self._in_flight -= 1
         if ticket != self._era:
             return
         if self.state is CircuitState.HALF_OPEN:
@@ -125,6 +128,13 @@ class Circuit:
         """Return the attempts that ended within the window, and the failures among them."""
         self._forget(now)
         return sum(ended for _, ended, _ in self._buckets), sum(failed for _, _, failed in self._buckets)
+
+    def is_idle(self, now: float) -> bool:
+        """Return whether a new circuit would do the same: closed, no attempt in flight, and none in the window."""
+        if self.state is not CircuitState.CLOSED or self._in_flight:
+            return False
+        self._forget(now)
+        return not self._buckets
 
     @property
     def free_probes(self) -> int:

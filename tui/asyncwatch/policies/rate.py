@@ -129,6 +129,10 @@ class TokenBucket:
         """Return whether another attempt may start now, after `ahead` others."""
         return self.tokens(now) >= ahead + _ONE
 
+    def is_full(self, now: float) -> bool:
+        """Return whether the bucket is full, as a new one is."""
+        return self.tokens(now) >= self.limit.at_once
+
     def take(self, now: float) -> None:
         """Take the token of an attempt that starts now, as `is_free` allowed."""
         self._tokens = self.tokens(now) - 1.0
