@@ -10,7 +10,8 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
 )
-from asyncwatch.model.limits import waiting_by_key
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.limits import Circuits, waiting_by_key
 from tests.model.stream import Stream
 
 
@@ -49,3 +50,26 @@ def test_waiting_workers_are_grouped_by_circuit_key() -> None:
         "i": ["c"],
     }
     assert list(fleet.circuits.by_key) == ["h", "i"]
+
+
+def test_closed_circuits_are_kept_up_to_a_number_and_all_others_for_ever() -> None:
+    stream = Stream()
+    for number in range(20):
+        stream.add(CircuitClosed, key=f"closed {number}")
+        stream.add(CircuitOpened, key=f"opened {number}", attempts=20, failures=12, seconds=5.0)
+        stream.add(CircuitIsolated, key=f"isolated {number}")
+    for number in range(20):
+        stream.add(CircuitHalfOpened, key=f"opened {number}", probes=2)
+        if number > 0:
+            stream.add(CircuitClosed, key=f"opened {number}")
+    stream.add(CircuitClosed, key="closed 17")
+    fleet = Fleet()
+    fleet.circuits = Circuits(closed_kept=3, opened_kept=4)
+    known = stream.fold(fleet).circuits.by_key
+    assert [key for key in known if key.startswith("closed")] == ["closed 17", "closed 18", "closed 19"]
+    assert [key for key in known if key.startswith("opened")] == ["opened 0", *(f"opened {n}" for n in range(16, 20))]
+    assert (known["opened 0"].state, known["opened 19"].opened) == ("half open", 1)
+    assert len([key for key in known if key.startswith("isolated")]) == 20
+    stream.add(CircuitClosed, key="closed 20")
+    known = stream.fold(fleet).circuits.by_key
+    assert [key for key in known if key.startswith("closed")] == ["closed 17", "closed 19", "closed 20"]

@@ -8,6 +8,7 @@ import pytest
 
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from asyncwatch.model.limits import CLOSED_KEPT
 from tests.ui.fakes import FakeController, make_app, shows, small_run, text_of, until
 from tests.ui.running import running
 from tests.ui.trees import hold, tree_run
@@ -112,3 +113,18 @@ async def test_circuits_none_opened_says_so() -> None:
         await pilot.press("i", "p", "escape")
         await shows(app, "WORKER")
         assert controller.sent == []
+
+
+async def test_circuits_dropped_one_leaves_the_list() -> None:
+    controller = FakeController()
+    small_run(controller)
+    controller.tell(CircuitClosed, 0.1, key="a.org")
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› 0")
+        await pilot.press("b")
+        await shows(app, "0 of 1 not closed", "a.org")
+        for number in range(CLOSED_KEPT):
+            controller.tell(CircuitClosed, 0.2, key=f"h{number:04}.org")
+        await shows(app, f"0 of {CLOSED_KEPT:,} not closed", "h0000.org")
+        assert "a.org" not in text_of(app)

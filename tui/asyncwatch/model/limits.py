@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +24,10 @@ from asyncwatch.policies.circuit import CircuitState
 
 CHANGES_KEPT = 1_000
 """How many changes can be undone."""
+CLOSED_KEPT = 1_000
+"""How many closed circuits that never opened are kept. There may be a new key for every worker."""
+OPENED_KEPT = 10_000
+"""How many closed circuits that have opened are kept."""
 
 
 class Settings:
@@ -111,10 +115,20 @@ class KnownCircuit(msgspec.Struct):
 
 
 class Circuits:
-    """The circuits that were ever not closed, or held back an attempt."""
+    """The circuits of a run: all that are not closed, and the closed ones that changed last.
 
-    def __init__(self) -> None:
+    Args:
+        closed_kept: how many closed circuits that never opened are kept.
+        opened_kept: how many closed circuits that have opened are kept.
+
+    """
+
+    def __init__(self, *, closed_kept: int = CLOSED_KEPT, opened_kept: int = OPENED_KEPT) -> None:
         self.by_key: dict[str, KnownCircuit] = {}
+        self._closed: OrderedDict[str, None] = OrderedDict()  # never opened; the latest change last
+        self._opened: OrderedDict[str, None] = OrderedDict()  # have opened, and closed again
+        self._closed_kept = closed_kept
+        self._opened_kept = opened_kept
 
     @property
     def not_closed(self) -> list[KnownCircuit]:
@@ -125,12 +139,27 @@ class Circuits:
         """Return the circuit of a key, a closed one if it is not known yet."""
         circuit = self.by_key.get(key)
         if circuit is None:
-            circuit = self.by_key[key] = KnownCircuit(key)
+            circuit = KnownCircuit(key)
+            self._keep(circuit)
         return circuit
+
+    def _keep(self, circuit: KnownCircuit) -> None:
+        """Keep a circuit that changed; drop the oldest closed one if there are too many."""
+        if circuit.key in self.by_key:
+            self._closed.pop(circuit.key, None)
+            self._opened.pop(circuit.key, None)
+        else:
+            self.by_key[circuit.key] = circuit
+        if circuit.state != CircuitState.CLOSED:
+            return
+        kept, most = (self._opened, self._opened_kept) if circuit.opened else (self._closed, self._closed_kept)
+        kept[circuit.key] = None
+        if len(kept) > most:
+            del self.by_key[kept.popitem(last=False)[0]]
 
     def changed(self, event: CircuitEvent) -> None:
         """Fold one event."""
-        circuit = self.add(event.key)
+        circuit = self.by_key.get(event.key) or KnownCircuit(event.key)
         if isinstance(event, CircuitProbed):
             circuit.probes_under_way, circuit.probes_free = event.under_way, event.free
             return
@@ -150,6 +179,7 @@ class Circuits:
                 circuit.state = CircuitState.ISOLATED
             case CircuitClosed():
                 circuit.state = CircuitState.CLOSED
+        self._keep(circuit)
 
 
 def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:

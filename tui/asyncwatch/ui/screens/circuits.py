@@ -132,6 +132,8 @@ class CircuitsScreen(Screen[None]):
         def urgency(key: str) -> tuple[int, int]:
             return _RANKS.get(known[key].state, len(_RANKS)), -len(waiting.get(key, ()))
 
+        for key in self._order.keys() - known.keys():
+            del self._order[key]
         new = [key for key in known if key not in self._order]
         self._order.update(dict.fromkeys(sorted(new, key=urgency)))
         return [known[key] for key in self._order]
