@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
+import msgspec
 import pytest
 
 from asyncwatch import (
@@ -23,8 +24,12 @@ from asyncwatch import (
     WorkerSpec,
     ready,
 )
-from asyncwatch.commands import RestartWorker
+from asyncwatch.commands import RestartBranch, RestartWorker
+from asyncwatch.engine import admission, registry
 from asyncwatch.events import Event, WorkerCancelled, WorkerRestarted, WorkerUnresponsive
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.limits import Circuits
+from asyncwatch.model.reducer import apply
 from tests.engine.fleets import drain, sleeper, worker
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -46,14 +51,19 @@ def no_collector() -> Iterator[None]:
     logger.disabled = False
 
 
-async def growth(supervisor: Supervisor, again: Callable[[], Awaitable[object]]) -> int:
-    """Return how many more objects exist after many calls of `again` than after half of them."""
+async def growth(supervisor: Supervisor, again: Callable[[], Awaitable[object]], fleet: Fleet | None = None) -> int:
+    """Return how many more objects exist after many calls of `again` than after half of them.
+
+    If there is a `fleet`, the events are folded into it.
+    """
     queue = supervisor.subscribe()
     serving = asyncio.ensure_future(supervisor.serve())
     before = 0
     for number in range(2 * TIMES):
         await again()
-        drain(queue)
+        events = drain(queue)
+        if fleet is not None:
+            apply(fleet, events)
         if number == TIMES:
             before = len(gc.get_objects())
     after = len(gc.get_objects())
@@ -180,6 +190,112 @@ def test_pool_child_that_ended_or_did_not_start_leaves_no_garbage(run: Run, kind
         return await growth(supervisor, start)
 
     assert run(main) < SPARE
+
+
+KEPT = 10
+"""Removed children, their names, and keys that are kept in these tests."""
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Return a Fleet that keeps little of the past; the engine does the same."""
+    monkeypatch.setattr(registry, "REMEMBERED", KEPT // 2)
+    monkeypatch.setattr(admission, "KEYS_KEPT", KEPT)
+    fleet = Fleet(departed_kept=KEPT, troubled_departed_kept=KEPT)
+    fleet.circuits = Circuits(closed_kept=KEPT, opened_kept=KEPT)
+    return fleet
+
+
+def kept(fleet: Fleet) -> int:
+    """Return how many rows, branches, circuits and other items by name a fleet has."""
+    parts = map(vars, (fleet, fleet.tree, fleet.circuits, fleet.restarts, fleet.polls, fleet.loop, fleet.departed))
+    return sum(len(value) for part in parts for value in part.values() if isinstance(value, (dict, set, list)))
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_pool_child_with_a_new_name_leaves_nothing(run: Run, small: Fleet, kind: str) -> None:
+    async def main() -> int:
+        supervisor = Supervisor([PoolSpec("p", TEMPLATES[kind])])
+        names = map(str, range(10 * TIMES))
+
+        async def start() -> None:
+            with contextlib.suppress(Exception):
+                await supervisor.start_child(next(names), under="p")
+            await a_while()
+
+        return await growth(supervisor, start, small)
+
+    assert run(main) < SPARE
+    assert small.workers > TIMES
+    assert kept(small) < 20 * KEPT
+
+
+ADDED: dict[str, Any] = {
+    "worker": WorkerSpec("c", sleeper, (0.01,)),
+    "failing worker": worker("c", fails),
+    "supervisor": SupervisorSpec("c", (worker("a", sleeper, 10), SupervisorSpec("deep", (worker("b", sleeper, 10),)))),
+}
+
+
+@pytest.mark.parametrize("how", ["deleted", "lost"])
+@pytest.mark.parametrize("kind", ADDED)
+def test_child_added_under_a_new_name_leaves_nothing(run: Run, small: Fleet, kind: str, how: str) -> None:
+    """A temporary child ends, a person deletes one, or it is lost when its supervisor is started again."""
+
+    async def main() -> int:
+        supervisor = Supervisor([SupervisorSpec("s")], **FOR_EVER)
+        names, incarnations = map(str, range(10 * TIMES)), iter(range(1, 10 * TIMES))
+
+        async def start() -> None:
+            await asyncio.sleep(0)
+            spec = msgspec.structs.replace(ADDED[kind], name=next(names))
+            await supervisor.start_child(spec, under="s")
+            await a_while()
+            if how == "lost":
+                assert supervisor.control.carry_out(RestartBranch("root/s", next(incarnations)))
+                await a_while()
+            elif kind == "supervisor":
+                await supervisor.terminate_child(spec.name, under="s")
+                await supervisor.delete_child(spec.name, under="s")
+
+        return await growth(supervisor, start, small)
+
+    assert run(main) < SPARE
+    assert small.workers > TIMES
+    assert kept(small) < 20 * KEPT
+
+
+async def calls(key: str) -> str:
+    """Return the key after a moment."""
+    await asyncio.sleep(0.01)
+    return key
+
+
+async def is_refused(key: str) -> None:
+    """Fail after a moment."""
+    await calls(key)
+    raise OSError("boom")
+
+
+@pytest.mark.parametrize("target", [calls, is_refused])
+def test_key_that_is_not_used_again_leaves_nothing(run: Run, small: Fleet, target: Any) -> None:
+    async def main() -> int:
+        once = worker("t", target, key=lambda key: key, retry=RetryPolicy(max_attempts=1))
+        limits: dict[str, Any] = {"circuit": CircuitPolicy(window=0.2), "rate_per_key": RateLimit(per_second=20.0)}
+        supervisor = Supervisor([PoolSpec("p", once)], retry_budget=None, **limits)
+        names = map(str, range(10 * TIMES))
+
+        async def start() -> None:
+            name = next(names)
+            # The second and third wait for the limit of the key.
+            for number in range(3):
+                await supervisor.start_child(f"{name} {number}", name, under="p")
+            await asyncio.sleep(0.02)
+
+        return await growth(supervisor, start, small)
+
+    assert run(main) < SPARE
+    assert kept(small) < 20 * KEPT
 
 
 def test_worker_restarted_by_a_person_leaves_no_garbage(run: Run) -> None:

@@ -50,7 +50,7 @@ class Fleet:
     """The state of one run. Times are in seconds since the run started.
 
     Args:
-        departed_kept: how many rows of children that left their pool are kept, if they ended well.
+        departed_kept: how many rows of removed children are kept, if they ended well.
         troubled_departed_kept: how many of the others.
 
     """
@@ -75,7 +75,7 @@ class Fleet:
 
         # Workers.
         self.rows: list[Row] = []
-        """Every worker, in queue order. A worker that left its pool long ago is replaced by a new one."""
+        """Every worker, in queue order. A child that was removed long ago is replaced by a new one."""
         self.by_name: dict[str, Row] = {}
         self.departed = DepartedChildren(departed_kept, troubled_departed_kept)
         self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)

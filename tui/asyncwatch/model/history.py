@@ -1,10 +1,11 @@
-"""What is kept of the past, in bounded memory: attempts of each worker, and children that left their pool. Pure."""
+"""What is kept of the past, in bounded memory: attempts of each worker, and removed children. Pure."""
 
 from __future__ import annotations
 
 import math
 import struct
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
@@ -249,7 +250,7 @@ class ReplacedErrors(msgspec.Struct):
 
 
 class DepartedChildren:
-    """Rows of children that ended and left their pool, and what remains of those whose row a new worker took over."""
+    """Rows of children that ended and were removed, and what remains of those whose row a new worker took over."""
 
     def __init__(self, kept: int, troubled_kept: int) -> None:
         self.replaced = 0
@@ -270,7 +271,12 @@ class DepartedChildren:
         return len(self._well) + len(self._troubled)
 
     def add(self, row: Row) -> None:
-        """Add the row of a child that has just left its pool."""
+        """Add the row of a settled child that its supervisor has just removed.
+
+        A row in a block of several workers cannot be given up alone. No supervisor queues its workers like that.
+        """
+        if row.block.size > 1:
+            return
         kept = self._troubled if row.state.is_trouble else self._well
         kept.pop(row, None)
         kept[row] = None
@@ -280,20 +286,20 @@ class DepartedChildren:
         self._well.pop(row, None)
         self._troubled.pop(row, None)
 
-    def pop_oldest(self) -> Row | None:
-        """Remove and return the oldest row beyond those that are kept; None if there is none, or it shares a block."""
+    def oldest(self) -> Row | None:
+        """Return the oldest row beyond those that are kept; None if there is none."""
         if len(self._well) > self._kept:
-            kept = self._well
-        elif len(self._troubled) > self._troubled_kept:
-            kept = self._troubled
-        else:
-            return None
-        row = next(iter(kept))
-        del kept[row]
-        return row if row.block.size == 1 else None
+            return next(iter(self._well))
+        return next(iter(self._troubled)) if len(self._troubled) > self._troubled_kept else None
+
+    def named(self, name: str, by_name: Mapping[str, Row]) -> Row | None:
+        """Return the row of a departed child by its name; None if there is none."""
+        row = by_name.get(name)
+        return row if row is not None and (row in self._well or row in self._troubled) else None
 
     def replace(self, row: Row, cancel_reason: str) -> None:
-        """Count a row that a new worker takes over."""
+        """Remove a row that a new worker takes over, and count it."""
+        self.discard(row)
         self.replaced += 1
         self.replaced_at.pop(row.index, None)
         self.replaced_at[row.index] = self.replaced

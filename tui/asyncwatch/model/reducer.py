@@ -237,22 +237,29 @@ def _restart_limit_reached(fleet: Fleet, event: RestartLimitReached) -> None:
 
 
 def _child_removed(fleet: Fleet, event: ChildRemoved) -> None:
-    fleet.tree.child_removed(event)
-    branch = fleet.tree.branches.get(event.supervisor)
-    if branch is not None and branch.is_pool:
-        row = fleet.by_name.get(f"{branch.path}/{event.child}".partition("/")[2])
-        if row is not None and row.is_settled:
-            fleet.departed.add(row)
+    for path in fleet.tree.child_removed(event):
+        row = fleet.by_name.get(path.partition("/")[2])
+        if row is not None:
+            fleet.tree.worker_removed(path)
+            if row.is_settled:
+                fleet.departed.add(row)
 
 
 # -- workers
 
 
 def _workers_queued(fleet: Fleet, event: WorkersQueued) -> None:
-    names = [name for name in dict.fromkeys(event.workers) if name not in fleet.by_name]
-    if not names:
-        return
-    index = _vacate(fleet) if len(names) == 1 else None
+    index: int | None
+    departed = fleet.departed.named(event.workers[0], fleet.by_name) if len(event.workers) == 1 else None
+    if departed is not None:
+        # The engine counts the incarnations of a child from 1 again if it has forgotten the name.
+        names, index = [departed.name], _vacate(fleet, departed)
+    else:
+        names = [name for name in dict.fromkeys(event.workers) if name not in fleet.by_name]
+        if not names:
+            return
+        oldest = fleet.departed.oldest() if len(names) == 1 else None
+        index = None if oldest is None else _vacate(fleet, oldest)
     if index is not None:
         new = [Row(names[0], Block(index, 1, event.group, event.max_attempts), 0)]
         fleet.rows[index] = new[0]
@@ -268,11 +275,8 @@ def _workers_queued(fleet: Fleet, event: WorkersQueued) -> None:
     fleet.tree.queued(event.group, new)
 
 
-def _vacate(fleet: Fleet) -> int | None:
-    """Give up the row of a child that left its pool long ago and return its index; None if there are few of them."""
-    row = fleet.departed.pop_oldest()
-    if row is None:
-        return None
+def _vacate(fleet: Fleet, row: Row) -> int:
+    """Give up the row of a departed child and return its index."""
     name = row.name
     fleet.departed.replace(row, fleet.cancel_reason(name))
     del fleet.by_name[name]
@@ -281,6 +285,7 @@ def _vacate(fleet: Fleet) -> int | None:
     fleet.cancel_requested_at.pop(name, None)
     fleet.attempt_history.forget(name)
     fleet.restarts.forget(name)
+    fleet.polls.forget(name)
     fleet.loop.forget(name)
     fleet.tree.forget(row)
     return row.index

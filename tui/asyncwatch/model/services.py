@@ -79,21 +79,24 @@ class Polls:
         self.failing: set[str] = set()
         """Pollers whose last poll failed."""
         self.by_worker: dict[str, FailedPolls] = {}
-
-    @property
-    def failed(self) -> int:
+        self.failed = 0
         """How many polls have failed, of all workers."""
-        return sum(failed.times for failed in self.by_worker.values())
 
     def poll_failed(self, event: PollFailed) -> None:
         """Fold one failed poll."""
         self.failing.add(event.worker)
         known = self.by_worker.setdefault(event.worker, FailedPolls(0, ""))
         known.times += 1
+        self.failed += 1
         known.error = error_line(event.error_type, event.error)
 
     def recovered(self, worker: str) -> None:
         """Note that a poll succeeded, or that the incarnation has ended."""
+        self.failing.discard(worker)
+
+    def forget(self, worker: str) -> None:
+        """Drop a worker; its failed polls stay in the total."""
+        self.by_worker.pop(worker, None)
         self.failing.discard(worker)
 
 

@@ -68,9 +68,11 @@ class Branch:
         "index",
         "is_limit_reached",
         "is_limited_per_worker",
+        "is_removed",
         "max_restarts",
         "parent",
         "path",
+        "size",
         "strategy",
         "version",
         "within",
@@ -95,6 +97,10 @@ class Branch:
         self.is_limit_reached = False
         self.is_limited_per_worker = False
         """Whether its workers have restart limits of their own. Known once a restart counted towards one."""
+        self.is_removed = False
+        """Whether the supervisor above has forgotten it. It is dropped with the last row below it."""
+        self.size = 0
+        """How many rows and branches are directly below, including those of removed children."""
         self.children: dict[str, None] = {}
         """The names of its children, in start order."""
         self.counts: dict[WorkerState, int] = {}
@@ -134,20 +140,20 @@ class Tree:
         self._rows = rows
         self._windows: dict[str, _RestartWindow] = {}
         self._limited: set[str] = set()  # paths of workers that reached their own restart limit
-        self._removed: set[str] = set()  # paths of children that their supervisors have forgotten
+        self._removed: set[str] = set()  # paths of workers that their supervisors have forgotten
         self.branches: dict[str, Branch] = {}
         self.is_shown = False
         """Whether there is a supervisor, or more than one group. Before that workers are not counted by branch."""
         self.shape = 0
-        """Grows with every new branch."""
+        """Grows with every branch that is new or dropped."""
         self.has_batch = False
         """Whether there is a group of a batch."""
         self.most_attempts = 0
         """The highest `max_attempts` of any worker."""
         self.left = 0
-        """Grows with every child that leaves a pool."""
+        """Grows with every child that leaves a pool, and every row that is given up."""
         self.replaced: Counter[str] = Counter()
-        """How many children of each pool, by its path, have no row any more."""
+        """How many children of each supervisor, by its path, have no row or branch any more."""
         self.newest: Row | None = None
         """The last worker of a supervisor that was started for the first time."""
 
@@ -209,7 +215,7 @@ class Tree:
             return branch.ending and (self.ending or "the supervisor has ended")
         if branch.parent.ending:
             return self.ending or "the supervisor above has ended"
-        return "forgotten by the supervisor above" if branch.path in self._removed else ""
+        return "forgotten by the supervisor above" if branch.is_removed else ""
 
     def rows_below(self, branch: Branch) -> list[Row]:
         """Return all workers of a branch, however deep, in queue order."""
@@ -304,12 +310,17 @@ class Tree:
             branch = branch.parent
 
     def forget(self, row: Row) -> None:
-        """Drop a child that has left its pool and has no row any more; it stays in all counts."""
+        """Drop a removed child that has no row any more; it stays in all counts."""
         path = path_of(row)
         self._windows.pop(path, None)
         self._limited.discard(path)
         self._removed.discard(path)
         self.replaced[row.group] += 1
+        self.left += 1
+        branch = self.branches.get(row.group)
+        if branch is not None:
+            branch.size -= 1
+            self._drop_if_empty(branch)
 
     def supervisor_started(self, event: SupervisorStarted) -> None:
         """Fold a supervisor's start, the first one or another incarnation's."""
@@ -322,7 +333,7 @@ class Tree:
         branch.max_restarts, branch.within = event.max_restarts, event.within
         branch.auto_shutdown = event.auto_shutdown
         branch.ending = ""
-        branch.is_limit_reached = False
+        branch.is_limit_reached = branch.is_removed = False
         branch.version += 1
         # Each incarnation counts its restarts from zero.
         self._windows.pop(event.name, None)
@@ -355,17 +366,51 @@ class Tree:
         else:
             self._limited.add(event.supervisor)
 
-    def child_removed(self, event: ChildRemoved) -> None:
-        """Fold a child that its supervisor has forgotten."""
+    def child_removed(self, event: ChildRemoved) -> list[str]:
+        """Fold a child that its supervisor has forgotten; return its path, and those of all children below it."""
         branch = self.branches.get(event.supervisor)
-        if branch is not None:
-            branch.children.pop(event.child, None)
-            self._removed.add(f"{branch.path}/{event.child}")
-            self.left += branch.is_pool
-            branch.version += 1
+        if branch is None:
+            return []
+        branch.children.pop(event.child, None)
+        self.left += branch.is_pool
+        branch.version += 1
+        paths = [f"{branch.path}/{event.child}"]
+        if paths[0] not in self.branches:
+            return paths
+        for path in paths:  # it grows: no recursion, a tree may be deeper than Python's stack
+            below = self.branches.get(path)
+            if below is not None:
+                below.is_removed = True
+                below.version += 1
+                paths += [f"{path}/{name}" for name in below.children]
+                below.children.clear()
+        for path in paths:
+            below = self.branches.get(path)
+            if below is not None:
+                self._drop_if_empty(below)
+        return paths
+
+    def worker_removed(self, path: str) -> None:
+        """Note that the supervisor of the worker at `path` has forgotten it."""
+        self._removed.add(path)
+
+    def _drop_if_empty(self, branch: Branch) -> None:
+        """Drop a removed branch that has no rows, and each branch above of which the same is true then."""
+        empty: Branch | None = branch
+        while empty is not None and empty.is_removed and not empty.size:
+            del self.branches[empty.path]
+            self._windows.pop(empty.path, None)
+            self.replaced.pop(empty.path, None)
+            self.shape += 1
+            empty = empty.parent
+            if empty is not None:
+                empty.size -= 1
+                self.replaced[empty.path] += 1
 
     def _grow(self, path: str, parent: Branch | None) -> Branch:
         branch = self.branches[path] = Branch(path, len(self._rows), parent)
+        if parent is not None:
+            parent.size += 1
         self.shape += 1
         if parent is None and len(self.branches) > 1:
             self._show()
@@ -381,6 +426,7 @@ class Tree:
                     self._join(row, branch)
 
     def _join(self, row: Row, branch: Branch) -> None:
+        branch.size += 1
         if branch.is_supervisor:
             branch.children.setdefault(branch.child_of(path_of(row)))
         above: Branch | None = branch

@@ -49,7 +49,7 @@ class View:
         self.fleet = fleet
         self.marks = Marks(fleet)
         self.left: Counter[str] = Counter()
-        """By the path of a pool: how many of its children ended, were forgotten and have no line."""
+        """How many children of each supervisor, by its path, have no line any more: they ended and were forgotten."""
         self._query = EVERYTHING
         self._sort = QUEUE_ORDER
         self._is_reversed = False
@@ -378,7 +378,7 @@ class View:
         self._touched.update(moving)
 
     def _present(self, seen: int) -> Steps[Order]:
-        """Return the first `seen` rows that are still in their pool, and count the others in `left`."""
+        """Return the first `seen` rows without those that have left their pool; count these and the replaced ones."""
         rows, tree = self.fleet.rows, self.fleet.tree
         present, left = Order(rows), Counter(tree.replaced)
         for start in range(0, seen, STEP):

@@ -38,7 +38,7 @@ def branch_line(
 ) -> list[Span]:
     """Return the line of a branch: name, strategy, workers by state, restarts left. It is abbreviated to fit.
 
-    `left` is the number of children that have left a pool.
+    `left` is the number of removed children that have no line.
     """
     head: Line = [
         Span(" "),
