@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from asyncwatch.engine.capture import finish_lines, log_safely, printing
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import describe_stack
-from asyncwatch.engine.event_loop import note_abandoned
+from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import boundary, stuck_at
 from asyncwatch.engine.worker import Worker
@@ -220,8 +219,7 @@ class AttemptRunner:
         except SystemExit as error:
             return _Raised(error)
         except KeyboardInterrupt as error:
-            # In the main thread it is a person's second Ctrl+C, which is asyncio's to handle.
-            if threading.current_thread() is threading.main_thread():
+            if is_interrupt(error):
                 raise
             return _Raised(error)
         finally:

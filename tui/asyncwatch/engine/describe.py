@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.text import error_line, mask_secrets
 
 MAX_ERROR_LENGTH = 2_000
@@ -39,6 +40,7 @@ def safe_repr(value: object) -> str:
     try:
         return clean_text(str.__getitem__(repr(value), slice(None)))
     except BaseException as error:  # repr is user code; even its sys.exit() must not end the engine
+        pass_on_interrupt(error)
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
@@ -48,6 +50,7 @@ def describe_error(error: BaseException) -> tuple[str, str]:
         # Exactly a str: a subclass could raise from any of the methods that follow.
         message = str.__getitem__(str(error), slice(None))
     except BaseException as raised:  # as in safe_repr
+        pass_on_interrupt(raised)
         message = f"<str raised {type(raised).__name__}>"
     if len(message) > MAX_ERROR_LENGTH:
         message = message[: MAX_ERROR_LENGTH - 1] + "…"
@@ -86,6 +89,7 @@ def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str
     try:
         key = tuple(_parts(error, skip, set()))
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
+        pass_on_interrupt(raised)
         return f"<its traceback raised {type(raised).__name__}>\n"
     text = _stacks.get(key)
     if text is None:

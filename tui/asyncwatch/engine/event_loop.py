@@ -1,9 +1,14 @@
-"""Event loops: `run`, which does not wait for abandoned workers as `asyncio.run` would, and the loop of the engine."""
+"""Event loops: `run`, which does not wait for abandoned workers as `asyncio.run` would, and the loop of the engine.
+
+Here is also the rule for Ctrl+C. asyncio's second one raises `KeyboardInterrupt` in whatever code the main thread is
+running, which can be a user's function that the engine has called.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -19,6 +24,28 @@ def note_abandoned(task: asyncio.Task[Any]) -> None:
     if tasks is not None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether `error` is a Ctrl+C, which must end the event loop: a `KeyboardInterrupt` in the main thread."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def pass_on_interrupt(error: BaseException) -> None:
+    """Raise a Ctrl+C out of the running event loop in its next iteration; do nothing for any other error.
+
+    So the caller can first settle the worker that it was busy with. Callbacks that it schedules run later.
+    """
+    if is_interrupt(error):
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # outside any event loop
+            raise error from None
+        loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -14,6 +14,7 @@ from asyncwatch.engine.attempts import AttemptRunner, late_error, past_deadline
 from asyncwatch.engine.bulk import BulkActions, act_safely
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import describe_error
+from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.registry import WorkerRegistry
@@ -398,6 +399,7 @@ class Scheduler:
             self._queue.push(worker)
             self._fill_slots()
         except BaseException as fault:
+            pass_on_interrupt(fault)
             if not worker.state.is_settled:
                 self._launch_failed(worker, fault)
             return worker
@@ -471,6 +473,7 @@ class Scheduler:
             try:
                 answer = self.admission.ask(worker)
             except BaseException as fault:  # the user's key function can raise anything
+                pass_on_interrupt(fault)
                 worker.is_ready = False
                 self._launch_failed(worker, fault)
                 return Answer.PARKED
@@ -491,6 +494,7 @@ class Scheduler:
                     # The loop runs callbacks in order: the task's first step, then this.
                     self.reporter.loop.call_soon(owner.ran_first_step, worker.task)
         except BaseException as fault:  # one worker's fault must not stop the others
+            pass_on_interrupt(fault)
             self._launch_failed(worker, fault)
 
     def _launch_failed(self, worker: Worker, fault: BaseException) -> None:
@@ -572,6 +576,7 @@ class Scheduler:
             else:
                 self._attempt_failed(worker, error if worker.overdue is None else late_error(worker.overdue, error))
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
+            pass_on_interrupt(fault)
             self._decision_failed(worker, fault)
         self._fill_slots()
 
@@ -662,6 +667,7 @@ class Scheduler:
         try:
             self._end_wait(worker)
         except BaseException as fault:
+            pass_on_interrupt(fault)
             self._fail_if_lost(worker, fault)
         if worker.is_ready:
             self._queue.push(worker)
@@ -698,6 +704,7 @@ class Scheduler:
             event = self.reporter.unresponsive(worker, stuck_at)
             self._settle(worker, event)
         except BaseException as fault:
+            pass_on_interrupt(fault)
             self._fail_if_lost(worker, fault)
         self._fill_slots()
         return event
@@ -936,6 +943,7 @@ class Scheduler:
             self._leave_queue(worker)
             self._settle(worker, self.reporter.stopped(worker, None, None))
         except BaseException as fault:
+            pass_on_interrupt(fault)
             worker.stop_timer()
             worker.is_ready = False
             self._fail_if_lost(worker, fault)
@@ -992,6 +1000,7 @@ class Scheduler:
         try:
             self.reporter.worker_restarted(worker)
         except BaseException as fault:
+            pass_on_interrupt(fault)
             self._launch_failed(worker, fault)
             return
         worker.is_ready = True

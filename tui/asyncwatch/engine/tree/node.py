@@ -38,6 +38,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from asyncwatch.engine.capture import log_safely
+from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree import errors, rules
@@ -542,6 +543,7 @@ class Node:
             child.current = self._starting = current = self._new_incarnation(child)
             current.start()
         except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
+            pass_on_interrupt(error)
             child.current, self._starting, child.status = None, None, ChildStatus.STOPPED
             raise errors.StartError(f"{self.path}/{child.name}", error) from error
         progress = current.progress
