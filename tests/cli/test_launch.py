@@ -36,7 +36,7 @@ class FakeRun:
     raises: BaseException | None = None
 
     @property
-    def control(self) -> Self:
+    def _control(self) -> Self:
         """Its internal interface."""
         return self
 
@@ -67,9 +67,10 @@ class FakeRun:
         """Note the call."""
         await self._call("task_group", options)
 
-    async def complete_all(self, **options: Any) -> None:
-        """Note the call."""
-        await self._call("as_completed", options)
+
+async def complete_all(run: FakeRun, **options: Any) -> None:
+    """Note the call."""
+    await run._call("as_completed", options)
 
 
 class FakeSupervisor(FakeRun):
@@ -80,6 +81,7 @@ class FakeSupervisor(FakeRun):
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "Run", FakeRun)
     monkeypatch.setattr(launch, "Supervisor", FakeSupervisor)
+    monkeypatch.setattr(launch, "complete_all", complete_all)
 
 
 async def call(item: int) -> int:

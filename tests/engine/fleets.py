@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncwatch import Outcome, RetryPolicy, Run, Supervisor, WorkerSpec
 from asyncwatch.commands import Command
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptStarted, Batch, Event
 
 AT_ONCE = RetryPolicy(base=0.0, cap=0.0)
@@ -91,7 +92,7 @@ def run_batch(
         batch = Run(specs, **{"seed": 1, **settings})
         queue = batch.subscribe()
         for seconds, command in commands:
-            later(seconds, partial(batch.control.carry_out, command))
+            later(seconds, partial(control_of(batch).carry_out, command))
         outcomes = await batch.gather()
         assert batch.statistics().held == 0
         return drain(queue), outcomes

@@ -7,6 +7,7 @@ from typing import Any
 
 from asyncwatch import RetryBudget, RetryPolicy, Run, Supervisor, WorkerState
 from asyncwatch.commands import CancelWorker, GiveUp, RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import RetryRefused, RetryScheduled, WorkerExhausted
 from asyncwatch.events.story import story
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, sleeper, worker
@@ -40,7 +41,7 @@ def test_requested_restart_makes_all_its_attempts_outside_the_budget(run: Any) -
             (first,) = await supervisor.gather()
             assert (first.attempts, supervisor.statistics().retry_tokens) == (2, 2)
             assert supervisor.restart("a")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             (again,) = supervisor.outcomes()
             assert (again.incarnation, again.attempts, supervisor.statistics().retry_tokens) == (2, 3, 2)
 
@@ -106,7 +107,7 @@ def test_retry_that_is_not_made_costs_nothing(run: Any) -> None:
             for step in (GiveUp("0", 1), CancelWorker("1", 1), RestartWorker("2", 1)):
                 await asyncio.sleep(1.0)
                 left.append(supervisor.statistics().retry_tokens)
-                supervisor.control.carry_out(step)
+                control_of(supervisor).carry_out(step)
             left.append(supervisor.statistics().retry_tokens)
 
         acting = asyncio.create_task(act())

@@ -9,6 +9,7 @@ import pytest
 
 from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import StopRun
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled
 from asyncwatch.events.story import story
 from tests.engine.fleets import Flaky, drain, later, sleeper, states, stubborn, worker
@@ -150,8 +151,8 @@ def test_cancel_all_allows_restarts_and_stop_run_does_not(run: Any) -> None:
             await batch.gather()
             assert set(states(batch).values()) == {"cancelled"}
             assert batch.restart("0")
-            batch.control.carry_out(StopRun())
-            await batch.control.wait_settled()
+            control_of(batch).carry_out(StopRun())
+            await control_of(batch).wait_settled()
             assert not batch.restart("1")
         last = drain(queue)[-1]
         assert isinstance(last, RunFinished)

@@ -10,6 +10,7 @@ import pytest
 from asyncwatch import CircuitPolicy, PoolSpec, RateLimit, RetryPolicy, Run, Supervisor, WorkerState
 from asyncwatch.commands import CloseCircuit, Command, IsolateCircuit, ProbeCircuit
 from asyncwatch.engine import admission
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import (
     AttemptHeld,
     AttemptStarted,
@@ -162,11 +163,11 @@ def test_worker_held_by_a_circuit_can_be_cancelled_and_restarted(run: Any) -> No
         batch = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
         queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, batch.control.carry_out, IsolateCircuit("host"))
+        loop.call_later(0.5, control_of(batch).carry_out, IsolateCircuit("host"))
         loop.call_later(1.5, batch.restart, "1")
         loop.call_later(2.0, batch.cancel, "2")
         loop.call_later(2.5, batch.restart, "2")
-        loop.call_later(3.0, batch.control.carry_out, ProbeCircuit("host"))
+        loop.call_later(3.0, control_of(batch).carry_out, ProbeCircuit("host"))
         outcomes = await batch.gather()
         assert [(outcome.state.value, outcome.attempts) for outcome in outcomes] == [("succeeded", 1)] * 4
         held_again = ["AttemptHeld", "WorkerRestarted", "AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
@@ -183,8 +184,8 @@ def test_cancelled_probe_is_replaced_by_the_next_worker(run: Any) -> None:
         specs = [worker(str(n), sleeper, 1.0, key="host") for n in range(3)]
         batch = Run(specs, seed=1, concurrency=1, circuit=CircuitPolicy())
         loop = asyncio.get_running_loop()
-        loop.call_later(0.5, batch.control.carry_out, IsolateCircuit("host"))
-        loop.call_later(5.0, batch.control.carry_out, ProbeCircuit("host"))
+        loop.call_later(0.5, control_of(batch).carry_out, IsolateCircuit("host"))
+        loop.call_later(5.0, control_of(batch).carry_out, ProbeCircuit("host"))
         loop.call_later(5.5, batch.cancel, "1")
         return [outcome.state.value for outcome in await batch.gather()]
 

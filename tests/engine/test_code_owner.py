@@ -19,6 +19,7 @@ from asyncwatch import Run
 from asyncwatch.commands import WorkerStack
 from asyncwatch.engine.attempts import AttemptRunner
 from asyncwatch.engine.describe import describe_stack
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.stacks import (
     OUR_PACKAGE,
     PACKAGES_OF_TARGETS,
@@ -131,7 +132,7 @@ def test_file_of_the_user_with_the_name_of_a_module_of_asyncwatch_is_shown(
         batch = Run(specs, seed=1)
         running = asyncio.ensure_future(batch.gather())
         await asyncio.sleep(1)
-        stack = batch.control.stack_of("a")
+        stack = control_of(batch).stack_of("a")
         batch.cancel_all()
         await running
         return stack

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from asyncwatch import Outcome, RetryPolicy, Run, parse_halt
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptStarted, CancelRequested, Event, RetryRefused, RunHalted, WorkerCancelled
 from asyncwatch.events.story import story
 from tests.engine.fleets import Flaky, completed, drain, raiser, sleeper, stubborn, worker
@@ -70,7 +71,7 @@ def test_halt_allows_another_attempt_only_after_a_restart_by_a_person(run: Any) 
             queue = supervisor.subscribe()
             await supervisor.gather()
             supervisor.restart("b")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             return drain(queue), supervisor.outcomes()
 
     events, outcomes = run(main)

@@ -14,6 +14,7 @@ import pytest
 from asyncwatch import Outcome, RetryPolicy, Run, WorkerSpec, WorkerSpecs, WorkerState, current_worker
 from asyncwatch.commands import ChangeSetting
 from asyncwatch.engine.reporter import Reporter
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.halt import Halt
@@ -73,7 +74,7 @@ def test_task_is_new_for_every_attempt(run: Callable[..., Any]) -> None:
         async with Run(specs, concurrency=1, seed=1, retry_budget=None) as supervisor:
             await supervisor.gather()
             supervisor.restart("a")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             return supervisor.outcomes()
 
     assert [(outcome.state, outcome.incarnation) for outcome in run(main)] == [
@@ -279,7 +280,7 @@ def test_raised_concurrency_starts_some_hundred_workers_in_a_loop_iteration(run:
         supervisor = Run([named(hold, 2_000)], concurrency=1, seed=1)
         running = asyncio.ensure_future(supervisor.gather())
         await asyncio.sleep(1)
-        supervisor.control.carry_out(ChangeSetting("concurrency", 1_500))
+        control_of(supervisor).carry_out(ChangeSetting("concurrency", 1_500))
         for _ in range(50):
             seen.append(len(started))
             await asyncio.sleep(0)

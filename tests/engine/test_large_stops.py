@@ -14,6 +14,7 @@ import pytest
 from asyncwatch import Halt, Outcome, RetryPolicy, Run, WorkerSpec, WorkerSpecs
 from asyncwatch.commands import CancelAll, CancelBranch, Command, GiveUpAll, RestartBranch, RetryAllNow, StopRun
 from asyncwatch.engine import bulk
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.events import AttemptHeld, AttemptStarted, RetryRefused, RunFinished, RunHalted, WorkerUnresponsive
 from asyncwatch.slices import SLICE as SECONDS
@@ -83,7 +84,7 @@ def test_stop_longer_than_the_grace_period_cancels_all_and_abandons_none(slow_st
                 loop.call_soon(look)
 
         def stop() -> None:
-            batch.control.carry_out(command)
+            control_of(batch).carry_out(command)
             look()
 
         loop.call_later(1.0, stop)
@@ -113,7 +114,7 @@ def test_running_workers_are_all_cancelled_at_once_before_the_queue(slow_stop: A
 
     async def main() -> None:
         batch = Run([many(note)], concurrency=running)
-        asyncio.get_running_loop().call_later(1.0, batch.control.carry_out, CancelAll())
+        asyncio.get_running_loop().call_later(1.0, control_of(batch).carry_out, CancelAll())
         await batch.gather()
 
     run_jumping(main)
@@ -125,7 +126,7 @@ async def stopping(batch: Run, count: int = QUEUED) -> asyncio.Task[list[Outcome
     """Return the task of a run whose workers are being cancelled: the stop has passed some of the queue."""
     gathered = asyncio.get_running_loop().create_task(batch.gather())
     await asyncio.sleep(1.0)
-    batch.control.carry_out(CancelAll())
+    control_of(batch).carry_out(CancelAll())
     for _ in range(4):
         await asyncio.sleep(0)
     assert 0 < batch._scheduler.active < count - SLICE
@@ -168,7 +169,7 @@ def test_stop_of_the_run_cancels_workers_restarted_during_an_earlier_stop() -> N
         batch = Run([many(sleeper, QUEUED, 100.0)], concurrency=RUNNING)
         gathered = await stopping(batch)
         assert batch.restart("3")
-        batch.control.carry_out(StopRun())
+        control_of(batch).carry_out(StopRun())
         outcomes = await gathered
         assert Counter(outcome.state.value for outcome in outcomes) == {"cancelled": QUEUED}
         assert asyncio.get_running_loop().time() < 1010
@@ -216,7 +217,7 @@ def test_loop_blocked_past_the_grace_period_lets_cancelled_workers_end() -> None
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            batch.control.carry_out(StopRun())
+            control_of(batch).carry_out(StopRun())
             loop._jumping.now += 10 * GRACE  # type: ignore[attr-defined]  # as above
 
         loop.call_later(1.0, stop)
@@ -252,10 +253,10 @@ def test_large_group_is_cancelled_or_restarted_in_slices(state: str) -> None:
             began.clear()
             request = CancelBranch("b") if state == "queued" else RestartBranch("b")
             loop.call_soon(count_iterations)
-            assert batch.control.carry_out(request)
+            assert control_of(batch).carry_out(request)
             if state == "queued":
                 assert 0 < 10 * SLICE - scheduler.active <= 2 * SLICE
-                batch.control.carry_out(StopRun())
+                control_of(batch).carry_out(StopRun())
                 await gathered
                 assert not began
             else:
@@ -298,7 +299,7 @@ def test_retry_all_now_and_give_up_all_work_in_slices_and_skip_cancelled_workers
         gathered = asyncio.get_running_loop().create_task(batch.gather())
         await asyncio.sleep(1.0)
         drain(queue)
-        assert batch.control.carry_out(command)
+        assert control_of(batch).carry_out(command)
         last, first = f"w{count - 1}", "w0"
         reached = {event.worker for event in drain(queue) if isinstance(event, AttemptHeld | RetryRefused)}
         assert len(reached) <= SLICE

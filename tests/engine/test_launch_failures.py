@@ -17,7 +17,7 @@ from asyncwatch.engine.admission import Admission
 from asyncwatch.engine.attempts import AttemptRunner
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.engine.reporter import Reporter
-from asyncwatch.engine.run_control import MARGIN
+from asyncwatch.engine.run_control import MARGIN, control_of
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.tree.child import NodeIncarnation, WorkerIncarnation
 from asyncwatch.engine.tree.errors import DuplicateName, RestartLimitError, StartError, TreeError
@@ -367,7 +367,7 @@ def test_worker_of_a_batch_that_could_not_start_can_be_restarted(run: Any, monke
             assert states(supervisor) == {"bad": "failed"}
             switch.is_on = False
             assert supervisor.restart("bad")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             assert states(supervisor) == {"bad": "succeeded"}
 
     run(main)
@@ -434,7 +434,7 @@ def test_listener_that_raises_is_dropped_and_the_others_get_every_event(run: Any
     async def main() -> None:
         supervisor = Supervisor([child(Actor("worker"))])
         closed = Closed()
-        supervisor.control.add_listener(closed)
+        control_of(supervisor).add_listener(closed)
         events = _reader_of(supervisor)
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
@@ -559,7 +559,7 @@ def test_stopped_run_whose_reporter_fails_stops_its_workers_in_order(run: Any, m
         async with asyncio.timeout(LONG):
             serving = asyncio.create_task(supervisor.serve())
             await calm()
-            supervisor.control.carry_out(StopRun())
+            control_of(supervisor).carry_out(StopRun())
             await serving
         assert log == ["+a", "+b", "-b", "-a"]
         assert isinstance(events()[-1], RunFinished)

@@ -26,6 +26,7 @@ from asyncwatch import (
 )
 from asyncwatch.commands import RestartBranch, RestartWorker
 from asyncwatch.engine import admission, registry
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import Event, WorkerCancelled, WorkerRestarted, WorkerUnresponsive
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import Circuits
@@ -305,7 +306,7 @@ def test_worker_restarted_by_a_person_leaves_no_garbage(run: Run) -> None:
 
         async def restart() -> None:
             await asyncio.sleep(0.01)
-            assert supervisor.control.carry_out(RestartWorker("a", next(incarnations)))
+            assert control_of(supervisor).carry_out(RestartWorker("a", next(incarnations)))
 
         return await growth(supervisor, restart)
 

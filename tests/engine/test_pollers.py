@@ -33,6 +33,7 @@ from asyncwatch.commands import (
     RestartWorker,
     RetryNow,
 )
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.tree.errors import Ignore, Shutdown
 from asyncwatch.events import (
     AttemptFailed,
@@ -63,7 +64,7 @@ def polls(
         queue = supervisor.subscribe()
         async with supervisor:
             for moment, command in later:
-                asyncio.get_running_loop().call_later(moment, supervisor.control.carry_out, command)
+                asyncio.get_running_loop().call_later(moment, control_of(supervisor).carry_out, command)
             await asyncio.sleep(seconds)
             return drain(queue)
 

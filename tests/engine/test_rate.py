@@ -10,6 +10,7 @@ import pytest
 
 from asyncwatch import CircuitPolicy, RetryPolicy, Run, parse_rate
 from asyncwatch.commands import ChangeSetting
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptHeld, AttemptStarted, Event, LineHeld
 from asyncwatch.events.story import story
 from tests.engine.fleets import Flaky, drain, run_batch, sleeper, worker
@@ -64,7 +65,7 @@ def test_key_that_has_to_wait_is_passed_by_other_keys_in_order(run: Any) -> None
         batch = Run(specs, seed=1, rate=parse_rate("1000/s"), concurrency=5)
         queue = batch.subscribe()
         loop = asyncio.get_running_loop()
-        loop.call_soon(batch.control.carry_out, ChangeSetting("rate", "1/s", key="a"))
+        loop.call_soon(control_of(batch).carry_out, ChangeSetting("rate", "1/s", key="a"))
         await batch.gather()
         return drain(queue)
 

@@ -13,6 +13,8 @@ import pytest
 
 from asyncwatch import BadLuck, Outcome, Run, Supervisor, WorkerSpec, WorkerSpecs, WorkerState
 from asyncwatch.engine.registry import BatchRegistry
+from asyncwatch.engine.run import complete_all
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import WorkersQueued
 
 MANY = 20_000
@@ -108,7 +110,7 @@ def test_worker_cancelled_in_the_queue_never_starts_and_can_be_restarted(run: Ca
             assert supervisor.cancel("2")
             before = await gathering
             assert supervisor.restart("2")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             return before, supervisor.outcomes()
 
     before, after = run(story)
@@ -134,7 +136,7 @@ def test_batch_costs_few_bytes_a_worker_before_and_after_its_run(run: Callable[.
 
 async def _run(supervisor: Run) -> None:
     async with supervisor:
-        await supervisor.complete_all()
+        await complete_all(supervisor)
 
 
 def test_registry_has_objects_only_for_workers_under_way() -> None:
@@ -200,7 +202,7 @@ def test_results_and_errors_are_not_kept_after_keep_no_values(run: Callable[...,
     async def main() -> list[Outcome]:
         names = [str(number) for number in range(6)]
         supervisor = Run([WorkerSpecs(WorkerSpec("h", half), names, range(6))], seed=1)
-        supervisor.control.keep_no_values()
+        control_of(supervisor).keep_no_values()
         return await supervisor.gather()
 
     outcomes = run(main)

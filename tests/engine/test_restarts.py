@@ -8,6 +8,7 @@ import pytest
 
 from asyncwatch import RetryPolicy, Run, WorkerState
 from asyncwatch.commands import CancelWorker, RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import CancelRequested, CommandRefused, RunFinished
 from asyncwatch.events.story import story
 from tests.engine.fleets import Flaky, completed, drain, later, sleeper, states, stubborn, worker
@@ -53,7 +54,7 @@ def test_open_run_allows_restarts_after_its_runner_has_ended(run: Any) -> None:
                 await supervisor.gather(timeout=1.0)
             assert states(supervisor) == {"a": "failed", "b": "timed out", "c": "exhausted"}
             assert all(supervisor.restart(name) for name in "abc")
-            await supervisor.control.wait_settled()
+            await control_of(supervisor).wait_settled()
             assert set(states(supervisor).values()) == {"succeeded"}
             assert not any(isinstance(event, RunFinished) for event in drain(queue))
         assert isinstance(drain(queue)[-1], RunFinished)
@@ -69,14 +70,14 @@ def test_command_for_an_older_incarnation_unknown_worker_or_pending_restart_is_r
         queue = supervisor.subscribe()
 
         def act() -> None:
-            assert supervisor.control.carry_out(RestartWorker("a", 1))
-            assert not supervisor.control.carry_out(RestartWorker("a", 1))
-            assert supervisor.control.carry_out(RestartWorker("b", 1))
-            assert not supervisor.control.carry_out(RestartWorker("q", 1))
-            assert not supervisor.control.carry_out(CancelWorker("unknown", 1))
+            assert control_of(supervisor).carry_out(RestartWorker("a", 1))
+            assert not control_of(supervisor).carry_out(RestartWorker("a", 1))
+            assert control_of(supervisor).carry_out(RestartWorker("b", 1))
+            assert not control_of(supervisor).carry_out(RestartWorker("q", 1))
+            assert not control_of(supervisor).carry_out(CancelWorker("unknown", 1))
 
         later(1.0, act)
-        later(2.0, lambda: supervisor.control.carry_out(CancelWorker("b", 1)))
+        later(2.0, lambda: control_of(supervisor).carry_out(CancelWorker("b", 1)))
         await supervisor.gather()
         reasons = [
             (event.command, event.worker, event.reason) for event in drain(queue) if isinstance(event, CommandRefused)

@@ -9,6 +9,7 @@ import pytest
 
 from asyncwatch import BadLuck, CircuitPolicy, RetryPolicy, Supervisor, WorkerState, parse_rate
 from asyncwatch.commands import ChangeSetting, Command, GiveUp, GiveUpAll, IsolateCircuit, RetryAllNow, RetryNow
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptFailed, AttemptStarted, CommandRefused, Event, RetryRefused, SettingChanged
 from asyncwatch.events.story import story
 from tests.engine.fleets import Flaky, drain, raiser, run_batch, sleeper, starts, worker
@@ -225,7 +226,7 @@ def test_concurrency_change_in_a_tree_is_refused(run: Any) -> None:
         service = worker("a", sleeper, 1e6, restart="permanent")
         async with Supervisor([service], seed=1) as supervisor:
             queue = supervisor.subscribe()
-            assert not supervisor.control.carry_out(ChangeSetting("concurrency", 1))
+            assert not control_of(supervisor).carry_out(ChangeSetting("concurrency", 1))
             await asyncio.sleep(1.0)
             (refused,) = [event for event in drain(queue) if isinstance(event, CommandRefused)]
             assert "no slots" in refused.reason

@@ -18,6 +18,7 @@ from asyncwatch import (
     ready,
 )
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import (
     CommandRefused,
     PollFinished,
@@ -147,7 +148,7 @@ def test_stop_interrupts_a_start_that_hangs(run: Any) -> None:
     async def main() -> None:
         hanging = WorkerSpec("hanging", sleeper, (1e6,), restart="permanent", announces_ready=True)
         supervisor = Supervisor([child(Actor("first")), hanging])
-        asyncio.get_running_loop().call_later(3, supervisor.control.carry_out, StopRun())
+        asyncio.get_running_loop().call_later(3, control_of(supervisor).carry_out, StopRun())
         began = asyncio.get_running_loop().time()
         await supervisor.serve()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3)
@@ -161,11 +162,11 @@ def test_second_restart_and_stale_cancel_of_an_incarnation_are_refused(run: Any)
         actor = Actor("worker")
         async with Supervisor([child(actor)]) as supervisor:
             queue = supervisor.subscribe()
-            supervisor.control.carry_out(RestartWorker("worker", 1))
-            supervisor.control.carry_out(RestartWorker("worker", 1))
+            control_of(supervisor).carry_out(RestartWorker("worker", 1))
+            control_of(supervisor).carry_out(RestartWorker("worker", 1))
             await calm()
             assert (actor.starts, supervisor.which_children()[0].incarnation) == (2, 2)
-            assert not supervisor.control.carry_out(CancelWorker("worker", 1))
+            assert not control_of(supervisor).carry_out(CancelWorker("worker", 1))
         assert len([event for event in drain(queue) if isinstance(event, CommandRefused)]) == 2
 
     run(main)
@@ -178,9 +179,9 @@ def test_cancel_during_a_backoff_or_a_restart_stops_the_worker_for_good(run: Any
         async with Supervisor([child(waiting, backoff=backoff), child(running)]) as supervisor:
             queue = supervisor.subscribe()
             await end(waiting, "abnormal")
-            supervisor.control.carry_out(CancelWorker("waiting", 1))
-            supervisor.control.carry_out(RestartWorker("running", 1))
-            supervisor.control.carry_out(CancelWorker("running", 1))
+            control_of(supervisor).carry_out(CancelWorker("waiting", 1))
+            control_of(supervisor).carry_out(RestartWorker("running", 1))
+            control_of(supervisor).carry_out(CancelWorker("running", 1))
             await asyncio.sleep(100)
             assert statuses(supervisor) == {"waiting": "stopped", "running": "stopped"}
             assert waiting.starts == 1
@@ -211,7 +212,7 @@ def test_cancel_all_stops_the_workers_and_keeps_the_supervisors(run: Any) -> Non
     async def main() -> None:
         low = SupervisorSpec("low", (child(Actor("a")), child(Actor("b"))))
         async with Supervisor([low]) as supervisor:
-            supervisor.control.carry_out(CancelAll())
+            control_of(supervisor).carry_out(CancelAll())
             await calm()
             assert statuses(supervisor, "low") == {"a": "stopped", "b": "stopped"}
             await supervisor.restart_child("a", under="low")

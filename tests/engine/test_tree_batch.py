@@ -9,6 +9,7 @@ import pytest
 
 from asyncwatch import BadLuck, Halt, PoolSpec, Supervisor, SupervisorSpec
 from asyncwatch.commands import ChangeSetting, RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import RunHalted, RunStarted, WorkersQueued
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from asyncwatch.selftest.actors import supervisor as running
@@ -32,7 +33,7 @@ def test_batch_beside_a_tree_needs_slots_and_services_do_not(run: Any) -> None:
             assert len(supervisor.outcomes()) == 4
             await asyncio.sleep(1)
             assert len(supervisor.outcomes()) == 6
-            assert supervisor.control.carry_out(ChangeSetting("concurrency", 5))
+            assert control_of(supervisor).carry_out(ChangeSetting("concurrency", 5))
 
     run(main)
 
@@ -45,7 +46,7 @@ def test_batch_beside_a_tree_is_retried_and_restarted(run: Any) -> None:
         async with supervisor:
             await asyncio.sleep(1)
             assert [(o.state, o.attempts) for o in supervisor.outcomes()] == [("succeeded", 2)]
-            assert supervisor.control.carry_out(RestartWorker("job", 1))
+            assert control_of(supervisor).carry_out(RestartWorker("job", 1))
             await asyncio.sleep(1)
             assert [(o.state, o.incarnation) for o in supervisor.outcomes()] == [("succeeded", 2)]
             groups = [event.group for event in drain(queue) if isinstance(event, WorkersQueued)]

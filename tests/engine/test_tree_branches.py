@@ -9,6 +9,7 @@ import pytest
 
 from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelBranch, RestartBranch, RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import ChildRemoved, CommandRefused, SupervisorStarted
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from asyncwatch.selftest.actors import supervisor as running
@@ -38,7 +39,7 @@ def test_restart_of_a_supervisor_follows_the_strategy_above(run: Any, strategy: 
             queue = supervisor.subscribe()
             log.clear()
             for _ in range(2):
-                assert supervisor.control.carry_out(RestartBranch("root/low", 1))
+                assert control_of(supervisor).carry_out(RestartBranch("root/low", 1))
             await calm()
             assert log == expected
             await asyncio.sleep(1)
@@ -60,10 +61,10 @@ def test_root_can_be_restarted_and_cancelled_with_all_its_children(run: Any) -> 
         children = map(child, _actors(log))
         async with Supervisor(children, max_restarts=0) as supervisor:
             log.clear()
-            assert supervisor.control.carry_out(RestartBranch("root", 1))
+            assert control_of(supervisor).carry_out(RestartBranch("root", 1))
             await calm()
             assert log == ["-d", "-c", "-b", "-a", "+a", "+b", "+c", "+d"]
-            assert supervisor.control.carry_out(CancelBranch("root", 1))
+            assert control_of(supervisor).carry_out(CancelBranch("root", 1))
             await calm()
             assert log[8:] == ["-d", "-c", "-b", "-a"]
             assert set(statuses(supervisor).values()) == {"stopped"}
@@ -76,11 +77,11 @@ def test_supervisor_that_was_stopped_by_a_person_is_restarted_as_a_new_incarnati
         log: list[str] = []
         a, b, _c, _d = map(child, _actors(log))
         async with Supervisor([SupervisorSpec("low", (a, b))]) as supervisor:
-            assert supervisor.control.carry_out(CancelBranch("root/low", 1))
+            assert control_of(supervisor).carry_out(CancelBranch("root/low", 1))
             await calm()
             assert (statuses(supervisor), log[2:]) == ({"low": "stopped"}, ["-b", "-a"])
-            assert not supervisor.control.carry_out(CancelBranch("root/low", 1))
-            assert supervisor.control.carry_out(RestartBranch("root/low", 1))
+            assert not control_of(supervisor).carry_out(CancelBranch("root/low", 1))
+            assert control_of(supervisor).carry_out(RestartBranch("root/low", 1))
             await calm()
             assert statuses(supervisor, "low") == {"a": "running", "b": "running"}
 
@@ -93,24 +94,24 @@ def test_group_of_a_batch_is_restarted_and_cancelled(run: Any) -> None:
         async with Run([*specs, worker("other", sleeper, 1)]) as supervisor:
             running = asyncio.create_task(supervisor.gather())
             await asyncio.sleep(2)
-            assert supervisor.control.carry_out(RestartBranch("jobs"))
+            assert control_of(supervisor).carry_out(RestartBranch("jobs"))
             await asyncio.sleep(2)
-            assert supervisor.control.carry_out(CancelBranch("jobs"))
-            assert not supervisor.control.carry_out(RestartBranch("none"))
+            assert control_of(supervisor).carry_out(CancelBranch("jobs"))
+            assert not control_of(supervisor).carry_out(RestartBranch("none"))
             await running
             assert [(o.name, o.incarnation, o.state) for o in supervisor.outcomes()] == [
                 ("quick", 2, "succeeded"),
                 ("slow", 2, "cancelled"),
                 ("other", 1, "succeeded"),
             ]
-            assert not supervisor.control.carry_out(CancelBranch("jobs"))
+            assert not control_of(supervisor).carry_out(CancelBranch("jobs"))
 
     run(main)
 
 
 def _reasons(supervisor: Supervisor, queue: Any, *commands: Any) -> list[str]:
     for command in commands:
-        assert not supervisor.control.carry_out(command)
+        assert not control_of(supervisor).carry_out(command)
     supervisor._scheduler.reporter.outbox.flush()
     return [event.reason for event in drain(queue) if isinstance(event, CommandRefused)]
 
@@ -148,7 +149,7 @@ def test_every_removal_from_a_pool_is_reported(run: Any) -> None:
                     await end(actor, "normal")
             with pytest.raises(Exception, match="did not start"):
                 await supervisor.start_child("bad", Actor("bad", fails=[OSError()]), under="pool")
-            supervisor.control.carry_out(RestartBranch("root/pool", 1))
+            control_of(supervisor).carry_out(RestartBranch("root/pool", 1))
             await asyncio.sleep(1)
             removed = [event.child for event in drain(queue) if isinstance(event, ChildRemoved)]
             assert removed == ["done", "bad", "there"]

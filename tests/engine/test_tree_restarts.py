@@ -18,6 +18,7 @@ from asyncwatch import (
     ready,
 )
 from asyncwatch.commands import ChangeSetting, IsolateCircuit, RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import WorkerEnded
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from tests.engine.fleets import AT_ONCE, drain, raiser, sleeper
@@ -57,13 +58,13 @@ def test_restart_in_a_paused_run_does_not_block_the_supervisor(run: Any) -> None
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
         async with Supervisor([child(one), child(two)], max_restarts=10) as supervisor:
-            supervisor.control.carry_out(ChangeSetting("paused", value=True))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=True))
             await end(one, "abnormal")
             await end(two, "abnormal")
             assert statuses(supervisor) == {"one": "restarting", "two": "restarting"}
             async with asyncio.timeout(1):
                 await supervisor.terminate_child("two")
-            supervisor.control.carry_out(ChangeSetting("paused", value=False))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=False))
             await calm()
             assert statuses(supervisor) == {"one": "running", "two": "stopped"}
             assert (one.starts, two.starts) == (2, 1)
@@ -76,7 +77,7 @@ def test_restart_behind_an_open_circuit_does_not_block_the_supervisor(run: Any) 
         one, two = Actor("one"), Actor("two")
         children = child(one, key="host"), child(two, key="other")
         async with Supervisor(children, max_restarts=10, circuit=CircuitPolicy()) as supervisor:
-            supervisor.control.carry_out(IsolateCircuit("host"))
+            control_of(supervisor).carry_out(IsolateCircuit("host"))
             await end(one, "abnormal")
             await _answers(supervisor, one, two)
             assert two.starts == 2
@@ -106,11 +107,11 @@ def test_siblings_of_a_waiting_restart_start_in_order_after_it(run: Any, strateg
         log: list[str] = []
         actors = [Actor(name, log) for name in "123"]
         async with Supervisor(map(child, actors), strategy=strategy) as supervisor:  # type: ignore[arg-type]  # a literal each
-            supervisor.control.carry_out(ChangeSetting("paused", value=True))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=True))
             log.clear()
             await end(actors[0], "abnormal")
             assert log == ["-1", "-3", "-2"]
-            supervisor.control.carry_out(ChangeSetting("paused", value=False))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=False))
             await calm()
             assert log[3:] == ["+1", "+2", "+3"]
             assert set(statuses(supervisor).values()) == {"running"}
@@ -123,12 +124,12 @@ def test_restart_of_a_supervisor_with_a_waiting_worker_does_not_block_the_one_ab
         deep, other = Actor("deep"), Actor("other")
         low = SupervisorSpec("low", (child(deep),), max_restarts=0)
         async with Supervisor([low, child(other)], max_restarts=10) as supervisor:
-            supervisor.control.carry_out(ChangeSetting("paused", value=True))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=True))
             await end(deep, "abnormal")
             assert statuses(supervisor) == {"low": "restarting", "other": "running"}
             async with asyncio.timeout(1):
                 await supervisor.terminate_child("other")
-            supervisor.control.carry_out(ChangeSetting("paused", value=False))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=False))
             await calm()
             assert statuses(supervisor, "low") == {"deep": "running"}
             assert statuses(supervisor)["low"] == "running"
@@ -140,7 +141,7 @@ def test_run_stops_at_once_while_a_restart_waits(run: Any) -> None:
     async def main() -> None:
         one = Actor("one")
         async with Supervisor([child(one), WorkerSpec("two", sleeper, (1e6,))], strategy="rest_for_one") as supervisor:
-            supervisor.control.carry_out(ChangeSetting("paused", value=True))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=True))
             await end(one, "abnormal")
             began = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - began < 1
@@ -180,10 +181,10 @@ def test_restart_of_a_worker_that_is_being_stopped_for_good_is_refused(run: Any)
         async with Supervisor([child(one, shutdown=5), child(two, shutdown=5)]) as supervisor:
             supervisor.cancel("one")
             await calm()
-            assert not supervisor.control.carry_out(RestartWorker("one", 1))
+            assert not control_of(supervisor).carry_out(RestartWorker("one", 1))
             terminating = asyncio.create_task(supervisor.terminate_child("two"))
             await calm()
-            assert not supervisor.control.carry_out(RestartWorker("two", 1))
+            assert not control_of(supervisor).carry_out(RestartWorker("two", 1))
             await terminating
             assert statuses(supervisor) == {"one": "stopped", "two": "stopped"}
             await supervisor.restart_child("one")
@@ -222,10 +223,10 @@ def test_siblings_start_again_when_a_waiting_restart_is_called_off(run: Any, str
             await supervisor.terminate_child("one")
             assert statuses(supervisor) == {"one": "stopped", "two": "running", "gone": "stopped"}
             await supervisor.restart_child("one")
-            supervisor.control.carry_out(ChangeSetting("paused", value=True))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=True))
             supervisor.restart("one")
             await calm()
-            supervisor.control.carry_out(ChangeSetting("paused", value=False))
+            control_of(supervisor).carry_out(ChangeSetting("paused", value=False))
             await calm()
             assert statuses(supervisor)["two"] == "running"
 

@@ -9,12 +9,13 @@ import pytest
 
 from asyncwatch import CircuitPolicy, PoolSpec, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import ChangeSetting, CloseCircuit, IsolateCircuit
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.otp import AlreadyStarted, NoSuchSupervisor, StartError
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 
 
 def _pause(supervisor: Supervisor, *, is_paused: bool = True) -> None:
-    assert supervisor.control.carry_out(ChangeSetting("paused", is_paused))
+    assert control_of(supervisor).carry_out(ChangeSetting("paused", is_paused))
 
 
 def test_start_that_waits_delays_only_its_caller(run: Any) -> None:
@@ -140,13 +141,13 @@ def test_sibling_is_restarted_while_an_initial_start_waits(run: Any) -> None:
     async def main() -> None:
         one, two = Actor("one"), Actor("two")
         async with Supervisor([], max_restarts=5, circuit=CircuitPolicy()) as supervisor:
-            supervisor.control.carry_out(IsolateCircuit("host"))
+            control_of(supervisor).carry_out(IsolateCircuit("host"))
             low = SupervisorSpec("low", (child(one), child(two, key="host")))
             starting = asyncio.create_task(supervisor.start_child(low))
             await calm()
             await end(one, "abnormal")
             assert (one.starts, two.starts, statuses(supervisor, "low")["two"]) == (2, 0, "starting")
-            supervisor.control.carry_out(CloseCircuit("host"))
+            control_of(supervisor).carry_out(CloseCircuit("host"))
             await starting
             assert two.starts == 1
 

@@ -38,12 +38,15 @@ async def main() -> None:
     text: list[str] = [outcome.result for outcome in await run.gather()]  # refused: misc
     run.serve()  # refused: attr-defined
     run.carry_out()  # refused: attr-defined
+    run.control  # refused: attr-defined
+    await run.complete_all()  # refused: attr-defined
     async with run.as_completed() as outcomes:
         async for outcome in outcomes:
             number: int | None = outcome.result
             word: str | None = outcome.result  # refused: assignment
     tree = Supervisor([fits])
     await tree.gather()  # refused: attr-defined
+    tree.control  # refused: attr-defined
     if tree.cancel("a"):  # refused: func-returns-value
         pass
 """

@@ -85,11 +85,6 @@ class Run(Generic[ResultT_co]):
         self._stays_open = False
 
     @property
-    def control(self) -> RunControl:
-        """For asyncwatch's own engine thread, watchdog and command line; no part of the public interface."""
-        return self._control
-
-    @property
     def is_started(self) -> bool:
         """Whether a runner was called."""
         return self._scheduler.is_started
@@ -147,17 +142,6 @@ class Run(Generic[ResultT_co]):
             await self._control.settle()
             limit.raise_if_ended()
         return self.outcomes()
-
-    async def complete_all(self, *, timeout: float | None = None) -> None:
-        """Run all workers like `as_completed`, for a caller who learns outcomes from events.
-
-        Raises:
-            TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `outcomes()`.
-
-        """
-        async with self._running("as_completed", timeout) as limit:
-            await self._control.settle()
-            limit.raise_if_ended()
 
     @asynccontextmanager
     async def as_completed(self, *, timeout: float | None = None) -> AsyncIterator[AsyncIterator[Outcome[ResultT_co]]]:
@@ -287,6 +271,18 @@ class Run(Generic[ResultT_co]):
         if scheduler.active:
             await enough
         return done
+
+
+async def complete_all(run: Run, *, timeout: float | None = None) -> None:
+    """Run all workers like `Run.as_completed`, for a plan, which learns outcomes from events.
+
+    Raises:
+        TimeoutError: some had not ended after `timeout` seconds. They are timed out; see `run.outcomes()`.
+
+    """
+    async with run._running("as_completed", timeout) as limit:  # noqa: SLF001  the same module
+        await run._control.settle()  # noqa: SLF001
+        limit.raise_if_ended()
 
 
 class _Timeout:

@@ -1,7 +1,7 @@
 """The life of a run, common to `Run` and `Supervisor`: how it stops and ends, and what its own engine may do with it.
 
-Both own a `RunControl` and hand it out as their `control`. It is for asyncwatch's engine thread, command line and
-watchdog, and no part of the public interface.
+Both own a `RunControl`, which `control_of` returns: for asyncwatch's own engine thread, plans and watchdog. It is no
+part of the public interface.
 """
 
 from __future__ import annotations
@@ -378,6 +378,19 @@ class EndWatch:
                 self._tree.break_off()
         else:
             self._look_later(is_second=is_stuck)
+
+
+class Controlled(Protocol):
+    """A `Run` or a `Supervisor`."""
+
+    @property
+    def _control(self) -> RunControl:
+        """Its internal interface."""
+
+
+def control_of(run: Controlled) -> RunControl:
+    """Return the internal interface of a `Run` or a `Supervisor`."""
+    return run._control  # noqa: SLF001  no user of the two is to find it on them
 
 
 def check_timeout(seconds: float | None) -> None:

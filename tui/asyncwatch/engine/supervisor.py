@@ -116,11 +116,6 @@ class Supervisor:
         self._has_raised_ending = False
 
     @property
-    def control(self) -> RunControl:
-        """For asyncwatch's own engine thread, watchdog and command line; no part of the public interface."""
-        return self._control
-
-    @property
     def is_started(self) -> bool:
         """Whether the tree was started."""
         return self._scheduler.is_started

@@ -46,7 +46,7 @@ class Controlled(Protocol):
     """A `Run` or a `Supervisor`."""
 
     @property
-    def control(self) -> RunControl:
+    def _control(self) -> RunControl:
         """Its internal interface."""
 
     async def __aenter__(self) -> Self:
@@ -259,11 +259,12 @@ class EngineThread(Generic[_R]):
             self._has_ended.set()
 
     async def _supervise(self) -> None:
+        from asyncwatch.engine.run_control import control_of
         from asyncwatch.engine.tree.errors import TreeError
         from asyncwatch.engine.watchdog import Watchdog
 
         async with self._open_run() as run:
-            control = run.control
+            control = control_of(run)
             control.add_listener(self._listener)
             with self._lock:
                 self._control = control
@@ -281,13 +282,14 @@ class EngineThread(Generic[_R]):
 
     async def _await_run(self, run: _R) -> None:
         """Await the run, then its viewers: a tree that gave up can still be looked at."""
+        from asyncwatch.engine.run_control import control_of
         from asyncwatch.engine.tree.errors import TreeError
 
         try:
             await self._drive(run)
         except TreeError as error:
             self.error = error
-            run.control.record_log(None, "ERROR", "asyncwatch", str(error))
+            control_of(run).record_log(None, "ERROR", "asyncwatch", str(error))
         if self._stays_open:
             await self._stopped.wait()
 

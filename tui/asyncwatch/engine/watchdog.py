@@ -361,7 +361,7 @@ class WatchedRun(Protocol):
     """A `Run` or a `Supervisor`."""
 
     @property
-    def control(self) -> Watched:
+    def _control(self) -> Watched:
         """Its internal interface."""
 
 
@@ -378,7 +378,7 @@ class Watchdog:
     """
 
     def __init__(self, run: WatchedRun, on_beat: Callable[[], None] | None = None) -> None:
-        self._watched = run.control
+        self._watched = run._control  # noqa: SLF001  `control_of`, whose module needs this one
         self._on_beat = on_beat
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -12,7 +12,8 @@ import msgspec
 
 from asyncwatch.config.load import ROOT_FLAGS
 from asyncwatch.config.schema import Config, Group, SupervisorTable
-from asyncwatch.engine.run import Run
+from asyncwatch.engine.run import Run, complete_all
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
@@ -63,7 +64,7 @@ async def drive(plan: Plan, run: Run | Supervisor) -> None:
 
     """
     config = plan.config
-    run.control.keep_no_values()
+    control_of(run).keep_no_values()
     if isinstance(run, Supervisor):
         await run.serve()
         return
@@ -76,7 +77,7 @@ async def drive(plan: Plan, run: Run | Supervisor) -> None:
             case "task_group":
                 await run.task_group(timeout=config.timeout)
             case _:
-                await run.complete_all(timeout=config.timeout)
+                await complete_all(run, timeout=config.timeout)
 
 
 class _Targets:
