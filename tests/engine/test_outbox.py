@@ -23,7 +23,7 @@ def test_outbox_delivers_a_lone_event_at_once_and_a_stream_in_batches() -> None:
     async def main() -> list[tuple[float, int]]:
         loop = asyncio.get_running_loop()
         outbox, listener = Outbox(), Listener()
-        outbox.loop = loop
+        outbox.open(loop)
         queue = listener.attach()
         outbox.add(listener)
         start = loop.time()
@@ -42,7 +42,7 @@ def test_outbox_delivers_full_batches_without_loss_in_order() -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
         outbox, listener = Outbox(), Listener()
-        outbox.loop = loop
+        outbox.open(loop)
         queue = listener.attach()
         outbox.add(listener)
         for event in numbered(2 * BATCH_SIZE + 5):
@@ -81,7 +81,7 @@ async def test_listener_on_another_loop_gets_all_events_in_order() -> None:
     def emit() -> None:
         async def main() -> None:
             outbox = Outbox()
-            outbox.loop = asyncio.get_running_loop()
+            outbox.open(asyncio.get_running_loop())
             outbox.add(listener)
             for event in numbered(3000):
                 outbox.emit(event)

@@ -362,7 +362,7 @@ def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerStat
             else:
                 perform(scheduler, owners, step)
                 checked.check()
-        scheduler.accepts_restarts = False
+        scheduler.close_restarts()
         for owner in owners:
             owner.cancel()
         scheduler.hold_slots(is_held=False)

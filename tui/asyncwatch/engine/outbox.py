@@ -100,7 +100,7 @@ class Outbox:
     """Collects events on one event loop. The first one after a pause leaves at the end of the loop iteration."""
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         """The loop on which events are emitted."""
         self._delivered = 0
         self._batch: list[Event] = []
@@ -113,6 +113,10 @@ class Outbox:
     def emitted(self) -> int:
         """How many events there were."""
         return self._delivered + len(self._batch)
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Emit events on `loop` from now on."""
+        self._loop = loop
 
     def add(self, listener: Listener) -> None:
         """Deliver to `listener` what is emitted from now on."""
@@ -139,17 +143,17 @@ class Outbox:
 
     def flush(self) -> None:
         """Deliver the collected events at once."""
-        assert self.loop is not None  # noqa: S101  something was emitted on it
+        assert self._loop is not None  # noqa: S101  something was emitted on it
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        self._flushed_at = self.loop.time()
+        self._flushed_at = self._loop.time()
         if self._batch:
             batch, self._batch = tuple(self._batch), []
             self._delivered += len(batch)
             for listener in tuple(self._listeners):
                 try:
-                    listener.deliver(batch, self.loop)
+                    listener.deliver(batch, self._loop)
                 except Exception:  # for example, its queue was shut down
                     self._listeners.remove(listener)
                     text = "a listener raised an error and gets no more events"
@@ -167,13 +171,13 @@ class Outbox:
 
     def _due_at(self) -> float:
         """Return in how many seconds the next batch is due."""
-        assert self.loop is not None  # noqa: S101  something was emitted on it
-        return self._flushed_at + BATCH_INTERVAL - self.loop.time()
+        assert self._loop is not None  # noqa: S101  something was emitted on it
+        return self._flushed_at + BATCH_INTERVAL - self._loop.time()
 
     def _schedule(self) -> None:
-        assert self.loop is not None  # noqa: S101  as above
+        assert self._loop is not None  # noqa: S101  as above
         wait = self._due_at()
-        self._flush = self.loop.call_later(wait, self._due) if wait > 0 else self.loop.call_soon(self._due)
+        self._flush = self._loop.call_later(wait, self._due) if wait > 0 else self._loop.call_soon(self._due)
 
     def _due(self, iterations: int = 0, quiet: int = 0, seen: int = 0) -> None:
         """Deliver the collected events, if nothing more follows from them at once."""
@@ -183,5 +187,5 @@ class Outbox:
             self._lingers = False
             self.flush()
             return
-        assert self.loop is not None  # noqa: S101  as above
-        self._flush = self.loop.call_soon(self._due, iterations + 1, quiet, count)
+        assert self._loop is not None  # noqa: S101  as above
+        self._flush = self._loop.call_soon(self._due, iterations + 1, quiet, count)

@@ -169,7 +169,8 @@ class Reporter:
 
         `settings` are the fields of `RunStarted` with that name.
         """
-        self._loop = self.outbox.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self.outbox.open(self._loop)
         self.context = copy_context()
         # A loop may have a time of its own, as the tests' loops do. uvloop's is no better than the clock: it stands
         # still for a whole iteration and counts milliseconds. asyncio's own is this very clock.

@@ -249,7 +249,8 @@ class Run(Generic[ResultT_co]):
             timeout.stop()
             control.stop_group_timers()
             scheduler.watch_outcomes(None)
-            scheduler.accepts_restarts = not control.is_stopping
+            if not control.is_stopping:
+                scheduler.reopen_restarts()
             if not self._stays_open:
                 await control.finish()
 
@@ -313,7 +314,7 @@ class _Timeout:
         scheduler = self._scheduler
         if scheduler.active and self._seconds is not None:
             self.has_ended = True
-            scheduler.accepts_restarts = False
+            scheduler.close_restarts()
             scheduler.reporter.run_timed_out(self._seconds, scheduler.active)
             scheduler.stop_active("timeout")
 

@@ -225,8 +225,9 @@ class RunControl:
         scheduler = self._scheduler
         if is_final:
             self.is_stopping = True
-            scheduler.accepts_restarts = False
-            scheduler.is_interrupted = scheduler.is_interrupted or scheduler.active > 0 or not scheduler.is_started
+            scheduler.close_restarts()
+            if scheduler.active or not scheduler.is_started:
+                scheduler.note_interrupted()
         if not scheduler.is_started:
             return
         if scheduler.active:
@@ -266,7 +267,7 @@ class RunControl:
         """Ask every worker that has not settled to stop, because the run as a whole was cancelled."""
         scheduler = self._scheduler
         if scheduler.active:
-            scheduler.is_interrupted = True
+            scheduler.note_interrupted()
             for step in (scheduler.reporter.run_cancel_requested, scheduler.stop_active):
                 try:
                     step("run")
@@ -278,7 +279,7 @@ class RunControl:
         scheduler = self._scheduler
         self.stop_group_timers()
         if any(True for _ in scheduler.registry.batch.unsettled()):
-            scheduler.is_interrupted = True
+            scheduler.note_interrupted()
             scheduler.reporter.run_cancel_requested("run")
             scheduler.stop_batch("run")
 
@@ -314,7 +315,7 @@ class RunControl:
         scheduler = self._scheduler
         if scheduler.is_finished or not scheduler.is_started:
             return
-        scheduler.accepts_restarts = False
+        scheduler.close_restarts()
         faults: list[BaseException] = []
         try:
             with EndWatch(scheduler, self._tree):

@@ -137,8 +137,9 @@ class Scheduler:
         self.is_paused = False
         """Whether no new attempts start. Set it, and `concurrency`, by `change_slots`."""
         self.accepts_restarts = True
+        """Whether workers can be restarted. Set it by `close_restarts` and `reopen_restarts`."""
         self.is_interrupted = False
-        """Whether the run was stopped before its end."""
+        """Whether the run was stopped before its end. Set it by `note_interrupted`."""
         self.is_finished = False
         self.is_broken_off = False
         self.active = 0
@@ -221,6 +222,18 @@ class Scheduler:
         """Start as many workers of the batch as there are slots."""
         self._queue.feed(self.registry.batch.start_next())
         self._fill_slots()
+
+    def close_restarts(self) -> None:
+        """Restart no worker from now on: the run is ending."""
+        self.accepts_restarts = False
+
+    def reopen_restarts(self) -> None:
+        """Restart workers again: the runner's time is over, and the run stays open."""
+        self.accepts_restarts = True
+
+    def note_interrupted(self) -> None:
+        """Note that the run is stopped before its end."""
+        self.is_interrupted = True
 
     def finish(self) -> None:
         """Report the end of the run. Every worker must have settled."""
