@@ -55,9 +55,11 @@ TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
     _CANCELLING: frozenset({_CANCELLING, WorkerState.FAILED, WorkerState.UNRESPONSIVE}) | _STOPPED,
     _RESTARTING: frozenset({_RESTARTING, WorkerState.FAILED, WorkerState.CANCELLED}),
     WorkerState.UNRESPONSIVE: _AGAIN | SETTLED - {WorkerState.UNRESPONSIVE, WorkerState.EXHAUSTED},
-    **dict.fromkeys(SETTLED - {WorkerState.UNRESPONSIVE}, _AGAIN),
+    **dict.fromkeys(SETTLED - {WorkerState.UNRESPONSIVE, WorkerState.TIMED_OUT}, _AGAIN),
+    WorkerState.TIMED_OUT: frozenset({_QUEUED}),
 }
-"""Every legal transition (DESIGN.md, "Worker states"). A launch that fails leads through `waiting` to `failed`."""
+"""Every legal transition (DESIGN.md, "Worker states"). A launch that fails leads through `waiting` to `failed`. Only
+workers of the batch time out for good, and those are queued again."""
 _BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 _HELD_BACK = frozenset({_BACKING_OFF, _WAITING})
 _NONE_WAITS = "no worker is waiting for another attempt"
