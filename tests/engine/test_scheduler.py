@@ -129,6 +129,20 @@ def test_as_completed_keeps_outcomes_from_before_its_first_step(run: Any) -> Non
     assert run(main) == ["a", "b", "c"]
 
 
+def test_as_completed_left_early_in_an_open_run_ends_the_remaining_workers(run: Any) -> None:
+    async def main() -> tuple[list[WorkerState], float]:
+        loop = asyncio.get_running_loop()
+        async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 50.0)]) as batch:
+            start = loop.time()
+            async with batch.as_completed() as outcomes:
+                async for _ in outcomes:
+                    break
+            assert not batch.is_finished
+            return [outcome.state for outcome in batch.outcomes()], round(loop.time() - start, 6)
+
+    assert run(main) == ([WorkerState.SUCCEEDED, WorkerState.CANCELLED], 1.0)
+
+
 def test_supervisor_of_temporary_workers_reports_cancel_requests_as_a_tree() -> None:
     async def main() -> list[str]:
         spec = WorkerSpec("a", sleeper, (5.0,))
