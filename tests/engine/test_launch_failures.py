@@ -500,9 +500,15 @@ def _methods(owner: type) -> list[str]:
 )
 @pytest.mark.parametrize("start", [0, 3])
 def test_run_ends_when_it_is_cancelled_whatever_has_raised(
-    run: Any, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, start: int
+    run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    check_errors: list[type[Exception]],
+    owner: type,
+    method: str,
+    start: int,
 ) -> None:
     """Every method of a part fails in all its calls after the first `start`."""
+    check_errors.append(BrokenError)
     original = getattr(owner, method)
     calls = 0
 
