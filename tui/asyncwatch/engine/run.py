@@ -263,7 +263,7 @@ class Run(Generic[ResultT_co]):
         def on_outcome(outcome: Outcome) -> None:
             if not timeout.has_ended:
                 done[outcome.name] = outcome.incarnation
-            is_error = outcome.state in (WorkerState.FAILED, WorkerState.EXHAUSTED) and not _is_stray(outcome)
+            is_error = outcome.state.is_failure and not _is_stray(outcome)
             is_enough = return_when == "FIRST_COMPLETED" or (return_when == "FIRST_EXCEPTION" and is_error)
             if (is_enough or scheduler.active == 1) and not enough.done():
                 enough.set_result(None)

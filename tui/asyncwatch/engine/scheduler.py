@@ -24,7 +24,7 @@ from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs, outcome_of
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
 from asyncwatch.engine.worker import FORGOTTEN, StopReason, Worker, WorkerOwner
-from asyncwatch.events import SETTLED, WorkerEnded, WorkerFailed, WorkerState
+from asyncwatch.events import FAILURES, SETTLED, WorkerEnded, WorkerFailed, WorkerState
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy
@@ -48,10 +48,8 @@ _AGAIN = frozenset({_QUEUED, _RESTARTING})
 TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
     _QUEUED: frozenset({_RUNNING, _WAITING, WorkerState.FAILED}) | _STOPPED,
     _RUNNING: frozenset({_WAITING, _BACKING_OFF, _CANCELLING}) | SETTLED - {WorkerState.TIMED_OUT},
-    _WAITING: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF, WorkerState.FAILED, WorkerState.EXHAUSTED})
-    | _STOPPED,
-    _BACKING_OFF: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF, WorkerState.FAILED, WorkerState.EXHAUSTED})
-    | _STOPPED,
+    _WAITING: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF}) | FAILURES | _STOPPED,
+    _BACKING_OFF: frozenset({_QUEUED, _RUNNING, _WAITING, _BACKING_OFF}) | FAILURES | _STOPPED,
     _CANCELLING: frozenset({_CANCELLING, WorkerState.FAILED, WorkerState.UNRESPONSIVE}) | _STOPPED,
     _RESTARTING: frozenset({_RESTARTING, WorkerState.FAILED, WorkerState.CANCELLED}),
     WorkerState.UNRESPONSIVE: _AGAIN | SETTLED - {WorkerState.UNRESPONSIVE, WorkerState.EXHAUSTED},
@@ -60,7 +58,6 @@ TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
 }
 """Every legal transition (DESIGN.md, "Worker states"). A launch that fails leads through `waiting` to `failed`. Only
 workers of the batch time out for good, and those are queued again."""
-_BROKEN = frozenset({WorkerState.FAILED, WorkerState.EXHAUSTED})
 _HELD_BACK = frozenset({_BACKING_OFF, _WAITING})
 _NONE_WAITS = "no worker is waiting for another attempt"
 
@@ -770,7 +767,7 @@ class Scheduler:
             self._wake_waiting()
         if self._halt is not None:
             has_hung = event.state is WorkerState.UNRESPONSIVE and worker.overdue is not None and not worker.stop_reason
-            if event.state in _BROKEN or has_hung:
+            if event.state in FAILURES or has_hung:
                 self._count_failure(worker, self._halt)
 
     def _settle_service(self, worker: Worker, owner: WorkerOwner, outcome: Outcome) -> None:

@@ -207,7 +207,7 @@ class Outcome(msgspec.Struct, Generic[ResultT_co], frozen=True, kw_only=True):
     @property
     def status(self) -> int | None:
         """The integer that the target returned (its HTTP status), 0 for failed and exhausted, else None."""
-        if self.state in (WorkerState.FAILED, WorkerState.EXHAUSTED):
+        if self.state.is_failure:
             return 0
         return self.result if type(self.result) is int else None
 
