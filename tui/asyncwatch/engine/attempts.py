@@ -185,7 +185,7 @@ class AttemptRunner:
             self._task_done(worker.task)
 
     def break_off(self, worker: Worker) -> None:
-        """Abandon the worker's attempt without a word."""
+        """Abandon the worker's attempt and report nothing."""
         worker.stop_timer()
         task, worker.task = worker.task, None
         if task is not None:

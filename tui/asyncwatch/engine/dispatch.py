@@ -32,10 +32,10 @@ class Branches(Protocol):
     """The supervisors of a run, as far as commands concern them."""
 
     def cancel_branch(self, path: str, incarnation: int) -> str | None:
-        """Stop a supervisor for a person; return why not, or an empty text; None if `path` is none's."""
+        """Stop a supervisor for a person; return why not, or an empty text; None if no supervisor has `path`."""
 
     def restart_branch(self, path: str, incarnation: int) -> str | None:
-        """Restart a supervisor for a person; return why not, or an empty text; None if `path` is none's."""
+        """Restart a supervisor for a person; return why not, or an empty text; None if no supervisor has `path`."""
 
 
 _OF_CIRCUITS = {IsolateCircuit: Circuit.isolate, CloseCircuit: Circuit.close, ProbeCircuit: Circuit.probe}

@@ -146,7 +146,7 @@ class Reporter:
         self._before_end.append(callback)
 
     def run_ends(self) -> None:
-        """Let those report that wanted to before the end."""
+        """Call the callbacks of `call_before_end`."""
         for callback in self._before_end:
             callback()
 

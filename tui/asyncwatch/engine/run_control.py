@@ -322,7 +322,7 @@ class RunControl:
                 for step in (self._stop_tree, self.end_all) if has_tree else (self.end_all,):
                     try:
                         await step()
-                    except (Exception, asyncio.CancelledError) as fault:  # the next step has to follow nevertheless
+                    except (Exception, asyncio.CancelledError) as fault:  # the next step must still follow
                         faults.append(fault)
         finally:
             scheduler.finish()

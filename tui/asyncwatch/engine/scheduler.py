@@ -89,12 +89,12 @@ class Scheduler:
     1. The worker was asked to stop: it is cancelled (or timed out), whatever the attempt returned or raised meanwhile.
     2. It returned: the worker has succeeded. A poller waits for its next poll.
     3. It ended in any error other than a request to exit after its time was over: a transient `AttemptTimeout`, or
-       `DeadlineExceeded`, with what else it raised as the cause.
+       `DeadlineExceeded`, caused by the error that it raised.
     4. It raised, or someone else cancelled it: `RetryDecider` says whether and when it is tried again. A
        `CancelledError` never is.
 
-    A worker of the batch belongs to no one; a service belongs to its `WorkerOwner`, which hears of its end and decides
-    on its restart. The scheduler knows no supervisors. All methods belong to the thread of the event loop.
+    A service has a `WorkerOwner`, which is notified of its end and decides on its restart; a worker of the batch has
+    none. The scheduler knows no supervisors. All methods belong to the thread of the event loop.
 
     Args:
         batch: the workers that are work which ends.
@@ -276,7 +276,7 @@ class Scheduler:
             await settled
 
     def watch_outcomes(self, callback: Callable[[Outcome], None] | None) -> None:
-        """Call `callback` with each outcome of the batch from now on; None for no one.
+        """Call `callback` with each outcome of the batch from now on; None to stop that.
 
         It is called before the worker stops counting as `active`.
         """
@@ -942,7 +942,7 @@ class Scheduler:
             self._transition(worker, _CANCELLING)
             try:
                 self.reporter.cancel_requested(worker)
-            except Exception:  # the worker must stop nevertheless, and so must the others
+            except Exception:  # this worker and the others must still stop
                 text = "a request to cancel could not be reported"
                 log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
             if is_first:

@@ -54,8 +54,8 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     """By default a service makes one attempt per incarnation: its restart is its retry. A poller makes one per poll."""
     bad_luck: BadLuck = BadLuck()
     attempt_timeout: float | None = None
-    """Seconds that one attempt may take; then it fails with `AttemptTimeout`, unless it returns nevertheless. None: no
-    limit."""
+    """Seconds that one attempt may take; then it is cancelled. It fails with `AttemptTimeout`, unless it returns when
+    it is cancelled. None: no limit."""
     group: str = ""
     """The group that the worker is shown in. Groups can have a timeout."""
     key: str | Callable[..., str] | None = None

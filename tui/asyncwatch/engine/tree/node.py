@@ -447,7 +447,7 @@ class Node:
         """Return whether this very child, and not another of its name, is one of the children."""
         return self.children.get(child.name) is child
 
-    # Requests of a person. They are posted: nobody awaits their result
+    # Requests of a person. They are posted: no caller awaits their result
 
     def cancel_for_person(self, child: Child) -> str:
         """Stop a child for good; return why that is refused, or ""."""
@@ -615,7 +615,7 @@ class Node:
                     child.current.hasten()
                 elif child.worker is not None:
                     self.scheduler.drop_restart(child.worker)
-            except Exception:  # the other children must end nevertheless
+            except Exception:  # the other children must still end
                 text = "%s/%s could not be stopped"
                 log_safely(logger, logging.ERROR, text, self.shown, child.name, has_traceback=True)
 
