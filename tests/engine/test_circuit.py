@@ -261,7 +261,7 @@ def send(command: Command) -> Any:
     """Return a call that carries out a command."""
 
     async def call(supervisor: Supervisor) -> None:
-        assert supervisor.control.carry_out(command)
+        assert control_of(supervisor).carry_out(command)
 
     return call
 

@@ -253,7 +253,7 @@ def test_child_added_under_a_new_name_leaves_nothing(run: Run, small: Fleet, kin
             await supervisor.start_child(spec, under="s")
             await a_while()
             if how == "lost":
-                assert supervisor.control.carry_out(RestartBranch("root/s", next(incarnations)))
+                assert control_of(supervisor).carry_out(RestartBranch("root/s", next(incarnations)))
                 await a_while()
             elif kind == "supervisor":
                 await supervisor.terminate_child(spec.name, under="s")

@@ -118,13 +118,13 @@ async def test_circuits_none_opened_says_so() -> None:
 async def test_circuits_dropped_one_leaves_the_list() -> None:
     controller = FakeController()
     small_run(controller)
-    controller.tell(CircuitClosed, 0.1, key="a.org")
+    controller.emit(CircuitClosed, 0.1, key="a.org")
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› 0")
         await pilot.press("b")
         await shows(app, "0 of 1 not closed", "a.org")
         for number in range(CLOSED_KEPT):
-            controller.tell(CircuitClosed, 0.2, key=f"h{number:04}.org")
+            controller.emit(CircuitClosed, 0.2, key=f"h{number:04}.org")
         await shows(app, f"0 of {CLOSED_KEPT:,} not closed", "h0000.org")
         assert "a.org" not in text_of(app)
