@@ -35,6 +35,7 @@ from asyncwatch.engine.watchdog import (
 )
 from asyncwatch.events import BLOCK_CAUSES, Event, LogRecorded, LoopBlocked
 from asyncwatch.events.run import block_sentence, blocked_at
+from asyncwatch.process import paused_gc
 from tests.clock import run_jumping
 from tests.engine.engines import engine_of, watch
 from tests.engine.fleets import worker
@@ -159,7 +160,7 @@ async def test_frames_of_an_attempt_begin_with_its_target(monkeypatch: pytest.Mo
         return 0.0
 
     async def target() -> None:
-        with Watchdog(batch) as watchdog:
+        with Watchdog(batch) as watchdog, paused_gc():  # a real collection would look too, from inside `look`
             monkeypatch.setattr("time.perf_counter", look)
             watchdog._note_collection("start", {})
             monkeypatch.undo()
