@@ -18,9 +18,9 @@ _PAUSES = (0.02, 0.08)
 
 
 class Press(NamedTuple):
-    """A key that moves the cursor.
+    """A key that moves the cursor. It is answered when the cursor is shown on another worker.
 
-    It is answered when the cursor is on another worker, or off screen because the same frame shows other rows.
+    While a frame moves rows, the terminal shows no cursor for a moment: that is not an answer.
 
     Attributes:
         at: when it was pressed, in seconds of `time.perf_counter`.
@@ -44,8 +44,9 @@ def presses(terminal: Terminal, goes_on: Callable[[], bool], *, seed: int = 1) -
 
 def press(terminal: Terminal, keys: str) -> Press:
     """Press one key that moves the cursor, and wait for the answer."""
+    terminal.wait_for(lambda shown: shown.cursor)
     before = terminal.cursor
-    expected = terminal.expect(lambda shown: shown.cursor != before)
+    expected = terminal.expect(lambda shown: shown.cursor not in {"", before})
     at = terminal.press(keys)
     return Press(at, expected.wait() - at)
 
