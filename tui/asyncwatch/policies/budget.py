@@ -36,7 +36,7 @@ class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_RETRY_BUDGET = RetryBudget()
-"""The budget of a run that does not say otherwise."""
+"""The default budget of a run."""
 
 
 class Tokens:
@@ -48,7 +48,7 @@ class Tokens:
         self.budget = budget
         self.left = budget.tokens
         self.is_full = True
-        """Whether a success has nothing to return. It spares the common case a call."""
+        """Whether all tokens are there: a success then needs no call of `give_back`."""
 
     def cost_after(self, error: BaseException) -> float:
         """Return the cost of a retry after `error`."""
@@ -68,7 +68,7 @@ class Tokens:
         self._put_back(self.budget.success_gain)
 
     def refund(self, error: BaseException) -> None:
-        """Return the cost of a retry after `error` that was paid for and is not made."""
+        """Return the tokens of a retry after `error` that was paid for and is not made."""
         self._put_back(self.cost_after(error))
 
     def _put_back(self, tokens: float) -> None:

@@ -21,7 +21,7 @@ from asyncwatch.text import parse_per_second
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _FINEST = 0.01
-"""Seconds of a rate that may start at once: the timers of a busy event loop are not much finer."""
+"""Seconds of a rate that may start at once: timers of a busy event loop are hardly finer."""
 
 Burst = Annotated[
     int | None,
@@ -81,7 +81,7 @@ RATE_RULE: Final = OrNone(Parsed(_rate_text), "no limit")
 
 
 def change_rate(text: str, old: RateLimit | None) -> tuple[RateLimit, str, str | None]:
-    """Return the limit that `text` makes of `old`, and the texts that set the new and the old limit again.
+    """Return the limit that `text` sets in place of `old`, and the texts that set the new and the old limit again.
 
     The burst stays, unless the text gives one.
 
@@ -142,6 +142,6 @@ class TokenBucket:
         return max(_SHORTEST_WAIT, (1.0 - self.tokens(now)) / self.limit.per_second)
 
     def change(self, limit: RateLimit, now: float) -> None:
-        """Keep another limit from now on. Tokens stay, as far as the new burst allows."""
+        """Adopt another limit. Tokens stay, as far as the new burst allows."""
         self._tokens = min(self.tokens(now), limit.at_once)
         self.limit = limit

@@ -29,7 +29,7 @@ from asyncwatch.text import format_duration, mask_secrets, parse_duration
 NONE: Final = "none"
 """How a config says that a setting has no value."""
 _MOST: Final = 1e9
-"""The largest number in a config, against typing mistakes."""
+"""The largest number in a config: a larger one is a typing mistake."""
 
 R = TypeVar("R", bound=Struct)
 
@@ -173,7 +173,7 @@ def check_value(field: str, value: object, rule: Rule, error: type[SettingError]
 
 
 def is_allowed(value: object, rule: Rule) -> bool:
-    """Return whether a value that a program passed keeps the rule, for a caller with an error of its own."""
+    """Return whether a value that a program passed keeps the rule, for a caller that raises its own error."""
     try:
         rule.check(value)
     except ValueError:
@@ -182,7 +182,7 @@ def is_allowed(value: object, rule: Rule) -> bool:
 
 
 def read_typed(text: str, rule: Rule) -> Any:
-    """Return the meaning of a value that a person typed without the quotes of TOML: an option, or an input.
+    """Return the meaning of a value typed without the quotes of TOML: of an option, or in an input.
 
     Raises:
         ValueError: the value breaks the rule. The message reads well after `key: `.
@@ -561,7 +561,7 @@ def _key(key: str) -> str:
 
 
 def nearest(word: str, words: Any) -> str:
-    """Return the one of `words` that `word` was probably meant to be, or an empty text."""
+    """Return the one of `words` that is nearest to `word`; empty if none is near."""
     return next(iter(get_close_matches(word, words, n=1, cutoff=0.5)), "")
 
 

@@ -30,7 +30,7 @@ class HttpTarget:
         body: The body of every request, sent as UTF-8; no body if empty.
         raise_for_status: Whether a status of 400 or above raises an `aiohttp.ClientResponseError`.
         timeout: Seconds for one request with its whole response; None for no limit.
-        concurrency: The most connections at a time.
+        concurrency: The maximum number of connections.
 
     """
 
@@ -77,7 +77,7 @@ class HttpTarget:
         return host_of(url)
 
     def own_headers(self) -> Mapping[str, str] | None:
-        """Return headers for this request alone, in addition to those of every request."""
+        """Return headers for this request alone, added to those of every request."""
         return None
 
     async def __call__(self, url: str) -> int:
@@ -98,8 +98,8 @@ class HttpTarget:
 
     async def _fetch(self, session: aiohttp.ClientSession, url: str) -> int:
         async with session.request(self._method, url, data=self._body, headers=self.own_headers()) as response:
-            # The connection can be used again only when the body is read to its end. The body is dropped in pieces, so
-            # that it never is in memory as a whole.
+            # A connection is reused only after the whole body was read. Read in pieces, the body is never in memory as
+            # a whole.
             content = response.content
             if not content.is_eof():
                 while await content.readany():
@@ -132,10 +132,10 @@ def _log_status(status: int) -> None:
 
 
 class Deadlines:
-    """The deadlines of calls that may each take `seconds`, on the event loop that runs when this is created.
+    """The deadlines of calls that may each take `seconds`, on the running event loop.
 
-    All calls together have one timer, since a timer each costs more than the rest of a deadline. They expire in the
-    order in which they began, so the timer is for the oldest one.
+    All calls share one timer: a timer each would cost more than the rest of a deadline. They expire in the order in
+    which they began, so the timer is for the oldest one.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -145,7 +145,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, deadline: Deadline) -> None:
-        """Let the deadline expire when it is due."""
+        """Add a deadline, the latest so far."""
         self._pending[deadline] = None
         self._set_timer()
 
@@ -154,7 +154,7 @@ class Deadlines:
         del self._pending[deadline]
 
     def close(self) -> None:
-        """Let no deadline expire any more."""
+        """Stop the timer: no deadline expires."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

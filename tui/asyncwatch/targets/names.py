@@ -69,7 +69,7 @@ def import_module(name: str) -> ModuleType:
             sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
-        # stdout is for data: prints of the module must not get between JSON lines.
+        # Prints of the module must not get between the JSON lines on stdout.
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -93,7 +93,7 @@ def import_module(name: str) -> ModuleType:
 def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
     """Return why `target` cannot be called with this number of arguments, 0 or 1; None if it can.
 
-    The text follows the name of the target. `remedy` is what to give a target that needs an argument.
+    The text reads well after the name of the target. `remedy` says how to give a target its argument.
     """
     try:
         signature = inspect.signature(target)
