@@ -1,4 +1,4 @@
-"""The state of one run, and the questions that can be asked about it. Pure.
+"""The state of one run. Pure.
 
 A `Fleet` is folded from the run's events by `reducer.apply`, which alone writes it.
 """
@@ -32,15 +32,15 @@ from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
 from asyncwatch.model.tree import Tree
 
 LOGS_KEPT = 10_000
-"""How many of the newest log lines are kept."""
+"""Log lines kept, the newest."""
 LOG_SIZE_KEPT = 20_000_000
-"""How many characters of log lines are kept, besides the newest line: some programs log whole documents."""
+"""Characters of log lines kept, besides the newest line: some programs log whole documents."""
 REFUSALS_KEPT = 1_000
 WAITS_KEPT = 10_000
 
 
 class Abandoned(NamedTuple):
-    """An incarnation that did not end although it was asked to at `asked_at` (seconds since the run started)."""
+    """An incarnation that ignored its cancellation at `asked_at` (seconds since the run started)."""
 
     event: WorkerUnresponsive
     asked_at: float
@@ -50,8 +50,8 @@ class Fleet:
     """The state of one run. Times are in seconds since the run started.
 
     Args:
-        departed_kept: how many rows of removed children are kept, if they ended well.
-        troubled_departed_kept: how many of the others.
+        departed_kept: rows kept of removed children that ended well.
+        troubled_departed_kept: rows kept of the others.
 
     """
 
@@ -81,7 +81,7 @@ class Fleet:
         self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
         """Workers by state, including those whose row was replaced."""
         self.settled = 0
-        """How many workers have settled."""
+        """Number of workers that have settled."""
         self.last_settled_at: float | None = None
         """When a worker last settled."""
 
@@ -103,7 +103,7 @@ class Fleet:
         """Why the present incarnation of a worker was asked to stop, if it was."""
         self.cancel_requested_at: dict[str, float] = {}
         self.abandoned_incarnations: dict[tuple[str, int], Abandoned] = {}
-        """By worker and incarnation: those that swallowed their cancellation and have not ended since, oldest first."""
+        """By worker and incarnation: abandoned ones that have not ended, oldest first."""
 
         # Everything else.
         self.tree = Tree(self.rows)
@@ -113,7 +113,7 @@ class Fleet:
         self.settings = Settings()
         self.loop = LoopWatch()
         self.nested_retries: list[NestedRetriesFound] = []
-        """Targets that retry by themselves, so that their retries multiply with ours."""
+        """Targets that retry by themselves: retries multiply."""
         self.refusals: deque[CommandRefused] = deque(maxlen=REFUSALS_KEPT)
         """The last refused commands."""
         self.refused = 0
@@ -129,7 +129,7 @@ class Fleet:
 
     @property
     def workers(self) -> int:
-        """How many workers there have been, including those whose row was replaced."""
+        """Number of workers so far, including those whose row was replaced."""
         return len(self.rows) + self.departed.replaced
 
     @property
@@ -168,13 +168,13 @@ class Fleet:
 
     @property
     def abandoned(self) -> int:
-        """How many incarnations swallowed their cancellation and have not ended since."""
+        """Number of abandoned incarnations that have not ended."""
         return len(self.abandoned_incarnations)
 
     def notable(self) -> Iterator[Row]:
-        """Yield rows in queue order, among them all that have an error, wait, or have another attempt to come.
+        """Yield all rows that have an error, wait, or have another attempt to come, and some others, in queue order.
 
-        Whole blocks of workers that just succeed are skipped: of a million rows few are left.
+        Blocks of workers that just succeed are skipped: of a million rows few are left.
         """
         for block, span in blocks_of(self.rows):
             if block.has_extras:
@@ -215,7 +215,7 @@ class Fleet:
         return self.cancel_reasons.get(name, "")
 
     def abandoned_of(self, name: str) -> tuple[Abandoned, ...]:
-        """Return the worker's abandoned incarnations that have not ended since, oldest first."""
+        """Return the worker's abandoned incarnations that have not ended, oldest first."""
         return tuple(each for each in self.abandoned_incarnations.values() if each.event.worker == name)
 
     def logs_of(self, name: str) -> tuple[LogRecorded, ...]:

@@ -23,11 +23,11 @@ from asyncwatch.model.rows import Row
 from asyncwatch.policies.circuit import CircuitState
 
 CHANGES_KEPT = 1_000
-"""How many changes can be undone."""
+"""Changes that can be undone."""
 CLOSED_KEPT = 1_000
-"""How many closed circuits that never opened are kept. There may be a new key for every worker."""
+"""Closed circuits kept that never opened. There may be a new key for every worker."""
 OPENED_KEPT = 10_000
-"""How many closed circuits that have opened are kept."""
+"""Closed circuits kept that have opened."""
 
 
 class Settings:
@@ -60,7 +60,7 @@ class Settings:
         self._initial.setdefault(at, event.previous)
         self._values[at] = self.meant(event, event.value)
         last = self.last
-        # Resuming takes back the pause: there is no point in an undo that pauses the run again.
+        # Resuming takes back the pause. An undo that pauses again would have no point.
         is_undo = event.is_undo or event.name == "paused"
         if is_undo and last is not None and (last.name, last.key, last.previous) == (*at, event.value):
             self.history.pop()
@@ -118,8 +118,8 @@ class Circuits:
     """The circuits of a run: all that are not closed, and the closed ones that changed last.
 
     Args:
-        closed_kept: how many closed circuits that never opened are kept.
-        opened_kept: how many closed circuits that have opened are kept.
+        closed_kept: closed circuits kept that never opened.
+        opened_kept: closed circuits kept that have opened.
 
     """
 

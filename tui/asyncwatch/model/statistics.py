@@ -110,7 +110,7 @@ class Rate:
         """Return the mean rate over the two seconds before `now`, or over the whole of a younger run."""
         stop = int(now * _PER_SECOND) + 1
         start = max(0, stop - int(_WINDOW * _PER_SECOND) - 1)
-        # The slot of `now` is not over: divide by the time that has really passed.
+        # The slot of `now` is not over: divide by the time that has passed.
         seconds = max(1 / _PER_SECOND, now - start / _PER_SECOND)
         return self._sum(start, stop) / seconds
 
@@ -128,7 +128,7 @@ BLOCKS_KEPT = 1_000
 SPANS_KEPT = 10_000
 """Late spans kept at least, the newest, to compare attempts with."""
 LATE_SHARE = 0.1
-"""An attempt is distorted if the loop was late for at least this share of it."""
+"""Share of an attempt for which the loop is late at least, if it distorts the attempt's time."""
 _ADJACENT = 0.05
 """Late spans closer than these seconds count as one."""
 
@@ -212,9 +212,9 @@ class RunTime:
         self._started_at: float | None = None
 
     def note(self, batch: Batch) -> None:
-        """Take a batch that has just arrived into account."""
+        """Note a batch that has just arrived."""
         if batch:
-            # The batch that was delayed least gives the earliest estimate.
+            # The least delayed batch gives the earliest estimate.
             started_at = self._clock() - batch[-1].at
             self._started_at = started_at if self._started_at is None else min(started_at, self._started_at)
 

@@ -143,7 +143,7 @@ class Tree:
         self._removed: set[str] = set()  # paths of workers that their supervisors have forgotten
         self.branches: dict[str, Branch] = {}
         self.is_shown = False
-        """Whether there is a supervisor, or more than one group. Before that workers are not counted by branch."""
+        """Whether there is a supervisor, or more than one group. Until then workers are not counted by branch."""
         self.shape = 0
         """Grows with every branch that is new or dropped."""
         self.has_batch = False
@@ -151,9 +151,9 @@ class Tree:
         self.most_attempts = 0
         """The highest `max_attempts` of any worker."""
         self.left = 0
-        """Grows with every child that leaves a pool, and every row that is given up."""
+        """Grows with every child that leaves a pool, and every row that is dropped."""
         self.replaced: Counter[str] = Counter()
-        """How many children of each supervisor, by its path, have no row or branch any more."""
+        """Number of children of each supervisor, by its path, whose row or branch was dropped."""
         self.newest: Row | None = None
         """The last worker of a supervisor that was started for the first time."""
 
@@ -166,7 +166,7 @@ class Tree:
 
     @property
     def ending(self) -> str:
-        """Why nothing of the run can be restarted any more: all its supervisors have ended; else empty."""
+        """Why nothing can be restarted, if all supervisors have ended; else empty."""
         if self.has_batch or not self.is_shown:
             return ""
         tops = [branch for branch in self.branches.values() if branch.parent is None]
@@ -377,7 +377,7 @@ class Tree:
         paths = [f"{branch.path}/{event.child}"]
         if paths[0] not in self.branches:
             return paths
-        for path in paths:  # it grows: no recursion, a tree may be deeper than Python's stack
+        for path in paths:  # it grows; no recursion, since a tree may be deeper than Python's stack
             below = self.branches.get(path)
             if below is not None:
                 below.is_removed = True
@@ -395,7 +395,7 @@ class Tree:
         self._removed.add(path)
 
     def _drop_if_empty(self, branch: Branch) -> None:
-        """Drop a removed branch that has no rows, and each branch above of which the same is true then."""
+        """Drop a removed branch without rows, then each removed branch above that is left without rows."""
         empty: Branch | None = branch
         while empty is not None and empty.is_removed and not empty.size:
             del self.branches[empty.path]

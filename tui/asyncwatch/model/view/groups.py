@@ -77,7 +77,7 @@ def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | N
     return _kind(row.error), _place(stack_of(row.name))
 
 
-# The errors of a fleet are few texts, grouped again with every refresh.
+# A fleet has few different errors, and they are grouped again with every refresh.
 _kind = functools.lru_cache(maxsize=8192)(error_kind)
 
 

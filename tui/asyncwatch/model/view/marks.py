@@ -1,4 +1,4 @@
-"""Workers marked by a person, one byte each: there may be a million. Pure."""
+"""Marked workers, one byte each: there may be a million. Pure."""
 
 from __future__ import annotations
 
