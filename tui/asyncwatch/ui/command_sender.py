@@ -45,7 +45,7 @@ class CommandSender:
         return bool(self._waiting or self._source)
 
     def open(self) -> None:
-        """Send the waiting commands, and from now on every added one at once."""
+        """Send the waiting commands, and every later one at once."""
         self._is_open = True
         if self._waiting:
             self._making.start()

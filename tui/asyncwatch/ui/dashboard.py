@@ -75,7 +75,7 @@ class DashboardState:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether some workers of the start have not been announced yet."""
+        """Whether the run has workers that were not announced yet."""
         run = self.fleet.run
         return run is not None and self.fleet.workers < run.workers
 
@@ -120,7 +120,7 @@ class DashboardState:
         self._frozen_at = self.now
 
     def unfreeze(self) -> None:
-        """Apply the batches that were held back, and go on."""
+        """Apply the batches that were held back, and end the freeze."""
         self._frozen_at = None
         batches, self._frozen_batches, self._frozen_events = self._frozen_batches, [], 0
         for batch in batches:
@@ -134,7 +134,7 @@ class DashboardState:
             self.is_stopping, self._active_at_stop = True, self.active
 
     def close(self) -> Fleet:
-        """Return the fleet after all received batches. The run is no longer watched."""
+        """Return the fleet after all received batches, at the end."""
         self.unfreeze()
         leave(self.fleet, self._run_time.now)
         return self.fleet

@@ -22,7 +22,7 @@ class Key(NamedTuple):
     shown: str = ""
     """How the key is written; its Textual name if empty."""
     footer: int = 0
-    """0: never in the footer. Otherwise keys with lower numbers stay longer as the terminal gets narrower."""
+    """Rank in the footer; 0 for never. In a narrow terminal keys with low ranks stay."""
 
     @property
     def cap(self) -> str:

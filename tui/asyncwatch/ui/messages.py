@@ -12,7 +12,7 @@ from asyncwatch.model.tree import Branch
 
 
 class CommandsRequested(Message):
-    """A person requested commands. An iterator makes them only as they are sent."""
+    """A person requested commands. An iterator makes them as they are sent."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
         super().__init__()

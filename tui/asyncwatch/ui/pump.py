@@ -11,7 +11,7 @@ from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
 from asyncwatch.slices import SHORT_SLICE
 
 FRAME = 0.1
-"""Seconds between two frames while events pour in."""
+"""Seconds between two frames under load."""
 
 
 class Sink(Protocol):
@@ -128,7 +128,7 @@ class Pump:
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:
-    """Yield the batch in parts that are quick to fold: one of 500 events may announce a million workers."""
+    """Yield parts of the batch that are quick to fold: its 500 events may announce a million workers."""
     start = 0
     for end, event in enumerate(batch, start=1):
         if type(event) is WorkersQueued:

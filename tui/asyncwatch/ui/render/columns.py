@@ -52,7 +52,7 @@ _CACHED = 512
 """Cached cells of each kind: more than a screen has rows, which are drawn ten times a second."""
 
 ENOUGH_OF_ERROR = 60
-"""Cells that hold the essential part of most errors."""
+"""Cells in which most errors say what matters."""
 
 
 class Layout(NamedTuple):
@@ -140,7 +140,7 @@ def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
         long, short = HEADINGS[key]
         text = long if len(long) <= width else short
         is_sorted = key == sort_key
-        # The arrow may take the gap, so that a heading as wide as its column is not cut.
+        # The arrow may use the gap: a heading as wide as its column must not be cut.
         arrow = ("▼" if is_reversed else "▲") if is_sorted else ""
         taken = max(width, len(text + arrow))
         line += [

@@ -23,7 +23,7 @@ _SHOWN_BLOCKS = 100
 
 
 def gauges(snapshot: Snapshot, room: int) -> Line:
-    """Return loop lag, backlog, event rate and frame time, as many as fit into `room` cells; the lag always.
+    """Return loop lag, backlog, event rate and frame time, as far as `room` cells allow; the lag always.
 
     Words are shortened before a figure is left out.
     """

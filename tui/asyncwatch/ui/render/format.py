@@ -22,7 +22,7 @@ GLYPHS = {
     WorkerState.CANCELLED: "■",
     WorkerState.TIMED_OUT: "◷",
 }
-"""One glyph a state, each one cell wide in every terminal."""
+"""One glyph per state, each one cell wide in every terminal."""
 
 STRUCK = "↯"
 """Marks bad luck that injected a fault. The flash emoji is one cell wide in some terminals and two in others."""
@@ -50,7 +50,7 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Return one block a value, scaled to the largest. Zeros draw the lowest block."""
+    """Return one block per value, scaled to the largest. Zeros draw the lowest block."""
     top = max(values, default=0)
     if top <= 0:
         return _BARS[0] * len(values)
@@ -58,7 +58,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def safe(text: str) -> str:
-    r"""Return `text` without credentials, on one line, and with nothing in it that could control a terminal.
+    r"""Return `text` on one line, without credentials and without anything that could control a terminal.
 
     Control and format characters are escaped (`\x1b`). Joiners are dropped.
     """

@@ -41,7 +41,7 @@ def overview(snapshot: Snapshot, width: int) -> list[Line]:
     counts = wrap(_counts(snapshot), width)
     lines: list[Line] = [_title(snapshot, width)]
     room = width - width_of(counts[-1]) - 3
-    # In a narrow terminal the bar always has its own line: the table must not jump with every new state.
+    # In a narrow terminal the bar always has its own line, or the table would jump with every new state.
     if width >= 100 and room >= _LEAST_BAR + 5:
         lines += counts[:-1]
         lines.append(spread(counts[-1], _progress(snapshot, min(room, 45)), width))
@@ -73,7 +73,7 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         right = [Span(f" ‖ frozen · {waiting} ", "notice"), *right]
     if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
         right += [Span(" · ", "muted"), Span("a r", "key"), Span(" restarts all", "muted")]
-    # What the run does matters more than how it was started, so the last facts on the left are dropped first.
+    # The status matters more than how the run was started, so the last facts on the left are dropped first.
     while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
         left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
     return spread(join(left), [time, *right], width)

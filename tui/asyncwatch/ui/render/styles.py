@@ -27,7 +27,7 @@ STYLE_CLASSES = frozenset(
 )
 """Component classes of the app, shared by all widgets that draw spans; asyncwatch.tcss has their rules.
 
-If each widget had its own, Textual would resolve them once a widget: a tenth of the time to the first frame.
+If each widget had its own, Textual would resolve them for each: a tenth of the time to the first frame.
 """
 
 
@@ -99,7 +99,7 @@ class StripMaker:
             look = looks.get(style)
             if look is None:
                 look = looks[style] = _look(self._style(*base, *style.split()))
-            # Blanks do not show a text colour. Every style change that is left out is less to write to the terminal.
+            # Blanks show no text colour. Each style change that is left out is less to write to the terminal.
             if look is not last and not (look.blank == last.blank and texts and text.isspace()):
                 if texts:
                     segments.append(Segment("".join(texts), last.style))

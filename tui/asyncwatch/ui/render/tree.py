@@ -122,7 +122,7 @@ def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
 
 
 def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
-    """Return what the worker waits for, or how near it is to its restart limit, unless its state shows it."""
+    """Return what the worker waits for, or how near it is to its restart limit; nothing if its state shows that."""
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
@@ -146,7 +146,7 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
 
 
 def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
-    """Return how often and why a running worker was restarted, as long as the restarts count towards its limit."""
+    """Return how often and why a running worker was restarted, while the restarts count towards its limit."""
     restarted = fleet.restarts.by_worker.get(row.name)
     branch = fleet.tree.branches.get(row.group)
     if restarted is None or branch is None or row.state not in TIMED or row.incarnation == 1 or row.error:

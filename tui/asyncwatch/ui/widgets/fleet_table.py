@@ -1,4 +1,4 @@
-"""Fleet table: one row a worker. Only visible rows are drawn."""
+"""Fleet table: one row per worker. Only visible rows are drawn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELEC
 _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
 _NEAR = 4096
-"""Lines searched one by one for the nearest to a line that is gone."""
+"""Lines that are searched one by one for the nearest to a removed line."""
 _ROOM_FOR_LUCK = 120
 """Columns from which idle bad luck is shown with its bar."""
 _NO_LUCK = (None, 1.0)
@@ -119,7 +119,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
     def shows_cursor(self) -> bool:
         """Return whether the selected line is on screen, as keys require. If not, scroll to it with a notice.
 
-        A layout may just have hidden it, or leave no room for any line.
+        A new layout may have hidden it, or leave no room for any line.
         """
         if self._selected is None or self._is_visible(self._index):
             return True
@@ -158,7 +158,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self.refresh(*[Region(0, y, width, 1) for y in changed])
 
     def _seek(self, sought: Line) -> None:
-        """Put the cursor on the worker or branch of this name if it has come. Give up when all workers have come."""
+        """Put the cursor on the worker or branch of this name once it is there. Give up when all workers are."""
         fleet = self._dashboard.fleet
         line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
         if line is not None or not self._dashboard.is_incomplete:
@@ -239,7 +239,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         key = self._key(y)
         if (strip := self._strips.get(key)) is None:
             strip = self._strip(y, self.scrollable_content_region.width)
-            # A line that changes with time will not look the same again.
+            # A line that changes with time never looks the same again.
             if y == 0 or not self._is_timed(self._line_at(y)):
                 self._strips[key] = strip
         return strip
@@ -425,7 +425,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
                 line = 0 if self._index < top else rows - 1
             top = min(max(0, self._index - line), last_top)
         if top != round(self.scroll_y):
-            # Without `force` Textual refuses to scroll before the scroll bar is laid out.
+            # Without `force`, Textual refuses to scroll before the scroll bar is laid out.
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def on_unmount(self) -> None:

@@ -36,7 +36,7 @@ def key_line(keys: Sequence[Key], width: int, hints: Mapping[str, str | None] = 
 
 
 def _rank(key: Key, hints: Mapping[str, str | None]) -> float:
-    """Return 0 for a key that is never shown; otherwise the lower, the more it is needed."""
+    """Return the rank of a key: 0 if it is never shown, else lower for a more needed key."""
     if hints.get(key.action, "") is None:
         return 0
     return _HINTED_RANK if key.action in hints and key.footer != 1 else key.footer
