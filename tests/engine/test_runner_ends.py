@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from asyncwatch import Run
-from tests.engine.fleets import raiser, sleeper, states, worker
+from asyncwatch import Run, Supervisor
+from asyncwatch.engine.tree.errors import RestartLimitError
+from asyncwatch.events import CommandRefused, RunFinished
+from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
 
 
 def test_gather_timeout_times_out_pending_workers_and_raises(run: Any) -> None:
@@ -78,5 +82,153 @@ def test_as_completed_left_early_cancels_the_other_workers(run: Any) -> None:
                 assert outcome.name == "a"
                 break
         assert states(batch) == {"a": "succeeded", "b": "cancelled"}
+
+    run(main)
+
+
+async def tidy() -> None:
+    """Take 2 seconds to end after a cancellation."""
+    try:
+        await asyncio.sleep(1e9)
+    finally:
+        await asyncio.sleep(2.0)
+
+
+async def cancel_gather(batch: Run) -> None:
+    runner = asyncio.ensure_future(batch.gather())
+    later(1.0, runner.cancel)
+    with suppress(asyncio.CancelledError):
+        await runner
+
+
+async def leave_as_completed(batch: Run) -> None:
+    async with batch.as_completed() as outcomes:
+        await anext(outcomes)
+
+
+async def fail_in_as_completed(batch: Run) -> None:
+    with suppress(KeyError):
+        async with batch.as_completed() as outcomes:
+            await anext(outcomes)
+            raise KeyError
+
+
+async def wait_for_the_first(batch: Run) -> None:
+    await batch.wait(return_when="FIRST_COMPLETED")
+
+
+async def fail_in_task_group(batch: Run) -> None:
+    with suppress(ExceptionGroup):
+        await batch.task_group()
+
+
+async def time_out(batch: Run) -> None:
+    with suppress(TimeoutError):
+        await batch.gather(timeout=1.0)
+
+
+async def leave_the_run(batch: Run) -> None:
+    async with batch:
+        runner = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(1.0)
+    await runner
+
+
+ENDS = [
+    cancel_gather,
+    leave_as_completed,
+    fail_in_as_completed,
+    wait_for_the_first,
+    fail_in_task_group,
+    time_out,
+    leave_the_run,
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+def test_restart_while_a_runner_ends_is_refused(run: Any, end: Callable[[Run], Awaitable[None]]) -> None:
+    async def main() -> None:
+        first = worker("first", raiser, ValueError(), 1.0)
+        batch = Run([first, worker("slow", tidy), worker("quick", sleeper, 1e9)])
+        queue, started = batch.subscribe(), asyncio.get_running_loop().time()
+        answers: list[bool] = []
+        later(2.0, lambda: answers.append(batch.restart("quick")), lambda: answers.append(batch.restart("first")))
+        await end(batch)
+        assert asyncio.get_running_loop().time() - started == pytest.approx(3.0)
+        assert answers == [False, False]
+        events = drain(queue)
+        refusals = [(event.worker, event.reason) for event in events if isinstance(event, CommandRefused)]
+        assert refusals == [("quick", "the run is ending"), ("first", "the run is ending")]
+        assert all(outcome.incarnation == 1 for outcome in batch.outcomes())
+        assert [event for event in events if isinstance(event, RunFinished)] == events[-1:]
+
+    run(main)
+
+
+@pytest.mark.parametrize("end", ENDS[:-1], ids=lambda end: end.__name__)
+def test_open_run_accepts_restarts_again_when_its_runner_has_ended(
+    run: Any, end: Callable[[Run], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        first = worker("first", raiser, ValueError(), 1.0)
+        async with Run([first, worker("slow", tidy), worker("quick", sleeper, 1e9)]) as batch:
+            await end(batch)
+            assert batch.restart("quick")
+        assert [outcome.incarnation for outcome in batch.outcomes()] == [1, 1, 2]
+
+    run(main)
+
+
+def test_restart_in_the_batch_of_a_tree_that_has_ended_is_refused(run: Any) -> None:
+    async def main() -> None:
+        service = worker("s", raiser, ValueError(), 1.0, restart="permanent")
+        async with Supervisor([service], max_restarts=0, batch=[worker("b", sleeper, 1e9)]) as tree:
+            queue = tree.subscribe()
+            with pytest.raises(RestartLimitError):
+                await tree.serve()
+            tree.restart("b")
+        assert [event.reason for event in drain(queue) if isinstance(event, CommandRefused)] == ["the run is ending"]
+        assert states(tree)["b"] == "cancelled"
+
+    run(main)
+
+
+@pytest.mark.parametrize("runner", ["gather", "wait", "task_group"])
+def test_run_left_while_its_runner_waits_elsewhere_finishes_once(run: Any, runner: str) -> None:
+    async def main() -> None:
+        async with Run([worker("a", sleeper, 9.0)]) as batch:
+            queue = batch.subscribe()
+            task = asyncio.ensure_future(getattr(batch, runner)())
+            await asyncio.sleep(1.0)
+        await task
+        events = drain(queue)
+        assert [event for event in events if isinstance(event, RunFinished)] == events[-1:]
+
+    run(main)
+
+
+def test_tree_left_while_it_is_served_twice_elsewhere_finishes_once(run: Any) -> None:
+    async def main() -> None:
+        async with Supervisor([worker("a", sleeper, 1e9, restart="permanent")]) as tree:
+            queue = tree.subscribe()
+            tasks = [asyncio.ensure_future(tree.serve()) for _ in range(2)]
+            await asyncio.sleep(1.0)
+        await asyncio.gather(*tasks)
+        events = drain(queue)
+        assert [event for event in events if isinstance(event, RunFinished)] == events[-1:]
+
+    run(main)
+
+
+def test_tree_served_twice_finishes_once_when_one_caller_is_cancelled(run: Any) -> None:
+    async def main() -> None:
+        tree = Supervisor([worker("a", sleeper, 1e9, restart="permanent"), worker("b", tidy, restart="permanent")])
+        queue = tree.subscribe()
+        tasks = [asyncio.ensure_future(tree.serve()) for _ in range(2)]
+        later(1.0, tasks[0].cancel)
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [True, False]
+        events = drain(queue)
+        assert [event for event in events if isinstance(event, RunFinished)] == events[-1:]
 
     run(main)

@@ -181,7 +181,7 @@ class Run(Generic[ResultT_co]):
         async with self._running("wait", timeout) as limit:
             done = await self._wait_for_enough(limit, return_when)
             self._scheduler.watch_outcomes(None)
-            self._scheduler.stop_active("run")
+            self._control.end_workers("run")
             await self._control.settle()
             outcomes = list(self._scheduler.registry.outcomes())
             return WaitResult(
@@ -197,7 +197,6 @@ class Run(Generic[ResultT_co]):
             TimeoutError: some had not ended after `timeout` seconds.
 
         """
-        scheduler = self._scheduler
         errors: list[BaseException] = []
 
         def on_outcome(outcome: Outcome) -> None:
@@ -205,10 +204,10 @@ class Run(Generic[ResultT_co]):
             if outcome.error is not None and (is_failure or (errors and outcome.state is WorkerState.CANCELLED)):
                 errors.append(outcome.error)
             if is_failure and len(errors) == 1:
-                scheduler.stop_active("run")
+                self._control.end_workers("run")
 
         async with self._running("task_group", timeout) as limit:
-            scheduler.watch_outcomes(on_outcome)
+            self._scheduler.watch_outcomes(on_outcome)
             await self._control.settle()
             if errors:
                 raise BaseExceptionGroup("workers failed", errors)
@@ -232,7 +231,7 @@ class Run(Generic[ResultT_co]):
         check_timeout(seconds)
         if scheduler.is_started:
             raise RuntimeError("a Run runs once; this one has been used")
-        timeout = _Timeout(scheduler, seconds)
+        timeout = _Timeout(scheduler, control, seconds)
         scheduler.start(self.name, runner, seconds, time.time())
         scheduler.announce_batch()
         scheduler.start_batch()
@@ -249,10 +248,10 @@ class Run(Generic[ResultT_co]):
             timeout.stop()
             control.stop_group_timers()
             scheduler.watch_outcomes(None)
-            if not control.is_stopping:
-                scheduler.reopen_restarts()
             if not self._stays_open:
                 await control.finish()
+            elif not control.is_stopping:
+                scheduler.reopen_restarts()
 
     async def _wait_for_enough(self, timeout: _Timeout, return_when: ReturnWhen) -> dict[str, int]:
         """Return the incarnation of each worker that had settled when enough had."""
@@ -289,8 +288,9 @@ async def complete_all(run: Run, *, timeout: float | None = None) -> None:
 class _Timeout:
     """The total timeout of a runner: when it ends, the pending workers are timed out."""
 
-    def __init__(self, scheduler: Scheduler, seconds: float | None) -> None:
+    def __init__(self, scheduler: Scheduler, control: RunControl, seconds: float | None) -> None:
         self._scheduler = scheduler
+        self._control = control
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
         self.has_ended = False
@@ -314,9 +314,8 @@ class _Timeout:
         scheduler = self._scheduler
         if scheduler.active and self._seconds is not None:
             self.has_ended = True
-            scheduler.close_restarts()
             scheduler.reporter.run_timed_out(self._seconds, scheduler.active)
-            scheduler.stop_active("timeout")
+            self._control.end_workers("timeout")
 
 
 class _Outcomes:

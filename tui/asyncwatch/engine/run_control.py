@@ -263,20 +263,26 @@ class RunControl:
         for timer in self._group_timers:
             timer.cancel()
 
+    def end_workers(self, reason: StopReason) -> None:
+        """Ask every worker that has not settled to stop, because the runner ends; restart none until it has ended."""
+        self._scheduler.close_restarts()
+        self._scheduler.stop_active(reason)
+
     def interrupt(self) -> None:
         """Ask every worker that has not settled to stop, because the run as a whole was cancelled."""
         scheduler = self._scheduler
         if scheduler.active:
             scheduler.note_interrupted()
-            for step in (scheduler.reporter.run_cancel_requested, scheduler.stop_active):
+            for step in (scheduler.reporter.run_cancel_requested, self.end_workers):
                 try:
                     step("run")
                 except Exception:  # `EndWatch` ends workers that were not asked to stop
                     log_safely(logger, logging.ERROR, "a step of stopping the run failed", has_traceback=True)
 
     def end_batch(self) -> None:
-        """Ask the batch beside a tree to end: the tree has ended, or is about to."""
+        """Ask the batch beside a tree to end: the tree has ended, or is about to. No worker is restarted after that."""
         scheduler = self._scheduler
+        scheduler.close_restarts()
         self.stop_group_timers()
         if any(True for _ in scheduler.registry.batch.unsettled()):
             scheduler.note_interrupted()

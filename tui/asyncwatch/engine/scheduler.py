@@ -235,7 +235,9 @@ class Scheduler:
         self.is_interrupted = True
 
     def finish(self) -> None:
-        """Report the end of the run. Every worker must have settled."""
+        """Report the end of the run, unless that was done. Every worker must have settled."""
+        if self.is_finished:
+            return
         try:
             self.reporter.run_ends()
         finally:
