@@ -10,6 +10,7 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState
+from asyncwatch.testing import START, JumpingLoop
 from tests.engine.fleets import stubborn
 
 PROGRAM_LIMIT = 30
@@ -48,6 +49,22 @@ def test_run_gives_a_leftover_batch_the_time_to_stop_its_workers() -> None:
 
     assert asyncwatch.run(main()) == "left"
     assert made.is_finished
+
+
+def test_run_stops_waiting_for_a_worker_that_is_abandoned_while_it_waits() -> None:
+    loop = JumpingLoop()
+
+    async def nested() -> None:
+        await Run([WorkerSpec("inner", stubborn)], grace=5.0).gather()
+
+    async def main() -> list[str]:
+        outer = Run([WorkerSpec("outer", nested)], grace=1.0)
+        with pytest.raises(TimeoutError):
+            await outer.gather(timeout=1.0)
+        return [outcome.state.value for outcome in outer.outcomes()]
+
+    assert asyncwatch.run(main(), loop_factory=lambda: loop) == ["unresponsive"]
+    assert loop.time() - START == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, asyncwatch.run])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from asyncwatch import Run, WorkerSpec
 from asyncwatch.engine.stacks import await_stack, stuck_at
 
 
@@ -25,6 +27,20 @@ async def test_stuck_at_is_the_innermost_awaiting_frame_outside_asyncio() -> Non
     assert place.startswith(__file__)
     assert place.endswith("inner")
     task.cancel()
+
+
+async def test_stuck_at_of_a_worker_that_awaits_a_run_is_its_own_line() -> None:
+    async def nested() -> None:
+        await Run([WorkerSpec("a", asyncio.sleep, (1000,))]).gather()
+
+    task = asyncio.get_running_loop().create_task(nested())
+    await asyncio.sleep(0)
+    place = stuck_at(task.get_coro())
+    assert place.startswith(__file__)
+    assert place.endswith("nested")
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _innermost() -> None:

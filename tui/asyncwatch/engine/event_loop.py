@@ -13,17 +13,35 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_abandoned: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar(
-    "asyncwatch_abandoned", default=None
-)
+
+
+class _Abandoned:
+    """The abandoned tasks of a program that have not ended."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._added: asyncio.Future[None] | None = None
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        if self._added is not None and not self._added.done():
+            self._added.set_result(None)
+
+    def next_added(self) -> asyncio.Future[None]:
+        """Return a future that is done when another task is added."""
+        self._added = asyncio.get_running_loop().create_future()
+        return self._added
+
+
+_abandoned: contextvars.ContextVar[_Abandoned | None] = contextvars.ContextVar("asyncwatch_abandoned", default=None)
 
 
 def note_abandoned(task: asyncio.Task[Any]) -> None:
     """Note that `run` must not wait for a task."""
-    tasks = _abandoned.get()
-    if tasks is not None:
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    abandoned = _abandoned.get()
+    if abandoned is not None:
+        abandoned.add(task)
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -77,7 +95,7 @@ def run(
         main.close()
         raise RuntimeError("asyncwatch.run() cannot be called where an event loop runs")
     runner = asyncio.Runner(debug=debug, loop_factory=loop_factory or asyncio.new_event_loop)
-    abandoned: set[asyncio.Task[Any]] = set()
+    abandoned = _Abandoned()
     context = contextvars.copy_context()
     context.run(_abandoned.set, abandoned)
     loop = runner.get_loop()
@@ -89,7 +107,7 @@ def run(
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            _mute(loop, abandoned)
+            _mute(loop, abandoned.tasks)
             loop.close()
 
 
@@ -101,13 +119,13 @@ def _is_loop_running() -> bool:
     return True
 
 
-async def _end_tasks(abandoned: set[asyncio.Task[Any]]) -> None:
+async def _end_tasks(abandoned: _Abandoned) -> None:
     """Cancel every other task, and wait for all that have not been abandoned."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()} - abandoned
+    tasks = asyncio.all_tasks() - {asyncio.current_task()} - abandoned.tasks
     for task in tasks:
         task.cancel()
-    while tasks := {task for task in tasks if not task.done()} - abandoned:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    while tasks := {task for task in tasks if not task.done()} - abandoned.tasks:
+        await asyncio.wait({*tasks, abandoned.next_added()}, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _mute(loop: asyncio.AbstractEventLoop, abandoned: set[asyncio.Task[Any]]) -> None:

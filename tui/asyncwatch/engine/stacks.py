@@ -204,13 +204,14 @@ def _inside(awaitable: object) -> object:
 def stuck_at(awaitable: object) -> str:
     """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text.
 
-    Lines of asyncio itself are passed over: every suspended coroutine sleeps there.
+    Lines of asyncio itself are passed over: every suspended coroutine sleeps there. So are asyncwatch's own: a worker
+    that awaits a run of its own is stuck in the line that awaits it.
     """
     stack = await_stack(awaitable)
-    own = [frame for frame in stack if not is_in(frame.module, "asyncio")]
     if not stack:
         return ""
-    code, line, _module = (own or stack)[-1]
+    foreign = [frame for frame in stack if not is_in(frame.module, "asyncio") and not is_of_supervisor(frame.module)]
+    code, line, _module = (foreign or stack)[-1]
     return f"{code.co_filename}:{line} {code.co_qualname}"
 
 
