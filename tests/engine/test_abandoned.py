@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import AttemptTimeout, Run, WorkerState
+from asyncwatch.engine.attempts import LAST_ITERATIONS
 from asyncwatch.events import WorkerUnresponsive
 from asyncwatch.events.story import story
 from tests.engine.fleets import drain, later, sleeper, states, stubborn, worker
@@ -26,6 +27,25 @@ def test_worker_that_swallows_its_cancellation_is_abandoned_after_the_grace_peri
         assert event.at == pytest.approx(6.0)
         assert event.stack.endswith(" stubborn")
         assert batch.statistics().tasks == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("iterations", range(LAST_ITERATIONS - 2, LAST_ITERATIONS + 1))
+def test_worker_that_ends_in_its_last_loop_iteration_is_not_abandoned(run: Any, iterations: int) -> None:
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        batch = Run([worker("a", slow, shutdown=0.0)])
+        queue = batch.subscribe()
+        later(1.0, lambda: batch.cancel("a"))
+        await batch.gather()
+        assert story(drain(queue), "a") == ["AttemptStarted", "CancelRequested", "WorkerCancelled"]
 
     run(main)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from asyncwatch import RetryPolicy, Run, WorkerState
+from asyncwatch import RetryPolicy, Run, WorkerSpecs, WorkerState
 from asyncwatch.events import CommandRefused, RunFinished, WorkerCancelled, WorkerUnresponsive
 from asyncwatch.events.story import story
-from tests.engine.fleets import Flaky, drain, raiser, sleeper, stubborn, worker
+from tests.engine.fleets import Flaky, drain, later, raiser, sleeper, stubborn, worker
 
 
 class BadCauseError(Exception):
@@ -86,6 +88,44 @@ def test_log_handler_that_raises_stops_no_retry(run: Any) -> None:
         return [outcome.state.value for outcome in await Run(specs).gather()]
 
     assert run(main) == ["succeeded", "failed"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), GeneratorExit(), KeyError()])
+def test_log_handler_that_raises_anything_loses_no_worker(run: Any, error: BaseException) -> None:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise error
+
+    async def main() -> list[str]:
+        specs = [worker("a", Flaky(TimeoutError())), worker("b", raiser, ValueError()), worker("c", stubborn)]
+        batch = Run(specs, grace=1.0)
+        later(2.0, lambda: batch.cancel("c"))
+        return [outcome.state.value for outcome in await batch.gather()]
+
+    logger, handler = logging.getLogger("asyncwatch"), Handler()
+    logger.addHandler(handler)
+    try:
+        assert run(main) == ["succeeded", "failed", "unresponsive"]
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), GeneratorExit(), KeyError()])
+def test_item_that_raises_anything_fails_its_worker_alone(run: Any, error: BaseException) -> None:
+    class Items(list[int]):
+        def __getitem__(self, place: Any) -> Any:
+            if place == 1:
+                raise error
+            return place
+
+        def __iter__(self) -> Iterator[int]:
+            return (self[place] for place in range(len(self)))
+
+    async def main() -> list[str]:
+        specs = WorkerSpecs(worker("t", sleeper, 1.0), ["a", "b", "c"], Items(range(3)))
+        return [outcome.state.value for outcome in await Run([specs], concurrency=1).gather()]
+
+    assert run(main) == ["succeeded", "failed", "succeeded"]
 
 
 def test_late_end_of_an_older_incarnation_is_not_the_outcome_of_the_current_one(run: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -72,6 +73,24 @@ def test_interrupt_in_a_function_of_the_user_ends_the_batch(spec: WorkerSpec, ru
     # The runner cancels each remaining task: a worker's own may be the first.
     assert {outcome.state for outcome in batch.outcomes()} <= {WorkerState.FAILED, WorkerState.CANCELLED}
     assert len(batch.outcomes()) == 2
+
+
+@pytest.mark.parametrize("runner", [_run_by_asyncio, _run_by_asyncwatch])
+def test_interrupt_in_a_log_handler_ends_the_batch(runner: Callable[[Any], None]) -> None:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise KeyboardInterrupt
+
+    batch = Run([_failing(), WorkerSpec("other", sleeper, (LONG,))])
+    logger, handler = logging.getLogger("asyncwatch"), Handler()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner(batch.gather())
+    finally:
+        logger.removeHandler(handler)
+    assert batch.is_finished
+    assert batch.outcomes()[0].state is WorkerState.FAILED
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

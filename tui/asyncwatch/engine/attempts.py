@@ -264,6 +264,8 @@ class AttemptRunner:
     def _abandon(self, worker: Worker) -> None:
         """Give the worker's slot to another. Its task stays in `tasks`, so that it is not collected half-way."""
         assert worker.task is not None  # noqa: S101  the timer ends with the task
+        if worker.task.done():  # in this very loop iteration: its callback is still to come
+            return
         stack = stuck_at(worker.task.get_coro())
         task = worker.abandoned_task = worker.task
         worker.task = worker.timer = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import TextIO
 
 from asyncwatch.engine.current import current_worker
 from asyncwatch.engine.describe import safe_repr
+from asyncwatch.engine.event_loop import pass_on_interrupt
 
 Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
@@ -148,5 +148,7 @@ def log_safely(
     logger: logging.Logger, level: int, text: str, *args: object, worker: str | None = None, has_traceback: bool = False
 ) -> None:
     """Log `text % args`, about `worker` if given, with the current exception's traceback if asked for."""
-    with contextlib.suppress(Exception):
+    try:
         logger.log(level, text, *args, extra={"asyncwatch_worker": worker}, exc_info=has_traceback, stacklevel=2)
+    except BaseException as error:  # a log handler is user code; even its sys.exit() must not end the engine
+        pass_on_interrupt(error)

@@ -5,7 +5,6 @@ A `Worker` exists for a worker of the batch only while it is under way.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from array import array
 from bisect import bisect_right
@@ -15,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from asyncwatch.engine.describe import safe_repr
+from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.worker import FORGOTTEN, Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
@@ -93,8 +94,10 @@ class _Alike:
         name, template = self._specs.names[place], self._specs.template
         try:
             return name, self._specs.args(place), template
-        except Exception as error:  # items may be read from anywhere, one by one
-            return name, (), msgspec.structs.replace(template, target=_raises(f"its item cannot be read: {error!r}"))
+        except BaseException as error:  # items may be read from anywhere, one by one
+            pass_on_interrupt(error)
+            message = f"its item cannot be read: {safe_repr(error)}"
+            return name, (), msgspec.structs.replace(template, target=_raises(message))
 
 
 def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
@@ -175,17 +178,20 @@ class BatchRegistry:
         index = 0
         marks, under_way = self._marks, self._under_way
         for part, start in zip(self._parts, self._starts, strict=True):
-            calls = part.calls()
-            while index < start + len(part):
-                with contextlib.suppress(Exception):  # items that cannot be read
-                    for name, args, spec in calls:
-                        if not marks[index]:
-                            marks[index] = _UNDER_WAY
-                            self.fresh -= 1
-                            under_way[index] = worker = Worker(name, args, spec, index, is_ready=True)
-                            yield worker
-                        index += 1
-                calls = map(part.call, range(index - start, len(part)))
+            calls, end = part.calls(), start + len(part)
+            while index < end:
+                try:
+                    name, args, spec = next(calls)
+                except BaseException as error:  # items that cannot be read
+                    pass_on_interrupt(error)
+                    calls = map(part.call, range(index - start, end - start))
+                    continue
+                if not marks[index]:
+                    marks[index] = _UNDER_WAY
+                    self.fresh -= 1
+                    under_way[index] = worker = Worker(name, args, spec, index, is_ready=True)
+                    yield worker
+                index += 1
 
     def running(self) -> list[Worker]:
         """Return the workers with an attempt in flight, in order."""

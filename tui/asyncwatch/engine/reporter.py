@@ -350,7 +350,8 @@ class Reporter:
 
     def worker_ready(self, worker: Worker, value: object) -> None:
         """Report that a worker of a tree has started."""
-        self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, jsonable(value)))
+        shown = jsonable(value)  # before the event is numbered: a `repr` can log, which is an event too
+        self._emit(WorkerReady(self._next_seq(), self.now(), worker.name, worker.incarnation, shown))
 
     def ready_too_late(self, worker: Worker) -> None:
         """Warn of a worker that says it is ready when it has been taken for that already."""
