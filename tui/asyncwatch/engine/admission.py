@@ -34,6 +34,8 @@ class Answer(enum.Enum):
     STARTS = enum.auto()
     PARKED = enum.auto()
     """It waits for its key, and is released later."""
+    GONE = enum.auto()
+    """Its own key function has stopped or restarted it."""
     QUEUE_WAITS = enum.auto()
     """It and all behind it wait for the limit of the run."""
 
@@ -96,7 +98,11 @@ class Admission:
 
     def ask(self, worker: Worker) -> Answer:
         """Return whether the worker may start an attempt now. If so, it counts for its limits and its circuit."""
-        key = self._known_key(worker) if self._has_keys else None
+        key, incarnation = None, worker.incarnation
+        if self._has_keys:
+            key = self._known_key(worker)
+            if not worker.is_ready or worker.incarnation != incarnation:
+                return Answer.GONE
         if key is not None and not self._may_pass(worker, key):
             self._park(worker, key)
             return Answer.PARKED

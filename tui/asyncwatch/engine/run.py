@@ -232,14 +232,14 @@ class Run(Generic[ResultT_co]):
         if scheduler.is_started:
             raise RuntimeError("a Run runs once; this one has been used")
         timeout = _Timeout(scheduler, control, seconds)
-        scheduler.start(self.name, runner, seconds, time.time())
-        scheduler.announce_batch()
-        scheduler.start_batch()
-        timeout.start()
-        control.start_group_timers()
-        if control.is_stopping:
-            control.stop_all(is_final=True)
         try:
+            scheduler.start(self.name, runner, seconds, time.time())
+            scheduler.announce_batch()
+            scheduler.start_batch()
+            timeout.start()
+            control.start_group_timers()
+            if control.is_stopping:
+                control.stop_all(is_final=True)
             yield timeout
         except BaseException:
             await control.end_all()

@@ -62,6 +62,10 @@ _HELD_BACK = frozenset({_BACKING_OFF, _WAITING})
 _NONE_WAITS = "no worker is waiting for another attempt"
 
 
+def _is_held_back(worker: Worker) -> bool:
+    return worker.state in _HELD_BACK and not worker.is_deciding
+
+
 class IllegalTransitionError(RuntimeError):
     """A worker would get from one state to another that cannot follow it: a defect of the scheduler."""
 
@@ -170,6 +174,8 @@ class Scheduler:
         self._slots = concurrency  # 0 while paused
         self._continues_filling = False
         """Whether the next loop iteration goes on starting attempts."""
+        self._is_filling = False
+        """Whether workers of the batch are being started, or a service is being admitted."""
         self._is_held = False
         """Whether no worker gets a slot, because workers are being cancelled by a long list of commands."""
         self._bulk = BulkActions(self._resume_filling)
@@ -214,8 +220,12 @@ class Scheduler:
         """Report the workers of the batch as queued."""
         for spec, names in self.registry.batch.groups():
             self.reporter.workers_queued(spec, names)
-        for target, library in nested_retries(self.registry.batch.specs()):
-            self.reporter.nested_retries_found(target, library)
+        for nested in nested_retries(self.registry.batch.specs()):
+            self._warn_of_nested_retries(nested)
+
+    def _warn_of_nested_retries(self, nested: tuple[str, str] | None) -> None:
+        if nested is not None:
+            self.reporter.nested_retries_found(*nested)
 
     def start_batch(self) -> None:
         """Start as many workers of the batch as there are slots."""
@@ -387,6 +397,7 @@ class Scheduler:
             DuplicateName: another worker of that name has not ended.
 
         """
+        self._warn_of_nested_retries(self._nested.find(spec))
         name = spec.name
         old = self.registry.get(name)
         if old is not None:
@@ -407,15 +418,12 @@ class Scheduler:
                     self.reporter.ended_at_last(old.ended_between)
             else:
                 self.reporter.workers_queued(spec, (name,))
-                if (nested := self._nested.find(spec)) is not None:
-                    self.reporter.nested_retries_found(*nested)
             worker.is_ready = True
             self._queue.push(worker)
             self._fill_slots()
         except BaseException as fault:
             pass_on_interrupt(fault)
-            if not worker.state.is_settled:
-                self._launch_failed(worker, fault)
+            self._launch_failed(worker, fault)
             return worker
         if worker.task is None:
             owner.waits()
@@ -448,7 +456,10 @@ class Scheduler:
 
     def _fill_slots(self) -> None:
         """Start services, then workers of the batch while there are slots, at most `STARTS_PER_ITERATION` at a time."""
-        queue, runner, admission = self._queue, self._runner, self.admission
+        if self._is_filling:  # a key function or an iterator of items has called a method of the run
+            self._continue_soon()
+            return
+        queue, admission = self._queue, self.admission
         while queue.services and not self.is_paused and (worker := queue.pop_service()) is not None:
             answer = self._admit(worker)
             if answer is Answer.QUEUE_WAITS:
@@ -456,7 +467,18 @@ class Scheduler:
                 break
             if answer is Answer.STARTS:
                 self._start_attempt(worker)
-        left = 0 if self._continues_filling else STARTS_PER_ITERATION
+        if not self._continues_filling:
+            self._is_filling = True
+            try:
+                self._start_batch_workers()
+            finally:
+                self._is_filling = False
+        if admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
+            self._report_queue_held()
+
+    def _start_batch_workers(self) -> None:
+        queue, runner, admission = self._queue, self._runner, self.admission
+        left = STARTS_PER_ITERATION
         while left and runner.slots_taken < self._slots and not (self._is_held or self._bulk.freezes):
             if (worker := queue.pop()) is None:
                 break
@@ -465,33 +487,37 @@ class Scheduler:
                 if answer is Answer.QUEUE_WAITS:
                     queue.put_back(worker)
                     break
-                if answer is Answer.PARKED:
+                if answer is not Answer.STARTS:
                     continue
             worker.is_ready = False
             self._start_attempt(worker)
             left -= 1
-        if not left and not self._continues_filling:
+        if not left:
+            self._continue_soon()
+
+    def _continue_soon(self) -> None:
+        if not self._continues_filling:
             self._continues_filling = True
             self.reporter.loop.call_soon(self._continue_filling)
-        if admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
-            self._report_queue_held()
 
     def _continue_filling(self) -> None:
         self._continues_filling = False
         self._fill_slots()
 
     def _admit(self, worker: Worker) -> Answer:
-        """Return whether a worker at the head of the queue starts, is parked, or waits where it is."""
+        """Return whether a worker at the head of the queue starts, is parked or gone, or waits where it is."""
         answer = Answer.STARTS
         if self.admission.is_gated:
+            was_filling, self._is_filling = self._is_filling, True
             try:
                 answer = self.admission.ask(worker)
             except BaseException as fault:  # the user's key function can raise anything
                 pass_on_interrupt(fault)
-                worker.is_ready = False
+                self._is_filling = was_filling
                 self._launch_failed(worker, fault)
-                return Answer.PARKED
-        if answer is not Answer.QUEUE_WAITS:
+                return Answer.GONE
+            self._is_filling = was_filling
+        if answer is Answer.STARTS or answer is Answer.PARKED:
             worker.is_ready = False
         return answer
 
@@ -514,6 +540,8 @@ class Scheduler:
     def _launch_failed(self, worker: Worker, fault: BaseException) -> None:
         """Undo an attempt whose start raised `fault`, and let the worker fail."""
         self._runner.undo_start(worker)
+        if worker.state.is_settled:  # the code that raised has stopped it before
+            return
         with contextlib.suppress(Exception):
             self._leave_queue(worker)
         if worker.owner is None:
@@ -572,6 +600,7 @@ class Scheduler:
 
     def _attempt_ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Decide what follows an attempt that has ended in time."""
+        worker.is_deciding = True
         try:
             if self.admission.is_gated and (worker.stop_reason or error is None):
                 self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
@@ -592,7 +621,19 @@ class Scheduler:
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
             pass_on_interrupt(fault)
             self._decision_failed(worker, fault)
+        self._decided(worker)
         self._fill_slots()
+
+    def _decided(self, worker: Worker) -> None:
+        """Stop or restart a worker, if that was requested while its end or its next attempt was being decided."""
+        worker.is_deciding = False
+        if worker.task is not None or worker.state.is_settled:
+            return
+        if worker.is_restarting:
+            worker.is_restarting = False
+            self.restart(worker)
+        elif worker.stop_reason:
+            self._stop(worker, worker.stop_reason)
 
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         owner = worker.owner
@@ -658,16 +699,19 @@ class Scheduler:
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
         """Let a worker that its policy would retry make no further attempt."""
-        if reason == PAST_DEADLINE and not isinstance(error, DeadlineExceeded):
-            last, error = (
-                error,
-                DeadlineExceeded(f"{past_deadline(worker)}, after {error_line(*describe_error(error))}"),
-            )
-            error.__cause__ = last
-        self._refund(worker)
-        self._leave_queue(worker)
-        self.reporter.retry_refused(worker, reason)
-        self._give_up(worker, error, is_exhausted=True, refusal=reason)
+        was_deciding, worker.is_deciding = worker.is_deciding, True
+        try:
+            if reason == PAST_DEADLINE and not isinstance(error, DeadlineExceeded):
+                last = error
+                error = DeadlineExceeded(f"{past_deadline(worker)}, after {error_line(*describe_error(last))}")
+                error.__cause__ = last
+            self._refund(worker)
+            self._leave_queue(worker)
+            self.reporter.retry_refused(worker, reason)
+            self._give_up(worker, error, is_exhausted=True, refusal=reason)
+        finally:
+            if not was_deciding:
+                self._decided(worker)
 
     def _refund(self, worker: Worker) -> None:
         """Put back what was paid for a retry that the worker will not make."""
@@ -702,11 +746,16 @@ class Scheduler:
     def _deadline_passed(self, worker: Worker) -> None:
         """Give up a worker that still waits for its next attempt."""
         assert worker.error is not None  # noqa: S101  it backed off from something
-        self._refuse_retry(worker, worker.error, PAST_DEADLINE)
+        try:
+            self._refuse_retry(worker, worker.error, PAST_DEADLINE)
+        except BaseException as fault:
+            pass_on_interrupt(fault)
+            self._fail_if_lost(worker, fault)
 
     def _attempt_abandoned(self, worker: Worker, stuck_at: str) -> WorkerEnded | None:
         """Report that a worker does not end, and give its slot to another; return the event."""
         event = None
+        worker.is_deciding = True
         try:
             if worker.is_restarting:
                 worker.is_restarting = False
@@ -720,6 +769,7 @@ class Scheduler:
         except BaseException as fault:
             pass_on_interrupt(fault)
             self._fail_if_lost(worker, fault)
+        self._decided(worker)
         self._fill_slots()
         return event
 
@@ -736,16 +786,20 @@ class Scheduler:
             else:
                 self.reporter.ended_at_last(reported)
             return
-        if worker.stop_reason:
-            error = None if isinstance(error, asyncio.CancelledError) else error
-            event = self.reporter.stopped(worker, result, error)
-        elif error is None:
-            event = self.reporter.succeeded(worker, result)
-        else:
-            error = error if worker.overdue is None else late_error(worker.overdue, error)
-            event = self.reporter.failed(worker, error, transient=False)
-        self.active += 1
-        self._settle(worker, event, result=result, error=error)
+        worker.is_deciding = True
+        try:
+            if worker.stop_reason:
+                error = None if isinstance(error, asyncio.CancelledError) else error
+                event = self.reporter.stopped(worker, result, error)
+            elif error is None:
+                event = self.reporter.succeeded(worker, result)
+            else:
+                error = error if worker.overdue is None else late_error(worker.overdue, error)
+                event = self.reporter.failed(worker, error, transient=False)
+            self.active += 1
+            self._settle(worker, event, result=result, error=error)
+        finally:
+            worker.is_deciding = False
 
     # Ends of workers -------------------------------------------------------------------------------------------------
 
@@ -794,6 +848,7 @@ class Scheduler:
         """Settle a worker that cannot go on because of an error outside its target, even if reporting fails too."""
         worker.timer = None
         worker.is_restarting = False
+        worker.is_deciding = True
         if self.admission.is_gated:
             with contextlib.suppress(Exception):
                 self.admission.attempt_ended(worker, is_stopped=True)
@@ -805,6 +860,7 @@ class Scheduler:
         except Exception:  # it is the reporter that fails
             facts = worker.incarnation, worker.attempt, 0.0, *describe_error(fault)
             event = WorkerFailed(-1, self.reporter.now(), worker.name, *facts)
+        worker.is_deciding = False
         self._settle(worker, event, error=fault)
 
     def _decision_failed(self, worker: Worker, fault: BaseException) -> None:
@@ -846,7 +902,7 @@ class Scheduler:
     def _halt_waiting(self, worker: Worker) -> None:
         if worker.task is not None:
             return
-        if worker.error is None:
+        if worker.error is None or worker.is_deciding:
             self._stop(worker, "halt")
         else:
             self._refuse_retry(worker, worker.error, HALTED)
@@ -900,7 +956,8 @@ class Scheduler:
 
     def cancel_again(self, worker: Worker) -> None:
         """Raise `CancelledError` once more in a worker that is cancelling; that gives it no more time."""
-        self._runner.cancel_again(worker)
+        if worker.task is not None:
+            self._runner.cancel_again(worker)
 
     def stop_service(self, worker: Worker, reason: StopReason, patience: float | None = None) -> None:
         """Ask a service to end within `patience` seconds, or as its spec says; nothing if it has or was asked."""
@@ -939,6 +996,8 @@ class Scheduler:
     def _stop(self, worker: Worker, reason: StopReason) -> None:
         worker.stop_reason = reason
         worker.is_restarting = False
+        if worker.is_deciding:
+            return
         if worker.task is not None:
             is_first = worker.state is not _CANCELLING
             self._transition(worker, _CANCELLING)
@@ -971,6 +1030,11 @@ class Scheduler:
         if worker.owner is not None:
             return worker.owner.restart()
         self._runner.reap(worker)
+        if worker.is_deciding:
+            if worker.is_restarting or (worker.stop_reason and not worker.state.is_settled):
+                return f"it is being {'restarted' if worker.is_restarting else 'cancelled'} already"
+            worker.is_restarting = True
+            return ""
         match worker.state:
             case WorkerState.QUEUED:
                 return "it has not started yet"
@@ -1065,7 +1129,7 @@ class Scheduler:
         It is the next to get a slot and to pass a rate limit, and may pass a circuit that is not closed, as a probe.
         """
         self._runner.reap(worker)
-        if worker.state not in _HELD_BACK and not worker.is_ready:
+        if not _is_held_back(worker) and not worker.is_ready:
             return f"it is not waiting for another attempt: {worker.state}"
         self._hurry(worker, is_probe=True)
         self._fill_slots()
@@ -1075,7 +1139,7 @@ class Scheduler:
     def give_up(self, worker: Worker) -> str:
         """Let a worker that backs off or is parked make no further attempt; return why not, or an empty text."""
         self._runner.reap(worker)
-        if worker.state not in _HELD_BACK:
+        if not _is_held_back(worker):
             return f"it is not waiting for another attempt: {worker.state}"
         if worker.is_between_polls:
             return "it waits for its next poll: there is no attempt to give up"
@@ -1093,7 +1157,7 @@ class Scheduler:
         hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
 
         def hurry(worker: Worker) -> None:
-            if worker.state in _HELD_BACK and not worker.is_ready:
+            if _is_held_back(worker) and not worker.is_ready:
                 self._hurry(worker, is_probe=False)
 
         report = partial(self._bulk.for_each, iter(hurried), self._report_queued)
@@ -1114,7 +1178,7 @@ class Scheduler:
         return self.admission.control(key, action)
 
     def _held_back(self) -> list[Worker]:
-        return [worker for worker in self.registry.under_way() if worker.state in _HELD_BACK]
+        return [worker for worker in self.registry.under_way() if _is_held_back(worker)]
 
     def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
         """Put a worker that waits for an attempt before all others."""

@@ -99,6 +99,9 @@ class Worker(msgspec.Struct, eq=False):
     """Whether it is in the ready queue."""
     is_restarting: bool = False
     """Whether a new incarnation follows once it has stopped."""
+    is_deciding: bool = False
+    """Whether its end or its next attempt is being decided. That calls code of the user's (a policy, `repr`, a log
+    handler): what this requests of the worker is done after the decision."""
     owner: WorkerOwner | None = None
     """Of a service. A service needs no slot."""
     patience: float | None = None
@@ -112,7 +115,7 @@ class Worker(msgspec.Struct, eq=False):
         """Forget everything about the incarnation that has ended, except its state."""
         self.attempt = self.cancels = self.turns = self.failed_polls = 0
         self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
-        self.is_struck = self.is_ready = self.is_restarting = False
+        self.is_struck = self.is_ready = self.is_restarting = self.is_deciding = False
         self.error = self.backoff = self.deadline_at = self.abandoned_task = self.overdue = None
         self.stop_reason = ""
 
