@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from asyncwatch import Run, Supervisor
+from asyncwatch import Outcome, Run, Supervisor
 from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.events import CommandRefused, RunFinished
 from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
@@ -230,5 +230,41 @@ def test_tree_served_twice_finishes_once_when_one_caller_is_cancelled(run: Any) 
         assert [task.cancelled() for task in tasks] == [True, False]
         events = drain(queue)
         assert [event for event in events if isinstance(event, RunFinished)] == events[-1:]
+
+    run(main)
+
+
+async def read(outcomes: AsyncIterator[Outcome]) -> list[str]:
+    return [outcome.name async for outcome in outcomes]
+
+
+def test_as_completed_read_by_two_tasks_yields_each_outcome_once_and_ends_for_both(run: Any) -> None:
+    async def main() -> None:
+        batch = Run([worker(name, sleeper, seconds) for seconds, name in enumerate("abcde")])
+        async with batch.as_completed() as outcomes:
+            names = await asyncio.gather(read(outcomes), read(outcomes))
+        assert sorted([*names[0], *names[1]]) == list("abcde")
+
+    run(main)
+
+
+def test_as_completed_that_times_out_raises_for_each_reader(run: Any) -> None:
+    async def main() -> None:
+        async with Run([worker("a", sleeper, 9.0)]).as_completed(timeout=1.0) as outcomes:
+            errors = await asyncio.gather(read(outcomes), read(outcomes), return_exceptions=True)
+        assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
+
+    run(main)
+
+
+def test_as_completed_left_early_ends_for_every_reader(run: Any) -> None:
+    async def main() -> None:
+        async with Run([worker("a", sleeper, 1.0), worker("b", sleeper, 9.0)]) as batch:
+            async with batch.as_completed() as outcomes:
+                other = asyncio.ensure_future(read(outcomes))
+                await asyncio.sleep(2.0)
+            assert await other == ["a"]
+            assert batch.restart("b")
+            assert await read(outcomes) == []
 
     run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -151,8 +152,9 @@ class Run(Generic[ResultT_co]):
                 async for outcome in outcomes:
                     ...
 
-        A worker that is restarted after its outcome came yields another one, of its new incarnation. Leaving the
-        context early cancels the remaining workers and waits for them.
+        A worker that is restarted after its outcome came yields another one, of its new incarnation. Several tasks can
+        read: each outcome goes to one of them. Leaving the context early ends the iteration, cancels the remaining
+        workers and waits for them.
 
         Raises:
             TimeoutError: by the iterator: some had not ended after `timeout` seconds. They are timed out; see
@@ -160,7 +162,11 @@ class Run(Generic[ResultT_co]):
 
         """
         async with self._running("as_completed", timeout) as limit:
-            yield _Outcomes(self._scheduler, limit)
+            outcomes = _Outcomes(self._scheduler, limit)
+            try:
+                yield outcomes
+            finally:
+                outcomes.close()
             if self._scheduler.active:
                 await self._control.end_all()
 
@@ -319,30 +325,38 @@ class _Timeout:
 
 
 class _Outcomes:
-    """Yields outcomes as they come, from the moment that it is made."""
+    """Yields outcomes as they come, from the moment that it is made until it is closed."""
 
     def __init__(self, scheduler: Scheduler, timeout: _Timeout) -> None:
         self._scheduler = scheduler
         self._timeout = timeout
-        self._arrived: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._arrived: deque[Outcome] = deque()
+        self._news = asyncio.Event()
+        self._is_closed = False
         scheduler.watch_outcomes(self._add)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome:
-        while self._scheduler.active or not self._arrived.empty():
-            outcome = await self._arrived.get()
-            if outcome is not None:
-                return outcome
-        self._timeout.raise_if_ended()
-        raise StopAsyncIteration
+        while not self._arrived:
+            if self._is_closed or not self._scheduler.active:
+                self._timeout.raise_if_ended()
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._arrived.popleft()
+
+    def close(self) -> None:
+        """Drop unread outcomes, and end the iteration for all its readers."""
+        self._is_closed = True
+        self._arrived.clear()
+        self._news.set()
 
     def _add(self, outcome: Outcome) -> None:
-        if not self._timeout.has_ended:
-            self._arrived.put_nowait(outcome)
-        if self._scheduler.active == 1:  # the last one is settling right now
-            self._arrived.put_nowait(None)
+        if not self._timeout.has_ended and not self._is_closed:
+            self._arrived.append(outcome)
+        self._news.set()
 
 
 def check_batch(workers: Iterable[WorkerSpec | WorkerSpecs]) -> tuple[WorkerSpec | WorkerSpecs, ...]:
