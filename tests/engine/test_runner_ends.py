@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from asyncwatch import Outcome, Run, Supervisor
+from asyncwatch.engine.run import complete_all
 from asyncwatch.engine.tree.errors import RestartLimitError
-from asyncwatch.events import CommandRefused, RunFinished
+from asyncwatch.events import CommandRefused, RunFinished, RunTimedOut
 from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
 
 
@@ -84,6 +85,10 @@ def test_as_completed_left_early_cancels_the_other_workers(run: Any) -> None:
         assert states(batch) == {"a": "succeeded", "b": "cancelled"}
 
     run(main)
+
+
+async def instant() -> None:
+    """End in the first step."""
 
 
 async def tidy() -> None:
@@ -266,5 +271,41 @@ def test_as_completed_left_early_ends_for_every_reader(run: Any) -> None:
             assert await other == ["a"]
             assert batch.restart("b")
             assert await read(outcomes) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("end", [Run.gather, Run.task_group, complete_all])
+def test_timeout_of_zero_passes_workers_that_end_at_their_first_step(run: Any, end: Any) -> None:
+    async def main() -> None:
+        batch = Run([worker("a", instant), worker("b", instant)])
+        queue = batch.subscribe()
+        await end(batch, timeout=0.0)
+        assert states(batch) == {"a": "succeeded", "b": "succeeded"}
+        assert not [event for event in drain(queue) if isinstance(event, RunTimedOut)]
+
+    run(main)
+
+
+def test_timeout_lets_no_further_worker_start(run: Any) -> None:
+    async def main() -> None:
+        batch = Run([worker("a", instant), worker("b", instant)], concurrency=1)
+        with pytest.raises(TimeoutError):
+            await batch.gather(timeout=0.0)
+        assert [(outcome.state.value, outcome.attempts) for outcome in batch.outcomes()] == [
+            ("succeeded", 1),
+            ("timed out", 0),
+        ]
+
+    run(main)
+
+
+@pytest.mark.parametrize("return_when", ["FIRST_COMPLETED", "ALL_COMPLETED"])
+def test_wait_counts_all_workers_that_end_together_as_done(run: Any, return_when: Any) -> None:
+    async def main() -> None:
+        batch = Run([worker(name, instant) for name in "ab"] + [worker("c", sleeper, 9.0)])
+        done, pending = await batch.wait(timeout=0.0, return_when=return_when)
+        assert [outcome.name for outcome in done] == ["a", "b"]
+        assert [outcome.name for outcome in pending] == ["c"]
 
     run(main)

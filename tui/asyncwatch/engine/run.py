@@ -276,6 +276,7 @@ class Run(Generic[ResultT_co]):
         scheduler.watch_outcomes(on_outcome)
         if scheduler.active:
             await enough
+            scheduler.reap_batch()
         return done
 
 
@@ -318,6 +319,7 @@ class _Timeout:
 
     def _end(self) -> None:
         scheduler = self._scheduler
+        scheduler.reap_batch()
         if scheduler.active and self._seconds is not None:
             self.has_ended = True
             scheduler.reporter.run_timed_out(self._seconds, scheduler.active)

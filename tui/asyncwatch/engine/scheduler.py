@@ -175,7 +175,7 @@ class Scheduler:
         self._continues_filling = False
         """Whether the next loop iteration goes on starting attempts."""
         self._is_filling = False
-        """Whether workers of the batch are being started, or a service is being admitted."""
+        """Whether no worker starts before the next loop iteration, because workers are being started or reaped."""
         self._is_held = False
         """Whether no worker gets a slot, because workers are being cancelled by a long list of commands."""
         self._bulk = BulkActions(self._resume_filling)
@@ -934,6 +934,15 @@ class Scheduler:
                 self._stop(worker, reason)
 
         self._end_workers(self.registry.batch.unsettled(group), stop, group)
+
+    def reap_batch(self) -> None:
+        """Let the workers of the batch end whose attempts have ended in this loop iteration; start no others."""
+        was_filling, self._is_filling = self._is_filling, True
+        try:
+            for worker in self.registry.batch.running():
+                self._runner.reap(worker)
+        finally:
+            self._is_filling = was_filling
 
     def hasten_batch(self) -> None:
         """Give the batch no more time to end: workers that do not end at once are abandoned."""
