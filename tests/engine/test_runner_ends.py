@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from asyncwatch import Outcome, Run, Supervisor
+from asyncwatch.commands import StopRun
 from asyncwatch.engine.run import complete_all
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.events import CommandRefused, RunFinished, RunTimedOut
 from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
@@ -307,5 +309,37 @@ def test_wait_counts_all_workers_that_end_together_as_done(run: Any, return_when
         done, pending = await batch.wait(timeout=0.0, return_when=return_when)
         assert [outcome.name for outcome in done] == ["a", "b"]
         assert [outcome.name for outcome in pending] == ["c"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [Run, Supervisor])
+def test_context_of_a_run_that_is_over_is_refused(run: Any, kind: Any) -> None:
+    async def main() -> None:
+        finished = kind([worker("a", sleeper, 1.0)])
+        async with finished:
+            if isinstance(finished, Run):
+                await finished.gather()
+        with pytest.raises(RuntimeError, match="runs once"):
+            async with finished:
+                pass
+
+    run(main)
+
+
+@pytest.mark.parametrize("iterations", range(5))
+def test_tree_stopped_before_its_first_child_runs_is_interrupted(run: Any, iterations: int) -> None:
+    async def main() -> None:
+        tree = Supervisor([worker("a", sleeper, 1e9, restart="permanent")])
+        queue = tree.subscribe()
+        serving = asyncio.ensure_future(tree.serve())
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        control_of(tree).carry_out(StopRun())
+        await serving
+        events = drain(queue)
+        last = events[-1]
+        assert isinstance(last, RunFinished)
+        assert last.interrupted
 
     run(main)

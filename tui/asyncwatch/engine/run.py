@@ -24,6 +24,8 @@ from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
 
+_RUNS_ONCE = "a Run runs once; this one has been used"
+
 
 class Run(Generic[ResultT_co]):
     """Runs a batch: workers that end, at most `concurrency` attempts at a time, and reports all that happens.
@@ -221,6 +223,14 @@ class Run(Generic[ResultT_co]):
         return self.outcomes()
 
     async def __aenter__(self) -> Self:
+        """Keep the run open inside the context.
+
+        Raises:
+            RuntimeError: the run is over.
+
+        """
+        if self.is_finished:
+            raise RuntimeError(_RUNS_ONCE)
         self._stays_open = True
         return self
 
@@ -236,7 +246,7 @@ class Run(Generic[ResultT_co]):
         scheduler, control = self._scheduler, self._control
         check_timeout(seconds)
         if scheduler.is_started:
-            raise RuntimeError("a Run runs once; this one has been used")
+            raise RuntimeError(_RUNS_ONCE)
         timeout = _Timeout(scheduler, control, seconds)
         try:
             scheduler.start(self.name, runner, seconds, time.time())

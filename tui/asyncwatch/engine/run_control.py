@@ -223,14 +223,16 @@ class RunControl:
     def stop_all(self, *, is_final: bool) -> None:
         """Ask all workers to stop for a person: the batch stays open, or the run ends (`is_final`)."""
         scheduler = self._scheduler
+        # Supervisors run before their first child does, and may run when all children have ended.
+        is_running = scheduler.active or (is_final and self._tree is not None and self._tree.running)
         if is_final:
             self.is_stopping = True
             scheduler.close_restarts()
-            if scheduler.active or not scheduler.is_started:
+            if is_running or not scheduler.is_started:
                 scheduler.note_interrupted()
         if not scheduler.is_started:
             return
-        if scheduler.active:
+        if is_running:
             scheduler.reporter.run_cancel_requested("person")
         if is_final and self._tree is not None:
             # Also when no worker runs: its supervisors would go on.

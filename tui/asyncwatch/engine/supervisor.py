@@ -257,6 +257,15 @@ class Supervisor:
         return self._node(under).get_childspec(name)
 
     async def __aenter__(self) -> Self:
+        """Start the tree, if that has not been done, and keep it open inside the context.
+
+        Raises:
+            RuntimeError: the run is over.
+            StartError: a child did not start; those before it have been stopped.
+
+        """
+        if self.is_finished:
+            raise RuntimeError("a Supervisor runs once; this one has been used")
         self._stays_open = True
         try:
             await self._start()
