@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 
 import pytest
 
-from asyncwatch.engine.capture import capturing_logs
+from asyncwatch import Run, WorkerSpec
+from asyncwatch.engine.capture import capturing_logs, capturing_prints
+from asyncwatch.engine.run_control import control_of
+from asyncwatch.engine.watchdog import Who
+from tests.clock import run_jumping
+from tests.engine.fleets import stubborn
 
 
 @pytest.mark.parametrize(("text", "message"), [("%s: retry", "retry"), ("%s failed", "failed"), ("a %s", "a low/b")])
@@ -16,3 +23,40 @@ def test_log_record_does_not_repeat_the_name_of_its_worker(text: str, message: s
     with capturing_logs(lambda *record: records.append(record), logging.INFO):
         logging.getLogger("some").warning(text, "low/b", extra={"asyncwatch_worker": "low/b"})
     assert records == [("low/b", "WARNING", "some", message)]
+
+
+def test_lines_of_a_run_that_a_worker_awaits_belong_to_that_worker() -> None:
+    """The inner run has workers of the same names, and each inner attempt ends within a line of the outer one."""
+    records: list[tuple[object, ...]] = []
+    blamed: list[Who] = []
+
+    def record(worker: str | None, level: str, source: str, message: str) -> None:
+        records.append((worker, level, message))
+
+    async def inner() -> None:
+        print("-inner", end="")  # noqa: T201  the subject of the test
+        logging.getLogger("some").warning("logged")
+        blamed.append(await asyncio.create_task(blame()))
+        raise ValueError
+
+    async def blame() -> Who:
+        return control_of(batch).running_worker(asyncio.get_running_loop())
+
+    async def outer() -> None:
+        print("outer", end="")  # noqa: T201
+        await Run([WorkerSpec("b", inner), WorkerSpec("c", stubborn)], grace=1.0).wait(timeout=1.0)
+        print("-outer")  # noqa: T201
+
+    batch = Run(
+        [WorkerSpec("a", outer), WorkerSpec("b", asyncio.sleep, (9.0,)), WorkerSpec("c", asyncio.sleep, (9.0,))]
+    )
+    with capturing_logs(record, logging.INFO), capturing_prints(record):
+        run_jumping(batch.gather)
+    assert [(worker, level, str(message).partition(" at ")[0]) for worker, level, message in records] == [
+        ("a", "WARNING", "logged"),
+        ("a", "ERROR", "b failed: ValueError"),
+        ("a", "ERROR", "c ignores its cancellation"),
+        ("a", "INFO", "outer-inner-outer"),
+    ]
+    if sys.version_info >= (3, 12):
+        assert blamed == [Who("a", 1, 1)]

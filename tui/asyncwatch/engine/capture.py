@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from asyncwatch.engine.current import current_worker
+from asyncwatch.engine.current import current_worker, enclosing, outermost_worker
 from asyncwatch.engine.describe import safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
 
@@ -40,7 +40,10 @@ class LogCapture(logging.Handler):
             formatter = self.formatter or logging.Formatter()
             message = f"{message}\n{formatter.formatException(record.exc_info)}"
         worker = getattr(record, "asyncwatch_worker", None)
-        if worker is not None:  # its name is shown before the message anyway
+        outer = enclosing.get()
+        if outer is not None:
+            worker = outer.name
+        elif worker is not None:  # its name is shown before the message anyway
             message = message.removeprefix(f"{worker}: ").removeprefix(f"{worker} ")
         elif (running := current_worker()) is not None:
             worker = running.name
@@ -62,7 +65,7 @@ class PrintCapture:
 
     def write(self, text: str) -> int:
         """Write `text`, which may hold any part of a line or many lines. A carriage return ends a line too."""
-        worker = current_worker()
+        worker = outermost_worker()
         if worker is None:
             return self._stream.write(text)
         with self._lock:
@@ -82,7 +85,7 @@ class PrintCapture:
 
     def flush(self) -> None:
         """Pass on a worker's unfinished line; outside workers, flush the real stream."""
-        worker = current_worker()
+        worker = outermost_worker()
         if worker is None:
             self._stream.flush()
         else:
@@ -103,9 +106,10 @@ class PrintCapture:
 
 
 def finish_lines(worker: str) -> None:
-    """Pass on what `worker` has printed without a line end."""
-    for capture in printing:
-        capture.finish(worker)
+    """Pass on what `worker`, whose attempt has ended, has printed without a line end."""
+    if enclosing.get() is None:
+        for capture in printing:
+            capture.finish(worker)
 
 
 @contextmanager

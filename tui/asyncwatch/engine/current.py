@@ -27,6 +27,8 @@ class CurrentWorker(Protocol):
 
 
 current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
+enclosing: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_enclosing_worker", default=None)
+"""In a run that a worker has started: that worker, the outermost one of several. None in a run of its own."""
 
 
 def current_worker() -> CurrentWorker | None:
@@ -35,3 +37,11 @@ def current_worker() -> CurrentWorker | None:
     Tasks and threads (`asyncio.to_thread`) that a worker starts are in it too.
     """
     return current.get()
+
+
+def outermost_worker() -> CurrentWorker | None:
+    """Return the worker of the outermost run that the caller runs in, or None outside any.
+
+    What is captured belongs to that run: the workers of a run inside it may have the same names.
+    """
+    return enclosing.get() or current.get()

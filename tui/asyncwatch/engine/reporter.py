@@ -11,6 +11,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from asyncwatch.engine.capture import log_safely
+from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
 from asyncwatch.engine.describe import clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
@@ -120,6 +121,7 @@ class Reporter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.context = Context()
         """A copy of the context in which the run started: attempts run in copies of it."""
+        self._enclosing: CurrentWorker | None = None
         self._clock = time.monotonic
         self._started_at = 0.0
         self._before_end: list[Callable[[], object]] = []
@@ -172,6 +174,8 @@ class Reporter:
         self._loop = asyncio.get_running_loop()
         self.outbox.open(self._loop)
         self.context = copy_context()
+        self._enclosing = outermost_worker()
+        self.context.run(enclosing.set, self._enclosing)
         # A loop may have a time of its own, as the tests' loops do. uvloop's is no better than the clock: it stands
         # still for a whole iteration and counts milliseconds. asyncio's own is this very clock.
         if isinstance(self._loop, asyncio.BaseEventLoop) and type(self._loop).time is not asyncio.BaseEventLoop.time:
@@ -438,6 +442,5 @@ class Reporter:
         self._emit(event)
         return event
 
-    @staticmethod
-    def _log(level: int, worker: Worker, text: str, *args: object) -> None:
-        log_safely(logger, level, text, *args, worker=worker.name)
+    def _log(self, level: int, worker: Worker, text: str, *args: object) -> None:
+        log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name)

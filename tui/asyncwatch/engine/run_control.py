@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from asyncwatch.commands import CancelAll, Command, Statistics, StopRun, WorkerStack
 from asyncwatch.engine.capture import log_safely
-from asyncwatch.engine.current import CurrentWorker, current
+from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.dispatch import Branches, carry_out
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.engine.reporter import logger
@@ -24,7 +24,7 @@ from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
-from asyncwatch.engine.worker import StopReason
+from asyncwatch.engine.worker import StopReason, Worker
 from asyncwatch.events import Batch
 from asyncwatch.process import paused_gc
 
@@ -144,9 +144,14 @@ class RunControl:
         task = asyncio.current_task(loop)
         if task is None:
             return NO_WORKER
-        worker: CurrentWorker | None = self._scheduler.tasks.get(task)
+        tasks = self._scheduler.tasks
+        worker = tasks.get(task)
         if worker is None and sys.version_info >= (3, 12):
-            worker = task.get_context().get(current)
+            for variable in (current, enclosing):  # the first is of this run, or of one that a worker of it awaits
+                candidate = task.get_context().get(variable)
+                attempt = (candidate.task or candidate.abandoned_task) if isinstance(candidate, Worker) else None
+                if worker is None and attempt is not None:
+                    worker = tasks.get(attempt)
         return NO_WORKER if worker is None else Who(worker.name, worker.incarnation, worker.attempt)
 
     def stack_of(self, name: str) -> WorkerStack | None:
