@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import CircuitPolicy, ErrorClass, RateLimit, RetryPolicy, Run, Supervisor, WorkerSpecs, ready
+from asyncwatch import (
+    CircuitPolicy,
+    ErrorClass,
+    RateLimit,
+    RetryPolicy,
+    Run,
+    Supervisor,
+    WorkerSpecs,
+    parse_halt,
+    ready,
+)
 from asyncwatch.commands import CancelAll, CancelWorker, Command, GiveUp, RestartWorker, RetryNow, StopRun
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.run_control import RunControl, control_of
 from asyncwatch.events import Event, RunFinished, WorkerEnded
-from tests.engine.fleets import drain, raiser, sleeper, states, worker
+from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
 
 REQUESTS: dict[str, Callable[[RunControl], Command]] = {
     "cancel": lambda control: CancelWorker("a", control.incarnation_of("a")),
@@ -275,4 +285,35 @@ def test_value_whose_repr_logs_is_announced_in_order(run: Any) -> None:
         kinds = [type(event).__name__ for event in events]
         assert kinds.index("LogRecorded") < kinds.index("WorkerReady")
 
+    run(main)
+
+
+@pytest.mark.parametrize("stop", ["cancel all", "halt"])
+def test_cancel_of_a_worker_while_its_item_is_read_ends_it_once(run: Any, stop: str) -> None:
+    class Items(list[int]):
+        is_read = False
+
+        def __getitem__(self, place: Any) -> Any:
+            if place == 1 and batch.is_started and not self.is_read:
+                self.is_read = True
+                batch.cancel("1")
+            return super().__getitem__(place)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(len(self)))
+
+    async def fail(_item: int) -> None:
+        await asyncio.sleep(2.0)
+        raise ValueError
+
+    async def main() -> None:
+        queue = batch.subscribe()
+        if stop == "cancel all":
+            later(1.0, batch.cancel_all)
+        await batch.gather()
+        check_ends(drain(queue), batch)
+        assert states(batch)["1"] == "cancelled"
+
+    specs = WorkerSpecs(worker("t", fail), ["0", "1", "2"], Items(range(3)))
+    batch = Run([specs], concurrency=1, halt=parse_halt("first"))
     run(main)

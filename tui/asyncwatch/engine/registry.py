@@ -284,12 +284,15 @@ class BatchRegistry:
         if worker is not None:
             return worker
         at = bisect_right(self._starts, index) - 1
-        part, place = self._parts[at], index - self._starts[at]
+        call = self._parts[at].call(index - self._starts[at])
+        worker = self._under_way.get(index)
+        if worker is not None:  # reading its item has restarted it
+            return worker
         mark = self._marks[index]
         if mark < _FIRST_SETTLED:
-            return Worker(*part.call(place), index, is_ready=not mark)
+            return Worker(*call, index, is_ready=not mark)
         state = _STATES[mark - _FIRST_SETTLED]
-        return Worker(*part.call(place), index, incarnation=self._incarnations[index], state=state)
+        return Worker(*call, index, incarnation=self._incarnations[index], state=state)
 
     def _duplicate_name(self) -> str:
         names = Counter(name for part in self._parts for name in part.names())

@@ -900,7 +900,7 @@ class Scheduler:
             self._stop(worker, "halt")
 
     def _halt_waiting(self, worker: Worker) -> None:
-        if worker.task is not None:
+        if worker.task is not None or worker.state.is_settled:
             return
         if worker.error is None or worker.is_deciding:
             self._stop(worker, "halt")
