@@ -128,6 +128,45 @@ def test_item_that_raises_anything_fails_its_worker_alone(run: Any, error: BaseE
     assert run(main) == ["succeeded", "failed", "succeeded"]
 
 
+class Opaque:
+    """An awaitable that never ends and raises whenever an attribute is looked up that it has not."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future._asyncio_future_blocking = True
+        return future
+
+    def throw(self, *_error: Any) -> Any:
+        return next(self)
+
+    def close(self) -> None:
+        """End."""
+
+
+def test_worker_stuck_in_an_awaitable_without_a_stack_is_abandoned(run: Any) -> None:
+    async def stubborn_wait() -> None:
+        await Opaque()
+
+    async def main() -> None:
+        batch = Run([worker("a", stubborn_wait)], grace=1.0)
+        queue = batch.subscribe()
+        later(1.0, lambda: batch.cancel("a"))
+        await batch.gather()
+        (event,) = [event for event in drain(queue) if isinstance(event, WorkerUnresponsive)]
+        assert event.stack.endswith(".stubborn_wait")
+
+    run(main)
+
+
 def test_late_end_of_an_older_incarnation_is_not_the_outcome_of_the_current_one(run: Any) -> None:
     async def main() -> None:
         specs = [worker("a", stubborn, 10.0), worker("other", sleeper, 30.0)]

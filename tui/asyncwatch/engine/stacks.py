@@ -15,6 +15,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, Genera
 from typing import Any, NamedTuple, TypeVar
 
 from asyncwatch.commands import StackFrame
+from asyncwatch.engine.event_loop import pass_on_interrupt
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -173,21 +174,28 @@ def await_stack(awaitable: object) -> list[Frame]:
     """Return the frames of a suspended coroutine, outermost first.
 
     `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
-    asynchronous generators, and tasks.
+    asynchronous generators, and tasks. It ends at an awaitable whose attributes raise an error.
     """
     stack: list[Frame] = []
     seen: set[int] = set()  # tasks can wait for each other
     while awaitable is not None and len(stack) < MAX_FRAMES and id(awaitable) not in seen:
         seen.add(id(awaitable))
-        for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                stack.append(frame_of(frame, frame.f_lineno))
-                awaitable = getattr(awaitable, following)
-                break
-        else:
-            awaitable = _inside(awaitable)
+        try:
+            awaitable = _step(awaitable, stack)
+        except BaseException as error:  # the attributes of an object can be code that raises anything
+            pass_on_interrupt(error)
+            break
     return stack
+
+
+def _step(awaitable: object, stack: list[Frame]) -> object:
+    """Add the frame of an awaitable, if it has one, and return what it awaits."""
+    for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+        frame = getattr(awaitable, f"{prefix}_frame", None)
+        if frame is not None:
+            stack.append(frame_of(frame, frame.f_lineno))
+            return getattr(awaitable, following)
+    return _inside(awaitable)
 
 
 def _inside(awaitable: object) -> object:
