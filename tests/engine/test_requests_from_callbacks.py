@@ -317,3 +317,28 @@ def test_cancel_of_a_worker_while_its_item_is_read_ends_it_once(run: Any, stop: 
     specs = WorkerSpecs(worker("t", fail), ["0", "1", "2"], Items(range(3)))
     batch = Run([specs], concurrency=1, halt=parse_halt("first"))
     run(main)
+
+
+def test_retry_of_a_service_from_its_own_key_touches_no_worker_of_the_batch(run: Any) -> None:
+    polls = 0
+
+    def key(*_args: object) -> str:
+        control = control_of(tree)
+        control.carry_out(RetryNow("s", control.incarnation_of("s")))
+        return "k"
+
+    async def poll() -> None:
+        nonlocal polls
+        polls += 1
+
+    async def main() -> None:
+        async with tree:
+            await asyncio.sleep(10.5)
+            assert states(tree) == {"b": "succeeded"}
+            tree._scheduler.validate_state()
+
+    tree = Supervisor(
+        [worker("s", poll, every=1.0, key=key)], batch=[worker("b", sleeper, 0.5)], circuit=CircuitPolicy()
+    )
+    run(main)
+    assert polls == 11

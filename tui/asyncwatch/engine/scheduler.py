@@ -1196,7 +1196,7 @@ class Scheduler:
             return
         if not worker.is_ready:
             self._end_wait(worker)
-        elif not self._queue.remove(worker):
+        elif not self._queue.remove(worker) and worker.owner is None:
             self.registry.batch.begin(worker)  # it has never begun
         if worker.is_ready:
             self._queue.push_first(worker)
