@@ -342,3 +342,30 @@ def test_retry_of_a_service_from_its_own_key_touches_no_worker_of_the_batch(run:
     )
     run(main)
     assert polls == 11
+
+
+@pytest.mark.parametrize("then", ["restart", "cancel"])
+def test_restart_of_a_worker_that_a_callback_restarts_when_it_ends_begins_one_incarnation(run: Any, then: str) -> None:
+    answers: list[bool] = []
+
+    def key(name: str) -> str:
+        if name == "b" and not answers:
+            answers.append(batch.restart("a"))
+            if then == "cancel":
+                batch.cancel("a")
+        return "k"
+
+    async def target(_name: str) -> None:
+        if not answers:  # a restart that comes before the callback of the attempt's task
+            asyncio.get_running_loop().call_soon(lambda: answers.append(batch.restart("a")))
+
+    async def main() -> None:
+        queue = batch.subscribe()
+        await batch.gather()
+        check_ends(drain(queue), batch)
+        assert answers == [True, False]
+        assert batch.outcomes()[0].incarnation == 2
+
+    specs = [worker("a", target, "a", key=key), worker("b", sleeper, 1.0, "b", key=lambda _s, name: key(name))]
+    batch = Run(specs, concurrency=1, circuit=CircuitPolicy())
+    run(main)

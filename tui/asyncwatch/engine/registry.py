@@ -228,6 +228,11 @@ class BatchRegistry:
         self._marks[worker.index] = _UNDER_WAY
         self._under_way[worker.index] = worker
 
+    def is_latest(self, worker: Worker) -> bool:
+        """Return whether no later incarnation of a worker has begun."""
+        index = worker.index
+        return self._under_way.get(index, worker) is worker and worker.incarnation >= self._incarnations[index]
+
     def settle(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
         """Note how a worker ended. An abandoned one is kept, as it may still end."""
         index = worker.index

@@ -1039,6 +1039,8 @@ class Scheduler:
         if worker.owner is not None:
             return worker.owner.restart()
         self._runner.reap(worker)
+        if not self.registry.batch.is_latest(worker):  # by code of the user's that was called when it ended
+            return "it has been restarted already"
         if worker.is_deciding:
             if worker.is_restarting or (worker.stop_reason and not worker.state.is_settled):
                 return f"it is being {'restarted' if worker.is_restarting else 'cancelled'} already"
