@@ -11,6 +11,7 @@ import pytest
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState
 from asyncwatch.testing import START, JumpingLoop
+from tests.clock import run_jumping
 from tests.engine.fleets import stubborn
 
 PROGRAM_LIMIT = 30
@@ -65,6 +66,29 @@ def test_run_stops_waiting_for_a_worker_that_is_abandoned_while_it_waits() -> No
 
     assert asyncwatch.run(main(), loop_factory=lambda: loop) == ["unresponsive"]
     assert loop.time() - START == pytest.approx(6.0)
+
+
+def test_run_leaves_a_worker_abandoned_on_the_loop_of_another_thread_alone() -> None:
+    ended: list[str] = []
+
+    async def elsewhere() -> None:
+        batch = Run([WorkerSpec("a", stubborn, shutdown=0.0)])
+        await batch.wait(timeout=1.0)
+        ended.extend(outcome.state.value for outcome in batch.outcomes())
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(run_jumping, elsewhere)
+
+    async def main() -> asyncio.Future[None]:
+        lingering = asyncio.ensure_future(linger())
+        await asyncio.sleep(0)
+        return lingering
+
+    asyncwatch.run(main(), debug=True)  # it reports calls of a loop from another thread than its own
+    assert ended == ["unresponsive"]
 
 
 @pytest.mark.parametrize("run", [asyncio.run, asyncwatch.run])

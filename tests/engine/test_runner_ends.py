@@ -13,7 +13,7 @@ from asyncwatch import Outcome, Run, Supervisor
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.run import complete_all
 from asyncwatch.engine.run_control import control_of
-from asyncwatch.engine.tree.errors import RestartLimitError
+from asyncwatch.engine.tree.errors import RestartLimitError, StartError
 from asyncwatch.events import CommandRefused, RunFinished, RunTimedOut
 from tests.engine.fleets import drain, later, raiser, sleeper, states, worker
 
@@ -341,5 +341,16 @@ def test_tree_stopped_before_its_first_child_runs_is_interrupted(run: Any, itera
         last = events[-1]
         assert isinstance(last, RunFinished)
         assert last.interrupted
+
+    run(main)
+
+
+def test_tree_that_cannot_start_for_its_first_request_is_finished(run: Any) -> None:
+    async def main() -> None:
+        tree = Supervisor([worker("bad", raiser, ValueError(), restart="permanent", announces_ready=True)])
+        queue = tree.subscribe()
+        with pytest.raises(StartError):
+            await tree.start_child(worker("a", sleeper, 1.0))
+        assert isinstance(drain(queue)[-1], RunFinished)
 
     run(main)

@@ -16,13 +16,16 @@ _T = TypeVar("_T")
 
 
 class _Abandoned:
-    """The abandoned tasks of a program that have not ended."""
+    """The abandoned tasks of one event loop that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.tasks: set[asyncio.Task[Any]] = set()
         self._added: asyncio.Future[None] | None = None
 
     def add(self, task: asyncio.Task[Any]) -> None:
+        if task.get_loop() is not self._loop:  # a loop in another thread, in a copy of the program's context
+            return
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         if self._added is not None and not self._added.done():
@@ -30,7 +33,7 @@ class _Abandoned:
 
     def next_added(self) -> asyncio.Future[None]:
         """Return a future that is done when another task is added."""
-        self._added = asyncio.get_running_loop().create_future()
+        self._added = self._loop.create_future()
         return self._added
 
 
@@ -95,10 +98,10 @@ def run(
         main.close()
         raise RuntimeError("asyncwatch.run() cannot be called where an event loop runs")
     runner = asyncio.Runner(debug=debug, loop_factory=loop_factory or asyncio.new_event_loop)
-    abandoned = _Abandoned()
+    loop = runner.get_loop()
+    abandoned = _Abandoned(loop)
     context = contextvars.copy_context()
     context.run(_abandoned.set, abandoned)
-    loop = runner.get_loop()
     try:
         return runner.run(main, context=context)
     finally:

@@ -199,7 +199,12 @@ class Supervisor:
             StartError: it raised before it was ready. It is not kept.
 
         """
-        await self._start()
+        try:
+            await self._start()
+        except Exception:
+            if not self._stays_open:
+                await self._finish()
+            raise
         return await self._tree.find(under).start_child(child, args)
 
     async def terminate_child(self, name: str, *, under: str | None = None) -> None:
