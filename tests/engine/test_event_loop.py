@@ -82,11 +82,11 @@ def test_run_leaves_a_worker_abandoned_on_the_loop_of_another_thread_alone() -> 
         finally:
             await asyncio.to_thread(run_jumping, elsewhere)
 
-    async def main() -> asyncio.Future[None]:
-        lingering = asyncio.ensure_future(linger())
+    async def main() -> None:
+        tasks.append(asyncio.ensure_future(linger()))
         await asyncio.sleep(0)
-        return lingering
 
+    tasks: list[asyncio.Future[None]] = []
     asyncwatch.run(main(), debug=True)  # it reports calls of a loop from another thread than its own
     assert ended == ["unresponsive"]
 
