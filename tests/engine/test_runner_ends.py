@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import Outcome, Run, Supervisor
+from asyncwatch import Outcome, Run, Supervisor, ready
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.run import complete_all
 from asyncwatch.engine.run_control import control_of
@@ -352,5 +352,27 @@ def test_tree_that_cannot_start_for_its_first_request_is_finished(run: Any) -> N
         with pytest.raises(StartError):
             await tree.start_child(worker("a", sleeper, 1.0))
         assert isinstance(drain(queue)[-1], RunFinished)
+
+    run(main)
+
+
+def test_tree_stopped_while_it_starts_starts_no_batch_and_no_timer(run: Any) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(5.0)
+        await ready()
+
+    async def main() -> None:
+        tree = Supervisor(
+            [worker("a", slow, restart="permanent", announces_ready=True)],
+            batch=[worker("b", sleeper, 9.0, group="g")],
+            group_timeouts={"g": 50.0},
+        )
+        serving = asyncio.ensure_future(tree.serve())
+        request = asyncio.ensure_future(tree.start_child(worker("c", sleeper, 9.0)))
+        later(1.0, serving.cancel)
+        await asyncio.wait([serving, request])
+        assert states(tree) == {"a": "cancelled", "b": "cancelled"}
+        loop: Any = asyncio.get_running_loop()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
 
     run(main)

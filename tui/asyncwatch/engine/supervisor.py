@@ -301,7 +301,8 @@ class Supervisor:
             tree.launch()
             scheduler.announce_batch()
         await tree.start()
-        if not self._is_batch_started:
+        is_ending = tree.ending is not None or not scheduler.accepts_restarts
+        if not self._is_batch_started and not is_ending:
             self._is_batch_started = True
             scheduler.start_batch()
             self._control.start_group_timers()
