@@ -1,0 +1,281 @@
+"""The pages of the documentation, their blocks of code, and a folder in which the blocks of a page run."""
+
+from __future__ import annotations
+
+import configparser
+import http.server
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from asyncwatch.cli.main import main
+from asyncwatch.events import decode, encode
+from tests.terminal.screen import Terminal
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "tui" / "asyncwatch" / "guide"
+PAGES = sorted(GUIDE.glob("*.md"))
+
+_SCRIPTS = sysconfig.get_path("scripts")
+_HOST = re.compile(r"https?://([a-z0-9.-]+\.example)\b")
+_FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
+_LANGUAGES = {"python", "sh", "console", "toml", "json", "jsonl", "csv", "ini", "text"}
+_ATTRIBUTES = {"title", "status", "keys", "until", "skip"}
+_DATA = {
+    "urls.txt": "https://a.example/\nhttps://b.example/\nhttps://c.example/\n",
+    "ids.csv": "id\n10\n20\n30\n",
+}
+"""Files that a page may use without showing them."""
+
+
+def tokens_of(page: Path) -> list[Token]:
+    """Return the tokens of a page, inline ones included."""
+    tokens = MarkdownIt("gfm-like").parse(page.read_text())
+    return [each for token in tokens for each in (token, *(token.children or ()))]
+
+
+@dataclass
+class Block:
+    """A fenced block."""
+
+    page: Path
+    line: int
+    language: str
+    attributes: dict[str, str]
+    text: str
+
+    @property
+    def id(self) -> str:
+        """The name of its test."""
+        return f"{self.page.stem}:{self.line}-{self.language}"
+
+    @property
+    def title(self) -> str | None:
+        """The file that it shows."""
+        first, _, _ = self.text.partition("\n")
+        named = _FILE_NAME.fullmatch(first)
+        return self.attributes.get("title") or (named and named[1])
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return the blocks of a page in their order."""
+    found = []
+    for token in tokens_of(page):
+        assert token.type != "code_block", f"{page.name}:{token.map}: indented code; write a fenced block"
+        if token.type == "fence" and token.map is not None:
+            language, *attributes = shlex.split(token.info) or [""]
+            line = token.map[0] + 1
+            assert language in _LANGUAGES, f"{page.name}:{line}: unknown language {language!r}"
+            given = dict(each.split("=", 1) for each in attributes)
+            assert given.keys() <= _ATTRIBUTES, f"{page.name}:{line}: unknown attributes {token.info!r}"
+            found.append(Block(page, line, language, given, token.content))
+    return found
+
+
+# -- a local server for the hosts of examples
+
+
+class _Site(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    flaky_paths: ClassVar[set[str]]
+
+    def do_GET(self) -> None:
+        """Answer 200, the status that the path names, or 503 to the first request of a flaky path."""
+        named = re.search(r"/status/(\d{3})\b", self.path)
+        status = int(named[1]) if named else 200
+        if "flaky" in self.path and self.path not in self.flaky_paths:
+            self.flaky_paths.add(self.path)
+            status = 503
+        body = json.dumps({"path": re.sub(r"^/[^/]*", "", self.path)}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815  the name that the base class calls
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name in the base class
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The URL of a server that answers for the hosts of the examples."""
+
+    class Site(_Site):
+        flaky_paths: ClassVar[set[str]] = set()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+# -- execution
+
+
+@dataclass
+class Folder:
+    """A folder in which the blocks of a page run, in their order."""
+
+    path: Path
+    site: str
+    blocks: list[Block]
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        for name, text in _DATA.items():
+            (self.path / name).write_text(self.local(text))
+
+    def run_up_to(self, block: Block) -> None:
+        """Run the blocks that have not run, `block` the last of them. A block without a terminal has no input."""
+        last = self.blocks.index(block)
+        for each in self.blocks[self.done : last]:
+            if "skip" not in each.attributes:
+                self._run(each)
+        self.done = max(self.done, last + 1)
+        self._run(block)
+
+    def local(self, text: str) -> str:
+        """Return `text` with the URLs of examples on the local server."""
+        return _HOST.sub(rf"{self.site}\1", text)
+
+    def _run(self, block: Block) -> None:
+        text = self.local(block.text)
+        if block.title and block.language != "json":
+            path = self.path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        match block.language:
+            case "python" if block.title:
+                self._check(block, [sys.executable, "-W", "error", "-c", _IMPORT, block.title])
+            case "python":
+                self._check(block, [sys.executable, "-W", "error", "-c", text])
+            case "sh":
+                self._run_shell(block, text)
+            case "console":
+                self._run_session(block)
+            case "toml":
+                self._check_config(block, text)
+            case "json":
+                _check_json(block.text)
+            case "ini":
+                _check_unit(block.text)
+            case "text" if not block.title:
+                assert not re.search(r"^\s*(\$ |asyncwatch\b)", block.text, re.MULTILINE), "a command: use sh"
+            case _:
+                assert block.title, f"{block.id} needs a title, because it shows a file"
+
+    def _check_config(self, block: Block, text: str) -> None:
+        if "[[group]]" not in text:
+            text += '\n[[group]]\ntarget = "demo"\n'
+        checked = self.path / ".checked.toml"
+        checked.write_text(text)
+        self._check(block, ["asyncwatch", "check", checked.name])
+        checked.unlink()
+
+    def _run_shell(self, block: Block, text: str) -> None:
+        command = ["bash", "-euo", "pipefail", "-c", text]
+        if "keys" not in block.attributes:
+            self._check(block, command)
+            return
+        until = block.attributes.get("until", "seed")
+        with Terminal(command, cwd=self.path, env=self._environment()) as terminal:
+            terminal.wait_for(lambda screen: until in screen)
+            terminal.press(block.attributes["keys"].replace("^C", "\x03"))
+            status = terminal.wait_for_exit()
+            text = terminal.raw.decode(errors="replace")
+        statuses = {0, 130} if "status" not in block.attributes else {int(block.attributes["status"])}
+        assert status in statuses, f"{block.id}: status {status} of\n{block.text}\n{text}"
+
+    def _run_session(self, block: Block) -> None:
+        """Run each command of a session, and compare what it prints with the lines below it."""
+        commands: list[tuple[str, list[str]]] = []
+        for line in block.text.splitlines():
+            if line.startswith("$ "):
+                commands.append((self.local(line[2:]), []))
+            else:
+                assert commands, f"{block.id} must begin with a command, as in `$ asyncwatch`"
+                commands[-1][1].append(line)
+        for number, (command, expected) in enumerate(commands, start=1):
+            is_last = number == len(commands)
+            attributes = block.attributes if is_last else {}
+            one = Block(block.page, block.line, "sh", attributes, command)
+            if "keys" in attributes:
+                assert not expected, f"{block.id}: what a dashboard leaves cannot be compared"
+                self._run_shell(one, command)
+                continue
+            printed = self._check(one, ["bash", "-euo", "pipefail", "-c", command])
+            if expected:
+                assert _matches(expected, printed), f"{block.id}: {command}\nprinted\n{printed}"
+
+    def _check(self, block: Block, command: list[str]) -> str:
+        """Run a command, and return what it prints: standard output, or errors if there is none."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        expected = int(block.attributes.get("status", 0))
+        everything = f"{block.text}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == expected, f"{block.id}: status {done.returncode} of\n{everything}"
+        return re.sub(rf"{re.escape(self.site)}(?=[a-z0-9.-]+\.example)", "https://", done.stdout or done.stderr)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment: the installed command, and no settings of the person who runs the tests."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ASYNCWATCH", "PYTHON"))}
+        return {**kept, "HOME": str(self.path), "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+
+
+_IMPORT = "import runpy, sys; sys.path.insert(0, ''); runpy.run_path(sys.argv[1], run_name='imported')"
+
+
+def _matches(expected: list[str], printed: str) -> bool:
+    """Return whether the lines are as expected. `...` stands for any text, and on a line of its own for any lines."""
+    pattern = "".join(
+        "(?:.*\n)*" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + "\n" for line in expected
+    )
+    return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.rstrip().splitlines())) is not None
+
+
+def _check_json(text: str) -> None:
+    try:
+        documents = [json.loads(text)]
+        lines = [text]
+    except ValueError:
+        lines = text.splitlines()
+        documents = [json.loads(line) for line in lines]
+    for line, document in zip(lines, documents, strict=True):
+        if "event" in document:
+            assert encode(decode(line)).decode() == line.strip()
+
+
+def _check_unit(text: str) -> None:
+    unit = configparser.ConfigParser()
+    unit.optionxform = str  # type: ignore[assignment, method-assign]  the documented way to keep the case of keys
+    unit.read_string(text)
+    for section in unit.values():
+        if "ExecStart" in section:
+            _, *arguments = shlex.split(section["ExecStart"])
+            main.make_context("asyncwatch", arguments)

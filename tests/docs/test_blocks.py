@@ -1,0 +1,57 @@
+"""Every block of code in README.md and the guide is executed, and every command in their prose exists.
+
+The blocks of a page run in their order, in one folder. A block is fenced, and its language says what is done:
+
+- `python`: a complete program. It runs with warnings as errors. If its first line is a comment with a file name, as in
+  `# jobs.py`, it is written to that file instead, and imported.
+- `sh`: a script. Every command must succeed.
+- `console`: commands after `$ `. Lines below a command are its standard output, or its errors if it prints
+  nothing else. `...` stands for any text, and on a line of its own for any lines. A command without such lines may
+  print anything.
+- `toml`: must satisfy `asyncwatch check`. Without a `[[group]]`, a demo group is added. It is kept if its first line is
+  a file name, as above.
+- `json`: a document, or one per line. An object with an "event" is an event as it is written.
+- `ini`: a systemd unit whose `ExecStart` is valid.
+- `csv`, `jsonl`, `text`: written to the file that a title names, as in `csv title="ids.csv"`. A `text` without a title
+  is only shown, and contains no command.
+
+More attributes of the info string, which the viewer of the guide does not show:
+
+- `status=1`: the exit status of the block, or of the last command of a `console`.
+- `keys="qy"`: the command runs in a terminal, and these keys end it (`^C` is Ctrl+C) when the screen shows the text of
+  `until="..."`; by default `seed`, as the dashboard does.
+- `skip="why"`: it is not run. pytest lists it with the reason.
+
+URLs with a host below `.example` are served by a local server: the path `/status/404` answers that status, a path with
+`flaky` in it answers 503 once, and any other path answers 200 with `{"path": ...}` in JSON. The folder of a page has
+`urls.txt`, three URLs, and `ids.csv`, three rows with an `id`, unless the page shows files of these names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, Block, Folder, blocks_of, site
+
+__all__ = ["site"]  # a fixture
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+@pytest.fixture(scope="module")
+def folders(site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Folder]:
+    """A folder for each page."""
+    pages = {block.page for block in BLOCKS}
+    return {
+        page: Folder(tmp_path_factory.mktemp(page.stem), site, [block for block in BLOCKS if block.page == page])
+        for page in pages
+    }
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.id)
+def test_block_of_a_page_runs(block: Block, folders: dict[Path, Folder]) -> None:
+    if "skip" in block.attributes:
+        pytest.skip(block.attributes["skip"])
+    folders[block.page].run_up_to(block)
