@@ -283,7 +283,7 @@ def test_check_describes_the_plan_and_runs_nothing(runs: Runs) -> None:
     assert (result.exit_code, runs.plans) == (0, [])
     assert "run          n\n" in result.output
     assert "workers    2: 0, 1\n" in result.output
-    assert "run          demo\n" in runs("check").output
+    assert "run          demo, eventful seed\n" in runs("check").output
     assert "Nothing runs" in runs("check", "--help").output
 
 
@@ -322,7 +322,8 @@ def test_help_and_version_run_nothing(runs: Runs) -> None:
         assert word in text
     demo = config.demo_config()
     threshold = demo.groups[0].bad_luck.threshold
-    assert f"own defaults: bad luck above {threshold} and a timeout of {demo.timeout:g}s" in text
+    limits = f"{demo.groups[0].http.timeout:g}s for a request, {demo.timeout:g}s for the run"
+    assert f"own defaults: bad luck above {threshold}, {limits}" in text
     assert runs.plans == []
 
 

@@ -53,10 +53,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+FAST = """
+from asyncwatch.targets import demo_site
+demo_site.SHORTEST_LATENCY, demo_site.LONGEST_LATENCY = 0.01, 0.08
+from asyncwatch.__main__ import run
+run()
+"""
+"""The command with a demo site that needs a fiftieth of its time."""
+
+
+def run(folder: Path, *arguments: str, stdin: str = "", is_fast: bool = False) -> subprocess.CompletedProcess[str]:
     """Run the command in `folder` and return the finished process."""
+    command = ["-c", FAST] if is_fast else ["-m", "asyncwatch"]
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "asyncwatch", *arguments],
+        [sys.executable, "-W", "error", *command, *arguments],
         env=ENVIRONMENT | {"HOME": str(folder)},
         cwd=folder,
         input=stdin,
@@ -90,7 +100,7 @@ def draws_of(events: list[dict[str, Any]]) -> set[tuple[str, int, float]]:
 
 
 def test_demo_draws_by_its_seed_and_ends_all_workers(folder: Path) -> None:
-    done = run(folder, "--headless", "--json", "--seed", "4127")
+    done = run(folder, "--headless", "--json", "--seed", "4127", is_fast=True)
     events = events_of(done)
     ends = ends_of(events)
     assert {key: events[0][key] for key in ("run", "workers", "runner", "seed", "timeout")} == {
@@ -98,7 +108,7 @@ def test_demo_draws_by_its_seed_and_ends_all_workers(folder: Path) -> None:
         "workers": 20,
         "runner": "as_completed",
         "seed": 4127,
-        "timeout": 10.0,
+        "timeout": 20.0,
     }
     assert set(ends) == {str(n) for n in range(20)}
     draw = Luck(4127).draw
@@ -124,8 +134,21 @@ def test_seed_repeats_a_run_with_another_runner_and_concurrency(folder: Path) ->
     assert {end[0] for end in ends_of(first).values()} >= {"WorkerSucceeded", "WorkerFailed"}
 
 
+def test_demo_shows_trouble_and_its_seed_repeats_it(folder: Path) -> None:
+    done = run(folder, "--json", is_fast=True)
+    events = events_of(done)
+    ends = ends_of(events)
+    assert events[0]["run"] == "demo, eventful seed"
+    assert {end[0] for end in ends.values()} & {"WorkerFailed", "WorkerExhausted"}
+    assert any(end[0] == "WorkerSucceeded" and end[2] > 1 for end in ends.values())
+    seed = str(events[0]["seed"])
+    assert f"(as_completed, seed {seed})" in done.stderr
+    again = events_of(run(folder, "--json", "--seed", seed, is_fast=True))
+    assert (again[0]["run"], ends_of(again), draws_of(again)) == ("demo", ends, draws_of(events))
+
+
 def test_demo_without_bad_luck_succeeds(folder: Path) -> None:
-    done = run(folder, "--bad-luck", "1")
+    done = run(folder, "--bad-luck", "1", is_fast=True)
     assert done.returncode == 0
     assert "20 succeeded" in done.stdout
 
@@ -187,7 +210,7 @@ def test_groups_of_a_config_run_together(folder: Path) -> None:
         count = 2
         """
     )
-    done = run(folder, "--config", "sub/run.toml", "--json")
+    done = run(folder, "--config", "sub/run.toml", "--json", is_fast=True)
     ends = ends_of(events_of(done))
     assert done.returncode == 1, done.stderr
     assert {name: end[0] for name, end in ends.items()} == {
@@ -215,7 +238,7 @@ def test_url_that_refuses_connections_is_exhausted(folder: Path, unused_tcp_port
 def test_demo_runs_without_stdout_stderr_and_current_directory(folder: Path) -> None:
     command = 'rmdir "$PWD"; exec "$0" -m asyncwatch --config "$1" >&- 2>&-'
     config = folder / "demo.toml"
-    config.write_text("seed = 20\n[[group]]\ntarget = 'demo'\ncount = 1\n")  # its latency is 0.1 s
+    config.write_text("seed = 20\n[[group]]\ntarget = 'demo'\ncount = 1\n")  # its latency is 0.5 s
     (folder / "gone").mkdir()
     done = subprocess.run(
         ["sh", "-c", command, sys.executable, str(config)],

@@ -267,9 +267,9 @@ def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
 def test_demo_has_the_numbers_of_its_scenario() -> None:
     config = demo_config()
     (group,) = config.groups
-    assert (config.name, config.runner, config.timeout) == ("demo", "as_completed", 10)
+    assert (config.name, config.runner, config.timeout) == ("demo", "as_completed", 20)
     assert (group.target, group.count, group.bad_luck.threshold, group.retry.max_attempts) == ("demo", 20, 0.9, 3)
-    assert (group.http.timeout, group.http.raise_for_status) == (1, False)
+    assert (group.http.timeout, group.http.raise_for_status, group.retry.base) == (5, False, 0.5)
 
 
 def test_group_of_the_command_line_equals_an_empty_group_table() -> None:

@@ -112,9 +112,15 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
 
 def demo_config() -> Config:
     """Return the settings of the demo: 20 workers fetch one page of a built-in site, with bad luck."""
-    http = Http(raise_for_status=False, timeout=1.0)
-    group = Group(name="demo", target="demo", count=20, bad_luck=BadLuckTable(threshold=0.9), http=http)
-    return Config(name="demo", runner="as_completed", timeout=10.0, groups=(group,))
+    group = Group(
+        name="demo",
+        target="demo",
+        count=20,
+        retry=RetryTable(base=0.5),
+        bad_luck=BadLuckTable(threshold=0.9),
+        http=Http(raise_for_status=False, timeout=5.0),
+    )
+    return Config(name="demo", runner="as_completed", timeout=20.0, groups=(group,))
 
 
 def unnamed(index: int) -> str:

@@ -18,6 +18,7 @@ from asyncwatch.config.problems import KeyPath, Problems
 from asyncwatch.config.schema import FAULTS, Config, Group, SupervisorTable
 from asyncwatch.config.values import TARGETS, url_problem
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
+from asyncwatch.plan.demo import draw_eventful_seed
 from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.rate import parse_rate
@@ -165,8 +166,11 @@ def make_plan(
     errors = _load_errors(config, problems)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
-    seed = draw_seed() if config.seed is None else config.seed
     whole = tuple(group for group in planned if group is not None)
+    seed = config.seed
+    if seed is None and (seed := draw_eventful_seed(config, whole[0].names)) is not None:
+        name = f"{name}, eventful seed"
+    seed = draw_seed() if seed is None else seed
     return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import random
+from _blake2 import blake2b  # hashlib has the same function, and loads OpenSSL too: 4 ms before the first frame
 from collections.abc import Callable
 from typing import Annotated, Final
 
@@ -112,9 +113,6 @@ class Luck:
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
-        # Imported after the first frame: it takes 4 ms.
-        from hashlib import blake2b  # noqa: PLC0415
-
         self.seed = seed
         keyed = blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
         self._copy = keyed.copy

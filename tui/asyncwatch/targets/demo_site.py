@@ -13,8 +13,8 @@ from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.targets.http import HttpTarget
 
 # Seconds:
-SHORTEST_LATENCY = 0.1
-LONGEST_LATENCY = 0.8
+SHORTEST_LATENCY = 0.5
+LONGEST_LATENCY = 4.0
 
 _WORKER = "X-Asyncwatch-Worker"
 _INCARNATION = "X-Asyncwatch-Incarnation"
@@ -35,7 +35,7 @@ class DemoTarget(HttpTarget):
 
 
 class DemoSite:
-    """Responds to `GET /` with 200 after 0.1 to 0.8 seconds. The value of the context is its URL.
+    """Responds to `GET /` with 200 after 0.5 to 4 seconds. The value of the context is its URL.
 
     Args:
         seed: The seed of the latencies.
