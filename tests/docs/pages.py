@@ -273,9 +273,8 @@ def _check_json(text: str) -> None:
 
 def _check_unit(text: str) -> None:
     unit = configparser.ConfigParser()
-    unit.optionxform = str  # type: ignore[assignment, method-assign]  the documented way to keep the case of keys
     unit.read_string(text)
     for section in unit.values():
-        if "ExecStart" in section:
-            _, *arguments = shlex.split(section["ExecStart"])
+        if "execstart" in section:  # the parser folds the case of keys
+            _, *arguments = shlex.split(section["execstart"])
             main.make_context("asyncwatch", arguments)

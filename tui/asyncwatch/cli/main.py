@@ -63,7 +63,7 @@ class _MainCommand(click.Command):
     ) -> click.Context:
         """Parse the arguments with the command that they name."""
         try:
-            for other in (check, selftest):
+            for other in COMMANDS:
                 if args[:1] == [other.name]:
                     return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
             return super().make_context(info_name, args, parent, **extra)
@@ -86,6 +86,7 @@ Examples:
   asyncwatch --config site.toml --headless --json   events as JSON lines
   asyncwatch check site.toml                        show what would run, without running it
   asyncwatch selftest                               test supervision on this Python
+  asyncwatch guide                                  read the documentation
 
 \b
 The demo has its own defaults: bad luck above 0.9, 5s for a request, 20s for the run. Options override them. Its
@@ -225,6 +226,35 @@ def selftest(ctx: click.Context) -> None:
     ctx.exit(0 if print_table(click.echo) else 1)
 
 
+@click.command(context_settings=_SETTINGS)
+@click.argument("topic", default="index", metavar="[TOPIC]")
+@click.option("--headless", is_flag=True, help="Print plain text. Implied if stdout is not a terminal.")
+def guide(topic: str, *, headless: bool) -> None:
+    """Read the documentation.
+
+    TOPIC is a page, such as howto-urls, or its name without the kind, such as keys. The default is the index, which
+    links to all pages.
+    """
+    from asyncwatch.cli.terminal import can_show_screens
+    from asyncwatch.guide import UnknownTopicError, find_topic, text_of
+
+    _open_closed_streams()
+    try:
+        topic = find_topic(topic)
+    except UnknownTopicError as error:
+        raise _InputError([str(error)]) from None
+    if headless or not can_show_screens():
+        click.echo(text_of(topic), nl=False)
+        return
+    from asyncwatch.ui.guide import run_guide
+
+    run_guide(topic)
+
+
+COMMANDS = (check, selftest, guide)
+"""The commands that are named by the first argument. Any other argument is for the main command."""
+
+
 # -- from arguments to a run, in this order
 
 
@@ -302,10 +332,10 @@ def _make_plan(
 
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
-    from asyncwatch.cli.session import OutputError, has_keyboard, run_plan
+    from asyncwatch.cli.session import OutputError, run_plan
+    from asyncwatch.cli.terminal import can_show_screens
 
-    is_dashboard = may_show and sys.stdout.isatty() and has_keyboard()
     try:
-        return run_plan(plan, is_dashboard=is_dashboard, is_json=is_json)
+        return run_plan(plan, is_dashboard=may_show and can_show_screens(), is_json=is_json)
     except OutputError as error:
         raise _InputError([str(error)]) from None

@@ -86,17 +86,6 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
 # -- before the run
 
 
-def has_keyboard() -> bool:
-    """Return whether there is a terminal to read keys from: standard input, or the controlling terminal."""
-    if os.isatty(0):
-        return True
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
 def _open_output(path: str | None) -> OutputFile | None:
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""Exclusive use of the terminal for the dashboard, and of standard output for data.
+"""The terminal: whether it can show screens, its exclusive use by the dashboard, and of standard output for data.
 
 Other code in the process, child processes and C extensions included, writes to the same descriptors. So the descriptors
 themselves are replaced, not only `sys.stdout`.
@@ -40,6 +40,22 @@ class _Screen(io.FileIO):
         except OSError:
             self.has_gone = True
             return memoryview(data).nbytes
+
+
+def can_show_screens() -> bool:
+    """Return whether stdout is a terminal that can be drawn on, and there is a terminal to read keys from.
+
+    Keys come from standard input, or from the controlling terminal.
+    """
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    if os.isatty(0):
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -36,7 +36,8 @@ def render_example(kind: type[Struct] = Config) -> str:
         if isinstance(info.setting.rule, Tables):
             table = [f"[[{info.key}]]", *_keys(info.setting.rule.kind, "", seen)]
             is_commented_out = info.setting.rule.kind is SupervisorTable
-            lines += ["", *_comment(info.setting.help), *(_out(table) if is_commented_out else table)]
+            note = " Remove the # signs to have one." if is_commented_out else ""
+            lines += ["", *_comment(f"{info.setting.help}{note}"), *(_out(table) if is_commented_out else table)]
     return "\n".join(lines) + "\n"
 
 

@@ -327,8 +327,9 @@ class Group(WorkSettings, frozen=True, kw_only=True):
         Setting(
             "A poller: wait between two calls of the target, whether the first returned or failed.",
             OrNone(PERIOD_RULE, "no poller"),
-            heading="Any key from here to auto_shutdown that differs from its value here makes the group a supervisor "
-            "of its workers. Any other group is a batch: it has concurrency, retries and halt, and is never restarted.",
+            heading="Supervision. A key from here to auto_shutdown makes the group a supervisor of its workers, unless "
+            "it has its default. Any other group is a batch: it has concurrency, retries and halt, and is never "
+            "restarted.",
         ),
     ] = None
     restart: RestartTypeSetting = WORKER_RESTART
@@ -445,8 +446,8 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     supervisors: Annotated[
         tuple[SupervisorTable, ...],
         Setting(
-            "A supervisor of groups and of other supervisors. Children start in the order of this file, each when the "
-            "one before is ready, and stop in reverse order. Remove the # signs to have one.",
+            "A supervisor of groups and of other supervisors. Children start in the order of the file, each when the "
+            "one before is ready, and stop in reverse order.",
             Tables(SupervisorTable),
             key="supervisor",
         ),

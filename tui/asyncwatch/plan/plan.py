@@ -26,6 +26,8 @@ from asyncwatch.targets.names import AsyncFunction, TargetError, call_problem, f
 from asyncwatch.text import mask_secrets
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_COMMANDS = {"check": " [FILE] [TARGET]...", "selftest": "", "guide": " [TOPIC]"}
+"""The commands other than the main one, with their arguments."""
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
 FORESEEN = 1_000
 """Workers, at most, that are shown before the engine runs. Reading more would take longer than the engine does."""
@@ -222,8 +224,8 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
 
 
 def _unknown(target: str) -> str:
-    if target in {"check", "selftest"}:
-        hint = f"{target} comes first: asyncwatch {target}{' [FILE] [TARGET]...' if target == 'check' else ''}"
+    if target in _COMMANDS:
+        hint = f"{target} comes first: asyncwatch {target}{_COMMANDS[target]}"
     elif Path(target).is_file():
         option = "--config" if target.endswith(".toml") else "--items"
         hint = f"it is a file; did you mean {option} {target}?"

@@ -22,7 +22,7 @@ KEYS = (
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
 
-_MEANINGS = {
+MEANINGS = {
     WorkerState.QUEUED: "waits for a slot",
     WorkerState.RUNNING: "an attempt is in progress",
     WorkerState.BACKING_OFF: "waits for its next attempt",
@@ -36,7 +36,7 @@ _MEANINGS = {
     WorkerState.TIMED_OUT: "not done at the total timeout",
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
 }
-_FILTERS = (
+FILTERS = (
     ("text", "in the name or the error"),
     ("state:failed", "the state starts with it"),
     ("retries>0", "also >= < <= ="),
@@ -75,7 +75,7 @@ def _keys(title: str, keys: Iterable[Key]) -> list[Line]:
 
 def _states() -> list[Line]:
     lines: list[Line] = [[], [Span("STATES", "heading")]]
-    for state, meaning in _MEANINGS.items():
+    for state, meaning in MEANINGS.items():
         lines.append([Span(pad(fmt.state_label(state), 16), fmt.state_style(state)), Span(meaning)])
     lines.append([Span(pad(f"{fmt.STRUCK} bad luck", 16), "struck"), Span("the draw injected a fault")])
     return lines
@@ -83,7 +83,7 @@ def _states() -> list[Line]:
 
 def _filters() -> list[Line]:
     lines: list[Line] = [[], [Span("FILTER", "heading")]]
-    return lines + [[Span(pad(term, 16), "key"), Span(meaning)] for term, meaning in _FILTERS]
+    return lines + [[Span(pad(term, 16), "key"), Span(meaning)] for term, meaning in FILTERS]
 
 
 class HelpScreen(Screen[None]):
