@@ -156,6 +156,7 @@ def test_seed_missing_is_drawn() -> None:
         ("example.com/x", "did you mean https://example.com/x?"),
         ("localhost:8080", "did you mean http://localhost:8080?"),
         ("check", "check comes first: asyncwatch check [FILE] [TARGET]..."),
+        ("guide", "guide comes first: asyncwatch guide [TOPIC]"),
         ("urls.txt", "it is a file; did you mean --items urls.txt?"),
         ("site.toml", "it is a file; did you mean --config site.toml?"),
     ],

@@ -130,33 +130,21 @@ def site() -> Iterator[str]:
 # -- execution
 
 
-@dataclass
 class Folder:
     """A folder in which the blocks of a page run, in their order."""
 
-    path: Path
-    site: str
-    blocks: list[Block]
-    done: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: Path, site: str) -> None:
+        self.path = path
+        self.site = site
         for name, text in _DATA.items():
             (self.path / name).write_text(self.local(text))
-
-    def run_up_to(self, block: Block) -> None:
-        """Run the blocks that have not run, `block` the last of them. A block without a terminal has no input."""
-        last = self.blocks.index(block)
-        for each in self.blocks[self.done : last]:
-            if "skip" not in each.attributes:
-                self._run(each)
-        self.done = max(self.done, last + 1)
-        self._run(block)
 
     def local(self, text: str) -> str:
         """Return `text` with the URLs of examples on the local server."""
         return _HOST.sub(rf"{self.site}\1", text)
 
-    def _run(self, block: Block) -> None:
+    def run(self, block: Block) -> None:
+        """Run a block. Without `keys` it has no terminal and no input."""
         text = self.local(block.text)
         if block.title and block.language != "json":
             path = self.path / block.title
@@ -196,7 +184,8 @@ class Folder:
             self._check(block, command)
             return
         until = block.attributes.get("until", "seed")
-        with Terminal(command, cwd=self.path, env=self._environment()) as terminal:
+        is_controlling = "^C" in block.attributes["keys"]  # in a process with threads, only where it is needed
+        with Terminal(command, cwd=self.path, env=self._environment(), is_controlling=is_controlling) as terminal:
             terminal.wait_for(lambda screen: until in screen)
             terminal.press(block.attributes["keys"].replace("^C", "\x03"))
             status = terminal.wait_for_exit()

@@ -29,6 +29,8 @@ URLs with a host below `.example` are served by a local server: the path `/statu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,17 +43,37 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 @pytest.fixture(scope="module")
-def folders(site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Folder]:
-    """A folder for each page."""
-    pages = {block.page for block in BLOCKS}
-    return {
-        page: Folder(tmp_path_factory.mktemp(page.stem), site, [block for block in BLOCKS if block.page == page])
-        for page in pages
-    }
+def results(
+    request: pytest.FixtureRequest, site: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """The result of each block. Pages run side by side, up to the last block that is tested."""
+    selected = {item.name for item in request.session.items}
+    wanted = {block.id for block in BLOCKS if f"{test_block_of_a_page_runs.__name__}[{block.id}]" in selected}
+    futures: dict[str, Future[None]] = {block.id: Future() for block in BLOCKS}
+
+    def run(page: Path) -> None:
+        folder = Folder(tmp_path_factory.mktemp(page.stem), site)
+        blocks = [block for block in BLOCKS if block.page == page]
+        while blocks and blocks[-1].id not in wanted:
+            blocks.pop()
+        for block in blocks:
+            if "skip" in block.attributes:
+                continue
+            try:
+                folder.run(block)
+            except BaseException as error:
+                futures[block.id].set_exception(error)
+            else:
+                futures[block.id].set_result(None)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for page in PAGES:
+            pool.submit(run, page)
+        yield futures
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.id)
-def test_block_of_a_page_runs(block: Block, folders: dict[Path, Folder]) -> None:
+def test_block_of_a_page_runs(block: Block, results: dict[str, Future[None]]) -> None:
     if "skip" in block.attributes:
         pytest.skip(block.attributes["skip"])
-    folders[block.page].run_up_to(block)
+    results[block.id].result()
