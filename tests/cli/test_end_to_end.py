@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def test_demo_shows_trouble_and_its_seed_repeats_it(folder: Path) -> None:
     assert any(end[0] == "WorkerSucceeded" and end[2] > 1 for end in ends.values())
     seed = str(events[0]["seed"])
     assert f"(as_completed, seed {seed})" in done.stderr
+    assert re.search(r"WARNING \[\d+\] bad luck 0\.\d\d injects a fault\n", done.stderr)
     again = events_of(run(folder, "--json", "--seed", seed, is_fast=True))
     assert (again[0]["run"], ends_of(again), draws_of(again)) == ("demo", ends, draws_of(events))
 

@@ -105,7 +105,7 @@ async def test_stderr_that_fails_leaves_the_data_whole() -> None:
 async def test_total_timeout_is_reported() -> None:
     timed_out = RunTimedOut(seq=3, at=0.2, timeout=10.0, pending=1)
     _, err = await run(FakeController(HEAD, [timed_out], TAIL))
-    assert "asyncwatch: the run timed out after 10 s with 1 worker pending\n" in err
+    assert "asyncwatch: The run timed out after 10 s with 1 worker pending.\n" in err
 
 
 @pytest.mark.parametrize(

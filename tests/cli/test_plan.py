@@ -193,7 +193,7 @@ def test_arguments_that_do_not_fit_are_reported_before_the_run(folder: Path) -> 
     (folder / "one.txt").write_text("a\n")
     assert problems_of("fit_jobs:run") == ("fit_jobs:run needs an argument 'item'; give it items with --items",)
     (problem,) = problems_of("fit_jobs:once", items="one.txt")
-    assert problem == "fit_jobs:once takes no argument, but each item is one; leave the items out"
+    assert problem == "fit_jobs:once takes no argument, but would be called with an item; leave the items out"
     (problem,) = problems_of("fit_jobs:key", items="one.txt")
     assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with at most one item")
 
@@ -204,7 +204,7 @@ def test_output_over_an_input_is_refused(folder: Path) -> None:
     (folder / "x.toml").touch()
     for name in ("urls.csv", "x.toml"):
         problems = problems_of(items="urls.csv", overrides=Overrides(output=f"../{folder.name}/{name}"))
-        assert problems == (f"the output would replace {name}, which is read",)
+        assert problems == (f"the output would replace {name}, which the run reads; choose another file",)
     assert (folder / "urls.csv").read_text()
 
 
@@ -315,7 +315,7 @@ def test_halt_mode_without_halt_is_refused() -> None:
     """A mode alone is refused with its line, unless the command line brings the halt."""
     config, found = read_config("halt_mode = 'now'\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
     assert make_plan(config, found=found, overrides=Overrides(halt="5")).groups
-    with pytest.raises(PlanError, match=r"run.toml:1: halt_mode.* needs a halt"):
+    with pytest.raises(PlanError, match=r"run.toml:1: halt_mode.* set halt too"):
         make_plan(config, found=found)
 
 

@@ -180,7 +180,7 @@ def test_run_that_fails_is_reported_on_one_line_without_secrets(
 ) -> None:
     monkeypatch.setattr(FakeEngine, "error", OSError("no port\nhttp://u:secret@h"))
     assert stage.run() == 1
-    assert capsys.readouterr().err == "asyncwatch: the run failed: OSError: no port\\nhttp://***@h\n"
+    assert capsys.readouterr().err == "asyncwatch: The run failed: OSError: no port\\nhttp://***@h\n"
 
 
 def test_tree_that_gave_up_is_reported_by_its_own_message(

@@ -76,7 +76,7 @@ def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
         ("a.jsonl", b"1\n{\n", "any", ["a.jsonl:2: is not JSON: Expecting property name enclosed in double quotes"]),
         ("a.jsonl", b"[" * 100_000, "any", ["a.jsonl:1: is not readable JSON"]),
         ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cell,", "a.csv:4: has 3 cells"]),
-        ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: a column of the header"]),
+        ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: each column of the header needs a name of its own"]),
         ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is not CSV"]),
         ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url"]),
         ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is not an http:// or https:// URL"]),

@@ -107,8 +107,31 @@ def test_abandoned_incarnations_are_listed_with_their_place() -> None:
         stream.add(WorkerUnresponsive, name, **stuck)
     stream.add(WorkerRestarted, "a", 2)
     lines = summary_lines(summarize(stream.fold()))
-    start = lines.index("2 abandoned: asked to stop, still running")
+    start = lines.index("2 abandoned: cancelled, still running")
     assert lines[start + 1 : start + 3] == ["  a: /srv/a.py:7 spin", "  b: /srv/b.py:7 spin"]
+
+
+def test_timed_out_workers_are_named() -> None:
+    stream = Stream(*"abc")
+    for name in "abc":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+    for name in "ca":
+        stream.add(WorkerTimedOut, name, **ended())
+    lines = summary_lines(summarize(stream.fold()))
+    assert lines[lines.index("timed out") + 1 :][:2] == ["  a, c", ""]
+
+
+def test_timed_out_workers_beyond_fifty_are_counted() -> None:
+    names = [f"https://example.org/{n}" for n in range(60)]
+    stream = Stream(*names)
+    for name in names:
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+        stream.add(WorkerTimedOut, name, **ended())
+    lines = summary_lines(summarize(stream.fold()), 80)
+    shown = lines[lines.index("timed out") + 1 :]
+    assert max(map(len, lines)) <= 80
+    assert shown[-1].endswith("and 10 more")
+    assert all(line.startswith("  ") for line in shown)
 
 
 def test_stopped_workers_are_not_among_the_slowest() -> None:

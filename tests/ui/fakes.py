@@ -221,7 +221,7 @@ def small_run(controller: FakeController) -> None:
     controller.start(*(str(number) for number in range(8)))
     for number in range(7):
         controller.attempt(str(number), 0.1, luck=0.1 + number / 10)
-    controller.log("2", 0.2, "Status: failed, 2, 0.95")
+    controller.log("2", 0.2, "bad luck 0.95 injects a fault")
     controller.succeed("0", 0.312)
     controller.attempt("3", 0.4, luck=0.97)
     controller.fail("3", 0.41, error="RuntimeError")

@@ -109,7 +109,7 @@ async def test_circuits_many_show_trouble_first() -> None:
 async def test_circuits_none_opened_says_so() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("b")
-        await shows(app, "No circuit has opened yet.")
+        await shows(app, "There are no circuits. Set circuit.enabled in the config")
         await pilot.press("i", "p", "escape")
         await shows(app, "WORKER")
         assert controller.sent == []

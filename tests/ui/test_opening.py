@@ -68,7 +68,7 @@ async def test_log_scrolled_up_keeps_its_position() -> None:
         await pilot.press("G")
         await shows(app, "line 106", "● following")
         await pilot.press("v", "v")
-        await shows(app, "warning and above", "Status: failed")
+        await shows(app, "warning and above", "bad luck 0.95 injects a fault")
         await hides(app, "debug")
         await pilot.press("escape")
         await shows(app, "WORKER")

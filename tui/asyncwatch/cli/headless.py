@@ -174,7 +174,7 @@ class HeadlessRun:
                 self._narrator.say(log_lines(event))
         elif isinstance(event, RunTimedOut):
             pending = count(event.pending, "worker")
-            self._narrator.say(f"asyncwatch: the run timed out after {event.timeout:g} s with {pending} pending")
+            self._narrator.say(f"asyncwatch: The run timed out after {event.timeout:g} s with {pending} pending.")
 
     def _report_block(self) -> None:
         """Report a present block of the event loop once. Its event comes only at its end."""

@@ -249,7 +249,7 @@ def _was_shut_down(fleet: Fleet, row: Row) -> bool:
 def _engine_problem(error: BaseException) -> str:
     from asyncwatch.engine.tree.errors import TreeError
 
-    return str(error) if isinstance(error, TreeError) else f"the run failed: {type(error).__name__}: {error}"
+    return str(error) if isinstance(error, TreeError) else f"The run failed: {type(error).__name__}: {error}"
 
 
 def _print_summary(fleet: Fleet) -> None:

@@ -227,7 +227,7 @@ def _check_work(raw: Mapping[str, Any], table: Mapping[str, Any], place: KeyPath
         what = "the demo" if target == "demo" else "a function"
         for key in ("url", "http") if target != "demo" else ("url", "items"):
             if key in raw and raw[key] != NONE:
-                problems.add((*place, key), f"is not for {what}")
+                problems.add((*place, key), f"is not for {what}; remove it")
 
 
 def _check_budget(config: Config, problems: Problems) -> None:
@@ -245,9 +245,9 @@ def _check_bursts(config: Config, problems: Problems) -> None:
             continue
         limit = getattr(config, rate)
         if limit is None and (rate,) not in problems:
-            problems.add((burst,), f"is the burst of {rate}, which is not given")
+            problems.add((burst,), f"has no effect without {rate}; set {rate} too")
         elif limit is not None and parse_per_second(limit)[1] is not None:
-            problems.add((burst,), f"{rate} has a burst already: {limit!r}")
+            problems.add((burst,), f"{rate} already has a burst: {limit!r}; remove one of them")
 
 
 def _check_kind_of_run(config: Config, problems: Problems) -> None:
@@ -256,7 +256,10 @@ def _check_kind_of_run(config: Config, problems: Problems) -> None:
     keys, why = (
         (keys_of_batches(config), "is for batches: there are services or supervisors, which run until they are stopped")
         if config.is_tree
-        else (ROOT_FLAGS, "is for supervision: there is no [[supervisor]], and no group that asks for one")
+        else (
+            ROOT_FLAGS,
+            "is for supervision, and nothing is supervised: set restart or every in a [[group]]",
+        )
     )
     for key in keys:
         if getattr(config, key) != getattr(defaults, key):

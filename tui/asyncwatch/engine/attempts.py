@@ -212,7 +212,8 @@ class AttemptRunner:
             if worker.latency:
                 await asyncio.sleep(worker.latency)
             if worker.is_struck:
-                log_safely(logger, logging.WARNING, "Status: failed, %s, %.2f", worker.name, worker.bad_luck)
+                text = "%s: bad luck %.2f injects a fault"
+                log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
             return await worker.spec.target(*worker.args)

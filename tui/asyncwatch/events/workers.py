@@ -165,7 +165,7 @@ class WorkerExhausted(WorkerEnded, frozen=True, gc=False):
 class WorkerCancelled(WorkerEnded, frozen=True, gc=False):
     """The worker was cancelled and has ended.
 
-    `result` is the value it returned nevertheless. `error_type` and `error` are the error of its clean-up, else empty.
+    `result` is the value that it still returned. `error_type` and `error` are the error of its clean-up, else empty.
     `reason` is one of CANCEL_REASONS, or empty for a worker that cancelled itself. A `CancelRequested` comes before
     this event only if the worker was running.
     """

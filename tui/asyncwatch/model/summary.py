@@ -73,6 +73,8 @@ class Summary:
     """Without services, which are meant to run forever, and without workers that were stopped."""
     abandoned: tuple[str, ...]
     """`worker: place` of each incarnation that swallowed its cancellation and is still running."""
+    timed_out: tuple[str, ...]
+    """The names of the workers that had not ended when their time was over."""
     restarts: int
     """All restarts."""
     restarts_asked_for: int
@@ -106,6 +108,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
             f"{each.event.worker}: {each.event.stack or 'an unknown place'}"
             for each in fleet.abandoned_incarnations.values()
         ),
+        timed_out=tuple(row.name for row in fleet.rows if row.state is WorkerState.TIMED_OUT),
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_most_troubled(fleet, restarts, restarted),
@@ -185,6 +188,7 @@ def _place(row: Row, stack_of: Callable[[str], str]) -> str:
 _LEAST_WIDTH = 20
 _LEAST_NAME = 12
 _ABANDONED_SHOWN = 20
+_TIMED_OUT_SHOWN = 50
 
 
 def counts_text(counts: dict[WorkerState, int]) -> str:
@@ -209,10 +213,12 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
     if number := len(summary.abandoned):
-        why = "the run was stopped at once" if summary.is_hurried else "asked to stop, still running"
+        why = "the run was stopped at once" if summary.is_hurried else "cancelled, still running"
         lines += ["", f"{number:,} abandoned: {why}"]
         lines += [f"  {_line(each)}" for each in summary.abandoned[:_ABANDONED_SHOWN]]
         lines += [f"  and {number - _ABANDONED_SHOWN:,} more"] if number > _ABANDONED_SHOWN else []
+    if summary.timed_out:
+        lines += ["", "timed out", *_name_lines(summary.timed_out, width)]
     if summary.slowest:
         lines += ["", "slowest", *_slowest_lines(summary.slowest, width)]
     if summary.restarted:
@@ -238,6 +244,15 @@ def _wrapped(text: str, width: int) -> list[str]:
     tied = re.sub(r"(?<=\d) (?=[a-z])", "\xa0", text)
     lines = textwrap.wrap(tied, max(width, _LEAST_WIDTH), subsequent_indent="  ")
     return [line.replace("\xa0", " ") for line in lines]
+
+
+def _name_lines(names: tuple[str, ...], width: int | None) -> list[str]:
+    """Return the names, separated by commas, and how many more there are."""
+    more = len(names) - _TIMED_OUT_SHOWN
+    text = ", ".join(map(_line, names[:_TIMED_OUT_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+    if width is None:
+        return [f"  {text}"]
+    return textwrap.wrap(text, max(width, _LEAST_WIDTH), initial_indent="  ", subsequent_indent="  ")
 
 
 def _slowest_lines(slowest: tuple[SlowWorker, ...], width: int | None) -> list[str]:

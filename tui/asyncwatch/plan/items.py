@@ -54,7 +54,7 @@ def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
         if source == STDIN:
             stream = stdin if stdin is not None else getattr(sys.stdin, "buffer", None)
             if stream is None:
-                raise ItemsError(["standard input is closed"])
+                raise ItemsError(["standard input is closed; name a file of items instead of -"])
             return _read(stream, shown, _read_text, kind)
         reader = {".jsonl": _read_jsonl, ".csv": _read_csv}.get(Path(source).suffix.lower(), _read_text)
         with Path(source).open("rb") as file:
@@ -133,7 +133,7 @@ def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
 def _url_of(item: Any, line: int) -> str:
     url = item.get("url") if isinstance(item, dict) else item
     if not isinstance(url, str):
-        raise _EntryError(line, "has no url")
+        raise _EntryError(line, 'has no url; an object needs a "url"')
     problem = url_problem(url)
     if problem:
         raise _EntryError(line, problem)
@@ -191,7 +191,7 @@ def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
             if header is None and row:
                 header = [column.strip() for column in row]
                 if "" in header or len(set(header)) < len(header):
-                    yield _EntryError(line, "a column of the header has no name, or the name of another")
+                    yield _EntryError(line, "each column of the header needs a name of its own")
                     return
             elif header is not None and row:
                 if len(row) != len(header):

@@ -149,7 +149,7 @@ def make_plan(
         if getattr(overrides, option, UNSET) not in (UNSET, None):
             problems.add(f"--{option} is for batches: there are services or supervisors, which run until stopped")
     if config.halt is None and config.halt_mode != Config().halt_mode and config.has_batch:
-        problems.add(f"the mode {config.halt_mode!r} needs a halt", ("halt_mode",))
+        problems.add(f"{config.halt_mode!r} has no effect without halt; set halt too", ("halt_mode",))
     if [group.items for group in config.groups].count(STDIN) > 1:
         problems.add("only one group can read its items from standard input")
     for problem in _overwritten(config):
@@ -182,7 +182,7 @@ def _overwritten(config: Config) -> Iterator[str]:
     for path in read if config.output is not None else ():
         with contextlib.suppress(OSError):
             if Path(path).samefile(str(config.output)):
-                yield f"the output would replace {path}, which is read"
+                yield f"the output would replace {path}, which the run reads; choose another file"
 
 
 def override(config: Config, overrides: Overrides) -> Config:

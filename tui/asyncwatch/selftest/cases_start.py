@@ -282,7 +282,7 @@ async def sup_stop_timeout() -> None:
 
 
 async def sup_stop_brutal_kill() -> None:
-    """A worker with no shutdown time is not waited for; if it obeys, it has been cancelled nevertheless."""
+    """A worker with no shutdown time is not waited for; one that obeys is cancelled all the same."""
     seconds, ends = await _stop((Actor("child1"), 1.0), (Actor("stubborn", lingers=FOREVER), 0), (Actor("child3"), 0))
     expect_seconds(seconds, 0.0)
     expect("ends", ends, {"child1": "cancelled", "stubborn": "unresponsive", "child3": "cancelled"})

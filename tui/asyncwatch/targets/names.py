@@ -114,7 +114,7 @@ def _mismatch(signature: inspect.Signature, remedy: str) -> str:
         if parameter.default is parameter.empty and parameter.kind not in variadic
     ]
     if not needed:
-        return "takes no argument, but each item is one; leave the items out"
+        return "takes no argument, but would be called with an item; leave the items out"
     names = ", ".join(repr(parameter.name) for parameter in needed)
     what = f"needs an argument {names}" if len(needed) == 1 else f"needs {len(needed)} arguments ({names})"
     if len(needed) > 1 or needed[0].kind is inspect.Parameter.KEYWORD_ONLY:

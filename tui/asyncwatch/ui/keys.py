@@ -45,14 +45,14 @@ ACTS = (
     Key("c", "cancel", "cancel", "cancel the selected worker or group, or all marked", footer=1),
     Key("r", "restart", "restart", "restart it; a running worker is cancelled first", footer=1),
     Key("n", "retry_now", "retry now", "start the next attempt of a waiting worker now"),
-    Key("x", "give_up", "give up", "no further attempt of a waiting worker; r restarts"),
+    Key("x", "give_up", "give up", "make no further attempt of a waiting worker"),
     Key("space", "mark", "mark", "mark the selected worker", footer=3),
     Key("a", "mark_all", "mark all", "mark all workers that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
     Key("C", "cancel_all", "cancel all", "cancel all active workers; asks first"),
     Key("R", "restart_all", "restart all", "restart all that did not succeed; asks first", footer=6),
-    Key("N", "retry_all_now", "retry all now", "the next attempt of all waiting workers; asks first"),
-    Key("X", "give_up_all", "give up all", "no further attempt of waiting workers; asks first"),
+    Key("N", "retry_all_now", "retry all now", "retry all waiting workers now; asks first"),
+    Key("X", "give_up_all", "give up all", "give up all waiting workers; asks first"),
 )
 
 RUN = (
@@ -77,7 +77,7 @@ GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
     Key("d", "overhead", "overhead", "what asyncwatch costs, what blocked the event loop"),
     Key("p", "freeze", "freeze", "freeze the screen, not the work", footer=5),
-    Key("question_mark", "help", "help", "this page", "?", footer=1),
+    Key("question_mark", "help", "help", "all keys, states and filters", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),
     Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers are active", footer=1),
 )

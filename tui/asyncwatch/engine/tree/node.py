@@ -343,8 +343,8 @@ class Node:
         present = self.children.get(spec.name)
         if present is not None:
             if present.status in (ChildStatus.RUNNING, ChildStatus.STARTING):
-                raise errors.AlreadyStarted(f"{self.shown} runs a child {spec.name!r} already")
-            raise errors.AlreadyPresent(f"{self.shown} has a child {spec.name!r} already; it is {present.status}")
+                raise errors.AlreadyStarted(f"{self.shown} already runs a child {spec.name!r}")
+            raise errors.AlreadyPresent(f"{self.shown} already has a child {spec.name!r}, which is {present.status}")
         child = Child(spec, self.path)
         if child.kind == "supervisor":
             rules.check_paths(self.children, (child.name,))
@@ -358,7 +358,7 @@ class Node:
         rules.check_key(name)
         present = self.children.get(name)
         if present is not None:
-            raise errors.AlreadyStarted(f"{self.shown} has a child {name!r} already; it is {present.status}")
+            raise errors.AlreadyStarted(f"{self.shown} already has a child {name!r}, which is {present.status}")
         return await self._add(Child(pool.spec.child(name, args), self.path))
 
     async def _add(self, child: Child) -> Started:
@@ -368,7 +368,7 @@ class Node:
 
     async def _start_stopped(self, name: str) -> Started:
         if self._pool is not None:
-            raise self._pool.refuse(f"it restarts no child ({name!r}) by request")
+            raise self._pool.refuse(f"it cannot restart {name!r}; start another child instead")
         child = self._find(name)
         self._check_stopped(child)
         return await self._start_asked(child)
@@ -389,7 +389,7 @@ class Node:
 
     async def _delete(self, name: str) -> None:
         if self._pool is not None:
-            raise self._pool.refuse(f"it has no spec of a child ({name!r}) to delete")
+            raise self._pool.refuse(f"it cannot delete {name!r}; terminate the child instead")
         child = self._find(name)
         self._check_stopped(child)
         self._forget(child)
@@ -434,14 +434,14 @@ class Node:
         if child is not None:
             return child
         if self._pool is not None and name == self._pool.spec.template.name:
-            raise self._pool.refuse(f"{name!r} is its template, and no child of it")
+            raise self._pool.refuse(f"{name!r} is its template, not a child")
         raise errors.NotFound(f"{self.shown} has no child {name!r}")
 
     def _check_stopped(self, child: Child) -> None:
         if child.status is ChildStatus.RESTARTING:
-            raise errors.Restarting(f"{child.name!r} of {self.shown} is being restarted")
+            raise errors.Restarting(f"{child.name!r} below {self.shown} is being restarted; terminate it first")
         if child.status is not ChildStatus.STOPPED:
-            raise errors.Running(f"{child.name!r} of {self.shown} runs")
+            raise errors.Running(f"{child.name!r} below {self.shown} is running; terminate it first")
 
     def _has(self, child: Child) -> bool:
         """Return whether this very child, and not another of its name, is one of the children."""

@@ -29,6 +29,16 @@ _LEVEL_STYLES = {
 _NEXT = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next poll in"}
 _AT_ONCE = 0.01
 """Shorter delays, in seconds, are shown as "immediately"."""
+_CANCELLED_BY = {
+    "person": "a person",
+    "run": "the end of the run",
+    "timeout": "the total timeout",
+    "restart": "a restart",
+    "attempt timeout": "the timeout of its attempt",
+    "supervisor": "its supervisor",
+    "halt": "the halt of the batch",
+}
+"""CANCEL_REASONS in words."""
 _OUTCOME_STYLES = {"succeeded": "succeeded", "cancelled": "cancelled", "timed out": "timed-out"}
 
 
@@ -43,7 +53,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("successful polls", f"{row.calls:,}" if row.calls else ""),
         ("failed polls in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
         ("elapsed", units.elapsed(seconds) if seconds is not None else ""),
-        ("cancelled by", fleet.cancel_reason(row.name)),
+        ("cancelled by", _CANCELLED_BY.get(reason := fleet.cancel_reason(row.name), reason)),
     ]
     if row.retry_at is not None and row.retry_at > now:
         known.append((_NEXT.get(row.state, "next attempt in"), countdown(row.retry_at - now)))

@@ -112,7 +112,7 @@ class CircuitsScreen(Screen[None]):
         circuits = self._in_order(known, waiting)
         number = f"  {len(fleet.circuits.not_closed):,} of {len(known):,} not closed" if known else ""
         title = [Span("circuits", "title"), Span(number, "muted")]
-        empty = "No circuit has opened yet."
+        empty = "There are no circuits. Set circuit.enabled in the config to have one for each key."
         if self._is_filtered:
             title.append(Span("  only these", "warning"))
             empty = "All circuits are closed. Press f to show them."

@@ -209,7 +209,7 @@ class FleetScreen(Screen[None]):
     async def action_options(self) -> None:
         """Open the settings."""
         if self._dashboard.fleet.run is None:
-            self.notify("The run has not started yet. Its settings are not known.")
+            self.notify("The run has not started yet. Try again in a moment.")
             return
         from asyncwatch.ui.screens.options import OptionsScreen
 

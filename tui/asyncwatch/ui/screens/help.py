@@ -28,12 +28,12 @@ MEANINGS = {
     WorkerState.BACKING_OFF: "waits for its next attempt",
     WorkerState.RESTARTING: "waits for its next incarnation",
     WorkerState.WAITING: "held back: circuit, rate limit, pause",
-    WorkerState.CANCELLING: "asked to stop, still running",
+    WorkerState.CANCELLING: "cancelled, still running",
     WorkerState.SUCCEEDED: "returned a result",
     WorkerState.FAILED: "an error that a retry cannot fix",
     WorkerState.EXHAUSTED: "all attempts used up",
     WorkerState.CANCELLED: "stopped on request",
-    WorkerState.TIMED_OUT: "not done at the total timeout",
+    WorkerState.TIMED_OUT: "still pending at the total timeout",
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
 }
 FILTERS = (
