@@ -78,7 +78,7 @@ def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
         ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cell,", "a.csv:4: has 3 cells"]),
         ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: each column of the header needs a name of its own"]),
         ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is not CSV"]),
-        ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url"]),
+        ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url; add one, or give a TARGET"]),
         ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is not an http:// or https:// URL"]),
         (
             "a.txt",

@@ -133,7 +133,7 @@ def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
 def _url_of(item: Any, line: int) -> str:
     url = item.get("url") if isinstance(item, dict) else item
     if not isinstance(url, str):
-        raise _EntryError(line, 'has no url; an object needs a "url"')
+        raise _EntryError(line, "has no url; add one, or give a TARGET")
     problem = url_problem(url)
     if problem:
         raise _EntryError(line, problem)
