@@ -88,7 +88,7 @@ def without_figures(line: str) -> str:
     """Return a line without figures, their units, bars, and the room that they take: they depend on the time."""
     line = re.sub(r"[▁▂▃▄▅▆▇█━╸╺─]+", "~", line)
     line = line.replace("events/s", "ev/s").replace("loop lag", "lag")  # their length depends on the room for figures
-    return " ".join(re.sub(r"\d[\d.,:]*( (s|ms|µs|%))?", "#", line).split())
+    return " ".join(re.sub(r"\d[\d.,:]*( (s|ms|µs|%)(?!\w))?", "#", line).split())
 
 
 if __name__ == "__main__":

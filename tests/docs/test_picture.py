@@ -66,7 +66,7 @@ async def test_picture_agrees_with_what_the_program_draws(monkeypatch: pytest.Mo
     controller.retry_tokens = float(budget[1]) if budget else 500.0
     app = make_app(controller)
     async with app.run_test(size=SIZE):
-        await shows(app, "› ", f"{plan.seed}", "retry budget")
+        await shows(app, "› ", "retry budget", *(f"{number} {state}" for number, state in counts))
         drawn = text_of(app).splitlines()
     assert rows_of(drawn) == rows_of(DRAWN)
     assert len(rows_of(drawn)) == 20
