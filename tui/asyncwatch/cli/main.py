@@ -89,8 +89,8 @@ Examples:
   asyncwatch guide                                  read the documentation
 
 \b
-The demo has its own defaults: bad luck above 0.9, 5s for a request, 20s for the run. Options override them. Its
-seed is drawn so that there is something to see: a worker fails, and a retry helps another. --seed repeats a run.
+The demo has its own defaults: bad luck above 0.9, 5s for a request, 20s for the run. Options
+override them. Its seed is drawn so that a worker fails and a retry helps; --seed repeats a run.
 Durations: 250ms, 1.5s, 2m, 1h, 5 (seconds), or none.
 Exit status: 0 if all workers succeeded, 1 if some did not or the output could not be written,
 2 for bad arguments or config, 130 if interrupted, 141 if the reader of stdout left (as in | head).
