@@ -27,7 +27,8 @@ from tests.terminal.screen import Terminal
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "tui" / "asyncwatch" / "guide"
-PAGES = sorted(GUIDE.glob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted(GUIDE.glob("*.md"))]
 
 _SCRIPTS = sysconfig.get_path("scripts")
 _HOST = re.compile(r"https?://([a-z0-9.-]+\.example)\b")

@@ -18,10 +18,9 @@ from asyncwatch.cli.main import main
 from asyncwatch.engine.thread import EngineThread
 from asyncwatch.plan.plan import Plan
 from asyncwatch.ui.app import AsyncwatchApp
-from tests.docs.pages import ROOT, tokens_of
+from tests.docs.pages import README, ROOT, tokens_of
 
 PICTURE = ROOT / "tui" / "dashboard.svg"
-README = ROOT / "README.md"
 SIZE = 110, 29
 SETTLED = 9
 """Workers, at least, that have ended when the picture is taken: some of each kind, while others run."""
