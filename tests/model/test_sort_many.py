@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asyncwatch.events import AttemptFailed, AttemptStarted, WorkerRestarted, WorkersQueued, WorkerSucceeded
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    WorkerFailed,
+    WorkerRestarted,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+    WorkerUnresponsive,
+)
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view import marks, outline, selection
+from asyncwatch.model.view import columns, marks, outline, selection
 from asyncwatch.model.view import sort as orders
 from asyncwatch.model.view import sort as sort_keys
 from asyncwatch.model.view import sort as sorting
@@ -37,6 +48,37 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 2)
     monkeypatch.setattr(sorting, "_SCATTERED", 2)
     monkeypatch.setattr(selection, "AT_ONCE", 0)
+
+
+EVENTS_A_WORKER = 3
+PLAIN_KEYS: dict[str, Callable[[Row, float], Any]] = {
+    "queue": lambda row, now: row.index,
+    "state": lambda row, now: list(WorkerState).index(row.state),
+    "retries": lambda row, now: row.retries,
+    "luck": lambda row, now: row.bad_luck,
+    "result": lambda row, now: None if row.result is None else int(row.result),
+    "last": lambda row, now: row.last_duration,
+    "elapsed": lambda row, now: row.elapsed(now),
+    "error": lambda row, now: row.error.casefold() or None,
+    "name": lambda row, now: (row.name.rstrip("0123456789"), int(row.name.lstrip("abcdefghijklmnopqrstuvwxyz"))),
+}
+"""For each order, the value that a row is sorted by; None comes last."""
+PLAIN_CONDITIONS: dict[str, Callable[[Row], bool]] = {
+    "": lambda row: True,
+    "W1": lambda row: "w1" in row.name or "w1" in row.error.casefold(),
+    "oserror": lambda row: "oserror" in row.error.casefold(),
+    "state:fail": lambda row: row.state is WorkerState.FAILED,
+    "state:r": lambda row: row.state in {WorkerState.RUNNING, WorkerState.RESTARTING},
+    "retries>0": lambda row: row.retries > 0,
+    "retries<=1": lambda row: row.retries <= 1,
+    "luck>0.5": lambda row: row.bad_luck is not None and row.bad_luck > 0.5,
+    "luck<0.5": lambda row: row.bad_luck is not None and row.bad_luck < 0.5,
+    "error:A": lambda row: "a" in row.error.casefold(),
+    "group:First": lambda row: "first" in row.group,
+    "1 retries:0 luck>=0.1": lambda row: (
+        ("1" in row.name or "1" in row.error) and row.retries == 0 and row.bad_luck is not None and row.bad_luck >= 0.1
+    ),
+}
 
 
 class Crowd:
@@ -60,7 +102,7 @@ class Crowd:
         row = self.fleet.get(name or self.random.choice(self.names))
         assert row is not None
         number, before = row.attempt + 1, len(self.stream.events)
-        match self.random.randrange(4):
+        match self.random.randrange(6):
             case 0:
                 self.stream.add(
                     AttemptStarted, row.name, row.incarnation, attempt=number, bad_luck=self.random.random()
@@ -74,6 +116,12 @@ class Crowd:
                 )
             case 3:
                 self.stream.add(WorkerRestarted, row.name, row.incarnation + 1)
+            case 4:
+                self.stream.add(
+                    WorkerFailed, row.name, row.incarnation, **ended(error_type="Aerror", error=f"w{number}")
+                )
+            case 5:
+                self.stream.add(WorkerUnresponsive, row.name, row.incarnation, **ended(stack="f:1", cancels=1))
         self.view.touched(apply(self.fleet, self.stream.events[before:]))
 
     def expected(self) -> list[Row]:
@@ -108,6 +156,51 @@ def test_rows_changed_between_steps_are_placed_as_by_a_new_view(key: str, query:
     assert all(view.place(row) == place for place, row in enumerate(view.order()))
 
 
+@pytest.mark.parametrize("key", [key for key, _ in SORTS])
+@given(st.integers(), st.sampled_from(list(PLAIN_CONDITIONS)), st.booleans(), st.booleans())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_view_equals_sorted_and_a_comprehension(
+    key: str, seed: int, query: str, is_reversed: bool, is_trouble_only: bool
+) -> None:
+    crowd = Crowd(seed, 60)
+    view, rows, now = crowd.view, crowd.fleet.rows, crowd.fleet.latest
+    view.sort, view.reverse, view.query, view.trouble_only = key, is_reversed, parse_query(query), is_trouble_only
+    matching = [row for row in rows if PLAIN_CONDITIONS[query](row) and (row.is_in_trouble or not is_trouble_only)]
+    values = {row: PLAIN_KEYS[key](row, now) for row in matching}
+    known = [row for row in matching if values[row] is not None]
+    expected = sorted(known, key=values.__getitem__, reverse=is_reversed)
+    assert order_of(view) == expected + [row for row in matching if values[row] is None]
+
+
+@given(st.integers(), st.integers(1, 5), st.integers(0, 40), st.booleans())
+@settings(max_examples=40)
+def test_columns_equal_the_properties_of_rows(seed: int, step: int, start: int, is_one_each: bool) -> None:
+    crowd = Crowd(seed, 1 if is_one_each else 60, *(["more"] if not is_one_each else ()))
+    if is_one_each:
+        for name in map("x{}".format, range(40)):
+            crowd.stream.add(WorkersQueued, group="first", max_attempts=3, workers=(name,))
+            crowd.names.append(name)
+        crowd.stream.fold(crowd.fleet)
+    for _ in range(EVENTS_A_WORKER * len(crowd.names)):
+        crowd.happen()
+    rows, now = crowd.fleet.rows[start::step], crowd.fleet.latest
+
+    def unknown_for_none(values: Iterable[float | None]) -> list[float]:
+        return [-1.0 if value is None or math.isnan(value) else value for value in values]
+
+    assert columns.retries(rows) == [row.retries for row in rows]
+    assert unknown_for_none(columns.bad_luck(rows)) == unknown_for_none(row.bad_luck for row in rows)
+    assert columns.elapsed(rows, now, -1.0) == unknown_for_none(row.elapsed(now) for row in rows)
+    assert columns.last_duration(rows, -1.0) == unknown_for_none(row.last_duration for row in rows)
+    assert columns.error(rows) == [row.error for row in rows]
+    assert columns.is_in_trouble(rows) == [row.is_in_trouble for row in rows]
+    assert columns.unended(rows) == [row for row in rows if row.ended_at is None]
+    for key, _ in SORTS:
+        for is_reversed in (False, True):
+            by = sort_keys.ordering(key, is_reversed=is_reversed, now=now)
+            assert by.keys(rows) == [by.key(row) for row in rows]
+
+
 def test_lines_stay_until_the_last_step() -> None:
     crowd = Crowd(1)
     view = crowd.view
@@ -128,9 +221,9 @@ def test_lines_stay_until_the_last_step() -> None:
 def test_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
     crowd, asked = Crowd(7), list[Row]()
 
-    def is_asked(row: Row) -> bool:
-        asked.append(row)
-        return True
+    def is_asked(rows: Sequence[Row]) -> list[bool]:
+        asked.extend(rows)
+        return [True] * len(rows)
 
     view = crowd.view
     view.sort, view.query = "luck", Query(begun, (is_asked,) if begun else ())
@@ -152,9 +245,9 @@ def test_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
 def test_resort_filters_only_changed_rows() -> None:
     crowd, asked = Crowd(2), list[str]()
 
-    def is_asked(row: Row) -> bool:
-        asked.append(row.name)
-        return row.retries == 0
+    def is_asked(rows: Sequence[Row]) -> list[bool]:
+        asked.extend(row.name for row in rows)
+        return [row.retries == 0 for row in rows]
 
     crowd.view.query = Query("counted", (is_asked,))
     order_of(crowd.view)

@@ -16,7 +16,8 @@ from asyncwatch.events import SETTLED, TROUBLE, WorkerState
 
 BLOCK = 256
 """Most workers of a block: offsets up to this are integers that Python caches."""
-_IN_TROUBLE = TROUBLE | {WorkerState.BACKING_OFF}
+IN_TROUBLE = TROUBLE | {WorkerState.BACKING_OFF}
+"""States of which each needs attention."""
 _UNKNOWN = math.nan
 _EMPTY: array[float] = array("d")
 
@@ -225,7 +226,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def is_in_trouble(self) -> bool:
         """Whether the worker needs attention: it did not succeed, is being retried, or its polls fail."""
         is_retrying = self.state is WorkerState.RUNNING and self.attempt > 1
-        return self.state in _IN_TROUBLE or is_retrying or self.failed_polls > 0
+        return self.state in IN_TROUBLE or is_retrying or self.failed_polls > 0
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first attempt started, backoff included; frozen once settled."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import compress
 
 from asyncwatch.events import SETTLED
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
-from asyncwatch.model.view.filter import EVERYTHING, Query
+from asyncwatch.model.view.columns import is_in_trouble, unended
+from asyncwatch.model.view.filter import EVERYTHING, Condition, Query, matching
 from asyncwatch.model.view.groups import cluster_key
 from asyncwatch.model.view.marks import Marks
 from asyncwatch.model.view.outline import Line, grouped, outline
@@ -334,6 +336,7 @@ class View:
         return self._job is None
 
     def _append(self, rows: list[Row]) -> None:
+        start = self._rows_seen
         self._rows_seen += len(rows)
         last = self._lines[-1] if self._lines else None
         group = last.group if isinstance(last, Row) else last.path if last is not None else None
@@ -342,8 +345,8 @@ class View:
         ):
             self._begin(self._sort_all())
             return
-        visible = list(filter(self._is_visible, rows))
-        self._flat.indexes.extend(row.index for row in visible)
+        visible = Order(self.fleet.rows, matching(range(start, start + len(rows)), rows, self._conditions()))
+        self._flat.indexes.extend(visible.indexes)
         if isinstance(self._order, list):
             self._order.extend(visible)
             self._lines.extend(visible)
@@ -355,11 +358,13 @@ class View:
         left, seen = tree.left, len(rows)
         # A row that is touched from here on may be looked at before or after that.
         self._touched.clear()
-        present = yield from self._present(seen)
-        visible = (yield from self._filter(present)) if self.is_filtered else present
+        visible = yield from self._visible(seen)
         moving = yield from self._moving(visible)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
-        flat = visible if self._is_in_queue_order else (yield from sort(visible, by))
+        if self._sort != QUEUE_ORDER:
+            flat = yield from sort(visible, by)
+        else:
+            flat = visible.reversed() if self._is_reversed else visible
         yield from self._outline(flat)
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
@@ -377,49 +382,64 @@ class View:
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
 
-    def _present(self, seen: int) -> Steps[Order]:
-        """Return the first `seen` rows without those that have left their pool; count these and the replaced ones."""
+    def _visible(self, seen: int) -> Steps[Order]:
+        """Return the visible ones of the first `seen` rows. Count those that have left their pool and the replaced."""
         rows, tree = self.fleet.rows, self.fleet.tree
-        present, left = Order(rows), Counter(tree.replaced)
+        visible, left = Order(rows), Counter(tree.replaced)
+        matching = self._matching()
         for start in range(0, seen, STEP):
-            indexes: Iterable[int] = range(start, min(start + STEP, seen))
+            chunk = rows[start : min(start + STEP, seen)]
+            indexes: Sequence[int] = range(start, start + len(chunk))
             if tree.left:
-                gone = {row.index for row in rows[start : start + STEP] if row is not self._kept and tree.has_left(row)}
-                left.update(rows[index].group for index in gone)
-                indexes = (index for index in indexes if index not in gone)
-            present.indexes.extend(indexes)
+                stays = [row is self._kept or not tree.has_left(row) for row in chunk]
+                left.update(row.group for row, is_there in zip(chunk, stays, strict=True) if not is_there)
+                indexes, chunk = list(compress(indexes, stays)), list(compress(chunk, stays))
+            visible.indexes.fromlist(matching(indexes, chunk))
             yield
         self.left = left
-        return present
+        return visible
 
     def _filter(self, order: Order) -> Steps[Order]:
+        """Return the visible rows of an order in queue order."""
         visible = Order(order.rows)
-        is_visible = self._condition()
+        matching = self._matching()
         for start in range(0, len(order), STEP):
             indexes = order.indexes[start : start + STEP]
-            visible.indexes.extend(compress(indexes, map(is_visible, order.at(indexes))))
+            visible.indexes.fromlist(matching(indexes, order.at(indexes)))
             yield
         return visible
 
-    def _condition(self) -> Callable[[Row], bool]:
-        """Return the condition of visible rows, in as few calls as possible."""
-        is_query_all = not self._is_trouble_only and self._cluster is None
-        matches = self._query.matcher if is_query_all else self._is_visible
-        kept = self._kept
-        return matches if kept is None or matches(kept) else lambda row: row is kept or matches(row)
+    def _matching(self) -> Callable[[Sequence[int], Sequence[Row]], list[int]]:
+        """Return the present filter: it returns the visible ones of the indexes of some rows in queue order."""
+        conditions, kept = self._conditions(), self._kept
+        if kept is None or matching((0,), (kept,), conditions):
+            return partial(matching, conditions=conditions)
+
+        def and_kept(indexes: Sequence[int], rows: Sequence[Row]) -> list[int]:
+            found = matching(indexes, rows, conditions)
+            is_among = bool(indexes) and indexes[0] <= kept.index <= indexes[-1] and kept in rows
+            return sorted({*found, kept.index}) if is_among else found
+
+        return and_kept
+
+    def _conditions(self) -> list[Condition]:
+        """Return what a visible row has to meet."""
+        conditions, key, stack_of = [*self._query.conditions], self._cluster, self.fleet.stack
+        if self._is_trouble_only:
+            conditions.insert(0, is_in_trouble)
+        if key is not None:
+            conditions.append(lambda rows: [cluster_key(row, stack_of) == key for row in rows])
+        return conditions
 
     def _is_visible(self, row: Row) -> bool:
-        return (
-            (not self._is_trouble_only or row.is_in_trouble)
-            and (self._cluster is None or cluster_key(row, self.fleet.stack) == self._cluster)
-            and self._query.matches(row)
-        )
+        return bool(matching((row.index,), (row,), self._conditions()))
 
     def _moving(self, rows: Sequence[Row]) -> Steps[list[Row]]:
         """Return the rows whose place changes with time, if sorted by elapsed time."""
         moving: list[Row] = []
         for start in range(0, len(rows) if self._sort == "elapsed" else 0, STEP):
-            moving += [row for row in rows[start : start + STEP] if row.state not in SETTLED and row.attempt]
+            chunk = rows[start : start + STEP]
+            moving += [row for row in unended(chunk) if row.state not in SETTLED and row.attempt]
             yield
         return moving
 
