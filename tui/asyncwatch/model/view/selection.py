@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,12 +21,15 @@ from asyncwatch.model.view.sort import (
     QUEUE_ORDER,
     SORTS,
     STEP,
+    Indexes,
     Order,
     Steps,
+    in_order,
     in_queue_order,
     ordering,
     place_of,
     reinsert,
+    rows_at,
     sort,
 )
 from asyncwatch.slices import Work, for_each
@@ -361,10 +365,10 @@ class View:
         visible = yield from self._visible(seen)
         moving = yield from self._moving(visible)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
-        if self._sort != QUEUE_ORDER:
-            flat = yield from sort(visible, by)
+        if self._sort == QUEUE_ORDER:
+            flat = yield from in_order(rows, visible, is_reversed=self._is_reversed)
         else:
-            flat = visible.reversed() if self._is_reversed else visible
+            flat = yield from sort(rows, visible, by)
         yield from self._outline(flat)
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
@@ -375,17 +379,20 @@ class View:
         touched, self._touched = self._touched, set()
         moved = yield from in_queue_order(self.fleet.rows, touched)
         shown = (yield from self._filter(moved)) if self.is_filtered else moved
-        moving = yield from self._moving(shown)
+        moving = yield from self._moving(shown.indexes)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
         flat = yield from reinsert(self._flat, moved, shown, by, self._touched)
         yield from self._outline(flat)
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
 
-    def _visible(self, seen: int) -> Steps[Order]:
+    def _visible(self, seen: int) -> Steps[Indexes]:
         """Return the visible ones of the first `seen` rows. Count those that have left their pool and the replaced."""
         rows, tree = self.fleet.rows, self.fleet.tree
-        visible, left = Order(rows), Counter(tree.replaced)
+        visible, left = array("i"), Counter(tree.replaced)
+        if not self.is_filtered and not tree.left:
+            self.left = left
+            return range(seen)
         matching = self._matching()
         for start in range(0, seen, STEP):
             chunk = rows[start : min(start + STEP, seen)]
@@ -394,7 +401,7 @@ class View:
                 stays = [row is self._kept or not tree.has_left(row) for row in chunk]
                 left.update(row.group for row, is_there in zip(chunk, stays, strict=True) if not is_there)
                 indexes, chunk = list(compress(indexes, stays)), list(compress(chunk, stays))
-            visible.indexes.fromlist(matching(indexes, chunk))
+            visible.fromlist(matching(indexes, chunk))
             yield
         self.left = left
         return visible
@@ -405,7 +412,7 @@ class View:
         matching = self._matching()
         for start in range(0, len(order), STEP):
             indexes = order.indexes[start : start + STEP]
-            visible.indexes.fromlist(matching(indexes, order.at(indexes)))
+            visible.indexes.fromlist(matching(indexes, rows_at(order.rows, indexes)))
             yield
         return visible
 
@@ -434,12 +441,12 @@ class View:
     def _is_visible(self, row: Row) -> bool:
         return bool(matching((row.index,), (row,), self._conditions()))
 
-    def _moving(self, rows: Sequence[Row]) -> Steps[list[Row]]:
-        """Return the rows whose place changes with time, if sorted by elapsed time."""
+    def _moving(self, indexes: Indexes) -> Steps[list[Row]]:
+        """Return the rows with these indexes whose place changes with time, if sorted by elapsed time."""
         moving: list[Row] = []
-        for start in range(0, len(rows) if self._sort == "elapsed" else 0, STEP):
-            chunk = rows[start : start + STEP]
-            moving += [row for row in unended(chunk) if row.state not in SETTLED and row.attempt]
+        for start in range(0, len(indexes) if self._sort == "elapsed" else 0, STEP):
+            rows = unended(rows_at(self.fleet.rows, indexes[start : start + STEP]))
+            moving += [row for row in rows if row.state not in SETTLED and row.attempt]
             yield
         return moving
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from functools import partial
 from itertools import chain, compress, filterfalse, islice
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, Union, overload
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
@@ -61,22 +61,6 @@ class Order(Sequence[Row]):
             return list(map(self.rows.__getitem__, self.indexes[place]))
         return self.rows[self.indexes[place]]
 
-    def at(self, indexes: array[int]) -> list[Row]:
-        """Return the rows with these indexes, which are in queue order.
-
-        Most often they are neighbours: copying a part of all rows takes a tenth of the time.
-        """
-        first, last = (indexes[0], indexes[-1]) if indexes else (0, -1)
-        if last - first == len(indexes) - 1:
-            return self.rows[first : last + 1]
-        return list(map(self.rows.__getitem__, indexes))
-
-    def reversed(self) -> Order:
-        """Return the rows from the last one to the first."""
-        order = Order(self.rows, self.indexes)
-        order.indexes.reverse()
-        return order
-
     def index(self, row: Any, start: int = 0, stop: int | None = None) -> int:
         """Return the place of the row.
 
@@ -94,6 +78,21 @@ class Order(Sequence[Row]):
         if found < 0:
             raise ValueError(f"{row.name} is not there")
         return found // size
+
+
+Indexes = Union["array[int]", range]
+"""Indexes of some rows, or of all of them."""
+
+
+def rows_at(rows: list[Row], indexes: Indexes) -> list[Row]:
+    """Return the rows with these indexes, which are in queue order.
+
+    Most often they are neighbours: copying a part of all rows takes a tenth of the time.
+    """
+    first, last = (indexes[0], indexes[-1]) if indexes else (0, -1)
+    if last - first == len(indexes) - 1:
+        return rows[first : last + 1]
+    return list(map(rows.__getitem__, indexes))
 
 
 def in_queue_order(rows: list[Row], some: Iterable[Row]) -> Steps[Order]:
@@ -123,6 +122,10 @@ _SAMPLE_SHARE = 32
 """One row in this many is sampled to choose the pivots."""
 _SAMPLE_LIMIT = 2 * STEP
 """Rows in the sample, at most."""
+_PER_BUCKET = 4
+"""Steps of rows in one bucket."""
+_FEW_KEYS = 64
+"""Up to this many distinct keys are counted."""
 _SCATTERED = STEP // 4
 """Rows in one step if they are scattered: each is a cache miss."""
 _GOLDEN = 0.6180339887498949
@@ -149,23 +152,68 @@ class Ordering(NamedTuple):
         return bool(own < key) is not self.is_reversed
 
 
-def sort(order: Order, ordering: Ordering) -> Steps[Order]:
-    """Sort rows that are in queue order: a sample sort.
+def sort(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[Order]:
+    """Return the rows of a fleet with these indexes, which are in queue order, sorted.
 
-    Pivots are chosen from a sample. Short runs of rows are sorted and cut at the pivots; then each bucket, the rows
-    between two pivots, is sorted.
+    A sample sort, or a counting sort if a sample has few distinct keys.
     """
-    pivots = yield from _pivots(order, ordering)
+    pivots = yield from _pivots(rows, indexes, ordering)
+    if pivots is None:
+        return (yield from _counting_sort(rows, indexes, ordering))
+    return (yield from _sample_sort(rows, indexes, ordering, pivots))
+
+
+def _pivots(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[list[Any] | None]:
+    """Return ascending keys with about `_PER_BUCKET * STEP` rows between two of them, more if keys are equal.
+
+    Return None if there are few distinct keys.
+    """
+    count, most = len(indexes) // (_PER_BUCKET * STEP), len(indexes)
+    if count < 2:
+        return []
+    sample: list[Any] = []
+    size = min(most // _SAMPLE_SHARE, _SAMPLE_LIMIT)
+    for start in range(0, size, _SCATTERED):
+        numbers = range(start, min(start + _SCATTERED, size))
+        places = sorted({int(number * _GOLDEN % 1 * most) for number in numbers})
+        sample += ordering.keys([rows[indexes[place]] for place in places])
+        yield
+    if len(set(sample)) <= _FEW_KEYS:
+        return None
+    sample.sort()
+    return list(dict.fromkeys(sample[number * len(sample) // count] for number in range(1, count)))
+
+
+def _counting_sort(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[Order]:
+    """Sort by appending each index to those with the same key."""
+    equal: dict[Any, array[int]] = {}
+    for chunk in _chunks(indexes):
+        groups: dict[Any, list[int]] = {}
+        for key, index in zip(ordering.keys(rows_at(rows, chunk)), chunk, strict=True):
+            if key in groups:
+                groups[key].append(index)
+            else:
+                groups[key] = [index]
+        for key, group in groups.items():
+            equal.setdefault(key, array("i")).fromlist(group)
+        yield
+    result = Order(rows)
+    for key in sorted(equal, reverse=ordering.is_reversed):
+        result.indexes.extend(equal[key])
+    return result
+
+
+def _sample_sort(rows: list[Row], indexes: Indexes, ordering: Ordering, pivots: Sequence[Any]) -> Steps[Order]:
+    """Sort short runs of rows and cut them at the pivots; then sort each bucket, the rows between two pivots."""
     buckets = [_Bucket() for _ in range(len(pivots) + 1)]
-    for indexes in _chunks(order.indexes, is_reversed=ordering.is_reversed):
-        keys = ordering.keys(order.at(indexes))
+    for chunk in _chunks(indexes, is_reversed=ordering.is_reversed):
+        keys = ordering.keys(rows_at(rows, chunk))
         if ordering.is_reversed:
             # So is the result at the end, which restores the queue order of equal rows.
             keys.reverse()
-            indexes.reverse()
-        _cut(*_run(keys, indexes), pivots, buckets)
+        _cut(*_run(keys, chunk[::-1] if ordering.is_reversed else chunk), pivots, buckets)
         yield
-    result = Order(order.rows)
+    result = Order(rows)
     for bucket in buckets:
         result.indexes.fromlist(bucket.sorted())
         result.indexes.extend(bucket.equal)
@@ -202,30 +250,14 @@ class _Bucket:
         return sorted(self.indexes, key=partial(next, keys))
 
 
-def _pivots(order: Order, ordering: Ordering) -> Steps[list[Any]]:
-    """Return ascending keys with about `STEP` rows between two of them, more if keys are equal."""
-    count, most = len(order) // (2 * STEP), len(order)
-    if count < 2:
-        return []
-    sample: list[Any] = []
-    size = min(most // _SAMPLE_SHARE, _SAMPLE_LIMIT)
-    for start in range(0, size, _SCATTERED):
-        numbers = range(start, min(start + _SCATTERED, size))
-        places = sorted({int(number * _GOLDEN % 1 * most) for number in numbers})
-        sample += ordering.keys([order[place] for place in places])
-        yield
-    sample.sort()
-    return list(dict.fromkeys(sample[number * len(sample) // count] for number in range(1, count)))
-
-
-def _run(keys: Sequence[Any], indexes: array[int]) -> tuple[Sequence[Any], array[int]]:
+def _run(keys: Sequence[Any], indexes: Indexes) -> tuple[Sequence[Any], array[int]]:
     """Return the keys in ascending order, in an array if they are floats, and their indexes."""
     ranks = sorted(range(len(keys)), key=keys.__getitem__)
     if len(ranks) > 1:
-        # `itemgetter` takes a third of the time of a loop.
+        # `itemgetter` takes a third of the time of a loop. With one rank it returns no tuple.
         permuted = itemgetter(*ranks)
-        keys, indexes = permuted(keys), array("i", permuted(indexes))
-    return array("d", keys) if type(keys[0]) is float else keys, indexes
+        keys, indexes = permuted(keys), permuted(indexes)
+    return array("d", keys) if type(keys[0]) is float else keys, array("i", indexes)
 
 
 def _cut(keys: Sequence[Any], indexes: array[int], pivots: Iterable[Any], buckets: Sequence[_Bucket]) -> None:
@@ -240,7 +272,16 @@ def _cut(keys: Sequence[Any], indexes: array[int], pivots: Iterable[Any], bucket
     buckets[-1].add(keys[start:], indexes[start:])
 
 
-def _chunks(indexes: array[int], *, is_reversed: bool) -> Iterator[array[int]]:
+def in_order(rows: list[Row], indexes: Indexes, *, is_reversed: bool) -> Steps[Order]:
+    """Return the rows with these indexes, in queue order or its reverse."""
+    order = Order(rows)
+    for chunk in _chunks(indexes, is_reversed=is_reversed):
+        order.indexes.fromlist(list(chunk[::-1] if is_reversed else chunk))
+        yield
+    return order
+
+
+def _chunks(indexes: Indexes, *, is_reversed: bool = False) -> Iterator[Indexes]:
     """Yield the indexes, `STEP` at a time; if reversed, the last ones first."""
     starts = range(0, len(indexes), STEP)
     for start in reversed(starts) if is_reversed else starts:
@@ -254,11 +295,11 @@ def reinsert(order: Order, moved: Order, shown: Order, ordering: Ordering, stale
     and so may be at a wrong place.
     """
     left: set[int] = set()
-    for indexes in _chunks(moved.indexes, is_reversed=False):
+    for indexes in _chunks(moved.indexes):
         left.update(indexes)
         yield
     kept = Order(order.rows)
-    for indexes in _chunks(order.indexes, is_reversed=False):
+    for indexes in _chunks(order.indexes):
         kept.indexes.extend(indexes if left.isdisjoint(indexes) else filterfalse(left.__contains__, indexes))
         yield
     # The keys of one moment: rows may go on changing between two steps.
@@ -268,7 +309,7 @@ def reinsert(order: Order, moved: Order, shown: Order, ordering: Ordering, stale
         keys.update(zip(chunk, ordering.keys(chunk), strict=True))
         yield
     of_now = Ordering(keys.__getitem__, ordering.is_reversed)
-    placed = yield from sort(shown, of_now)
+    placed = yield from sort(order.rows, shown.indexes, of_now)
     search = _Search(kept, ordering, stale)
     result = Order(order.rows)
     start = 0
