@@ -81,7 +81,7 @@ def matching(indexes: Sequence[int], rows: Sequence[Row], conditions: Iterable[C
             rows = list(compress(rows, met))
         met = condition(rows)
         indexes = list(compress(indexes, met))
-    return list(indexes)
+    return indexes if isinstance(indexes, list) else list(indexes)
 
 
 def _condition(term: str) -> Condition:

@@ -181,6 +181,7 @@ def _pivots(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[list
     if len(set(sample)) <= _FEW_KEYS:
         return None
     sample.sort()
+    yield
     return list(dict.fromkeys(sample[number * len(sample) // count] for number in range(1, count)))
 
 
