@@ -13,7 +13,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.selection import AT_ONCE, View
-from asyncwatch.model.view.sort import SORTS, natural, naturals, ordering, run_all, sort
+from asyncwatch.model.view.sort import SORTS, Order, natural, naturals, ordering, run_all, sort
 from tests.model.stream import Stream, ended, failed
 from tests.rows import a_row
 
@@ -179,7 +179,7 @@ def test_sort_by_any_order_keeps_every_row_once(
     values: list[tuple[WorkerState, float | None]], key: str, reverse: bool
 ) -> None:
     rows = [a_row(f"w{index}", index, state=state, bad_luck=luck) for index, (state, luck) in enumerate(values)]
-    ordered = run_all(sort(rows, range(len(rows)), ordering(key, is_reversed=reverse, now=1.0)))
+    ordered = run_all(sort(Order(rows, range(len(rows))), ordering(key, is_reversed=reverse, now=1.0)))
     assert sorted(row.index for row in ordered) == list(range(len(rows)))
     if key == "luck":
         without = [row for row in rows if row.bad_luck is None]

@@ -331,7 +331,7 @@ def test_sort_keeps_rows_and_keys_except_a_sample_from_the_garbage_collector() -
     gc.collect()
     gc.freeze()
     for key in ("name", "luck", "queue"):
-        for _ in sort(rows, range(len(rows)), sort_keys.ordering(key, is_reversed=True, now=0.0)):
+        for _ in sort(Order(rows, range(len(rows))), sort_keys.ordering(key, is_reversed=True, now=0.0)):
             most = max(most, sum(len(each) for each in gc.get_objects() if isinstance(each, (list, tuple, dict))))
     gc.unfreeze()
     sample = len(rows) // 2
@@ -367,7 +367,7 @@ def test_sort_keys_in_a_pattern_make_no_large_bucket(*, is_reversed: bool) -> No
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sorting._Bucket, "sorted", counted)
-            order = run_all(sort(rows, range(4096), by))
+            order = run_all(sort(Order(rows, range(4096)), by))
         assert list(order) == sorted(rows, key=by.key, reverse=is_reversed)
         assert max(sizes) <= 6 * 8
 
@@ -377,7 +377,7 @@ def test_sort_keys_in_a_pattern_make_no_large_bucket(*, is_reversed: bool) -> No
 def test_sort_equals_sorted_with_many_equal_keys(lucks: list[float], is_reversed: bool) -> None:
     rows = [a_row(f"w{index}", index, bad_luck=luck) for index, luck in enumerate(lucks)]
     by = Ordering(lambda row: row.bad_luck, is_reversed)
-    order = run_all(sort(rows, range(len(rows)), by))
+    order = run_all(sort(Order(rows, range(len(rows))), by))
     assert list(order) == sorted(rows, key=lambda row: row.bad_luck or 0.0, reverse=is_reversed)
     assert [place_of(order, row, by, ()) for row in order] == list(range(len(order)))
 
@@ -395,7 +395,7 @@ def test_sort_by_few_keys_compares_no_keys_of_rows(*, is_reversed: bool) -> None
     rows = [a_row(f"w{index}", index) for index in range(400)]
     # The last row's key is in no sample: it has to be found all the same.
     by = Ordering(lambda row: Key(7 if row.index == 399 else row.index % 3), is_reversed)
-    order = run_all(sort(rows, range(400), by))
+    order = run_all(sort(Order(rows, range(400)), by))
     assert compared < 20
     assert list(order) == sorted(rows, key=by.key, reverse=is_reversed)
 
@@ -447,7 +447,7 @@ def test_reinsert_of_all_rows_places_at_most_8_in_a_step() -> None:
     rows = [a_row(f"w{index}", index) for index in range(800)]
     by = Ordering(lambda row: row.index, is_reversed=False)
     order = Order(rows, range(len(rows)))
-    steps_to_sort = sum(1 for _ in sort(rows, order.indexes, by))
+    steps_to_sort = sum(1 for _ in sort(order, by))
     steps = sum(1 for _ in reinsert(order, order, order, by, ()))
     steps_to_look = 3 * len(rows) // 8
     assert steps >= steps_to_look + steps_to_sort + len(rows) // 8 - 1

@@ -30,7 +30,7 @@ from asyncwatch.model.view.sort import (
     place_of,
     reinsert,
     rows_at,
-    sort,
+    sort_rows,
 )
 from asyncwatch.slices import Work, for_each
 
@@ -368,7 +368,7 @@ class View:
         if self._sort == QUEUE_ORDER:
             flat = yield from in_order(rows, visible, is_reversed=self._is_reversed)
         else:
-            flat = yield from sort(rows, visible, by)
+            flat = yield from sort_rows(rows, visible, by)
         yield from self._outline(flat)
         self._flat, self._ordering = flat, by
         self._touched.update(moving)

@@ -152,7 +152,12 @@ class Ordering(NamedTuple):
         return bool(own < key) is not self.is_reversed
 
 
-def sort(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[Order]:
+def sort(order: Order, ordering: Ordering) -> Steps[Order]:
+    """Return the rows of `order`, which are in queue order, sorted; see `sort_rows`."""
+    return sort_rows(order.rows, order.indexes, ordering)
+
+
+def sort_rows(rows: list[Row], indexes: Indexes, ordering: Ordering) -> Steps[Order]:
     """Return the rows of a fleet with these indexes, which are in queue order, sorted.
 
     A sample sort, or a counting sort if a sample has few distinct keys.
@@ -310,7 +315,7 @@ def reinsert(order: Order, moved: Order, shown: Order, ordering: Ordering, stale
         keys.update(zip(chunk, ordering.keys(chunk), strict=True))
         yield
     of_now = Ordering(keys.__getitem__, ordering.is_reversed)
-    placed = yield from sort(order.rows, shown.indexes, of_now)
+    placed = yield from sort(shown, of_now)
     search = _Search(kept, ordering, stale)
     result = Order(order.rows)
     start = 0
