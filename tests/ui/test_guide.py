@@ -36,10 +36,10 @@ def _pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def shown(topic: str) -> AsyncIterator[tuple[GuideApp, Pilot[None]]]:
+async def shown(topic: str, columns: int = 100) -> AsyncIterator[tuple[GuideApp, Pilot[None]]]:
     """Show a page."""
     app = GuideApp(topic)
-    async with app.run_test(size=(100, 24)) as pilot:
+    async with app.run_test(size=(columns, 24)) as pilot:
         await pilot.pause()
         yield app, pilot
 
@@ -59,10 +59,29 @@ async def test_contents_open_a_page_and_scroll_to_a_heading() -> None:
         await pilot.press("tab", "down", "enter")
         await shows(app, "filler", "└── Far")
         await hides(app, "the needle")
-        await pilot.press("down", "enter")
+        await pilot.press("tab", "down", "enter")
         await shows(app, "the needle")
         await pilot.press("b")
         await shows(app, "one link")
+
+
+async def test_contents_take_room_in_a_narrow_terminal_only_while_they_are_used() -> None:
+    async with shown("howto-b", 80) as (app, pilot):
+        await shows(app, "filler")
+        await hides(app, "└── Far")
+        await pilot.press("tab")
+        await shows(app, "└── Far")
+        await pilot.press("down", "enter")
+        await shows(app, "the needle")
+        await hides(app, "└── Far")
+        await pilot.press("tab", "tab")
+        await hides(app, "└── Far")
+
+
+async def test_title_in_brackets_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "index.md").write_text("# [one]\n\n## [[two]]\n")
+    async with shown("index") as (app, _):
+        await shows(app, " [one]", "└── [[two]]")
 
 
 async def test_link_opens_the_page_at_its_heading(monkeypatch: pytest.MonkeyPatch) -> None:

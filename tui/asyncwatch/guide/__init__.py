@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-INDEX = "index"
+_KINDS = ("index", "howto", "explain", "reference")
+"""The first words of topics, in the order of the contents."""
 
 _NOTES = re.compile(r"(?<=^```)([a-z]+) .*$|^<!--.*-->\n\n", re.MULTILINE)
 
@@ -17,8 +18,13 @@ class UnknownTopicError(LookupError):
 
 
 def topics() -> list[str]:
-    """Return the topics, the index first."""
-    return sorted((path.stem for path in FOLDER.glob("*.md")), key=lambda topic: (topic != INDEX, topic))
+    """Return the topics: the index, then the pages of each kind."""
+    return sorted((path.stem for path in FOLDER.glob("*.md")), key=lambda topic: (_rank(topic), topic))
+
+
+def _rank(topic: str) -> int:
+    kind = topic.partition("-")[0]
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
 
 
 def find_topic(word: str) -> str:

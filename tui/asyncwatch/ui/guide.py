@@ -6,6 +6,8 @@ from typing import ClassVar, NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
+from rich.text import Text
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -27,6 +29,10 @@ KEYS = (
     Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
+
+
+_ROOMY = 100
+"""Columns from which the contents are shown beside the page."""
 
 
 class _Place(NamedTuple):
@@ -94,6 +100,7 @@ class GuideApp(App[None]):
     CSS = """
     #contents { width: 34; padding: 0 1; background: $surface; scrollbar-size-vertical: 1; overflow-x: hidden; }
     MarkdownViewer { background: $background; scrollbar-size-vertical: 1; }
+    .-narrow #contents { display: none; }
     #search { height: 1; display: none; padding: 0 1; background: $surface; }
     #search Input { width: 40; }
     #search #found { width: 1fr; color: $text-muted; }
@@ -113,6 +120,7 @@ class GuideApp(App[None]):
         self._page = _Page()
         self._word = Input(placeholder="search all pages", id="word", compact=True)
         self._found = Label("", id="found", markup=False)
+        self._is_in_contents = False
         self._matches: list[_Place] = []
         self._match = 0
 
@@ -131,9 +139,9 @@ class GuideApp(App[None]):
         self._contents.show_root = False
         self._contents.auto_expand = False
         for topic in guide.topics():
-            self._contents.root.add(guide.title_of(topic), topic, allow_expand=False)
+            self._contents.root.add(Text(guide.title_of(topic)), topic, allow_expand=False)
         await self._open(self._first_topic)
-        self._page.document.focus()
+        self._go(to_contents=False)
 
     async def on_markdown_viewer_navigator_updated(self) -> None:
         """Show the headings of the page below its title."""
@@ -142,7 +150,7 @@ class GuideApp(App[None]):
             if node.data == self._page.topic:
                 for level, title, block_id in self._page.document.table_of_contents:
                     if level == 2 and block_id is not None:
-                        node.add_leaf(title, _Heading(block_id))
+                        node.add_leaf(Text(title), _Heading(block_id))
                 node.expand()
                 self._contents.move_cursor(node)
 
@@ -153,10 +161,30 @@ class GuideApp(App[None]):
                 self._page.scroll_to_widget(self._page.query_one(f"#{block_id}"), top=True, animate=False)
             case str(topic):
                 await self._open(topic)
+        self._go(to_contents=False)
 
     async def _open(self, topic: str) -> None:
         await self._page.go(guide.path_of(topic))
         self._page.scroll_home(animate=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Show the contents if there is room for them."""
+        self._fit(event.size.width)
+
+    def action_focus_next(self) -> None:
+        """Go to the contents, or back to the page."""
+        self._go(to_contents=not self._is_in_contents)
+
+    action_focus_previous = action_focus_next
+
+    def _go(self, *, to_contents: bool) -> None:
+        self._is_in_contents = to_contents
+        self._fit(self.size.width)
+        (self._contents if to_contents else self._page.document).focus()
+
+    def _fit(self, width: int) -> None:
+        """Without much room the page takes the place of the contents."""
+        self.set_class(width < _ROOMY and not self._is_in_contents, "-narrow")
 
     async def action_back(self) -> None:
         """Go to the page before."""
@@ -176,7 +204,7 @@ class GuideApp(App[None]):
     def action_leave_search(self) -> None:
         """Go back to the page."""
         self.query_one("#search").display = False
-        self._page.document.focus()
+        self._go(to_contents=False)
 
     async def on_input_submitted(self, message: Input.Submitted) -> None:
         """Go to the first match from this page on."""
@@ -190,7 +218,7 @@ class GuideApp(App[None]):
             if word and word in line.casefold()
         ]
         self._match = -1
-        self._page.document.focus()
+        self._go(to_contents=False)
         await self.action_match(1)
 
     async def action_match(self, step: int) -> None:
