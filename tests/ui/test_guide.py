@@ -17,13 +17,13 @@ PAGES = {
     "index": "# First\n\n[one link](howto-b.md#far) and [another](https://a.example/)\n",
     "howto-b": "# Second\n\n"
     '```sh keys="qy"\nasyncwatch\n```\n\n'
-    + "filler\n\n" * 40
+    + "filler\n\n" * 14
     + "## Far\n\nthe needle\n\n"
-    + "filler\n\n" * 40
+    + "filler\n\n" * 14
     + "| a | b |\n|---|---|\n"
-    + "| row | row |\n" * 30
+    + "| row | row |\n" * 14
     + "| NEEDLE | below |\n"
-    + "| row | row |\n" * 20,
+    + "| row | row |\n" * 14,
 }
 
 
