@@ -7,11 +7,26 @@ import importlib
 from collections.abc import Callable, Iterable
 
 from tests.benchmarks import report
-from tests.benchmarks.measure import Effort, Finding
+from tests.benchmarks.measure import Effort, Finding, Skipped
 
-CASES = ("http", "dashboard", "noop", "frame", "keys", "memory", "scale", "start", "sort", "filter")
+CASES = (
+    "http",
+    "dashboard",
+    "noop",
+    "fail",
+    "flaky",
+    "restart",
+    "idle",
+    "frame",
+    "keys",
+    "memory",
+    "scale",
+    "start",
+    "sort",
+    "filter",
+)
 
-Run = Callable[[Effort], Iterable[Finding]]
+Run = Callable[[Effort], Iterable[Finding | Skipped]]
 
 
 def load(case: str) -> Run:
@@ -39,7 +54,8 @@ def main() -> None:
     findings: list[tuple[str, Finding]] = []
     for case in arguments.names or CASES:
         for finding in load(case)(effort):
-            findings.append((case, finding))
+            if isinstance(finding, Finding):
+                findings.append((case, finding))
             print(report.line(case, finding), flush=True)  # noqa: T201  the program's output
     print("", *report.table(findings), sep="\n")  # noqa: T201  the same
 

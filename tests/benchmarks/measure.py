@@ -6,8 +6,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+_PER_SECOND = {"us": 1e6, "ms": 1e3, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,33 @@ class Goal:
         return f"{self.side} {amount(self.limit, self.unit)}"
 
 
+class Cost(NamedTuple):
+    """What work took, in seconds."""
+
+    processor: float
+    wall: float
+
+    def each(self, count: int, *, beyond: Cost | None = None) -> Cost:
+        """Return the share of each of `count` pieces of work, after the cost of the start (`beyond`) is subtracted."""
+        start = beyond or Cost(0.0, 0.0)
+        return Cost((self.processor - start.processor) / count, (self.wall - start.wall) / count)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure of a case. `spread` is the lowest and highest measurement, or None for a single measurement."""
+    """One figure of a case.
+
+    Attributes:
+        what: what was measured.
+        figure: the figure.
+        unit: its unit; `x` is a ratio.
+        spread: the lowest and highest measurement; None for a single measurement.
+        goal: the goal of the figure, if it has one.
+        note: more about the measurement.
+        processor: the processor time of each side.
+        wall: the wall time of each side.
+
+    """
 
     what: str
     figure: float
@@ -48,6 +75,8 @@ class Finding:
     spread: tuple[float, float] | None = None
     goal: Goal | None = None
     note: str = ""
+    processor: str = ""
+    wall: str = ""
 
     @property
     def text(self) -> str:
@@ -60,8 +89,16 @@ class Finding:
 
     @property
     def goal_met(self) -> str:
-        """`yes` or `NO`; empty without a goal."""
-        return "" if self.goal is None else "yes" if self.goal.is_met(self.figure) else "NO"
+        """`met` or `NO`; empty without a goal."""
+        return "" if self.goal is None else "met" if self.goal.is_met(self.figure) else "NO"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A figure that cannot be measured here, and why."""
+
+    what: str
+    why: str
 
 
 def amount(number: float, unit: str) -> str:
@@ -72,19 +109,19 @@ def amount(number: float, unit: str) -> str:
 
 def alternate(
     effort: Effort,
-    measures: Mapping[str, Callable[[], float]],
+    measures: Mapping[str, Callable[[], _T]],
     *,
     times: int = 1,
     warm_up: Callable[[], object] | None = None,
-) -> dict[str, list[float]]:
+) -> dict[str, list[_T]]:
     """Call all `measures` alternately (A B A B), `times` the pairs of the effort, and return their figures.
 
     Unless the effort is quick, a warm-up comes first: `warm_up()`, or one call of each measure.
     """
     if not effort.is_quick:
-        for call in measures.values() if warm_up is None else (warm_up,):
+        for call in [*measures.values()] if warm_up is None else [warm_up]:
             call()
-    figures: dict[str, list[float]] = {name: [] for name in measures}
+    figures: dict[str, list[_T]] = {name: [] for name in measures}
     for _ in range(effort.pairs * (1 if effort.is_quick else times)):
         for name, measure in measures.items():
             figures[name].append(measure())
@@ -96,6 +133,30 @@ def ratio(
 ) -> Finding:
     """Return the median ratio of each figure to its peer from the same round."""
     return median_of(what, [figure / peer for figure, peer in zip(figures, peers, strict=True)], goal=goal, note=note)
+
+
+def compare(
+    what: str,
+    costs: Sequence[Cost],
+    peers: Sequence[Cost],
+    goal: Goal | None = None,
+    note: str = "",
+    *,
+    unit: str = "us",
+) -> Finding:
+    """Return the median ratio of the processor time of each cost to its peer's from the same round.
+
+    Both times stand beside it, in `unit`: `us`, `ms` or `s`.
+    """
+    found = ratio(what, [cost.processor for cost in costs], [cost.processor for cost in peers], goal, note)
+    processor = _against([cost.processor for cost in costs], [cost.processor for cost in peers], unit)
+    wall = _against([cost.wall for cost in costs], [cost.wall for cost in peers], unit)
+    return replace(found, processor=processor, wall=wall)
+
+
+def _against(figures: Sequence[float], peers: Sequence[float], unit: str) -> str:
+    own, peer = (amount(statistics.median(side) * _PER_SECOND[unit], unit) for side in (figures, peers))
+    return f"{own} against {peer.removesuffix(f' {unit}')}"
 
 
 def median_of(

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.measure import Cost
+
 PEERS = Path(__file__).parent / "peers"
 """Folder of the peers. asyncwatch runs here, so that it finds `jobs`."""
 ROOT = Path(__file__).parents[2]
@@ -26,9 +28,31 @@ def environment(**more: str) -> dict[str, str]:
 
 def run_json(module: str, *arguments: object) -> Any:
     """Run a module of `peers` and return the JSON that it prints."""
-    command = [sys.executable, "-m", f"tests.benchmarks.peers.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(peer(module, *arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
+
+
+def peer(module: str, *arguments: object) -> list[str]:
+    """Return the command that runs a module of `peers`."""
+    return [sys.executable, "-m", f"tests.benchmarks.peers.{module}", *map(str, arguments)]
+
+
+def cost_of(command: Sequence[str], *, status: int = 0, errors: Path | None = None, cwd: Path = PEERS) -> Cost:
+    """Return the cost of a whole process, with the processes that it started and waited for.
+
+    It has to end with `status`. Its stderr goes to the file `errors`, else nowhere, as its stdout does.
+    """
+    with (errors or Path(os.devnull)).open("wb") as stderr:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
+        )
+        _, ended, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(ended)
+    if process.returncode != status:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Cost(usage.ru_utime + usage.ru_stime, wall)
 
 
 def run_process(command: Sequence[str], **more: str) -> None:
@@ -68,6 +92,16 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
     while not condition():
         assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
         time.sleep(0.05)
+
+
+def processor_time_of(pid: int) -> float:
+    """Return the processor seconds of a process and of all that it has started and that still run. Needs Linux."""
+    # The clock of another process, as clock_getcpuclockid(3) makes it.
+    seconds = time.clock_gettime(~pid << 3 | 2)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children = (task / "children").read_text(encoding="ascii").split()
+        seconds += sum(processor_time_of(int(child)) for child in children)
+    return seconds
 
 
 def memory_of(pid: int) -> int:

@@ -11,16 +11,19 @@ from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
-from tests.benchmarks.measure import Finding
+from tests.benchmarks.measure import Finding, Skipped
 
 _LIBRARIES = ("asyncwatch", "textual", "aiohttp", "uvloop", "msgspec", "click")
 
 
-def line(case: str, finding: Finding) -> str:
+def line(case: str, finding: Finding | Skipped) -> str:
     """Return a finding as one line for the terminal."""
+    if isinstance(finding, Skipped):
+        return f"{case}: {finding.what}: skipped: {finding.why}"
     goal = f"  goal {finding.goal}: {finding.goal_met}" if finding.goal is not None else ""
-    note = f"  [{finding.note}]" if finding.note else ""
-    return f"{case}: {finding.what}: {finding.text}{goal}{note}"
+    times = [f"{kind} {text}" for kind, text in (("CPU", finding.processor), ("wall", finding.wall)) if text]
+    note = "; ".join([*times, finding.note] if finding.note else times)
+    return f"{case}: {finding.what}: {finding.text}{goal}{f'  [{note}]' if note else ''}"
 
 
 def table(findings: Iterable[tuple[str, Finding]]) -> list[str]:

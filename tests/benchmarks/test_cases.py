@@ -28,6 +28,7 @@ def test_case_quick_run_yields_findings(case: str) -> None:
     findings = list(load(case)(Effort(pairs=1, is_quick=True)))
     assert findings
     for found in findings:
+        assert isinstance(found, Finding), found
         assert math.isfinite(found.figure), found
         assert found.figure > 0 or found.unit == "bytes", found
         assert report.line(case, found)
@@ -52,7 +53,7 @@ def test_alternate_warms_up_each_measure_first() -> None:
 
 def test_ratio_is_the_median_over_rounds() -> None:
     found = ratio("speed", [2.0, 9.0, 8.0], [1.0, 3.0, 2.0], Goal(">=", 3.0))
-    assert (found.figure, found.spread, found.goal_met) == (3.0, (2.0, 4.0), "yes")
+    assert (found.figure, found.spread, found.goal_met) == (3.0, (2.0, 4.0), "met")
     assert ratio("speed", [2.0], [1.0], Goal("<=", 1.5)).goal_met == "NO"
 
 
@@ -68,7 +69,7 @@ def test_keyboard_finding_one_long_wait_counts_for_many_keys() -> None:
 
 def test_table_has_the_conditions_and_a_row_for_each_finding() -> None:
     lines = report.table([("noop", Finding("watched", 0.9, spread=(0.8, 1.1), goal=Goal("<=", 1.0), note="fast"))])
-    assert lines[-1] == "| `noop` | watched | 0.90 x (0.80 x to 1.10 x) | <= 1.00 x | yes | fast |"
+    assert lines[-1] == "| `noop` | watched | 0.90 x (0.80 x to 1.10 x) | <= 1.00 x | met | fast |"
     assert "UTC" in lines[0]
     assert "textual" in lines[2]
 

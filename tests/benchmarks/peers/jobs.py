@@ -58,3 +58,76 @@ async def block(item: str) -> None:
         with Path(os.environ["BENCH_TIMES"]).open("a", encoding="ascii") as times:  # noqa: ASYNC230  the loop is blocked anyway
             times.write(f"{start} {time.perf_counter()}\n")
     await asyncio.Event().wait()
+
+
+async def return_at_once(item: str) -> int:
+    """Return without waiting."""
+    return 1
+
+
+async def yield_once(item: str) -> int:
+    """Wait for one loop iteration."""
+    await asyncio.sleep(0)
+    return 1
+
+
+async def sleep_briefly(item: str) -> int:
+    """Sleep for 0 to 20 milliseconds."""
+    await asyncio.sleep(0.02 * random.random())
+    return 1
+
+
+async def fail(item: str) -> int:
+    """Raise at once an error that is not retried."""
+    raise ValueError(f"no item {item}")
+
+
+_calls: dict[str, int] = {}
+
+
+async def flaky(item: str) -> int:
+    """Raise an error that is retried in the first two calls for an item, then return."""
+    calls = _calls[item] = _calls.get(item, 0) + 1
+    if calls < 3:
+        raise ConnectionError(f"no answer for item {item}")
+    return 1
+
+
+class _Milestones:
+    """Notes the use of this process when its services have been started a given number of times.
+
+    A line of `BENCH_MILESTONES` has that number for each service, the processor seconds, the wall seconds, and the
+    resident memory in bytes. The last milestone ends the process.
+    """
+
+    def __init__(self) -> None:
+        self._starts = 0
+        self._services = int(os.environ.get("BENCH_SERVICES", "1"))
+        self._each = [int(each) for each in os.environ.get("BENCH_AT", "").split()]
+
+    def count(self) -> None:
+        """Count one start."""
+        self._starts += 1
+        if self._each and self._starts == self._each[0] * self._services:
+            each = self._each.pop(0)
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            use = (each, time.process_time(), time.perf_counter(), pages * os.sysconf("SC_PAGE_SIZE"))
+            with Path(os.environ["BENCH_MILESTONES"]).open("a", encoding="ascii") as lines:
+                lines.write(" ".join(map(str, use)) + "\n")
+            if not self._each:
+                os._exit(0)
+
+
+_milestones = _Milestones()
+_PERIOD = float(os.environ.get("BENCH_PERIOD", "0.1"))
+
+
+async def end_soon() -> None:
+    """End after 0.1 seconds, as a service that should not."""
+    _milestones.count()
+    await asyncio.sleep(_PERIOD)
+
+
+async def rest() -> None:
+    """Wait for ever."""
+    await asyncio.Event().wait()

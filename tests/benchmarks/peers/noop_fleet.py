@@ -6,19 +6,19 @@ import json
 import statistics
 import sys
 
-from asyncwatch.engine.event_loop import new_event_loop
-from tests.benchmarks.cases.noop import return_at_once, time_watched
+from tests.benchmarks.peers.batch import measure
+from tests.benchmarks.peers.jobs import return_at_once
 
 _LEAST = 50_000
 """Least number of workers in total: small fleets are run several times."""
 
 
 def main(workers: int) -> float:
-    """Return the microseconds per worker of the median run."""
+    """Return the microseconds of processor time per worker of the median run."""
     for _ in range(3):
-        time_watched(1_000, return_at_once, new_event_loop)
-    runs = [time_watched(workers, return_at_once, new_event_loop)[0] for _ in range(max(1, _LEAST // workers))]
-    return statistics.median(runs) / workers * 1e6
+        measure("asyncwatch", return_at_once, 1_000, 100, "uvloop")
+    runs = [measure("asyncwatch", return_at_once, workers, 100, "uvloop") for _ in range(max(1, _LEAST // workers))]
+    return statistics.median(cost.processor for cost in runs) / workers * 1e6
 
 
 if __name__ == "__main__":
