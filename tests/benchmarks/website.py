@@ -54,6 +54,6 @@ def website(folder: Path) -> Iterator[Website]:
             process.terminate()
 
 
-def script(urls: Path, *options: str) -> list[str]:
+def script(urls: Path) -> list[str]:
     """Return the command of the handwritten script."""
-    return [sys.executable, str(PEERS / "script.py"), str(urls), "--concurrency", str(CONCURRENCY), *options]
+    return [sys.executable, str(PEERS / "script.py"), str(urls), "--concurrency", str(CONCURRENCY)]

@@ -1,55 +1,54 @@
-"""20,000 GET requests without a dashboard, against the handwritten script on asyncio's loop and on uvloop.
+"""20,000 GET requests without a dashboard, against today's handwritten script and against the best of an expert.
 
-Each client runs as a command in a process of its own, and both keep their results in memory. The server, a third
-process, counts requests per second from the first to the last, which leaves out the start of the client. The total run
-time of the processes is compared too, without a goal. On a machine with two cores the server has one to itself.
+Each client runs as a command in a process of its own, with 200 requests at once, and keeps its results in memory. The
+figure is the processor time of a request: the cost of a start, measured with few requests in the same round, is
+subtracted. The server, another process, counts the requests.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio, seconds_of
-from tests.benchmarks.processes import ASYNCWATCH, run_process
-from tests.benchmarks.website import CONCURRENCY, script, website
+from tests.benchmarks.measure import Cost, Effort, Finding, Goal, alternate, compare
+from tests.benchmarks.processes import ASYNCWATCH, PEERS, ROOT, cost_of, peer
+from tests.benchmarks.website import CONCURRENCY, Website, script, website
+
+_PEERS = {
+    "script": ("the handwritten script", Goal("<=", 0.85)),
+    "expert": ("a pool of tasks on uvloop without cookies", Goal("<=", 1.05)),
+}
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the ratios of the requests per second to each script, then of the total run times."""
-    count = effort.size(20_000, 300)
+    """Yield the ratio of the processor time of a request to each script's."""
+    many, few = effort.size(20_000, 300), CONCURRENCY
     with tempfile.TemporaryDirectory() as folder, website(Path(folder)) as site:
-        urls, few = site.urls(count), site.urls(max(1, count // 10))
-        commands: dict[str, Callable[[Path], list[str]]] = {
-            "asyncwatch": lambda file: [
-                *(ASYNCWATCH, "--headless", "--concurrency", str(CONCURRENCY), "--items", str(file))
-            ],
-            "script": script,
-            "uvloop": lambda file: script(file, "--uvloop"),
-        }
-        whole: dict[str, list[float]] = {name: [] for name in commands}
 
-        def fetch(name: str) -> float:
-            def work() -> None:
-                whole[name].append(seconds_of(partial(run_process, commands[name](urls))))
+        def cost_each(side: str) -> Cost:
+            whole = _cost(side, site, many)
+            return whole.each(many) if effort.is_quick else whole.each(many - few, beyond=_cost(side, site, few))
 
-            return site.rate(work, count)
-
-        def warm_up() -> None:
-            for command in commands.values():
-                run_process(command(few))
-
-        rates = alternate(effort, {name: partial(fetch, name) for name in commands}, warm_up=warm_up)
-    for peer, what, limit in (("script", "the script", 1.15), ("uvloop", "the script on uvloop", 1.05)):
-        note = _against(rates["asyncwatch"], rates[peer], "requests/s")
-        yield ratio(f"requests/s against {what}", rates["asyncwatch"], rates[peer], Goal(">=", limit), note)
-    for peer, what in (("script", "the script"), ("uvloop", "the script on uvloop")):
-        note = _against(whole["asyncwatch"], whole[peer], "s", digits=1)
-        yield ratio(f"time of the whole process against {what}", whole["asyncwatch"], whole[peer], note=note)
+        costs = alternate(effort, {side: partial(cost_each, side) for side in _COMMANDS}, warm_up=lambda: None)
+    for side, (what, goal) in _PEERS.items():
+        yield compare(f"{many:,} requests, against {what}", costs["asyncwatch"], costs[side], goal)
 
 
-def _against(figures: Sequence[float], peers: Sequence[float], unit: str, digits: int = 0) -> str:
-    return f"{statistics.median(figures):,.{digits}f} {unit} against {statistics.median(peers):,.{digits}f}"
+def _asyncwatch(urls: Path) -> Cost:
+    return cost_of([ASYNCWATCH, "--headless", "--concurrency", str(CONCURRENCY), "--items", str(urls)], cwd=PEERS)
+
+
+_COMMANDS: dict[str, Callable[[Path], Cost]] = {
+    "asyncwatch": _asyncwatch,
+    "script": lambda urls: cost_of(script(urls), cwd=PEERS),
+    "expert": lambda urls: cost_of(peer("expert_script", urls, "--concurrency", CONCURRENCY), cwd=ROOT),
+}
+
+
+def _cost(side: str, site: Website, count: int) -> Cost:
+    urls = site.urls(count)
+    costs: list[Cost] = []
+    site.rate(lambda: costs.append(_COMMANDS[side](urls)), count)
+    return costs[0]

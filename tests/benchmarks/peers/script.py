@@ -8,7 +8,6 @@ import random
 from pathlib import Path
 
 import aiohttp
-import uvloop
 
 _ATTEMPTS = 3
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -48,8 +47,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("--concurrency", type=int, default=100)
-    parser.add_argument("--uvloop", action="store_true")
     given = parser.parse_args()
-    (uvloop.run if given.uvloop else asyncio.run)(
-        main(given.file.read_text(encoding="utf-8").split(), given.concurrency)
-    )
+    asyncio.run(main(given.file.read_text(encoding="utf-8").split(), given.concurrency))
