@@ -13,6 +13,7 @@ CASES = (
     "http",
     "dashboard",
     "noop",
+    "sleep",
     "fail",
     "flaky",
     "restart",

@@ -28,7 +28,8 @@ def environment(**more: str) -> dict[str, str]:
 
 def run_json(module: str, *arguments: object) -> Any:
     """Run a module of `peers` and return the JSON that it prints."""
-    done = subprocess.run(peer(module, *arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(peer(module, *arguments), cwd=ROOT, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
     return json.loads(done.stdout)
 
 

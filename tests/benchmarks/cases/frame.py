@@ -1,23 +1,24 @@
-"""One frame of the dashboard in a terminal of 160x50 while 10,000 events a second arrive, for 20 and 1,000,000 workers.
+"""One frame of the dashboard in a terminal of 160x50 while 10,000 events a second arrive, against a screenful of text.
 
 The dashboard runs in a real pseudo-terminal. Its events come from a thread that does nothing else, so the figures
-contain the dashboard and not the work. In both fleets twenty visible rows change in every frame; with 1,000,000 workers
-half of the events belong to others, spread over the fleet. The worst case is a full screen of rows that all change.
+contain the dashboard and not the work. A full screen of rows changes in every frame. The peer is a Textual app that
+repaints the same 160x50 as text; one that gives each row its colours stands beside it.
+
+A fleet of 1,000,000 is compared with one of 20. In both, twenty visible rows change in every frame; with 1,000,000
+workers half of the events belong to others, spread over the fleet.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tests.benchmarks.measure import Effort, Finding, Goal, alternate, percentile, ratio
-from tests.benchmarks.processes import ROOT
+from tests.benchmarks.measure import Cost, Effort, Finding, Goal, alternate, compare, percentile
+from tests.benchmarks.processes import ROOT, peer
 from tests.benchmarks.terminal import PATIENCE, Terminal
 
 _FEW = 20
@@ -26,46 +27,50 @@ _SCREENFUL = 49
 
 
 def run(effort: Effort) -> Iterator[Finding]:
-    """Yield the 95th percentile of each fleet, then the ratio of the large fleet to the small one."""
+    """Yield the ratios of a full frame to both texts, then of the large fleet to the small one."""
     many = effort.size(1_000_000, 2_000)
     seconds = 0.2 if effort.is_quick else 4
-    fleets = {"many": (many, _FEW), "few": (_FEW, _FEW), "full": (_SCREENFUL, _SCREENFUL)}
-    frames: dict[str, list[list[float]]] = {fleet: [] for fleet in fleets}
+    commands = {
+        "full": ("synthetic_app", "--workers", _SCREENFUL, "--busy", _SCREENFUL),
+        "text": ("text_app",),
+        "coloured": ("text_app", "--coloured"),
+        "many": ("synthetic_app", "--workers", many, "--busy", _FEW),
+        "few": ("synthetic_app", "--workers", _FEW, "--busy", _FEW),
+    }
+    frames: dict[str, list[Cost]] = {name: [] for name in commands}
     rates: list[float] = []
 
-    def watch(fleet: str) -> float:
-        recorded = _frames(*fleets[fleet], seconds)
-        frames[fleet] += recorded["frames"]
-        rates.append(recorded["events_per_second"])
-        return statistics.median([float(wall) for wall, _ in recorded["frames"]])
+    def watch(name: str) -> Cost:
+        costs, rate = _frames(commands[name], seconds)
+        frames[name] += costs
+        if rate is not None:
+            rates.append(rate)
+        return Cost(*(statistics.median(figures) for figures in zip(*costs, strict=True)))
 
-    medians = alternate(
-        effort,
-        {fleet: partial(watch, fleet) for fleet in fleets},
-        warm_up=lambda: _frames(_FEW, _FEW, seconds / 4),
-    )
-    for fleet, shown in frames.items():
-        workers, busy = fleets[fleet]
-        walls = [wall * 1000 for wall, _ in shown]
-        processor = percentile([worked * 1000 for _, worked in shown], 0.95)
-        note = f"{len(walls)} frames; the range is median to slowest; CPU time {processor:.1f} ms"
-        spread = (statistics.median(walls), max(walls))
-        p95 = percentile(walls, 0.95)
-        what = f"p95 with {workers:,} workers, {busy} busy"
-        yield Finding(what, p95, "ms", spread, Goal("<=", 5.0, "ms"), note)
-    of_many, of_few = (statistics.median(medians[fleet]) * 1000 for fleet in ("many", "few"))
+    medians = alternate(effort, {name: partial(watch, name) for name in commands}, warm_up=lambda: None)
     at_least = f"at least {min(rates):,.0f} events/s"
-    note = f"medians {of_many:.1f} ms, {of_few:.1f}; {at_least}"
-    yield ratio(f"{many:,} rows against {_FEW}", medians["many"], medians["few"], Goal("<=", 1.3), note)
+    pairs = (
+        ("full", "text", f"{_SCREENFUL} rows that all change, against plain text", Goal("<=", 1.0)),
+        ("full", "coloured", f"{_SCREENFUL} rows that all change, against coloured text", None),
+        ("many", "few", f"{many:,} rows against {_FEW}", Goal("<=", 1.3)),
+    )
+    for name, other, what, goal in pairs:
+        note = f"p95 {_p95(frames[name]):.1f} ms against {_p95(frames[other]):.1f}; {at_least}"
+        yield compare(what, medians[name], medians[other], goal, note, unit="ms")
 
 
-def _frames(workers: int, busy: int, seconds: float) -> Any:
-    """Return what `synthetic_app` writes: the wall and CPU seconds of each frame, and the events per second."""
+def _p95(costs: Sequence[Cost]) -> float:
+    return percentile([cost.processor * 1000 for cost in costs], 0.95)
+
+
+def _frames(command: Sequence[object], seconds: float) -> tuple[Sequence[Cost], float | None]:
+    """Return the cost of each frame of a peer, and the events per second if it gets any."""
+    module, *options = command
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frames.json"
-        options = ["--workers", str(workers), "--busy", str(busy), "--seconds", str(seconds), "--frames", str(file)]
-        command = [sys.executable, "-m", "tests.benchmarks.peers.synthetic_app", *options]
-        with Terminal(command, cwd=ROOT, columns=160, rows=50) as terminal:
+        arguments = (*options, "--seconds", seconds, "--frames", file)
+        with Terminal(peer(str(module), *arguments), cwd=ROOT, columns=160, rows=50) as terminal:
             status = terminal.process.wait(PATIENCE)
             assert status == 0, terminal.text
-        return json.loads(file.read_text(encoding="ascii"))
+        written = json.loads(file.read_text(encoding="ascii"))
+    return [Cost(*frame) for frame in written["frames"]], written.get("events_per_second")

@@ -13,6 +13,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -65,8 +66,7 @@ async def bare(job: Job, items: Sequence[str], concurrency: int) -> None:
 async def with_aiometer(job: Job, items: Sequence[str], concurrency: int) -> None:
     """Let aiometer limit the concurrency of the script's retry loop."""
     aiometer: Any = importlib.import_module("aiometer")  # not always installed
-    unlimited = asyncio.Semaphore(len(items))
-    retry = partial(retried, job, unlimited)
+    retry = partial(retried, job, nullcontext())
     _check(await aiometer.run_all([partial(retry, item) for item in items], max_at_once=concurrency))
 
 

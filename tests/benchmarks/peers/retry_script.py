@@ -11,6 +11,7 @@ import gc
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import uvloop
@@ -24,11 +25,11 @@ _TRANSIENT = (ConnectionError, TimeoutError)
 _LOG = logging.getLogger("script")
 
 
-async def retried(job: Job, semaphore: asyncio.Semaphore, item: str) -> int:
+async def retried(job: Job, slot: AbstractAsyncContextManager[None], item: str) -> int:
     """Return the result of a job, after up to three attempts."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            async with semaphore:
+            async with slot:
                 return await job(item)
         except _TRANSIENT as error:
             if attempt == ATTEMPTS:

@@ -1,7 +1,7 @@
 """The real dashboard over a synthetic run with 10,000 events a second, made in another thread as the engine does.
 
 `--frames FILE` writes what each frame cost: the seconds that the UI thread spent drawing the scene and painting the
-changes, up to the last byte handed to the terminal's writer thread.
+changes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from asyncwatch.process import infrequent_gc, short_switch_interval
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.screens.fleet import FleetScreen
+from tests.benchmarks.peers.frame_timer import SETTLING, FrameTimer
 from tests.benchmarks.synthetic_run import BUSY, NOW, SyntheticRun
 
 PER_SECOND = 10_000
 """Events."""
-_SETTLING = 1.0
-"""Seconds at the start that are not measured."""
 
 
 class SyntheticController:
@@ -78,31 +77,20 @@ class SyntheticController:
 
 
 class TimedScreen(FleetScreen):
-    """Fleet screen that records each frame: when it was done, its wall time and its CPU time in seconds."""
+    """Fleet screen whose frames are timed."""
 
     def __init__(self, dashboard: DashboardState) -> None:
         super().__init__(dashboard)
-        self.frames: list[tuple[float, float, float]] = []
-        self._spent = (0.0, 0.0)
+        self.timer = FrameTimer()
 
     def draw(self) -> None:
         """Draw the scene and record the time."""
-        start, worked = time.perf_counter(), time.thread_time()
-        super().draw()
-        self._spend(start, worked)
+        with self.timer.drawing():
+            super().draw()
 
     def _on_timer_update(self) -> None:
-        start, worked = time.perf_counter(), time.thread_time()
-        is_frame = bool(self._dirty_widgets)
-        super()._on_timer_update()
-        self._spend(start, worked)
-        if is_frame:
-            self.frames.append((time.perf_counter(), *self._spent))
-            self._spent = (0.0, 0.0)
-
-    def _spend(self, start: float, worked: float) -> None:
-        seconds, processor = self._spent
-        self._spent = (seconds + time.perf_counter() - start, processor + time.thread_time() - worked)
+        with self.timer.painting(is_frame=bool(self._dirty_widgets)):
+            super()._on_timer_update()
 
 
 class SyntheticApp(AsyncwatchApp):
@@ -126,7 +114,7 @@ def main() -> None:
     parser.add_argument("--frames", type=Path)
     given = parser.parse_args()
     run = SyntheticRun(given.workers, given.busy)
-    controller = SyntheticController(run, given.seconds + _SETTLING, has_history=given.history)
+    controller = SyntheticController(run, given.seconds + SETTLING, has_history=given.history)
     app = SyntheticApp(controller, clock=controller.clock)
     gc.freeze()  # as run_dashboard does
     for batch in run.history(has_history=given.history):
@@ -135,10 +123,9 @@ def main() -> None:
     with infrequent_gc(), short_switch_interval():
         app.run()
     if given.frames is not None:
-        frames = app.timed.frames
-        counted = [frame[1:] for frame in frames if frame[0] >= frames[0][0] + _SETTLING]
-        per_second = (app.dashboard.fleet.events - events_before) / (given.seconds + _SETTLING)
-        given.frames.write_text(json.dumps({"frames": counted, "events_per_second": per_second}), encoding="ascii")
+        per_second = (app.dashboard.fleet.events - events_before) / (given.seconds + SETTLING)
+        written = {"frames": app.timed.timer.costs(), "events_per_second": per_second}
+        given.frames.write_text(json.dumps(written), encoding="ascii")
 
 
 if __name__ == "__main__":
