@@ -78,11 +78,11 @@ def end_of(index: int) -> EndOfWorker:
     )
 
 
-_RANKS = {state: rank for rank, state in enumerate(WorkerState)}
+RANKS = {state: rank for rank, state in enumerate(WorkerState)}
 
 KEYS: dict[str, Callable[[int], Any]] = {
     "queue": lambda index: index,
-    "state": lambda index: (_RANKS[end_of(index).state], index),
+    "state": lambda index: (RANKS[end_of(index).state], index),
     "retries": lambda index: (end_of(index).attempts, index),
     "luck": lambda index: end_of(index).luck,
     "result": lambda index: (end_of(index).result is None, end_of(index).result or 0, index),
