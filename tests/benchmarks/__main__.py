@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from tests.benchmarks import report
 from tests.benchmarks.measure import Effort, Finding, Skipped
+from tests.benchmarks.report import Result
 
 CASES = (
     "http",
@@ -26,6 +30,8 @@ CASES = (
     "sort",
     "filter",
 )
+
+_RESULTS = Path(__file__).with_name("RESULTS.md")
 
 Run = Callable[[Effort], Iterable[Finding | Skipped]]
 
@@ -48,17 +54,23 @@ def main() -> None:
         help="measurements of each kind (default: 5); memory is measured once, because it does not vary",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows only that a case works")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the rows to {_RESULTS.name}, for this version of Python"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):
         parser.error(f"unknown case: {', '.join(sorted(unknown))}")
     effort = Effort(arguments.pairs, arguments.quick)
-    findings: list[tuple[str, Finding]] = []
+    results: list[Result] = []
     for case in arguments.names or CASES:
-        for finding in load(case)(effort):
-            if isinstance(finding, Finding):
-                findings.append((case, finding))
-            print(report.line(case, finding), flush=True)  # noqa: T201  the program's output
-    print("", *report.table(findings), sep="\n")  # noqa: T201  the same
+        of_case: list[Result] = []
+        for found in load(case)(effort):
+            of_case.append(Result(case, found, effort.pairs, datetime.now(UTC), os.getloadavg()[0]))
+            print(report.line(of_case[-1]), flush=True)  # noqa: T201  the program's output
+        results += of_case
+        if arguments.write:
+            report.write(_RESULTS, of_case, CASES)
+    print("", *report.table(results), sep="\n")  # noqa: T201  the same
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ filters, in a process of its own.
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from tests.benchmarks import keyboard
-from tests.benchmarks.measure import Cost, Effort, Finding, Goal, amount, ratio
+from tests.benchmarks.measure import Cost, Effort, Finding, Goal, beside, ratio
 from tests.benchmarks.processes import ROOT, peer, processor_time_of, run_json
 from tests.benchmarks.terminal import Terminal
 
@@ -37,8 +35,6 @@ class Fleet(NamedTuple):
 
     def cost(self, operation: Callable[[], float]) -> Cost:
         """Return the wall seconds that an operation returns, and the processor seconds of the dashboard meanwhile."""
-        if sys.platform != "linux":
-            return Cost(0.0, operation())
         before = processor_time_of(self.terminal.process.pid)
         wall = operation()
         return Cost(processor_time_of(self.terminal.process.pid) - before, wall)
@@ -84,21 +80,12 @@ class Rounds:
             for name, peers in self._peers.items()
         }
         worst = max(ratios, key=lambda name: ratios[name].figure)
-        yield Finding(
+        found = Finding(
             f"{self._what} {self._workers:,} rows against {peer_name}, greatest: {worst}",
             ratios[worst].figure,
             spread=ratios[worst].spread,
             goal=_GOAL,
             note=", ".join(f"{name} {found.figure:.2f} x" for name, found in ratios.items()),
-            processor=self._against(worst, 0),
-            wall=self._against(worst, 1),
         )
+        yield beside(found, self._costs[worst], self._peers[worst], "ms")
         yield keyboard.finding(f"keys while rows are to {self._what}", self._pressed, self._idle)
-
-    def _against(self, name: str, kind: int) -> str:
-        own, other = (_median_ms(costs[name], kind) for costs in (self._costs, self._peers))
-        return f"{own} against {other.removesuffix(' ms')}"
-
-
-def _median_ms(costs: Sequence[Cost], kind: int) -> str:
-    return amount(statistics.median(cost[kind] for cost in costs) * 1000, "ms")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
@@ -149,6 +148,11 @@ def compare(
     Both times stand beside it, in `unit`: `us`, `ms` or `s`.
     """
     found = ratio(what, [cost.processor for cost in costs], [cost.processor for cost in peers], goal, note)
+    return beside(found, costs, peers, unit)
+
+
+def beside(found: Finding, costs: Sequence[Cost], peers: Sequence[Cost], unit: str) -> Finding:
+    """Return the finding with the median processor and wall time of both sides, in `us`, `ms` or `s`."""
     processor = _against([cost.processor for cost in costs], [cost.processor for cost in peers], unit)
     wall = _against([cost.wall for cost in costs], [cost.wall for cost in peers], unit)
     return replace(found, processor=processor, wall=wall)
@@ -169,10 +173,3 @@ def median_of(
 def percentile(figures: Sequence[float], quantile: float) -> float:
     """Return the smallest figure that is not below a share `quantile`, in (0, 1], of all figures."""
     return sorted(figures)[math.ceil(quantile * len(figures)) - 1]
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Return the seconds that `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

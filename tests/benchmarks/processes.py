@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -48,25 +50,8 @@ def cost_of(command: Sequence[str], *, status: int = 0, errors: Path | None = No
         process = subprocess.Popen(
             command, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
         )
-        _, ended, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(ended)
-    if process.returncode != status:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(usage.ru_utime + usage.ru_stime, wall)
-
-
-def run_process(command: Sequence[str], **more: str) -> None:
-    """Run a command that has to succeed, and discard its output. `more` is environment."""
-    subprocess.run(
-        command,
-        cwd=PEERS,
-        env=environment(**more),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
+        usage = wait_for(process, status)
+        return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - start)
 
 
 @contextmanager
@@ -96,7 +81,12 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
 
 
 def processor_time_of(pid: int) -> float:
-    """Return the processor seconds of a process and of all that it has started and that still run. Needs Linux."""
+    """Return the processor seconds of a process and of all that it has started and that still run.
+
+    NaN on systems other than Linux, which do not have a clock for each process.
+    """
+    if sys.platform != "linux":
+        return math.nan
     # The clock of another process, as clock_getcpuclockid(3) makes it.
     seconds = time.clock_gettime(~pid << 3 | 2)
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -126,10 +116,15 @@ def steady_memory_of(pid: int, looks: int) -> int:
     return last
 
 
+def wait_for(process: subprocess.Popen[bytes], status: int = 0) -> resource.struct_rusage:
+    """Wait for a process that has to end with `status`, and return what it used."""
+    _, ended, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(ended)
+    if process.returncode != status:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return usage
+
+
 def wait_for_peak(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process that has to succeed, and return its peak resident set size in bytes."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return wait_for(process).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.benchmarks.processes import environment
+from tests.benchmarks.measure import Cost
+from tests.benchmarks.processes import environment, wait_for
 
 PATIENCE = 60.0
 """Seconds to wait for a change before giving up."""
@@ -148,6 +149,11 @@ class Terminal:
 
         """
         return self.expect(condition).wait()
+
+    def wait_for_end(self) -> Cost:
+        """Wait for the end of the program, which has to succeed, and return the cost of its process."""
+        usage = wait_for(self.process)
+        return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - self.started_at)
 
     def wait_for_text(self, text: str) -> float:
         """Wait until `text` is on the screen, and return when it was drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,18 @@ from asyncwatch.ui.dashboard import DashboardState
 from tests.benchmarks import report
 from tests.benchmarks.__main__ import CASES, load
 from tests.benchmarks.keyboard import Press, finding
-from tests.benchmarks.measure import Effort, Finding, Goal, alternate, percentile, ratio
+from tests.benchmarks.measure import (
+    Cost,
+    Effort,
+    Finding,
+    Goal,
+    Skipped,
+    alternate,
+    compare,
+    percentile,
+    ratio,
+)
+from tests.benchmarks.report import Result
 from tests.benchmarks.synthetic_run import KEYS, NOW, SyntheticRun, index_of, name_of
 from tests.benchmarks.terminal import Terminal
 
@@ -25,13 +37,19 @@ _WORKERS = 30_000
 
 @pytest.mark.parametrize("case", CASES)
 def test_case_quick_run_yields_findings(case: str) -> None:
-    findings = list(load(case)(Effort(pairs=1, is_quick=True)))
-    assert findings
-    for found in findings:
-        assert isinstance(found, Finding), found
-        assert math.isfinite(found.figure), found
-        assert found.figure > 0 or found.unit in {"bytes", "MB"}, found
-        assert report.line(case, found)
+    results = list(load(case)(Effort(pairs=1, is_quick=True)))
+    assert results
+    for found in results:
+        assert report.line(result_of(found, case))
+        if isinstance(found, Finding):
+            assert math.isfinite(found.figure), found
+            assert found.figure > 0 or found.unit in {"bytes", "MB"}, found
+    if missing := [found.why for found in results if isinstance(found, Skipped)]:
+        pytest.skip(missing[0])
+
+
+def result_of(found: Finding | Skipped, case: str = "noop") -> Result:
+    return Result(case, found, 5, datetime(2026, 1, 2, 3, 4, tzinfo=UTC), 1.25)
 
 
 def test_cases_include_every_file() -> None:
@@ -68,11 +86,39 @@ def test_keyboard_finding_one_long_wait_counts_for_many_keys() -> None:
     assert found.figure > 50
 
 
-def test_table_has_the_conditions_and_a_row_for_each_finding() -> None:
-    lines = report.table([("noop", Finding("watched", 0.9, spread=(0.8, 1.1), goal=Goal("<=", 1.0), note="fast"))])
-    assert lines[-1] == "| `noop` | watched | 0.90 x (0.80 x to 1.10 x) | <= 1.00 x | met | fast |"
-    assert "UTC" in lines[0]
-    assert "textual" in lines[2]
+def test_compare_has_the_ratio_of_processor_time_and_both_times() -> None:
+    costs = [Cost(2e-6, 8e-6).each(2), Cost(3e-6, 9e-6), Cost(4e-6, 4e-6)]
+    found = compare("speed", costs, [Cost(2e-6, 3e-6).each(2, beyond=Cost(0, 1e-6)), *costs[1:]], Goal("<=", 1.0))
+    assert (found.figure, found.spread) == (1.0, (1.0, 1.0))
+    assert (found.processor, found.wall) == ("3.00 us against 3.00", "4.00 us against 4.00")
+
+
+_RUN = "load 1.2, 5 x, 01-02 03:04"
+
+
+def test_table_has_the_conditions_and_a_row_for_each_result() -> None:
+    goal = Goal("<=", 1.0)
+    found = Finding("watched", 0.9, spread=(0.8, 1.1), goal=goal, note="fast", processor="1 us", wall="2 us")
+    lines = report.table([result_of(found), result_of(Skipped("other", "no peer"))])
+    assert (
+        lines[-2] == f"| `noop` | watched | 0.90 x (0.80 x to 1.10 x) | <= 1.00 x | met | 1 us | 2 us | {_RUN} | fast |"
+    )
+    assert lines[-1] == f"| `noop` | other | skipped |  |  |  |  | {_RUN} | no peer |"
+    assert "textual" in lines[1]
+
+
+def test_write_replaces_the_rows_of_the_measured_cases_of_this_python(tmp_path: Path) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    section = f"before\n<!-- Python {version} -->\n| `fail` | old |\n| `noop` | old |\n<!-- end -->\nafter\n"
+    file = tmp_path / "RESULTS.md"
+    file.write_text(section, encoding="utf-8")
+    report.write(file, [result_of(Finding("new", 1.0))], ("noop", "fail"))
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [text[:14] for text in lines if text.startswith("| `")] == ["| `noop` | new", "| `fail` | old"]
+    assert (lines[0], lines[-2:]) == ("before", ["<!-- end -->", "after"])
+    file.write_text("<!-- Python 2.7 -->\n<!-- end -->\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no section"):
+        report.write(file, [], ("noop",))
 
 
 def test_terminal_reads_spans_without_styles_and_the_cursor(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The web server of the HTTP cases, and the request rate of its clients."""
+"""The web server of the HTTP cases, and the cost of its clients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.benchmarks.measure import Cost
 from tests.benchmarks.processes import PEERS, environment
 
 CONCURRENCY = 200
@@ -28,13 +29,13 @@ class Website:
         file.write_text("".join(f"{self._base}/items/{number}\n" for number in range(count)), encoding="utf-8")
         return file
 
-    def rate(self, work: Callable[[], object], expected: int) -> float:
-        """Return the requests per second of `work`, from the first to the last request that the server sees."""
+    def cost(self, work: Callable[[], Cost], expected: int) -> Cost:
+        """Return the cost of `work`. Its wall time is from the first to the last request that the server sees."""
         self._seen()
-        work()
+        cost = work()
         requests, seconds = self._seen()
         assert requests == expected, f"{requests:,} requests, not {expected:,}"
-        return (requests - 1) / seconds
+        return cost._replace(wall=seconds)
 
     def _seen(self) -> tuple[int, float]:
         with urllib.request.urlopen(f"{self._base}/seen") as answer:

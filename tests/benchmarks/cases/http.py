@@ -2,7 +2,7 @@
 
 Each client runs as a command in a process of its own, with 200 requests at once, and keeps its results in memory. The
 figure is the processor time of a request: the cost of a start, measured with few requests in the same round, is
-subtracted. The server, another process, counts the requests.
+subtracted. The server, another process, counts the requests; the wall time is from the first to the last of them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,4 @@ _COMMANDS: dict[str, Callable[[Path], Cost]] = {
 
 def _cost(side: str, site: Website, count: int) -> Cost:
     urls = site.urls(count)
-    costs: list[Cost] = []
-    site.rate(lambda: costs.append(_COMMANDS[side](urls)), count)
-    return costs[0]
+    return site.cost(lambda: _COMMANDS[side](urls), count)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from functools import partial
 
-from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio
+from tests.benchmarks.measure import Cost, Effort, Finding, Goal, alternate, compare
 from tests.benchmarks.processes import run_json
+
+_GOAL = Goal("<=", 1.25)
 
 
 def run(effort: Effort) -> Iterator[Finding]:
@@ -15,12 +16,9 @@ def run(effort: Effort) -> Iterator[Finding]:
     sizes = (1_000, 2_000) if effort.is_quick else (1_000, 10_000, 100_000, 1_000_000)
     costs = alternate(
         effort,
-        {str(size): partial(run_json, "noop_fleet", size) for size in sizes},
+        {str(size): lambda size=size: Cost(*run_json("noop_fleet", size)) for size in sizes},  # type: ignore[misc]  # mypy cannot infer it
         warm_up=partial(run_json, "noop_fleet", sizes[0]),
     )
-    smallest = costs[str(sizes[0])]
     for size in sizes[1:]:
-        figures = costs[str(size)]
-        note = f"{statistics.median(figures):.1f} us per worker against {statistics.median(smallest):.1f}"
-        goal = Goal("<=", 1.25) if size == sizes[-1] else None
-        yield ratio(f"{size:,} workers against {sizes[0]:,}", figures, smallest, goal, note)
+        goal = _GOAL if size == sizes[-1] else None
+        yield compare(f"{size:,} workers against {sizes[0]:,}", costs[str(size)], costs[str(sizes[0])], goal)

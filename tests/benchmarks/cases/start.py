@@ -6,13 +6,12 @@ worker and the keys, which are all known before the engine has started.
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from tests.benchmarks.measure import Effort, Finding, Goal, alternate, ratio, seconds_of
-from tests.benchmarks.processes import ASYNCWATCH, PEERS, run_process
+from tests.benchmarks.measure import Cost, Effort, Finding, Goal, alternate, beside, ratio
+from tests.benchmarks.processes import ASYNCWATCH, PEERS, cost_of, processor_time_of
 from tests.benchmarks.terminal import Condition, Terminal
 
 _ROWS = 40
@@ -25,34 +24,27 @@ def run(effort: Effort) -> Iterator[Finding]:
         "asyncwatch": [ASYNCWATCH, "--help"],
         "click": [sys.executable, str(PEERS / "click_program.py"), "--help"],
     }
-    seconds = alternate(
-        effort,
-        {name: partial(seconds_of, partial(run_process, command)) for name, command in helps.items()},
-        times=4,
-    )
-    yield _finding("--help against a click program", seconds["asyncwatch"], seconds["click"], Goal("<=", 1.5))
+    costs = alternate(effort, {name: partial(cost_of, command) for name, command in helps.items()}, times=4)
+    yield _finding("--help against a click program", costs["asyncwatch"], costs["click"], Goal("<=", 1.5))
     empty = [sys.executable, str(PEERS / "empty_app.py")]
-    seconds = alternate(
+    costs = alternate(
         effort,
         {"demo": partial(_first_frame, [ASYNCWATCH], _is_demo), "empty": partial(_first_frame, empty, _is_full)},
         times=2,
     )
-    yield _finding(
-        "first full frame of the demo against an empty Textual app",
-        seconds["demo"],
-        seconds["empty"],
-        Goal("<=", 1.4),
-    )
+    what = "first full frame of the demo against an empty Textual app"
+    yield _finding(what, costs["demo"], costs["empty"], Goal("<=", 1.4))
 
 
-def _finding(what: str, figures: Sequence[float], peers: Sequence[float], goal: Goal) -> Finding:
-    note = f"{statistics.median(figures) * 1000:.0f} ms against {statistics.median(peers) * 1000:.0f}"
-    return ratio(what, figures, peers, goal, note)
+def _finding(what: str, costs: Sequence[Cost], peers: Sequence[Cost], goal: Goal) -> Finding:
+    found = ratio(what, [cost.wall for cost in costs], [cost.wall for cost in peers], goal)
+    return beside(found, costs, peers, "ms")
 
 
-def _first_frame(command: list[str], condition: Condition) -> float:
+def _first_frame(command: list[str], condition: Condition) -> Cost:
     with Terminal(command, cwd=PEERS, columns=120, rows=_ROWS) as terminal:
-        return terminal.wait_for(condition) - terminal.started_at
+        wall = terminal.wait_for(condition) - terminal.started_at
+        return Cost(processor_time_of(terminal.process.pid), wall)
 
 
 def _is_full(terminal: Terminal) -> bool:

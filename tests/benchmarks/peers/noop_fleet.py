@@ -1,4 +1,4 @@
-"""Run a fleet of no-op workers and print the microseconds per worker."""
+"""Run a fleet of no-op workers, and print the processor and wall seconds of each as JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 
+from tests.benchmarks.measure import Cost
 from tests.benchmarks.peers.batch import measure
 from tests.benchmarks.peers.jobs import return_at_once
 
@@ -13,12 +14,12 @@ _LEAST = 50_000
 """Least number of workers in total: small fleets are run several times."""
 
 
-def main(workers: int) -> float:
-    """Return the microseconds of processor time per worker of the median run."""
+def main(workers: int) -> Cost:
+    """Return the cost of a worker in the median run."""
     for _ in range(3):
         measure("asyncwatch", return_at_once, 1_000, 100, "uvloop")
     runs = [measure("asyncwatch", return_at_once, workers, 100, "uvloop") for _ in range(max(1, _LEAST // workers))]
-    return statistics.median(cost.processor for cost in runs) / workers * 1e6
+    return Cost(*map(statistics.median, zip(*runs, strict=True))).each(workers)
 
 
 if __name__ == "__main__":

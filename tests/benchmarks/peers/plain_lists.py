@@ -1,6 +1,7 @@
 """Sort and filter the values of the synthetic run as plain lists, and print what each took as JSON.
 
-`sorted()` gets a list of values of one type. A list comprehension yields the indices of the rows that a filter shows.
+`sorted()` and a list comprehension yield the indices of the rows, as the dashboard needs them. Each list has values of
+one type only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from asyncwatch.process import infrequent_gc
 from tests.benchmarks.measure import Cost
@@ -21,7 +24,7 @@ _NO_RESULT, _NO_ERROR = 10**9, "~"
 def sorts(workers: int) -> Mapping[str, Callable[[], object]]:
     """Return the sort for each order of the dashboard. The queue order needs none."""
     ends = [end_of(index) for index in range(workers)]
-    lists = {
+    lists: dict[str, list[Any]] = {
         "state": [RANKS[end.state] for end in ends],
         "retries": [end.attempts for end in ends],
         "luck": [end.luck for end in ends],
@@ -31,7 +34,11 @@ def sorts(workers: int) -> Mapping[str, Callable[[], object]]:
         "error": [f"TimeoutError: {end.error}" if end.error else _NO_ERROR for end in ends],
         "name": [name_of(index) for index in range(workers)],
     }
-    return {order: lambda values=values: sorted(values) for order, values in lists.items()}  # type: ignore[misc]  # mypy cannot infer it
+    return {order: partial(_sort, values) for order, values in lists.items()}
+
+
+def _sort(values: list[Any]) -> list[int]:
+    return sorted(range(len(values)), key=values.__getitem__)
 
 
 def filters(workers: int) -> Mapping[str, Callable[[], object]]:
