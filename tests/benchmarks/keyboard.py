@@ -46,9 +46,9 @@ def presses(terminal: Terminal, goes_on: Callable[[], bool], *, seed: int = 1) -
 
 def press(terminal: Terminal, keys: str) -> Press:
     """Press one key that moves the cursor, and wait for the answer."""
-    terminal.wait_for(lambda shown: shown.cursor)
+    terminal.wait_for(lambda shown: shown.cursor, "a cursor")
     before = terminal.cursor
-    expected = terminal.expect(lambda shown: shown.cursor not in {"", before})
+    expected = terminal.expect(lambda shown: shown.cursor not in {"", before}, f"an answer to {keys!r} on {before}")
     at = terminal.press(keys)
     return Press(at, expected.wait() - at)
 

@@ -7,7 +7,7 @@ for. The time of a change is when a dedicated thread read its bytes.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import fcntl
 import os
 import pty
@@ -37,11 +37,12 @@ Condition = Callable[["Terminal"], object]
 
 
 class Expectation:
-    """A condition on what the terminal shows, checked after each span that is drawn."""
+    """A condition on what the terminal shows, checked after the spans of each read. `what` names it in messages."""
 
-    def __init__(self, terminal: Terminal, condition: Condition) -> None:
+    def __init__(self, terminal: Terminal, condition: Condition, what: str) -> None:
         self._terminal = terminal
         self._condition = condition
+        self._what = what
         self._end = time.perf_counter() + PATIENCE
         self._held_at = 0.0
         self._has_held = threading.Event()
@@ -51,12 +52,19 @@ class Expectation:
 
         Raises:
             TimeoutError: the program has ended, or `PATIENCE` is over.
+            RuntimeError: the output could not be read.
 
         """
+        ended = self._terminal.process.poll()
+        if ended is not None:
+            self._terminal.finish_reading()
         if self._has_held.is_set():
             return False
-        if time.perf_counter() > self._end or self._terminal.process.poll() is not None:
-            raise TimeoutError(f"the expected output was not drawn; the screen shows:\n{self._terminal.text}")
+        if self._terminal.problem is not None:
+            raise RuntimeError(f"cannot read the output: {self._terminal.problem!r}") from self._terminal.problem
+        if ended is not None or time.perf_counter() > self._end:
+            how = f"in {PATIENCE:g} s" if ended is None else f"before the program ended with {ended}"
+            raise TimeoutError(f"{self._what} was not drawn {how}; the screen shows:\n{self._terminal.text}")
         return True
 
     def wait(self) -> float:
@@ -64,6 +72,7 @@ class Expectation:
 
         Raises:
             TimeoutError: the program has ended, or `PATIENCE` is over.
+            RuntimeError: the output could not be read.
 
         """
         while not self._has_held.wait(1.0):
@@ -72,7 +81,7 @@ class Expectation:
 
     def look(self, now: float) -> bool:
         """Check the condition, unless it has been met, and return whether it has been."""
-        if self._condition(self._terminal):
+        if not self._has_held.is_set() and self._condition(self._terminal):
             self._held_at = now
             self._has_held.set()
         return self._has_held.is_set()
@@ -88,9 +97,11 @@ class Terminal:
         """Text that was last drawn at each (line, column), from 1, without styles and what was overwritten."""
         self.cursor = ""
         """Name of the worker under the dashboard's cursor; empty while it is off screen."""
+        self.problem: Exception | None = None
+        """Error that ended the reading of the output."""
         self._cursor_line = 0
         self._expected: list[Expectation] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a condition may read `text`
         self._master, slave = pty.openpty()
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         env = environment(TERM="xterm-256color", COLORTERM="truecolor", TEXTUAL_ANIMATIONS="none", **more)
@@ -119,13 +130,18 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._reader.join(1.0)
+        self.finish_reading()
         os.close(self._master)
 
     @property
     def text(self) -> str:
         """All spans, from top to bottom."""
-        return "\n".join(text for _, text in sorted(self.spans.items()))
+        with self._lock:
+            return "\n".join(text for _, text in sorted(self.spans.items()))
+
+    def finish_reading(self) -> None:
+        """Read the rest of the output of a program that has ended."""
+        self._reader.join(1.0)
 
     def press(self, keys: str) -> float:
         """Type `keys` and return when."""
@@ -133,22 +149,23 @@ class Terminal:
         os.write(self._master, keys.encode())
         return now
 
-    def expect(self, condition: Condition) -> Expectation:
-        """Check `condition` now and after each span that is drawn, until it is met."""
-        expected = Expectation(self, condition)
+    def expect(self, condition: Condition, what: str = "the expected output") -> Expectation:
+        """Check `condition` now and whenever something was drawn, until it is met."""
+        expected = Expectation(self, condition, what)
         with self._lock:
             if not expected.look(time.perf_counter()):
                 self._expected.append(expected)
         return expected
 
-    def wait_for(self, condition: Condition) -> float:
+    def wait_for(self, condition: Condition, what: str = "the expected output") -> float:
         """Wait until `condition` is met, and return when the bytes that met it were read.
 
         Raises:
             TimeoutError: the program has ended, or `PATIENCE` is over.
+            RuntimeError: the output could not be read.
 
         """
-        return self.expect(condition).wait()
+        return self.expect(condition, what).wait()
 
     def wait_for_end(self) -> Cost:
         """Wait for the end of the program, which has to succeed, and return the cost of its process."""
@@ -157,11 +174,11 @@ class Terminal:
 
     def wait_for_text(self, text: str) -> float:
         """Wait until `text` is on the screen, and return when it was drawn."""
-        return self.wait_for(lambda terminal: any(text in span for span in terminal.spans.values()))
+        return self.wait_for(lambda terminal: any(text in span for span in terminal.spans.values()), repr(text))
 
     def _read(self) -> None:
         pending = b""
-        with contextlib.suppress(OSError):  # a pseudo-terminal reports the end of its program as EIO
+        try:
             while data := os.read(self._master, 65536):
                 now = time.perf_counter()
                 # A span is complete when the next move follows; every frame ends with one.
@@ -171,6 +188,11 @@ class Terminal:
                         for piece in pieces:
                             self._draw(piece)
                         self._expected = [each for each in self._expected if not each.look(now)]
+        except OSError as error:
+            if error.errno != errno.EIO:  # this is how a pseudo-terminal reports the end of its program
+                self.problem = error
+        except Exception as error:
+            self.problem = error
 
     def _draw(self, piece: bytes) -> None:
         move = _MOVE.match(piece)

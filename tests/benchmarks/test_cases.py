@@ -148,6 +148,25 @@ def test_terminal_spans_drawn_over_are_gone(tmp_path: Path) -> None:
         assert terminal.spans == {(3, 3): "stays", (2, 1): "a whole line"}
 
 
+def test_terminal_reads_the_last_output_of_a_program_that_has_ended(tmp_path: Path) -> None:
+    with Terminal(
+        [sys.executable, "-c", r"print('\x1b[2;3Hlast\x1b[9;9H')"], cwd=tmp_path, columns=40, rows=10
+    ) as terminal:
+        terminal.process.wait()
+        terminal.wait_for_text("last")
+        with pytest.raises(TimeoutError, match="'more' was not drawn before the program ended with 0"):
+            terminal.wait_for_text("more")
+
+
+def test_terminal_error_of_a_condition_reaches_the_caller(tmp_path: Path) -> None:
+    program = r"input(); print('\x1b[2;3Hword\x1b[9;9H', flush=True); input()"
+    with Terminal([sys.executable, "-c", program], cwd=tmp_path, columns=40, rows=10) as terminal:
+        expected = terminal.expect(lambda shown: bool(shown.spans) and int(shown.text))
+        terminal.press("\n")
+        with pytest.raises(RuntimeError, match="cannot read the output"):
+            expected.wait()
+
+
 def test_synthetic_run_sort_keys_match_the_order_of_the_app() -> None:
     dashboard = DashboardState(lambda: NOW)
     for batch in SyntheticRun(_WORKERS, busy=0).history(has_history=True):

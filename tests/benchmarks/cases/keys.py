@@ -60,7 +60,7 @@ def _in_storm(folder: Path, seconds: int, rates: list[str]) -> list[keyboard.Pre
         terminal.wait_for_text("attempts/s")
         _to_the_middle(terminal)
         pressed = list(keyboard.presses(terminal, keyboard.for_seconds(seconds)))
-        rates += [match[1] for text in terminal.spans.values() if (match := _ATTEMPTS_PER_SECOND.search(text))]
+        rates += [match[1] for text in terminal.text.splitlines() if (match := _ATTEMPTS_PER_SECOND.search(text))]
     return pressed
 
 
@@ -80,7 +80,7 @@ def _blocked(times: Path, how: str, seconds: float) -> list[keyboard.Press]:
 def _to_the_middle(terminal: Terminal) -> None:
     """Move the cursor away from both ends of the rows, where a key changes nothing."""
     terminal.press(_STEPS * keyboard.DOWN)
-    terminal.wait_for(lambda shown: shown.cursor == f"w{_STEPS}")
+    terminal.wait_for(lambda shown: shown.cursor == f"w{_STEPS}", f"the cursor on w{_STEPS}")
 
 
 def _dashboard(*arguments: str, **more: str) -> Terminal:
