@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.benchmarks.measure import (
     percentile,
     ratio,
 )
+from tests.benchmarks.processes import cost_of, processor_time_of
 from tests.benchmarks.report import Result
 from tests.benchmarks.synthetic_run import KEYS, NOW, SyntheticRun, index_of, name_of
 from tests.benchmarks.terminal import Terminal
@@ -119,6 +121,27 @@ def test_write_replaces_the_rows_of_the_measured_cases_of_this_python(tmp_path: 
     file.write_text("<!-- Python 2.7 -->\n<!-- end -->\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no section"):
         report.write(file, [], ("noop",))
+
+
+_BURN = "import time\nwhile time.process_time() < 0.1: pass"
+_BURN_IN_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_BURN!r}])"
+
+
+def test_cost_of_has_the_processor_time_of_children() -> None:
+    cost = cost_of([sys.executable, "-c", _BURN_IN_CHILD])
+    assert 0.1 <= cost.processor <= 2 * cost.wall
+    with pytest.raises(subprocess.CalledProcessError):
+        cost_of([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the clock of another process")
+def test_processor_time_of_has_the_time_of_running_children() -> None:
+    command = [sys.executable, "-c", _BURN_IN_CHILD.replace("pass", "pass\\nprint(flush=True); input()")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert processor_time_of(process.pid) >= 0.1
+        process.communicate(b"\n")
 
 
 def test_terminal_reads_spans_without_styles_and_the_cursor(tmp_path: Path) -> None:
