@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,15 +64,23 @@ def main() -> None:
         parser.error(f"unknown case: {', '.join(sorted(unknown))}")
     effort = Effort(arguments.pairs, arguments.quick)
     results: list[Result] = []
+    broken: list[str] = []
     for case in arguments.names or CASES:
         of_case: list[Result] = []
-        for found in load(case)(effort):
-            of_case.append(Result(case, found, effort.pairs, datetime.now(UTC), os.getloadavg()[0]))
-            print(report.line(of_case[-1]), flush=True)  # noqa: T201  the program's output
+        try:
+            for found in load(case)(effort):
+                of_case.append(Result(case, found, effort.pairs, datetime.now(UTC), os.getloadavg()[0]))
+                print(report.line(of_case[-1]), flush=True)  # noqa: T201  the program's output
+        except Exception:
+            traceback.print_exc()
+            broken.append(case)
+            continue
         results += of_case
         if arguments.write:
             report.write(_RESULTS, of_case, CASES)
     print("", *report.table(results), sep="\n")  # noqa: T201  the same
+    if broken:
+        sys.exit(f"These cases broke off: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

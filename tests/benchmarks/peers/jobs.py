@@ -122,10 +122,17 @@ _milestones = _Milestones()
 _PERIOD = float(os.environ.get("BENCH_PERIOD", "0.1"))
 
 
-async def end_soon() -> None:
-    """End after 0.1 seconds, as a service that should not."""
+async def return_soon() -> None:
+    """Return after 0.1 seconds, as a service should not."""
     _milestones.count()
     await asyncio.sleep(_PERIOD)
+
+
+async def raise_soon() -> None:
+    """Raise after 0.1 seconds, as a service should not."""
+    _milestones.count()
+    await asyncio.sleep(_PERIOD)
+    raise RuntimeError("the connection is gone")
 
 
 async def rest() -> None:

@@ -35,8 +35,9 @@ async def main(service: Callable[[], Awaitable[object]], count: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("job")
     parser.add_argument("count", type=int)
     given = parser.parse_args()
     log_to_stderr()
     tune_gc()
-    uvloop.run(main(jobs.end_soon, given.count))
+    uvloop.run(main(getattr(jobs, given.job), given.count))
