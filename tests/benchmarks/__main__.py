@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import os
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncwatch
+import tests.benchmarks
 from tests.benchmarks import report
 from tests.benchmarks.measure import Effort, Finding, Skipped
 from tests.benchmarks.report import Result
@@ -62,6 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):
         parser.error(f"unknown case: {', '.join(sorted(unknown))}")
+    for package in (asyncwatch, tests.benchmarks):
+        compileall.compile_dir(Path(package.__file__ or "").parent, quiet=2)  # not during the first measurement
     effort = Effort(arguments.pairs, arguments.quick)
     results: list[Result] = []
     broken: list[str] = []

@@ -106,20 +106,8 @@ def amount(number: float, unit: str) -> str:
     return f"{number:,.{digits}f} {unit}"
 
 
-def alternate(
-    effort: Effort,
-    measures: Mapping[str, Callable[[], _T]],
-    *,
-    times: int = 1,
-    warm_up: Callable[[], object] | None = None,
-) -> dict[str, list[_T]]:
-    """Call all `measures` alternately (A B A B), `times` the pairs of the effort, and return their figures.
-
-    Unless the effort is quick, a warm-up comes first: `warm_up()`, or one call of each measure.
-    """
-    if not effort.is_quick:
-        for call in [*measures.values()] if warm_up is None else [warm_up]:
-            call()
+def alternate(effort: Effort, measures: Mapping[str, Callable[[], _T]], *, times: int = 1) -> dict[str, list[_T]]:
+    """Call all `measures` alternately (A B A B), `times` the pairs of the effort, and return their figures."""
     figures: dict[str, list[_T]] = {name: [] for name in measures}
     for _ in range(effort.pairs * (1 if effort.is_quick else times)):
         for name, measure in measures.items():

@@ -47,7 +47,7 @@ def run(effort: Effort) -> Iterator[Finding]:
             rates.append(rate)
         return Cost(*(statistics.median(figures) for figures in zip(*costs, strict=True)))
 
-    medians = alternate(effort, {name: partial(watch, name) for name in commands}, warm_up=lambda: None)
+    medians = alternate(effort, {name: partial(watch, name) for name in commands})
     at_least = f"at least {min(rates):,.0f} events/s"
     pairs = (
         ("full", "text", f"{_SCREENFUL} rows that all change, against plain text", Goal("<=", 1.0)),

@@ -31,7 +31,7 @@ def run(effort: Effort) -> Iterator[Finding]:
             whole = _cost(side, site, many)
             return whole.each(many) if effort.is_quick else whole.each(many - few, beyond=_cost(side, site, few))
 
-        costs = alternate(effort, {side: partial(cost_each, side) for side in _COMMANDS}, warm_up=lambda: None)
+        costs = alternate(effort, {side: partial(cost_each, side) for side in _COMMANDS})
     for side, (what, goal) in _PEERS.items():
         yield compare(f"{many:,} requests, against {what}", costs["asyncwatch"], costs[side], goal)
 

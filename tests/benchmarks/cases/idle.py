@@ -53,7 +53,7 @@ def run(effort: Effort) -> Iterator[Finding | Skipped]:
             command = [ASYNCWATCH, "--config", str(config)]
             sides[what] = partial(_percent, command, _shows(_SHOWN[what]), settle, seconds)
         sides["an empty Textual app"] = partial(_percent, _EMPTY, _is_drawn, settle, seconds)
-        percents = alternate(effort, sides, warm_up=lambda: None)
+        percents = alternate(effort, sides)
     empty = statistics.median(percents["an empty Textual app"])
     for what, goal in _GOALS.items():
         beside = f"beside {empty:.2f} % of an empty app"

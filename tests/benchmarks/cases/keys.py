@@ -45,7 +45,6 @@ def run(effort: Effort) -> Iterator[Finding]:
                 },
                 "empty": partial(keyboard.presses_in_empty_app, storm),
             },
-            warm_up=lambda: None,
         )
     empty = pressed.pop("empty")
     for what, rounds in pressed.items():

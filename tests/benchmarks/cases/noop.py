@@ -27,7 +27,7 @@ def run(effort: Effort) -> Iterator[Finding]:
                 return Cost(*run_json("batch", way, job, "--count", workers, "--loop", loop)).each(workers)
 
             ways = ("asyncwatch", "script", "gather")
-            costs = alternate(effort, {way: partial(cost_each, way) for way in ways}, warm_up=lambda: None)
+            costs = alternate(effort, {way: partial(cost_each, way) for way in ways})
             what = f"{job.replace('_', ' ')}, {loop}"
             yield compare(what, costs["asyncwatch"], costs["script"], goal)
             yield compare(f"{what}, against bare gather", costs["asyncwatch"], costs["gather"])

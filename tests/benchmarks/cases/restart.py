@@ -53,7 +53,7 @@ def run(effort: Effort) -> Iterator[Finding]:
                 return taken.each((last.starts - first.starts) * services)
 
             sides = {side: partial(cost_each, side) for side in ("asyncwatch", "loops")}
-            costs = alternate(effort, sides, warm_up=lambda: None)
+            costs = alternate(effort, sides)
             what = f"{services:,} services that {job.replace('_soon', '')} every {period:g} s"
             yield compare(what, costs["asyncwatch"], costs["loops"], _OF_TIME)
         at = (2, 4) if effort.is_quick else (200, 1200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from tests.benchmarks.measure import Cost, Effort, Finding, Goal, alternate, compare
 from tests.benchmarks.processes import run_json
@@ -17,7 +16,6 @@ def run(effort: Effort) -> Iterator[Finding]:
     costs = alternate(
         effort,
         {str(size): lambda size=size: Cost(*run_json("noop_fleet", size)) for size in sizes},  # type: ignore[misc]  # mypy cannot infer it
-        warm_up=partial(run_json, "noop_fleet", sizes[0]),
     )
     for size in sizes[1:]:
         goal = _GOAL if size == sizes[-1] else None

@@ -26,7 +26,7 @@ def run(effort: Effort) -> Iterator[Finding | Skipped]:
         arguments = (way, "sleep_briefly", "--count", workers, "--concurrency", concurrency)
         return Cost(*run_json("batch", *arguments)).each(workers)
 
-    costs = alternate(effort, {way: partial(cost_each, way) for way in ("asyncwatch", *peers)}, warm_up=lambda: None)
+    costs = alternate(effort, {way: partial(cost_each, way) for way in ("asyncwatch", *peers)})
     for peer, name in _PEERS.items():
         what = f"{workers:,} sleeps, {concurrency:,} at once, against {name}"
         if peer in costs:
