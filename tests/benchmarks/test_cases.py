@@ -50,6 +50,14 @@ def test_case_quick_run_yields_findings(case: str) -> None:
         pytest.skip(missing[0])
 
 
+def test_sleep_without_the_libraries_skips_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.benchmarks.cases.sleep.find_spec", lambda name: None)
+    script, *others = load("sleep")(Effort(pairs=1, is_quick=True))
+    assert isinstance(script, Finding)
+    skipped = [report.line(result_of(each, "sleep")) for each in others]
+    assert [text.rpartition(": skipped: ")[2].partition(" ")[0] for text in skipped] == ["aiometer", "tqdm"]
+
+
 def result_of(found: Finding | Skipped, case: str = "noop") -> Result:
     return Result(case, found, 5, datetime(2026, 1, 2, 3, 4, tzinfo=UTC), 1.25)
 
