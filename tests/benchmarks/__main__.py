@@ -65,6 +65,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):
         parser.error(f"unknown case: {', '.join(sorted(unknown))}")
+    if arguments.write:
+        try:
+            report.write(_RESULTS, (), CASES)
+        except ValueError as error:
+            parser.error(str(error))
     for package in (asyncwatch, tests.benchmarks):
         compileall.compile_dir(Path(package.__file__ or "").parent, quiet=2)  # not during the first measurement
     effort = Effort(arguments.pairs, arguments.quick)

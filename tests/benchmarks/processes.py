@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -90,8 +91,9 @@ def processor_time_of(pid: int) -> float:
     # The clock of another process, as clock_getcpuclockid(3) makes it.
     seconds = time.clock_gettime(~pid << 3 | 2)
     for task in Path(f"/proc/{pid}/task").iterdir():
-        children = (task / "children").read_text(encoding="ascii").split()
-        seconds += sum(processor_time_of(int(child)) for child in children)
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended
+            children = (task / "children").read_text(encoding="ascii").split()
+            seconds += sum(processor_time_of(int(child)) for child in children)
     return seconds
 
 
