@@ -102,6 +102,24 @@ async def test_stderr_that_fails_leaves_the_data_whole() -> None:
     assert out.decode() == SUMMARY
 
 
+async def test_messages_of_a_batch_are_written_at_once() -> None:
+    """Thousands of workers can fail in a second, and each write is a system call."""
+
+    class Counted(io.StringIO):
+        writes = 0
+
+        def write(self, text: str, /) -> int:
+            self.writes += 1
+            return super().write(text)
+
+    stderr = Counted()
+    timed_out = RunTimedOut(seq=3, at=0.2, timeout=10.0, pending=1)
+    await run(FakeController([*HEAD, log("one"), log("two", "INFO")], [log("three"), timed_out], TAIL), stderr=stderr)
+    lines = [line.rpartition(" ")[2] for line in stderr.getvalue().splitlines()]
+    assert lines == ["one", "two", "three", "pending.", "succeeded"]
+    assert stderr.writes == 3
+
+
 async def test_total_timeout_is_reported() -> None:
     timed_out = RunTimedOut(seq=3, at=0.2, timeout=10.0, pending=1)
     _, err = await run(FakeController(HEAD, [timed_out], TAIL))

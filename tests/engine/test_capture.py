@@ -5,15 +5,46 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from asyncwatch import Run, WorkerSpec
-from asyncwatch.engine.capture import capturing_logs, capturing_prints
+from asyncwatch.engine import capture
+from asyncwatch.engine.capture import capturing_logs, capturing_prints, log_safely
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.watchdog import Who
 from tests.clock import run_jumping
 from tests.engine.fleets import stubborn
+
+logger = logging.getLogger("asyncwatch.test_capture")
+
+
+class _Kept(logging.Handler):
+    """Keeps all records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def kept() -> Iterator[_Kept]:
+    """A handler that a test may add to a logger."""
+    handler = _Kept()
+    yield handler
+    logger.removeHandler(handler)
+    logger.filters.clear()
+
+
+def failed() -> ValueError:
+    """Return an error that was raised here."""
+    with pytest.raises(ValueError, match="no") as raised:
+        raise ValueError("no")
+    return raised.value
 
 
 @pytest.mark.parametrize(("text", "message"), [("%s: retry", "retry"), ("%s failed", "failed"), ("a %s", "a low/b")])
@@ -60,3 +91,58 @@ def test_lines_of_a_run_that_a_worker_awaits_belong_to_that_worker() -> None:
     ]
     if sys.version_info >= (3, 12):
         assert blamed == [Who("a", 1, 1)]
+
+
+def _no_record(*_args: object, **_options: object) -> logging.LogRecord:
+    raise AssertionError("a record was made")
+
+
+def test_message_for_the_capture_alone_needs_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.Logger, "makeRecord", _no_record)
+    records: list[tuple[object, ...]] = []
+    with capturing_logs(lambda *record: records.append(record), logging.INFO):
+        log_safely(logger, logging.DEBUG, "not this")
+        log_safely(logger, logging.WARNING, "%s failed: %d%s", "a", 7, worker="a", raised=failed())
+    ((worker, level, source, message),) = records
+    assert (worker, level, source) == ("a", "WARNING", logger.name)
+    assert str(message).startswith("failed: 7 at test_capture.py:")
+
+
+def _add_handler(kept: _Kept) -> None:
+    logger.addHandler(kept)
+
+
+def _add_filter(kept: _Kept) -> None:
+    logger.addFilter(lambda record: kept.handle(record) or True)
+
+
+@pytest.mark.parametrize("listen", [_add_handler, _add_filter])
+def test_message_reaches_every_handler_and_filter(listen: Callable[[_Kept], None], kept: _Kept) -> None:
+    listen(kept)
+    records: list[tuple[object, ...]] = []
+    with capturing_logs(lambda *record: records.append(record), logging.INFO):
+        log_safely(logger, logging.WARNING, "%s failed: %d%s", "a", 7, worker="a", raised=failed())
+    (record,) = kept.records
+    ((*facts, message),) = records
+    assert facts == ["a", "WARNING", logger.name]
+    assert record.getMessage() == f"a {message}"
+
+
+def test_place_of_an_error_is_not_looked_for_if_no_handler_takes_the_message(
+    kept: _Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[BaseException] = []
+
+    def place_of(error: BaseException) -> str:
+        places.append(error)
+        return ""
+
+    monkeypatch.setattr(capture, "error_place", place_of)
+    monkeypatch.setattr(logger, "propagate", False)
+    kept.setLevel(logging.ERROR)
+    logger.addHandler(kept)
+    error = failed()
+    log_safely(logger, logging.WARNING, "no%s", raised=error)
+    assert not places
+    log_safely(logger, logging.ERROR, "yes%s", raised=error)
+    assert places == [error]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.engine.describe import MAX_ERROR_LENGTH, describe_error, describe_stack, jsonable
+from asyncwatch.engine.stacks import error_place
 from asyncwatch.events import WorkerSucceeded, decode, encode
 
 
@@ -122,6 +124,26 @@ def test_describe_stack_returns_one_string_for_errors_of_one_line() -> None:
     """A million failures at one line then cost one string."""
     first, second = (describe_stack(caught(ValueError(str(n)))) for n in range(2))
     assert first is second
+
+
+def describe_new_code(file: str) -> tuple[str, str]:
+    """Return the traceback and the place of an error of code that is compiled anew."""
+    space: dict[str, Any] = {}
+    exec(compile("def fail():\n    raise KeyError\n", file, "exec"), space)
+    try:
+        space["fail"]()
+    except KeyError as error:
+        return describe_stack(error), error_place(error)
+    raise AssertionError
+
+
+def test_describe_stack_of_code_that_is_gone_is_not_that_of_new_code() -> None:
+    """Python gives the identity of an object that is gone to the next one."""
+    for number in range(20):
+        stack, place = describe_new_code(f"/srv/{number}.py")
+        assert f'"/srv/{number}.py"' in stack
+        assert place == f" at {number}.py:2 fail"
+        gc.collect()
 
 
 def test_describe_stack_of_a_group_includes_its_members() -> None:

@@ -9,13 +9,13 @@ import select
 import threading
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import BinaryIO, TextIO
 
 from asyncwatch.cli.progress import Narrator, is_warning, log_lines, terminal_columns
 from asyncwatch.commands import Controller, StopRun
-from asyncwatch.events import Batch, Event, LogRecorded, RunTimedOut, encode
+from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, leave
@@ -163,18 +163,20 @@ class HeadlessRun:
         apply(self.fleet, batch)
         if self._json and batch:
             await self._write(b"".join([encode(event) + b"\n" for event in batch]))
-        for event in batch:
-            self._report(event)
+        # One write for all of them: a write each takes as long as everything else that is done for a line.
+        if messages := [*self._messages(batch)]:
+            self._narrator.say("\n".join(messages))
         self._narrator.progress(self.fleet)
 
-    def _report(self, event: Event) -> None:
-        """Show a log record or a total timeout on stderr. With JSON, only warnings are shown there too."""
-        if isinstance(event, LogRecorded):
-            if not self._is_reader_gone and (not self._json or is_warning(event)):
-                self._narrator.say(log_lines(event))
-        elif isinstance(event, RunTimedOut):
-            pending = count(event.pending, "worker")
-            self._narrator.say(f"asyncwatch: The run timed out after {event.timeout:g} s with {pending} pending.")
+    def _messages(self, batch: Batch) -> Iterator[str]:
+        """Yield the text of log records and of a total timeout for stderr. With JSON, only warnings are shown there."""
+        for event in batch:
+            if isinstance(event, LogRecorded):
+                if not self._is_reader_gone and (not self._json or is_warning(event)):
+                    yield log_lines(event)
+            elif isinstance(event, RunTimedOut):
+                pending = count(event.pending, "worker")
+                yield f"asyncwatch: The run timed out after {event.timeout:g} s with {pending} pending."
 
     def _report_block(self) -> None:
         """Report a present block of the event loop once. Its event comes only at its end."""

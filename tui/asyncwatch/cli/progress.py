@@ -182,5 +182,5 @@ def log_lines(log: LogRecorded) -> str:
     """Return the record as text for a terminal. All lines of its message but the first are indented."""
     first, *others = log.message.splitlines() or [""]
     worker = f" [{printable(log.worker)}]" if log.worker is not None else ""
-    lines = [f"{clock(log.at)} {printable(log.level)}{worker} {printable(first)}"]
-    return "\n".join(lines + [f"    {printable(line)}" for line in others])
+    line = f"{clock(log.at)} {printable(log.level)}{worker} {printable(first)}"
+    return "\n".join([line, *(f"    {printable(other)}" for other in others)]) if others else line

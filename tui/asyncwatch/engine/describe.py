@@ -5,27 +5,22 @@ User code runs here (`__str__`, `__repr__`), so every error in it is caught. Cre
 
 from __future__ import annotations
 
-import itertools
 import linecache
 import math
-import traceback
-from collections.abc import Iterator
-from types import CodeType
+from collections.abc import Iterator, Sequence
+from types import CodeType, TracebackType
 from typing import Any
 
 import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
+from asyncwatch.engine.stacks import TracebackTexts, entries_of
 from asyncwatch.text import error_line, mask_secrets
 
 MAX_ERROR_LENGTH = 2_000
-_MAX_FRAMES = 40
 _MAX_CHAIN = 8
-_MAX_STACKS = 1_000
 
-_Line = tuple[CodeType, str, int]
-"""Code, its file, and a line: code that was compiled from the same text in another file is equal."""
-_stacks: dict[tuple[_Line | str, ...], str] = {}
+_stacks = TracebackTexts()
 
 
 def clean_text(text: str) -> str:
@@ -83,23 +78,17 @@ def jsonable(result: object) -> Any:
 def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:
     """Return the traceback of `error` without its last line and without frames of `skip`; its causes come first.
 
-    Workers that fail in the same place share one string: formatting a traceback costs a hundred times as much as
-    looking it up.
+    Workers that fail in the same place share one string.
     """
     try:
-        key = tuple(_parts(error, skip, set()))
+        parts = [*_parts(error, skip, set())]
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
         pass_on_interrupt(raised)
         return f"<its traceback raised {type(raised).__name__}>\n"
-    text = _stacks.get(key)
-    if text is None:
-        if len(_stacks) >= _MAX_STACKS:
-            _stacks.clear()
-        text = _stacks[key] = clean_text("".join(_format(key)))
-    return text
+    return _stacks.of(parts, _format)
 
 
-def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Line | str]:
+def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[TracebackType | str]:
     """Yield the frames of `error` and the text between them, in the order of a printed traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
@@ -116,18 +105,21 @@ def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Itera
                 yield f"Exception {number} of {len(error.exceptions)} in the group:\n"
                 yield from _parts(member, skip, seen)
                 yield f"{error_line(*describe_error(member))}\n\n"
-    for frame, line in itertools.islice(traceback.walk_tb(error.__traceback__), _MAX_FRAMES):
-        if frame.f_code is not skip:
-            yield frame.f_code, frame.f_code.co_filename, line or frame.f_code.co_firstlineno
+    for entry in entries_of(error):
+        if entry.tb_frame.f_code is not skip:
+            yield entry
 
 
-def _format(parts: tuple[_Line | str, ...]) -> Iterator[str]:
+def _format(parts: Sequence[TracebackType | str]) -> str:
+    lines = []
     for part in parts:
         if isinstance(part, str):
-            yield part
+            lines.append(part)
             continue
-        code, file, line = part
-        yield f'  File "{file}", line {line}, in {code.co_qualname}\n'
+        code = part.tb_frame.f_code
+        file, line = code.co_filename, part.tb_lineno or code.co_firstlineno
+        lines.append(f'  File "{file}", line {line}, in {code.co_qualname}\n')
         source = linecache.getline(file, line).strip()
         if source:
-            yield f"    {source}\n"
+            lines.append(f"    {source}\n")
+    return clean_text("".join(lines))

@@ -16,7 +16,6 @@ from asyncwatch.engine.describe import clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.spec import WorkerSpec
-from asyncwatch.engine.stacks import error_place
 from asyncwatch.engine.watchdog import Block, block_event
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import (
@@ -386,9 +385,8 @@ class Reporter:
         self._emit(PollFailed(self._next_seq(), now, worker.name, worker.incarnation, *facts))
         if worker.failed_polls == 1:
             text = "%s: a poll failed, the next one follows in %g s: %s%s"
-            self._log(
-                logging.WARNING, worker, text, worker.name, delay, error_line(error_type, message), error_place(error)
-            )
+            line = error_line(error_type, message)
+            self._log(logging.WARNING, worker, text, worker.name, delay, line, raised=error)
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Report that the target returned."""
@@ -408,11 +406,9 @@ class Reporter:
         if transient:
             if not refusal:  # that was reported already
                 made = count(worker.attempt, "attempt")
-                self._log(
-                    logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, error_place(error)
-                )
+                self._log(logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, raised=error)
             return self._ended(WorkerExhausted, worker, error_type, message, refusal)
-        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, error_place(error))
+        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, raised=error)
         return self._ended(WorkerFailed, worker, error_type, message)
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
@@ -442,5 +438,5 @@ class Reporter:
         self._emit(event)
         return event
 
-    def _log(self, level: int, worker: Worker, text: str, *args: object) -> None:
-        log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name)
+    def _log(self, level: int, worker: Worker, text: str, *args: object, raised: BaseException | None = None) -> None:
+        log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name, raised=raised)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import linecache
-import os.path
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from asyncwatch.commands import StackFrame
@@ -22,6 +19,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 MAX_FRAMES = 40
 _DEEPEST = 60
 _LONGEST_CALL = 160
+_MAX_TEXTS = 1_000
 OUR_PACKAGE = __name__.partition(".")[0]
 PACKAGES_OF_TARGETS = (f"{OUR_PACKAGE}.targets", f"{OUR_PACKAGE}.selftest")
 """Our packages whose functions are targets: their frames are shown, like any library's."""
@@ -225,11 +223,49 @@ def stuck_at(awaitable: object) -> str:
 
 def error_place(error: BaseException) -> str:
     """Return ` at jobs.py:3 fetch`, the line of the worker's own code that an error comes from; empty if none is."""
-    steps = itertools.islice(traceback.walk_tb(error.__traceback__), MAX_FRAMES)
-    frames = (frame_of(frame, line) for frame, line in steps)
+    return _places.of(entries_of(error), _shown_place)
+
+
+def _shown_place(entries: Sequence[TracebackType | str]) -> str:
+    frames = (frame_of(entry.tb_frame, entry.tb_lineno) for entry in entries if not isinstance(entry, str))
     foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
     if not foreign:
         return ""
     place = place_of(foreign)
-    name = os.path.basename(place.file)  # noqa: PTH119  a Path takes ten times as long, for every failure
-    return f" at {name}:{place.line} {place.function}"
+    return f" at {Path(place.file).name}:{place.line} {place.function}"
+
+
+def entries_of(error: BaseException) -> list[TracebackType]:
+    """Return the entries of an error's traceback, outermost first, at most MAX_FRAMES."""
+    entries: list[TracebackType] = []
+    entry = error.__traceback__
+    while entry is not None and len(entries) < MAX_FRAMES:
+        entries.append(entry)
+        entry = entry.tb_next
+    return entries
+
+
+class TracebackTexts:
+    """Texts made from tracebacks, which are remembered: making one takes up to a hundred times as long.
+
+    An entry is known by its instruction. Equal code can be in two files, and hashing code takes longer the more there
+    is of it, so code is known by its identity.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[object, ...], tuple[str, list[CodeType]]] = {}
+        """The codes are kept, so that no other object gets the identity of one of them."""
+
+    def of(self, parts: Sequence[TracebackType | str], make: Callable[[Sequence[TracebackType | str]], str]) -> str:
+        """Return `make(parts)`: the entries of tracebacks, and texts between them."""
+        key = tuple([p if isinstance(p, str) else (id(p.tb_frame.f_code), p.tb_lasti) for p in parts])
+        known = self._texts.get(key)
+        if known is None:
+            if len(self._texts) >= _MAX_TEXTS:
+                self._texts.clear()
+            codes = [part.tb_frame.f_code for part in parts if not isinstance(part, str)]
+            known = self._texts[key] = make(parts), codes
+        return known[0]
+
+
+_places = TracebackTexts()
