@@ -307,15 +307,18 @@ def result_line(result: Any) -> str | None:
 _RESPONSE = re.compile(
     r"(?P<type>\w+): (?P<status>\d{3}), message=(?P<q>['\"])(?P<message>.*?)(?P=q), url=.*", re.DOTALL
 )
-_VARIABLE = re.compile(
-    r"""
+_NUMBER_PARTS = r"""
+      \b0x[0-9a-f]+\b
+    | \d+(?:[.,:]\d+)*                            # a number, a time, an address
+    """
+_VARIABLE_PARTS = rf"""
       \b[a-z][a-z0-9+.-]*://[^\s'"<>]*            # a URL
     | \b[\w-]+(?:\.[\w-]+)*:\d+\b                 # a host and its port
-    | \b0x[0-9a-f]+\b
-    | \d+(?:[.,:]\d+)*                            # a number, a time, an address
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+    | {_NUMBER_PARTS}
+    """
+_NUMBERS = re.compile(_NUMBER_PARTS, re.VERBOSE | re.IGNORECASE)
+_VARIABLES = re.compile(_VARIABLE_PARTS, re.VERBOSE | re.IGNORECASE)
+_URL_OR_PORT = re.compile(r":(?:\d|//)")
 
 
 def brief_error(error: str) -> str:
@@ -336,4 +339,6 @@ def error_kind(error: str) -> str:
     if response is not None:
         return f"{response['type']}: {response['status']} {response['message']}".rstrip()
     error_type, colon, message = error.partition(": ")
-    return error_type + colon + _VARIABLE.sub("…", message)
+    # Looking for URLs and hosts takes three times as long as looking for numbers.
+    variables = _VARIABLES if _URL_OR_PORT.search(message) else _NUMBERS
+    return error_type + colon + variables.sub("…", message)

@@ -58,31 +58,20 @@ class AttemptHistory:
         """Return how many workers have records."""
         return len(self._records)
 
-    def is_recorded(self, row: Row) -> bool:
-        """Return whether the row's last attempt is recorded, or it has made none."""
-        if not row.attempt:
-            return True
-        records = self._records.get(row.name)
-        return records is not None and records.newest_key == (
-            row.attempt,
-            row.incarnation,
-            row.attempt_started_at or 0.0,
-        )
-
     def failed(self, row: Row) -> None:
         """Record the row's last attempt, which has failed."""
         self._add(row, _record(row, row.last_duration, row.error))
 
     def backed_off(self, row: Row, delay: float, *, is_asked_for: bool) -> None:
         """Record the wait in seconds after the row's last attempt, and whether its error asked for it."""
-        if row.attempt and self.is_recorded(row):
+        if row.attempt and row.is_recorded:
             records = self._records[row.name]
             waited = msgspec.structs.replace(records.newest, backoff=delay, is_asked_for=is_asked_for)
             records.replace_newest(waited)
 
     def close(self, row: Row) -> None:
         """Record the row's last attempt before the next incarnation overwrites it."""
-        if not self.is_recorded(row):
+        if not row.is_recorded:
             self._add(row, _last(row))
 
     def forget(self, name: str) -> None:
@@ -93,7 +82,7 @@ class AttemptHistory:
         """Return the worker's attempts of all incarnations, oldest first, except those `left_out`."""
         records = self._records.get(row.name)
         kept = () if records is None else records.kept()
-        return kept if self.is_recorded(row) else (*kept, _last(row))
+        return kept if row.is_recorded else (*kept, _last(row))
 
     def left_out(self, name: str) -> int:
         """Return how many attempts of a worker are not kept; they came after the first `FIRST_KEPT`."""
@@ -105,6 +94,50 @@ class AttemptHistory:
         if records is None:
             records = self._records[row.name] = _Records()
         records.add(record)
+        row.own_extra().is_recorded = True
+
+
+class _Records:
+    """The first and the last records of one worker."""
+
+    __slots__ = ("_last", "count", "first")
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Records added, including those that are not kept."""
+        self.first: list[AttemptRecord] = []
+        self._last: _Ring | None = None
+
+    @property
+    def newest(self) -> AttemptRecord:
+        return self.first[-1] if self._last is None else self._last.read(self._newest_slot)
+
+    def add(self, record: AttemptRecord) -> None:
+        self.count += 1
+        if self.count <= FIRST_KEPT:
+            self.first.append(record)
+            return
+        if self._last is None:
+            self._last = _Ring()
+        self._last.write(self._newest_slot, record)
+
+    def replace_newest(self, record: AttemptRecord) -> None:
+        if self._last is None:
+            self.first[-1] = record
+        else:
+            self._last.write(self._newest_slot, record)
+
+    def kept(self) -> tuple[AttemptRecord, ...]:
+        """Return the kept records, oldest first."""
+        if self._last is None:
+            return tuple(self.first)
+        size = len(self._last)
+        oldest = self.count - FIRST_KEPT if size == LAST_KEPT else 0
+        return (*self.first, *(self._last.read((oldest + slot) % LAST_KEPT) for slot in range(size)))
+
+    @property
+    def _newest_slot(self) -> int:
+        return (self.count - FIRST_KEPT - 1) % LAST_KEPT
 
 
 _NUMBERS = struct.Struct("=QQ5d??")
@@ -112,54 +145,24 @@ _NUMBERS = struct.Struct("=QQ5d??")
 _NO_RECORD = bytes(_NUMBERS.size)
 
 
-class _Records:
-    """The first and the last records of one worker.
+class _Ring:
+    """Records in 58 bytes each and two texts that workers share.
 
-    The last ones are a ring: 58 bytes a record and two texts that workers share. Objects take three times as much, and
-    there may be thousands of services.
+    Objects take three times as much, and there may be thousands of services.
     """
 
-    __slots__ = ("_error_classes", "_numbers", "_outcomes", "count", "first", "newest_key")
+    __slots__ = ("_error_classes", "_numbers", "_outcomes")
 
     def __init__(self) -> None:
-        self.count = 0
-        """Records added, including those that are not kept."""
-        self.newest_key = 0, 0, 0.0
-        """Attempt, incarnation and start of the newest record. The start tells polls apart: each has an attempt 1."""
-        self.first: list[AttemptRecord] = []
         self._numbers = bytearray()
         self._outcomes: list[str] = []
         self._error_classes: list[str] = []
 
-    @property
-    def newest(self) -> AttemptRecord:
-        return self.first[-1] if self.count <= FIRST_KEPT else self._read(self._newest_slot)
+    def __len__(self) -> int:
+        return len(self._outcomes)
 
-    def add(self, record: AttemptRecord) -> None:
-        self.count += 1
-        self.newest_key = record.attempt, record.incarnation, record.started_at
-        if self.count <= FIRST_KEPT:
-            self.first.append(record)
-        else:
-            self._write(self._newest_slot, record)
-
-    def replace_newest(self, record: AttemptRecord) -> None:
-        if self.count <= FIRST_KEPT:
-            self.first[-1] = record
-        else:
-            self._write(self._newest_slot, record)
-
-    def kept(self) -> tuple[AttemptRecord, ...]:
-        """Return the kept records, oldest first."""
-        size = len(self._outcomes)
-        oldest = self.count - FIRST_KEPT if size == LAST_KEPT else 0
-        return (*self.first, *(self._read((oldest + slot) % LAST_KEPT) for slot in range(size)))
-
-    @property
-    def _newest_slot(self) -> int:
-        return (self.count - FIRST_KEPT - 1) % LAST_KEPT
-
-    def _write(self, slot: int, record: AttemptRecord) -> None:
+    def write(self, slot: int, record: AttemptRecord) -> None:
+        """Write a record to a slot that exists, or to the next one."""
         if slot == len(self._outcomes):
             self._numbers += _NO_RECORD
             self._outcomes.append("")
@@ -179,7 +182,8 @@ class _Records:
             record.is_asked_for,
         )
 
-    def _read(self, slot: int) -> AttemptRecord:
+    def read(self, slot: int) -> AttemptRecord:
+        """Return the record of a slot."""
         numbers = _NUMBERS.unpack_from(self._numbers, slot * _NUMBERS.size)
         attempt, incarnation, bad_luck, started_at, duration, backoff, latency, is_struck, is_asked_for = numbers
         return AttemptRecord(

@@ -348,7 +348,7 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
 def _another_attempt_started(row: Row, event: AttemptStarted) -> None:
     """Note the start of an attempt unlike the first one of most workers."""
     extra = row.own_extra()
-    extra.is_struck = False
+    extra.is_struck = extra.is_recorded = False
     if event.latency or event.attempt > 1:
         extra.latency = event.latency
         extra.error_class = ""
@@ -366,7 +366,7 @@ def _attempt_failed(fleet: Fleet, event: AttemptFailed) -> Row | None:
     row = _present(fleet, event)
     if row is None or row.attempt != event.attempt or row.ended_at is not None:
         return None
-    if fleet.attempt_history.is_recorded(row):
+    if row.is_recorded:
         return None
     extra = row.own_extra()
     extra.is_struck = event.injected
@@ -449,7 +449,7 @@ def _poll_failed(fleet: Fleet, event: PollFailed) -> Row | None:
     extra.is_poller = True
     extra.failed_polls = event.failures
     extra.error = short_error_line(event.error_type, event.error)
-    if not fleet.attempt_history.is_recorded(row):
+    if not row.is_recorded:
         # No `AttemptFailed` came before it: the error could not be classified.
         extra.last_duration = event.elapsed
         fleet.attempt_history.failed(row)
@@ -568,7 +568,7 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
         if extra.failed_polls:
             extra.failed_polls = 0
             fleet.polls.recovered(row.name)
-    if row.attempt and state is not _UNRESPONSIVE and (extra is None or not fleet.attempt_history.is_recorded(row)):
+    if row.attempt and state is not _UNRESPONSIVE and (extra is None or not row.is_recorded):
         if extra is None:
             seconds = at - block.started[row.offset]
         else:

@@ -68,6 +68,7 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     last_duration: float | None = None
     incarnation: int = 1
     is_struck: bool = False
+    is_recorded: bool = False
     error: str = ""
     retry_at: float | None = None
     is_poller: bool = False
@@ -133,6 +134,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def is_struck(self) -> bool:
         """Whether bad luck injected a fault. Known once the attempt has failed."""
         return self.extra is not None and self.extra.is_struck
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the last attempt has a record in the history, or there was none. Only the history writes it."""
+        return not self.attempt or (self.extra is not None and self.extra.is_recorded)
 
     @property
     def error(self) -> str:

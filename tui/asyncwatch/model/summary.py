@@ -162,7 +162,7 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
 
     def group_of(kind: str, errors: list[str]) -> ErrorGroup:
         example = examples[errors[0]]
-        refused = sum((refusals.get(error, Counter()) for error in errors), Counter[str]())
+        refused = sum((refusals[error] for error in errors if error in refusals), Counter[str]())
         return ErrorGroup(
             kind=kind,
             workers=sum(workers[error] for error in errors),
