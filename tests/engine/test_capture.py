@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from asyncwatch import Run, WorkerSpec
-from asyncwatch.engine import capture
 from asyncwatch.engine.capture import capturing_logs, capturing_prints, log_safely
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.watchdog import Who
@@ -38,13 +37,6 @@ def kept() -> Iterator[_Kept]:
     yield handler
     logger.removeHandler(handler)
     logger.filters.clear()
-
-
-def failed() -> ValueError:
-    """Return an error that was raised here."""
-    with pytest.raises(ValueError, match="no") as raised:
-        raise ValueError("no")
-    return raised.value
 
 
 @pytest.mark.parametrize(("text", "message"), [("%s: retry", "retry"), ("%s failed", "failed"), ("a %s", "a low/b")])
@@ -102,10 +94,8 @@ def test_message_for_the_capture_alone_needs_no_record(monkeypatch: pytest.Monke
     records: list[tuple[object, ...]] = []
     with capturing_logs(lambda *record: records.append(record), logging.INFO):
         log_safely(logger, logging.DEBUG, "not this")
-        log_safely(logger, logging.WARNING, "%s failed: %d%s", "a", 7, worker="a", raised=failed())
-    ((worker, level, source, message),) = records
-    assert (worker, level, source) == ("a", "WARNING", logger.name)
-    assert str(message).startswith("failed: 7 at test_capture.py:")
+        log_safely(logger, logging.WARNING, "%s failed: %d", "a", 7, worker="a")
+    assert records == [("a", "WARNING", logger.name, "failed: 7")]
 
 
 def _add_handler(kept: _Kept) -> None:
@@ -121,28 +111,7 @@ def test_message_reaches_every_handler_and_filter(listen: Callable[[_Kept], None
     listen(kept)
     records: list[tuple[object, ...]] = []
     with capturing_logs(lambda *record: records.append(record), logging.INFO):
-        log_safely(logger, logging.WARNING, "%s failed: %d%s", "a", 7, worker="a", raised=failed())
+        log_safely(logger, logging.WARNING, "%s failed: %d", "a", 7, worker="a")
     (record,) = kept.records
-    ((*facts, message),) = records
-    assert facts == ["a", "WARNING", logger.name]
-    assert record.getMessage() == f"a {message}"
-
-
-def test_place_of_an_error_is_not_looked_for_if_no_handler_takes_the_message(
-    kept: _Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places: list[BaseException] = []
-
-    def place_of(error: BaseException) -> str:
-        places.append(error)
-        return ""
-
-    monkeypatch.setattr(capture, "error_place", place_of)
-    monkeypatch.setattr(logger, "propagate", False)
-    kept.setLevel(logging.ERROR)
-    logger.addHandler(kept)
-    error = failed()
-    log_safely(logger, logging.WARNING, "no%s", raised=error)
-    assert not places
-    log_safely(logger, logging.ERROR, "yes%s", raised=error)
-    assert places == [error]
+    assert record.getMessage() == "a failed: 7"
+    assert records == [("a", "WARNING", logger.name, "failed: 7")]

@@ -18,7 +18,7 @@ import asyncwatch
 from asyncwatch import Run
 from asyncwatch.commands import WorkerStack
 from asyncwatch.engine.attempts import AttemptRunner
-from asyncwatch.engine.describe import describe_stack
+from asyncwatch.engine.describe import describe_trace
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.stacks import (
     OUR_PACKAGE,
@@ -176,7 +176,7 @@ def test_stack_of_equal_code_names_the_file_that_raised() -> None:
     for file in ("/srv/a/machine.py", "/srv/b/machine.py"):
         with pytest.raises(ValueError, match="mine") as raised:
             defined(file, "def fail():\n    raise ValueError('mine')\n")["fail"]()
-        stacks.append(describe_stack(raised.value))
+        stacks.append(describe_trace(raised.value).stack)
     assert ['"/srv/a/machine.py"' in stack for stack in stacks] == [True, False]
     assert ['"/srv/b/machine.py"' in stack for stack in stacks] == [False, True]
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.engine.describe import MAX_ERROR_LENGTH, describe_error, describe_stack, jsonable
-from asyncwatch.engine.stacks import error_place
+from asyncwatch.engine.describe import MAX_ERROR_LENGTH, Trace, describe_error, describe_trace, jsonable
 from asyncwatch.events import WorkerSucceeded, decode, encode
 
 
@@ -110,7 +109,7 @@ def caught(error: Exception) -> Exception:
 
 
 def test_describe_stack_prints_as_python_without_the_last_message() -> None:
-    stack = describe_stack(caught(ValueError("message 17")), skip=caught.__code__)
+    stack = describe_trace(caught(ValueError("message 17")), skip=caught.__code__).stack
     first, link, last = stack.partition("The above exception was the direct cause of the following exception:")
     assert first.rstrip().endswith("LookupError: first")
     assert link
@@ -122,18 +121,18 @@ def test_describe_stack_prints_as_python_without_the_last_message() -> None:
 
 def test_describe_stack_returns_one_string_for_errors_of_one_line() -> None:
     """A million failures at one line then cost one string."""
-    first, second = (describe_stack(caught(ValueError(str(n)))) for n in range(2))
+    first, second = (describe_trace(caught(ValueError(str(n)))).stack for n in range(2))
     assert first is second
 
 
-def describe_new_code(file: str) -> tuple[str, str]:
+def describe_new_code(file: str) -> Trace:
     """Return the traceback and the place of an error of code that is compiled anew."""
     space: dict[str, Any] = {}
     exec(compile("def fail():\n    raise KeyError\n", file, "exec"), space)
     try:
         space["fail"]()
     except KeyError as error:
-        return describe_stack(error), error_place(error)
+        return describe_trace(error)
     raise AssertionError
 
 
@@ -147,7 +146,7 @@ def test_describe_stack_of_code_that_is_gone_is_not_that_of_new_code() -> None:
 
 
 def test_describe_stack_of_a_group_includes_its_members() -> None:
-    stack = describe_stack(ExceptionGroup("g", [caught(ValueError("one")), caught(KeyError("two"))]))
+    stack = describe_trace(ExceptionGroup("g", [caught(ValueError("one")), caught(KeyError("two"))])).stack
     assert "Exception 1 of 2 in the group:" in stack
     assert "ValueError: one" in stack
     assert "KeyError: 'two'" in stack
@@ -156,4 +155,4 @@ def test_describe_stack_of_a_group_includes_its_members() -> None:
 def test_describe_stack_of_errors_that_cause_each_other_ends() -> None:
     first, second = ValueError("1"), ValueError("2")
     first.__cause__, second.__cause__ = second, first
-    assert describe_stack(first).count("ValueError: 2") == 1
+    assert describe_trace(first).stack.count("ValueError: 2") == 1

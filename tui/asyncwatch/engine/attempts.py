@@ -14,7 +14,7 @@ from typing import Any
 
 from asyncwatch.engine.capture import finish_lines, log_safely, printing
 from asyncwatch.engine.current import current
-from asyncwatch.engine.describe import describe_stack
+from asyncwatch.engine.describe import ErrorFacts, facts_of
 from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import boundary, stuck_at
@@ -200,9 +200,9 @@ class AttemptRunner:
         limits = (worker.spec.shutdown for worker in running)
         return max((self._grace if limit is None else limit for limit in limits), default=0.0)
 
-    def traceback_of(self, error: BaseException) -> str:
-        """Return the traceback of an attempt's error, from its target on."""
-        return describe_stack(error, skip=AttemptRunner._call_target.__code__)
+    def facts_of(self, error: BaseException) -> ErrorFacts:
+        """Return what is shown of an attempt's error; its traceback begins with the target."""
+        return facts_of(error, skip=AttemptRunner._call_target.__code__)
 
     @boundary
     async def _call_target(self, worker: Worker) -> Any:

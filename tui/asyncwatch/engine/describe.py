@@ -7,20 +7,51 @@ from __future__ import annotations
 
 import linecache
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
-from asyncwatch.engine.stacks import TracebackTexts, entries_of
+from asyncwatch.engine.stacks import entries_of, place_text
 from asyncwatch.text import error_line, mask_secrets
+
+
+class Trace(NamedTuple):
+    """Where an error comes from."""
+
+    stack: str
+    """Its traceback without the last line; its causes come first."""
+    place: str
+    """` at jobs.py:3 fetch`, the line of the worker's own code that it comes from; empty if none is."""
+
+
+class ErrorFacts(NamedTuple):
+    """What is shown of an error."""
+
+    error_type: str
+    message: str
+    stack: str
+    """As in `Trace`."""
+    place: str
+    """As in `Trace`."""
+
+    @property
+    def line(self) -> str:
+        """The last line of its traceback."""
+        return error_line(self.error_type, self.message)
+
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
+_MAX_TRACES = 1_000
 
-_stacks = TracebackTexts()
+_Part = TracebackType | str
+"""An entry of a traceback, or the text between two tracebacks."""
+_traces: dict[tuple[object, ...], tuple[Trace, list[CodeType]]] = {}
+"""By the parts. An entry is known by its instruction, and code by its identity: equal code can be in two files, and
+hashing code takes the longer the more there is of it. The codes are kept, so that their identities stay theirs."""
 
 
 def clean_text(text: str) -> str:
@@ -75,20 +106,32 @@ def jsonable(result: object) -> Any:
         return safe_repr(result)
 
 
-def describe_stack(error: BaseException, *, skip: CodeType | None = None) -> str:
-    """Return the traceback of `error` without its last line and without frames of `skip`; its causes come first.
+def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:
+    """Return all that is shown of `error`. Frames of `skip` are left out."""
+    return ErrorFacts(*describe_error(error), *describe_trace(error, skip=skip))
 
-    Workers that fail in the same place share one string.
+
+def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Trace:
+    """Return the traceback of `error` without frames of `skip`, and the line that it comes from.
+
+    Workers that fail in the same place share both: making them takes a hundred times as long as looking them up.
     """
     try:
         parts = [*_parts(error, skip, set())]
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
         pass_on_interrupt(raised)
-        return f"<its traceback raised {type(raised).__name__}>\n"
-    return _stacks.of(parts, _format)
+        return Trace(f"<its traceback raised {type(raised).__name__}>\n", "")
+    key = tuple([p if isinstance(p, str) else (id(p.tb_frame.f_code), p.tb_lasti) for p in parts])
+    known = _traces.get(key)
+    if known is None:
+        if len(_traces) >= _MAX_TRACES:
+            _traces.clear()
+        codes = [part.tb_frame.f_code for part in parts if not isinstance(part, str)]
+        known = _traces[key] = Trace(_stack_text(parts), place_text(entries_of(error))), codes
+    return known[0]
 
 
-def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[TracebackType | str]:
+def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Part]:
     """Yield the frames of `error` and the text between them, in the order of a printed traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
@@ -110,7 +153,7 @@ def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Itera
             yield entry
 
 
-def _format(parts: Sequence[TracebackType | str]) -> str:
+def _stack_text(parts: list[_Part]) -> str:
     lines = []
     for part in parts:
         if isinstance(part, str):

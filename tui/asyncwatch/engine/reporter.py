@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
-from asyncwatch.engine.describe import clean_text, describe_error, jsonable
+from asyncwatch.engine.describe import ErrorFacts, clean_text, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.spec import WorkerSpec
@@ -64,7 +64,7 @@ from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit, CircuitState
 from asyncwatch.policies.restart import RestartWindow
-from asyncwatch.text import count, error_line
+from asyncwatch.text import count
 
 logger = logging.getLogger("asyncwatch.supervisor")
 
@@ -284,28 +284,38 @@ class Reporter:
             )
         )
 
-    def attempt_failed(self, worker: Worker, error: BaseException, stack: str, decision: RetryDecision) -> None:
+    def attempt_failed(self, worker: Worker, error: ErrorFacts, decision: RetryDecision) -> None:
         """Report that an attempt ended in `error`."""
-        now = self.now()
-        elapsed = round(now - worker.started_at, 6)
-        name, incarnation, attempt = worker.name, worker.incarnation, worker.attempt
-        is_retriable, error_class = decision.is_retriable, decision.error_class.value
-        facts = (*describe_error(error), is_retriable, worker.is_struck, elapsed, stack, error_class)
-        self._emit(AttemptFailed(self._next_seq(), now, name, incarnation, attempt, *facts))
+        now, is_struck = self.now(), worker.is_struck
+        self._emit(
+            AttemptFailed(
+                self._next_seq(),
+                now,
+                worker.name,
+                worker.incarnation,
+                worker.attempt,
+                error.error_type,
+                error.message,
+                decision.is_retriable,
+                is_struck,
+                round(now - worker.started_at, 6),
+                "" if is_struck else error.stack,
+                decision.error_class.value,
+            )
+        )
 
     def attempt_held(self, worker: Worker, key: str, reason: str) -> None:
         """Report what the worker's next attempt has to wait for."""
         now, following = self.now(), worker.attempt + 1
         self._emit(AttemptHeld(self._next_seq(), now, worker.name, worker.incarnation, following, key, reason))
 
-    def retry_scheduled(self, worker: Worker, error: BaseException, decision: RetryDecision, delay: float) -> None:
+    def retry_scheduled(self, worker: Worker, error: ErrorFacts, decision: RetryDecision, delay: float) -> None:
         """Report that the next attempt starts in `delay` seconds."""
         name, most, following = worker.name, decision.max_attempts, worker.attempt + 1
         facts = following, delay, decision.is_asked_for, most
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *facts))
         text = "%s: retry %d of %d in %.2f s after %s"
-        cause = error_line(*describe_error(error))
-        self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, cause)
+        self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, error.line)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
         """Report that the worker gets no further attempt."""
@@ -375,18 +385,17 @@ class Reporter:
             failed = count(worker.failed_polls, "poll")
             self._log(logging.INFO, worker, "%s: a poll succeeded again, after %s that failed", worker.name, failed)
 
-    def poll_failed(self, worker: Worker, error: BaseException, delay: float) -> None:
+    def poll_failed(self, worker: Worker, error: ErrorFacts, delay: float) -> None:
         """Report that a poll of a poller failed, and that the next one starts in `delay` seconds.
 
         Only the first of several in a row is logged: a poller may fail for days.
         """
-        now, (error_type, message) = self.now(), describe_error(error)
-        facts = (error_type, message, round(now - worker.call_started_at, 6), delay, worker.failed_polls)
+        now = self.now()
+        facts = (error.error_type, error.message, round(now - worker.call_started_at, 6), delay, worker.failed_polls)
         self._emit(PollFailed(self._next_seq(), now, worker.name, worker.incarnation, *facts))
         if worker.failed_polls == 1:
             text = "%s: a poll failed, the next one follows in %g s: %s%s"
-            line = error_line(error_type, message)
-            self._log(logging.WARNING, worker, text, worker.name, delay, line, raised=error)
+            self._log(logging.WARNING, worker, text, worker.name, delay, error.line, error.place)
 
     def succeeded(self, worker: Worker, result: object) -> WorkerEnded:
         """Report that the target returned."""
@@ -399,17 +408,16 @@ class Reporter:
         self._emit(event)
         return event
 
-    def failed(self, worker: Worker, error: BaseException, *, transient: bool, refusal: str = "") -> WorkerEnded:
+    def failed(self, worker: Worker, error: ErrorFacts, *, transient: bool, refusal: str = "") -> WorkerEnded:
         """Report that the worker gave up: it was exhausted if the error was transient, or a retry was refused."""
-        error_type, message = describe_error(error)
-        line = error_line(error_type, message)
-        if transient:
-            if not refusal:  # that was reported already
-                made = count(worker.attempt, "attempt")
-                self._log(logging.WARNING, worker, "%s exhausted its %s: %s%s", worker.name, made, line, raised=error)
-            return self._ended(WorkerExhausted, worker, error_type, message, refusal)
-        self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, line, raised=error)
-        return self._ended(WorkerFailed, worker, error_type, message)
+        if not transient:
+            self._log(logging.ERROR, worker, "%s failed: %s%s", worker.name, error.line, error.place)
+            return self._ended(WorkerFailed, worker, error.error_type, error.message)
+        if not refusal:  # that was reported already
+            made = count(worker.attempt, "attempt")
+            text = "%s exhausted its %s: %s%s"
+            self._log(logging.WARNING, worker, text, worker.name, made, error.line, error.place)
+        return self._ended(WorkerExhausted, worker, error.error_type, error.message, refusal)
 
     def stopped(self, worker: Worker, result: object, error: BaseException | None) -> WorkerEnded:
         """Report that the worker ended after it was asked to."""
@@ -438,5 +446,5 @@ class Reporter:
         self._emit(event)
         return event
 
-    def _log(self, level: int, worker: Worker, text: str, *args: object, raised: BaseException | None = None) -> None:
-        log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name, raised=raised)
+    def _log(self, level: int, worker: Worker, text: str, *args: object) -> None:
+        log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name)

@@ -13,7 +13,7 @@ from asyncwatch.engine.admission import Admission, Answer
 from asyncwatch.engine.attempts import AttemptRunner, late_error, past_deadline
 from asyncwatch.engine.bulk import BulkActions, act_safely
 from asyncwatch.engine.capture import log_safely
-from asyncwatch.engine.describe import describe_error
+from asyncwatch.engine.describe import ErrorFacts, describe_error, facts_of
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
@@ -644,8 +644,8 @@ class Scheduler:
             return
         now, is_halted = self.reporter.now(), worker in self._last_attempts
         decision = self._retries.decide(worker, error, now, is_halted=is_halted)
-        stack = "" if worker.is_struck else self._runner.traceback_of(error)
-        self.reporter.attempt_failed(worker, error, stack, decision)
+        facts = self._runner.facts_of(error)
+        self.reporter.attempt_failed(worker, facts, decision)
         if self.admission.is_gated:
             # A deadline that was over while the target waited says as much of the server as a time-out does.
             is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
@@ -653,18 +653,20 @@ class Scheduler:
             says_nothing = is_never_retried(error) and not is_late
             self.admission.attempt_ended(worker, error_class=error_class, is_stopped=says_nothing)
         if decision.delay is not None:
-            self._back_off(worker, error, decision, decision.delay)
+            self._back_off(worker, error, facts, decision, decision.delay)
         elif decision.refusal:
             self._refuse_retry(worker, error, decision.refusal)
         else:
             # That a service has only one attempt says nothing about its error.
             is_exhausted = decision.is_retriable and (owner is None or decision.max_attempts > 1)
-            self._give_up(worker, error, is_exhausted=is_exhausted)
+            self._give_up(worker, error, facts, is_exhausted=is_exhausted)
 
-    def _back_off(self, worker: Worker, error: BaseException, decision: RetryDecision, delay: float) -> None:
+    def _back_off(
+        self, worker: Worker, error: BaseException, facts: ErrorFacts, decision: RetryDecision, delay: float
+    ) -> None:
         self._transition(worker, _BACKING_OFF)
         worker.error = error
-        self.reporter.retry_scheduled(worker, error, decision, delay)
+        self.reporter.retry_scheduled(worker, facts, decision, delay)
         worker.timer = self.reporter.loop.call_later(delay, self._backed_off, worker)
         if worker.owner is not None:
             worker.owner.waits()
@@ -684,7 +686,9 @@ class Scheduler:
         if worker.owner is not None:
             worker.owner.poll_ended()
 
-    def _give_up(self, worker: Worker, error: BaseException, *, is_exhausted: bool, refusal: str = "") -> None:
+    def _give_up(
+        self, worker: Worker, error: BaseException, facts: ErrorFacts, *, is_exhausted: bool, refusal: str = ""
+    ) -> None:
         """Settle a worker that gets no further attempt after `error`.
 
         A poller goes on: only its poll has failed, unless `error` is a request to exit.
@@ -692,10 +696,10 @@ class Scheduler:
         every = worker.spec.every
         if every is not None and not is_exit(error):
             worker.failed_polls += 1
-            self.reporter.poll_failed(worker, error, every)
+            self.reporter.poll_failed(worker, facts, every)
             self._schedule_poll(worker, every)
             return
-        self._settle(worker, self.reporter.failed(worker, error, transient=is_exhausted, refusal=refusal), error=error)
+        self._settle(worker, self.reporter.failed(worker, facts, transient=is_exhausted, refusal=refusal), error=error)
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
         """Let a worker that its policy would retry make no further attempt."""
@@ -708,7 +712,7 @@ class Scheduler:
             self._refund(worker)
             self._leave_queue(worker)
             self.reporter.retry_refused(worker, reason)
-            self._give_up(worker, error, is_exhausted=True, refusal=reason)
+            self._give_up(worker, error, facts_of(error), is_exhausted=True, refusal=reason)
         finally:
             if not was_deciding:
                 self._decided(worker)
@@ -795,7 +799,7 @@ class Scheduler:
                 event = self.reporter.succeeded(worker, result)
             else:
                 error = error if worker.overdue is None else late_error(worker.overdue, error)
-                event = self.reporter.failed(worker, error, transient=False)
+                event = self.reporter.failed(worker, facts_of(error), transient=False)
             self.active += 1
             self._settle(worker, event, result=result, error=error)
         finally:
@@ -856,7 +860,7 @@ class Scheduler:
             if worker.stop_reason:
                 event = self.reporter.stopped(worker, None, fault)
             else:
-                event = self.reporter.failed(worker, fault, transient=False)
+                event = self.reporter.failed(worker, facts_of(fault), transient=False)
         except Exception:  # it is the reporter that fails
             facts = worker.incarnation, worker.attempt, 0.0, *describe_error(fault)
             event = WorkerFailed(-1, self.reporter.now(), worker.name, *facts)
@@ -869,7 +873,7 @@ class Scheduler:
             if worker.state is _RUNNING:
                 if self.admission.is_gated:
                     self.admission.attempt_ended(worker, is_stopped=True)
-                self._give_up(worker, fault, is_exhausted=False)
+                self._give_up(worker, fault, facts_of(fault), is_exhausted=False)
         self._fail_if_lost(worker, fault)
 
     def _fail_if_lost(self, worker: Worker, fault: BaseException) -> None:

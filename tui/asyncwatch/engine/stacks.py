@@ -19,7 +19,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 MAX_FRAMES = 40
 _DEEPEST = 60
 _LONGEST_CALL = 160
-_MAX_TEXTS = 1_000
 OUR_PACKAGE = __name__.partition(".")[0]
 PACKAGES_OF_TARGETS = (f"{OUR_PACKAGE}.targets", f"{OUR_PACKAGE}.selftest")
 """Our packages whose functions are targets: their frames are shown, like any library's."""
@@ -221,20 +220,6 @@ def stuck_at(awaitable: object) -> str:
     return f"{code.co_filename}:{line} {code.co_qualname}"
 
 
-def error_place(error: BaseException) -> str:
-    """Return ` at jobs.py:3 fetch`, the line of the worker's own code that an error comes from; empty if none is."""
-    return _places.of(entries_of(error), _shown_place)
-
-
-def _shown_place(entries: Sequence[TracebackType | str]) -> str:
-    frames = (frame_of(entry.tb_frame, entry.tb_lineno) for entry in entries if not isinstance(entry, str))
-    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
-    if not foreign:
-        return ""
-    place = place_of(foreign)
-    return f" at {Path(place.file).name}:{place.line} {place.function}"
-
-
 def entries_of(error: BaseException) -> list[TracebackType]:
     """Return the entries of an error's traceback, outermost first, at most MAX_FRAMES."""
     entries: list[TracebackType] = []
@@ -245,27 +230,11 @@ def entries_of(error: BaseException) -> list[TracebackType]:
     return entries
 
 
-class TracebackTexts:
-    """Texts made from tracebacks, which are remembered: making one takes up to a hundred times as long.
-
-    An entry is known by its instruction. Equal code can be in two files, and hashing code takes longer the more there
-    is of it, so code is known by its identity.
-    """
-
-    def __init__(self) -> None:
-        self._texts: dict[tuple[object, ...], tuple[str, list[CodeType]]] = {}
-        """The codes are kept, so that no other object gets the identity of one of them."""
-
-    def of(self, parts: Sequence[TracebackType | str], make: Callable[[Sequence[TracebackType | str]], str]) -> str:
-        """Return `make(parts)`: the entries of tracebacks, and texts between them."""
-        key = tuple([p if isinstance(p, str) else (id(p.tb_frame.f_code), p.tb_lasti) for p in parts])
-        known = self._texts.get(key)
-        if known is None:
-            if len(self._texts) >= _MAX_TEXTS:
-                self._texts.clear()
-            codes = [part.tb_frame.f_code for part in parts if not isinstance(part, str)]
-            known = self._texts[key] = make(parts), codes
-        return known[0]
-
-
-_places = TracebackTexts()
+def place_text(entries: Sequence[TracebackType]) -> str:
+    """Return ` at jobs.py:3 fetch`, the line of the worker's own code that an error comes from; empty if none is."""
+    frames = (frame_of(entry.tb_frame, entry.tb_lineno) for entry in entries)
+    foreign = tuple(frame for frame in frames if not is_of_supervisor(frame.module))
+    if not foreign:
+        return ""
+    place = place_of(foreign)
+    return f" at {Path(place.file).name}:{place.line} {place.function}"
