@@ -61,7 +61,8 @@ class PrintCapture:
         self._name = name
         self._record = record
         self._lock = threading.Lock()
-        self._unfinished: dict[str, str] = {}
+        self.unfinished: dict[str, str] = {}
+        """Text without its line end yet, by worker. To be read only."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
@@ -72,11 +73,11 @@ class PrintCapture:
         if worker is None:
             return self._stream.write(text)
         with self._lock:
-            *lines, rest = _LINE_END.split(self._unfinished.pop(worker.name, "") + text)
+            *lines, rest = _LINE_END.split(self.unfinished.pop(worker.name, "") + text)
             if len(rest) >= _MAX_LINE:
                 lines.append(rest)
             elif rest:
-                self._unfinished[worker.name] = rest
+                self.unfinished[worker.name] = rest
         for line in lines:
             self._record(worker.name, "INFO", self._name, line)
         return len(text)
@@ -100,18 +101,18 @@ class PrintCapture:
 
     def finish(self, worker: str) -> None:
         """Pass on the unfinished line of `worker`, if there is one."""
-        if worker not in self._unfinished:  # every attempt ends with this call, and few have printed anything
-            return
         with self._lock:
-            line = self._unfinished.pop(worker, "")
+            line = self.unfinished.pop(worker, "")
         if line:
             self._record(worker, "INFO", self._name, line)
 
 
 def finish_lines(worker: str) -> None:
     """Pass on what `worker`, whose attempt has ended, has printed without a line end."""
-    if enclosing.get() is None:
-        for capture in printing:
+    if enclosing.get() is not None:
+        return
+    for capture in printing:
+        if worker in capture.unfinished:  # every attempt ends with this call, and few have printed anything
             capture.finish(worker)
 
 

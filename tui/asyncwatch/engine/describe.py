@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import linecache
 import math
-from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
@@ -116,8 +115,9 @@ def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Tra
 
     Workers that fail in the same place share both: making them takes a hundred times as long as looking them up.
     """
+    parts: list[_Part] = []
     try:
-        parts = [*_parts(error, skip, set())]
+        _add_parts(parts, error, skip, set())
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
         pass_on_interrupt(raised)
         return Trace(f"<its traceback raised {type(raised).__name__}>\n", "")
@@ -131,8 +131,8 @@ def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Tra
     return known[0]
 
 
-def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Iterator[_Part]:
-    """Yield the frames of `error` and the text between them, in the order of a printed traceback."""
+def _add_parts(parts: list[_Part], error: BaseException, skip: CodeType | None, seen: set[int]) -> None:
+    """Add the entries of the traceback of `error` and the text between them, in the order of a printed traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
     origin = error.__cause__
@@ -140,17 +140,15 @@ def _parts(error: BaseException, skip: CodeType | None, seen: set[int]) -> Itera
         link = "During handling of the above exception, another exception occurred:"
         origin = error.__context__
     if origin is not None and id(origin) not in seen and len(seen) < _MAX_CHAIN:
-        yield from _parts(origin, skip, seen)
-        yield f"{error_line(*describe_error(origin))}\n\n{link}\n\n"
+        _add_parts(parts, origin, skip, seen)
+        parts.append(f"{error_line(*describe_error(origin))}\n\n{link}\n\n")
     if isinstance(error, BaseExceptionGroup):
         for number, member in enumerate(error.exceptions[:_MAX_CHAIN], 1):
             if id(member) not in seen:
-                yield f"Exception {number} of {len(error.exceptions)} in the group:\n"
-                yield from _parts(member, skip, seen)
-                yield f"{error_line(*describe_error(member))}\n\n"
-    for entry in entries_of(error):
-        if entry.tb_frame.f_code is not skip:
-            yield entry
+                parts.append(f"Exception {number} of {len(error.exceptions)} in the group:\n")
+                _add_parts(parts, member, skip, seen)
+                parts.append(f"{error_line(*describe_error(member))}\n\n")
+    parts += [entry for entry in entries_of(error) if entry.tb_frame.f_code is not skip]
 
 
 def _stack_text(parts: list[_Part]) -> str:
