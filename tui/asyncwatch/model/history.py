@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import Extra, Row
 from asyncwatch.text import error_kind
 
 FIRST_KEPT = 5
@@ -58,9 +58,20 @@ class AttemptHistory:
         """Return how many workers have records."""
         return len(self._records)
 
-    def failed(self, row: Row) -> None:
-        """Record the row's last attempt, which has failed."""
-        self._add(row, _record(row, row.last_duration, row.error))
+    def failed(self, row: Row, extra: Extra) -> None:
+        """Record the row's last attempt, which has failed; `extra` is the row's own."""
+        record = AttemptRecord(
+            row.attempt,
+            extra.incarnation,
+            row.bad_luck,
+            extra.is_struck,
+            extra.attempt_started_at or 0.0,
+            extra.last_duration,
+            extra.error,
+            error_class=extra.error_class,
+            latency=extra.latency,
+        )
+        self._add(row, extra, record)
 
     def backed_off(self, row: Row, delay: float, *, is_asked_for: bool) -> None:
         """Record the wait in seconds after the row's last attempt, and whether its error asked for it."""
@@ -72,7 +83,8 @@ class AttemptHistory:
     def close(self, row: Row) -> None:
         """Record the row's last attempt before the next incarnation overwrites it."""
         if not row.is_recorded:
-            self._add(row, _last(row))
+            record = _last(row)
+            self._add(row, row.own_extra(), record)
 
     def forget(self, name: str) -> None:
         """Drop the records of a worker."""
@@ -89,12 +101,12 @@ class AttemptHistory:
         records = self._records.get(name)
         return 0 if records is None else max(0, records.count - FIRST_KEPT - LAST_KEPT)
 
-    def _add(self, row: Row, record: AttemptRecord) -> None:
+    def _add(self, row: Row, extra: Extra, record: AttemptRecord) -> None:
         records = self._records.get(row.name)
         if records is None:
             records = self._records[row.name] = _Records()
         records.add(record)
-        row.own_extra().is_recorded = True
+        extra.is_recorded = True
 
 
 class _Records:

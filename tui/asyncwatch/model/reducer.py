@@ -363,10 +363,8 @@ def _another_attempt_started(row: Row, event: AttemptStarted) -> None:
 
 
 def _attempt_failed(fleet: Fleet, event: AttemptFailed) -> Row | None:
-    row = _present(fleet, event)
-    if row is None or row.attempt != event.attempt or row.ended_at is not None:
-        return None
-    if row.is_recorded:
+    row = _active(fleet, event)
+    if row is None or row.attempt != event.attempt or row.is_recorded:
         return None
     extra = row.own_extra()
     extra.is_struck = event.injected
@@ -374,7 +372,7 @@ def _attempt_failed(fleet: Fleet, event: AttemptFailed) -> Row | None:
     extra.error_class = event.error_class
     extra.error = short_error_line(event.error_type, event.error)
     row.version += 1
-    fleet.attempt_history.failed(row)
+    fleet.attempt_history.failed(row, extra)
     if event.stack:
         fleet.stacks[row.name] = share(event.stack)
     else:
@@ -452,7 +450,7 @@ def _poll_failed(fleet: Fleet, event: PollFailed) -> Row | None:
     if not row.is_recorded:
         # No `AttemptFailed` came before it: the error could not be classified.
         extra.last_duration = event.elapsed
-        fleet.attempt_history.failed(row)
+        fleet.attempt_history.failed(row, extra)
     extra.retry_at = event.at + event.delay
     extra.held = extra.refusal = ""
     fleet.polls.poll_failed(event)
@@ -568,7 +566,7 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
         if extra.failed_polls:
             extra.failed_polls = 0
             fleet.polls.recovered(row.name)
-    if row.attempt and state is not _UNRESPONSIVE and (extra is None or not row.is_recorded):
+    if row.attempt and state is not _UNRESPONSIVE and (extra is None or not extra.is_recorded):
         if extra is None:
             seconds = at - block.started[row.offset]
         else:

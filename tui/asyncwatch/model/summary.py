@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from asyncwatch.events import WorkerState
+from asyncwatch.events import FAILURES, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key
@@ -146,11 +146,12 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
     refusals: dict[str, Counter[str]] = {}
     examples: dict[str, Row] = {}
     for row in fleet.rows:
-        if row.state.is_failure:
-            workers[row.error] += 1
-            examples.setdefault(row.error, row)
+        if row.state in FAILURES:
+            error = row.error
+            workers[error] += 1
+            examples.setdefault(error, row)
             if row.refusal:
-                refusals.setdefault(row.error, Counter())[row.refusal] += 1
+                refusals.setdefault(error, Counter())[row.refusal] += 1
     for replaced in fleet.departed.errors.values():
         error = replaced.example.error
         workers[error] += replaced.workers
