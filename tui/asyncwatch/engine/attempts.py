@@ -30,14 +30,15 @@ LAST_ITERATIONS = 16
 that was blocked for the whole grace period has given it none before."""
 
 
-def raised_by(attempt: asyncio.Task[Any]) -> BaseException | None:
-    """Return what the target raised in an attempt whose task is done, whatever it is; None if it returned."""
+def end_of(attempt: asyncio.Task[Any]) -> tuple[object, BaseException | None]:
+    """Return what the target returned and raised in an attempt whose task is done; None for what it did not."""
     if attempt.cancelled():
-        return asyncio.CancelledError("cancelled by other code")
+        return None, asyncio.CancelledError("cancelled by other code")
     error = attempt.exception()
-    if error is None and type(result := attempt.result()) is _Raised:
-        return result.error
-    return error
+    if error is not None:
+        return None, error
+    result = attempt.result()
+    return (None, result.error) if type(result) is _Raised else (result, None)
 
 
 def past_deadline(worker: Worker) -> str:
@@ -279,11 +280,11 @@ class AttemptRunner:
         worker = self.tasks.pop(task, None)
         if worker is None:  # its end was handled before this callback came
             return
-        error = raised_by(task)
-        result = task.result() if error is None else None
+        result, error = end_of(task)
         if worker.task is task:
             worker.task = None
-            worker.stop_timer()
+            if worker.timer is not None:
+                worker.stop_timer()
             self.slots_taken -= worker.owner is None
             self._on_end(worker, result, error)
             return

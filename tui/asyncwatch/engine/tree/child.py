@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from asyncwatch.engine.attempts import raised_by
+from asyncwatch.engine.attempts import end_of
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import describe_error
 from asyncwatch.engine.spec import DEFAULT_RETRY, WorkerSpec
@@ -390,7 +390,7 @@ class WorkerIncarnation:
 
     def ran_first_step(self, task: asyncio.Task[Any]) -> None:
         """Consider the worker ready, unless it has to announce that or has raised already."""
-        if not self.is_ready and not self._announces_ready and not (task.done() and raised_by(task) is not None):
+        if not self.is_ready and not self._announces_ready and not (task.done() and end_of(task)[1] is not None):
             self._be_ready_by_default()
 
     def poll_ended(self) -> None:
