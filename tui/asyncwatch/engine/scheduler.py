@@ -21,6 +21,7 @@ from asyncwatch.engine.registry import WorkerRegistry
 from asyncwatch.engine.reporter import Reporter, logger
 from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED, PAST_DEADLINE, RetryDecider, RetryDecision
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs, outcome_of
+from asyncwatch.engine.timers import Timers
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
 from asyncwatch.engine.worker import FORGOTTEN, StopReason, Worker, WorkerOwner
@@ -168,6 +169,7 @@ class Scheduler:
             on_late_end=self._abandoned_ended,
         )
         self._retries = RetryDecider(luck, retry_budget)
+        self._backoffs = Timers(reporter, self._backed_off)
         self._nested = NestedRetries()
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._when_settled: list[asyncio.Future[None]] = []
@@ -667,7 +669,7 @@ class Scheduler:
         self._transition(worker, _BACKING_OFF)
         worker.error = error
         self.reporter.retry_scheduled(worker, facts, decision, delay)
-        worker.timer = self.reporter.loop.call_later(delay, self._backed_off, worker)
+        worker.timer = self._backoffs.call_later(delay, worker)
         if worker.owner is not None:
             worker.owner.waits()
 
@@ -682,7 +684,7 @@ class Scheduler:
         worker.turns += worker.attempt
         worker.attempt = worker.cancels = 0
         worker.error = worker.backoff = worker.deadline_at = None
-        worker.timer = self.reporter.loop.call_later(delay, self._backed_off, worker)
+        worker.timer = self._backoffs.call_later(delay, worker)
         if worker.owner is not None:
             worker.owner.poll_ended()
 

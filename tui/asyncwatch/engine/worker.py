@@ -48,6 +48,13 @@ class WorkerOwner(Protocol):
         """Restart the worker for a person; return why that is not possible, or an empty text."""
 
 
+class ScheduledCall(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Call nothing."""
+
+
 class Worker(msgspec.Struct, eq=False):
     """The state of one worker. A target sees it as its `CurrentWorker`.
 
@@ -89,7 +96,7 @@ class Worker(msgspec.Struct, eq=False):
     """How many polls have failed since the last one that succeeded."""
     task: asyncio.Task[Any] | None = None
     """The attempt in flight."""
-    timer: asyncio.Handle | None = None
+    timer: ScheduledCall | None = None
     """What happens next: the end of a backoff, of a time-out or of the grace period."""
     overdue: TimeoutError | None = None
     """The time-out that ended this attempt."""

@@ -11,7 +11,7 @@ import itertools
 import random
 from _blake2 import blake2b  # hashlib has the same function, and loads OpenSSL too: 4 ms before the first frame
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,6 +20,7 @@ from asyncwatch.policies.settings import Number, OrNone, Setting, SettingError, 
 MAX_SEED: Final = 2**63 - 1
 THRESHOLD_RULE: Final = Number(0, 1)
 _STEPS = 1_000_000
+_COPIES_KEPT = 64
 _from_bytes = int.from_bytes
 
 
@@ -108,26 +109,29 @@ class Luck:
 
     """
 
-    __slots__ = ("_copy", "_copy_first", "seed")
+    __slots__ = ("_copies", "_keyed", "seed")
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
         self.seed = seed
-        keyed = blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
-        self._copy = keyed.copy
-        first = keyed.copy()
-        first.update(b"luck\0001\0001\0")
-        self._copy_first = first.copy
+        self._keyed = blake2b(digest_size=8, key=seed.to_bytes(8, "big"))
+        self._copies: dict[tuple[str, int, int], Callable[[], Any]] = {}
 
     def draw(self, purpose: str, worker: str, incarnation: int, attempt: int) -> float:
         """Return a number in [0, 1), a whole number of millionths, the same for the same arguments."""
-        if attempt == incarnation == 1 and purpose == "luck":  # nearly always
-            keyed, key = self._copy_first(), worker
-        else:
-            keyed, key = self._copy(), f"{purpose}\0{incarnation}\0{attempt}\0{worker}"
+        copy = self._copies.get((purpose, incarnation, attempt)) or self._copy_after(purpose, incarnation, attempt)
+        keyed = copy()
         try:
-            keyed.update(key.encode())
+            keyed.update(worker.encode())
         except UnicodeEncodeError:  # a lone surrogate: rare, and the error handler would slow down every draw
-            keyed.update(key.encode("utf-8", "surrogatepass"))
+            keyed.update(worker.encode("utf-8", "surrogatepass"))
         return (_from_bytes(keyed.digest(), "big") * _STEPS >> 64) / _STEPS
+
+    def _copy_after(self, purpose: str, incarnation: int, attempt: int) -> Callable[[], Any]:
+        """Return what copies the hash of all but the worker's name: the draws of most workers have that in common."""
+        begun = self._keyed.copy()
+        begun.update(f"{purpose}\0{incarnation}\0{attempt}\0".encode())
+        if len(self._copies) < _COPIES_KEPT:
+            self._copies[purpose, incarnation, attempt] = begun.copy
+        return begun.copy
