@@ -32,6 +32,8 @@ def test_brief_error_of_a_response_starts_with_its_status(error: str, brief: str
         ("KeyError: 'x'", "KeyError: 'x'"),
         ("TimeoutError", "TimeoutError"),
         ("Error404: gone", "Error404: gone"),
+        ("OSError: no answer for item-17 at 0x7fA0 in 1.5 s", "OSError: no answer for item-… at … in … s"),
+        ("OSError: 0x1fz is no address, a0x1 neither", "OSError: …x…fz is no address, a…x… neither"),
     ],
 )
 def test_error_kind_leaves_out_urls_hosts_and_numbers(error: str, kind: str | None) -> None:
