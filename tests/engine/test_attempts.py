@@ -28,6 +28,7 @@ from asyncwatch.events import (
     RetryScheduled,
     RunFinished,
     RunStarted,
+    WorkerExhausted,
     WorkersQueued,
 )
 from asyncwatch.events.story import story
@@ -299,6 +300,29 @@ def test_bad_luck_retries_and_failures_are_logged_at_their_levels(run: Any, capl
     assert any(level == "WARNING" and "7: retry 1 of 2" in text for level, text in lines)
     assert any(level == "WARNING" and "7: retry 2 of 2" in text for level, text in lines)
     assert ("WARNING", "7 exhausted its 3 attempts: TimeoutError") in lines
+
+
+class CountingError(TimeoutError):
+    """Says how often its text was asked for."""
+
+    times = 0
+
+    def __str__(self) -> str:
+        self.times += 1
+        return f"asked {self.times} times"
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_error_of_an_attempt_has_one_text_in_all_events_and_logs(
+    run: Any, attempts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise CountingError
+
+    events, _ = events_of(run, worker("a", fail, retry=RetryPolicy(max_attempts=attempts)))
+    errors = [event.error for event in events if isinstance(event, AttemptFailed | WorkerExhausted)]
+    assert errors == ["asked 1 times"] * (attempts + 1)
+    assert caplog.text.count("asked 1 times") == attempts
 
 
 def test_retry_policy_that_raises_fails_the_worker_and_is_logged(run: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,10 @@ from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
 from asyncwatch.text import error_line, mask_secrets
 
+MAX_ERROR_LENGTH = 2_000
+_MAX_CHAIN = 8
+_MAX_TRACES = 1_000
+
 
 class Trace(NamedTuple):
     """Where an error comes from."""
@@ -41,10 +45,6 @@ class ErrorFacts(NamedTuple):
         """The last line of its traceback."""
         return error_line(self.error_type, self.message)
 
-
-MAX_ERROR_LENGTH = 2_000
-_MAX_CHAIN = 8
-_MAX_TRACES = 1_000
 
 _Part = TracebackType | str
 """An entry of a traceback, or the text between two tracebacks."""
@@ -115,12 +115,16 @@ def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Tra
 
     Workers that fail in the same place share both: making them takes a hundred times as long as looking them up.
     """
-    parts: list[_Part] = []
     try:
-        _add_parts(parts, error, skip, set())
+        return _trace_of(error, skip)
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
         pass_on_interrupt(raised)
         return Trace(f"<its traceback raised {type(raised).__name__}>\n", "")
+
+
+def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
+    parts: list[_Part] = []
+    _add_parts(parts, error, skip, set())
     key = tuple([p if isinstance(p, str) else (id(p.tb_frame.f_code), p.tb_lasti) for p in parts])
     known = _traces.get(key)
     if known is None:
