@@ -9,7 +9,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from textual import events
 from textual.app import App, SystemCommand
@@ -30,6 +30,7 @@ from asyncwatch.ui.messages import CommandsRequested, DetailsRequested, SettingC
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.styles import STYLE_CLASSES
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.fleet import FleetScreen
 
 STATISTICS_EVERY = 0.25
@@ -49,14 +50,6 @@ _VERBS = {
     "CloseCircuit": "close",
     "ProbeCircuit": "probe",
 }
-
-
-@runtime_checkable
-class _Drawable(Protocol):
-    """A screen that shows the run."""
-
-    def draw(self) -> None:
-        """Show the present state of the run."""
 
 
 class DashboardError(RuntimeError):
@@ -334,7 +327,7 @@ class AsyncwatchApp(App[None]):
             self.screen.call_after_refresh(self._frame_shown, self._processor_clock())
         self._commands.send_changes()
         for screen in self.screen_stack:
-            if screen.is_mounted and isinstance(screen, _Drawable):
+            if screen.is_mounted and isinstance(screen, Drawable):
                 screen.draw()
 
     def _frame_shown(self, began: float) -> None:

@@ -21,6 +21,7 @@ from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.render.tree import countdown
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block
 from asyncwatch.ui.widgets.pick_list import PICKS, Item, PickList
@@ -71,7 +72,7 @@ def shown_key(circuit: KnownCircuit, width: int) -> str:
     return crop_path(fmt.safe(circuit.key), width)
 
 
-class CircuitsScreen(Screen[None]):
+class CircuitsScreen(Drawable, Screen[None]):
     """One item a circuit, those in trouble first. The order is made when the screen opens, and when the filter is set.
 
     A circuit that closes under the filter stays while the cursor is on it.
@@ -96,10 +97,6 @@ class CircuitsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Focus the list."""
         self._list.focus()
-
-    def on_resize(self) -> None:
-        """Fit the lines to the new width."""
-        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show the circuits as they are now."""

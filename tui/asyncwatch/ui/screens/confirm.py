@@ -10,8 +10,10 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label
 
+from asyncwatch.ui.screens.drawable import Drawable
 
-class ConfirmScreen(ModalScreen[bool]):
+
+class ConfirmScreen(Drawable, ModalScreen[bool]):
     """Dialog with a yes-or-no question. Its result is the answer.
 
     Args:

@@ -14,6 +14,7 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.cost import cost_lines
 from asyncwatch.ui.render.spans import Span
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
 
@@ -24,7 +25,7 @@ KEYS = (
 )
 
 
-class CostScreen(Screen[None]):
+class CostScreen(Drawable, Screen[None]):
     """One page of figures, live while it is open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("d", "dismiss", show=False)]
@@ -44,10 +45,6 @@ class CostScreen(Screen[None]):
     def on_mount(self) -> None:
         """Focus the figures, so that the arrows scroll."""
         self._report.focus()
-
-    def on_resize(self) -> None:
-        """Fit the lines to the new width."""
-        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show the present figures."""

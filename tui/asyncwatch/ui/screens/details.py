@@ -19,6 +19,7 @@ from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render.cost import stack_report
 from asyncwatch.ui.render.details import facts, report
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
@@ -38,7 +39,7 @@ KEYS = (
 )
 
 
-class DetailsScreen(Screen[Row]):
+class DetailsScreen(Drawable, Screen[Row]):
     """Facts, every attempt with its luck, times, outcome and backoff, the last traceback, the worker's log.
 
     Its result is the row that it showed last.
@@ -65,10 +66,6 @@ class DetailsScreen(Screen[Row]):
     def on_mount(self) -> None:
         """Focus the report."""
         self._report.focus()
-
-    def on_resize(self) -> None:
-        """Fold the lines to the new width."""
-        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show the present state of the worker; close if the run has no such worker after all."""

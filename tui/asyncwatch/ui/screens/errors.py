@@ -20,6 +20,7 @@ from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_error, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block
@@ -61,7 +62,7 @@ def cluster_item(cluster: Cluster, width: int) -> Item:
     )
 
 
-class ErrorsScreen(Screen[Cluster | None]):
+class ErrorsScreen(Drawable, Screen[Cluster | None]):
     """One item a cluster, the largest first. Its result is the cluster to filter the fleet by."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
@@ -72,7 +73,8 @@ class ErrorsScreen(Screen[Cluster | None]):
         self._title = Block(id="title")
         self._list = PickList(id="report")
         self._clusters: dict[tuple[str, str], Cluster] = {}
-        self._grouped: tuple[object, ...] = ()
+        self._grouped = (-1, 0)
+        """Events and width of the last grouping."""
         self._due_at = float("-inf")
         self._grouping: SlicedWork | None = None
 
@@ -86,17 +88,13 @@ class ErrorsScreen(Screen[Cluster | None]):
         """Focus the list."""
         self._list.focus()
 
-    def on_resize(self) -> None:
-        """Fit the lines to the new width."""
-        self._due_at = float("-inf")
-        self.call_after_refresh(self.draw)
-
     def draw(self) -> None:
         """Group the present errors, unless that was just done."""
         width = self._list.scrollable_content_region.width
         fleet, now = self._dashboard.fleet, time.monotonic()
         state = (fleet.events, width)
-        if not width or self._grouping is not None or state == self._grouped or now < self._due_at:
+        is_due = now >= self._due_at or width != self._grouped[1]
+        if not width or self._grouping is not None or state == self._grouped or not is_due:
             return
         self._grouped = state
         clustering = Clustering(fleet.notable(), fleet.stack)

@@ -27,6 +27,7 @@ from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_name
 from asyncwatch.ui.render.header import overview
 from asyncwatch.ui.render.spans import crop
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.footer import FilterBar, KeyLine
@@ -40,7 +41,7 @@ _SAMPLE = 50
 """Marked workers whose states decide which keys are hinted."""
 
 
-class FleetScreen(Screen[None]):
+class FleetScreen(Drawable, Screen[None]):
     """Shows the run, and turns keys into commands. No key changes a row: the engine's events do."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTS), *bindings(RUN), *bindings(LOOKS)]
@@ -68,12 +69,6 @@ class FleetScreen(Screen[None]):
     def on_mount(self) -> None:
         """Start to re-sort."""
         self.set_interval(RESORT_EVERY, self._resort)
-
-    def on_resize(self) -> None:
-        """Fit all parts to the new width once they have it; the first time they have it already."""
-        if not self._overview.lines:
-            self.draw()
-        self.call_after_refresh(self.draw)
 
     # -- drawing
 

@@ -13,6 +13,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, pad, width_of
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import LinesView
 
@@ -86,7 +87,7 @@ def _filters() -> list[Line]:
     return lines + [[Span(pad(term, 16), "key"), Span(meaning)] for term, meaning in FILTERS]
 
 
-class HelpScreen(Screen[None]):
+class HelpScreen(Drawable, Screen[None]):
     """One page. Escape closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -102,10 +103,6 @@ class HelpScreen(Screen[None]):
     def on_mount(self) -> None:
         """Focus the page, so that the arrows scroll."""
         self.query_one(LinesView).focus()
-
-    def on_resize(self) -> None:
-        """Lay the page out in the new width."""
-        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show the page."""

@@ -18,6 +18,7 @@ from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.columns import scheme_of, shown_name
 from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.spans import Line, Span, spread, width_of
+from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.widgets.footer import KeyLine
 from asyncwatch.ui.widgets.lines import Block, LinesView
 
@@ -105,7 +106,7 @@ class LogView(LinesView):
         self.refresh()
 
 
-class LogScreen(Screen[None]):
+class LogScreen(Drawable, Screen[None]):
     """The log lines of all workers, newest last."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
@@ -125,10 +126,6 @@ class LogScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show the newest lines."""
         self._view.focus()
-
-    def on_resize(self) -> None:
-        """Fit the title to the new width."""
-        self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
         """Show new lines and the present counts."""

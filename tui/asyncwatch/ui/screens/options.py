@@ -16,6 +16,7 @@ from asyncwatch.events import SETTINGS
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.policies.settings import read_typed
 from asyncwatch.ui.actions import concurrency_of
+from asyncwatch.ui.screens.drawable import Drawable
 
 _FIELDS = (
     ("concurrency", "concurrency", "attempts at a time"),
@@ -61,7 +62,7 @@ class _Field(Input):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.apply", "apply", show=False)]
 
 
-class OptionsScreen(ModalScreen[Sequence[Command] | None]):
+class OptionsScreen(Drawable, ModalScreen[Sequence[Command] | None]):
     """A dialog with the settings. Its result is the commands for the changed ones."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,0 +1,30 @@
+"""Mixin for every screen of the dashboard: it fits the terminal, and is drawn anew when its size changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    _Mixin = Screen[Any]
+else:
+    _Mixin = object  # it is mixed into plain and modal screens
+
+
+class Drawable(_Mixin):
+    """Mixin for a screen that is drawn when the run has changed, and after each layout."""
+
+    def draw(self) -> None:
+        """Show the present state of the run. A dialog shows none."""
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay the screen out in the present size of the terminal, whatever size the event has, then draw it.
+
+        After a layout Textual posts a `Resize` to the screen itself, which is out of date if the terminal has changed
+        meanwhile. Two sizes in the queue, with any message between them, would alternate forever without yielding to
+        the event loop, or the older size would win. Textual's own handler, which does the layout, runs after this one.
+        """
+        event.size = self.app.size
+        self.call_next(self.draw)  # a callback in the queue would be such a message
