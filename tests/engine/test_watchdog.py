@@ -15,13 +15,14 @@ from typing import cast
 import pytest
 
 from asyncwatch import Run, Watchdog
-from asyncwatch.commands import StopRun, WatchStack, WorkerStack
+from asyncwatch.commands import RestartWorker, StopRun, WatchStack, WorkerStack
 from asyncwatch.engine.event_loop import new_event_loop
 from asyncwatch.engine.stacks import Frame, frames_of, place_of, stack_frames
 from asyncwatch.engine.watchdog import (
     HEARTBEAT,
     LONGEST_LOOK,
     NO_WORKER,
+    RESTING_HEARTBEAT,
     Blame,
     Block,
     Evidence,
@@ -446,3 +447,57 @@ def test_watchdog_works_on_asyncio_and_uvloop_in_the_program_of_the_user() -> No
         with asyncio.Runner(loop_factory=factory) as runner:
             blamed = [event.worker for event in runner.run(main()) if isinstance(event, LoopBlocked)]
         assert "a" in blamed
+
+
+def test_heart_beats_slowly_at_rest_until_woken() -> None:
+    beats_at: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        is_resting = True
+        with Watchdog(Run([]), lambda: beats_at.append(round(loop.time() - start, 6)), lambda: is_resting) as watchdog:
+            await asyncio.sleep(HEARTBEAT + 2.5 * RESTING_HEARTBEAT)
+            is_resting = False
+            watchdog.wake()
+            await asyncio.sleep(2.5 * HEARTBEAT)
+            watchdog.wake()  # changes nothing
+
+    start = 0.0
+    run_jumping(main)
+    rest, woken = HEARTBEAT + RESTING_HEARTBEAT, HEARTBEAT + 2.5 * RESTING_HEARTBEAT
+    expected = [HEARTBEAT, rest, rest + RESTING_HEARTBEAT, woken, woken + HEARTBEAT, woken + 2 * HEARTBEAT]
+    assert [at - beats_at[0] for at in beats_at] == pytest.approx([at - HEARTBEAT for at in expected])
+
+
+def test_pulse_at_rest_is_looked_at_when_its_beat_is_due() -> None:
+    pulse = Pulse(0.0, Spent())
+    assert pulse.beat(0.025, Spent(), 0.0, RESTING_HEARTBEAT) == []
+    assert pulse.look(0.05, None, pulse.due, 0.0) == pytest.approx(RESTING_HEARTBEAT - 0.025)
+    assert pulse.look(0.525, None, pulse.due, 0.0) == HEARTBEAT
+    pulse.look(0.55, Sample(A, MINE), pulse.due, 0.0)
+    (block,) = pulse.beat(0.725, Spent(thread=0.2), 0.0)
+    assert block.blame == Blame("worker", A, MINE)
+    assert block.seconds == pytest.approx(0.2 + HEARTBEAT / 2)
+
+
+async def test_engine_rests_once_all_workers_have_settled_and_wakes_for_a_restart() -> None:
+    calls: list[int] = []
+
+    async def block_at_last() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            time.sleep(0.2)  # noqa: ASYNC251  the block
+
+    engine = engine_of(worker("a", block_at_last), stays_open=True)
+
+    def stop_after_the_block(event: Event) -> None:
+        if isinstance(event, LoopBlocked):
+            engine.send(StopRun())
+
+    watching = asyncio.ensure_future(watch(engine, stop_after_the_block))
+    await until(lambda: engine._watchdog and engine._watchdog._is_resting)
+    engine.send(RestartWorker("a", 1))
+    events = await watching
+    (block,) = [event for event in events if isinstance(event, LoopBlocked)]
+    assert (block.worker, block.incarnation) == ("a", 2)
+    assert block.duration > 0.15

@@ -89,6 +89,16 @@ class RunControl:
         return self._scheduler.is_finished
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether the run has started and no worker is active or abandoned."""
+        return self.is_started and not self._scheduler.active and not self._scheduler.abandoned
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks of workers there are."""
+        return len(self._scheduler.tasks)
+
+    @property
     def grace(self) -> float:
         """Seconds that a worker may take to end."""
         return self._scheduler.grace
@@ -118,7 +128,7 @@ class RunControl:
             in_flight=scheduler.in_flight,
             queued=scheduler.queued,
             held=scheduler.admission.held,
-            tasks=len(scheduler.tasks),
+            tasks=self.tasks,
             detached=scheduler.abandoned,
             retry_tokens=tokens,
             retry_capacity=capacity,

@@ -273,7 +273,7 @@ class EngineThread(Generic[_R]):
             self._commands.attach()
             # Entering starts a tree at once: not before it is watched.
             await self._watched.wait()
-            with Watchdog(run, self._note_tasks) as self._watchdog:
+            with Watchdog(run, self._note_tasks, lambda: control.is_at_rest) as self._watchdog:
                 try:
                     async with run:
                         await self._await_run(run)
@@ -301,6 +301,8 @@ class EngineThread(Generic[_R]):
         try:
             self._control.carry_out(command)
         finally:
+            if self._watchdog is not None:
+                self._watchdog.wake()
             if isinstance(command, StopRun):
                 self._stopped.set()
                 self._watched.set()
@@ -321,7 +323,7 @@ class EngineThread(Generic[_R]):
 
     def _note_tasks(self) -> None:
         assert self._control is not None  # noqa: S101  the watchdog comes after it
-        self._tasks_highest = max(self._tasks_highest, self._control.statistics().tasks)
+        self._tasks_highest = max(self._tasks_highest, self._control.tasks)
 
     async def _clean_up(self) -> None:
         """End the tasks that workers started and left; a few that will not end do not hold up the exit."""

@@ -178,6 +178,8 @@ def _owner(frames: tuple[Frame, ...]) -> str:
 
 HEARTBEAT = 0.025
 """Seconds between two beats of the loop, and between two checks of it. A block is measured to half of that."""
+RESTING_HEARTBEAT = 0.5
+"""Seconds between two beats while nothing runs that could block the loop."""
 _RUNS_KEPT = 1_000
 _LAGS_KEPT = round(10 / HEARTBEAT)
 _LAST_SECOND = round(1 / HEARTBEAT)
@@ -255,10 +257,11 @@ class Pulse:
         """Return whether the beat is late enough at `now` to take a sample."""
         return now - self.due >= HEARTBEAT
 
-    def beat(self, now: float, spent: Spent, delay: float) -> list[Block]:
+    def beat(self, now: float, spent: Spent, delay: float, interval: float = HEARTBEAT) -> list[Block]:
         """Note a beat; return the blocks that it ends, in order.
 
-        `delay` is how long the loop's thread has waited for a processor, from any zero.
+        `delay` is how long the loop's thread has waited for a processor, from any zero. The next beat is due in
+        `interval` seconds.
         """
         due = self.due
         late = max(0.0, now - due)
@@ -272,7 +275,7 @@ class Pulse:
                 runs, self._runs = self._runs, []
                 absent, self._absent = self._absent + self._overslept(now, late), 0.0
                 delay_before, self._delay = self._delay, None
-                self.due = now + HEARTBEAT
+                self.due = now + interval
             if late >= LEAST:
                 evidence = Evidence(
                     due - HEARTBEAT / 2,
@@ -284,7 +287,7 @@ class Pulse:
                     collecting=spent.collecting - before.collecting,
                 )
                 blocks = _judged(evidence, runs)
-        self.due = now + HEARTBEAT
+        self.due = now + interval
         return blocks
 
     def look(self, now: float, sample: Sample | None, due: float, delay: float) -> float:
@@ -292,7 +295,7 @@ class Pulse:
         with self._lock:
             overslept = self._overslept(now, now - due)
             seconds = now - self._looked_at
-            self._looked_at, self._wait = now, HEARTBEAT
+            self._looked_at, self._wait = now, max(HEARTBEAT, self.due - now)
             if sample is None or self.due != due:  # the beat is in time, or has come meanwhile
                 return self._wait
             self._absent += overslept
@@ -374,15 +377,24 @@ class Watchdog:
     Args:
         run: its workers are named in the events that report blocks.
         on_beat: called on the loop with each beat.
+        is_at_rest: returns whether nothing runs that could block the loop. The heart then beats more slowly, until
+            `wake` is called.
 
     """
 
-    def __init__(self, run: WatchedRun, on_beat: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        run: WatchedRun,
+        on_beat: Callable[[], None] | None = None,
+        is_at_rest: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._watched = run._control  # noqa: SLF001  `control_of`, whose module needs this one
         self._on_beat = on_beat
+        self._is_at_rest = is_at_rest
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._is_over = threading.Event()
+        self._is_resting = self._is_over = False
+        self._is_woken = threading.Event()
         self.collecting = 0.0
         """Seconds that the garbage collector has taken."""
         self.longest_collection = 0.0
@@ -401,26 +413,35 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_over.set()
+        self._is_over = True
+        self._is_woken.set()
         if self._timer is not None:
             self._timer.cancel()
         gc.callbacks.remove(self._note_collection)
 
     def lags(self) -> Lags:
         """Return how late the loop is and was. From any thread."""
-        if self._pulse is None or self._is_over.is_set():
+        if self._pulse is None or self._is_over:
             return Lags(0.0, 0.0, 0.0, 0.0)
         return self._pulse.lags(time.monotonic())
 
     def blocked(self) -> Block | None:
         """Return the block in progress; None if there is none. From any thread."""
-        if self._pulse is None or self._is_over.is_set():
+        if self._pulse is None or self._is_over:
             return None
         return self._pulse.block(time.monotonic())
 
+    def wake(self) -> None:
+        """End a rest if something runs again. On the loop."""
+        if self._is_resting and self._timer is not None and not self._is_at_rest():
+            self._timer.cancel()
+            self._beat()
+            self._is_woken.set()
+
     def _beat(self) -> None:
         assert self._pulse is not None  # noqa: S101  it was entered
-        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+        self._is_resting = self._is_at_rest()
+        self._timer = self._loop.call_later(self._interval, self._beat)
         blocks = self._blocks(self._pulse)
         if self._on_beat is not None:
             self._on_beat()
@@ -429,20 +450,28 @@ class Watchdog:
 
     def _catch_up(self) -> None:
         """Report a block that has just ended: the loop iteration in which the run ends comes before its beat."""
-        if self._pulse is None or self._is_over.is_set() or not self._pulse.is_late(time.monotonic()):
+        if self._pulse is None or self._is_over or not self._pulse.is_late(time.monotonic()):
             return
         for block in self._blocks(self._pulse):
             self._watched.record_block(block)
+
+    @property
+    def _interval(self) -> float:
+        return RESTING_HEARTBEAT if self._is_resting else HEARTBEAT
 
     def _blocks(self, pulse: Pulse) -> list[Block]:
         """Note a beat; return the blocks that it ends."""
         now = time.monotonic()
         delay = run_delay(self._native_id) if pulse.is_late(now) else 0.0
-        return pulse.beat(now, self._spent(), delay)
+        return pulse.beat(now, self._spent(), delay, self._interval)
 
     def _watch(self, pulse: Pulse) -> None:
         wait = HEARTBEAT
-        while not self._is_over.wait(wait):
+        while True:
+            if self._is_woken.wait(wait):
+                self._is_woken.clear()
+            if self._is_over:
+                return
             now, due = time.monotonic(), pulse.due
             if pulse.is_late(now):
                 wait = pulse.look(now, self._sample(), due, run_delay(self._native_id))
