@@ -142,11 +142,11 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
 # -- units as people read them
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float, *, has_tenths: bool = True) -> str:
     """Return a time since the start of the run: `00:03.2`, or `1:02:03.4` from an hour on."""
     tenths = int(max(0.0, seconds) * 10)
     minutes, tenths = divmod(tenths, 600)
-    tail = f"{minutes % 60:02d}:{tenths // 10:02d}.{tenths % 10}"
+    tail = f"{minutes % 60:02d}:{tenths // 10:02d}" + (f".{tenths % 10}" if has_tenths else "")
     return f"{minutes // 60}:{tail}" if minutes >= 60 else tail
 
 

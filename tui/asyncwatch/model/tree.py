@@ -179,6 +179,11 @@ class Tree:
         """Return the worker's branch, None if no branches are shown."""
         return self.branches.get(row.group) if self.is_shown else None
 
+    def is_service(self, row: Row) -> bool:
+        """Return whether the worker is a child of a supervisor."""
+        branch = self.branches.get(row.group)
+        return branch is not None and branch.is_supervisor
+
     def gauge(self, branch: Branch, now: float) -> Gauge:
         """Return the restarts that a supervisor has left at `now`, in seconds since the run started."""
         window = self._windows.get(branch.path)

@@ -33,8 +33,10 @@ from asyncwatch.ui.render.styles import STYLE_CLASSES
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.fleet import FleetScreen
 
-STATISTICS_EVERY = 0.25
-"""Seconds between two reads of the engine's statistics."""
+STATISTICS_EVERY, STATISTICS_EVERY_AT_REST = 0.25, 1.0
+"""Seconds between two reads of the engine's statistics, while workers are active and when none is."""
+_AFTER = 0.002
+"""Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
 """Seconds for which a problem of the batch listener is shown."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -110,7 +112,8 @@ class AsyncwatchApp(App[None]):
         self._is_signalled = is_signalled
         self._has_hung_up = has_hung_up
         self._is_drawing = False
-        self._drawn_figures = 0, 0.0  # of the frame statistics
+        self._redraw: asyncio.TimerHandle | None = None
+        self._drawn_figures: tuple[object, ...] = ()  # of the frame statistics and the engine's
         self._sent = 0  # commands of the last action
         self._refused = 0  # how many of these were refused
         self._refusal: CommandRefused | None = None  # the first of these refusals
@@ -158,10 +161,8 @@ class AsyncwatchApp(App[None]):
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self.request_stop)
-        self.set_interval(FRAME, self._tick)
         self._read_statistics()
-        self.set_interval(STATISTICS_EVERY, self._read_statistics)
-        self.set_interval(STATISTICS_EVERY, self._check_terminal)
+        self._look_later()
 
     def on_ready(self) -> None:
         """Start the run once the fleet is on the screen: the engine's imports would delay the first frame."""
@@ -314,12 +315,40 @@ class AsyncwatchApp(App[None]):
 
     # -- drawing
 
-    def _tick(self) -> None:
-        """Draw cells that change with time, if there are any."""
+    @property
+    def _is_live(self) -> bool:
+        """Whether anything of the run goes on."""
         dashboard = self.dashboard
-        is_live = dashboard.is_frozen or dashboard.active or dashboard.is_stopping or dashboard.fleet.abandoned
-        if is_live and not self._pump.is_drawing:
-            self._draw_screens()
+        return bool(dashboard.active or dashboard.is_stopping or dashboard.fleet.abandoned)
+
+    @property
+    def _period(self) -> float:
+        """Seconds between two changes of the shown times if nothing happens."""
+        period = float("inf")
+        if self._is_live and not self.dashboard.is_frozen:
+            for screen in reversed(self.screen_stack):
+                if isinstance(screen, Drawable):
+                    period = min(period, screen.period)
+                if not screen.is_modal:
+                    break
+        return period
+
+    def _draw_when_due(self) -> None:
+        """Draw again when the shown times change, if they do."""
+        if self._redraw is not None:
+            self._redraw.cancel()
+            self._redraw = None
+        period = self._period
+        if period < float("inf"):
+            wait = max(FRAME, period - self.dashboard.clock_now % period) + _AFTER
+            self._redraw = asyncio.get_running_loop().call_later(wait, self._times_changed)
+
+    def _times_changed(self) -> None:
+        self._redraw = None
+        if self._pump.is_drawing:
+            self._draw_when_due()
+        elif self.is_running:
+            self.draw()
 
     def _draw_screens(self) -> None:
         if self.screen_stack and not self._is_drawing:
@@ -329,19 +358,32 @@ class AsyncwatchApp(App[None]):
         for screen in self.screen_stack:
             if screen.is_mounted and isinstance(screen, Drawable):
                 screen.draw()
+        self._draw_when_due()
 
     def _frame_shown(self, began: float) -> None:
         self._is_drawing = False
         self.dashboard.frame_statistics.add_frame(self._processor_clock() - began)
 
+    def _look_later(self) -> None:
+        """Look again at what no event reports. A timer of Textual costs three times as much."""
+        wait = STATISTICS_EVERY if self._is_live else STATISTICS_EVERY_AT_REST
+        asyncio.get_running_loop().call_later(wait, self.call_next, self._look)
+
+    def _look(self) -> None:
+        if self.is_running:
+            self._look_later()
+            self._read_statistics()
+            self._check_terminal()
+
     def _read_statistics(self) -> None:
         frames = self.dashboard.frame_statistics
         self.dashboard.statistics = known = self._controller.statistics()
         frames.sample(self._clock(), known.events, self.dashboard.fleet.events)
-        figures = frames.backlog, frames.events_per_second
+        blocked = round(self.dashboard.snapshot().blocked_for)
+        figures = frames.backlog, frames.events_per_second, blocked, known.stack
         if figures != self._drawn_figures and not self._pump.is_drawing:
             self._drawn_figures = figures
-            self.draw()  # after the last event nothing else would draw them
+            self.draw()  # nothing else would draw them
 
     # -- terminal
 

@@ -27,6 +27,10 @@ TIMED = frozenset(
     }
 )
 """States whose row changes with time alone."""
+TENTH, SECOND = 0.1, 1.0
+"""Seconds between two changes of a shown time, by its last digit."""
+SHORT = 9.95
+"""Seconds below which a time that is running is shown with a tenth."""
 
 HEADINGS = {
     "name": ("WORKER", "WORKER"),
@@ -161,11 +165,13 @@ def cells(
     note: str = "",
     is_sibling: bool = False,
     is_late: bool = False,
+    is_service: bool = False,
 ) -> list[Span]:
     """Return the line of one row at the run time `now` (seconds).
 
     `label` replaces its name and `note` is put before its error. `is_sibling` says that it would be restarted together
-    with another worker; `is_late` that its last attempt was measured while the event loop was late.
+    with another worker; `is_late` that its last attempt was measured while the event loop was late; `is_service` that
+    it should run for ever, so that tenths of a second do not matter.
     """
     gap = layout.gap
     line = [
@@ -179,6 +185,8 @@ def cells(
                 spans = _name(shown_name(row) if label is None else label, layout.scheme, width)
             case "error":
                 spans = _error(row, note, width)
+            case "elapsed" if is_service:
+                spans = _elapsed(row, now, width, is_short=False)
             case "last" if is_late:
                 spans = [Span(pad(f"{LATE}{units.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
             case _:
@@ -187,6 +195,17 @@ def cells(
         line.append(Span(" " * (width - width_of(spans) + gap)))
     # No gap after the last column, the error.
     return line[:-1]
+
+
+def period(row: Row, now: float, *, is_service: bool) -> float | None:
+    """Return the seconds between two changes of the row's line if nothing happens; None if it does not change."""
+    if row.state not in TIMED:
+        return None
+    seconds = row.elapsed(now)
+    has_tenths = not is_service and seconds is not None and seconds < SHORT
+    has_tenths |= row.retry_at is not None and 0 < row.retry_at - now < SHORT
+    has_tenths |= row.state is WorkerState.WAITING and row.held.startswith("circuit")
+    return TENTH if has_tenths else SECOND
 
 
 def shown_name(row: Row) -> str:
@@ -245,7 +264,7 @@ def _state(row: Row, now: float, width: int) -> list[Span]:
         left = max(0.0, row.retry_at - now)
         if width < 18:
             label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
-        label += f" {left:.1f}s" if left < 9.95 else f" {left:.0f}s"
+        label += f" {left:.1f}s" if left < SHORT else f" {left:.0f}s"
     return [Span(pad(label, width), fmt.state_style(row.state))]
 
 
@@ -276,12 +295,18 @@ def _last(row: Row, now: float, width: int) -> list[Span]:
     return [Span(pad(units.duration(row.last_duration), width, right=True), "muted")]
 
 
-def _elapsed(row: Row, now: float, width: int) -> list[Span]:
+def _elapsed(row: Row, now: float, width: int, *, is_short: bool = True) -> list[Span]:
     seconds = row.elapsed(now)
     if seconds is None:
         return [Span(pad("-", width, right=True), "faint")]
-    is_live = row.state in TIMED and seconds < 59.95
-    return [Span(pad(f"{seconds:.1f} s" if is_live else units.elapsed(seconds), width, right=True))]
+    if row.state not in TIMED:
+        text = units.elapsed(seconds)
+    elif is_short and seconds < SHORT:
+        text = f"{seconds:.1f} s"
+    else:
+        whole = round(seconds)
+        text = f"{whole} s" if whole < 60 else units.elapsed(whole)
+    return [Span(pad(text, width, right=True))]
 
 
 def in_a_row(row: Row) -> str:

@@ -64,7 +64,9 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         [Span(f"seed {run.seed}", "muted")],
         [Span(units.count(workers, "worker"), "muted")],
     ]
-    time = Span(units.clock(snapshot.now), "strong")
+    # Tenths of a second are shown once they stand still.
+    is_still = snapshot.fleet.is_settled or snapshot.frozen_events is not None
+    time = Span(units.clock(snapshot.now, has_tenths=is_still), "strong")
     right = [Span("  "), *_status(snapshot)]
     if snapshot.blocked_for:
         right = [Span(present_block(snapshot, width), "notice"), *right]

@@ -10,7 +10,7 @@ from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.render.columns import PREFIX, TIMED, shown_name
+from asyncwatch.ui.render.columns import PREFIX, SHORT, TIMED, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of
 
 HOLDS = {"rate": "rate limit", "place": "no free slot", "paused": "paused"}
@@ -187,4 +187,4 @@ def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brie
 def countdown(seconds: float) -> str:
     """Return the time left; below 10 seconds with a tenth."""
     seconds = max(0.0, seconds)
-    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else units.elapsed(seconds)
+    return f"{seconds:.1f} s" if seconds < SHORT else f"{seconds:.0f} s" if seconds < 59.5 else units.elapsed(seconds)

@@ -19,6 +19,7 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.columns import TENTH
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of
 from asyncwatch.ui.render.tree import countdown
 from asyncwatch.ui.screens.drawable import Drawable
@@ -97,6 +98,11 @@ class CircuitsScreen(Drawable, Screen[None]):
     def on_mount(self) -> None:
         """Focus the list."""
         self._list.focus()
+
+    @property
+    def period(self) -> float:
+        """Seconds between two changes of the times of circuits if nothing happens."""
+        return TENTH if self._dashboard.fleet.circuits.by_key else float("inf")
 
     def draw(self) -> None:
         """Show the circuits as they are now."""

@@ -12,6 +12,7 @@ from textual.screen import Screen
 from asyncwatch.process import memory
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.render.columns import SECOND
 from asyncwatch.ui.render.cost import cost_lines
 from asyncwatch.ui.render.spans import Span
 from asyncwatch.ui.screens.drawable import Drawable
@@ -45,6 +46,11 @@ class CostScreen(Drawable, Screen[None]):
     def on_mount(self) -> None:
         """Focus the figures, so that the arrows scroll."""
         self._report.focus()
+
+    @property
+    def period(self) -> float:
+        """Seconds between two looks at figures that no event reports."""
+        return SECOND
 
     def draw(self) -> None:
         """Show the present figures."""

@@ -17,6 +17,7 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import worker_hints
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
+from asyncwatch.ui.render.columns import TENTH
 from asyncwatch.ui.render.cost import stack_report
 from asyncwatch.ui.render.details import facts, report
 from asyncwatch.ui.screens.drawable import Drawable
@@ -66,6 +67,11 @@ class DetailsScreen(Drawable, Screen[Row]):
     def on_mount(self) -> None:
         """Focus the report."""
         self._report.focus()
+
+    @property
+    def period(self) -> float:
+        """Seconds between two changes of the worker's times if nothing happens."""
+        return TENTH
 
     def draw(self) -> None:
         """Show the present state of the worker; close if the run has no such worker after all."""

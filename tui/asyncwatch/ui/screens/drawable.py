@@ -16,6 +16,11 @@ else:
 class Drawable(_Mixin):
     """Mixin for a screen that is drawn when the run has changed, and after each layout."""
 
+    @property
+    def period(self) -> float:
+        """Seconds between two changes of the shown times if nothing happens."""
+        return float("inf")
+
     def draw(self) -> None:
         """Show the present state of the run. A dialog shows none."""
 

@@ -24,7 +24,7 @@ from asyncwatch.ui.hints import fleet_hints
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.render.columns import shown_name
+from asyncwatch.ui.render.columns import SECOND, shown_name
 from asyncwatch.ui.render.header import overview
 from asyncwatch.ui.render.spans import crop
 from asyncwatch.ui.screens.drawable import Drawable
@@ -71,6 +71,11 @@ class FleetScreen(Drawable, Screen[None]):
         self.set_interval(RESORT_EVERY, self._resort)
 
     # -- drawing
+
+    @property
+    def period(self) -> float:
+        """Seconds between two changes of the clock or of the visible lines if nothing happens."""
+        return min(SECOND, self.table.period)
 
     def draw(self) -> None:
         """Show the present state of the run."""

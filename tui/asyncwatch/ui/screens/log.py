@@ -61,7 +61,7 @@ class LogView(LinesView):
             self._drawn = state
             self._take_over()
         if self.is_following:
-            self.scroll_to(y=len(self._records), animate=False, immediate=True)
+            self._scroll(len(self._records))
         if self.is_at_end and self._records:
             self.read = self._records[-1].seq
 
@@ -102,7 +102,7 @@ class LogView(LinesView):
         if first is not None and not self.is_following:
             # Old lines are dropped at the top: the first visible line stays where it is.
             place = bisect_left(self._records, first, key=lambda record: record.seq)
-            self.scroll_to(y=place, animate=False, immediate=True)
+            self._scroll(place)
         self.refresh()
 
 

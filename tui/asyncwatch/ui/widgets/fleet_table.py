@@ -239,8 +239,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         key = self._key(y)
         if (strip := self._strips.get(key)) is None:
             strip = self._strip(y, self.scrollable_content_region.width)
-            # A line that changes with time never looks the same again.
-            if y == 0 or not self._is_timed(self._line_at(y)):
+            # A line that changes with time will not look the same again.
+            if y == 0 or self._period(self._line_at(y)) is None:
                 self._strips[key] = strip
         return strip
 
@@ -310,19 +310,32 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
         is_selected = line is self._selected
-        moment = self._now if self._is_timed(line) else None
+        moment = None if (period := self._period(line)) is None else (period, self._now // period)
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
-        tree = self._dashboard.fleet.tree
+        fleet, tree = self._dashboard.fleet, self._dashboard.fleet.tree
         is_sibling = line in self._highlighted
-        marks = (line.name in view.marks, is_sibling, is_distorted(self._dashboard.fleet, line))
-        return ("row", line.name, *look, *marks, tree.is_shown, tree.is_at_limit(line))
+        marks = (line.name in view.marks, is_sibling, is_distorted(fleet, line))
+        block = fleet.loop.last_of(line.name)
+        notes = (tree.is_at_limit(line), block and block.began, line.held and fleet.held_by(line))
+        return ("row", line.name, *look, *marks, tree.is_shown, *notes)
 
-    def _is_timed(self, line: Line | None) -> bool:
+    @property
+    def period(self) -> float:
+        """Seconds between two changes of the visible lines if nothing happens; infinite if they do not change."""
+        periods = (self._period(line) for y in range(1, self.size.height) if (line := self._line_at(y)) is not None)
+        return min((period for period in periods if period is not None), default=float("inf"))
+
+    def _period(self, line: Line | None) -> float | None:
+        """Return the seconds between two changes of a line if nothing happens; None if it does not change."""
+        if line is None:
+            return None
+        tree = self._dashboard.fleet.tree
         if isinstance(line, Branch):
-            return self._dashboard.fleet.tree.gauge(line, self._now).expires_in is not None
-        return line is not None and line.state in columns.TIMED
+            left = tree.gauge(line, self._now).expires_in
+            return None if left is None else columns.TENTH if left < columns.SHORT else columns.SECOND
+        return columns.period(line, self._now, is_service=tree.is_service(line))
 
     def _strip(self, y: int, width: int) -> Strip:
         view = self._dashboard.view
@@ -355,6 +368,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
                 note=branches.note(fleet, shown, now, layout.columns[-1][1]),
                 is_sibling=is_sibling,
                 is_late=is_distorted(fleet, shown),
+                is_service=fleet.tree.is_service(shown),
             )
         return self._strip_maker.strip(line, width, *base, right=self._margin)
 

@@ -95,7 +95,17 @@ class LinesView(SpanWidget, ScrollView, can_focus=True):
         line = self._lines[index] if index < len(self._lines) else ()
         return self._strip_maker.strip(line, self.scrollable_content_region.width)
 
+    def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
+        """Set the position of a new scroll bar: the view may have scrolled before the bar was laid out."""
+        if is_shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
     def notify_style_update(self) -> None:
         """Resolve colours anew."""
         self._strip_maker.forget()
         super().notify_style_update()
+
+    def _scroll(self, top: int) -> None:
+        if top != round(self.scroll_y):
+            # Without `force` Textual refuses to scroll before the scroll bar is laid out.
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)

@@ -97,11 +97,6 @@ class PickList(LinesView):
                 index = bisect_left(self._starts, top + self.size.height) - 1
             self._index = min(max(0, index), len(self._items) - 1)
 
-    def watch_show_vertical_scrollbar(self, is_shown: bool) -> None:
-        """Set the position of a new scroll bar: the view may have scrolled before the bar was laid out."""
-        if is_shown:
-            self.vertical_scrollbar.position = self.scroll_y
-
     def render_line(self, y: int) -> Strip:
         """Return the line that is scrolled to `y`, with the cursor if it belongs to the selected item."""
         index = round(self.scroll_y) + y
@@ -149,8 +144,3 @@ class PickList(LinesView):
             if is_whole or not top <= shown.start < top + height:
                 top = min(max(top, shown.stop - height), shown.start)
         self._scroll(top)
-
-    def _scroll(self, top: int) -> None:
-        if top != round(self.scroll_y):
-            # Without `force` Textual refuses to scroll before the scroll bar is laid out.
-            self.scroll_to(y=top, animate=False, immediate=True, force=True)

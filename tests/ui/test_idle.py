@@ -1,0 +1,123 @@
+"""A dashboard whose run does nothing draws only times that have changed, and nothing once all workers have settled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncwatch.events import WorkerState
+from asyncwatch.model.rows import Row
+from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.render.columns import SECOND, TENTH, Layout, cells, period
+from asyncwatch.ui.widgets.fleet_table import FleetTable
+from tests.rows import a_row
+from tests.ui.fakes import FakeController, frozen_clock, shows, text_of, until
+from tests.ui.trees import service_run
+
+
+class _Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _elapsed(row: Row, now: float, *, is_service: bool) -> str:
+    layout = Layout((("elapsed", 7), ("error", 0)), 1)
+    shown = cells(row, now, layout, is_selected=False, is_marked=False, is_service=is_service)
+    return "".join(span.text for span in shown).strip()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "worker", "service"),
+    [
+        (0.04, "0.0 s", "0 s"),
+        (9.94, "9.9 s", "10 s"),
+        (9.96, "10 s", "10 s"),
+        (59.4, "59 s", "59 s"),
+        (59.6, "1m 00s", "1m 00s"),
+        (75.2, "1m 15s", "1m 15s"),
+    ],
+)
+def test_elapsed_of_running_worker_has_tenths_while_short(seconds: float, worker: str, service: str) -> None:
+    row = a_row("w", state=WorkerState.RUNNING, first_started_at=5.0)
+    assert _elapsed(row, 5.0 + seconds, is_service=False) == worker
+    assert _elapsed(row, 5.0 + seconds, is_service=True) == service
+
+
+def test_elapsed_of_settled_worker_is_precise() -> None:
+    row = a_row("w", state=WorkerState.SUCCEEDED, first_started_at=5.0, ended_at=17.34)
+    assert _elapsed(row, 99.0, is_service=True) == "12.3 s"
+
+
+@pytest.mark.parametrize(
+    ("values", "now", "expected"),
+    [
+        ({"state": WorkerState.SUCCEEDED, "first_started_at": 1.0, "ended_at": 2.0}, 3.0, None),
+        ({"state": WorkerState.QUEUED}, 3.0, None),
+        ({"state": WorkerState.RUNNING, "first_started_at": 1.0}, 3.0, TENTH),
+        ({"state": WorkerState.RUNNING, "first_started_at": 1.0}, 11.0, SECOND),
+        ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 12.0, SECOND),
+        ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 21.0, TENTH),
+        ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 31.0, SECOND),
+        ({"state": WorkerState.WAITING, "first_started_at": 1.0, "held": "circuit example.org"}, 31.0, TENTH),
+        ({"state": WorkerState.WAITING, "first_started_at": 1.0, "held": "rate example.org"}, 31.0, SECOND),
+    ],
+)
+def test_period_is_that_of_the_last_shown_digit(values: dict[str, Any], now: float, expected: float | None) -> None:
+    assert period(a_row("w", **values), now, is_service=False) == expected
+
+
+async def test_lines_of_services_are_rendered_once_a_second() -> None:
+    controller, clock = FakeController(), _Clock()
+    service_run(controller)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+    async with app.run_test(size=(100, 20)) as pilot:
+        await shows(app, "web   ● running", "0 s")
+        clock.now += 20.0
+        app.draw()
+        await shows(app, "00:20 ")
+        rendered = app.dashboard.frame_statistics
+        for moved, lines in ((0.3, 0), (0.3, 0), (0.4, 2), (0.5, 0)):
+            before = rendered.lines
+            clock.now += moved
+            app.draw()
+            await until(lambda: app.dashboard.now == app.screen.query_one(FleetTable)._now)
+            await pilot.pause()
+            assert rendered.lines - before == lines
+        await shows(app, "00:21 ", "21 s")
+
+
+async def test_next_draw_is_when_shown_times_change() -> None:
+    controller, clock = FakeController(), _Clock()
+    service_run(controller)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+
+    def wait() -> float | None:
+        """Return the seconds from this draw to the next one that needs no event."""
+        app._draw_screens()
+        return None if app._redraw is None else round(app._redraw.when() - asyncio.get_running_loop().time(), 1)
+
+    async with app.run_test(size=(100, 20), notifications=True) as pilot:
+        await shows(app, "web   ● running")
+        clock.now += 20.2
+        assert wait() == 0.7
+        await pilot.press("l")
+        assert wait() is None  # a log has no times that go on
+        await pilot.press("escape", "q")
+        await shows(app, "Quit while workers are active?")
+        assert wait() == 0.7  # the services are visible behind the question
+        await pilot.press("n", "p")
+        assert wait() is None
+        await pilot.press("p")
+        assert wait() == 0.7
+        for name in ("web", "mail"):
+            controller.cancel(name, 21.0)
+        await shows(app, "finished")
+        assert wait() is None
+        assert "00:21.0" in text_of(app)
