@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from asyncwatch.ui.app import AsyncwatchApp
+
 
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +25,15 @@ def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if "calm" not in request.fixturenames:
         monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.002)
         monkeypatch.setattr("textual._wait.SLEEP_IDLE", 0.01)
+
+
+@pytest.fixture
+def timed() -> None:
+    """Draw frames at which only the time has changed, as the dashboard does outside these tests."""
+
+
+@pytest.fixture(autouse=True)
+def _untimed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no frame only because time has passed: a key and an event must draw what they change by themselves."""
+    if "timed" not in request.fixturenames:
+        monkeypatch.setattr(AsyncwatchApp, "_period", float("inf"))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.render.columns import SECOND, TENTH, Layout, cells, period
+from asyncwatch.ui.screens.log import LogView
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.rows import a_row
-from tests.ui.fakes import FakeController, frozen_clock, shows, text_of, until
+from tests.ui.fakes import FakeController, frozen_clock, hides, shows, text_of, until
+from tests.ui.running import running
 from tests.ui.trees import service_run
 
 
@@ -93,6 +96,7 @@ async def test_lines_of_services_are_rendered_once_a_second() -> None:
         await shows(app, "00:21 ", "21 s")
 
 
+@pytest.mark.usefixtures("timed")
 async def test_next_draw_is_when_shown_times_change() -> None:
     controller, clock = FakeController(), _Clock()
     service_run(controller)
@@ -121,3 +125,42 @@ async def test_next_draw_is_when_shown_times_change() -> None:
         await shows(app, "finished")
         assert wait() is None
         assert "00:21.0" in text_of(app)
+
+
+async def test_cursor_that_moves_changes_the_keys_of_the_footer() -> None:
+    async with running() as (app, _controller, pilot):
+        await hides(app, "n retry now")
+        await pilot.press("j", "j")
+        await shows(app, "› 2", "n retry now")
+        await pilot.press("j")
+        await hides(app, "n retry now")
+
+
+async def test_filter_that_opens_shows_input_and_count() -> None:
+    async with running() as (app, _controller, pilot):
+        await pilot.press("slash")
+        await shows(app, "/ text in name or error", "8 of 8")
+        await pilot.press("escape")
+        await hides(app, "8 of 8")
+
+
+async def test_log_that_is_scrolled_by_any_key_shows_whether_it_follows() -> None:
+    async with running() as (app, controller, pilot):
+        for number in range(50):
+            controller.log("0", 3.2, f"line {number}")
+        await pilot.press("l")
+        await until(lambda: app.screen.query_one(LogView).allow_vertical_scroll)
+        await pilot.press("up")
+        await shows(app, "line 48", "reading")
+        await pilot.press("end")
+        await shows(app, "line 49", "● following")
+
+
+async def test_page_that_is_uncovered_is_drawn() -> None:
+    async with running(size=(160, 30)) as (app, controller, pilot):
+        await pilot.press("d", "l")
+        await shows(app, "● following")
+        controller.known = msgspec.structs.replace(controller.known, tasks_highest=17)
+        app._read_statistics()
+        await pilot.press("escape")
+        await shows(app, "max 17")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.cells import cell_len
 from textual.app import App
@@ -90,13 +92,13 @@ async def test_table_change_off_screen_repaints_nothing(monkeypatch: pytest.Monk
         await shows(app, "› 0")
         await pilot.pause()
         drawn: list[int] = []
-        render_line = FleetTable.render_line
+        line_strip = FleetTable._line_strip
 
-        def counting(table: FleetTable, y: int) -> object:
+        def counting(table: FleetTable, key: tuple[object, ...], y: int, line: Any) -> object:
             drawn.append(y)
-            return render_line(table, y)
+            return line_strip(table, key, y, line)
 
-        monkeypatch.setattr(FleetTable, "render_line", counting)
+        monkeypatch.setattr(FleetTable, "_line_strip", counting)
         controller.attempt("900", 1.0)
         await shows(app, "1 running")
         assert drawn == []

@@ -161,6 +161,8 @@ class AsyncwatchApp(App[None]):
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self.request_stop)
+        # A page that was opened or closed shows other times.
+        self.screen_change_signal.subscribe(self, lambda _screen: self.draw(), immediate=True)
         self._read_statistics()
         self._look_later()
 
@@ -276,6 +278,7 @@ class AsyncwatchApp(App[None]):
         from asyncwatch.ui.screens.cost import CostScreen
 
         if not isinstance(self.screen, CostScreen):
+            self._read_statistics()
             await self.push_screen(CostScreen(self.dashboard))
 
     async def action_help(self) -> None:

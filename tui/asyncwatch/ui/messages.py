@@ -52,5 +52,9 @@ class SortRequested(Message):
         self.key = key
 
 
+class CursorMoved(Message):
+    """The cursor of the fleet is on another line."""
+
+
 class LinesReady(Message):
     """The lines of a large fleet are filtered and sorted as requested."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from asyncwatch import text as units
@@ -182,19 +182,22 @@ def cells(
     for key, width in layout.columns:
         match key:
             case "name":
-                spans = _name(shown_name(row) if label is None else label, layout.scheme, width)
+                line += _name(shown_name(row) if label is None else label, layout.scheme, width, gap)
             case "error":
-                spans = _error(row, note, width)
+                line += _error(row, note, width)
             case "elapsed" if is_service:
-                spans = _elapsed(row, now, width, is_short=False)
+                line += _elapsed(row, now, width, gap, is_short=False)
             case "last" if is_late:
-                spans = [Span(pad(f"{LATE}{units.duration(row.last_duration or 0.0)}", width, right=True), "warning")]
+                line += _cell(f"{LATE}{units.duration(row.last_duration or 0.0)}", "warning", width, gap, right=True)
             case _:
-                spans = _CELLS[key](row, now, width)
-        line += spans
-        line.append(Span(" " * (width - width_of(spans) + gap)))
-    # No gap after the last column, the error.
-    return line[:-1]
+                line += _CELLS[key](row, now, width, gap)
+    return line
+
+
+@functools.lru_cache(8 * _CACHED)
+def _cell(text: str, style: str, width: int, gap: int, *, right: bool = False) -> tuple[Span, ...]:
+    """Return a cell and the gap after it. Most cells of a frame look like one in the frame before."""
+    return Span(pad(text, width, right=right), style), Span(" " * gap)
 
 
 def period(row: Row, now: float, *, is_service: bool) -> float | None:
@@ -228,7 +231,6 @@ def _brief(error: str) -> str:
     return fmt.safe(brief_error(error))
 
 
-@functools.lru_cache(_CACHED)
 def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     """Return the draw: a bar if there is room, two decimals, and a mark if it struck."""
     style = "struck" if is_struck else "muted"
@@ -247,10 +249,10 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
 
 
 @functools.lru_cache(_CACHED)
-def _name(name: str, scheme: str, width: int) -> list[Span]:
+def _name(name: str, scheme: str, width: int, gap: int) -> tuple[Span, ...]:
     bare = name.lstrip(" ")
     indent = min(len(name) - len(bare), max(0, width - 4))
-    return [Span(" " * indent + crop_path(bare.removeprefix(scheme), width - indent))]
+    return _cell(" " * indent + crop_path(bare.removeprefix(scheme), width - indent), "", width, gap)
 
 
 def scheme_of(name: str) -> str:
@@ -258,47 +260,53 @@ def scheme_of(name: str) -> str:
     return next((scheme for scheme in ("http://", "https://") if name.startswith(scheme)), "")
 
 
-def _state(row: Row, now: float, width: int) -> list[Span]:
+def _state(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     label = fmt.state_label(row.state)
     if row.state in _COUNTED_DOWN and row.retry_at is not None:
         left = max(0.0, row.retry_at - now)
         if width < 18:
             label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
         label += f" {left:.1f}s" if left < SHORT else f" {left:.0f}s"
-    return [Span(pad(label, width), fmt.state_style(row.state))]
+    return _cell(label, fmt.state_style(row.state), width, gap)
 
 
-def _retries(row: Row, now: float, width: int) -> list[Span]:
+def _retries(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
     if row.max_attempts <= 1 and not row.retries:
-        return [Span("-", "faint")]
+        return _cell("-", "faint", width, gap)
     text = f"{row.retries}/{max(0, row.max_attempts - 1)}"
-    return [Span(pad(text, width), "warning" if row.retries else "muted")]
+    return _cell(text, "warning" if row.retries else "muted", width, gap)
 
 
-def _luck(row: Row, now: float, width: int) -> list[Span]:
+def _luck(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
-    return luck(row.bad_luck, is_struck=row.is_struck, width=width)
+    return _luck_cell(row.bad_luck, width, gap, is_struck=row.is_struck)
 
 
-def _result(row: Row, now: float, width: int) -> list[Span]:
+@functools.lru_cache(_CACHED)
+def _luck_cell(draw: float | None, width: int, gap: int, *, is_struck: bool) -> tuple[Span, ...]:
+    spans = luck(draw, is_struck=is_struck, width=width)
+    return *spans, Span(" " * (width - width_of(spans) + gap))
+
+
+def _result(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
     if row.result is None:
-        return [Span("-", "faint")]
-    return [Span(pad(fmt.safe(row.result), width))]
+        return _cell("-", "faint", width, gap)
+    return _cell(fmt.safe(row.result), "", width, gap)
 
 
-def _last(row: Row, now: float, width: int) -> list[Span]:
+def _last(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
     if row.last_duration is None:
-        return [Span(pad("-", width, right=True), "faint")]
-    return [Span(pad(units.duration(row.last_duration), width, right=True), "muted")]
+        return _cell("-", "faint", width, gap, right=True)
+    return _cell(units.duration(row.last_duration), "muted", width, gap, right=True)
 
 
-def _elapsed(row: Row, now: float, width: int, *, is_short: bool = True) -> list[Span]:
+def _elapsed(row: Row, now: float, width: int, gap: int, *, is_short: bool = True) -> tuple[Span, ...]:
     seconds = row.elapsed(now)
     if seconds is None:
-        return [Span(pad("-", width, right=True), "faint")]
+        return _cell("-", "faint", width, gap, right=True)
     if row.state not in TIMED:
         text = units.elapsed(seconds)
     elif is_short and seconds < SHORT:
@@ -306,7 +314,7 @@ def _elapsed(row: Row, now: float, width: int, *, is_short: bool = True) -> list
     else:
         whole = round(seconds)
         text = f"{whole} s" if whole < 60 else units.elapsed(whole)
-    return [Span(pad(text, width, right=True))]
+    return _cell(text, "", width, gap, right=True)
 
 
 def in_a_row(row: Row) -> str:
@@ -314,15 +322,15 @@ def in_a_row(row: Row) -> str:
     return " in a row" if row.failed_polls > 1 else ""
 
 
-def _error(row: Row, note: str, width: int) -> list[Span]:
+def _error(row: Row, note: str, width: int) -> Sequence[Span]:
     if width <= 0:
-        return []
+        return ()
     text = f"{_REFUSALS.get(row.refusal, row.refusal)}: {shown_error(row)}" if row.refusal else shown_error(row)
     if row.failed_polls:
         mark = Span(f"failing: {units.count(row.failed_polls, 'poll')}{in_a_row(row)} failed: {text}", "error")
         return crop_line(join([[mark], [Span(note, "note")] if note else []]), width)
     if not note:
-        return [Span(pad(text, width), "error" if row.state.is_trouble else "muted")]
+        return _cell(text, "error" if row.state.is_trouble else "muted", width, 0)
     return crop_line(join([[Span(note, "note")], [Span(text, "muted")] if text else []]), width)
 
 

@@ -62,4 +62,4 @@ class CostScreen(Drawable, Screen[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self._report.scroll_relative(y=lines, animate=False)
+        self._report.scroll_lines(lines)

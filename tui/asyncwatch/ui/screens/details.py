@@ -119,17 +119,16 @@ class DetailsScreen(Drawable, Screen[Row]):
         if neighbour is not self._row:
             self._row = neighbour
             self.post_message(CommandsRequested([WatchStack(neighbour.name)]))
-            self._report.scroll_home(animate=False)
+            self._report.scroll_to_edge(-1)
             self.draw()
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self._report.scroll_relative(y=lines, animate=False)
+        self._report.scroll_lines(lines)
 
     def action_edge(self, direction: int) -> None:
         """Scroll to the top (-1) or the bottom (1)."""
-        view = self._report
-        view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False)
+        self._report.scroll_to_edge(direction)
 
     async def action_close(self) -> None:
         """Go back to the fleet."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.timer import Timer
 
 from asyncwatch import text as units
 from asyncwatch.model.view.groups import Cluster, Clustering
@@ -77,6 +78,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Events and width of the last grouping."""
         self._due_at = float("-inf")
         self._grouping: SlicedWork | None = None
+        self._later: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Yield a title, the list, the keys."""
@@ -93,14 +95,21 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         width = self._list.scrollable_content_region.width
         fleet, now = self._dashboard.fleet, time.monotonic()
         state = (fleet.events, width)
-        is_due = now >= self._due_at or width != self._grouped[1]
-        if not width or self._grouping is not None or state == self._grouped or not is_due:
+        if not width or self._grouping is not None or state == self._grouped:
+            return
+        if now < self._due_at and width == self._grouped[1]:
+            if self._later is None:
+                self._later = self.set_timer(self._due_at - now, self._due)
             return
         self._grouped = state
         clustering = Clustering(fleet.notable(), fleet.stack)
         self._grouping = background_work(clustering.work, partial(self._show, clustering, now))
         if self._grouping.start_now() and not self._clusters:
             self._title.show([[Span("errors", "title"), Span("  grouping…", "muted")]])
+
+    def _due(self) -> None:
+        self._later = None
+        self.draw()
 
     def _show(self, clustering: Clustering, began: float) -> None:
         """Show the result of a grouping that began at `began`."""

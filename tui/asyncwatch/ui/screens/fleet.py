@@ -123,7 +123,12 @@ class FleetScreen(Drawable, Screen[None]):
     def _resort(self) -> None:
         view = self._dashboard.view
         if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
-            self.table.draw()
+            self.draw()
+
+    def on_cursor_moved(self) -> None:
+        """Show what can be done with the selected line."""
+        self._draw_filter()
+        self._hint_keys()
 
     def on_lines_ready(self) -> None:
         """Show an order that took some time."""
@@ -258,6 +263,7 @@ class FleetScreen(Drawable, Screen[None]):
     def action_filter(self) -> None:
         """Focus the filter."""
         self._filter_bar.open()
+        self.draw()
 
     def action_keep_filter(self) -> None:
         """Apply the filter and go back to the fleet."""

@@ -111,4 +111,4 @@ class HelpScreen(Drawable, Screen[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self.query_one(LinesView).scroll_relative(y=lines, animate=False)
+        self.query_one(LinesView).scroll_lines(lines)

@@ -126,6 +126,7 @@ class LogScreen(Drawable, Screen[None]):
     def on_mount(self) -> None:
         """Show the newest lines."""
         self._view.focus()
+        self.watch(self._view, "scroll_y", lambda: self.call_next(self.draw), init=False)
 
     def draw(self) -> None:
         """Show new lines and the present counts."""
@@ -153,12 +154,11 @@ class LogScreen(Drawable, Screen[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self._view.scroll_relative(y=lines, animate=False, immediate=True)
+        self._view.scroll_lines(lines)
         self.draw()
 
     def action_edge(self, direction: int) -> None:
         """Go to the oldest line (-1), or follow the newest (1)."""
-        view = self._view
-        view.is_following = direction > 0
-        view.scroll_to(y=0 if direction < 0 else view.max_scroll_y, animate=False, immediate=True)
+        self._view.is_following = direction > 0
+        self._view.scroll_to_edge(direction)
         self.draw()

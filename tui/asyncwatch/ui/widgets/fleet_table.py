@@ -19,7 +19,7 @@ from asyncwatch.model.view.outline import Line
 from asyncwatch.slices import background_work, give_way_to_frame
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import MOVES, bindings
-from asyncwatch.ui.messages import DetailsRequested, FoldRequested, LinesReady, SortRequested
+from asyncwatch.ui.messages import CursorMoved, DetailsRequested, FoldRequested, LinesReady, SortRequested
 from asyncwatch.ui.render import columns
 from asyncwatch.ui.render import tree as branches
 from asyncwatch.ui.render.cost import is_distorted
@@ -66,6 +66,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._left_out: set[str] = set()
         self._now = 0.0
         """Run time of the frame in seconds, the same for all lines."""
+        self.period = float("inf")
+        """Seconds between two changes of the visible lines if nothing happens; infinite if they do not change."""
         self._rendered_keys: list[_Key | None] = []
         self._rendered: list[Strip] = []
         """The visible lines by y, and the keys of which they were rendered."""
@@ -152,7 +154,10 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._now = self._dashboard.now
         before, count = self._refreshed_keys, len(self._refreshed_keys)
         width = self.scrollable_content_region.width
-        self._refreshed_keys = keys = [self._key(y) for y in range(self.size.height)]
+        lines = self._lines_at(range(self.size.height))
+        periods = [self._period(line) for line in lines]
+        self.period = min(filter(None, periods), default=float("inf"))
+        self._refreshed_keys = keys = list(map(self._key, range(len(lines)), lines, periods))
         changed = [y for y, key in enumerate(keys) if y >= count or before[y] != key]
         if changed:
             self.refresh(*[Region(0, y, width, 1) for y in changed])
@@ -224,9 +229,9 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._rendered_keys += [None] * missing
             self._rendered += [Strip.blank(0)] * missing
         keys, rendered = self._rendered_keys, self._rendered
-        for y in crop.line_range:
-            if keys[y] != (key := self._key(y)):
-                rendered[y] = self.render_line(y)
+        for y, line in zip(crop.line_range, self._lines_at(crop.line_range), strict=True):
+            if keys[y] != (key := self._key(y, line, self._period(line))):
+                rendered[y] = self._line_strip(key, y, line)
                 keys[y] = key
         strips = rendered[crop.y : crop.bottom]
         if crop.x or crop.width < self.region.width:
@@ -235,12 +240,15 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return the heading, or the row that is scrolled to line `y`."""
+        (line,) = self._lines_at(range(y, y + 1))
+        return self._line_strip(self._key(y, line, self._period(line)), y, line)
+
+    def _line_strip(self, key: _Key, y: int, line: Line | None) -> Strip:
         self._dashboard.frame_statistics.add_line()
-        key = self._key(y)
         if (strip := self._strips.get(key)) is None:
-            strip = self._strip(y, self.scrollable_content_region.width)
+            strip = self._strip(y, line, self.scrollable_content_region.width)
             # A line that changes with time will not look the same again.
-            if y == 0 or self._period(self._line_at(y)) is None:
+            if self._period(line) is None:
                 self._strips[key] = strip
         return strip
 
@@ -282,7 +290,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if offset.y == 0:
             if (key := self._columns.column_at(offset.x)) is not None:
                 self.post_message(SortRequested(key))
-        elif (line := self._line_at(offset.y)) is not None:
+        elif (line := self._lines_at(range(offset.y, offset.y + 1))[0]) is not None:
             self._move_to(self._index_at(offset.y))
             if event.chain == 2:
                 self.open(line)
@@ -297,20 +305,22 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
     def _index_at(self, y: int) -> int:
         return round(self.scroll_y) + y - 1
 
-    def _line_at(self, y: int) -> Line | None:
-        index = self._index_at(y)
-        return self._order[index] if 0 <= index < len(self._order) else None
+    def _lines_at(self, ys: range) -> list[Line | None]:
+        """Return the lines at these places; None for the heading, and where there is none."""
+        above = range(ys.start, max(1, ys.start))
+        start = self._index_at(above.stop)
+        lines = self._order[start : start + max(0, ys.stop - above.stop)]
+        return [*(None for _ in above), *lines, *(None for _ in ys[len(above) + len(lines) :])]
 
-    def _key(self, y: int) -> _Key:
+    def _key(self, y: int, line: Line | None, period: float | None) -> _Key:
         view = self._dashboard.view
         layout = self._columns
         if y == 0:
             return (view.sort, view.reverse, layout)
-        line = self._line_at(y)
         if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
         is_selected = line is self._selected
-        moment = None if (period := self._period(line)) is None else (period, self._now // period)
+        moment = None if period is None else (period, self._now // period)
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
@@ -320,12 +330,6 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         block = fleet.loop.last_of(line.name)
         notes = (tree.is_at_limit(line), block and block.began, line.held and fleet.held_by(line))
         return ("row", line.name, *look, *marks, tree.is_shown, *notes)
-
-    @property
-    def period(self) -> float:
-        """Seconds between two changes of the visible lines if nothing happens; infinite if they do not change."""
-        periods = (self._period(line) for y in range(1, self.size.height) if (line := self._line_at(y)) is not None)
-        return min((period for period in periods if period is not None), default=float("inf"))
 
     def _period(self, line: Line | None) -> float | None:
         """Return the seconds between two changes of a line if nothing happens; None if it does not change."""
@@ -337,13 +341,12 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             return None if left is None else columns.TENTH if left < columns.SHORT else columns.SECOND
         return columns.period(line, self._now, is_service=tree.is_service(line))
 
-    def _strip(self, y: int, width: int) -> Strip:
+    def _strip(self, y: int, shown: Line | None, width: int) -> Strip:
         view = self._dashboard.view
         layout = self._columns
         if y == 0:
             line = columns.heading(layout, view.sort, is_reversed=view.reverse)
             return self._strip_maker.strip(line, width, "heading", right=self._margin)
-        shown = self._line_at(y)
         if shown is None:
             text = self._empty_text if y == 1 and not self._order else ""
             return self._strip_maker.strip([Span(" " * columns.PREFIX + text, "muted")], width, right=self._margin)
@@ -420,6 +423,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._selected = self._order[self._index]
         self._dashboard.view.keep(self.selected)
         give_way_to_frame(self._work)
+        self.post_message(CursorMoved())
 
     def _is_visible(self, index: int) -> bool:
         return 0 <= index - round(self.scroll_y) < self.size.height - 1
@@ -471,11 +475,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             if len(self._schemes) < 2 and "" not in self._schemes:
                 self._schemes.add(columns.scheme_of(row.name))
         self._measured = min(len(rows), self._measured + _NAMES)
-        for y in range(1, self.size.height):
-            row_at = self._line_at(y)
-            if row_at is None:
-                break
-            if isinstance(row_at, Branch):
+        for row_at in self._lines_at(range(1, self.size.height)):
+            if not isinstance(row_at, Row):
                 continue
             self._is_luck_seen |= row_at.is_struck or row_at.latency > 0
             if row_at.result is not None:

@@ -123,7 +123,8 @@ class FilterBar(Horizontal):
 
         The input is visible only while it has text or focus.
         """
-        is_typed = bool(self.input.value) or self.input.has_focus
+        # Textual sets `has_focus` some messages later.
+        is_typed = bool(self.input.value) or self.screen.focused is self.input
         self._sign.display = self.input.display = is_typed
         self.display = is_typed or bool(only)
         text = problem or f"{f'{only} · ' if only else ''}{shown:,} of {total:,}"

@@ -105,6 +105,14 @@ class LinesView(SpanWidget, ScrollView, can_focus=True):
         self._strip_maker.forget()
         super().notify_style_update()
 
+    def scroll_lines(self, lines: int) -> None:
+        """Scroll down by `lines`."""
+        self._scroll(round(self.scroll_y) + lines)
+
+    def scroll_to_edge(self, direction: int) -> None:
+        """Scroll to the top (-1) or the bottom (1)."""
+        self._scroll(0 if direction < 0 else self.max_scroll_y)
+
     def _scroll(self, top: int) -> None:
         if top != round(self.scroll_y):
             # Without `force` Textual refuses to scroll before the scroll bar is laid out.
