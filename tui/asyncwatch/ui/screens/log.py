@@ -60,7 +60,7 @@ class LogView(LinesView):
         if state != self._drawn:
             self._drawn = state
             self._take_over()
-        if self.is_following:
+        if self.is_following and not self.is_at_end:  # a key may be scrolling up from the end
             self._scroll(len(self._records))
         if self.is_at_end and self._records:
             self.read = self._records[-1].seq
@@ -69,6 +69,11 @@ class LogView(LinesView):
     def is_at_end(self) -> bool:
         """Whether the newest line is visible."""
         return round(self.scroll_y) + self.size.height >= len(self._records)
+
+    def on_resize(self) -> None:
+        """Stay at the newest line: before the layout the end was another one."""
+        if self.is_following:
+            self._scroll(len(self._records))
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow from when the end is reached until it is left."""
@@ -126,12 +131,16 @@ class LogScreen(Drawable, Screen[None]):
     def on_mount(self) -> None:
         """Show the newest lines."""
         self._view.focus()
-        self.watch(self._view, "scroll_y", lambda: self.call_next(self.draw), init=False)
+        self.watch(self._view, "scroll_y", lambda: self.call_next(self._draw_title), init=False)
 
     def draw(self) -> None:
         """Show new lines and the present counts."""
-        if width := self._title.size.width:
+        if self._title.size.width:
             self._view.draw()
+            self._draw_title()
+
+    def _draw_title(self) -> None:
+        if width := self._title.size.width:
             self._title.show([self._title_line(width)])
 
     def _title_line(self, width: int) -> Line:
