@@ -263,7 +263,6 @@ class FleetScreen(Drawable, Screen[None]):
     def action_filter(self) -> None:
         """Focus the filter."""
         self._filter_bar.open()
-        self.draw()
 
     def action_keep_filter(self) -> None:
         """Apply the filter and go back to the fleet."""
