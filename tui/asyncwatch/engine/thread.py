@@ -228,7 +228,7 @@ class EngineThread(Generic[_R]):
         control, loop = self._control, self._loop
         if control is None or loop is None:
             return
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._thread.ident:
             control.record_log(worker, level, source, message)
             return
         with self._lock:

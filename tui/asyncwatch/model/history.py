@@ -255,11 +255,11 @@ TROUBLED_KEPT = 10_000
 _KINDS_KEPT = 1_000
 
 
-class ReplacedErrors(msgspec.Struct):
-    """Failed workers without a row, whose last errors were of one kind."""
+class FailedWorkers(msgspec.Struct):
+    """Failed workers whose last errors were of one kind."""
 
     example: Row
-    """The row that the first of them had."""
+    """The row of the first of them."""
     refusals: Counter[str]
     """How often a retry was refused, by the reason."""
     workers: int = 0
@@ -273,7 +273,7 @@ class DepartedChildren:
         """Workers that have no row any more."""
         self.cancelled: Counter[str] = Counter()
         """How many of these were cancelled, by the reason."""
-        self.errors: dict[str, ReplacedErrors] = {}
+        self.errors: dict[str, FailedWorkers] = {}
         """The errors of these, by kind; no more than a thousand kinds."""
         self.replaced_at: dict[int, int] = {}
         """Index of each row that was replaced -> the value of `replaced` after the last time; the latest one last."""
@@ -328,7 +328,7 @@ class DepartedChildren:
         if known is None:
             if len(self.errors) == _KINDS_KEPT:
                 return
-            known = self.errors[kind] = ReplacedErrors(row, Counter())
+            known = self.errors[kind] = FailedWorkers(row, Counter())
         known.workers += 1
         if row.refusal:
             known.refusals[row.refusal] += 1

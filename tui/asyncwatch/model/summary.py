@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from asyncwatch.events import FAILURES, WorkerState
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.history import FailedWorkers
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key
 from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable
@@ -142,39 +143,37 @@ def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: 
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
-    workers: Counter[str] = Counter()
-    refusals: dict[str, Counter[str]] = {}
-    examples: dict[str, Row] = {}
+    by_kind: dict[str, FailedWorkers] = {}
+    kinds: dict[str, str] = {}
     for row in fleet.rows:
-        if row.state in FAILURES:
-            error = row.error
-            workers[error] += 1
-            examples.setdefault(error, row)
-            if row.refusal:
-                refusals.setdefault(error, Counter())[row.refusal] += 1
-    for replaced in fleet.departed.errors.values():
-        error = replaced.example.error
-        workers[error] += replaced.workers
-        examples.setdefault(error, replaced.example)
-        refusals[error] = refusals.get(error, Counter()) + replaced.refusals
-    kinds: dict[str, list[str]] = {}
-    for error in workers:
-        kinds.setdefault(error_kind(error), []).append(error)
-
-    def group_of(kind: str, errors: list[str]) -> ErrorGroup:
-        example = examples[errors[0]]
-        refused = sum((refusals[error] for error in errors if error in refusals), Counter[str]())
-        return ErrorGroup(
+        if row.state not in FAILURES:
+            continue
+        error = row.error
+        kind = kinds.get(error)
+        if kind is None:
+            kind = kinds[error] = error_kind(error)
+        failed = by_kind.get(kind)
+        if failed is None:
+            failed = by_kind[kind] = FailedWorkers(row, Counter())
+        failed.workers += 1
+        if row.refusal:
+            failed.refusals[row.refusal] += 1
+    for kind, replaced in fleet.departed.errors.items():
+        failed = by_kind.setdefault(kind, FailedWorkers(replaced.example, Counter()))
+        failed.workers += replaced.workers
+        failed.refusals += replaced.refusals
+    groups = (
+        ErrorGroup(
             kind=kind,
-            workers=sum(workers[error] for error in errors),
-            example_worker=example.name,
-            example_error=errors[0],
-            example_place=_place(example, fleet.stack),
-            refused=refused.total(),
-            refusals=", ".join(sorted(refused)),
+            workers=failed.workers,
+            example_worker=failed.example.name,
+            example_error=failed.example.error,
+            example_place=_place(failed.example, fleet.stack),
+            refused=failed.refusals.total(),
+            refusals=", ".join(sorted(failed.refusals)),
         )
-
-    groups = (group_of(kind, errors) for kind, errors in kinds.items())
+        for kind, failed in by_kind.items()
+    )
     return tuple(sorted(groups, key=lambda group: (-group.workers, group.kind)))
 
 
