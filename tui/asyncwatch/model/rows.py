@@ -242,7 +242,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
         """Return the row's `extra`, a new one if it had none."""
         if self.extra is None:
             self.block.has_extras = True
-            self.extra = Extra(self.attempt_started_at, self.last_duration)
+            self.extra = Extra(self.first_started_at, self.last_duration if self.state in SETTLED else None)
         return self.extra
 
     def _known(self, column: array[float]) -> float | None:
