@@ -629,7 +629,8 @@ class Scheduler:
     def _decided(self, worker: Worker) -> None:
         """Stop or restart a worker, if that was requested while its end or its next attempt was being decided."""
         worker.is_deciding = False
-        if worker.task is not None or worker.state.is_settled:
+        is_requested = worker.is_restarting or worker.stop_reason
+        if not is_requested or worker.task is not None or worker.state.is_settled:
             return
         if worker.is_restarting:
             worker.is_restarting = False
