@@ -26,17 +26,20 @@ from asyncwatch import (
 from asyncwatch.commands import (
     CancelWorker,
     ChangeSetting,
+    CloseCircuit,
     Command,
     GiveUp,
     GiveUpAll,
     IsolateCircuit,
     RestartWorker,
+    RetryAllNow,
     RetryNow,
 )
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.tree.errors import Ignore, Shutdown
 from asyncwatch.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     CommandRefused,
     Event,
@@ -391,6 +394,78 @@ def test_poller_between_polls_can_be_retried_restarted_and_cancelled_but_not_giv
     assert len(of(events, CommandRefused)) == isinstance(command, GiveUp | GiveUpAll)
     if isinstance(command, RestartWorker) and error is not None:
         assert failures(events) == [(0.0, 1), (5.0, 1), (105.0, 2)]
+
+
+PARKED: dict[str, tuple[dict[str, Any], Command, Command]] = {
+    "paused": ({}, ChangeSetting("paused", True), ChangeSetting("paused", False)),
+    "circuit": ({"circuit": CircuitPolicy()}, IsolateCircuit("host"), CloseCircuit("host")),
+    "rate": ({}, ChangeSetting("rate", "1/h", "host"), ChangeSetting("rate", None, "host")),
+    "rate of the run": ({}, ChangeSetting("rate", "1/h"), ChangeSetting("rate", None)),
+}
+"""The settings of a run, and commands that hold back attempts and release them."""
+
+
+@pytest.mark.parametrize("parked_by", PARKED)
+@pytest.mark.parametrize("command", [GiveUp("p", 1), GiveUpAll()])
+def test_poller_whose_next_poll_is_held_back_goes_on_when_all_are_given_up(
+    run: Any, parked_by: str, command: Command
+) -> None:
+    settings, hold, release = PARKED[parked_by]
+    later = [(5.0, hold), (25.0, command), (30.0, release)]
+    events = polls(run, 45.5, poller(key="host", every=10.0), later=later, **settings)
+    held_at = 20.0 if "rate" in parked_by else 10.0  # a limit lets its first attempt pass
+    assert calls(events) == [*range(0, int(held_at), 10), 30.0, 40.0]
+    assert [event.at for event in of(events, AttemptHeld)] == [held_at]
+    assert [event.reason for event in of(events, CommandRefused)] == [
+        "no worker is waiting for another attempt"
+        if isinstance(command, GiveUpAll)
+        else "it waits for its next poll: there is no attempt to give up"
+    ]
+    assert not of(events, WorkerCancelled)
+
+
+def test_poller_whose_first_poll_is_held_back_goes_on_when_all_are_given_up(run: Any) -> None:
+    async def main() -> list[Event]:
+        async with Supervisor([], circuit=CircuitPolicy()) as supervisor:
+            queue, carry_out = supervisor.subscribe(), control_of(supervisor).carry_out
+            carry_out(IsolateCircuit("host"))
+            starting = asyncio.create_task(supervisor.start_child(poller(key="host", every=10.0)))
+            await asyncio.sleep(1.0)
+            assert not carry_out(GiveUp("p", 1))
+            assert not carry_out(GiveUpAll())
+            carry_out(CloseCircuit("host"))
+            await starting
+            await asyncio.sleep(10.5)
+            return drain(queue)
+
+    events = run(main)
+    assert calls(events) == [1.0, 11.0]
+
+
+def test_retry_of_a_poll_that_is_held_back_is_given_up_and_the_next_follows(run: Any) -> None:
+    policy = RetryPolicy(max_attempts=3, base=5.0, backoff="constant", cap=5.0)
+    spec = poller(target=failing(None, TimeoutError()), every=10.0, retry=policy, key="host")
+    later = [(11.0, IsolateCircuit("host")), (20.0, GiveUpAll()), (25.0, CloseCircuit("host"))]
+    events = polls(run, 34.5, spec, later=later, circuit=CircuitPolicy())
+    assert failures(events) == [(20.0, 1)]
+    assert calls(events) == [0.0, 10.0, 30.0]
+
+
+def test_poll_that_a_circuit_holds_back_is_made_when_it_is_retried(run: Any) -> None:
+    later = [(5.0, IsolateCircuit("host")), (11.0, RetryAllNow()), (12.0, RetryNow("p", 1))]
+    events = polls(run, 25.5, poller(key="host", every=10.0), later=later, circuit=CircuitPolicy())
+    assert calls(events) == [0.0, 12.0]
+    assert [event.at for event in of(events, AttemptHeld)] == [10.0, 22.0]
+
+
+@pytest.mark.parametrize("parked_by", [None, *PARKED])
+def test_poller_stopped_between_polls_reports_its_attempts_and_seconds(run: Any, parked_by: str | None) -> None:
+    settings, hold, _ = PARKED[parked_by] if parked_by else ({}, RetryNow("p", 1), None)
+    later = [(5.0, hold), (25.0, CancelWorker("p", 1))]
+    events = polls(run, 26.0, poller(key="host", every=10.0), later=later, **settings)
+    (ended,) = of(events, WorkerCancelled)
+    assert (ended.attempts, ended.elapsed) == (len(calls(events)), 25.0)
+    assert ended.attempts > 0
 
 
 def test_poll_given_up_in_its_backoff_fails_and_the_next_follows(run: Any) -> None:

@@ -244,6 +244,17 @@ def test_new_order_or_filter_replaces_one_in_progress(begun: str) -> None:
     assert (view.is_behind, view.is_filtering) == (True, False)
 
 
+def test_column_of_trouble_equals_the_property_in_any_state() -> None:
+    rows = [
+        a_row("w", state=state, attempt=attempt, is_between_polls=is_between_polls, failed_polls=failed_polls)
+        for state in WorkerState
+        for attempt in range(3)
+        for is_between_polls in (False, True)
+        for failed_polls in range(2)
+    ]
+    assert columns.is_in_trouble(rows) == [row.is_in_trouble for row in rows]
+
+
 def test_resort_filters_only_changed_rows() -> None:
     crowd, asked = Crowd(2), list[str]()
 

@@ -8,6 +8,7 @@ import pytest
 
 from asyncwatch.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     ChildRemoved,
     PollFailed,
@@ -212,6 +213,36 @@ def test_polls_and_readiness_last_until_the_next_incarnation() -> None:
     row = stream.fold().get("first")
     assert row is not None
     assert (row.is_ready, row.is_poller, row.retry_at, row.calls) == (False, False, None, 0)
+
+
+def test_poller_whose_next_poll_is_held_back_is_between_polls_until_that_starts() -> None:
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    stream.add(PollFinished, "first", result=1, elapsed=0.1, delay=30.0)
+    stream.add(AttemptHeld, "first", attempt=1, key="host", reason="circuit")
+    fleet = stream.fold()
+    row = fleet.rows[0]
+    assert (row.state, row.is_between_polls, row.is_in_trouble) == (WorkerState.WAITING, True, False)
+    assert [record.outcome for record in fleet.history("first")] == ["succeeded"]
+
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    assert not stream.fold().rows[0].is_between_polls
+    stream.add(AttemptFailed, "first", **failed("error"))
+    stream.add(AttemptHeld, "first", attempt=2, key="host", reason="circuit")
+    row = stream.fold().rows[0]
+    assert (row.state, row.is_between_polls, row.is_in_trouble) == (WorkerState.WAITING, False, True)
+
+
+def test_poller_whose_last_poll_succeeded_in_its_second_attempt_is_in_no_trouble() -> None:
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    stream.add(AttemptFailed, "first", **failed("error"))
+    stream.add(AttemptStarted, "first", attempt=2, bad_luck=0.5)
+    assert stream.fold().rows[0].is_in_trouble
+    stream.add(PollFinished, "first", result=1, elapsed=0.1, delay=30.0)
+    assert not stream.fold().rows[0].is_in_trouble
+    stream.add(WorkerCancelled, "first", **ended())
+    assert not stream.fold().rows[0].is_between_polls
 
 
 def test_poller_with_failed_polls_is_in_trouble_until_one_succeeds() -> None:

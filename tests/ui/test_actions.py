@@ -10,6 +10,7 @@ from asyncwatch.model.reducer import apply
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from tests.ui.fakes import FakeController, dashboard_of, small_run
+from tests.ui.trees import hold, tree_run
 
 
 @pytest.fixture(name="fleet")
@@ -51,6 +52,17 @@ def test_give_up_says_how_to_restart(fleet: Fleet) -> None:
     action = actions.give_up(on(fleet, "2"))
     assert action.commands == [GiveUp("2", 1)]
     assert action.notice == "No further attempt of 2. Press r to restart it."
+
+
+def test_give_up_leaves_out_pollers_whose_next_poll_is_held_back() -> None:
+    controller = FakeController()
+    tree_run(controller)
+    hold(controller, "prices", 10.0, reason="paused", key="")
+    fleet = dashboard_of(controller).fleet
+    assert actions.give_up(on(fleet, "prices")) == Action(notice=actions.NONE_WAITS)
+    assert actions.retry_now(on(fleet, "prices")) == Action([RetryNow("prices", 1)])
+    assert actions.give_up_all(fleet).question == "Give up 3 waiting workers?"
+    assert actions.retry_all_now(fleet).question == "Retry 4 waiting workers now?"
 
 
 def test_restart_all_asks_for_workers_without_success(fleet: Fleet) -> None:

@@ -221,7 +221,7 @@ async def test_retry_now_running_worker_shows_notice() -> None:
 @pytest.mark.parametrize(
     ("key", "question", "commands"),
     [
-        ("N", "Retry 3 waiting workers now?", [RetryAllNow(), RestartWorker("ingest/parser", 1)]),
+        ("N", "Retry 4 waiting workers now?", [RetryAllNow(), RestartWorker("ingest/parser", 1)]),
         ("X", "Give up 3 waiting workers?", [GiveUpAll(), CancelWorker("ingest/parser", 1)]),
     ],
 )

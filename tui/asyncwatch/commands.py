@@ -78,7 +78,10 @@ class RetryNow(Command, frozen=True, gc=False):
 
 
 class GiveUp(Command, frozen=True, gc=False):
-    """Let this incarnation, which is backing off or held back, make no further attempt."""
+    """Let this incarnation, which is backing off or held back, make no further attempt.
+
+    Refused for a poller that waits for its next poll.
+    """
 
     worker: str
     incarnation: int
@@ -89,7 +92,7 @@ class RetryAllNow(Command, frozen=True):
 
 
 class GiveUpAll(Command, frozen=True):
-    """Let every worker that is backing off or held back make no further attempt."""
+    """Let every worker that is backing off or held back make no further attempt. Pollers between two polls go on."""
 
 
 class ChangeSetting(Command, frozen=True):

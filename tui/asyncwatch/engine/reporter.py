@@ -440,9 +440,9 @@ class Reporter:
         )
 
     def _ended(self, kind: type[WorkerEnded], worker: Worker, *facts: object) -> WorkerEnded:
-        now = self.now()
-        elapsed = round(now - worker.first_started_at, 6) if worker.attempt else 0.0
-        event = kind(self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, *facts)
+        now, attempts = self.now(), worker.draw_number
+        elapsed = round(now - worker.first_started_at, 6) if attempts else 0.0
+        event = kind(self._next_seq(), now, worker.name, worker.incarnation, attempts, elapsed, *facts)
         self._emit(event)
         return event
 

@@ -141,8 +141,9 @@ class Worker(msgspec.Struct, eq=False):
 
     @property
     def is_between_polls(self) -> bool:
-        """Whether it is a poller that waits for its next poll, and not for another attempt of one."""
-        return self.spec.every is not None and self.state is WorkerState.BACKING_OFF and not self.attempt
+        """Whether it is a poller that waits for its next poll, due or not, and not for another attempt of one."""
+        is_waiting = self.state is WorkerState.BACKING_OFF or self.state is WorkerState.WAITING
+        return self.spec.every is not None and is_waiting and not self.attempt
 
     @property
     def pays_for_retries(self) -> bool:

@@ -223,7 +223,7 @@ def _none_for_nan(value: float) -> float | None:
 
 def _last(row: Row) -> AttemptRecord:
     """Return the row's last attempt, which has no record, as far as the row shows it."""
-    if row.is_poller and (row.is_between_polls or row.state is WorkerState.WAITING):
+    if row.is_between_polls:
         return _record(row, row.last_duration, WorkerState.SUCCEEDED.value)
     duration = row.last_duration if row.is_settled else None
     if row.state is WorkerState.UNRESPONSIVE and row.attempt_started_at is not None:

@@ -348,7 +348,7 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
 def _another_attempt_started(row: Row, event: AttemptStarted) -> None:
     """Note the start of an attempt unlike the first one of most workers."""
     extra = row.own_extra()
-    extra.is_struck = extra.is_recorded = False
+    extra.is_struck = extra.is_recorded = extra.is_between_polls = False
     if event.latency or event.attempt > 1:
         extra.latency = event.latency
         extra.error_class = ""
@@ -425,7 +425,7 @@ def _poll_finished(fleet: Fleet, event: PollFinished) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
-    extra.is_poller = True
+    extra.is_poller = extra.is_between_polls = True
     extra.calls += 1
     extra.failed_polls = 0
     extra.error = extra.error_class = ""
@@ -444,7 +444,7 @@ def _poll_failed(fleet: Fleet, event: PollFailed) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
-    extra.is_poller = True
+    extra.is_poller = extra.is_between_polls = True
     extra.failed_polls = event.failures
     extra.error = short_error_line(event.error_type, event.error)
     if not row.is_recorded:
@@ -563,6 +563,7 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
     if extra is not None:
         extra.retry_at = None
         extra.held = ""
+        extra.is_between_polls = False
         if extra.failed_polls:
             extra.failed_polls = 0
             fleet.polls.recovered(row.name)

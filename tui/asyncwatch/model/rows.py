@@ -72,6 +72,7 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     error: str = ""
     retry_at: float | None = None
     is_poller: bool = False
+    is_between_polls: bool = False
     is_ready: bool = False
     held: str = ""
     refusal: str = ""
@@ -172,8 +173,8 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def is_between_polls(self) -> bool:
-        """Whether it is a poller whose next poll is scheduled."""
-        return self.state is WorkerState.RUNNING and self.is_poller and self.retry_at is not None
+        """Whether it is a poller that waits for its next poll, which is scheduled or held back."""
+        return self.extra is not None and self.extra.is_between_polls
 
     @property
     def failed_polls(self) -> int:
@@ -231,8 +232,9 @@ class Row(msgspec.Struct, gc=False, eq=False):
     @property
     def is_in_trouble(self) -> bool:
         """Whether the worker needs attention: it did not succeed, is being retried, or its polls fail."""
-        is_retrying = self.state is WorkerState.RUNNING and self.attempt > 1
-        return self.state in IN_TROUBLE or is_retrying or self.failed_polls > 0
+        state, attempt = self.state, self.attempt
+        is_retrying = (state is WorkerState.RUNNING and attempt > 1) or (state is WorkerState.WAITING and attempt > 0)
+        return state in IN_TROUBLE or (is_retrying and not self.is_between_polls) or self.failed_polls > 0
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first attempt started, backoff included; frozen once settled."""

@@ -78,12 +78,14 @@ class Operation(NamedTuple):
     """`states` in words: "that ..."."""
     none: str
     """Notice if it applies to none of many."""
-    includes_pollers: bool = False
-    """Whether it also applies to pollers between two polls, whose state is running."""
+    to_pollers: bool | None = None
+    """Whether it applies to pollers between two polls; None if `states` says that too."""
 
     def applies(self, row: Row) -> bool:
         """Return whether it applies to the worker in its present state."""
-        return row.state in self.states or (self.includes_pollers and row.is_between_polls)
+        if self.to_pollers is not None and row.is_between_polls:
+            return self.to_pollers
+        return row.state in self.states
 
     def on(self, rows: Iterable[Row]) -> Iterator[Command]:
         """Yield the commands for the workers to which it applies by then."""
@@ -120,9 +122,9 @@ RESTART_UNSUCCESSFUL = Operation(
     "restart", "R", "Restart {}?", _restart, _UNSUCCESSFUL, "did not succeed", "No worker has ended without success."
 )
 RETRY_NOW = Operation(
-    "retry now", "n", "Retry {} now?", _retry_now, WAITING, "are waiting", NONE_WAITS, includes_pollers=True
+    "retry now", "n", "Retry {} now?", _retry_now, WAITING, "are waiting", NONE_WAITS, to_pollers=True
 )
-GIVE_UP = Operation("give up", "x", "Give up {}?", _give_up, WAITING, "are waiting", NONE_WAITS)
+GIVE_UP = Operation("give up", "x", "Give up {}?", _give_up, WAITING, "are waiting", NONE_WAITS, to_pollers=False)
 
 
 class Selection(NamedTuple):
@@ -308,7 +310,9 @@ def give_up_all(fleet: Fleet) -> Action:
 
 
 def _on_all_waiting(fleet: Fleet, operation: Operation, command: Command) -> Action:
-    if not (number := GIVE_UP.number(fleet.counts)):
+    is_supervised = fleet.tree.is_supervised  # only then there are pollers
+    number = sum(map(operation.applies, fleet.notable())) if is_supervised else operation.number(fleet.counts)
+    if not number:
         return Action(notice="No worker is waiting.")
     # `command` is for workers that wait for an attempt. A service that waits for its incarnation has its own.
     restarting = (row for row in fleet.rows if row.state is WorkerState.RESTARTING)

@@ -18,6 +18,7 @@ _FEW = 16
 """Up to this many neighbours in a block are read one by one."""
 _RUNNING = WorkerState.RUNNING
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
+_WAITING = WorkerState.WAITING
 _UNKNOWN = math.nan
 _ALL_UNKNOWN = array("d", (_UNKNOWN,)) * BLOCK
 
@@ -69,7 +70,10 @@ def is_in_trouble(rows: Sequence[Row]) -> list[bool]:
     """Return whether each row needs attention."""
     return [
         (state := row.state) in IN_TROUBLE
-        or (state is _RUNNING and row.attempt > 1)
+        or (
+            ((state is _RUNNING and row.attempt > 1) or (state is _WAITING and row.attempt > 0))
+            and not ((extra := row.extra) is not None and extra.is_between_polls)
+        )
         or ((extra := row.extra) is not None and extra.failed_polls > 0)
         for row in rows
     ]
