@@ -22,6 +22,8 @@ from asyncwatch.events import (
     Event,
 )
 from asyncwatch.events.story import story
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
 from tests.engine.fleets import AT_ONCE, Flaky, drain, raiser, run_batch, sleeper, starts, worker
 
 POLICY = CircuitPolicy(min_throughput=4, window=10.0, buckets=10, open_for=5.0, probes=2)
@@ -295,6 +297,52 @@ def test_idle_circuit_is_dropped_and_reported_again_at_its_next_attempt(run: Any
     )
     closed = [event.at for event in events if isinstance(event, CircuitClosed) and event.key == "host"]
     assert closed == [pytest.approx(0.0, abs=0.001), pytest.approx(40.0, abs=0.001)]
+
+
+@pytest.mark.usefixtures("_no_idle_keys")
+@pytest.mark.parametrize(
+    ("probe", "states"),
+    [
+        ([], [("CircuitOpened", 0), ("CircuitHalfOpened", 5), ("CircuitClosed", 17)]),
+        (
+            [(14.0, start("host", 25.0, ConnectionError()))],
+            [("CircuitOpened", 0), ("CircuitHalfOpened", 5), ("CircuitOpened", 39), ("CircuitHalfOpened", 44)],
+        ),
+    ],
+    ids=["no probe", "a probe in flight"],
+)
+def test_half_open_circuit_is_dropped_as_closed_unless_it_is_probed(
+    run: Any, probe: list[Any], states: list[tuple[str, int]]
+) -> None:
+    """It is looked at some seconds after its window is over, and then only if there are new keys."""
+    policy = CircuitPolicy(min_throughput=1, window=10.0, open_for=5.0)
+    events = run_pool(run, (0.0, start("host", 0.01, ConnectionError())), *probe, circuit=policy)
+    own = [event for event in events if isinstance(event, CircuitEvent) and event.key == "host"]
+    changes = [(type(event).__name__, int(event.at)) for event in own if not isinstance(event, CircuitProbed)]
+    assert changes == [("CircuitClosed", 0), *states]
+
+
+KEYS_KEPT = 10
+
+
+def test_long_run_keeps_few_circuits_of_keys_that_failed_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "KEYS_KEPT", KEYS_KEPT)
+    policy = CircuitPolicy(min_throughput=1, window=2.0, open_for=1.0)
+
+    async def main() -> None:
+        once = worker("t", ends, key=lambda key, *_: key, retry=ONE_AT_A_TIME)
+        async with Supervisor([PoolSpec("p", once)], retry_budget=None, circuit=policy) as supervisor:
+            queue, fleet = supervisor.subscribe(), Fleet()
+            for number in range(500):  # four new keys a second, each in use for three
+                await start(f"host {number}", 0.01, ConnectionError())(supervisor)
+                await asyncio.sleep(0.25)
+                apply(fleet, drain(queue))
+                kept = len(supervisor._scheduler.admission._circuits)
+                assert kept <= 4 * KEYS_KEPT
+                assert len(fleet.circuits.not_closed) <= kept
+            assert sum(circuit.opened for circuit in fleet.circuits.by_key.values()) == 500
+
+    run(main)
 
 
 @pytest.mark.usefixtures("_no_idle_keys")

@@ -152,3 +152,30 @@ def test_circuit_is_idle_while_a_new_one_would_do_the_same() -> None:
     assert not circuit.is_idle(300.0)
     circuit.leave(tickets[2], is_failure=True, now=300.0)
     assert circuit.is_idle(300.0)
+
+
+def half_open(opened_at: float = 0.0) -> Circuit:
+    """Return a circuit that opened at a time, by one failure, and became half open five seconds later."""
+    circuit = Circuit(CircuitPolicy(min_throughput=1, window=10.0, open_for=5.0))
+    circuit.leave(circuit.enter(), is_failure=True, now=opened_at)
+    assert circuit.is_passable(opened_at + 5.0)
+    return circuit
+
+
+def test_half_open_circuit_is_idle_when_no_probe_has_come_for_a_window() -> None:
+    circuit = half_open(100.0)
+    assert [circuit.is_idle(now) for now in (105.0, 114.0, 115.0)] == [False, False, True]
+    ticket = circuit.enter()
+    assert not circuit.is_idle(200.0)
+    circuit.leave(ticket, is_failure=None, now=200.0)
+    assert (circuit.state, circuit.is_idle(200.0)) == (CircuitState.HALF_OPEN, True)
+
+
+def test_circuit_that_a_person_isolated_and_probed_is_not_idle_until_it_is_decided() -> None:
+    circuit = half_open()
+    circuit.isolate()
+    assert not circuit.is_idle(1e9)
+    circuit.probe()
+    assert not circuit.is_idle(1e9)
+    circuit.leave(circuit.enter(), is_failure=False, now=1e9)
+    assert (circuit.state, circuit.is_idle(1e9)) == (CircuitState.CLOSED, True)

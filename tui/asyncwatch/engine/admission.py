@@ -289,15 +289,22 @@ class Admission:
                 break
             oldest = next(iter(self._keys))
             if self._is_idle(oldest, now, clock_now):
-                del self._keys[oldest]
-                for by_key in (self._circuits, self._buckets, self._parked):
-                    by_key.pop(oldest, None)
+                self._drop_key(oldest)
             else:
                 self._keys.move_to_end(oldest)
         self._keys[key] = None
 
+    def _drop_key(self, key: str) -> None:
+        """Forget a key that is idle. To its next attempt its circuit is closed, which is reported."""
+        circuit = self._circuits.get(key)
+        for by_key in (self._keys, self._circuits, self._buckets, self._parked):
+            by_key.pop(key, None)
+        if circuit is not None and circuit.state is not CircuitState.CLOSED:
+            circuit.close()
+            self._reporter.circuit_changed(key, circuit)
+
     def _is_idle(self, key: str, now: float, clock_now: float) -> bool:
-        """Return whether dropping the key changes nothing for its next attempt."""
+        """Return whether the key has nothing to remember for its next attempt."""
         circuit, bucket = self._circuits.get(key), self._buckets.get(key)
         return (
             (circuit is None or circuit.is_idle(now))

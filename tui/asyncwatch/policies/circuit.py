@@ -9,6 +9,7 @@ several probes may pass while the circuit is half open.
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from typing import Annotated
 
@@ -80,7 +81,7 @@ class Circuit:
     def __init__(self, policy: CircuitPolicy) -> None:
         self.policy = policy
         self.open_until = 0.0
-        """When an open circuit becomes half open."""
+        """When an open circuit becomes half open; inf for an isolated one."""
         self.opened_by = 0, 0
         """Attempts that had ended, and failures among them, when the circuit last opened."""
         self._era = 0
@@ -114,6 +115,7 @@ class Circuit:
     def isolate(self) -> None:
         """Let no attempt pass."""
         self._enter_state(CircuitState.ISOLATED)
+        self.open_until = math.inf
 
     def close(self) -> None:
         """Let every attempt pass, with an empty window."""
@@ -130,11 +132,17 @@ class Circuit:
         return sum(ended for _, ended, _ in self._buckets), sum(failed for _, _, failed in self._buckets)
 
     def is_idle(self, now: float) -> bool:
-        """Return whether a new circuit would do the same: closed, no attempt in flight, and none in the window."""
-        if self.state is not CircuitState.CLOSED or self._in_flight:
+        """Return whether a new circuit may take its place: nothing that it knows is younger than the window.
+
+        It has no attempt in flight, and is closed with none in the window, or has waited for a probe for a window. One
+        that a person isolated and then probed waits for as long as it takes.
+        """
+        if self._in_flight:
             return False
+        if self.state is CircuitState.HALF_OPEN:
+            return now >= self.open_until + self.policy.window
         self._forget(now)
-        return not self._buckets
+        return self.state is CircuitState.CLOSED and not self._buckets
 
     @property
     def free_probes(self) -> int:
