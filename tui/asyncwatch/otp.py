@@ -6,66 +6,9 @@ target raises `otp.Ignore` or `otp.Shutdown` to end on purpose.
 
 from __future__ import annotations
 
+from asyncwatch.engine.tree import errors
 from asyncwatch.engine.tree.child import ChildCounts, ChildInfo, ChildStatus
-from asyncwatch.engine.tree.errors import (
-    AlreadyPresent,
-    AlreadyStarted,
-    BadCombination,
-    DuplicateName,
-    Ignore,
-    InvalidArguments,
-    InvalidAutoShutdown,
-    InvalidBackoff,
-    InvalidChild,
-    InvalidFlag,
-    InvalidIntensity,
-    InvalidName,
-    InvalidPeriod,
-    InvalidRestartType,
-    InvalidShutdown,
-    InvalidStrategy,
-    InvalidTemplate,
-    NoSuchSupervisor,
-    NotFound,
-    Restarting,
-    RestartLimitError,
-    Running,
-    Shutdown,
-    SimpleOneForOne,
-    SpecError,
-    StartError,
-    TreeError,
-)
+from asyncwatch.engine.tree.errors import *  # noqa: F403  all of them are public, and their module lists their names
 
-__all__ = [
-    "AlreadyPresent",
-    "AlreadyStarted",
-    "BadCombination",
-    "ChildCounts",
-    "ChildInfo",
-    "ChildStatus",
-    "DuplicateName",
-    "Ignore",
-    "InvalidArguments",
-    "InvalidAutoShutdown",
-    "InvalidBackoff",
-    "InvalidChild",
-    "InvalidFlag",
-    "InvalidIntensity",
-    "InvalidName",
-    "InvalidPeriod",
-    "InvalidRestartType",
-    "InvalidShutdown",
-    "InvalidStrategy",
-    "InvalidTemplate",
-    "NoSuchSupervisor",
-    "NotFound",
-    "RestartLimitError",
-    "Restarting",
-    "Running",
-    "Shutdown",
-    "SimpleOneForOne",
-    "SpecError",
-    "StartError",
-    "TreeError",
-]
+__all__ = ["ChildCounts", "ChildInfo", "ChildStatus"]
+__all__ += errors.__all__
