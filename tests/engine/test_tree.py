@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from asyncwatch import (
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, StopRun
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import (
+    AttemptStarted,
     CommandRefused,
     PollFinished,
     RestartLimitReached,
@@ -273,17 +275,22 @@ def test_serve_raises_a_failed_start_and_the_run_is_finished(run: Any) -> None:
     run(main)
 
 
-def test_restart_jitter_is_drawn_for_each_incarnation(run: Any) -> None:
-    """Also when the service was stable and the count of restarts begins again."""
+@pytest.mark.parametrize("kind", ["worker", "supervisor"])
+def test_restart_jitter_is_drawn_for_each_incarnation(run: Any, kind: str) -> None:
+    """Also when the child was stable and the count of its restarts begins again."""
 
     async def main() -> list[float]:
         backoff = RestartBackoff(base=10.0, cap=10.0, stable_after=1.0)
         spec = WorkerSpec("a", raiser, (ValueError(), 5.0), restart="permanent", backoff=backoff)
-        supervisor = Supervisor([spec], seed=1, max_restarts=100)
+        low = SupervisorSpec(
+            "low", (WorkerSpec("a", raiser, (ValueError(), 5.0), restart="permanent"),), max_restarts=0, backoff=backoff
+        )
+        supervisor = Supervisor([spec if kind == "worker" else low], seed=1, max_restarts=100)
         queue = supervisor.subscribe()
         async with supervisor:
             await asyncio.sleep(60.0)
-        return [event.delay for event in drain(queue) if isinstance(event, RestartScheduled)]
+        began = [event.at for event in drain(queue) if isinstance(event, AttemptStarted)]
+        return [round(after - before - 5.0, 6) for before, after in itertools.pairwise(began)]
 
     delays = run(main)
     assert len(delays) >= 3

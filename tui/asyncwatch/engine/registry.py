@@ -373,10 +373,6 @@ class WorkerRegistry:
         counts.update(worker.state.value for worker in list(self.services.values()))
         return dict(counts)
 
-    def last_incarnation(self, name: str) -> int:
-        """Return the number of a service's latest incarnation, 0 if it had none."""
-        return self._incarnations.get(name, 0)
-
     def add_service(self, spec: WorkerSpec, owner: WorkerOwner) -> Worker:
         """Return a new incarnation of a service, in place of the one before it."""
         name = spec.name

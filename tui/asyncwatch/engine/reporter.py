@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
-from typing import Any, Protocol
+from typing import Any
 
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
@@ -16,6 +16,7 @@ from asyncwatch.engine.describe import ErrorFacts, clean_text, describe_error, j
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.spec import WorkerSpec
+from asyncwatch.engine.tree.scheduling import RunningSupervisor
 from asyncwatch.engine.watchdog import Block, block_event
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import (
@@ -76,38 +77,6 @@ QUEUED_PER_EVENT = 2_000
 def _retry_level(worker: Worker) -> int:
     """Return the level for logging retries: those of a poller that is known to fail are not news."""
     return logging.DEBUG if worker.failed_polls else logging.WARNING
-
-
-class SupervisorFacts(Protocol):
-    """What an event says of a supervisor's specification."""
-
-    @property
-    def max_restarts(self) -> int:
-        """How many restarts it allows."""
-
-    @property
-    def within(self) -> float:
-        """In how many seconds."""
-
-    @property
-    def auto_shutdown(self) -> str:
-        """Whether the end of significant children ends it."""
-
-
-class RunningSupervisor(Protocol):
-    """What an event says of a supervisor that starts."""
-
-    path: str
-    parent: str
-    incarnation: int
-
-    @property
-    def spec(self) -> SupervisorFacts:
-        """Its specification."""
-
-    @property
-    def strategy(self) -> str:
-        """Which children are restarted together."""
 
 
 class Reporter:

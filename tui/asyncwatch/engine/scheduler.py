@@ -149,8 +149,8 @@ class Scheduler:
         self.active = 0
         """Workers that have not settled."""
         self.registry = WorkerRegistry(batch)
-        luck = Luck(seed)
-        self._luck = luck
+        self.luck = luck = Luck(seed)
+        """The draws of the run."""
         self._queue = ReadyQueue()
         self.admission = Admission(
             reporter,
@@ -215,7 +215,7 @@ class Scheduler:
             "bad_luck": all_thresholds.pop() if len(all_thresholds) == 1 else None,
             "paused": self.is_paused,
         }
-        facts = (self._luck.seed, self.concurrency, timeout, wall_clock, settings)
+        facts = (self.luck.seed, self.concurrency, timeout, wall_clock, settings)
         self.reporter.run_started(name, self.active + services, runner, *facts)
 
     def announce_batch(self) -> None:
@@ -300,6 +300,11 @@ class Scheduler:
     def is_started(self) -> bool:
         """Whether the run has started."""
         return self.reporter.is_started
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the run."""
+        return self.reporter.loop
 
     @property
     def in_flight(self) -> int:
@@ -1120,11 +1125,6 @@ class Scheduler:
                 self._fail(worker, fault)
             else:
                 self._settle(worker, event)
-
-    def restart_jitter(self, path: str, restart: int) -> float:
-        """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
-        name = path.partition("/")[2]  # below the root
-        return self._luck.draw("restart", path, self.registry.last_incarnation(name), restart)
 
     def refuse_restart(self, worker: Worker, reason: str = "") -> None:
         """Report why a service is not restarted: `reason`, or that the incarnation that was meant has gone."""

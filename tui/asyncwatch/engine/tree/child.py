@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -20,6 +19,7 @@ from asyncwatch.engine.tree.specs import ChildSpec
 from asyncwatch.engine.worker import StopReason, Worker
 from asyncwatch.events import WorkerState
 from asyncwatch.events.tree import shown_path
+from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.restart import Reason, RestartWindow
 from asyncwatch.policies.retry import RetryPolicy
 
@@ -118,6 +118,7 @@ class ChildNode(Protocol):
     """The supervisor that a child is."""
 
     path: str
+    incarnation: int
 
     def start(self, owner: NodeOwner) -> None:
         """Start the children."""
@@ -168,6 +169,7 @@ class Child:
         "is_unwanted",
         "name",
         "owed_to",
+        "path",
         "run_spec",
         "spec",
         "started_at",
@@ -181,6 +183,7 @@ class Child:
     def __init__(self, spec: ChildSpec, parent: str) -> None:
         self.spec = spec
         self.name = spec.name
+        self.path = f"{parent}/{spec.name}"
         self.status = ChildStatus.STARTING
         self.current: Incarnation | None = None
         """The incarnation that starts, runs or stops."""
@@ -209,7 +212,7 @@ class Child:
         self.window: RestartWindow | None = None
         """Its own restart limit."""
         if isinstance(spec, WorkerSpec):
-            self.run_spec = run_spec(spec, parent)
+            self.run_spec = run_spec(spec, self.path, parent)
             if spec.max_restarts is not None:
                 self.window = RestartWindow(spec.max_restarts, spec.within)
 
@@ -245,17 +248,19 @@ class Child:
         value = None if self.current is None else self.current.progress.value
         return ChildInfo(self.name, self.kind, self.status, incarnation, value)
 
-    def next_delay(self, now: float, jitter: Callable[[int], float]) -> float:
-        """Count a restart and return the seconds to wait before it.
-
-        `jitter` returns the draw for a number of restart.
-        """
+    def next_delay(self, now: float, luck: Luck) -> float:
+        """Count a restart and return the seconds to wait before it."""
         backoff = self.spec.backoff
         if self.started_at is not None and now - self.started_at >= backoff.stable_after:
             self.failures = 0
         self.started_at = None
         self.failures += 1
-        return round(backoff.delay(self.failures, jitter(self.failures)), 6) if backoff.base else 0.0
+        if not backoff.base:
+            return 0.0
+        # Of the incarnation too: the count of restarts begins again when the child was stable.
+        incarnation = 0 if self.latest is None else self.latest.incarnation
+        jitter = luck.draw("restart", self.path, incarnation, self.failures)
+        return round(backoff.delay(self.failures, jitter), 6)
 
     def answer_start(self, error: BaseException | None = None) -> None:
         """Reply to the pending request that started the child, if there is one: how it is, or why it did not start."""
@@ -275,11 +280,11 @@ class Child:
             self.timer = None
 
 
-def run_spec(spec: WorkerSpec, parent: str) -> WorkerSpec:
+def run_spec(spec: WorkerSpec, path: str, parent: str) -> WorkerSpec:
     """Return the spec as the scheduler runs it: named by its path below the root, grouped by its supervisor."""
     return msgspec.structs.replace(
         spec,
-        name=shown_path(f"{parent}/{spec.name}"),
+        name=shown_path(path),
         group=parent,
         retry=ONE_ATTEMPT if spec.is_service and spec.retry is DEFAULT_RETRY else spec.retry,
     )
@@ -480,7 +485,7 @@ class NodeIncarnation:
         self._below.stop(reason)
         seconds = self.child.spec.shutdown if patience is None else patience
         if seconds is not None and seconds < math.inf and self._timer is None and self.progress.ending is None:
-            self._timer = self._parent.scheduler.reporter.loop.call_later(seconds, self._below.hasten)
+            self._timer = self._parent.scheduler.loop.call_later(seconds, self._below.hasten)
 
     def hasten(self) -> None:
         """Abandon all below that does not end at once."""

@@ -121,16 +121,15 @@ class Node:
         """Start the initial children. `owner` is notified when they have started, and of the end."""
         self._owner = owner
         self.incarnation = self._registry.begin(self)
-        reporter = self.scheduler.reporter
         try:
-            reporter.supervisor_started(self)
+            self.scheduler.reporter.supervisor_started(self)
         except BaseException as fault:
             ending = Ending(Reason.ABNORMAL, fault)
             self._finish(ending)
             self._registry.end(self, ending.cause)
             raise
         # Not by the loop's task factory: an eager one would start children inside this very call.
-        self._task = asyncio.Task(self._run(owner), loop=reporter.loop, name=f"supervisor {self.path}")
+        self._task = asyncio.Task(self._run(owner), loop=self.scheduler.loop, name=f"supervisor {self.path}")
         # Not at the end of `_run`: a task that is cancelled before its first step never gets there.
         self._task.add_done_callback(self._over)
 
@@ -153,7 +152,7 @@ class Node:
             self._task.cancel()
         if self._owner is not None:
             ending = Ending(Reason.ABNORMAL, TimeoutError("the run was broken off"))
-            self.scheduler.reporter.loop.call_later(REPORT_TIME, self._owner.has_ended, ending)
+            self.scheduler.loop.call_later(REPORT_TIME, self._owner.has_ended, ending)
 
     def _finish(self, ending: Ending) -> None:
         """End after the message that is being handled; the first ending counts. A start under way is interrupted."""
@@ -384,7 +383,7 @@ class Node:
             return child.info
         if child.current is None:
             return self._ignore(child)
-        child.awaits_start = self.scheduler.reporter.loop.create_future()
+        child.awaits_start = self.scheduler.loop.create_future()
         return child.awaits_start
 
     async def _delete(self, name: str) -> None:
@@ -545,7 +544,7 @@ class Node:
         except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
             pass_on_interrupt(error)
             child.current, self._starting, child.status = None, None, ChildStatus.STOPPED
-            raise errors.StartError(f"{self.path}/{child.name}", error) from error
+            raise errors.StartError(child.path, error) from error
         progress = current.progress
         try:
             await progress.started()
@@ -563,20 +562,19 @@ class Node:
             return False
         cause = progress.ending.error or errors.TreeError(_why_no_start(child))
         is_called_off = child.is_unwanted and progress.ending.reason is Reason.SHUTDOWN
-        raise errors.StartError(f"{self.path}/{child.name}", cause, is_called_off=is_called_off)
+        raise errors.StartError(child.path, cause, is_called_off=is_called_off)
 
     def _new_incarnation(self, child: Child) -> Incarnation:
         if isinstance(child.spec, WorkerSpec):
             return WorkerIncarnation(self, child, child.spec)
         if child.below is not None:
             child.below.forget_added()
-        path = f"{self.path}/{child.name}"
-        child.below = below = Node(child.spec, path, self.path, self.scheduler, self._registry)
+        child.below = below = Node(child.spec, child.path, self.path, self.scheduler, self._registry)
         return NodeIncarnation(self, child, below)
 
     def _note_running(self, child: Child) -> None:
         child.status = ChildStatus.RUNNING
-        child.started_at = self.scheduler.reporter.loop.time()
+        child.started_at = self.scheduler.loop.time()
         child.is_added = child.is_looping = False
         child.answer_start()
 
@@ -675,8 +673,7 @@ class Node:
     def _refuse_start(self, child: Child, error: BaseException | None) -> None:
         """Answer the pending request that started the child with an error, if there is one."""
         if child.awaits_start is not None:
-            path = f"{self.path}/{child.name}"
-            child.answer_start(error or errors.StartError(path, errors.TreeError(_why_no_start(child))))
+            child.answer_start(error or errors.StartError(child.path, errors.TreeError(_why_no_start(child))))
 
     # Restarts
 
@@ -719,7 +716,7 @@ class Node:
 
         """
         error = ending.error or errors.TreeError(NOT_READY)
-        failure = errors.StartError(f"{self.path}/{child.name}", error)
+        failure = errors.StartError(child.path, error)
         if ending.reason is Reason.IGNORED:
             self._ignore(child)
         elif child.is_unwanted or child.awaits_start is not None:
@@ -765,25 +762,24 @@ class Node:
 
     async def _count_restart(self, child: Child, ending: Ending) -> None:
         """Restart a child, now or after its backoff, unless that is one restart too many."""
-        window = self._window if child.window is None else child.window
-        reporter = self.scheduler.reporter
-        child_path = f"{self.path}/{child.name}"
-        path = self.path if child.window is None else child_path
-        is_within = window.add(reporter.loop.time())
-        reporter.restart_counted(path, child.name, window)
+        scheduler = self.scheduler
+        path, window = (self.path, self._window) if child.window is None else (child.path, child.window)
+        now = scheduler.loop.time()
+        is_within = window.add(now)
+        scheduler.reporter.restart_counted(path, child.name, window)
         if not is_within:
             await self._give_up(child, path, window, ending)
             return
-        delay = child.next_delay(reporter.loop.time(), lambda number: self.scheduler.restart_jitter(child_path, number))
+        delay = child.next_delay(now, scheduler.luck)
         child.status = ChildStatus.RESTARTING
         if child.worker is not None:
-            self.scheduler.hold_restart(child.worker, delay, ending.cause)
+            scheduler.hold_restart(child.worker, delay, ending.cause)
         if not delay:
             await self._restart(child)
             return
         await self._stop_others(self._restarted_with(child), child)
         if self.ending is None:
-            child.timer = reporter.loop.call_later(delay, self._mailbox.post, self._backoff_ended, child)
+            child.timer = scheduler.loop.call_later(delay, self._mailbox.post, self._backoff_ended, child)
 
     async def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
         """End the node, or only the child if the limit is its own; then its siblings are started again."""

@@ -1,20 +1,90 @@
-"""What a tree needs of the scheduler that runs its workers."""
+"""What a tree needs of the scheduler that runs its workers, and what it reports."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
-from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.worker import StopReason, Worker, WorkerOwner
+from asyncwatch.policies.bad_luck import Luck
+from asyncwatch.policies.restart import RestartWindow
+
+
+class SupervisorFacts(Protocol):
+    """What an event says of a supervisor's specification."""
+
+    @property
+    def max_restarts(self) -> int:
+        """How many restarts it allows."""
+
+    @property
+    def within(self) -> float:
+        """In how many seconds."""
+
+    @property
+    def auto_shutdown(self) -> str:
+        """Whether the end of significant children ends it."""
+
+
+class RunningSupervisor(Protocol):
+    """What an event says of a supervisor that starts."""
+
+    path: str
+    parent: str
+    incarnation: int
+
+    @property
+    def spec(self) -> SupervisorFacts:
+        """Its specification."""
+
+    @property
+    def strategy(self) -> str:
+        """Which children are restarted together."""
+
+
+class TreeReporter(Protocol):
+    """Emits the events about supervisors, and about the children that only they know."""
+
+    def supervisor_started(self, node: RunningSupervisor) -> None:
+        """Report that a supervisor begins to start its children."""
+
+    def supervisor_terminated(self, path: str, reason: str) -> None:
+        """Report that a supervisor and all its children have ended."""
+
+    def restart_counted(self, path: str, child: str, window: RestartWindow) -> None:
+        """Report that a restart counts for the limit of `path`, a supervisor's or the child's own."""
+
+    def restart_limit_reached(self, path: str, window: RestartWindow) -> None:
+        """Report that there was one restart too many."""
+
+    def child_removed(self, path: str, child: str) -> None:
+        """Report that a supervisor forgot a child."""
+
+    def worker_ready(self, worker: Worker, value: object) -> None:
+        """Report that a worker has started."""
+
+    def ready_too_late(self, worker: Worker) -> None:
+        """Warn of a worker that says it is ready when it has been taken for that already."""
+
+    def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:
+        """Report why a request was not carried out."""
 
 
 class ServiceScheduler(Protocol):
     """Runs incarnations of workers, each for an owner. It knows neither supervisors nor trees."""
 
     @property
-    def reporter(self) -> Reporter:
-        """Emits the events of the run."""
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the run."""
+
+    @property
+    def luck(self) -> Luck:
+        """The draws of the run."""
+
+    @property
+    def reporter(self) -> TreeReporter:
+        """Emits the tree's own events."""
 
     @property
     def grace(self) -> float:
@@ -47,9 +117,6 @@ class ServiceScheduler(Protocol):
 
     def forget(self, name: str) -> None:
         """Drop a settled worker from the registry."""
-
-    def restart_jitter(self, path: str, restart: int) -> float:
-        """Return the draw in [0, 1) for the wait before that restart of the child at `path`."""
 
     def refuse_restart(self, worker: Worker, reason: str = "") -> None:
         """Report why there is no restart: `reason`, or that this incarnation is not the latest."""
