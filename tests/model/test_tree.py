@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -124,6 +125,23 @@ def test_branch_counts_workers_of_all_branches_below() -> None:
         "root/a/deep": 1,
     }
     assert [row.name for row in tree.rows_below(tree.branches["root/a"])] == ["a/1", "a/2", "a/deep/x", "a/3"]
+
+
+def test_branch_is_counted_anew_once_a_batch_and_not_for_a_restart_within_it() -> None:
+    stream = tree_stream("one_for_one")
+    stream.add(AttemptStarted, "first", attempt=1, bad_luck=0.5)
+    fleet = stream.fold()
+    root = fleet.tree.branches["root"]
+    counts, version = +Counter(root.counts), root.version
+    stream.add(WorkerSucceeded, "first", **ended())
+    stream.add(WorkerRestarted, "first", 2)
+    stream.add(AttemptStarted, "first", 2, attempt=1, bad_luck=0.5)
+    stream.fold(fleet)
+    assert (+Counter(root.counts), root.version) == (counts, version)
+    stream.add(WorkerSucceeded, "first", 2, **ended())
+    stream.fold(fleet)
+    assert root.counts[WorkerState.SUCCEEDED] == 1
+    assert root.version > version
 
 
 def test_gauge_restart_counts_until_it_expires() -> None:

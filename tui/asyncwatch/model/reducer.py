@@ -136,6 +136,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
         fold = FOLDS.get(type(event))
         if fold is not None and (row := fold(fleet, event)) is not None:
             changed.add(row)
+    tree.count_moves()
     fleet.last_seq, fleet.events, fleet.latest = last_seq, events, latest
     fleet.attempts += started
     fleet.settled += succeeded
@@ -314,7 +315,7 @@ def _move(fleet: Fleet, row: Row, state: WorkerState) -> None:
     fleet.counts[row.state] -= 1
     fleet.counts[state] += 1
     if fleet.tree.is_shown:
-        fleet.tree.moved(row, state)
+        fleet.tree.leaves(row)
     row.state = state
     row.version += 1
 
@@ -348,12 +349,13 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
 def _another_attempt_started(row: Row, event: AttemptStarted) -> None:
     """Note the start of an attempt unlike the first one of most workers."""
     extra = row.own_extra()
-    extra.is_struck = extra.is_recorded = extra.is_between_polls = False
+    extra.is_struck = extra.is_recorded = False
     if event.latency or event.attempt > 1:
         extra.latency = event.latency
         extra.error_class = ""
     extra.retry_at = None
     extra.held = ""
+    extra.is_between_polls = False
     extra.attempt_started_at = None
     if not row.attempt and extra == _NOTHING:
         # The worker only had to wait: its row is small again.
@@ -498,8 +500,8 @@ def _worker_restarted(fleet: Fleet, event: WorkerRestarted) -> Row | None:
     row.attempt = 0
     row.result = None
     row.block.forget(row.offset)
-    row.extra = None
-    row.own_extra().incarnation = event.incarnation
+    row.block.has_extras = True
+    row.extra = Extra(incarnation=event.incarnation)
     _move(fleet, row, _QUEUED)
     if fleet.tree.is_shown:
         fleet.tree.restarted(row)

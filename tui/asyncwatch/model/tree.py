@@ -141,6 +141,8 @@ class Tree:
         self._windows: dict[str, _RestartWindow] = {}
         self._limited: set[str] = set()  # paths of workers that reached their own restart limit
         self._removed: set[str] = set()  # paths of workers that their supervisors have forgotten
+        self._moves: dict[Row, WorkerState] = {}
+        """Rows that changed their state since `count_moves`, and the state that they are counted in."""
         self.branches: dict[str, Branch] = {}
         self.is_shown = False
         """Whether there is a supervisor, or more than one group. Until then workers are not counted by branch."""
@@ -296,6 +298,8 @@ class Tree:
 
     def restarted(self, row: Row) -> None:
         """Note that the worker is a child of its supervisor, perhaps again."""
+        if not (self._limited or self._removed):
+            return
         branch = self.branches.get(row.group)
         if branch is not None and branch.is_supervisor:
             path = path_of(row)
@@ -303,19 +307,29 @@ class Tree:
             self._limited.discard(path)
             self._removed.discard(path)
 
-    def moved(self, row: Row, state: WorkerState) -> None:
-        """Count the row in `state` instead of its present state."""
-        branch = self.branches.get(row.group)
-        before = row.state
-        while branch is not None:
-            counts = branch.counts
-            counts[before] = counts.get(before, 0) - 1
-            counts[state] = counts.get(state, 0) + 1
-            branch.version += 1
-            branch = branch.parent
+    def leaves(self, row: Row) -> None:
+        """Note that the row is about to leave its state, and is to be counted by branch in its next one."""
+        self._moves.setdefault(row, row.state)
+
+    def count_moves(self) -> None:
+        """Count by branch the rows that changed their state.
+
+        A service that was restarted within a batch has changed it four times, and not at all.
+        """
+        for row, before in self._moves.items():
+            state = row.state
+            branch = self.branches.get(row.group) if state is not before else None
+            while branch is not None:
+                counts = branch.counts
+                counts[before] = counts.get(before, 0) - 1
+                counts[state] = counts.get(state, 0) + 1
+                branch.version += 1
+                branch = branch.parent
+        self._moves.clear()
 
     def forget(self, row: Row) -> None:
         """Drop a removed child that has no row any more; it stays in all counts."""
+        self.count_moves()
         path = path_of(row)
         self._windows.pop(path, None)
         self._limited.discard(path)
@@ -355,7 +369,10 @@ class Tree:
 
     def restart_counted(self, event: RestartCounted) -> None:
         """Fold a restart that counts towards a limit."""
-        self._windows.setdefault(event.supervisor, _RestartWindow()).add(event)
+        window = self._windows.get(event.supervisor)
+        if window is None:
+            window = self._windows[event.supervisor] = _RestartWindow()
+        window.add(event)
         branch = self.branches.get(event.supervisor)
         if branch is None and (branch := self.branches.get(event.supervisor.rpartition("/")[0])) is not None:
             branch.is_limited_per_worker = True
@@ -376,6 +393,7 @@ class Tree:
         branch = self.branches.get(event.supervisor)
         if branch is None:
             return []
+        self.count_moves()
         branch.children.pop(event.child, None)
         self.left += branch.is_pool
         branch.version += 1
