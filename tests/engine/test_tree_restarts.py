@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from asyncwatch import (
 from asyncwatch.commands import ChangeSetting, IsolateCircuit, RestartWorker
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import WorkerEnded
+from asyncwatch.otp import Shutdown
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from tests.engine.fleets import AT_ONCE, drain, raiser, sleeper
 
@@ -50,6 +52,34 @@ def test_service_with_one_attempt_fails_by_any_error_and_with_retries_is_exhaust
         assert ends == {("single", WorkerState.FAILED), ("retrying", retrying)}
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "base", "logged"),
+    [
+        (OSError("boom"), 0.0, ["ERROR a failed: OSError: boom"]),
+        (OSError("boom"), 2.0, ["ERROR a failed: OSError: boom", "WARNING a: restart in "]),
+        (Shutdown("done"), 0.0, ["WARNING a: restarted at once after Shutdown: done"]),
+        (None, 0.0, ["WARNING a: restarted at once after normal"]),
+    ],
+    ids=["failed", "failed and waits", "shut down", "returned"],
+)
+def test_restart_at_once_after_a_logged_failure_is_no_second_line_of_the_log(
+    run: Any, caplog: pytest.LogCaptureFixture, error: Exception | None, base: float, logged: list[str]
+) -> None:
+    caplog.set_level(logging.INFO, "asyncwatch")
+
+    async def main() -> None:
+        target, args = (sleeper, (1.0,)) if error is None else (raiser, (error, 1.0))
+        backoff = RestartBackoff(base=base)
+        spec = WorkerSpec("a", target, args, restart="permanent", backoff=backoff)  # type: ignore[arg-type]  # they fit
+        async with Supervisor([spec]):
+            await asyncio.sleep(1.5)
+
+    run(main)
+    lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+    assert len(lines) == len(logged)
+    assert all(line.startswith(start) for line, start in zip(lines, logged, strict=True))
 
 
 def test_restart_in_a_paused_run_does_not_block_the_supervisor(run: Any) -> None:

@@ -341,10 +341,17 @@ class Reporter:
         self._log(logging.WARNING, worker, text, worker.name)
 
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:
-        """Report that a new incarnation follows in `delay` seconds."""
+        """Report that a new incarnation follows in `delay` seconds.
+
+        A restart at once after a failure is logged for debugging only: the failure was logged before.
+        """
         self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
-        when = f"restart in {delay:.2f} s" if delay >= 0.005 else "restarted at once"
-        self._log(logging.WARNING, worker, "%s: %s after %s", worker.name, when, cause)
+        if delay >= 0.005:
+            self._log(logging.WARNING, worker, "%s: restart in %.2f s after %s", worker.name, delay, cause)
+            return
+        is_logged = worker.outcome is not None and worker.outcome.state.is_failure
+        level = logging.DEBUG if is_logged else logging.WARNING
+        self._log(level, worker, "%s: restarted at once after %s", worker.name, cause)
 
     def poll_finished(self, worker: Worker, result: object, elapsed: float, delay: float) -> None:
         """Report what a poller's target returned."""
