@@ -72,6 +72,7 @@ class Comparison:
     script: Script
     log: list[str]
     pool_kind: Kind | None
+    announces_ready: bool
     answers: list[tuple[str, asyncio.Task[str], asyncio.Future[str]]] = field(default_factory=list)
 
     @property
@@ -79,12 +80,18 @@ class Comparison:
         """The path of the supervisor."""
         return None if self.pool_kind is None else POOL
 
+    def spec_of(self, kid: Kid) -> WorkerSpec:
+        """Return the spec of a child for the supervisor."""
+        return spec_of(kid, self.actors, announces_ready=self.announces_ready)
+
     async def do(self, operation: Operation) -> None:
         """Carry out one operation on both, and let everything happen that takes no time."""
         match operation:
             case ("wait", seconds):
                 await asyncio.sleep(seconds)
             case ("script", name, outcomes):
+                if not self.announces_ready:  # it is ready at its first wait, and so no start is slow
+                    outcomes = [outcome.rpartition(" ")[2] for outcome in outcomes]
                 self.script[name], self.model.script[name] = list(outcomes), list(outcomes)
             case ("end", ends):
                 self._end(ends)
@@ -106,7 +113,7 @@ class Comparison:
         call: Awaitable[ChildInfo | None]
         if kind is not None:
             kid = new_kid(name, self.pool_kind or kind, model.auto_shutdown)
-            specs = (name, name) if self.under else (spec_of(kid, self.actors),)
+            specs = (name, name) if self.under else (self.spec_of(kid),)
             call = self.running.start_child(*specs, under=self.under)
             expected = model.call(model.start_child, kid)
         else:
@@ -146,25 +153,34 @@ def new_kid(name: str, kind: Kind, auto_shutdown: AutoShutdown) -> Kid:
     return Kid(name, restart, is_significant and restart != "permanent" and auto_shutdown != "never")
 
 
-def spec_of(kid: Kid, actors: dict[str, ScriptedActor]) -> WorkerSpec:
+def spec_of(kid: Kid, actors: dict[str, ScriptedActor], *, announces_ready: bool) -> WorkerSpec:
     """Return the spec of the child for our supervisor."""
-    return child(actors[kid.name], kid.restart, significant=kid.is_significant, announces_ready=True)
+    return child(actors[kid.name], kid.restart, significant=kid.is_significant, announces_ready=announces_ready)
 
 
-def pool_of(kid: Kid, actors: dict[str, ScriptedActor], flags: dict[str, Any]) -> PoolSpec:
+def pool_of(kid: Kid, actors: dict[str, ScriptedActor], flags: dict[str, Any], *, announces_ready: bool) -> PoolSpec:
     """Return a pool of children of that kind; the argument of each is its name."""
 
     async def one_of_them(name: str) -> object:
         return await actors[name]()
 
     template = WorkerSpec(
-        "template", one_of_them, restart=kid.restart, significant=kid.is_significant, announces_ready=True
+        "template",
+        one_of_them,
+        restart=kid.restart,
+        significant=kid.is_significant,
+        announces_ready=announces_ready,
     )
     return PoolSpec(POOL, template, restart="temporary", **flags)
 
 
 async def compare_runs(
-    strategy: Strategy, flags: dict[str, Any], kinds: list[Kind], operations: list[Operation]
+    strategy: Strategy,
+    flags: dict[str, Any],
+    kinds: list[Kind],
+    operations: list[Operation],
+    *,
+    announces_ready: bool = True,
 ) -> None:
     """Do the same with a supervisor and its model; compare them after each operation and at the end."""
     script: Script = {}
@@ -173,14 +189,15 @@ async def compare_runs(
     model = Reference(strategy, script={}, **flags)
     kids = [new_kid(name, kind, model.auto_shutdown) for name, kind in zip(NAMES, kinds, strict=False)]
     if strategy == "simple_one_for_one":
-        root = supervisor(pool_of(kids[0], actors, flags))
+        root = supervisor(pool_of(kids[0], actors, flags, announces_ready=announces_ready))
         pool_kind, kids = kinds[0], []
     else:
-        root = supervisor(*(spec_of(kid, actors) for kid in kids), strategy=strategy, **flags)
+        specs = (spec_of(kid, actors, announces_ready=announces_ready) for kid in kids)
+        root = supervisor(*specs, strategy=strategy, **flags)
         pool_kind = None
     async with root as running:
         runs = asyncio.Task(model.run(kids), loop=asyncio.get_running_loop())
-        comparison = Comparison(running, model, actors, script, log, pool_kind)
+        comparison = Comparison(running, model, actors, script, log, pool_kind, announces_ready)
         try:
             for operation in (("wait", 0.0), *operations):
                 await comparison.do(operation)
@@ -206,12 +223,39 @@ async def compare_runs(
     ),
     kinds=st.lists(kinds, min_size=2, max_size=len(NAMES)),
     operations=st.lists(operations, min_size=8, max_size=40),
+    announces_ready=st.booleans(),
 )
 def test_supervisor_under_random_operations_does_as_the_model(
-    factory: str, strategy: Strategy, flags: dict[str, Any], kinds: list[Kind], operations: list[Operation]
+    factory: str,
+    strategy: Strategy,
+    flags: dict[str, Any],
+    kinds: list[Kind],
+    operations: list[Operation],
+    announces_ready: bool,
 ) -> None:
     """It starts and stops its children and answers requests as OTP's supervisor does, at the same times."""
-    run_jumping(partial(compare_runs, strategy, flags, kinds, operations), TASK_FACTORIES[factory])
+    runs = partial(compare_runs, strategy, flags, kinds, operations, announces_ready=announces_ready)
+    run_jumping(runs, TASK_FACTORIES[factory])
+
+
+@pytest.mark.parametrize("factory", TASK_FACTORIES)
+@pytest.mark.parametrize(
+    ("auto_shutdown", "kind", "restart"),
+    [
+        ("never", ("permanent", False), "ok"),
+        ("any_significant", ("transient", True), "ok"),
+        ("all_significant", ("transient", True), "ignore"),
+    ],
+)
+def test_restart_is_made_before_the_end_of_a_sibling_ends_the_supervisor(
+    factory: str, auto_shutdown: AutoShutdown, kind: Kind, restart: Outcome
+) -> None:
+    """Three children have ended, and the supervisor handles one end after the other."""
+    flags = {"max_restarts": 1, "within": 5.0, "auto_shutdown": auto_shutdown}
+    operations = [("script", "a", [restart]), ("end", [(2, "normal"), (0, "abnormal"), (0, "normal")])]  # c, a, b
+    kinds: list[Kind] = [kind, kind, ("temporary", False)]
+    runs = partial(compare_runs, "one_for_one", flags, kinds, operations, announces_ready=False)
+    run_jumping(runs, TASK_FACTORIES[factory])
 
 
 @pytest.mark.parametrize("factory", TASK_FACTORIES)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from asyncwatch.engine.tree.mailbox import Mailbox
+from asyncwatch.engine.tree.mailbox import HANDLED_AT_ONCE, Mailbox
 from asyncwatch.otp import NoSuchSupervisor
 
 LATE = "the supervisor low has ended"
@@ -96,6 +97,68 @@ def test_mailbox_that_is_closed_while_it_waits_returns(run: Any) -> None:
         await asyncio.sleep(0)
         mailbox.close()
         await waiting
+
+    run(main)
+
+
+def test_action_is_done_at_once_only_while_the_supervisor_waits_for_a_message(run: Any) -> None:
+    async def main() -> None:
+        mailbox, echo, done = Mailbox("low"), Echo(), list[int]()
+
+        def act(number: int, *posted: int) -> bool:
+            done.append(number)
+            for each in posted:
+                assert not mailbox.handle_now(act, each)
+                mailbox.post(echo, each)
+            return True
+
+        assert not mailbox.handle_now(act, 1)  # it is about to look for messages
+        handling = asyncio.create_task(_handle(mailbox, 3))
+        await asyncio.sleep(0)
+        assert mailbox.handle_now(act, 2)
+        assert not mailbox.handle_now(lambda: False)
+        assert mailbox.handle_now(act, 3, 4, 5)
+        assert not mailbox.handle_now(act, 6)  # two messages are before it
+        await asyncio.sleep(0)
+        assert (done, echo.log) == ([2, 3], [4, 5])
+        mailbox.close()
+        assert not mailbox.handle_now(act, 7)
+        await handling
+
+    run(main)
+
+
+def test_error_of_an_action_that_was_done_at_once_is_raised_in_the_supervisor(run: Any) -> None:
+    async def main() -> None:
+        mailbox = Mailbox("low")
+        handling = asyncio.create_task(mailbox.handle_next())
+        await asyncio.sleep(0)
+
+        def fail() -> bool:
+            raise OSError("no")
+
+        assert mailbox.handle_now(fail)
+        with pytest.raises(OSError, match="no"):
+            await handling
+
+    run(main)
+
+
+def test_mailbox_gives_way_between_many_messages_and_many_actions(run: Any) -> None:
+    async def main() -> None:
+        mailbox, echo = Mailbox("low"), Echo()
+        for number in range(3 * HANDLED_AT_ONCE):
+            mailbox.post(echo, number)
+        handled = [0]
+        handling = asyncio.create_task(_handle(mailbox, 3 * HANDLED_AT_ONCE + 1))
+        for _ in range(4):  # an eager task begins at once
+            handled.append(len(echo.log))
+            await asyncio.sleep(0)
+        assert handled[-1] == 3 * HANDLED_AT_ONCE
+        assert max(after - before for before, after in pairwise(handled)) == HANDLED_AT_ONCE
+        assert sum(mailbox.handle_now(lambda: True) for _ in range(3 * HANDLED_AT_ONCE)) == HANDLED_AT_ONCE
+        mailbox.post(echo, "last")
+        await handling
 
     run(main)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
 
 from asyncwatch import (
     CircuitPolicy,
+    PoolSpec,
     RestartBackoff,
     RetryPolicy,
     Supervisor,
@@ -20,8 +22,10 @@ from asyncwatch import (
 )
 from asyncwatch.commands import ChangeSetting, IsolateCircuit, RestartWorker
 from asyncwatch.engine.run_control import control_of
+from asyncwatch.engine.tree.mailbox import HANDLED_AT_ONCE
 from asyncwatch.events import WorkerEnded
 from asyncwatch.otp import Shutdown
+from asyncwatch.policies.restart import RestartType
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from tests.engine.fleets import AT_ONCE, drain, raiser, sleeper
 
@@ -80,6 +84,92 @@ def test_restart_at_once_after_a_logged_failure_is_no_second_line_of_the_log(
     lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
     assert len(lines) == len(logged)
     assert all(line.startswith(start) for line, start in zip(lines, logged, strict=True))
+
+
+def test_service_that_ended_is_restarted_in_the_call_that_reports_its_end(run: Any) -> None:
+    """Its supervisor is idle, and has nothing to wait for: that takes one loop iteration less."""
+
+    async def main() -> list[str]:
+        log: list[str] = []
+
+        def note(iterations: int) -> None:
+            if iterations:
+                asyncio.get_running_loop().call_soon(note, iterations - 1)
+            else:
+                log.append("two iterations after the end")
+
+        async def target() -> None:
+            log.append("start")
+            if len(log) == 1:
+                await asyncio.sleep(1.0)
+                asyncio.get_running_loop().call_soon(note, 2)
+                raise OSError("boom")
+            await asyncio.sleep(1e6)
+
+        async with Supervisor([WorkerSpec("a", target, restart="permanent")]):
+            await asyncio.sleep(2.0)
+        return log
+
+    assert run(main) == ["start", "start", "two iterations after the end"]
+
+
+def test_restarts_of_many_services_that_end_together_leave_the_loop_to_others(run: Any) -> None:
+    count = 10 * HANDLED_AT_ONCE
+
+    async def main() -> list[int]:
+        turns: list[int] = []  # starts between two times that other code could run
+        starts = 0
+
+        def other_code() -> None:
+            nonlocal starts
+            turns.append(starts)
+            starts = 0
+
+        async def target() -> None:
+            nonlocal starts
+            starts += 1
+            if starts == 1:
+                asyncio.get_running_loop().call_soon(other_code)
+            await asyncio.sleep(1.0)
+
+        services = [WorkerSpec(str(number), target, restart="permanent") for number in range(count)]
+        async with Supervisor(services, max_restarts=10 * count):
+            turns.clear()
+            await asyncio.sleep(2.5)
+        return turns
+
+    turns = run(main)
+    assert sum(turns) == 2 * count
+    assert max(turns) <= 2 * HANDLED_AT_ONCE
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+def test_stop_of_a_pool_child_whose_restart_has_just_failed_is_answered(run: Any, restart: RestartType) -> None:
+    """The child is kept until the request is handled."""
+
+    async def main() -> None:
+        stopping: list[asyncio.Task[None]] = []
+        calls = 0
+
+        async def target() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                await asyncio.sleep(1.0)
+            else:  # the request begins after this has failed, and before its supervisor acts on that
+                stop = partial(supervisor.terminate_child, "key", under="pool")
+                asyncio.get_running_loop().call_soon(lambda: stopping.append(asyncio.create_task(stop())))
+            raise OSError("boom")
+
+        pool = PoolSpec("pool", WorkerSpec("template", target, restart=restart), max_restarts=10)
+        async with Supervisor([pool]) as supervisor:
+            await supervisor.start_child("key", under="pool")
+            await asyncio.sleep(2.0)
+            assert statuses(supervisor, "pool") == {}
+            await stopping[0]
+        assert calls == 2
+
+    run(main)
 
 
 def test_restart_in_a_paused_run_does_not_block_the_supervisor(run: Any) -> None:

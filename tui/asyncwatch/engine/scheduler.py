@@ -425,9 +425,12 @@ class Scheduler:
                     self.reporter.ended_at_last(old.ended_between)
             else:
                 self.reporter.workers_queued(spec, (name,))
-            worker.is_ready = True
-            self._queue.push(worker)
-            self._fill_slots()
+            if self.is_paused or self.admission.is_gated or self._queue.services:
+                worker.is_ready = True
+                self._queue.push(worker)
+                self._fill_slots()
+            else:
+                self._start_attempt(worker)
         except BaseException as fault:
             pass_on_interrupt(fault)
             self._launch_failed(worker, fault)
@@ -629,7 +632,8 @@ class Scheduler:
             pass_on_interrupt(fault)
             self._decision_failed(worker, fault)
         self._decided(worker)
-        self._fill_slots()
+        if worker.owner is None:  # it held a slot
+            self._fill_slots()
 
     def _decided(self, worker: Worker) -> None:
         """Stop or restart a worker, if that was requested while its end or its next attempt was being decided."""

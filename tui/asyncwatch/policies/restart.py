@@ -108,6 +108,13 @@ class RestartWindow:
             times.popleft()
         return len(times) <= self.max_restarts
 
+    def has_room(self, now: float) -> bool:
+        """Return whether one more restart would still be within the limit."""
+        times = self._times
+        while times and times[0] + self.within < now:
+            times.popleft()
+        return len(times) < self.max_restarts
+
     def __len__(self) -> int:
         return len(self._times)
 

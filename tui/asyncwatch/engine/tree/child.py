@@ -101,6 +101,9 @@ class Ending(msgspec.Struct, frozen=True):
         return self.reason.value if self.error is None else ": ".join(filter(None, describe_error(self.error)))
 
 
+_RETURNED = Ending(Reason.NORMAL)
+
+
 class NodeOwner(Protocol):
     """Is notified of what becomes of a supervisor: its incarnation as a child, or the tree for the root."""
 
@@ -206,9 +209,9 @@ class Child:
         self.is_unwanted = False
         """Whether a request to stop it is pending: no restart may start it."""
         self.failures = 0
-        """Restarts since it was stable."""
+        """Restarts since it was stable, if they have a backoff."""
         self.started_at: float | None = None
-        """Loop time when it was ready; None once its end was counted."""
+        """Loop time when it was ready; None once its end was counted, or if its restarts have no backoff."""
         self.window: RestartWindow | None = None
         """Its own restart limit."""
         if isinstance(spec, WorkerSpec):
@@ -251,12 +254,12 @@ class Child:
     def next_delay(self, now: float, luck: Luck) -> float:
         """Count a restart and return the seconds to wait before it."""
         backoff = self.spec.backoff
+        if not backoff.base:
+            return 0.0
         if self.started_at is not None and now - self.started_at >= backoff.stable_after:
             self.failures = 0
         self.started_at = None
         self.failures += 1
-        if not backoff.base:
-            return 0.0
         # Of the incarnation too: the count of restarts begins again when the child was stable.
         incarnation = 0 if self.latest is None else self.latest.incarnation
         jitter = luck.draw("restart", self.path, incarnation, self.failures)
@@ -423,9 +426,13 @@ class WorkerIncarnation:
 
     def ended(self, worker: Worker) -> None:
         """Note how the worker ended."""
-        assert worker.outcome is not None  # noqa: S101  it has settled
-        error = worker.outcome.error
-        if worker.outcome.state is WorkerState.UNRESPONSIVE:
+        outcome = worker.outcome
+        assert outcome is not None  # noqa: S101  it has settled
+        error = outcome.error
+        if outcome.state is WorkerState.SUCCEEDED and not worker.stop_reason:
+            self.progress.note_end(_RETURNED)
+            return
+        if outcome.state is WorkerState.UNRESPONSIVE:
             error = TimeoutError("it did not stop in time")
         if worker.stop_reason:
             reason = Reason.SHUTDOWN
@@ -433,8 +440,6 @@ class WorkerIncarnation:
             reason = Reason.IGNORED
         elif isinstance(error, Shutdown):
             reason = Reason.SHUTDOWN
-        elif worker.outcome.state is WorkerState.SUCCEEDED:
-            reason = Reason.NORMAL
         else:
             reason = Reason.ABNORMAL
         self.progress.note_end(Ending(reason, error))

@@ -17,6 +17,8 @@ Restarts
 Requests
     A supervisor is a task with a mailbox. It handles one message after the other: requests, ends of children and its
     own reminders. Its end is no message: messages that wait then are refused.
+    The end of a service needs no message if the supervisor is idle and has nothing to wait for: it restarts the service
+    at once. It does not await that service's first wait, since no sibling starts after it.
     Nothing waits within a message, neither for a backoff nor for a worker that may not make its first attempt yet (the
     run is paused, its circuit is open, a rate limit holds it) or backs off. Such a child is starting or restarting, and
     the siblings that would start after it are owed to it.
@@ -535,17 +537,7 @@ class Node:
             StartError: it raised, or ended, before it was ready.
 
         """
-        child.owed_to, child.stays_down = None, False
-        if child.status is not ChildStatus.RESTARTING:
-            child.status = ChildStatus.STARTING
-        try:
-            child.current = self._starting = current = self._new_incarnation(child)
-            current.start()
-        except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
-            pass_on_interrupt(error)
-            child.current, self._starting, child.status = None, None, ChildStatus.STOPPED
-            raise errors.StartError(child.path, error) from error
-        progress = current.progress
+        progress = self._launch(child)
         try:
             await progress.started()
         finally:
@@ -564,6 +556,25 @@ class Node:
         is_called_off = child.is_unwanted and progress.ending.reason is Reason.SHUTDOWN
         raise errors.StartError(child.path, cause, is_called_off=is_called_off)
 
+    def _launch(self, child: Child) -> Progress:
+        """Begin the next incarnation of a child, whose start is awaited, and return its progress.
+
+        Raises:
+            StartError: it could not begin.
+
+        """
+        child.owed_to, child.stays_down = None, False
+        if child.status is not ChildStatus.RESTARTING:
+            child.status = ChildStatus.STARTING
+        try:
+            child.current = self._starting = current = self._new_incarnation(child)
+            current.start()
+        except BaseException as error:  # a name that is taken, or a defect: nothing of the child runs
+            pass_on_interrupt(error)
+            child.current, self._starting, child.status = None, None, ChildStatus.STOPPED
+            raise errors.StartError(child.path, error) from error
+        return current.progress
+
     def _new_incarnation(self, child: Child) -> Incarnation:
         if isinstance(child.spec, WorkerSpec):
             return WorkerIncarnation(self, child, child.spec)
@@ -574,9 +585,11 @@ class Node:
 
     def _note_running(self, child: Child) -> None:
         child.status = ChildStatus.RUNNING
-        child.started_at = self.scheduler.loop.time()
+        if child.spec.backoff.base:
+            child.started_at = self.scheduler.loop.time()
         child.is_added = child.is_looping = False
-        child.answer_start()
+        if child.awaits_start is not None:
+            child.answer_start()
 
     async def _stop_one(self, child: Child) -> None:
         """Stop a child, or the wait for its restart; return when it has ended."""
@@ -678,24 +691,64 @@ class Node:
     # Restarts
 
     def child_started(self, progress: Progress) -> None:
-        """Note that a child is ready which had to wait before."""
-        self._mailbox.post(self._child_started, progress)
+        """Note that a child is ready whose start was not awaited."""
+        if self._is_up and self.spec.strategy == "one_for_one":
+            self._note_started(progress)
+        else:  # others start after it
+            self._mailbox.post(self._child_started, progress)
 
     def child_ended(self, progress: Progress) -> None:
         """Note that a child ended that no request stopped."""
-        self._mailbox.post(self._child_ended, progress)
+        if not self._mailbox.handle_now(self._restart_now, progress):
+            self._mailbox.post(self._child_ended, progress)
+
+    def _restart_now(self, progress: Progress) -> bool:
+        """Act on the end of a child as `_child_ended` does, if that is a restart that waits for nothing.
+
+        Return whether it was. The end of most services is: it does not wake up the supervisor's task.
+        """
+        child, ending = progress.child, progress.ending
+        if (
+            ending is None
+            or not self._is_running(progress)
+            or not progress.is_ready
+            or child.is_unwanted
+            or not self._restarts_alone(child)
+            or not is_restarted(child.spec.restart, ending.reason)
+            or child.spec.backoff.base
+        ):
+            return False
+        (path, window), now = self._limit(child), self.scheduler.loop.time()
+        if not window.has_room(now):
+            return False
+        child.current = None
+        self._count(child, path, window, now)
+        self._hold(child, 0.0, ending)
+        self._start_alone(child)
+        return True
 
     async def _child_started(self, progress: Progress) -> None:
+        if self._note_started(progress):
+            await self._start_owed(progress.child)
+
+    def _note_started(self, progress: Progress) -> bool:
+        """Note that a child is ready; return whether that is so: it may have been stopped in the meantime."""
         child = progress.child
-        if child.current is not None and child.current.progress is progress and child.status in COMING:
+        is_coming = self._is_running(progress) and child.status in COMING
+        if is_coming:
             self._note_running(child)
-            await self._start_owed(child)
+        return is_coming
+
+    @staticmethod
+    def _is_running(progress: Progress) -> bool:
+        """Return whether this is the present incarnation of its child: it has not been stopped in the meantime."""
+        current = progress.child.current
+        return current is not None and current.progress is progress
 
     async def _child_ended(self, progress: Progress) -> None:
         child, ending = progress.child, progress.ending
-        is_current = child.current is not None and child.current.progress is progress
-        if not is_current or ending is None or not self._has(child):
-            return  # it was stopped in the meantime
+        if not self._is_running(progress) or ending is None or not self._has(child):
+            return
         child.current = None
         if not progress.is_ready:
             await self._start_failed(child, ending)
@@ -719,8 +772,10 @@ class Node:
         failure = errors.StartError(child.path, error)
         if ending.reason is Reason.IGNORED:
             self._ignore(child)
-        elif child.is_unwanted or child.awaits_start is not None:
+        elif child.awaits_start is not None or (child.is_unwanted and child.status is ChildStatus.STARTING):
             self._drop(child, failure)
+        elif child.is_unwanted:
+            self._leave_to_stop(child)
         elif child.status is ChildStatus.STARTING:
             raise failure
         elif child.spec.restart == "temporary":
@@ -762,27 +817,39 @@ class Node:
 
     async def _count_restart(self, child: Child, ending: Ending) -> None:
         """Restart a child, now or after its backoff, unless that is one restart too many."""
-        scheduler = self.scheduler
-        path, window = (self.path, self._window) if child.window is None else (child.path, child.window)
-        now = scheduler.loop.time()
-        is_within = window.add(now)
-        scheduler.reporter.restart_counted(path, child.name, window)
-        if not is_within:
+        (path, window), now = self._limit(child), self.scheduler.loop.time()
+        if not self._count(child, path, window, now):
             await self._give_up(child, path, window, ending)
             return
-        delay = child.next_delay(now, scheduler.luck)
-        child.status = ChildStatus.RESTARTING
-        if child.worker is not None:
-            scheduler.hold_restart(child.worker, delay, ending.cause)
+        delay = child.next_delay(now, self.scheduler.luck)
+        self._hold(child, delay, ending)
         if not delay:
             await self._restart(child)
             return
         await self._stop_others(self._restarted_with(child), child)
         if self.ending is None:
-            child.timer = scheduler.loop.call_later(delay, self._mailbox.post, self._backoff_ended, child)
+            child.timer = self.scheduler.loop.call_later(delay, self._mailbox.post, self._backoff_ended, child)
+
+    def _limit(self, child: Child) -> tuple[str, RestartWindow]:
+        """Return the path that a child's restarts count for, and the window."""
+        return (self.path, self._window) if child.window is None else (child.path, child.window)
+
+    def _count(self, child: Child, path: str, window: RestartWindow, now: float) -> bool:
+        """Count and report a restart of a child; return whether it is within the limit."""
+        is_within = window.add(now)
+        self.scheduler.reporter.restart_counted(path, child.name, window)
+        return is_within
+
+    def _hold(self, child: Child, delay: float, ending: Ending) -> None:
+        """Note and report that a child that ended is restarted in `delay` seconds."""
+        child.status = ChildStatus.RESTARTING
+        if child.worker is not None:
+            self.scheduler.hold_restart(child.worker, delay, ending.cause)
 
     async def _give_up(self, child: Child, path: str, window: RestartWindow, ending: Ending) -> None:
         """End the node, or only the child if the limit is its own; then its siblings are started again."""
+        # Services that were restarted and not awaited make their first step before: it is scheduled already.
+        await asyncio.sleep(0)
         self.scheduler.reporter.restart_limit_reached(path, window)
         self._drop(child)
         if child.window is None or (isinstance(child.spec, WorkerSpec) and child.spec.escalates):
@@ -805,8 +872,43 @@ class Node:
 
     async def _restart(self, child: Child) -> None:
         """Stop the siblings that restart with the child, then start all of them."""
+        if self._restarts_alone(child):
+            if child.current is not None:
+                await self._stop_one(child)
+            self._start_alone(child)
+            return
         await self._stop_others(self._restarted_with(child), child)
         await self._start_in_order(self._restarted_with(child))
+
+    def _restarts_alone(self, child: Child) -> bool:
+        """Return whether the node may go on before the child has restarted.
+
+        It is a worker that is ready at its first wait, no sibling is restarted with it, and no end of a sibling ends
+        the node, which would depend on whether this one has started.
+        """
+        spec, own = child.spec, self.spec
+        is_alone = own.strategy == "one_for_one" and own.auto_shutdown == "never"
+        return is_alone and isinstance(spec, WorkerSpec) and not spec.announces_ready
+
+    def _start_alone(self, child: Child) -> None:
+        """Restart a worker that `_restarts_alone`. A message follows if it ends before its first wait."""
+        if self.ending is not None:
+            return
+        if child.is_unwanted:
+            self._leave_to_stop(child)
+            return
+        child.status = ChildStatus.RESTARTING
+        try:
+            progress = self._launch(child)
+        except errors.StartError as error:
+            if child.spec.restart == "temporary":
+                self._drop(child)
+            else:
+                self._restart_later(child, Ending(Reason.ABNORMAL, error.error))
+            return
+        self._starting, progress.is_awaited = None, False
+        if progress.ending is not None:
+            self.child_ended(progress)
 
     async def _stop_others(self, children: Sequence[Child], child: Child | None) -> None:
         """Stop `children` in reverse order, and forget temporary ones. `child` keeps its status if it has ended."""
