@@ -1,7 +1,7 @@
 """A Textual app that shows a screenful of text, and repaints all of it ten times a second, as the dashboard does.
 
-Every frame shows other text of the same size, made beforehand. `--coloured` gives each row nine colours, as a row of
-the dashboard has. `--frames FILE` writes what each frame cost.
+Every frame makes and shows other text of the same size, since values change between two frames. `--coloured` gives each
+row nine colours, as a row of the dashboard has. `--frames FILE` writes what each frame cost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tests.benchmarks.peers.frame_timer import SETTLING, FrameTimer
 
 _FRAME = 0.1
 """Seconds between two frames."""
-_SCREENS = 7
 _COLOURS = ("red", "green", "blue", "yellow", "magenta", "cyan", "white", "bold", "dim")
 
 
@@ -42,16 +41,16 @@ class TextScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Start to repaint, and end the app when its time is over."""
-        columns, rows = self.app.size
-        screens = [_screenful(number, columns, rows, is_coloured=self._is_coloured) for number in range(_SCREENS)]
-        self._screens = itertools.cycle(screens)
-        self._text.styles.height = rows
+        self._numbers = itertools.count()
+        self._text.styles.height = self.app.size.height
         self.set_interval(_FRAME, self._draw)
         self.set_timer(self._seconds + SETTLING, self.app.exit)
 
     def _draw(self) -> None:
         with self.timer.drawing():
-            self._text.update(next(self._screens), layout=False)
+            columns, rows = self.app.size
+            text = _screenful(next(self._numbers), columns, rows, is_coloured=self._is_coloured)
+            self._text.update(text, layout=False)
 
     def _on_timer_update(self) -> None:
         with self.timer.painting(is_frame=bool(self._dirty_widgets)):
