@@ -519,9 +519,18 @@ def _read(info: SettingInfo, value: Any, place: KeyPath, problems: Problems, top
             return rule.read(value)
 
 
+_MEANT: Final = {"supervisor": "under"}
+"""Keys that a group has by another name."""
+
+
 def _unknown(key: str, keys: Mapping[str, SettingInfo], top: type[Struct]) -> str:
+    meant = _MEANT.get(key, "")
+    if meant in keys:
+        return f"unknown key; what you mean is called {meant} here"
     if any(info.key == key for info in settings_of(top)):
         return "belongs to the top level: write it above the first [[group]] and [[supervisor]]"
+    if any(info.key == key for info in settings_of(Group)):
+        return "belongs to a group: write it below [[group]]"
     close = nearest(key, keys)
     hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
     return f"unknown key ({hint})"

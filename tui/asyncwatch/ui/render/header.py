@@ -74,7 +74,13 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         waiting = units.count(snapshot.frozen_events, "event waiting", "events waiting")
         right = [Span(f" ‖ frozen · {waiting} ", "notice"), *right]
     if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
-        right += [Span(" · ", "muted"), Span("a r", "key"), Span(" restarts all", "muted")]
+        right += [
+            Span(" · ", "muted"),
+            Span("a", "key"),
+            Span(" then ", "muted"),
+            Span("r", "key"),
+            Span(" restarts all", "muted"),
+        ]
     # The status matters more than how the run was started, so the last facts on the left are dropped first.
     while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
         left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)

@@ -32,7 +32,7 @@ MEANINGS = {
     WorkerState.CANCELLING: "cancelled, still running",
     WorkerState.SUCCEEDED: "returned a result",
     WorkerState.FAILED: "an error that a retry cannot fix",
-    WorkerState.EXHAUSTED: "all attempts used up",
+    WorkerState.EXHAUSTED: "no attempt left, or refused",
     WorkerState.CANCELLED: "stopped on request",
     WorkerState.TIMED_OUT: "still pending at the total timeout",
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
