@@ -184,7 +184,7 @@ retry = 3
         ('target = "m:f"', "target: belongs to a group: write it below [[group]]"),
         (
             '[[group]]\nurl = "http://a.example"\nsupervisor = "s"',
-            "group.supervisor: unknown key; what you mean is called under here",
+            "group.supervisor: unknown key (its name here is under)",
         ),
         ("concurrency = 1.5", "concurrency: must be a whole number, not a number (1.5)"),
         ("concurrency = 1_000_001", "concurrency: must be at most 1000000"),

@@ -526,7 +526,7 @@ _MEANT: Final = {"supervisor": "under"}
 def _unknown(key: str, keys: Mapping[str, SettingInfo], top: type[Struct]) -> str:
     meant = _MEANT.get(key, "")
     if meant in keys:
-        return f"unknown key; what you mean is called {meant} here"
+        return f"unknown key (its name here is {meant})"
     if any(info.key == key for info in settings_of(top)):
         return "belongs to the top level: write it above the first [[group]] and [[supervisor]]"
     if any(info.key == key for info in settings_of(Group)):

@@ -163,7 +163,7 @@ class Reporter:
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
         """Report that the batch was halted."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        text = "halted after %s: %s end by that"
+        text = "halted after %s, which ends %s"
         log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
 
     def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
@@ -173,7 +173,7 @@ class Reporter:
     def nested_retries_found(self, target: str, library: str) -> None:
         """Warn of a target that retries on its own."""
         self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
-        text = "%s retries by itself with %s: that and asyncwatch's attempts multiply"
+        text = "%s retries by itself with %s, so that attempts multiply; let only one of the two retry"
         log_safely(logger, logging.WARNING, text, target, library)
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
@@ -337,7 +337,9 @@ class Reporter:
 
     def ready_too_late(self, worker: Worker) -> None:
         """Warn of a worker that says it is ready when it has been taken for that already."""
-        text = "%s: ready() after its first wait is ignored, it was ready at that; set announces_ready to be waited for"
+        text = (
+            "%s: ready() is ignored, since the worker was ready at its first wait; set announces_ready to be waited for"
+        )
         self._log(logging.WARNING, worker, text, worker.name)
 
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:

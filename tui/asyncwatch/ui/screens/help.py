@@ -32,7 +32,7 @@ MEANINGS = {
     WorkerState.CANCELLING: "cancelled, still running",
     WorkerState.SUCCEEDED: "returned a result",
     WorkerState.FAILED: "an error that a retry cannot fix",
-    WorkerState.EXHAUSTED: "no attempt left, or refused",
+    WorkerState.EXHAUSTED: "no attempt left, or no retry allowed",
     WorkerState.CANCELLED: "stopped on request",
     WorkerState.TIMED_OUT: "still pending at the total timeout",
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
