@@ -639,7 +639,7 @@ class Scheduler:
         """Stop or restart a worker, if that was requested while its end or its next attempt was being decided."""
         worker.is_deciding = False
         is_requested = worker.is_restarting or worker.stop_reason
-        if not is_requested or worker.task is not None or worker.state.is_settled:
+        if not is_requested or worker.task is not None or worker.state.is_settled or worker.state is _RESTARTING:
             return
         if worker.is_restarting:
             worker.is_restarting = False
@@ -891,7 +891,8 @@ class Scheduler:
     def _fail_if_lost(self, worker: Worker, fault: BaseException) -> None:
         """Settle a worker that `fault` left without a task, a timer or a place in a queue."""
         is_moving = worker.task is not None or worker.timer is not None or worker.is_ready
-        if not is_moving and not worker.state.is_settled and not self.admission.is_parked(worker):
+        has_ended = worker.state.is_settled or worker.state is _RESTARTING  # its supervisor moves it on
+        if not is_moving and not has_ended and not self.admission.is_parked(worker):
             self._fail(worker, fault)
 
     def _count_failure(self, worker: Worker, halt: Halt) -> None:
