@@ -32,6 +32,9 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
     CommandRefused,
+    KeyLimitChanged,
+    KeyReleased,
+    KeyThrottled,
     LineHeld,
     LogRecorded,
     NestedRetriesFound,
@@ -211,6 +214,22 @@ class Reporter:
     def line_held(self, reason: str) -> None:
         """Report what the whole ready queue waits for from now on."""
         self._emit(LineHeld(self._next_seq(), self.now(), reason))
+
+    def key_throttled(self, key: str, seconds: float | None, retry_after: float | None, refused: int) -> None:
+        """Report that a key is held."""
+        held = None if seconds is None else round(seconds, 3)
+        self._emit(KeyThrottled(self._next_seq(), self.now(), key, held, retry_after, refused))
+        if held is not None:
+            what = "asked to wait" if retry_after else "refused an attempt"
+            log_safely(logger, logging.INFO, "%s %s: no attempt starts for %.1f s", key, what, held)
+
+    def key_released(self, key: str) -> None:
+        """Report that attempts of a key start again."""
+        self._emit(KeyReleased(self._next_seq(), self.now(), key))
+
+    def key_limit_changed(self, key: str, limit: int | None, rate: float | None, in_flight: int, refused: int) -> None:
+        """Report what is known of the limits of a throttled key."""
+        self._emit(KeyLimitChanged(self._next_seq(), self.now(), key, limit, rate, in_flight, refused))
 
     def circuit_probed(self, key: str, circuit: Circuit) -> None:
         """Report that a probe began, or ended without deciding."""
