@@ -49,7 +49,7 @@ KINDS: dict[type[Event], dict[str, object]] = {
     WorkerTimedOut: ended(**ERROR),
     WorkerUnresponsive: ended(stack="x.py:1 f", cancels=1),
 }
-KEY_KINDS: dict[type[Event], dict[str, object]] = {
+KEY_KINDS: dict[type[Event], dict[str, Any]] = {
     KeyThrottled: {"seconds": 2.0, "retry_after": 2.0, "refused": 3},
     KeyReleased: {},
     KeyLimitChanged: {"limit": 2, "rate": 5.0, "in_flight": 1, "refused": 4},

@@ -22,9 +22,10 @@ from asyncwatch.events import (
     WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.limits import Keys, waiting_by_key
+from asyncwatch.model.limits import Keys, hold_ups, waiting_by_key
 from asyncwatch.model.rows import Row
 from asyncwatch.model.summary import summarize, summary_lines
+from asyncwatch.model.view import columns
 from asyncwatch.text import cells, short_rate
 from tests.model.stream import Stream, ended, failed
 
@@ -41,6 +42,9 @@ def test_throttled_attempts_are_no_retries() -> None:
 
     def row() -> Row:
         (only,) = stream.fold().rows
+        assert columns.is_in_trouble([only]) == [only.is_in_trouble]
+        assert columns.retries([only]) == [only.retries]
+        assert columns.retry_rank([only]) == [only.retry_rank]
         return only
 
     def retries_and_throttled() -> tuple[int, int]:
@@ -134,6 +138,18 @@ def test_refused_attempts_are_counted_on_if_the_engine_had_dropped_the_key() -> 
     assert (keys.by_key["h"].refused, keys.refused) == (7, 7)
 
 
+def test_refused_attempts_are_counted_before_the_key_reports_them() -> None:
+    stream = Stream(*"abc")
+    stream.add(KeyThrottled, key="h", seconds=1.0, retry_after=None, refused=1)
+    for name in "abc":
+        throttled(stream, name)
+    keys = stream.fold().keys
+    assert (keys.by_key["h"].refused, keys.refused) == (3, 3)
+    stream.add(KeyLimitChanged, key="h", limit=None, rate=None, in_flight=0, refused=4)
+    keys = stream.fold().keys
+    assert (keys.by_key["h"].refused, keys.refused) == (4, 4)
+
+
 def test_waiting_workers_are_counted_and_grouped_by_key() -> None:
     stream = Stream("a", "b", "c", "d")
     throttled(stream, "a")
@@ -151,7 +167,9 @@ def test_waiting_workers_are_counted_and_grouped_by_key() -> None:
     assert [fleet.held_by(row) for row in fleet.rows] == ["throttled h", "throttled i", "share h", "budget"]
     stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
     stream.add(WorkerExhausted, "b", **ended(error_type="OSError", error="429"))
+    stream.add(WorkerRestarted, "c", 2)
     assert (fleet := stream.fold()).keys.total("throttled") == 0
+    assert fleet.keys.total("share") == 0
     assert dict(fleet.keys.waiting("throttled")) == {}
 
 
@@ -176,7 +194,31 @@ def test_keys_that_nothing_waits_for_are_kept_up_to_a_number() -> None:
     known = stream.fold(fleet).keys.by_key
     assert {"by hand", "waits", "9"} <= known.keys()
     assert len(known) == 5
-    assert fleet.keys.refused == 20
+    assert fleet.keys.refused == 21
+
+
+def test_hold_ups_say_for_which_keys_workers_wait() -> None:
+    stream = Stream("a", "b")
+    throttled(stream, "a", key="a.example")
+    throttled(stream, "b", key="https://user:secret@host/" + "long" * 20)
+    stream.add(KeyThrottled, key="a.example", seconds=2.0, retry_after=2.0, refused=1)
+    fleet = stream.fold()
+    first, second = ("".join(parts) for parts in hold_ups(fleet.keys, fleet.latest))
+    assert first == "a.example asked for 2 s, 2 s left, 1 wait"
+    assert second.startswith("https://***@host/long")
+    assert second.endswith("…: 0 in flight, 1 wait")
+    assert "secret" not in second
+    assert cells(second) < 65
+    assert hold_ups(Stream("a").fold().keys, 0.0) == []
+
+
+@pytest.mark.parametrize("asked", [1e9, 1e300, math.inf])
+def test_hold_ups_name_a_wait_of_any_length(asked: float) -> None:
+    stream = Stream("a")
+    throttled(stream, "a")
+    stream.add(KeyThrottled, key="h", seconds=1e9, retry_after=asked, refused=1)
+    fleet = stream.fold()
+    assert hold_ups(fleet.keys, fleet.latest) == [("h asked for over a year, over a year left", ", 1 wait")]
 
 
 def test_summary_names_the_keys_that_refused_most() -> None:

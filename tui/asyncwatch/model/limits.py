@@ -26,6 +26,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.rows import Row
 from asyncwatch.policies.circuit import CircuitState
+from asyncwatch.text import count, crop, elapsed, mask_secrets, printable, short_rate
 
 CHANGES_KEPT = 1_000
 """Changes that can be undone."""
@@ -33,7 +34,7 @@ CLOSED_KEPT = 1_000
 """Closed circuits kept that never opened. There may be a new key for every worker."""
 OPENED_KEPT = 10_000
 """Closed circuits kept that have opened."""
-KEYS_KEPT = 10_000
+KEYS_KEPT = 1_000
 """Keys kept without waiting workers and not held by a person."""
 
 
@@ -208,7 +209,11 @@ class KnownKey(msgspec.Struct):
     in_flight: int = 0
     """Attempts in flight, as reported last."""
     reported: int = 0
-    """The count of refused attempts in the last event: the engine starts again at 0 if it has dropped an idle key."""
+    """Refused attempts by its events, which may lag behind by half a second."""
+    last_report: int = 0
+    """Refused attempts by the last event: the engine starts again at 0 if it has dropped an idle key."""
+    parked: int = 0
+    """Refused attempts that waited for the key."""
 
     @property
     def is_held_by_person(self) -> bool:
@@ -234,6 +239,7 @@ class Keys:
         """The latest change last."""
         self.refused = 0
         """Attempts that were throttled, of all keys, kept or not."""
+        self.held_by_person: dict[str, KnownKey] = {}
         self._waiting: dict[str, dict[str, int]] = {}  # reason -> key -> workers
         self._totals: dict[str, int] = {}
         self._kept = kept
@@ -302,11 +308,26 @@ class Keys:
                 known.limit, known.rate, known.in_flight = limit, rate, in_flight
                 self._refused(known, refused)
 
+        if known.is_held_by_person:
+            self.held_by_person[known.key] = known
+        else:
+            self.held_by_person.pop(known.key, None)
+
     def _refused(self, known: KnownKey, refused: int) -> None:
-        more = refused - known.reported if refused >= known.reported else refused
-        known.reported = refused
-        known.refused += more
-        self.refused += more
+        known.reported += refused - known.last_report if refused >= known.last_report else refused
+        known.last_report = refused
+        self._count_refused(known)
+
+    def parked(self, key: str) -> None:
+        """Count a refused attempt that waits for the key."""
+        known = self._touch(key)
+        known.parked += 1
+        self._count_refused(known)
+
+    def _count_refused(self, known: KnownKey) -> None:
+        refused = max(known.reported, known.parked)
+        self.refused += refused - known.refused
+        known.refused = refused
 
 
 def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -318,3 +339,68 @@ def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:
             if key:
                 waiting.setdefault(key, []).append(row)
     return waiting
+
+
+# -- text
+
+_HOLD_UPS = 2
+"""Throttled keys that are named."""
+_KEY_WIDTH = 40
+_YEAR = 366 * 86_400.0
+_KEYS_COMPARED = 1_000
+"""Throttled keys among which those with the most waiting workers are sought, each time."""
+
+
+def hold_ups(keys: Keys, now: float) -> list[tuple[str, str]]:
+    """Return what holds workers up at `now`, in seconds since the run started: the subject, and what is known of it.
+
+    Together: `a.example: 7/s learned, 12 in flight, 340 wait`, `a.example asked for 2 s, 1 s left, 340 wait`.
+    """
+    waiting = keys.waiting("throttled")
+    if len(waiting) > _KEYS_COMPARED:
+        return [(f"{len(waiting):,} throttled keys", f": {keys.total('throttled'):,} wait")]
+    most = sorted(dict.fromkeys((*waiting, *keys.held_by_person)), key=lambda key: -waiting.get(key, 0))
+    found = []
+    for key in most[:_HOLD_UPS]:
+        number, known, subject = (
+            waiting.get(key, 0),
+            keys.by_key.get(key),
+            crop(printable(mask_secrets(key)), _KEY_WIDTH),
+        )
+        facts = [f"{number:,} wait"] if number else []
+        phrase = "" if known is None else hold_phrase(known, now)
+        if known is not None and not known.is_held:
+            facts = [*learned(known)[:1], f"{known.in_flight:,} in flight", *facts]
+        subject, sign = (f"{subject} {phrase}", ", ") if phrase else (subject, ": ")
+        found.append((subject, sign + ", ".join(facts) if facts else ""))
+    if rest := most[_HOLD_UPS:]:
+        number = sum(waiting.get(key, 0) for key in rest)
+        found.append((count(len(rest), "more throttled key"), f": {number:,} wait"))
+    return found
+
+
+def hold_phrase(known: KnownKey, now: float, *, has_tenths: bool = False) -> str:
+    """Return why no attempt of a key starts: `asked for 2 s, 1 s left`; an empty text if attempts do start."""
+    if known.is_held_by_person:
+        return "held by a person"
+    if not known.is_held:
+        return ""
+    left = known.held_until - now
+    if left <= 0:
+        return "probed now"
+    shown = f"{left:.1f} s" if has_tenths and left < 9.95 else _seconds(math.ceil(left))
+    # A hold of our own may be longer than what was asked for.
+    asked = known.retry_after if known.retry_after and known.retry_after > left - 1 else None
+    return f"throttles, {shown} left" if asked is None else f"asked for {_seconds(asked)}, {shown} left"
+
+
+def learned(known: KnownKey) -> list[str]:
+    """Return the limits that were learned for a key: `7/s learned`, `at most 12 at a time`."""
+    rate = [] if known.rate is None else [f"{short_rate(known.rate)} learned"]
+    return rate if known.limit is None else [*rate, f"at most {known.limit:,} at a time"]
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= _YEAR:  # a server can ask for anything, infinity included
+        return "over a year"
+    return f"{seconds:.3g} s" if seconds < 60 else elapsed(seconds)

@@ -407,6 +407,8 @@ def _attempt_held(fleet: Fleet, event: AttemptHeld) -> Row | None:
         # No backoff follows: the attempt that was throttled waits for its key.
         extra.throttled += 1
         extra.is_throttled = True
+        if event.key:
+            fleet.keys.parked(event.key)
     extra.retry_at = None
     _hold(fleet, extra, share(f"{event.reason} {event.key}" if event.key else event.reason))
     fleet.waits.append(event)

@@ -6,6 +6,7 @@ from itertools import dropwhile
 
 from asyncwatch import text as units
 from asyncwatch.events import SETTLED, WorkerState
+from asyncwatch.model.limits import hold_ups
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
 from asyncwatch.ui.render.snapshot import Snapshot
@@ -190,6 +191,7 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
         *_halted(snapshot),
         *_settings(snapshot),
         *_circuits(snapshot),
+        *_throttled(snapshot),
         *_budget(snapshot),
         *_nested_retries(snapshot),
     ]
@@ -236,8 +238,19 @@ def _circuits(snapshot: Snapshot) -> list[Line]:
     return [[Span(f"{len(circuits):,} circuits not closed", "waiting")]]
 
 
+def _throttled(snapshot: Snapshot) -> list[Line]:
+    return [
+        [Span(fmt.safe(subject), "waiting"), Span(fmt.safe(facts), "muted")]
+        for subject, facts in hold_ups(snapshot.fleet.keys, snapshot.now)
+    ]
+
+
 def _budget(snapshot: Snapshot) -> list[Line]:
     left, of = snapshot.statistics.retry_tokens, snapshot.statistics.retry_capacity
+    number = snapshot.fleet.keys.total("budget")
+    wait = [Span(f", {units.count(number, 'retry waits', 'retries wait')}", "waiting")] if number else []
+    if number and not of:
+        return [[Span("retry budget", "muted"), *wait]]
     if not of or left >= of:
         return []
     filled, rest = fmt.bar(left / of, _BUDGET_BAR)
@@ -248,6 +261,7 @@ def _budget(snapshot: Snapshot) -> list[Line]:
             Span(filled, style),
             Span(rest, "faint"),
             Span(f" {left:.0f} of {of:.0f}", style),
+            *wait,
         ]
     ]
 
