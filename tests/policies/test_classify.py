@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
+from typing import cast
 
 import aiohttp
 import pytest
@@ -66,3 +68,27 @@ def test_classify_by_with_an_unknown_class_is_refused() -> None:
 def test_cancellation_exit_and_deadline_are_never_retried(error: BaseException) -> None:
     assert is_never_retried(error)
     assert not is_never_retried(TimeoutError())
+
+
+def _error_of_httpx(name: str, *bases: type[Exception]) -> Exception:
+    kind = type(name, bases or (Exception,), {"__module__": "httpx"})
+    return cast("Exception", kind("gone"))
+
+
+@pytest.mark.parametrize("name", ["TimeoutException", "NetworkError", "RemoteProtocolError"])
+def test_transport_error_of_httpx_is_transient_with_its_subclasses(name: str) -> None:
+    error = _error_of_httpx(name)
+    assert classify(error) is ErrorClass.TRANSIENT
+    assert classify(_error_of_httpx("Own", type(error))) is ErrorClass.TRANSIENT
+
+
+@pytest.mark.parametrize("name", ["InvalidURL", "UnsupportedProtocol", "LocalProtocolError", "DecodingError"])
+def test_other_error_of_httpx_is_permanent(name: str) -> None:
+    assert classify(_error_of_httpx(name)) is ErrorClass.PERMANENT
+
+
+def test_certificate_that_httpx_could_not_verify_is_permanent() -> None:
+    error, of_transport = _error_of_httpx("NetworkError"), Exception("wrapped")
+    of_transport.__cause__ = ssl.SSLCertVerificationError(1, "expired")
+    error.__cause__ = of_transport
+    assert classify(error) is ErrorClass.PERMANENT

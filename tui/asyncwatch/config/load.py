@@ -86,6 +86,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
     tables, above = given.pop("groups", []), given.pop("supervisors", [])
     if "output" in given:
         given["output"] = _beside(path, given["output"])
+    _check_ca(path, given, (), problems)
     top = _merge(Config(path=path), given, (), problems)
     supervisors = [
         _merge(SupervisorTable(name=f"supervisor {index + 1}"), table, ("supervisor", index), problems)
@@ -97,6 +98,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         _check_work(document["group"][index], table, place, problems)
         if isinstance(table.get("items"), str) and table["items"] != "-":
             table["items"] = _beside(path, table["items"])
+        _check_ca(path, table, place, problems)
         group = _merge(inherit(top, name=unnamed(index)), table, place, problems)
         if group.is_service and "max_attempts" not in table.get("retry", {}):
             group = replace(group, retry=replace(group.retry, max_attempts=1))  # its restart is its retry
@@ -228,6 +230,22 @@ def _check_work(raw: Mapping[str, Any], table: Mapping[str, Any], place: KeyPath
         for key in ("url", "http") if target != "demo" else ("url", "items"):
             if key in raw and raw[key] != NONE:
                 problems.add((*place, key), f"is not for {what}; remove it")
+
+
+def _check_ca(config: Path, table: Mapping[str, Any], place: KeyPath, problems: Problems) -> None:
+    """Find the file of certificates of the `http` table, and note that it cannot be used."""
+    http = table.get("http", {})
+    if http.get("ca") is None:
+        return
+    import ssl  # noqa: PLC0415  few configs name certificates
+
+    http["ca"] = _beside(config, http["ca"])
+    try:
+        ssl.create_default_context(cafile=http["ca"])
+    except ssl.SSLError:
+        problems.add((*place, "http", "ca"), f"{http['ca']} holds no certificates in PEM form")
+    except OSError as error:
+        problems.add((*place, "http", "ca"), f"{http['ca']}: {error.strerror or error}")
 
 
 def _check_budget(config: Config, problems: Problems) -> None:

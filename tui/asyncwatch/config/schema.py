@@ -178,6 +178,26 @@ class Http(Struct, frozen=True, kw_only=True):
     body: Annotated[str, Setting("Body of each request, sent as UTF-8.", _TEXT, is_secret=True)] = ""
     raise_for_status: Annotated[bool, Setting("false: every answer is a success, whatever its status.", Flag())] = True
     timeout: Annotated[float | None, Setting("Limit of one request with its whole answer.", _NO_LIMIT)] = 30.0
+    connect_timeout: Annotated[float | None, Setting("Limit of the time to connect.", _NO_LIMIT)] = None
+    read_timeout: Annotated[float | None, Setting("Limit of the wait for more of an answer.", _NO_LIMIT)] = None
+    redirects: Annotated[
+        int, Setting("Redirects that are followed. 0: a redirect is an answer like any other.", Whole(0, 100))
+    ] = 10
+    proxy: Annotated[
+        str | None,
+        Setting(
+            "The URL of a proxy, or environment: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say.",
+            OrNone(Parsed(values.proxy), "no proxy"),
+        ),
+    ] = "environment"
+    verify: Annotated[bool, Setting("false: any certificate of a server is accepted.", Flag())] = True
+    ca: Annotated[
+        str | None,
+        Setting(
+            "A PEM file, relative to this one, with the certificates to trust.",
+            OrNone(Parsed(values.file), "those of the system"),
+        ),
+    ] = None
 
 
 class SupervisorFlags(Struct, frozen=True, kw_only=True):

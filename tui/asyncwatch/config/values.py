@@ -96,6 +96,13 @@ def header_value(value: Any) -> str:
     return value
 
 
+def proxy(value: Any) -> str:
+    """Return the URL of a proxy, or `environment`."""
+    if text(value) != "environment" and (problem := url_problem(value)):
+        raise ValueError(f"must be 'environment' or the URL of a proxy: {problem}")
+    return str(value)
+
+
 def target(value: Any) -> str:
     """Return `http`, `demo` or a `module:function`."""
     if text(value) in TARGETS or re.fullmatch(r"[^\s:]+:[^\s:]+", value):

@@ -74,6 +74,26 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries
     """
 
 
+_HTTPX_TRANSIENT = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
+
+
+def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
+    """Return the class of a certificate that cannot be verified, or of an error of httpx's transports; else None."""
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(error, ssl.SSLCertVerificationError):
+        return ErrorClass.PERMANENT
+    if not any(kind.__module__ == "httpx" and kind.__name__ in _HTTPX_TRANSIENT for kind in type(error).__mro__):
+        return None
+    # httpx wraps the error of httpcore, which wraps that of the connection.
+    for _ in range(3):
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+        if ssl is not None and isinstance(error, ssl.SSLCertVerificationError):
+            return ErrorClass.PERMANENT
+    return ErrorClass.TRANSIENT
+
+
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
@@ -85,6 +105,8 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.PERMANENT
     if isinstance(error, (TimeoutError, ConnectionError)):
         return ErrorClass.TRANSIENT
+    if (of_client := _class_of_connection_error(error)) is not None:
+        return of_client
     if isinstance(error, OSError) and error.errno in NETWORK_ERRNOS:
         return ErrorClass.TRANSIENT
     aiohttp = sys.modules.get("aiohttp")
