@@ -6,14 +6,11 @@ import asyncio
 import logging
 import re
 import ssl
+import urllib.request
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote_from_bytes, urljoin
-from urllib.request import (
-    getproxies_environment,
-    proxy_bypass_environment,  # type: ignore[attr-defined]  # typeshed has it for some systems only
-)
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -276,7 +273,7 @@ class _Proxies:
         self._named: dict[str, str] = {}
         self._always: URL | None = None
         if setting == "environment":
-            self._named = getproxies_environment()
+            self._named = urllib.request.getproxies_environment()
         else:
             self._always = URL(setting)
 
@@ -290,7 +287,8 @@ class _Proxies:
         if not self._named:
             return self._always
         proxy = self._named.get(address.scheme) or self._named.get("all")
-        if not proxy or proxy_bypass_environment(address.host_port_subcomponent or "", self._named):
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed: on macOS only
+        if not proxy or bypass(address.host_port_subcomponent or "", self._named):
             return None
         found = URL(proxy if "://" in proxy else f"http://{proxy}")
         if found.scheme not in {"http", "https"}:
