@@ -306,7 +306,7 @@ def test_sigterm_waits_for_services_to_stop_in_reverse_order(folder: Path) -> No
         (["jobs:haf", "--items", "-"], "has no 'haf' (nearest: half)"),
         (["foo"], "neither a URL nor a module:function"),
         (["--output", "none/out.csv"], "cannot write output file 'none/out.csv': No such file or directory"),
-        (["--output", "out.txt"], "must end in .jsonl or .csv"),
+        (["--output", "out.txt"], "must end in .jsonl, .ndjson or .csv"),
         (["--items", "-"], "no items in standard input"),
     ],
 )

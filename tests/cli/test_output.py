@@ -258,7 +258,7 @@ def test_full_disk_for_long_costs_the_same_each_batch() -> None:
 
 @pytest.mark.parametrize("name", ["out.json", "out", "out.txt"])
 def test_file_with_another_suffix_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"must end in \.jsonl or \.csv"):
+    with pytest.raises(ValueError, match=r"must end in \.jsonl, \.ndjson or \.csv"):
         OutputFile(name)
 
 

@@ -53,6 +53,12 @@ def dotted_settings(kind: type[msgspec.Struct]) -> set[str]:
     return {info.key for info in infos} | inner
 
 
+def test_home_of_an_unknown_user_is_a_name_like_any_other() -> None:
+    config = parse_config("output = '~nobody-here/a.csv'\n[[group]]\nitems = '~nobody-here/b.csv'", FILE)
+    assert config.output == f"{FILE.parent}/~nobody-here/a.csv"
+    assert config.groups[0].items == f"{FILE.parent}/~nobody-here/b.csv"
+
+
 def test_example_has_every_key() -> None:
     document = tomllib.loads(EXAMPLE.read_text())
     (group,) = document.pop("group")

@@ -97,7 +97,7 @@ Exit status: 0 if all workers succeeded, 1 if some did not or the output could n
 """
 
 _ITEMS = click.option(
-    "--items", metavar="FILE", help="One worker per line (text, .jsonl) or row (.csv). - reads standard input."
+    "--items", metavar="FILE", help="One worker per line (text, .jsonl, .ndjson) or row (.csv). - reads standard input."
 )
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -162,7 +162,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write a line per ended worker to a .jsonl or .csv file, replacing an existing file.",
+    help="Write a line per ended worker to a .jsonl, .ndjson or .csv file, replacing an existing file.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context

@@ -52,17 +52,17 @@ class OutputFile:
     written in part is taken back.
 
     Raises:
-        ValueError: The name of the file ends in neither `.jsonl` nor `.csv`.
+        ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`.
         OSError: The file cannot be opened or written. The message has its name and the reason.
 
     """
 
     def __init__(self, path: Path | str, open_file: Callable[[Path], RawFile] = _open) -> None:
         self.path = Path(path)
-        formats = {".jsonl": _json_line, ".csv": _csv_line}
+        formats = {".jsonl": _json_line, ".ndjson": _json_line, ".csv": _csv_line}
         line = formats.get(self.path.suffix.lower())
         if line is None:
-            raise ValueError(f"output file {str(path)!r} must end in .jsonl or .csv")
+            raise ValueError(f"output file {str(path)!r} must end in .jsonl, .ndjson or .csv")
         self._line = line
         self._pending: deque[bytes] = deque()
         self._reason = ""  # why the last write failed

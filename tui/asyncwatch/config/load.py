@@ -6,6 +6,7 @@ last come the rules that span several keys: of the work of a group, of rates, an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,7 +153,12 @@ def _in_order(text: str, supervisors: list[SupervisorTable], groups: list[Group]
 
 
 def _beside(config: Path, file: str | None) -> str | None:
-    return None if file is None else str(config.parent / Path(file).expanduser())
+    if file is None:
+        return None
+    path = Path(file)
+    with contextlib.suppress(RuntimeError):  # `~user` without such a user is a name like any other
+        path = path.expanduser()
+    return str(config.parent / path)
 
 
 # -- merging

@@ -313,8 +313,8 @@ class Group(WorkSettings, frozen=True, kw_only=True):
     items: Annotated[
         Items,
         Setting(
-            'One worker per item: a file relative to this one (text, .jsonl, .csv), "-" for standard input, or an '
-            "array.",
+            'One worker per item: a file relative to this one (text, .jsonl, .ndjson, .csv), "-" for standard input, '
+            "or an array.",
             OrNone(Parsed(values.items), "see count"),
         ),
     ] = None
@@ -418,7 +418,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     output: Annotated[
         str | None,
         Setting(
-            "A .jsonl or .csv file, relative to this one, with one line for each worker that ended.",
+            "A .jsonl, .ndjson or .csv file, relative to this one, with one line for each worker that ended.",
             OrNone(Parsed(values.file), "no file"),
         ),
     ] = None

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 
 from asyncwatch.config.schema import BadLuckTable, Config, Group, SupervisorTable
+from asyncwatch.plan.items import delimiter_of
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.settings import as_policy, describe_settings
@@ -114,6 +115,13 @@ def _describe_workers(group: Group) -> str:
     return ", ".join(parts)
 
 
+def _describe_items(settings: Group) -> dict[str, str]:
+    """Return the file of items with what separates its columns, if it is a CSV."""
+    if not isinstance(settings.items, str) or (delimiter := delimiter_of(settings.items)) is None:
+        return {}
+    return {"items": f"{settings.items}, columns separated by {'tabs' if delimiter == chr(9) else delimiter}"}
+
+
 def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     settings = group.settings
     shown = ", ".join(group.names[:_SHOWN_NAMES])
@@ -125,6 +133,7 @@ def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     luck = settings.bad_luck
     facts = {
         "target": settings.target if settings.url is None else f"{settings.target} {settings.url}",
+        **_describe_items(settings),
         "workers": f"{len(group.names):,}: {shown}{more}",
         "retry": describe_settings(settings.retry.policy),
         **{f"  {name}": describe_settings(policy) for name, policy in settings.retry.by_class().items()},
