@@ -169,6 +169,12 @@ def test_bad_arguments_are_reported_with_status_2_and_run_nothing(
         ["--http://u:SECRET@h/"],
         ["ftp://u:SECRET@h/"],
         ["http://u:SECRET@:0x/"],
+        ["http://u:a/SECRET@h/"],
+        ["http://u:a?SECRET@h/"],
+        ["http://u:a#SECRET@h/"],
+        ["http://u:a SECRET@h/"],
+        ["https:u:SECRET@h/"],
+        ["u:SECRET@h"],
     ],
 )
 def test_error_message_masks_credentials_in_arguments(
@@ -185,6 +191,8 @@ def test_error_message_masks_credentials_in_arguments(
     "line",
     [
         "target = 'https://u:SECRET@h/'",
+        "target = 'https://u:a/SECRET@h/'",
+        "http.proxy = 'https://u:a/SECRET@h/'",
         "count = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
         "every = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
         "under = 'https://u:SECRET@h/'",

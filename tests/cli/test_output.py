@@ -181,6 +181,14 @@ def test_credentials_are_masked(suffix: str) -> None:
     assert data.count(b"https://***@host/x") == 2
 
 
+def test_values_without_credentials_are_written_whole() -> None:
+    result = {"text": "https://a.example\nme@b.example\thttps://c.example"}
+    event = end(WorkerSucceeded, "a", result=result)
+    assert json.loads(lines_of(event))["result"] == result
+    rows = list(csv.reader(io.StringIO(lines_of(event, suffix="csv").decode(), newline="")))
+    assert json.loads(rows[1][2]) == result
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 @pytest.mark.parametrize("extra", [0, 1, 30, 90])
 @pytest.mark.parametrize("is_pipe", [False, True])

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import msgspec
 
 from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
-from asyncwatch.text import count, error_line, mask_secrets, value_text
+from asyncwatch.text import count, error_line, mask_values, value_text
 
 FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
 """The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
@@ -170,28 +170,26 @@ def _values(event: WorkerEnded) -> tuple[Any, ...]:
 
 
 def _json_line(values: tuple[Any, ...]) -> bytes:
-    record = dict(zip(FIELDS, values, strict=True))
+    # Values are masked, not the line: an escaped line end does not end a URL.
+    record = dict(zip(FIELDS, map(mask_values, values), strict=True))
     record["error"] = record["error"] or None
     try:
         line = msgspec.json.encode(record)
     except (TypeError, ValueError, OverflowError):
         # Lone surrogates, which UTF-8 cannot hold but an escape can, and values that only Python has.
         line = json.dumps(record, default=repr).encode("ascii")
-    if b"@" in line:
-        line = mask_secrets(line.decode()).encode()
     return line + b"\n"
 
 
 def _csv_line(values: tuple[Any, ...]) -> bytes:
-    name, state, result, attempts, error, elapsed = values
+    name, state, result, attempts, error, elapsed = map(mask_values, values)
     if result is not None and type(result) not in {int, float}:
         result = _inert(value_text(result))
     return _csv_row((_inert(name), state, result, attempts, _inert(error), elapsed))
 
 
 def _inert(text: str) -> str:
-    """Return `text` without credentials, and behind an apostrophe if a spreadsheet would run it as a formula."""
-    text = mask_secrets(text)
+    """Return `text`, behind an apostrophe if a spreadsheet would run it as a formula."""
     if not text.startswith(_FORMULA):
         return text
     try:

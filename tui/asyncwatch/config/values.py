@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.settings import describe_value, expect_type, nearest
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.text import mask_url, printable
 
 TARGETS: Final = ("http", "demo")
 """Targets with names of their own. Every other one is a `module:function`."""
@@ -109,7 +109,7 @@ def target(value: Any) -> str:
         return str(value)
     close = nearest(value, TARGETS)
     hint = f" (nearest: {close})" if close else ""
-    raise ValueError(f"must be 'http' or 'module:function', not {value!r}{hint}")
+    raise ValueError(f"must be 'http' or 'module:function', not {mask_url(value)!r}{hint}")
 
 
 def items(value: Any) -> str | tuple[str, ...]:
@@ -151,5 +151,5 @@ def url_problem(url: str) -> str | None:
 
 
 def _quote(url: str) -> str:
-    shown = printable(mask_secrets(url))
+    shown = printable(mask_url(url))
     return f"'{shown if len(shown) <= 80 else shown[:77] + '...'}'"

@@ -14,7 +14,7 @@ import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
-from asyncwatch.text import error_line, mask_secrets
+from asyncwatch.text import error_line, mask_secrets, mask_values
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
@@ -96,13 +96,39 @@ def jsonable(result: object) -> Any:
         return result
     if kind is str:
         return clean_text(result)  # type: ignore[arg-type]  # kind narrows it
+    plain = _plain(result)
+    if plain is not result:
+        return jsonable(plain)
     try:
-        encoded = msgspec.json.encode(result, enc_hook=safe_repr)
-        if b"@" in encoded:
-            encoded = mask_secrets(encoded.decode("utf-8")).encode("utf-8")
-        return msgspec.json.decode(encoded)
+        encoded = msgspec.json.encode(result, enc_hook=_plain_or_repr)
+        decoded = msgspec.json.decode(encoded)
+        return mask_values(decoded) if b"@" in encoded else decoded
     except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
         return safe_repr(result)
+
+
+def _plain(value: Any) -> Any:
+    """Return the text or number that a subclass of str, int or float holds, or a scalar of numpy; else `value`."""
+    kind = type(value)
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, float):
+        return float.__float__(value)
+    if issubclass(kind, int) and kind is not bool:
+        return int.__int__(value)
+    try:
+        # Arrays of numpy, torch and their like have `item` too.
+        if type(getattr(value, "ndim", None)) is int and value.ndim == 0 and callable(getattr(value, "item", None)):
+            held = value.item()
+            return value if type(held) is kind else held
+    except BaseException as error:  # as in safe_repr
+        pass_on_interrupt(error)
+    return value
+
+
+def _plain_or_repr(value: object) -> Any:
+    plain = _plain(value)
+    return safe_repr(value) if plain is value else plain
 
 
 def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:

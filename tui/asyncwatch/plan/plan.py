@@ -23,7 +23,7 @@ from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, uni
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.rate import parse_rate
 from asyncwatch.targets.names import AsyncFunction, TargetError, call_problem, fault_problem, load_error, load_target
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import mask_secrets, mask_url
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _COMMANDS = {"check": " [FILE] [TARGET]...", "selftest": "", "guide": " [TOPIC]"}
@@ -234,7 +234,7 @@ def _unknown(target: str) -> str:
         hint = f"did you mean {scheme}://{target}?"
     else:
         hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
-    return f"{target!r} is neither a URL nor a module:function ({hint})"
+    return f"{mask_url(target)!r} is neither a URL nor a module:function ({hint})"
 
 
 def _plan_group(
