@@ -208,6 +208,52 @@ def test_config_problem_masks_credentials(runs: Runs, line: str) -> None:
     assert "***@h/" in result.output
 
 
+_CONTROL = "\x1b]0;title\x07\x9b2J"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"ftp://{_CONTROL}/"],
+        [f"--{_CONTROL}"],
+        ["--runner", _CONTROL],
+        ["--items", f"{_CONTROL}.csv"],
+        ["--config", _CONTROL],
+        ["check", _CONTROL],
+        ["check", "--items", "here.txt", f"http://{_CONTROL}"],
+        ["guide", _CONTROL],
+        ["--config", "items.toml"],
+        ["--config", "unknown.toml"],
+        ["--config", "broken.toml"],
+        ["--config", "value.toml"],
+        ["failing:run"],
+        ["wrong:run"],
+    ],
+)
+def test_message_has_no_control_characters(runs: Runs, arguments: list[str]) -> None:
+    escaped = _CONTROL.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    Path("items.toml").write_text(f'[[group]]\nitems = "{escaped}"\n')
+    Path("unknown.toml").write_text(f'"{escaped}" = 1\n')
+    Path("value.toml").write_text(f'[[group]]\nurl = "http://a.example"\nrate = "{escaped}"\n')
+    Path("broken.toml").write_text(f"{_CONTROL} =\n")
+    Path("failing.py").write_text(f"raise ValueError({_CONTROL!r})\n")
+    Path("wrong.py").write_text(f"raise SyntaxError({_CONTROL!r}, ({_CONTROL!r}, 1, 1, ''))\n")
+    result = runs(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.output.isascii()
+    assert result.output.replace("\n", "").isprintable()
+
+
+def test_check_shows_no_control_characters(runs: Runs) -> None:
+    folder = Path(_CONTROL)
+    folder.mkdir()
+    (folder / "a.toml").write_text("[[group]]\nname = 'a'\nurl = 'http://a.example'\n")
+    result = runs("check", str(folder / "a.toml"))
+    assert result.exit_code == 0, result.output
+    assert result.output.replace("\n", "").isprintable()
+    assert "\\x1b]0;title" in result.output
+
+
 def test_selftest_prints_a_line_per_case_and_fails_if_one_does(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     async def sup_start_normal() -> None:
         """It starts."""

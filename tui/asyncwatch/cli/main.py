@@ -19,7 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import mask_secrets, printable
 
 if TYPE_CHECKING:
     from asyncwatch.config.problems import Problems
@@ -69,7 +69,8 @@ class _MainCommand(click.Command):
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             # The message quotes arguments, which may be URLs with a password.
-            raise click.UsageError(mask_secrets(error.format_message()), error.ctx) from None
+            lines = mask_secrets(error.format_message()).split("\n")
+            raise click.UsageError("\n".join(map(printable, lines)), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
@@ -264,7 +265,7 @@ class _InputError(click.ClickException):
     exit_code = BAD_INPUT
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = [mask_secrets(problem) for problem in problems]
+        self.problems = [printable(mask_secrets(problem)) for problem in problems]
         super().__init__("\n".join(self.problems))
 
     def show(self, file: IO[Any] | None = None) -> None:

@@ -13,7 +13,7 @@ from asyncwatch.plan.items import delimiter_of
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.settings import as_policy, describe_settings
-from asyncwatch.text import count, format_duration, mask_secrets
+from asyncwatch.text import count, format_duration, mask_secrets, printable
 
 _SHOWN_NAMES = 3
 _INDENT = 2
@@ -40,7 +40,7 @@ def describe_plan(plan: Plan) -> list[str]:
         lines += ["", *_describe_tree(plan)]
     for group in plan.groups:
         lines += ["", *_describe_group(group, config)]
-    return [mask_secrets(line) for line in lines]
+    return [printable(mask_secrets(line)) for line in lines]
 
 
 def _describe_kind(config: Config) -> dict[str, str]:
