@@ -53,6 +53,47 @@ def dotted_settings(kind: type[msgspec.Struct]) -> set[str]:
     return {info.key for info in infos} | inner
 
 
+def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.txt").write_text("from file\n")
+    monkeypatch.setenv("SITE_TOKEN", "hush}${HOME}")
+    text = """
+        http.headers = { Authorization = "Bearer ${SITE_TOKEN}", X-Key = "${file:key.txt}/${SITE_TOKEN}" }
+        [[group]]
+        url = "http://a.example"
+        http.headers.X-Plain = "$HOME $${SITE_TOKEN} {}"
+        http.body = "{\\"a\\": \\"${SITE_TOKEN}\\"}"
+    """
+    config = parse_config(text, tmp_path / "site.toml")
+    assert config.groups[0].http.headers == {
+        "Authorization": "Bearer hush}${HOME}",
+        "X-Key": "from file/hush}${HOME}",
+        "X-Plain": "$HOME ${SITE_TOKEN} {}",
+    }
+    assert config.groups[0].http.body == '{"a": "hush}${HOME}"}'
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("Bearer ${NOT_SET_HERE}", "the environment variable NOT_SET_HERE is not set"),
+        ("${file:none.txt}", f"{FILE.parent}/none.txt: No such file or directory"),
+        ("${TWO_LINES}", "must not contain a line break"),
+        ("${BYTES}", "the environment variable BYTES is not UTF-8"),
+        ("Bearer ${NAME", "has ${ without }; write $${ for ${ itself"),
+        ("${}", "has ${...} around what is neither a NAME nor file:PATH"),
+        ("${NAME:-hush}", "has ${...} around what is neither a NAME nor file:PATH"),
+    ],
+)
+def test_secret_that_cannot_be_read_is_named_and_never_shown(
+    value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWO_LINES", "hush\nhush")
+    monkeypatch.setenv("BYTES", "hush\udcff")
+    (found,) = problems_of(f"\n[http.headers]\nX-Key = '{value}'")
+    assert found.startswith(f"3: http.headers.X-Key: {problem}")
+    assert "hush" not in found
+
+
 def test_home_of_an_unknown_user_is_a_name_like_any_other() -> None:
     config = parse_config("output = '~nobody-here/a.csv'\n[[group]]\nitems = '~nobody-here/b.csv'", FILE)
     assert config.output == f"{FILE.parent}/~nobody-here/a.csv"

@@ -170,12 +170,18 @@ class Http(Struct, frozen=True, kw_only=True):
     headers: Annotated[
         dict[str, str],
         Setting(
-            'Headers of each request, such as { Authorization = "Bearer ..." }.',
+            'Headers of each request, such as { Authorization = "Bearer ${TOKEN}" }. ${NAME} is a variable of the '
+            "environment, and ${file:PATH} a file relative to this one. Write $${ for ${ itself.",
             FreeTable(values.header_name, Parsed(values.header_value), join_headers),
             is_secret=True,
         ),
     ] = {}
-    body: Annotated[str, Setting("Body of each request, sent as UTF-8.", _TEXT, is_secret=True)] = ""
+    body: Annotated[
+        str,
+        Setting(
+            "Body of each request, sent as UTF-8. It may have ${NAME} and ${file:PATH} too.", _TEXT, is_secret=True
+        ),
+    ] = ""
     raise_for_status: Annotated[bool, Setting("false: every answer is a success, whatever its status.", Flag())] = True
     timeout: Annotated[float | None, Setting("Limit of one request with its whole answer.", _NO_LIMIT)] = 30.0
     connect_timeout: Annotated[float | None, Setting("Limit of the time to connect.", _NO_LIMIT)] = None
