@@ -300,7 +300,9 @@ class RestartLimit(Struct, frozen=True, kw_only=True):
 class Group(WorkSettings, frozen=True, kw_only=True):
     """Workers that call the same target."""
 
-    name: Annotated[str, Setting('Default: "group 1", by its position.', _LINE, example="site")] = ""
+    name: Annotated[str, Setting('Default: "group 1", by its position.', Parsed(values.group_name), example="site")] = (
+        ""
+    )
     target: Annotated[
         str,
         Setting(

@@ -40,6 +40,13 @@ def line(value: Any) -> str:
     return str(value)
 
 
+def group_name(value: Any) -> str:
+    """Return the name of a group, which names its workers."""
+    if not line(value):
+        raise ValueError("a group needs a name; leave the key out for the default")
+    return str(value)
+
+
 def node_name(value: Any) -> str:
     """Return the name of a supervisor. A slash separates the names in its path."""
     if not line(value) or "/" in value:
