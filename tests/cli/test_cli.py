@@ -79,6 +79,36 @@ def test_config_is_the_given_one_then_the_folders_then_the_users(runs: Runs) -> 
     assert [plan.name for plan in runs.plans] == ["user/asyncwatch.toml", "asyncwatch.toml", "mine.toml"]
 
 
+@pytest.mark.parametrize("arguments", [["http://a.example"], ["--items", "urls.txt"], ["check", "http://a.example"]])
+def test_config_of_the_folder_is_not_used_for_urls(runs: Runs, arguments: list[str]) -> None:
+    Path("urls.txt").write_text("http://a.example\n")
+    Path("asyncwatch.toml").write_text('output = "kept.csv"\nclassify."written.Wrong" = "server"\n')
+    Path("written.py").write_text("raise SystemExit('imported')\n")
+    result = runs(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == (
+        "asyncwatch: asyncwatch.toml in this folder is not used for URLs; use it with --config asyncwatch.toml\n"
+    )
+    assert [plan.config.output for plan in runs.plans] in ([None], [])
+
+
+def test_config_of_the_user_is_used_for_urls(runs: Runs) -> None:
+    Path("user").mkdir()
+    Path("user/asyncwatch.toml").write_text("concurrency = 7\n")
+    Path("asyncwatch.toml").write_text("concurrency = 8\n")
+    assert runs("http://a.example").exit_code == 0
+    assert runs.plans[0].config.concurrency == 7
+
+
+def test_config_of_the_folder_is_named_on_the_first_line(runs: Runs) -> None:
+    Path("jobs.py").write_text("async def run(): ...\n")
+    Path("asyncwatch.toml").write_text("concurrency = 8\n")
+    result = runs("jobs:run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "asyncwatch: the settings are those of asyncwatch.toml in this folder\n"
+    assert runs.plans[0].config.concurrency == 8
+
+
 def test_options_reach_the_plan(runs: Runs) -> None:
     Path("asyncwatch.toml").write_text('timeout = "5s"\nhalt = 3\n')
     result = runs(
@@ -93,6 +123,7 @@ def test_options_reach_the_plan(runs: Runs) -> None:
         "--rate=90/min burst 3",
         "--halt=none",
         "--json",
+        "--config=asyncwatch.toml",
         "http://a.example",
     )
     assert result.exit_code == 0, result.output
@@ -291,10 +322,10 @@ def test_output_that_cannot_be_opened_is_status_2(runs: Runs) -> None:
 
 def test_config_with_problems_reports_all_of_them(runs: Runs) -> None:
     Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n[[group]]\ntarget = 'demo'\n")
-    for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["http://a.example"]):
+    for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["--config", "asyncwatch.toml", "http://a.example"]):
         result = runs(*arguments)
         assert result.exit_code == 2
-        assert result.stderr.splitlines() == [
+        assert [line for line in result.stderr.splitlines() if "the settings are" not in line] == [
             "asyncwatch: asyncwatch.toml:1: conc: unknown key (nearest valid key: concurrency)",
             "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1; 'none' means no limit",
         ]
