@@ -155,6 +155,21 @@ def test_describe_error_limits_masks_and_replaces_messages() -> None:
     assert "secret" not in describe_error(OSError("cannot reach https://me:secret@host/"))[1]
 
 
+def test_describe_error_of_a_group_is_that_of_its_leaves() -> None:
+    lost, wrong = ConnectionResetError("peer left"), ExceptionGroup("inner", [KeyError("k"), RudeError()])
+    assert describe_error(ExceptionGroup("outer", [lost, wrong, lost])) == (
+        "ExceptionGroup",
+        "2 × ConnectionResetError: peer left; KeyError: 'k'; RudeError: <str raised SystemExit>",
+    )
+    many = ExceptionGroup("many", [ValueError(number) for number in range(1_000)])
+    _, message = describe_error(many)
+    assert message.startswith("ValueError: 0; ValueError: 1; ")
+    assert message.endswith("; and 900 more")
+    _, message = describe_error(ExceptionGroup("g", [ValueError("http://u:hush@host/" * 1_000)]))
+    assert len(message) <= MAX_ERROR_LENGTH
+    assert "hush" not in message
+
+
 def raise_at_depth(error: Exception) -> None:
     """Raise `error` from an error, two calls down."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from typing import cast
+from typing import NoReturn, cast
 
 import aiohttp
 import pytest
 
 from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, classify
-from asyncwatch.policies.classify import is_never_retried
+from asyncwatch.policies.classify import is_never_retried, leaves_of
 from tests.engine.errors import response_error
 
 
@@ -92,3 +92,41 @@ def test_certificate_that_httpx_could_not_verify_is_permanent() -> None:
     of_transport.__cause__ = ssl.SSLCertVerificationError(1, "expired")
     error.__cause__ = of_transport
     assert classify(error) is ErrorClass.PERMANENT
+
+
+LOST, WRONG = ConnectionResetError(), ValueError()
+
+
+@pytest.mark.parametrize(
+    ("group", "error_class"),
+    [
+        (ExceptionGroup("", [LOST]), "transient"),
+        (ExceptionGroup("", [LOST, ExceptionGroup("", [TimeoutError(), LOST])]), "transient"),
+        (ExceptionGroup("", [response_error(429), response_error(429)]), "throttled"),
+        (ExceptionGroup("", [response_error(500), LOST]), "transient"),
+        (ExceptionGroup("", [LOST, WRONG]), "permanent"),
+        (ExceptionGroup("", [LOST, ExceptionGroup("", [WRONG])]), "permanent"),
+        (ExceptionGroup("", [DeadlineExceeded(), LOST]), "permanent"),
+        (BaseExceptionGroup("", [asyncio.CancelledError(), LOST]), "permanent"),
+    ],
+)
+def test_group_of_errors_has_the_class_of_its_leaves(group: BaseException, error_class: str) -> None:
+    assert classify(group) == error_class
+
+
+def test_own_classes_hold_for_the_leaves_of_a_group() -> None:
+    by = ClassifyBy({ValueError: "transient", KeyError: "permanent"})
+    assert by(ExceptionGroup("", [LOST, WRONG])) is ErrorClass.TRANSIENT
+    assert by(ExceptionGroup("", [LOST, KeyError()])) is ErrorClass.PERMANENT
+    assert ClassifyBy({ExceptionGroup: "server"})(ExceptionGroup("", [WRONG])) is ErrorClass.SERVER
+
+
+def test_leaves_of_a_group_are_its_own_whatever_its_attribute_says() -> None:
+    class Hidden(ExceptionGroup[Exception]):
+        @property
+        def exceptions(self) -> NoReturn:
+            raise SystemExit
+
+    nested = ExceptionGroup("", [WRONG, LOST])
+    assert list(leaves_of(Hidden("", [LOST, nested, WRONG]))) == [LOST, WRONG, LOST, WRONG]
+    assert list(leaves_of(WRONG)) == [WRONG]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import linecache
 import math
+from collections import Counter
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
@@ -14,10 +15,12 @@ import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
+from asyncwatch.policies.classify import leaves_of
 from asyncwatch.text import error_line, mask_secrets, mask_values
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
+_MAX_LEAVES = 100
 _MAX_TRACES = 1_000
 
 
@@ -70,16 +73,33 @@ def safe_repr(value: object) -> str:
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
-    try:
-        # Exactly a str: a subclass could raise from any of the methods that follow.
-        message = str.__getitem__(str(error), slice(None))
-    except BaseException as raised:  # as in safe_repr
-        pass_on_interrupt(raised)
-        message = f"<str raised {type(raised).__name__}>"
+    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters.
+
+    The message of a group of errors is that of its leaves.
+    """
+    message = _leaves_text(error) if isinstance(error, BaseExceptionGroup) else _message_of(error)
     if len(message) > MAX_ERROR_LENGTH:
         message = message[: MAX_ERROR_LENGTH - 1] + "…"
     return type(error).__qualname__, clean_text(message)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        # Exactly a str: a subclass could raise from any of the methods that follow.
+        return str.__getitem__(str(error), slice(None))
+    except BaseException as raised:  # as in safe_repr
+        pass_on_interrupt(raised)
+        return f"<str raised {type(raised).__name__}>"
+
+
+def _leaves_text(group: BaseExceptionGroup[Any]) -> str:
+    """Return the lines of the errors in the group, equal ones once and counted."""
+    leaves = list(leaves_of(group))
+    lines = Counter(error_line(type(leaf).__qualname__, _message_of(leaf)) for leaf in leaves[:_MAX_LEAVES])
+    texts = [line if times == 1 else f"{times} × {line}" for line, times in lines.items()]
+    if len(leaves) > _MAX_LEAVES:
+        texts.append(f"and {len(leaves) - _MAX_LEAVES:,} more")
+    return "; ".join(texts)
 
 
 def jsonable(result: object) -> Any:

@@ -11,8 +11,9 @@ import errno
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
+from typing import Any
 
 
 class ErrorClass(enum.StrEnum):
@@ -74,6 +75,26 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries
     """
 
 
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group of errors and in the groups inside it; for any other error, the error itself."""
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, BaseExceptionGroup):
+            # The attribute of a subclass could be code of its own.
+            pending += reversed(BaseExceptionGroup.exceptions.__get__(each))
+        else:
+            yield each
+
+
+def _class_of_group(error: BaseExceptionGroup[Any], classify_leaf: Classify) -> ErrorClass:
+    """Return the one class of all errors in the group. If they differ, it is permanent if any of them is."""
+    classes = {ErrorClass(classify_leaf(leaf)) for leaf in leaves_of(error)}
+    if len(classes) == 1:
+        return classes.pop()
+    return ErrorClass.PERMANENT if ErrorClass.PERMANENT in classes else ErrorClass.TRANSIENT
+
+
 _HTTPX_TRANSIENT = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
 
 
@@ -97,6 +118,8 @@ def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
+    A group of errors has the class of all its leaves; if they differ, it is permanent if one of them is, else
+    transient.
     An `OSError` with one of `NETWORK_ERRNOS` is transient. aiohttp's `ClientResponseError` is classified by its status;
     `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (a truncated answer) are
     connection errors.
@@ -105,6 +128,8 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.PERMANENT
     if isinstance(error, (TimeoutError, ConnectionError)):
         return ErrorClass.TRANSIENT
+    if isinstance(error, BaseExceptionGroup):
+        return _class_of_group(error, classify)
     if (of_client := _class_of_connection_error(error)) is not None:
         return of_client
     if isinstance(error, OSError) and error.errno in NETWORK_ERRNOS:
@@ -158,6 +183,8 @@ class ClassifyBy:
             found = self._classes.get(kind)
             if found is not None:
                 return found
+        if isinstance(error, BaseExceptionGroup):
+            return _class_of_group(error, self)
         return ErrorClass(self._otherwise(error))
 
 
