@@ -275,6 +275,24 @@ def test_message_has_no_control_characters(runs: Runs, arguments: list[str]) -> 
     assert result.output.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["a" * 9_000, "a" * 9_000 + ":run", "a/" * 3_000 + "b.py:run", "a." * 300 + "b:run", "\udcff:run"],
+)
+def test_target_that_no_file_can_have_is_refused_in_one_line(runs: Runs, target: str) -> None:
+    for arguments in ([target], ["check", target]):
+        result = runs(*arguments)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr) <= 1_020
+        assert result.stderr.count("\n") == 1
+
+
+def test_target_that_names_its_file_gets_a_hint(runs: Runs) -> None:
+    for arguments in (["pk/m.py:f"], ["check", "pk/m.py:f"], ["m.py:f"]):
+        result = runs(*arguments)
+        assert (result.exit_code, "did you mean " in result.stderr) == (2, True)
+
+
 def test_check_shows_no_control_characters(runs: Runs) -> None:
     folder = Path(_CONTROL)
     folder.mkdir()

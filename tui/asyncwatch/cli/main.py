@@ -19,7 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
     from asyncwatch.config.problems import Problems
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from asyncwatch.plan.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
+_LONGEST_PROBLEM = 1_000
+"""Characters of a message. Names and values in it can be of any length."""
 
 # -- the values of options
 
@@ -266,7 +268,7 @@ class _InputError(click.ClickException):
     exit_code = BAD_INPUT
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = [printable(mask_secrets(problem)) for problem in problems]
+        self.problems = [one_line(printable(mask_secrets(problem)), _LONGEST_PROBLEM) for problem in problems]
         super().__init__("\n".join(self.problems))
 
     def show(self, file: IO[Any] | None = None) -> None:
