@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return an empty folder, which is the current one. Modules imported from it are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     known = set(sys.modules)
     yield tmp_path
@@ -221,6 +223,36 @@ def test_error_that_exits_when_it_is_made_is_no_fault(folder: Path) -> None:
 )
 def test_path_hint_is_for_targets_that_name_their_file(text: str, hint: str | None) -> None:
     assert path_hint(text) == hint
+
+
+def test_folder_is_searched_after_python_and_before_packages(folder: Path) -> None:
+    (folder / "empty_under_test.py").write_text("async def run(): ...\n")
+    load_target("empty_under_test:run")
+    at = sys.path.index(str(folder))
+    assert any(Path(each, "queue.py").exists() for each in sys.path[:at])
+    assert any(Path(each, "aiohttp").exists() for each in sys.path[at:])
+    load_target("empty_under_test:run")
+    assert sys.path.count(str(folder)) == 1
+
+
+def test_module_of_a_dependency_is_the_installed_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "uvloop.py").write_text("raise SystemExit('shadowed')\n")
+    (folder / "empty_under_test.py").write_text("async def run(): ...\n")
+    load_target("empty_under_test:run")
+    monkeypatch.delitem(sys.modules, "uvloop", raising=False)
+    found = importlib.util.find_spec("uvloop")
+    assert found is not None
+    assert not str(found.origin).startswith(str(folder))
+
+
+@pytest.mark.parametrize("text", ["queue:run", "email.jobs:run", "click:run"])
+def test_target_with_the_name_of_another_module_gets_a_hint(folder: Path, text: str) -> None:
+    for name in ("queue.py", "click.py"):
+        (folder / name).write_text("async def run(): ...\n")
+    (folder / "email").mkdir()
+    (folder / "email/jobs.py").write_text("async def run(): ...\n")
+    problem = problem_of(text)
+    assert problem.endswith("has the name of a module of Python or of an installed package: rename it")
 
 
 def test_call_problem_names_the_arguments_that_do_not_fit(jobs: Path) -> None:

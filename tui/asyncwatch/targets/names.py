@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.abc
 import inspect
+import os
 import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -26,6 +29,35 @@ from asyncwatch.text import error_line, mask_url, one_line, printable
 
 AsyncFunction = Callable[..., Awaitable[Any]]
 
+DEPENDENCIES: Final = frozenset(
+    {
+        "aiohappyeyeballs",
+        "aiohttp",
+        "aiosignal",
+        "async_timeout",
+        "attr",
+        "attrs",
+        "click",
+        "frozenlist",
+        "idna",
+        "linkify_it",
+        "markdown_it",
+        "mdit_py_plugins",
+        "mdurl",
+        "msgspec",
+        "multidict",
+        "platformdirs",
+        "propcache",
+        "pygments",
+        "rich",
+        "textual",
+        "typing_extensions",
+        "uc_micro",
+        "uvloop",
+        "yarl",
+    }
+)
+"""The top-level modules of installed packages that asyncwatch imports, directly or through others."""
 _FILE_TARGET = re.compile(r"(?:\./)?([^:]+)\.py:([^\W\d][\w.]*)")
 _SHOWN = 80
 """Characters, at most, of a wrong target in a message."""
@@ -56,7 +88,8 @@ def load_target(text: str) -> AsyncFunction:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise TargetError(f"{text}: {owner} has no {name!r}{_nearest(name, _names_in(found))}") from None
+            hint = _shadowed_hint(module_name) or _nearest(name, _names_in(found))
+            raise TargetError(f"{text}: {owner} has no {name!r}{hint}") from None
         except BaseException as error:  # an attribute can be code, as the body of a module is
             raise TargetError(f"{text}: {owner} raises for {name!r}: {_text_of(error)}") from None
         owner = repr(name)
@@ -80,7 +113,7 @@ def path_hint(text: str) -> str | None:
 
 
 def import_module(name: str) -> ModuleType:
-    """Return the module of that name. The current directory is searched first.
+    """Return the module of that name. The current directory is searched after the standard library.
 
     Output of the module to stdout goes to stderr.
 
@@ -89,9 +122,7 @@ def import_module(name: str) -> ModuleType:
 
     """
     with contextlib.suppress(OSError):  # the current directory may have been removed
-        here = str(Path.cwd())
-        if sys.path[:1] != [here]:
-            sys.path.insert(0, here)
+        _search_in(str(Path.cwd()))
     importlib.invalidate_caches()
     try:
         # Prints of the module must not get between the JSON lines on stdout.
@@ -100,7 +131,7 @@ def import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if type(error.name) is str and f"{name}.".startswith(f"{error.name}.") and not _location(error):
             neighbours = [path.stem for path in Path().glob("*.py")]
-            hint = "" if "." in error.name else _nearest(error.name, neighbours)
+            hint = _shadowed_hint(name) or ("" if "." in error.name else _nearest(error.name, neighbours))
             raise TargetError(f"there is no module {error.name!r}{hint}") from None
         raise TargetError(_import_failed(name, error)) from None
     except SyntaxError as error:
@@ -117,6 +148,44 @@ def import_module(name: str) -> ModuleType:
     except BaseException as error:
         # The code of a module can raise any exception.
         raise TargetError(_import_failed(name, error)) from None
+
+
+class _DependencyFinder(importlib.abc.MetaPathFinder):
+    """Finds what asyncwatch itself imports where it is installed, also if a file in `folder` has the same name."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a top-level module that asyncwatch uses, None for any other."""
+        if path is not None or fullname not in DEPENDENCIES:
+            return None
+        return PathFinder.find_spec(fullname, [each for each in sys.path if each not in {"", self.folder}], target)
+
+
+def _search_in(folder: str) -> None:
+    """Search for modules in `folder`, after the standard library and before installed packages.
+
+    A `queue.py` of the user would otherwise be imported by the standard library, and an `aiohttp.py` by asyncwatch.
+    """
+    path = [each for each in sys.path if each not in {"", folder}]
+    installed = (at for at, each in enumerate(path) if "site-packages" in each or "dist-packages" in each)
+    path.insert(next(installed, len(path)), folder)
+    sys.path[:] = path
+    finders = [each for each in sys.meta_path if not isinstance(each, _DependencyFinder)]
+    sys.meta_path[:] = [_DependencyFinder(folder), *finders]
+
+
+def _shadowed_hint(name: str) -> str:
+    """Return a hint if a file of the current folder has the name of a module that is found before it."""
+    first = name.partition(".")[0]
+    beside = next((path for path in (f"{first}.py", first) if os.path.exists(path)), None)  # noqa: PTH110  of any length
+    module = sys.modules.get(first)
+    if beside is None or module is None or Path(_file_of(module)).is_relative_to(Path.cwd()):
+        return ""
+    return f"; {beside} has the name of a module of Python or of an installed package: rename it"
 
 
 def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
