@@ -253,6 +253,7 @@ _CONTROL = "\x1b]0;title\x07\x9b2J"
         ["check", _CONTROL],
         ["check", "--items", "here.txt", f"http://{_CONTROL}"],
         ["guide", _CONTROL],
+        ["guide", "index", _CONTROL],
         ["--config", "items.toml"],
         ["--config", "unknown.toml"],
         ["--config", "broken.toml"],
