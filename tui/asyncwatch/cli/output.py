@@ -3,9 +3,9 @@
 A restarted worker ends more than once, and so does an abandoned worker that ends late. Each end has its line, in
 chronological order. The last line of a name is its final state.
 
-A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors come
-from outside. An apostrophe marks such a cell as text, except a plain number. JSON lines hold every value unchanged.
-Both formats mask the credentials of URLs.
+A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, also behind blanks or in their wide
+forms, and names, results and errors come from outside. An apostrophe marks such a cell as text, except a plain number.
+JSON lines hold every value unchanged. Both formats mask the credentials of URLs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,10 @@ FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
 """The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
 
 _LINES_A_WRITE = 1_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the wide forms, which Excel reads as the first four where they are usual."""
+_IGNORED = re.compile(r"[\s\x00-\x1f\x7f\u200b-\u200f\u2060\ufeff]*")
+"""What a spreadsheet may drop at the beginning of a cell."""
 
 
 class RawFile(Protocol):
@@ -190,7 +194,9 @@ def _csv_line(values: tuple[Any, ...]) -> bytes:
 
 def _inert(text: str) -> str:
     """Return `text`, behind an apostrophe if a spreadsheet would run it as a formula."""
-    if not text.startswith(_FORMULA):
+    blanks = _IGNORED.match(text)
+    at = 0 if blanks is None else blanks.end()
+    if not text.startswith(_FORMULA, at) and not text.startswith(("\t", "\r", "\n")):
         return text
     try:
         float(text)
