@@ -15,12 +15,13 @@ from unicodedata import combining, east_asian_width
 # -- secrets
 
 # `http:/` too, since `Path` drops a slash of `http://`. A quote or an angle bracket ends a URL in most texts, so they
-# only belong to a password that has begun. Digits before one are a port.
+# only belong to a password that has begun. Digits after a host, with one behind them, are a port.
 _USERINFO = re.compile(
     r"""
       (?: (?<=://) | (?<=\bhttp:/) | (?<=\bhttps:/) )
       (?: [^/?#\s"<>:,;|\\]*@
-        | [^/?#\s"<>:]*:(?!\d{1,5}[,;|"<>)\]}\\]) (?: [^/?#\s"<>]*@ | [^/?#\s]*?@(?:[^/?#\s"<>]*@)? )
+        | (?! (?: [\w-]+(?:\.[\w-]+)+ | localhost ) :\d{1,5}[,;|"<>)\]}\\] )
+          [^/?#\s"<>:]*: (?: [^/?#\s"<>]*@ | [^/?#\s]*?@(?:[^/?#\s"<>]*@)? )
       )
     | (?<=\w:/)[^/?#\s"<>:]*:[^/?#\s"<>]*@
     """,
