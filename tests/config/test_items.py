@@ -59,6 +59,11 @@ def test_ndjson_is_read_as_jsonl(folder: Path) -> None:
         ("no,town\n1,a;b;c\n", ",", [{"no": "1", "town": "a;b;c"}]),
         ('"no;x",town\n1,"a;\nb"\n', ",", [{"no;x": "1", "town": "a;\nb"}]),
         ("sep=;\nno\n1,5\n", ";", [{"no": "1,5"}]),
+        (
+            "no;price, EUR\n1;2,50\n2;3,75\n",
+            ";",
+            [{"no": "1", "price, EUR": "2,50"}, {"no": "2", "price, EUR": "3,75"}],
+        ),
         ("town\nOslo; Norway\n", ",", [{"town": "Oslo; Norway"}]),
         (
             "no;town\n" + "1;2\n" * 99 + '3;"a\nb;c"\n',

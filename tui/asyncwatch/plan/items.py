@@ -23,7 +23,8 @@ Items = list[tuple[str, Any]]
 
 STDIN = "-"
 _SHOWN_PROBLEMS = 5
-_DELIMITERS = ",;\t|"
+_DELIMITERS = "\t;|,"
+"""The comma comes last: in a file with equally many of both, it is the decimal sign of numbers."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _SAMPLE = 100
 """Lines that decide about the delimiter of a CSV."""
@@ -246,7 +247,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _sniff(sample: list[str]) -> str:
-    """Return the delimiter by which the lines have equally many cells, more than by any other; a comma in doubt.
+    """Return the delimiter by which the lines have equally many cells, more than by any other; else a comma.
 
     A first line such as `sep=;`, which Excel reads and writes, decides.
     """
@@ -266,7 +267,8 @@ def _sniff(sample: list[str]) -> str:
     if most > 1 or not sample:
         return best
     # No delimiter fits every row. The header says which one is meant, and the rows that do not fit are reported.
-    return max(_DELIMITERS, key=sample[0].count)
+    most_frequent = max(_DELIMITERS, key=sample[0].count)
+    return most_frequent if most_frequent in sample[0] else ","
 
 
 def _decoded(stream: BinaryIO) -> Iterator[str]:
