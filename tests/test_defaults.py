@@ -29,6 +29,7 @@ async def nothing() -> None:
     ("taker", "name"),
     [
         *[(kind, name) for kind in (Run, Supervisor, Scheduler) for name in ("concurrency", "grace")],
+        *[(kind, "max_per_key") for kind in (Run, Supervisor, Scheduler)],
         (HttpTarget, "concurrency"),
     ],
 )

@@ -34,6 +34,7 @@ CASES = (
     "start",
     "sort",
     "filter",
+    "throttle",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")

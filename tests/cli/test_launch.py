@@ -8,7 +8,16 @@ from typing import Any, Self
 import pytest
 from aiohttp import ServerTimeoutError
 
-from asyncwatch import AttemptTimeout, CircuitPolicy, Halt, PoolSpec, RateLimit, RestartBackoff, RetryBudget
+from asyncwatch import (
+    AttemptTimeout,
+    CircuitPolicy,
+    Halt,
+    PoolSpec,
+    RateLimit,
+    RestartBackoff,
+    RetryBudget,
+    ThrottlePolicy,
+)
 from asyncwatch.config.load import parse_config
 from asyncwatch.config.schema import BadLuckTable, Config, Group, Http, RetryTable, SupervisorTable
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
@@ -114,7 +123,9 @@ async def test_groups_become_specs() -> None:
         "concurrency": 9,
         "grace": 1,
         "group_timeouts": {"a": 7},
-        "retry_budget": RetryBudget(),
+        "retry_budget": RetryBudget(patience=600.0),
+        "throttle": ThrottlePolicy(),
+        "max_per_key": None,
         "circuit": None,
         "rate": None,
         "rate_per_key": None,
@@ -310,3 +321,34 @@ async def test_runner_other_error_is_not_hidden() -> None:
     supervisor.raises = RuntimeError("broken")
     with pytest.raises(RuntimeError, match="broken"):
         await launch.drive(Plan(name="n", seed=1, config=Config(), groups=()), supervisor)
+
+
+async def test_quotas_of_a_config_reach_the_run() -> None:
+    text = """
+throttle_patience = "20s"
+max_retry_after = "5m"
+max_per_key = 3
+retry_budget = { mode = "refuse", time_gain = 7 }
+[[group]]
+name = "g"
+url = "http://a.example"
+retry.throttled.base = "1s"
+[[group]]
+name = "limited"
+url = "http://a.example"
+retry.throttled.max_attempts = 3
+"""
+    adaptive, plain = [
+        await opened(make_plan(parse_config(start + text, Path("x.toml")))) for start in ("", 'throttle = "none"')
+    ]
+    policy = ThrottlePolicy(patience=20.0, max_retry_after=300.0)
+    assert (adaptive.options["throttle"], adaptive.options["max_per_key"]) == (policy, 3)
+    assert adaptive.options["retry_budget"] == RetryBudget(mode="refuse", time_gain=7, patience=20.0)
+    assert plain.options["throttle"] is None
+
+    def limits(supervisor: Any) -> list[int | None]:
+        by_class = [spec.retry_by_class or {} for spec in supervisor.specs]
+        return [policies["throttled"].max_attempts if "throttled" in policies else None for policies in by_class]
+
+    assert limits(adaptive) == [None, 3], "only a number of its own limits throttled attempts"
+    assert limits(plain) == [3, 3]

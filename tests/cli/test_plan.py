@@ -76,7 +76,7 @@ def test_batch_beside_services_is_named_and_described_as_one() -> None:
     lines = describe_plan(mixed)
     assert "runner       none: the tree is served until it is stopped, the batch beside it too" in lines
     assert "concurrency  100" in lines
-    assert "  key        k (not used: there is no circuit and no rate_per_key)" in lines
+    assert "  key        k" in lines
     alone = describe_plan(make_plan(Config(groups=(service,))))
     assert [line for line in alone if line.startswith(("concurrency", "halt"))] == []
     assert "  retry      max_attempts 1, base 100ms, cap 5s, backoff full, max_retry_after 1m" in alone
@@ -246,7 +246,7 @@ def test_check_shows_policies_by_their_keys_and_no_secret() -> None:
     """
     lines = describe_plan(make_plan(parse_config(text, Path("x.toml"))))
     for fact in (
-        "retry budget tokens 500, retry_cost 5, timeout_cost 10, success_gain 1",
+        "retry budget tokens 500, retry_cost 5, timeout_cost 10, success_gain 1, time_gain 50, mode delay",
         "circuit      failure_ratio 0.5, min_throughput 20, window 10s, buckets 10, open_for 5s, probes 1",
         "    server   max_attempts 9, base 100ms, cap 5s, backoff none, max_retry_after 1m",
         "  bad luck   threshold 0.9, latency none, faults { disconnected = 1, timed_out = 1, broken = 1 }",
@@ -330,3 +330,43 @@ def test_budget_below_one_retry_is_refused() -> None:
     """Fewer tokens than one retry costs are refused with their line."""
     _, found = read_config("[retry_budget]\nretry_cost = 9\ntokens = 5\n", Path("run.toml"))
     assert any("run.toml:3" in line and "retry_cost (9)" in line for line in found.lines)
+
+
+def test_check_says_what_follows_a_429(folder: Path) -> None:
+    (folder / "quota_jobs.py").write_text("async def plain(): pass\n", encoding="utf-8")
+
+    def said(text: str) -> str:
+        config, found = read_config(text, Path("run.toml"))
+        return " ".join(line.strip() for line in describe_plan(make_plan(config, found=found)))
+
+    url = "[[group]]\nname = 'g'\nurl = 'http://a.example'\n"
+    usual = said(f"throttle_patience = '3m'\nmax_retry_after = '1h'\n{url}")
+    for text in ("throttle     adaptive", "answers 429", "Every request to that host waits", "3m (throttle_patience)"):
+        assert text in usual
+    assert "asks for more than 1h (max_retry_after)" in usual
+    assert "max per key  half of the slots" in usual
+    assert "A function" not in usual
+    limited = said(f"max_per_key = 4\n{url}retry.throttled.max_attempts = 5\n")
+    assert "max per key  4" in limited
+    assert "A worker of g is exhausted when 5 attempts" in limited
+    assert "throttle_patience" not in limited
+    plain = said(f"throttle = 'none'\n{url}key = 'k'")
+    assert "retried like any other error" in plain
+    assert "key        k (not used" in plain
+    assert "A function without key_of" in said("[[group]]\ntarget = 'quota_jobs:plain'\n")
+    assert "A function without key_of" not in said("[[group]]\ntarget = 'quota_jobs:plain'\nkey = 'k'\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("throttle = 'fast'", "throttle: must be one of adaptive, none, not 'fast'"),
+        ("max_per_key = 0", "max_per_key: must be 1 or more"),
+        ("throttle_patience = 0", "throttle_patience: must be above 0"),
+        ("retry_budget.mode = 'wait'", "retry_budget.mode: must be one of delay, refuse, not 'wait'"),
+    ],
+)
+def test_wrong_quota_setting_is_a_problem(line: str, problem: str) -> None:
+    config, found = read_config(f"{line}\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
+    with pytest.raises(PlanError, match=problem):
+        make_plan(config, found=found)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from asyncwatch.cli.progress import progress_line
 from asyncwatch.events import (
+    AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     Event,
+    KeyThrottled,
     PollFailed,
     PollFinished,
     RestartScheduled,
@@ -20,6 +23,7 @@ from asyncwatch.events import (
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from tests.cli.script import FakeController, run
+from tests.model.stream import Stream, failed
 from tests.ui.fakes import FakeController as FakeRun
 from tests.ui.trees import tree_run
 
@@ -98,3 +102,14 @@ def test_progress_of_a_batch_beside_services_shows_both() -> None:
     assert "  1/2  1 queued, 1 succeeded  " in progress_line(fleet_of(fake), 10.2)
     fake.finish(10.3)
     assert "  1/12  " in progress_line(fleet_of(fake), 10.3)
+
+
+def test_progress_names_what_a_throttled_key_holds_up() -> None:
+    stream = Stream("a", "b")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed("429", error_class="throttled"))
+    stream.add(KeyThrottled, key="a.example", seconds=2.0, retry_after=2.0, refused=1)
+    for name in "ab":
+        stream.add(AttemptHeld, name, attempt=2, key="a.example", reason="throttled")
+    fleet = stream.fold()
+    assert progress_line(fleet, fleet.latest).endswith("  a.example asked for 2 s, 2 s left, 2 wait")

@@ -228,6 +228,11 @@ retry = 3
         ("name = 5", "name: must be text, not a whole number (5)"),
         ('name = "a\\u0007"', "name: must be one line of printable text"),
         ("concurrency = 0", "concurrency: must be 1 or more, not 0"),
+        ('target = "m:f"', "target: belongs to a group: write it below [[group]]"),
+        (
+            '[[group]]\nurl = "http://a.example"\nsupervisor = "s"',
+            "group.supervisor: unknown key (its name here is under)",
+        ),
         ("concurrency = 1.5", "concurrency: must be a whole number, not a number (1.5)"),
         ("concurrency = 1_000_001", "concurrency: must be at most 1000000"),
         ("seed = -1", "seed: must be 0 or more, not -1"),

@@ -27,7 +27,7 @@ from asyncwatch.policies.settings import SettingInfo, Tables, help_of, settings_
 from asyncwatch.ui import guide as guide_screen
 from asyncwatch.ui import keys
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.screens import circuits, details, errors, help, log  # noqa: A004  named by its subject
+from asyncwatch.ui.screens import details, errors, help, limits, log  # noqa: A004  named by its subject
 from asyncwatch.ui.widgets import pick_list
 
 _MADE = "<!-- Made by `python -m tests.docs.reference`. Change the code that it describes instead. -->"
@@ -61,7 +61,7 @@ def render_keys() -> Iterator[str]:
         ("Moving", keys.MOVES),
         ("One worker (enter)", details.KEYS),
         ("Errors (e)", (*errors.KEYS, *pick_list.PICKS)),
-        ("Circuits (b)", (*circuits.KEYS, *pick_list.PICKS)),
+        ("Limits (b)", (*limits.KEYS, *pick_list.PICKS)),
         ("Log (l)", log.KEYS),
         ("The guide", guide_screen.KEYS),
     )

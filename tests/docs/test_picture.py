@@ -66,7 +66,8 @@ async def test_picture_agrees_with_what_the_program_draws(monkeypatch: pytest.Mo
     controller.retry_tokens = float(budget[1]) if budget else 500.0
     app = make_app(controller)
     async with app.run_test(size=SIZE):
-        await shows(app, "› ", "retry budget", *(f"{number} {state}" for number, state in counts))
+        texts = ["› ", *(["retry budget"] if budget else []), *(f"{number} {state}" for number, state in counts)]
+        await shows(app, *texts)
         drawn = text_of(app).splitlines()
     assert rows_of(drawn) == rows_of(DRAWN)
     assert len(rows_of(drawn)) == 20

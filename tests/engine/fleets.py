@@ -101,6 +101,7 @@ def run_batch(
     return answer
 
 
-def starts(events: list[Event]) -> list[float]:
-    """Return when attempts started."""
-    return [event.at for event in events if isinstance(event, AttemptStarted)]
+def starts(events: list[Event], *names: str) -> list[float]:
+    """Return when attempts started, of the named workers if any are given."""
+    started = [event for event in events if isinstance(event, AttemptStarted)]
+    return [event.at for event in started if not names or event.worker in names]

@@ -337,7 +337,7 @@ def test_long_run_keeps_few_circuits_of_keys_that_failed_once(run: Any, monkeypa
                 await start(f"host {number}", 0.01, ConnectionError())(supervisor)
                 await asyncio.sleep(0.25)
                 apply(fleet, drain(queue))
-                kept = len(supervisor._scheduler.admission._circuits)
+                kept = len(supervisor._scheduler.admission._gates)
                 assert kept <= 4 * KEYS_KEPT
                 assert len(fleet.circuits.not_closed) <= kept
             assert sum(circuit.opened for circuit in fleet.circuits.by_key.values()) == 500

@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from asyncwatch.commands import CancelWorker, ChangeSetting, Command, RestartWorker, RetryAllNow, StopRun
+from asyncwatch.commands import (
+    CancelWorker,
+    ChangeSetting,
+    Command,
+    HoldKey,
+    ReleaseKey,
+    ResetKey,
+    RestartWorker,
+    RetryAllNow,
+    StopRun,
+)
 from asyncwatch.engine import command_queue
 from asyncwatch.engine.command_queue import FEW, CommandQueue
 from asyncwatch.events import AttemptStarted, CancelRequested, RunCancelRequested, WorkerCancelled
@@ -71,12 +81,13 @@ def test_command_queue_holds_starts_while_many_are_cancelled_and_not_while_many_
     run_jumping(main)
 
 
-def test_command_queue_command_about_no_worker_is_carried_out_at_once() -> None:
+@pytest.mark.parametrize("urgent", [ChangeSetting("paused", value=True), HoldKey("k"), ReleaseKey("k"), ResetKey("k")])
+def test_command_queue_command_about_no_worker_is_carried_out_at_once(urgent: Command) -> None:
     async def main() -> None:
         recorder = Recorder()
         recorder.queue.add(restarts(100))
-        recorder.queue.add([ChangeSetting("paused", value=True)])
-        assert recorder.done == [*restarts(100)[:IN_A_SLICE], ChangeSetting("paused", value=True)]
+        recorder.queue.add([urgent])
+        assert recorder.done == [*restarts(100)[:IN_A_SLICE], urgent]
         await recorder.until(101)
 
     run_jumping(main)

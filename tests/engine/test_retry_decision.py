@@ -27,7 +27,8 @@ def test_retry_uses_the_policy_of_the_error_class_or_that_of_the_worker(run: Any
     target = Flaky(response_error(429), response_error(500), response_error(504), response_error(500))
     slow = RetryPolicy(max_attempts=9, backoff="constant", base=2.0, cap=2.0)
     by_class = {ErrorClass.THROTTLED: slow, ErrorClass.SERVER: RetryPolicy(max_attempts=4, backoff="none")}
-    events, (outcome,) = run_batch(run, [worker("a", target, retry=CONSTANT, retry_by_class=by_class)])
+    spec = worker("a", target, retry=CONSTANT, retry_by_class=by_class)
+    events, (outcome,) = run_batch(run, [spec], throttle=None)
     assert [e.error_class for e in events if isinstance(e, AttemptFailed)] == ["throttled", "server", "transient"]
     assert (outcome.state, outcome.attempts) == (WorkerState.EXHAUSTED, 3)
     assert delays(events) == [2.0, 0.0]
@@ -73,7 +74,8 @@ def test_unknown_error_class_is_permanent_and_logged(run: Any, answer: Any, capl
 
 @pytest.mark.parametrize(("requested", "waited"), [("7", 7.0), ("0", 0.0), ("90", 60.0)])
 def test_retry_after_header_replaces_the_backoff_up_to_a_minute(run: Any, requested: str, waited: float) -> None:
-    events, _ = run_batch(run, [worker("a", Flaky(response_error(429, retry_after=requested)), retry=CONSTANT)])
+    spec = worker("a", Flaky(response_error(429, retry_after=requested)), retry=CONSTANT)
+    events, _ = run_batch(run, [spec], throttle=None)
     assert delays(events) == [waited]
     assert [event.is_asked_for for event in events if isinstance(event, RetryScheduled)] == [True]
     assert starts(events) == [0.0, waited]
@@ -148,7 +150,7 @@ def test_retry_after_of_an_error_replaces_the_backoff(run: Any) -> None:
     async def main(**request: object) -> float:
         policy = RetryPolicy(backoff="constant", base=1.0, cap=1.0, max_attempts=4, transient=lambda _error: True)
         error = RetryAfterError(**request)
-        (outcome,) = await Run([worker("a", raiser, error, retry=policy)], seed=1).gather()
+        (outcome,) = await Run([worker("a", raiser, error, retry=policy)], seed=1, throttle=None).gather()
         return outcome.elapsed
 
     assert run(lambda: main(retry_after=2)) == 6.0

@@ -12,7 +12,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch import BadLuck, CircuitPolicy, Halt, RetryBudget, RetryPolicy, WorkerSpec, classify, parse_rate
+from asyncwatch import (
+    BadLuck,
+    CircuitPolicy,
+    Halt,
+    RetryBudget,
+    RetryPolicy,
+    Throttled,
+    ThrottlePolicy,
+    WorkerSpec,
+    classify,
+    parse_rate,
+)
 from asyncwatch.commands import (
     CancelBranch,
     CancelWorker,
@@ -21,8 +32,11 @@ from asyncwatch.commands import (
     Command,
     GiveUp,
     GiveUpAll,
+    HoldKey,
     IsolateCircuit,
     ProbeCircuit,
+    ReleaseKey,
+    ResetKey,
     RestartBranch,
     RestartWorker,
     RetryAllNow,
@@ -67,6 +81,10 @@ class Behaviour:
         match end:
             case "transient":
                 raise ConnectionError(end)
+            case "throttled":
+                raise Throttled(self.calls % 3 or None)
+            case "outage":
+                raise Throttled(9)
             case "permanent":
                 raise ValueError(end)
             case "exit":
@@ -201,7 +219,10 @@ behaviours = st.lists(
     st.tuples(
         seconds,
         st.sampled_from(
-            ("done", "done", "transient", "transient", "permanent", "stubborn", "stubborn", "exit", "shutdown")
+            (
+                *("done", "done", "transient", "transient", "permanent", "throttled", "throttled", "outage"),
+                *("stubborn", "stubborn", "exit", "shutdown"),
+            )
         ),
     ),
     min_size=1,
@@ -213,7 +234,8 @@ treatments = st.fixed_dictionaries(
         "bad_luck": st.sampled_from((BadLuck(), BadLuck(threshold=0.6, latency=(0.0, 1.0)))),
         "attempt_timeout": st.sampled_from((None, None, 0.75, Decimal(5))),  # `Decimal` makes every start fail
         "deadline": st.sampled_from((None, None, None, 2.0, Decimal(5))),  # `Decimal` makes every start fail
-        "key": st.sampled_from((None, "k", "k", broken)),
+        "key": st.sampled_from((None, "k", "k", "other", broken)),
+        "retry_by_class": st.sampled_from((None, None, {"throttled": RetryPolicy(max_attempts=2)})),
         "classify": st.sampled_from((classify, classify, broken)),
         "group": st.sampled_from(("", "g")),
         "shutdown": st.sampled_from((None, 0.0, 10.0)),
@@ -242,6 +264,11 @@ about_run = st.sampled_from(
         IsolateCircuit("k"),
         CloseCircuit("k"),
         ProbeCircuit("k"),
+        HoldKey("k"),
+        ReleaseKey("k"),
+        ReleaseKey("k"),
+        ResetKey("k"),
+        ReleaseKey("Behaviour"),
     )
 )
 calls = st.sampled_from(("stop all", "stop batch", "hasten", "stop service", "hold", "release"))
@@ -266,7 +293,18 @@ fleets = st.fixed_dictionaries(
                 "rate": st.sampled_from((None, parse_rate("4/s"))),
                 "rate_per_key": st.sampled_from((None, parse_rate("2/s"))),
                 "halt": st.sampled_from((None, Halt(failures=2), Halt(failures=2, mode="now"))),
-                "retry_budget": st.sampled_from((None, RetryBudget(tokens=12))),
+                "retry_budget": st.sampled_from(
+                    (
+                        None,
+                        RetryBudget(tokens=12, mode="refuse"),
+                        RetryBudget(tokens=12, time_gain=4.0),
+                        RetryBudget(tokens=12, time_gain=0.0, patience=3.0),
+                    )
+                ),
+                "throttle": st.sampled_from(
+                    (None, ThrottlePolicy(), ThrottlePolicy(patience=4.0, max_retry_after=8.0))
+                ),
+                "max_per_key": st.sampled_from((None, None, 1, 2)),
             }
         ),
     }

@@ -144,3 +144,28 @@ def test_timer_of_a_coarse_clock_that_comes_early_is_not_set_again() -> None:
     loop.set[0][1]()
     assert made == ["a"]
     assert [when for when, _ in loop.set] == pytest.approx([1.0104, 1.0204])
+
+
+def test_cancelled_timers_are_dropped_long_before_they_are_due() -> None:
+    async def main() -> None:
+        timers = Calls().timers
+        timers.call_later(3600.0, worker("poller"))
+        for _ in range(10_000):
+            timers.call_later(3000.0, worker("restarted")).cancel()
+        assert len(timers._heap) < 100
+
+    run_jumping(main)
+
+
+def test_timers_that_are_due_together_call_back_in_several_loop_iterations() -> None:
+    async def main() -> None:
+        calls = Calls()
+        for number in range(1_000):
+            calls.timers.call_later(1.0, worker(str(number)))
+        await asyncio.sleep(1.0)
+        made = len(calls.made)
+        assert 0 < made < 1_000
+        await asyncio.sleep(0.001)
+        assert [name for name, _ in calls.made] == [str(number) for number in range(1_000)]
+
+    run_jumping(main)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import PoolSpec, RetryPolicy, Run, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.engine.registry import REMEMBERED
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.tree.tree import Tree
@@ -252,3 +252,53 @@ def test_request_to_a_tree_that_gave_up_says_why(run: Any) -> None:
 
     with pytest.raises(RestartLimitError):
         run(main)
+
+
+class _OddClassError(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise RuntimeError("no class")
+
+
+def _exit(error: BaseException) -> str:
+    raise SystemExit("not now")
+
+
+@pytest.mark.parametrize(
+    ("error", "settings"),
+    [
+        (ValueError(), {"classify": _exit}),
+        (ValueError(), {"retry": RetryPolicy(transient=_exit)}),  # type: ignore[arg-type]
+        (_OddClassError(), {}),
+    ],
+    ids=["classify", "transient", "error"],
+)
+def test_service_whose_end_cannot_be_decided_is_restarted_and_counted_once(
+    run: Any, error: Exception, settings: dict[str, Any]
+) -> None:
+    async def main() -> None:
+        calls = 0
+
+        async def fail_once() -> None:
+            nonlocal calls
+            calls += 1
+            await asyncio.sleep(1)
+            if calls == 1:
+                raise error
+            await asyncio.Event().wait()
+
+        service = WorkerSpec("service", fail_once, restart="permanent", **settings)
+        loop = asyncio.get_running_loop()
+        async with Supervisor([service], max_restarts=10) as supervisor:
+            await asyncio.sleep(5)
+            assert (calls, statuses(supervisor)) == (2, {"service": "running"})
+            supervisor._scheduler.validate_state()
+            left_at = loop.time()
+        assert loop.time() - left_at < 1
+        assert [outcome.state for outcome in supervisor.outcomes()] == ["cancelled"]
+
+    run(main)

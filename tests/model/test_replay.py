@@ -15,6 +15,9 @@ from asyncwatch.events import (
     AttemptStarted,
     CancelRequested,
     Event,
+    KeyLimitChanged,
+    KeyReleased,
+    KeyThrottled,
     RetryScheduled,
     WorkerCancelled,
     WorkerExhausted,
@@ -34,7 +37,7 @@ NAMES = ("a", "b", "c")
 ERROR: dict[str, Any] = {"error_type": "ValueError", "error": "bad"}
 KINDS: dict[type[Event], dict[str, object]] = {
     AttemptStarted: {"bad_luck": 0.5},
-    AttemptHeld: {"key": "h", "reason": "rate"},
+    AttemptHeld: {},
     AttemptFailed: failed(),
     RetryScheduled: {"delay": 0.2},
     CancelRequested: {"reason": "person"},
@@ -46,6 +49,12 @@ KINDS: dict[type[Event], dict[str, object]] = {
     WorkerTimedOut: ended(**ERROR),
     WorkerUnresponsive: ended(stack="x.py:1 f", cancels=1),
 }
+KEY_KINDS: dict[type[Event], dict[str, Any]] = {
+    KeyThrottled: {"seconds": 2.0, "retry_after": 2.0, "refused": 3},
+    KeyReleased: {},
+    KeyLimitChanged: {"limit": 2, "rate": 5.0, "in_flight": 1, "refused": 4},
+}
+HOLDS = [("h", "rate"), ("h", "throttled"), ("i", "throttled"), ("i", "share"), ("", "budget"), ("", "place")]
 NUMBERED = (AttemptStarted, AttemptHeld, AttemptFailed, RetryScheduled)
 
 
@@ -59,16 +68,22 @@ def streams(draw: st.DrawFn) -> list[Event]:
     """Events of any kind about any worker and incarnation, in any order; some workers are queued late or never."""
     stream = Stream(*NAMES[:2])
     common = [kind for kind in COMMON for _ in range(len(KINDS) // 2)]
-    kinds: st.SearchStrategy[type[Event]] = st.sampled_from([*KINDS, *common, WorkersQueued])
+    kinds: st.SearchStrategy[type[Event]] = st.sampled_from([*KINDS, *common, *KEY_KINDS, WorkersQueued])
     for kind, name, incarnation, attempt in draw(
         st.lists(st.tuples(kinds, st.sampled_from(NAMES), NUMBERS, NUMBERS), max_size=40)
     ):
         if kind is WorkersQueued:
             stream.add(WorkersQueued, group=draw(st.sampled_from(["", "late"])), max_attempts=1, workers=NAMES)
+        elif kind in KEY_KINDS:
+            stream.add(kind, key=draw(st.sampled_from("hi")), **KEY_KINDS[kind])
         else:
             numbered = {"attempt": attempt} if kind in NUMBERED else {}
             latency = {"latency": draw(st.sampled_from([0.0, 0.0, 0.5]))} if kind is AttemptStarted else {}
-            stream.add(kind, name, incarnation, **(KINDS[kind] | numbered | latency))
+            hold = (
+                dict(zip(("key", "reason"), draw(st.sampled_from(HOLDS)), strict=True)) if kind is AttemptHeld else {}
+            )
+            refused = {"error_class": draw(st.sampled_from(["server", "throttled"]))} if kind is AttemptFailed else {}
+            stream.add(kind, name, incarnation, **(KINDS[kind] | numbered | latency | hold | refused))
     return stream.events
 
 
@@ -79,7 +94,8 @@ def state_of(fleet: Fleet) -> tuple[object, ...]:
     rows = [columns_of(row) for row in fleet.rows]
     branches = [(path, +Counter(branch.counts)) for path, branch in fleet.tree.branches.items()]
     histories = [fleet.history(row.name) for row in fleet.rows]
-    return rows, fleet.counts, histories, branches, totals, figures, fleet.abandoned
+    keys = (list(fleet.keys.by_key.values()), fleet.keys.refused)
+    return rows, fleet.counts, histories, branches, totals, figures, fleet.abandoned, keys
 
 
 def fold(events: Sequence[Event], *, size: int) -> Fleet:
@@ -101,6 +117,12 @@ def test_totals_equal_those_counted_from_the_rows(events: list[Event]) -> None:
         assert fleet.is_settled == (bool(fleet.rows) and all(row.is_settled for row in fleet.rows))
         assert (fleet.settled_at is not None) == fleet.is_settled
         assert all((row.ended_at is not None) == row.is_settled for row in fleet.rows)
+        held = Counter(row.held for row in fleet.rows if row.held)
+        waiting = {reason: fleet.keys.waiting(reason) for _, reason in HOLDS}
+        assert {
+            f"{reason} {key}".rstrip(): number for reason in waiting for key, number in waiting[reason].items()
+        } == held
+        assert all(fleet.keys.total(reason) == sum(keys.values()) for reason, keys in waiting.items())
 
 
 @given(streams(), st.integers(1, 50))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from asyncwatch.events import (
     AttemptFailed,
+    AttemptHeld,
     AttemptStarted,
     WorkerFailed,
     WorkerRestarted,
@@ -52,11 +53,11 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "AT_ONCE", 0)
 
 
-EVENTS_A_WORKER = 3
+EVENTS_A_WORKER = 4
 PLAIN_KEYS: dict[str, Callable[[Row, float], Any]] = {
     "queue": lambda row, now: row.index,
     "state": lambda row, now: list(WorkerState).index(row.state),
-    "retries": lambda row, now: row.retries,
+    "retries": lambda row, now: (row.retries, row.throttled),
     "luck": lambda row, now: row.bad_luck,
     "result": lambda row, now: None if row.result is None else int(row.result),
     "last": lambda row, now: row.last_duration,
@@ -73,6 +74,7 @@ PLAIN_CONDITIONS: dict[str, Callable[[Row], bool]] = {
     "state:r": lambda row: row.state in {WorkerState.RUNNING, WorkerState.RESTARTING},
     "retries>0": lambda row: row.retries > 0,
     "retries<=1": lambda row: row.retries <= 1,
+    "throttled>0": lambda row: row.throttled > 0,
     "luck>0.5": lambda row: row.bad_luck is not None and row.bad_luck > 0.5,
     "luck<0.5": lambda row: row.bad_luck is not None and row.bad_luck < 0.5,
     "error:A": lambda row: "a" in row.error.casefold(),
@@ -104,13 +106,14 @@ class Crowd:
         row = self.fleet.get(name or self.random.choice(self.names))
         assert row is not None
         number, before = row.attempt + 1, len(self.stream.events)
-        match self.random.randrange(6):
+        match self.random.randrange(7):
             case 0:
                 self.stream.add(
                     AttemptStarted, row.name, row.incarnation, attempt=number, bad_luck=self.random.random()
                 )
             case 1:
                 error = failed(self.random.choice("abc"), attempt=row.attempt, elapsed=self.random.random())
+                error["error_class"] = self.random.choice(["", "throttled"])
                 self.stream.add(AttemptFailed, row.name, row.incarnation, **error)
             case 2:
                 self.stream.add(
@@ -124,6 +127,8 @@ class Crowd:
                 )
             case 5:
                 self.stream.add(WorkerUnresponsive, row.name, row.incarnation, **ended(stack="f:1", cancels=1))
+            case 6:
+                self.stream.add(AttemptHeld, row.name, row.incarnation, attempt=number, key="h", reason="throttled")
         self.view.touched(apply(self.fleet, self.stream.events[before:]))
 
     def expected(self) -> list[Row]:
@@ -191,6 +196,8 @@ def test_columns_equal_the_properties_of_rows(seed: int, step: int, start: int, 
         return [-1.0 if value is None or math.isnan(value) else value for value in values]
 
     assert columns.retries(rows) == [row.retries for row in rows]
+    assert columns.throttled(rows) == [row.throttled for row in rows]
+    assert columns.retry_rank(rows) == [row.retry_rank for row in rows]
     assert unknown_for_none(columns.bad_luck(rows)) == unknown_for_none(row.bad_luck for row in rows)
     assert columns.elapsed(rows, now, -1.0) == unknown_for_none(row.elapsed(now) for row in rows)
     assert columns.last_duration(rows, -1.0) == unknown_for_none(row.last_duration for row in rows)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http
+import math
 import ssl
-from typing import NoReturn, cast
+from datetime import timedelta
+from typing import Any, NoReturn, cast
 
 import aiohttp
 import pytest
 
-from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, classify
-from asyncwatch.policies.classify import is_never_retried, leaves_of
-from tests.engine.errors import response_error
+from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, Throttled, classify
+from asyncwatch.policies.classify import is_never_retried, is_outage, leaves_of, retry_after_of, status_of
+from asyncwatch.targets.names import classify_by
+from tests.engine.errors import RetryAfterError, response_error
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,110 @@ def test_classify_by_with_an_unknown_class_is_refused() -> None:
 def test_cancellation_exit_and_deadline_are_never_retried(error: BaseException) -> None:
     assert is_never_retried(error)
     assert not is_never_retried(TimeoutError())
+
+
+class Answer:
+    """An answer as httpx and requests give it to their errors. It is false when its status is an error, as there."""
+
+    def __init__(self, status_code: object, headers: object = None) -> None:
+        self.status_code = status_code
+        self.headers = headers
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class AnswerError(Exception):
+    """An error about an answer, as httpx, requests and botocore raise it."""
+
+    def __init__(self, response: object) -> None:
+        super().__init__()
+        self.response = response
+
+
+def aws_error(status: int, code: str = "InternalError", **headers: str) -> AnswerError:
+    """Return an error as botocore raises it."""
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    return AnswerError({"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": metadata})
+
+
+class StatusError(Exception):
+    """A user's own error with a status, which may be of anything."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
+class HostileError(Exception):
+    """An error whose attributes cannot be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+class SlowDownError(ConnectionError):
+    """A user's own error."""
+
+    retry_after = 4
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class", "seconds"),
+    [
+        (AnswerError(Answer(429, {"Retry-After": "2"})), "throttled", 2),
+        (AnswerError(Answer(http.HTTPStatus.TOO_MANY_REQUESTS, {})), "throttled", None),
+        (AnswerError(Answer(503, {"Retry-After": "2"})), "throttled", 2),
+        (AnswerError(Answer(503)), "server", None),
+        (AnswerError(Answer(404, {})), "permanent", None),
+        (AnswerError(Answer("429", {})), "permanent", None),
+        (AnswerError(None), "permanent", None),
+        (aws_error(429, **{"retry-after": "7"}), "throttled", 7),
+        (aws_error(400, "ThrottlingException"), "throttled", None),
+        (aws_error(503, "SlowDown"), "throttled", None),
+        (aws_error(500), "server", None),
+        (AnswerError({"ResponseMetadata": None, "Error": []}), "permanent", None),
+        (Throttled(), "throttled", None),
+        (Throttled(0.5), "throttled", 0.5),
+        (SlowDownError(), "throttled", 4),
+        (RetryAfterError(retry_after="3"), "throttled", 3),
+        (RetryAfterError(retry_after=timedelta(minutes=1)), "throttled", 60),
+        (RetryAfterError(retry_after=10**400), "throttled", math.inf),
+        (RetryAfterError(retry_after="soon"), "permanent", None),
+    ],
+)
+def test_classify_reads_the_errors_of_other_libraries(
+    error: Exception, error_class: str, seconds: float | None
+) -> None:
+    assert (classify(error), retry_after_of(error, 0.0)) == (error_class, seconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostileError(),
+        AnswerError(HostileError()),
+        AnswerError(Answer(429, HostileError())),
+        AnswerError({"ResponseMetadata": HostileError(), "Error": {"Code": []}}),
+    ],
+    ids=["error", "answer", "headers", "tables"],
+)
+def test_classify_takes_an_attribute_that_cannot_be_read_for_none(error: Exception) -> None:
+    assert classify(error) in {"permanent", "throttled"}
+    assert retry_after_of(error, 0.0) is None
+    assert not is_outage(error)
+
+
+def test_status_of_an_error_without_an_answer_is_none() -> None:
+    assert status_of(StatusError(429)) is None
+    assert status_of(response_error(429)) == 429
+
+
+def test_classify_by_status_has_the_status_of_any_library_or_of_an_own_error() -> None:
+    by = classify_by({"420": "throttled", "404": "transient"}, {})
+    assert by(StatusError(420)) == by(response_error(420)) == by(AnswerError(Answer(420))) == "throttled"
+    assert by(aws_error(404)) == "transient"
+    assert by(aws_error(403)) == "permanent"
 
 
 def _error_of_httpx(name: str, *bases: type[Exception]) -> Exception:

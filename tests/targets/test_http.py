@@ -9,14 +9,18 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
 
 from asyncwatch.engine.current import current
 from asyncwatch.policies.classify import classify, is_transient, retry_after_of
-from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing
+from asyncwatch.targets.http import HTTP_FAULTS, HttpTarget, failing, host_of
 
 
 class Server:
@@ -199,3 +203,29 @@ def test_failing_status_is_classified_like_a_real_one() -> None:
 )
 def test_key_is_the_host_and_an_unusual_port(url: str, host: str) -> None:
     assert HttpTarget().key_of(url) == host
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "ftp", ""]),
+    st.one_of(
+        st.from_regex(r"[a-z0-9.-]{0,8}", fullmatch=True),
+        st.sampled_from(
+            ["a.example", "A.example", "127.0.0.1", "[::1]", "bücher.example", "a..b", "-a", "u:p@a.example", "a%20b"]
+        ),
+    ),
+    st.sampled_from(["", ":80", ":443", ":8080", ":0080", ":0", ":99999", ":", ":x"]),
+    st.sampled_from(["", "/", "/a?b#c", "?q", "#f", "\\", " "]),
+)
+def test_host_of_a_url_is_that_of_a_parser(scheme: str, host: str, port: str, rest: str) -> None:
+    url = f"{scheme}://{host}{port}{rest}"
+    try:
+        address = URL(url)
+        expected = address.host and (address.host if address.is_default_port() else f"{address.host}:{address.port}")
+    except ValueError:
+        expected = ""
+    assert host_of(url) == (expected or "")
+
+
+def test_host_of_a_parsed_url_is_found_too() -> None:
+    address: Any = URL("http://a.example:81/")
+    assert host_of(address) == "a.example:81"

@@ -285,7 +285,7 @@ async def test_pick_list_cursor_of_circuits_is_on_screen() -> None:
 
     async with running(emit=emit, size=(80, 24)) as (app, controller, pilot):
         await pilot.press("b")
-        await shows(app, "40 of 40 not closed", "h00.org")
+        await shows(app, "40 of 40 keys limited", "h00.org")
         view = list_of(app)
         await until(lambda: view.allow_vertical_scroll)
         wheel(view, 10)

@@ -68,7 +68,6 @@ def test_elapsed_of_settled_worker_is_precise() -> None:
         ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 12.0, SECOND),
         ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 21.0, TENTH),
         ({"state": WorkerState.BACKING_OFF, "first_started_at": 1.0, "retry_at": 30.0}, 31.0, SECOND),
-        ({"state": WorkerState.WAITING, "first_started_at": 1.0, "held": "circuit example.org"}, 31.0, TENTH),
         ({"state": WorkerState.WAITING, "first_started_at": 1.0, "held": "rate example.org"}, 31.0, SECOND),
     ],
 )

@@ -136,4 +136,4 @@ def test_overview_finished_names_keys_to_restart(width: int) -> None:
     controller.attempt("b", 0.1)
     controller.break_down("b", 0.3)
     title = overview_text(dashboard_of(controller), width).splitlines()[0]
-    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a r restarts all")
+    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a then r restarts all")

@@ -8,13 +8,13 @@ from textual.command import CommandPalette
 from textual.geometry import Size
 from textual.screen import Screen
 
-from asyncwatch.ui.screens.circuits import CircuitsScreen
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.screens.help import HelpScreen
+from asyncwatch.ui.screens.limits import LimitsScreen
 from asyncwatch.ui.screens.log import LogScreen
 from asyncwatch.ui.screens.options import OptionsScreen
 from tests.ui.fakes import shows, text_of, until
@@ -27,7 +27,7 @@ _SCREENS = {
     "slash": FleetScreen,
     "enter": DetailsScreen,
     "e": ErrorsScreen,
-    "b": CircuitsScreen,
+    "b": LimitsScreen,
     "l": LogScreen,
     "d": CostScreen,
     "question_mark": HelpScreen,

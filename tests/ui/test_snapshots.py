@@ -52,9 +52,9 @@ def test_snapshot_of_a_batch(
         ((80, 24), ["j"], "next in"),
         ((120, 36), ["j", "j", "r"], "2 siblings"),
         ((120, 36), ["e"], "2 groups"),
-        ((120, 36), ["b"], "not closed"),
+        ((120, 36), ["b"], "1 of 1 key limited"),
     ],
-    ids=["tree", "siblings", "errors", "circuits"],
+    ids=["tree", "siblings", "errors", "limits"],
 )
 def test_snapshot_of_a_tree(snap_compare: Compare, size: tuple[int, int], keys: list[str], text: str) -> None:
     controller = FakeController()

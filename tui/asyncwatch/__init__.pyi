@@ -20,6 +20,7 @@ from asyncwatch.policies.classify import AttemptTimeout as AttemptTimeout
 from asyncwatch.policies.classify import ClassifyBy as ClassifyBy
 from asyncwatch.policies.classify import DeadlineExceeded as DeadlineExceeded
 from asyncwatch.policies.classify import ErrorClass as ErrorClass
+from asyncwatch.policies.classify import Throttled as Throttled
 from asyncwatch.policies.classify import classify as classify
 from asyncwatch.policies.classify import is_transient as is_transient
 from asyncwatch.policies.halt import Halt as Halt
@@ -28,5 +29,6 @@ from asyncwatch.policies.rate import RateLimit as RateLimit
 from asyncwatch.policies.rate import parse_rate as parse_rate
 from asyncwatch.policies.restart import RestartBackoff as RestartBackoff
 from asyncwatch.policies.retry import RetryPolicy as RetryPolicy
+from asyncwatch.policies.throttle import ThrottlePolicy as ThrottlePolicy
 
 __version__: str

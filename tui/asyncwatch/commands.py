@@ -70,6 +70,24 @@ class ProbeCircuit(Command, frozen=True):
     key: str
 
 
+class ReleaseKey(Command, frozen=True):
+    """Let a probe of this key, which is throttled or held, start now."""
+
+    key: str
+
+
+class HoldKey(Command, frozen=True):
+    """Start no attempt of this key until a person releases it."""
+
+    key: str
+
+
+class ResetKey(Command, frozen=True):
+    """Forget the limits that were learned for this key."""
+
+    key: str
+
+
 class RetryNow(Command, frozen=True, gc=False):
     """Let this incarnation start the next attempt, whether it is backing off, held back or in the ready queue."""
 

@@ -215,6 +215,14 @@ def rate(per_second: float) -> str:
     return f"{per_second:.1f}" if 0 < per_second < 9.95 else f"{per_second:,.0f}"
 
 
+def short_rate(per_second: float) -> str:
+    """Return a rate with about two digits and the unit that fits it: `7/s`, `1.5/s`, `20/min`, `100/h`."""
+    for number, unit in ((per_second, "s"), (per_second * 60, "min")):
+        if number >= 0.995:
+            return f"{f'{number:.1f}'.removesuffix('.0') if number < 9.95 else f'{number:,.0f}'}/{unit}"
+    return f"{per_second * 3600:.2g}/h"
+
+
 def percent(part: int, whole: int) -> str:
     """Return `75 %`, rounded down: it is 100 only for the whole."""
     return f"{100 * part // whole if whole else 0} %"

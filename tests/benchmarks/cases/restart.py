@@ -1,8 +1,8 @@
 """1,000 services that end every 0.1 s, without a dashboard, against handwritten `while True` loops.
 
-They end by an error, and then by a return. Both sides run on uvloop and write a line to a file for each restart;
-asyncwatch writes another for each error. The services count their starts, and note the processor time and the resident
-memory of their process at given numbers, so the start is excluded. Memory is measured once, in a longer run.
+They end by an error, and then by a return. Both sides run on uvloop and write a line to a file for each restart. The
+services count their starts, and note the processor time and the resident memory of their process at given numbers, so
+the start is excluded. Memory is measured once, in a longer run.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import BinaryIO, TextIO
 
 from asyncwatch.events import SETTLED, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.limits import hold_ups
 from asyncwatch.model.summary import counts_text
 from asyncwatch.text import clock, count, printable
 
@@ -133,11 +134,13 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
 
     - A batch: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`, where 15 of 20 workers have ended.
     - Services: `00:03.2  7/8 up, 1 failing  12 restarts  2 attempts/s`.
+    - While keys are throttled, what holds workers up: `a.example: 7/s learned, 12 in flight, 340 wait`.
     - A run that was stopped while `stopping` workers had not ended: how many of them still have not.
     """
     parts = [clock(now), *_counts(fleet, stopping)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
+        parts += map("".join, hold_ups(fleet.keys, now))
     return "  ".join(filter(None, parts))
 
 

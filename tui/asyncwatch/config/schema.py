@@ -21,7 +21,13 @@ from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.classify import ErrorClass
 from asyncwatch.policies.halt import DEFAULT_HALT_MODE, HaltModeSetting
-from asyncwatch.policies.limits import CONCURRENCY_RULE, DEFAULT_CONCURRENCY, DEFAULT_GRACE, GRACE_RULE
+from asyncwatch.policies.limits import (
+    CONCURRENCY_RULE,
+    DEFAULT_CONCURRENCY,
+    DEFAULT_GRACE,
+    GRACE_RULE,
+    MAX_PER_KEY_RULE,
+)
 from asyncwatch.policies.rate import RATE_RULE, Burst
 from asyncwatch.policies.restart import (
     AUTO_SHUTDOWN_RULE,
@@ -65,6 +71,7 @@ from asyncwatch.policies.settings import (
     nearest,
     settings_of,
 )
+from asyncwatch.policies.throttle import DEFAULT_THROTTLE, MaxRetryAfter, Patience, ThrottleSetting
 
 Items = str | tuple[str, ...] | None
 POOL: Final = "simple_one_for_one"
@@ -95,7 +102,8 @@ class RetryTable(RetryPolicy, frozen=True, kw_only=True):
     on_throttled: Annotated[
         dict[str, Any],
         Setting(
-            "What differs for 429, and for 503 with Retry-After: any of the keys above.",
+            "What differs for 429, and for 503 with Retry-After: any of the keys above. Unless throttle is none, only "
+            "max_attempts counts: throttled attempts are not limited without it.",
             Partial(RetryPolicy),
             key="throttled",
         ),
@@ -346,7 +354,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
     key: Annotated[
         str | None,
         Setting(
-            "What the circuit and rate_per_key are kept by.",
+            "What quotas, slots, the circuit and rate_per_key are kept by.",
             OrNone(_LINE, "the host, or a function's own key_of(item)"),
         ),
     ] = None
@@ -455,6 +463,16 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         str | None, Setting("The same for each key: the host, for http; see the key of a group.", RATE_RULE)
     ] = None
     burst_per_key: Burst = None
+    throttle: ThrottleSetting = "adaptive"
+    throttle_patience: Patience = DEFAULT_THROTTLE.patience
+    max_retry_after: MaxRetryAfter = DEFAULT_THROTTLE.max_retry_after
+    max_per_key: Annotated[
+        int | None,
+        Setting(
+            "Slots of one key, at most: one dead or slow host must not take all of them.",
+            MAX_PER_KEY_RULE,
+        ),
+    ] = None
     halt: Annotated[
         str | None,
         Setting(
@@ -492,6 +510,11 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     """The names of supervisors and groups in the order of the file, in which they start. Empty without supervisors."""
     path: Path | None = None
     """The file that this was read from."""
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether keys that ask for fewer attempts are throttled."""
+        return self.throttle == "adaptive"
 
     @property
     def is_tree(self) -> bool:
@@ -547,9 +570,18 @@ def _read(info: SettingInfo, value: Any, place: KeyPath, problems: Problems, top
             return rule.read(value)
 
 
+_MEANT: Final = {"supervisor": "under"}
+"""Keys that a group has by another name."""
+
+
 def _unknown(key: str, keys: Mapping[str, SettingInfo], top: type[Struct]) -> str:
+    meant = _MEANT.get(key, "")
+    if meant in keys:
+        return f"unknown key (its name here is {meant})"
     if any(info.key == key for info in settings_of(top)):
         return "belongs to the top level: write it above the first [[group]] and [[supervisor]]"
+    if any(info.key == key for info in settings_of(Group)):
+        return "belongs to a group: write it below [[group]]"
     close = nearest(key, keys)
     hint = f"nearest valid key: {close}" if close else f"valid keys: {', '.join(keys)}"
     return f"unknown key ({hint})"

@@ -132,6 +132,7 @@ class AttemptRunner:
         else:
             worker.cancels = 0
             worker.error = None
+            worker.paid = 0.0
             worker.stop_timer()
         worker.bad_luck = draw = self._luck.draw("luck", worker.name, worker.incarnation, number)
         threshold = self.threshold

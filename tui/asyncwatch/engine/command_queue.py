@@ -16,14 +16,18 @@ from asyncwatch.commands import (
     ChangeSetting,
     CloseCircuit,
     Command,
+    HoldKey,
     IsolateCircuit,
     ProbeCircuit,
+    ReleaseKey,
+    ResetKey,
     StopRun,
     WatchStack,
 )
 from asyncwatch.slices import SLICE, SlicedWork
 
-_URGENT = (ChangeSetting, CloseCircuit, IsolateCircuit, ProbeCircuit, StopRun, WatchStack)
+_OF_KEYS = (CloseCircuit, IsolateCircuit, ProbeCircuit, HoldKey, ReleaseKey, ResetKey)
+_URGENT = (ChangeSetting, *_OF_KEYS, StopRun, WatchStack)
 """Commands about no worker: they do not wait for those that are."""
 FEW = 1_000
 """Commands among which urgent ones are looked for. More at a time are all about workers."""
@@ -32,8 +36,8 @@ FEW = 1_000
 class CommandQueue:
     """Carries commands out in order, in time slices, on the loop that it is attached to.
 
-    Urgent commands (the end of the run, settings, circuits) do not wait for others. Commands that come before a loop
-    is attached wait for it; after `close` they are dropped.
+    Urgent commands (the end of the run, settings, circuits, keys) do not wait for others. Commands that come before a
+    loop is attached wait for it; after `close` they are dropped.
 
     Args:
         execute: does what one command requests; called on the loop.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import linecache
 import math
 from collections import Counter
-from types import CodeType, TracebackType
+from functools import partial
+from types import CodeType, MethodType, TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -70,6 +71,23 @@ def safe_repr(value: object) -> str:
     except BaseException as error:  # repr is user code; even its sys.exit() must not end the engine
         pass_on_interrupt(error)
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def function_of(target: Any) -> object:
+    """Return the function that a method or a partial calls; any other target as it is."""
+    while issubclass(type(target), (MethodType, partial)):  # `isinstance` would read an attribute of any object
+        target = target.__func__ if type(target) is MethodType else target.func
+    return target
+
+
+def target_name(target: object) -> str:
+    """Return the name of the function that a target calls, such as `fetch`."""
+    function = function_of(target)
+    try:
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
+    except BaseException as error:  # as in safe_repr
+        pass_on_interrupt(error)
+        return type(function).__qualname__
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:

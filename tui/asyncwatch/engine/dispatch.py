@@ -14,8 +14,11 @@ from asyncwatch.commands import (
     Command,
     GiveUp,
     GiveUpAll,
+    HoldKey,
     IsolateCircuit,
     ProbeCircuit,
+    ReleaseKey,
+    ResetKey,
     RestartBranch,
     RestartWorker,
     RetryAllNow,
@@ -26,6 +29,7 @@ from asyncwatch.events import SETTINGS
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit
 from asyncwatch.policies.rate import change_rate
+from asyncwatch.policies.throttle import Throttle
 
 
 class Branches(Protocol):
@@ -39,6 +43,11 @@ class Branches(Protocol):
 
 
 _OF_CIRCUITS = {IsolateCircuit: Circuit.isolate, CloseCircuit: Circuit.close, ProbeCircuit: Circuit.probe}
+_OF_KEYS: dict[type[Command], Callable[[Throttle, float], None]] = {
+    ReleaseKey: Throttle.release,
+    HoldKey: lambda throttle, _: throttle.hold(),
+    ResetKey: lambda throttle, _: throttle.reset(),
+}
 
 
 def carry_out(scheduler: Scheduler, tree: Branches | None, command: Command) -> bool:
@@ -54,6 +63,10 @@ def carry_out(scheduler: Scheduler, tree: Branches | None, command: Command) -> 
                 reason = f"{shown_path(command.path)}: {reason}"
         case IsolateCircuit() | CloseCircuit() | ProbeCircuit():
             reason = scheduler.control_circuit(command.key, _OF_CIRCUITS[type(command)])
+            if reason:
+                reason = f"{command.key}: {reason}"
+        case ReleaseKey() | HoldKey() | ResetKey():
+            reason = scheduler.control_key(command.key, _OF_KEYS[type(command)])
             if reason:
                 reason = f"{command.key}: {reason}"
         case ChangeSetting():

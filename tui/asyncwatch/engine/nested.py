@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 
+from asyncwatch.engine.describe import function_of, target_name
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.spec import WorkerSpec
 
@@ -68,12 +69,12 @@ class NestedRetries:
             return None
         self._previous = target
         try:
-            function = getattr(target, "__func__", None) or getattr(target, "func", None) or target
+            function = function_of(target)
             if id(function) in self._seen or len(self._seen) >= _MAX_TARGETS:
                 return None
             self._seen.add(id(function))
             library = retrying_library(function)
-            return (str(getattr(function, "__qualname__", type(function).__qualname__)), library) if library else None
+            return (target_name(target), library) if library else None
         except BaseException as error:  # the attributes of an object can be code that raises anything
             pass_on_interrupt(error)
             return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from asyncwatch.engine.describe import safe_repr
+from asyncwatch.engine.describe import function_of, safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.worker import FORGOTTEN, Worker, WorkerOwner
@@ -273,6 +273,22 @@ class BatchRegistry:
                     attempts=attempts,
                     elapsed=elapsed,
                 )
+
+    def first_and_last(self) -> list[Worker]:
+        """Return the first and the last worker, as they are now."""
+        return [self._worker(index) for index in sorted({0, len(self) - 1}) if index >= 0]
+
+    def successes_of(self, function: object) -> int:
+        """Return how many workers of the batch whose target calls `function` have succeeded."""
+        mark, marks, total = _MARKS[WorkerState.SUCCEEDED], self._marks, 0
+        for part, start in zip(self._parts, self._starts, strict=True):
+            if isinstance(part, _Alike):
+                is_like = any(function_of(spec.target) is function for spec in part.specs())
+                total += marks.count(mark, start, start + len(part)) if is_like else 0
+            else:
+                specs = enumerate(part.specs(), start)
+                total += sum(marks[index] == mark and function_of(spec.target) is function for index, spec in specs)
+        return total
 
     def states(self) -> dict[str, int]:
         """Return how many workers are in each state; states without workers are left out."""

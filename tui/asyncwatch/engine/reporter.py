@@ -32,6 +32,9 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
     CommandRefused,
+    KeyLimitChanged,
+    KeyReleased,
+    KeyThrottled,
     LineHeld,
     LogRecorded,
     NestedRetriesFound,
@@ -163,7 +166,7 @@ class Reporter:
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
         """Report that the batch was halted."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        text = "halted after %s: %s end by that"
+        text = "halted after %s, which ends %s"
         log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
 
     def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
@@ -173,7 +176,7 @@ class Reporter:
     def nested_retries_found(self, target: str, library: str) -> None:
         """Warn of a target that retries on its own."""
         self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
-        text = "%s retries by itself with %s: that and asyncwatch's attempts multiply"
+        text = "%s retries by itself with %s, so that attempts multiply; let only one of the two retry"
         log_safely(logger, logging.WARNING, text, target, library)
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
@@ -211,6 +214,22 @@ class Reporter:
     def line_held(self, reason: str) -> None:
         """Report what the whole ready queue waits for from now on."""
         self._emit(LineHeld(self._next_seq(), self.now(), reason))
+
+    def key_throttled(self, key: str, seconds: float | None, retry_after: float | None, refused: int) -> None:
+        """Report that a key is held."""
+        held = None if seconds is None else round(seconds, 3)
+        self._emit(KeyThrottled(self._next_seq(), self.now(), key, held, retry_after, refused))
+        if held is not None:
+            what = "asked to wait" if retry_after else "refused an attempt"
+            log_safely(logger, logging.INFO, "%s %s: no attempt starts for %.1f s", key, what, held)
+
+    def key_released(self, key: str) -> None:
+        """Report that attempts of a key start again."""
+        self._emit(KeyReleased(self._next_seq(), self.now(), key))
+
+    def key_limit_changed(self, key: str, limit: int | None, rate: float | None, in_flight: int, refused: int) -> None:
+        """Report what is known of the limits of a throttled key."""
+        self._emit(KeyLimitChanged(self._next_seq(), self.now(), key, limit, rate, in_flight, refused))
 
     def circuit_probed(self, key: str, circuit: Circuit) -> None:
         """Report that a probe began, or ended without deciding."""
@@ -337,7 +356,9 @@ class Reporter:
 
     def ready_too_late(self, worker: Worker) -> None:
         """Warn of a worker that says it is ready when it has been taken for that already."""
-        text = "%s: ready() after its first wait is ignored, it was ready at that; set announces_ready to be waited for"
+        text = (
+            "%s: ready() is ignored, since the worker was ready at its first wait; set announces_ready to be waited for"
+        )
         self._log(logging.WARNING, worker, text, worker.name)
 
     def restart_scheduled(self, worker: Worker, delay: float, cause: str) -> None:

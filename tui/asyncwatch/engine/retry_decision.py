@@ -10,7 +10,7 @@ import msgspec
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.policies.bad_luck import Luck
-from asyncwatch.policies.budget import RetryBudget, Tokens
+from asyncwatch.policies.budget import Tokens
 from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_never_retried, retry_after_of
 from asyncwatch.policies.retry import RetryPolicy
 
@@ -34,21 +34,33 @@ class RetryDecision(msgspec.Struct, frozen=True, gc=False):
     max_attempts: int = 0
     """By the policy for this class of errors."""
     delay: float | None = None
-    """Seconds until the next attempt; None for no further one."""
+    """Seconds until the next attempt; None for no further one, or for one that waits for its key."""
     is_asked_for: bool = False
     """Whether the server set the delay (`Retry-After`)."""
+    waits_for_key: bool = False
+    """Whether the attempt was throttled: the next one starts when the key allows it."""
+    cost: float = 0.0
+    """Tokens that the next attempt has to pay for."""
     refusal: str = ""
     """Why a retriable error gets no further attempt: a reason of `RetryRefused`, or empty."""
 
 
 class RetryDecider:
-    """Decides on retries for all workers of a run. Pays for them from the run's budget, if there is one."""
+    """Decides on retries for all workers of a run.
 
-    __slots__ = ("_luck", "tokens")
+    Args:
+        luck: the draws of the run.
+        tokens: of the retry budget of the run; None for no limit.
+        waits_for_throttled: whether a throttled attempt waits for its key, and uses up neither attempts nor tokens.
 
-    def __init__(self, luck: Luck, budget: RetryBudget | None) -> None:
+    """
+
+    __slots__ = ("_luck", "_tokens", "_waits_for_throttled")
+
+    def __init__(self, luck: Luck, tokens: Tokens | None, *, waits_for_throttled: bool) -> None:
         self._luck = luck
-        self.tokens = None if budget is None else Tokens(budget)
+        self._tokens = tokens
+        self._waits_for_throttled = waits_for_throttled
 
     def decide(self, worker: Worker, error: BaseException, now: float, *, is_halted: bool) -> RetryDecision:
         """Decide what follows an attempt that ended in `error`, `now` seconds after the start of the run.
@@ -60,29 +72,59 @@ class RetryDecider:
         if policy is None or is_never_retried(error):
             is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
             return RetryDecision(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
-        if worker.attempt >= policy.max_attempts:
-            return RetryDecision(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         asked = retry_after_of(error, time.time())
+        if error_class is ErrorClass.THROTTLED and self._waits_for_throttled and not worker.is_struck:
+            return self._decide_throttled(worker, policy, now, asked, is_halted=is_halted)
+        if worker.failed_attempts >= policy.max_attempts:
+            return RetryDecision(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
-            delay = worker.backoff = round(policy.delay(worker.attempt, jitter, worker.backoff), 6)
+            delay = worker.backoff = round(policy.delay(worker.failed_attempts, jitter, worker.backoff), 6)
         else:
             delay = round(min(asked, policy.max_retry_after), 6)
-        refusal = ""
-        if is_halted:
-            refusal = HALTED
-        elif worker.deadline_at is not None and now + delay >= worker.deadline_at:
-            refusal = PAST_DEADLINE
-        elif self.tokens is not None and worker.pays_for_retries and not self.tokens.pay_for(error):
-            refusal = OUT_OF_BUDGET
+        refusal, cost = _refusal(worker, now + delay, is_halted=is_halted), 0.0
+        if not refusal and self._tokens is not None and worker.pays_for_retries:
+            cost = self._tokens.cost_after(error)
+            if self._tokens.budget.mode == "delay" and self._tokens.can_ever_pay(cost):
+                pass  # when it is ready
+            elif self._tokens.pay(cost, now):
+                worker.paid, cost = cost, 0.0
+            else:
+                refusal = OUT_OF_BUDGET
         return RetryDecision(
             error_class,
             is_retriable=True,
             max_attempts=policy.max_attempts,
             delay=None if refusal else delay,
             is_asked_for=asked is not None,
+            cost=cost,
             refusal=refusal,
         )
+
+    def _decide_throttled(
+        self, worker: Worker, policy: RetryPolicy, now: float, asked: float | None, *, is_halted: bool
+    ) -> RetryDecision:
+        """Decide what follows a throttled attempt: only a policy of its own for that class limits their number."""
+        own = None if worker.spec.retry_by_class is None else worker.spec.retry_by_class.get(ErrorClass.THROTTLED)
+        if own is not None and worker.throttled + 1 >= own.max_attempts:
+            return RetryDecision(ErrorClass.THROTTLED, is_retriable=True, max_attempts=own.max_attempts)
+        refusal = _refusal(worker, now + (asked or 0.0), is_halted=is_halted)
+        return RetryDecision(
+            ErrorClass.THROTTLED,
+            is_retriable=True,
+            max_attempts=policy.max_attempts,
+            is_asked_for=asked is not None,
+            waits_for_key=not refusal,
+            refusal=refusal,
+        )
+
+
+def _refusal(worker: Worker, starts_at: float, *, is_halted: bool) -> str:
+    """Return why the worker makes no attempt at that time, in seconds of the run; an empty text if nothing forbids."""
+    if is_halted:
+        return HALTED
+    is_late = worker.deadline_at is not None and starts_at >= worker.deadline_at
+    return PAST_DEADLINE if is_late else ""
 
 
 def _class_of(worker: Worker, error: BaseException) -> ErrorClass:

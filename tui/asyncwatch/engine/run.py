@@ -23,6 +23,7 @@ from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
+from asyncwatch.policies.throttle import DEFAULT_THROTTLE, ThrottlePolicy
 
 _RUNS_ONCE = "a Run runs once; this one has been used"
 
@@ -44,6 +45,9 @@ class Run(Generic[ResultT_co]):
         group_timeouts: seconds from the start after which the pending workers of a group are timed out.
         retry_budget: pays for all retries of the run; None for no limit. A run that uses it up depends on the order
             in which attempts end, and not on its seed alone.
+        throttle: how long a key is waited for that asks for fewer attempts; None for no throttling by key.
+        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
+            by key, None is all.
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
@@ -64,12 +68,14 @@ class Run(Generic[ResultT_co]):
         grace: float = DEFAULT_GRACE,
         group_timeouts: Mapping[str, float] | None = None,
         retry_budget: RetryBudget | None = DEFAULT_RETRY_BUDGET,
+        throttle: ThrottlePolicy | None = DEFAULT_THROTTLE,
+        max_per_key: int | None = None,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
     ) -> None:
-        check_limits(concurrency, grace)
+        check_limits(concurrency, grace, max_per_key)
         self.name = name
         self.seed = draw_seed() if seed is None else seed
         self._scheduler = Scheduler(
@@ -79,6 +85,8 @@ class Run(Generic[ResultT_co]):
             concurrency=concurrency,
             grace=grace,
             retry_budget=retry_budget,
+            throttle=throttle,
+            max_per_key=max_per_key,
             circuit=circuit,
             rate=rate,
             rate_per_key=rate_per_key,

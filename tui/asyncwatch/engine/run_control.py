@@ -208,7 +208,7 @@ class RunControl:
         """
         worker = self._scheduler.registry.get(name)
         if worker is None:
-            raise KeyError(name)
+            raise KeyError(f"no worker is named {name!r}")
         return worker.incarnation
 
     async def wait_settled(self) -> None:

@@ -13,7 +13,7 @@ from asyncwatch.engine.admission import Admission, Answer
 from asyncwatch.engine.attempts import AttemptRunner, late_error, past_deadline
 from asyncwatch.engine.bulk import BulkActions, act_safely
 from asyncwatch.engine.capture import log_safely
-from asyncwatch.engine.describe import ErrorFacts, describe_error, facts_of
+from asyncwatch.engine.describe import ErrorFacts, describe_error, facts_of, function_of
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
@@ -27,12 +27,13 @@ from asyncwatch.engine.watchdog import Block
 from asyncwatch.engine.worker import FORGOTTEN, StopReason, Worker, WorkerOwner
 from asyncwatch.events import FAILURES, SETTLED, WorkerEnded, WorkerFailed, WorkerState
 from asyncwatch.policies.bad_luck import Luck
-from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.budget import RetryBudget, Tokens
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy
 from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_exit, is_never_retried
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE
 from asyncwatch.policies.rate import RateLimit
+from asyncwatch.policies.throttle import Throttle, ThrottlePolicy
 from asyncwatch.text import error_line
 
 SLOT, RATE, PAUSED = "place", "rate", "paused"
@@ -75,6 +76,10 @@ class InvalidStateError(AssertionError):
     """What `validate_state` found."""
 
 
+class MiscountError(InvalidStateError):
+    """Admission counts attempts that have ended, or misses some, and all else is well."""
+
+
 class Scheduler:
     r"""Starts workers, and decides what follows when an attempt ends. Callbacks of the event loop move workers on.
 
@@ -109,6 +114,9 @@ class Scheduler:
         grace: seconds that a worker may take to end after it was asked to, if its spec does not say.
         has_slots: whether there is or may be a batch, so that changing `concurrency` has a meaning.
         retry_budget: pays for all retries of the run; None for no limit.
+        throttle: how long a throttled key is waited for; None for no throttling by key.
+        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
+            by key, None is all.
         circuit: of every key; None for none.
         rate: of all attempts of the run together; None for no limit.
         rate_per_key: of the attempts of each key; None for no limit.
@@ -129,6 +137,8 @@ class Scheduler:
         grace: float = DEFAULT_GRACE,
         has_slots: bool = True,
         retry_budget: RetryBudget | None = None,
+        throttle: ThrottlePolicy | None = None,
+        max_per_key: int | None = None,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
@@ -152,10 +162,18 @@ class Scheduler:
         self.luck = luck = Luck(seed)
         """The draws of the run."""
         self._queue = ReadyQueue()
+        self._tokens = None if retry_budget is None else Tokens(retry_budget)
         self.admission = Admission(
             reporter,
             self._release,
             self._report_parked,
+            self._refuse_parked,
+            self._calls_like,
+            luck=luck,
+            slots=concurrency,
+            tokens=self._tokens,
+            throttle=throttle,
+            max_per_key=max_per_key,
             circuit=circuit,
             rate=rate,
             rate_per_key=rate_per_key,
@@ -168,7 +186,7 @@ class Scheduler:
             on_abandoned=self._attempt_abandoned,
             on_late_end=self._abandoned_ended,
         )
-        self._retries = RetryDecider(luck, retry_budget)
+        self._retries = RetryDecider(luck, self._tokens, waits_for_throttled=throttle is not None)
         self._backoffs = Timers(reporter, self._backed_off)
         self._nested = NestedRetries()
         self._on_outcome: Callable[[Outcome], None] | None = None
@@ -222,6 +240,7 @@ class Scheduler:
         """Report the workers of the batch as queued."""
         for spec, names in self.registry.batch.groups():
             self.reporter.workers_queued(spec, names)
+        self.admission.watch_keys_of(self.registry.batch.specs(), self.registry.batch.first_and_last)
         for nested in nested_retries(self.registry.batch.specs()):
             self._warn_of_nested_retries(nested)
 
@@ -329,8 +348,8 @@ class Scheduler:
     @property
     def retry_tokens(self) -> tuple[float, float]:
         """What is left of the retry budget, and its capacity; zeros without one."""
-        tokens = self._retries.tokens
-        return (0.0, 0.0) if tokens is None else (tokens.left, tokens.budget.tokens)
+        tokens = self._tokens
+        return (0.0, 0.0) if tokens is None else (tokens.left(self.reporter.now()), tokens.budget.tokens)
 
     def longest_patience(self) -> float:
         """Return the longest grace period of the attempts in flight, in seconds."""
@@ -348,11 +367,12 @@ class Scheduler:
         """Check that the registry, its columns, the queues, tasks, timers and counts agree. For tests, after any step.
 
         Raises:
-            InvalidStateError: they do not.
+            InvalidStateError: they do not; a MiscountError if only counts of admission are wrong.
 
         """
-        problems = [*self.registry.batch.problems(), *self.admission.problems()]
         runner, registry = self._runner, self.registry
+        workers = [*registry.batch.kept(), *registry.services.values()]
+        problems = [*registry.batch.problems(), *self.admission.problems()]
         if self.is_started and not self.is_broken_off:
             unsettled = registry.batch.unsettled_count()
             unsettled += sum(not worker.state.is_settled for worker in registry.services.values())
@@ -368,10 +388,13 @@ class Scheduler:
             problems.append(f"{slots} slots are taken, and {runner.slots_taken} are counted")
         if not runner.abandoned.keys() <= runner.tasks.keys():
             problems.append("an abandoned task has ended unnoticed")
-        for worker in (*registry.batch.kept(), *registry.services.values()):
+        for worker in workers:
             problems += self._problems_of(worker)
         if problems:
             raise InvalidStateError("; ".join(problems))
+        in_flight = [worker for task, worker in runner.tasks.items() if worker.task is task]
+        if leaks := [*self.admission.leaks(in_flight, (worker for worker in workers if worker.task is None))]:
+            raise MiscountError("; ".join(leaks))
 
     def _problems_of(self, worker: Worker) -> Iterator[str]:
         has_attempt = worker.state in {_RUNNING, _CANCELLING}
@@ -425,6 +448,7 @@ class Scheduler:
                     self.reporter.ended_at_last(old.ended_between)
             else:
                 self.reporter.workers_queued(spec, (name,))
+            self.admission.watch_keys_of((spec,))
             if self.is_paused or self.admission.is_gated or self._queue.services:
                 worker.is_ready = True
                 self._queue.push(worker)
@@ -443,6 +467,7 @@ class Scheduler:
         """Let at most `concurrency` attempts run from now on, and start none while paused. Running ones go on."""
         self.concurrency, self.is_paused = concurrency, is_paused
         self._slots = 0 if is_paused else concurrency
+        self.admission.change_slots(concurrency, is_paused=is_paused)
         self._fill_slots()
 
     def change_threshold(self, threshold: float | None) -> None:
@@ -483,7 +508,7 @@ class Scheduler:
                 self._start_batch_workers()
             finally:
                 self._is_filling = False
-        if admission.is_gated or not self._slots or self._queue_waits_for is PAUSED:
+        if admission.can_hold_queue or not self._slots or self._queue_waits_for is PAUSED:
             self._report_queue_held()
 
     def _start_batch_workers(self) -> None:
@@ -491,17 +516,21 @@ class Scheduler:
         left = STARTS_PER_ITERATION
         while left and runner.slots_taken < self._slots and not (self._is_held or self._bulk.freezes):
             if (worker := queue.pop()) is None:
-                break
-            if admission.is_gated:
+                admission.note_all_asked()
+                if not self._spare_slots():
+                    break
+                continue
+            left -= 1
+            if admission.is_gated or worker.owes:
                 answer = self._admit(worker)
                 if answer is Answer.QUEUE_WAITS:
                     queue.put_back(worker)
-                    break
+                    if not self._spare_slots():
+                        break
                 if answer is not Answer.STARTS:
                     continue
             worker.is_ready = False
             self._start_attempt(worker)
-            left -= 1
         if not left:
             self._continue_soon()
 
@@ -510,6 +539,21 @@ class Scheduler:
             self._continues_filling = True
             self.reporter.loop.call_soon(self._continue_filling)
 
+    def _spare_slots(self) -> bool:
+        """Give slots that no other work needs to workers that were parked for their key's share."""
+        spared = self.admission.spare(self._slots - self._runner.slots_taken)
+        for worker in spared:
+            worker.is_ready = True
+            self._queue.push(worker)
+        return bool(spared)
+
+    def _calls_like(self, worker: Worker) -> tuple[list[Worker], int]:
+        """Return the workers in flight that call the same function, and how many such workers have succeeded."""
+        function = function_of(worker.spec.target)
+        in_flight = [other for task, other in self.tasks.items() if other.task is task]
+        alike = [other for other in in_flight if function_of(other.spec.target) is function]
+        return alike, self.registry.batch.successes_of(function)
+
     def _continue_filling(self) -> None:
         self._continues_filling = False
         self._fill_slots()
@@ -517,7 +561,7 @@ class Scheduler:
     def _admit(self, worker: Worker) -> Answer:
         """Return whether a worker at the head of the queue starts, is parked or gone, or waits where it is."""
         answer = Answer.STARTS
-        if self.admission.is_gated:
+        if self.admission.is_gated or worker.owes:
             was_filling, self._is_filling = self._is_filling, True
             try:
                 answer = self.admission.ask(worker)
@@ -550,6 +594,8 @@ class Scheduler:
     def _launch_failed(self, worker: Worker, fault: BaseException) -> None:
         """Undo an attempt whose start raised `fault`, and let the worker fail."""
         self._runner.undo_start(worker)
+        with contextlib.suppress(Exception):
+            self.admission.attempt_ended(worker, is_stopped=True)
         if worker.state.is_settled:  # the code that raised has stopped it before
             return
         with contextlib.suppress(Exception):
@@ -567,8 +613,7 @@ class Scheduler:
         worker.stop_timer()
         if self._reported_parked:
             self._reported_parked.pop(worker, None)
-        if self.admission.is_gated:
-            self.admission.forget(worker)
+        self.admission.forget(worker)
 
     def _release(self, workers: Iterable[Worker]) -> None:
         """Put workers that were parked into the ready queue, before new work."""
@@ -612,16 +657,16 @@ class Scheduler:
         """Decide what follows an attempt that has ended in time."""
         worker.is_deciding = True
         try:
-            if self.admission.is_gated and (worker.stop_reason or error is None):
+            if worker.ticket is not None and (worker.stop_reason or error is None):
                 self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))
             if worker.stop_reason:
                 if isinstance(error, asyncio.CancelledError):
                     error = None
                 self._settle(worker, self.reporter.stopped(worker, result, error), result=result, error=error)
             elif error is None:
-                tokens = self._retries.tokens
+                tokens = self._tokens
                 if tokens is not None and not tokens.is_full:
-                    tokens.give_back()
+                    self.admission.return_tokens(tokens.budget.success_gain)
                 if worker.spec.every is None:
                     self._settle(worker, self.reporter.succeeded(worker, result), result=result)
                 else:
@@ -639,7 +684,7 @@ class Scheduler:
         """Stop or restart a worker, if that was requested while its end or its next attempt was being decided."""
         worker.is_deciding = False
         is_requested = worker.is_restarting or worker.stop_reason
-        if not is_requested or worker.task is not None or worker.state.is_settled:
+        if not is_requested or worker.task is not None or worker.state.is_settled or worker.state is _RESTARTING:
             return
         if worker.is_restarting:
             worker.is_restarting = False
@@ -650,21 +695,22 @@ class Scheduler:
     def _attempt_failed(self, worker: Worker, error: BaseException) -> None:
         owner = worker.owner
         if owner is not None and (isinstance(error, Shutdown) or (isinstance(error, Ignore) and not owner.is_ready)):
-            if self.admission.is_gated:
-                self.admission.attempt_ended(worker, is_stopped=True)
+            self.admission.attempt_ended(worker, is_stopped=True)
             self._settle(worker, self.reporter.stopped(worker, None, error), error=error)
             return
         now, is_halted = self.reporter.now(), worker in self._last_attempts
         decision = self._retries.decide(worker, error, now, is_halted=is_halted)
         facts = self._runner.facts_of(error)
         self.reporter.attempt_failed(worker, facts, decision)
-        if self.admission.is_gated:
-            # A deadline that was over while the target waited says as much of the server as a time-out does.
-            is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
-            error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
+        # A deadline that was over while the target waited says as much of the server as a time-out does.
+        is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
+        error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
+        if worker.ticket is not None or error_class is ErrorClass.THROTTLED:
             says_nothing = is_never_retried(error) and not is_late
-            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=says_nothing)
-        if decision.delay is not None:
+            self.admission.attempt_ended(worker, error_class=error_class, error=error, is_stopped=says_nothing)
+        if decision.waits_for_key:
+            self._wait_for_key(worker, error)
+        elif decision.delay is not None:
             self._back_off(worker, error, facts, decision, decision.delay)
         elif decision.refusal:
             self._refuse_retry(worker, error, decision.refusal)
@@ -678,10 +724,30 @@ class Scheduler:
     ) -> None:
         self._transition(worker, _BACKING_OFF)
         worker.error = error
+        worker.owes = decision.cost
         self.reporter.retry_scheduled(worker, facts, decision, delay)
         worker.timer = self._backoffs.call_later(delay, worker)
         if worker.owner is not None:
             worker.owner.waits()
+
+    def _wait_for_key(self, worker: Worker, error: BaseException) -> None:
+        """Park a worker whose attempt was throttled: its next one starts when its key allows it."""
+        worker.error = error
+        worker.throttled += 1
+        if worker.deadline_at is not None:
+            left = worker.deadline_at - self.reporter.now()
+            worker.timer = self.reporter.loop.call_later(left, self._deadline_passed, worker)
+        self.admission.wait_for_key(worker)
+        if worker.owner is not None and not worker.state.is_settled:
+            worker.owner.waits()
+
+    def _refuse_parked(self, worker: Worker, reason: str, why: str) -> None:
+        """Let a parked worker make no further attempt."""
+        try:
+            self._refuse_retry(worker, TimeoutError(why) if worker.error is None else worker.error, reason)
+        except BaseException as fault:
+            pass_on_interrupt(fault)
+            self._fail_if_lost(worker, fault)
 
     def _poll_succeeded(self, worker: Worker, result: object, every: float) -> None:
         self.reporter.poll_finished(worker, result, round(self.reporter.now() - worker.started_at, 6), every)
@@ -692,7 +758,7 @@ class Scheduler:
         """Let the next poll start in `delay` seconds, like any attempt: once it is admitted, at number 1."""
         self._transition(worker, _BACKING_OFF)
         worker.turns += worker.attempt
-        worker.attempt = worker.cancels = 0
+        worker.attempt = worker.cancels = worker.throttled = 0
         worker.error = worker.backoff = worker.deadline_at = None
         worker.timer = self._backoffs.call_later(delay, worker)
         if worker.owner is not None:
@@ -731,10 +797,10 @@ class Scheduler:
 
     def _refund(self, worker: Worker) -> None:
         """Put back what was paid for a retry that the worker will not make."""
-        error, worker.error = worker.error, None
-        tokens = self._retries.tokens
-        if tokens is not None and error is not None and worker.pays_for_retries:
-            tokens.refund(error)
+        worker.error = None
+        paid, worker.paid, worker.owes = worker.paid, 0.0, 0.0
+        if paid:
+            self.admission.return_tokens(paid)
 
     def _backed_off(self, worker: Worker) -> None:
         """Queue the worker before new work: what was begun is finished first."""
@@ -777,9 +843,8 @@ class Scheduler:
                 worker.is_restarting = False
                 reason = "it ignores its cancellation"
                 self.reporter.command_refused("RestartWorker", worker.name, worker.incarnation, reason)
-            if self.admission.is_gated:
-                error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
-                self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
+            error_class = None if worker.overdue is None else ErrorClass.TRANSIENT
+            self.admission.attempt_ended(worker, error_class=error_class, is_stopped=error_class is None)
             event = self.reporter.unresponsive(worker, stuck_at)
             self._settle(worker, event)
         except BaseException as fault:
@@ -865,9 +930,8 @@ class Scheduler:
         worker.timer = None
         worker.is_restarting = False
         worker.is_deciding = True
-        if self.admission.is_gated:
-            with contextlib.suppress(Exception):
-                self.admission.attempt_ended(worker, is_stopped=True)
+        with contextlib.suppress(Exception):
+            self.admission.attempt_ended(worker, is_stopped=True)
         try:
             if worker.stop_reason:
                 event = self.reporter.stopped(worker, None, fault)
@@ -883,15 +947,15 @@ class Scheduler:
         """Let `fault` be the error of an attempt that has ended and could not be decided on."""
         with contextlib.suppress(Exception):  # it is the reporter that fails
             if worker.state is _RUNNING:
-                if self.admission.is_gated:
-                    self.admission.attempt_ended(worker, is_stopped=True)
+                self.admission.attempt_ended(worker, is_stopped=True)
                 self._give_up(worker, fault, facts_of(fault), is_exhausted=False)
         self._fail_if_lost(worker, fault)
 
     def _fail_if_lost(self, worker: Worker, fault: BaseException) -> None:
         """Settle a worker that `fault` left without a task, a timer or a place in a queue."""
         is_moving = worker.task is not None or worker.timer is not None or worker.is_ready
-        if not is_moving and not worker.state.is_settled and not self.admission.is_parked(worker):
+        has_ended = worker.state.is_settled or worker.state is _RESTARTING  # its supervisor moves it on
+        if not is_moving and not has_ended and not self.admission.is_parked(worker):
             self._fail(worker, fault)
 
     def _count_failure(self, worker: Worker, halt: Halt) -> None:
@@ -1098,6 +1162,7 @@ class Scheduler:
         self._failures.discard(worker.index)
         self._last_attempts.discard(worker)
         self._bulk.spare(worker)
+        self.admission.renew_patience(worker)
         self.registry.batch.begin(worker)
         worker.incarnation += 1
         worker.reset()
@@ -1173,10 +1238,10 @@ class Scheduler:
     def retry_all_now(self) -> str:
         """Let all that back off or wait for a rate limit try again next, in order; return why not, or an empty text.
 
-        Circuits go on holding their workers.
+        Circuits, throttled keys and the retry budget go on holding their workers.
         """
         waiting = self._held_back()
-        hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) != "circuit"]
+        hurried = [w for w in waiting if not w.is_ready and self.admission.held_by(w) in {"", RATE}]
 
         def hurry(worker: Worker) -> None:
             if _is_held_back(worker) and not worker.is_ready:
@@ -1199,12 +1264,16 @@ class Scheduler:
         """Isolate, close or probe the circuit of `key`; return why that is not possible, or an empty text."""
         return self.admission.control(key, action)
 
+    def control_key(self, key: str, action: Callable[[Throttle, float], None]) -> str:
+        """Release, hold or reset the throttle of `key`; return why that is not possible, or an empty text."""
+        return self.admission.control_key(key, action)
+
     def _held_back(self) -> list[Worker]:
         return [worker for worker in self.registry.under_way() if _is_held_back(worker)]
 
     def _hurry(self, worker: Worker, *, is_probe: bool) -> None:
         """Put a worker that waits for an attempt before all others."""
-        if self.admission.held_by(worker) == "rate":
+        if self.admission.held_by(worker) == RATE:
             self.admission.put_first(worker)
             return
         if not worker.is_ready:
@@ -1213,5 +1282,5 @@ class Scheduler:
             self.registry.batch.begin(worker)  # it has never begun
         if worker.is_ready:
             self._queue.push_first(worker)
-            if self.admission.is_gated and is_probe:
+            if is_probe:
                 self.admission.hurry(worker)

@@ -28,6 +28,7 @@ from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.restart import AutoShutdown, Strategy
+from asyncwatch.policies.throttle import DEFAULT_THROTTLE, ThrottlePolicy
 
 
 class Supervisor:
@@ -56,6 +57,9 @@ class Supervisor:
         max_restarts: restarts of children that the root allows.
         within: in how many seconds.
         auto_shutdown: whether the end of significant children ends the root.
+        throttle: how long a key is waited for that asks for fewer attempts; None for no throttling by key.
+        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
+            by key, None is all.
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
@@ -83,13 +87,15 @@ class Supervisor:
         max_restarts: int | None = None,
         within: float | None = None,
         auto_shutdown: AutoShutdown | None = None,
+        throttle: ThrottlePolicy | None = DEFAULT_THROTTLE,
+        max_per_key: int | None = None,
         circuit: CircuitPolicy | None = None,
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
         batch: Iterable[WorkerSpec | WorkerSpecs] = (),
     ) -> None:
-        check_limits(concurrency, grace)
+        check_limits(concurrency, grace, max_per_key)
         self.name = name
         self.seed = draw_seed() if seed is None else seed
         members = check_batch(batch)
@@ -101,6 +107,8 @@ class Supervisor:
             grace=grace,
             has_slots=bool(members),
             retry_budget=retry_budget,
+            throttle=throttle,
+            max_per_key=max_per_key,
             circuit=circuit,
             rate=rate,
             rate_per_key=rate_per_key,

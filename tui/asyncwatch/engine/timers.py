@@ -13,6 +13,11 @@ from asyncwatch.engine.worker import Worker
 UNKNOWN_RESOLUTION = 0.001
 """Seconds by which the timers of another loop than asyncio's own may be early: uvloop counts milliseconds."""
 
+_FEW = 64
+"""Cancelled timers that are kept until they are due, beside as many as are alive."""
+_AT_ONCE = 200
+"""Workers that are called back in one loop iteration, at most. They take about 2 ms."""
+
 
 class Timer:
     """What `Timers.call_later` returns."""
@@ -65,6 +70,9 @@ class Timers:
         if not self._left:
             self._heap.clear()
             self._stop()
+        elif len(self._heap) > 2 * self._left + _FEW:
+            self._heap = [entry for entry in self._heap if entry[2].worker is not None]
+            heapq.heapify(self._heap)
 
     def _stop(self) -> None:
         if self._handle is not None:
@@ -79,19 +87,21 @@ class Timers:
 
     def _fire(self) -> None:
         self._handle = None
-        loop, heap = self._reporter.loop, self._heap
+        loop = self._reporter.loop
         now = loop.time()
         if not isinstance(loop, asyncio.BaseEventLoop):
             now += UNKNOWN_RESOLUTION
         try:
-            while heap and heap[0][0] <= now:
-                timer = heapq.heappop(heap)[2]
+            for _ in range(_AT_ONCE):
+                if not self._heap or self._heap[0][0] > now:
+                    break
+                timer = heapq.heappop(self._heap)[2]
                 worker, timer.worker = timer.worker, None
                 if worker is not None:
                     self._left -= 1
                     self._callback(worker)
         finally:  # the callback can raise a Ctrl+C
-            while heap and heap[0][2].worker is None:
-                heapq.heappop(heap)
-            if heap and (self._handle is None or heap[0][0] < self._fires_at):
-                self._set(heap[0][0])
+            while self._heap and self._heap[0][2].worker is None:
+                heapq.heappop(self._heap)
+            if self._heap and (self._handle is None or self._heap[0][0] < self._fires_at):
+                self._set(self._heap[0][0])

@@ -82,6 +82,16 @@ class Worker(msgspec.Struct, eq=False):
     """The error that it backs off from."""
     backoff: float | None = None
     """Seconds: the last one that was drawn."""
+    throttled: int = 0
+    """Attempts that were throttled: they do not count as failed ones."""
+    owes: float = 0.0
+    """Tokens that its next attempt, a retry, has to pay to the retry budget."""
+    paid: float = 0.0
+    """Tokens that were paid for its next attempt."""
+    place: int = 0
+    """Attempts of its key in flight when its attempt started, this one included."""
+    ticket: Any = None
+    """What admission keeps of its attempt in flight."""
     first_started_at: float = 0.0
     started_at: float = 0.0
     deadline_at: float | None = None
@@ -120,7 +130,8 @@ class Worker(msgspec.Struct, eq=False):
 
     def reset(self) -> None:
         """Forget everything about the incarnation that has ended, except its state."""
-        self.attempt = self.cancels = self.turns = self.failed_polls = 0
+        self.attempt = self.cancels = self.turns = self.failed_polls = self.throttled = 0
+        self.owes = self.paid = 0.0
         self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
         self.is_struck = self.is_ready = self.is_restarting = self.is_deciding = False
         self.error = self.backoff = self.deadline_at = self.abandoned_task = self.overdue = None
@@ -133,6 +144,11 @@ class Worker(msgspec.Struct, eq=False):
     def draw_number(self) -> int:
         """The number of this attempt within the incarnation, all polls included: draws are keyed by it."""
         return self.turns + self.attempt
+
+    @property
+    def failed_attempts(self) -> int:
+        """How many attempts have ended in an error, the latest included, without those that were throttled."""
+        return self.attempt - self.throttled
 
     @property
     def call_started_at(self) -> float:

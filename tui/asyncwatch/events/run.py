@@ -221,6 +221,41 @@ class LogRecorded(Event, frozen=True, gc=False):
     message: str
 
 
+class KeyEvent(Event, frozen=True, gc=False):
+    """Base of the events about the throttle of one `key`: a host, the key that the workers name, or their target."""
+
+    key: str
+
+
+class KeyThrottled(KeyEvent, frozen=True, gc=False):
+    """The key is held: no attempt starts for `seconds`, None until a person releases it.
+
+    `retry_after` is what the other side asked for, in seconds; None if it did not say, or if a person holds the key.
+    `refused` counts the throttled attempts of the key so far.
+    """
+
+    seconds: float | None
+    retry_after: float | None
+    refused: int
+
+
+class KeyReleased(KeyEvent, frozen=True, gc=False):
+    """The other side answers again, or a person released the key: attempts start."""
+
+
+class KeyLimitChanged(KeyEvent, frozen=True, gc=False):
+    """What is known of a key that was throttled has changed; it is reported twice a second at most.
+
+    `limit` is how many attempts may be in flight, None for no limit; `rate` the starts per second that were learned,
+    None while none are. `in_flight` and `refused` count attempts.
+    """
+
+    limit: int | None
+    rate: float | None
+    in_flight: int
+    refused: int
+
+
 class CircuitEvent(Event, frozen=True, gc=False):
     """Base of the events about the circuit of one `key`: a host, or the key that the workers name."""
 

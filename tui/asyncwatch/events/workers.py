@@ -50,8 +50,9 @@ class AttemptHeld(WorkerEvent, frozen=True, gc=False):
     reason: str
 
 
-HOLD_REASONS = ("place", "rate", "circuit", "paused")
-"""Why an attempt is held back: no free slot, a rate limit, a circuit that is not closed, or a paused run."""
+HOLD_REASONS = ("place", "rate", "circuit", "throttled", "share", "budget", "paused")
+"""Why an attempt is held back: no free slot, a rate limit, a circuit that is not closed, a key that asked for fewer
+attempts, a key that has its share of the slots, an empty retry budget, or a paused run."""
 
 
 class RetryScheduled(WorkerEvent, frozen=True, gc=False):
@@ -68,7 +69,7 @@ class RetryScheduled(WorkerEvent, frozen=True, gc=False):
 
 
 class RetryRefused(WorkerEvent, frozen=True, gc=False):
-    """Attempt number `attempt` will not be made, although the policy has attempts left.
+    """Attempt number `attempt` will not be made, although the policy has attempts left. It can be the first one.
 
     `reason` is one of RETRY_REFUSALS.
     """
@@ -77,9 +78,9 @@ class RetryRefused(WorkerEvent, frozen=True, gc=False):
     reason: str
 
 
-RETRY_REFUSALS = ("retry budget", "deadline", "person", "halt")
+RETRY_REFUSALS = ("retry budget", "deadline", "person", "halt", "patience")
 """Why a retry is refused: the retry budget of the run is used up, the retry would miss the worker's deadline, a person
-gave the worker up, or the batch halted."""
+gave the worker up, the batch halted, or the worker's key was throttled for too long."""
 
 
 class CancelRequested(WorkerEvent, frozen=True, gc=False):

@@ -25,7 +25,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model import history as departed
 from asyncwatch.model.history import AttemptHistory, AttemptRecord, DepartedChildren
-from asyncwatch.model.limits import Circuits, Settings
+from asyncwatch.model.limits import Circuits, Keys, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
@@ -37,6 +37,8 @@ LOG_SIZE_KEPT = 20_000_000
 """Characters of log lines kept, besides the newest line: some programs log whole documents."""
 REFUSALS_KEPT = 1_000
 WAITS_KEPT = 10_000
+QUEUE_REASONS = frozenset({"place", "rate", "paused"})
+"""What workers in the ready queue wait for: reasons of `AttemptHeld` without a key."""
 
 
 class Abandoned(NamedTuple):
@@ -110,6 +112,7 @@ class Fleet:
         self.restarts = Restarts()
         self.polls = Polls()
         self.circuits = Circuits()
+        self.keys = Keys()
         self.settings = Settings()
         self.loop = LoopWatch()
         self.nested_retries: list[NestedRetriesFound] = []
@@ -200,11 +203,11 @@ class Fleet:
         return tuple(wait for wait in self.waits if wait.worker == name)
 
     def held_by(self, row: Row) -> str:
-        """Return what a waiting worker waits for: `place`, `rate`, `paused`, or `circuit` or `rate` and a key.
+        """Return what a waiting worker waits for: a reason of `AttemptHeld`, and the key if there is one.
 
         Empty for a worker that does not wait. Workers in the ready queue wait for what the queue does.
         """
-        return row.held if " " in row.held else row.held and self.queue_held_by
+        return self.queue_held_by if row.held in QUEUE_REASONS else row.held
 
     def stack(self, name: str) -> str:
         """Return the worker's last traceback without its last line, the error; empty if there is none."""

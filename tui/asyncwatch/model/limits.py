@@ -1,9 +1,10 @@
-"""What a person can change in a running run: its settings, with an undo, and the circuits of its keys. Pure."""
+"""What holds attempts back: the settings of the run, with an undo; circuits, throttles and waiting workers. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,12 +16,17 @@ from asyncwatch.events import (
     CircuitIsolated,
     CircuitOpened,
     CircuitProbed,
+    KeyEvent,
+    KeyLimitChanged,
+    KeyReleased,
+    KeyThrottled,
     RunStarted,
     SettingChanged,
     WorkerState,
 )
 from asyncwatch.model.rows import Row
 from asyncwatch.policies.circuit import CircuitState
+from asyncwatch.text import count, crop, elapsed, mask_secrets, printable, short_rate
 
 CHANGES_KEPT = 1_000
 """Changes that can be undone."""
@@ -28,6 +34,8 @@ CLOSED_KEPT = 1_000
 """Closed circuits kept that never opened. There may be a new key for every worker."""
 OPENED_KEPT = 10_000
 """Closed circuits kept that have opened."""
+KEYS_KEPT = 1_000
+"""Keys kept without waiting workers and not held by a person."""
 
 
 class Settings:
@@ -182,12 +190,217 @@ class Circuits:
         self._keep(circuit)
 
 
+class KnownKey(msgspec.Struct):
+    """The throttle of one key. Times are in seconds since the run started."""
+
+    key: str
+    refused: int = 0
+    """Attempts that were throttled."""
+    is_held: bool = False
+    """Whether it is held, or its probe has not succeeded yet."""
+    held_until: float = -math.inf
+    """When a probe may start; infinity if a person holds the key."""
+    retry_after: float | None = None
+    """What the other side asked for last, in seconds; None if it did not say."""
+    limit: int | None = None
+    """Attempts that may be in flight, as learned; None for no limit."""
+    rate: float | None = None
+    """Starts per second, as learned; None while unknown."""
+    in_flight: int = 0
+    """Attempts in flight, as reported last."""
+    reported: int = 0
+    """Refused attempts by its events, which may lag behind by half a second."""
+    last_report: int = 0
+    """Refused attempts by the last event: the engine starts again at 0 if it has dropped an idle key."""
+    parked: int = 0
+    """Refused attempts that waited for the key."""
+
+    @property
+    def is_held_by_person(self) -> bool:
+        """Whether a person holds the key."""
+        return self.is_held and self.held_until == math.inf
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether attempts are held back, or limits were learned that can hold them back."""
+        return self.is_held or self.limit is not None or self.rate is not None
+
+
+class Keys:
+    """The keys of a run that were throttled, or for which workers had to wait.
+
+    Args:
+        kept: how many are kept for which no worker waits and that no person holds.
+
+    """
+
+    def __init__(self, *, kept: int = KEYS_KEPT) -> None:
+        self.by_key: OrderedDict[str, KnownKey] = OrderedDict()
+        """The latest change last."""
+        self.refused = 0
+        """Attempts that were throttled, of all keys, kept or not."""
+        self.held_by_person: dict[str, KnownKey] = {}
+        self._waiting: dict[str, dict[str, int]] = {}  # reason -> key -> workers
+        self._totals: dict[str, int] = {}
+        self._kept = kept
+
+    def waiting(self, reason: str) -> Mapping[str, int]:
+        """Return how many workers wait for each key, or for none, for this reason of `AttemptHeld`."""
+        return self._waiting.get(reason, {})
+
+    def total(self, reason: str) -> int:
+        """Return how many workers wait for this reason."""
+        return self._totals.get(reason, 0)
+
+    def waiting_for(self, key: str) -> int:
+        """Return how many workers wait for the key, for any reason."""
+        return sum(keys.get(key, 0) for keys in self._waiting.values())
+
+    def move(self, before: str, after: str) -> None:
+        """Count a worker that waits for `after`, and for `before` no more. Both are as in `Row.held`."""
+        if before:
+            self._count(before, -1)
+        if after:
+            self._count(after, 1)
+
+    def _count(self, held: str, number: int) -> None:
+        reason, _, key = held.partition(" ")
+        keys = self._waiting.setdefault(reason, {})
+        self._totals[reason] = self._totals.get(reason, 0) + number
+        left = keys.get(key, 0) + number
+        if left:
+            keys[key] = left
+        else:
+            del keys[key]
+        if number > 0 and key:
+            self._touch(key)
+
+    def _touch(self, key: str) -> KnownKey:
+        """Return what is known of the key, the latest from now on. Up to two that are not needed are dropped."""
+        known = self.by_key.get(key)
+        if known is not None:
+            self.by_key.move_to_end(key)
+            return known
+        known = self.by_key[key] = KnownKey(key)
+        for _ in range(2):
+            if len(self.by_key) <= self._kept:
+                break
+            oldest, other = next(iter(self.by_key.items()))
+            if other.is_held_by_person or self.waiting_for(oldest):
+                self.by_key.move_to_end(oldest)
+            else:
+                del self.by_key[oldest]
+        return known
+
+    def changed(self, event: KeyEvent) -> None:
+        """Fold one event."""
+        known = self._touch(event.key)
+        match event:
+            case KeyThrottled(seconds=seconds, retry_after=retry_after, refused=refused):
+                known.is_held = True
+                known.held_until = math.inf if seconds is None else event.at + seconds
+                known.retry_after = retry_after
+                self._refused(known, refused)
+            case KeyReleased():
+                known.is_held = False
+                known.held_until = -math.inf
+            case KeyLimitChanged(limit=limit, rate=rate, in_flight=in_flight, refused=refused):
+                known.limit, known.rate, known.in_flight = limit, rate, in_flight
+                self._refused(known, refused)
+
+        if known.is_held_by_person:
+            self.held_by_person[known.key] = known
+        else:
+            self.held_by_person.pop(known.key, None)
+
+    def _refused(self, known: KnownKey, refused: int) -> None:
+        known.reported += refused - known.last_report if refused >= known.last_report else refused
+        known.last_report = refused
+        self._count_refused(known)
+
+    def parked(self, key: str) -> None:
+        """Count a refused attempt that waits for the key."""
+        known = self._touch(key)
+        known.parked += 1
+        self._count_refused(known)
+
+    def _count_refused(self, known: KnownKey) -> None:
+        refused = max(known.reported, known.parked)
+        self.refused += refused - known.refused
+        known.refused = refused
+
+
 def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the workers that wait for a circuit, by its key."""
+    """Return the workers that wait for a key, by the key."""
     waiting: dict[str, list[Row]] = {}
     for row in rows:
         if row.state is WorkerState.WAITING:
-            reason, _, key = row.held.partition(" ")
-            if reason == "circuit":
+            _, _, key = row.held.partition(" ")
+            if key:
                 waiting.setdefault(key, []).append(row)
     return waiting
+
+
+# -- text
+
+_HOLD_UPS = 2
+"""Throttled keys that are named."""
+_KEY_WIDTH = 40
+_YEAR = 366 * 86_400.0
+_KEYS_COMPARED = 1_000
+"""Throttled keys among which those with the most waiting workers are sought, each time."""
+
+
+def hold_ups(keys: Keys, now: float) -> list[tuple[str, str]]:
+    """Return what holds workers up at `now`, in seconds since the run started: the subject, and what is known of it.
+
+    Together: `a.example: 7/s learned, 12 in flight, 340 wait`, `a.example asked for 2 s, 1 s left, 340 wait`.
+    """
+    waiting = keys.waiting("throttled")
+    if len(waiting) > _KEYS_COMPARED:
+        return [(f"{len(waiting):,} throttled keys", f": {keys.total('throttled'):,} wait")]
+    most = sorted(dict.fromkeys((*waiting, *keys.held_by_person)), key=lambda key: -waiting.get(key, 0))
+    found = []
+    for key in most[:_HOLD_UPS]:
+        number, known, subject = (
+            waiting.get(key, 0),
+            keys.by_key.get(key),
+            crop(printable(mask_secrets(key)), _KEY_WIDTH),
+        )
+        facts = [f"{number:,} wait"] if number else []
+        phrase = "" if known is None else hold_phrase(known, now)
+        if known is not None and not known.is_held:
+            facts = [*learned(known)[:1], f"{known.in_flight:,} in flight", *facts]
+        subject, sign = (f"{subject} {phrase}", ", ") if phrase else (subject, ": ")
+        found.append((subject, sign + ", ".join(facts) if facts else ""))
+    if rest := most[_HOLD_UPS:]:
+        number = sum(waiting.get(key, 0) for key in rest)
+        found.append((count(len(rest), "more throttled key"), f": {number:,} wait"))
+    return found
+
+
+def hold_phrase(known: KnownKey, now: float, *, has_tenths: bool = False) -> str:
+    """Return why no attempt of a key starts: `asked for 2 s, 1 s left`; an empty text if attempts do start."""
+    if known.is_held_by_person:
+        return "held by a person"
+    if not known.is_held:
+        return ""
+    left = known.held_until - now
+    if left <= 0:
+        return "probed now"
+    shown = f"{left:.1f} s" if has_tenths and left < 9.95 else _seconds(math.ceil(left))
+    # A hold of our own may be longer than what was asked for.
+    asked = known.retry_after if known.retry_after and known.retry_after > left - 1 else None
+    return f"throttles, {shown} left" if asked is None else f"asked for {_seconds(asked)}, {shown} left"
+
+
+def learned(known: KnownKey) -> list[str]:
+    """Return the limits that were learned for a key: `7/s learned`, `at most 12 at a time`."""
+    rate = [] if known.rate is None else [f"{short_rate(known.rate)} learned"]
+    return rate if known.limit is None else [*rate, f"at most {known.limit:,} at a time"]
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= _YEAR:  # a server can ask for anything, infinity included
+        return "over a year"
+    return f"{seconds:.3g} s" if seconds < 60 else elapsed(seconds)

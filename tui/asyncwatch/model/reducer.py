@@ -27,6 +27,10 @@ from asyncwatch.events import (
     CircuitProbed,
     CommandRefused,
     Event,
+    KeyEvent,
+    KeyLimitChanged,
+    KeyReleased,
+    KeyThrottled,
     LineHeld,
     LogRecorded,
     LoopBlocked,
@@ -204,6 +208,10 @@ def _circuit_changed(fleet: Fleet, event: CircuitEvent) -> None:
     fleet.circuits.changed(event)
 
 
+def _key_changed(fleet: Fleet, event: KeyEvent) -> None:
+    fleet.keys.changed(event)
+
+
 def _command_refused(fleet: Fleet, event: CommandRefused) -> None:
     fleet.refusals.append(event)
     fleet.refused += 1
@@ -338,7 +346,7 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
         block.started, block.lucks = block.column(), block.column()
     block.lucks[offset] = event.bad_luck
     if row.attempt or row.extra is not None or event.attempt > 1 or event.latency:
-        _another_attempt_started(row, event)
+        _another_attempt_started(fleet, row, event)
     if not row.attempt:
         block.started[offset] = event.at
     row.attempt = event.attempt
@@ -346,15 +354,20 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
     return row
 
 
-def _another_attempt_started(row: Row, event: AttemptStarted) -> None:
+def _another_attempt_started(fleet: Fleet, row: Row, event: AttemptStarted) -> None:
     """Note the start of an attempt unlike the first one of most workers."""
     extra = row.own_extra()
     extra.is_struck = extra.is_recorded = False
     if event.latency or event.attempt > 1:
         extra.latency = event.latency
         extra.error_class = ""
+    if extra.throttled:
+        extra.is_throttled = False
+        if event.attempt == 1:
+            extra.throttled = 0
     extra.retry_at = None
-    extra.held = ""
+    if extra.held:
+        _hold(fleet, extra, "")
     extra.is_between_polls = False
     extra.attempt_started_at = None
     if not row.attempt and extra == _NOTHING:
@@ -390,13 +403,26 @@ def _attempt_held(fleet: Fleet, event: AttemptHeld) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
+    if row.state is _RUNNING and extra.error_class == "throttled" and not (extra.is_struck or extra.is_between_polls):
+        # No backoff follows: the attempt that was throttled waits for its key.
+        extra.throttled += 1
+        extra.is_throttled = True
+        if event.key:
+            fleet.keys.parked(event.key)
     extra.retry_at = None
-    extra.held = share(f"{event.reason} {event.key}".rstrip())
+    _hold(fleet, extra, share(f"{event.reason} {event.key}" if event.key else event.reason))
     fleet.waits.append(event)
     if event.reason == "circuit":
         fleet.circuits.add(event.key)
     _move(fleet, row, WorkerState.WAITING)
     return row
+
+
+def _hold(fleet: Fleet, extra: Extra, held: str) -> None:
+    """Let a worker wait for `held`, or for nothing."""
+    if extra.held != held:
+        fleet.keys.move(extra.held, held)
+        extra.held = held
 
 
 def _retry_refused(fleet: Fleet, event: RetryRefused) -> Row | None:
@@ -454,7 +480,8 @@ def _poll_failed(fleet: Fleet, event: PollFailed) -> Row | None:
         extra.last_duration = event.elapsed
         fleet.attempt_history.failed(row, extra)
     extra.retry_at = event.at + event.delay
-    extra.held = extra.refusal = ""
+    _hold(fleet, extra, "")
+    extra.refusal = ""
     fleet.polls.poll_failed(event)
     _move(fleet, row, _RUNNING)
     return row
@@ -481,7 +508,7 @@ def _restart_scheduled(fleet: Fleet, event: RestartScheduled) -> Row | None:
     _unsettle(fleet, row)
     extra = row.own_extra()
     extra.retry_at = event.at + event.delay
-    extra.held = ""
+    _hold(fleet, extra, "")
     fleet.waits.append(event)
     _move(fleet, row, WorkerState.RESTARTING)
     return row
@@ -500,6 +527,8 @@ def _worker_restarted(fleet: Fleet, event: WorkerRestarted) -> Row | None:
     row.attempt = 0
     row.result = None
     row.block.forget(row.offset)
+    if row.extra is not None:
+        _hold(fleet, row.extra, "")
     row.block.has_extras = True
     row.extra = Extra(incarnation=event.incarnation)
     _move(fleet, row, _QUEUED)
@@ -564,7 +593,8 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
     block, extra = row.block, row.extra
     if extra is not None:
         extra.retry_at = None
-        extra.held = ""
+        if extra.held:
+            _hold(fleet, extra, "")
         extra.is_between_polls = False
         if extra.failed_polls:
             extra.failed_polls = 0
@@ -601,6 +631,9 @@ FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
     CircuitProbed: _circuit_changed,
     CircuitClosed: _circuit_changed,
     CircuitIsolated: _circuit_changed,
+    KeyThrottled: _key_changed,
+    KeyReleased: _key_changed,
+    KeyLimitChanged: _key_changed,
     CommandRefused: _command_refused,
     LogRecorded: _log_recorded,
     SupervisorStarted: _supervisor_started,

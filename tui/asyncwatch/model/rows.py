@@ -19,6 +19,8 @@ BLOCK = 256
 IN_TROUBLE = TROUBLE | {WorkerState.BACKING_OFF}
 """States of which each needs attention."""
 _UNKNOWN = math.nan
+THROTTLED_BITS = 20
+"""A worker is throttled less than a million times: about once in half a second at most."""
 _EMPTY: array[float] = array("d")
 
 
@@ -82,6 +84,9 @@ class Extra(msgspec.Struct, gc=False, eq=True):
     """By the policy for its class of error; 0 if it is that of the block."""
     calls: int = 0
     failed_polls: int = 0
+    throttled: int = 0
+    is_throttled: bool = False
+    """Whether the last attempt is one of the throttled ones."""
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -193,7 +198,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def held(self) -> str:
-        """What it waits for, as `circuit example.org` or `place`; empty if it does not wait. See `Fleet.held_by`."""
+        """What it waits for, as `throttled example.org` or `place`; empty if it does not wait. See `Fleet.held_by`."""
         return "" if self.extra is None else self.extra.held
 
     @property
@@ -220,9 +225,21 @@ class Row(msgspec.Struct, gc=False, eq=False):
         return None if seconds is None or self.state is WorkerState.UNRESPONSIVE else seconds
 
     @property
+    def throttled(self) -> int:
+        """How many attempts of this incarnation, or of this poll, were throttled and waited for their key."""
+        return 0 if self.extra is None else self.extra.throttled
+
+    @property
     def retries(self) -> int:
-        """Attempts of this incarnation after the first."""
-        return max(0, self.attempt - 1)
+        """Attempts of this incarnation that followed a failure. A throttled attempt is no failure."""
+        if (extra := self.extra) is None or not extra.throttled:
+            return max(0, self.attempt - 1)
+        return max(0, self.attempt - extra.throttled - (not extra.is_throttled))
+
+    @property
+    def retry_rank(self) -> int:
+        """A number that grows with the retries, and with the throttled attempts among rows with equal retries."""
+        return (self.retries << THROTTLED_BITS) + self.throttled
 
     @property
     def is_settled(self) -> bool:
@@ -232,7 +249,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     @property
     def is_in_trouble(self) -> bool:
         """Whether the worker needs attention: it did not succeed, is being retried, or its polls fail."""
-        state, attempt = self.state, self.attempt
+        state, attempt = self.state, self.attempt - self.throttled
         is_retrying = (state is WorkerState.RUNNING and attempt > 1) or (state is WorkerState.WAITING and attempt > 0)
         return state in IN_TROUBLE or (is_retrying and not self.is_between_polls) or self.failed_polls > 0
 

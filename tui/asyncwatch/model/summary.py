@@ -14,7 +14,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.history import FailedWorkers
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key
-from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable
+from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable, short_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,15 @@ class TroubledService:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottledKey:
+    """A key that asked for fewer attempts: how many it refused, and the starts per second that were learned, if any."""
+
+    key: str
+    refused: int
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A run in figures."""
 
@@ -82,6 +91,10 @@ class Summary:
     """Restarts by a person, with a sibling or with a supervisor."""
     restarted: tuple[TroubledService, ...]
     """The workers with the most other restarts."""
+    throttled: int
+    """Attempts that were throttled, and waited for their key."""
+    throttled_keys: tuple[ThrottledKey, ...]
+    """The keys with the most of them."""
     failed_polls: int
     polling: tuple[TroubledService, ...]
     """The pollers with the most failed polls."""
@@ -113,6 +126,8 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_most_troubled(fleet, restarts, restarted),
+        throttled=fleet.keys.refused,
+        throttled_keys=_most_throttled(fleet),
         failed_polls=fleet.polls.failed,
         polling=_most_troubled(fleet, polls, restarted),
         errors=_errors(fleet),
@@ -140,6 +155,12 @@ def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: 
     most = heapq.nlargest(number, known, key=lambda item: item[1])
     rows = ((fleet.get(name), times, cause) for name, times, cause in most)
     return tuple(TroubledService(row.name, row.state, times, cause) for row, times, cause in rows if row is not None)
+
+
+def _most_throttled(fleet: Fleet) -> tuple[ThrottledKey, ...]:
+    throttled = (known for known in fleet.keys.by_key.values() if known.refused)
+    most = heapq.nlargest(_KEYS_SHOWN, throttled, key=lambda known: known.refused)
+    return tuple(ThrottledKey(known.key, known.refused, known.rate) for known in most)
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
@@ -170,7 +191,7 @@ def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
             example_error=failed.example.error,
             example_place=_place(failed.example, fleet.stack),
             refused=failed.refusals.total(),
-            refusals=", ".join(sorted(failed.refusals)),
+            refusals=", ".join(sorted(_REFUSALS.get(reason, reason) for reason in failed.refusals)),
         )
         for kind, failed in by_kind.items()
     )
@@ -189,6 +210,9 @@ _LEAST_WIDTH = 20
 _LEAST_NAME = 12
 _ABANDONED_SHOWN = 20
 _TIMED_OUT_SHOWN = 50
+_KEYS_SHOWN = 5
+_REFUSALS = {"patience": "throttled for too long"}
+"""Reasons of a refused retry that need other words."""
 
 
 def counts_text(counts: dict[WorkerState, int]) -> str:
@@ -212,6 +236,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
+    if summary.throttled:
+        lines += ["", *_throttled_lines(summary, width)]
     if number := len(summary.abandoned):
         why = "the run was stopped at once" if summary.is_hurried else "cancelled, still running"
         lines += ["", f"{number:,} abandoned: {why}"]
@@ -237,6 +263,20 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         for group in summary.errors:
             lines += _error_lines(group, column, width)
     return lines if width is None else [crop(line, width) for line in lines]
+
+
+def _throttled_lines(summary: Summary, width: int | None) -> list[str]:
+    """Return `340 attempts were throttled: a.example 300 (7/s learned), b.example 40`."""
+    keys = [
+        f"{_line(known.key)} {known.refused:,}"
+        + (f" ({short_rate(known.rate)} learned)" if known.rate is not None else "")
+        for known in summary.throttled_keys
+    ]
+    others = summary.throttled - sum(known.refused for known in summary.throttled_keys)
+    keys += [f"others {others:,}"] if others else []
+    was = "was" if summary.throttled == 1 else "were"
+    text = f"{count(summary.throttled, 'attempt')} {was} throttled: {', '.join(keys)}"
+    return [text] if width is None else _wrapped(text, width)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -19,11 +19,15 @@ from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.bad_luck import BadLuck
+from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
+from asyncwatch.policies.classify import ErrorClass
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.rate import parse_rate
 from asyncwatch.policies.restart import RestartType
+from asyncwatch.policies.retry import RetryPolicy
 from asyncwatch.policies.settings import as_policy
+from asyncwatch.policies.throttle import ThrottlePolicy
 from asyncwatch.targets.names import classify_by, with_faults
 
 
@@ -42,7 +46,9 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
             "seed": plan.seed,
             "grace": config.grace,
             "group_timeouts": {group.name: group.timeout for group in config.groups if group.timeout is not None},
-            "retry_budget": config.retry_budget,
+            "retry_budget": _budget(config),
+            "throttle": _throttle(config),
+            "max_per_key": config.max_per_key,
             "circuit": as_policy(CircuitPolicy, config.circuit) if config.circuit.enabled else None,
             "rate": None if config.rate is None else parse_rate(config.rate, config.burst),
             "rate_per_key": (
@@ -78,6 +84,17 @@ async def drive(plan: Plan, run: Run | Supervisor) -> None:
                 await run.task_group(timeout=config.timeout)
             case _:
                 await complete_all(run, timeout=config.timeout)
+
+
+def _throttle(config: Config) -> ThrottlePolicy | None:
+    if not config.is_adaptive:
+        return None
+    return ThrottlePolicy(patience=config.throttle_patience, max_retry_after=config.max_retry_after)
+
+
+def _budget(config: Config) -> RetryBudget | None:
+    budget = config.retry_budget
+    return None if budget is None else msgspec.structs.replace(budget, patience=config.throttle_patience)
 
 
 class _Targets:
@@ -123,7 +140,7 @@ def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> 
     shared: dict[str, Any] = {
         "target": target,
         "retry": settings.retry.policy,
-        "retry_by_class": settings.retry.by_class() or None,
+        "retry_by_class": _by_class(settings, plan.config) or None,
         "classify": classify_by(settings.classify, plan.errors),
         "bad_luck": with_faults(luck, settings.bad_luck.named_faults, plan.errors, is_http=group.function is None),
         "attempt_timeout": settings.attempt_timeout,
@@ -138,6 +155,14 @@ def _specs(plan: Plan, group: PlannedGroup, target: Target, url: str | None) -> 
             shared["key"] = getattr(target, "key_of", None)  # a poller wraps its target, which hides the attribute
     args = () if group.items is not None or url is None else (url,)
     return WorkerSpecs(WorkerSpec(name=settings.name, args=args, **shared), group.names, group.items)
+
+
+def _by_class(group: Group, config: Config) -> dict[ErrorClass, RetryPolicy]:
+    """Return the policies of classes of errors. That of throttled attempts would limit them where it says no number."""
+    by_class = group.retry.by_class()
+    if config.is_adaptive and "max_attempts" not in group.retry.on_throttled:
+        by_class.pop(ErrorClass.THROTTLED, None)
+    return by_class
 
 
 def _supervision(group: Group) -> dict[str, Any]:

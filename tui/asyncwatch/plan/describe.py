@@ -31,16 +31,54 @@ def describe_plan(plan: Plan) -> list[str]:
         "rate": _describe_rates(config),
         "retry budget": "none: no limit" if config.retry_budget is None else describe_settings(config.retry_budget),
         "circuit": describe_settings(as_policy(CircuitPolicy, config.circuit)) if config.circuit.enabled else "none",
+        "throttle": config.throttle,
+        "max per key": _describe_share(config),
         "log level": config.log_level,
         "output": config.output or "none",
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",
     }
     lines = [f"{key:<12} {value}" for key, value in facts.items()]
+    lines += ["", *_describe_throttling(plan)]
     if config.is_tree:
         lines += ["", *_describe_tree(plan)]
     for group in plan.groups:
         lines += ["", *_describe_group(group, config)]
     return [printable(mask_secrets(line)) for line in lines]
+
+
+def _describe_share(config: Config) -> str:
+    if config.max_per_key is not None:
+        return f"{config.max_per_key}"
+    return "half of the slots while other keys have work, else all" if config.is_adaptive else "none"
+
+
+def _describe_throttling(plan: Plan) -> Iterator[str]:
+    """Yield what will happen on the first 429, for a reader who has never met one."""
+    config = plan.config
+    yield "when a server answers 429 (too many requests), or 503 with Retry-After"
+    if not config.is_adaptive:
+        yield "  The request is retried like any other error: after the wait that the server asks for (at most"
+        yield "  max_retry_after of its retry settings), and it uses up an attempt. Other requests to that host go on."
+        return
+    yield "  Every request to that host waits as long as the server asks. Then one request goes alone, and when it"
+    yield "  succeeds the others follow, at the rate that the server accepts. Other hosts go on meanwhile."
+    limited = [group for group in plan.groups if "max_attempts" in group.settings.retry.on_throttled]
+    for group in limited:
+        most = group.settings.retry.on_throttled["max_attempts"]
+        yield f"  A worker of {group.settings.name} is exhausted when {count(most, 'attempt')} of it were answered so."
+    if len(limited) < len(plan.groups):
+        patience, longest = format_duration(config.throttle_patience), format_duration(config.max_retry_after)
+        yield "  Nothing is lost by it: the attempt does not count for max_attempts. Workers are exhausted only if"
+        yield f"  the host refuses everything for {patience} (throttle_patience), or asks for more than {longest}"
+        yield "  (max_retry_after)."
+    if any(_has_no_key(group) for group in plan.groups):
+        yield "  A function without key_of has no host: all its workers wait together, unless their group has a key."
+
+
+def _has_no_key(group: PlannedGroup) -> bool:
+    """Return whether the workers of a group call a function that says nothing of a key."""
+    is_function = group.function is not None and getattr(group.function, "key_of", None) is None
+    return is_function and group.settings.key is None
 
 
 def _describe_kind(config: Config) -> dict[str, str]:
@@ -144,10 +182,11 @@ def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
         facts["classify"] = ", ".join(f"{name} {value}" for name, value in settings.classify.items())
     by_key = {"circuit": config.circuit.enabled, "rate_per_key": config.rate_per_key is not None}
     kept = [name for name, is_kept in by_key.items() if is_kept]
-    has_own = group.function is None or getattr(group.function, "key_of", None) is not None
+    is_used = bool(kept) or config.is_adaptive or config.max_per_key is not None
     if settings.key is not None:
-        facts["key"] = settings.key + ("" if kept else " (not used: there is no circuit and no rate_per_key)")
-    elif kept and not has_own:
+        why = " (not used: there is no throttle, no max_per_key, no circuit and no rate_per_key)"
+        facts["key"] = settings.key + ("" if is_used else why)
+    elif kept and _has_no_key(group):
         facts["key"] = f"none, so {' and '.join(kept)} {'does' if len(kept) == 1 else 'do'} not apply"
     if group.function is None:
         facts["http"] = describe_settings(settings.http)

@@ -29,8 +29,8 @@ class CircuitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     failure_ratio: Annotated[
         float,
         Setting(
-            "Ratio of failed attempts in the window that opens the circuit. Throttled attempts count as failed, "
-            "permanent errors do not.",
+            "Ratio of failed attempts in the window that opens the circuit. Permanent errors and throttled attempts "
+            "do not count as failed.",
             Number(0, 1, is_open=True),
         ),
     ] = 0.5
@@ -153,10 +153,6 @@ class Circuit:
     def probes_under_way(self) -> int:
         """How many probes are in flight; 0 unless the circuit is half open."""
         return self._passed - self._probed if self.state is CircuitState.HALF_OPEN else 0
-
-    def has_room(self, coming: int) -> bool:
-        """Return whether one more attempt may pass after `coming` others."""
-        return self.state is CircuitState.CLOSED or self.free_probes > coming
 
     def _enter_state(self, state: CircuitState) -> None:
         """Start a new era. Attempts of earlier eras no longer count."""

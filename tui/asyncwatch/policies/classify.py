@@ -1,6 +1,7 @@
 """Error classes: what an error says about another attempt, and how long it asks to wait. Pure.
 
-aiohttp is never imported here: its errors can only exist where it was imported already.
+Errors of HTTP libraries are read by their attributes, and none of those libraries is imported. An attribute that cannot
+be read is as good as none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 
@@ -27,6 +28,21 @@ class ErrorClass(enum.StrEnum):
     """The server is in trouble: 500, or 503 without `Retry-After`."""
     PERMANENT = "permanent"
     """Everything else: the same work would fail again."""
+
+
+class Throttled(Exception):  # noqa: N818  an answer, not an error
+    """The other side wants fewer requests. Raise it in a target whose client has no such error of its own.
+
+    Every attempt for the same key waits, and the throttled one is tried again without using up an attempt.
+
+    Args:
+        retry_after: seconds after which the other side wants to be asked again; None if it did not say.
+
+    """
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__("throttled" if retry_after is None else f"throttled for {retry_after:g} s")
+        self.retry_after = retry_after
 
 
 Classify = Callable[[BaseException], ErrorClass | str]
@@ -58,6 +74,26 @@ NETWORK_ERRNOS = frozenset(
     }
 )
 """Numbers of the network's `OSError`s. Python has no class of its own for some of them."""
+
+_AWS_THROTTLED = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+"""Codes that botocore's "standard" retry mode takes for throttling. Most come with the status 400."""
 
 
 class AttemptTimeout(TimeoutError):  # noqa: N818  named like TimeoutError
@@ -120,12 +156,16 @@ def classify(error: BaseException) -> ErrorClass:
 
     A group of errors has the class of all its leaves; if they differ, it is permanent if one of them is, else
     transient.
-    An `OSError` with one of `NETWORK_ERRNOS` is transient. aiohttp's `ClientResponseError` is classified by its status;
-    `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (a truncated answer) are
-    connection errors.
+    An error with seconds in its attribute `retry_after`, as `Throttled` has, is throttled. An `OSError`
+    with one of `NETWORK_ERRNOS` is transient. One that is about an HTTP answer is classified by its status (see
+    `status_of`), or as throttled by a code of AWS for that.
+    aiohttp's `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (a truncated
+    answer) are connection errors.
     """
     if isinstance(error, DeadlineExceeded):
         return ErrorClass.PERMANENT
+    if isinstance(error, Throttled) or _own_retry_after(error, 0.0) is not None:
+        return ErrorClass.THROTTLED
     if isinstance(error, (TimeoutError, ConnectionError)):
         return ErrorClass.TRANSIENT
     if isinstance(error, BaseExceptionGroup):
@@ -134,16 +174,42 @@ def classify(error: BaseException) -> ErrorClass:
         return of_client
     if isinstance(error, OSError) and error.errno in NETWORK_ERRNOS:
         return ErrorClass.TRANSIENT
-    aiohttp = sys.modules.get("aiohttp")
-    if aiohttp is None:
-        return ErrorClass.PERMANENT
-    if isinstance(error, aiohttp.ClientResponseError):
-        if error.status == 503 and retry_after_of(error, 0.0) is not None:
+    if _is_throttled_by_aws(error):
+        return ErrorClass.THROTTLED
+    status = status_of(error)
+    if status is not None:
+        if status == 503 and retry_after_of(error, 0.0) is not None:
             return ErrorClass.THROTTLED
-        return STATUS_CLASSES.get(error.status, ErrorClass.PERMANENT)
-    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)):
+        return STATUS_CLASSES.get(status, ErrorClass.PERMANENT)
+    aiohttp = sys.modules.get("aiohttp")
+    if aiohttp is not None and isinstance(
+        error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+    ):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of the answer that `error` is about, None if it is about none.
+
+    It is where aiohttp (`error.status`), httpx and requests (`error.response.status_code`) and botocore
+    (`error.response["ResponseMetadata"]`) have it. None of them is imported.
+    """
+    response = _read(error, "response")
+    status = _in_dicts(response, "ResponseMetadata", "HTTPStatusCode")
+    if status is None:
+        status = _read(response, "status_code")
+    if status is None and _read(error, "headers") is not None:
+        status = _read(error, "status")
+    if not issubclass(type(status), int) or type(status) is bool:
+        return None
+    status = int.__int__(status)
+    return status if 100 <= status < 600 else None
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether a throttled `error` is that of a service that is down, which says nothing about a quota."""
+    return status_of(error) == 503
 
 
 def is_transient(error: BaseException) -> bool:
@@ -215,12 +281,61 @@ def parse_retry_after(value: str, now: float) -> float | None:
 def retry_after_of(error: BaseException, now: float) -> float | None:
     """Return the seconds that `error` requests to wait, None if it requests none.
 
-    They are in its attribute `retry_after`, or in the header in its `headers`, as aiohttp's `ClientResponseError` has
-    them. `now` is in seconds since the epoch.
+    They are in its attribute `retry_after` (a number, a timedelta, or the text of a header), or in the header
+    `Retry-After` of the answer, where `status_of` finds it.
+    `now` is in seconds since the epoch.
     """
-    seconds = getattr(error, "retry_after", None)
-    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
-        return float(seconds) if seconds >= 0 and not math.isnan(seconds) else None
-    get = getattr(getattr(error, "headers", None), "get", None)
-    value = get("Retry-After") if callable(get) else None
+    seconds = _own_retry_after(error, now)
+    if seconds is not None:
+        return seconds
+    value = _header_of(error, "Retry-After")
     return parse_retry_after(value, now) if isinstance(value, str) else None
+
+
+def _own_retry_after(error: BaseException, now: float) -> float | None:
+    seconds = _read(error, "retry_after")
+    if type(seconds) is str:
+        return parse_retry_after(seconds, now)
+    if type(seconds) is timedelta:
+        seconds = seconds.total_seconds()
+    if type(seconds) not in {int, float} or not seconds >= 0:
+        return None
+    try:
+        return float(seconds)
+    except OverflowError:
+        return math.inf
+
+
+def _header_of(error: BaseException, name: str) -> object:
+    """Return a header of the answer that `error` is about."""
+    response = _read(error, "response")
+    value = _in_dicts(response, "ResponseMetadata", "HTTPHeaders", name.lower())
+    holders: tuple[Any, ...] = error, response
+    for holder in holders:
+        if value is None:
+            try:
+                value = holder.headers.get(name)
+            except Exception:  # noqa: S112  as in `_read`
+                continue
+    return value
+
+
+def _is_throttled_by_aws(error: BaseException) -> bool:
+    """Return whether the code in an error of botocore says that there were too many requests, whatever its status."""
+    code = _in_dicts(_read(error, "response"), "Error", "Code")
+    return type(code) is str and code in _AWS_THROTTLED
+
+
+def _read(owner: object, name: str) -> Any:
+    """Return an attribute of an error or an answer; None if there is none, or if it cannot be read."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:
+        return None
+
+
+def _in_dicts(value: Any, *keys: str) -> Any:
+    """Return what nested dicts have below these keys, None for nothing."""
+    for key in keys:
+        value = value.get(key) if type(value) is dict else None
+    return value

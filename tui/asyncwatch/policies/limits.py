@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from asyncwatch.policies.settings import Duration, Whole, check_value
+from asyncwatch.policies.settings import Duration, OrNone, Whole, check_value
 
 DEFAULT_CONCURRENCY: Final = 100
 CONCURRENCY_RULE: Final = Whole(1)
+MAX_PER_KEY_RULE: Final = OrNone(Whole(1), "half of the slots while other keys have work, else all")
 DEFAULT_GRACE: Final = 5.0
 """Seconds."""
 GRACE_RULE: Final = Duration()
 
 
-def check_limits(concurrency: int, grace: float) -> None:
+def check_limits(concurrency: int, grace: float, max_per_key: int | None = None) -> None:
     """Check the limits that a program passed.
 
     Raises:
         SettingError: a ValueError; one of them is out of its range.
 
     """
+    check_value("max_per_key", max_per_key, MAX_PER_KEY_RULE)
     check_value("concurrency", concurrency, CONCURRENCY_RULE)
     check_value("grace", grace, GRACE_RULE)

@@ -200,8 +200,17 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
         raise _Unsent(error) from None
 
 
+_SIMPLE = re.compile(r"(https?)://([a-z0-9]+(?:[-.][a-z0-9]+)*)(?::([0-9]{1,4}))?(?:[/?#]|$)")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
 def host_of(url: str) -> str:
     """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
+    # Nearly every URL looks so. To parse it takes ten times as long as this, and is a part of the cost of a request.
+    simple = _SIMPLE.match(url) if type(url) is str else None
+    if simple is not None:
+        scheme, host, port = simple.groups()
+        return host if port is None or int(port) == _DEFAULT_PORTS[scheme] else f"{host}:{int(port)}"
     try:
         address = URL(url)
     except ValueError:

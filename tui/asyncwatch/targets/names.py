@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from asyncwatch.engine.describe import describe_error, safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.policies import bad_luck as luck
-from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify
+from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify, status_of
 from asyncwatch.text import error_line, mask_url, one_line, printable
 
 AsyncFunction = Callable[..., Awaitable[Any]]
@@ -338,7 +338,9 @@ def classify_by(classes: Mapping[str, str], kinds: ErrorKinds) -> Classify:
     statuses = {int(name): ErrorClass(value) for name, value in classes.items() if name.isdecimal()}
 
     def by_status(error: BaseException) -> ErrorClass:
-        status = getattr(error, "status", None)
+        status = status_of(error)
+        if status is None:
+            status = getattr(error, "status", None)  # of an exception of the user's own
         return statuses[status] if type(status) is int and status in statuses else classify(error)
 
     by_kind: dict[type[BaseException], ErrorClass | str] = {

@@ -51,6 +51,9 @@ _VERBS = {
     "IsolateCircuit": "isolate",
     "CloseCircuit": "close",
     "ProbeCircuit": "probe",
+    "ReleaseKey": "release",
+    "HoldKey": "hold",
+    "ResetKey": "reset",
 }
 
 

@@ -50,7 +50,7 @@ ACTS = (
     Key("a", "mark_all", "mark all", "mark all workers that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
     Key("C", "cancel_all", "cancel all", "cancel all active workers; asks first"),
-    Key("R", "restart_all", "restart all", "restart all that did not succeed; asks first", footer=6),
+    Key("R", "restart_all", "restart failed", "restart all that did not succeed; asks first", footer=6),
     Key("N", "retry_all_now", "retry all now", "retry all waiting workers now; asks first"),
     Key("X", "give_up_all", "give up all", "give up all waiting workers; asks first"),
 )
@@ -70,7 +70,7 @@ LOOKS = (
     Key("f", "trouble", "trouble", "show only the workers in trouble", footer=4),
     Key("enter", "details", "details", "all about one worker; on a group, fold or unfold", footer=2),
     Key("e", "errors", "errors", "the errors, by kind: restart, cancel, show workers", footer=4),
-    Key("b", "circuits", "circuits", "the circuit breakers: isolate, close, probe"),
+    Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),
 )
 
 GLOBAL = (

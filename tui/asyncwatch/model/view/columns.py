@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.rows import BLOCK, IN_TROUBLE, Block, Row
+from asyncwatch.model.rows import BLOCK, IN_TROUBLE, THROTTLED_BITS, Block, Row
 
 _FEW = 16
 """Up to this many neighbours in a block are read one by one."""
@@ -29,7 +29,27 @@ _ended: Callable[[Block], array[float]] = attrgetter("ended")
 
 def retries(rows: Sequence[Row]) -> list[int]:
     """Return the number of retries of each row."""
-    return [attempt - 1 if (attempt := row.attempt) else 0 for row in rows]
+    return [
+        (attempt - 1 if (attempt := row.attempt) else 0)
+        if (extra := row.extra) is None or not extra.throttled
+        else row.retries
+        for row in rows
+    ]
+
+
+def retry_rank(rows: Sequence[Row]) -> list[int]:
+    """Return the rank of each row by its retries."""
+    return [
+        ((attempt - 1) << THROTTLED_BITS if (attempt := row.attempt) else 0)
+        if (extra := row.extra) is None or not extra.throttled
+        else row.retry_rank
+        for row in rows
+    ]
+
+
+def throttled(rows: Sequence[Row]) -> list[int]:
+    """Return how many attempts of each row were throttled."""
+    return [0 if (extra := row.extra) is None else extra.throttled for row in rows]
 
 
 def bad_luck(rows: Sequence[Row]) -> array[float]:
@@ -71,8 +91,12 @@ def is_in_trouble(rows: Sequence[Row]) -> list[bool]:
     return [
         (state := row.state) in IN_TROUBLE
         or (
-            ((state is _RUNNING and row.attempt > 1) or (state is _WAITING and row.attempt > 0))
-            and not ((extra := row.extra) is not None and extra.is_between_polls)
+            (state is _RUNNING or state is _WAITING)
+            and row.attempt > (state is _RUNNING)
+            and not (
+                (extra := row.extra) is not None
+                and (extra.is_between_polls or row.attempt - extra.throttled <= (state is _RUNNING))
+            )
         )
         or ((extra := row.extra) is not None and extra.failed_polls > 0)
         for row in rows

@@ -11,7 +11,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view import columns
 
-SYNTAX = "text in name or error, state:failed, retries>0, luck>0.9, error:Timeout, group:name"
+SYNTAX = "text in name or error, state:failed, retries>0, throttled>0, luck>0.9, error:Timeout, group:name"
 """One line that explains the language."""
 
 Condition = Callable[[Sequence[Row]], list[bool]]
@@ -19,9 +19,9 @@ Condition = Callable[[Sequence[Row]], list[bool]]
 conditions."""
 
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
-_FIELDS = ("state", "error", "group", "retries", "luck")
+_FIELDS = ("state", "error", "group", "retries", "throttled", "luck")
 _FIELD = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
-_QUICK = re.compile(r"(state|retries|luck)[:=<>]", re.IGNORECASE)
+_QUICK = re.compile(r"(state|retries|throttled|luck)[:=<>]", re.IGNORECASE)
 """Terms that look at no text. They come first: fewer rows are left for the others."""
 _NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
 """The text after the colon of a URL, of `host:port`, or of an unfinished word (`OSError:`)."""
@@ -35,6 +35,7 @@ _COMPARISONS: dict[str, Callable[[Iterable[float], float], list[bool]]] = {
 }
 _NUMBERS: dict[str, Callable[[Sequence[Row]], Iterable[float]]] = {
     "retries": columns.retries,
+    "throttled": columns.throttled,
     "luck": columns.bad_luck,
 }
 

@@ -447,7 +447,7 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
         QUEUE_ORDER: attrgetter("index"),
         "name": lambda row: natural(row.name),
         "state": lambda row: _RANKS[row.state],
-        "retries": attrgetter("retries"),
+        "retries": attrgetter("retry_rank"),
         "luck": luck,
         "result": result,
         "last": last,
@@ -468,7 +468,7 @@ def _keys_of_many(no_number: float, no_text: str, now: float) -> dict[str, Calla
         QUEUE_ORDER: lambda rows: [row.index for row in rows],
         "name": lambda rows: naturals([row.name for row in rows]),
         "state": lambda rows: [_RANKS[row.state] for row in rows],
-        "retries": columns.retries,
+        "retries": columns.retry_rank,
         # nan differs from itself.
         "luck": lambda rows: [no_number if luck != luck else luck for luck in columns.bad_luck(rows)],  # noqa: PLR0124
         "result": results,

@@ -17,6 +17,8 @@ PREFIX = 3
 """Cells before the first column: mark, cursor, sibling sign."""
 
 MARK = "▌"
+THROTTLED = fmt.GLYPHS[WorkerState.WAITING]
+"""Precedes the number of throttled attempts."""
 LATE = "~"
 """Precedes a time measured while the event loop was late."""
 
@@ -49,6 +51,7 @@ _REFUSALS = {
     "retry budget": "no retry, budget used up",
     "deadline": "no retry, deadline",
     "person": "given up by a person",
+    "patience": "throttled for too long",
 }
 """Why a worker gets no further attempt, in words."""
 
@@ -200,15 +203,17 @@ def _cell(text: str, style: str, width: int, gap: int, *, right: bool = False) -
     return Span(pad(text, width, right=right), style), Span(" " * gap)
 
 
-def period(row: Row, now: float, *, is_service: bool) -> float | None:
-    """Return the seconds between two changes of the row's line if nothing happens; None if it does not change."""
+def period(row: Row, now: float, *, is_service: bool, counts_down: bool = False) -> float | None:
+    """Return the seconds between two changes of the row's line if nothing happens; None if it does not change.
+
+    `counts_down` says that its note does, in tenths of a second.
+    """
     if row.state not in TIMED:
         return None
     seconds = row.elapsed(now)
     has_tenths = not is_service and seconds is not None and seconds < SHORT
     has_tenths |= row.retry_at is not None and 0 < row.retry_at - now < SHORT
-    has_tenths |= row.state is WorkerState.WAITING and row.held.startswith("circuit")
-    return TENTH if has_tenths else SECOND
+    return TENTH if has_tenths or counts_down else SECOND
 
 
 def shown_name(row: Row) -> str:
@@ -272,9 +277,13 @@ def _state(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
 
 def _retries(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
-    if row.max_attempts <= 1 and not row.retries:
+    can_retry = row.max_attempts > 1 or row.retries
+    text = f"{row.retries}/{max(0, row.max_attempts - 1)}" if can_retry else ""
+    if throttled := row.throttled:
+        count = f"{THROTTLED}{throttled}"
+        text = next((both for both in (f"{text} {count}".lstrip(), f"{text}{count}") if len(both) <= width), count)
+    if not text:
         return _cell("-", "faint", width, gap)
-    text = f"{row.retries}/{max(0, row.max_attempts - 1)}"
     return _cell(text, "warning" if row.retries else "muted", width, gap)
 
 

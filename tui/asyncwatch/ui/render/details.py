@@ -17,7 +17,7 @@ from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
 from asyncwatch.ui.render.cost import block_report
 from asyncwatch.ui.render.spans import Line, Span, crop_path, join, pad, width_of, wrap
-from asyncwatch.ui.render.tree import HOLDS, countdown, gauge_line, held_by
+from asyncwatch.ui.render.tree import countdown, gauge_line, held_by, hold
 
 _LEVEL_STYLES = {
     "DEBUG": "debug",
@@ -49,7 +49,8 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     known = [
         ("group", fmt.safe(row.group)),
         ("incarnation", str(row.incarnation) if row.incarnation > 1 else ""),
-        ("attempt", f"{row.attempt} of {row.max_attempts}" if row.attempt else ""),
+        ("attempt", _attempt_number(row)),
+        ("throttled", units.count(row.throttled, "time") if row.throttled else ""),
         ("successful polls", f"{row.calls:,}" if row.calls else ""),
         ("failed polls in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
         ("elapsed", units.elapsed(seconds) if seconds is not None else ""),
@@ -60,7 +61,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     if tree.is_at_limit(row):
         known.append(("restart limit reached:", "stays down"))
     if row.held:
-        known.append(("waiting for:", held_by(fleet.held_by(row), fleet.circuits.by_key, now)))
+        known.append(("waiting for:", held_by(fleet, row, now)))
     known += _supervision(fleet, row, now)
     parts: list[Line] = [[Span(f"{name} ", "muted"), Span(text)] for name, text in known if text]
     title: Line = [
@@ -70,6 +71,15 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         Span(fmt.state_label(row.state), fmt.state_style(row.state)),
     ]
     return [title, *(wrap(parts, width, 3) or [[]])]
+
+
+def _attempt_number(row: Row) -> str:
+    if not row.attempt:
+        return ""
+    if not row.throttled:
+        return f"{row.attempt} of {row.max_attempts}"
+    # Throttled attempts do not count towards the limit.
+    return f"{row.attempt} (retry {row.retries} of {max(0, row.max_attempts - 1)})"
 
 
 def _supervision(fleet: Fleet, row: Row, now: float) -> list[tuple[str, str]]:
@@ -155,8 +165,7 @@ def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
         when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted immediately"
         what, style = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
     else:
-        reason = f"{HOLDS.get(wait.reason, wait.reason)}{f' of {wait.key}' if wait.key else ''}"
-        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {reason}"
+        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {hold(wait.reason, wait.key)}"
         style = "waiting"
     indent = width_of(head)
     first, *more = _folded(what, max(10, width - indent), style)

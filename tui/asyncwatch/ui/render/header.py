@@ -6,6 +6,7 @@ from itertools import dropwhile
 
 from asyncwatch import text as units
 from asyncwatch.events import SETTLED, WorkerState
+from asyncwatch.model.limits import hold_ups
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
 from asyncwatch.ui.render.snapshot import Snapshot
@@ -74,7 +75,13 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         waiting = units.count(snapshot.frozen_events, "event waiting", "events waiting")
         right = [Span(f" ‖ frozen · {waiting} ", "notice"), *right]
     if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
-        right += [Span(" · ", "muted"), Span("a r", "key"), Span(" restarts all", "muted")]
+        right += [
+            Span(" · ", "muted"),
+            Span("a", "key"),
+            Span(" then ", "muted"),
+            Span("r", "key"),
+            Span(" restarts all", "muted"),
+        ]
     # The status matters more than how the run was started, so the last facts on the left are dropped first.
     while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
         left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
@@ -184,6 +191,7 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
         *_halted(snapshot),
         *_settings(snapshot),
         *_circuits(snapshot),
+        *_throttled(snapshot),
         *_budget(snapshot),
         *_nested_retries(snapshot),
     ]
@@ -230,8 +238,19 @@ def _circuits(snapshot: Snapshot) -> list[Line]:
     return [[Span(f"{len(circuits):,} circuits not closed", "waiting")]]
 
 
+def _throttled(snapshot: Snapshot) -> list[Line]:
+    return [
+        [Span(fmt.safe(subject), "waiting"), Span(fmt.safe(facts), "muted")]
+        for subject, facts in hold_ups(snapshot.fleet.keys, snapshot.now)
+    ]
+
+
 def _budget(snapshot: Snapshot) -> list[Line]:
     left, of = snapshot.statistics.retry_tokens, snapshot.statistics.retry_capacity
+    number = snapshot.fleet.keys.total("budget")
+    wait = [Span(f", {units.count(number, 'retry waits', 'retries wait')}", "waiting")] if number else []
+    if number and not of:
+        return [[Span("retry budget", "muted"), *wait]]
     if not of or left >= of:
         return []
     filled, rest = fmt.bar(left / of, _BUDGET_BAR)
@@ -242,6 +261,7 @@ def _budget(snapshot: Snapshot) -> list[Line]:
             Span(filled, style),
             Span(rest, "faint"),
             Span(f" {left:.0f} of {of:.0f}", style),
+            *wait,
         ]
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.limits import KnownCircuit
+from asyncwatch.model.limits import KnownKey, hold_phrase
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.text import brief_error
@@ -13,7 +13,13 @@ from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, SHORT, TIMED, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of
 
-HOLDS = {"rate": "rate limit", "place": "no free slot", "paused": "paused"}
+HOLDS = {
+    "rate": "rate limit",
+    "share": "share",
+    "budget": "retry budget",
+    "place": "no free slot",
+    "paused": "paused",
+}
 """Why an attempt is held back, in words."""
 _ROOM_FOR_BLOCKS = 24
 """Cells from which the note on a block of the event loop is in full."""
@@ -128,7 +134,7 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
     tree = fleet.tree
     match row.state:
         case WorkerState.WAITING:
-            return held_by(fleet.held_by(row), fleet.circuits.by_key, now, is_brief=width < _ROOM_FOR_NOTES)
+            return held_by(fleet, row, now, width)
         case WorkerState.RUNNING if row.is_poller and row.retry_at is not None:
             if row.retry_at <= now:
                 return "polling now"
@@ -167,21 +173,60 @@ def own_restarts(tree: Tree, row: Row, now: float) -> str:
     return "" if gauge is None or gauge.expires_in is None else f"{gauge.left} of {gauge.of} restarts left"
 
 
-def held_by(held: str, circuits: dict[str, KnownCircuit], now: float, *, is_brief: bool = False) -> str:
-    """Return why a worker is held back: `circuit open 3.2s (example.org)`, `rate limit`, `paused`.
+def held_by(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
+    """Return why a worker is held back: `circuit open 3.2s (example.org)`, `share of example.org`, `paused`.
 
-    If brief, the time comes first: `circuit 3.2s (example.org)`.
+    If `width` is small, what matters most comes first: `circuit 3.2s (example.org)`.
     """
-    reason, _, key = held.partition(" ")
-    shown = fmt.safe(key)
-    if reason in HOLDS:
-        return f"{HOLDS[reason]} of {shown}" if key else HOLDS[reason]
-    circuit = circuits.get(key) if reason == "circuit" else None
+    reason, _, key = fleet.held_by(row).partition(" ")
+    if reason == "throttled" and (known := fleet.keys.by_key.get(key)) is not None:
+        return _throttled_by(known, now, width)
+    circuit = fleet.circuits.by_key.get(key) if reason == "circuit" else None
     if circuit is None:
-        return f"{reason} {shown}".rstrip()
+        return hold(reason, key)
+    shown = fmt.safe(key)
     left = f" {max(0.0, circuit.open_until - now):.1f}s" if circuit.open_until is not None else ""
-    state = "" if is_brief and left else f" {circuit.state}"
+    state = "" if width < _ROOM_FOR_NOTES and left else f" {circuit.state}"
     return f"circuit{state}{left} ({shown})"
+
+
+def hold(reason: str, key: str) -> str:
+    """Return why an attempt is held back, whatever is known of its key."""
+    if reason == "throttled":
+        return f"throttled by {fmt.safe(key)}"
+    return HOLDS.get(reason, reason) + (f" of {fmt.safe(key)}" if key else "")
+
+
+def _throttled_by(known: KnownKey, now: float, width: int) -> str:
+    """Return why a worker waits for a throttled key, in the longest words that fit; the key is often in its name."""
+    key, phrase = fmt.safe(known.key), hold_phrase(known, now, has_tenths=True)
+    if known.is_held:
+        start, _, left = phrase.partition(", ")
+        choices = [f"{key} {phrase}", f"{key} {start}", phrase, left or start]
+    elif known.rate is None and known.limit is None:
+        choices = [f"throttled by {key}", "throttled"]
+    else:
+        allowed = units.short_rate(known.rate) if known.rate is not None else f"{known.limit:,} at a time"
+        choices = [f"{key} allows {allowed}", f"allows {allowed}", allowed]
+    return next((choice for choice in choices if width_of([Span(choice)]) <= width), choices[-1])
+
+
+def counts_down(fleet: Fleet, row: Row, now: float) -> bool:
+    """Return whether the row shows a time that changes every tenth of a second until its worker goes on."""
+    if row.state is not WorkerState.WAITING:
+        return False
+    reason, _, key = row.held.partition(" ")
+    known = fleet.keys.by_key.get(key) if reason == "throttled" else None
+    return reason == "circuit" if known is None else known.is_held and 0 < known.held_until - now < SHORT
+
+
+def wait_state(fleet: Fleet, row: Row) -> object:
+    """Return what the note on the row's wait depends on, apart from the time."""
+    if not row.held:
+        return ""
+    reason, _, key = row.held.partition(" ")
+    known = fleet.keys.by_key.get(key) if reason == "throttled" else None
+    return fleet.held_by(row), known and (known.is_held, known.held_until, known.rate, known.limit)
 
 
 def countdown(seconds: float) -> str:

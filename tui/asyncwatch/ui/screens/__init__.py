@@ -1,1 +1,1 @@
-"""Whole screens: the fleet, one worker, errors, circuits, the log, help, overhead, options, and questions."""
+"""Whole screens: the fleet, one worker, errors, limits, the log, help, overhead, options, and questions."""

@@ -332,8 +332,8 @@ class FleetScreen(Drawable, Screen[None]):
 
         await self.app.push_screen(ErrorsScreen(self._dashboard), show_only)
 
-    async def action_circuits(self) -> None:
-        """Open the circuits."""
-        from asyncwatch.ui.screens.circuits import CircuitsScreen
+    async def action_limits(self) -> None:
+        """Open the limits of each key."""
+        from asyncwatch.ui.screens.limits import LimitsScreen
 
-        await self.app.push_screen(CircuitsScreen(self._dashboard))
+        await self.app.push_screen(LimitsScreen(self._dashboard))

@@ -328,7 +328,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         is_sibling = line in self._highlighted
         marks = (line.name in view.marks, is_sibling, is_distorted(fleet, line))
         block = fleet.loop.last_of(line.name)
-        notes = (tree.is_at_limit(line), block and block.began, line.held and fleet.held_by(line))
+        notes = (tree.is_at_limit(line), block and block.began, branches.wait_state(fleet, line))
         return ("row", line.name, *look, *marks, tree.is_shown, *notes)
 
     def _period(self, line: Line | None) -> float | None:
@@ -339,7 +339,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if isinstance(line, Branch):
             left = tree.gauge(line, self._now).expires_in
             return None if left is None else columns.TENTH if left < columns.SHORT else columns.SECOND
-        return columns.period(line, self._now, is_service=tree.is_service(line))
+        counts_down = branches.counts_down(self._dashboard.fleet, line, self._now)
+        return columns.period(line, self._now, is_service=tree.is_service(line), counts_down=counts_down)
 
     def _strip(self, y: int, shown: Line | None, width: int) -> Strip:
         view = self._dashboard.view

@@ -1,4 +1,4 @@
-"""The screen of the circuits."""
+"""The screen of the limits of each key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_circuits_are_listed_and_controlled(key: str, command: Command) ->
         controller.emit(CircuitOpened, 10.0, key="other.net", attempts=8, failures=8, seconds=60.0)
         await pilot.press("b")
         await shows(
-            app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 not closed"
+            app, "example.org", "✗ open", "probed in 4.6 s", "2 workers wait: urls/b and urls/c", "2 of 2 keys limited"
         )
         await shows(app, "opened 1 time, 12 of 20 failed")
         await pilot.press("j", "k", key)
@@ -52,7 +52,7 @@ async def test_circuits_closed_one_keeps_its_place() -> None:
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, "› 0")
         await pilot.press("b")
-        await shows(app, "2 of 3 not closed")
+        await shows(app, "2 of 3 keys limited")
 
         def order() -> list[str]:
             return re.findall(r"^ *([abcd]\.org)", text_of(app), re.MULTILINE)
@@ -60,7 +60,7 @@ async def test_circuits_closed_one_keeps_its_place() -> None:
         assert order() == ["b.org", "c.org", "a.org"]
         controller.emit(CircuitClosed, 3.5, key="b.org")
         controller.emit(CircuitOpened, 3.5, key="d.org", attempts=20, failures=12, seconds=5.0)
-        await shows(app, "2 of 4 not closed")
+        await shows(app, "2 of 4 keys limited")
         assert order() == ["b.org", "c.org", "a.org", "d.org"]
         await pilot.press("i")
         await until(lambda: controller.sent)
@@ -77,39 +77,39 @@ async def test_circuits_many_show_trouble_first() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› 0")
         await pilot.press("b")
-        await shows(app, "0 of 30 not closed", "h09.org")
+        await shows(app, "0 of 30 keys limited", "h09.org")
 
         def order() -> list[str]:
             return re.findall(r"^ *(h\d\d)\.org", text_of(app), re.MULTILINE)
 
         assert order()[:10] == [f"h{number:02}" for number in range(10)]
         await pilot.press("f")
-        await shows(app, "only these", "All circuits are closed. Press f to show them.")
+        await shows(app, "only these", "No key is limited. Press f to show all.")
         for host in hosts[15:]:
             controller.emit(CircuitOpened, 3.3, key=host, attempts=20, failures=12, seconds=5.0)
         hold(controller, "2", 3.4, key="h17.org")
-        await shows(app, "15 of 30 not closed", "opened 1 time, 12 of 20 failed", "h15.org")
+        await shows(app, "15 of 30 keys limited", "opened 1 time, 12 of 20 failed", "h15.org")
         await pilot.press("f", "k", "f")
         await shows(app, "1 worker waits: 2")
         assert order()[:4] == ["h17", "h15", "h16", "h18"]
         await pilot.press("j")
         controller.emit(CircuitClosed, 3.5, key="h15.org")
         controller.emit(CircuitClosed, 3.5, key="h16.org")
-        await shows(app, "13 of 30 not closed")
+        await shows(app, "13 of 30 keys limited")
         assert order()[:3] == ["h17", "h15", "h18"]
         await pilot.press("i")
         await until(lambda: controller.sent)
         assert controller.sent == [IsolateCircuit("h15.org")]
         await pilot.press("j")
         controller.emit(CircuitClosed, 3.6, key="h19.org")
-        await shows(app, "12 of 30 not closed")
+        await shows(app, "12 of 30 keys limited")
         assert order()[:3] == ["h17", "h18", "h20"]
 
 
 async def test_circuits_none_opened_says_so() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("b")
-        await shows(app, "There are no circuits. Set circuit.enabled in the config")
+        await shows(app, "No key was throttled. Circuits are off")
         await pilot.press("i", "p", "escape")
         await shows(app, "WORKER")
         assert controller.sent == []
@@ -123,8 +123,8 @@ async def test_circuits_dropped_one_leaves_the_list() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› 0")
         await pilot.press("b")
-        await shows(app, "0 of 1 not closed", "a.org")
+        await shows(app, "0 of 1 key limited", "a.org")
         for number in range(CLOSED_KEPT):
             controller.emit(CircuitClosed, 0.2, key=f"h{number:04}.org")
-        await shows(app, f"0 of {CLOSED_KEPT:,} not closed", "h0000.org")
+        await shows(app, f"0 of {CLOSED_KEPT:,} keys limited", "h0000.org")
         assert "a.org" not in text_of(app)
