@@ -222,6 +222,12 @@ def test_group_of_errors_has_the_class_of_its_leaves(group: BaseException, error
     assert classify(group) == error_class
 
 
+def test_group_of_errors_requests_the_longest_wait_of_its_leaves() -> None:
+    nested = ExceptionGroup("", [Throttled(7), LOST])
+    assert retry_after_of(ExceptionGroup("", [Throttled(2), nested, Throttled(3)]), 0.0) == 7
+    assert retry_after_of(ExceptionGroup("", [LOST, Throttled()]), 0.0) is None
+
+
 def test_own_classes_hold_for_the_leaves_of_a_group() -> None:
     by = ClassifyBy({ValueError: "transient", KeyError: "permanent"})
     assert by(ExceptionGroup("", [LOST, WRONG])) is ErrorClass.TRANSIENT

@@ -283,8 +283,11 @@ def retry_after_of(error: BaseException, now: float) -> float | None:
 
     They are in its attribute `retry_after` (a number, a timedelta, or the text of a header), or in the header
     `Retry-After` of the answer, where `status_of` finds it.
-    `now` is in seconds since the epoch.
+    A group of errors requests the longest wait of its leaves. `now` is in seconds since the epoch.
     """
+    if isinstance(error, BaseExceptionGroup):
+        waits = [retry_after_of(leaf, now) for leaf in leaves_of(error)]
+        return max((wait for wait in waits if wait is not None), default=None)
     seconds = _own_retry_after(error, now)
     if seconds is not None:
         return seconds
