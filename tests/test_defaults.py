@@ -12,7 +12,7 @@ import pytest
 
 from asyncwatch import BadLuck, PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.cli.main import SettingType, main
-from asyncwatch.config.schema import Config, Group, RestartLimit, SupervisorFlags, SupervisorTable
+from asyncwatch.config.schema import Config, Group, Http, RestartLimit, SupervisorFlags, SupervisorTable
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.tree import rules
 from asyncwatch.events import SETTINGS
@@ -51,6 +51,13 @@ def test_default_of_a_program_is_that_of_a_config(taker: Callable[..., object], 
 def test_default_of_a_spec_is_that_of_its_table(spec: Any, table: Any, fields: str) -> None:
     for field in fields.split():
         assert getattr(spec, field) == getattr(table, field), field
+
+
+@pytest.mark.parametrize("name", Http.__struct_fields__)
+def test_default_of_a_request_is_that_of_its_table(name: str) -> None:
+    default = inspect.signature(HttpTarget).parameters[name].default
+    assert (default or getattr(Http(), name)) == getattr(Http(), name)
+    assert bool(default) is bool(getattr(Http(), name))
 
 
 VALUES = [

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import asyncwatch
+from asyncwatch.targets.names import DEPENDENCIES
 
 PACKAGE = Path(asyncwatch.__file__).parent
 UI, HTTP, COMMAND_LINE = ("textual", "rich"), ("aiohttp", "asyncwatch.targets"), ("click", "asyncwatch.cli")
@@ -121,3 +122,11 @@ def test_room_loads_only_what_it_needs(rooms: str) -> None:
     found = modules_after(IMPORT_ALL.format(names=names))
     assert set(names) <= found
     assert sorted(found.intersection(UNNEEDED[rooms])) == []
+
+
+def test_dependencies_are_the_packages_that_asyncwatch_imports() -> None:
+    before = modules_after("")
+    found = modules_after(IMPORT_ALL.format(names=["asyncwatch"]) + "import uvloop")
+    names = {name.partition(".")[0] for name in found - before} - sys.stdlib_module_names - {"asyncwatch"}
+    # Cython leaves modules of its own that are in no file.
+    assert {name for name in names if not name.startswith(("_cython", "cython_runtime"))} <= DEPENDENCIES

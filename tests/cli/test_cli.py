@@ -79,6 +79,36 @@ def test_config_is_the_given_one_then_the_folders_then_the_users(runs: Runs) -> 
     assert [plan.name for plan in runs.plans] == ["user/asyncwatch.toml", "asyncwatch.toml", "mine.toml"]
 
 
+@pytest.mark.parametrize("arguments", [["http://a.example"], ["--items", "urls.txt"], ["check", "http://a.example"]])
+def test_config_of_the_folder_is_not_used_for_urls(runs: Runs, arguments: list[str]) -> None:
+    Path("urls.txt").write_text("http://a.example\n")
+    Path("asyncwatch.toml").write_text('output = "kept.csv"\nclassify."written.Wrong" = "server"\n')
+    Path("written.py").write_text("raise SystemExit('imported')\n")
+    result = runs(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == (
+        "asyncwatch: asyncwatch.toml in this folder is not used for URLs; use it with --config asyncwatch.toml\n"
+    )
+    assert [plan.config.output for plan in runs.plans] in ([None], [])
+
+
+def test_config_of_the_user_is_used_for_urls(runs: Runs) -> None:
+    Path("user").mkdir()
+    Path("user/asyncwatch.toml").write_text("concurrency = 7\n")
+    Path("asyncwatch.toml").write_text("concurrency = 8\n")
+    assert runs("http://a.example").exit_code == 0
+    assert runs.plans[0].config.concurrency == 7
+
+
+def test_config_of_the_folder_is_named_on_the_first_line(runs: Runs) -> None:
+    Path("jobs.py").write_text("async def run(): ...\n")
+    Path("asyncwatch.toml").write_text("concurrency = 8\n")
+    result = runs("jobs:run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "asyncwatch: the settings are those of asyncwatch.toml in this folder\n"
+    assert runs.plans[0].config.concurrency == 8
+
+
 def test_options_reach_the_plan(runs: Runs) -> None:
     Path("asyncwatch.toml").write_text('timeout = "5s"\nhalt = 3\n')
     result = runs(
@@ -93,6 +123,7 @@ def test_options_reach_the_plan(runs: Runs) -> None:
         "--rate=90/min burst 3",
         "--halt=none",
         "--json",
+        "--config=asyncwatch.toml",
         "http://a.example",
     )
     assert result.exit_code == 0, result.output
@@ -169,6 +200,12 @@ def test_bad_arguments_are_reported_with_status_2_and_run_nothing(
         ["--http://u:SECRET@h/"],
         ["ftp://u:SECRET@h/"],
         ["http://u:SECRET@:0x/"],
+        ["http://u:a/SECRET@h/"],
+        ["http://u:a?SECRET@h/"],
+        ["http://u:a#SECRET@h/"],
+        ["http://u:a SECRET@h/"],
+        ["https:u:SECRET@h/"],
+        ["u:SECRET@h"],
     ],
 )
 def test_error_message_masks_credentials_in_arguments(
@@ -185,6 +222,8 @@ def test_error_message_masks_credentials_in_arguments(
     "line",
     [
         "target = 'https://u:SECRET@h/'",
+        "target = 'https://u:a/SECRET@h/'",
+        "http.proxy = 'https://u:a/SECRET@h/'",
         "count = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
         "every = 'https://u:SECRET-that-is-so-long-that-it-would-be-cut-before-its-end@h/'",
         "under = 'https://u:SECRET@h/'",
@@ -198,6 +237,71 @@ def test_config_problem_masks_credentials(runs: Runs, line: str) -> None:
     assert result.exit_code == 2
     assert "SECRET" not in result.output
     assert "***@h/" in result.output
+
+
+_CONTROL = "\x1b]0;title\x07\x9b2J"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"ftp://{_CONTROL}/"],
+        [f"--{_CONTROL}"],
+        ["--runner", _CONTROL],
+        ["--items", f"{_CONTROL}.csv"],
+        ["--config", _CONTROL],
+        ["check", _CONTROL],
+        ["check", "--items", "here.txt", f"http://{_CONTROL}"],
+        ["guide", _CONTROL],
+        ["guide", "index", _CONTROL],
+        ["--config", "items.toml"],
+        ["--config", "unknown.toml"],
+        ["--config", "broken.toml"],
+        ["--config", "value.toml"],
+        ["failing:run"],
+        ["wrong:run"],
+    ],
+)
+def test_message_has_no_control_characters(runs: Runs, arguments: list[str]) -> None:
+    escaped = _CONTROL.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    Path("items.toml").write_text(f'[[group]]\nitems = "{escaped}"\n')
+    Path("unknown.toml").write_text(f'"{escaped}" = 1\n')
+    Path("value.toml").write_text(f'[[group]]\nurl = "http://a.example"\nrate = "{escaped}"\n')
+    Path("broken.toml").write_text(f"{_CONTROL} =\n")
+    Path("failing.py").write_text(f"raise ValueError({_CONTROL!r})\n")
+    Path("wrong.py").write_text(f"raise SyntaxError({_CONTROL!r}, ({_CONTROL!r}, 1, 1, ''))\n")
+    result = runs(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.output.isascii()
+    assert result.output.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["a" * 9_000, "a" * 9_000 + ":run", "a/" * 3_000 + "b.py:run", "a." * 300 + "b:run", "\udcff:run"],
+)
+def test_target_that_no_file_can_have_is_refused_in_one_line(runs: Runs, target: str) -> None:
+    for arguments in ([target], ["check", target]):
+        result = runs(*arguments)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr) <= 1_020
+        assert result.stderr.count("\n") == 1
+
+
+def test_target_that_names_its_file_gets_a_hint(runs: Runs) -> None:
+    for arguments in (["pk/m.py:f"], ["check", "pk/m.py:f"], ["m.py:f"]):
+        result = runs(*arguments)
+        assert (result.exit_code, "did you mean " in result.stderr) == (2, True)
+
+
+def test_check_shows_no_control_characters(runs: Runs) -> None:
+    folder = Path(_CONTROL)
+    folder.mkdir()
+    (folder / "a.toml").write_text("[[group]]\nname = 'a'\nurl = 'http://a.example'\n")
+    result = runs("check", str(folder / "a.toml"))
+    assert result.exit_code == 0, result.output
+    assert result.output.replace("\n", "").isprintable()
+    assert "\\x1b]0;title" in result.output
 
 
 def test_selftest_prints_a_line_per_case_and_fails_if_one_does(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,10 +341,10 @@ def test_output_that_cannot_be_opened_is_status_2(runs: Runs) -> None:
 
 def test_config_with_problems_reports_all_of_them(runs: Runs) -> None:
     Path("asyncwatch.toml").write_text("conc = 1\ntimeout = -1\n[[group]]\ntarget = 'demo'\n")
-    for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["http://a.example"]):
+    for arguments in ([], ["check"], ["check", "asyncwatch.toml"], ["--config", "asyncwatch.toml", "http://a.example"]):
         result = runs(*arguments)
         assert result.exit_code == 2
-        assert result.stderr.splitlines() == [
+        assert [line for line in result.stderr.splitlines() if "the settings are" not in line] == [
             "asyncwatch: asyncwatch.toml:1: conc: unknown key (nearest valid key: concurrency)",
             "asyncwatch: asyncwatch.toml:2: timeout: a duration is 0 or more seconds, not -1; 'none' means no limit",
         ]

@@ -15,6 +15,7 @@ import pytest
 
 import asyncwatch
 from asyncwatch.policies.bad_luck import Luck
+from asyncwatch.targets.names import DEPENDENCIES
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(asyncwatch.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 
@@ -119,6 +120,38 @@ def test_demo_draws_by_its_seed_and_ends_all_workers(folder: Path) -> None:
     succeeded = [end for end in ends.values() if end[0] == "WorkerSucceeded"]
     assert events[-1]["states"]["succeeded"] == len(succeeded)
     assert done.returncode == int(len(succeeded) < 20)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        # Python's own `-m` imports some modules before any code of asyncwatch runs.
+        (["-m", "asyncwatch"], {"asyncio", "email", "logging", "queue", "signal", "socket", "sqlite3", *DEPENDENCIES}),
+        (["-c", "from asyncwatch.__main__ import run; run()"], {*sys.stdlib_module_names, *DEPENDENCIES, "asyncwatch"}),
+    ],
+)
+def test_files_with_the_names_of_other_modules_change_nothing(
+    folder: Path, command: list[str], names: set[str]
+) -> None:
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    (folder / "numbers.txt").write_text("2\n4\n")
+    safe = {"PYTHONSAFEPATH": "1"} if "-c" in command else {}  # `-c` searches the current folder before anything else
+    environment = {"PYTHONPATH": ENVIRONMENT["PYTHONPATH"], "HOME": str(folder), **safe}
+    for arguments in (["jobs:half", "--items", "numbers.txt"], ["http://127.0.0.1:1/", "--max-attempts", "1"]):
+        done = subprocess.run(
+            [sys.executable, *command, "--headless", *arguments],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "wrong module" not in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.returncode == int("http" in arguments[0])
 
 
 def test_seed_repeats_a_run_with_another_runner_and_concurrency(folder: Path) -> None:
@@ -306,7 +339,7 @@ def test_sigterm_waits_for_services_to_stop_in_reverse_order(folder: Path) -> No
         (["jobs:haf", "--items", "-"], "has no 'haf' (nearest: half)"),
         (["foo"], "neither a URL nor a module:function"),
         (["--output", "none/out.csv"], "cannot write output file 'none/out.csv': No such file or directory"),
-        (["--output", "out.txt"], "must end in .jsonl or .csv"),
+        (["--output", "out.txt"], "must end in .jsonl, .ndjson or .csv"),
         (["--items", "-"], "no items in standard input"),
     ],
 )

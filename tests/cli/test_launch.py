@@ -149,6 +149,18 @@ async def test_groups_become_specs() -> None:
     assert d.args[0].startswith("http://127.0.0.1:")
 
 
+async def test_site_of_the_demo_is_requested_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies: list[object] = []
+
+    def record(self: DemoTarget, **settings: Any) -> None:
+        proxies.append(settings["proxy"])
+        HttpTarget.__init__(self, **settings)
+
+    monkeypatch.setattr(DemoTarget, "__init__", record)
+    await opened(make_plan(Config(groups=(Group(name="d", target="demo", http=Http(proxy="http://a.example")),))))
+    assert proxies == [None]
+
+
 async def test_groups_of_a_tree_become_supervisors() -> None:
     """Groups and supervisors are below what they name, in the order of the file, with all that they say."""
     text = """

@@ -143,6 +143,15 @@ def test_existing_file_is_replaced(tmp_path: Path) -> None:
         ("-f", "'-f"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=1", "'\t=1"),
+        (" =1", "' =1"),
+        ("\xa0\u200b@A1", "'\xa0\u200b@A1"),
+        ("\ufeff\r\n+A1", "'\ufeff\r\n+A1"),
+        ("\uff1dA1", "'\uff1dA1"),
+        ("\uff0bA1", "'\uff0bA1"),
+        ("\uff0dA1", "'\uff0dA1"),
+        ("\uff20A1", "'\uff20A1"),
+        (" -5", " -5"),
+        (" a=b", " a=b"),
         ("-5", "-5"),
         ("+1.5e3", "+1.5e3"),
         ("a=b", "a=b"),
@@ -179,6 +188,14 @@ def test_credentials_are_masked(suffix: str) -> None:
     data = lines_of(end(WorkerSucceeded, url, result={"next": url}), suffix=suffix)
     assert b"secret" not in data
     assert data.count(b"https://***@host/x") == 2
+
+
+def test_values_without_credentials_are_written_whole() -> None:
+    result = {"text": "https://a.example\nme@b.example\thttps://c.example"}
+    event = end(WorkerSucceeded, "a", result=result)
+    assert json.loads(lines_of(event))["result"] == result
+    rows = list(csv.reader(io.StringIO(lines_of(event, suffix="csv").decode(), newline="")))
+    assert json.loads(rows[1][2]) == result
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
@@ -258,7 +275,7 @@ def test_full_disk_for_long_costs_the_same_each_batch() -> None:
 
 @pytest.mark.parametrize("name", ["out.json", "out", "out.txt"])
 def test_file_with_another_suffix_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"must end in \.jsonl or \.csv"):
+    with pytest.raises(ValueError, match=r"must end in \.jsonl, \.ndjson or \.csv"):
         OutputFile(name)
 
 

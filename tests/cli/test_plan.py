@@ -227,6 +227,13 @@ def test_check_describes_the_run() -> None:
     assert "secret" not in text
 
 
+@pytest.mark.parametrize(("delimiter", "shown"), [(";", ";"), ("\t", "tabs")])
+def test_check_shows_what_separates_the_columns_of_a_csv(tmp_path: Path, delimiter: str, shown: str) -> None:
+    (tmp_path / "a.csv").write_text(f"name{delimiter}url\nx{delimiter}http://a.example\n")
+    plan = make_plan(Config(), items=str(tmp_path / "a.csv"))
+    assert f"  items      {tmp_path / 'a.csv'}, columns separated by {shown}" in describe_plan(plan)
+
+
 def test_check_shows_policies_by_their_keys_and_no_secret() -> None:
     text = """
         circuit.enabled = true

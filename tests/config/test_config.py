@@ -53,6 +53,53 @@ def dotted_settings(kind: type[msgspec.Struct]) -> set[str]:
     return {info.key for info in infos} | inner
 
 
+def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.txt").write_text("from file\n")
+    monkeypatch.setenv("SITE_TOKEN", "hush}${HOME}")
+    text = """
+        http.headers = { Authorization = "Bearer ${SITE_TOKEN}", X-Key = "${file:key.txt}/${SITE_TOKEN}" }
+        [[group]]
+        url = "http://a.example"
+        http.headers.X-Plain = "$HOME $${SITE_TOKEN} {}"
+        http.body = "{\\"a\\": \\"${SITE_TOKEN}\\"}"
+    """
+    config = parse_config(text, tmp_path / "site.toml")
+    assert config.groups[0].http.headers == {
+        "Authorization": "Bearer hush}${HOME}",
+        "X-Key": "from file/hush}${HOME}",
+        "X-Plain": "$HOME ${SITE_TOKEN} {}",
+    }
+    assert config.groups[0].http.body == '{"a": "hush}${HOME}"}'
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("Bearer ${NOT_SET_HERE}", "the environment variable NOT_SET_HERE is not set"),
+        ("${file:none.txt}", f"{FILE.parent}/none.txt: No such file or directory"),
+        ("${TWO_LINES}", "must not contain a line break"),
+        ("${BYTES}", "the environment variable BYTES is not UTF-8"),
+        ("Bearer ${NAME", "has ${ without }; write $${ for ${ itself"),
+        ("${}", "has ${...} around what is neither a NAME nor file:PATH"),
+        ("${NAME:-hush}", "has ${...} around what is neither a NAME nor file:PATH"),
+    ],
+)
+def test_secret_that_cannot_be_read_is_named_and_never_shown(
+    value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWO_LINES", "hush\nhush")
+    monkeypatch.setenv("BYTES", "hush\udcff")
+    (found,) = problems_of(f"\n[http.headers]\nX-Key = '{value}'")
+    assert found.startswith(f"3: http.headers.X-Key: {problem}")
+    assert "hush" not in found
+
+
+def test_home_of_an_unknown_user_is_a_name_like_any_other() -> None:
+    config = parse_config("output = '~nobody-here/a.csv'\n[[group]]\nitems = '~nobody-here/b.csv'", FILE)
+    assert config.output == f"{FILE.parent}/~nobody-here/a.csv"
+    assert config.groups[0].items == f"{FILE.parent}/~nobody-here/b.csv"
+
+
 def test_example_has_every_key() -> None:
     document = tomllib.loads(EXAMPLE.read_text())
     (group,) = document.pop("group")
@@ -205,6 +252,9 @@ retry = 3
         ('http.method = "GE T"', "http.method: is not an HTTP method"),
         ('http.raise_for_status = "yes"', "http.raise_for_status: must be true or false, not text ('yes')"),
         ('http.headers.X = "a\\r\\nSecret: 1"', "http.headers.X: must not contain a line break"),
+        ('http.proxy = "here"', "http.proxy: must be 'environment' or the URL of a proxy: 'here' is not an http://"),
+        ('http.ca = "none.pem"', f"http.ca: {FILE.parent}/none.pem: No such file or directory"),
+        ('http.ca = "/dev/null"', "http.ca: /dev/null holds no certificates in PEM form"),
         ("http.headers.X = 3", "http.headers.X: must be text"),
         ('http.headers."a b" = "1"', "http.headers.'a b': is not the name of a header"),
         ("retry = 1979-05-27", "retry: must be a table"),
@@ -214,6 +264,7 @@ retry = 3
         ("[[group]]", "group: an http group needs url or items"),
         ("[[group]]\nitems = 'x'\ncount = 2", "group.count: count and items exclude each other"),
         ("[[group]]\nitems = 'x'\nurl = 'http://a'", "group.url: url and items exclude each other"),
+        ("[[group]]\nname = ''\nurl = 'http://a'", "group.name: a group needs a name; leave the key out"),
         ("[[group]]\nitems = []", "group.items: must not be empty"),
         ("[[group]]\nitems = [1]", "group.items: must be an array of texts; it holds a whole number (1)"),
         ("[[group]]\nitems = ['http://a', 'b']", "group.items: 'b' is not an http:// or https:// URL"),

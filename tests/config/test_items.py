@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.config.values import url_problem
-from asyncwatch.plan.items import ItemsError, Kind, name_items, read_items, unique_names
+from asyncwatch.plan.items import ItemsError, Kind, delimiter_of, name_items, read_items, unique_names
 
 
 @pytest.fixture
@@ -31,7 +32,68 @@ def problems_of(source: str, kind: Kind = "any") -> list[str]:
 def test_text_items_skip_blank_lines_and_comments(folder: Path) -> None:
     """Nor do a byte order mark, CRLF and a missing last line ending matter."""
     (folder / "a.txt").write_bytes("\ufeffone\r\n\r\n  # no\r\n  zwei ☂ \r\n#\nthree".encode())
-    assert read_items("a.txt", "any") == [("one", "one"), ("zwei ☂", "zwei ☂"), ("three", "three")]
+    assert read_items("a.txt", "any") == [("one", "one"), ("zwei ☂", "  zwei ☂ "), ("three", "three")]
+
+
+def test_text_item_is_its_line_with_all_white_space(folder: Path) -> None:
+    (folder / "a.tsv").write_bytes(b"1\tOslo\t\n2\t\t \r\n    return\n\x0c\n")
+    assert [item for _, item in read_items("a.tsv", "any")] == ["1\tOslo\t", "2\t\t ", "    return"]
+
+
+def test_url_item_is_its_line_without_white_space(folder: Path) -> None:
+    (folder / "a.txt").write_text("  http://a.example \t\n")
+    assert read_items("a.txt", "url") == [("http://a.example", "http://a.example")]
+
+
+def test_ndjson_is_read_as_jsonl(folder: Path) -> None:
+    (folder / "a.NDJSON").write_text('{"name": "x"}\n')
+    assert read_items("a.NDJSON", "any") == [("x", {"name": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "rows"),
+    [
+        ("no;town\n1;Oslo, Norway\n2;Voss\n", ";", [{"no": "1", "town": "Oslo, Norway"}, {"no": "2", "town": "Voss"}]),
+        ("no\ttown\r\n1\t\r\n", "\t", [{"no": "1", "town": ""}]),
+        ("no|town\n1|a;b\n", "|", [{"no": "1", "town": "a;b"}]),
+        ("no,town\n1,a;b;c\n", ",", [{"no": "1", "town": "a;b;c"}]),
+        ('"no;x",town\n1,"a;\nb"\n', ",", [{"no;x": "1", "town": "a;\nb"}]),
+        ("sep=;\nno\n1,5\n", ";", [{"no": "1,5"}]),
+        (
+            "no;price, EUR\n1;2,50\n2;3,75\n",
+            ";",
+            [{"no": "1", "price, EUR": "2,50"}, {"no": "2", "price, EUR": "3,75"}],
+        ),
+        ("town\nOslo; Norway\n", ",", [{"town": "Oslo; Norway"}]),
+        (
+            "no;town\n" + "1;2\n" * 99 + '3;"a\nb;c"\n',
+            ";",
+            [{"no": "1", "town": "2"}] * 99 + [{"no": "3", "town": "a\nb;c"}],
+        ),
+    ],
+)
+def test_delimiter_of_a_csv_is_found(folder: Path, text: str, delimiter: str, rows: list[dict[str, str]]) -> None:
+    (folder / "a.csv").write_bytes(text.encode())
+    assert delimiter_of("a.csv") == delimiter
+    assert [item for _, item in read_items("a.csv", "any")] == rows
+
+
+def test_row_that_does_not_fit_the_delimiter_of_its_header_is_a_problem(folder: Path) -> None:
+    (folder / "a.csv").write_text("sep=;\nno;town\n1;Oslo\n2,Voss\n")
+    assert problems_of("a.csv") == ["a.csv:4: has 1 cell, but the header has 2"]
+    (folder / "a.csv").write_text("no;town\n1;Oslo\n2,Voss\n")
+    assert problems_of("a.csv") == ["a.csv:3: has 1 cell, but the header has 2"]
+
+
+def test_other_file_than_a_csv_has_no_delimiter(folder: Path) -> None:
+    (folder / "a.txt").write_text("a;b\n")
+    assert [delimiter_of(source) for source in ("a.txt", "-", "none.csv")] == [None] * 3
+
+
+def test_cell_may_be_longer_than_csv_allows_by_default(folder: Path) -> None:
+    (folder / "a.csv").write_text(f"no;text\n1;{'x' * 200_000}\n")
+    assert len(read_items("a.csv", "any")[0][1]["text"]) == 200_000
+    assert csv.field_size_limit() < 200_000  # the limit of the user's own code stays
 
 
 def test_standard_input_is_read_as_text() -> None:

@@ -105,7 +105,9 @@ def render_config() -> Iterator[str]:
     yield from ("# Config", "", _MADE, "")
     yield (
         "`asyncwatch` reads the TOML file that `--config` names, else `asyncwatch.toml` in the current directory, else "
-        "the one in your config folder. `asyncwatch check` reports every problem with its line. Durations are written "
+        "the one in your config folder. A config can run code and write a file, so the one in the current directory is "
+        "named on the first line, and is used for URLs only if `--config` names it. "
+        "`asyncwatch check` reports every problem with its line. Durations are written "
         '`"250ms"`, `"1.5s"`, `"2m"`, `"1h"`, or `5` for five seconds. `"none"` means no value.'
     )
     seen: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 from typing import Any
 
@@ -25,6 +26,53 @@ class RudeError(Exception):
 
     def __str__(self) -> str:
         raise SystemExit(1)
+
+
+class Text(str):
+    """A text, as parsers return."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Text(...)"
+
+
+class Real(float):
+    """A number with a repr of its own."""
+
+    def __repr__(self) -> str:
+        return "Real(...)"
+
+
+class Whole(int):
+    """A number with a repr of its own."""
+
+    def __repr__(self) -> str:
+        return "Whole(...)"
+
+
+class Scalar:
+    """A value of an array, as numpy has it."""
+
+    ndim = 0
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def item(self) -> object:
+        """Return the value of Python."""
+        if isinstance(self._held, BaseException):
+            raise self._held
+        return self if self._held is None else self._held
+
+    def __repr__(self) -> str:
+        return "Scalar(...)"
+
+
+class Shade(enum.StrEnum):
+    """An enum of texts."""
+
+    DARK = "dark"
 
 
 circular: list[Any] = []
@@ -53,6 +101,24 @@ def test_jsonable_keeps_what_json_can_hold(result: object) -> None:
         ([Rude()], ["<Rude whose repr raised SystemExit>"]),
         ("https://me:secret@host/x", "https://***@host/x"),
         ({"url": "https://me:secret@host/x"}, {"url": "https://***@host/x"}),
+        ({"https://me:secret@host/x": 1}, {"https://***@host/x": 1}),
+        (
+            ["https://a.example\nme@b.example", "https://a.example"],
+            ["https://a.example\nme@b.example", "https://a.example"],
+        ),
+        (Text("a"), "a"),
+        (Real(1.5), 1.5),
+        (Real("nan"), "nan"),
+        (Whole(7), 7),
+        (Shade.DARK, "dark"),
+        ({Text("k"): [Text("a"), Real(1.5), Whole(7), Shade.DARK]}, {"k": ["a", 1.5, 7, "dark"]}),
+        (Text("https://me:secret@host/x"), "https://***@host/x"),
+        (Scalar(2.5), 2.5),
+        ([Scalar(True), Scalar("a")], [True, "a"]),
+        (Scalar(None), "Scalar(...)"),
+        ([Scalar(ValueError())], ["Scalar(...)"]),
+        (Scalar(ValueError()), "Scalar(...)"),
+        (Scalar(SystemExit()), "Scalar(...)"),
     ],
 )
 def test_jsonable_copies_other_results_or_returns_their_repr_without_credentials(
@@ -87,6 +153,21 @@ def test_describe_error_limits_masks_and_replaces_messages() -> None:
     assert kind == "ValueError"
     assert len(message) == MAX_ERROR_LENGTH
     assert "secret" not in describe_error(OSError("cannot reach https://me:secret@host/"))[1]
+
+
+def test_describe_error_of_a_group_is_that_of_its_leaves() -> None:
+    lost, wrong = ConnectionResetError("peer left"), ExceptionGroup("inner", [KeyError("k"), RudeError()])
+    assert describe_error(ExceptionGroup("outer", [lost, wrong, lost])) == (
+        "ExceptionGroup",
+        "2 × ConnectionResetError: peer left; KeyError: 'k'; RudeError: <str raised SystemExit>",
+    )
+    many = ExceptionGroup("many", [ValueError(number) for number in range(1_000)])
+    _, message = describe_error(many)
+    assert message.startswith("ValueError: 0; ValueError: 1; ")
+    assert message.endswith("; and 900 more")
+    _, message = describe_error(ExceptionGroup("g", [ValueError("http://u:hush@host/" * 1_000)]))
+    assert len(message) <= MAX_ERROR_LENGTH
+    assert "hush" not in message
 
 
 def raise_at_depth(error: Exception) -> None:

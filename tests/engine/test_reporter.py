@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from asyncwatch.engine.describe import jsonable
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.worker import Worker
-from asyncwatch.events import Event, WorkerSucceeded
+from asyncwatch.events import Event, LogRecorded, WorkerSucceeded
 from tests.engine.fleets import sleeper, worker
 
 MICROSECONDS_A_YEAR = 365 * 24 * 3600 * 10**6
@@ -66,3 +66,12 @@ def test_success_of_any_result_is_reported_like_every_end(result: object) -> Non
 def test_success_at_any_time_is_reported_like_every_end(started_at: int, elapsed: float) -> None:
     inlined, general = reports_of_success(None, started_at / 1e6, started_at / 1e6 + elapsed)
     assert inlined == general
+
+
+def test_log_record_is_reported_without_credentials_in_its_logger_and_message() -> None:
+    reporter: Any = Reporter()
+    emitted: list[LogRecorded] = []
+    reporter._emit = emitted.append
+    reporter.log_recorded(None, "INFO", "pool.https://us:hush@host", 'got http://us:hu"sh@host/')
+    (event,) = emitted
+    assert (event.logger, event.message) == ("pool.https://***@host", "got http://***@host/")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.text import clock, duration, mask_secrets, one_line, printable, result_line, value_text
+from asyncwatch.text import clock, duration, mask_secrets, mask_url, one_line, printable, result_line, value_text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,42 @@ def test_duration_is_rounded_by_unit(seconds: float, text: str) -> None:
         ("https://cdn/npm/react@18", "https://cdn/npm/react@18"),
         ("https://host/?mail=a@b.example", "https://host/?mail=a@b.example"),
         ("mail me@example.org", "mail me@example.org"),
+        ('http://u:a"b<c>d@host/', "http://***@host/"),
+        ('http://u:"x@y@host/', "http://***@host/"),
+        ("http://u:a,b;c@host/", "http://***@host/"),
+        ('http://u:12,"3@host/', "http://***@host/"),
+        ("redis://:12;3@host/0", "redis://***@host/0"),
+        ("http://localhost:80,b@c.example", "http://localhost:80,b@c.example"),
+        ("http://10.0.0.7:80;b@c.example", "http://10.0.0.7:80;b@c.example"),
+        ("http://DOM\\u:pw@host/", "http://***@host/"),
+        ("http://a.example\nb@c.example", "http://a.example\nb@c.example"),
+        (r'["http://a.example\nb@c.example"]', r'["http://a.example\nb@c.example"]'),
+        ('["http://a.example","b@c.example"]', '["http://a.example","b@c.example"]'),
+        ('<a href="http://a.example:81">b@c.example</a>', '<a href="http://a.example:81">b@c.example</a>'),
+        ("http://a.example,b@c.example", "http://a.example,b@c.example"),
+        ("(http://a.example:8080),b@c.example", "(http://a.example:8080),b@c.example"),
+        ('<a href="http://u:p@a.example">b@c.example</a>', '<a href="http://***@a.example">b@c.example</a>'),
     ],
 )
 def test_mask_secrets_masks_only_credentials_of_urls(text: str, masked: str) -> None:
     assert mask_secrets(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://u:a/b?c#d e@host/x", "http://***@host/x"),
+        ("u:pw@host", "u:***@host"),
+        ("https:u:pw@host/", "https:***@host/"),
+        ("https:/u:pw@host/", "https:/***@host/"),
+        ("//u:pw@host/", "***@host/"),
+        ("http://u:p@w@host/", "http://***@host/"),
+        ("http://host/", "http://host/"),
+    ],
+)
+def test_mask_url_masks_whatever_is_before_the_last_at_sign(text: str, masked: str) -> None:
+    assert mask_url(text) == masked
+
+
+def test_result_without_credentials_is_shown_whole() -> None:
+    assert result_line(["http://a.example\tx", "b@c.example"]) == r'["http://a.example\tx","b@c.example"]'

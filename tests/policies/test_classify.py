@@ -6,14 +6,15 @@ import asyncio
 import errno
 import http
 import math
+import ssl
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import aiohttp
 import pytest
 
 from asyncwatch import ClassifyBy, DeadlineExceeded, ErrorClass, Throttled, classify
-from asyncwatch.policies.classify import is_never_retried, is_outage, retry_after_of, status_of
+from asyncwatch.policies.classify import is_never_retried, is_outage, leaves_of, retry_after_of, status_of
 from asyncwatch.targets.names import classify_by
 from tests.engine.errors import RetryAfterError, response_error
 
@@ -175,3 +176,71 @@ def test_classify_by_status_has_the_status_of_any_library_or_of_an_own_error() -
     assert by(StatusError(420)) == by(response_error(420)) == by(AnswerError(Answer(420))) == "throttled"
     assert by(aws_error(404)) == "transient"
     assert by(aws_error(403)) == "permanent"
+
+
+def _error_of_httpx(name: str, *bases: type[Exception]) -> Exception:
+    kind = type(name, bases or (Exception,), {"__module__": "httpx"})
+    return cast("Exception", kind("gone"))
+
+
+@pytest.mark.parametrize("name", ["TimeoutException", "NetworkError", "RemoteProtocolError"])
+def test_transport_error_of_httpx_is_transient_with_its_subclasses(name: str) -> None:
+    error = _error_of_httpx(name)
+    assert classify(error) is ErrorClass.TRANSIENT
+    assert classify(_error_of_httpx("Own", type(error))) is ErrorClass.TRANSIENT
+
+
+@pytest.mark.parametrize("name", ["InvalidURL", "UnsupportedProtocol", "LocalProtocolError", "DecodingError"])
+def test_other_error_of_httpx_is_permanent(name: str) -> None:
+    assert classify(_error_of_httpx(name)) is ErrorClass.PERMANENT
+
+
+def test_certificate_that_httpx_could_not_verify_is_permanent() -> None:
+    error, of_transport = _error_of_httpx("NetworkError"), Exception("wrapped")
+    of_transport.__cause__ = ssl.SSLCertVerificationError(1, "expired")
+    error.__cause__ = of_transport
+    assert classify(error) is ErrorClass.PERMANENT
+
+
+LOST, WRONG = ConnectionResetError(), ValueError()
+
+
+@pytest.mark.parametrize(
+    ("group", "error_class"),
+    [
+        (ExceptionGroup("", [LOST]), "transient"),
+        (ExceptionGroup("", [LOST, ExceptionGroup("", [TimeoutError(), LOST])]), "transient"),
+        (ExceptionGroup("", [response_error(429), response_error(429)]), "throttled"),
+        (ExceptionGroup("", [response_error(500), LOST]), "transient"),
+        (ExceptionGroup("", [LOST, WRONG]), "permanent"),
+        (ExceptionGroup("", [LOST, ExceptionGroup("", [WRONG])]), "permanent"),
+        (ExceptionGroup("", [DeadlineExceeded(), LOST]), "permanent"),
+        (BaseExceptionGroup("", [asyncio.CancelledError(), LOST]), "permanent"),
+    ],
+)
+def test_group_of_errors_has_the_class_of_its_leaves(group: BaseException, error_class: str) -> None:
+    assert classify(group) == error_class
+
+
+def test_group_of_errors_requests_the_longest_wait_of_its_leaves() -> None:
+    nested = ExceptionGroup("", [Throttled(7), LOST])
+    assert retry_after_of(ExceptionGroup("", [Throttled(2), nested, Throttled(3)]), 0.0) == 7
+    assert retry_after_of(ExceptionGroup("", [LOST, Throttled()]), 0.0) is None
+
+
+def test_own_classes_hold_for_the_leaves_of_a_group() -> None:
+    by = ClassifyBy({ValueError: "transient", KeyError: "permanent"})
+    assert by(ExceptionGroup("", [LOST, WRONG])) is ErrorClass.TRANSIENT
+    assert by(ExceptionGroup("", [LOST, KeyError()])) is ErrorClass.PERMANENT
+    assert ClassifyBy({ExceptionGroup: "server"})(ExceptionGroup("", [WRONG])) is ErrorClass.SERVER
+
+
+def test_leaves_of_a_group_are_its_own_whatever_its_attribute_says() -> None:
+    class Hidden(ExceptionGroup[Exception]):
+        @property
+        def exceptions(self) -> NoReturn:
+            raise SystemExit
+
+    nested = ExceptionGroup("", [WRONG, LOST])
+    assert list(leaves_of(Hidden("", [LOST, nested, WRONG]))) == [LOST, WRONG, LOST, WRONG]
+    assert list(leaves_of(WRONG)) == [WRONG]

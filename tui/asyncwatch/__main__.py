@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m` searches the current folder first: its `queue.py` would stand in for that of Python. `import_module`
+    # finds the modules of targets.
+    del sys.path[0]
+
 import gc
 import signal
-import sys
 
 from asyncwatch.cli import INTERRUPTED
 

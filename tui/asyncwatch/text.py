@@ -14,10 +14,20 @@ from unicodedata import combining, east_asian_width
 
 # -- secrets
 
-# `http:/` too, since `Path` drops a slash of `http://`.
+# `http:/` too, since `Path` drops a slash of `http://`. A quote or an angle bracket ends a URL in most texts, so they
+# only belong to a password that has begun. Digits after a host, with one behind them, are a port.
 _USERINFO = re.compile(
-    r"(?:(?<=://)|(?<=\bhttp:/)|(?<=\bhttps:/))[^/?#\s\"<>]*@|(?<=\w:/)[^/?#\s\"<>:]*:[^/?#\s\"<>]*@"
+    r"""
+      (?: (?<=://) | (?<=\bhttp:/) | (?<=\bhttps:/) )
+      (?: [^/?#\s"<>:,;|\\]*@
+        | (?! (?: [\w-]+(?:\.[\w-]+)+ | localhost ) :\d{1,5}[,;|"<>)\]}\\] )
+          [^/?#\s"<>:]*: (?: [^/?#\s"<>]*@ | [^/?#\s]*?@(?:[^/?#\s"<>]*@)? )
+      )
+    | (?<=\w:/)[^/?#\s"<>:]*:[^/?#\s"<>]*@
+    """,
+    re.VERBOSE,
 )
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{0,3}")
 
 MASK = "***@"
 
@@ -27,6 +37,26 @@ def mask_secrets(text: str) -> str:
     if "@" not in text or ":/" not in text:
         return text
     return _USERINFO.sub(MASK, text)
+
+
+def mask_url(text: str) -> str:
+    """Return a `text` that was meant as a URL without all that may be credentials: what is left of its last `@`."""
+    before, at, after = text.rpartition("@")
+    if not at:
+        return text
+    scheme = _SCHEME.match(before)
+    return f"{scheme[0] if scheme else ''}{MASK}{after}"
+
+
+def mask_values(value: Any) -> Any:
+    """Return a copy of a decoded JSON value in which every text is masked by `mask_secrets`."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, (list, tuple)):
+        return [mask_values(each) for each in value]
+    if isinstance(value, dict):
+        return {mask_values(key): mask_values(each) for key, each in value.items()}
+    return value
 
 
 # -- units as people write them
@@ -308,7 +338,8 @@ def result_line(result: Any) -> str | None:
         return None
     if type(result) is int and -1_000_000 < result < 1_000_000:
         return _INTERNED.get(result) or share(str(result))
-    return one_line(mask_secrets(value_text(result)), 200)
+    # Masked before it is encoded: an escaped line end does not end a URL.
+    return one_line(value_text(mask_values(result)), 200)
 
 
 # `ClientResponseError.__str__` of aiohttp. The URL is left out: it is often the worker's name.

@@ -19,7 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
     from asyncwatch.config.problems import Problems
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from asyncwatch.plan.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
+_LONGEST_PROBLEM = 1_000
+"""Characters of a message. Names and values in it can be of any length."""
 
 # -- the values of options
 
@@ -69,7 +71,8 @@ class _MainCommand(click.Command):
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             # The message quotes arguments, which may be URLs with a password.
-            raise click.UsageError(mask_secrets(error.format_message()), error.ctx) from None
+            lines = mask_secrets(error.format_message()).split("\n")
+            raise click.UsageError("\n".join(map(printable, lines)), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
@@ -97,7 +100,7 @@ Exit status: 0 if all workers succeeded, 1 if some did not or the output could n
 """
 
 _ITEMS = click.option(
-    "--items", metavar="FILE", help="One worker per line (text, .jsonl) or row (.csv). - reads standard input."
+    "--items", metavar="FILE", help="One worker per line (text, .jsonl, .ndjson) or row (.csv). - reads standard input."
 )
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -108,7 +111,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Settings in TOML. Default: ./{CONFIG_NAME}, else the one in your config folder, else the demo.",
+    help=f"Settings in TOML. Default: ./{CONFIG_NAME} unless TARGET is URLs, else the one in your config folder, "
+    "else the demo.",
 )
 @_ITEMS
 @click.option("--runner", type=click.Choice(RUNNERS), help="How to await the workers. Default: as_completed.")
@@ -162,7 +166,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write a line per ended worker to a .jsonl or .csv file, replacing an existing file.",
+    help="Write a line per ended worker to a .jsonl, .ndjson or .csv file, replacing an existing file.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
@@ -184,7 +188,7 @@ def main(
     """
     _open_closed_streams()
     try:
-        settings = _find_settings(config, has_work=bool(targets) or items is not None)
+        settings = _find_settings(config, targets, items)
         _prompt_for_items(items)
         # The module of a function may print while it is imported.
         with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
@@ -208,7 +212,7 @@ def check(what: tuple[str, ...], items: str | None) -> None:
 
     file = None if not what or is_target(what[0]) else Path(what[0])
     targets = what if file is None else what[1:]
-    settings = _find_settings(file, has_work=bool(targets) or items is not None)
+    settings = _find_settings(file, targets, items)
     _prompt_for_items(items)
     plan = _make_plan(*settings, targets, items, Overrides())
     click.echo("\n".join(describe_plan(plan)))
@@ -264,7 +268,7 @@ class _InputError(click.ClickException):
     exit_code = BAD_INPUT
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = [mask_secrets(problem) for problem in problems]
+        self.problems = [one_line(printable(mask_secrets(problem)), _LONGEST_PROBLEM) for problem in problems]
         super().__init__("\n".join(self.problems))
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -280,36 +284,53 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  stays open
 
 
-def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Problems | None]:
+def _find_settings(file: Path | None, targets: Sequence[str], items: str | None) -> tuple[Config, Problems | None]:
     """Return the settings of the config, and its problems so far.
 
-    The config is `file`, else the first of `_config_files`. Without any, the settings are the demo's, or the defaults
-    if the arguments name other work.
+    The config is `file`, else the one in the current folder, else the one in the user's config folder. Without any,
+    the settings are the demo's, or the defaults if the arguments name other work.
+
+    A config can import code and name an output file, so the one of the current folder is named on the first line. It is
+    not used for URLs, which a person may run in any folder.
     """
     from asyncwatch.config.load import demo_config, read_config
     from asyncwatch.config.problems import ConfigError, read_text
     from asyncwatch.config.schema import Config
 
+    if file is None and _exists(here := Path(CONFIG_NAME)):
+        if all("://" in target for target in targets) and (targets or items is not None):
+            _note(f"{CONFIG_NAME} in this folder is not used for URLs; use it with --config {CONFIG_NAME}")
+        else:
+            _note(f"the settings are those of {CONFIG_NAME} in this folder")
+            file = here
+    if file is None and _exists(users := _users_config()):
+        file = users
     if file is None:
-        # `Path.exists` raises an error if a folder of the path may not be entered.
-        file = next((path for path in _config_files() if os.path.exists(path)), None)  # noqa: PTH110
-    if file is None:
-        return (Config() if has_work else demo_config()), None
+        return (demo_config() if not targets and items is None else Config()), None
     try:
         return read_config(read_text(file), file)
     except ConfigError as error:
         raise _InputError(error.problems) from None
 
 
-def _config_files() -> Sequence[Path]:
+def _exists(path: Path) -> bool:
+    # `Path.exists` raises an error if a folder of the path may not be entered.
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def _users_config() -> Path:
     import platformdirs
 
-    return Path(CONFIG_NAME), platformdirs.user_config_path("asyncwatch") / CONFIG_NAME
+    return platformdirs.user_config_path("asyncwatch") / CONFIG_NAME
+
+
+def _note(text: str) -> None:
+    click.echo(f"asyncwatch: {text}", err=True)
 
 
 def _prompt_for_items(items: str | None) -> None:
     if items == "-" and sys.stdin is not None and sys.stdin.isatty():
-        click.echo("asyncwatch: Type one item per line. Press Ctrl+D to end.", err=True)
+        _note("Type one item per line. Press Ctrl+D to end.")
 
 
 def _overrides(ctx: click.Context, options: dict[str, Any]) -> Overrides:

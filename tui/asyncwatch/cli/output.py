@@ -3,9 +3,9 @@
 A restarted worker ends more than once, and so does an abandoned worker that ends late. Each end has its line, in
 chronological order. The last line of a name is its final state.
 
-A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, and names, results and errors come
-from outside. An apostrophe marks such a cell as text, except a plain number. JSON lines hold every value unchanged.
-Both formats mask the credentials of URLs.
+A spreadsheet runs a CSV cell that begins with `=`, `+`, `-` or `@` as a formula, also behind blanks or in their wide
+forms, and names, results and errors come from outside. An apostrophe marks such a cell as text, except a plain number.
+JSON lines hold every value unchanged. Both formats mask the credentials of URLs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,16 @@ from typing import Any, Protocol
 import msgspec
 
 from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
-from asyncwatch.text import count, error_line, mask_secrets, value_text
+from asyncwatch.text import count, error_line, mask_values, value_text
 
 FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
 """The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
 
 _LINES_A_WRITE = 1_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the wide forms, which Excel reads as the first four where they are usual."""
+_IGNORED = re.compile(r"[\s\x00-\x1f\x7f\u200b-\u200f\u2060\ufeff]*")
+"""What a spreadsheet may drop at the beginning of a cell."""
 
 
 class RawFile(Protocol):
@@ -52,17 +56,17 @@ class OutputFile:
     written in part is taken back.
 
     Raises:
-        ValueError: The name of the file ends in neither `.jsonl` nor `.csv`.
+        ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`.
         OSError: The file cannot be opened or written. The message has its name and the reason.
 
     """
 
     def __init__(self, path: Path | str, open_file: Callable[[Path], RawFile] = _open) -> None:
         self.path = Path(path)
-        formats = {".jsonl": _json_line, ".csv": _csv_line}
+        formats = {".jsonl": _json_line, ".ndjson": _json_line, ".csv": _csv_line}
         line = formats.get(self.path.suffix.lower())
         if line is None:
-            raise ValueError(f"output file {str(path)!r} must end in .jsonl or .csv")
+            raise ValueError(f"output file {str(path)!r} must end in .jsonl, .ndjson or .csv")
         self._line = line
         self._pending: deque[bytes] = deque()
         self._reason = ""  # why the last write failed
@@ -170,29 +174,29 @@ def _values(event: WorkerEnded) -> tuple[Any, ...]:
 
 
 def _json_line(values: tuple[Any, ...]) -> bytes:
-    record = dict(zip(FIELDS, values, strict=True))
+    # Values are masked, not the line: an escaped line end does not end a URL.
+    record = dict(zip(FIELDS, map(mask_values, values), strict=True))
     record["error"] = record["error"] or None
     try:
         line = msgspec.json.encode(record)
     except (TypeError, ValueError, OverflowError):
         # Lone surrogates, which UTF-8 cannot hold but an escape can, and values that only Python has.
         line = json.dumps(record, default=repr).encode("ascii")
-    if b"@" in line:
-        line = mask_secrets(line.decode()).encode()
     return line + b"\n"
 
 
 def _csv_line(values: tuple[Any, ...]) -> bytes:
-    name, state, result, attempts, error, elapsed = values
+    name, state, result, attempts, error, elapsed = map(mask_values, values)
     if result is not None and type(result) not in {int, float}:
         result = _inert(value_text(result))
     return _csv_row((_inert(name), state, result, attempts, _inert(error), elapsed))
 
 
 def _inert(text: str) -> str:
-    """Return `text` without credentials, and behind an apostrophe if a spreadsheet would run it as a formula."""
-    text = mask_secrets(text)
-    if not text.startswith(_FORMULA):
+    """Return `text`, behind an apostrophe if a spreadsheet would run it as a formula."""
+    blanks = _IGNORED.match(text)
+    at = 0 if blanks is None else blanks.end()
+    if not text.startswith(_FORMULA, at) and not text.startswith(("\t", "\r", "\n")):
         return text
     try:
         float(text)

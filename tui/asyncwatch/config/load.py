@@ -6,6 +6,9 @@ last come the rules that span several keys: of the work of a group, of rates, an
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +30,7 @@ from asyncwatch.config.schema import (
     WorkSettings,
     read_table,
 )
-from asyncwatch.config.values import url_problem
+from asyncwatch.config.values import header_value, url_problem
 from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.classify import ErrorClass
 from asyncwatch.policies.settings import NONE, FreeTable, Partial, SettingError, nearest, settings_of
@@ -40,6 +43,9 @@ FOR_BATCHES = (*OF_RUNNERS, "halt", "halt_mode")
 ROOT_FLAGS = SupervisorFlags.__struct_fields__
 """Settings of the supervisor at the top."""
 _NOTHING_SIGNIFICANT = "has no effect: no child is significant"
+
+_SECRET = re.compile(r"(?P<literal>\$)?\$\{(?:(?P<name>[^{}]*)\})?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 S = TypeVar("S", bound=Struct)
 
@@ -86,6 +92,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
     tables, above = given.pop("groups", []), given.pop("supervisors", [])
     if "output" in given:
         given["output"] = _beside(path, given["output"])
+    _complete_http(path, given, (), problems)
     top = _merge(Config(path=path), given, (), problems)
     supervisors = [
         _merge(SupervisorTable(name=f"supervisor {index + 1}"), table, ("supervisor", index), problems)
@@ -97,6 +104,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         _check_work(document["group"][index], table, place, problems)
         if isinstance(table.get("items"), str) and table["items"] != "-":
             table["items"] = _beside(path, table["items"])
+        _complete_http(path, table, place, problems)
         group = _merge(inherit(top, name=unnamed(index)), table, place, problems)
         if group.is_service and "max_attempts" not in table.get("retry", {}):
             group = replace(group, retry=replace(group.retry, max_attempts=1))  # its restart is its retry
@@ -150,7 +158,12 @@ def _in_order(text: str, supervisors: list[SupervisorTable], groups: list[Group]
 
 
 def _beside(config: Path, file: str | None) -> str | None:
-    return None if file is None else str(config.parent / Path(file).expanduser())
+    if file is None:
+        return None
+    path = Path(file)
+    with contextlib.suppress(RuntimeError):  # `~user` without such a user is a name like any other
+        path = path.expanduser()
+    return str(config.parent / path)
 
 
 # -- merging
@@ -228,6 +241,82 @@ def _check_work(raw: Mapping[str, Any], table: Mapping[str, Any], place: KeyPath
         for key in ("url", "http") if target != "demo" else ("url", "items"):
             if key in raw and raw[key] != NONE:
                 problems.add((*place, key), f"is not for {what}; remove it")
+
+
+def _complete_http(config: Path, table: Mapping[str, Any], place: KeyPath, problems: Problems) -> None:
+    """Find the certificates that the `http` table names, and read its secrets. Note what cannot be used."""
+    http = table.get("http", {})
+    if http.get("ca") is not None:
+        http["ca"] = _beside(config, http["ca"])
+        if problem := _ca_problem(http["ca"]):
+            problems.add((*place, "http", "ca"), problem)
+    texts = [(http, "body", ()), *((http.get("headers", {}), name, ("headers",)) for name in http.get("headers", {}))]
+    for owner, name, below in texts:
+        if "${" not in owner.get(name, ""):
+            continue
+        try:
+            text = _with_secrets(owner[name], config)
+            owner[name] = header_value(text) if below else text
+        except ValueError as error:
+            problems.add((*place, "http", *below, name), str(error))
+
+
+def _ca_problem(file: str) -> str | None:
+    import ssl  # noqa: PLC0415  few configs name certificates
+
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        return f"{file} holds no certificates in PEM form"
+    except OSError as error:
+        return f"{file}: {error.strerror or error}"
+    return None
+
+
+def _with_secrets(text: str, config: Path) -> str:
+    """Return `text` with the values of `${NAME}`, a variable of the environment, and `${file:PATH}`.
+
+    Raises:
+        ValueError: There is no such variable or file, or something else is in the braces.
+
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match["name"]
+        if match["literal"]:
+            return match[0][1:]
+        if name is None:
+            raise ValueError("has ${ without }; write $${ for ${ itself")
+        if name.startswith("file:"):
+            return _read_secret(str(_beside(config, name.removeprefix("file:"))))
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError("has ${...} around what is neither a NAME nor file:PATH; write $${ for ${ itself")
+        value = os.environ.get(name)
+        if value is None:
+            raise ValueError(f"the environment variable {name} is not set")
+        if not _is_utf8(value):
+            raise ValueError(f"the environment variable {name} is not UTF-8")
+        return value
+
+    return _SECRET.sub(value_of, text)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_secret(file: str) -> str:
+    """Return the text of `file` without the line end that editors add."""
+    try:
+        return Path(file).read_bytes().decode().removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: is not UTF-8") from None
 
 
 def _check_budget(config: Config, problems: Problems) -> None:

@@ -178,14 +178,40 @@ class Http(Struct, frozen=True, kw_only=True):
     headers: Annotated[
         dict[str, str],
         Setting(
-            'Headers of each request, such as { Authorization = "Bearer ..." }.',
+            'Headers of each request, such as { Authorization = "Bearer ${TOKEN}" }. ${NAME} is a variable of the '
+            "environment, and ${file:PATH} a file relative to this one. Write $${ for ${ itself.",
             FreeTable(values.header_name, Parsed(values.header_value), join_headers),
             is_secret=True,
         ),
     ] = {}
-    body: Annotated[str, Setting("Body of each request, sent as UTF-8.", _TEXT, is_secret=True)] = ""
+    body: Annotated[
+        str,
+        Setting(
+            "Body of each request, sent as UTF-8. It may have ${NAME} and ${file:PATH} too.", _TEXT, is_secret=True
+        ),
+    ] = ""
     raise_for_status: Annotated[bool, Setting("false: every answer is a success, whatever its status.", Flag())] = True
     timeout: Annotated[float | None, Setting("Limit of one request with its whole answer.", _NO_LIMIT)] = 30.0
+    connect_timeout: Annotated[float | None, Setting("Limit of the time to connect.", _NO_LIMIT)] = None
+    read_timeout: Annotated[float | None, Setting("Limit of the wait for more of an answer.", _NO_LIMIT)] = None
+    redirects: Annotated[
+        int, Setting("Redirects that are followed. 0: a redirect is an answer like any other.", Whole(0, 100))
+    ] = 10
+    proxy: Annotated[
+        str | None,
+        Setting(
+            "The URL of a proxy, or environment: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say.",
+            OrNone(Parsed(values.proxy), "no proxy"),
+        ),
+    ] = "environment"
+    verify: Annotated[bool, Setting("false: any certificate of a server is accepted.", Flag())] = True
+    ca: Annotated[
+        str | None,
+        Setting(
+            "A PEM file, relative to this one, with the certificates to trust.",
+            OrNone(Parsed(values.file), "those of the system"),
+        ),
+    ] = None
 
 
 class SupervisorFlags(Struct, frozen=True, kw_only=True):
@@ -282,7 +308,9 @@ class RestartLimit(Struct, frozen=True, kw_only=True):
 class Group(WorkSettings, frozen=True, kw_only=True):
     """Workers that call the same target."""
 
-    name: Annotated[str, Setting('Default: "group 1", by its position.', _LINE, example="site")] = ""
+    name: Annotated[str, Setting('Default: "group 1", by its position.', Parsed(values.group_name), example="site")] = (
+        ""
+    )
     target: Annotated[
         str,
         Setting(
@@ -301,8 +329,8 @@ class Group(WorkSettings, frozen=True, kw_only=True):
     items: Annotated[
         Items,
         Setting(
-            'One worker per item: a file relative to this one (text, .jsonl, .csv), "-" for standard input, or an '
-            "array.",
+            'One worker per item: a file relative to this one (text, .jsonl, .ndjson, .csv), "-" for standard input, '
+            "or an array.",
             OrNone(Parsed(values.items), "see count"),
         ),
     ] = None
@@ -406,7 +434,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     output: Annotated[
         str | None,
         Setting(
-            "A .jsonl or .csv file, relative to this one, with one line for each worker that ended.",
+            "A .jsonl, .ndjson or .csv file, relative to this one, with one line for each worker that ended.",
             OrNone(Parsed(values.file), "no file"),
         ),
     ] = None

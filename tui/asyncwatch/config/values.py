@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.settings import describe_value, expect_type, nearest
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.text import mask_url, printable
 
 TARGETS: Final = ("http", "demo")
 """Targets with names of their own. Every other one is a `module:function`."""
@@ -37,6 +37,13 @@ def line(value: Any) -> str:
     """Return one line of text without control characters."""
     if not text(value).isprintable():
         raise ValueError(f"must be one line of printable text, not {value!r}")
+    return str(value)
+
+
+def group_name(value: Any) -> str:
+    """Return the name of a group, which names its workers."""
+    if not line(value):
+        raise ValueError("a group needs a name; leave the key out for the default")
     return str(value)
 
 
@@ -96,13 +103,20 @@ def header_value(value: Any) -> str:
     return value
 
 
+def proxy(value: Any) -> str:
+    """Return the URL of a proxy, or `environment`."""
+    if text(value) != "environment" and (problem := url_problem(value)):
+        raise ValueError(f"must be 'environment' or the URL of a proxy: {problem}")
+    return str(value)
+
+
 def target(value: Any) -> str:
     """Return `http`, `demo` or a `module:function`."""
     if text(value) in TARGETS or re.fullmatch(r"[^\s:]+:[^\s:]+", value):
         return str(value)
     close = nearest(value, TARGETS)
     hint = f" (nearest: {close})" if close else ""
-    raise ValueError(f"must be 'http' or 'module:function', not {value!r}{hint}")
+    raise ValueError(f"must be 'http' or 'module:function', not {mask_url(value)!r}{hint}")
 
 
 def items(value: Any) -> str | tuple[str, ...]:
@@ -144,5 +158,5 @@ def url_problem(url: str) -> str | None:
 
 
 def _quote(url: str) -> str:
-    shown = printable(mask_secrets(url))
+    shown = printable(mask_url(url))
     return f"'{shown if len(shown) <= 80 else shown[:77] + '...'}'"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import linecache
 import math
+from collections import Counter
 from functools import partial
 from types import CodeType, MethodType, TracebackType
 from typing import Any, NamedTuple
@@ -15,10 +16,12 @@ import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
-from asyncwatch.text import error_line, mask_secrets
+from asyncwatch.policies.classify import leaves_of
+from asyncwatch.text import error_line, mask_secrets, mask_values
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
+_MAX_LEAVES = 100
 _MAX_TRACES = 1_000
 
 
@@ -88,16 +91,33 @@ def target_name(target: object) -> str:
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
-    try:
-        # Exactly a str: a subclass could raise from any of the methods that follow.
-        message = str.__getitem__(str(error), slice(None))
-    except BaseException as raised:  # as in safe_repr
-        pass_on_interrupt(raised)
-        message = f"<str raised {type(raised).__name__}>"
+    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters.
+
+    The message of a group of errors is that of its leaves.
+    """
+    message = _leaves_text(error) if isinstance(error, BaseExceptionGroup) else _message_of(error)
     if len(message) > MAX_ERROR_LENGTH:
         message = message[: MAX_ERROR_LENGTH - 1] + "…"
     return type(error).__qualname__, clean_text(message)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        # Exactly a str: a subclass could raise from any of the methods that follow.
+        return str.__getitem__(str(error), slice(None))
+    except BaseException as raised:  # as in safe_repr
+        pass_on_interrupt(raised)
+        return f"<str raised {type(raised).__name__}>"
+
+
+def _leaves_text(group: BaseExceptionGroup[Any]) -> str:
+    """Return the lines of the errors in the group, equal ones once and counted."""
+    leaves = list(leaves_of(group))
+    lines = Counter(error_line(type(leaf).__qualname__, _message_of(leaf)) for leaf in leaves[:_MAX_LEAVES])
+    texts = [line if times == 1 else f"{times} × {line}" for line, times in lines.items()]
+    if len(leaves) > _MAX_LEAVES:
+        texts.append(f"and {len(leaves) - _MAX_LEAVES:,} more")
+    return "; ".join(texts)
 
 
 def jsonable(result: object) -> Any:
@@ -114,13 +134,39 @@ def jsonable(result: object) -> Any:
         return result
     if kind is str:
         return clean_text(result)  # type: ignore[arg-type]  # kind narrows it
+    plain = _plain(result)
+    if plain is not result:
+        return jsonable(plain)
     try:
-        encoded = msgspec.json.encode(result, enc_hook=safe_repr)
-        if b"@" in encoded:
-            encoded = mask_secrets(encoded.decode("utf-8")).encode("utf-8")
-        return msgspec.json.decode(encoded)
+        encoded = msgspec.json.encode(result, enc_hook=_plain_or_repr)
+        decoded = msgspec.json.decode(encoded)
+        return mask_values(decoded) if b"@" in encoded else decoded
     except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
         return safe_repr(result)
+
+
+def _plain(value: Any) -> Any:
+    """Return the text or number that a subclass of str, int or float holds, or a scalar of numpy; else `value`."""
+    kind = type(value)
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, float):
+        return float.__float__(value)
+    if issubclass(kind, int) and kind is not bool:
+        return int.__int__(value)
+    try:
+        # Arrays of numpy, torch and their like have `item` too.
+        if type(getattr(value, "ndim", None)) is int and value.ndim == 0 and callable(getattr(value, "item", None)):
+            held = value.item()
+            return value if type(held) is kind else held
+    except BaseException as error:  # as in safe_repr
+        pass_on_interrupt(error)
+    return value
+
+
+def _plain_or_repr(value: object) -> Any:
+    plain = _plain(value)
+    return safe_repr(value) if plain is value else plain
 
 
 def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:

@@ -209,7 +209,7 @@ class Reporter:
 
     def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Report a log record or a printed line."""
-        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, source, clean_text(message)))
+        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, clean_text(source), clean_text(message)))
 
     def line_held(self, reason: str) -> None:
         """Report what the whole ready queue waits for from now on."""

@@ -124,11 +124,12 @@ class _Targets:
         from asyncwatch.targets.http import HttpTarget  # noqa: PLC0415  functions do without aiohttp
 
         kind = HttpTarget
+        http = msgspec.structs.asdict(settings.http)
         if settings.target == "demo":
             from asyncwatch.targets.demo_site import DemoTarget  # noqa: PLC0415  as above
 
             kind = DemoTarget
-        http = msgspec.structs.asdict(settings.http)
+            http["proxy"] = None  # the site is on this machine
         target = kind(**http, concurrency=self._plan.config.concurrency)
         return await self._stack.enter_async_context(target)
 

@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterator
 
 from asyncwatch.config.schema import BadLuckTable, Config, Group, SupervisorTable
+from asyncwatch.plan.items import delimiter_of
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.settings import as_policy, describe_settings
-from asyncwatch.text import count, format_duration, mask_secrets
+from asyncwatch.text import count, format_duration, mask_secrets, printable
 
 _SHOWN_NAMES = 3
 _INDENT = 2
@@ -42,7 +43,7 @@ def describe_plan(plan: Plan) -> list[str]:
         lines += ["", *_describe_tree(plan)]
     for group in plan.groups:
         lines += ["", *_describe_group(group, config)]
-    return [mask_secrets(line) for line in lines]
+    return [printable(mask_secrets(line)) for line in lines]
 
 
 def _describe_share(config: Config) -> str:
@@ -152,6 +153,13 @@ def _describe_workers(group: Group) -> str:
     return ", ".join(parts)
 
 
+def _describe_items(settings: Group) -> dict[str, str]:
+    """Return the file of items with what separates its columns, if it is a CSV."""
+    if not isinstance(settings.items, str) or (delimiter := delimiter_of(settings.items)) is None:
+        return {}
+    return {"items": f"{settings.items}, columns separated by {'tabs' if delimiter == chr(9) else delimiter}"}
+
+
 def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     settings = group.settings
     shown = ", ".join(group.names[:_SHOWN_NAMES])
@@ -163,6 +171,7 @@ def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
     luck = settings.bad_luck
     facts = {
         "target": settings.target if settings.url is None else f"{settings.target} {settings.url}",
+        **_describe_items(settings),
         "workers": f"{len(group.names):,}: {shown}{more}",
         "retry": describe_settings(settings.retry.policy),
         **{f"  {name}": describe_settings(policy) for name, policy in settings.retry.by_class().items()},

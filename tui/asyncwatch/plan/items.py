@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +23,13 @@ Items = list[tuple[str, Any]]
 
 STDIN = "-"
 _SHOWN_PROBLEMS = 5
+_DELIMITERS = "\t;|,"
+"""The comma comes last: in a file with equally many of both, it is the decimal sign of numbers."""
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_SAMPLE = 100
+"""Lines that decide about the delimiter of a CSV."""
+_LONGEST_CELL = 2**31 - 1
+"""Characters of a cell. `csv` refuses more than 131,072 by default."""
 
 
 class ItemsError(Exception):
@@ -41,9 +51,10 @@ class _EntryError(Exception):
 def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
     """Return the items in the file `source`, or in standard input for `-`.
 
-    A `.jsonl` file holds one JSON value per line. A `.csv` file holds one row per worker, read as a dict by the header.
-    Any other file is text with one item per line; blank lines and lines that start with `#` are skipped. A worker is
-    named by its text or by the `name` of its dict, else by the number of its line. Among URLs, a dict has a `url`.
+    A `.jsonl` or `.ndjson` file holds one JSON value per line. A `.csv` file holds one row per worker, read as a dict
+    by the header; `delimiter_of` says what separates its columns. Any other file is text with one item per line, as it
+    is without its line end; blank lines and lines that start with `#` are skipped. A worker is named by its text or by
+    the `name` of its dict, else by the number of its line. Among URLs, a dict has a `url`.
 
     Raises:
         ItemsError: the file cannot be read, has no items, or some are wrong; it lists the first few.
@@ -56,11 +67,22 @@ def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
             if stream is None:
                 raise ItemsError(["standard input is closed; name a file of items instead of -"])
             return _read(stream, shown, _read_text, kind)
-        reader = {".jsonl": _read_jsonl, ".csv": _read_csv}.get(Path(source).suffix.lower(), _read_text)
-        with Path(source).open("rb") as file:
+        reader = _READERS.get(Path(source).suffix.lower(), _read_text)
+        with Path(source).open("rb") as file, _cells_of_any_length():
             return _read(file, shown, reader, kind)
     except OSError as error:
         raise ItemsError([f"{shown}: {error.strerror or error}"]) from None
+
+
+def delimiter_of(source: str) -> str | None:
+    """Return what separates the columns of the `.csv` file `source`; None for any other source."""
+    if Path(source).suffix.lower() != ".csv":
+        return None
+    try:
+        with Path(source).open("rb") as file, _cells_of_any_length():
+            return _sniff([line for _, line in itertools.islice(_lines(file), _SAMPLE) if line is not None])
+    except OSError:
+        return None
 
 
 def name_items(values: Iterable[str]) -> Items:
@@ -134,6 +156,7 @@ def _url_of(item: Any, line: int) -> str:
     url = item.get("url") if isinstance(item, dict) else item
     if not isinstance(url, str):
         raise _EntryError(line, "has no url; add one, or give a TARGET")
+    url = url.strip()
     problem = url_problem(url)
     if problem:
         raise _EntryError(line, problem)
@@ -164,7 +187,8 @@ def _read_text(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]
             continue
         text = line.strip()
         if text and not text.startswith("#"):
-            yield number, text, text
+            # White space is part of a line: an indent, or an empty last column.
+            yield number, text, line.removesuffix("\n").removesuffix("\r")
 
 
 def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
@@ -183,10 +207,15 @@ def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError
 
 
 def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
-    rows = csv.reader(_decoded(stream), strict=True)
-    header: list[str] | None = None
     line = 1
+    header: list[str] | None = None
     try:
+        lines = _decoded(stream)
+        sample = list(itertools.islice(lines, _SAMPLE))
+        if sample and _SEPARATOR_LINE.fullmatch(sample[0]):
+            line = 2
+        rows = csv.reader(itertools.chain(sample[line - 1 :], lines), delimiter=_sniff(sample), strict=True)
+        skipped = line
         for row in rows:
             if header is None and row:
                 header = [column.strip() for column in row]
@@ -201,11 +230,45 @@ def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
                 else:
                     item = dict(zip(header, row, strict=True))
                     yield line, _name_of(item), item
-            line = rows.line_num + 1
+            line = rows.line_num + skipped
     except csv.Error as error:
         yield _EntryError(line, f"is not CSV: {error}")
     except _EntryError as error:
         yield error
+
+
+@contextlib.contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _sniff(sample: list[str]) -> str:
+    """Return the delimiter by which the lines have equally many cells, more than by any other; else a comma.
+
+    A first line such as `sep=;`, which Excel reads and writes, decides.
+    """
+    if sample and (separator := _SEPARATOR_LINE.fullmatch(sample[0])):
+        return separator[1]
+    best, most = ",", 1
+    for delimiter in _DELIMITERS:
+        try:
+            rows = [row for row in csv.reader(sample, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        if len(sample) == _SAMPLE:
+            del rows[-1:]  # a cell may go on after the sample
+        counts = {len(row) for row in rows}
+        if len(counts) == 1 and (cells := counts.pop()) > most:
+            best, most = delimiter, cells
+    if most > 1 or not sample:
+        return best
+    # No delimiter fits every row. The header says which one is meant, and the rows that do not fit are reported.
+    most_frequent = max(_DELIMITERS, key=sample[0].count)
+    return most_frequent if most_frequent in sample[0] else ","
 
 
 def _decoded(stream: BinaryIO) -> Iterator[str]:
@@ -213,3 +276,7 @@ def _decoded(stream: BinaryIO) -> Iterator[str]:
         if line is None:
             raise _EntryError(number, "is not UTF-8")
         yield line
+
+
+_READERS: dict[str, _Reader] = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv}
+"""By the suffix of a file."""

@@ -22,8 +22,16 @@ from asyncwatch.plan.demo import draw_eventful_seed
 from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.rate import parse_rate
-from asyncwatch.targets.names import AsyncFunction, TargetError, call_problem, fault_problem, load_error, load_target
-from asyncwatch.text import mask_secrets
+from asyncwatch.targets.names import (
+    AsyncFunction,
+    TargetError,
+    call_problem,
+    fault_problem,
+    load_error,
+    load_target,
+    path_hint,
+)
+from asyncwatch.text import mask_secrets, mask_url, one_line
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _COMMANDS = {"check": " [FILE] [TARGET]...", "selftest": "", "guide": " [TOPIC]"}
@@ -109,7 +117,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 def is_target(text: str) -> bool:
     """Return whether `text` looks like a target: a URL, or a module:function that is no file."""
-    return "://" in text or (_FUNCTION.fullmatch(text) is not None and not Path(text).is_file())
+    if "://" in text or path_hint(text):
+        return True
+    return _FUNCTION.fullmatch(text) is not None and not _is_file(text)
+
+
+def _is_file(text: str) -> bool:
+    # `Path.is_file` raises an error for a name that is too long.
+    return os.path.isfile(text)  # noqa: PTH113
 
 
 def make_plan(
@@ -226,7 +241,9 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
 def _unknown(target: str) -> str:
     if target in _COMMANDS:
         hint = f"{target} comes first: asyncwatch {target}{_COMMANDS[target]}"
-    elif Path(target).is_file():
+    elif named := path_hint(target):
+        hint = named
+    elif _is_file(target):
         option = "--config" if target.endswith(".toml") else "--items"
         hint = f"it is a file; did you mean {option} {target}?"
     elif re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/.*)?", target) and not target.endswith(".py"):
@@ -234,7 +251,7 @@ def _unknown(target: str) -> str:
         hint = f"did you mean {scheme}://{target}?"
     else:
         hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
-    return f"{target!r} is neither a URL nor a module:function ({hint})"
+    return f"{one_line(mask_url(target), 80)!r} is neither a URL nor a module:function ({hint})"
 
 
 def _plan_group(

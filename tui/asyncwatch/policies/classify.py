@@ -12,7 +12,7 @@ import errno
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -111,9 +111,51 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818  named as in other libraries
     """
 
 
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group of errors and in the groups inside it; for any other error, the error itself."""
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, BaseExceptionGroup):
+            # The attribute of a subclass could be code of its own.
+            pending += reversed(BaseExceptionGroup.exceptions.__get__(each))
+        else:
+            yield each
+
+
+def _class_of_group(error: BaseExceptionGroup[Any], classify_leaf: Classify) -> ErrorClass:
+    """Return the one class of all errors in the group. If they differ, it is permanent if any of them is."""
+    classes = {ErrorClass(classify_leaf(leaf)) for leaf in leaves_of(error)}
+    if len(classes) == 1:
+        return classes.pop()
+    return ErrorClass.PERMANENT if ErrorClass.PERMANENT in classes else ErrorClass.TRANSIENT
+
+
+_HTTPX_TRANSIENT = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
+
+
+def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
+    """Return the class of a certificate that cannot be verified, or of an error of httpx's transports; else None."""
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(error, ssl.SSLCertVerificationError):
+        return ErrorClass.PERMANENT
+    if not any(kind.__module__ == "httpx" and kind.__name__ in _HTTPX_TRANSIENT for kind in type(error).__mro__):
+        return None
+    # httpx wraps the error of httpcore, which wraps that of the connection.
+    for _ in range(3):
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+        if ssl is not None and isinstance(error, ssl.SSLCertVerificationError):
+            return ErrorClass.PERMANENT
+    return ErrorClass.TRANSIENT
+
+
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
+    A group of errors has the class of all its leaves; if they differ, it is permanent if one of them is, else
+    transient.
     An error with seconds in its attribute `retry_after`, as `Throttled` has, is throttled. An `OSError`
     with one of `NETWORK_ERRNOS` is transient. One that is about an HTTP answer is classified by its status (see
     `status_of`), or as throttled by a code of AWS for that.
@@ -126,6 +168,10 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.THROTTLED
     if isinstance(error, (TimeoutError, ConnectionError)):
         return ErrorClass.TRANSIENT
+    if isinstance(error, BaseExceptionGroup):
+        return _class_of_group(error, classify)
+    if (of_client := _class_of_connection_error(error)) is not None:
+        return of_client
     if isinstance(error, OSError) and error.errno in NETWORK_ERRNOS:
         return ErrorClass.TRANSIENT
     if _is_throttled_by_aws(error):
@@ -203,6 +249,8 @@ class ClassifyBy:
             found = self._classes.get(kind)
             if found is not None:
                 return found
+        if isinstance(error, BaseExceptionGroup):
+            return _class_of_group(error, self)
         return ErrorClass(self._otherwise(error))
 
 
@@ -235,8 +283,11 @@ def retry_after_of(error: BaseException, now: float) -> float | None:
 
     They are in its attribute `retry_after` (a number, a timedelta, or the text of a header), or in the header
     `Retry-After` of the answer, where `status_of` finds it.
-    `now` is in seconds since the epoch.
+    A group of errors requests the longest wait of its leaves. `now` is in seconds since the epoch.
     """
+    if isinstance(error, BaseExceptionGroup):
+        waits = [retry_after_of(leaf, now) for leaf in leaves_of(error)]
+        return max((wait for wait in waits if wait is not None), default=None)
     seconds = _own_retry_after(error, now)
     if seconds is not None:
         return seconds

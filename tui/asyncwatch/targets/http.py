@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
+import urllib.request
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote_from_bytes, urljoin
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -18,19 +21,36 @@ from asyncwatch.policies.limits import DEFAULT_CONCURRENCY
 
 _log = logging.getLogger("asyncwatch.worker")
 
+_LONGEST_HEADER = 1 << 20
+"""Bytes of one header, or of the status line, that are accepted. aiohttp accepts 8 KiB by default."""
+_MOST_HEADERS = 10_000
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FOR_EVERY_HOST = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
+"""Headers of the config that hold no secret, and so go to the host that a redirect names."""
+
 
 class HttpTarget:
     """Requests URLs over one shared session. Enter it on the event loop that calls it.
 
+    A URL is sent as it is written; only blanks, control and non-ASCII characters are escaped. So is the URL of a
+    redirect. A call is one request, and one for each redirect: no request is repeated after a disconnect.
+
     Cookies are not kept, so that no worker's response depends on another's. A `user:password@` in a URL is used for
-    basic authentication.
+    basic authentication. Neither it nor the headers follow a redirect to another host.
 
     Args:
         method: The method of every request.
         headers: The headers of every request.
         body: The body of every request, sent as UTF-8; no body if empty.
         raise_for_status: Whether a status of 400 or above raises an `aiohttp.ClientResponseError`.
-        timeout: Seconds for one request with its whole response; None for no limit.
+        timeout: Seconds for one request with its redirects and its whole response; None for no limit.
+        connect_timeout: Seconds for one connection to be established; None for no limit.
+        read_timeout: Seconds between two parts of a response; None for no limit.
+        redirects: How many redirects are followed. With 0, a redirect is a response like any other.
+        proxy: The URL of a proxy; `environment` for those that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`
+            name; None for no proxy.
+        verify: Whether the certificate of a server must be valid.
+        ca: A PEM file with the certificates to trust, in place of those of the system.
         concurrency: The maximum number of connections.
 
     """
@@ -43,6 +63,12 @@ class HttpTarget:
         body: str = "",
         raise_for_status: bool = True,
         timeout: float | None = 30.0,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+        redirects: int = 10,
+        proxy: str | None = "environment",
+        verify: bool = True,
+        ca: str | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
     ) -> None:
         self._method = method
@@ -50,17 +76,30 @@ class HttpTarget:
         self._body = body.encode() or None
         self._raise_for_status = raise_for_status
         self._timeout = timeout
+        self._pauses = aiohttp.ClientTimeout(sock_connect=connect_timeout, sock_read=read_timeout)
+        self._redirects = redirects
+        self._proxy = proxy
+        self._proxies: _Proxies | None = None
+        self._verify = verify
+        self._ca = ca
         self._concurrency = concurrency
         self._deadlines: Deadlines | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._deadlines = None if self._timeout is None else Deadlines(self._timeout)
+        self._proxies = None if self._proxy is None else _Proxies(self._proxy)
+        trusted: ssl.SSLContext | bool = self._verify
+        if self._verify and self._ca is not None:
+            trusted = ssl.create_default_context(cafile=self._ca)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=trusted),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(),
+            timeout=self._pauses,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+            middlewares=(_send_once,),
         )
         return self
 
@@ -98,17 +137,67 @@ class HttpTarget:
             return await self._fetch(self._session, url)
 
     async def _fetch(self, session: aiohttp.ClientSession, url: str) -> int:
-        async with session.request(self._method, url, data=self._body, headers=self.own_headers()) as response:
-            # A connection is reused only after the whole body was read. Read in pieces, the body is never in memory as
-            # a whole.
-            content = response.content
-            if not content.is_eof():
-                while await content.readany():
-                    pass
-            _log_status(response.status)
-            if self._raise_for_status:
-                response.raise_for_status()
-            return response.status
+        address = address_of(url)
+        method, body, headers = self._method, self._body, {**self._headers, **(self.own_headers() or {})}
+        redirects = 0
+        while True:
+            proxy = None if self._proxies is None else self._proxies.for_url(address)
+            request = session.request(method, address, data=body, headers=headers, proxy=proxy, allow_redirects=False)
+            try:
+                response = await request
+            except _Unsent as unsent:
+                raise unsent.error from unsent.error.__cause__
+            async with response:
+                location = response.headers.get("Location") if self._redirects else None
+                if location is None or response.status not in _REDIRECTS:
+                    return await self._read(response)
+                redirects += 1
+                if redirects > self._redirects:
+                    raise aiohttp.TooManyRedirects(
+                        response.request_info,
+                        (),
+                        status=response.status,
+                        message=f"more than {self._redirects} redirects",
+                    )
+                status = response.status
+            if (status == 303 and method != "HEAD") or (status in {301, 302} and method == "POST"):
+                method, body = "GET", None
+                headers = {name: value for name, value in headers.items() if not name.lower().startswith("content-")}
+            following = _redirected(address, location)
+            if is_same_site(address, following):
+                if following.raw_user is None and following.raw_password is None:
+                    following = following.with_user(address.user).with_password(address.password)
+            else:
+                headers = {name: value for name, value in headers.items() if name.lower() in _FOR_EVERY_HOST}
+            address = following
+
+    async def _read(self, response: aiohttp.ClientResponse) -> int:
+        # A connection is reused only after the whole body was read. Read in pieces, the body is never in memory as
+        # a whole.
+        content = response.content
+        if not content.is_eof():
+            while await content.readany():
+                pass
+        _log_status(response.status)
+        if self._raise_for_status:
+            response.raise_for_status()
+        return response.status
+
+
+class _Unsent(Exception):  # noqa: N818  a wrapper of an error
+    """Carries an error through `ClientSession.request`, which would repeat the request by itself."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__()
+        self.error = error
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Middleware that keeps aiohttp from repeating an idempotent request after a disconnect."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Unsent(error) from None
 
 
 _SIMPLE = re.compile(r"(https?)://([a-z0-9]+(?:[-.][a-z0-9]+)*)(?::([0-9]{1,4}))?(?:[/?#]|$)")
@@ -129,6 +218,93 @@ def host_of(url: str) -> str:
     if address.host is None:
         return ""
     return address.host if address.is_default_port() else f"{address.host}:{address.port}"
+
+
+_SENT = re.compile(r"[^?#/]*//[^?#/]*([^#]*)")
+"""A URL, and in its group the path and the query."""
+_UNSENDABLE = re.compile(r"[^!-~]+")
+
+
+def address_of(url: str) -> URL:
+    """Return `url` with the path and the query as they are written, except for characters that no request can hold."""
+    address = URL(url)
+    if str(address) == url:
+        return address
+    match = _SENT.match(url)
+    path = _UNSENDABLE.sub(_escape, match[1]) if match is not None else ""
+    if not path.startswith("/"):
+        path = f"/{path}"
+    return URL.build(scheme=address.scheme, authority=address.raw_authority, path=path, encoded=True)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return quote_from_bytes(match[0].encode("utf-8", "surrogateescape"))
+
+
+def _redirected(address: URL, location: str) -> URL:
+    """Return the URL of a redirect from `address`. `location` is absolute or relative.
+
+    Raises:
+        aiohttp.InvalidUrlRedirectClientError: It is no URL.
+        aiohttp.NonHttpUrlRedirectClientError: It is no URL of HTTP.
+
+    """
+    location = location.strip()
+    origin = f"{address.scheme}://{address.host_port_subcomponent}"
+    if location.startswith("//"):
+        location = f"{address.scheme}:{location}"
+    elif location.startswith("/"):
+        location = origin + location
+    elif not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location):
+        location = urljoin(origin + address.raw_path_qs, location)
+    try:
+        following = address_of(location)
+    except ValueError:
+        raise aiohttp.InvalidUrlRedirectClientError(location, "is not a URL") from None
+    if following.scheme not in {"http", "https"}:
+        raise aiohttp.NonHttpUrlRedirectClientError(location)
+    return following
+
+
+def is_same_site(before: URL, after: URL) -> bool:
+    """Return whether a redirect stays at the same host and port, or goes from HTTP to HTTPS at the default ports."""
+    if before.raw_host != after.raw_host:
+        return False
+    if before.scheme == after.scheme:
+        return before.port == after.port
+    return after.scheme == "https" and before.is_default_port() and after.is_default_port()
+
+
+class _Proxies:
+    """Says which proxy a URL is requested by: always `setting`, or the one that the environment names."""
+
+    def __init__(self, setting: str) -> None:
+        self._named: dict[str, str] = {}
+        self._always: URL | None = None
+        if setting == "environment":
+            self._named = urllib.request.getproxies_environment()
+        else:
+            self._always = URL(setting)
+
+    def for_url(self, address: URL) -> URL | None:
+        """Return the URL of the proxy for `address`, None if it is requested directly.
+
+        Raises:
+            ValueError: The environment names a proxy that is none for HTTP, such as one for SOCKS.
+
+        """
+        if not self._named:
+            return self._always
+        proxy = self._named.get(address.scheme) or self._named.get("all")
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed: on macOS only
+        if not proxy or bypass(address.host_port_subcomponent or "", self._named):
+            return None
+        found = URL(proxy if "://" in proxy else f"http://{proxy}")
+        if found.scheme not in {"http", "https"}:
+            raise ValueError(
+                f"the environment names the proxy {found.with_user(None)}, which is none for HTTP; set http.proxy"
+            )
+        return found
 
 
 def _log_status(status: int) -> None:

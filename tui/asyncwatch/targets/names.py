@@ -5,23 +5,62 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.abc
 import inspect
+import os
+import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
+from asyncwatch.engine.describe import describe_error, safe_repr
+from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.policies import bad_luck as luck
 from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify, status_of
-from asyncwatch.text import printable
+from asyncwatch.text import error_line, mask_url, one_line, printable
 
 AsyncFunction = Callable[..., Awaitable[Any]]
+
+DEPENDENCIES: Final = frozenset(
+    {
+        "aiohappyeyeballs",
+        "aiohttp",
+        "aiosignal",
+        "async_timeout",
+        "attr",
+        "attrs",
+        "click",
+        "frozenlist",
+        "idna",
+        "linkify_it",
+        "markdown_it",
+        "mdit_py_plugins",
+        "mdurl",
+        "msgspec",
+        "multidict",
+        "platformdirs",
+        "propcache",
+        "pygments",
+        "rich",
+        "textual",
+        "typing_extensions",
+        "uc_micro",
+        "uvloop",
+        "yarl",
+    }
+)
+"""The top-level modules of installed packages that asyncwatch imports, directly or through others."""
+_FILE_TARGET = re.compile(r"(?:\./)?([^:]+)\.py:([^\W\d][\w.]*)")
+_SHOWN = 80
+"""Characters, at most, of a wrong target in a message."""
 
 
 class TargetError(Exception):
@@ -38,24 +77,43 @@ def load_target(text: str) -> AsyncFunction:
 
     """
     module_name, colon, path = text.partition(":")
-    if not colon or not _is_dotted_name(module_name) or not _is_dotted_name(path):
-        raise TargetError(f"{text!r} is not a module:function, such as jobs:fetch or package.jobs:Client.fetch")
+    if not colon or not _is_dotted_name(module_name) or not _is_dotted_name(path) or module_name.endswith(".py"):
+        shown = one_line(mask_url(text), _SHOWN)
+        hint = path_hint(text)
+        example = f" ({hint})" if hint else ", such as jobs:fetch or package.jobs:Client.fetch"
+        raise TargetError(f"{shown!r} is not a module:function{example}")
     found: Any = import_module(module_name)
-    owner = f"module {module_name!r} ({getattr(found, '__file__', None) or 'built in'})"
+    owner = f"module {module_name!r} ({_file_of(found)})"
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise TargetError(f"{text}: {owner} has no {name!r}{_nearest(name, dir(found))}") from None
+            hint = _shadowed_hint(module_name) or _nearest(name, _names_in(found))
+            raise TargetError(f"{text}: {owner} has no {name!r}{hint}") from None
+        except BaseException as error:  # an attribute can be code, as the body of a module is
+            raise TargetError(f"{text}: {owner} raises for {name!r}: {_text_of(error)}") from None
         owner = repr(name)
-    if problem := _why_not_async(found):
+    try:
+        problem = _why_not_async(found)
+    except BaseException as error:  # as above
+        problem = f"cannot be examined: {_text_of(error)}"
+    if problem:
         raise TargetError(f"{text}: {problem}")
     target: AsyncFunction = found
     return target
 
 
+def path_hint(text: str) -> str | None:
+    """Return what to write for a target that names its file, such as `package/jobs.py:fetch`; None for any other."""
+    match = _FILE_TARGET.fullmatch(text)
+    if match is None:
+        return None
+    dotted = match[1].replace("/", ".")
+    return f"did you mean {dotted}:{match[2]}?" if _is_dotted_name(dotted) else "run it in the folder of its file"
+
+
 def import_module(name: str) -> ModuleType:
-    """Return the module of that name. The current directory is searched first.
+    """Return the module of that name. The current directory is searched after the standard library.
 
     Output of the module to stdout goes to stderr.
 
@@ -64,30 +122,70 @@ def import_module(name: str) -> ModuleType:
 
     """
     with contextlib.suppress(OSError):  # the current directory may have been removed
-        here = str(Path.cwd())
-        if sys.path[:1] != [here]:
-            sys.path.insert(0, here)
+        _search_in(str(Path.cwd()))
     importlib.invalidate_caches()
     try:
         # Prints of the module must not get between the JSON lines on stdout.
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}.") and not _location(error):
+        if type(error.name) is str and f"{name}.".startswith(f"{error.name}.") and not _location(error):
             neighbours = [path.stem for path in Path().glob("*.py")]
-            hint = "" if "." in error.name else _nearest(error.name, neighbours)
+            hint = _shadowed_hint(name) or ("" if "." in error.name else _nearest(error.name, neighbours))
             raise TargetError(f"there is no module {error.name!r}{hint}") from None
         raise TargetError(_import_failed(name, error)) from None
     except SyntaxError as error:
+        if type(error).__module__ != "builtins":  # its attributes could be code
+            raise TargetError(_import_failed(name, error)) from None
         line = f":{error.lineno}" if error.lineno else ""
         raise TargetError(f"module {name!r} has a syntax error: {error.msg} ({error.filename}{line})") from None
     except SystemExit as error:
-        raise TargetError(f"module {name!r} calls sys.exit({error.code!r}) when imported{_location(error)}") from None
+        raise TargetError(
+            f"module {name!r} calls sys.exit({safe_repr(error.code)}) when imported{_location(error)}"
+        ) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         # The code of a module can raise any exception.
         raise TargetError(_import_failed(name, error)) from None
+
+
+class _DependencyFinder(importlib.abc.MetaPathFinder):
+    """Finds what asyncwatch itself imports where it is installed, also if a file in `folder` has the same name."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a top-level module that asyncwatch uses, None for any other."""
+        if path is not None or fullname not in DEPENDENCIES:
+            return None
+        return PathFinder.find_spec(fullname, [each for each in sys.path if each not in {"", self.folder}], target)
+
+
+def _search_in(folder: str) -> None:
+    """Search for modules in `folder`, after the standard library and before installed packages.
+
+    A `queue.py` of the user would otherwise be imported by the standard library, and an `aiohttp.py` by asyncwatch.
+    """
+    path = [each for each in sys.path if each not in {"", folder}]
+    installed = (at for at, each in enumerate(path) if "site-packages" in each or "dist-packages" in each)
+    path.insert(next(installed, len(path)), folder)
+    sys.path[:] = path
+    finders = [each for each in sys.meta_path if not isinstance(each, _DependencyFinder)]
+    sys.meta_path[:] = [_DependencyFinder(folder), *finders]
+
+
+def _shadowed_hint(name: str) -> str:
+    """Return a hint if a file of the current folder has the name of a module that is found before it."""
+    first = name.partition(".")[0]
+    beside = next((path for path in (f"{first}.py", first) if os.path.exists(path)), None)  # noqa: PTH110  of any length
+    module = sys.modules.get(first)
+    if beside is None or module is None or Path(_file_of(module)).is_relative_to(Path.cwd()):
+        return ""
+    return f"; {beside} has the name of a module of Python or of an installed package: rename it"
 
 
 def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
@@ -97,8 +195,9 @@ def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -
     """
     try:
         signature = inspect.signature(target)
-    except ValueError:
-        return None  # some callables of extension modules have no signature
+    except BaseException as error:  # some callables of extension modules have no signature; others raise by themselves
+        pass_on_interrupt(error)
+        return None
     try:
         signature.bind(*range(arguments))
     except TypeError:
@@ -127,9 +226,29 @@ def _is_dotted_name(text: str) -> bool:
 
 
 def _import_failed(name: str, error: BaseException) -> str:
-    message = printable(str(error))
-    described = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return f"module {name!r} does not import: {described}{_location(error)}"
+    return f"module {name!r} does not import: {_text_of(error)}{_location(error)}"
+
+
+def _text_of(error: BaseException) -> str:
+    """Return `type: message` of what code of the user raised. A Ctrl+C is raised again."""
+    pass_on_interrupt(error)
+    return printable(error_line(*describe_error(error)))
+
+
+def _file_of(module: ModuleType) -> str:
+    try:
+        return str(module.__file__ or "built in")
+    except BaseException as error:  # a module can replace itself by an object
+        pass_on_interrupt(error)
+        return "built in"
+
+
+def _names_in(owner: object) -> list[str]:
+    try:
+        return [name for name in dir(owner) if type(name) is str]
+    except BaseException as error:  # as above
+        pass_on_interrupt(error)
+        return []
 
 
 def _location(error: BaseException) -> str:
@@ -160,6 +279,8 @@ def _why_not_async(target: Any) -> str | None:
     plain = target
     while isinstance(plain, functools.partial):
         plain = plain.func
+    if inspect.iscoroutinefunction(plain):
+        return None
     candidates = [plain, inspect.unwrap(plain)]
     if not inspect.isroutine(plain):
         candidates.append(type(plain).__call__)
@@ -186,11 +307,16 @@ def load_error(name: str) -> type[Exception]:
 
     """
     module_name, _, kind_name = name.rpartition(".")
-    kind = getattr(import_module(module_name), kind_name, None)
+    module = import_module(module_name)
+    try:
+        kind = getattr(module, kind_name, None)
+        # A class can override the results of `isinstance` and `issubclass`.
+        is_error = Exception in getattr(kind, "__mro__", ())
+    except BaseException as error:  # an attribute can be code
+        raise TargetError(f"module {module_name!r} raises for {kind_name!r}: {_text_of(error)}") from None
     if kind is None:
         raise TargetError(f"module {module_name!r} has no {kind_name!r}")
-    # A class can override the results of `isinstance` and `issubclass`.
-    if Exception not in getattr(kind, "__mro__", ()):
+    if not is_error:
         raise TargetError(f"{name} is not a subclass of Exception")
     found: type[Exception] = kind
     return found
@@ -200,8 +326,8 @@ def fault_problem(kind: type[Exception]) -> str | None:
     """Return why bad luck cannot create an error of this type; None if it can."""
     try:
         kind("bad luck")
-    except Exception as error:  # whatever its constructor raises
-        return f"cannot be created from a text alone: {type(error).__name__}: {error}"
+    except BaseException as error:  # whatever its constructor raises
+        return f"cannot be created from a text alone: {_text_of(error)}"
     return None
 
 
