@@ -85,7 +85,7 @@ class Person:
         self._incarnations: dict[str, int] = {}
         self._steps: list[Callable[[], Awaitable[str]]] = [
             *[self._press] * 6,
-            *[self._wheel, self._drag, self._resize, self._restyle, self._filter, self._click],
+            *[self._wheel, self._drag, self._resize, self._restyle, self._filter, self._click, self._refuse],
             *[self._end_workers] * 3,
         ]
         self.steps_taken: list[str] = []
@@ -135,6 +135,13 @@ class Person:
         await self._pilot.click(table_of(self._app), offset=offset)
         return f"click {offset}"
 
+    async def _refuse(self) -> str:
+        """Show a notice of two lines in a narrow terminal."""
+        self._controller.refuse("w000", self._now, "it is being cancelled already, as a person requested")
+        self._now += 1
+        await until(lambda: "cancel w000" in text_of(self._app))
+        return "refuse"
+
     async def _end_workers(self) -> str:
         """End or restart some workers, the selected one among them now and then; then let rows find their places."""
         rows = self._random.sample(self._app.dashboard.fleet.rows, 12)
@@ -160,16 +167,26 @@ class Person:
 
 
 async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot[None]) -> None:
-    """Press `c`: what it sends names the worker, or the supervisor, beside the cursor on the screen."""
+    """Press `c`: what it sends names the worker, or the supervisor, beside the cursor on the screen.
+
+    It sends nothing if a layout came between the look at the screen and the key, and has hidden the cursor.
+    """
     if app.dashboard.view.marks or (line := cursor_line(app)) is None:
         return
     controller.sent.clear()
+    known = {note.identity for note in app._notifications}
+
+    def is_refused() -> bool:
+        return any("off screen" in note.message and note.identity not in known for note in app._notifications)
+
     await pilot.press("c")
     if table_of(app).selected_branch is not None:
         if not isinstance(app.screen, ConfirmScreen):
             return
         await pilot.press("y")
-    await until(lambda: controller.sent)
+    await until(lambda: controller.sent or is_refused())
+    if is_refused():
+        return
     (command,) = controller.sent
     assert isinstance(command, CancelWorker | CancelBranch)
     name = command.worker if isinstance(command, CancelWorker) else command.path
@@ -253,13 +270,44 @@ async def test_cursor_without_room_for_rows_refuses_keys() -> None:
         await until(lambda: controller.sent == [CancelWorker("w001", 1)])
 
 
+LONG_REASON = "it is being cancelled already, and a second request to cancel it would change nothing"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 14), (60, 9)])
+async def test_cursor_on_last_line_stays_visible_above_a_notice(size: tuple[int, int]) -> None:
+    async with running(emit=flat_run, size=size) as (app, controller, pilot):
+        await pilot.press("G")
+        await shows(app, "› w199")
+        controller.refuse("w199", 1.0, LONG_REASON)
+        await until(lambda: "change nothing" in text_of(app) and is_cursor_painted(app))
+        await pilot.press("c")
+        await until(lambda: controller.sent == [CancelWorker("w199", 1)])
+        controller.refuse("w000", 2.0, "it has ended")
+        await until(lambda: "cancel w000: it has ended" in text_of(app) and is_cursor_painted(app))
+        app.clear_notifications()
+        await shows(app, "› w199", "c cancel")
+        await until(lambda: table_of(app).region.bottom == size[1] - 1)
+
+
+async def test_cursor_without_room_beside_a_notice_refuses_keys() -> None:
+    async with running(emit=flat_run, size=(60, 9)) as (app, controller, pilot):
+        controller.refuse("w000", 1.0, " ".join([LONG_REASON] * 3))
+        await shows(app, "second request to cancel it would change nothing")
+        await until(lambda: table_of(app).size.height < 2)
+        await pilot.press("c")
+        await shows(app, "Enlarge the terminal.", "› w000")  # that notice leaves room
+        assert controller.sent == []
+        await pilot.press("c")
+        await until(lambda: controller.sent == [CancelWorker("w000", 1)])
+
+
 async def test_cursor_off_screen_key_scrolls_before_it_acts() -> None:
     async with running(emit=flat_run, size=(80, 24)) as (app, controller, pilot):
         table = table_of(app)
         await pilot.press("j")
         table._index, table._selected = 150, app.dashboard.fleet.rows[150]
         await pilot.press("c")
-        await shows(app, "› w150", "Press the key again to act on it.")
+        await shows(app, "› w150", "Press the key again.")
         assert controller.sent == []
         await pilot.press("c")
         await until(lambda: controller.sent == [CancelWorker("w150", 1)])

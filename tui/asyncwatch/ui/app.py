@@ -201,10 +201,16 @@ class AsyncwatchApp(App[None]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show a notice over the footer for a few seconds, in place of the one before."""
+        """Show a notice in place of the keys for a few seconds, and in place of the notice before."""
         if severity != "error":
             self.clear_notifications()
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+
+    def clear_notifications(self) -> None:
+        """Remove all notices. Textual removes only their texts: the empty holders would take a line each."""
+        for screen in self.screen_stack:
+            _ = screen.query("ToastHolder").remove()  # not awaited: a screen cannot wait for its own message
+        super().clear_notifications()
 
     def draw(self) -> None:
         """Draw a frame, in the next step of the app."""

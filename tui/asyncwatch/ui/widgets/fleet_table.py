@@ -25,7 +25,7 @@ from asyncwatch.ui.render import tree as branches
 from asyncwatch.ui.render.cost import is_distorted
 from asyncwatch.ui.render.spans import Span
 from asyncwatch.ui.render.styles import SpanWidget, StripMaker
-from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION
+from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, is_on_terminal
 
 _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
@@ -123,11 +123,15 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
 
         A new layout may have hidden it, or leave no room for any line.
         """
-        if self._selected is None or self._is_visible(self._index):
+        if self._selected is None or self._is_on_terminal():
             return True
         self.scroll_to_cursor()
-        self.notify(SCROLLED_TO_SELECTION if self._is_visible(self._index) else NO_ROOM_FOR_SELECTION)
+        self.notify(SCROLLED_TO_SELECTION if self._is_on_terminal() else NO_ROOM_FOR_SELECTION)
         return False
+
+    def _is_on_terminal(self) -> bool:
+        y = self._index - round(self.scroll_y) + 1
+        return self._is_visible(self._index) and is_on_terminal(self, y)
 
     @property
     def is_cursor_low(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.geometry import Region, Size
+from textual.errors import NoWidget
+from textual.geometry import Offset, Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
@@ -12,8 +13,18 @@ from textual.widget import Widget
 from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.render.styles import SpanWidget, StripMaker
 
-SCROLLED_TO_SELECTION = "The selection was off screen. Press the key again to act on it."
-NO_ROOM_FOR_SELECTION = "The selection is off screen. Enlarge the terminal to act on it."
+SCROLLED_TO_SELECTION = "The selection was off screen. Press the key again."
+NO_ROOM_FOR_SELECTION = "The selection is off screen. Enlarge the terminal."
+
+
+def is_on_terminal(widget: Widget, y: int) -> bool:
+    """Return whether line `y` of the widget is visible: inside the terminal, with no notice or dialog on it."""
+    x, y = widget.region.offset + Offset(0, y)
+    try:
+        # A new size of the terminal is known before the layout follows it.
+        return y < widget.app.size.height and widget.screen.get_widget_at(x, y)[0] is widget
+    except NoWidget:
+        return False
 
 
 class Block(SpanWidget, Widget):

@@ -12,7 +12,7 @@ from textual.strip import Strip
 
 from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.render.spans import Line
-from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, LinesView
+from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, LinesView, is_on_terminal
 
 PICKS = (
     Key("down,j", "move(1)", "down", "the next one", "j k", footer=4),
@@ -60,9 +60,8 @@ class PickList(LinesView):
         return False
 
     def _is_on_terminal(self) -> bool:
-        """Return whether the selected item is visible. In a terminal of few lines the list itself may not be."""
-        line = self.region.y + self._starts[self._index] - round(self.scroll_y)
-        return self._is_visible(self._index) and 0 <= line < self.app.size.height
+        y = self._starts[self._index] - round(self.scroll_y)
+        return self._is_visible(self._index) and is_on_terminal(self, y)
 
     def show_items(self, items: Sequence[Item], empty: Line = ()) -> None:
         """Show these items from now on, or `empty` if there are none."""
