@@ -15,7 +15,7 @@ from asyncwatch.ui.render.columns import SECOND, TENTH, Layout, cells, period
 from asyncwatch.ui.screens.log import LogView
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.rows import a_row
-from tests.ui.fakes import FakeController, frozen_clock, hides, shows, text_of, until
+from tests.ui.fakes import FakeController, frozen_clock, hides, make_app, shows, text_of, until
 from tests.ui.running import running
 from tests.ui.trees import service_run
 
@@ -124,6 +124,65 @@ async def test_next_draw_is_when_shown_times_change() -> None:
         await shows(app, "finished")
         assert wait() is None
         assert "00:21.0" in text_of(app)
+
+
+@pytest.mark.usefixtures("timed")
+async def test_block_warning_of_settled_run_ends() -> None:
+    controller, clock = FakeController(), _Clock()
+    controller.start("w")
+    controller.attempt("w", 0.1)
+    controller.blocked("w", 0.8, 0.6)
+    controller.succeed("w", 0.9)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+    async with app.run_test(size=(120, 20)):
+        await shows(app, "✓ finished", "w blocked the event loop")
+        assert app._redraw is not None
+        clock.now += 9.0
+        app._times_changed()  # as the timer does
+        await until(lambda: app._redraw is not None)
+        await shows(app, "w blocked the event loop")
+        clock.now += 2.0
+        app._times_changed()
+        await hides(app, "w blocked the event loop")
+        await until(lambda: app._redraw is None)
+
+
+async def test_figures_at_rest_are_drawn_when_they_change() -> None:
+    controller = FakeController()
+    controller.start("w")
+    controller.attempt("w", 0.1)
+    controller.known = msgspec.structs.replace(controller.known, loop_lag=0.576)
+    controller.retry_tokens = 420.0
+    controller.succeed("w", 0.9)
+    app = make_app(controller)
+    async with app.run_test(size=(120, 20)) as pilot:
+        await shows(app, "✓ finished", "lag 576 ms", "420 of 500")
+        controller.known = msgspec.structs.replace(controller.known, loop_lag=0.004)
+        app._read_statistics()
+        await shows(app, "lag 4 ms")
+        controller.retry_tokens = 430.0
+        app._read_statistics()
+        await shows(app, "430 of 500")
+        controller.known = msgspec.structs.replace(controller.known, loop_lag=0.003)
+        app._read_statistics()
+        await pilot.pause()
+        assert "lag 4 ms" in text_of(app)
+
+
+@pytest.mark.usefixtures("timed")
+async def test_overhead_page_at_rest_is_drawn_every_second() -> None:
+    controller, clock = FakeController(), _Clock()
+    controller.start("w")
+    controller.succeed("w", 0.9)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "✓ finished")
+        assert app._redraw is None
+        await pilot.press("d")
+        await shows(app, "loop lag, last 10 s")
+        assert app._redraw is not None
+        await pilot.press("escape")
+        await until(lambda: app._redraw is None)
 
 
 async def test_cursor_that_moves_changes_the_keys_of_the_footer() -> None:

@@ -35,6 +35,8 @@ from asyncwatch.ui.screens.fleet import FleetScreen
 
 STATISTICS_EVERY, STATISTICS_EVERY_AT_REST = 0.25, 1.0
 """Seconds between two reads of the engine's statistics, while workers are active and when none is."""
+_LAG_DIGITS = 2
+"""Decimals of the loop lag, in seconds, whose change is drawn at once: at rest it varies by a few milliseconds."""
 _AFTER = 0.002
 """Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
@@ -337,10 +339,10 @@ class AsyncwatchApp(App[None]):
     def _period(self) -> float:
         """Seconds between two changes of the shown times if nothing happens."""
         period = float("inf")
-        if self._is_live and not self.dashboard.is_frozen:
+        if not self.dashboard.is_frozen:
             for screen in reversed(self.screen_stack):
                 if isinstance(screen, Drawable):
-                    period = min(period, screen.period)
+                    period = min(period, screen.period if self._is_live else screen.period_at_rest)
                 if not screen.is_modal:
                     break
         return period
@@ -392,7 +394,8 @@ class AsyncwatchApp(App[None]):
         self.dashboard.statistics = known = self._controller.statistics()
         frames.sample(self._clock(), known.events, self.dashboard.fleet.events)
         blocked = round(self.dashboard.snapshot().blocked_for)
-        figures = frames.backlog, frames.events_per_second, blocked, known.stack
+        lag, tokens = round(known.loop_lag, _LAG_DIGITS), round(known.retry_tokens)
+        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens
         if figures != self._drawn_figures and not self._pump.is_drawing:
             self._drawn_figures = figures
             self.draw()  # nothing else would draw them

@@ -52,6 +52,8 @@ class CostScreen(Drawable, Screen[None]):
         """Seconds between two looks at figures that no event reports."""
         return SECOND
 
+    period_at_rest = period
+
     def draw(self) -> None:
         """Show the present figures."""
         if width := self._report.scrollable_content_region.width:

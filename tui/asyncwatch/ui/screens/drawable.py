@@ -21,6 +21,11 @@ class Drawable(_Mixin):
         """Seconds between two changes of the shown times if nothing happens."""
         return float("inf")
 
+    @property
+    def period_at_rest(self) -> float:
+        """The same while nothing of the run goes on, and run time stands still."""
+        return float("inf")
+
     def draw(self) -> None:
         """Show the present state of the run. A dialog shows none."""
 

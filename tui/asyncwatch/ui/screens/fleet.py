@@ -25,6 +25,7 @@ from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
 from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import SECOND, shown_name
+from asyncwatch.ui.render.cost import recent_block
 from asyncwatch.ui.render.header import overview
 from asyncwatch.ui.render.spans import crop
 from asyncwatch.ui.screens.drawable import Drawable
@@ -76,6 +77,11 @@ class FleetScreen(Drawable, Screen[None]):
     def period(self) -> float:
         """Seconds between two changes of the clock or of the visible lines if nothing happens."""
         return min(SECOND, self.table.period)
+
+    @property
+    def period_at_rest(self) -> float:
+        """A second while a block of the loop that is over is shown, so that the warning ends."""
+        return SECOND if recent_block(self._dashboard.snapshot()) else float("inf")
 
     def draw(self) -> None:
         """Show the present state of the run."""
