@@ -246,6 +246,23 @@ def test_block_is_reported_once_at_its_end() -> None:
     assert pulse.lags(10.31).highest == pytest.approx(0.185)
 
 
+@pytest.mark.parametrize("interval", [HEARTBEAT, RESTING_HEARTBEAT])
+def test_lags_are_of_the_last_second_and_the_last_ten_at_any_rate_of_beats(interval: float) -> None:
+    pulse = Pulse(0.0, Spent())
+    late = 0.05
+    for number in range(round(2 / interval)):  # late beats for two seconds, then beats in time
+        pulse.beat(pulse.due + (late if number else 0.0), Spent(), 0.0, interval)
+    ended = pulse.due - interval
+    assert pulse.lags(ended + 0.01)[:3] == pytest.approx((late, late, late))
+    while pulse.due < ended + 8:
+        pulse.beat(pulse.due, Spent(), 0.0, interval)
+    last, p50, p95, highest = pulse.lags(ended + 8)
+    assert (last, p50, p95, highest) == pytest.approx((0.0, 0.0, late, late), abs=1e-9)
+    while pulse.due < ended + 10.5:
+        pulse.beat(pulse.due, Spent(), 0.0, interval)
+    assert pulse.lags(ended + 10.5)[:3] == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
+
+
 def test_current_block_blames_the_attempt_at_work_for_half_of_it() -> None:
     pulse = Pulse(0.0, Spent())
     looks = [number * HEARTBEAT for number in range(2, 53)]

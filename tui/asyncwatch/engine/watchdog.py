@@ -181,8 +181,8 @@ HEARTBEAT = 0.025
 RESTING_HEARTBEAT = 0.5
 """Seconds between two beats while nothing runs that could block the loop."""
 _RUNS_KEPT = 1_000
-_LAGS_KEPT = round(10 / HEARTBEAT)
-_LAST_SECOND = round(1 / HEARTBEAT)
+_LAGS_KEPT = 10.0
+"""Seconds for which the lag of a beat is kept."""
 
 
 def block_event(seq: int, at: float, now: float, block: Block) -> LoopBlocked:
@@ -250,7 +250,8 @@ class Pulse:
         self._looked_at, self._wait = now, HEARTBEAT
         self._absent = 0.0
         self._delay: float | None = None
-        self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)
+        self._lags: deque[tuple[float, float]] = deque()
+        """Time and lag of each beat of the last ten seconds."""
         self._highest = 0.0
 
     def is_late(self, now: float) -> bool:
@@ -265,7 +266,10 @@ class Pulse:
         """
         due = self.due
         late = max(0.0, now - due)
-        self._lags.append(late)
+        lags = self._lags
+        lags.append((now, late))
+        while lags[0][0] < now - _LAGS_KEPT:
+            lags.popleft()
         if late > self._highest:  # noqa: PLR1730  max() takes three times as long
             self._highest = late
         before, self._spent = self._spent, spent
@@ -335,12 +339,12 @@ class Pulse:
     def lags(self, now: float) -> Lags:
         """Return how late the loop is and was."""
         overdue = max(0.0, now - self.due)
-        lags = list(self._lags)
-        last = max(overdue, *lags[-_LAST_SECOND:], 0.0)
-        lags.sort()
+        beats = list(self._lags)
+        last = max((late for at, late in beats if at >= now - 1), default=0.0)
+        lags = sorted(late for at, late in beats if at >= now - _LAGS_KEPT)
         count = len(lags)
         p50, p95 = (lags[count // 2], lags[count * 95 // 100]) if lags else (0.0, 0.0)
-        return Lags(last, p50, p95, max(overdue, self._highest))
+        return Lags(max(overdue, last), p50, p95, max(overdue, self._highest))
 
     def _overslept(self, now: float, late: float) -> float:
         """Return how many of the last `late` seconds the watchdog should have looked and did not."""
