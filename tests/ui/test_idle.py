@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from asyncwatch.events import WorkerState
+from asyncwatch.events import RestartCounted, WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.render.columns import SECOND, TENTH, Layout, cells, period
@@ -17,7 +17,7 @@ from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, frozen_clock, hides, make_app, shows, text_of, until
 from tests.ui.running import running
-from tests.ui.trees import service_run
+from tests.ui.trees import service_run, supervise
 
 
 class _Clock:
@@ -93,6 +93,47 @@ async def test_lines_of_services_are_rendered_once_a_second() -> None:
             await pilot.pause()
             assert rendered.lines - before == lines
         await shows(app, "00:21 ", "21 s")
+
+
+async def test_elapsed_is_exact_when_frozen() -> None:
+    controller, clock = FakeController(), _Clock()
+    controller.start("w")
+    controller.attempt("w", 0.6)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+    async with app.run_test(size=(120, 20)) as pilot:
+        await shows(app, "w       ● running")
+        clock.now += 11.45  # 12.05 s after the start
+        app.draw()
+        await shows(app, "00:12 ", "  11 s")
+        clock.now += 0.4
+        app.draw()
+        await until(lambda: app.dashboard.now == app.screen.query_one(FleetTable)._now)
+        await pilot.pause()
+        assert "  11 s" in text_of(app)  # lines change once a second
+        await pilot.press("p")
+        await shows(app, "00:12.4", "  12 s")
+
+
+async def test_countdown_of_supervisor_is_exact_when_all_have_settled() -> None:
+    controller, clock = FakeController(), _Clock()
+    controller.start("a/w", "b/w", runner="serve")
+    for path in ("root", "root/a", "root/b"):
+        supervise(controller, path)
+    for path in ("a", "b"):
+        controller.queue_more(f"{path}/w", group=f"root/{path}")
+        controller.attempt(f"{path}/w", 0.1)
+    limits = {"restarts": 1, "max_restarts": 3, "within": 30.0}
+    controller.emit(RestartCounted, 5.2, supervisor="root/a", child="w", **limits)
+    controller.succeed("a/w", 6.0)
+    app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
+    async with app.run_test(size=(120, 20)):
+        await shows(app, "oldest expires in 29 s")
+        clock.now += 6.05  # 12.05 s after the start
+        app.draw()
+        await shows(app, "oldest expires in 23 s")
+        clock.now += 0.75
+        controller.succeed("b/w", 12.8)
+        await shows(app, "00:12.8", "oldest expires in 22 s")
 
 
 @pytest.mark.usefixtures("timed")

@@ -69,6 +69,11 @@ class DashboardState:
         return self._run_time.now
 
     @property
+    def is_still(self) -> bool:
+        """Whether `now` stands still."""
+        return self.is_frozen or self.fleet.finished is not None or self.fleet.is_settled
+
+    @property
     def clock_now(self) -> float:
         """Like `now`, but it goes on after all workers have settled, as abandoned workers do."""
         return self.now if self.is_frozen or self.fleet.finished is not None else self._run_time.now

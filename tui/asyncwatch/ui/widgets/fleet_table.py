@@ -324,7 +324,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if line is None:
             return (layout, self._empty_text if y == 1 and not self._order else "")
         is_selected = line is self._selected
-        moment = None if period is None else (period, self._now // period)
+        # Times that stand still are exact. Times that go on change together, so that few frames are needed.
+        moment = None if period is None else (period, self._now if self._dashboard.is_still else self._now // period)
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         if isinstance(line, Branch):
             return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
