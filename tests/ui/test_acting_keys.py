@@ -127,3 +127,15 @@ async def test_notice_covers_only_the_footer() -> None:
         await pilot.press("l")
         await shows(app, "log  ", "Nothing to undo")
         assert text_of(app).splitlines()[0].lstrip().startswith("log  ")
+
+
+async def test_notice_shows_a_name_with_brackets_as_it_is() -> None:
+    def emit(controller: FakeController) -> None:
+        controller.start("job[/x]")
+        controller.attempt("job[/x]", 0.1)
+        controller.fail("job[/x]", 0.2)
+        controller.back_off("job[/x]", 0.2, delay=30.0)
+
+    async with running(emit=emit) as (app, _controller, pilot):
+        await pilot.press("x")
+        await shows(app, "No further attempt of job[/x].")

@@ -203,10 +203,14 @@ class AsyncwatchApp(App[None]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show a notice in place of the keys for a few seconds, and in place of the notice before."""
+        """Show a notice in place of the keys for a few seconds, and in place of the notice before.
+
+        It is plain text: names of workers may have brackets, and widgets ask for markup by default.
+        """
+        del markup
         if severity != "error":
             self.clear_notifications()
-        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     def clear_notifications(self) -> None:
         """Remove all notices. Textual removes only their texts: the empty holders would take a line each."""
