@@ -32,6 +32,7 @@ from asyncwatch.events import (
 from asyncwatch.otp import RestartLimitError, StartError
 from tests.engine.engines import ends, engine_of, watch
 from tests.engine.fleets import raiser, sleeper, stubborn, worker
+from tests.logs import bare_root_logger
 
 FOREVER = 1e6
 
@@ -83,7 +84,10 @@ async def test_log_record_of_a_worker_and_its_threads_is_an_event_with_its_name(
         logging.getLogger("app").debug("too low")
         logging.getLogger("app").warning("%d", "no number")
 
-    events = await watch(engine_of(worker("a", talk)))
+    with bare_root_logger():
+        engine = engine_of(worker("a", talk))
+        events = await watch(engine)
+        engine.join(10)
     recorded = [(e.worker, e.level, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
     assert recorded == [
         ("a", "WARNING", "app", "hello you"),

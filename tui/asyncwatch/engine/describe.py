@@ -14,7 +14,7 @@ import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
-from asyncwatch.text import error_line, mask_secrets
+from asyncwatch.text import error_line, mask_secrets, without_colours
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
@@ -60,6 +60,11 @@ def clean_text(text: str) -> str:
     return mask_secrets(text)
 
 
+def clean_message(text: str) -> str:
+    """Return `clean_text(text)` without colours and other terminal sequences."""
+    return clean_text(without_colours(text))
+
+
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, or a substitute if that raises anything at all."""
     try:
@@ -69,14 +74,20 @@ def safe_repr(value: object) -> str:
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
-def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
+def safe_str(value: object) -> str:
+    """Return `value` as exactly a `str`, since a subclass could raise from any method; a substitute if that raises."""
+    if type(value) is str:
+        return value
     try:
-        # Exactly a str: a subclass could raise from any of the methods that follow.
-        message = str.__getitem__(str(error), slice(None))
+        return str.__getitem__(str(value), slice(None))
     except BaseException as raised:  # as in safe_repr
         pass_on_interrupt(raised)
-        message = f"<str raised {type(raised).__name__}>"
+        return f"<str raised {type(raised).__name__}>"
+
+
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters."""
+    message = without_colours(safe_str(error))
     if len(message) > MAX_ERROR_LENGTH:
         message = message[: MAX_ERROR_LENGTH - 1] + "…"
     return type(error).__qualname__, clean_text(message)
