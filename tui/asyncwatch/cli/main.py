@@ -19,6 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
+from asyncwatch.process import kept_streams
 from asyncwatch.text import mask_secrets
 
 if TYPE_CHECKING:
@@ -182,12 +183,11 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
-    _open_closed_streams()
     try:
         settings = _find_settings(config, has_work=bool(targets) or items is not None)
         _prompt_for_items(items)
         # The module of a function may print while it is imported.
-        with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
+        with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
             plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
         ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
@@ -238,7 +238,6 @@ def guide(topic: str, *, headless: bool) -> None:
     from asyncwatch.cli.terminal import can_show_screens
     from asyncwatch.guide import UnknownTopicError, find_topic, text_of
 
-    _open_closed_streams()
     try:
         topic = find_topic(topic)
     except UnknownTopicError as error:
@@ -271,13 +270,6 @@ class _InputError(click.ClickException):
         """Print each problem on its own line."""
         for problem in self.problems:
             click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
-
-
-def _open_closed_streams() -> None:
-    """Open stdout or stderr on the null device if the process was started with it closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  stays open
 
 
 def _find_settings(file: Path | None, *, has_work: bool) -> tuple[Config, Problems | None]:

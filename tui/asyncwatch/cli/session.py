@@ -16,14 +16,14 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
 from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
-from asyncwatch.cli.terminal import exclusive_terminal, private_stdout
+from asyncwatch.cli.terminal import exclusive_terminal, private_stderr, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.thread import EngineThread
@@ -31,7 +31,7 @@ from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan, foreseen_events
-from asyncwatch.process import infrequent_gc
+from asyncwatch.process import infrequent_gc, kept_streams
 from asyncwatch.text import mask_secrets, printable
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
         if output is not None:
             output.close()
     status = seen.status
+    if seen.is_stderr_stalled:
+        is_incomplete = engine.error is not None or (output is not None and output.problem is not None)
+        os._exit(status or (NOT_ALL_SUCCEEDED if is_incomplete else ALL_SUCCEEDED))
     if seen.problem:
         _report(seen.problem)
     if is_dashboard and seen.fleet is not None:
@@ -129,13 +132,15 @@ class _Seen(NamedTuple):
     """Seconds to wait for the engine; None for no limit."""
     problem: str = ""
     """A message for the person at the terminal."""
+    is_stderr_stalled: bool = False
+    """Whether nobody reads standard error: another write to it would not return."""
 
 
 def _watch(engine: _Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:
     """Show the run to its end, then stop the engine."""
     on_batch = _discard if output is None else output.write
     patience: float | None = _PATIENCE
-    with infrequent_gc(), ExitStack() as streams:
+    with infrequent_gc(), kept_streams(), ExitStack() as streams:
         try:
             if is_dashboard:
                 seen = _show_dashboard(engine, on_batch, foreseen_events(plan), streams)
@@ -186,22 +191,25 @@ class _LateStart:
 
 
 def _follow_headless(engine: _Engine, on_batch: OnBatch, streams: ExitStack, *, is_json: bool) -> _Seen:
-    stdout = streams.enter_context(private_stdout() if is_json else nullcontext(sys.stdout.buffer))
-    streams.enter_context(capturing_prints(engine.record_log))
-    from asyncwatch.cli.headless import StdoutError, run_headless
+    encoding = "utf-8" if is_json else sys.stdout.encoding
+    stdout = streams.enter_context(private_stdout(is_alone=is_json))
+    raw_stderr = streams.enter_context(private_stderr())
+    from asyncwatch.cli.headless import LossyWriter, StdoutError, run_headless
 
+    stderr = sys.stderr if raw_stderr is None else LossyWriter(raw_stderr, sys.stderr.encoding)
+    streams.enter_context(capturing_prints(engine.record_log))
     # `nohup` and the background jobs of a shell ignore some signals on purpose.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     engine.start()
     follow = run_headless(
-        engine, json=is_json, stdout=stdout, stderr=sys.stderr, on_batch=on_batch, stop_signals=heeded
+        engine, json=is_json, stdout=stdout, stderr=stderr, on_batch=on_batch, stop_signals=heeded, encoding=encoding
     )
     try:
-        fleet = asyncio.run(follow)
+        seen = _seen_to_the_end(asyncio.run(follow))
     except StdoutError as error:
-        return _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
-    return _seen_to_the_end(fleet)
+        seen = _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
+    return seen._replace(is_stderr_stalled=isinstance(stderr, LossyWriter) and not stderr.finish())
 
 
 def _seen_to_the_end(fleet: Fleet) -> _Seen:
