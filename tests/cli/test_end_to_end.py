@@ -357,3 +357,31 @@ def test_streams_replaced_by_a_worker_leave_summary_and_status(folder: Path) -> 
     assert b"1 succeeded" in done.stdout
     assert "größe \\u6771  succeeded".encode("latin-1") in done.stdout
     assert done.stderr.endswith(b"1 succeeded\n")
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "message"),
+    [
+        ("ulimit -Sn 30; ulimit -Hn 4000", 0, None),
+        (
+            "ulimit -n 40",
+            0,
+            "asyncwatch: the limit of open files is 40, and 3 workers at a time may need more: raise it",
+        ),
+        ("ulimit -n 12", 2, "asyncwatch: the limit of open files is 12, and a run needs at least 24: raise it"),
+    ],
+)
+def test_limit_of_open_files_is_raised_or_reported(folder: Path, limit: str, status: int, message: str | None) -> None:
+    (folder / "items.txt").write_text("1\n2\n3\n")
+    (folder / "jobs.py").write_text("async def files(item):\n    return len([open('jobs.py') for _ in '12345678'])\n")
+    done = subprocess.run(
+        ["sh", "-c", f'{limit}; exec "$0" -m asyncwatch jobs:files --items items.txt --headless', sys.executable],
+        env=ENVIRONMENT | {"HOME": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert ("limit" in done.stderr) is (message is not None)
+    assert message is None or message in done.stderr

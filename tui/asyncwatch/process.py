@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,6 +74,18 @@ def _is_intact(stream: TextIO) -> bool:
 
 def _open_stream(number: int) -> TextIO:
     return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise the soft limit of open files to `wanted` if the hard limit allows it, and return the soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return wanted if soft == unlimited else soft
+    limit = wanted if hard == unlimited else min(wanted, hard)
+    with suppress(OSError, ValueError):  # macOS has a lower limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 @contextmanager

@@ -324,10 +324,10 @@ def _make_plan(
 
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
-    from asyncwatch.cli.session import OutputError, run_plan
+    from asyncwatch.cli.session import LimitError, OutputError, run_plan
     from asyncwatch.cli.terminal import can_show_screens
 
     try:
         return run_plan(plan, is_dashboard=may_show and can_show_screens(), is_json=is_json)
-    except OutputError as error:
+    except (LimitError, OutputError) as error:
         raise _InputError([str(error)]) from None

@@ -31,8 +31,8 @@ from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan, foreseen_events
-from asyncwatch.process import infrequent_gc, kept_streams
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
+from asyncwatch.text import error_line, mask_secrets, printable
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
@@ -44,6 +44,16 @@ if TYPE_CHECKING:
 _PATIENCE = 2.0
 """Seconds to wait for the engine's thread after the end of the run was shown."""
 
+_DEFAULT_THREADS = 32
+"""Threads of `asyncio.to_thread` for a low concurrency: Python's own maximum. More of them are made only if used."""
+
+_FILES_A_SLOT = 4
+"""Open files that a worker may need: the three pipes of a child process and a socket."""
+_OWN_FILES = 64
+"""Open files beside those of the workers: modules, streams, event loops."""
+_FEWEST_FILES = 24
+"""Open files without which no run can start. libuv ends the process if there are too few for its event loop."""
+
 OnBatch = Callable[[Batch], str | None]
 """Gets every batch of events. Returns a message to show, or None."""
 
@@ -52,16 +62,29 @@ class OutputError(Exception):
     """The output file cannot be opened. Raised before the run starts."""
 
 
+class LimitError(Exception):
+    """The system allows too few open files for any run. Raised before the run starts."""
+
+
 def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     """Run `plan` in the dashboard or headless, and return the exit status.
 
     Raises:
         OutputError: The output file cannot be opened.
+        LimitError: The system allows too few open files.
 
     """
+    slots = _slots(plan)
+    _raise_file_limit(slots)
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    engine = EngineThread(partial(_open_run, plan), partial(_drive, plan), stays_open=is_dashboard, log_level=level)
+    engine = EngineThread(
+        partial(_open_run, plan),
+        partial(_drive, plan),
+        stays_open=is_dashboard,
+        log_level=level,
+        threads=max(slots, _DEFAULT_THREADS),
+    )
     try:
         seen = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
     finally:
@@ -87,6 +110,24 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
 
 
 # -- before the run
+
+
+def _slots(plan: Plan) -> int:
+    """Return how many workers can be running at a time: services are, whatever the concurrency."""
+    services = sum(len(group.names) for group in plan.groups if group.settings.is_supervised)
+    others = sum(len(group.names) for group in plan.groups) - services
+    return services + min(plan.config.concurrency, others)
+
+
+def _raise_file_limit(slots: int) -> None:
+    """Raise the limit of open files as far as `slots` workers may need, and report a limit that stays too low."""
+    limit = raise_file_limit(_FILES_A_SLOT * slots + _OWN_FILES)
+    if limit < _FEWEST_FILES:
+        text = f"the limit of open files is {limit}, and a run needs at least {_FEWEST_FILES}"
+        raise LimitError(f"{text}: raise it with ulimit -n")
+    if limit < slots + _OWN_FILES:
+        text = f"the limit of open files is {limit:,}, and {slots:,} workers at a time may need more"
+        _report(f"{text}: raise it with ulimit -n, or lower concurrency")
 
 
 def _open_output(path: str | None) -> OutputFile | None:
@@ -257,7 +298,11 @@ def _was_shut_down(fleet: Fleet, row: Row) -> bool:
 def _engine_problem(error: BaseException) -> str:
     from asyncwatch.engine.tree.errors import TreeError
 
-    return str(error) if isinstance(error, TreeError) else f"The run failed: {type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, TreeError)
+        else f"The run failed: {error_line(type(error).__name__, str(error))}"
+    )
 
 
 def _print_summary(fleet: Fleet) -> None:
