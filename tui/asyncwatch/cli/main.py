@@ -163,7 +163,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write a line per ended worker to a .jsonl or .csv file, replacing an existing file.",
+    help="Write a line per ended worker to a .jsonl or .csv file. The first line replaces an existing file.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
