@@ -201,7 +201,11 @@ def _show_dashboard(engine: _Engine, on_batch: OnBatch, foreseen: Batch, streams
     stray_output = partial(engine.record_log, None, "INFO", "output")
     has_hung_up = streams.enter_context(exclusive_terminal(stray_output))
     capture = streams.enter_context(capturing_prints(engine.record_log))
-    from asyncwatch.ui.app import DashboardError, run_dashboard
+    try:
+        from asyncwatch.ui.app import DashboardError, run_dashboard
+    except Exception as error:  # Textual is broken, or its environment variables are
+        problem = f"the dashboard cannot start: {error_line(type(error).__name__, str(error))}"
+        return _Seen(None, NOT_ALL_SUCCEEDED, problem=f"{problem} (--headless runs without it)")
 
     controller = _LateStart(engine, capture)
     try:
