@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -72,3 +73,48 @@ def test_memory_is_in_bytes() -> None:
     in_use = memory()
     assert in_use is not None
     assert 1_000_000 < in_use < 100_000_000_000
+
+
+STREAMS = """
+import io, os, sys
+from asyncwatch.process import kept_streams, prepare_streams
+
+prepare_streams()
+for number in (0, 1, 2):
+    os.fstat(number)
+    assert os.get_inheritable(number)
+file = open(os.devnull)
+assert file.fileno() > 2, file
+first = sys.stdout
+for replace in CODE:
+    with kept_streams():
+        exec(replace)
+    print("größe 東", flush=True)
+    print("error", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize("closed", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_closed_at_the_start_leave_their_numbers_taken(closed: str) -> None:
+    code = STREAMS.replace("CODE", "['']")
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=False)
+    assert done.returncode == 0
+
+
+def test_streams_that_other_code_replaced_or_closed_can_be_written() -> None:
+    codes = [
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout = io.StringIO(); sys.stderr = object()",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer)",
+        "assert sys.stdout is first; sys.stdout = io.TextIOWrapper(sys.stdout.detach()); print('detached')",
+        "sys.stdout.close(); sys.stderr.close()",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", STREAMS.replace("CODE", repr(codes))],
+        capture_output=True,
+        env={"PYTHONIOENCODING": "latin-1"},
+        check=False,
+    )
+    assert done.stderr.decode().split() == ["error"] * 5
+    latin, utf8 = "größe \\u6771\n".encode("latin-1"), "größe 東\n".encode()
+    assert done.stdout == latin * 3 + b"detached\n" + utf8 * 2

@@ -417,7 +417,7 @@ def test_help_and_version_run_nothing(runs: Runs) -> None:
         "check",
         "130 if interrupted",
         "141",
-        "replacing",
+        "replaces",
         "selftest",
         "--rate",
         "--halt",

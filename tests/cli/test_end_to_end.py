@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -39,6 +40,18 @@ async def leave():
 
 async def hang(item):
     await asyncio.Event().wait()
+
+async def chatter():
+    try:
+        while True:
+            print("x" * 9_000)
+            await asyncio.sleep(0)
+    finally:
+        open("stopped", "w").close()
+
+async def replace(item):
+    sys.stdout.close()
+    sys.stdout = sys.stderr = None
 
 async def serve():
     try:
@@ -348,3 +361,60 @@ def test_bad_input_is_reported_before_anything_runs(folder: Path, arguments: lis
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_stderr_nobody_reads_holds_up_neither_sigterm_nor_the_output_file(folder: Path) -> None:
+    command = [sys.executable, "-m", "asyncwatch", "jobs:chatter", "--headless", "--output", "out.jsonl"]
+    environment = ENVIRONMENT | {"HOME": str(folder)}
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        os.read(process.stderr.fileno(), 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+    assert (folder / "stopped").exists()
+    assert json.loads((folder / "out.jsonl").read_text())["state"] == "cancelled"
+
+
+def test_streams_replaced_by_a_worker_leave_summary_and_status(folder: Path) -> None:
+    (folder / "items.txt").write_text("größe 東\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "asyncwatch", "jobs:replace", "--items", "items.txt"],
+        env=ENVIRONMENT | {"HOME": str(folder), "PYTHONIOENCODING": "latin-1"},
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"1 succeeded" in done.stdout
+    assert "größe \\u6771  succeeded".encode("latin-1") in done.stdout
+    assert done.stderr.endswith(b"1 succeeded\n")
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "message"),
+    [
+        ("ulimit -Sn 30; ulimit -Hn 4000", 0, None),
+        (
+            "ulimit -n 40",
+            0,
+            "asyncwatch: the limit of open files is 40, and 3 workers at a time may need more: raise it",
+        ),
+        ("ulimit -n 12", 2, "asyncwatch: the limit of open files is 12, and a run needs at least 24: raise it"),
+    ],
+)
+def test_limit_of_open_files_is_raised_or_reported(folder: Path, limit: str, status: int, message: str | None) -> None:
+    (folder / "items.txt").write_text("1\n2\n3\n")
+    (folder / "jobs.py").write_text("async def files(item):\n    return len([open('jobs.py') for _ in '12345678'])\n")
+    done = subprocess.run(
+        ["sh", "-c", f'{limit}; exec "$0" -m asyncwatch jobs:files --items items.txt --headless', sys.executable],
+        env=ENVIRONMENT | {"HOME": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert ("limit" in done.stderr) is (message is not None)
+    assert message is None or message in done.stderr

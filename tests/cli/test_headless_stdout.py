@@ -1,17 +1,22 @@
-"""Standard output of a headless run: its data, and what happens if it fails, or if its reader is slow or leaves."""
+"""Standard streams of a headless run: the data, and what happens if they fail, or if a reader is slow or leaves."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import json
 import os
+import tempfile
+import threading
+from typing import Any
 
+import msgspec
 import pytest
 
 from asyncwatch.cli import headless
-from asyncwatch.cli.headless import HeadlessRun, StdoutError, StdoutWriter, run_headless
+from asyncwatch.cli.headless import HeadlessRun, LossyWriter, Spool, StdoutError, StdoutWriter, run_headless
 from asyncwatch.commands import StopRun
 from asyncwatch.events import Batch, LogRecorded, RunFinished, WorkerState, decode
 from tests.cli.script import HEAD, SUMMARY, TAIL, FakeController, Pipe, log, run
@@ -132,6 +137,128 @@ async def test_stopped_reader_does_not_hold_up_the_second_signal(monkeypatch: py
             await following
     finally:
         os.close(reader)  # frees the writing thread
-    await writers[0].write(b"")  # comes after the write that was abandoned: then the pipe is unused
+    with contextlib.suppress(BrokenPipeError):  # of the write that was abandoned
+        await writers[0].write(b"")  # comes after it: then the pipe is unused
     stdout.close()
     assert controller.sent == [StopRun(), StopRun(at_once=True)]
+
+
+async def test_stopped_reader_does_not_hold_up_the_other_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "SOON", 0.0)
+    monkeypatch.setattr(headless, "SPOOL_MEMORY", 10_000)
+    reader, writer = os.pipe()
+    batches: list[Batch] = []
+    script = [flood()[start : start + 60] for start in range(0, 301, 60)]
+    with os.fdopen(writer, "wb", buffering=0) as stdout:
+        following = asyncio.create_task(
+            run(FakeController(HEAD, *script), json=True, stdout=stdout, on_batch=batches.append)
+        )
+        async with asyncio.timeout(30):
+            while len(batches) < 7:  # noqa: ASYNC110  the script has no event to wait for
+                await asyncio.sleep(0)
+        with os.fdopen(reader, "rb") as pipe:
+            reading = asyncio.create_task(asyncio.to_thread(pipe.read))
+            try:
+                async with asyncio.timeout(30):
+                    await following
+            finally:
+                stdout.close()
+            lines = (await reading).splitlines()
+    assert [decode(line) for line in lines] == [*HEAD, *flood()]
+
+
+async def test_stdout_closed_by_other_code_is_an_error_of_the_run() -> None:
+    controller = FakeController(HEAD)
+    stdout = io.BytesIO()
+    _, err = await run(controller, json=True, stdout=stdout, on_batch=lambda _batch: stdout.close())
+    assert controller.sent == [StopRun()]
+    assert "asyncwatch: cannot write to stdout: Bad file descriptor\n" in err
+
+
+async def test_summary_has_the_encoding_of_stdout() -> None:
+    stdout = io.BytesIO()
+    started = msgspec.structs.replace(HEAD[0], run="größe 東")
+    await run(FakeController([started, *HEAD[1:]], TAIL), stdout=stdout, encoding="latin-1")
+    assert stdout.getvalue().startswith("größe \\u6771 (wait".encode("latin-1"))
+
+
+def _full(_file: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_spool_keeps_the_order_and_empties_its_file(monkeypatch: pytest.MonkeyPatch, is_full: bool) -> None:
+    monkeypatch.setattr(headless, "SPOOL_MEMORY", 25)
+    monkeypatch.setattr(headless, "_PIECE", 7)
+    if is_full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_options: _full(None))
+    spool, added, popped = Spool(), b"", b""
+    for number in range(60):
+        data = b"%03d;" % number * (number % 5)
+        spool.append(data)
+        added += data
+        if number % 3:
+            popped += spool.pop()
+    while spool:
+        popped += spool.pop()
+    assert popped == added
+    spool.append(b"again")
+    assert spool.pop() == b"again"
+    assert not spool
+    spool.append(b"y" * 99)
+    spool.clear()
+    assert not spool
+
+
+class _Gate(io.BytesIO):
+    """A stream that takes its first write only when it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_open = threading.Event()
+        self.is_waiting = threading.Event()
+
+    def write(self, data: Any, /) -> int:
+        self.is_waiting.set()
+        assert self.is_open.wait(30)
+        return super().write(data)
+
+
+def test_narration_nobody_reads_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "NARRATION_MEMORY", 40)
+    monkeypatch.setattr(headless, "LAST_WRITE_TIMEOUT", 30.0)
+    gate = _Gate()
+    writer = LossyWriter(gate, "ascii")
+    writer.write("first ü, longer than all that may wait for the reader\n")
+    assert gate.is_waiting.wait(30)
+    for number in range(9):
+        writer.write(f"line {number}, and its end\n")
+    gate.is_open.set()
+    assert writer.finish()
+    assert gate.getvalue().decode().splitlines() == [
+        r"first \xfc, longer than all that may wait for the reader",
+        "line 0, and its end",
+        "line 1, and its end",
+        "asyncwatch: 7 lines dropped here: standard error was not read.",
+    ]
+    writer.write("last\n")
+    assert writer.finish()
+    assert gate.getvalue().endswith(b"not read.\nlast\n")
+
+
+def test_narration_leaves_a_stream_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "LAST_WRITE_TIMEOUT", 0.0)
+    gate = _Gate()
+    writer = LossyWriter(gate, "utf-8")
+    writer.write("one\n")
+    assert not writer.finish()
+    gate.is_open.set()
+
+
+def test_narration_that_fails_raises_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "LAST_WRITE_TIMEOUT", 30.0)
+    writer = LossyWriter(Pipe(room=0), "utf-8")
+    writer.write("one\n")
+    assert writer.finish()
+    with pytest.raises(BrokenPipeError):
+        writer.write("two\n")

@@ -129,10 +129,112 @@ def test_write_is_visible_to_a_reader_at_once(tmp_path: Path) -> None:
     file.close()
 
 
-def test_existing_file_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "out.csv").write_text("old " * 100)
-    OutputFile(str(tmp_path / "out.csv")).close()
-    assert (tmp_path / "out.csv").read_text() == '"name","state","result","attempts","error","elapsed"\n'
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_existing_file_is_replaced_with_the_first_line(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out.{suffix}"
+    path.write_text("old " * 100)
+    path.chmod(0o640)
+    file = OutputFile(path)
+    file.write(ENDS[1:2])  # no end of a worker
+    assert path.read_text() == "old " * 100
+    file.write(ENDS[:1])
+    assert path.read_bytes() == lines_of(*ENDS[:1], suffix=suffix)
+    file.write(ENDS[2:])
+    file.close()
+    assert path.read_bytes() == lines_of(*ENDS, suffix=suffix)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_run_that_wrote_nothing_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    for name in ("old.csv", "new.jsonl"):
+        file = OutputFile(tmp_path / name)
+        file.close()
+        assert file.problem is None
+    assert [*tmp_path.iterdir()] == [tmp_path / "old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "old"
+
+
+def test_link_is_written_in_place(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.write_text("old")
+    (tmp_path / "symbolic.jsonl").symlink_to(real)
+    (tmp_path / "hard.jsonl").hardlink_to(real)
+    for name in ("symbolic.jsonl", "hard.jsonl"):
+        before = real.read_bytes()
+        file = OutputFile(tmp_path / name)
+        assert real.read_bytes() == before
+        file.write(ENDS[:1])
+        file.write(ENDS[2:])
+        file.close()
+        assert real.read_bytes() == lines_of(*ENDS)
+    assert (tmp_path / "symbolic.jsonl").is_symlink()
+
+
+def test_pipe_is_written_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = OutputFile(path)
+    file.write(ENDS)
+    file.close()
+    assert os.read(reader, 100_000) == lines_of(*ENDS)
+    os.close(reader)
+    assert path.is_fifo()
+
+
+def test_folder_removed_before_the_first_line_is_reported_and_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "out.jsonl"
+    path.parent.mkdir()
+    file = OutputFile(path)
+    path.parent.rmdir()
+    message = file.write(ENDS[:1])
+    assert message is not None
+    assert message.endswith("No such file or directory (1 line not written)")
+    path.parent.mkdir()
+    file.write(ENDS[2:])
+    file.close()
+    assert file.problem is None
+    assert path.read_bytes() == lines_of(*ENDS)
+
+
+@pytest.mark.parametrize("rest", [0, 4])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_file_deleted_during_the_run_is_a_problem(tmp_path: Path, rest: int, is_link: bool) -> None:
+    path = tmp_path / "out.jsonl"
+    if is_link:
+        (tmp_path / "link.jsonl").symlink_to(path)
+        path.touch()
+    file = OutputFile(tmp_path / "link.jsonl" if is_link else path)
+    file.write(ENDS[:1])
+    path.unlink()
+    file.write(ENDS[2:] if rest else [])
+    file.close()
+    assert file.problem is not None
+    assert "it was deleted or replaced during the run" in file.problem
+    assert file.unwritten == rest
+
+
+def test_old_file_is_kept_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            if len(data) < 40:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data[:30])
+
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+    file = OutputFile(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "FileIO", Full)
+        message = file.write(ENDS[:1])
+    assert message is not None
+    assert "No space left on device" in message
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
+    file.close()
+    assert path.read_bytes() == lines_of(*ENDS[:1])
 
 
 @pytest.mark.parametrize(
@@ -282,8 +384,3 @@ def test_file_with_another_suffix_is_refused(name: str) -> None:
 def test_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot write output file '.*no/out\.csv': No such file or directory"):
         OutputFile(tmp_path / "no" / "out.csv")
-
-
-def test_csv_without_room_for_its_header_is_an_error() -> None:
-    with pytest.raises(OSError, match="No space left on device"):
-        OutputFile("x.csv", lambda _: FullDisk(5))

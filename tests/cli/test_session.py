@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class FakeEngine:
     error: BaseException | None = None
     ends = True
 
-    def __init__(self, *_parts: Any, stays_open: bool, log_level: int) -> None:
+    def __init__(self, *_parts: Any, stays_open: bool, log_level: int, threads: int) -> None:
         self.stays_open = stays_open
         self.log_level = log_level
         self.calls: list[Any] = []
@@ -157,6 +158,38 @@ def test_dashboard_that_breaks_is_reported_and_workers_have_their_time(
     assert stage.run(is_dashboard=True) == 1
     assert capsys.readouterr().err == "asyncwatch: it broke\n"
     assert stage.engines[0].calls == [StopRun(), None, 0]
+
+
+@pytest.mark.parametrize("part", ["__init__", "run"])
+def test_dashboard_that_cannot_start_is_reported_in_a_line_and_touches_nothing(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise FileNotFoundError("no folder for the log")
+
+    @contextmanager
+    def terminal(_on_line: object) -> Iterator[Callable[[], bool]]:
+        yield lambda: False
+
+    monkeypatch.setattr(app.AsyncwatchApp, part, fail)
+    monkeypatch.setattr(session, "exclusive_terminal", terminal)
+    output = tmp_path / "out.csv"
+    output.write_text("old")
+    plan = make_plan(demo_config(), overrides=Overrides(output=str(output)))
+    assert session.run_plan(plan, is_dashboard=True, is_json=False) == 1
+    why = "the dashboard broke: FileNotFoundError: no folder for the log (--headless runs without it)"
+    assert capsys.readouterr().err == f"asyncwatch: {why}\n"
+    assert output.read_text() == "old"
+
+
+def test_dashboard_that_cannot_be_imported_is_reported_in_a_line(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncwatch.ui.app", None)
+    assert stage.run(is_dashboard=True) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("asyncwatch: the dashboard cannot start: ModuleNotFoundError: ")
+    assert error.endswith(" (--headless runs without it)\n")
 
 
 def test_interrupt_after_the_dashboard_broke_stops_the_workers_at_once(

@@ -32,6 +32,7 @@ from asyncwatch.events import (
 from asyncwatch.otp import RestartLimitError, StartError
 from tests.engine.engines import ends, engine_of, watch
 from tests.engine.fleets import raiser, sleeper, stubborn, worker
+from tests.logs import bare_root_logger
 
 FOREVER = 1e6
 
@@ -83,7 +84,10 @@ async def test_log_record_of_a_worker_and_its_threads_is_an_event_with_its_name(
         logging.getLogger("app").debug("too low")
         logging.getLogger("app").warning("%d", "no number")
 
-    events = await watch(engine_of(worker("a", talk)))
+    with bare_root_logger():
+        engine = engine_of(worker("a", talk))
+        events = await watch(engine)
+        engine.join(10)
     recorded = [(e.worker, e.level, e.logger, e.message) for e in events if isinstance(e, LogRecorded)]
     assert recorded == [
         ("a", "WARNING", "app", "hello you"),
@@ -377,3 +381,56 @@ async def test_stop_command_that_raises_still_ends_an_open_run(monkeypatch: pyte
     events = await watch(engine, lambda event: engine.send(StopRun()) if isinstance(event, WorkerEnded) else None)
     assert ends(events) == {"a": "succeeded"}
     assert engine.join(10)
+
+
+async def test_event_loop_that_cannot_be_made_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("asyncwatch.engine.thread.new_event_loop", fail)
+    engine = engine_of(worker("a", sleeper, FOREVER))
+    events = await watch(engine)
+    assert [type(event) for event in events] == [RunFinished]
+    assert isinstance(engine.error, OSError)
+    engine.send(StopRun())
+    assert engine.join(10)
+
+
+async def test_loop_that_a_worker_stops_goes_on_and_this_is_logged() -> None:
+    async def stop() -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return "later"
+
+    engine = engine_of(worker("a", stop), worker("b", stop), worker("c", sleeper, 0.0, 1))
+    events = await watch(engine)
+    assert set(ends(events).items()) == {("a", "succeeded"), ("b", "succeeded"), ("c", "succeeded")}
+    warnings = [event.message for event in events if isinstance(event, LogRecorded)]
+    assert set(warnings) == {"other code called stop() on the event loop, which goes on"}
+    assert engine.error is None
+
+
+async def test_worker_that_cancels_every_task_leaves_no_worker_without_its_end() -> None:
+    async def cancel_all() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(FOREVER)
+
+    engine = engine_of(worker("b", sleeper, FOREVER), worker("a", cancel_all), worker("c", sleeper, FOREVER))
+    events = await watch(engine)
+    assert set(ends(events)) == {"a", "b", "c"}
+    assert engine.join(10)
+
+
+async def test_as_many_threads_as_given_run_at_a_time() -> None:
+    """The barrier breaks unless all of them wait at it together."""
+    barrier = threading.Barrier(40)
+
+    async def meet() -> None:
+        await asyncio.to_thread(barrier.wait, 20)
+
+    def engine_with_threads() -> EngineThread[Any]:
+        engine = engine_of(*(worker(str(number), meet) for number in range(40)))
+        return EngineThread(engine._open_run, engine._drive, stays_open=False, threads=40)
+
+    assert set(ends(await watch(engine_with_threads())).values()) == {"succeeded"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState
+from asyncwatch.engine.event_loop import new_event_loop
 from asyncwatch.testing import START, JumpingLoop
 from tests.clock import run_jumping
 from tests.engine.fleets import stubborn
@@ -128,3 +131,17 @@ kept: tuple[AsyncIterator[int], asyncio.Future[None]]
 async def test_run_within_a_running_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="where an event loop runs"):
         asyncwatch.run(done())
+
+
+def _broken() -> asyncio.AbstractEventLoop:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("uvloop", [None, types.SimpleNamespace(new_event_loop=_broken), object()])
+def test_engine_has_the_loop_of_asyncio_where_uvloop_does_not_work(
+    uvloop: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", uvloop)
+    loop = new_event_loop()
+    assert isinstance(loop, asyncio.BaseEventLoop)
+    loop.close()

@@ -18,9 +18,10 @@ from asyncwatch.cli import INTERRUPTED
 def run() -> None:
     """Run the command, from its imports to the end of the process."""
     try:
-        from asyncwatch.process import STARTUP_GC_THRESHOLD  # noqa: PLC0415  Ctrl+C during imports is caught here too
+        from asyncwatch.process import STARTUP_GC_THRESHOLD, prepare_streams  # noqa: PLC0415  Ctrl+C during imports is caught here too
 
         gc.set_threshold(STARTUP_GC_THRESHOLD)
+        prepare_streams()
         from asyncwatch.cli.main import main  # noqa: PLC0415
 
         main(prog_name="asyncwatch")

@@ -1,13 +1,16 @@
-"""Tuning and measuring this process: Python's garbage collector and thread switches, and the memory in use."""
+"""This process: its standard streams, the garbage collector, thread switches, and the memory in use."""
 
 from __future__ import annotations
 
 import gc
+import io
 import os
+import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 GC_THRESHOLD = 10_000
 """New objects between two collections of the youngest generation during a run."""
@@ -15,6 +18,74 @@ STARTUP_GC_THRESHOLD = 250_000
 """The same until the run begins. Collections during the imports take 5 % of the time to the first frame."""
 SWITCH_INTERVAL = 0.001
 """Seconds that a thread keeps the interpreter while another thread waits for it."""
+
+
+def prepare_streams() -> None:
+    """Make standard output and error usable, however the process was started.
+
+    A closed descriptor is opened on the null device: otherwise the next file or socket would get its number, and what
+    other code prints. Characters that the encoding of standard output cannot hold are escaped, as on standard error.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _open_stream(number))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def kept_streams() -> Iterator[None]:
+    """Inside the context, other code may replace, close or detach `sys.stdout` and `sys.stderr`.
+
+    Afterwards both can be written again, by the same objects if those are intact.
+    """
+    before = [("stdout", 1, sys.stdout), ("stderr", 2, sys.stderr)]
+    try:
+        yield
+    finally:
+        for name, number, stream in before:
+            replacement = getattr(sys, name)
+            if replacement is not stream:
+                _replacements.append(replacement)
+                with suppress(Exception):  # code of the user
+                    replacement.flush()
+            setattr(sys, name, stream if _is_intact(stream) else _open_stream(number))
+
+
+_replacements: list[object] = []
+"""Streams of other code in place of ours. At its end, a `TextIOWrapper` closes the buffer that it shares with ours."""
+
+
+def _is_intact(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except ValueError:  # closed, or its buffer is detached
+        return False
+    except OSError:  # its reader has gone, or a disk is full, which writing to it will report
+        return True
+    return True
+
+
+def _open_stream(number: int) -> TextIO:
+    return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise the soft limit of open files to `wanted` if the hard limit allows it, and return the soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return wanted if soft == unlimited else soft
+    limit = wanted if hard == unlimited else min(wanted, hard)
+    with suppress(OSError, ValueError):  # macOS has a lower limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 @contextmanager

@@ -249,6 +249,18 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, movements of the cursor, erasing
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d\r\n]*(?:\x07|\x1b\\|\x9c)"  # OSC: links, titles
+    r"|\x1b[()][0-9A-B]"  # character sets, of which `tput sgr0` sends one
+)
+
+
+def without_colours(text: str) -> str:
+    """Return `text` without terminal sequences, such as colours, links and movements of the cursor (ECMA-48)."""
+    return text if text.isprintable() else _SEQUENCE.sub("", text)
+
+
 def one_line(text: str, limit: int) -> str:
     """Return `text` printable, on one line of at most `limit` characters; runs of white space become one space."""
     if len(text) <= limit and text.isprintable():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
+import tempfile
 import threading
 import time
 from asyncio import FIRST_COMPLETED
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from queue import SimpleQueue
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
-from asyncwatch.cli.progress import Narrator, is_warning, log_lines, terminal_columns
+from asyncwatch.cli.progress import Narrator, Stream, is_warning, log_lines, terminal_columns
 from asyncwatch.commands import Controller, StopRun
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
@@ -27,6 +29,15 @@ BLOCK_REPORTED_AFTER = 1.0
 """Seconds after which a block of the event loop is reported while it goes on."""
 LAST_WRITE_TIMEOUT = 1.0
 """Seconds that stdout gets to take its data once the run is to stop at once."""
+
+SOON = 0.1
+"""Seconds in which an ordinary reader takes a batch. The run goes on without a slower one."""
+SPOOL_MEMORY = 8_000_000
+"""Bytes that wait for the reader of stdout in memory; more wait in a temporary file."""
+NARRATION_MEMORY = 4_000_000
+"""Characters that wait for the reader of stderr; more are dropped."""
+_PIECE = 1 << 20
+_STEP = 1 << 14
 
 
 class StdoutError(Exception):
@@ -45,27 +56,31 @@ async def run_headless(
     *,
     json: bool,
     stdout: BinaryIO,
-    stderr: TextIO,
+    stderr: Stream,
     on_batch: Callable[[Batch], str | None] | None = None,
     stop_signals: Iterable[int] = (),
+    encoding: str = "utf-8",
     clock: Callable[[], float] = time.monotonic,
 ) -> Fleet:
     """Follow the run of `controller` to its end, and return its last state.
 
     With `json`, stdout gets every event as a line of JSON and nothing else, and the summary goes to stderr. Without it,
-    the summary goes to stdout. `on_batch` gets every batch first; a message that it returns is shown on stderr.
+    the summary goes to stdout, in `encoding`. `on_batch` gets every batch first; a message that it returns is shown on
+    stderr.
 
     The first of the `stop_signals` stops the run. The second stops it at once, without a grace period. The third ends
     the wait for its end, so that `Fleet.finished` is None. Signals need the main thread.
 
     The run is stopped too if stdout cannot be written or its reader leaves. A slow reader does not hold up the run: the
-    events wait in memory, and none is lost before the second signal.
+    data waits for it, in a temporary file if there is much, and none is lost before the second signal.
 
     Raises:
         StdoutError: The data on stdout is incomplete. Everything else was done.
 
     """
-    run = HeadlessRun(controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, clock=clock)
+    run = HeadlessRun(
+        controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, encoding=encoding, clock=clock
+    )
     loop = asyncio.get_running_loop()
     signals = tuple(stop_signals)
     for number in signals:
@@ -86,8 +101,9 @@ class HeadlessRun:
         *,
         json: bool,
         stdout: BinaryIO,
-        stderr: TextIO,
+        stderr: Stream,
         on_batch: Callable[[Batch], str | None] | None = None,
+        encoding: str = "utf-8",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fleet = Fleet()
@@ -96,6 +112,8 @@ class HeadlessRun:
         self._stdout = StdoutWriter(stdout)
         self._narrator = Narrator(stderr, clock=clock)
         self._on_batch = on_batch
+        self._encoding = encoding
+        self._written: asyncio.Future[None] | None = None
         self._time = RunTime(clock)
         self._queue: asyncio.Queue[Batch] | None = None
         self._interrupts = 0
@@ -126,6 +144,7 @@ class HeadlessRun:
         leave(self.fleet, self._time.now)
         self._narrator.finish(self.fleet)
         await self._show_summary()
+        await self._until_written()
         if self._stdout_error is not None:
             raise self._stdout_error
         return self.fleet
@@ -193,7 +212,7 @@ class HeadlessRun:
             self._narrator.say("\n".join(summary_lines(summary, self._narrator.columns)))
         else:
             lines = summary_lines(summary, self._stdout.columns)
-            await self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+            await self._write("".join(f"{line}\n" for line in lines).encode(self._encoding, "backslashreplace"))
 
     @property
     def _is_reader_gone(self) -> bool:
@@ -205,18 +224,27 @@ class HeadlessRun:
             return
         if self._stdout.is_terminal:
             self._narrator.clear()
-        try:
-            await self._until_written(self._stdout.write(data))
-        except OSError as error:
-            self._stdout.discard()
-            self._stdout_error = StdoutError(error)
-            if not self._is_reader_gone:
-                self._narrator.say(f"asyncwatch: {self._stdout_error}")
-            if self.fleet.finished is None:
-                self._stop()
+        written = self._stdout.write(data)
+        if written is not self._written:  # else the reader is behind, and this data waits with the rest
+            self._written = written
+            written.add_done_callback(self._note_written)
+            await asyncio.wait((written,), timeout=SOON)
 
-    async def _until_written(self, written: asyncio.Future[None]) -> None:
+    def _note_written(self, written: asyncio.Future[None]) -> None:
+        if written.cancelled() or not isinstance(error := written.exception(), OSError):
+            return
+        self._stdout.discard()
+        self._stdout_error = StdoutError(error)
+        if not self._is_reader_gone:
+            self._narrator.say(f"asyncwatch: {self._stdout_error}")
+        if self.fleet.finished is None:
+            self._stop()
+
+    async def _until_written(self) -> None:
         """Wait until stdout has taken the data, and show the progress meanwhile. The second interrupt ends the wait."""
+        written = self._written
+        if written is None:
+            return
         hurried = asyncio.ensure_future(self._is_hurried.wait())
         try:
             while not written.done() and not hurried.done():
@@ -226,23 +254,24 @@ class HeadlessRun:
                 await asyncio.wait((written,), timeout=LAST_WRITE_TIMEOUT)
         finally:
             hurried.cancel()
-        if written.done():
-            written.result()
-        else:
+        if not written.done():
             self._stdout.abandon()
 
 
 class StdoutWriter:
     """Writes to stdout in a thread of its own, so that a slow reader blocks no event loop.
 
-    Writes are made in order and whole. The thread is a daemon: a write that never returns does not hold up the exit.
+    Writes are made in order and whole, and the data that the stream has not taken waits in a `Spool`. The thread is a
+    daemon: a write that never returns does not hold up the exit.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.is_open = True
         self.is_terminal = stream.isatty()
         self._stream = stream
-        self._writes: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
+        self._spool = Spool()
+        self._has_data = threading.Condition()
+        self._written: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -251,9 +280,16 @@ class StdoutWriter:
         return terminal_columns(self._stream)
 
     def write(self, data: bytes) -> asyncio.Future[None]:
-        """Return a future that is done when `data` is written and flushed. Its exception is an OSError."""
-        written = asyncio.get_running_loop().create_future()
-        self._writes.put((data, written))
+        """Return a future that is done when all data is written and flushed. Its exception is an OSError.
+
+        Data that is added before that has the same future.
+        """
+        with self._has_data:
+            if self._written is None:
+                self._written = asyncio.get_running_loop().create_future()
+            written = self._written
+            self._spool.append(data)
+            self._has_data.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
             self._thread.start()
@@ -277,25 +313,26 @@ class StdoutWriter:
 
     def _work(self) -> None:
         while True:
-            data, written = self._writes.get()
+            with self._has_data:
+                self._has_data.wait_for(lambda: self._spool)
+                data = self._spool.pop()
             error: OSError | None = None
             try:
-                self._put(memoryview(data))
+                write_whole(self._stream, memoryview(data))
+            except ValueError:  # the stream was closed by other code
+                error = OSError(errno.EBADF, os.strerror(errno.EBADF))
             except OSError as raised:
                 error = raised
+            with self._has_data:
+                if self._spool and error is None:
+                    continue
+                self._spool.clear()
+                written, self._written = self._written, None
+            assert written is not None  # noqa: S101  there is one while there is data
             try:
                 written.get_loop().call_soon_threadsafe(_settle, written, error)
             except RuntimeError:  # the loop is closed: the caller has left
                 return
-
-    def _put(self, data: memoryview) -> None:
-        while data:
-            taken = self._stream.write(data)
-            if taken:
-                data = data[taken:]
-            else:  # the pipe is full, and another process that shares it has made it non-blocking
-                select.select((), (self._stream,), ())
-        self._stream.flush()
 
 
 def _settle(written: asyncio.Future[None], error: OSError | None) -> None:
@@ -305,3 +342,164 @@ def _settle(written: asyncio.Future[None], error: OSError | None) -> None:
         written.set_result(None)
     else:
         written.set_exception(error)
+
+
+class Spool:
+    """FIFO queue of bytes: up to `SPOOL_MEMORY` bytes in memory, and the rest in a temporary file.
+
+    If the file takes no more, the rest is kept in memory too.
+    """
+
+    def __init__(self) -> None:
+        self._first: deque[bytes] = deque()
+        self._first_size = 0
+        self._file: BinaryIO | None = None
+        self._taken = 0  # bytes of the file that were popped
+        self._end = 0
+        self._last: deque[bytes] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._first or self._taken < self._end or self._last)
+
+    def append(self, data: bytes) -> None:
+        """Add data at the end."""
+        is_in_order = not self._last and self._taken == self._end
+        if is_in_order and self._first_size + len(data) <= SPOOL_MEMORY:
+            self._first.append(data)
+            self._first_size += len(data)
+        elif self._last or not self._spill(data):
+            self._last.append(data)
+
+    def pop(self) -> bytes:
+        """Remove and return the first data. The pieces can differ from those that were added."""
+        if self._first:
+            data = self._first.popleft()
+            self._first_size -= len(data)
+        elif self._file is not None and self._taken < self._end:
+            self._file.seek(self._taken)
+            data = self._file.read(min(_PIECE, self._end - self._taken))
+            self._taken += len(data)
+            if self._taken == self._end:
+                self._taken = self._end = 0
+                self._file.truncate(0)
+        else:
+            data = self._last.popleft()
+        return data
+
+    def clear(self) -> None:
+        """Drop all data."""
+        self._first.clear()
+        self._last.clear()
+        self._first_size = self._taken = self._end = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _spill(self, data: bytes) -> bool:
+        """Write data to the file, and return whether that was possible."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="asyncwatch-", buffering=0)  # noqa: SIM115  stays open
+            self._file.seek(self._end)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            return False
+        self._end += len(data)
+        return True
+
+
+class LossyWriter:
+    """Text stream that never blocks: writes to `stream` in a thread of its own, and drops lines while nobody reads.
+
+    `NARRATION_MEMORY` characters wait for a reader. Later text is dropped, and the number of its lines is written where
+    they are missing.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self._waiting: deque[str] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._written = 0
+        self._is_writing = False
+        self._error: OSError | ValueError | None = None
+        self._changed = threading.Condition()
+        self.isatty, self.fileno = stream.isatty, stream.fileno
+        threading.Thread(target=self._work, name="stderr", daemon=True).start()
+
+    def write(self, text: str) -> int:
+        """Write `text` soon, or drop it.
+
+        Raises:
+            OSError: An earlier write has failed.
+            ValueError: The stream is closed.
+
+        """
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            if self._dropped or (self._waiting and self._size + len(text) > NARRATION_MEMORY):
+                self._dropped += text.count("\n")
+            else:
+                self._add(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: text is written as soon as the stream takes it."""
+
+    def finish(self) -> bool:
+        """Wait while the stream takes text, and return whether it took all.
+
+        A stream that takes nothing for `LAST_WRITE_TIMEOUT` seconds is left.
+        """
+        with self._changed:
+            while self._error is None and (self._waiting or self._is_writing):
+                written = self._written
+                self._changed.wait(LAST_WRITE_TIMEOUT)
+                if self._written == written and self._error is None:
+                    return False
+        return True
+
+    def _add(self, text: str) -> None:
+        self._waiting.append(text)
+        self._size += len(text)
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                text = self._waiting.popleft()
+                self._size -= len(text)
+                self._is_writing = True
+            try:
+                data = memoryview(text.encode(self._encoding, "backslashreplace"))
+                for start in range(0, len(data), _STEP):
+                    write_whole(self._stream, data[start : start + _STEP])
+                    self._written += 1  # shows `finish` that a slow reader reads
+            except (OSError, ValueError) as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._is_writing = False
+                if self._dropped and self._size <= NARRATION_MEMORY // 2:
+                    lines = count(self._dropped, "line")
+                    self._dropped = 0
+                    self._add(f"asyncwatch: {lines} dropped here: standard error was not read.\n")
+                self._changed.notify_all()
+
+
+def write_whole(stream: BinaryIO, data: memoryview) -> None:
+    """Write all of `data` and flush, also to a stream that another process has made non-blocking."""
+    while data:
+        taken = stream.write(data)
+        if taken:
+            data = data[taken:]
+        else:
+            select.select((), (stream,), ())
+    stream.flush()

@@ -19,6 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED
 from asyncwatch.policies.runner import RUNNERS
+from asyncwatch.process import kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write a line per ended worker to a .jsonl, .ndjson or .csv file, replacing an existing file.",
+    help="Write a line per ended worker to a .jsonl, .ndjson or .csv file. The first line replaces an existing file.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
@@ -186,12 +187,11 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
-    _open_closed_streams()
     try:
         settings = _find_settings(config, targets, items)
         _prompt_for_items(items)
         # The module of a function may print while it is imported.
-        with contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
+        with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
             plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
         ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
     except KeyboardInterrupt:
@@ -242,7 +242,6 @@ def guide(topic: str, *, headless: bool) -> None:
     from asyncwatch.cli.terminal import can_show_screens
     from asyncwatch.guide import UnknownTopicError, find_topic, text_of
 
-    _open_closed_streams()
     try:
         topic = find_topic(topic)
     except UnknownTopicError as error:
@@ -275,13 +274,6 @@ class _InputError(click.ClickException):
         """Print each problem on its own line."""
         for problem in self.problems:
             click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
-
-
-def _open_closed_streams() -> None:
-    """Open stdout or stderr on the null device if the process was started with it closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  stays open
 
 
 def _find_settings(file: Path | None, targets: Sequence[str], items: str | None) -> tuple[Config, Problems | None]:
@@ -353,10 +345,10 @@ def _make_plan(
 
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
-    from asyncwatch.cli.session import OutputError, run_plan
+    from asyncwatch.cli.session import LimitError, OutputError, run_plan
     from asyncwatch.cli.terminal import can_show_screens
 
     try:
         return run_plan(plan, is_dashboard=may_show and can_show_screens(), is_json=is_json)
-    except OutputError as error:
+    except (LimitError, OutputError) as error:
         raise _InputError([str(error)]) from None

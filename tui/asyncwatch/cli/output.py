@@ -11,20 +11,27 @@ JSON lines hold every value unchanged. Both formats mask the credentials of URLs
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import itertools
 import json
 import os
 import re
+import stat
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
 from asyncwatch.text import count, error_line, mask_values, value_text
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
 """The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
@@ -46,18 +53,119 @@ class RawFile(Protocol):
 
 
 def _open(path: Path) -> RawFile:
-    return path.open("wb", buffering=0)
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return _Replacement(path, None)
+    if stat.S_ISREG(status.st_mode):
+        path.open("ab").close()  # a file that may not be written may not be replaced
+        if status.st_nlink == 1 and status.st_uid == os.geteuid() and os.access(path.parent, os.W_OK | os.X_OK):
+            return _Replacement(path, stat.S_IMODE(status.st_mode))
+    if path.is_file():
+        return _InPlace(path)
+    return path.open("wb", buffering=0)  # a device or a pipe
+
+
+class _InPlace(io.FileIO):
+    """A file whose old content is dropped by the first write."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "ab")
+        self._is_old = True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write, and return the number of bytes written."""
+        if self._is_old:
+            self.truncate(0)
+            self._is_old = False
+        _check_linked(self)
+        return super().write(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            try:
+                _check_linked(self)
+            finally:
+                super().close()
+
+
+class _Replacement:
+    """A file that is written under a temporary name, and that replaces `path` after its first write.
+
+    `mode` are the permissions of the file at `path`; None if there is none.
+
+    Raises:
+        OSError: The folder cannot be written.
+
+    """
+
+    def __init__(self, path: Path, mode: int | None) -> None:
+        self._path = path
+        self._mode = mode
+        self._file: io.FileIO | None = None
+        temporary, file = self._create()
+        file.close()
+        temporary.unlink()
+
+    def write(self, data: bytes, /) -> int:
+        """Write, the first time all or nothing."""
+        if self._file is None:
+            self._file = self._begin(data)
+            return len(data)
+        _check_linked(self._file)
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Change the position, and return it."""
+        return 0 if self._file is None else self._file.seek(offset, whence)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Cut the file, and return its size."""
+        return 0 if self._file is None else self._file.truncate(size)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with self._file:
+                _check_linked(self._file)
+
+    def _create(self) -> tuple[Path, io.FileIO]:
+        temporary = self._path.with_name(f".asyncwatch-{os.getpid()}-{time.time_ns()}")
+        return temporary, io.FileIO(temporary, "xb")
+
+    def _begin(self, data: bytes) -> io.FileIO:
+        temporary, file = self._create()
+        try:
+            if self._mode is not None:
+                os.fchmod(file.fileno(), self._mode)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            temporary.replace(self._path)
+        except BaseException:
+            file.close()
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        return file
+
+
+def _check_linked(file: io.FileIO) -> None:
+    """Raise an error if the file was deleted or replaced: the system would go on writing to it."""
+    if not os.fstat(file.fileno()).st_nlink:
+        raise FileNotFoundError(errno.ENOENT, "it was deleted or replaced during the run")
 
 
 class OutputFile:
-    """Writes a line for each end of a worker. An existing file is replaced.
+    """Writes a line for each end of a worker. An existing file is replaced when the first line is written.
 
     Lines that cannot be written are kept in memory, and written with the next batch or at the end. A line that was
     written in part is taken back.
 
     Raises:
         ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`.
-        OSError: The file cannot be opened or written. The message has its name and the reason.
+        OSError: The file cannot be opened. The message has its name and the reason.
 
     """
 
@@ -68,6 +176,7 @@ class OutputFile:
         if line is None:
             raise ValueError(f"output file {str(path)!r} must end in .jsonl, .ndjson or .csv")
         self._line = line
+        self._header = _csv_row(FIELDS) if line is _csv_line else b""  # written together with the first line
         self._pending: deque[bytes] = deque()
         self._reason = ""  # why the last write failed
         self._is_failure_reported = False
@@ -76,12 +185,6 @@ class OutputFile:
             self._file = open_file(self.path)
         except OSError as error:
             raise OSError(self._message(error.strerror or str(error))) from error
-        if line is _csv_line:
-            self._pending.append(_csv_row(FIELDS))
-            self._flush()
-        if self._reason:
-            self._file.close()
-            raise OSError(self._message(self._reason))
 
     @property
     def unwritten(self) -> int:
@@ -93,7 +196,8 @@ class OutputFile:
         """Why lines cannot be written, in one sentence; None if all are written."""
         if not self._reason:
             return None
-        return f"{self._message(self._reason)} ({count(self.unwritten, 'line')} not written)"
+        unwritten = f" ({count(self.unwritten, 'line')} not written)" if self.unwritten else ""
+        return self._message(self._reason) + unwritten
 
     def write(self, batch: Batch) -> str | None:
         """Write a line for each end of a worker in `batch`, after the lines that are still pending.
@@ -102,6 +206,9 @@ class OutputFile:
         """
         self._pending.extend(self._line(_values(event)) for event in batch if isinstance(event, WorkerEnded))
         if self._pending:
+            if self._header:
+                self._pending[0] = self._header + self._pending[0]
+                self._header = b""
             self._flush()
         if bool(self._reason) is self._is_failure_reported:
             return None

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol
 
 from asyncwatch.events import SETTLED, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
@@ -23,6 +23,15 @@ _HEARTBEAT = 300.0
 _ERASE = "\r\x1b[K"
 
 
+class Stream(Protocol):
+    """The methods of a text stream that a `Narrator` uses."""
+
+    def write(self, text: str, /) -> int: ...  # noqa: D102  as in `TextIO`
+    def flush(self) -> None: ...  # noqa: D102
+    def isatty(self) -> bool: ...  # noqa: D102
+    def fileno(self) -> int: ...  # noqa: D102
+
+
 class Narrator:
     """Writes progress and messages to `stream`.
 
@@ -31,14 +40,14 @@ class Narrator:
     changed, and every five minutes otherwise. A stream that fails gets nothing more, and the run goes on.
     """
 
-    def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: Stream, *, clock: Callable[[], float]) -> None:
         self.is_live = stream.isatty() and os.environ.get("TERM") != "dumb"
         """Whether the progress is one line that is redrawn."""
         self.interval = _LIVE_INTERVAL if self.is_live else _LOG_INTERVAL
         """Seconds between two progress lines. `progress` has to be called that often."""
         self.stopping: int | None = None
         """Number of workers that had not ended when the run was stopped; None if it was not."""
-        self._stream: TextIO | None = stream
+        self._stream: Stream | None = stream
         self._clock = clock
         self._run_began: float | None = None
         self._due = clock() + (0.0 if self.is_live else self.interval)
@@ -119,7 +128,7 @@ class Narrator:
             self._stream = None
 
 
-def terminal_columns(stream: TextIO | BinaryIO) -> int | None:
+def terminal_columns(stream: Stream | BinaryIO) -> int | None:
     """Return the width in cells of the terminal that `stream` writes to; 80 if it is unknown, None for no terminal."""
     try:
         if not stream.isatty():

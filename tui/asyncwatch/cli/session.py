@@ -16,14 +16,14 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
 from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
-from asyncwatch.cli.terminal import exclusive_terminal, private_stdout
+from asyncwatch.cli.terminal import exclusive_terminal, private_stderr, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.thread import EngineThread
@@ -31,8 +31,8 @@ from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan, foreseen_events
-from asyncwatch.process import infrequent_gc
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
+from asyncwatch.text import error_line, mask_secrets, printable
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
@@ -44,6 +44,16 @@ if TYPE_CHECKING:
 _PATIENCE = 2.0
 """Seconds to wait for the engine's thread after the end of the run was shown."""
 
+_DEFAULT_THREADS = 32
+"""Threads of `asyncio.to_thread` for a low concurrency: Python's own maximum. More of them are made only if used."""
+
+_FILES_A_SLOT = 4
+"""Open files that a worker may need: the three pipes of a child process and a socket."""
+_OWN_FILES = 64
+"""Open files beside those of the workers: modules, streams, event loops."""
+_FEWEST_FILES = 24
+"""Open files without which no run can start. libuv ends the process if there are too few for its event loop."""
+
 OnBatch = Callable[[Batch], str | None]
 """Gets every batch of events. Returns a message to show, or None."""
 
@@ -52,22 +62,38 @@ class OutputError(Exception):
     """The output file cannot be opened. Raised before the run starts."""
 
 
+class LimitError(Exception):
+    """The system allows too few open files for any run. Raised before the run starts."""
+
+
 def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
     """Run `plan` in the dashboard or headless, and return the exit status.
 
     Raises:
         OutputError: The output file cannot be opened.
+        LimitError: The system allows too few open files.
 
     """
+    slots = _slots(plan)
+    _raise_file_limit(slots)
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    engine = EngineThread(partial(_open_run, plan), partial(_drive, plan), stays_open=is_dashboard, log_level=level)
+    engine = EngineThread(
+        partial(_open_run, plan),
+        partial(_drive, plan),
+        stays_open=is_dashboard,
+        log_level=level,
+        threads=max(slots, _DEFAULT_THREADS),
+    )
     try:
         seen = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
     finally:
         if output is not None:
             output.close()
     status = seen.status
+    if seen.is_stderr_stalled:
+        is_incomplete = engine.error is not None or (output is not None and output.problem is not None)
+        os._exit(status or (NOT_ALL_SUCCEEDED if is_incomplete else ALL_SUCCEEDED))
     if seen.problem:
         _report(seen.problem)
     if is_dashboard and seen.fleet is not None:
@@ -84,6 +110,24 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
 
 
 # -- before the run
+
+
+def _slots(plan: Plan) -> int:
+    """Return how many workers can be running at a time: services are, whatever the concurrency."""
+    services = sum(len(group.names) for group in plan.groups if group.settings.is_supervised)
+    others = sum(len(group.names) for group in plan.groups) - services
+    return services + min(plan.config.concurrency, others)
+
+
+def _raise_file_limit(slots: int) -> None:
+    """Raise the limit of open files as far as `slots` workers may need, and report a limit that stays too low."""
+    limit = raise_file_limit(_FILES_A_SLOT * slots + _OWN_FILES)
+    if limit < _FEWEST_FILES:
+        text = f"the limit of open files is {limit}, and a run needs at least {_FEWEST_FILES}"
+        raise LimitError(f"{text}: raise it with ulimit -n")
+    if limit < slots + _OWN_FILES:
+        text = f"the limit of open files is {limit:,}, and {slots:,} workers at a time may need more"
+        _report(f"{text}: raise it with ulimit -n, or lower concurrency")
 
 
 def _open_output(path: str | None) -> OutputFile | None:
@@ -129,13 +173,15 @@ class _Seen(NamedTuple):
     """Seconds to wait for the engine; None for no limit."""
     problem: str = ""
     """A message for the person at the terminal."""
+    is_stderr_stalled: bool = False
+    """Whether nobody reads standard error: another write to it would not return."""
 
 
 def _watch(engine: _Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:
     """Show the run to its end, then stop the engine."""
     on_batch = _discard if output is None else output.write
     patience: float | None = _PATIENCE
-    with infrequent_gc(), ExitStack() as streams:
+    with infrequent_gc(), kept_streams(), ExitStack() as streams:
         try:
             if is_dashboard:
                 seen = _show_dashboard(engine, on_batch, foreseen_events(plan), streams)
@@ -155,7 +201,11 @@ def _show_dashboard(engine: _Engine, on_batch: OnBatch, foreseen: Batch, streams
     stray_output = partial(engine.record_log, None, "INFO", "output")
     has_hung_up = streams.enter_context(exclusive_terminal(stray_output))
     capture = streams.enter_context(capturing_prints(engine.record_log))
-    from asyncwatch.ui.app import DashboardError, run_dashboard
+    try:
+        from asyncwatch.ui.app import DashboardError, run_dashboard
+    except Exception as error:  # Textual is broken, or its environment variables are
+        problem = f"the dashboard cannot start: {error_line(type(error).__name__, str(error))}"
+        return _Seen(None, NOT_ALL_SUCCEEDED, problem=f"{problem} (--headless runs without it)")
 
     controller = _LateStart(engine, capture)
     try:
@@ -186,22 +236,25 @@ class _LateStart:
 
 
 def _follow_headless(engine: _Engine, on_batch: OnBatch, streams: ExitStack, *, is_json: bool) -> _Seen:
-    stdout = streams.enter_context(private_stdout() if is_json else nullcontext(sys.stdout.buffer))
-    streams.enter_context(capturing_prints(engine.record_log))
-    from asyncwatch.cli.headless import StdoutError, run_headless
+    encoding = "utf-8" if is_json else sys.stdout.encoding
+    stdout = streams.enter_context(private_stdout(is_alone=is_json))
+    raw_stderr = streams.enter_context(private_stderr())
+    from asyncwatch.cli.headless import LossyWriter, StdoutError, run_headless
 
+    stderr = sys.stderr if raw_stderr is None else LossyWriter(raw_stderr, sys.stderr.encoding)
+    streams.enter_context(capturing_prints(engine.record_log))
     # `nohup` and the background jobs of a shell ignore some signals on purpose.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     engine.start()
     follow = run_headless(
-        engine, json=is_json, stdout=stdout, stderr=sys.stderr, on_batch=on_batch, stop_signals=heeded
+        engine, json=is_json, stdout=stdout, stderr=stderr, on_batch=on_batch, stop_signals=heeded, encoding=encoding
     )
     try:
-        fleet = asyncio.run(follow)
+        seen = _seen_to_the_end(asyncio.run(follow))
     except StdoutError as error:
-        return _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
-    return _seen_to_the_end(fleet)
+        seen = _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
+    return seen._replace(is_stderr_stalled=isinstance(stderr, LossyWriter) and not stderr.finish())
 
 
 def _seen_to_the_end(fleet: Fleet) -> _Seen:
@@ -249,7 +302,11 @@ def _was_shut_down(fleet: Fleet, row: Row) -> bool:
 def _engine_problem(error: BaseException) -> str:
     from asyncwatch.engine.tree.errors import TreeError
 
-    return str(error) if isinstance(error, TreeError) else f"The run failed: {type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, TreeError)
+        else f"The run failed: {error_line(type(error).__name__, str(error))}"
+    )
 
 
 def _print_summary(fleet: Fleet) -> None:

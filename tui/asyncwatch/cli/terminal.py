@@ -12,7 +12,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 if TYPE_CHECKING:
@@ -105,10 +105,11 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def private_stdout() -> Iterator[BinaryIO]:
-    """Give standard output to the caller alone inside the context. Other output to it goes to standard error.
+def private_stdout(*, is_alone: bool) -> Iterator[BinaryIO]:
+    """Give a stdout of its own to the caller inside the context, which other code cannot close.
 
-    If `sys.stdout` is not the real standard output, nothing is replaced. A write may take only a part of the data.
+    If the caller is to write to it alone, other output to it goes to standard error, up to the end of the process. If
+    `sys.stdout` is not the real standard output, nothing is replaced. A write may take only a part of the data.
     """
     if not _is_descriptor(sys.stdout, 1):
         yield sys.stdout.buffer
@@ -116,12 +117,24 @@ def private_stdout() -> Iterator[BinaryIO]:
     sys.stdout.flush()
     # Unbuffered: closing a buffer waits for a thread that still writes to it.
     with os.fdopen(os.dup(1), "wb", buffering=0) as data:
-        os.dup2(2, 1)
+        if is_alone:
+            os.dup2(2, 1)
         try:
             yield data
         finally:
-            sys.stdout.flush()
-            os.dup2(data.fileno(), 1)
+            if not is_alone:  # after an error the copy leads to the null device, and what is still buffered follows
+                os.dup2(data.fileno(), 1)
+
+
+@contextmanager
+def private_stderr() -> Iterator[BinaryIO | None]:
+    """Yield a stderr which other code cannot close; None if `sys.stderr` is not the real standard error."""
+    if not _is_descriptor(sys.stderr, 2):
+        yield None
+        return
+    sys.stderr.flush()
+    # Not closed: a thread that nobody reads may still write to it.
+    yield os.fdopen(os.dup(2), "wb", buffering=0, closefd=False)
 
 
 def _is_descriptor(stream: TextIO, number: int) -> bool:
@@ -139,7 +152,8 @@ def _replace(sys_streams: tuple[TextIO | None, ...], descriptors: tuple[int, ...
 
 def _flush(*streams: TextIO) -> None:
     for stream in streams:
-        stream.flush()
+        with suppress(OSError, ValueError):  # its reader has gone, or other code has closed it
+            stream.flush()
 
 
 def _read_lines(descriptor: int, on_line: OnLine) -> None:

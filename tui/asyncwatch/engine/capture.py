@@ -8,16 +8,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from asyncwatch.engine.current import current_worker, enclosing, outermost_worker
-from asyncwatch.engine.describe import safe_repr
+from asyncwatch.engine.describe import describe_error, safe_repr, safe_str
 from asyncwatch.engine.event_loop import pass_on_interrupt
+from asyncwatch.text import error_line
 
 Record = Callable[[str | None, str, str, str], None]
 """Takes the name of the worker (None outside any), the level, the source (a logger's name or a stream's) and a text."""
 
 _MAX_LINE = 10_000
+_STANDARD = (1, 2)
+_FORMATTER = logging.Formatter()
 _LINE_END = re.compile(r"\r\n|\r|\n")
 printing: list[PrintCapture] = []
 """The streams that capture prints now; empty if prints are not captured."""
@@ -31,15 +34,15 @@ class LogCapture(logging.Handler):
         self._record = record
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on; unformatted if it cannot be formatted."""
+        """Pass one record on, whatever it holds."""
         try:
-            message = record.getMessage()
-        except Exception:  # arguments that do not fit their format; logging would print a traceback on the screen
-            message = f"{record.msg if type(record.msg) is str else safe_repr(record.msg)} {safe_repr(record.args)}"
-        if record.exc_info and record.exc_info[0] is not None:
-            formatter = self.formatter or logging.Formatter()
-            message = f"{message}\n{formatter.formatException(record.exc_info)}"
-        self.pass_on(getattr(record, "asyncwatch_worker", None), record.levelname, record.name, message)
+            worker = getattr(record, "asyncwatch_worker", None)
+            parts = _message_text(record), _traceback_text(record), safe_str(record.stack_info or "")
+            facts = record.levelname, record.name, "\n".join(filter(None, parts))
+        except BaseException as error:  # its class and values are user code, which logging must not let fail a worker
+            pass_on_interrupt(error)
+            worker, facts = None, ("WARNING", "asyncwatch", f"a log record cannot be read: {type(error).__name__}")
+        self.pass_on(worker if type(worker) is str else None, *facts)
 
     def pass_on(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Pass on a message of the logger `source` about `worker`; None for the worker that runs now, if any."""
@@ -50,7 +53,29 @@ class LogCapture(logging.Handler):
             message = message.removeprefix(f"{worker}: ").removeprefix(f"{worker} ")
         elif (running := current_worker()) is not None:
             worker = running.name
-        self._record(worker, level, source, message)
+        self._record(worker, safe_str(level), safe_str(source), message)
+
+
+def _message_text(record: logging.LogRecord) -> str:
+    """Return the message of `record`, unformatted if its arguments do not fit."""
+    try:
+        return safe_str(record.getMessage())
+    except BaseException as error:  # logging would print a traceback on the screen
+        pass_on_interrupt(error)
+        return f"{safe_str(record.msg)} {safe_repr(record.args)}"
+
+
+def _traceback_text(record: logging.LogRecord) -> str:
+    """Return the traceback of `record`, or the last line of it if its parts are not what they should be."""
+    info: Any = record.exc_info  # whatever was given to the record
+    if not info:
+        return safe_str(record.exc_text or "")  # kept by a handler that passes records on from another process
+    try:
+        return "" if info[0] is None else _FORMATTER.formatException(info)
+    except BaseException as raised:  # formatting an exception runs code of the user
+        pass_on_interrupt(raised)
+        parts = info if isinstance(info, tuple) else (info,)
+        return "\n".join(error_line(*describe_error(part)) for part in parts if isinstance(part, BaseException))
 
 
 class PrintCapture:
@@ -118,16 +143,60 @@ def finish_lines(worker: str) -> None:
 
 @contextmanager
 def capturing_logs(record: Record, level: int) -> Iterator[None]:
-    """Inside the context, send every `logging` record from `level` up to `record` only."""
+    """Inside the context, send every `logging` record from `level` up to `record`.
+
+    Handlers of the root logger that write to the terminal are taken off. The others get the records that they got
+    before.
+    """
     root = logging.getLogger()
     handlers, root_level = root.handlers[:], root.level
-    root.handlers[:] = [LogCapture(record, level)]
-    root.setLevel(level)
+    kept = [handler for handler in handlers if not (isinstance(handler, LogCapture) or _writes_to_terminal(handler))]
+    as_before = _AsBefore(root, root_level)
+    root.handlers[:] = [LogCapture(record, level), *kept]
+    root.setLevel(min(level, root_level) if kept else level)
+    for handler in kept:
+        handler.addFilter(as_before)
     try:
         yield
     finally:
+        for handler in kept:
+            handler.removeFilter(as_before)
         root.handlers[:] = handlers
         root.setLevel(root_level)
+
+
+class _AsBefore(logging.Filter):
+    """Rejects records that are made only because the level of the root logger was lowered to `log_level`."""
+
+    def __init__(self, root: logging.Logger, root_level: int) -> None:
+        super().__init__()
+        self._root = root
+        self._root_level = root_level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record reached the root logger's handlers before."""
+        if record.levelno >= self._root_level:
+            return True
+        logger: logging.Logger | None = logging.getLogger(safe_str(record.name))
+        while logger is not None and logger is not self._root and logger.level == logging.NOTSET:
+            logger = logger.parent
+        return logger is not None and logger is not self._root  # the level of its own let it pass
+
+
+def _writes_to_terminal(handler: logging.Handler) -> bool:
+    """Return whether `handler` writes to a terminal, to standard output or to standard error."""
+    try:
+        stream = getattr(handler, "stream", None)
+        if stream is None:  # `rich.logging.RichHandler`
+            stream = getattr(getattr(handler, "console", None), "file", None)
+        if stream is None:  # `logging.handlers.MemoryHandler`
+            target = getattr(handler, "target", None)
+            return isinstance(target, logging.Handler) and _writes_to_terminal(target)
+        if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            return True
+        return bool(stream.isatty()) or stream.fileno() in _STANDARD
+    except Exception:  # a stream without a descriptor, or code of the user
+        return False
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import msgspec
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, place_text
 from asyncwatch.policies.classify import leaves_of
-from asyncwatch.text import error_line, mask_secrets, mask_values
+from asyncwatch.text import error_line, mask_secrets, mask_values, without_colours
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
@@ -64,6 +64,11 @@ def clean_text(text: str) -> str:
     return mask_secrets(text)
 
 
+def clean_message(text: str) -> str:
+    """Return `clean_text(text)` without colours and other terminal sequences."""
+    return clean_text(without_colours(text))
+
+
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, or a substitute if that raises anything at all."""
     try:
@@ -90,30 +95,32 @@ def target_name(target: object) -> str:
         return type(function).__qualname__
 
 
-def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters.
-
-    The message of a group of errors is that of its leaves.
-    """
-    message = _leaves_text(error) if isinstance(error, BaseExceptionGroup) else _message_of(error)
-    if len(message) > MAX_ERROR_LENGTH:
-        message = message[: MAX_ERROR_LENGTH - 1] + "…"
-    return type(error).__qualname__, clean_text(message)
-
-
-def _message_of(error: BaseException) -> str:
+def safe_str(value: object) -> str:
+    """Return `value` as exactly a `str`, since a subclass could raise from any method; a substitute if that raises."""
+    if type(value) is str:
+        return value
     try:
-        # Exactly a str: a subclass could raise from any of the methods that follow.
-        return str.__getitem__(str(error), slice(None))
+        return str.__getitem__(str(value), slice(None))
     except BaseException as raised:  # as in safe_repr
         pass_on_interrupt(raised)
         return f"<str raised {type(raised).__name__}>"
 
 
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return the name of the class of `error` and its message, at most MAX_ERROR_LENGTH characters.
+
+    The message of a group of errors is that of its leaves.
+    """
+    message = without_colours(_leaves_text(error) if isinstance(error, BaseExceptionGroup) else safe_str(error))
+    if len(message) > MAX_ERROR_LENGTH:
+        message = message[: MAX_ERROR_LENGTH - 1] + "…"
+    return type(error).__qualname__, clean_text(message)
+
+
 def _leaves_text(group: BaseExceptionGroup[Any]) -> str:
     """Return the lines of the errors in the group, equal ones once and counted."""
     leaves = list(leaves_of(group))
-    lines = Counter(error_line(type(leaf).__qualname__, _message_of(leaf)) for leaf in leaves[:_MAX_LEAVES])
+    lines = Counter(error_line(type(leaf).__qualname__, safe_str(leaf)) for leaf in leaves[:_MAX_LEAVES])
     texts = [line if times == 1 else f"{times} × {line}" for line, times in lines.items()]
     if len(leaves) > _MAX_LEAVES:
         texts.append(f"and {len(leaves) - _MAX_LEAVES:,} more")

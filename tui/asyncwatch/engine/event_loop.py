@@ -70,12 +70,21 @@ def _raise(error: BaseException) -> None:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a uvloop loop where it is installed, else asyncio's own."""
+    """Return a uvloop loop where it is installed and works, else asyncio's own.
+
+    Raises:
+        OSError: The system refuses the descriptors that a loop needs.
+
+    """
     try:
         import uvloop  # noqa: PLC0415  not before the first frame
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+
+        loop = uvloop.new_event_loop()
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return loop
+    except BaseException as error:  # not installed; or a broken one, or a file of the user by that name
+        pass_on_interrupt(error)
+    return asyncio.new_event_loop()
 
 
 def run(

@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
-from asyncwatch.engine.describe import ErrorFacts, clean_text, describe_error, jsonable
+from asyncwatch.engine.describe import ErrorFacts, clean_message, describe_error, jsonable
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.spec import WorkerSpec
@@ -209,7 +209,8 @@ class Reporter:
 
     def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Report a log record or a printed line."""
-        self._emit(LogRecorded(self._next_seq(), self.now(), worker, level, clean_text(source), clean_text(message)))
+        texts = clean_message(level), clean_message(source), clean_message(message)
+        self._emit(LogRecorded(self._next_seq(), self.now(), worker, *texts))
 
     def line_held(self, reason: str) -> None:
         """Report what the whole ready queue waits for from now on."""

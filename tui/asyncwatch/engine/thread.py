@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -123,6 +123,7 @@ class EngineThread(Generic[_R]):
         drive: awaits what `open_run` made, by one of its runners; handles what that raises, except a `TreeError`.
         stays_open: whether the run goes on after all workers have settled, for restarts, until `StopRun`.
         log_level: records of this level and above become `LogRecorded` events.
+        threads: most calls of `asyncio.to_thread` at a time; None for Python's own default.
 
     """
 
@@ -133,6 +134,7 @@ class EngineThread(Generic[_R]):
         *,
         stays_open: bool,
         log_level: int = logging.INFO,
+        threads: int | None = None,
     ) -> None:
         self.error: BaseException | None = None
         """What ended the run early, if anything did: a `TreeError` if its own supervisor did not start or gave up. Read
@@ -141,6 +143,7 @@ class EngineThread(Generic[_R]):
         self._drive = drive
         self._stays_open = stays_open
         self._log_level = log_level
+        self._threads = threads
         self._listener = Listener()
         self._lock = threading.Lock()
         self._commands = CommandQueue(self._execute, self._hold_slots)
@@ -237,13 +240,22 @@ class EngineThread(Generic[_R]):
 
     @boundary
     def _run(self) -> None:
-        self._loop = loop = new_event_loop()
-        executor = ThreadPoolExecutor(thread_name_prefix=_THREADS)
+        try:
+            self._loop = loop = new_event_loop()
+        except BaseException as error:  # as below
+            self.error = error
+            self._commands.close()
+            if self._guard is not None:
+                self._guard.stop()
+            self._report_end()
+            self._has_ended.set()
+            return
+        executor = ThreadPoolExecutor(self._threads, thread_name_prefix=_THREADS)
         loop.set_default_executor(executor)
         try:
             with capturing_logs(self.record_log, self._log_level):
-                loop.run_until_complete(self._supervise())
-                loop.run_until_complete(self._clean_up())
+                self._complete(loop, self._supervise())
+                self._complete(loop, self._clean_up())
         except BaseException as error:  # whatever it is, its listeners must learn of the end; the thread ends here
             self.error = error
         finally:
@@ -257,6 +269,19 @@ class EngineThread(Generic[_R]):
                 self._guard.stop()
             self._report_end()
             self._has_ended.set()
+
+    def _complete(self, loop: asyncio.AbstractEventLoop, main: Coroutine[object, object, None]) -> None:
+        """Run `main` to its end, although a worker may stop the loop."""
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except RuntimeError:
+                if task.done() or loop.is_closed():
+                    raise
+            if self._control is not None:
+                text = "other code called stop() on the event loop, which goes on"
+                self._control.record_log(None, "WARNING", "asyncwatch", text)
 
     async def _supervise(self) -> None:
         from asyncwatch.engine.run_control import control_of

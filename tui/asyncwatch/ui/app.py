@@ -23,6 +23,7 @@ from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.process import short_switch_interval
+from asyncwatch.text import error_line
 from asyncwatch.ui.command_sender import CommandSender
 from asyncwatch.ui.dashboard import MAX_FROZEN_EVENTS, DashboardState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
@@ -60,7 +61,7 @@ _VERBS = {
 
 
 class DashboardError(RuntimeError):
-    """The dashboard broke. Its traceback is on the screen."""
+    """The dashboard cannot start, or it broke and its traceback is on the screen."""
 
 
 class AsyncwatchApp(App[None]):
@@ -437,14 +438,20 @@ def run_dashboard(
     SIGTERM, SIGHUP and SIGINT stop the run without a question. The arguments are those of `AsyncwatchApp`.
 
     Raises:
-        DashboardError: the dashboard broke.
+        DashboardError: the dashboard cannot start, or it broke.
 
     """
-    app = AsyncwatchApp(controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up)
-    # Modules, classes and fleet stay to the end. Without them a garbage collection is about 20 ms shorter.
-    gc.freeze()
-    with short_switch_interval():
-        app.run()
+    try:
+        app = AsyncwatchApp(
+            controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up
+        )
+        # Modules, classes and fleet stay to the end. Without them a garbage collection is about 20 ms shorter.
+        gc.freeze()
+        with short_switch_interval():
+            app.run()
+    except Exception as error:  # Textual shows errors of the app itself; here it cannot, or could not begin
+        problem = error_line(type(error).__name__, str(error))
+        raise DashboardError(f"the dashboard broke: {problem} (--headless runs without it)") from error
     if app.return_code:
         raise DashboardError("the dashboard broke; see the traceback above")
     return app.dashboard.close()
