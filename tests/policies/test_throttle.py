@@ -234,12 +234,52 @@ def test_throttle_holds_its_key_for_the_retry_after_and_then_lets_one_probe_go_a
     assert throttle.wait(4.5) == 0
     probe = throttle.start(4.5)
     assert throttle.is_probing
-    assert throttle.wait(4.5) == math.inf
+    assert throttle.wait(4.5) == 10.0
     throttle.succeeded(probe, 4.6)
     assert not throttle.is_probing
     throttle.start(4.6)
     throttle.start(4.6)
     assert throttle.wait(4.6) == math.inf, "the ramp starts with two"
+
+
+def test_throttle_probe_that_still_runs_after_some_seconds_counts_as_accepted() -> None:
+    """A service runs for ever: the others of its key would wait as long."""
+    throttle = throttle_of()
+    refuse(throttle, 0.0, 1)
+    assert throttle.wait(1.0) == 0
+    throttle.start(1.0)
+    assert throttle.wait(10.0) == pytest.approx(1.0)
+    assert throttle.wait(11.0) == 0
+    assert not throttle.is_probing
+
+
+def test_throttle_retry_after_beyond_the_patience_may_be_rounded_down() -> None:
+    throttle = throttle_of(patience=20.0)
+    refuse(throttle, 0.0, 90)
+    assert refuse(throttle, 1.0, 1) == 90.0
+    assert throttle.wait(91.0) == 0
+    throttle.succeeded(throttle.start(91.0), 91.1)
+    assert throttle.gives_up_at == math.inf
+
+
+@pytest.mark.parametrize("kind", ["hold", "outage"])
+def test_throttle_wait_that_is_not_due_to_a_quota_teaches_no_rate(kind: str) -> None:
+    throttle = throttle_of(patience=1000.0)
+    for _ in range(10):
+        throttle.succeeded(throttle.start(0.0), 0.1)
+    if kind == "hold":
+        throttle.hold()
+        throttle.release(300.0)
+    else:
+        throttle.throttled(throttle.start(0.2), 0.3, 299.7, is_outage=True)
+    assert throttle.wait(300.0) == 0
+    throttle.succeeded(throttle.start(300.0), 300.1)
+    for _ in range(9):
+        throttle.succeeded(throttle.start(300.1), 300.2)
+    throttle.throttled(throttle.start(300.2), 300.3, 2, is_outage=False)
+    assert throttle.wait(302.3) == 0
+    throttle.succeeded(throttle.start(302.3), 302.4)
+    assert throttle.rate > 3
 
 
 def test_throttle_probe_that_ends_otherwise_is_sent_again() -> None:

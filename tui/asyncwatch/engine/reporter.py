@@ -304,7 +304,7 @@ class Reporter:
         facts = following, delay, decision.is_asked_for, most
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *facts))
         text = "%s: retry %d of %d in %.2f s after %s"
-        self._log(_retry_level(worker), worker, text, name, worker.attempt, most - 1, delay, error.line)
+        self._log(_retry_level(worker), worker, text, name, worker.failed_attempts, most - 1, delay, error.line)
 
     def retry_refused(self, worker: Worker, reason: str) -> None:
         """Report that the worker gets no further attempt."""

@@ -12,6 +12,7 @@ import errno
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, timedelta
 from typing import Any
@@ -36,13 +37,22 @@ class Throttled(Exception):  # noqa: N818  an answer, not an error
     Every attempt for the same key waits, and the throttled one is tried again without using up an attempt.
 
     Args:
-        retry_after: seconds after which the other side wants to be asked again; None if it did not say.
+        retry_after: seconds after which the other side wants to be asked again, also as the text of a `Retry-After`
+            header or as a timedelta; None if it did not say. What cannot be understood counts as None.
 
     """
 
-    def __init__(self, retry_after: float | None = None) -> None:
-        super().__init__("throttled" if retry_after is None else f"throttled for {retry_after:g} s")
-        self.retry_after = retry_after
+    def __init__(self, retry_after: float | str | timedelta | None = None) -> None:
+        if isinstance(retry_after, str):
+            retry_after = parse_retry_after(retry_after, time.time())
+        elif isinstance(retry_after, timedelta):
+            retry_after = retry_after.total_seconds()
+        try:
+            seconds = None if retry_after is None else float(retry_after)
+        except (TypeError, ValueError, OverflowError):
+            seconds = None
+        super().__init__("throttled" if seconds is None else f"throttled for {seconds:g} s")
+        self.retry_after = seconds
 
 
 Classify = Callable[[BaseException], ErrorClass | str]

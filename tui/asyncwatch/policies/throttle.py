@@ -43,6 +43,10 @@ _LONGEST_CONFIDENCE: Final = 60.0
 """Seconds of clean periods after which a higher rate is tried, at most."""
 _LOOK_BACK: Final = 30.0
 """Seconds of each half of the time before a refusal that is looked back upon."""
+_GRACE: Final = 5.0
+"""Seconds for which a `Retry-After` beyond the patience may prove too short: it is often rounded down, or a date."""
+_ACCEPTED_AFTER: Final = 10.0
+"""Seconds after which a probe that still runs counts as accepted: refusals come at once."""
 _ALL: Final = 1 << 30
 _LONGEST_ASKED: Final = 1e9
 """Seconds: a longer `Retry-After` is as good as this."""
@@ -158,6 +162,7 @@ class Throttle:
         "_early",
         "_early_limit",
         "_epoch",
+        "_extended_until",
         "_fails",
         "_flight_confidence",
         "_flight_level",
@@ -172,6 +177,7 @@ class Throttle:
         "_older",
         "_period_at",
         "_policy",
+        "_probed_at",
         "_proved_period",
         "_raised",
         "_recent",
@@ -236,6 +242,7 @@ class Throttle:
         self._is_extended = False  # whether a `Retry-After` beyond the patience is waited for
         self._is_beyond = False  # whether the key is held by a `Retry-After` that is too long to wait for
         self._started_at = -math.inf  # the last start
+        self._probed_at = self._extended_until = -math.inf
         self._fails = self._silent = 0
         self._has_asked = False  # whether the last refusal had a `Retry-After`
         self._cycle = None  # from one successful probe to the next
@@ -278,8 +285,14 @@ class Throttle:
         if self._is_held:
             self._is_held, self.is_probing, self.limit = False, True, 1
             self._is_beyond = False
-        if self.is_probing:
-            return math.inf if self._has_probe else 0.0  # it does not wait for attempts of before the refusal
+        if self._has_probe and now >= self._probed_at + _ACCEPTED_AFTER:
+            # A service runs for ever, and a long job for an hour: it would have been refused at once. The number of
+            # attempts in flight is raised by successes, for which nothing else of its key can wait.
+            self.is_probing = self._has_probe = False
+            self._fails = 0
+            self.limit = self._top = self._ceiling
+        if self.is_probing:  # it does not wait for attempts of before the refusal
+            return self._probed_at + _ACCEPTED_AFTER - now if self._has_probe else 0.0
         if self.in_flight >= self.limit < self._ceiling:
             return math.inf
         if len(self._log) >= self.quota:
@@ -315,7 +328,8 @@ class Throttle:
         self._started_at = now
         if self._cycle is None:
             self._cycle = _Count(now)
-        self._has_probe = self.is_probing
+        if self.is_probing:
+            self._has_probe, self._probed_at = True, now
         if now - self._recent.since >= _LOOK_BACK and not self.is_probing:
             self._look_back(now)
         is_early = self._step is not None and self._is_early(now)
@@ -382,6 +396,7 @@ class Throttle:
         """Let nothing start until `release`, however long that takes. Attempts in flight teach nothing."""
         self._epoch += 1
         self._early, self._early_limit = 0, 1.0
+        self._forget_cycle()
         self.hold_until, self._is_held, self.is_probing, self._has_probe = math.inf, True, False, False
         self.renew_patience()
 
@@ -413,11 +428,14 @@ class Throttle:
             self.renew_patience()
 
     def _lose_patience(self, now: float, asked: float, *, is_current: bool) -> None:
-        """Decide how long the key is worth waiting for. One `Retry-After` may go beyond that, and is probed once."""
+        """Decide how long the key is worth waiting for. One `Retry-After` may go beyond that.
+
+        It is probed once, and again for a moment.
+        """
         policy = self._policy
         if self.hold_until == math.inf:
             return  # a person holds the key
-        if self._is_extended and is_current:
+        if self._is_extended and is_current and now + asked > self._extended_until:
             self.gives_up_at = now
         elif self.gives_up_at == math.inf:
             self.gives_up_at = now + policy.patience
@@ -426,6 +444,7 @@ class Throttle:
         elif now < self.gives_up_at < now + asked:
             # A probe that is not answered at all is sent again, but not for ever.
             self.gives_up_at, self._is_extended = now + asked + policy.patience, True
+            self._extended_until = now + asked + _GRACE
 
     def _note_congestion(self, ticket: ThrottleTicket, now: float, asked: float, *, is_outage: bool) -> None:
         self._epoch += 1
@@ -441,6 +460,8 @@ class Throttle:
             if not is_outage:
                 self._silent += not asked
                 self._is_timed |= asked > 0 or self._silent >= _SILENT
+        if is_outage:
+            self._forget_cycle()
         own = 0.0
         if not asked or self._fails >= _HONOURED:
             is_known = self.quota < math.inf or self._flight_confidence > 0
@@ -449,6 +470,11 @@ class Throttle:
             backoff = (_KNOWN_BACKOFF if is_known else _FIRST_BACKOFF) * growth ** min(refused, 20)
             own = min(_LONGEST_BACKOFF, backoff) * (0.8 + 0.4 * self._spread())
         self.hold_until = max(self.hold_until, now + max(asked, own))
+
+    def _forget_cycle(self) -> None:
+        """Begin another cycle with the next start: a wait that is not due to a quota would make its rate too low."""
+        self._cycle = None
+        self._older = self._recent = _Count(-math.inf)
 
     def _lower_in_flight(self, in_flight: int, *, is_outage: bool) -> None:
         """Lower the attempts in flight, unless the learned rate kept them well below their limit."""
