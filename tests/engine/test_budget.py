@@ -177,6 +177,15 @@ def test_retry_waits_for_tokens_no_longer_than_the_patience(run: Any, settings: 
     assert all(isinstance(outcome.error, ConnectionError) for outcome in outcomes)
 
 
+def test_patience_of_a_retry_does_not_run_while_the_budget_pays_for_others(run: Any) -> None:
+    """An outage that all workers met at once loses none of them: the retries are made one after another."""
+    budget = RetryBudget(tokens=5, success_gain=0.0, time_gain=5.0, patience=20.0)
+    specs = [worker(str(n), Flaky(ConnectionError()), retry=AT_ONCE) for n in range(60)]
+    _, outcomes = run_batch(run, specs, concurrency=60, retry_budget=budget)
+    assert all(outcome.is_success for outcome in outcomes)
+    assert max(outcome.elapsed for outcome in outcomes) == pytest.approx(59, abs=1)
+
+
 def test_patience_of_a_retry_ends_whatever_its_moment_is_rounded_to(run: Any) -> None:
     async def main() -> None:
         for n in range(100):

@@ -122,6 +122,7 @@ class Admission:
         self._tokens = tokens
         self._throttle = throttle
         patience = tokens.budget.patience if tokens is not None else None
+        self._paid_at = -math.inf  # when the budget last paid for a retry
         self._budget_patience = (throttle or DEFAULT_THROTTLE).patience if patience is None else patience
         self._max_per_key = max_per_key
         self._circuit = circuit
@@ -278,6 +279,7 @@ class Admission:
         elif not is_next or not tokens.pay(worker.owes, self._reporter.now()):
             return False
         worker.paid, worker.owes = worker.owes, 0.0
+        self._paid_at = self._reporter.now()
         return True
 
     # Ends of attempts ------------------------------------------------------------------------------------------------
@@ -903,7 +905,7 @@ class Admission:
             first = next(iter(gate.parked))
             if self._tokens is not None:
                 waits.append(self._tokens.wait(first.owes, now))
-            waits.append(gate.parked.oldest + self._budget_patience - now)
+            waits.append(max(gate.parked.oldest, self._paid_at) + self._budget_patience - now)
         if gate.throttle is not None:
             waits += [gate.throttle.wait(now), gate.throttle.gives_up_at - now]
         if gate.bucket is not None and not self._tokens_at(gate, clock_now):
@@ -911,8 +913,11 @@ class Admission:
         return max(0.001, min(wait for wait in waits if wait > 0))
 
     def _end_impatient(self) -> bool:
-        """End retries that have waited too long for the budget; return whether more are to end."""
-        if self._paused_at is not None:
+        """End retries that have waited too long for the budget; return whether more are to end.
+
+        Their patience does not run while the budget pays for others: the queue moves on.
+        """
+        if self._paused_at is not None or self._paid_at + self._budget_patience > self._reporter.now():
             return False
         parked = self._budget.parked
         waited = parked.that_waited(self._budget_patience, self._reporter.now())

@@ -42,7 +42,8 @@ class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "delay"
     patience: float | None = None
-    """Seconds that a retry waits for tokens, at most; None for as long as the run waits for a throttled key."""
+    """Seconds that a retry waits for tokens while the budget pays for no other, at most; None for as long as the run
+    waits for a throttled key."""
 
     def __post_init__(self) -> None:
         check_settings(self)
