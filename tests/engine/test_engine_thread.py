@@ -249,9 +249,11 @@ async def test_second_stop_ends_a_run_that_is_being_opened() -> None:
     async with asyncio.timeout(20):
         assert [type(event).__name__ for event in await queue.get()] == ["RunFinished"]
     assert not engine.join()
-    assert engine._loop is not None
-    engine._loop.call_soon_threadsafe(engine._loop.stop)
+    loop = engine._loop
+    assert loop is not None
+    loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
     engine._thread.join(10)
+    assert not engine._thread.is_alive()
 
 
 async def test_run_that_cannot_be_opened_emits_the_last_event_and_keeps_the_error() -> None:
@@ -429,8 +431,7 @@ async def test_as_many_threads_as_given_run_at_a_time() -> None:
     async def meet() -> None:
         await asyncio.to_thread(barrier.wait, 20)
 
-    def engine_with_threads() -> EngineThread[Any]:
-        engine = engine_of(*(worker(str(number), meet) for number in range(40)))
-        return EngineThread(engine._open_run, engine._drive, stays_open=False, threads=40)
-
-    assert set(ends(await watch(engine_with_threads())).values()) == {"succeeded"}
+    plain = engine_of(*(worker(str(number), meet) for number in range(40)))
+    engine = EngineThread(plain._open_run, plain._drive, stays_open=False, threads=40)
+    assert set(ends(await watch(engine)).values()) == {"succeeded"}
+    engine.join(10)

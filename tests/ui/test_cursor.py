@@ -184,8 +184,8 @@ async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot
         if not isinstance(app.screen, ConfirmScreen):
             return
         await pilot.press("y")
-    await until(lambda: controller.sent or is_refused())
-    if is_refused():
+    await until(lambda: controller.sent or is_refused() or cursor_line(app) is None)
+    if not controller.sent:  # a layout has hidden the cursor, or no row is left
         return
     (command,) = controller.sent
     assert isinstance(command, CancelWorker | CancelBranch)
