@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -547,6 +548,51 @@ def test_throttled_service_waits_and_has_not_crashed(run: Any) -> None:
         assert not refusals(events)
 
     run(main)
+
+
+def test_service_that_probes_its_key_holds_no_other_service_back_for_long(run: Any) -> None:
+    """It runs for ever, so its success cannot be waited for."""
+    refused = 0
+
+    async def serve() -> None:
+        nonlocal refused
+        await asyncio.sleep(0.1)
+        if refused < 4:
+            refused += 1
+            raise Throttled(1)
+        await asyncio.Event().wait()
+
+    async def main() -> tuple[list[Event], dict[str, int]]:
+        services = [WorkerSpec(str(n), serve, key="k", restart="permanent") for n in range(4)]
+        async with Supervisor(services, seed=1) as supervisor:
+            queue = supervisor.subscribe()
+            await asyncio.sleep(30)
+            return drain(queue), states_of(supervisor)
+
+    events, states = run(main)
+    assert states == {"running": 4}
+    assert [event.key for event in events if isinstance(event, KeyReleased)] == ["k"]
+
+
+@pytest.mark.parametrize("text", ["7", timedelta(seconds=7), 7])
+def test_throttled_takes_the_text_of_a_header_and_a_timedelta(text: Any) -> None:
+    assert (Throttled(text).retry_after, str(Throttled(text))) == (7.0, "throttled for 7 s")
+
+
+@pytest.mark.parametrize("text", [None, "soon", object(), 10**400])
+def test_throttled_without_seconds_that_can_be_understood_has_none(text: Any) -> None:
+    assert (Throttled(text).retry_after, str(Throttled(text))) == (None, "throttled")
+
+
+def test_logged_retry_counts_failures_alone(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    answers = iter([Throttled(1), Throttled(1), ConnectionError()])
+
+    async def target() -> None:
+        if (error := next(answers, None)) is not None:
+            raise error
+
+    run_batch(run, [worker("a", target, retry=AT_ONCE, key="k")])
+    assert "a: retry 1 of 2 in" in caplog.text
 
 
 def test_throttled_poll_waits_and_counts_as_failed_only_after_the_patience(run: Any) -> None:

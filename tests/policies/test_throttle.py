@@ -249,6 +249,8 @@ def test_throttle_probe_that_still_runs_after_some_seconds_counts_as_accepted() 
     assert throttle.wait(1.0) == 0
     throttle.start(1.0)
     assert throttle.wait(10.0) == pytest.approx(1.0)
+    assert not throttle.accept_probe(10.0)
+    assert throttle.accept_probe(11.0)
     assert throttle.wait(11.0) == 0
     assert not throttle.is_probing
 

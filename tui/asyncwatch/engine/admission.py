@@ -825,6 +825,9 @@ class Admission:
             return
         # One moment for all: a limit that ends in between must not be missed.
         now, clock_now = self._reporter.now(), self._reporter.loop.time()
+        if gate.throttle is not None and gate.throttle.accept_probe(now):
+            self._reporter.key_released(gate.key)
+            self._report_limit(gate, gate.throttle, is_urgent=True)
         room = self._room(gate, now, clock_now)
         places = room if gate is self._budget else max(0, self._places(gate))
         released = self._take(gate, room, places, clock_now)

@@ -47,6 +47,8 @@ _GRACE: Final = 5.0
 """Seconds for which a `Retry-After` beyond the patience may prove too short: it is often rounded down, or a date."""
 _ACCEPTED_AFTER: Final = 10.0
 """Seconds after which a probe that still runs counts as accepted: refusals come at once."""
+_SOON: Final = 0.001
+"""Seconds: the event loop's timers are no finer."""
 _ALL: Final = 1 << 30
 _LONGEST_ASKED: Final = 1e9
 """Seconds: a longer `Retry-After` is as good as this."""
@@ -71,7 +73,7 @@ Patience = Annotated[
     float,
     Setting(
         "How long workers wait for a key that refuses every attempt, from its last answer that was not throttled, and "
-        "how long a retry waits for the retry budget. Then they are exhausted.",
+        "retries for a retry budget that pays for none. Then they are exhausted.",
         Duration(is_open=True),
     ),
 ]
@@ -285,14 +287,8 @@ class Throttle:
         if self._is_held:
             self._is_held, self.is_probing, self.limit = False, True, 1
             self._is_beyond = False
-        if self._has_probe and now >= self._probed_at + _ACCEPTED_AFTER:
-            # A service runs for ever, and a long job for an hour: it would have been refused at once. The number of
-            # attempts in flight is raised by successes, for which nothing else of its key can wait.
-            self.is_probing = self._has_probe = False
-            self._fails = 0
-            self.limit = self._top = self._ceiling
         if self.is_probing:  # it does not wait for attempts of before the refusal
-            return self._probed_at + _ACCEPTED_AFTER - now if self._has_probe else 0.0
+            return max(_SOON, self._probed_at + _ACCEPTED_AFTER - now) if self._has_probe else 0.0
         if self.in_flight >= self.limit < self._ceiling:
             return math.inf
         if len(self._log) >= self.quota:
@@ -303,6 +299,19 @@ class Throttle:
             if self._is_early(now) and self._early >= self._early_limit:
                 return self._log[0] + self._proved_period - now
         return 0.0
+
+    def accept_probe(self, now: float) -> bool:
+        """Count a probe that has run for some seconds as accepted; return whether there was one.
+
+        A service runs for ever, and a long job for an hour: it would have been refused at once. Successes, which raise
+        the number of attempts in flight, may be as far away, so that number is not limited then.
+        """
+        if not self._has_probe or now < self._probed_at + _ACCEPTED_AFTER:
+            return False
+        self.is_probing = self._has_probe = False
+        self._fails = 0
+        self.limit = self._top = self._ceiling
+        return True
 
     def room(self, now: float) -> int:
         """Return how many attempts may start now, at least 1 if `wait` returns 0."""
