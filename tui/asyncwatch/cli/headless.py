@@ -411,7 +411,7 @@ class Spool:
 
 
 class LossyWriter:
-    """Text stream that never blocks: writes to `stream` in a thread of its own, and drops lines while nobody reads.
+    """Text stream that never blocks: writes to `stream` in a thread of its own, and drops lines while it is not read.
 
     `NARRATION_MEMORY` characters wait for a reader. Later text is dropped, and the number of its lines is written where
     they are missing.

@@ -174,7 +174,7 @@ class _Seen(NamedTuple):
     problem: str = ""
     """A message for the person at the terminal."""
     is_stderr_stalled: bool = False
-    """Whether nobody reads standard error: another write to it would not return."""
+    """Whether standard error is not read: another write to it would not return."""
 
 
 def _watch(engine: _Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:

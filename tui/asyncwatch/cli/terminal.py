@@ -133,7 +133,7 @@ def private_stderr() -> Iterator[BinaryIO | None]:
         yield None
         return
     sys.stderr.flush()
-    # Not closed: a thread that nobody reads may still write to it.
+    # Not closed: a thread may still write to it, unread.
     yield os.fdopen(os.dup(2), "wb", buffering=0, closefd=False)
 
 
