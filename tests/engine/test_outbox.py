@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec
-from asyncwatch.engine.outbox import BATCH_INTERVAL, BATCH_SIZE, FAR_BEHIND, MOMENT, Listener, Outbox
+from asyncwatch.engine.outbox import BATCH_INTERVAL, BATCH_SIZE, BATCH_TEXT, FAR_BEHIND, MOMENT, Listener, Outbox
 from asyncwatch.events import Batch, Event, WorkerFailed, WorkerRestarted
 from tests.clock import run_jumping
 
@@ -130,6 +130,39 @@ async def test_listener_far_behind_on_another_thread_makes_the_loop_yield_the_pr
     deliver_elsewhere(FAR_BEHIND)
     await deliver(2 * FAR_BEHIND)
     assert len(waits) == 2
+
+
+async def test_time_that_a_listener_gets_grows_until_it_catches_up() -> None:
+    """A reader that needs much longer for a batch than the engine would else fall behind without bound."""
+    waits: list[float] = []
+    listener = Listener(waits.append)
+    listener.attach()
+    batch: Batch = tuple(numbered(1))
+
+    async def deliver() -> None:
+        for _ in range(4 * FAR_BEHIND):
+            listener.deliver(batch, asyncio.get_running_loop())
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: asyncio.run(deliver()))
+    thread.start()
+    thread.join()
+    assert waits[0] == MOMENT
+    assert waits[-1] == 16 * MOMENT
+    assert waits == sorted(waits)
+
+
+async def test_long_messages_complete_a_batch() -> None:
+    outbox, listener = Outbox(), Listener()
+    outbox.open(asyncio.get_running_loop())
+    outbox.add(listener)
+    queue = listener.attach()
+    first, second, third = numbered(3)
+    outbox.emit_text(first, 10)
+    outbox.emit_text(second, BATCH_TEXT - 10)
+    assert queue.get_nowait() == (first, second)
+    outbox.emit_text(third, BATCH_TEXT - 1)
+    assert queue.empty()
 
 
 def test_listener_whose_loop_is_closed_is_ignored() -> None:

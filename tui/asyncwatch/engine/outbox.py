@@ -19,6 +19,8 @@ logger = logging.getLogger("asyncwatch.supervisor")
 
 BATCH_SIZE = 512
 """Most events in a batch."""
+BATCH_TEXT = 1 << 18
+"""Characters of log messages that complete a batch. A few batches of long messages must not fill the memory."""
 BATCH_INTERVAL = 1 / 20
 """Seconds between two batches while fewer than BATCH_SIZE events happen."""
 QUIET_ITERATIONS = 3
@@ -29,8 +31,9 @@ MOST_ITERATIONS = 8
 FAR_BEHIND = 200
 """Batches not yet taken by a reader in another thread, from which on it is far behind."""
 MOMENT = 0.001
-"""Seconds that such a reader is given after each loop iteration with a batch: at most half of the time of an engine
-that does nothing but emit events, and none of the time of one that waits for a server."""
+"""Seconds that such a reader is given after each loop iteration with a batch: about half of the time of an engine that
+does nothing but emit events, and none of the time of one that waits for a server. A reader that is `n` times as far
+behind is given `n * n` times as long, so that it catches up however much longer a batch takes to read than to emit."""
 
 
 class Listener:
@@ -69,7 +72,7 @@ class Listener:
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
         """Pass `batch` on, from the thread of the loop `running`, if any."""
-        is_far_behind = False
+        behind = 0
         with self._lock:
             if self._loop is None:
                 self._backlog.append(batch)
@@ -81,14 +84,14 @@ class Listener:
                 except RuntimeError:  # the reader closed its loop between the check and the call
                     return
                 self._in_transit += 1
-                is_far_behind = self._in_transit + self._queue.qsize() > FAR_BEHIND
-        if is_far_behind and running is not None and not self._is_giving_way:
+                behind = self._in_transit + self._queue.qsize()
+        if behind > FAR_BEHIND and running is not None and not self._is_giving_way:
             self._is_giving_way = True
-            running.call_soon(self._pause)
+            running.call_soon(self._pause, behind // FAR_BEHIND)
 
-    def _pause(self) -> None:
+    def _pause(self, times: int) -> None:
         self._is_giving_way = False
-        self._give_way(MOMENT)
+        self._give_way(MOMENT * times * times)
 
     def _arrive(self, batch: Batch) -> None:
         with self._lock:
@@ -104,6 +107,7 @@ class Outbox:
         """The loop on which events are emitted."""
         self._delivered = 0
         self._batch: list[Event] = []
+        self._text = 0
         self._listeners: list[Listener] = []
         self._flush: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
@@ -131,6 +135,13 @@ class Outbox:
         elif len(batch) >= BATCH_SIZE:
             self.flush()
 
+    def emit_text(self, event: Event, characters: int) -> None:
+        """Add an `event` with a message of so many characters."""
+        self._text += characters
+        self.emit(event)
+        if self._text >= BATCH_TEXT:
+            self.flush()
+
     def close(self, last: Callable[[int], Batch]) -> None:
         """Deliver the collected and the last events, made from their first number; drop all later ones.
 
@@ -149,7 +160,7 @@ class Outbox:
             self._flush = None
         self._flushed_at = self._loop.time()
         if self._batch:
-            batch, self._batch = tuple(self._batch), []
+            batch, self._batch, self._text = tuple(self._batch), [], 0
             self._delivered += len(batch)
             for listener in tuple(self._listeners):
                 try:

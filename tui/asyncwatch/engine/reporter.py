@@ -210,7 +210,7 @@ class Reporter:
     def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Report a log record or a printed line."""
         texts = clean_message(level), clean_message(source), clean_message(message)
-        self._emit(LogRecorded(self._next_seq(), self.now(), worker, *texts))
+        self.outbox.emit_text(LogRecorded(self._next_seq(), self.now(), worker, *texts), len(message))
 
     def line_held(self, reason: str) -> None:
         """Report what the whole ready queue waits for from now on."""
