@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -174,6 +175,39 @@ def test_quota_is_learned_and_no_work_is_lost(
     learned = [event.rate for event in events if isinstance(event, KeyLimitChanged) and event.rate is not None]
     assert learned
     assert 3 < learned[-1] < 8
+
+
+class Unfair(Server):
+    """Refuses a share of all requests, however few there are."""
+
+    def __init__(self, share: float, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.share, self.retry_after, self.draw = share, retry_after, random.Random(1)
+
+    def refusal(self, now: float) -> Exception | None:
+        return Throttled(self.retry_after) if self.draw.random() < self.share else None
+
+
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "target"])
+@pytest.mark.parametrize("retry_after", [None, 1.0])
+def test_server_that_refuses_a_share_at_any_rate_slows_nothing_down(
+    run: Any, key: str | None, retry_after: float | None
+) -> None:
+    server = Unfair(0.2, retry_after)
+    events, outcomes = run_batch(run, fleet(server, 300, key=key), concurrency=10)
+    assert all(outcome.is_success for outcome in outcomes)
+    assert max(event.at for event in events) < 40
+    assert any(event.tolerated for event in events if isinstance(event, KeyLimitChanged))
+    alone = [event for event in events if isinstance(event, RetryScheduled)]
+    assert len(alone) > 20
+    for event in alone:
+        assert event.is_throttled
+        (begun,) = [
+            later.at
+            for later in events
+            if isinstance(later, AttemptStarted) and (later.worker, later.attempt) == (event.worker, event.attempt)
+        ]
+        assert begun >= event.at + (retry_after or 0.0) - 1e-6
 
 
 def test_quota_of_one_key_holds_no_other_key(run: Any) -> None:

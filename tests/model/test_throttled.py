@@ -22,7 +22,7 @@ from asyncwatch.events import (
     WorkerSucceeded,
 )
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.limits import Keys, hold_ups, waiting_by_key
+from asyncwatch.model.limits import Keys, hold_ups, learned, waiting_by_key
 from asyncwatch.model.rows import Row
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.model.view import columns
@@ -72,6 +72,15 @@ def test_throttled_attempts_are_no_retries() -> None:
     assert retries_and_throttled() == (1, 3)
     stream.add(WorkerRestarted, "a", 2)
     assert retries_and_throttled() == (0, 0)
+
+
+def test_throttled_attempt_whose_key_goes_on_is_no_failure() -> None:
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(AttemptFailed, "a", **failed("429", error_class="throttled"))
+    stream.add(RetryScheduled, "a", attempt=2, delay=0.5, is_throttled=True)
+    stream.add(AttemptStarted, "a", attempt=2, bad_luck=0.1)
+    assert [(row.retries, row.throttled) for row in stream.fold().rows] == [(0, 1)]
 
 
 def test_throttled_attempt_that_backs_off_is_a_failure() -> None:
@@ -125,6 +134,8 @@ def test_key_is_held_and_released_and_its_limits_are_known() -> None:
     known = stream.fold().keys.by_key["h"]
     assert (known.is_held_by_person, known.held_until, known.refused) == (True, math.inf, 11)
     stream.add(KeyReleased, key="h")
+    stream.add(KeyLimitChanged, key="h", limit=None, rate=None, in_flight=0, refused=11, tolerated=0.2)
+    assert learned(stream.fold().keys.by_key["h"]) == ["refuses 20% at any rate"]
     stream.add(KeyLimitChanged, key="h", limit=None, rate=None, in_flight=0, refused=11)
     known = stream.fold().keys.by_key["h"]
     assert (known.is_held_by_person, known.is_limiting) == (False, False)

@@ -98,6 +98,16 @@ class Outage(Server):
         return (503, self._retry_after) if self._begins <= now < self._ends else None
 
 
+class Unfair(Server):
+    """Refuses a share of all requests, however few there are."""
+
+    def __init__(self, share: float, retry_after: float | None, status: int, seed: int) -> None:
+        self._share, self._answer, self._draw = share, (status, retry_after), random.Random(seed)
+
+    def ask(self, now: float) -> Answer:
+        return self._answer if self._draw.random() < self._share else None
+
+
 class Result(NamedTuple):
     """What a simulated batch came to."""
 
@@ -193,6 +203,21 @@ def test_throttle_wastes_few_requests_and_little_time(
         result = simulate(make(), items, concurrency, rtt, seed)
         assert result.succeeded == items
         assert result.rejected <= most_rejected
+        assert result.seconds <= longest
+
+
+@pytest.mark.parametrize("rtt", [QUICK, USUAL])
+@pytest.mark.parametrize(("items", "concurrency"), [(300, 10), (3_000, 50)])
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", [None, 1.0])
+@pytest.mark.parametrize(("share", "longest"), [(0.05, 45), (0.2, 60), (0.5, 180)])
+def test_throttle_does_not_slow_down_for_refusals_that_do_not_depend_on_the_rate(
+    share: float, longest: float, retry_after: float | None, status: int, items: int, concurrency: int, rtt: float
+) -> None:
+    for seed in range(3):
+        result = simulate(Unfair(share, retry_after, status, seed + 600), items, concurrency, rtt, seed)
+        assert result.succeeded == items
+        assert result.rejected <= 1.4 * items * share / (1 - share) + 10
         assert result.seconds <= longest
 
 

@@ -291,15 +291,18 @@ class Admission:
         error_class: ErrorClass | None = None,
         error: BaseException | None = None,
         is_stopped: bool = False,
-    ) -> None:
-        """Count how an attempt ended for its gate: well, in an error of that class, or by being stopped."""
+    ) -> bool:
+        """Count how an attempt ended for its gate: well, in an error of that class, or by being stopped.
+
+        Return whether a refusal is tolerated: its worker waits by itself, and its key goes on.
+        """
         ticket, worker.ticket = worker.ticket, None
         is_refusal = error_class is _THROTTLED and not worker.is_struck and not is_stopped
         gate = None if ticket is None else ticket.gate
         if gate is None and is_refusal and self._throttle is not None:
             gate, ticket = self._new_gate_of_target(worker)
         if gate is None or ticket is None:
-            return
+            return False
         gate.in_flight -= 1
         gate.slots_taken -= worker.owner is None
         if ticket.circuit is not None and gate.circuit is not None:
@@ -309,10 +312,13 @@ class Admission:
         throttle = gate.throttle
         if throttle is None and is_refusal and self._throttle is not None:
             throttle = self._begin_throttling(gate, self._throttle, gate.in_flight + 1)
+        is_tolerated = False
         if throttle is not None:
             # Attempts of before the first refusal have no ticket of the throttle.
             place = ticket.throttle or ThrottleTicket(gate.epoch, worker.started_at, worker.place, is_early=False)
-            self._throttle_ended(gate, throttle, place, worker, error_class, error, is_stopped=is_stopped)
+            is_tolerated = self._throttle_ended(
+                gate, throttle, place, worker, error_class, error, is_stopped=is_stopped
+            )
         elif error_class is None and not is_stopped:
             gate.history.successes += 1
             if worker.started_at >= gate.history.turns_at:
@@ -321,6 +327,7 @@ class Admission:
             self._wake(gate)
         elif not gate.in_flight:
             self._note_left(gate)
+        return is_tolerated
 
     def _throttle_ended(
         self,
@@ -332,14 +339,15 @@ class Admission:
         error: BaseException | None,
         *,
         is_stopped: bool,
-    ) -> None:
+    ) -> bool:
         if error_class is _THROTTLED and error is not None and not worker.is_struck and not is_stopped:
-            self._refused(gate, throttle, ticket, error)
-        elif error_class is None and not is_stopped:
+            return self._refused(gate, throttle, ticket, error)
+        if error_class is None and not is_stopped:
             self._succeeded(gate, throttle, ticket)
         else:
             is_answer = error_class in {ErrorClass.SERVER, ErrorClass.PERMANENT} and not worker.is_struck
             throttle.ended(ticket, is_answer=is_answer and not is_stopped)
+        return False
 
     def _begin_throttling(self, gate: Gate, policy: ThrottlePolicy, in_flight: int) -> Throttle:
         """Give a gate its throttle, at the first refusal or command, with the attempts in flight."""
@@ -363,16 +371,17 @@ class Admission:
         self._park(worker, gate)
         self._check_patience(gate)
 
-    def _refused(self, gate: Gate, throttle: Throttle, ticket: ThrottleTicket, error: BaseException) -> None:
+    def _refused(self, gate: Gate, throttle: Throttle, ticket: ThrottleTicket, error: BaseException) -> bool:
         now = self._reporter.now()
         asked = retry_after_of(error, time.time())
         held_until = throttle.hold_until
-        throttle.throttled(ticket, now, asked, is_outage=is_outage(error))
+        is_tolerated = throttle.throttled(ticket, now, asked, is_outage=is_outage(error))
         gate.refused += 1
         gate.last_asked = asked or 0.0
         if throttle.hold_until > max(now, held_until + LONGER) and throttle.hold_until < math.inf:
             self._reporter.key_throttled(gate.key, throttle.hold_until - now, asked, gate.refused)
         self._report_limit(gate, throttle)
+        return is_tolerated
 
     def _succeeded(self, gate: Gate, throttle: Throttle, ticket: ThrottleTicket) -> None:
         was_probing = throttle.is_probing
@@ -390,7 +399,7 @@ class Admission:
         now = self._reporter.now()
         rate = None if throttle.rate == math.inf else round(throttle.rate, 3)
         limit = None if throttle.limit >= self._ceiling() else throttle.limit
-        facts = limit, rate, gate.in_flight, gate.refused
+        facts = limit, rate, gate.in_flight, gate.refused, round(throttle.tolerated, 2) or None
         is_urgent = is_urgent or not (gate.in_flight or gate.coming or gate.parked)
         if facts != gate.reported and (is_urgent or now >= gate.reported_at + REPORT_EVERY):
             gate.reported, gate.reported_at = facts, now

@@ -228,9 +228,17 @@ class Reporter:
         """Report that attempts of a key start again."""
         self._emit(KeyReleased(self._next_seq(), self.now(), key))
 
-    def key_limit_changed(self, key: str, limit: int | None, rate: float | None, in_flight: int, refused: int) -> None:
+    def key_limit_changed(
+        self,
+        key: str,
+        limit: int | None,
+        rate: float | None,
+        in_flight: int,
+        refused: int,
+        tolerated: float | None = None,
+    ) -> None:
         """Report what is known of the limits of a throttled key."""
-        self._emit(KeyLimitChanged(self._next_seq(), self.now(), key, limit, rate, in_flight, refused))
+        self._emit(KeyLimitChanged(self._next_seq(), self.now(), key, limit, rate, in_flight, refused, tolerated))
 
     def circuit_probed(self, key: str, circuit: Circuit) -> None:
         """Report that a probe began, or ended without deciding."""
@@ -301,8 +309,11 @@ class Reporter:
     def retry_scheduled(self, worker: Worker, error: ErrorFacts, decision: RetryDecision, delay: float) -> None:
         """Report that the next attempt starts in `delay` seconds."""
         name, most, following = worker.name, decision.max_attempts, worker.attempt + 1
-        facts = following, delay, decision.is_asked_for, most
+        facts = following, delay, decision.is_asked_for, most, decision.waits_for_key
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *facts))
+        if decision.waits_for_key:
+            self._log(_retry_level(worker), worker, "%s: throttled, tries again in %.2f s: %s", name, delay, error.line)
+            return
         text = "%s: retry %d of %d in %.2f s after %s"
         self._log(_retry_level(worker), worker, text, name, worker.failed_attempts, most - 1, delay, error.line)
 

@@ -13,6 +13,7 @@ from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import Tokens
 from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_never_retried, retry_after_of
 from asyncwatch.policies.retry import RetryPolicy
+from asyncwatch.policies.throttle import ThrottlePolicy
 
 logger = logging.getLogger("asyncwatch.worker")
 
@@ -38,7 +39,7 @@ class RetryDecision(msgspec.Struct, frozen=True, gc=False):
     is_asked_for: bool = False
     """Whether the server set the delay (`Retry-After`)."""
     waits_for_key: bool = False
-    """Whether the attempt was throttled: the next one starts when the key allows it."""
+    """Whether the attempt was throttled: the next one starts when the key allows it, or after `delay` if it goes on."""
     cost: float = 0.0
     """Tokens that the next attempt has to pay for."""
     refusal: str = ""
@@ -51,16 +52,16 @@ class RetryDecider:
     Args:
         luck: the draws of the run.
         tokens: of the retry budget of the run; None for no limit.
-        waits_for_throttled: whether a throttled attempt waits for its key, and uses up neither attempts nor tokens.
+        throttle: how long a throttled attempt waits; it uses up neither attempts nor tokens. None: it is like others.
 
     """
 
-    __slots__ = ("_luck", "_tokens", "_waits_for_throttled")
+    __slots__ = ("_luck", "_throttle", "_tokens")
 
-    def __init__(self, luck: Luck, tokens: Tokens | None, *, waits_for_throttled: bool) -> None:
+    def __init__(self, luck: Luck, tokens: Tokens | None, throttle: ThrottlePolicy | None) -> None:
         self._luck = luck
         self._tokens = tokens
-        self._waits_for_throttled = waits_for_throttled
+        self._throttle = throttle
 
     def decide(self, worker: Worker, error: BaseException, now: float, *, is_halted: bool) -> RetryDecision:
         """Decide what follows an attempt that ended in `error`, `now` seconds after the start of the run.
@@ -73,7 +74,7 @@ class RetryDecider:
             is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
             return RetryDecision(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
         asked = retry_after_of(error, time.time())
-        if error_class is ErrorClass.THROTTLED and self._waits_for_throttled and not worker.is_struck:
+        if error_class is ErrorClass.THROTTLED and self._throttle is not None and not worker.is_struck:
             return self._decide_throttled(worker, policy, now, asked, is_halted=is_halted)
         if worker.failed_attempts >= policy.max_attempts:
             return RetryDecision(error_class, is_retriable=True, max_attempts=policy.max_attempts)
@@ -117,6 +118,16 @@ class RetryDecider:
             waits_for_key=not refusal,
             refusal=refusal,
         )
+
+    def back_off_alone(self, worker: Worker, error: BaseException, decision: RetryDecision) -> RetryDecision:
+        """Decide when a throttled worker makes its next attempt while its key goes on."""
+        assert self._throttle is not None  # noqa: S101  there is no other reason to be throttled
+        if asked := retry_after_of(error, time.time()):
+            delay = round(min(asked, self._throttle.max_retry_after), 6)
+        else:
+            jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
+            delay = worker.backoff = round(worker.spec.retry.delay(worker.throttled, jitter, worker.backoff), 6)
+        return msgspec.structs.replace(decision, delay=delay)
 
 
 def _refusal(worker: Worker, starts_at: float, *, is_halted: bool) -> str:

@@ -186,7 +186,7 @@ class Scheduler:
             on_abandoned=self._attempt_abandoned,
             on_late_end=self._abandoned_ended,
         )
-        self._retries = RetryDecider(luck, self._tokens, waits_for_throttled=throttle is not None)
+        self._retries = RetryDecider(luck, self._tokens, throttle)
         self._backoffs = Timers(reporter, self._backed_off)
         self._nested = NestedRetries()
         self._on_outcome: Callable[[Outcome], None] | None = None
@@ -705,10 +705,16 @@ class Scheduler:
         # A deadline that was over while the target waited says as much of the server as a time-out does.
         is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
         error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
+        is_tolerated = False
         if worker.ticket is not None or error_class is ErrorClass.THROTTLED:
             says_nothing = is_never_retried(error) and not is_late
-            self.admission.attempt_ended(worker, error_class=error_class, error=error, is_stopped=says_nothing)
-        if decision.waits_for_key:
+            is_tolerated = self.admission.attempt_ended(
+                worker, error_class=error_class, error=error, is_stopped=says_nothing
+            )
+        if decision.waits_for_key and is_tolerated:
+            decision = self._retries.back_off_alone(worker, error, decision)
+            worker.throttled += 1
+        if decision.delay is None and decision.waits_for_key:
             self._wait_for_key(worker, error)
         elif decision.delay is not None:
             self._back_off(worker, error, facts, decision, decision.delay)

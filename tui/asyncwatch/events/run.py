@@ -247,13 +247,15 @@ class KeyLimitChanged(KeyEvent, frozen=True, gc=False):
     """What is known of a key that was throttled has changed; it is reported twice a second at most.
 
     `limit` is how many attempts may be in flight, None for no limit; `rate` the starts per second that were learned,
-    None while none are. `in_flight` and `refused` count attempts.
+    None while none are. `in_flight` and `refused` count attempts. `tolerated` is the share of attempts, from 0 to 1,
+    that the other side refuses however few there are, None while none is known.
     """
 
     limit: int | None
     rate: float | None
     in_flight: int
     refused: int
+    tolerated: float | None = None
 
 
 class CircuitEvent(Event, frozen=True, gc=False):

@@ -59,13 +59,15 @@ class RetryScheduled(WorkerEvent, frozen=True, gc=False):
     """Attempt number `attempt` will start in `delay` seconds.
 
     `is_asked_for` is true if the error asked for this delay (`Retry-After`), and false for a backoff. `max_attempts`
-    is the limit for an error of this class; 0 if it is unknown.
+    is the limit for an error of this class; 0 if it is unknown. `is_throttled` is true if the last attempt was
+    throttled, which is no failure, and its key goes on.
     """
 
     attempt: int
     delay: float
     is_asked_for: bool = False
     max_attempts: int = 0
+    is_throttled: bool = False
 
 
 class RetryRefused(WorkerEvent, frozen=True, gc=False):

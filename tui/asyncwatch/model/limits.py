@@ -206,6 +206,8 @@ class KnownKey(msgspec.Struct):
     """Attempts that may be in flight, as learned; None for no limit."""
     rate: float | None = None
     """Starts per second, as learned; None while unknown."""
+    tolerated: float | None = None
+    """Share of attempts that is refused at any rate; None while none is known."""
     in_flight: int = 0
     """Attempts in flight, as reported last."""
     reported: int = 0
@@ -306,6 +308,7 @@ class Keys:
                 known.held_until = -math.inf
             case KeyLimitChanged(limit=limit, rate=rate, in_flight=in_flight, refused=refused):
                 known.limit, known.rate, known.in_flight = limit, rate, in_flight
+                known.tolerated = event.tolerated
                 self._refused(known, refused)
 
         if known.is_held_by_person:
@@ -395,9 +398,11 @@ def hold_phrase(known: KnownKey, now: float, *, has_tenths: bool = False) -> str
 
 
 def learned(known: KnownKey) -> list[str]:
-    """Return the limits that were learned for a key: `7/s learned`, `at most 12 at a time`."""
-    rate = [] if known.rate is None else [f"{short_rate(known.rate)} learned"]
-    return rate if known.limit is None else [*rate, f"at most {known.limit:,} at a time"]
+    """Return what was learned of a key: `7/s learned`, `at most 12 at a time`, `refuses 20% at any rate`."""
+    rate = "" if known.rate is None else f"{short_rate(known.rate)} learned"
+    limit = "" if known.limit is None else f"at most {known.limit:,} at a time"
+    tolerated = f"refuses {known.tolerated:.0%} at any rate" if known.tolerated else ""
+    return [*filter(None, (rate, limit, tolerated))]
 
 
 def _seconds(seconds: float) -> str:

@@ -438,6 +438,9 @@ def _retry_scheduled(fleet: Fleet, event: RetryScheduled) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
+    if event.is_throttled:
+        extra.throttled += 1
+        extra.is_throttled = True
     extra.retry_at = event.at + event.delay
     extra.max_attempts = event.max_attempts
     # An attempt that its timeout cancelled has left its reason.

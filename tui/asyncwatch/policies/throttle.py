@@ -10,6 +10,10 @@ doubles the attempts in flight each round trip, as slow start in TCP (RFC 5681) 
   hold included. After clean periods a quarter more is tried, by few attempts at first, so that a wrong guess costs
   few refusals; then the rate falls back to the one that worked.
 
+Some servers refuse a share of all requests, however few there are. Lowering the rate for these would never end. So
+after some congestions with little between them all limits are lifted for a trial. If the refused share stays what it
+was, it is tolerated from then on, and only a rise of it counts as a congestion. Otherwise the limits come back.
+
 Before the first refusal nothing is limited, so that a server that never throttles is never slowed down.
 """
 
@@ -56,6 +60,36 @@ _KEPT_FOR: Final = 600.0
 """Seconds for which the limits of a key without attempts are worth knowing."""
 _FORGET: Final = 4
 """Periods in a row that do not use the quota up, at full concurrency, after which it is forgotten."""
+
+
+_SUSPICIOUS: Final = 5
+"""Congestions after which the limits may be lifted for a trial; twice as many after each trial that failed."""
+_LEAST_SHARE: Final = 0.03
+"""Share of refusals that a learned limit is not expected to leave."""
+_FALLEN: Final = 1.3
+"""A rate that is lower by this factor than the highest since the last trial is suspicious, with that share. So is any
+rate after twice as many congestions.
+"""
+_FALLEN_FAR: Final = 3.0
+"""The same, whatever the share."""
+_MOST_TOLERATED: Final = 0.8
+"""Highest share of refusals that is tolerated."""
+_ODDS: Final = 4.0
+"""Ratio of the odds of a refusal in a congestion to those of a tolerated one."""
+_ALARM: Final = 6.0
+"""Logarithm of the likelihood ratio of the two at which a congestion is assumed (CUSUM; Page, 1954)."""
+_CONFIRMED: Final = 20
+"""Expected refusals after which a trial has shown that they do not depend on the rate."""
+_ENOUGH: Final = 20
+"""Answers that give a better estimate of the tolerated share than the cycles before the trial."""
+_CLEAN: Final = 10
+"""Expected refusals that have to be missing for the end of tolerance."""
+_TOLERATED: Final = 5_000
+"""Refusals that are tolerated until the next look, whether lower limits help."""
+_TRIED: Final = 4
+"""Attempts in flight at the start of a trial, at least."""
+_FULL: Final = 0.8
+"""Share of the ceiling in flight at which an answer counts for a trial."""
 
 
 ThrottleMode = Literal["adaptive", "none"]
@@ -155,6 +189,7 @@ class Throttle:
     """
 
     __slots__ = (
+        "_asked_until",
         "_base",
         "_bound",
         "_ceiling",
@@ -187,6 +222,7 @@ class Throttle:
         "_spread",
         "_started_at",
         "_step",
+        "_tolerance",
         "_top",
         "_unused",
         "gives_up_at",
@@ -257,11 +293,13 @@ class Throttle:
         self._confidence = self._clean = self._unused = 0
         self._bound, self._period_at = False, 0.0
         self._flight_level, self._flight_confidence = 1, 0
+        self._tolerance = _Tolerance()
+        self._asked_until = -math.inf  # what the refusals of a trial asked for
 
     def is_idle(self, now: float) -> bool:
         """Return whether a new throttle would do the same, or knows nothing that is still worth knowing."""
         is_unused = now >= max(self.hold_until, self._started_at) + max(_KEPT_FOR, 2 * self.period)
-        return not self.in_flight and (not self.is_limiting or is_unused)
+        return not self.in_flight and (is_unused or not (self.is_limiting or self._tolerance.share))
 
     @property
     def is_limiting(self) -> bool:
@@ -272,6 +310,11 @@ class Throttle:
     def rate(self) -> float:
         """The learned rate in starts per second; infinite while none is known."""
         return self.quota / self.period if self.quota < math.inf else math.inf
+
+    @property
+    def tolerated(self) -> float:
+        """The share of attempts that the other side refuses at any rate; 0 while none is known."""
+        return self._tolerance.share
 
     def change_ceiling(self, ceiling: int) -> None:
         """Set how many attempts may be in flight at most."""
@@ -361,11 +404,16 @@ class Throttle:
         if is_answer:
             self._regain_patience()
 
-    def throttled(self, ticket: ThrottleTicket, now: float, retry_after: float | None, *, is_outage: bool) -> None:
-        """Note a refusal; `retry_after` is in seconds, 0 counts as none. An outage (503) teaches no rate."""
+    def throttled(self, ticket: ThrottleTicket, now: float, retry_after: float | None, *, is_outage: bool) -> bool:
+        """Note a refusal; return whether it is tolerated: it says something of the attempt, and nothing of the key.
+
+        `retry_after` is in seconds, 0 counts as none. An outage (503) teaches no rate.
+        """
         self.in_flight -= 1
         asked = min(retry_after or 0.0, _LONGEST_ASKED)
         is_current = ticket.epoch == self._epoch
+        if self._tolerates(ticket, now, asked, is_outage=is_outage):
+            return True
         if is_current:
             self._note_congestion(ticket, now, asked, is_outage=is_outage)
         else:
@@ -373,6 +421,7 @@ class Throttle:
         self._lose_patience(now, asked, is_current=is_current)
         self._is_held, self.is_probing = True, False
         self._has_asked = asked > 0
+        return False
 
     def succeeded(self, ticket: ThrottleTicket, now: float) -> None:
         """Note a success, which may raise a limit."""
@@ -381,9 +430,14 @@ class Throttle:
         is_current = ticket.epoch == self._epoch
         if is_current:
             self._has_probe = False
-        if is_current and self.is_probing:
+        was_probe = is_current and self.is_probing
+        if was_probe:
             self.is_probing, self._fails = False, 0
             self._learn(ticket.started_at)
+        if not is_current or was_probe:
+            self._tolerance.after_accepted += 1
+        if is_current:
+            self._tolerance.accepted(is_full=ticket.in_flight >= _FULL * self._ceiling)
         self._recent.successes += 1
         if self._cycle is not None:
             self._cycle.successes += 1
@@ -455,6 +509,42 @@ class Throttle:
             self.gives_up_at, self._is_extended = now + asked + policy.patience, True
             self._extended_until = now + asked + _GRACE
 
+    def _tolerates(self, ticket: ThrottleTicket, now: float, asked: float, *, is_outage: bool) -> bool:
+        """Count a refusal; return whether as many are to be expected at any rate."""
+        tolerance = self._tolerance
+        if ticket.epoch != self._epoch:
+            tolerance.after_refused += 1
+            return tolerance.share > 0 and not (self._is_held or self.is_probing)
+        if self.is_probing:
+            tolerance.probe_refused()
+            return False
+        self._asked_until = max(self._asked_until, now + asked)
+        if not tolerance.refused(is_full=ticket.in_flight >= _FULL * self._ceiling):
+            if tolerance.before is not None:
+                self._end_trial(tolerance.before)
+            if not tolerance.note_congestion(None if is_outage else self.rate):
+                return False
+            self._begin_trial()
+        self._early -= ticket.is_early
+        return True
+
+    def _begin_trial(self) -> None:
+        """Lift all limits, to see whether more attempts are refused."""
+        self._tolerance.begin_trial((self.quota, self.period, self._top))
+        self.quota, self.period, self._step = math.inf, 0.0, None
+        self._log.clear()
+        self._asked_until = -math.inf
+        self.limit, self._top, self._raised = min(max(2 * self.limit, _TRIED), self._ceiling), self._ceiling, 0
+
+    def _end_trial(self, before: tuple[float, float, int]) -> None:
+        """Put back the limits after a trial in which more attempts were refused."""
+        self._tolerance.end_trial()
+        self.quota, self.period, top = before
+        self._top = min(top, self._ceiling)
+        self.limit = min(self.limit, self._top)
+        self.hold_until = max(self.hold_until, self._asked_until)
+        self._forget_cycle()
+
     def _note_congestion(self, ticket: ThrottleTicket, now: float, asked: float, *, is_outage: bool) -> None:
         self._epoch += 1
         self._has_probe = False
@@ -463,6 +553,9 @@ class Throttle:
         if self.is_probing:
             self._fails += 1
             self._is_timed |= not is_outage  # refused alone: not a limit of concurrency
+        elif self._tolerance.is_first_alarm:
+            self._fails = 0
+            self._forget_cycle()
         else:
             self._fails = 0
             self._lower_in_flight(ticket.in_flight, is_outage=is_outage)
@@ -554,6 +647,169 @@ class Throttle:
                 self._log.clear()
                 self._step = None
         self._period_at, self._bound = now, False
+
+
+class _Tolerance:
+    """Finds out whether refusals depend on the rate, and tells those that do not from a congestion."""
+
+    __slots__ = (
+        "_accepted",
+        "_alarm_in",
+        "_clean",
+        "_cycles",
+        "_expires_in",
+        "_has_estimated",
+        "_highest_rate",
+        "_left",
+        "_needed",
+        "_refused",
+        "_score",
+        "_seen",
+        "_seen_refused",
+        "_share_before",
+        "_since_trial",
+        "after_accepted",
+        "after_refused",
+        "before",
+        "is_first_alarm",
+        "share",
+    )
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        """Share of attempts that is refused at any rate; 0 while none is tolerated."""
+        self.before: tuple[float, float, int] | None = None
+        """The limits before the trial that goes on."""
+        self.is_first_alarm = False
+        """Whether the last congestion was the first for long: it may have been bad luck."""
+        self.after_refused = self.after_accepted = 0
+        """Answers since the last congestion, to attempts from before it and to probes."""
+        self._accepted = self._refused = 0  # the other answers since then
+        self._cycles: deque[tuple[int, int, int, int]] = deque(maxlen=4 * _SUSPICIOUS)  # these four
+        self._needed, self._since_trial = _SUSPICIOUS, 0  # congestions
+        self._highest_rate = 0.0  # learned since then
+        self._share_before = 0.0
+        self._left = 0  # answers until the trial is over
+        self._score = 0.0
+        self._seen = self._seen_refused = 0  # answers since the last alarm
+        self._has_estimated = False
+        self._alarm_in = 0  # answers until an alarm is the first for long
+        self._clean = 0  # successes in a row
+        self._expires_in = 0  # refusals
+
+    def accepted(self, *, is_full: bool) -> None:
+        """Count a success; `is_full` tells that nothing but the ceiling limited the attempts in flight."""
+        self._accepted += 1
+        if not self.share:
+            return
+        self._score = max(0.0, self._score + self._evidence()[1])
+        self._clean += 1
+        self._count_answer(is_full=is_full)
+        if self._clean * self.share > _CLEAN:
+            self._forget()
+
+    def refused(self, *, is_full: bool) -> bool:
+        """Count a refusal; return whether it is tolerated. The caller counts it as a congestion if not."""
+        if not self.share:
+            return False
+        self._clean = 0
+        self._seen_refused += 1
+        self._score += self._evidence()[0]
+        if self._score >= _ALARM and not self._estimate():
+            self.is_first_alarm = self._alarm_in <= 0
+            self._alarm_in = math.ceil(_CONFIRMED / self.share)
+            return False
+        self._refused += 1
+        self._expires_in -= 1
+        self._count_answer(is_full=is_full)
+        if not self._expires_in:
+            self._forget()
+        return True
+
+    def _estimate(self) -> bool:
+        """Estimate the share anew at an alarm; return whether the alarm was due to a bad estimate."""
+        seen, share = self._seen, self._seen_refused / (self._seen + 1)
+        self._score, self._seen, self._seen_refused = 0.0, 0, 0
+        is_better = seen >= _ENOUGH and share < _MOST_TOLERATED and not self._has_estimated
+        if is_better:
+            self.share = share
+        self._has_estimated = is_better
+        return is_better
+
+    def _count_answer(self, *, is_full: bool) -> None:
+        self._seen += 1
+        self._alarm_in -= 1
+        self._left -= is_full
+        if self.before is not None and self._left <= 0:
+            self.before, self._has_estimated = None, False
+            self._needed = _SUSPICIOUS // 2
+
+    def _forget(self) -> None:
+        """Tolerate no refusal any more."""
+        self.share, self.before, self.is_first_alarm = 0.0, None, False
+        self._cycles.clear()
+        self._needed, self._since_trial = _SUSPICIOUS, 0
+
+    def _evidence(self) -> tuple[float, float]:
+        """Return the logarithms of how much likelier a refusal and a success are in a congestion."""
+        high = _congested(self.share)
+        return math.log(high / self.share), math.log((1 - high) / (1 - self.share))
+
+    def probe_refused(self) -> None:
+        """Count a refused probe."""
+        self._refused += 1
+        self.after_refused += 1
+
+    def note_congestion(self, rate: float | None) -> bool:
+        """Count a congestion; return whether the limits should be lifted for a trial.
+
+        `rate` is the learned one, infinite for none; None for an outage, which teaches none.
+        """
+        self._cycles.append((self._accepted, self._refused + 1, self.after_accepted, self.after_refused))
+        self._accepted = self._refused = self.after_accepted = self.after_refused = 0
+        if rate == math.inf:
+            self._cycles.clear()
+            return False
+        self._since_trial += 1
+        self._highest_rate = max(self._highest_rate, rate or 0.0)
+        if self._since_trial < self._needed:
+            return False
+        accepted, refused, after_accepted, after_refused = self._sums()
+        share = refused / (accepted + refused)
+        if share > _MOST_TOLERATED:
+            return False
+        if rate is not None:
+            fallen = self._highest_rate / rate
+            is_odd = share >= _LEAST_SHARE and (fallen >= _FALLEN or self._since_trial >= 2 * self._needed)
+            if not is_odd and fallen < _FALLEN_FAR:
+                return False
+        # After a congestion of a real limit, nearly all are refused for some time.
+        return after_refused < 2 or after_refused <= _congested(share) * (after_refused + after_accepted)
+
+    def _sums(self) -> list[int]:
+        latest = itertools.islice(reversed(self._cycles), self._needed)
+        return [sum(numbers) for numbers in zip(*latest, strict=True)]
+
+    def begin_trial(self, before: tuple[float, float, int]) -> None:
+        """Tolerate the share of refusals of the last cycles; `before` are the limits."""
+        accepted, refused, *_ = self._sums()
+        self._share_before, self.share = self.share, refused / (accepted + refused)
+        self.before = before
+        self._left, self._expires_in = math.ceil(_CONFIRMED / self.share), _TOLERATED
+        self._score, self._seen, self._seen_refused, self._has_estimated = 0.0, 0, 0, False
+        self._clean = self._alarm_in = self._since_trial = 0
+        self._highest_rate = 0.0
+
+    def end_trial(self) -> None:
+        """Tolerate what was tolerated before, and wait for longer until the next trial."""
+        self.share, self.before, self.is_first_alarm = self._share_before, None, False
+        self._needed *= 2
+
+
+def _congested(share: float) -> float:
+    """Return the share that is taken for a congestion, where `share` is refused at any rate."""
+    odds = _ODDS * share / (1 - share)
+    return odds / (1 + odds)
 
 
 class _Count:
