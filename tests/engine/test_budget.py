@@ -152,6 +152,34 @@ def test_retry_that_comes_while_others_wait_for_tokens_does_not_overtake_them(ru
     assert [starts(events, name)[1] for name in "0123x"] == pytest.approx([0, 1, 2, 3, 4], abs=0.01)
 
 
+@pytest.mark.parametrize("by", ["key", "target"])
+def test_retries_of_a_host_that_is_down_do_not_starve_those_of_another(run: Any, by: str) -> None:
+    """Each gets every second token, in whatever order the retries came."""
+
+    async def down() -> None:
+        raise ConnectionError
+
+    async def flaky(tried: list[str], name: str) -> None:
+        if name not in tried:
+            tried.append(name)
+            raise ConnectionError
+
+    async def main() -> tuple[list[Any], float]:
+        tried = list[str]()
+        late = RetryPolicy(backoff="constant", base=1.0, cap=1.0)
+        keys = {"down": "down", "up": "up"} if by == "key" else {"down": None, "up": None}
+        specs = [worker(f"down{n}", down, key=keys["down"], retry=AT_ONCE) for n in range(200)]
+        specs += [worker(f"up{n}", flaky, tried, f"up{n}", key=keys["up"], retry=late) for n in range(10)]
+        budget = RetryBudget(tokens=5, success_gain=0.0, time_gain=5.0)
+        batch = Run(specs, seed=1, concurrency=210, retry_budget=budget)
+        outcomes = await batch.gather()
+        return outcomes, max(outcome.elapsed for outcome in outcomes[200:])
+
+    outcomes, longest = run(main)
+    assert all(outcome.is_success for outcome in outcomes[200:])
+    assert longest == pytest.approx(21, abs=2)
+
+
 def test_success_pays_for_a_retry_that_waits(run: Any) -> None:
     budget = RetryBudget(tokens=5, success_gain=2.5, time_gain=0.0)
     events, outcomes = run_batch(run, [*in_turn(2), worker("c", sleeper, 7.0)], retry_budget=budget)

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -138,6 +138,7 @@ class Admission:
         self._short: dict[Gate, None] = {}  # gates at which workers may wait for nothing but the key's share of slots
         self._whole = Gate(WHOLE_RUN)
         self._budget = Gate(WHOLE_RUN)
+        self._budget.parked = RetriesInTurn(self._payer)
         self._held_at: dict[Worker, Gate] = {}  # the gate of each parked worker
         self._coming: dict[Worker, Gate] = {}  # the gate of each that was released and has not started
         self._probing: set[Worker] = set()  # they pass their circuit and their throttle in any state
@@ -187,13 +188,13 @@ class Admission:
 
     def ask(self, worker: Worker) -> Answer:
         """Return whether the worker may start an attempt now. If so, it counts for its limits and its gate."""
-        if worker.owes and not self._pay(worker):
-            self._park(worker, self._budget)
-            return Answer.PARKED
         incarnation = worker.incarnation
         gate = self._gate_of(worker)
         if not worker.is_ready or worker.incarnation != incarnation:
             return Answer.GONE
+        if worker.owes and not self._pay(worker):
+            self._park(worker, self._budget)
+            return Answer.PARKED
         if gate is not None and not self._may_pass(worker, gate):
             is_new = not worker.attempt and worker.owner is None
             if is_new and len(self._held_at) >= PARKED_AHEAD:
@@ -271,9 +272,9 @@ class Admission:
         self._held_at[worker].parked.put_first(worker)
 
     def _pay(self, worker: Worker) -> bool:
-        """Pay for the worker's retry, if the budget allows it; those that wait longer pay first."""
+        """Pay for the worker's retry, if the budget allows it; retries that wait pay first."""
         tokens, budget = self._tokens, self._budget
-        is_next = self._coming.get(worker) is budget or not (budget.parked or budget.coming)
+        is_next = self._coming.get(worker) is budget or not (budget.parked.is_ahead_of(worker) or budget.coming)
         if tokens is None or worker in self._probing:
             worker.owes = 0.0
         elif not is_next or not tokens.pay(worker.owes, self._reporter.now()):
@@ -281,6 +282,14 @@ class Admission:
         worker.paid, worker.owes = worker.owes, 0.0
         self._paid_at = self._reporter.now()
         return True
+
+    def _payer(self, worker: Worker) -> Hashable:
+        """Return what the retries of a worker that has just asked wait with: others of its key, or of its target.
+
+        Services wait apart from the batch.
+        """
+        key = self._asked[1]
+        return id(function_of(worker.spec.target)) if key is None else key, worker.owner is None
 
     # Ends of attempts ------------------------------------------------------------------------------------------------
 
@@ -415,7 +424,7 @@ class Admission:
             return False
         if throttle.gives_up_at > self._reporter.now():
             return False
-        ending = list(itertools.islice(gate.parked.ending(), ENDED_AT_ONCE))
+        ending = list(itertools.islice(filter(_ends_with_its_key, gate.parked), ENDED_AT_ONCE))
         if not ending:
             return False
         self._has_given_up = True
@@ -1000,7 +1009,7 @@ class Gate:
         self.bucket: TokenBucket | None = None
         self.throttle: Throttle | None = None
         """None before the first refusal or command."""
-        self.parked = ParkedWorkers()
+        self.parked: ParkedWorkers | RetriesInTurn = ParkedWorkers()
         self.reason = ""
         """What they wait for, as reported last."""
         self.coming = 0
@@ -1072,10 +1081,6 @@ class ParkedWorkers:
                     break
                 yield worker
 
-    def ending(self) -> Iterator[Worker]:
-        """Yield the workers that end when their key is given up: not services, except for pollers."""
-        return (worker for worker in self if worker.owner is None or worker.spec.every is not None)
-
     def add(self, worker: Worker, now: float) -> None:
         """Add a worker behind others of its kind."""
         self._queues[_rank(worker)][worker] = now
@@ -1105,6 +1110,99 @@ class ParkedWorkers:
     def is_ahead_of(self, worker: Worker) -> bool:
         """Return whether any worker waits before the place that this one would get."""
         return any(self._queues[: _rank(worker) + 1])
+
+
+class RetriesInTurn:
+    """Retries that wait for the budget: those of each payer in order, and the payers in turn.
+
+    So a host that is down, whose retries keep the budget empty, delays each retry of another host by one of its own.
+
+    Args:
+        payer: returns whose retries a worker's one waits with.
+
+    """
+
+    __slots__ = ("_payer", "_payers", "_queues", "_since")
+
+    def __init__(self, payer: Callable[[Worker], Hashable]) -> None:
+        self._payer = payer
+        # When each was parked, in seconds of the run, oldest first: quick where a dict would look at all removed ones.
+        self._since: OrderedDict[Worker, float] = OrderedDict()
+        self._payers: dict[Worker, Hashable] = {}
+        self._queues: OrderedDict[Hashable, OrderedDict[Worker, None]] = OrderedDict()  # the next to pay first
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._since)
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def __iter__(self) -> Iterator[Worker]:
+        left: list[Iterator[Worker]] = []
+        for queue in self._queues.values():
+            workers = iter(queue)
+            yield next(workers)
+            left.append(workers)
+        while left:
+            turn, left = left, []
+            for workers in turn:
+                if (worker := next(workers, None)) is not None:
+                    yield worker
+                    left.append(workers)
+
+    def __contains__(self, worker: object) -> bool:
+        return worker in self._since
+
+    @property
+    def oldest(self) -> float:
+        """When the retry was parked that has waited longest; infinity if there is none."""
+        return next(iter(self._since.values()), math.inf)
+
+    def that_waited(self, seconds: float, now: float) -> Iterator[Worker]:
+        """Yield the retries that have waited for so long."""
+        for worker, since in self._since.items():
+            if since + seconds > now:
+                break
+            yield worker
+
+    def add(self, worker: Worker, now: float) -> None:
+        """Add a retry behind others of its payer."""
+        payer = self._payers[worker] = self._payer(worker)
+        self._since[worker] = now
+        self._queues.setdefault(payer, OrderedDict())[worker] = None
+
+    def put_first(self, worker: Worker) -> None:
+        """Move a retry before all others."""
+        payer = self._payers[worker]
+        self._queues[payer].move_to_end(worker, last=False)
+        self._queues.move_to_end(payer, last=False)
+
+    def delay(self, seconds: float) -> None:
+        """Let all have waited for so much less."""
+        for worker in self._since:
+            self._since[worker] += seconds
+
+    def remove(self, worker: Worker) -> None:
+        """Remove a retry. The other payers come before its own then."""
+        del self._since[worker]
+        payer = self._payers.pop(worker)
+        queue = self._queues[payer]
+        del queue[worker]
+        self._queues.move_to_end(payer)
+        if not queue:
+            del self._queues[payer]
+
+    def is_ahead_of(self, worker: Worker) -> bool:
+        """Return whether any retry waits before the place that this one would get."""
+        del worker
+        return bool(self._since)
+
+
+def _ends_with_its_key(worker: Worker) -> bool:
+    """Return whether a worker ends when its key is given up: a service does not, except for a poller."""
+    return worker.owner is None or worker.spec.every is not None
 
 
 def _rank(worker: Worker) -> int:
