@@ -344,7 +344,7 @@ def test_check_says_what_follows_a_429(folder: Path) -> None:
     for text in ("throttle     adaptive", "answers 429", "Every request to that host waits", "3m (throttle_patience)"):
         assert text in usual
     assert "asks for more than 1h (max_retry_after)" in usual
-    assert "max per key  half of the slots" in usual
+    assert "max per key  as many as stay free" in usual
     assert "A function" not in usual
     limited = said(f"max_per_key = 4\n{url}retry.throttled.max_attempts = 5\n")
     assert "max per key  4" in limited

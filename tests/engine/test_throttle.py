@@ -663,6 +663,20 @@ def test_key_takes_half_of_the_slots_while_another_has_work_and_then_all(run: An
     assert {reason for n in range(40) for _, reason in reasons(events, f"s{n}")} <= {"share", "place"}
 
 
+@pytest.mark.parametrize("slow_keys", [2, 3, 6])
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["one key after the other", "keys in turn"])
+def test_slow_keys_leave_slots_for_the_next_key(run: Any, slow_keys: int, is_mixed: bool) -> None:
+    slow, quick = Server(1_000.0), Server(0.1)
+    numbers = [(key, n) for key in range(slow_keys) for n in range(50)]
+    if is_mixed:
+        numbers.sort(key=lambda pair: pair[1])
+    specs = [worker(f"s{key}-{n}", slow, key=f"s{key}") for key, n in numbers]
+    specs += [worker(f"q{n}", quick, key="q") for n in range(20)]
+    events, _ = run_batch(run, specs, concurrency=20)
+    assert max(starts(events, *(f"q{n}" for n in range(20)))) < 3
+    assert slow.most_at_once == 20, "no slot is left unused"
+
+
 def test_single_key_takes_all_slots_at_once(run: Any) -> None:
     server = Server(1.0)
     events, _ = run_batch(run, fleet(server, 30), concurrency=10)

@@ -83,12 +83,13 @@ class Admission:
         refuse: lets a parked worker make no further attempt: with the reason and a clause that says why.
         adopt: returns, for a worker without a key, the workers in flight that call the same target, and its successes
             so far.
+        taken: returns how many slots are taken.
         luck: spreads the backoffs of throttled keys.
         slots: how many attempts may be in flight.
         tokens: of the retry budget; None for no limit.
         throttle: how long a throttled key is waited for; None for no throttling by key.
-        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
-            by key, None is all.
+        max_per_key: slots of one key; None for as many as stay free while other keys have work, else all. Without
+            throttling by key, None is all.
         circuit: of every key; None for no circuits.
         rate: of all attempts of the run together; None for no limit.
         rate_per_key: of the attempts of each key that has none of its own; None for no limit.
@@ -102,6 +103,7 @@ class Admission:
         report_parked: Callable[[Worker, str, str], None],
         refuse: Callable[[Worker, str, str], None],
         adopt: Callable[[Worker], tuple[list[Worker], int]],
+        taken: Callable[[], int],
         *,
         luck: Luck,
         slots: int,
@@ -117,6 +119,7 @@ class Admission:
         self._report_parked = report_parked
         self._refuse = refuse
         self._adopt = adopt
+        self._taken = taken
         self._luck = luck
         self._slots = slots
         self._tokens = tokens
@@ -133,7 +136,7 @@ class Admission:
         self._gates: OrderedDict[str, Gate] = OrderedDict()
         self._by_target: dict[int, tuple[object, Gate]] = {}  # of throttled targets without keys, by the function's id
         self._some: Callable[[], list[Worker]] | None = None  # returns workers that may have several keys
-        self._is_mixed = False  # whether they have
+        self._keys_ahead = 0  # how many different keys they have
         self._busy: dict[Gate, None] = {}  # gates with workers: in flight, released or parked
         self._short: dict[Gate, None] = {}  # gates at which workers may wait for nothing but the key's share of slots
         self._whole = Gate(WHOLE_RUN)
@@ -225,8 +228,9 @@ class Admission:
         if not self._short or self.holds_queue():
             return spared
         now, clock_now = self._reporter.now(), self._reporter.loop.time()
-        for gate in sorted(self._short, key=lambda gate: gate.slots_taken + gate.coming):
-            most = min(slots, self._ceiling() - gate.slots_taken - gate.coming) - len(spared)
+        short = sorted(self._short, key=lambda gate: gate.slots_taken + gate.coming)
+        for left, gate in zip(range(len(short), 0, -1), short, strict=True):
+            most = min(math.ceil((slots - len(spared)) / left), self._ceiling() - gate.slots_taken - gate.coming)
             spared += self._take(gate, self._room(gate, now, clock_now), max(0, most), clock_now)
             if not gate.parked:
                 del self._short[gate]
@@ -705,8 +709,19 @@ class Admission:
 
     def _is_short(self, gate: Gate) -> bool:
         """Return whether the key has its share of the slots."""
-        least = max(1, self._slots // 2) if self._max_per_key is None else self._max_per_key
+        least = max(1, self._share(gate)) if self._max_per_key is None else self._max_per_key
         return gate.slots_taken + gate.coming >= least and self._places(gate) <= 0
+
+    def _share(self, gate: Gate) -> int:
+        """Return how many slots a key may have while others have work: as many as stay free.
+
+        One key gets half of the slots, two get a third each, and so on, so that some are left for the next key: the
+        dynamic threshold of shared buffers (Choudhury and Hahne, 1998). If workers of several keys are still to ask,
+        none gets more than its equal share.
+        """
+        taken = gate.slots_taken + gate.coming
+        threshold = (self._slots - self._taken() - len(self._coming) + taken) // 2
+        return max(1, min(threshold, self._slots // max(1, self._keys_ahead)))
 
     def _places(self, gate: Gate) -> int:
         """Return how many more slots the key's share has."""
@@ -716,22 +731,22 @@ class Admission:
         if self._throttle is None:
             return UNLIMITED
         if len(self._busy) > (gate in self._busy) or self._has_several_keys():
-            return max(1, self._slots // 2) - taken
+            return self._share(gate) - taken
         # Most workers of a key that was throttled would only be parked again.
         return (self._slots if gate.refused else max(self._slots, RELEASED_AHEAD)) - taken
 
     def note_all_asked(self) -> None:
         """Note that no worker of the batch is left that has not asked: all keys with work are known."""
-        self._some, self._is_mixed = None, False
+        self._some, self._keys_ahead = None, 0
 
     def _has_several_keys(self) -> bool:
         some, self._some = self._some, None
         if some is not None:
             try:
-                self._is_mixed = len({_key_of(worker) for worker in some()}) > 1
+                self._keys_ahead = len({_key_of(worker) for worker in some()})
             except BaseException as fault:  # the user's key function can raise anything
                 pass_on_interrupt(fault)
-        return self._is_mixed
+        return self._keys_ahead > 1
 
     def _reason_of(self, worker: Worker, gate: Gate) -> str:
         """Return what a parked worker waits for."""

@@ -274,9 +274,10 @@ class BatchRegistry:
                     elapsed=elapsed,
                 )
 
-    def first_and_last(self) -> list[Worker]:
-        """Return the first and the last worker, as they are now."""
-        return [self._worker(index) for index in sorted({0, len(self) - 1}) if index >= 0]
+    def some(self, most: int = 32) -> list[Worker]:
+        """Return the first worker, the last one and others at equal distances, as they are now."""
+        last = len(self) - 1
+        return [self._worker(index) for index in sorted({last * n // (most - 1) for n in range(most)}) if index >= 0]
 
     def successes_of(self, function: object) -> int:
         """Return how many workers of the batch whose target calls `function` have succeeded."""

@@ -46,8 +46,8 @@ class Run(Generic[ResultT_co]):
         retry_budget: pays for all retries of the run; None for no limit. A run that uses it up depends on the order
             in which attempts end, and not on its seed alone.
         throttle: how long a key is waited for that asks for fewer attempts; None for no throttling by key.
-        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
-            by key, None is all.
+        max_per_key: slots of one key; None for as many as stay free while other keys have work, else all. Without
+            throttling by key, None is all.
         circuit: the policy of a circuit breaker for each key of the workers; None for none.
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.

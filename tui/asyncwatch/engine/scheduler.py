@@ -115,8 +115,8 @@ class Scheduler:
         has_slots: whether there is or may be a batch, so that changing `concurrency` has a meaning.
         retry_budget: pays for all retries of the run; None for no limit.
         throttle: how long a throttled key is waited for; None for no throttling by key.
-        max_per_key: slots of one key; None for half of them while other keys have work, else all. Without throttling
-            by key, None is all.
+        max_per_key: slots of one key; None for as many as stay free while other keys have work, else all. Without
+            throttling by key, None is all.
         circuit: of every key; None for none.
         rate: of all attempts of the run together; None for no limit.
         rate_per_key: of the attempts of each key; None for no limit.
@@ -169,6 +169,7 @@ class Scheduler:
             self._report_parked,
             self._refuse_parked,
             self._calls_like,
+            lambda: self._runner.slots_taken,
             luck=luck,
             slots=concurrency,
             tokens=self._tokens,
@@ -240,7 +241,7 @@ class Scheduler:
         """Report the workers of the batch as queued."""
         for spec, names in self.registry.batch.groups():
             self.reporter.workers_queued(spec, names)
-        self.admission.watch_keys_of(self.registry.batch.specs(), self.registry.batch.first_and_last)
+        self.admission.watch_keys_of(self.registry.batch.specs(), self.registry.batch.some)
         for nested in nested_retries(self.registry.batch.specs()):
             self._warn_of_nested_retries(nested)
 

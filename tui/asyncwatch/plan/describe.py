@@ -49,7 +49,7 @@ def describe_plan(plan: Plan) -> list[str]:
 def _describe_share(config: Config) -> str:
     if config.max_per_key is not None:
         return f"{config.max_per_key}"
-    return "half of the slots while other keys have work, else all" if config.is_adaptive else "none"
+    return "as many as stay free while other keys have work, else all" if config.is_adaptive else "none"
 
 
 def _describe_throttling(plan: Plan) -> Iterator[str]:

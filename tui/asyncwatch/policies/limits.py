@@ -8,7 +8,7 @@ from asyncwatch.policies.settings import Duration, OrNone, Whole, check_value
 
 DEFAULT_CONCURRENCY: Final = 100
 CONCURRENCY_RULE: Final = Whole(1)
-MAX_PER_KEY_RULE: Final = OrNone(Whole(1), "half of the slots while other keys have work, else all")
+MAX_PER_KEY_RULE: Final = OrNone(Whole(1), "as many as stay free while other keys have work, else all")
 DEFAULT_GRACE: Final = 5.0
 """Seconds."""
 GRACE_RULE: Final = Duration()
