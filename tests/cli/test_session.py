@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from asyncwatch.cli import headless, output, session
 from asyncwatch.cli.headless import StdoutError
@@ -18,12 +19,15 @@ from asyncwatch.commands import Command, StopRun
 from asyncwatch.config.load import demo_config
 from asyncwatch.engine.tree.errors import RestartLimitError
 from asyncwatch.events import (
+    AttemptStarted,
     CancelRequested,
     Event,
+    RunCancelRequested,
     RunFinished,
     RunStarted,
     SupervisorStarted,
     WorkerCancelled,
+    WorkerFailed,
     WorkersQueued,
     WorkerSucceeded,
 )
@@ -39,6 +43,16 @@ ALL = [
     RunFinished(3, 0.2, {"succeeded": 1}, 1, 0.2, interrupted=False),
 ]
 INTERRUPTED = [*ALL[:2], RunFinished(2, 0.2, {"cancelled": 1}, 0, 0.2, interrupted=True)]
+STOPPED: list[Event] = [
+    RunStarted(0, 0.0, "demo", 2, "gather", 7, 5, None, 0.0),
+    WorkersQueued(1, 0.0, "", 1, ("a", "b")),
+    AttemptStarted(2, 0.1, "a", 1, 1, 0.5),
+    WorkerFailed(3, 1.0, "a", 1, 1, 0.9, "ChildProcessError", "killed"),
+    RunCancelRequested(4, 1.09, "person"),
+    RunCancelRequested(5, 2.5, "at once"),
+    WorkerCancelled(6, 2.5, "b", 1, 1, 0.1),
+    RunFinished(7, 2.5, {"failed": 1, "cancelled": 1}, 0, 2.5, interrupted=True),
+]
 FAILED = [*ALL[:2], RunFinished(2, 0.2, {"failed": 1}, 0, 0.2, interrupted=False)]
 
 
@@ -303,3 +317,22 @@ def test_exit_status_of_a_service_that_a_person_cancelled_is_1(stage: Stage) -> 
     asked = CancelRequested(3, 0.1, "a", 1, "person")
     stage.events = [*TREE, queued, asked, WorkerCancelled(4, 0.1, "a", 1, 1, 0.1), last]
     assert stage.run() == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        (INTERRUPTED, 0),
+        (STOPPED, 0),
+        ([*STOPPED[:3], replace(STOPPED[3], at=0.9), *STOPPED[4:]], 1),
+        (STOPPED[:5], 130),
+        (FAILED, 1),
+        (ALL, 0),
+    ],
+    ids=["stopped", "failed by the signal", "failed before", "left before its end", "not stopped", "succeeded"],
+)
+def test_stop_that_is_no_failure_ends_with_0_unless_a_worker_failed(
+    stage: Stage, events: list[Event], status: int
+) -> None:
+    stage.events = events
+    assert stage.run(make_plan(demo_config(), overrides=Overrides(stop_ok=True))) == status

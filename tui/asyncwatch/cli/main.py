@@ -97,12 +97,17 @@ The demo has its own defaults: bad luck above 0.9, 5s for a request, 20s for the
 override them. Its seed is drawn so that a worker fails and a retry helps; --seed repeats a run.
 Durations: 250ms, 1.5s, 2m, 1h, 5 (seconds), or none.
 Exit status: 0 if all workers succeeded, 1 if some did not or the output could not be written,
-2 for bad arguments or config, 130 if interrupted, 141 if the reader of stdout left (as in | head).
+2 for bad arguments or config, 130 if interrupted (see --stop-ok), 141 if the reader of stdout left
+(as in | head).
 """
 
 _ITEMS = click.option(
     "--items", metavar="FILE", help="One worker per line (text, .jsonl, .ndjson) or row (.csv). - reads standard input."
 )
+_NAME = click.option(
+    "--name", "name_column", metavar="COLUMN", help="Column (or key, in .jsonl) whose values name the workers."
+)
+_SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out lines of --items that cannot be read.")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -116,6 +121,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     "else the demo.",
 )
 @_ITEMS
+@_NAME
+@_SKIP_BAD
 @click.option("--runner", type=click.Choice(RUNNERS), help="How to await the workers. Default: as_completed.")
 @click.option(
     "--concurrency",
@@ -162,6 +169,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     metavar="FAILURES",
     help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )
+@click.option("--stop-ok", is_flag=True, help="Let a run that is stopped have status 0, if no worker failed by itself.")
 @click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")
 @click.option("--json", "is_json", is_flag=True, help="Write every event to stdout as a JSON line. Implies --headless.")
 @click.option(
@@ -201,20 +209,23 @@ def main(
 @click.command(context_settings=_SETTINGS)
 @click.argument("what", nargs=-1, metavar="[FILE] [TARGET]...")
 @_ITEMS
-def check(what: tuple[str, ...], items: str | None) -> None:
+@_NAME
+@_SKIP_BAD
+@click.pass_context
+def check(ctx: click.Context, what: tuple[str, ...], items: str | None, **options: Any) -> None:
     """Validate a config and show what would run.
 
     FILE is the config; the default is the config of a run. TARGET and --items are those of a run. Nothing runs, but
     items are read, and the modules of functions are imported to check that the functions can be called.
     """
     from asyncwatch.plan.describe import describe_plan
-    from asyncwatch.plan.plan import Overrides, is_target
+    from asyncwatch.plan.plan import is_target
 
     file = None if not what or is_target(what[0]) else Path(what[0])
     targets = what if file is None else what[1:]
     settings = _find_settings(file, targets, items)
     _prompt_for_items(items)
-    plan = _make_plan(*settings, targets, items, Overrides())
+    plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
     click.echo("\n".join(describe_plan(plan)))
 
 

@@ -91,6 +91,8 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
         if output is not None:
             output.close()
     status = seen.status
+    if plan.config.stop_ok and seen.fleet is not None and seen.fleet.finished is not None and status == INTERRUPTED:
+        status = NOT_ALL_SUCCEEDED if seen.fleet.has_own_failures else ALL_SUCCEEDED
     if seen.is_stderr_stalled:
         is_incomplete = engine.error is not None or (output is not None and output.problem is not None)
         os._exit(status or (NOT_ALL_SUCCEEDED if is_incomplete else ALL_SUCCEEDED))

@@ -334,6 +334,16 @@ class Group(WorkSettings, frozen=True, kw_only=True):
             OrNone(Parsed(values.items), "see count"),
         ),
     ] = None
+    name_column: Annotated[
+        str | None,
+        Setting(
+            "Column of a .csv, or key of JSON objects, whose values name the workers.",
+            OrNone(_LINE, "name, if the items have it"),
+        ),
+    ] = None
+    skip_bad: Annotated[
+        bool, Setting("Whether lines of items that cannot be read are left out, instead of ending the run.", FLAG_RULE)
+    ] = False
     count: Annotated[
         int,
         Setting(
@@ -438,6 +448,10 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             OrNone(Parsed(values.file), "no file"),
         ),
     ] = None
+    stop_ok: Annotated[
+        bool,
+        Setting("Whether a run that is stopped before its end has status 0, if no worker failed by itself.", FLAG_RULE),
+    ] = False
     concurrency: Annotated[
         int,
         Setting(

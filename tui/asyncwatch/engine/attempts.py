@@ -104,6 +104,8 @@ class AttemptRunner:
         """The bad luck threshold of all workers; None for each worker's own."""
         self.has_patience = True
         """Whether workers of the batch get their grace period."""
+        self.hold = 0.0
+        """Seconds from the end of a service's target to that of its attempt."""
         self._reporter = reporter
         self._luck = luck
         self._grace = grace
@@ -218,7 +220,20 @@ class AttemptRunner:
                 log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
-            return await worker.spec.target(*worker.args)
+            if not self.hold or worker.owner is None:
+                return await worker.spec.target(*worker.args)
+            # A service that raises in its first step never was ready, and no signal is the cause of that.
+            has_waited: list[bool] = []
+            asyncio.get_running_loop().call_soon(has_waited.append, True)
+            try:
+                result = await worker.spec.target(*worker.args)
+            except Exception:
+                if has_waited:
+                    await asyncio.sleep(self.hold)
+                raise
+            if has_waited and worker.spec.restart == "permanent" and worker.spec.every is None:
+                await asyncio.sleep(self.hold)
+            return result  # noqa: TRY300  the wait is a part of the attempt
         except SystemExit as error:
             return _Raised(error)
         except KeyboardInterrupt as error:

@@ -26,6 +26,7 @@ from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
 from asyncwatch.engine.worker import StopReason, Worker
 from asyncwatch.events import Batch
+from asyncwatch.policies.limits import SIGNAL_SPREAD
 from asyncwatch.process import paused_gc
 
 MARGIN = 5.0
@@ -38,6 +39,9 @@ class TreeControl(Branches, Protocol):
     @property
     def running(self) -> int:
         """How many supervisors run."""
+
+    def expect_signals(self) -> None:
+        """Restart no child once the whole tree is to end."""
 
     def request_stop(self, reason: StopReason) -> None:
         """Ask the whole tree to end."""
@@ -145,6 +149,12 @@ class RunControl:
         The error of a worker holds every frame that it passed through: of a million, some gigabytes.
         """
         self._scheduler.registry.batch.keeps_values = False
+
+    def expect_signals(self) -> None:
+        """Take it for no failure if the signal that stops the run also ends processes that services have started."""
+        self._scheduler.hold_ends(SIGNAL_SPREAD)
+        if self._tree is not None:
+            self._tree.expect_signals()
 
     def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
         """Return whose attempt runs on `loop` at this moment, `NO_WORKER` if unknown. From any thread.

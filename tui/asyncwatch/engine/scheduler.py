@@ -262,6 +262,13 @@ class Scheduler:
         """Restart workers again: the runner's time is over, and the run stays open."""
         self.accepts_restarts = True
 
+    def hold_ends(self, seconds: float) -> None:
+        """Let an attempt of a service end only `seconds` after its target: it is stopped if a stop comes meanwhile.
+
+        An error that comes while the run is being stopped is no failure of the service either.
+        """
+        self._runner.hold = seconds
+
     def note_interrupted(self) -> None:
         """Note that the run is stopped before its end."""
         self.is_interrupted = True
@@ -657,6 +664,8 @@ class Scheduler:
     def _attempt_ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Decide what follows an attempt that has ended in time."""
         worker.is_deciding = True
+        if self._runner.hold and error is not None and worker.owner is not None and not self.accepts_restarts:
+            worker.stop_reason = worker.stop_reason or "run"
         try:
             if worker.ticket is not None and (worker.stop_reason or error is None):
                 self.admission.attempt_ended(worker, is_stopped=bool(worker.stop_reason))

@@ -5,11 +5,14 @@ A `Fleet` is folded from the run's events by `reducer.apply`, which alone writes
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from asyncwatch.events import (
+    FAILURES,
+    TROUBLE,
     AttemptHeld,
     CommandRefused,
     LogRecorded,
@@ -30,6 +33,7 @@ from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
 from asyncwatch.model.tree import Tree
+from asyncwatch.policies.limits import SIGNAL_SPREAD
 
 LOGS_KEPT = 10_000
 """Log lines kept, the newest."""
@@ -64,6 +68,8 @@ class Fleet:
         self.run: RunStarted | None = None
         self.timed_out: RunTimedOut | None = None
         self.cancel_requested: RunCancelRequested | None = None
+        self.stop_requested_at: float | None = None
+        """When all workers were last asked to stop, not counting that they were hurried."""
         self.halted: RunHalted | None = None
         self.finished: RunFinished | None = None
         self.last_seq = -1
@@ -153,6 +159,14 @@ class Fleet:
         if self.finished is not None:
             return self.finished.elapsed
         return max(self.latest, self.left_at or 0.0)
+
+    @property
+    def has_own_failures(self) -> bool:
+        """Whether any worker ended badly, except workers that failed by the signal that stopped the run."""
+        bad = sum(self.counts[state] for state in TROUBLE if state.is_settled)
+        stop = math.inf if self.stop_requested_at is None else self.stop_requested_at - SIGNAL_SPREAD
+        by_signal = sum(row.state in FAILURES and (row.ended_at or 0.0) >= stop for row in self.notable())
+        return bad > by_signal
 
     @property
     def services(self) -> Services:

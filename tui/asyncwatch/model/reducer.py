@@ -174,6 +174,8 @@ def _run_timed_out(fleet: Fleet, event: RunTimedOut) -> None:
 
 def _run_cancel_requested(fleet: Fleet, event: RunCancelRequested) -> None:
     fleet.cancel_requested = event
+    if event.reason != "at once":
+        fleet.stop_requested_at = event.at
 
 
 def _run_halted(fleet: Fleet, event: RunHalted) -> None:

@@ -57,7 +57,9 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
             "halt": None if config.halt is None else parse_halt(config.halt, config.halt_mode),
         }
         if config.is_tree:
-            yield Supervisor(_tree(plan, specs), batch=batch, **_root_flags(config), **settings)
+            supervisor = Supervisor(_tree(plan, specs), batch=batch, **_root_flags(config), **settings)
+            control_of(supervisor).expect_signals()
+            yield supervisor
         else:
             yield Run(batch, **settings)
 

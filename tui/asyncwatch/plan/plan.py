@@ -90,6 +90,9 @@ class Overrides(Struct, frozen=True, kw_only=True):
     output: str | UnsetType = UNSET
     rate: str | UnsetType | None = UNSET
     halt: str | UnsetType | None = UNSET
+    stop_ok: bool | UnsetType = UNSET
+    name_column: str | UnsetType = UNSET
+    skip_bad: bool | UnsetType = UNSET
 
 
 class PlannedGroup(Struct, frozen=True, kw_only=True):
@@ -204,8 +207,11 @@ def override(config: Config, overrides: Overrides) -> Config:
     """Return `config`, including its groups, with the options of the command line."""
     given = {key: value for key, value in asdict(overrides).items() if value is not UNSET}
     changes = {key: given.pop(key) for key in ("max_attempts", "bad_luck", "attempt_timeout") if key in given}
+    of_items = {key: given.pop(key) for key in ("name_column", "skip_bad") if key in given}
 
     def apply(group: Group) -> Group:
+        if isinstance(group.items, str):
+            group = replace(group, **of_items)
         if "max_attempts" in changes:
             group = replace(group, retry=replace(group.retry, max_attempts=changes["max_attempts"]))
         if "bad_luck" in changes:

@@ -12,6 +12,9 @@ MAX_PER_KEY_RULE: Final = OrNone(Whole(1), "as many as stay free while other key
 DEFAULT_GRACE: Final = 5.0
 """Seconds."""
 GRACE_RULE: Final = Duration()
+SIGNAL_SPREAD: Final = 0.1
+"""Seconds in which a signal to a group of processes reaches all of them. Ctrl+C stops the run and the processes that
+its workers have started: workers that fail this long before the stop have not failed by themselves."""
 
 
 def check_limits(concurrency: int, grace: float, max_per_key: int | None = None) -> None:

@@ -113,6 +113,11 @@ class Node:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def _is_ending(self) -> bool:
+        """Whether it restarts no child any more."""
+        return self.ending is not None or self._registry.is_stopping
+
+    @property
     def strategy(self) -> str:
         """The word for how it restarts, also of a pool."""
         return self.spec.strategy if self._pool is None else POOL_STRATEGY
@@ -699,7 +704,7 @@ class Node:
 
     def child_ended(self, progress: Progress) -> None:
         """Note that a child ended that no request stopped."""
-        if not self._mailbox.handle_now(self._restart_now, progress):
+        if not self._is_ending and not self._mailbox.handle_now(self._restart_now, progress):
             self._mailbox.post(self._child_ended, progress)
 
     def _restart_now(self, progress: Progress) -> bool:
@@ -817,6 +822,9 @@ class Node:
 
     async def _count_restart(self, child: Child, ending: Ending) -> None:
         """Restart a child, now or after its backoff, unless that is one restart too many."""
+        if self._is_ending:
+            self._leave_to_stop(child)
+            return
         (path, window), now = self._limit(child), self.scheduler.loop.time()
         if not self._count(child, path, window, now):
             await self._give_up(child, path, window, ending)
@@ -892,7 +900,7 @@ class Node:
 
     def _start_alone(self, child: Child) -> None:
         """Restart a worker that `_restarts_alone`. A message follows if it ends before its first wait."""
-        if self.ending is not None:
+        if self._is_ending:
             return
         if child.is_unwanted:
             self._leave_to_stop(child)
@@ -925,7 +933,7 @@ class Node:
         If one has to wait, those after it start when it is ready.
         """
         for number, child in enumerate(children, 1):
-            if self.ending is not None:
+            if self._is_ending:
                 return
             if child.is_unwanted:
                 self._leave_to_stop(child)
@@ -966,7 +974,7 @@ class Node:
 
     def _restart_later(self, child: Child, ending: Ending) -> None:
         """Let a child that did not start be restarted by a message (supervisor.erl's `try_again_restart`)."""
-        if self.ending is None:
+        if not self._is_ending:
             child.status = ChildStatus.RESTARTING
             child.is_looping = True
             self._mailbox.post(self._try_again, child, ending)

@@ -21,6 +21,8 @@ class SupervisorRegistry(Generic[N]):
         self.running: dict[str, N] = {}
         self.is_broken_off = False
         """Whether the run is broken off: no supervisor waits for its children any more."""
+        self.is_stopping = False
+        """Whether no supervisor restarts a child any more, since the whole tree is to end."""
         self._incarnations: dict[str, int] = {}
         self._causes: dict[str, str] = {}
         """Why each supervisor that ended did."""

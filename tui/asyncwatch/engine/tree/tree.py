@@ -27,6 +27,7 @@ class Tree:
         self._scheduler = scheduler
         self._registry: SupervisorRegistry[Node] = SupervisorRegistry()
         self._root = Node(spec, ROOT, "", scheduler, self._registry)
+        self._expects_signals = False
         self._is_launched = False
         self._is_up = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -76,12 +77,18 @@ class Tree:
             await self._change()
         return self.ending
 
+    def expect_signals(self) -> None:
+        """Restart no child once the tree is to end. Otherwise, as in OTP, each supervisor does until it is stopped."""
+        self._expects_signals = True
+
     def request_stop(self, reason: StopReason) -> None:
         """Request that the whole tree ends."""
+        self._registry.is_stopping = self._expects_signals
         self._root.stop(reason)
 
     def hasten(self) -> None:
         """Request that the whole tree ends, and give its workers no more time to."""
+        self._registry.is_stopping = self._expects_signals
         self._root.hasten()
 
     async def stop(self, reason: StopReason) -> None:
