@@ -19,6 +19,7 @@ from asyncwatch.cli import headless
 from asyncwatch.cli.headless import HeadlessRun, LossyWriter, Spool, StdoutError, StdoutWriter, run_headless
 from asyncwatch.commands import StopRun
 from asyncwatch.events import Batch, LogRecorded, RunFinished, WorkerState, decode
+from asyncwatch.testing import wait_until
 from tests.cli.script import HEAD, SUMMARY, TAIL, FakeController, Pipe, log, run
 
 
@@ -68,6 +69,25 @@ async def test_reader_gone_stops_the_run_silently() -> None:
     _, err = await run(controller, json=True, stdout=Pipe(room=1))
     assert controller.sent == [StopRun()]
     assert err == "00:01.0  0/1  1 running\n"
+
+
+@pytest.mark.parametrize("json", [True, False])
+async def test_reader_that_leaves_is_noticed_although_nothing_is_written(json: bool) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "wb", buffering=0) as stdout:
+        controller = FakeController(HEAD, obeys=False)
+        following = asyncio.create_task(
+            run_headless(controller, json=json, stdout=stdout, stderr=io.StringIO(), clock=controller.clock)
+        )
+        await wait_until(lambda: not controller.queue.steps)
+        assert controller.sent == []
+        reader.close()
+        controller.queue.put_nowait([])  # as after a second without events
+        await wait_until(lambda: controller.sent == [StopRun()])
+        controller.queue.put_nowait(TAIL)
+        with pytest.raises(StdoutError) as caught:
+            await following
+    assert caught.value.is_reader_gone
 
 
 @pytest.mark.parametrize(("error", "is_reader_gone"), [(errno.EPIPE, True), (errno.ENOSPC, False)])

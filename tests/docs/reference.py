@@ -230,8 +230,7 @@ def render_exit_codes() -> Iterator[str]:
             (f"{BAD_INPUT}", "The arguments or the config are wrong. Nothing was run."),
             (
                 f"{INTERRUPTED}",
-                "Interrupted: Ctrl+C, SIGTERM, or quit while workers were active. Services usually end like this. "
-                "With --stop-ok: 0, or 1 if a worker failed by itself before.",
+                "Interrupted: Ctrl+C, SIGTERM, or quit while workers were active. With `--stop-ok`, 0 or 1 instead.",
             ),
             (f"{READER_GONE}", "The reader of standard output left, as in `| head`."),
         ],

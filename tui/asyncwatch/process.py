@@ -58,6 +58,13 @@ def kept_streams() -> Iterator[None]:
             setattr(sys, name, stream if _is_intact(stream) else _open_stream(number))
 
 
+def discard_output(number: int) -> None:
+    """Let what is still buffered for the descriptor `number` go nowhere: the interpreter writes it on exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 _replacements: list[object] = []
 """Streams of other code in place of ours. At its end, a `TextIOWrapper` closes the buffer that it shares with ours."""
 

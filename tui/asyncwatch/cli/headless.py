@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import select
+import stat
 import tempfile
 import threading
 import time
@@ -137,6 +138,8 @@ class HeadlessRun:
                 async with asyncio.timeout(self._narrator.interval):
                     batch = await self._queue.get()
             await self._process(batch)
+            if self._stdout.is_open and self._stdout.has_lost_reader():
+                self._stop_without_stdout(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             if batch:
                 self._is_block_reported = False
             else:
@@ -233,6 +236,11 @@ class HeadlessRun:
     def _note_written(self, written: asyncio.Future[None]) -> None:
         if written.cancelled() or not isinstance(error := written.exception(), OSError):
             return
+        self._stop_without_stdout(error)
+
+    def _stop_without_stdout(self, error: OSError) -> None:
+        if self._stdout_error is not None:
+            return
         self._stdout.discard()
         self._stdout_error = StdoutError(error)
         if not self._is_reader_gone:
@@ -273,11 +281,20 @@ class StdoutWriter:
         self._has_data = threading.Condition()
         self._written: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
+        self._left = select.poll()
+        with contextlib.suppress(OSError, ValueError):  # a stream of memory
+            mode = os.fstat(stream.fileno()).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                self._left.register(stream.fileno(), 0)  # an error and a hang-up are reported unasked
 
     @property
     def columns(self) -> int | None:
         """The width of the terminal in cells; None if stdout is no terminal."""
         return terminal_columns(self._stream)
+
+    def has_lost_reader(self) -> bool:
+        """Return whether stdout is a pipe or a socket whose reader has left: a write would fail."""
+        return self._left.poll(0) != []
 
     def write(self, data: bytes) -> asyncio.Future[None]:
         """Return a future that is done when all data is written and flushed. Its exception is an OSError.

@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 import asyncwatch
-from asyncwatch.cli import BAD_INPUT, INTERRUPTED
+from asyncwatch.cli import BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
 from asyncwatch.policies.runner import RUNNERS
-from asyncwatch.process import kept_streams
+from asyncwatch.process import discard_output, kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
@@ -66,18 +66,44 @@ class _MainCommand(click.Command):
     ) -> click.Context:
         """Parse the arguments with the command that they name."""
         try:
-            for other in COMMANDS:
-                if args[:1] == [other.name]:
-                    return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
-            return super().make_context(info_name, args, parent, **extra)
+            with _stdout_checked():
+                for other in COMMANDS:
+                    if args[:1] == [other.name]:
+                        return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
+                return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             # The message quotes arguments, which may be URLs with a password.
             lines = mask_secrets(error.format_message()).split("\n")
-            raise click.UsageError("\n".join(map(printable, lines)), error.ctx) from None
+            raise _UsageError("\n".join(map(printable, lines)), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
-        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+        with _stdout_checked():
+            return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+class _UsageError(click.UsageError):
+    def show(self, file: IO[Any] | None = None) -> None:
+        with contextlib.suppress(OSError):  # the exit status says it too
+            super().show(file)
+
+
+@contextlib.contextmanager
+def _stdout_checked() -> Iterator[None]:
+    """End the command if standard output takes no text: with status 141 if its reader has left, else with a message."""
+    try:
+        yield
+    except OSError as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or trace.tb_frame.f_code is not click.echo.__code__:
+            raise
+        discard_output(1)
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(READER_GONE) from None
+        _note(f"cannot write to stdout: {error.strerror or error}")
+        raise click.exceptions.Exit(NOT_ALL_SUCCEEDED) from None
 
 
 _EPILOG = """\
@@ -284,7 +310,7 @@ class _InputError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print each problem on its own line."""
         for problem in self.problems:
-            click.echo(f"asyncwatch: {problem}", file=file or sys.stderr)
+            _note(problem, file)
 
 
 def _find_settings(file: Path | None, targets: Sequence[str], items: str | None) -> tuple[Config, Problems | None]:
@@ -327,8 +353,10 @@ def _users_config() -> Path:
     return platformdirs.user_config_path("asyncwatch") / CONFIG_NAME
 
 
-def _note(text: str) -> None:
-    click.echo(f"asyncwatch: {text}", err=True)
+def _note(text: str, file: IO[Any] | None = None) -> None:
+    """Write a message to standard error, or to `file`."""
+    with contextlib.suppress(OSError):  # nobody can be told: the exit status says the rest
+        click.echo(f"asyncwatch: {text}", file=file or sys.stderr)
 
 
 def _prompt_for_items(items: str | None) -> None:
