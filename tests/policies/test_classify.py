@@ -52,6 +52,23 @@ def test_classify_returns_the_class_of_an_error(error: BaseException, error_clas
     assert classify(error) == error_class
 
 
+def test_errors_of_one_type_are_classified_one_by_one() -> None:
+    """What is remembered of a type must not hold for errors that say more than their type."""
+
+    class ServiceError(Exception):
+        response: Any = None
+        retry_after: float | None = None
+
+    bare, refused, asked = ServiceError(), ServiceError(), ServiceError()
+    refused.response = {"ResponseMetadata": {"HTTPStatusCode": 500}}
+    asked.retry_after = 3
+    assert [classify(error) for error in (bare, refused, asked, bare)] == ["permanent", "server", "throttled", "permanent"]
+    unreachable, full = OSError(errno.ENETUNREACH, ""), OSError(errno.ENOSPC, "")
+    assert [classify(error) for error in (full, unreachable, full)] == ["permanent", "transient", "permanent"]
+    groups = [ExceptionGroup("", [leaf]) for leaf in (ValueError(), TimeoutError(), ValueError())]
+    assert [classify(group) for group in groups] == ["permanent", "transient", "permanent"]
+
+
 def test_classify_by_uses_the_most_specific_class_or_another_function() -> None:
     by = ClassifyBy({OSError: "server", ConnectionError: ErrorClass.THROTTLED, ValueError: "transient"})
     assert by(ConnectionResetError()) is ErrorClass.THROTTLED

@@ -53,7 +53,7 @@ class ErrorFacts(NamedTuple):
 _Part = TracebackType | str
 """An entry of a traceback, or the text between two tracebacks."""
 _traces: dict[tuple[object, ...], tuple[Trace, list[CodeType]]] = {}
-"""By the parts. An entry is known by its instruction, and code by its identity: equal code can be in two files, and
+"""By the parts. An entry is known by its code and instruction, and code by its identity: equal code can be in two files, and
 hashing code takes the longer the more there is of it. The codes are kept, so that their identities stay theirs."""
 
 
@@ -61,11 +61,13 @@ def clean_text(text: str) -> str:
     """Return `text` without credentials, and with what UTF-8 cannot hold escaped."""
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return mask_secrets(text)
+    return mask_secrets(text) if "@" in text else text
 
 
 def clean_message(text: str) -> str:
     """Return `clean_text(text)` without colours and other terminal sequences."""
+    if text.isprintable() and text.isascii() and "@" not in text:  # nearly every text
+        return text
     return clean_text(without_colours(text))
 
 
@@ -195,18 +197,27 @@ def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Tra
 
 def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
     parts: list[_Part] = []
-    _add_parts(parts, error, skip, set())
-    key = tuple([p if isinstance(p, str) else (id(p.tb_frame.f_code), p.tb_lasti) for p in parts])
-    known = _traces.get(key)
+    if error.__context__ is None and error.__cause__ is None and not isinstance(error, BaseExceptionGroup):
+        parts += entries_of(error)
+    else:
+        _add_parts(parts, error, set())
+    facts: list[object] = []
+    for part in parts:
+        if isinstance(part, str):
+            facts.append(part)
+        elif (code := part.tb_frame.f_code) is not skip:
+            facts += id(code), part.tb_lasti
+    known = _traces.get(key := tuple(facts))
     if known is None:
         if len(_traces) >= _MAX_TRACES:
             _traces.clear()
+        parts = [part for part in parts if isinstance(part, str) or part.tb_frame.f_code is not skip]
         codes = [part.tb_frame.f_code for part in parts if not isinstance(part, str)]
         known = _traces[key] = Trace(_stack_text(parts), place_text(entries_of(error))), codes
     return known[0]
 
 
-def _add_parts(parts: list[_Part], error: BaseException, skip: CodeType | None, seen: set[int]) -> None:
+def _add_parts(parts: list[_Part], error: BaseException, seen: set[int]) -> None:
     """Add the entries of the traceback of `error` and the text between them, in the order of a printed traceback."""
     seen.add(id(error))
     link = "The above exception was the direct cause of the following exception:"
@@ -215,15 +226,15 @@ def _add_parts(parts: list[_Part], error: BaseException, skip: CodeType | None, 
         link = "During handling of the above exception, another exception occurred:"
         origin = error.__context__
     if origin is not None and id(origin) not in seen and len(seen) < _MAX_CHAIN:
-        _add_parts(parts, origin, skip, seen)
+        _add_parts(parts, origin, seen)
         parts.append(f"{error_line(*describe_error(origin))}\n\n{link}\n\n")
     if isinstance(error, BaseExceptionGroup):
         for number, member in enumerate(error.exceptions[:_MAX_CHAIN], 1):
             if id(member) not in seen:
                 parts.append(f"Exception {number} of {len(error.exceptions)} in the group:\n")
-                _add_parts(parts, member, skip, seen)
+                _add_parts(parts, member, seen)
                 parts.append(f"{error_line(*describe_error(member))}\n\n")
-    parts += [entry for entry in entries_of(error) if entry.tb_frame.f_code is not skip]
+    parts += entries_of(error)
 
 
 def _stack_text(parts: list[_Part]) -> str:

@@ -172,6 +172,44 @@ def classify(error: BaseException) -> ErrorClass:
     aiohttp's `ServerDisconnectedError`, `ServerTimeoutError`, `ClientOSError` and `ClientPayloadError` (a truncated
     answer) are connection errors.
     """
+    kind = type(error)
+    if type(kind) is not type or not _is_bare(error):
+        return _classify(error)
+    known = _of_bare.get(kind)
+    if known is None:
+        known = _classify(error)
+        if _type_says_all(kind):
+            if len(_of_bare) >= _TYPES_KEPT:
+                _of_bare.clear()
+            _of_bare[kind] = known
+    return known
+
+
+_TYPES_KEPT = 1_000
+_of_bare: dict[type[BaseException], ErrorClass] = {}
+"""The classes of bare errors, by type: to find out takes 1.3 us, five times as long as to look it up."""
+
+
+def _is_bare(error: BaseException) -> bool:
+    """Return whether an error has none of the attributes that are read here, as nearly every error."""
+    try:
+        return (
+            getattr(error, "response", None) is None
+            and getattr(error, "headers", None) is None
+            and getattr(error, "retry_after", None) is None
+        )
+    except Exception:
+        return False
+
+
+def _type_says_all(kind: type[BaseException]) -> bool:
+    """Return whether all bare errors of a type have the same class: neither their leaves, number nor cause matter."""
+    if issubclass(kind, (TimeoutError, ConnectionError)):
+        return True
+    return not issubclass(kind, (BaseExceptionGroup, OSError)) and all(each.__module__ != "httpx" for each in kind.__mro__)
+
+
+def _classify(error: BaseException) -> ErrorClass:
     if isinstance(error, DeadlineExceeded):
         return ErrorClass.PERMANENT
     if isinstance(error, Throttled) or _own_retry_after(error, 0.0) is not None:
@@ -298,6 +336,8 @@ def retry_after_of(error: BaseException, now: float) -> float | None:
     if isinstance(error, BaseExceptionGroup):
         waits = [retry_after_of(leaf, now) for leaf in leaves_of(error)]
         return max((wait for wait in waits if wait is not None), default=None)
+    if _is_bare(error):
+        return None
     seconds = _own_retry_after(error, now)
     if seconds is not None:
         return seconds
