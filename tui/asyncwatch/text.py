@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from unicodedata import combining, east_asian_width
 
@@ -174,7 +175,11 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
 
 def clock(seconds: float, *, has_tenths: bool = True) -> str:
     """Return a time since the start of the run: `00:03.2`, or `1:02:03.4` from an hour on."""
-    tenths = int(max(0.0, seconds) * 10)
+    return _clock(int(max(0.0, seconds) * 10), has_tenths)
+
+
+@lru_cache(128)
+def _clock(tenths: int, has_tenths: bool) -> str:
     minutes, tenths = divmod(tenths, 600)
     tail = f"{minutes % 60:02d}:{tenths // 10:02d}" + (f".{tenths % 10}" if has_tenths else "")
     return f"{minutes // 60}:{tail}" if minutes >= 60 else tail

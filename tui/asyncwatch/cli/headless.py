@@ -193,10 +193,10 @@ class HeadlessRun:
     def _messages(self, batch: Batch) -> Iterator[str]:
         """Yield the text of log records and of a total timeout for stderr. With JSON, only warnings are shown there."""
         for event in batch:
-            if isinstance(event, LogRecorded):
+            if type(event) is LogRecorded:
                 if not self._is_reader_gone and (not self._json or is_warning(event)):
                     yield log_lines(event)
-            elif isinstance(event, RunTimedOut):
+            elif type(event) is RunTimedOut:
                 pending = count(event.pending, "worker")
                 yield f"asyncwatch: The run timed out after {event.timeout:g} s with {pending} pending."
 

@@ -192,8 +192,10 @@ def is_warning(log: LogRecorded) -> bool:
 
 def log_lines(log: LogRecorded) -> str:
     """Return the record as text for a terminal. All lines of its message but the first are indented."""
-    message = log.message
+    worker = f" [{log.worker}]" if log.worker is not None else ""
+    head, message = f"{clock(log.at)} {log.level}{worker} ", log.message
+    line = head + message
+    if line.isprintable():
+        return line
     first, *others = [message] if message.isprintable() else message.splitlines()
-    worker = f" [{printable(log.worker)}]" if log.worker is not None else ""
-    line = f"{clock(log.at)} {printable(log.level)}{worker} {printable(first)}"
-    return "\n".join([line, *(f"    {printable(other)}" for other in others)]) if others else line
+    return "\n".join([printable(head) + printable(first), *(f"    {printable(other)}" for other in others)])

@@ -53,7 +53,7 @@ class ErrorFacts(NamedTuple):
 _Part = TracebackType | str
 """An entry of a traceback, or the text between two tracebacks."""
 _traces: dict[tuple[object, ...], tuple[Trace, list[CodeType]]] = {}
-"""By the parts. An entry is known by its code and instruction, and code by its identity: equal code can be in two files, and
+"""By the parts. An entry is known by its instruction, and code by its identity: equal code can be in two files, and
 hashing code takes the longer the more there is of it. The codes are kept, so that their identities stay theirs."""
 
 
@@ -201,13 +201,13 @@ def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
         parts += entries_of(error)
     else:
         _add_parts(parts, error, set())
-    facts: list[object] = []
+    identities: list[object] = []
     for part in parts:
         if isinstance(part, str):
-            facts.append(part)
+            identities.append(part)
         elif (code := part.tb_frame.f_code) is not skip:
-            facts += id(code), part.tb_lasti
-    known = _traces.get(key := tuple(facts))
+            identities += id(code), part.tb_lasti
+    known = _traces.get(key := tuple(identities))
     if known is None:
         if len(_traces) >= _MAX_TRACES:
             _traces.clear()
