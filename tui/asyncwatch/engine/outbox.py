@@ -17,7 +17,7 @@ from asyncwatch.events import Batch, Event
 
 logger = logging.getLogger("asyncwatch.supervisor")
 
-BATCH_SIZE = 512
+BATCH_SIZE = 1_024
 """Most events in a batch."""
 BATCH_TEXT = 1 << 18
 """Characters of log messages that complete a batch. A few batches of long messages must not fill the memory."""
@@ -28,7 +28,7 @@ QUIET_ITERATIONS = 3
 supervisor an iteration or two and no time, leaves together with its end."""
 MOST_ITERATIONS = 8
 """Most loop iterations for which a batch that is due lingers."""
-FAR_BEHIND = 200
+FAR_BEHIND = 100
 """Batches not yet taken by a reader in another thread, from which on it is far behind."""
 MOMENT = 0.001
 """Seconds that such a reader is given after each loop iteration with a batch: about half of the time of an engine that
