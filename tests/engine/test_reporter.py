@@ -71,7 +71,7 @@ def test_success_at_any_time_is_reported_like_every_end(started_at: int, elapsed
 def test_log_record_is_reported_without_credentials_in_its_logger_and_message() -> None:
     reporter: Any = Reporter()
     emitted: list[LogRecorded] = []
-    reporter._emit = emitted.append
+    reporter.outbox.emit_text = lambda event, _characters: emitted.append(event)
     reporter.log_recorded(None, "INFO", "pool.https://us:hush@host", 'got http://us:hu"sh@host/')
     (event,) = emitted
     assert (event.logger, event.message) == ("pool.https://***@host", "got http://***@host/")
