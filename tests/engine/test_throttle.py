@@ -38,6 +38,7 @@ from asyncwatch.commands import (
     RestartWorker,
     RetryAllNow,
     RetryNow,
+    StopRun,
 )
 from asyncwatch.engine.admission import ENDED_AT_ONCE, KEYS_KEPT, PARKED_AHEAD
 from asyncwatch.engine.run_control import control_of
@@ -53,6 +54,7 @@ from asyncwatch.events import (
     KeyThrottled,
     RetryRefused,
     RetryScheduled,
+    RunCancelRequested,
     WorkerEnded,
     WorkerRestarted,
 )
@@ -606,6 +608,39 @@ def test_service_that_probes_its_key_holds_no_other_service_back_for_long(run: A
     events, states = run(main)
     assert states == {"running": 4}
     assert [event.key for event in events if isinstance(event, KeyReleased)] == ["k"]
+
+
+@pytest.mark.parametrize("holder", ["key", "poll"])
+def test_no_attempt_starts_once_the_run_is_stopping(run: Any, holder: str) -> None:
+    """The services of a tree end one after the other, and the end of a probe lets the next one start."""
+
+    class Slow(Server):
+        async def __call__(self, number: int) -> str:  # type: ignore[override]
+            self.calls.append(clock())
+            await asyncio.sleep(0.1 * (4 - number))
+            if len(self.calls) <= 4 and holder == "key":
+                raise Throttled(1)
+            if holder == "key" or number == 3:
+                try:
+                    await asyncio.sleep(1e6)
+                finally:
+                    await asyncio.sleep(3.0)
+            return "done"
+
+    async def main() -> list[Event]:
+        kept: dict[str, Any] = {"key": "k"} if holder == "key" else {"every": 1.0}
+        target = Slow()
+        services = [WorkerSpec(str(n), target, (n,), restart="permanent", **kept) for n in range(4)]
+        supervisor = Supervisor(services, seed=1, grace=5.0)
+        queue = supervisor.subscribe()
+        later(6.0, lambda: control_of(supervisor).carry_out(StopRun()))
+        await supervisor.serve()
+        return drain(queue)
+
+    events = run(main)
+    stopped_at = next(event.at for event in events if isinstance(event, RunCancelRequested))
+    assert max(event.at for event in events) > stopped_at + 2
+    assert max(event.at for event in events if isinstance(event, AttemptStarted)) <= stopped_at
 
 
 @pytest.mark.parametrize("text", ["7", timedelta(seconds=7), 7])

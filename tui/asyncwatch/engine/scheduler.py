@@ -498,7 +498,12 @@ class Scheduler:
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        """Start services, then workers of the batch while there are slots, at most `STARTS_PER_ITERATION` at a time."""
+        """Start services, then workers of the batch while there are slots, at most `STARTS_PER_ITERATION` at a time.
+
+        Nothing starts once the run is ending: the services of a tree end one after the other.
+        """
+        if not self.accepts_restarts:
+            return
         if self._is_filling:  # a key function or an iterator of items has called a method of the run
             self._continue_soon()
             return
