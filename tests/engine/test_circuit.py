@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -70,11 +71,30 @@ def test_workers_behind_an_open_circuit_use_no_attempt_or_slot_until_probes_clos
     assert starts(events) == [0.0] * 5 + [5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
     assert story(events, "good0") == ["AttemptHeld", "AttemptStarted", "WorkerSucceeded"]
     held = [(event.key, event.reason, event.attempt) for event in events if isinstance(event, AttemptHeld)]
-    # Two start as probes, one when the circuit closes. Three more are queued then.
-    assert held == [("host", "circuit", 1)] * 6 + [("", "place", 1)] * 4
+    # Two start as probes, one when the circuit closes. The others wait for its slot then.
+    assert held == [("host", "circuit", 1)] * 6 + [("host", "share", 1)] * 3
     probes = [(event.under_way, event.free, event.at) for event in events if isinstance(event, CircuitProbed)]
     assert probes == [(1, 1, 5.0), (0, 1, 6.0), (1, 0, 6.0)]
     assert [outcome.attempts for outcome in outcomes] == [1] * 11
+
+
+@pytest.mark.parametrize("has_another", [False, True])
+def test_circuit_that_opens_again_and_again_reports_each_worker_a_few_times(run: Any, has_another: bool) -> None:
+    calls = itertools.count()
+
+    async def mostly_down() -> None:
+        await asyncio.sleep(0.01)
+        if next(calls) % 8:
+            raise ConnectionError
+
+    def reports(count: int) -> int:
+        specs = [worker(str(n), mostly_down, key="host", retry=ONE_AT_A_TIME) for n in range(count)]
+        specs += [worker("other", sleeper, 1e5, key="elsewhere")] if has_another else []
+        events, _ = run_with_circuit(run, specs, concurrency=10, circuit=CircuitPolicy(open_for=5.0))
+        assert sum(isinstance(event, CircuitOpened) for event in events) > count / 20
+        return sum(isinstance(event, AttemptHeld) for event in events)
+
+    assert reports(1_000) < 6 * 1_000
 
 
 def test_failed_probe_opens_the_circuit_again(run: Any) -> None:

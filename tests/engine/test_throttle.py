@@ -772,6 +772,23 @@ def test_services_take_nothing_of_the_share_of_a_batch(run: Any) -> None:
 # -- what is kept
 
 
+def test_keys_that_were_throttled_once_are_soon_forgotten(run: Any) -> None:
+    """Ten are seen each second, for much longer than a key without limits is remembered."""
+
+    async def main() -> int:
+        specs = [
+            worker(str(n), Flaky(Throttled(0.1)), key=str(n), retry=RetryPolicy(max_attempts=1)) for n in range(3_000)
+        ]
+        batch = Run(specs, seed=1, concurrency=10, rate=parse_rate("60/s"))
+        kept = list[int]()
+        for n in range(10, 100):
+            later(float(n), lambda: kept.append(len(batch._scheduler.admission._gates)))
+        assert all(outcome.is_success for outcome in await batch.gather())
+        return max(kept)
+
+    assert run(main) <= KEYS_KEPT + 10
+
+
 def test_throttled_keys_that_are_not_used_are_dropped_and_reported_as_free(run: Any) -> None:
     async def main() -> tuple[set[str], list[Event]]:
         count = 3 * KEYS_KEPT

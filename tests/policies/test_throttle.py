@@ -416,9 +416,23 @@ def test_throttle_held_by_hand_starts_nothing_and_is_patient_until_it_is_release
 def test_throttle_is_as_good_as_new_when_it_was_not_used_for_long() -> None:
     throttle = throttle_of()
     assert throttle.is_idle(0.0)
-    refuse(throttle, 0.0, 50)
+    first, second = throttle.start(0.0), throttle.start(0.0)
+    throttle.throttled(first, 0.0, 50, is_outage=False)
+    throttle.throttled(second, 0.0, 50, is_outage=False)
     assert not throttle.is_idle(640.0)
-    assert throttle.is_idle(660.0)
+    assert not throttle.is_idle(300.0, memory=0.5)
+    assert throttle.is_idle(350.0, memory=0.5)
+    assert throttle.is_idle(650.0)
+
+
+def test_throttle_that_was_refused_once_and_alone_is_soon_as_good_as_new() -> None:
+    throttle = throttle_of()
+    refuse(throttle, 0.0, 50)
+    assert not throttle.is_idle(55.0)
+    assert throttle.wait(55.0) == 0
+    throttle.succeeded(throttle.start(55.0), 55.1)
+    assert not throttle.is_idle(60.0)
+    assert throttle.is_idle(65.0)
 
 
 def test_throttle_change_ceiling_raises_a_free_key_and_bounds_a_limited_one() -> None:

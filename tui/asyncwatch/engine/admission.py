@@ -44,6 +44,8 @@ PATIENCE, OUT_OF_BUDGET = "patience", "retry budget"
 """Why a parked worker makes no further attempt: reasons of `RetryRefused`."""
 KEYS_KEPT = 1_000
 """Up to this many keys, none is dropped."""
+KEYS_REMEMBERED = 10_000
+"""The more keys there are, the sooner unused ones are dropped; at this many their limits are not remembered at all."""
 PARKED_AHEAD = 100_000
 """Parked workers at which no further one that has never begun is parked: those behind it wait in the queue."""
 REPORT_EVERY = 0.5
@@ -52,6 +54,8 @@ UNLIMITED = 1 << 30
 """Slots of a key that has no share."""
 RELEASED_AHEAD = 1_000
 """Workers of one key, at most, that are released and have no slot yet. They take a few milliseconds."""
+REPORTS_EACH = 2
+"""Further reports of what workers wait for, for each worker that is parked or released."""
 LONGER = 0.1
 """Seconds: a hold that is extended by less is not reported again."""
 ENDED_AT_ONCE = 200
@@ -626,6 +630,7 @@ class Admission:
     def _drop_gate(self, gate: Gate) -> None:
         """Forget a gate that is idle. To its next attempt nothing is known of its key, which is reported."""
         del self._gates[gate.key]
+        gate.stop_timer()
         if gate.circuit is not None and gate.circuit.state is not CircuitState.CLOSED:
             gate.circuit.close()
             self._reporter.circuit_changed(gate.key, gate.circuit)
@@ -665,10 +670,9 @@ class Admission:
             and not gate.coming
             and not gate.parked
             and not gate.is_woken
-            and gate.timer is None
             and (gate.circuit is None or gate.circuit.is_idle(now))
             and (gate.bucket is None or gate.bucket.is_full(self._reporter.loop.time()))
-            and (gate.throttle is None or gate.throttle.is_idle(now))
+            and (gate.throttle is None or gate.throttle.is_idle(now, max(0.0, 1 - len(self._gates) / KEYS_REMEMBERED)))
             and gate.key not in self._limits
             and all(gate is not other for _, other in self._by_target.values())
         )
@@ -732,8 +736,9 @@ class Admission:
             return UNLIMITED
         if len(self._busy) > (gate in self._busy) or self._has_several_keys():
             return self._share(gate) - taken
-        # Most workers of a key that was throttled would only be parked again.
-        return (self._slots if gate.refused else max(self._slots, RELEASED_AHEAD)) - taken
+        # Most workers of a key that was throttled, or whose circuit has opened, would only be parked again.
+        has_stopped = gate.refused or (gate.circuit is not None and any(gate.circuit.opened_by))
+        return (self._slots if has_stopped else max(self._slots, RELEASED_AHEAD)) - taken
 
     def note_all_asked(self) -> None:
         """Note that no worker of the batch is left that has not asked: all keys with work are known."""
@@ -771,6 +776,7 @@ class Admission:
         if is_probe or was_coming:
             gate.parked.put_first(worker)
         self._held_at[worker] = gate
+        gate.reports += REPORTS_EACH
         if gate is not self._budget:
             self._busy[gate] = None
         reason = self._reason_of(worker, gate)
@@ -871,8 +877,9 @@ class Admission:
             self._time(gate, self._next_look(gate, now, clock_now))
         reason = self._reason(gate) if gate.parked else ""
         try:
-            if reason and gate.reason != reason:
+            if reason and gate.reason != reason and gate.reports >= len(gate.parked):
                 gate.reason = reason
+                gate.reports -= len(gate.parked)
                 for worker in gate.parked:
                     self._report_parked(worker, gate.key, self._reason_of(worker, gate))
         finally:
@@ -901,6 +908,7 @@ class Admission:
             del self._held_at[worker]
             self._coming[worker] = gate
         gate.coming += len(released)
+        gate.reports += REPORTS_EACH * len(released)
         return released
 
     def _room(self, gate: Gate, now: float, clock_now: float) -> int:
@@ -1013,6 +1021,7 @@ class Gate:
         "refused",
         "reported",
         "reported_at",
+        "reports",
         "slots_taken",
         "throttle",
         "timer",
@@ -1027,6 +1036,9 @@ class Gate:
         self.parked: ParkedWorkers | RetriesInTurn = ParkedWorkers()
         self.reason = ""
         """What they wait for, as reported last."""
+        self.reports = 0
+        """Reports of what they wait for that may still be made, so that there are not many more than workers that come
+        and go, however often the reason changes."""
         self.coming = 0
         """Workers that were released and have not started."""
         self.in_flight = 0

@@ -57,7 +57,9 @@ _ALL: Final = 1 << 30
 _LONGEST_ASKED: Final = 1e9
 """Seconds: a longer `Retry-After` is as good as this."""
 _KEPT_FOR: Final = 600.0
-"""Seconds for which the limits of a key without attempts are worth knowing."""
+"""Seconds for which the learned limits of a key without attempts are worth knowing."""
+_HELD_FOR: Final = 10.0
+"""Seconds after the hold of a key without attempts for which a slow start is worth it."""
 _FORGET: Final = 4
 """Periods in a row that do not use the quota up, at full concurrency, after which it is forgotten."""
 
@@ -296,10 +298,17 @@ class Throttle:
         self._tolerance = _Tolerance()
         self._asked_until = -math.inf  # what the refusals of a trial asked for
 
-    def is_idle(self, now: float) -> bool:
-        """Return whether a new throttle would do the same, or knows nothing that is still worth knowing."""
-        is_unused = now >= max(self.hold_until, self._started_at) + max(_KEPT_FOR, 2 * self.period)
-        return not self.in_flight and (is_unused or not (self.is_limiting or self._tolerance.share))
+    def is_idle(self, now: float, memory: float = 1.0) -> bool:
+        """Return whether a new throttle would do the same, or knows nothing that is still worth knowing.
+
+        `memory` is the share of the usual time for which limits are worth knowing, 0 for not at all.
+        """
+        if self.in_flight:
+            return False
+        unused = now - max(self.hold_until, self._started_at)
+        if self.quota < math.inf or self._top < self._ceiling or self._tolerance.share:
+            return unused >= memory * max(_KEPT_FOR, 2 * self.period)
+        return not self.is_limiting or unused >= _HELD_FOR
 
     @property
     def is_limiting(self) -> bool:
@@ -556,6 +565,9 @@ class Throttle:
         elif self._tolerance.is_first_alarm:
             self._fails = 0
             self._forget_cycle()
+        elif ticket.in_flight == 1 and not self.in_flight:
+            self._fails = 0
+            self._is_timed |= not is_outage
         else:
             self._fails = 0
             self._lower_in_flight(ticket.in_flight, is_outage=is_outage)
