@@ -52,6 +52,7 @@ from asyncwatch.events import (
     KeyLimitChanged,
     KeyReleased,
     KeyThrottled,
+    PollFailed,
     RetryRefused,
     RetryScheduled,
     RunCancelRequested,
@@ -679,6 +680,31 @@ def test_throttled_poll_waits_and_counts_as_failed_only_after_the_patience(run: 
     assert polls[0] == "PollFailed"
     assert polls.count("PollFinished") >= 10
     assert polls.count("PollFailed") <= 5
+
+
+def test_poller_of_a_key_that_asks_for_too_long_waits_for_the_next_poll_after_that(run: Any) -> None:
+    answers = iter([None, Throttled(10_000), Throttled(10_000)])
+    calls = list[float]()
+
+    async def poll() -> None:
+        calls.append(clock())
+        if (error := next(answers, None)) is not None:
+            raise error
+
+    async def main() -> tuple[list[Event], list[str]]:
+        async with Supervisor([WorkerSpec("p", poll, key="k", every=0.5, restart="permanent")], seed=1) as supervisor:
+            queue = supervisor.subscribe()
+            held = list[str]()
+            later(5_000.0, lambda: held.extend(states_of(supervisor)))
+            await asyncio.sleep(20_010)
+            return drain(queue), held
+
+    events, held = run(main)
+    assert [call - calls[0] for call in calls[:4]] == pytest.approx([0.0, 0.5, 10_000.5, 20_000.5], abs=0.1)
+    assert len(calls) > 10, "it polls again"
+    assert sum(isinstance(event, PollFailed) for event in events) == 2
+    assert reasons(events, "p") == [("k", "throttled")] * 4
+    assert held == ["waiting"]
 
 
 # -- shares of the slots

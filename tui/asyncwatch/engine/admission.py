@@ -425,7 +425,7 @@ class Admission:
     def _check_patience(self, gate: Gate) -> bool:
         """End workers parked at a key that is not worth waiting for any longer; return whether more are to end.
 
-        A service goes on waiting, since it is to run for ever. Of a poller only the poll ends.
+        A service goes on waiting, since it is to run for ever. Of a poller only the poll ends, if it made an attempt.
         """
         throttle, policy = gate.throttle, self._throttle
         if throttle is None or policy is None or self._paused_at is not None or not gate.parked:
@@ -1228,8 +1228,12 @@ class RetriesInTurn:
 
 
 def _ends_with_its_key(worker: Worker) -> bool:
-    """Return whether a worker ends when its key is given up: a service does not, except for a poller."""
-    return worker.owner is None or worker.spec.every is not None
+    """Return whether a worker ends when its key is given up.
+
+    A service does not, except for a poll that was refused. A poll that made no attempt waits: it would fail as often as
+    it is due, without a request.
+    """
+    return worker.owner is None or (worker.spec.every is not None and worker.attempt > 0)
 
 
 def _rank(worker: Worker) -> int:
