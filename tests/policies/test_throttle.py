@@ -236,6 +236,17 @@ def test_throttle_of_a_seldom_used_key_learns_no_low_rate() -> None:
     assert 5 < throttle.rate < 8
 
 
+def test_throttle_that_is_told_when_a_long_period_ends_uses_all_of_the_next_one() -> None:
+    """It cannot know whether the quota or its own small need gave the rate of so long a time."""
+    throttle = throttle_of(patience=10_000)
+    throttle.succeeded(throttle.start(0.0), 0.1)
+    assert refuse(throttle, 1.0, 3_600) == 1.0
+    assert throttle.wait(3_601.0) == 0
+    for second in range(50):
+        throttle.succeeded(throttle.start(3_601.0 + second), 3_601.1 + second)
+        assert throttle.wait(3_602.0 + second) == 0
+
+
 def throttle_of(patience: float = 20.0, ceiling: int = 10) -> Throttle:
     """Return a throttle whose backoffs do not vary."""
     return Throttle(ThrottlePolicy(patience=patience, max_retry_after=100.0), ceiling, lambda: 0.5)

@@ -60,6 +60,9 @@ _KEPT_FOR: Final = 600.0
 """Seconds for which the learned limits of a key without attempts are worth knowing."""
 _HELD_FOR: Final = 10.0
 """Seconds after the hold of a key without attempts for which a slow start is worth it."""
+_LONGEST_PERIOD: Final = 300.0
+"""Seconds: a quota of a longer period is not kept to if the other side says when the next one begins. A refusal then
+costs less than attempts that are not made because too low a rate was learned."""
 _FORGET: Final = 4
 """Periods in a row that do not use the quota up, at full concurrency, after which it is forgotten."""
 
@@ -441,8 +444,11 @@ class Throttle:
             self._has_probe = False
         was_probe = is_current and self.is_probing
         if was_probe:
+            is_exact = self._has_asked and self._fails < _HONOURED
             self.is_probing, self._fails = False, 0
             self._learn(ticket.started_at)
+            if is_exact and self.period > _LONGEST_PERIOD:
+                self._forget_quota()
         if not is_current or was_probe:
             self._tolerance.after_accepted += 1
         if is_current:
@@ -540,8 +546,7 @@ class Throttle:
     def _begin_trial(self) -> None:
         """Lift all limits, to see whether more attempts are refused."""
         self._tolerance.begin_trial((self.quota, self.period, self._top))
-        self.quota, self.period, self._step = math.inf, 0.0, None
-        self._log.clear()
+        self._forget_quota()
         self._asked_until = -math.inf
         self.limit, self._top, self._raised = min(max(2 * self.limit, _TRIED), self._ceiling), self._ceiling, 0
 
@@ -641,6 +646,10 @@ class Throttle:
         self._log = deque([probe_at])
         self._period_at, self._bound, self._clean = probe_at, False, 0
 
+    def _forget_quota(self) -> None:
+        self.quota, self.period, self._step = math.inf, 0.0, None
+        self._log.clear()
+
     def _end_period(self, now: float) -> None:
         """Count a period without a refusal; try a higher rate, or forget the rate, after enough of them."""
         if self._bound:
@@ -655,9 +664,7 @@ class Throttle:
         elif self.limit == self._ceiling:
             self._unused += 1
             if self._unused >= _FORGET:
-                self.quota, self.period = math.inf, 0.0
-                self._log.clear()
-                self._step = None
+                self._forget_quota()
         self._period_at, self._bound = now, False
 
 
