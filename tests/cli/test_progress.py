@@ -113,3 +113,15 @@ def test_progress_names_what_a_throttled_key_holds_up() -> None:
         stream.add(AttemptHeld, name, attempt=2, key="a.example", reason="throttled")
     fleet = stream.fold()
     assert progress_line(fleet, fleet.latest).endswith("  a.example asked for 2 s, 2 s left, 2 wait")
+
+
+def test_progress_names_the_retry_budget_while_retries_wait_for_it() -> None:
+    stream = Stream("a", "b")
+    for name, text in (("a", "retry budget: 1 retry waits"), ("b", "retry budget: 2 retries wait")):
+        stream.add(AttemptHeld, name, attempt=2, key="", reason="budget")
+        fleet = stream.fold()
+        assert progress_line(fleet, fleet.latest).endswith(f"  {text}")
+    for name in "ab":
+        stream.add(AttemptStarted, name, attempt=2, bad_luck=0.1)
+    fleet = stream.fold()
+    assert "budget" not in progress_line(fleet, fleet.latest)

@@ -227,6 +227,8 @@ def test_header_says_that_retries_wait_for_the_budget() -> None:
     throttled_run(controller)
     dashboard = dashboard_of(controller)
     assert "retry budget, 1 retry waits" in overview_text(dashboard, 120)
+    dashboard.statistics = type(controller.known)(retry_tokens=500.0, retry_capacity=500.0)
+    assert "retry budget, 1 retry waits" in overview_text(dashboard, 120), "the statistics are late"
     dashboard.statistics = type(controller.known)(retry_tokens=3.0, retry_capacity=500.0)
     assert "3 of 500, 1 retry waits" in overview_text(dashboard, 120)
 
@@ -273,6 +275,19 @@ async def test_limits_of_a_key_are_listed_and_controlled(key: str, command: Comm
         await shows(app, "● limited", "7/s learned", "at most 3 at a time", "12 in flight", "4 throttled")
         controller.refuse("", 1.0, "a.example: there is no such key", command=type(command).__name__)
         await shows(app, f"{type(command).__name__.removesuffix('Key').lower()} a.example: there is no such key")
+
+
+async def test_limits_show_the_retry_budget_that_retries_wait_for() -> None:
+    controller = FakeController()
+    controller.start("a", "b")
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "› a")
+        for name in "ab":
+            wait(controller, name, 0.5, key="", reason="budget")
+        await shows(app, "b limits")
+        await pilot.press("b")
+        await shows(app, "retry budget, 2 retries wait", "not for a key")
 
 
 async def test_limits_show_throttle_circuit_and_rate_limit_of_one_key() -> None:

@@ -144,12 +144,15 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     - A batch: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`, where 15 of 20 workers have ended.
     - Services: `00:03.2  7/8 up, 1 failing  12 restarts  2 attempts/s`.
     - While keys are throttled, what holds workers up: `a.example: 7/s learned, 12 in flight, 340 wait`.
+    - While the retry budget is empty: `retry budget: 340 retries wait`.
     - A run that was stopped while `stopping` workers had not ended: how many of them still have not.
     """
     parts = [clock(now), *_counts(fleet, stopping)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
         parts += map("".join, hold_ups(fleet.keys, now))
+        if number := fleet.keys.total("budget"):
+            parts.append(f"retry budget: {count(number, 'retry waits', 'retries wait')}")
     return "  ".join(filter(None, parts))
 
 

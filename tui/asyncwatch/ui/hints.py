@@ -25,7 +25,7 @@ def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool)
         hints["pause"] = "resume"
     if settings.last is not None:
         hints["undo"] = "undo pause" if settings.last.name == "paused" else f"undo {settings.last.name}"
-    if fleet.circuits.not_closed or fleet.keys.total("throttled") or fleet.keys.held_by_person:
+    if fleet.circuits.not_closed or any(map(fleet.keys.total, ("throttled", "budget"))) or fleet.keys.held_by_person:
         hints["limits"] = ""
     if fleet.polls.failing:
         hints["errors"] = ""

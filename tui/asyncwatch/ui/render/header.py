@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import dropwhile
 
 from asyncwatch import text as units
+from asyncwatch.commands import Statistics
 from asyncwatch.events import SETTLED, WorkerState
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import hold_ups
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
@@ -192,7 +194,7 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
         *_settings(snapshot),
         *_circuits(snapshot),
         *_throttled(snapshot),
-        *_budget(snapshot),
+        *budget_lines(snapshot.fleet, snapshot.statistics),
         *_nested_retries(snapshot),
     ]
 
@@ -245,14 +247,13 @@ def _throttled(snapshot: Snapshot) -> list[Line]:
     ]
 
 
-def _budget(snapshot: Snapshot) -> list[Line]:
-    left, of = snapshot.statistics.retry_tokens, snapshot.statistics.retry_capacity
-    number = snapshot.fleet.keys.total("budget")
+def budget_lines(fleet: Fleet, statistics: Statistics) -> list[Line]:
+    """Return a line with the tokens of the retry budget and how many retries wait for it; none if it is full."""
+    left, of = statistics.retry_tokens, statistics.retry_capacity
+    number = fleet.keys.total("budget")
     wait = [Span(f", {units.count(number, 'retry waits', 'retries wait')}", "waiting")] if number else []
-    if number and not of:
-        return [[Span("retry budget", "muted"), *wait]]
-    if not of or left >= of:
-        return []
+    if not of or left >= of:  # the statistics come later than the events
+        return [[Span("retry budget", "muted"), *wait]] if number else []
     filled, rest = fmt.bar(left / of, _BUDGET_BAR)
     style = "error" if left < of / 5 else "warning" if left < of / 2 else "muted"
     return [

@@ -21,6 +21,7 @@ from asyncwatch.ui.keys import Key, bindings
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import TENTH
+from asyncwatch.ui.render.header import budget_lines
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of, wrap
 from asyncwatch.ui.render.tree import countdown
 from asyncwatch.ui.screens.drawable import Drawable
@@ -188,12 +189,15 @@ class LimitsScreen(Drawable, Screen[None]):
         number = f"  {limited:,} of {units.count(len(known), 'key')} limited" if known else ""
         title = [Span("limits", "title"), Span(number, "muted")]
         empty = "No key was throttled. Circuits are off: circuit.enabled in the config turns them on."
+        if fleet.keys.total("budget"):
+            empty = "Retries wait for the budget of the run, not for a key."
         if self._is_filtered:
             title.append(Span("  only these", "warning"))
             empty = "No key is limited. Press f to show all."
             selected = self._list.selected
             shown = [limits for limits in shown if limits.is_limited or limits.key == selected]
-        self._title.show([title])
+        budget = budget_lines(fleet, self._dashboard.statistics)
+        self._title.show([title, *(crop_line(line, width) for line in budget)])
         waiting = waiting_by_key(fleet.notable()) if 0 < sum(each.waiting for each in shown) <= _NAMED else {}
         widest = max((width_of([Span(shown_key(limits.key, _KEY_WIDTH))]) for limits in shown), default=0)
         facts = self._dashboard.now, width, min(widest, width // 2)
