@@ -183,9 +183,42 @@ def test_classify_takes_an_attribute_that_cannot_be_read_for_none(error: Excepti
     assert not is_outage(error)
 
 
-def test_status_of_an_error_without_an_answer_is_none() -> None:
-    assert status_of(StatusError(429)) is None
+def test_status_of_an_error_is_that_of_its_answer() -> None:
     assert status_of(response_error(429)) == 429
+    error = AnswerError(Answer(404))
+    error.status_code = 500  # type: ignore[attr-defined]
+    assert status_of(error) == 404
+
+
+def own_error(name: str, **attributes: object) -> Exception:
+    """Return an error of a class of that name, with attributes and without an answer."""
+    error: Exception = type(name, (Exception,), {})()
+    for attribute, value in attributes.items():
+        setattr(error, attribute, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class"),
+    [
+        (StatusError(429), "throttled"),
+        (own_error("OddError", status_code=429), "throttled"),
+        (own_error("OddError", status_code=404, status=500), "permanent"),
+        (own_error("OddError", status="failed", code=http.HTTPStatus.TOO_MANY_REQUESTS), "throttled"),
+        (own_error("HTTPError", code=429), "throttled"),
+        (own_error("HTTPError", code=502), "transient"),
+        (own_error("HTTPError", code=200), "permanent"),
+        (own_error("ApiException", code=503, headers={"Retry-After": "1"}), "throttled"),
+        (own_error("OperationFailure", code=429), "permanent"),
+        (own_error("ConnectionClosed", code=500), "permanent"),
+        (own_error("HTTPError", code="429"), "permanent"),
+        (own_error("HTTPError", code=True), "permanent"),
+        (own_error("ExitError", status=1), "permanent"),
+        (own_error("RpcError", code=lambda: 429), "permanent"),
+    ],
+)
+def test_status_of_an_error_without_an_answer_is_that_of_its_own(error: Exception, error_class: str) -> None:
+    assert classify(error) == error_class
 
 
 def test_classify_by_status_has_the_status_of_any_library_or_of_an_own_error() -> None:

@@ -111,6 +111,10 @@ def _shorten(value: object) -> str:
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
+YEAR = 366 * 86_400.0
+"""Seconds. Servers ask for waits of any length, infinity included."""
+
+
 def format_duration(seconds: float | None) -> str:
     """Return `seconds` in the form that `parse_duration` reads, to the nanosecond; `none` for None."""
     if seconds is None:

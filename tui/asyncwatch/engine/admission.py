@@ -32,7 +32,7 @@ from asyncwatch.policies.circuit import Circuit, CircuitPolicy, CircuitState
 from asyncwatch.policies.classify import ErrorClass, is_outage, retry_after_of
 from asyncwatch.policies.rate import RateLimit, TokenBucket
 from asyncwatch.policies.throttle import DEFAULT_THROTTLE, Throttle, ThrottleHistory, ThrottlePolicy, ThrottleTicket
-from asyncwatch.text import format_duration
+from asyncwatch.text import YEAR, elapsed, format_duration
 
 logger = logging.getLogger("asyncwatch.worker")
 
@@ -436,15 +436,14 @@ class Admission:
         if not ending:
             return False
         self._has_given_up = True
-        why = f"{gate.key} refused every attempt for {format_duration(policy.patience)}"
+        why = f"{gate.key} refused every attempt for {elapsed(self._reporter.now() - throttle.refused_since)}"
         if gate.last_asked > policy.max_retry_after:
-            asked, most = format_duration(round(gate.last_asked, 1)), format_duration(policy.max_retry_after)
+            asked = "over a year" if gate.last_asked >= YEAR else format_duration(round(gate.last_asked, 1))
+            most = format_duration(policy.max_retry_after)
             why = f"{gate.key} asked to wait {asked}, longer than max_retry_after = {most}"
         if gate.given_up_at != throttle.gives_up_at:
             gate.given_up_at = throttle.gives_up_at
-            count = len(gate.parked)
-            text = "%s: %d waiting workers make no further attempt" if count > 1 else "%s: %d waiting worker gives up"
-            log_safely(logger, logging.ERROR, text, why, count)
+            log_safely(logger, logging.ERROR, "%s: workers that wait for it make no further attempt", why)
         return self._end(ending, PATIENCE, why)
 
     def renew_patience(self, worker: Worker) -> None:

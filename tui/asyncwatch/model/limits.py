@@ -26,7 +26,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model.rows import Row
 from asyncwatch.policies.circuit import CircuitState
-from asyncwatch.text import count, crop, elapsed, mask_secrets, printable, short_rate
+from asyncwatch.text import YEAR, count, crop, elapsed, mask_secrets, printable, short_rate
 
 CHANGES_KEPT = 1_000
 """Changes that can be undone."""
@@ -349,7 +349,6 @@ def waiting_by_key(rows: Iterable[Row]) -> dict[str, list[Row]]:
 _HOLD_UPS = 2
 """Throttled keys that are named."""
 _KEY_WIDTH = 40
-_YEAR = 366 * 86_400.0
 _KEYS_COMPARED = 1_000
 """Throttled keys among which those with the most waiting workers are sought, each time."""
 
@@ -406,6 +405,6 @@ def learned(known: KnownKey) -> list[str]:
 
 
 def _seconds(seconds: float) -> str:
-    if seconds >= _YEAR:  # a server can ask for anything, infinity included
+    if seconds >= YEAR:
         return "over a year"
     return f"{seconds:.3g} s" if seconds < 60 else elapsed(seconds)

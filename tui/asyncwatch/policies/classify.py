@@ -241,18 +241,39 @@ def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of the answer that `error` is about, None if it is about none.
 
     It is where aiohttp (`error.status`), httpx and requests (`error.response.status_code`) and botocore
-    (`error.response["ResponseMetadata"]`) have it. None of them is imported.
+    (`error.response["ResponseMetadata"]`) have it. None of them is imported. Without an answer, the status of an error
+    (400 to 599) is its attribute `status_code` or `status`. It is its `code` if that is an `http.HTTPStatus`, or if the
+    name of its class says that it is about HTTP: codes of the same range mean other things elsewhere.
     """
     response = _read(error, "response")
-    status = _in_dicts(response, "ResponseMetadata", "HTTPStatusCode")
-    if status is None:
-        status = _read(response, "status_code")
+    status = _status(_in_dicts(response, "ResponseMetadata", "HTTPStatusCode")) or _status(
+        _read(response, "status_code")
+    )
     if status is None and _read(error, "headers") is not None:
-        status = _read(error, "status")
-    if not issubclass(type(status), int) or type(status) is bool:
+        status = _status(_read(error, "status"))
+    if status is not None:
+        return status
+    for name in ("status_code", "status", "code"):
+        value = _read(error, name)
+        status = _status(value, lowest=400)
+        if status is not None and (name != "code" or type(value).__name__ == "HTTPStatus" or _is_named_http(error)):
+            return status
+    return None
+
+
+def _status(value: Any, *, lowest: int = 100) -> int | None:
+    """Return the value as an HTTP status, None if it is not one."""
+    if not issubclass(type(value), int) or type(value) is bool:
         return None
-    status = int.__int__(status)
-    return status if 100 <= status < 600 else None
+    number = int.__int__(value)
+    return number if lowest <= number < 600 else None
+
+
+_NAMED_HTTP = re.compile("http|api|response|request|status|throttl|ratelimit|toomany", re.IGNORECASE)
+
+
+def _is_named_http(error: BaseException) -> bool:
+    return any(_NAMED_HTTP.search(kind.__name__) for kind in type(error).__mro__)
 
 
 def is_outage(error: BaseException) -> bool:

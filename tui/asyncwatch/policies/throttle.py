@@ -237,6 +237,7 @@ class Throttle:
         "limit",
         "period",
         "quota",
+        "refused_since",
     )
 
     def __init__(self, policy: ThrottlePolicy, ceiling: int, spread: Callable[[], float]) -> None:
@@ -279,6 +280,8 @@ class Throttle:
         """When the next attempt may start at the earliest."""
         self.gives_up_at = math.inf
         """When nothing is worth waiting for any longer; infinite unless the last answer was a refusal."""
+        self.refused_since = 0.0
+        """When the first refusal since the last other answer came."""
         self.is_probing = False
         """Whether a single attempt is to find out if the other side answers again."""
         self._is_held = self._has_probe = self._is_timed = False
@@ -490,6 +493,7 @@ class Throttle:
     def extend_patience(self, seconds: float) -> None:
         """Wait so much longer: no attempt could start for that time."""
         self.gives_up_at += seconds
+        self.refused_since += seconds
 
     def _is_early(self, now: float) -> bool:
         """Return whether a start tries a higher rate than the one that is known to work."""
@@ -517,6 +521,7 @@ class Throttle:
             self.gives_up_at = now
         elif self.gives_up_at == math.inf:
             self.gives_up_at = now + policy.patience
+            self.refused_since = now
         if asked > policy.max_retry_after:
             self.gives_up_at, self._is_beyond = now, True
         elif now < self.gives_up_at < now + asked:
