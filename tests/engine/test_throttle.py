@@ -414,6 +414,18 @@ def test_patience_does_not_end_in_a_pause(run: Any) -> None:
     assert all(outcome.is_success for outcome in outcomes)
 
 
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "target"])
+@pytest.mark.parametrize("paused_at", [0.3, 5.0], ids=["before the first refusal", "during the first hold"])
+def test_pause_does_not_count_for_the_rate_that_is_learned(run: Any, key: str | None, paused_at: float) -> None:
+    server = Quota(20, 10.0, 10.0)
+    pause = (paused_at, ChangeSetting("paused", True)), (50.0, ChangeSetting("paused", False))
+    events, outcomes = run_batch(run, fleet(server, 100, key=key), *pause, concurrency=2)
+    assert all(outcome.is_success for outcome in outcomes)
+    learned = [event.rate for event in events if isinstance(event, KeyLimitChanged) and event.rate is not None]
+    assert learned
+    assert 1.5 < learned[0] < 4
+
+
 def test_parked_worker_is_exhausted_at_its_deadline(run: Any) -> None:
     server = Refusing(lambda: Throttled(6))
     events, outcomes = run_batch(run, fleet(server, 2, deadline=10.0), concurrency=2)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncwatch.policies.throttle import Throttle, ThrottlePolicy, ThrottleTicket
+from asyncwatch.policies.throttle import Throttle, ThrottleHistory, ThrottlePolicy, ThrottleTicket
 
 Answer = tuple[int, float | None] | None
 """None for a success, else the status and the `Retry-After`."""
@@ -318,6 +318,24 @@ def test_throttle_wait_that_is_not_due_to_a_quota_teaches_no_rate(kind: str) -> 
     assert throttle.wait(302.3) == 0
     throttle.succeeded(throttle.start(302.3), 302.4)
     assert throttle.rate > 3
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_throttle_time_that_is_skipped_teaches_no_rate(is_known: bool) -> None:
+    history, throttle = ThrottleHistory(0.0), throttle_of(patience=1000.0)
+    for second in range(100):
+        history.successes += 1
+        if second >= history.turns_at:
+            history.turn(float(second))
+    if not is_known:
+        history.skip(3_600.0)
+    epoch = throttle.begin(history, 1)
+    if is_known:
+        throttle.skip(3_600.0)
+    throttle.throttled(ThrottleTicket(epoch, 3_700.0, 1, is_early=False), 3_700.0, 2, is_outage=False)
+    assert throttle.wait(3_702.0) == 0
+    throttle.succeeded(throttle.start(3_702.0), 3_702.1)
+    assert 0.9 < throttle.rate < 1.1
 
 
 def test_throttle_probe_that_ends_otherwise_is_sent_again() -> None:

@@ -151,6 +151,7 @@ class Admission:
         self._probing: set[Worker] = set()  # they pass their circuit and their throttle in any state
         self._asked: tuple[Worker | None, str | None] = None, None  # the worker that asked last, and its key
         self._paused_at: float | None = None
+        self._paused_for = 0.0  # in all pauses that are over
         self._has_given_up = False  # whether the patience with any key was over
         self._is_closed = False
         self.is_gated = self._has_keys or rate is not None
@@ -178,17 +179,23 @@ class Admission:
         return self._limits.get(key, self.rate_per_key)
 
     def change_slots(self, slots: int, *, is_paused: bool) -> None:
-        """Set how many attempts may be in flight, and whether none may start. No patience ends during a pause."""
+        """Set how many attempts may be in flight, and whether none may start: a pause.
+
+        Its time counts neither for the patience nor for the rates that are learned.
+        """
         self._slots = slots
         now, paused_at = self._reporter.now(), self._paused_at
         paused_for = 0.0 if paused_at is None else now - paused_at
         self._paused_at = now if is_paused else None
         if paused_for:
             self._budget.parked.delay(paused_for)
+            self._paused_for += paused_for
         for gate in (self._budget, *self._gates.values()):
+            if paused_for:
+                gate.history.skip(paused_for)
             if gate.throttle is not None:
                 gate.throttle.change_ceiling(self._ceiling())
-                gate.throttle.extend_patience(paused_for)
+                gate.throttle.skip(paused_for)
             self._wake(gate)
 
     # Workers that ask ------------------------------------------------------------------------------------------------
@@ -649,7 +656,7 @@ class Admission:
         in_flight, successes = self._adopt(worker)
         adopted = [other for other in in_flight if other.ticket is None and other is not worker]
         adopted.append(worker)
-        since = 0.0 if successes else min(other.started_at for other in adopted)
+        since = self._paused_for if successes else min(other.started_at for other in adopted)
         gate.history = ThrottleHistory(since, successes)
         ticket = Ticket(gate)
         for other in adopted:

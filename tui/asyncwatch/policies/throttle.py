@@ -173,6 +173,14 @@ class ThrottleHistory:
         self.turns_at = now + _LOOK_BACK
         """When `turn` has to be called with the start of an attempt that has succeeded."""
 
+    def skip(self, seconds: float) -> None:
+        """Leave out so much time: no attempt could start."""
+        self.since += seconds
+        self.turns_at += seconds
+        is_first = self.older is self.recent
+        self.older = self.older[0] + seconds, self.older[1]
+        self.recent = self.older if is_first else (self.recent[0] + seconds, self.recent[1])
+
     def turn(self, now: float) -> None:
         """Begin another half minute."""
         before = self.successes - 1
@@ -490,10 +498,14 @@ class Throttle:
         """Count the patience from the next refusal on."""
         self.gives_up_at, self._is_extended, self._is_beyond = math.inf, False, False
 
-    def extend_patience(self, seconds: float) -> None:
-        """Wait so much longer: no attempt could start for that time."""
+    def skip(self, seconds: float) -> None:
+        """Leave out so much time: no attempt could start. It counts neither for the patience nor for any rate."""
         self.gives_up_at += seconds
         self.refused_since += seconds
+        self._period_at += seconds
+        counts = self._cycle, self._step, self._older, self._recent
+        for count in {count for count in counts if count is not None}:  # two may be the same
+            count.since += seconds
 
     def _is_early(self, now: float) -> bool:
         """Return whether a start tries a higher rate than the one that is known to work."""
