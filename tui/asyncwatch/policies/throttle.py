@@ -43,6 +43,10 @@ _MARGIN: Final = 1.02
 """The learned rate stays this much below what was measured."""
 _STEP: Final = 1.25
 """Factor of a try at a higher rate."""
+_SHORT: Final = 0.05
+"""Seconds of a period in which attempts are spread evenly enough."""
+_DOUBTED: Final = 0.8
+"""Share of a rate that has worked, below which one refusal without such a try does not lower it."""
 _LONGEST_CONFIDENCE: Final = 60.0
 """Seconds of clean periods after which a higher rate is tried, at most."""
 _LOOK_BACK: Final = 30.0
@@ -83,6 +87,8 @@ _ODDS: Final = 4.0
 """Ratio of the odds of a refusal in a congestion to those of a tolerated one."""
 _ALARM: Final = 6.0
 """Logarithm of the likelihood ratio of the two at which a congestion is assumed (CUSUM; Page, 1954)."""
+_TRIAL_ALARM: Final = 4.5
+"""The same during a trial, where a wrong guess costs refusals and a wrong alarm only time."""
 _CONFIRMED: Final = 20
 """Expected refusals after which a trial has shown that they do not depend on the rate."""
 _ENOUGH: Final = 20
@@ -649,8 +655,8 @@ class Throttle:
         rate /= _MARGIN
         if self._step is not None and self._step.successes >= self.quota:
             rate = max(rate, 0.9 * self._step.rate(probe_at))
-        if self._has_proved_base:
-            rate = max(rate, self._base)
+        if self._has_proved_base:  # a little too high for long, if it was refused by itself
+            rate = max(rate, self._base if self._step is not None else _DOUBTED * self._base)
         if not self._base:
             self._confidence = int(self._has_asked)
         elif 0.75 <= rate / self._base <= 1.33:
@@ -658,6 +664,9 @@ class Throttle:
         else:
             self._confidence = max(0, self._confidence - 2)
         self.quota = max(1, min(self.quota, seen))
+        if self._confidence > 1 and self._step is None and not self._has_asked:
+            # The rate is right, and still refused: bursts can meet in one window of the server.
+            self.quota = max(1, min(self.quota, max(math.ceil(self.quota / 2), math.ceil(rate * _SHORT))))
         self.period = self.quota / rate
         self._base, self._has_proved_base, self._step = rate, False, None
         self._log = deque([probe_at])
@@ -751,7 +760,7 @@ class _Tolerance:
         self._clean = 0
         self._seen_refused += 1
         self._score += self._evidence()[0]
-        if self._score >= _ALARM and not self._estimate():
+        if self._score >= (_ALARM if self.before is None else _TRIAL_ALARM) and not self._estimate():
             self.is_first_alarm = self._alarm_in <= 0
             self._alarm_in = math.ceil(_CONFIRMED / self.share)
             return False
