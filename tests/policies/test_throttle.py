@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -108,6 +109,42 @@ class Unfair(Server):
         return self._answer if self._draw.random() < self._share else None
 
 
+class Sliding(Server):
+    """So many requests in any window."""
+
+    def __init__(self, quota: int, seconds: float, retry_after: float | None = None) -> None:
+        self._quota, self._seconds, self._retry_after = quota, seconds, retry_after
+        self._accepted: deque[float] = deque()
+
+    def ask(self, now: float) -> Answer:
+        while self._accepted and self._accepted[0] <= now - self._seconds:
+            self._accepted.popleft()
+        if len(self._accepted) >= self._quota:
+            return 429, self._retry_after
+        self._accepted.append(now)
+        return None
+
+
+class Each(Server):
+    """One server behind the other."""
+
+    def __init__(self, *servers: Server) -> None:
+        self._servers = servers
+
+    def ask(self, now: float) -> Answer:
+        return next((answer for server in self._servers if (answer := server.ask(now)) is not None), None)
+
+
+class Slump(Server):
+    """100 requests a second, but one a second from 10 s to 40 s."""
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        self._usual, self._low = Window(100, 1, retry_after), Window(1, 1, retry_after)
+
+    def ask(self, now: float) -> Answer:
+        return (self._low if 10 <= now < 40 else self._usual).ask(now)
+
+
 class Result(NamedTuple):
     """What a simulated batch came to."""
 
@@ -184,10 +221,19 @@ QUICK, USUAL = 0.005, 0.05
         pytest.param(lambda: Window(10, 2, 2, (4, 5)), 60, 10, 25, 24, id="lowered quota"),
         pytest.param(lambda: Window(5, 2, 2, (6, 50)), 200, 10, 30, 30, id="raised quota"),
         pytest.param(lambda: Window(100, 60, tells_rest=True), 600, 100, 136, 305, id="quota per minute"),
+        pytest.param(lambda: Window(60, 60), 300, 20, 40, 300, id="quota per minute, no Retry-After"),
+        pytest.param(lambda: Window(10, 2), 600, 10, 80, 140, id="quota for long, no Retry-After"),
+        pytest.param(lambda: Window(1, 2), 60, 10, 30, 135, id="quota of 1, no Retry-After"),
+        pytest.param(lambda: Sliding(10, 2, 1), 300, 10, 20, 70, id="sliding quota"),
+        pytest.param(lambda: Sliding(10, 2), 300, 10, 80, 80, id="sliding quota, no Retry-After"),
+        pytest.param(lambda: Slump(1), 3_000, 10, 100, 110, id="slump"),
+        pytest.param(Slump, 3_000, 10, 160, 110, id="slump, no Retry-After"),
+        pytest.param(lambda: Bucket(50, 1), 1_500, 10, 60, 100, id="leaky bucket, no Retry-After"),
         pytest.param(lambda: Bucket(20, 20, 1), 200, 20, 30, 14, id="token bucket"),
         pytest.param(lambda: Bucket(20, 20), 200, 20, 60, 14, id="token bucket, no Retry-After"),
         pytest.param(lambda: Bucket(200, 200, 1), 5_000, 100, 220, 30, id="quick token bucket"),
         pytest.param(lambda: Bucket(20, 20, 1), 600, 1_000, 1_036, 33, id="more slots than items"),
+        pytest.param(lambda: Crowded(1), 200, 10, 50, 20, id="1 at once, no Retry-After"),
         pytest.param(lambda: Crowded(8), 600, 100, 136, 4 * 600 / 8 * USUAL, id="8 at once, no Retry-After"),
         pytest.param(lambda: Crowded(8, 1), 600, 100, 136, 6 * 600 / 8 * USUAL, id="8 at once"),
         pytest.param(lambda: Outage(1, 6), 5_000, 100, 110, 10.5, id="outage, no Retry-After"),
@@ -219,6 +265,15 @@ def test_throttle_does_not_slow_down_for_refusals_that_do_not_depend_on_the_rate
         assert result.succeeded == items
         assert result.rejected <= 1.4 * items * share / (1 - share) + 10
         assert result.seconds <= longest
+
+
+def test_throttle_tells_a_quota_from_refusals_that_do_not_depend_on_the_rate() -> None:
+    for seed in range(3):
+        server = Each(Unfair(0.2, None, 429, seed), Bucket(20, 20))
+        result = simulate(server, 600, 20, USUAL, seed)
+        assert result.succeeded == 600
+        assert result.rejected <= 600
+        assert result.seconds <= 600
 
 
 def test_throttle_of_a_seldom_used_key_learns_no_low_rate() -> None:

@@ -81,6 +81,9 @@ rate after twice as many congestions.
 """
 _FALLEN_FAR: Final = 3.0
 """The same, whatever the share."""
+_COLLAPSED: Final = 10.0
+"""A rate that is lower by this factor than it has ever been has not lowered the share of refusals: that is tolerated
+even if a trial shows that there is a limit as well."""
 _MOST_TOLERATED: Final = 0.8
 """Highest share of refusals that is tolerated."""
 _ODDS: Final = 4.0
@@ -703,10 +706,12 @@ class _Tolerance:
         "_clean",
         "_cycles",
         "_expires_in",
+        "_has_collapsed",
         "_has_estimated",
         "_highest_rate",
         "_left",
         "_needed",
+        "_peak",
         "_refused",
         "_score",
         "_seen",
@@ -734,6 +739,7 @@ class _Tolerance:
         self._needed, self._since_trial = _SUSPICIOUS, 0  # congestions
         self._highest_rate = 0.0  # learned since then
         self._share_before = 0.0
+        self._peak, self._has_collapsed = 0.0, False  # the highest rate ever; whether the last one is far from it
         self._left = 0  # answers until the trial is over
         self._score = 0.0
         self._seen = self._seen_refused = 0  # answers since the last alarm
@@ -777,8 +783,7 @@ class _Tolerance:
         self._score, self._seen, self._seen_refused = 0.0, 0, 0
         is_better = seen >= _ENOUGH and share < _MOST_TOLERATED and not self._has_estimated
         if is_better:
-            self.share = share
-        self._has_estimated = is_better
+            self.share, self._has_estimated = share, True
         return is_better
 
     def _count_answer(self, *, is_full: bool) -> None:
@@ -786,8 +791,7 @@ class _Tolerance:
         self._alarm_in -= 1
         self._left -= is_full
         if self.before is not None and self._left <= 0:
-            self.before, self._has_estimated = None, False
-            self._needed = _SUSPICIOUS // 2
+            self.before, self._needed = None, _SUSPICIOUS // 2
 
     def _forget(self) -> None:
         """Tolerate no refusal any more."""
@@ -817,6 +821,7 @@ class _Tolerance:
             return False
         self._since_trial += 1
         self._highest_rate = max(self._highest_rate, rate or 0.0)
+        self._peak = max(self._peak, self._highest_rate)
         if self._since_trial < self._needed:
             return False
         accepted, refused, after_accepted, after_refused = self._sums()
@@ -825,6 +830,7 @@ class _Tolerance:
             return False
         if rate is not None:
             fallen = self._highest_rate / rate
+            self._has_collapsed = self._peak >= _COLLAPSED * rate
             is_odd = share >= _LEAST_SHARE and (fallen >= _FALLEN or self._since_trial >= 2 * self._needed)
             if not is_odd and fallen < _FALLEN_FAR:
                 return False
@@ -846,8 +852,10 @@ class _Tolerance:
         self._highest_rate = 0.0
 
     def end_trial(self) -> None:
-        """Tolerate what was tolerated before, and wait for longer until the next trial."""
-        self.share, self.before, self.is_first_alarm = self._share_before, None, False
+        """Tolerate what was tolerated before, unless lower limits had no effect, and be slower to try again."""
+        if not self._has_collapsed:
+            self.share = self._share_before
+        self.before, self.is_first_alarm = None, False
         self._needed *= 2
 
 
