@@ -28,7 +28,7 @@ from asyncwatch.events import (
 )
 from asyncwatch.model import history as departed
 from asyncwatch.model.history import AttemptHistory, AttemptRecord, DepartedChildren
-from asyncwatch.model.limits import Circuits, Keys, Settings
+from asyncwatch.model.limits import QUEUE_REASONS, Circuits, Keys, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
@@ -41,8 +41,6 @@ LOG_SIZE_KEPT = 20_000_000
 """Characters of log lines kept, besides the newest line: some programs log whole documents."""
 REFUSALS_KEPT = 1_000
 WAITS_KEPT = 10_000
-QUEUE_REASONS = frozenset({"place", "rate", "paused"})
-"""What workers in the ready queue wait for: reasons of `AttemptHeld` without a key."""
 
 
 class Abandoned(NamedTuple):

@@ -77,8 +77,7 @@ class AttemptHistory:
         """Record the wait in seconds after the row's last attempt, and whether its error asked for it."""
         if row.attempt and row.is_recorded:
             records = self._records[row.name]
-            waited = msgspec.structs.replace(records.newest, backoff=delay, is_asked_for=is_asked_for)
-            records.replace_newest(waited)
+            records.replace_newest(_replace(records.newest, backoff=delay, is_asked_for=is_asked_for))
 
     def close(self, row: Row) -> None:
         """Record the row's last attempt before the next incarnation overwrites it."""
@@ -109,49 +108,47 @@ class AttemptHistory:
         extra.is_recorded = True
 
 
-class _Records:
+class _Records(msgspec.Struct, gc=False):
     """The first and the last records of one worker."""
 
-    __slots__ = ("_last", "count", "first")
-
-    def __init__(self) -> None:
-        self.count = 0
-        """Records added, including those that are not kept."""
-        self.first: list[AttemptRecord] = []
-        self._last: _Ring | None = None
+    count: int = 0
+    """Records added, including those that are not kept."""
+    first: tuple[AttemptRecord, ...] = ()
+    last: _Ring | None = None
 
     @property
     def newest(self) -> AttemptRecord:
-        return self.first[-1] if self._last is None else self._last.read(self._newest_slot)
+        return self.first[-1] if self.last is None else self.last.read(self._newest_slot)
 
     def add(self, record: AttemptRecord) -> None:
         self.count += 1
         if self.count <= FIRST_KEPT:
-            self.first.append(record)
+            self.first = (*self.first, record)
             return
-        if self._last is None:
-            self._last = _Ring()
-        self._last.write(self._newest_slot, record)
+        if self.last is None:
+            self.last = _Ring()
+        self.last.write(self._newest_slot, record)
 
     def replace_newest(self, record: AttemptRecord) -> None:
-        if self._last is None:
-            self.first[-1] = record
+        if self.last is None:
+            self.first = (*self.first[:-1], record)
         else:
-            self._last.write(self._newest_slot, record)
+            self.last.write(self._newest_slot, record)
 
     def kept(self) -> tuple[AttemptRecord, ...]:
         """Return the kept records, oldest first."""
-        if self._last is None:
-            return tuple(self.first)
-        size = len(self._last)
+        if self.last is None:
+            return self.first
+        size = len(self.last)
         oldest = self.count - FIRST_KEPT if size == LAST_KEPT else 0
-        return (*self.first, *(self._last.read((oldest + slot) % LAST_KEPT) for slot in range(size)))
+        return (*self.first, *(self.last.read((oldest + slot) % LAST_KEPT) for slot in range(size)))
 
     @property
     def _newest_slot(self) -> int:
         return (self.count - FIRST_KEPT - 1) % LAST_KEPT
 
 
+_replace = msgspec.structs.replace
 _NUMBERS = struct.Struct("=QQ5d??")
 """Attempt, incarnation, bad luck, start, duration, backoff, latency; and two flags."""
 _NO_RECORD = bytes(_NUMBERS.size)

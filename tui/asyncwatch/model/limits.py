@@ -34,6 +34,8 @@ CLOSED_KEPT = 1_000
 """Closed circuits kept that never opened. There may be a new key for every worker."""
 OPENED_KEPT = 10_000
 """Closed circuits kept that have opened."""
+QUEUE_REASONS = frozenset({"place", "rate", "paused"})
+"""What workers in the ready queue wait for: reasons of `AttemptHeld` without a key."""
 KEYS_KEPT = 1_000
 """Keys kept without waiting workers and not held by a person."""
 
@@ -259,10 +261,13 @@ class Keys:
         return sum(keys.get(key, 0) for keys in self._waiting.values())
 
     def move(self, before: str, after: str) -> None:
-        """Count a worker that waits for `after`, and for `before` no more. Both are as in `Row.held`."""
-        if before:
+        """Count a worker that waits for `after`, and for `before` no more. Both are as in `Row.held`.
+
+        Workers in the ready queue are not counted.
+        """
+        if before and before not in QUEUE_REASONS:
             self._count(before, -1)
-        if after:
+        if after and after not in QUEUE_REASONS:
             self._count(after, 1)
 
     def _count(self, held: str, number: int) -> None:

@@ -358,7 +358,7 @@ def _attempt_started(fleet: Fleet, event: AttemptStarted) -> Row | None:
 
 def _another_attempt_started(fleet: Fleet, row: Row, event: AttemptStarted) -> None:
     """Note the start of an attempt unlike the first one of most workers."""
-    extra = row.own_extra()
+    extra = row.extra or row.own_extra()
     extra.is_struck = extra.is_recorded = False
     if event.latency or event.attempt > 1:
         extra.latency = event.latency
@@ -383,7 +383,7 @@ def _attempt_failed(fleet: Fleet, event: AttemptFailed) -> Row | None:
     row = _active(fleet, event)
     if row is None or row.attempt != event.attempt or row.is_recorded:
         return None
-    extra = row.own_extra()
+    extra = row.extra or row.own_extra()
     extra.is_struck = event.injected
     extra.last_duration = event.elapsed
     extra.error_class = event.error_class
@@ -404,7 +404,7 @@ def _attempt_held(fleet: Fleet, event: AttemptHeld) -> Row | None:
     row = _active(fleet, event)
     if row is None:
         return None
-    extra = row.own_extra()
+    extra = row.extra or row.own_extra()
     if row.state is _RUNNING and extra.error_class == "throttled" and not (extra.is_struck or extra.is_between_polls):
         # No backoff follows: the attempt that was throttled waits for its key.
         extra.throttled += 1
@@ -439,7 +439,7 @@ def _retry_scheduled(fleet: Fleet, event: RetryScheduled) -> Row | None:
     row = _active(fleet, event)
     if row is None:
         return None
-    extra = row.own_extra()
+    extra = row.extra or row.own_extra()
     if event.is_throttled:
         extra.throttled += 1
         extra.is_throttled = True
