@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
+from functools import lru_cache
 from typing import Any
 
 from asyncwatch.engine.capture import log_safely
@@ -75,6 +76,10 @@ logger = logging.getLogger("asyncwatch.supervisor")
 
 QUEUED_PER_EVENT = 2_000
 """Workers that one `WorkersQueued` names at most."""
+
+
+_clean_name = lru_cache(256)(clean_message)
+"""For levels and sources of log records, which are few."""
 
 
 def whole_microseconds(seconds: float) -> float:
@@ -214,7 +219,7 @@ class Reporter:
 
     def log_recorded(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Report a log record or a printed line."""
-        texts = clean_message(level), clean_message(source), clean_message(message)
+        texts = _clean_name(level), _clean_name(source), clean_message(message)
         self.outbox.emit_text(LogRecorded(self._next_seq(), self.now(), worker, *texts), len(message))
 
     def line_held(self, reason: str) -> None:

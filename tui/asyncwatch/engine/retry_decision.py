@@ -76,11 +76,12 @@ class RetryDecider:
         asked = retry_after_of(error, time.time())
         if error_class is ErrorClass.THROTTLED and self._throttle is not None and not worker.is_struck:
             return self._decide_throttled(worker, policy, now, asked, is_halted=is_halted)
-        if worker.failed_attempts >= policy.max_attempts:
+        failed = worker.failed_attempts
+        if failed >= policy.max_attempts:
             return RetryDecision(error_class, is_retriable=True, max_attempts=policy.max_attempts)
         if asked is None:
             jitter = self._luck.draw("backoff", worker.name, worker.incarnation, worker.draw_number + 1)
-            delay = worker.backoff = round(policy.delay(worker.failed_attempts, jitter, worker.backoff), 6)
+            delay = worker.backoff = round(policy.delay(failed, jitter, worker.backoff), 6)
         else:
             delay = round(min(asked, policy.max_retry_after), 6)
         refusal, cost = _refusal(worker, now + delay, is_halted=is_halted), 0.0

@@ -691,7 +691,9 @@ class Scheduler:
         except BaseException as fault:  # an error or a policy of the user's that raises when it is looked at
             pass_on_interrupt(fault)
             self._decision_failed(worker, fault)
-        self._decided(worker)
+        worker.is_deciding = False
+        if worker.is_restarting or worker.stop_reason:
+            self._decided(worker)
         if worker.owner is None:  # it held a slot
             self._fill_slots()
 

@@ -288,7 +288,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_never_retried(error: BaseException) -> bool:
     """Return whether no policy may retry `error`: a cancellation, the end of the deadline, or a request to exit."""
-    return isinstance(error, (asyncio.CancelledError, DeadlineExceeded)) or is_exit(error)
+    return not isinstance(error, Exception) or isinstance(error, DeadlineExceeded)
 
 
 def is_exit(error: BaseException) -> bool:
