@@ -62,7 +62,12 @@ def test_errors_of_one_type_are_classified_one_by_one() -> None:
     bare, refused, asked = ServiceError(), ServiceError(), ServiceError()
     refused.response = {"ResponseMetadata": {"HTTPStatusCode": 500}}
     asked.retry_after = 3
-    assert [classify(error) for error in (bare, refused, asked, bare)] == ["permanent", "server", "throttled", "permanent"]
+    assert [classify(error) for error in (bare, refused, asked, bare)] == [
+        "permanent",
+        "server",
+        "throttled",
+        "permanent",
+    ]
     unreachable, full = OSError(errno.ENETUNREACH, ""), OSError(errno.ENOSPC, "")
     assert [classify(error) for error in (full, unreachable, full)] == ["permanent", "transient", "permanent"]
     groups = [ExceptionGroup("", [leaf]) for leaf in (ValueError(), TimeoutError(), ValueError())]

@@ -34,7 +34,7 @@ class Trace(NamedTuple):
     """` at jobs.py:3 fetch`, the line of the worker's own code that it comes from; empty if none is."""
 
 
-class ErrorFacts(NamedTuple):
+class ErrorFacts(msgspec.Struct, frozen=True, gc=False):
     """What is shown of an error."""
 
     error_type: str
@@ -113,10 +113,12 @@ def describe_error(error: BaseException) -> tuple[str, str]:
 
     The message of a group of errors is that of its leaves.
     """
-    message = without_colours(_leaves_text(error) if isinstance(error, BaseExceptionGroup) else safe_str(error))
+    message = _leaves_text(error) if isinstance(error, BaseExceptionGroup) else safe_str(error)
     if len(message) > MAX_ERROR_LENGTH:
-        message = message[: MAX_ERROR_LENGTH - 1] + "…"
-    return type(error).__qualname__, clean_text(message)
+        message = without_colours(message)
+        if len(message) > MAX_ERROR_LENGTH:
+            message = message[: MAX_ERROR_LENGTH - 1] + "…"
+    return type(error).__qualname__, clean_message(message)
 
 
 def _leaves_text(group: BaseExceptionGroup[Any]) -> str:
@@ -180,7 +182,9 @@ def _plain_or_repr(value: object) -> Any:
 
 def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:
     """Return all that is shown of `error`. Frames of `skip` are left out."""
-    return ErrorFacts(*describe_error(error), *describe_trace(error, skip=skip))
+    error_type, message = describe_error(error)
+    trace = describe_trace(error, skip=skip)
+    return ErrorFacts(error_type, message, trace.stack, trace.place)
 
 
 def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Trace:
@@ -206,7 +210,8 @@ def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
         if isinstance(part, str):
             identities.append(part)
         elif (code := part.tb_frame.f_code) is not skip:
-            identities += id(code), part.tb_lasti
+            identities.append(id(code))
+            identities.append(part.tb_lasti)
     known = _traces.get(key := tuple(identities))
     if known is None:
         if len(_traces) >= _MAX_TRACES:

@@ -18,7 +18,7 @@ from asyncwatch.policies.throttle import ThrottlePolicy
 logger = logging.getLogger("asyncwatch.worker")
 
 # Before Python 3.12 each lookup of an enum's member costs 50 ns.
-_PERMANENT = ErrorClass.PERMANENT
+_PERMANENT, _THROTTLED = ErrorClass.PERMANENT, ErrorClass.THROTTLED
 
 OUT_OF_BUDGET = "retry budget"
 PAST_DEADLINE = "deadline"
@@ -74,7 +74,7 @@ class RetryDecider:
             is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
             return RetryDecision(error_class, is_retriable=False, refusal=PAST_DEADLINE if is_late else "")
         asked = retry_after_of(error, time.time())
-        if error_class is ErrorClass.THROTTLED and self._throttle is not None and not worker.is_struck:
+        if error_class is _THROTTLED and self._throttle is not None and not worker.is_struck:
             return self._decide_throttled(worker, policy, now, asked, is_halted=is_halted)
         failed = worker.failed_attempts
         if failed >= policy.max_attempts:

@@ -199,8 +199,9 @@ class RunControl:
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Report a log record or a printed line of `worker`, None for no worker."""
         scheduler = self._scheduler
-        if scheduler.is_started and not scheduler.is_finished:
-            scheduler.reporter.log_recorded(worker, level, source, message)
+        reporter = scheduler.reporter
+        if reporter.is_started and not scheduler.is_finished:
+            reporter.log_recorded(worker, level, source, message)
 
     def abandon(self, block: Block | None) -> None:
         """Report the end of the run from another thread, because a worker blocks the loop. Nothing is reported after.

@@ -45,6 +45,7 @@ STARTS_PER_ITERATION = 200
 _QUEUED, _RUNNING, _WAITING = WorkerState.QUEUED, WorkerState.RUNNING, WorkerState.WAITING
 _BACKING_OFF, _CANCELLING, _RESTARTING = WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.RESTARTING
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
+_THROTTLED = ErrorClass.THROTTLED
 _AGAIN = frozenset({_QUEUED, _RESTARTING})
 
 TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
@@ -723,7 +724,7 @@ class Scheduler:
         is_late = error is worker.overdue and isinstance(error, DeadlineExceeded)
         error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
         is_tolerated = False
-        if worker.ticket is not None or error_class is ErrorClass.THROTTLED:
+        if worker.ticket is not None or error_class is _THROTTLED:
             says_nothing = is_never_retried(error) and not is_late
             is_tolerated = self.admission.attempt_ended(
                 worker, error_class=error_class, error=error, is_stopped=says_nothing

@@ -445,9 +445,9 @@ def _retry_scheduled(fleet: Fleet, event: RetryScheduled) -> Row | None:
         extra.is_throttled = True
     extra.retry_at = event.at + event.delay
     extra.max_attempts = event.max_attempts
-    # An attempt that its timeout cancelled has left its reason.
-    fleet.cancel_reasons.pop(row.name, None)
-    fleet.cancel_requested_at.pop(row.name, None)
+    if fleet.cancel_reasons:  # an attempt that its timeout cancelled has left its reason
+        fleet.cancel_reasons.pop(row.name, None)
+        fleet.cancel_requested_at.pop(row.name, None)
     fleet.attempt_history.backed_off(row, event.delay, is_asked_for=event.is_asked_for)
     _move(fleet, row, WorkerState.BACKING_OFF)
     return row

@@ -187,7 +187,7 @@ def classify(error: BaseException) -> ErrorClass:
 
 _TYPES_KEPT = 1_000
 _of_bare: dict[type[BaseException], ErrorClass] = {}
-"""The classes of bare errors, by type: to find out takes 1.3 us, five times as long as to look it up."""
+"""The classes of bare errors, by type: to look one up takes a ninth of the 1.3 us that it takes to find out."""
 
 
 def _is_bare(error: BaseException) -> bool:
@@ -206,7 +206,9 @@ def _type_says_all(kind: type[BaseException]) -> bool:
     """Return whether all bare errors of a type have the same class: neither their leaves, number nor cause matter."""
     if issubclass(kind, (TimeoutError, ConnectionError)):
         return True
-    return not issubclass(kind, (BaseExceptionGroup, OSError)) and all(each.__module__ != "httpx" for each in kind.__mro__)
+    return not issubclass(kind, (BaseExceptionGroup, OSError)) and all(
+        each.__module__ != "httpx" for each in kind.__mro__
+    )
 
 
 def _classify(error: BaseException) -> ErrorClass:
