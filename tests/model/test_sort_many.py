@@ -281,10 +281,9 @@ def test_resort_filters_only_changed_rows() -> None:
     assert len(asked) <= 2
 
 
-def test_resort_of_one_row_among_1000_takes_about_ten_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd, asked = Crowd(3, workers=1000), list[Row]()
-    crowd.view.sort = "luck"
-    order_of(crowd.view)
+def count_keys(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Return the rows whose keys views ask for from now on."""
+    asked: list[Row] = []
 
     def counted(key: str, *, is_reversed: bool, now: float) -> Ordering:
         by = sort_keys.ordering(key, is_reversed=is_reversed, now=now)
@@ -296,13 +295,85 @@ def test_resort_of_one_row_among_1000_takes_about_ten_comparisons(monkeypatch: p
         return Ordering(count, is_reversed)
 
     monkeypatch.setattr(selection, "ordering", counted)
-    row = crowd.fleet.rows[500]
+    return asked
+
+
+def change(crowd: Crowd, name: str) -> None:
+    """Change the row of a worker."""
+    row = crowd.fleet.get(name)
+    assert row is not None
     version = row.version
     while row.version == version:
-        crowd.happen("w500")
+        crowd.happen(name)
+
+
+def test_resort_of_one_row_among_1000_takes_about_ten_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd(3, workers=1000)
+    crowd.view.sort = "luck"
+    order_of(crowd.view)
+    asked = count_keys(monkeypatch)
+    change(crowd, "w500")
     crowd.view.resort()
     order_of(crowd.view)
     assert 0 < len(asked) <= 14
+
+
+def test_filter_of_sorted_rows_asks_for_keys_near_changed_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd(3, workers=1000)
+    view = crowd.view
+    view.sort = "luck"
+    order_of(view)
+    asked = count_keys(monkeypatch)
+    for query in ("w", "retries:0", ""):
+        change(crowd, "w500")
+        view.query = parse_query(query)
+        order_of(view)
+        assert 0 < len(asked) <= 14
+        asked.clear()
+
+
+def test_filter_places_workers_queued_since_the_sort() -> None:
+    crowd = Crowd(5)
+    crowd.view.sort = "name"
+    order_of(crowd.view)
+    crowd.stream.add(WorkersQueued, group="first", max_attempts=3, workers=("w1a",))
+    crowd.stream.fold(crowd.fleet)
+    assert order_of(crowd.view)[-1].name == "w1a"
+    crowd.view.query = parse_query("w1")
+    assert order_of(crowd.view) == crowd.expected()
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("key", [key for key, _ in SORTS])
+@given(
+    seed=st.integers(),
+    filters=st.lists(st.tuples(st.sampled_from(list(PLAIN_CONDITIONS)), st.integers(0, 60)), max_size=8),
+)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_filters_of_sorted_rows_show_them_as_a_new_view(
+    key: str, *, is_reversed: bool, seed: int, filters: list[tuple[str, int]]
+) -> None:
+    """Filters replace each other before and after the last step, while rows change and others are added."""
+    crowd = Crowd(seed, 40)
+    view = crowd.view
+    view.sort, view.reverse = key, is_reversed
+    order_of(view)
+    for query, steps in filters:
+        view.query = parse_query(query)
+        view.order()
+        for _ in range(steps):
+            crowd.happen()
+            view.work(lambda: True)
+        if not steps % 5:
+            crowd.names.append(f"w{len(crowd.names)}")
+            crowd.stream.add(WorkersQueued, group="first", max_attempts=3, workers=(crowd.names[-1],))
+            crowd.stream.fold(crowd.fleet)
+            view.order()
+        else:
+            view.resort()
+    order_of(view)
+    view.resort()
+    assert order_of(view) == crowd.expected()
 
 
 def test_resort_in_queue_order_has_nothing_to_do() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
 
@@ -23,9 +23,11 @@ from asyncwatch.model.view.sort import (
     STEP,
     Indexes,
     Order,
+    Ordering,
     Steps,
     in_order,
     in_queue_order,
+    masked,
     ordering,
     place_of,
     reinsert,
@@ -38,6 +40,8 @@ AT_ONCE = 8_192
 """Fleets of up to this many rows are filtered and sorted at once, while a key waits."""
 _MANY = 4
 """If more than one row in this many changed, sorting all rows is faster than moving the changed ones."""
+_FEW = 8
+"""If one row in this many matches, or less, sorting them is faster than looking for them in an order of all rows."""
 _SORT_KEYS = frozenset(key for key, _ in SORTS)
 
 
@@ -68,6 +72,12 @@ class View:
         """The visible rows, sorted across branches."""
         self._ordering = ordering(QUEUE_ORDER, is_reversed=False, now=0.0)
         """The order of `_flat`."""
+        self._all: Order | None = None
+        """All rows, sorted, from before the present filter."""
+        self._order_of_all = (QUEUE_ORDER, False)
+        """The order of `_all`, and whether it is reversed."""
+        self._touched_of_all: set[Row] = set()
+        """Like `_touched`, for `_all`."""
         self._order: Sequence[Row] = fleet.rows
         """The visible rows in the order of their branches, if the tree is shown."""
         self._lines: list[Line] = []
@@ -301,8 +311,12 @@ class View:
         """Whether the lines still show an earlier filter."""
         return self.is_behind and not self._is_of_filter
 
-    def touched(self, rows: Iterable[Row]) -> None:
+    def touched(self, rows: Collection[Row]) -> None:
         """Record that `rows` have changed, for the next `resort()`."""
+        if self._all is not None:
+            self._touched_of_all.update(rows)
+            if len(self._touched_of_all) * _MANY > len(self._all):
+                self._all = None
         if self._is_current or self._job is not None:
             self._touched.update(rows)
 
@@ -356,6 +370,8 @@ class View:
             self._lines.extend(visible)
         self._places = None
         self._touched.update(visible)
+        if self._all is self._flat:
+            self._touched_of_all.update(visible)
 
     def _sort_all(self) -> Steps[None]:
         tree, rows = self.fleet.tree, self.fleet.rows
@@ -367,11 +383,14 @@ class View:
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
         if self._sort == QUEUE_ORDER:
             flat = yield from in_order(rows, visible, is_reversed=self._is_reversed)
+        elif (known := self._known_order()) is not None and len(visible) * _FEW > len(known):
+            added = rows[len(known) : seen]
+            moved = yield from in_queue_order(rows, [*self._touched_of_all, *added])
+            flat = yield from masked(known, visible, moved, by, self._touched)
         else:
             flat = yield from sort_rows(rows, visible, by)
         yield from self._outline(flat)
-        self._flat, self._ordering = flat, by
-        self._touched.update(moving)
+        self._adopt(flat, by, moving)
         self._left_seen, self._rows_seen = left, seen
         self._is_current = self._is_of_filter = True
 
@@ -383,8 +402,19 @@ class View:
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
         flat = yield from reinsert(self._flat, moved, shown, by, self._touched)
         yield from self._outline(flat)
+        self._adopt(flat, by, moving)
+
+    def _known_order(self) -> Order | None:
+        """Return all rows in the present order, as they were before the filter; None if that is not known."""
+        is_known = self._order_of_all == (self._sort, self._is_reversed)
+        return self._all if is_known and not self.fleet.tree.left and not self.fleet.departed.replaced else None
+
+    def _adopt(self, flat: Order, by: Ordering, moving: list[Row]) -> None:
         self._flat, self._ordering = flat, by
         self._touched.update(moving)
+        if not self.is_filtered and not self.fleet.tree.left:
+            self._all, self._order_of_all = flat, (self._sort, self._is_reversed)
+            self._touched_of_all = self._touched.copy()
 
     def _visible(self, seen: int) -> Steps[Indexes]:
         """Return the visible ones of the first `seen` rows. Count those that have left their pool and the replaced."""
