@@ -353,7 +353,6 @@ def test_sigterm_waits_for_services_to_stop_in_reverse_order(folder: Path) -> No
         (["foo"], "neither a URL nor a module:function"),
         (["--output", "none/out.csv"], "cannot write output file 'none/out.csv': No such file or directory"),
         (["--output", "out.txt"], "must end in .jsonl, .ndjson or .csv"),
-        (["--items", "-"], "no items in standard input"),
     ],
 )
 def test_bad_input_is_reported_before_anything_runs(folder: Path, arguments: list[str], message: str) -> None:
@@ -361,6 +360,34 @@ def test_bad_input_is_reported_before_anything_runs(folder: Path, arguments: lis
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_items_of_a_pipe_run_as_they_come(folder: Path) -> None:
+    command = [sys.executable, "-m", "asyncwatch", "jobs:half", "--items", "-", "--json"]
+    environment = ENVIRONMENT | {"HOME": str(folder)}
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        events: list[dict[str, Any]] = []
+        for item in ("2", "4"):
+            process.stdin.write(f"{item}\n")
+            while not events or events[-1]["event"] != "WorkerSucceeded" or events[-1]["worker"] != item:
+                events.append(json.loads(process.stdout.readline()))
+        process.stdin.close()
+        events += [json.loads(line) for line in process.stdout]
+    assert (process.returncode, events[0]["workers"], events[0]["reads_items"]) == (0, 0, True)
+    assert [event["workers"] for event in events if event["event"] == "ItemsRead"] == [2]
+
+
+def test_source_without_items_is_said_with_status_0(folder: Path) -> None:
+    (folder / "none.txt").write_text("# all done\n")
+    for arguments in (["none.txt"], ["-"]):
+        done = run(folder, "jobs:half", "--items", *arguments, "--json")
+        assert done.returncode == 0
+        assert "there is nothing to run" in done.stderr
+        assert events_of(done)[-1]["event"] == "RunFinished"
 
 
 def test_stderr_nobody_reads_holds_up_neither_sigterm_nor_the_output_file(folder: Path) -> None:

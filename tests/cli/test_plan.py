@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,10 @@ import msgspec
 import pytest
 
 from asyncwatch.config.load import demo_config, parse_config, read_config
+from asyncwatch.config.problems import ConfigError
 from asyncwatch.config.schema import BadLuckTable, Config, Group, Http, RetryTable
 from asyncwatch.plan.describe import describe_plan
-from asyncwatch.plan.plan import Overrides, Plan, PlanError, make_plan
+from asyncwatch.plan.plan import Overrides, Plan, PlanError, foreseen_events, make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -370,3 +375,62 @@ def test_wrong_quota_setting_is_a_problem(line: str, problem: str) -> None:
     config, found = read_config(f"{line}\n[[group]]\nurl = 'http://a.example'\n", Path("run.toml"))
     with pytest.raises(PlanError, match=problem):
         make_plan(config, found=found)
+
+
+def test_options_of_items_reach_the_groups_that_read_a_file(folder: Path) -> None:
+    (folder / "a.csv").write_text("id,n\nx,1\ny\n")
+    groups = (Group(name="g", target="asyncio:sleep", items="a.csv"), Group(name="h", target="demo"))
+    plan = make_plan(Config(groups=groups), overrides=Overrides(name_column="id", skip_bad=True))
+    assert names(plan) == ["x", "h/0"]
+    (note,) = plan.notes
+    assert note.startswith("a.csv: 1 line skipped (--skip-bad), the first: a.csv:3: has 1 cell")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option"), [(Overrides(name_column="id"), "--name"), (Overrides(skip_bad=True), "--skip-bad")]
+)
+def test_options_of_items_without_a_file_are_refused(overrides: Overrides, option: str) -> None:
+    problem = f"{option} is for items from a file; give --items FILE too"
+    assert problems_of("http://a.example", overrides=overrides) == (problem,)
+
+
+def test_keys_of_items_without_a_file_are_refused() -> None:
+    group = '[[group]]\ntarget = "jobs:f"\nitems = ["a"]\nname_column = "id"\nskip_bad = true\n'
+    with pytest.raises(ConfigError) as caught:
+        parse_config(group, Path("x.toml"))
+    why = "is for items from a file: set items to its path"
+    assert caught.value.problems == (f"x.toml:4: group.name_column: {why}", f"x.toml:5: group.skip_bad: {why}")
+
+
+def test_plan_without_items_has_no_work_and_says_so(folder: Path) -> None:
+    (folder / "a.txt").write_text("# nothing\n")
+    plan = make_plan(Config(), items="a.txt")
+    assert not plan.has_work
+    assert plan.notes == ("no items in a.txt: there is nothing to run",)
+
+
+@contextlib.contextmanager
+def writing(text: str) -> Iterator[None]:
+    """Write to the named pipe in a thread, which waits for a reader."""
+    thread = threading.Thread(target=Path("pipe").write_text, args=(text,))
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_pipe_is_read_during_a_run_and_before_a_description(folder: Path) -> None:
+    os.mkfifo("pipe")
+    live = make_plan(Config(), items="pipe", is_live=True)
+    assert (names(live), live.has_work, foreseen_events(live)) == ([], True, ())
+    assert live.groups[0].live is not None
+    with writing("http://a.example\n"):
+        plan = make_plan(Config(), items="pipe")
+    assert (names(plan), plan.groups[0].live) == (["http://a.example"], None)
+
+
+def test_services_read_a_pipe_before_they_start(folder: Path) -> None:
+    os.mkfifo("pipe")
+    group = Group(name="g", target="asyncio:sleep", items="pipe", restart="permanent")
+    with writing("1\n"):
+        plan = make_plan(Config(groups=(group,)), is_live=True)
+    assert (names(plan), plan.groups[0].live) == (["1"], None)

@@ -8,6 +8,7 @@ from asyncwatch.events import (
     AttemptHeld,
     AttemptStarted,
     Event,
+    ItemsRead,
     KeyThrottled,
     PollFailed,
     PollFinished,
@@ -43,6 +44,16 @@ def test_progress_of_services_shows_how_many_are_up() -> None:
     assert line.startswith("00:10.0  7/10 up, 1 backing off, 1 restarting, 1 waiting")
     assert "  1 restart  " in line
     assert "/10  " not in line
+
+
+def test_progress_while_items_are_read_says_that_more_may_follow() -> None:
+    start = RunStarted(0, 0.0, "demo", 0, "gather", 7, 1, None, 0.0, reads_items=True)
+    events: list[Event] = [start, WorkersQueued(1, 0.0, "", 1, ("a", "b"))]
+    fleet = Fleet()
+    apply(fleet, events)
+    assert progress_line(fleet, 1.0).startswith("00:01.0  0/2+  2 queued")
+    apply(fleet, [ItemsRead(2, 0.5, 2)])
+    assert progress_line(fleet, 1.0).startswith("00:01.0  0/2  2 queued")
 
 
 SERVICES: list[Event] = [

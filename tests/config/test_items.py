@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncwatch.config.values import url_problem
-from asyncwatch.plan.items import ItemsError, Kind, delimiter_of, name_items, read_items, unique_names
+from asyncwatch.plan.items import Items, ItemsError, ItemSource, Kind, delimiter_of, name_items, unique_names
 
 
 @pytest.fixture
@@ -20,6 +22,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def read_items(source: str, kind: Kind = "any", stdin: BinaryIO | None = None, **settings: Any) -> Items:
+    """Return the items of a source."""
+    return ItemSource(source, kind, stdin, **settings).read()
 
 
 def problems_of(source: str, kind: Kind = "any") -> list[str]:
@@ -131,8 +138,8 @@ def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "kind", "problems"),
     [
-        ("a.txt", b"", "any", ["no items in a.txt"]),
-        ("a.csv", b"name\n", "any", ["no items in a.csv"]),
+        ("a.csv", b"h\n\xff\n1\n\n2,3\n\xff,\xff\n", "any", ["a.csv:2: is", "a.csv:5: has 2", "a.csv:6: is not UTF-8"]),
+        ("a.csv", b'h\n"x"y\n1\n"z"z\n', "any", ["a.csv:2: is not CSV", "a.csv:4: is not CSV"]),
         ("a.txt", b"ok\n\xff\n", "any", ["a.txt:2: is not UTF-8"]),
         ("a.csv", b"h\nok\n\xff\n", "any", ["a.csv:3: is not UTF-8"]),
         ("a.jsonl", b"1\n{\n", "any", ["a.jsonl:2: is not JSON: Expecting property name enclosed in double quotes"]),
@@ -142,16 +149,10 @@ def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
         ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is not CSV"]),
         ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url; add one, or give a TARGET"]),
         ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is not an http:// or https:// URL"]),
-        (
-            "a.txt",
-            b"x\n" * 1000,
-            "url",
-            [*(f"a.txt:{n}: 'x' is no" for n in range(1, 6)), "a.txt: and 995 more lines like these"],
-        ),
-        ("a.txt", b"x\n" * 6, "url", [*(["a.txt:"] * 5), "a.txt: and 1 more line like these"]),
+        ("a.txt", b"x\n" * 20, "url", [f"a.txt:{n}: 'x' is no" for n in range(1, 21)]),
     ],
 )
-def test_invalid_items_are_reported_with_their_lines_up_to_five(
+def test_invalid_items_are_all_reported_with_their_lines(
     folder: Path, name: str, content: bytes, kind: Kind, problems: list[str]
 ) -> None:
     (folder / name).write_bytes(content)
@@ -159,6 +160,63 @@ def test_invalid_items_are_reported_with_their_lines_up_to_five(
     assert len(found) == len(problems)
     for message, start in zip(found, problems, strict=True):
         assert message.startswith(start)
+
+
+def test_many_invalid_items_are_listed_in_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    (folder / "a.txt").write_text("x\n" * 1000)
+    *first, last = problems_of("a.txt", "url")
+    assert [line[:8] for line in first] == [f"a.txt:{n}:" for n in range(1, 6)]
+    (file,) = folder.glob("asyncwatch-bad-lines-*.txt")
+    assert last == f"a.txt: and 995 more lines like these; {file} lists all 1,000 (--skip-bad runs the others)"
+    listed = file.read_text().splitlines()
+    assert listed[:5] == first
+    assert [line.partition("'")[0] for line in listed] == [f"a.txt:{n}: " for n in range(1, 1001)]
+
+
+def test_many_invalid_items_are_counted_if_no_file_can_list_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "none"))
+    (folder / "a.txt").write_text("x\n" * 25)
+    found = problems_of("a.txt", "url")
+    assert len(found) == 21
+    assert found[-1] == "a.txt: and 5 more lines like these (--skip-bad runs the others)"
+
+
+def test_invalid_items_are_skipped_and_counted_on_request(folder: Path) -> None:
+    (folder / "a.jsonl").write_text('{"n": 1}\n{\n2\nnone\n')
+    source = ItemSource("a.jsonl", "any", skips_bad=True)
+    assert source.read() == [("1", {"n": 1}), ("3", 2)]
+    (note,) = source.notes(2)
+    assert note.startswith("a.jsonl: 2 lines skipped (--skip-bad), the first: a.jsonl:2: is not JSON")
+
+
+def test_header_that_is_wrong_is_reported_although_bad_lines_are_skipped(folder: Path) -> None:
+    (folder / "a.csv").write_text("a,a\n1,2\n")
+    with pytest.raises(ItemsError, match=r"a\.csv:1: each column of the header needs a name of its own"):
+        read_items("a.csv", skips_bad=True)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b""), ("a.txt", b"# all done\n\n"), ("a.csv", b"id,name\n")])
+def test_source_with_nothing_left_in_it_has_no_items_and_a_note(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    source = ItemSource(name, "any")
+    assert source.read() == []
+    assert [*source.notes(0)] == [f"no items in {name}: there is nothing to run"]
+
+
+def test_worker_is_named_by_the_column_that_is_given(folder: Path) -> None:
+    (folder / "a.csv").write_text("name,id\nx,7\ny,8\nz,7\nw,\n")
+    assert [name for name, _ in read_items("a.csv", name_column="id")] == ["7", "8", "7#2", "5"]
+    (folder / "a.jsonl").write_text('{"id": 7}\n{"name": "x"}\n[1]\n{"id": true}\n{"id": "http://u:p@h/"}\n')
+    assert [name for name, _ in read_items("a.jsonl", name_column="id")] == ["7", "2", "3", "4", "http://***@h/"]
+
+
+def test_column_that_is_not_there_is_a_problem_that_names_the_others(folder: Path) -> None:
+    (folder / "a.csv").write_text("name,id\nx,7\n")
+    with pytest.raises(ItemsError, match=r"a\.csv:1: has no column 'no'; its columns are name, id"):
+        read_items("a.csv", name_column="no")
+    with pytest.raises(ItemsError, match=r"a\.txt: lines of text have no 'no'; --name is for rows"):
+        read_items("a.txt", name_column="no")
 
 
 def test_unreadable_file_of_items_is_reported(folder: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from asyncwatch.events import LogRecorded, WorkerState
+from asyncwatch.events import ItemsRead, LogRecorded, RunStarted, WorkerState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.render import columns
 from asyncwatch.ui.render.details import log_line
@@ -156,6 +156,36 @@ def test_overview_finished_says_what_is_left() -> None:
     assert "100 %" in text
     controller.log(None, 5.0, "later")
     assert "00:00.9" in overview_text(dashboard_of(controller), 118)
+
+
+def test_overview_has_no_percentage_while_items_are_read() -> None:
+    controller = FakeController()
+    facts = {"run": "demo", "runner": "gather", "seed": 1, "concurrency": 5, "timeout": None, "started_at": 0.0}
+    controller.emit(RunStarted, 0.0, workers=0, reads_items=True, **facts)
+    controller.queue_more("a", "b", group="g")
+    controller.attempt("a", 0.1)
+    controller.succeed("a", 0.2)
+    text = overview_text(dashboard_of(controller), 118)
+    assert "2 workers so far" in text
+    assert "1/2+" in text
+    assert "%" not in text
+    controller.attempt("b", 0.3)
+    controller.succeed("b", 0.4)
+    assert "finished" not in overview_text(dashboard_of(controller), 118)
+    controller.emit(ItemsRead, 0.5, workers=2)
+    text = overview_text(dashboard_of(controller), 118)
+    assert "2 workers so far" not in text
+    assert "✓ finished" in text
+    assert "100 %" in text
+
+
+def test_overview_of_a_pipe_without_items_is_finished() -> None:
+    controller = FakeController()
+    facts = {"run": "demo", "runner": "gather", "seed": 1, "concurrency": 5, "timeout": None, "started_at": 0.0}
+    controller.emit(RunStarted, 0.0, workers=0, reads_items=True, **facts)
+    assert "○ starting" in overview_text(dashboard_of(controller), 118)
+    controller.emit(ItemsRead, 0.5, workers=0)
+    assert "✓ finished" in overview_text(dashboard_of(controller), 118)
 
 
 def test_overview_counts_only_states_that_occur() -> None:

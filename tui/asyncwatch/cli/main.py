@@ -226,8 +226,8 @@ def main(
         _prompt_for_items(items)
         # The module of a function may print while it is imported.
         with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-            plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
-        ctx.exit(_run(plan, may_show=not headless and not is_json, is_json=is_json))
+            plan = _make_plan(*settings, targets, items, _overrides(ctx, options), is_live=True)
+        ctx.exit(_run(plan, may_show=not headless and not is_json and plan.has_work, is_json=is_json))
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
 
@@ -238,7 +238,7 @@ def main(
 @_NAME
 @_SKIP_BAD
 @click.pass_context
-def check(ctx: click.Context, what: tuple[str, ...], items: str | None, **options: Any) -> None:
+def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **options: Any) -> None:
     """Validate a config and show what would run.
 
     FILE is the config; the default is the config of a run. TARGET and --items are those of a run. Nothing runs, but
@@ -373,14 +373,23 @@ def _overrides(ctx: click.Context, options: dict[str, Any]) -> Overrides:
 
 
 def _make_plan(
-    settings: Config, found: Problems | None, targets: Sequence[str], items: str | None, overrides: Overrides
+    settings: Config,
+    found: Problems | None,
+    targets: Sequence[str],
+    items: str | None,
+    overrides: Overrides,
+    *,
+    is_live: bool = False,
 ) -> Plan:
     from asyncwatch.plan.plan import PlanError, make_plan
 
     try:
-        return make_plan(settings, targets=targets, items=items, overrides=overrides, found=found)
+        plan = make_plan(settings, targets=targets, items=items, overrides=overrides, found=found, is_live=is_live)
     except PlanError as error:
         raise _InputError(error.problems) from None
+    for note in plan.notes:
+        _note(one_line(printable(mask_secrets(note)), _LONGEST_PROBLEM))
+    return plan
 
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:

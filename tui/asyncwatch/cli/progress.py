@@ -141,7 +141,8 @@ def terminal_columns(stream: Stream | BinaryIO) -> int | None:
 def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     """Return the progress at `now`, in seconds since the run started.
 
-    - A batch: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`, where 15 of 20 workers have ended.
+    - A batch: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`, where 15 of 20 workers have ended. `15/20+`
+      while items are read: more workers may follow.
     - Services: `00:03.2  7/8 up, 1 failing  12 restarts  2 attempts/s`.
     - While keys are throttled, what holds workers up: `a.example: 7/s learned, 12 in flight, 340 wait`.
     - While the retry budget is empty: `retry budget: 340 retries wait`.
@@ -180,7 +181,7 @@ def _counts(fleet: Fleet, stopping: int | None) -> Iterator[str]:
         batch = fleet.counts
     if workers := sum(batch.values()):
         settled = sum(number for state, number in batch.items() if state in SETTLED)
-        yield f"{settled:,}/{workers:,}"
+        yield f"{settled:,}/{workers:,}{'+' if fleet.is_reading else ''}"
         yield counts_text(batch)
 
 

@@ -118,6 +118,8 @@ def _slots(plan: Plan) -> int:
     """Return how many workers can be running at a time: services are, whatever the concurrency."""
     services = sum(len(group.names) for group in plan.groups if group.settings.is_supervised)
     others = sum(len(group.names) for group in plan.groups) - services
+    if any(group.live is not None for group in plan.groups):
+        others = plan.config.concurrency
     return services + min(plan.config.concurrency, others)
 
 

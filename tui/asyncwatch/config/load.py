@@ -223,6 +223,9 @@ def _note(
 def _check_work(raw: Mapping[str, Any], table: Mapping[str, Any], place: KeyPath, problems: Problems) -> None:
     """Note contradictions in the work of a group: its target, url, items and count."""
     has_items, has_url = (raw.get(key, NONE) != NONE for key in ("items", "url"))
+    for key in ("name_column", "skip_bad"):
+        if raw.get(key, NONE) not in (NONE, False) and not isinstance(raw.get("items"), str):
+            problems.add((*place, key), "is for items from a file: set items to its path")
     target = table.get("target", None if "target" in raw else Group().target)
     if has_items and "count" in raw:
         problems.add((*place, "count"), "count and items exclude each other: each item is one worker")

@@ -9,14 +9,14 @@ import itertools
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from asyncwatch.engine.describe import function_of, safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
-from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.engine.spec import BadItem, Outcome, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.worker import FORGOTTEN, Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
 
@@ -61,10 +61,11 @@ class _Listed:
 
 
 class _Alike:
-    """Workers of one template."""
+    """Workers of one template. More can be added if `can_grow`: the names and items are lists then."""
 
-    def __init__(self, specs: WorkerSpecs) -> None:
+    def __init__(self, specs: WorkerSpecs, *, can_grow: bool = False) -> None:
         self._specs = specs
+        self._can_grow = can_grow
 
     def __len__(self) -> int:
         return len(self._specs)
@@ -83,6 +84,8 @@ class _Alike:
 
     def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
         template, names, items = self._specs.template, self._specs.names, self._specs.items
+        if self._can_grow:
+            return map(self.call, range(len(self)))
         args: Iterable[tuple[Any, ...]]
         if items is None:
             args = itertools.repeat(template.args)
@@ -95,11 +98,21 @@ class _Alike:
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
         name, template = self._specs.names[place], self._specs.template
         try:
-            return name, self._specs.args(place), template
+            args = self._specs.args(place)
         except BaseException as error:  # items may be read from anywhere, one by one
             pass_on_interrupt(error)
             message = f"its item cannot be read: {safe_repr(error)}"
             return name, (), msgspec.structs.replace(template, target=_raises(message))
+        if args and type(args[-1]) is BadItem:
+            return name, (), msgspec.structs.replace(template, target=_raises(args[-1].problem))
+        return name, args, template
+
+    def grow(self, names: Sequence[str], items: Sequence[Any]) -> None:
+        """Add workers. An iterator of `calls` does not yield them."""
+        assert isinstance(self._specs.names, list)  # noqa: S101  it can grow
+        assert isinstance(self._specs.items, list)  # noqa: S101
+        self._specs.names.extend(names)
+        self._specs.items.extend(items)
 
 
 def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
@@ -154,6 +167,39 @@ class BatchRegistry:
         self.keeps_values = True
         """Whether to keep what targets return and raise. An error holds every frame that it passed through."""
         self._under_way: dict[int, Worker] = {}
+        self._growing: WorkerSpec | None = None
+        """The template of the last part, if that can grow."""
+        self._next_number: dict[str, int] = {}
+        """What is tried first to make a name unique that comes again."""
+
+    def extend(self, template: WorkerSpec, names: Sequence[str], items: Sequence[Any]) -> list[str]:
+        """Add workers of one template at the end; return their names, made unique by `#2`, `#3`, ..."""
+        start, size = len(self), len(names)
+        unique: list[str] = []
+        for index, name in enumerate(names, start):
+            unique.append(self._unique(name) if name in self._index else name)
+            self._index[unique[-1]] = index
+        if template is not self._growing:
+            self._growing = template
+            self._parts.append(_Alike(WorkerSpecs(template, [], []), can_grow=True))
+            self._starts.append(start)
+        part = self._parts[-1]
+        assert isinstance(part, _Alike)  # noqa: S101  see above
+        part.grow(unique, items)
+        self.fresh += size
+        self._marks += bytes(size)
+        self._incarnations.extend(itertools.repeat(1, size))
+        self._attempts.extend(itertools.repeat(1, size))
+        self._elapsed.extend(itertools.repeat(0.0, size))
+        self._results += [None] * size
+        return unique
+
+    def _unique(self, name: str) -> str:
+        number = self._next_number.get(name, 2)
+        while f"{name}#{number}" in self._index:
+            number += 1
+        self._next_number[name] = number + 1
+        return f"{name}#{number}"
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -175,12 +221,17 @@ class BatchRegistry:
         index = self._index.get(name)
         return None if index is None else self._worker(index)
 
-    def start_next(self) -> Iterator[Worker]:
-        """Yield, in order, each worker that has neither been started nor stopped by then."""
-        index = 0
+    def start_next(self, index: int = 0) -> Iterator[Worker]:
+        """Yield, in order and from `index` on, each worker that has neither been started nor stopped by then.
+
+        Workers that join meanwhile come too.
+        """
         marks, under_way = self._marks, self._under_way
-        for part, start in zip(self._parts, self._starts, strict=True):
-            calls, end = part.calls(), start + len(part)
+        while index < len(marks):
+            at = bisect_right(self._starts, index) - 1
+            part, start = self._parts[at], self._starts[at]
+            end = start + len(part)
+            calls = part.calls() if index == start else map(part.call, range(index - start, end - start))
             while index < end:
                 try:
                     name, args, spec = next(calls)

@@ -33,6 +33,7 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
     CommandRefused,
+    ItemsRead,
     KeyLimitChanged,
     KeyReleased,
     KeyThrottled,
@@ -164,6 +165,10 @@ class Reporter:
         self._started_at = self._clock()
         facts = (name, workers, runner, seed, concurrency, timeout, wall_clock)
         self._emit(RunStarted(self._next_seq(), 0.0, *facts, **settings))
+
+    def items_read(self, workers: int) -> None:
+        """Report that no more workers join the batch, which has so many."""
+        self._emit(ItemsRead(self._next_seq(), self.now(), workers))
 
     def run_timed_out(self, timeout: float, pending: int) -> None:
         """Report that the runner's total timeout ended."""

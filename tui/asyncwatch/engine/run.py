@@ -288,11 +288,12 @@ class Run(Generic[ResultT_co]):
                 done[outcome.name] = outcome.incarnation
             is_error = outcome.state.is_failure and not _is_stray(outcome)
             is_enough = return_when == "FIRST_COMPLETED" or (return_when == "FIRST_EXCEPTION" and is_error)
-            if (is_enough or scheduler.active == 1) and not enough.done():
+            if is_enough and not enough.done():
                 enough.set_result(None)
 
         scheduler.watch_outcomes(on_outcome)
         if scheduler.active:
+            scheduler.wake_when_settled(enough)
             await enough
             scheduler.reap_batch()
         return done
@@ -340,7 +341,7 @@ class _Timeout:
         scheduler.reap_batch()
         if scheduler.active and self._seconds is not None:
             self.has_ended = True
-            scheduler.reporter.run_timed_out(self._seconds, scheduler.active)
+            scheduler.reporter.run_timed_out(self._seconds, scheduler.pending)
             self._control.end_workers("timeout")
 
 
@@ -354,6 +355,10 @@ class _Outcomes:
         self._news = asyncio.Event()
         self._is_closed = False
         scheduler.watch_outcomes(self._add)
+        # The last work of the run may be the wait for more workers, which has no outcome.
+        settled: asyncio.Future[None] = scheduler.loop.create_future()
+        settled.add_done_callback(lambda _settled: self._news.set())
+        scheduler.wake_when_settled(settled)
 
     def __aiter__(self) -> Self:
         return self

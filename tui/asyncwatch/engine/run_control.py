@@ -18,6 +18,7 @@ from asyncwatch.commands import CancelAll, Command, Statistics, StopRun, WorkerS
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.dispatch import Branches, carry_out
+from asyncwatch.engine.feed import WorkerSource
 from asyncwatch.engine.outbox import Listener
 from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.scheduler import Scheduler
@@ -149,6 +150,10 @@ class RunControl:
         The error of a worker holds every frame that it passed through: of a million, some gigabytes.
         """
         self._scheduler.registry.batch.keeps_values = False
+
+    def open_feed(self, source: WorkerSource) -> None:
+        """Let workers of `source` join the batch once it has started. Before the run starts."""
+        self._scheduler.open_feed(source)
 
     def expect_signals(self) -> None:
         """Take it for no failure if the signal that stops the run also ends processes that services have started."""
@@ -313,7 +318,7 @@ class RunControl:
         scheduler = self._scheduler
         scheduler.close_restarts()
         self.stop_group_timers()
-        if any(True for _ in scheduler.registry.batch.unsettled()):
+        if scheduler.has_open_batch:
             scheduler.note_interrupted()
             scheduler.reporter.run_cancel_requested("run")
             scheduler.stop_batch("run")

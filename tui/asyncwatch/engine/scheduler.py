@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from asyncwatch.engine.bulk import BulkActions, act_safely
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import ErrorFacts, describe_error, facts_of, function_of
 from asyncwatch.engine.event_loop import pass_on_interrupt
+from asyncwatch.engine.feed import Feed, WorkerSource
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.registry import WorkerRegistry
@@ -158,7 +160,9 @@ class Scheduler:
         self.is_finished = False
         self.is_broken_off = False
         self.active = 0
-        """Workers that have not settled."""
+        """Workers that have not settled, and open feeds."""
+        self._feeds: list[Feed] = []
+        """All feeds of the run."""
         self.registry = WorkerRegistry(batch)
         self.luck = luck = Luck(seed)
         """The draws of the run."""
@@ -226,24 +230,29 @@ class Scheduler:
 
         `services` will be launched at first; `thresholds` are those of their bad luck.
         """
-        self.active = len(self.registry.batch)
+        workers = len(self.registry.batch) + services
+        self.active = len(self.registry.batch) + self._open_feeds
         rate, per_key = self.admission.limit(), self.admission.rate_per_key
-        all_thresholds = {*thresholds, *(spec.bad_luck.threshold for spec in self.registry.batch.specs())}
+        specs = itertools.chain(self.registry.batch.specs(), (feed.source.template for feed in self._feeds))
+        all_thresholds = {*thresholds, *(spec.bad_luck.threshold for spec in specs)}
         settings = {
             "rate": None if rate is None else str(rate),
             "rate_per_key": None if per_key is None else str(per_key),
             "bad_luck": all_thresholds.pop() if len(all_thresholds) == 1 else None,
             "paused": self.is_paused,
+            "reads_items": self._open_feeds > 0,
         }
         facts = (self.luck.seed, self.concurrency, timeout, wall_clock, settings)
-        self.reporter.run_started(name, self.active + services, runner, *facts)
+        self.reporter.run_started(name, workers, runner, *facts)
 
     def announce_batch(self) -> None:
         """Report the workers of the batch as queued."""
         for spec, names in self.registry.batch.groups():
             self.reporter.workers_queued(spec, names)
         self.admission.watch_keys_of(self.registry.batch.specs(), self.registry.batch.some)
-        for nested in nested_retries(self.registry.batch.specs()):
+        templates = [feed.source.template for feed in self._feeds]
+        self.admission.watch_keys_of(templates)
+        for nested in nested_retries(itertools.chain(self.registry.batch.specs(), templates)):
             self._warn_of_nested_retries(nested)
 
     def _warn_of_nested_retries(self, nested: tuple[str, str] | None) -> None:
@@ -254,6 +263,56 @@ class Scheduler:
         """Start as many workers of the batch as there are slots."""
         self._queue.feed(self.registry.batch.start_next())
         self._fill_slots()
+        for feed in self._feeds:
+            if feed.is_open:
+                feed.source.start(feed)
+
+    # Workers that join the batch -------------------------------------------------------------------------------------
+
+    def open_feed(self, source: WorkerSource) -> None:
+        """Let workers of `source` join the batch once it has started. The run waits until the source has ended."""
+        self.has_slots = True
+        self._feeds.append(Feed(source, self._add_workers, self._feed_ended, lambda: self.registry.batch.fresh))
+
+    @property
+    def pending(self) -> int:
+        """Workers that have not settled."""
+        return self.active - self._open_feeds
+
+    @property
+    def has_open_batch(self) -> bool:
+        """Whether any worker of the batch has not settled, or more may join it."""
+        return self._open_feeds > 0 or any(True for _ in self.registry.batch.unsettled())
+
+    @property
+    def _open_feeds(self) -> int:
+        return sum(feed.is_open for feed in self._feeds)
+
+    def _add_workers(self, feed: Feed, names: Sequence[str], items: Sequence[Any]) -> None:
+        batch, template = self.registry.batch, feed.source.template
+        first = len(batch)
+        names = batch.extend(template, names, items)
+        self.active += len(names)
+        self.reporter.workers_queued(template, names)
+        if not self._queue.is_fed:
+            self._queue.feed(batch.start_next(first))
+        self._fill_slots()
+
+    def _feed_ended(self, _feed: Feed) -> None:
+        if not self.is_started or self.is_broken_off:
+            return
+        self.active -= 1
+        if not self._open_feeds:
+            self.reporter.items_read(len(self.registry.batch))
+        if not self.active:
+            self._wake_waiting()
+
+    def _close_feeds(self, group: str | None = None) -> bool:
+        """Let no more workers join (of a group); return whether any could."""
+        feeds = [feed for feed in self._feeds if feed.is_open and group in {None, feed.source.template.group}]
+        for feed in feeds:
+            feed.close()
+        return bool(feeds)
 
     def close_restarts(self) -> None:
         """Restart no worker from now on: the run is ending."""
@@ -302,6 +361,7 @@ class Scheduler:
         if self.is_broken_off:
             return
         self.is_broken_off = True
+        self._close_feeds()
         log_safely(logger, logging.ERROR, "the run does not end by itself and is broken off")
         for worker in list(self.registry.unsettled()):
             self._runner.break_off(worker)
@@ -314,8 +374,12 @@ class Scheduler:
         """Return when no worker has anything left to do."""
         if self.active:
             settled = self.reporter.loop.create_future()
-            self._when_settled.append(settled)
+            self.wake_when_settled(settled)
             await settled
+
+    def wake_when_settled(self, waiter: asyncio.Future[None]) -> None:
+        """Set the result of `waiter`, unless it is done, when no worker has anything left to do."""
+        self._when_settled.append(waiter)
 
     def watch_outcomes(self, callback: Callable[[Outcome], None] | None) -> None:
         """Call `callback` with each outcome of the batch from now on; None to stop that.
@@ -383,10 +447,10 @@ class Scheduler:
         workers = [*registry.batch.kept(), *registry.services.values()]
         problems = [*registry.batch.problems(), *self.admission.problems()]
         if self.is_started and not self.is_broken_off:
-            unsettled = registry.batch.unsettled_count()
+            unsettled = registry.batch.unsettled_count() + self._open_feeds
             unsettled += sum(not worker.state.is_settled for worker in registry.services.values())
             if unsettled != self.active:
-                problems.append(f"{unsettled} workers have not settled, and {self.active} are counted")
+                problems.append(f"{unsettled} workers and feeds have not settled, and {self.active} are counted")
         if sum(registry.states().values()) != len(registry):
             problems.append(f"{len(registry)} workers, but by state {registry.states()}")
         for task, worker in runner.tasks.items():
@@ -989,6 +1053,7 @@ class Scheduler:
         if len(failures) < halt.limit(len(batch)):
             return
         self._halt = None
+        self._close_feeds()
         going_on = [other for other in batch.under_way() if not other.stop_reason]
         is_now = halt.mode == "now"
         if not is_now:
@@ -1028,8 +1093,9 @@ class Scheduler:
         """Ask every worker of the batch (of a group) that has not settled to stop.
 
         All that run are asked at once, as their grace period begins. Very many others settle in the next loop
-        iterations, and until then no worker gets a slot.
+        iterations, and until then no worker gets a slot. No more workers join the batch (the group).
         """
+        self._close_feeds(group)
 
         def stop(worker: Worker) -> None:
             self._runner.reap(worker)
@@ -1092,7 +1158,7 @@ class Scheduler:
     def cancel_group(self, group: str) -> str:
         """Cancel the workers of a group of the batch that have not ended; return why not, or an empty text."""
         batch = self.registry.batch
-        if next(batch.unsettled(group), None) is None:
+        if next(batch.unsettled(group), None) is None and not self._close_feeds(group):
             return "all its workers have ended" if batch.has_group(group) else "there is no such group"
         self.stop_batch("person", group)
         return ""

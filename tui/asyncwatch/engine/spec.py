@@ -166,6 +166,12 @@ class WorkerSpecs(msgspec.Struct, Generic[ResultT_co], frozen=True):
         return self.template.args if self.items is None else (*self.template.args, self.items[place])
 
 
+class BadItem(msgspec.Struct, frozen=True, gc=False):
+    """An item that cannot be read, in the place of the item: its worker fails."""
+
+    problem: str
+
+
 def _check_service(spec: WorkerSpec) -> None:
     rules.check_restart(spec.restart)
     if spec.shutdown is not None:

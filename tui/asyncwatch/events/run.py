@@ -18,7 +18,8 @@ class RunStarted(Event, frozen=True, gc=False):
     `started_at` is the wall clock in seconds since the epoch. `timeout` is the runner's total timeout in seconds.
     `concurrency`, `rate`, `rate_per_key`, `bad_luck` and `paused` are the initial SETTINGS. A rate is a text such as
     `50/s burst 10`, or None for no limit. `bad_luck` is the threshold of all workers; None if they differ, or if the
-    workers of a tree are not known yet.
+    workers of a tree are not known yet. With `reads_items`, more workers than these `workers` may be queued, until
+    `ItemsRead`.
     """
 
     run: str
@@ -32,6 +33,13 @@ class RunStarted(Event, frozen=True, gc=False):
     rate_per_key: str | None = None
     bad_luck: float | None = None
     paused: bool = False
+    reads_items: bool = False
+
+
+class ItemsRead(Event, frozen=True, gc=False):
+    """All items have been read that came while the run went on: the batch has `workers` workers, and gets no more."""
+
+    workers: int
 
 
 class WorkersQueued(Event, frozen=True, gc=False):

@@ -15,6 +15,7 @@ from asyncwatch.events import (
     TROUBLE,
     AttemptHeld,
     CommandRefused,
+    ItemsRead,
     LogRecorded,
     NestedRetriesFound,
     RestartScheduled,
@@ -64,6 +65,9 @@ class Fleet:
     ) -> None:
         # The run.
         self.run: RunStarted | None = None
+        self.is_reading = False
+        """Whether more workers may join while items are read, so that their total is unknown."""
+        self.items_read: ItemsRead | None = None
         self.timed_out: RunTimedOut | None = None
         self.cancel_requested: RunCancelRequested | None = None
         self.stop_requested_at: float | None = None
@@ -141,8 +145,8 @@ class Fleet:
 
     @property
     def is_settled(self) -> bool:
-        """Whether there are workers and all of them have settled."""
-        return bool(self.rows) and self.settled == self.workers
+        """Whether there are workers and all of them have settled. None needs to have come if all items were read."""
+        return not self.is_reading and self.settled == self.workers and (bool(self.rows) or self.items_read is not None)
 
     @property
     def settled_at(self) -> float | None:

@@ -27,6 +27,7 @@ from asyncwatch.events import (
     CircuitProbed,
     CommandRefused,
     Event,
+    ItemsRead,
     KeyEvent,
     KeyLimitChanged,
     KeyReleased,
@@ -165,7 +166,13 @@ def leave(fleet: Fleet, at: float) -> None:
 
 def _run_started(fleet: Fleet, event: RunStarted) -> None:
     fleet.run = event
+    fleet.is_reading = event.reads_items
     fleet.settings.started(event)
+
+
+def _items_read(fleet: Fleet, event: ItemsRead) -> None:
+    fleet.is_reading = False
+    fleet.items_read = event
 
 
 def _run_timed_out(fleet: Fleet, event: RunTimedOut) -> None:
@@ -184,6 +191,7 @@ def _run_halted(fleet: Fleet, event: RunHalted) -> None:
 
 def _run_finished(fleet: Fleet, event: RunFinished) -> None:
     fleet.finished = event
+    fleet.is_reading = False
 
 
 def _loop_blocked(fleet: Fleet, event: LoopBlocked) -> Row | None:
@@ -623,6 +631,7 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
 
 FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
     RunStarted: _run_started,
+    ItemsRead: _items_read,
     RunTimedOut: _run_timed_out,
     RunCancelRequested: _run_cancel_requested,
     RunHalted: _run_halted,

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.plan.feed import ItemFeeder
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.budget import RetryBudget
@@ -39,7 +41,7 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
         groups = zip(plan.groups, specs, strict=True)
-        batch = [members for group, members in groups if not group.settings.is_supervised]
+        batch = [members for group, members in groups if not group.settings.is_supervised and group.live is None]
         settings: dict[str, Any] = {
             "name": plan.name,
             "concurrency": config.concurrency,
@@ -59,9 +61,14 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
         if config.is_tree:
             supervisor = Supervisor(_tree(plan, specs), batch=batch, **_root_flags(config), **settings)
             control_of(supervisor).expect_signals()
-            yield supervisor
+            run: Run | Supervisor = supervisor
         else:
-            yield Run(batch, **settings)
+            run = Run(batch, **settings)
+        for group, members in zip(plan.groups, specs, strict=True):
+            if group.live is not None:
+                say = partial(control_of(run).record_log, None, "WARNING", "asyncwatch")
+                control_of(run).open_feed(ItemFeeder(group.live, members.template, say))
+        yield run
 
 
 async def drive(plan: Plan, run: Run | Supervisor) -> None:

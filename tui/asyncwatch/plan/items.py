@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import itertools
 import json
+import os
 import re
+import select
+import stat
 import sys
+import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
 from asyncwatch.config.values import url_problem
-from asyncwatch.text import mask_secrets, printable
+from asyncwatch.text import count, mask_secrets, one_line, printable
 
 Kind = Literal["url", "any"]
 """What items must be: URLs, or anything that a function takes."""
@@ -22,7 +28,11 @@ Items = list[tuple[str, Any]]
 """The name and the item of each worker, in the order of the source."""
 
 STDIN = "-"
+_LISTED_PROBLEMS = 20
 _SHOWN_PROBLEMS = 5
+"""Problems that are shown if there are more than `_LISTED_PROBLEMS`; a file lists all of them then."""
+_LONGEST_PROBLEM = 1_000
+"""Characters."""
 _DELIMITERS = "\t;|,"
 """The comma comes last: in a file with equally many of both, it is the decimal sign of numbers."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -30,6 +40,7 @@ _SAMPLE = 100
 """Lines that decide about the delimiter of a CSV."""
 _LONGEST_CELL = 2**31 - 1
 """Characters of a cell. `csv` refuses more than 131,072 by default."""
+_READ_AT_ONCE = 1 << 16
 
 
 class ItemsError(Exception):
@@ -40,6 +51,14 @@ class ItemsError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class Entry(NamedTuple):
+    """An item and the name of its worker, which is not unique yet; or what is wrong with a line."""
+
+    name: str
+    item: Any
+    problem: str = ""
+
+
 class _EntryError(Exception):
     """An entry that cannot be used, with the number of its line, from 1."""
 
@@ -48,30 +67,216 @@ class _EntryError(Exception):
         self.line = line
 
 
-def read_items(source: str, kind: Kind, stdin: BinaryIO | None = None) -> Items:
-    """Return the items in the file `source`, or in standard input for `-`.
+class ItemSource:
+    """A file of items, or standard input for `-`.
 
     A `.jsonl` or `.ndjson` file holds one JSON value per line. A `.csv` file holds one row per worker, read as a dict
     by the header; `delimiter_of` says what separates its columns. Any other file is text with one item per line, as it
     is without its line end; blank lines and lines that start with `#` are skipped. A worker is named by its text or by
-    the `name` of its dict, else by the number of its line. Among URLs, a dict has a `url`.
+    the `name_column` of its dict, else by the number of its line. Among URLs, a dict has a `url`.
 
-    Raises:
-        ItemsError: the file cannot be read, has no items, or some are wrong; it lists the first few.
+    Args:
+        source: the file.
+        kind: what the items must be.
+        stdin: read for `-`, in place of standard input.
+        name_column: the column, or key, whose values name the workers; None for `name`, if there is one.
+        skips_bad: whether lines that cannot be used are left out.
 
     """
-    shown = "standard input" if source == STDIN else source
-    try:
-        if source == STDIN:
-            stream = stdin if stdin is not None else getattr(sys.stdin, "buffer", None)
-            if stream is None:
-                raise ItemsError(["standard input is closed; name a file of items instead of -"])
-            return _read(stream, shown, _read_text, kind)
-        reader = _READERS.get(Path(source).suffix.lower(), _read_text)
-        with Path(source).open("rb") as file, _cells_of_any_length():
-            return _read(file, shown, reader, kind)
-    except OSError as error:
-        raise ItemsError([f"{shown}: {error.strerror or error}"]) from None
+
+    def __init__(
+        self,
+        source: str,
+        kind: Kind,
+        stdin: BinaryIO | None = None,
+        *,
+        name_column: str | None = None,
+        skips_bad: bool = False,
+    ) -> None:
+        self.shown = "standard input" if source == STDIN else source
+        self.skips_bad = skips_bad
+        self.skipped = 0
+        """Lines that were left out."""
+        self.first_skipped = ""
+        self._source = source
+        self._kind = kind
+        self._stdin = stdin
+        self._name_column = name_column
+        self._live: _Live | None = None
+
+    def open_live(self) -> bool:
+        """Open a pipe, so that `entries` yields items as they come; return False for a source that is no pipe.
+
+        Other code finds standard input empty from then on: processes that workers start would take lines from it.
+        """
+        try:
+            if self._source != STDIN:
+                if not stat.S_ISFIFO(os.stat(self._source).st_mode):  # noqa: PTH116  a name of any length
+                    return False
+                self._live = _Live(os.open(self._source, os.O_RDONLY | os.O_NONBLOCK))
+            elif self._stdin is None and sys.stdin is not None:
+                number = sys.stdin.fileno()
+                if not (stat.S_ISFIFO(mode := os.fstat(number).st_mode) or stat.S_ISSOCK(mode)):
+                    return False
+                self._live = _Live(os.dup(number))
+                nothing = os.open(os.devnull, os.O_RDONLY)
+                os.dup2(nothing, number)
+                os.close(nothing)
+        except (OSError, ValueError):  # `read` reports it
+            return False
+        return self._live is not None
+
+    def stop(self) -> None:
+        """End `entries` of a pipe as if its data ended, from any thread."""
+        if self._live is not None:
+            self._live.stop()
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries. Those that are skipped are counted.
+
+        Raises:
+            ItemsError: the file cannot be read.
+
+        """
+        reader = _READERS.get(Path(self._source).suffix.lower(), _read_text)
+        if reader is _read_text and self._name_column is not None:
+            raise ItemsError([f"{self.shown}: lines of text have no {self._name_column!r}; --name is for rows"])
+        try:
+            with self._open() as stream, _cells_of_any_length():
+                for entry in reader(stream, self._name_column, _SAMPLE if self._live is None else 1):
+                    read = self._checked(entry)
+                    if not read.problem or not self.skips_bad:
+                        yield read
+                        continue
+                    self.skipped += 1
+                    self.first_skipped = self.first_skipped or read.problem
+        except OSError as error:
+            raise ItemsError([f"{self.shown}: {error.strerror or error}"]) from None
+        except _EntryError as error:
+            raise ItemsError([self._checked(error).problem]) from None
+
+    def read(self) -> Items:
+        """Return all items, with unique names.
+
+        Raises:
+            ItemsError: the file cannot be read, or some lines are wrong. It lists all of them, or names the file that
+                does.
+
+        """
+        names: list[str] = []
+        items: list[Any] = []
+        problems = _Problems(self.shown)
+        for name, item, problem in self.entries():
+            if problem:
+                problems.add(problem)
+            else:
+                names.append(name)
+                items.append(item)
+        problems.raise_if_any()
+        return list(zip(unique_names(names), items, strict=True))
+
+    def notes(self, items: int) -> Iterator[str]:
+        """Yield what a person should know of the source, from which `items` were read."""
+        if self.skipped:
+            yield f"{self.shown}: {count(self.skipped, 'line')} skipped (--skip-bad), the first: {self.first_skipped}"
+        if not items:
+            yield f"no items in {self.shown}: there is nothing to run"
+
+    def _open(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        if self._live is not None:
+            return io.BufferedReader(self._live, _READ_AT_ONCE)
+        if self._source != STDIN:
+            return Path(self._source).open("rb")
+        stream = self._stdin if self._stdin is not None else getattr(sys.stdin, "buffer", None)
+        if stream is None:
+            raise ItemsError(["standard input is closed; name a file of items instead of -"])
+        return contextlib.nullcontext(stream)
+
+    def _checked(self, entry: tuple[int, str, Any] | _EntryError) -> Entry:
+        try:
+            if isinstance(entry, _EntryError):
+                raise entry
+            line, name, item = entry
+            if self._kind == "url":
+                item = _url_of(item, line)
+                name = name or item
+            return Entry(_printable(name, line), item)
+        except _EntryError as error:
+            problem = mask_secrets(f"{self.shown}:{error.line}: {error}")
+            return Entry(str(error.line), None, one_line(printable(problem), _LONGEST_PROBLEM))
+
+
+class _Live(io.RawIOBase):
+    """A pipe that is read as data comes. A read that waits can be ended, as if the data had ended."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._stopping, self._stop = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(number, select.POLLIN)
+        self._poll.register(self._stopping, select.POLLIN)
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read what is there, or wait for data. Return the number of bytes, 0 at the end."""
+        while True:
+            if any(number == self._stopping for number, _ in self._poll.poll()):
+                return 0
+            with contextlib.suppress(BlockingIOError):  # another process has read it
+                return os.readv(self._number, [buffer])
+
+    def stop(self) -> None:
+        """End the data."""
+        with contextlib.suppress(OSError):  # it was closed
+            os.write(self._stop, b".")
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if not self.closed:
+            for number in (self._number, self._stopping, self._stop):
+                os.close(number)
+        super().close()
+
+
+class _Problems:
+    """Problems of one source: a few are kept, and a file lists all of them if there are many."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._kept: list[str] = []
+        self._number = 0
+        self._path = ""
+        self._file: IO[str] | None = None
+
+    def add(self, problem: str) -> None:
+        self._number += 1
+        if self._number <= _LISTED_PROBLEMS:
+            self._kept.append(problem)
+            return
+        with contextlib.suppress(OSError):
+            if self._number == _LISTED_PROBLEMS + 1:
+                number, path = tempfile.mkstemp(".txt", "asyncwatch-bad-lines-")
+                self._path, self._file = path, os.fdopen(number, "w", encoding="utf-8")
+                self._file.writelines(f"{kept}\n" for kept in self._kept)
+                del self._kept[_SHOWN_PROBLEMS:]
+            if self._file is not None:
+                self._file.write(f"{problem}\n")
+
+    def raise_if_any(self) -> None:
+        """Raise an `ItemsError` if there are any."""
+        if not self._number:
+            return
+        if more := self._number - len(self._kept):
+            listed = f"{self._shown}: and {count(more, 'more line')} like these"
+            with contextlib.suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
+                    listed += f"; {self._path} lists all {self._number:,}"
+            self._kept.append(f"{listed} (--skip-bad runs the others)")
+        raise ItemsError(self._kept)
 
 
 def delimiter_of(source: str) -> str | None:
@@ -117,39 +322,9 @@ def _printable(name: str, line: int) -> str:
     return printable(mask_secrets(name.strip())) or str(line)
 
 
-_Reader = Callable[[BinaryIO], Iterator["tuple[int, str, Any] | _EntryError"]]
-"""Yields the line, the name (may be empty) and the item of each entry, or what is wrong with it."""
-
-
-def _read(stream: BinaryIO, shown: str, reader: _Reader, kind: Kind) -> Items:
-    names: list[str] = []
-    items: list[Any] = []
-    problems: list[str] = []
-    wrong_entries = 0
-    for entry in reader(stream):
-        wrong = entry if isinstance(entry, _EntryError) else None
-        if not isinstance(entry, _EntryError):
-            line, name, item = entry
-            if kind == "url":
-                try:
-                    item = _url_of(item, line)
-                    name = name or item
-                except _EntryError as error:
-                    wrong = error
-            names.append(_printable(name, line))
-            items.append(item)
-        if wrong is not None:
-            wrong_entries += 1
-            if wrong_entries <= _SHOWN_PROBLEMS:
-                problems.append(f"{shown}:{wrong.line}: {wrong}")
-    more = wrong_entries - len(problems)
-    if more:
-        problems.append(f"{shown}: and {more} more line{'' if more == 1 else 's'} like these")
-    if problems:
-        raise ItemsError(problems)
-    if not items:
-        raise ItemsError([f"no items in {shown}"])
-    return list(zip(unique_names(names), items, strict=True))
+_Reader = Callable[["BinaryIO", "str | None", int], Iterator["tuple[int, str, Any] | _EntryError"]]
+"""Yields the line, the name (may be empty) and the item of each entry, or what is wrong with it; raises what is wrong
+with all of them. It gets the column of the name, and how many lines may be read before the first entry."""
 
 
 def _url_of(item: Any, line: int) -> str:
@@ -163,8 +338,8 @@ def _url_of(item: Any, line: int) -> str:
     return url
 
 
-def _name_of(item: Any) -> str:
-    name = item.get("name") if isinstance(item, dict) else None
+def _name_of(item: Any, column: str | None) -> str:
+    name = item.get(column or "name") if isinstance(item, dict) else None
     return str(name) if isinstance(name, (str, int, float)) and not isinstance(name, bool) else ""
 
 
@@ -180,7 +355,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | None]]:
             yield number, text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _read_text(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
+def _read_text(stream: BinaryIO, _column: str | None, _ahead: int) -> Iterator[tuple[int, str, Any] | _EntryError]:
     for number, line in _lines(stream):
         if line is None:
             yield _EntryError(number, "is not UTF-8")
@@ -191,7 +366,7 @@ def _read_text(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]
             yield number, text, line.removesuffix("\n").removesuffix("\r")
 
 
-def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
+def _read_jsonl(stream: BinaryIO, column: str | None, _ahead: int) -> Iterator[tuple[int, str, Any] | _EntryError]:
     for number, line in _lines(stream):
         if line is None:
             yield _EntryError(number, "is not UTF-8")
@@ -203,38 +378,44 @@ def _read_jsonl(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError
             except (ValueError, RecursionError) as error:
                 yield _EntryError(number, f"is not readable JSON: {error}")
             else:
-                yield number, _name_of(item), item
+                yield number, _name_of(item, column), item
 
 
-def _read_csv(stream: BinaryIO) -> Iterator[tuple[int, str, Any] | _EntryError]:
-    line = 1
+def _read_csv(stream: BinaryIO, column: str | None, ahead: int) -> Iterator[tuple[int, str, Any] | _EntryError]:
+    broken = deque[int]()
+    lines = _decoded(stream, broken)
+    sample = list(itertools.islice(lines, ahead))
+    skipped = 1 if sample and _SEPARATOR_LINE.fullmatch(sample[0]) else 0
+    rows = csv.reader(itertools.chain(sample[skipped:], lines), delimiter=_sniff(sample), strict=True)
     header: list[str] | None = None
-    try:
-        lines = _decoded(stream)
-        sample = list(itertools.islice(lines, _SAMPLE))
-        if sample and _SEPARATOR_LINE.fullmatch(sample[0]):
-            line = 2
-        rows = csv.reader(itertools.chain(sample[line - 1 :], lines), delimiter=_sniff(sample), strict=True)
-        skipped = line
-        for row in rows:
-            if header is None and row:
-                header = [column.strip() for column in row]
-                if "" in header or len(set(header)) < len(header):
-                    yield _EntryError(line, "each column of the header needs a name of its own")
-                    return
-            elif header is not None and row:
-                if len(row) != len(header):
-                    yield _EntryError(
-                        line, f"has {len(row)} cell{'' if len(row) == 1 else 's'}, but the header has {len(header)}"
-                    )
-                else:
-                    item = dict(zip(header, row, strict=True))
-                    yield line, _name_of(item), item
-            line = rows.line_num + skipped
-    except csv.Error as error:
-        yield _EntryError(line, f"is not CSV: {error}")
-    except _EntryError as error:
-        yield error
+    while True:
+        line = rows.line_num + skipped + 1
+        problem, row = "", list[str]()
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problem = f"is not CSV: {error}"
+        while broken and broken[0] <= rows.line_num + skipped:
+            line, problem = broken.popleft(), "is not UTF-8"
+        if not row and not problem:
+            continue
+        if header is None:
+            header = [name.strip() for name in row]
+            if not problem and ("" in header or len(set(header)) < len(header)):
+                problem = "each column of the header needs a name of its own"
+            if not problem and column is not None and column not in header:
+                problem = f"has no column {column!r}; its columns are {', '.join(header)}"
+            if problem:
+                raise _EntryError(line, problem)
+        elif not problem and len(row) != len(header):
+            problem = f"has {count(len(row), 'cell')}, but the header has {len(header)}"
+        elif not problem:
+            item = dict(zip(header, row, strict=True))
+            yield line, _name_of(item, column), item
+        if problem:
+            yield _EntryError(line, problem)
 
 
 @contextlib.contextmanager
@@ -271,11 +452,12 @@ def _sniff(sample: list[str]) -> str:
     return most_frequent if most_frequent in sample[0] else ","
 
 
-def _decoded(stream: BinaryIO) -> Iterator[str]:
+def _decoded(stream: BinaryIO, broken: deque[int]) -> Iterator[str]:
+    """Yield the lines. The numbers of those that are not UTF-8 are added to `broken`."""
     for number, line in _lines(stream):
         if line is None:
-            raise _EntryError(number, "is not UTF-8")
-        yield line
+            broken.append(number)
+        yield "\ufffd\n" if line is None else line
 
 
 _READERS: dict[str, _Reader] = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv}

@@ -19,7 +19,7 @@ from asyncwatch.config.schema import FAULTS, Config, Group, SupervisorTable
 from asyncwatch.config.values import TARGETS, url_problem
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
 from asyncwatch.plan.demo import draw_eventful_seed
-from asyncwatch.plan.items import STDIN, ItemsError, name_items, read_items, unique_names
+from asyncwatch.plan.items import STDIN, Items, ItemsError, ItemSource, name_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
 from asyncwatch.policies.rate import parse_rate
 from asyncwatch.targets.names import (
@@ -105,6 +105,8 @@ class PlannedGroup(Struct, frozen=True, kw_only=True):
     """The argument of each worker. None: all are called the same way."""
     function: AsyncFunction | None = None
     """What the workers call, unless they fetch URLs."""
+    live: ItemSource | None = None
+    """A pipe from which further items are read while the run goes on."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -116,6 +118,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     groups: tuple[PlannedGroup, ...]
     errors: dict[str, type[Exception]] = {}
     """The exception classes that the settings name, by dotted name."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the items."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is any worker, or may be."""
+        return any(group.names or group.live is not None for group in self.groups)
 
 
 def is_target(text: str) -> bool:
@@ -138,6 +147,7 @@ def make_plan(
     overrides: Overrides | None = None,
     found: Problems | None = None,
     stdin: BinaryIO | None = None,
+    is_live: bool = False,
 ) -> Plan:
     """Return the plan. Imports the modules of functions and reads the files of items.
 
@@ -148,6 +158,7 @@ def make_plan(
         overrides: take precedence over the config.
         found: the problems of the config file so far. Further ones are added with their lines.
         stdin: read for `-`, in place of standard input.
+        is_live: whether pipes are read while the run goes on. If not, they are read to their end.
 
     Raises:
         PlanError: with every problem.
@@ -170,14 +181,21 @@ def make_plan(
         problems.add(f"{config.halt_mode!r} has no effect without halt; set halt too", ("halt_mode",))
     if [group.items for group in config.groups].count(STDIN) > 1:
         problems.add("only one group can read its items from standard input")
+    if not any(isinstance(group.items, str) for group in config.groups):
+        given = (("--name", overrides.name_column), ("--skip-bad", overrides.skip_bad))
+        for option in (option for option, value in given if value is not UNSET):
+            problems.add(f"{option} is for items from a file; give --items FILE too")
     for problem in _overwritten(config):
         problems.add(problem)
+    notes: list[str] = []
     planned = [
         _plan_group(
             group,
             problems,
+            notes,
             ("group", index) if is_from_file else (),
             stdin,
+            is_live=is_live,
             # The path of a supervised worker contains its group anyway.
             has_siblings=len(config.groups) > 1 and not group.is_supervised,
         )
@@ -191,7 +209,9 @@ def make_plan(
     if seed is None and (seed := draw_eventful_seed(config, whole[0].names)) is not None:
         name = f"{name}, eventful seed"
     seed = draw_seed() if seed is None else seed
-    return Plan(name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors)
+    return Plan(
+        name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors, notes=tuple(notes)
+    )
 
 
 def _overwritten(config: Config) -> Iterator[str]:
@@ -261,7 +281,14 @@ def _unknown(target: str) -> str:
 
 
 def _plan_group(
-    group: Group, problems: PlanProblems, place: KeyPath, stdin: BinaryIO | None, *, has_siblings: bool
+    group: Group,
+    problems: PlanProblems,
+    notes: list[str],
+    place: KeyPath,
+    stdin: BinaryIO | None,
+    *,
+    is_live: bool,
+    has_siblings: bool,
 ) -> PlannedGroup | None:
     """Return the group with its workers, or None after noting its problems.
 
@@ -290,12 +317,25 @@ def _plan_group(
             if problem:
                 is_whole = False
                 problems.add(f"{group.target} {problem}", of("target"))
-    pairs = None
+    pairs: Items | None = None
+    live = None
     try:
         if group.items == STDIN and problems:
             return None  # nothing will run, so no person should have to type items
         if isinstance(group.items, str):
-            pairs = read_items(group.items, "any" if is_function else "url", stdin)
+            source = ItemSource(
+                group.items,
+                "any" if is_function else "url",
+                stdin,
+                name_column=group.name_column,
+                skips_bad=group.skip_bad,
+            )
+            # A supervisor starts its children together.
+            if is_live and not group.is_supervised and not problems and source.open_live():
+                pairs, live = [], source
+            else:
+                pairs = source.read()
+                notes += source.notes(len(pairs))
         elif group.items is not None:
             pairs = name_items(group.items)
     except ItemsError as error:
@@ -306,7 +346,7 @@ def _plan_group(
         return None
     if pairs is not None:
         names, items = [name for name, _ in pairs], [item for _, item in pairs]
-        return PlannedGroup(settings=group, names=names, items=items, function=function)
+        return PlannedGroup(settings=group, names=names, items=items, function=function, live=live)
     has_name = not place or group.name != unnamed(int(place[1]))
     names = _count_names(group, has_name=has_name, has_siblings=has_siblings)
     return PlannedGroup(settings=group, names=names, function=function)
@@ -383,7 +423,7 @@ def foreseen_events(plan: Plan) -> Batch:
     """
     config = plan.config
     workers = sum(len(group.names) for group in plan.groups)
-    if config.is_tree or workers > FORESEEN:
+    if config.is_tree or workers > FORESEEN or any(group.live is not None for group in plan.groups):
         return ()
     thresholds = {group.settings.bad_luck.threshold for group in plan.groups}
     started = RunStarted(

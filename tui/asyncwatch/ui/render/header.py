@@ -60,12 +60,13 @@ def _title(snapshot: Snapshot, width: int) -> Line:
     run = snapshot.fleet.run
     assert run is not None  # noqa: S101 - `overview` has checked it
     workers = max(run.workers, snapshot.fleet.workers)
+    reading = " so far" if snapshot.fleet.is_reading else ""
     left = [
         [Span("asyncwatch", "title")],
         [Span(fmt.safe(run.run), "strong")] if run.run else [],
         [Span(run.runner, "muted")],
         [Span(f"seed {run.seed}", "muted")],
-        [Span(units.count(workers, "worker"), "muted")],
+        [Span(f"{units.count(workers, 'worker')}{reading}", "muted")],
     ]
     # Tenths of a second are shown once they stand still.
     is_still = snapshot.fleet.is_settled or snapshot.frozen_events is not None
@@ -144,12 +145,13 @@ def _progress(snapshot: Snapshot, width: int) -> Line:
     total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
     if not services.workers:
-        return _bar(settled, total, f" {units.percent(settled, total):>5}", width)
+        share = f"{settled:,}/{total:,}+" if fleet.is_reading else f"{units.percent(settled, total):>5}"
+        return _bar(0 if fleet.is_reading else settled, total, f" {share}", width)
     restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
     up = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {up}", width)
-    batch = f" batch {units.percent(settled, total)}"
+    batch = f" batch {f'{settled:,}/{total:,}+' if fleet.is_reading else units.percent(settled, total)}"
     return [Span(f"{up}  ", "muted"), *_bar(settled, total, batch, width - len(up) - 2)]
 
 
