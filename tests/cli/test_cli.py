@@ -143,6 +143,12 @@ def test_exit_status_is_that_of_the_run_or_130_if_interrupted(runs: Runs) -> Non
     assert runs().exit_code == 130
 
 
+def test_check_that_is_interrupted_has_status_130(runs: Runs) -> None:
+    Path("slow_to_import.py").write_text("raise KeyboardInterrupt\n")
+    result = runs("check", "slow_to_import:run")
+    assert (result.exit_code, result.output) == (130, "")
+
+
 def test_items_dash_reads_standard_input(runs: Runs) -> None:
     assert runs("--items", "-", input="http://a.example\n# no\n").exit_code == 0
     assert runs.plans[0].groups[0].names == ["http://a.example"]

@@ -74,12 +74,16 @@ class _MainCommand(click.Command):
         except click.UsageError as error:
             # The message quotes arguments, which may be URLs with a password.
             lines = mask_secrets(error.format_message()).split("\n")
-            raise _UsageError("\n".join(map(printable, lines)), error.ctx) from None
+            shown = (one_line(printable(line), _LONGEST_PROBLEM) for line in lines)
+            raise _UsageError("\n".join(shown), error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the arguments name."""
-        with _stdout_checked():
-            return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+        """Run the command that the arguments name. Ctrl+C ends it with status 130."""
+        try:
+            with _stdout_checked():
+                return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
 
 class _UsageError(click.UsageError):
@@ -221,15 +225,12 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
-    try:
-        settings = _find_settings(config, targets, items)
-        _prompt_for_items(items)
-        # The module of a function may print while it is imported.
-        with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-            plan = _make_plan(*settings, targets, items, _overrides(ctx, options), is_live=True)
-        ctx.exit(_run(plan, may_show=not headless and not is_json and plan.has_work, is_json=is_json))
-    except KeyboardInterrupt:
-        ctx.exit(INTERRUPTED)
+    settings = _find_settings(config, targets, items)
+    _prompt_for_items(items)
+    # The module of a function may print while it is imported.
+    with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
+        plan = _make_plan(*settings, targets, items, _overrides(ctx, options), is_live=True)
+    ctx.exit(_run(plan, may_show=not headless and not is_json and plan.has_work, is_json=is_json))
 
 
 @click.command(context_settings=_SETTINGS)
@@ -251,7 +252,8 @@ def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **
     targets = what if file is None else what[1:]
     settings = _find_settings(file, targets, items)
     _prompt_for_items(items)
-    plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
+    with kept_streams():
+        plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
     click.echo("\n".join(describe_plan(plan)))
 
 
