@@ -58,6 +58,8 @@ REPORTS_EACH = 2
 """Further reports of what workers wait for, for each worker that is parked or released."""
 LONGER = 0.1
 """Seconds: a hold that is extended by less is not reported again."""
+SMALL_SHARE = 32
+"""A key may always have this part of the slots."""
 ENDED_AT_ONCE = 200
 """Parked workers that end in one loop iteration when their key is given up. They take a few milliseconds."""
 
@@ -727,11 +729,11 @@ class Admission:
 
         One key gets half of the slots, two get a third each, and so on, so that some are left for the next key: the
         dynamic threshold of shared buffers (Choudhury and Hahne, 1998). If workers of several keys are still to ask,
-        none gets more than its equal share.
+        none gets more than its equal share. A small share is left to every key: those with little work park none.
         """
         taken = gate.slots_taken + gate.coming
         threshold = (self._slots - self._taken() - len(self._coming) + taken) // 2
-        return max(1, min(threshold, self._slots // max(1, self._keys_ahead)))
+        return max(1, self._slots // SMALL_SHARE, min(threshold, self._slots // max(1, self._keys_ahead)))
 
     def _places(self, gate: Gate) -> int:
         """Return how many more slots the key's share has."""

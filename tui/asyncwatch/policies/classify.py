@@ -325,13 +325,14 @@ class ClassifyBy:
         return ErrorClass(self._otherwise(error))
 
 
-_SECONDS = re.compile(r"[0-9]+")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
     """Return the seconds that a `Retry-After` header requests, None if it cannot be understood.
 
-    The header holds whole seconds or an HTTP date (RFC 9110, section 10.2.3). A date in the past requests no wait.
+    The header holds whole seconds or an HTTP date (RFC 9110, section 10.2.3). A date in the past requests no wait. A
+    fraction of seconds, which some services send, is understood too.
     `now` is in seconds since the epoch.
     """
     value = value.strip()
