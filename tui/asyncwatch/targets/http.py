@@ -211,18 +211,22 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def host_of(url: str) -> str:
     """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
-    if type(url) is not str or not url.startswith(("http://", "https://")):
-        return _host(url)
-    end = url.find("/", len("https://"))
-    return _host_of_origin(url if end < 0 else url[:end])
+    if type(url) is str:
+        end = url.find("/", len("https://"))
+        if (host := _host_of_origin(url if end < 0 else url[:end])) is not None:
+            return host
+    return _host(url)
 
 
 @lru_cache(1_000)
-def _host_of_origin(origin: str) -> str:
-    """Return the host of a URL without its path: one host has many URLs, and each of them asks for it."""
+def _host_of_origin(origin: str) -> str | None:
+    """Return the host of an HTTP URL without its path, None for other URLs.
+
+    One host has many URLs, and each request asks for it.
+    """
     simple = _SIMPLE.fullmatch(origin)
     if simple is None:
-        return _host(origin)
+        return _host(origin) if origin.startswith(("http://", "https://")) else None
     # Nearly every URL looks so. To parse it takes ten times as long as this.
     scheme, host, port = simple.groups()
     return host if port is None or int(port) == _DEFAULT_PORTS[scheme] else f"{host}:{int(port)}"
