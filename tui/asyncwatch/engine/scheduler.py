@@ -865,6 +865,8 @@ class Scheduler:
             self.reporter.poll_failed(worker, facts, every)
             self._schedule_poll(worker, every)
             return
+        if worker.owner is not None:
+            worker.error_line = facts.line
         self._settle(worker, self.reporter.failed(worker, facts, transient=is_exhausted, refusal=refusal), error=error)
 
     def _refuse_retry(self, worker: Worker, error: BaseException, reason: str) -> None:
@@ -1016,6 +1018,7 @@ class Scheduler:
     def _fail(self, worker: Worker, fault: BaseException) -> None:
         """Settle a worker that cannot go on because of an error outside its target, even if reporting fails too."""
         worker.timer = None
+        worker.error_line = ""
         worker.is_restarting = False
         worker.is_deciding = True
         with contextlib.suppress(Exception):

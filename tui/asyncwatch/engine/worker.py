@@ -125,6 +125,8 @@ class Worker(msgspec.Struct, eq=False):
     """Seconds that it may take to end, instead of what its spec says."""
     outcome: Outcome | None = None
     """How a service ended. The batch keeps outcomes in columns."""
+    error_line: str = ""
+    """The error of the outcome in one line, if it gave up after an attempt."""
     ended_between: WorkerEnded | None = None
     """The event of its abandonment, if it has ended since and the next incarnation is still to come."""
 

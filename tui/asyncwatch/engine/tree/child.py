@@ -22,6 +22,7 @@ from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.restart import Reason, RestartWindow
 from asyncwatch.policies.retry import RetryPolicy
+from asyncwatch.text import error_line
 
 ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 
@@ -94,11 +95,15 @@ class Ending(msgspec.Struct, frozen=True):
 
     reason: Reason
     error: BaseException | None = None
+    line: str = ""
+    """The error in one line, if that was made before."""
 
     @property
     def cause(self) -> str:
         """The error in one line, or the reason if there is none."""
-        return self.reason.value if self.error is None else ": ".join(filter(None, describe_error(self.error)))
+        if self.error is None:
+            return self.reason.value
+        return self.line or error_line(*describe_error(self.error))
 
 
 _RETURNED = Ending(Reason.NORMAL)
@@ -442,7 +447,8 @@ class WorkerIncarnation:
             reason = Reason.SHUTDOWN
         else:
             reason = Reason.ABNORMAL
-        self.progress.note_end(Ending(reason, error))
+        line = worker.error_line if error is outcome.error else ""
+        self.progress.note_end(Ending(reason, error, line))
 
     def was_replaced(self) -> None:
         """Drop the worker: it refers to this incarnation, which would keep both until the garbage collector runs."""
