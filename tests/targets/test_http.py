@@ -132,9 +132,8 @@ async def answering(*parts: bytes, is_open: bool = False) -> AsyncIterator[str]:
     [
         (b"Content-Length: 10", b"short"),
         (b"Transfer-Encoding: chunked", b"5\r\nshort\r\n"),
-        (b"Content-Encoding: gzip\r\nContent-Length: 8", b"not gzip"),
     ],
-    ids=["cut off", "cut off between chunks", "not what it says"],
+    ids=["cut off", "cut off between chunks"],
 )
 async def test_body_that_is_broken_is_an_error(head: bytes, body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"

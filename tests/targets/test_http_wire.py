@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from asyncwatch.policies.classify import ErrorClass, classify
-from asyncwatch.targets.http import HttpTarget, is_same_site
+from asyncwatch.policies.classify import ErrorClass, classify, status_of
+from asyncwatch.targets.http import HttpTarget, _Proxies, is_same_site
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -237,9 +237,66 @@ async def test_all_proxy_is_asked_if_the_scheme_has_none(monkeypatch: pytest.Mon
 async def test_proxy_that_is_none_for_http_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://us:hush@127.0.0.1:9")
     async with HttpTarget() as target:
-        with pytest.raises(ValueError, match=r"socks5://.*127\.0\.0\.1:9, which is none for HTTP") as caught:
+        with pytest.raises(ValueError, match=r"all_proxy .* socks5://127\.0\.0\.1:9, which is none for HTTP") as caught:
             await target("http://far.invalid/")
     assert "hush" not in str(caught.value)
+
+
+async def test_proxy_that_is_no_url_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://us:hush@[::1")
+    async with HttpTarget() as target:
+        with pytest.raises(
+            ValueError, match=r"^http_proxy of the environment is no URL; set http\.proxy, or unset it$"
+        ):
+            await target("http://far.invalid/")
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "is_direct"),
+    [
+        ("10.0.0.0/8", "http://10.1.2.3/", True),
+        ("10.0.0.0/8", "http://10.1.2.3:8080/", True),
+        ("10.1.2.3/8", "http://10.200.0.1/", True),
+        ("a.example, 192.168.0.0/16 ,b.example", "http://192.168.7.7/", True),
+        ("10.0.0.0/8", "http://11.1.2.3/", False),
+        ("10.0.0.0/8", "http://10.example/", False),
+        ("fd00::/8", "http://[fd12::1]:81/", True),
+        ("[::1]", "http://[::1]:81/", True),
+        ("::1", "http://[::1]/", True),
+        ("::/0", "http://10.0.0.1/", False),
+        ("300.0.0.0/8", "http://10.0.0.1/", False),
+        (".a.example", "http://b.a.example/", True),
+        ("*.a.example", "http://b.a.example/", True),
+        ("*.a.example", "http://ba.example/", False),
+        ("*", "http://b.example/", True),
+        ("b.example:81", "http://b.example:81/", True),
+        ("b.example:81", "http://b.example/", False),
+    ],
+)
+def test_no_proxy_names_hosts_domains_and_networks(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, *, is_direct: bool
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert (_Proxies("environment").for_url(URL(url)) is None) is is_direct
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate", "no-such"])
+async def test_body_that_cannot_be_decoded_leaves_the_answer_a_success(encoding: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 5\r\n\r\n"
+    async with site(lambda _: head.encode() + b"hello") as served, HttpTarget() as target:
+        assert await target(f"http://127.0.0.1:{served.port}/") == 200
+
+
+@pytest.mark.parametrize(
+    "head", ["HTTP/1.1 200 OK\r\nX A : b\r\n", "ICY 200 OK\r\n", "HTTP/1.1 200 OK\r\nnonsense\r\n"]
+)
+async def test_answer_that_is_no_http_has_no_status_and_is_not_repeated(head: str) -> None:
+    async with site(lambda _: f"{head}Content-Length: 0\r\n\r\n".encode()) as served, HttpTarget() as target:
+        with pytest.raises(aiohttp.ClientError, match="malformed response: ") as caught:
+            await target(f"http://127.0.0.1:{served.port}/")
+    assert (status_of(caught.value), classify(caught.value)) == (None, ErrorClass.PERMANENT)
+    assert "\n" not in str(caught.value)
 
 
 async def test_proxy_setting_takes_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

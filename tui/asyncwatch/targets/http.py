@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 import ssl
@@ -19,12 +20,16 @@ from yarl import URL
 
 from asyncwatch.engine.current import current_worker
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY
+from asyncwatch.text import one_line
 
 _log = logging.getLogger("asyncwatch.worker")
 
 _LONGEST_HEADER = 1 << 20
 """Bytes of one header, or of the status line, that are accepted. aiohttp accepts 8 KiB by default."""
 _MOST_HEADERS = 10_000
+_SHOWN = 200
+"""Characters, at most, of what is wrong with a response."""
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOR_EVERY_HOST = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Headers of the config that hold no secret, and so go to the host that a redirect names."""
@@ -101,6 +106,7 @@ class HttpTarget:
             max_field_size=_LONGEST_HEADER,
             max_headers=_MOST_HEADERS,
             middlewares=(_send_once,),
+            auto_decompress=False,  # no one reads the body, and a broken one says nothing of the answer's status
         )
         return self
 
@@ -150,6 +156,12 @@ class HttpTarget:
                 response = await request
             except _Unsent as unsent:
                 raise unsent.error from unsent.error.__cause__
+            except aiohttp.ClientResponseError as error:
+                if type(error) is not aiohttp.ClientResponseError:
+                    raise
+                # It has the status 400, which is none of the server.
+                problem = one_line(error.message, _SHOWN).rstrip(" ^")
+                raise aiohttp.ClientError(f"malformed response: {problem}") from error
             async with response:
                 location = None
                 if response.status in _REDIRECTS and self._redirects:
@@ -303,8 +315,14 @@ class _Proxies:
     def __init__(self, setting: str) -> None:
         self._named: dict[str, str] = {}
         self._always: URL | None = None
+        self._direct: list[_Network] = []
+        """Addresses that are requested directly."""
         if setting == "environment":
             self._named = urllib.request.getproxies_environment()
+            if "no" in self._named:
+                direct = [entry.strip() for entry in self._named["no"].split(",")]
+                self._direct = [network for entry in direct if (network := _network(entry)) is not None]
+                self._named["no"] = ",".join(entry.removeprefix("*") if "." in entry else entry for entry in direct)
         else:
             self._always = URL(setting)
 
@@ -317,16 +335,36 @@ class _Proxies:
         """
         if not self._named:
             return self._always
-        proxy = self._named.get(address.scheme) or self._named.get("all")
-        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed: on macOS only
-        if not proxy or bypass(address.host_port_subcomponent or "", self._named):
+        name = address.scheme if self._named.get(address.scheme) else "all"
+        proxy = self._named.get(name)
+        if not proxy or self._is_direct(address):
             return None
-        found = URL(proxy if "://" in proxy else f"http://{proxy}")
+        try:
+            found = URL(proxy if "://" in proxy else f"http://{proxy}")
+        except ValueError:
+            raise ValueError(f"{name}_proxy of the environment is no URL; set http.proxy, or unset it") from None
         if found.scheme not in {"http", "https"}:
-            raise ValueError(
-                f"the environment names the proxy {found.with_user(None)}, which is none for HTTP; set http.proxy"
-            )
+            what = "which is none for HTTP (SOCKS is not supported)"
+            raise ValueError(f"{name}_proxy of the environment is {found.with_user(None)}, {what}; set http.proxy")
         return found
+
+    def _is_direct(self, address: URL) -> bool:
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed: on macOS only
+        if bypass(address.host_port_subcomponent or "", self._named):
+            return True
+        try:
+            host = ipaddress.ip_address(address.host or "") if self._direct else None
+        except ValueError:
+            return False
+        return any(host in network for network in self._direct)
+
+
+def _network(text: str) -> _Network | None:
+    """Return the addresses that an entry of `no_proxy` stands for, such as `10.0.0.0/8` or `[::1]`; None for a name."""
+    try:
+        return ipaddress.ip_network(text.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return None
 
 
 def _log_status(status: int) -> None:
