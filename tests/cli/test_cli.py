@@ -143,6 +143,13 @@ def test_exit_status_is_that_of_the_run_or_130_if_interrupted(runs: Runs) -> Non
     assert runs().exit_code == 130
 
 
+def test_thread_that_cannot_be_started_is_a_message(runs: Runs) -> None:
+    runs.status = RuntimeError("can't start new thread")
+    result = runs()
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (1, "asyncwatch")
+    assert "the system starts no more threads" in result.stderr
+
+
 def test_check_that_is_interrupted_has_status_130(runs: Runs) -> None:
     Path("slow_to_import.py").write_text("raise KeyboardInterrupt\n")
     result = runs("check", "slow_to_import:run")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from asyncwatch.plan.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
+_NO_THREAD = "can't start new thread"
+"""The message of Python's `RuntimeError`."""
 _LONGEST_PROBLEM = 1_000
 """Characters of a message. Names and values in it can be of any length."""
 
@@ -84,6 +86,11 @@ class _MainCommand(click.Command):
                 return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+            _note("the system starts no more threads: raise its limits of processes or memory (ulimit -u, ulimit -v)")
+            ctx.exit(NOT_ALL_SUCCEEDED)
 
 
 class _UsageError(click.UsageError):

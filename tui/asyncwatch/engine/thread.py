@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -365,9 +366,10 @@ class EngineThread(Generic[_R]):
         if self._is_hurried and self._control is None:
             self._abandon()  # a run that is being opened has no workers yet
         elif self._guard is None and self._thread.is_alive():
-            self._guard = Guard(
-                self._call_soon, is_at_work=self._makes_progress, patience=self._patience, give_up=self._abandon
-            )
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the run ends by itself, or by a signal
+                self._guard = Guard(
+                    self._call_soon, is_at_work=self._makes_progress, patience=self._patience, give_up=self._abandon
+                )
 
     def _call_soon(self, callback: Callable[[], None]) -> None:
         with self._lock:
