@@ -340,6 +340,71 @@ def test_patience_of_one_key_ends_the_work_of_no_other(run: Any) -> None:
     assert [outcome.is_success for outcome in outcomes] == [False] * 5 + [True] * 5
 
 
+class Picky(Server):
+    """Refuses some items for ever, and accepts all others."""
+
+    def __init__(self, refused: set[str], retry_after: float | None = None) -> None:
+        super().__init__()
+        self.refused, self.retry_after = refused, retry_after
+
+    async def __call__(self, item: str) -> str:  # type: ignore[override]
+        """Answer a request for an item."""
+        await asyncio.sleep(self.seconds)
+        if item in self.refused:
+            self.rejected += 1
+            raise Throttled(self.retry_after)
+        return item
+
+
+@pytest.mark.parametrize("retry_after", [None, 2.0])
+def test_item_that_is_always_refused_ends_no_other(run: Any, retry_after: float | None) -> None:
+    """It would be every probe of its key, and all would be given up with it."""
+    server = Picky({"0", "100"}, retry_after)
+    specs = [worker(str(n), server, str(n), key="k") for n in range(200)]
+    _, outcomes = run_batch(run, specs, concurrency=10)
+    lost = [outcome.name for outcome in outcomes if not outcome.is_success]
+    assert lost == ["0", "100"]
+    assert max(outcome.elapsed for outcome in outcomes if outcome.is_success) < 200
+    assert server.rejected < 60
+
+
+@pytest.mark.parametrize("every", [None, 1.0], ids=["service", "poller"])
+def test_service_that_is_always_refused_ends_no_worker_of_its_key(run: Any, every: float | None) -> None:
+    async def main() -> tuple[int, int]:
+        server = Picky({"service"}, 2.0)
+        service = worker("s", server, "service", key="k", restart="permanent", every=every)
+        batch = [worker(str(n), server, str(n), key="k") for n in range(100)]
+        async with Supervisor([service], batch=batch, seed=1, concurrency=10) as tree:
+            await asyncio.sleep(500)
+            return states_of(tree)["succeeded"], server.rejected
+
+    succeeded, rejected = run(main)
+    assert succeeded == 100
+    assert rejected > 5, "the service goes on trying"
+
+
+def test_service_that_was_refused_again_lets_others_pass_for_a_minute_at_most(run: Any) -> None:
+    async def main() -> list[float]:
+        begun = clock()
+        server = Refusing(lambda: Throttled(2), ends=6.0)
+        server.seconds = 10.0
+        calls = list[float]()
+
+        async def serve() -> None:
+            await server()
+            calls.append(clock() - begun)
+            await asyncio.Event().wait()
+
+        service = worker("s", serve, key="k", restart="permanent")
+        batch = [worker(str(n), server, key="k") for n in range(100)]
+        async with Supervisor([service], batch=batch, seed=1, concurrency=2):
+            await asyncio.sleep(400)
+        return calls
+
+    assert len(run(main)) == 1
+    assert run(main)[0] < 130
+
+
 def test_retry_after_beyond_the_patience_is_waited_for_once(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     server = Quota(5, 3600.0, 3600.0)
     events, outcomes = run_batch(run, fleet(server, 12), concurrency=5)

@@ -58,6 +58,10 @@ REPORTS_EACH = 2
 """Further reports of what workers wait for, for each worker that is parked or released."""
 LONGER = 0.1
 """Seconds: a hold that is extended by less is not reported again."""
+REFUSED_AGAIN = 2
+"""Refusals after which a worker lets others go first."""
+STEPS_BACK_FOR = 60.0
+"""Seconds for which a service lets others go first."""
 SMALL_SHARE = 32
 """A key may always have this part of the slots."""
 ENDED_AT_ONCE = 200
@@ -875,6 +879,8 @@ class Admission:
         if gate.throttle is not None and gate.throttle.accept_probe(now):
             self._reporter.key_released(gate.key)
             self._report_limit(gate, gate.throttle, is_urgent=True)
+        if isinstance(gate.parked, ParkedWorkers):
+            gate.parked.let_services_pass(now)
         room = self._room(gate, now, clock_now)
         places = room if gate is self._budget else max(0, self._places(gate))
         released = self._take(gate, room, places, clock_now)
@@ -1084,13 +1090,17 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParkedWorkers:
-    """FIFO of the workers that wait at one gate: services, then workers that have begun, then those that have not."""
+    """FIFO of the workers that wait at one gate: services, then workers that have begun, then those that have not.
+
+    A worker that was refused again comes after those that have not begun, and a service after all, for a while: it may
+    be refused for a reason of its own, and would be every probe of its key.
+    """
 
     __slots__ = ("_queues", "size")
 
     def __init__(self) -> None:
         # When each was parked, in seconds of the run.
-        self._queues: tuple[OrderedDict[Worker, float], ...] = OrderedDict(), OrderedDict(), OrderedDict()
+        self._queues: tuple[OrderedDict[Worker, float], ...] = tuple(OrderedDict() for _ in range(4))
         self.size = 0
         """How many there are. It spares each attempt two calls of `len`."""
 
@@ -1129,6 +1139,13 @@ class ParkedWorkers:
                 first[worker] = queue.pop(worker)
                 first.move_to_end(worker, last=False)
                 return
+
+    def let_services_pass(self, now: float) -> None:
+        """Put services first again that were refused again and have waited for long since then."""
+        first, *_, last = self._queues
+        while last and next(iter(last.values())) + STEPS_BACK_FOR <= now:
+            worker, since = last.popitem(last=False)
+            first[worker] = since
 
     def delay(self, seconds: float) -> None:
         """Let all have waited for so much less."""
@@ -1245,6 +1262,7 @@ def _ends_with_its_key(worker: Worker) -> bool:
 
 
 def _rank(worker: Worker) -> int:
+    steps_back = worker.throttled >= REFUSED_AGAIN
     if worker.owner is not None:
-        return 0
-    return 1 if worker.attempt else 2
+        return 3 if steps_back else 0
+    return 1 if worker.attempt and not steps_back else 2
