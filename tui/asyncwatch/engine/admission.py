@@ -54,8 +54,10 @@ UNLIMITED = 1 << 30
 """Slots of a key that has no share."""
 RELEASED_AHEAD = 1_000
 """Workers of one key, at most, that are released and have no slot yet. They take a few milliseconds."""
+REPORTED_ALWAYS = 100
+"""As many workers are reported each time when they wait for something else."""
 REPORTS_EACH = 2
-"""Further reports of what workers wait for, for each worker that is parked or released."""
+"""Reports of more, for each worker that is parked or released."""
 LONGER = 0.1
 """Seconds: a hold that is extended by less is not reported again."""
 REFUSED_AGAIN = 2
@@ -891,9 +893,10 @@ class Admission:
             self._time(gate, self._next_look(gate, now, clock_now))
         reason = self._reason(gate) if gate.parked else ""
         try:
-            if reason and gate.reason != reason and gate.reports >= len(gate.parked):
+            count = len(gate.parked) if len(gate.parked) > REPORTED_ALWAYS else 0
+            if reason and gate.reason != reason and gate.reports >= count:
                 gate.reason = reason
-                gate.reports -= len(gate.parked)
+                gate.reports -= count
                 for worker in gate.parked:
                     self._report_parked(worker, gate.key, self._reason_of(worker, gate))
         finally:
