@@ -237,7 +237,8 @@ def test_summary_names_the_keys_that_refused_most() -> None:
     for key, refused in (("a.example", 300), ("b.example", 40)):
         stream.add(KeyThrottled, key=key, seconds=1.0, retry_after=1.0, refused=refused)
     stream.add(KeyLimitChanged, key="a.example", limit=None, rate=6.96, in_flight=0, refused=1300)
-    text = "1,340 attempts were throttled: a.example 1,300 (7/s learned), b.example 40"
+    stream.add(KeyLimitChanged, key="b.example", limit=None, rate=None, in_flight=0, refused=40, tolerated=0.2)
+    text = "1,340 attempts were throttled: a.example 1,300 (7/s learned), b.example 40 (refuses 20% at any rate)"
     assert text in summary_lines(summarize(stream.fold()))
     for number in range(6):
         stream.add(KeyThrottled, key=f"{number}.example", seconds=1.0, retry_after=1.0, refused=2)

@@ -403,10 +403,15 @@ def hold_phrase(known: KnownKey, now: float, *, has_tenths: bool = False) -> str
 
 def learned(known: KnownKey) -> list[str]:
     """Return what was learned of a key: `7/s learned`, `at most 12 at a time`, `refuses 20% at any rate`."""
-    rate = "" if known.rate is None else f"{short_rate(known.rate)} learned"
     limit = "" if known.limit is None else f"at most {known.limit:,} at a time"
-    tolerated = f"refuses {known.tolerated:.0%} at any rate" if known.tolerated else ""
+    rate, tolerated = learned_rates(known.rate, known.tolerated)
     return [*filter(None, (rate, limit, tolerated))]
+
+
+def learned_rates(rate: float | None, tolerated: float | None) -> tuple[str, str]:
+    """Return the texts of a learned rate, and of a share that is refused at any rate; empty for none."""
+    text = "" if rate is None else f"{short_rate(rate)} learned"
+    return text, f"refuses {tolerated:.0%} at any rate" if tolerated else ""
 
 
 def _seconds(seconds: float) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from asyncwatch.events import FAILURES, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.history import FailedWorkers
+from asyncwatch.model.limits import learned_rates
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.groups import cluster_key
-from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable, short_rate
+from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,15 @@ class TroubledService:
 
 @dataclass(frozen=True, slots=True)
 class ThrottledKey:
-    """A key that asked for fewer attempts: how many it refused, and the starts per second that were learned, if any."""
+    """A key that asked for fewer attempts, how many it refused, and what was learned.
+
+    `rate` is in starts per second, `tolerated` the share that is refused at any rate; None for none.
+    """
 
     key: str
     refused: int
     rate: float | None
+    tolerated: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: 
 def _most_throttled(fleet: Fleet) -> tuple[ThrottledKey, ...]:
     throttled = (known for known in fleet.keys.by_key.values() if known.refused)
     most = heapq.nlargest(_KEYS_SHOWN, throttled, key=lambda known: known.refused)
-    return tuple(ThrottledKey(known.key, known.refused, known.rate) for known in most)
+    return tuple(ThrottledKey(known.key, known.refused, known.rate, known.tolerated) for known in most)
 
 
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
@@ -267,11 +272,10 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
 
 def _throttled_lines(summary: Summary, width: int | None) -> list[str]:
     """Return `340 attempts were throttled: a.example 300 (7/s learned), b.example 40`."""
-    keys = [
-        f"{_line(known.key)} {known.refused:,}"
-        + (f" ({short_rate(known.rate)} learned)" if known.rate is not None else "")
-        for known in summary.throttled_keys
-    ]
+    keys = []
+    for known in summary.throttled_keys:
+        facts = ", ".join(filter(None, learned_rates(known.rate, known.tolerated)))
+        keys.append(f"{_line(known.key)} {known.refused:,}" + (f" ({facts})" if facts else ""))
     others = summary.throttled - sum(known.refused for known in summary.throttled_keys)
     keys += [f"others {others:,}"] if others else []
     was = "was" if summary.throttled == 1 else "were"
