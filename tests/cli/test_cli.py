@@ -150,6 +150,13 @@ def test_thread_that_cannot_be_started_is_a_message(runs: Runs) -> None:
     assert "the system starts no more threads" in result.stderr
 
 
+@pytest.mark.parametrize("target", ["http:u:hush@h/", "//u:hush@h", "u:hu/sh@h", "http://u:hu#sh@[h/"])
+def test_check_of_a_url_that_is_refused_shows_no_password(runs: Runs, target: str) -> None:
+    result = runs("check", target)
+    assert result.exit_code == 2
+    assert "hu" not in result.stderr.partition("(")[0]
+
+
 def test_check_that_is_interrupted_has_status_130(runs: Runs) -> None:
     Path("slow_to_import.py").write_text("raise KeyboardInterrupt\n")
     result = runs("check", "slow_to_import:run")

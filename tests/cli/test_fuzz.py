@@ -36,6 +36,8 @@ def test_input_that_is_wrong_is_reported_and_touches_nothing(
     monkeypatch.setattr(platformdirs, "user_config_path", lambda _name: tmp_path / "none")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    # Without the folders of other tests, which have a `jobs.py` too.
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if not Path(each).is_relative_to(tmp_path.parent)])
     for number in range(first, first + CHUNK):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -50,6 +52,7 @@ def _check(number: int, folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
+    sys.modules.pop("jobs", None)  # of another test
     streams, modules, search_path = (sys.stdout, sys.stderr), set(sys.modules), list(sys.path)
     began = time.monotonic()
     result = CliRunner().invoke(cli.main, case.arguments, prog_name="asyncwatch", input="")

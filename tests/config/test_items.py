@@ -221,6 +221,7 @@ def test_column_that_is_not_there_is_a_problem_that_names_the_others(folder: Pat
 
 def test_unreadable_file_of_items_is_reported(folder: Path) -> None:
     assert problems_of("none.txt") == ["none.txt: No such file or directory"]
+    assert problems_of("") == ["the name of the file of items is empty"]
     assert problems_of(str(folder)) == [f"{folder}: Is a directory"]
 
 
@@ -252,6 +253,7 @@ def test_url_with_an_http_scheme_and_a_host_is_accepted(url: str) -> None:
         ("http://a/b c", "contains a blank"),
         ("http://a/\x1b[2J", "'http://a/\\x1b[2J' contains a blank"),
         ("http://u:secret@", "'http://***@' has no host"),
+        ("http://u:se#cret@h/", "'http://***@h/' is not a URL: Port could not be cast to integer value"),
     ],
 )
 def test_url_that_cannot_be_fetched_is_refused_without_its_password(url: str, problem: str) -> None:

@@ -16,13 +16,15 @@ from unicodedata import combining, east_asian_width
 # -- secrets
 
 # `http:/` too, since `Path` drops a slash of `http://`. A quote or an angle bracket ends a URL in most texts, so they
-# only belong to a password that has begun. Digits after a host, with one behind them, are a port.
+# only belong to a password that has begun. Digits after a host, with one behind them, are a port. A slash, `?` or `#`
+# belongs to the password if what is before it can be no port.
 _USERINFO = re.compile(
     r"""
       (?: (?<=://) | (?<=\bhttp:/) | (?<=\bhttps:/) )
       (?: [^/?#\s"<>:,;|\\]*@
         | (?! (?: [\w-]+(?:\.[\w-]+)+ | localhost ) :\d{1,5}[,;|"<>)\]}\\] )
           [^/?#\s"<>:]*: (?: [^/?#\s"<>]*@ | [^/?#\s]*?@(?:[^/?#\s"<>]*@)? )
+        | [^/?#\s"<>:@\[\]]*: (?! \d* [/?#] ) [^/?#\s"'<>,;|)}\]]+ [/?#] [^\s"'<>,;|)}\]]* @
       )
     | (?<=\w:/)[^/?#\s"<>:]*:[^/?#\s"<>]*@
     """,

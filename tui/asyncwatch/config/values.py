@@ -149,7 +149,8 @@ def url_problem(url: str) -> str | None:
         # `port` raises an error if it is out of range.
         has_host = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        return f"{_quote(url)} is not a URL: {error}"
+        # A port that is none may be a part of a password.
+        return f"{_quote(url)} is not a URL: {str(error).partition(' as ')[0]}"
     if parts.scheme not in {"http", "https"}:
         return f"{_quote(url)} is not an http:// or https:// URL"
     if not has_host:

@@ -138,6 +138,8 @@ class ItemSource:
             ItemsError: the file cannot be read.
 
         """
+        if not self._source:
+            raise ItemsError(["the name of the file of items is empty"])
         reader = _READERS.get(Path(self._source).suffix.lower(), _read_text)
         if reader is _read_text and self._name_column is not None:
             raise ItemsError([f"{self.shown}: lines of text have no {self._name_column!r}; --name is for rows"])

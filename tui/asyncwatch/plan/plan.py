@@ -34,6 +34,8 @@ from asyncwatch.targets.names import (
 from asyncwatch.text import mask_secrets, mask_url, one_line
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+_CREDENTIALS = re.compile(r":.*@")
+"""What is before the host of a URL, perhaps of one without a scheme."""
 _COMMANDS = {"check": " [FILE] [TARGET]...", "selftest": "", "guide": " [TOPIC]"}
 """The commands other than the main one, with their arguments."""
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
@@ -131,7 +133,8 @@ def is_target(text: str) -> bool:
     """Return whether `text` looks like a target: a URL, or a module:function that is no file."""
     if "://" in text or path_hint(text):
         return True
-    return _FUNCTION.fullmatch(text) is not None and not _is_file(text)
+    is_like_one = _FUNCTION.fullmatch(text) or _CREDENTIALS.search(text)
+    return is_like_one is not None and not _is_file(text)
 
 
 def _is_file(text: str) -> bool:
