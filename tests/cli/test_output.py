@@ -146,6 +146,17 @@ def test_existing_file_is_replaced_with_the_first_line(tmp_path: Path, suffix: s
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_file_is_that_of_the_folder_in_which_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = OutputFile("out.jsonl")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir("other")
+    output.write(ENDS)
+    output.close()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["out.jsonl"]
+    assert not list((tmp_path / "other").iterdir())
+
+
 def test_run_that_wrote_nothing_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text("old")
     for name in ("old.csv", "new.jsonl"):

@@ -53,6 +53,7 @@ class RawFile(Protocol):
 
 
 def _open(path: Path) -> RawFile:
+    path = path.absolute()  # a worker may change the current folder before the first line is written
     try:
         status = path.lstat()
     except FileNotFoundError:
