@@ -195,6 +195,31 @@ def test_pipe_is_written_as_it_is(tmp_path: Path) -> None:
     assert path.is_fifo()
 
 
+def test_pipe_or_device_of_any_name_gets_json_lines(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader:
+        output = OutputFile(f"/dev/fd/{writing}")
+        os.close(writing)
+        output.write(ENDS)
+        output.close()
+        assert [json.loads(line)["name"] for line in reader] == ["a", "b", "c", "c", "d"]
+    OutputFile(os.devnull).close()
+
+
+def test_descriptor_is_written_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"kept\n")
+    with file.open("ab") as stream:
+        output = OutputFile(f"/dev/fd/{stream.fileno()}")
+        output.write(ENDS[:1])
+        output.close()
+        stream.write(b"more\n")
+    first, second, third = file.read_text().splitlines()
+    assert (first, json.loads(second)["name"], third) == ("kept", "a", "more")
+    with pytest.raises(OSError, match="cannot write output file '/dev/fd/999999999': Bad file descriptor"):
+        OutputFile("/dev/fd/999999999")
+
+
 def test_folder_removed_before_the_first_line_is_reported_and_used_again(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "out.jsonl"
     path.parent.mkdir()

@@ -53,6 +53,8 @@ class RawFile(Protocol):
 
 
 def _open(path: Path) -> RawFile:
+    if (number := _descriptor(path)) is not None:
+        return os.fdopen(os.dup(number), "wb", buffering=0)  # by its name, a file would be opened at its beginning
     path = path.absolute()  # a worker may change the current folder before the first line is written
     try:
         status = path.lstat()
@@ -65,6 +67,25 @@ def _open(path: Path) -> RawFile:
     if path.is_file():
         return _InPlace(path)
     return path.open("wb", buffering=0)  # a device or a pipe
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether `path` is a pipe, a device, or a descriptor of this process."""
+    if _descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the descriptor that `path` names, such as `/dev/stdout`; None for any other path."""
+    match = re.fullmatch(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]{1,9}))", str(path))
+    if match is None:
+        return None
+    return 1 if match[1] else 2 if match[2] else int(match[3])
 
 
 class _InPlace(io.FileIO):
@@ -165,7 +186,8 @@ class OutputFile:
     written in part is taken back.
 
     Raises:
-        ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`.
+        ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`. A pipe or a device, such as
+            `/dev/stdout`, may have any name, and gets JSON lines.
         OSError: The file cannot be opened. The message has its name and the reason.
 
     """
@@ -174,6 +196,8 @@ class OutputFile:
         self.path = Path(path)
         formats = {".jsonl": _json_line, ".ndjson": _json_line, ".csv": _csv_line}
         line = formats.get(self.path.suffix.lower())
+        if line is None and _is_stream(self.path):
+            line = _json_line
         if line is None:
             raise ValueError(f"output file {str(path)!r} must end in .jsonl, .ndjson or .csv")
         self._line = line
