@@ -265,6 +265,7 @@ retry = 3
         ("[[group]]\nitems = 'x'\ncount = 2", "group.count: count and items exclude each other"),
         ("[[group]]\nitems = 'x'\nurl = 'http://a'", "group.url: url and items exclude each other"),
         ("[[group]]\nname = ''\nurl = 'http://a'", "group.name: a group needs a name; leave the key out"),
+        ("[[group]]\nname = ' '\nurl = 'http://a'", "group.name: a group needs a name; leave the key out"),
         ("[[group]]\nitems = []", "group.items: must not be empty"),
         ("[[group]]\nitems = [1]", "group.items: must be an array of texts; it holds a whole number (1)"),
         ("[[group]]\nitems = ['http://a', 'b']", "group.items: 'b' is not an http:// or https:// URL"),

@@ -42,14 +42,14 @@ def line(value: Any) -> str:
 
 def group_name(value: Any) -> str:
     """Return the name of a group, which names its workers."""
-    if not line(value):
+    if not line(value).strip():
         raise ValueError("a group needs a name; leave the key out for the default")
     return str(value)
 
 
 def node_name(value: Any) -> str:
     """Return the name of a supervisor. A slash separates the names in its path."""
-    if not line(value) or "/" in value:
+    if not line(value).strip() or "/" in value:
         raise ValueError(f"a supervisor needs a name without a slash, not {value!r}")
     return str(value)
 
