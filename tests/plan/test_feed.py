@@ -154,6 +154,20 @@ def test_standard_input_that_is_a_pipe_is_read_by_no_other_code(monkeypatch: pyt
         assert [entry.item for entry in source.entries()] == ["a", "b"]
 
 
+def test_terminal_is_read_as_it_is_typed_if_nothing_else_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard, terminal = os.openpty()
+    with os.fdopen(keyboard, "wb", buffering=0) as keys, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert not ItemSource("-", "any").open_live()
+        source = ItemSource("-", "any")
+        assert source.open_live(has_terminal=True)
+        entries = source.entries()
+        keys.write(b"a\n")
+        assert next(entries).item == "a"
+        keys.write(b"b\n\x04")
+        assert [entry.item for entry in entries] == ["b"]
+
+
 def test_file_and_other_streams_are_not_read_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "items.txt"
     file.write_text("a\n")

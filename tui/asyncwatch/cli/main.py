@@ -232,12 +232,16 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
+    from asyncwatch.cli.terminal import can_show_screens
+
     settings = _find_settings(config, targets, items)
     _prompt_for_items(items)
+    shows_screens = not headless and not is_json and can_show_screens()
     # The module of a function may print while it is imported.
     with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-        plan = _make_plan(*settings, targets, items, _overrides(ctx, options), is_live=True)
-    ctx.exit(_run(plan, may_show=not headless and not is_json and plan.has_work, is_json=is_json))
+        given = _overrides(ctx, options)
+        plan = _make_plan(*settings, targets, items, given, is_live=True, has_terminal=not shows_screens)
+    ctx.exit(_run(plan, may_show=shows_screens and plan.has_work, is_json=is_json))
 
 
 @click.command(context_settings=_SETTINGS)
@@ -389,11 +393,20 @@ def _make_plan(
     overrides: Overrides,
     *,
     is_live: bool = False,
+    has_terminal: bool = False,
 ) -> Plan:
     from asyncwatch.plan.plan import PlanError, make_plan
 
     try:
-        plan = make_plan(settings, targets=targets, items=items, overrides=overrides, found=found, is_live=is_live)
+        plan = make_plan(
+            settings,
+            targets=targets,
+            items=items,
+            overrides=overrides,
+            found=found,
+            is_live=is_live,
+            has_terminal=has_terminal,
+        )
     except PlanError as error:
         raise _InputError(error.problems) from None
     for note in plan.notes:
@@ -403,9 +416,8 @@ def _make_plan(
 
 def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
     from asyncwatch.cli.session import LimitError, OutputError, run_plan
-    from asyncwatch.cli.terminal import can_show_screens
 
     try:
-        return run_plan(plan, is_dashboard=may_show and can_show_screens(), is_json=is_json)
+        return run_plan(plan, is_dashboard=may_show, is_json=is_json)
     except (LimitError, OutputError) as error:
         raise _InputError([str(error)]) from None

@@ -104,10 +104,11 @@ class ItemSource:
         self._name_column = name_column
         self._live: _Live | None = None
 
-    def open_live(self) -> bool:
+    def open_live(self, *, has_terminal: bool = False) -> bool:
         """Open a pipe, so that `entries` yields items as they come; return False for a source that is no pipe.
 
-        Other code finds standard input empty from then on: processes that workers start would take lines from it.
+        With `has_terminal`, a terminal that is standard input is one: nothing else reads keys from it. Other code
+        finds standard input empty from then on: processes that workers start would take lines from it.
         """
         try:
             if self._source != STDIN:
@@ -116,7 +117,9 @@ class ItemSource:
                 self._live = _Live(os.open(self._source, os.O_RDONLY | os.O_NONBLOCK))
             elif self._stdin is None and sys.stdin is not None:
                 number = sys.stdin.fileno()
-                if not (stat.S_ISFIFO(mode := os.fstat(number).st_mode) or stat.S_ISSOCK(mode)):
+                mode = os.fstat(number).st_mode
+                is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+                if not (is_pipe or (has_terminal and os.isatty(number))):
                     return False
                 self._live = _Live(os.dup(number))
                 nothing = os.open(os.devnull, os.O_RDONLY)

@@ -151,6 +151,7 @@ def make_plan(
     found: Problems | None = None,
     stdin: BinaryIO | None = None,
     is_live: bool = False,
+    has_terminal: bool = False,
 ) -> Plan:
     """Return the plan. Imports the modules of functions and reads the files of items.
 
@@ -162,6 +163,7 @@ def make_plan(
         found: the problems of the config file so far. Further ones are added with their lines.
         stdin: read for `-`, in place of standard input.
         is_live: whether pipes are read while the run goes on. If not, they are read to their end.
+        has_terminal: whether that goes for a terminal that is standard input too.
 
     Raises:
         PlanError: with every problem.
@@ -199,6 +201,7 @@ def make_plan(
             ("group", index) if is_from_file else (),
             stdin,
             is_live=is_live,
+            has_terminal=has_terminal,
             # The path of a supervised worker contains its group anyway.
             has_siblings=len(config.groups) > 1 and not group.is_supervised,
         )
@@ -291,6 +294,7 @@ def _plan_group(
     stdin: BinaryIO | None,
     *,
     is_live: bool,
+    has_terminal: bool,
     has_siblings: bool,
 ) -> PlannedGroup | None:
     """Return the group with its workers, or None after noting its problems.
@@ -334,7 +338,8 @@ def _plan_group(
                 skips_bad=group.skip_bad,
             )
             # A supervisor starts its children together.
-            if is_live and not group.is_supervised and not problems and source.open_live():
+            is_live = is_live and not group.is_supervised and not problems
+            if is_live and source.open_live(has_terminal=has_terminal):
                 pairs, live = [], source
             else:
                 pairs = source.read()
