@@ -48,6 +48,7 @@ _QUEUED, _RUNNING, _WAITING = WorkerState.QUEUED, WorkerState.RUNNING, WorkerSta
 _BACKING_OFF, _CANCELLING, _RESTARTING = WorkerState.BACKING_OFF, WorkerState.CANCELLING, WorkerState.RESTARTING
 _STOPPED = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 _THROTTLED = ErrorClass.THROTTLED
+_STARTS, _PARKED, _GONE, _QUEUE_WAITS = Answer
 _AGAIN = frozenset({_QUEUED, _RESTARTING})
 
 TRANSITIONS: Final[dict[WorkerState, frozenset[WorkerState]]] = {
@@ -575,10 +576,10 @@ class Scheduler:
         queue, admission = self._queue, self.admission
         while queue.services and not self.is_paused and (worker := queue.pop_service()) is not None:
             answer = self._admit(worker)
-            if answer is Answer.QUEUE_WAITS:
+            if answer is _QUEUE_WAITS:
                 queue.put_back(worker)
                 break
-            if answer is Answer.STARTS:
+            if answer is _STARTS:
                 self._start_attempt(worker)
         if not self._continues_filling:
             self._is_filling = True
@@ -601,11 +602,11 @@ class Scheduler:
             left -= 1
             if admission.is_gated or worker.owes:
                 answer = self._admit(worker)
-                if answer is Answer.QUEUE_WAITS:
+                if answer is _QUEUE_WAITS:
                     queue.put_back(worker)
                     if not self._spare_slots():
                         break
-                if answer is not Answer.STARTS:
+                if answer is not _STARTS:
                     continue
             worker.is_ready = False
             self._start_attempt(worker)
@@ -638,7 +639,7 @@ class Scheduler:
 
     def _admit(self, worker: Worker) -> Answer:
         """Return whether a worker at the head of the queue starts, is parked or gone, or waits where it is."""
-        answer = Answer.STARTS
+        answer = _STARTS
         if self.admission.is_gated or worker.owes:
             was_filling, self._is_filling = self._is_filling, True
             try:
@@ -647,9 +648,9 @@ class Scheduler:
                 pass_on_interrupt(fault)
                 self._is_filling = was_filling
                 self._launch_failed(worker, fault)
-                return Answer.GONE
+                return _GONE
             self._is_filling = was_filling
-        if answer is Answer.STARTS or answer is Answer.PARKED:
+        if answer is _STARTS or answer is _PARKED:
             worker.is_ready = False
         return answer
 
