@@ -20,6 +20,7 @@ from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.thread import EngineThread
 from asyncwatch.events import (
     CancelRequested,
+    CommandRefused,
     Event,
     LogRecorded,
     RunCancelRequested,
@@ -435,3 +436,47 @@ async def test_as_many_threads_as_given_run_at_a_time() -> None:
     engine = EngineThread(plain._open_run, plain._drive, stays_open=False, threads=40)
     assert set(ends(await watch(engine)).values()) == {"succeeded"}
     engine.join(10)
+
+
+async def test_send_then_calls_back_when_the_events_of_the_commands_are_in_the_queue() -> None:
+    engine = engine_of(worker("a", sleeper, FOREVER), worker("b", sleeper, FOREVER), stays_open=True)
+    queue = engine.events()
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+    calls: asyncio.Queue[tuple[int, list[Event]]] = asyncio.Queue()
+    events: list[Event] = []
+
+    def called(count: int) -> None:
+        assert asyncio.get_running_loop() is loop
+        assert threading.get_ident() == thread
+        while not queue.empty():
+            events.extend(queue.get_nowait())
+        calls.put_nowait((count, [*events]))
+
+    engine.send_then((), called)  # before the run began
+    engine.start()
+    async with asyncio.timeout(20):
+        await calls.get()
+        while not any(getattr(event, "worker", "") == "b" for event in events):
+            engine.send_then((), called)
+            await calls.get()
+        engine.send_then((CancelWorker("a", 1), CancelWorker("b", 7)), called)
+        engine.send_then((RestartWorker("b", 9),), called)
+        counts = [await calls.get() for _ in range(2)]
+        for (count, seen), kinds in zip(counts, [(CancelRequested, CommandRefused), (CommandRefused,)], strict=True):
+            assert len(seen) >= count
+            assert {type(event) for event in seen[:count]} >= {*kinds}
+        engine.send_then((StopRun(),), called)
+        count, seen = await calls.get()
+        assert any(isinstance(event, RunCancelRequested) for event in seen[:count])
+    assert engine.join(10)
+    engine.send_then((CancelWorker("a", 1),), called)
+    await asyncio.sleep(0)
+    assert calls.empty()
+
+
+async def test_send_then_without_a_reader_does_nothing() -> None:
+    engine = engine_of(worker("a", sleeper, 0.0))
+    engine.send_then((), lambda _count: 1 / 0)
+    engine.start()
+    engine.send(StopRun())
+    assert engine.join(10)

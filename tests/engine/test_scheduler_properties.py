@@ -363,10 +363,10 @@ def check_ends(scheduler: Scheduler, events: list[Event]) -> None:
     assert [event.seq for event in events] == list(range(len(events)))
 
 
-def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerState, WorkerState]]:
-    """Run a fleet through the steps to its end, and return its transitions."""
+def run_fleet(fleet: dict[str, Any], script: list[Step]) -> tuple[set[tuple[WorkerState, WorkerState]], list[Event]]:
+    """Run a fleet through the steps to its end, and return its transitions and its events."""
 
-    async def main() -> set[tuple[WorkerState, WorkerState]]:
+    async def main() -> tuple[set[tuple[WorkerState, WorkerState]], list[Event]]:
         specs = [
             WorkerSpec(name, Behaviour(attempts), **treatment)
             for name, attempts, treatment in zip(NAMES, fleet["behaviours"], fleet["treatments"], strict=True)
@@ -409,16 +409,17 @@ def run_fleet(fleet: dict[str, Any], script: list[Step]) -> set[tuple[WorkerStat
             await scheduler.wait_settled()
         checked.check()
         scheduler.finish()
-        check_ends(scheduler, drain(queue))
-        return checked.transitions
+        events = drain(queue)
+        check_ends(scheduler, events)
+        return checked.transitions, events
 
-    transitions: set[tuple[WorkerState, WorkerState]] = run_jumping(main)
-    return transitions
+    result: tuple[set[tuple[WorkerState, WorkerState]], list[Event]] = run_jumping(main)
+    return result
 
 
 @given(fleets, st.lists(steps, min_size=8, max_size=25))
 def test_scheduler_keeps_a_valid_state_in_random_runs(fleet: dict[str, Any], script: list[Step]) -> None:
-    for before, after in run_fleet(fleet, script):
+    for before, after in run_fleet(fleet, script)[0]:
         assert after in TRANSITIONS[before]
 
 

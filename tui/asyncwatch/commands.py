@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -209,6 +208,61 @@ class Statistics(msgspec.Struct, frozen=True):
     """The block of the event loop that goes on at this moment, as its event would report it now; its `seq` is -1."""
     stack: WorkerStack | None = None
     """The stack of the worker that the last `WatchStack` named."""
+    viewers: int = 1
+    """Dashboards that show the run, this one included."""
+    skipped: int = 0
+    """Events that this client did not get, because it read too slowly; it got a snapshot in their place."""
+
+
+class SnapshotPart(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A part of the state of the run at one moment, as `model.snapshot` writes and reads it.
+
+    A client that joins a run, or that is too far behind, gets the parts of a snapshot and then the batches that follow.
+    The first part replaces all that the client knew.
+    """
+
+    data: bytes
+    is_first: bool = False
+    is_last: bool = False
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A problem of the run beside the work, such as a disk that is full, or of the connection to it, for a person."""
+
+    text: str
+
+
+class Disconnected(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The process of the run cannot be reached any more. Nothing follows.
+
+    `reason` is a sentence for a person. The run has ended, or it goes on without this client.
+    """
+
+    reason: str
+
+
+Update = Batch | SnapshotPart | Problem | Disconnected
+"""What a client hears of a run. A client in the process of the run gets batches only."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Feed(Protocol[T_co]):
+    """The end of an `asyncio.Queue` from which updates are taken."""
+
+    async def get(self) -> T_co:
+        """Remove and return the next update; wait if there is none."""
+
+    def get_nowait(self) -> T_co:
+        """Remove and return the next update.
+
+        Raises:
+            asyncio.QueueEmpty: There is none.
+
+        """
+
+    def empty(self) -> bool:
+        """Return whether there is no update."""
 
 
 class Controller(Protocol):
@@ -220,8 +274,11 @@ class Controller(Protocol):
         Commands about workers may take some time. Others, `StopRun` above all, overtake them.
         """
 
-    def events(self) -> asyncio.Queue[Batch]:
-        """Return a queue of all event batches of the run, from the first one on, for the running event loop."""
+    def events(self) -> Feed[Update]:
+        """Return an `asyncio.Queue` of all that happens in the run, for the running event loop.
+
+        It begins with the first event of the run, or with a snapshot.
+        """
 
     def statistics(self) -> Statistics:
         """Return the engine's latest figures. Cheap enough to call for every frame."""

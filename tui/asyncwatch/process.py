@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -85,6 +84,10 @@ def _open_stream(number: int) -> TextIO:
 
 def raise_file_limit(wanted: int) -> int:
     """Raise the soft limit of open files to `wanted` if the hard limit allows it, and return the soft limit."""
+    try:
+        import resource  # noqa: PLC0415  not on every platform
+    except ImportError:
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= wanted:

@@ -50,10 +50,18 @@ _OF_KEYS: dict[type[Command], Callable[[Throttle, float], None]] = {
 }
 
 
+_LONGEST_KEY = 10_000
+"""Characters of the longest key that a command can name: what it changes is kept, and reported to every client."""
+_LONGEST_TEXT = 500
+"""Characters of a reason, and of the name of an unknown worker, in the event of a refusal."""
+
+
 def carry_out(scheduler: Scheduler, tree: Branches | None, command: Command) -> bool:
     """Do what `command` requests; return whether that was possible. If not, `CommandRefused` says why."""
     worker, incarnation = "", 0
     match command:
+        case ChangeSetting(key=key) | IsolateCircuit(key=key) if len(key) > _LONGEST_KEY:
+            reason = f"a key has at most {_LONGEST_KEY:,} characters"
         case CancelWorker() | RestartWorker() | RetryNow() | GiveUp():
             worker, incarnation = command.worker, command.incarnation
             reason = _about_worker(scheduler, command)
@@ -78,8 +86,14 @@ def carry_out(scheduler: Scheduler, tree: Branches | None, command: Command) -> 
         case _:
             reason = "this run cannot do that"
     if reason:
-        scheduler.reporter.command_refused(type(command).__name__, worker, incarnation, reason)
+        if scheduler.registry.get(worker) is None:
+            worker = _short(worker)
+        scheduler.reporter.command_refused(type(command).__name__, worker, incarnation, _short(reason))
     return not reason
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def _about_worker(scheduler: Scheduler, command: CancelWorker | RestartWorker | RetryNow | GiveUp) -> str:

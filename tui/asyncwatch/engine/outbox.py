@@ -7,6 +7,7 @@ another thread that is far behind, the loop pauses for a moment between two of i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -88,6 +89,13 @@ class Listener:
         if behind > FAR_BEHIND and running is not None and not self._is_giving_way:
             self._is_giving_way = True
             running.call_soon(self._pause, behind // FAR_BEHIND)
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Call `callback` on the reader's loop, once the batches so far are in its queue; never without a reader."""
+        with self._lock:
+            if self._loop is not None and not self._loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # the reader closed its loop between the check and the call
+                    self._loop.call_soon_threadsafe(callback)
 
     def _pause(self, times: int) -> None:
         self._is_giving_way = False

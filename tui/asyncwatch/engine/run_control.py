@@ -117,6 +117,11 @@ class RunControl:
         """Deliver to `listener` every batch of events emitted from now on."""
         self._scheduler.reporter.outbox.add(listener)
 
+    def deliver_events(self) -> None:
+        """Deliver the events so far to all listeners at once."""
+        if self.is_started:
+            self._scheduler.reporter.outbox.flush()
+
     def subscribe(self) -> asyncio.Queue[Batch]:
         """Return a queue of every batch of events emitted from now on, for the running event loop."""
         listener = Listener()

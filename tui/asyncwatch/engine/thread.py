@@ -8,9 +8,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -113,6 +114,12 @@ class Guard:
             self._call_soon(self._respond)
 
 
+class _Then(Command, frozen=True):
+    """Calls back, with the number of events so far, once the commands before it are carried out."""
+
+    callback: Callable[[int], object]
+
+
 class EngineThread(Generic[_R]):
     """Runs one `Run` or `Supervisor` on an event loop in a thread of its own. Implements `commands.Controller`.
 
@@ -140,6 +147,8 @@ class EngineThread(Generic[_R]):
         self.error: BaseException | None = None
         """What ended the run early, if anything did: a `TreeError` if its own supervisor did not start or gave up. Read
         it after `RunFinished`."""
+        self.has_returned = False
+        """Whether the runner has returned: a run that stays open waits for restarts."""
         self._open_run = open_run
         self._drive = drive
         self._stays_open = stays_open
@@ -192,6 +201,14 @@ class EngineThread(Generic[_R]):
                 self._watched_worker = command.worker
         self._commands.put(commands)
 
+    def send_then(self, commands: Sequence[Command], callback: Callable[[int], object]) -> None:
+        """Pass commands on, and call `callback` on the loop of `events` when they are carried out.
+
+        Its argument is the number of events so far. They are in the queue of `events`, or were taken from it.
+        """
+        self.send(*commands)
+        self.send(_Then(callback))
+
     def events(self) -> asyncio.Queue[Batch]:
         """Return the queue of all event batches, from the first one on, for the running event loop; once.
 
@@ -226,6 +243,11 @@ class EngineThread(Generic[_R]):
             blocked=None if block is None else block_event(-1, control.now, time.monotonic(), block),
             stack=stack,
         )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the runner has returned and no worker is active: nothing more happens without a command."""
+        return self.has_returned and self._control is not None and self._control.is_at_rest
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Make a log record or a printed line an event, from any thread."""
@@ -316,6 +338,7 @@ class EngineThread(Generic[_R]):
         except TreeError as error:
             self.error = error
             control_of(run).record_log(None, "ERROR", "asyncwatch", str(error))
+        self.has_returned = True
         if self._stays_open:
             await self._stopped.wait()
 
@@ -323,6 +346,10 @@ class EngineThread(Generic[_R]):
         assert self._control is not None  # noqa: S101  the command queue is attached after it is set
         if isinstance(command, WatchStack):
             self._take_stack()
+            return
+        if isinstance(command, _Then):
+            self._control.deliver_events()
+            self._listener.call(partial(command.callback, self._control.statistics().events))
             return
         try:
             self._control.carry_out(command)

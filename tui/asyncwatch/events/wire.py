@@ -1,4 +1,4 @@
-"""Events as lines of JSON, and back."""
+"""Events as lines of JSON, and batches of them as MessagePack, and back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Union
 
 import msgspec
 
-from asyncwatch.events.base import Event
+from asyncwatch.events.base import Batch, Event
 
 _encoder = msgspec.json.Encoder()
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def encode(event: Event) -> bytes:
@@ -21,7 +22,7 @@ def encode(event: Event) -> bytes:
     try:
         return _encoder.encode(event)
     except UnicodeEncodeError:
-        return _encoder.encode(_without_surrogates(msgspec.to_builtins(event)))
+        return _encoder.encode(without_surrogates(msgspec.to_builtins(event)))
 
 
 def decode(line: bytes | str) -> Event:
@@ -32,6 +33,27 @@ def decode(line: bytes | str) -> Event:
 
     """
     return _decoder().decode(line)
+
+
+def pack_batch(batch: Batch) -> bytes:
+    """Return a batch as MessagePack, which holds no integers of more than 64 bits: a larger result becomes a text.
+
+    Lone surrogates are written as in `encode`.
+    """
+    try:
+        return _pack(batch)
+    except (UnicodeEncodeError, OverflowError):
+        return _pack(_without_large_numbers(without_surrogates(msgspec.to_builtins(batch))))
+
+
+def unpack_batch(data: bytes | memoryview) -> tuple[Event, ...]:
+    """Return the events that `pack_batch` wrote.
+
+    Raises:
+        msgspec.DecodeError: The data is no batch of events.
+
+    """
+    return _unpacker().decode(data)
 
 
 def event_types() -> frozenset[type[Event]]:
@@ -52,13 +74,38 @@ def _decoder() -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(Union[tuple(event_types())])  # noqa: UP007  the classes are known at run time only
 
 
-def _without_surrogates(value: Any) -> Any:
+@functools.cache
+def _unpacker() -> msgspec.msgpack.Decoder[tuple[Event, ...]]:
+    return msgspec.msgpack.Decoder(tuple[Union[tuple(event_types())], ...])  # type: ignore[misc]  # noqa: UP007  as above
+
+
+def _without_large_numbers(value: Any) -> Any:
+    match value:
+        case int():
+            return value if -(1 << 63) <= value < 1 << 64 else _digits(value)
+        case list():
+            return [_without_large_numbers(item) for item in value]
+        case dict():
+            return {_without_large_numbers(key): _without_large_numbers(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python converts at most some thousand digits
+        return hex(number)
+
+
+def without_surrogates(value: Any) -> Any:
+    r"""Return a copy of built-in values in which every lone surrogate is the text of its escape, `\udcff`."""
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()
         case list() | tuple():
-            return [_without_surrogates(item) for item in value]
+            return [without_surrogates(item) for item in value]
         case dict():
-            return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+            return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
         case _:
             return value
