@@ -65,8 +65,6 @@ class Fleet:
     ) -> None:
         # The run.
         self.run: RunStarted | None = None
-        self.is_reading = False
-        """Whether more workers may join while items are read, so that their total is unknown."""
         self.items_read: ItemsRead | None = None
         self.timed_out: RunTimedOut | None = None
         self.cancel_requested: RunCancelRequested | None = None
@@ -86,6 +84,8 @@ class Fleet:
         # Workers.
         self.rows: list[Row] = []
         """Every worker, in queue order. A child that was removed long ago is replaced by a new one."""
+        self.rows_to_come = 0
+        """Rows that a snapshot has not brought yet. All totals include them."""
         self.by_name: dict[str, Row] = {}
         self.departed = DepartedChildren(departed_kept, troubled_departed_kept)
         self.counts: dict[WorkerState, int] = dict.fromkeys(WorkerState, 0)
@@ -140,8 +140,14 @@ class Fleet:
 
     @property
     def workers(self) -> int:
-        """Number of workers so far, including those whose row was replaced."""
-        return len(self.rows) + self.departed.replaced
+        """Number of workers so far, including those whose row was replaced or is still to come."""
+        return len(self.rows) + self.rows_to_come + self.departed.replaced
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more workers may join while items are read, so that their total is unknown."""
+        reads_items = self.run is not None and self.run.reads_items
+        return reads_items and self.items_read is None and self.finished is None
 
     @property
     def is_settled(self) -> bool:

@@ -6,6 +6,9 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
+from typing import Protocol
+from weakref import WeakSet
 
 import msgspec
 
@@ -19,7 +22,7 @@ LAST_KEPT = 100
 """How many records of its last attempts are kept. A service makes attempts for as long as it runs."""
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One attempt of one incarnation. Times are in seconds, `started_at` since the run started."""
 
     attempt: int
@@ -52,7 +55,7 @@ class AttemptHistory:
     __slots__ = ("_records",)
 
     def __init__(self) -> None:
-        self._records: dict[str, _Records] = {}
+        self._records: dict[str, Records] = {}
 
     def __len__(self) -> int:
         """Return how many workers have records."""
@@ -77,7 +80,8 @@ class AttemptHistory:
         """Record the wait in seconds after the row's last attempt, and whether its error asked for it."""
         if row.attempt and row.is_recorded:
             records = self._records[row.name]
-            records.replace_newest(_replace(records.newest, backoff=delay, is_asked_for=is_asked_for))
+            waited = msgspec.structs.replace(records.newest, backoff=delay, is_asked_for=is_asked_for)
+            records.replace_newest(waited)
 
     def close(self, row: Row) -> None:
         """Record the row's last attempt before the next incarnation overwrites it."""
@@ -103,33 +107,45 @@ class AttemptHistory:
     def _add(self, row: Row, extra: Extra, record: AttemptRecord) -> None:
         records = self._records.get(row.name)
         if records is None:
-            records = self._records[row.name] = _Records()
+            records = self._records[row.name] = Records()
         records.add(record)
         extra.is_recorded = True
 
 
-class _Records(msgspec.Struct, gc=False):
+class Records(msgspec.Struct, gc=False, array_like=True):
     """The first and the last records of one worker."""
 
     count: int = 0
     """Records added, including those that are not kept."""
     first: tuple[AttemptRecord, ...] = ()
-    last: _Ring | None = None
+    last: RecordRing | None = None
+
+    def __copy__(self) -> Records:
+        return Records(self.count, self.first, copy(self.last))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has as many records as it says: it may come from another process."""
+        first, last = min(self.count, FIRST_KEPT), max(0, min(self.count - FIRST_KEPT, LAST_KEPT))
+        return len(self.first) == first and (last == 0 if self.last is None else self.last.is_of_size(last))
 
     @property
     def newest(self) -> AttemptRecord:
+        """The last record."""
         return self.first[-1] if self.last is None else self.last.read(self._newest_slot)
 
     def add(self, record: AttemptRecord) -> None:
+        """Add a record; drop one in the middle if there are too many."""
         self.count += 1
         if self.count <= FIRST_KEPT:
-            self.first = (*self.first, record)
+            self.first += (record,)
             return
         if self.last is None:
-            self.last = _Ring()
+            self.last = RecordRing()
         self.last.write(self._newest_slot, record)
 
     def replace_newest(self, record: AttemptRecord) -> None:
+        """Replace the last record."""
         if self.last is None:
             self.first = (*self.first[:-1], record)
         else:
@@ -148,37 +164,40 @@ class _Records(msgspec.Struct, gc=False):
         return (self.count - FIRST_KEPT - 1) % LAST_KEPT
 
 
-_replace = msgspec.structs.replace
-_NUMBERS = struct.Struct("=QQ5d??")
+_NUMBERS = struct.Struct("<QQ5d??")
 """Attempt, incarnation, bad luck, start, duration, backoff, latency; and two flags."""
 _NO_RECORD = bytes(_NUMBERS.size)
 
 
-class _Ring:
+class RecordRing(msgspec.Struct, gc=False, array_like=True):
     """Records in 58 bytes each and two texts that workers share.
 
     Objects take three times as much, and there may be thousands of services.
     """
 
-    __slots__ = ("_error_classes", "_numbers", "_outcomes")
+    numbers: bytearray = msgspec.field(default_factory=bytearray)
+    outcomes: list[str] = msgspec.field(default_factory=list)
+    error_classes: list[str] = msgspec.field(default_factory=list)
 
-    def __init__(self) -> None:
-        self._numbers = bytearray()
-        self._outcomes: list[str] = []
-        self._error_classes: list[str] = []
+    def __copy__(self) -> RecordRing:
+        return RecordRing(self.numbers[:], self.outcomes[:], self.error_classes[:])
 
     def __len__(self) -> int:
-        return len(self._outcomes)
+        return len(self.outcomes)
+
+    def is_of_size(self, size: int) -> bool:
+        """Return whether all columns have as many records."""
+        return size * _NUMBERS.size == len(self.numbers) and size == len(self.outcomes) == len(self.error_classes)
 
     def write(self, slot: int, record: AttemptRecord) -> None:
         """Write a record to a slot that exists, or to the next one."""
-        if slot == len(self._outcomes):
-            self._numbers += _NO_RECORD
-            self._outcomes.append("")
-            self._error_classes.append("")
-        self._outcomes[slot], self._error_classes[slot] = record.outcome, record.error_class
+        if slot == len(self.outcomes):
+            self.numbers += _NO_RECORD
+            self.outcomes.append("")
+            self.error_classes.append("")
+        self.outcomes[slot], self.error_classes[slot] = record.outcome, record.error_class
         _NUMBERS.pack_into(
-            self._numbers,
+            self.numbers,
             slot * _NUMBERS.size,
             record.attempt,
             record.incarnation,
@@ -193,7 +212,7 @@ class _Ring:
 
     def read(self, slot: int) -> AttemptRecord:
         """Return the record of a slot."""
-        numbers = _NUMBERS.unpack_from(self._numbers, slot * _NUMBERS.size)
+        numbers = _NUMBERS.unpack_from(self.numbers, slot * _NUMBERS.size)
         attempt, incarnation, bad_luck, started_at, duration, backoff, latency, is_struck, is_asked_for = numbers
         return AttemptRecord(
             attempt=attempt,
@@ -202,10 +221,10 @@ class _Ring:
             is_struck=is_struck,
             started_at=started_at,
             duration=_none_for_nan(duration),
-            outcome=self._outcomes[slot],
+            outcome=self.outcomes[slot],
             backoff=_none_for_nan(backoff),
             is_asked_for=is_asked_for,
-            error_class=self._error_classes[slot],
+            error_class=self.error_classes[slot],
             latency=latency,
         )
 
@@ -262,6 +281,13 @@ class FailedWorkers(msgspec.Struct):
     workers: int = 0
 
 
+class RowKeeper(Protocol):
+    """Copies a row and what is known of its worker before that is lost."""
+
+    def replacing(self, row: Row) -> None:
+        """Note that a new worker is about to take over the row."""
+
+
 class DepartedChildren:
     """Rows of children that ended and were removed, and what remains of those whose row a new worker took over."""
 
@@ -274,6 +300,8 @@ class DepartedChildren:
         """The errors of these, by kind; no more than a thousand kinds."""
         self.replaced_at: dict[int, int] = {}
         """Index of each row that was replaced -> the value of `replaced` after the last time; the latest one last."""
+        self.keepers: WeakSet[RowKeeper] = WeakSet()
+        """These learn of each row before it is replaced."""
         self._kept = kept
         self._troubled_kept = troubled_kept
         self._well: dict[Row, None] = {}
@@ -312,6 +340,9 @@ class DepartedChildren:
 
     def replace(self, row: Row, cancel_reason: str) -> None:
         """Remove a row that a new worker takes over, and count it."""
+        if self.keepers:
+            for keeper in self.keepers:
+                keeper.replacing(row)
         self.discard(row)
         self.replaced += 1
         self.replaced_at.pop(row.index, None)

@@ -102,7 +102,7 @@ class Settings:
         return [(*at, value, self._initial[at]) for at, value in self._values.items() if value != self._initial[at]]
 
 
-class KnownCircuit(msgspec.Struct):
+class KnownCircuit(msgspec.Struct, gc=False):
     """The circuit of one key. Times are in seconds since the run started."""
 
     key: str
@@ -192,7 +192,7 @@ class Circuits:
         self._keep(circuit)
 
 
-class KnownKey(msgspec.Struct):
+class KnownKey(msgspec.Struct, gc=False):
     """The throttle of one key. Times are in seconds since the run started."""
 
     key: str

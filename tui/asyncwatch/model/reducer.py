@@ -169,12 +169,10 @@ def leave(fleet: Fleet, at: float) -> None:
 
 def _run_started(fleet: Fleet, event: RunStarted) -> None:
     fleet.run = event
-    fleet.is_reading = event.reads_items
     fleet.settings.started(event)
 
 
 def _items_read(fleet: Fleet, event: ItemsRead) -> None:
-    fleet.is_reading = False
     fleet.items_read = event
 
 
@@ -194,7 +192,6 @@ def _run_halted(fleet: Fleet, event: RunHalted) -> None:
 
 def _run_finished(fleet: Fleet, event: RunFinished) -> None:
     fleet.finished = event
-    fleet.is_reading = False
 
 
 def _loop_blocked(fleet: Fleet, event: LoopBlocked) -> Row | None:

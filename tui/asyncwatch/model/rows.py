@@ -63,7 +63,7 @@ class Block:
                 column[offset] = _UNKNOWN
 
 
-class Extra(msgspec.Struct, gc=False, eq=True):
+class Extra(msgspec.Struct, gc=False, eq=True, array_like=True):
     """What is known of a worker that did not just succeed at its first attempt. Fields as the properties of `Row`."""
 
     attempt_started_at: float | None = None

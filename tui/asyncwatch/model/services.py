@@ -12,7 +12,7 @@ from asyncwatch.model.rows import Row
 from asyncwatch.text import error_line
 
 
-class Restarted(msgspec.Struct):
+class Restarted(msgspec.Struct, frozen=True):
     """How often a worker was restarted for a cause of its own, and the last time (seconds since the run started)."""
 
     times: int
@@ -45,12 +45,8 @@ class Restarts:
         self._own += 1
         self._scheduled.add(event.worker)
         known = self.by_worker.get(event.worker)
-        if known is None:
-            self.by_worker[event.worker] = Restarted(1, event.cause, event.at)
-        else:
-            known.times += 1
-            known.cause = event.cause
-            known.at = event.at
+        times = 0 if known is None else known.times
+        self.by_worker[event.worker] = Restarted(times + 1, event.cause, event.at)
 
     def began(self, event: WorkerRestarted) -> None:
         """Record a restart, and count it unless it was scheduled."""
@@ -65,7 +61,7 @@ class Restarts:
         self._scheduled.discard(worker)
 
 
-class FailedPolls(msgspec.Struct):
+class FailedPolls(msgspec.Struct, frozen=True):
     """How many polls of a poller failed, in all its incarnations, and the last error."""
 
     times: int
@@ -85,10 +81,10 @@ class Polls:
     def poll_failed(self, event: PollFailed) -> None:
         """Fold one failed poll."""
         self.failing.add(event.worker)
-        known = self.by_worker.setdefault(event.worker, FailedPolls(0, ""))
-        known.times += 1
         self.failed += 1
-        known.error = error_line(event.error_type, event.error)
+        known = self.by_worker.get(event.worker)
+        times = 0 if known is None else known.times
+        self.by_worker[event.worker] = FailedPolls(times + 1, error_line(event.error_type, event.error))
 
     def recovered(self, worker: str) -> None:
         """Note that a poll succeeded, or that the incarnation has ended."""

@@ -214,9 +214,13 @@ class RunTime:
     def note(self, batch: Batch) -> None:
         """Note a batch that has just arrived."""
         if batch:
-            # The least delayed batch gives the earliest estimate.
-            started_at = self._clock() - batch[-1].at
-            self._started_at = started_at if self._started_at is None else min(started_at, self._started_at)
+            self.reached(batch[-1].at)
+
+    def reached(self, at: float) -> None:
+        """Note that the run has been going for at least `at` seconds."""
+        # The least delayed batch gives the earliest estimate.
+        started_at = self._clock() - at
+        self._started_at = started_at if self._started_at is None else min(started_at, self._started_at)
 
     @property
     def now(self) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from asyncwatch.events import (
     SETTLED,
@@ -32,81 +34,65 @@ class Gauge(NamedTuple):
     expires_in: float | None
 
 
-class _RestartWindow:
+class RestartWindow(msgspec.Struct, gc=False):
     """The times of the restarts that count, as the supervisor reported them."""
 
-    __slots__ = ("max_restarts", "times", "within")
+    times: list[float] = msgspec.field(default_factory=list)
+    max_restarts: int = 0
+    within: float = 0.0
 
-    def __init__(self) -> None:
-        self.times: deque[float] = deque()
-        self.max_restarts = 0
-        self.within = 0.0
+    def __copy__(self) -> RestartWindow:
+        return RestartWindow(self.times[:], self.max_restarts, self.within)
 
     def add(self, event: RestartCounted) -> None:
+        """Add a restart."""
         self.max_restarts, self.within = event.max_restarts, event.within
         self.times.append(event.at)
         # The supervisor decides by its own clock which of the earlier ones are too old.
-        while len(self.times) > max(1, event.restarts):
-            self.times.popleft()
+        del self.times[: -max(1, event.restarts)]
 
     def gauge(self, now: float) -> Gauge:
+        """Return the restarts that are left at `now`, in seconds since the run started."""
         times = [time for time in self.times if time + self.within >= now]
         oldest = times[0] + self.within - now if times else None
         return Gauge(max(0, self.max_restarts - len(times)), self.max_restarts, oldest)
 
 
-class Branch:
+class Branch(msgspec.Struct, eq=False, gc=False):
     """A supervisor, a pool, or a group of a batch. Compared by identity; only its Tree writes it."""
 
-    __slots__ = (
-        "auto_shutdown",
-        "children",
-        "counts",
-        "depth",
-        "ending",
-        "incarnation",
-        "index",
-        "is_limit_reached",
-        "is_limited_per_worker",
-        "is_removed",
-        "max_restarts",
-        "parent",
-        "path",
-        "size",
-        "strategy",
-        "version",
-        "within",
-    )
+    path: str
+    """`root/a/b`, or the name of a group."""
+    index: int
+    """How many workers were queued before it: its place among the rows."""
+    parent: Branch | None
+    depth: int = 0
+    strategy: str = ""
+    """Empty for a group of a batch."""
+    incarnation: int = 0
+    """Of a supervisor, from 1; 0 for a group of a batch."""
+    max_restarts: int = 0
+    within: float = 0.0
+    auto_shutdown: str = "never"
+    ending: str = ""
+    """Why it ended; empty while it is running."""
+    is_limit_reached: bool = False
+    is_limited_per_worker: bool = False
+    """Whether its workers have restart limits of their own. Known once a restart counted towards one."""
+    is_removed: bool = False
+    """Whether the supervisor above has forgotten it. It is dropped with the last row below it."""
+    size: int = 0
+    """How many rows and branches are directly below, including those of removed children."""
+    children: dict[str, None] = msgspec.field(default_factory=dict)
+    """The names of its children, in start order."""
+    counts: dict[WorkerState, int] = msgspec.field(default_factory=dict)
+    """All workers below, however deep, by state; states without a worker may be missing."""
+    version: int = 0
+    """Grows with every change that is shown."""
 
-    def __init__(self, path: str, index: int, parent: Branch | None) -> None:
-        self.path = path
-        """`root/a/b`, or the name of a group."""
-        self.index = index
-        """How many workers were queued before it: its place among the rows."""
-        self.parent = parent
-        self.depth: int = parent.depth + 1 if parent is not None else 0
-        self.strategy = ""
-        """Empty for a group of a batch."""
-        self.incarnation = 0
-        """Of a supervisor, from 1; 0 for a group of a batch."""
-        self.max_restarts = 0
-        self.within = 0.0
-        self.auto_shutdown = "never"
-        self.ending = ""
-        """Why it ended; empty while it is running."""
-        self.is_limit_reached = False
-        self.is_limited_per_worker = False
-        """Whether its workers have restart limits of their own. Known once a restart counted towards one."""
-        self.is_removed = False
-        """Whether the supervisor above has forgotten it. It is dropped with the last row below it."""
-        self.size = 0
-        """How many rows and branches are directly below, including those of removed children."""
-        self.children: dict[str, None] = {}
-        """The names of its children, in start order."""
-        self.counts: dict[WorkerState, int] = {}
-        """All workers below, however deep, by state; states without a worker may be missing."""
-        self.version = 0
-        """Grows with every change that is shown."""
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.depth = self.parent.depth + 1
 
     @property
     def name(self) -> str:
@@ -138,7 +124,7 @@ class Tree:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
-        self._windows: dict[str, _RestartWindow] = {}
+        self._windows: dict[str, RestartWindow] = {}
         self._limited: set[str] = set()  # paths of workers that reached their own restart limit
         self._removed: set[str] = set()  # paths of workers that their supervisors have forgotten
         self._moves: dict[Row, WorkerState] = {}
@@ -371,7 +357,7 @@ class Tree:
         """Fold a restart that counts towards a limit."""
         window = self._windows.get(event.supervisor)
         if window is None:
-            window = self._windows[event.supervisor] = _RestartWindow()
+            window = self._windows[event.supervisor] = RestartWindow()
         window.add(event)
         branch = self.branches.get(event.supervisor)
         if branch is None and (branch := self.branches.get(event.supervisor.rpartition("/")[0])) is not None:

@@ -74,6 +74,12 @@ def parse_query(text: str) -> Query:
     return Query(text, (*quick, *slow), problem)
 
 
+def has_field(text: str) -> bool:
+    """Return whether a filter has a condition on a field, so that it is no plain text."""
+    fields = map(_FIELD.fullmatch, _TERM.findall(text))
+    return any(field is not None and field[1].lower() in _FIELDS for field in fields)
+
+
 def matching(indexes: Sequence[int], rows: Sequence[Row], conditions: Iterable[Condition]) -> list[int]:
     """Return the indexes of the rows that meet every condition. `indexes` are those of the rows, in queue order."""
     met: list[bool] | None = None

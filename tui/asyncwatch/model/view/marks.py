@@ -67,6 +67,14 @@ class Marks(AbstractSet[str]):
         self._flags = bytearray(_ON) * len(self._fleet.rows)
         self._replaced = self._fleet.departed.replaced
 
+    def add_named(self, names: AbstractSet[str], start: int) -> None:
+        """Mark the workers with these names among those from the index `start` on."""
+        self.finish()
+        flags = self._grown()
+        for index, row in enumerate(self._fleet.rows[start:], start):
+            if row.name in names:
+                flags[index] = 1
+
     def toggle(self, spans: Iterable[slice]) -> None:
         """Mark the workers with these indexes, or unmark them if all are marked."""
         self.finish()

@@ -99,10 +99,11 @@ class View:
         """Whether `_lines` show `_flat` with the present folds."""
 
     def over(self, fleet: Fleet) -> View:
-        """Return a view of another fleet with the same filter and order, without marks."""
+        """Return a view of another fleet with the same filter, order and folds, without marks."""
         view = View(fleet)
-        view.query, view.trouble_only = self._query, self._is_trouble_only
+        view.query, view.trouble_only, view.cluster = self._query, self._is_trouble_only, self._cluster
         view.sort, view.reverse = self._sort, self._is_reversed
+        view._folded, view._folded_filtered = self._folded, self._folded_filtered
         return view
 
     # -- filter, order and folds
