@@ -23,6 +23,8 @@ UNNEEDED = {
     "policies events commands": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.model"],
     "engine": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.model", "asyncwatch.config", "uvloop"],
     "model": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncio"],
+    "control": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncwatch.plan"],
+    "control.discovery": ["asyncio", "asyncwatch.commands", "asyncwatch.events", "asyncwatch.model"],
     "config": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.plan"],
     "plan targets": [*UI, *COMMAND_LINE],
     "ui": [*HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config"],
@@ -114,6 +116,16 @@ def test_import_asyncwatch_loads_no_other_package() -> None:
 def test_public_names_need_neither_user_interface_nor_http() -> None:
     found = modules_after("import asyncwatch\nfor name in asyncwatch.__all__: getattr(asyncwatch, name)")
     assert not found.intersection([*UI, *HTTP, *COMMAND_LINE, "asyncwatch.ui", "asyncwatch.model", "uvloop"])
+
+
+def test_public_names_import_without_the_modules_of_unix() -> None:
+    unix = ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp")
+    found = modules_after(
+        f"import sys\nfor name in {unix}: sys.modules[name] = None\n"
+        "import asyncwatch, asyncwatch.control.discovery\n"
+        "for name in asyncwatch.__all__: getattr(asyncwatch, name)"
+    )
+    assert "asyncwatch.engine" in found
 
 
 @pytest.mark.parametrize("rooms", UNNEEDED)

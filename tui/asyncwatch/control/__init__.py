@@ -1,0 +1,1 @@
+"""Runs seen and steered from other processes of the same user, over Unix sockets."""
