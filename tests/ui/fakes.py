@@ -12,11 +12,10 @@ import msgspec
 from textual._context import visible_screen_stack
 from textual.app import App
 
-from asyncwatch.commands import Command, Statistics, WatchStack
+from asyncwatch.commands import Command, Disconnected, SnapshotPart, Statistics, Update, WatchStack
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
-    Batch,
     CancelRequested,
     CommandRefused,
     Event,
@@ -55,8 +54,8 @@ class FakeController:
         self.sent: list[Command] = []
         self.watched: list[str | None] = []
         self.known = Statistics(loop_lag=0.0004, retry_capacity=500.0)
-        self.queue: asyncio.Queue[Batch] | None = None
-        self.early: list[Batch] = []
+        self.queue: asyncio.Queue[Update] | None = None
+        self.early: list[Any] = []
         self.retry_tokens = 500.0
         self._seq = 0
 
@@ -68,8 +67,8 @@ class FakeController:
             else:
                 self.sent.append(command)
 
-    def events(self) -> asyncio.Queue[Batch]:
-        """Return the queue. It holds all batches emitted so far."""
+    def events(self) -> asyncio.Queue[Update]:
+        """Return the queue. It holds all updates so far."""
         self.queue = asyncio.Queue()
         for batch in self.early:
             self.queue.put_nowait(batch)
@@ -90,12 +89,15 @@ class FakeController:
 
     def emit(self, kind: type[Event], at: float, **fields: Any) -> None:
         """Emit an event of `kind`, `at` seconds after the start."""
-        batch = [kind(seq=self._seq, at=at, **fields)]
+        self.put([kind(seq=self._seq, at=at, **fields)])
         self._seq += 1
+
+    def put(self, update: Update) -> None:
+        """Pass on a batch, a part of a snapshot, or the end of the connection."""
         if self.queue is None:
-            self.early.append(batch)
+            self.early.append(update)
         else:
-            self.queue.put_nowait(batch)
+            self.queue.put_nowait(update)
 
     def start(self, *names: str, runner: str = "as_completed", group: str = "fetch") -> None:
         """Start a run of these workers."""
@@ -242,14 +244,17 @@ def frozen_clock() -> float:
 
 def make_app(controller: FakeController, **options: Any) -> AsyncwatchApp:
     """Return an app whose run time is that of its latest event."""
-    return AsyncwatchApp(controller, clock=frozen_clock, processor_clock=frozen_clock, **options)
+    return AsyncwatchApp(
+        controller, clock=frozen_clock, wall_clock=lambda: 0.0, processor_clock=frozen_clock, **options
+    )
 
 
 def dashboard_of(controller: FakeController) -> DashboardState:
     """Return the state, without an app, of a dashboard that has received all events emitted so far."""
     dashboard = DashboardState(frozen_clock)
-    for batch in controller.early:
-        dashboard.receive(batch)
+    for update in controller.early:
+        assert not isinstance(update, SnapshotPart | Disconnected)
+        dashboard.receive(update)
     return dashboard
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from textual.pilot import Pilot
 
-from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.app import AsyncwatchApp, Ending
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.ui.fakes import FakeController, make_app, shows, small_run
 
-Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
+Running = tuple[AsyncwatchApp, FakeController, Pilot[Ending]]
 
 
 @asynccontextmanager
 async def running(
-    *, emit: Callable[[FakeController], None] = small_run, size: tuple[int, int] = (120, 30)
+    *, emit: Callable[[FakeController], None] = small_run, size: tuple[int, int] = (120, 30), **options: Any
 ) -> AsyncIterator[Running]:
-    """Run the dashboard over the events that `emit` makes the controller emit."""
+    """Run the dashboard, with `options` of the app, over the events that `emit` makes the controller emit."""
     controller = FakeController()
     emit(controller)
-    app = make_app(controller)
+    app = make_app(controller, **options)
     async with app.run_test(size=size, notifications=True) as pilot:
         await shows(app, "› ")
         await pilot.pause()

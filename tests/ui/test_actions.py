@@ -7,6 +7,7 @@ import pytest
 from asyncwatch.commands import CancelAll, CancelWorker, ChangeSetting, Command, GiveUp, RestartWorker, RetryNow
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
+from asyncwatch.model.view.operations import NONE_WAITS
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from tests.ui.fakes import FakeController, dashboard_of, small_run
@@ -45,7 +46,7 @@ def test_cancel_all_without_active_workers_is_a_notice() -> None:
 
 
 def test_retry_now_worker_that_does_not_wait_is_a_notice(fleet: Fleet) -> None:
-    assert actions.retry_now(on(fleet, "6")) == Action(notice=actions.NONE_WAITS)
+    assert actions.retry_now(on(fleet, "6")) == Action(notice=NONE_WAITS)
 
 
 def test_give_up_says_how_to_restart(fleet: Fleet) -> None:
@@ -59,7 +60,7 @@ def test_give_up_leaves_out_pollers_whose_next_poll_is_held_back() -> None:
     tree_run(controller)
     hold(controller, "prices", 10.0, reason="paused", key="")
     fleet = dashboard_of(controller).fleet
-    assert actions.give_up(on(fleet, "prices")) == Action(notice=actions.NONE_WAITS)
+    assert actions.give_up(on(fleet, "prices")) == Action(notice=NONE_WAITS)
     assert actions.retry_now(on(fleet, "prices")) == Action([RetryNow("prices", 1)])
     assert actions.give_up_all(fleet).question == "Give up 3 waiting workers?"
     assert actions.retry_all_now(fleet).question == "Retry 4 waiting workers now?"

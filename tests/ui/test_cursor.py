@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from asyncwatch.commands import CancelBranch, CancelWorker, CloseCircuit
 from asyncwatch.events import CircuitOpened
-from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.app import AsyncwatchApp, Ending
 from asyncwatch.ui.screens import errors
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.widgets.pick_list import PickList
@@ -78,7 +78,7 @@ def is_cursor_painted(app: AsyncwatchApp) -> bool:
 class Person:
     """Does at random what may move rows or the view. `steps_taken` names each step for the message of a failure."""
 
-    def __init__(self, seed: int, app: AsyncwatchApp, controller: FakeController, pilot: Pilot[None]) -> None:
+    def __init__(self, seed: int, app: AsyncwatchApp, controller: FakeController, pilot: Pilot[Ending]) -> None:
         self._random = Random(seed)
         self._app, self._controller, self._pilot = app, controller, pilot
         self._now = 1.0
@@ -166,7 +166,7 @@ class Person:
         return "workers end"
 
 
-async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot[None]) -> None:
+async def check_key(app: AsyncwatchApp, controller: FakeController, pilot: Pilot[Ending]) -> None:
     """Press `c`: what it sends names the worker, or the supervisor, beside the cursor on the screen.
 
     It sends nothing if a layout came between the look at the screen and the key, and has hidden the cursor.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from asyncwatch.commands import CancelWorker, RestartWorker
-from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
+from tests.ui.fakes import FakeController, hides, shows, small_run, text_of, until
 from tests.ui.running import running, selected
 
 
@@ -76,18 +74,12 @@ async def test_log_scrolled_up_keeps_its_position() -> None:
 
 
 async def test_freeze_stops_drawing_not_work() -> None:
-    passed: list[Any] = []
-    controller = FakeController()
-    small_run(controller)
-    app = make_app(controller, on_batch=passed.append)
-    async with app.run_test(size=(120, 30)) as pilot:
+    async with running() as (app, controller, pilot):
         await shows(app, "2 succeeded")
-        before = len(passed)
         await pilot.press("p")
         controller.succeed("6", 4.0)
         controller.attempt("7", 4.1)
         await shows(app, "frozen · 2 events wait", "2 succeeded")
-        assert len(passed) == before + 2
         await pilot.press("p")
         await shows(app, "3 succeeded")
         await hides(app, "frozen")
@@ -112,15 +104,6 @@ async def test_palette_has_every_action() -> None:
         await until(lambda: "Trouble" in text_of(app) and "Cancel all" not in text_of(app))
         await pilot.press("enter")
         await until(lambda: app.dashboard.view.trouble_only)
-
-
-async def test_batch_listener_problem_is_shown() -> None:
-    controller = FakeController()
-    small_run(controller)
-    news = iter(["cannot write [the] output"])
-    app = make_app(controller, on_batch=lambda _batch: next(news, None))
-    async with app.run_test(size=(120, 30), notifications=True):
-        await shows(app, "cannot write [the] output", "running")
 
 
 async def test_footer_click_presses_the_key() -> None:

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from asyncwatch.commands import Disconnected, Problem, SnapshotPart, Update
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
+from asyncwatch.slices import SHORT_SLICE
 from asyncwatch.ui.pump import FRAME, Pump
 from tests.clock import run_jumping
 from tests.ui.fakes import until
@@ -18,8 +20,10 @@ class Recorder:
     def __init__(self) -> None:
         self.now = 50.0
         self.batches: list[Batch] = []
+        self.parts: list[SnapshotPart] = []
         self.drawn: list[int] = []
         self.refusals: list[CommandRefused] = []
+        self.problems: list[str] = []
 
     def clock(self) -> float:
         """Return the present time."""
@@ -29,12 +33,18 @@ class Recorder:
         """Keep the batch."""
         self.batches.append(batch)
 
+    def read(self, part: SnapshotPart) -> bool:
+        """Keep the part; the run goes on unless the part says otherwise."""
+        self.parts.append(part)
+        return part.data == b"finished"
+
     def draw(self) -> None:
         """Keep how many batches were known when it was drawn."""
         self.drawn.append(len(self.batches))
 
     def show_problem(self, problem: str) -> None:
-        """Do nothing: no test has a listener with a problem."""
+        """Keep the problem."""
+        self.problems.append(problem)
 
     def show_refusals(self, refusals: list[CommandRefused]) -> None:
         """Keep the refusals."""
@@ -50,15 +60,14 @@ def _end(seq: int) -> Batch:
 
 
 async def test_pump_many_batches_make_one_frame() -> None:
-    sink, passed = Recorder(), list[Batch]()
+    sink = Recorder()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     for seq in range(200):
         queue.put_nowait(_log(seq))
-    pump = Pump(sink, on_batch=passed.append, clock=sink.clock)
+    pump = Pump(sink, clock=sink.clock)
     task = asyncio.create_task(pump.run(queue))
     await until(lambda: sink.drawn)
     assert sink.drawn == [200]
-    assert passed == sink.batches
     queue.put_nowait(_end(200))
     await task
     assert sink.drawn[-1] == 201
@@ -106,16 +115,17 @@ def test_pump_flood_makes_ten_frames_a_second() -> None:
 
 
 async def test_pump_of_many_batches_lets_the_loop_iterate() -> None:
-    sink = Recorder()
+    class Slow(Recorder):
+        def receive(self, batch: Batch) -> None:
+            super().receive(batch)
+            self.now += 0.002
+
+    sink = Slow()
     queue: asyncio.Queue[Batch] = asyncio.Queue()
     for seq in range(100):
         queue.put_nowait(_log(seq))
     received: list[int] = []
-
-    def slow(_batch: Batch) -> None:
-        sink.now += 0.002
-
-    pump = Pump(sink, on_batch=slow, clock=sink.clock)
+    pump = Pump(sink, clock=sink.clock)
     task = asyncio.create_task(pump.run(queue))
     while len(sink.batches) < 100:
         await asyncio.sleep(0)
@@ -150,3 +160,61 @@ async def test_pump_error_of_the_sink_in_a_later_slice_ends_the_run() -> None:
     with pytest.raises(RuntimeError, match="cannot apply the batch"):
         await Pump(sink, clock=sink.clock).run(queue)
     assert len(sink.batches) == 3
+
+
+async def test_pump_delivers_snapshots_and_batches_in_order() -> None:
+    sink = Recorder()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    first, last = SnapshotPart(b"1", is_first=True), SnapshotPart(b"2", is_last=True)
+    for update in (_log(0), first, last, _log(1), _end(2)):
+        queue.put_nowait(update)
+    assert await Pump(sink).run(queue) is None
+    assert sink.parts == [first, last]
+    assert sink.batches == [_log(0), _log(1), _end(2)]
+
+
+async def test_pump_shows_problems_in_order() -> None:
+    sink = Recorder()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    for update in (_log(0), Problem("the disk is full"), _end(1)):
+        queue.put_nowait(update)
+    await Pump(sink).run(queue)
+    assert sink.problems == ["the disk is full"]
+    assert sink.batches == [_log(0), _end(1)]
+
+
+async def test_pump_ends_with_a_snapshot_of_a_finished_run() -> None:
+    sink = Recorder()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    queue.put_nowait(SnapshotPart(b"finished", is_first=True, is_last=True))
+    assert await Pump(sink).run(queue) is None
+    assert sink.drawn
+
+
+async def test_pump_disconnected_draws_what_came_before_and_returns_why() -> None:
+    sink = Recorder()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    for update in (_log(0), Disconnected("The engine has ended.")):
+        queue.put_nowait(update)
+    assert await Pump(sink).run(queue) == Disconnected("The engine has ended.")
+    assert sink.drawn[-1] == len(sink.batches) == 1
+
+
+async def test_pump_of_many_snapshot_parts_lets_the_loop_iterate() -> None:
+    class Slow(Recorder):
+        def read(self, part: SnapshotPart) -> bool:
+            self.now += SHORT_SLICE
+            return super().read(part)
+
+    sink, seen = Slow(), list[int]()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    for number in range(10):
+        queue.put_nowait(SnapshotPart(b"", is_first=not number))
+    task = asyncio.create_task(Pump(sink, clock=sink.clock).run(queue))
+    while len(sink.parts) < 10:
+        await asyncio.sleep(0)
+        seen.append(len(sink.parts))
+    assert seen[-10:] == [*range(1, 11)]
+    assert sink.drawn[0] == 0
+    queue.put_nowait(_end(0))
+    await task

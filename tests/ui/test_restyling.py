@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.theme import BUILTIN_THEMES
 
-from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.app import AsyncwatchApp, Ending
 from tests.ui.fakes import FakeController, make_app, shows, small_run, until
 
 DARK = "textual-dark"
@@ -42,7 +42,7 @@ async def fresh(theme: str, size: Size) -> list[str]:
 
 
 @asynccontextmanager
-async def shown(theme: str, size: Size) -> AsyncIterator[tuple[AsyncwatchApp, Pilot[None]]]:
+async def shown(theme: str, size: Size) -> AsyncIterator[tuple[AsyncwatchApp, Pilot[Ending]]]:
     """Show a small run."""
     controller = FakeController()
     small_run(controller)

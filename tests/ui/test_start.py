@@ -12,7 +12,7 @@ import pytest
 from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 
-from asyncwatch.commands import CancelWorker
+from asyncwatch.commands import CancelWorker, Update
 from asyncwatch.events import AttemptStarted, Batch, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.dashboard import DashboardState
@@ -68,7 +68,7 @@ async def test_run_begins_after_the_first_frame() -> None:
     controller = FakeController()
 
     class Watched(FakeController):
-        def events(self) -> asyncio.Queue[Batch]:
+        def events(self) -> asyncio.Queue[Update]:
             frames.append(app._is_drawing)
             return controller.events()
 

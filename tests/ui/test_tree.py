@@ -33,13 +33,13 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.model.summary import summarize
-from asyncwatch.ui.actions import NONE_WAITS
-from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.model.view.operations import NONE_WAITS
+from asyncwatch.ui.app import AsyncwatchApp, Ending
 from asyncwatch.ui.screens.confirm import ConfirmScreen
 from tests.ui.fakes import FakeController, hides, make_app, shows, text_of, until
 from tests.ui.trees import service_run, supervise, tree_run
 
-Running = tuple[AsyncwatchApp, FakeController, Pilot[None]]
+Running = tuple[AsyncwatchApp, FakeController, Pilot[Ending]]
 
 
 @asynccontextmanager

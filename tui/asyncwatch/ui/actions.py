@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -21,12 +21,21 @@ from asyncwatch.commands import (
     RetryAllNow,
     RetryNow,
 )
-from asyncwatch.events import SETTLED, SettingChanged, WorkerState
+from asyncwatch.events import SettingChanged, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import Settings
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch, Tree
 from asyncwatch.model.view.groups import Cluster
+from asyncwatch.model.view.operations import (
+    CANCEL,
+    GIVE_UP,
+    NONE_WAITS,
+    RESTART,
+    RESTART_UNSUCCESSFUL,
+    RETRY_NOW,
+    Operation,
+)
 from asyncwatch.model.view.outline import Line
 from asyncwatch.model.view.selection import AT_ONCE, View
 from asyncwatch.ui.render import format as fmt
@@ -35,12 +44,6 @@ from asyncwatch.ui.render.tree import shown_branch
 
 UNASKED = 20
 """Marked workers on which a key acts without a question."""
-WAITING = frozenset({WorkerState.BACKING_OFF, WorkerState.WAITING, WorkerState.RESTARTING})
-"""States in which a worker waits for its next attempt or incarnation."""
-NONE_WAITS = "None of the selected workers is waiting for a retry or a restart."
-_ACTIVE = frozenset(WorkerState) - SETTLED
-_STARTED = frozenset(WorkerState) - {WorkerState.QUEUED}
-_UNSUCCESSFUL = SETTLED - {WorkerState.SUCCEEDED}
 _NAMED = 4
 
 
@@ -61,70 +64,6 @@ class Action(NamedTuple):
     """Workers that are highlighted while the question is open."""
     notice: str = ""
     """Shown at once."""
-
-
-class Operation(NamedTuple):
-    """A kind of command for any number of workers."""
-
-    verb: str
-    key: str
-    question: str
-    """Its `{}` is replaced by the workers."""
-    make: Callable[[Iterable[Row]], Iterator[Command]]
-    """Returns the commands for the workers."""
-    states: frozenset[WorkerState]
-    """States in which it applies to a worker."""
-    applies_to: str
-    """`states` in words: "that ..."."""
-    none: str
-    """Notice if it applies to none of many."""
-    to_pollers: bool | None = None
-    """Whether it applies to pollers between two polls; None if `states` says that too."""
-
-    def applies(self, row: Row) -> bool:
-        """Return whether it applies to the worker in its present state."""
-        if self.to_pollers is not None and row.is_between_polls:
-            return self.to_pollers
-        return row.state in self.states
-
-    def on(self, rows: Iterable[Row]) -> Iterator[Command]:
-        """Yield the commands for the workers to which it applies by then."""
-        return self.make(row for row in rows if self.applies(row))
-
-    def number(self, counts: Mapping[WorkerState, int]) -> int:
-        """Return the number of workers to which it applies, by their states."""
-        return sum(counts.get(state, 0) for state in self.states)
-
-
-def _cancel(rows: Iterable[Row]) -> Iterator[Command]:
-    return (CancelWorker(row.name, row.incarnation) for row in rows)
-
-
-def _restart(rows: Iterable[Row]) -> Iterator[Command]:
-    return (RestartWorker(row.name, row.incarnation) for row in rows)
-
-
-def _retry_now(rows: Iterable[Row]) -> Iterator[Command]:
-    return (
-        (RestartWorker if row.state is WorkerState.RESTARTING else RetryNow)(row.name, row.incarnation) for row in rows
-    )
-
-
-def _give_up(rows: Iterable[Row]) -> Iterator[Command]:
-    return (
-        (CancelWorker if row.state is WorkerState.RESTARTING else GiveUp)(row.name, row.incarnation) for row in rows
-    )
-
-
-CANCEL = Operation("cancel", "c", "Cancel {}?", _cancel, _ACTIVE, "are active", "All of them have ended.")
-RESTART = Operation("restart", "r", "Restart {}?", _restart, _STARTED, "have started", "None of them has started.")
-RESTART_UNSUCCESSFUL = Operation(
-    "restart", "R", "Restart {}?", _restart, _UNSUCCESSFUL, "did not succeed", "No worker has ended without success."
-)
-RETRY_NOW = Operation(
-    "retry now", "n", "Retry {} now?", _retry_now, WAITING, "are waiting", NONE_WAITS, to_pollers=True
-)
-GIVE_UP = Operation("give up", "x", "Give up {}?", _give_up, WAITING, "are waiting", NONE_WAITS, to_pollers=False)
 
 
 class Selection(NamedTuple):
@@ -171,7 +110,7 @@ def cancel(selection: Selection) -> Action:
         if len(rows) > AT_ONCE:
             return _on_many(selection, rows, CANCEL)
         active = [row for row in rows if not row.is_settled]
-        return _on_few(selection, [*_cancel(active or rows)], CANCEL)
+        return _on_few(selection, [*CANCEL.make(active or rows)], CANCEL)
     if branch.ending:
         return Action(notice=f"{shown_branch(branch)} has ended.")
     active_workers = units.count(CANCEL.number(branch.counts), "active worker")
@@ -189,9 +128,9 @@ def restart(selection: Selection) -> Action:
         return _on_many(selection, selected, RESTART)
     rows, refused = _restartable(selected, tree)
     if not rows or not tree.is_supervised:
-        return _on_few(selection, [*_restart(rows)], RESTART)._replace(notice=refused)
+        return _on_few(selection, [*RESTART.make(rows)], RESTART)._replace(notice=refused)
     requested = tree.to_request(rows)
-    commands = [*_restart(requested)]
+    commands = [*RESTART.make(requested)]
     siblings, consequence = _siblings(tree, requested, rows)
     if not siblings:
         return _on_few(selection, commands, RESTART, workers=len(rows))._replace(notice=refused)
@@ -296,7 +235,7 @@ def restart_all(fleet: Fleet) -> Action:
     siblings, consequence = _siblings(tree, requested, rows)
     workers = f"{units.count(len(rows), 'worker')} that did not succeed"
     consequence = " ".join(filter(None, [consequence, refused]))
-    return _asked(operation, workers, [*_restart(requested)], consequence, siblings)
+    return _asked(operation, workers, [*RESTART.make(requested)], consequence, siblings)
 
 
 def retry_all_now(fleet: Fleet) -> Action:
@@ -330,7 +269,7 @@ def restart_cluster(tree: Tree, cluster: Cluster) -> Action:
         return _asked(RESTART, workers, RESTART.on(cluster.rows))
     requested = tree.to_request(cluster.rows)
     _, consequence = _siblings(tree, requested, cluster.rows)
-    return _asked(RESTART, workers, [*_restart(requested)], consequence)
+    return _asked(RESTART, workers, [*RESTART.make(requested)], consequence)
 
 
 def cancel_cluster(cluster: Cluster) -> Action:
@@ -340,7 +279,7 @@ def cancel_cluster(cluster: Cluster) -> Action:
         number, commands = CANCEL.number(cluster.states), CANCEL.on(cluster.rows)
     else:
         active = [row for row in cluster.rows if not row.is_settled]
-        number, commands = len(active), [*_cancel(active)]
+        number, commands = len(active), [*CANCEL.make(active)]
     if not number:
         return Action(notice=CANCEL.none)
     return _asked(CANCEL, f"{units.count(number, 'worker')} with this error", commands)

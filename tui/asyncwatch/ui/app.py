@@ -5,20 +5,24 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import gc
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 from textual import events
+from textual.actions import ActionParseResult
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.driver import Driver
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input
 
-from asyncwatch.commands import Command, Controller, StopRun, WatchStack
+from asyncwatch.commands import Command, Controller, SnapshotPart, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
@@ -26,8 +30,8 @@ from asyncwatch.process import short_switch_interval
 from asyncwatch.text import error_line
 from asyncwatch.ui.command_sender import CommandSender
 from asyncwatch.ui.dashboard import MAX_FROZEN_EVENTS, DashboardState
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, bindings
-from asyncwatch.ui.messages import CommandsRequested, DetailsRequested, SettingChangeRequested
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Role, bindings, is_acting, offered
+from asyncwatch.ui.messages import Answer, CommandsRequested, DetailsRequested, SettingChangeRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.styles import STYLE_CLASSES
@@ -41,8 +45,7 @@ _LAG_DIGITS = 2
 _AFTER = 0.002
 """Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
-"""Seconds for which a problem of the batch listener is shown."""
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Seconds for which a problem of the run beside the work is shown."""
 _VERBS = {
     "CancelWorker": "cancel",
     "CancelBranch": "stop",
@@ -64,20 +67,53 @@ class DashboardError(RuntimeError):
     """The dashboard cannot start, or it broke and its traceback is on the screen."""
 
 
-class AsyncwatchApp(App[None]):
+class Ending(enum.Enum):
+    """How a dashboard ended."""
+
+    FINISHED = "finished"
+    """The run has finished, and its end was shown."""
+    LEFT = "left"
+    """A person left the run, which goes on."""
+    DISCONNECTED = "disconnected"
+    """The process of the run cannot be reached any more."""
+    STOPPED = "stopped"
+    """A signal, or a person who did not wait for the end of a stopping run, ended the dashboard."""
+    HUNG_UP = "hung up"
+    """The terminal has gone."""
+
+
+_SIGNALS = {signal.SIGTERM: Ending.STOPPED, signal.SIGINT: Ending.STOPPED, signal.SIGHUP: Ending.HUNG_UP}
+"""Signals that end the dashboard."""
+
+
+class Outcome(NamedTuple):
+    """The result of `run_dashboard`."""
+
+    ending: Ending
+    fleet: Fleet
+    """The last state of the run that was received."""
+    reason: str = ""
+    """Why the run cannot be reached, in a sentence."""
+
+
+class AsyncwatchApp(App[Ending]):
     """Shows a run until it has finished: `RunFinished`, which `StopRun` brings about, ends the app.
+
+    The result of the app is how it ended.
 
     The path of a key press: `on_event`, an action of a screen, a function of `ui.actions`, `CommandsRequested`,
     `on_commands_requested`, `CommandSender`, `Controller.send`.
 
     Args:
-        controller: the run's engine.
-        on_batch: gets every batch, also while frozen; a text that it returns is shown as a problem.
+        controller: the run's engine, or a connection to it.
+        role: what a person at this dashboard may do.
+        detach: called when the owner leaves the run, which then goes on.
         clock: monotonic seconds.
+        wall_clock: seconds since the epoch.
         processor_clock: processor seconds, to measure frames.
-        is_signalled: whether SIGTERM, SIGHUP and SIGINT stop the run.
+        is_signalled: whether SIGTERM, SIGHUP and SIGINT end the dashboard.
         foreseen: the first events of the run, shown until they come.
-        has_hung_up: returns whether the terminal is gone, which stops the run.
+        driver_class: Textual's driver of the terminal; None for its own.
 
     """
 
@@ -94,29 +130,33 @@ class AsyncwatchApp(App[None]):
         self,
         controller: Controller,
         *,
-        on_batch: Callable[[Batch], str | None] | None = None,
+        role: Role = Role.OWNER,
+        detach: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         processor_clock: Callable[[], float] = time.thread_time,
         is_signalled: bool = False,
         foreseen: Batch = (),
-        has_hung_up: Callable[[], bool] | None = None,
+        driver_class: type[Driver] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=driver_class)
         if self.no_color:
             self._refuse_ansi_themes()
-        self.dashboard = DashboardState(clock)
+        self.reason = ""
+        """Why the run cannot be reached."""
+        self.dashboard = DashboardState(clock, wall_clock, role)
         if foreseen:
             self.dashboard.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
         self._controller = controller
+        self._leave_run = detach
         self._commands = CommandSender(
             self._send,
             lambda: (self.dashboard.fleet.settings.applied, self.dashboard.fleet.refused),
             is_open=not foreseen,  # commands for workers of a run that has not begun would be refused
         )
-        self._pump = Pump(self, on_batch=on_batch)
+        self._pump = Pump(self)
         self._is_signalled = is_signalled
-        self._has_hung_up = has_hung_up
         self._is_drawing = False
         self._redraw: asyncio.TimerHandle | None = None
         self._drawn_figures: tuple[object, ...] = ()  # of the frame statistics and the engine's
@@ -141,6 +181,18 @@ class AsyncwatchApp(App[None]):
                 return
         await super().on_event(event)
 
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Run the action of a key, a click or the palette. Refuse it if it acts on a run that may only be shown."""
+        if self.dashboard.role is Role.READER and is_acting(action if isinstance(action, str) else action[1]):
+            self._warn("This dashboard is read-only. It cannot act on the run.")
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
+
     def get_default_screen(self) -> Screen[None]:
         """Return the fleet."""
         return FleetScreen(self.dashboard)
@@ -148,10 +200,11 @@ class AsyncwatchApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Yield every action by name."""
         here = [*ACTS, *RUN, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
-        for key in (*here, *GLOBAL):
+        everywhere = offered(GLOBAL, self.dashboard.role)
+        for key in (*offered(here, self.dashboard.role), *everywhere):
             if key.action == "command_palette":
                 continue
-            node = self if key in GLOBAL else screen.focused if key in MOVES else screen
+            node = self if key in everywhere else screen.focused if key in MOVES else screen
             yield SystemCommand(
                 f"{key.label.capitalize()}  ({key.cap})",
                 key.explanation,
@@ -165,8 +218,8 @@ class AsyncwatchApp(App[None]):
         self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
         if self._is_signalled:
             loop = asyncio.get_running_loop()
-            for number in _SIGNALS:
-                loop.add_signal_handler(number, self.request_stop)
+            for number, ending in _SIGNALS.items():
+                loop.add_signal_handler(number, self.exit, ending)
         # A page that was opened or closed shows other times.
         self.screen_change_signal.subscribe(self, lambda _screen: self.draw(), immediate=True)
         self._read_statistics()
@@ -181,8 +234,12 @@ class AsyncwatchApp(App[None]):
         self.run_worker(self._watch(), name="pump", exit_on_error=True)
 
     async def _watch(self) -> None:
-        await self._pump.run(self._controller.events())
-        self.exit()
+        disconnected = await self._pump.run(self._controller.events())
+        if disconnected is None:
+            self.exit(Ending.FINISHED)
+            return
+        self.reason = disconnected.reason
+        self.exit(Ending.DISCONNECTED)
 
     def receive(self, batch: Batch) -> None:
         """Apply a batch from the pump."""
@@ -194,6 +251,15 @@ class AsyncwatchApp(App[None]):
         self._commands.open()
         if was_frozen and not dashboard.is_frozen and dashboard.fleet.finished is None:
             self._warn(f"Unfrozen: more than {MAX_FROZEN_EVENTS:,} events were waiting.")
+
+    def read(self, part: SnapshotPart) -> bool:
+        """Show a part of a snapshot from the pump. Return whether it completes a run that has finished."""
+        fleet = self.dashboard.fleet
+        is_over = self.dashboard.read(part)
+        if self.dashboard.fleet is not fleet:
+            self._draw_screens()  # at once, as in `receive`
+        self._commands.open()
+        return is_over
 
     def notify(
         self,
@@ -224,7 +290,7 @@ class AsyncwatchApp(App[None]):
         self.call_next(self._draw_screens)
 
     def show_problem(self, problem: str) -> None:
-        """Show a problem of the batch listener for a while."""
+        """Show a problem beside the work for a while."""
         self.notify(fmt.safe(problem), severity="error", timeout=_PROBLEM_TIME)
 
     def show_refusals(self, refusals: list[CommandRefused]) -> None:
@@ -265,7 +331,7 @@ class AsyncwatchApp(App[None]):
     def request_stop(self) -> None:
         """Stop the run without a question; the second time, without grace; the third time, just quit."""
         if self.dashboard.is_stopping_now or self.dashboard.fleet.finished is not None:
-            self.exit()
+            self.exit(Ending.STOPPED if self.dashboard.fleet.finished is None else Ending.FINISHED)
             return
         self.dashboard.unfreeze()
         self._commands.clear()
@@ -301,7 +367,7 @@ class AsyncwatchApp(App[None]):
         """Open the help."""
         from asyncwatch.ui.screens.help import HelpScreen
 
-        await self.push_screen(HelpScreen())
+        await self.push_screen(HelpScreen(self.dashboard.role))
 
     def action_freeze(self) -> None:
         """Freeze the screen, or unfreeze it."""
@@ -312,18 +378,44 @@ class AsyncwatchApp(App[None]):
         self._draw_screens()
 
     async def action_quit(self) -> None:
-        """Stop the run and quit; ask first if workers are active. While stopping, do as `request_stop`."""
+        """Leave the run. Its owner stops it; ask first if workers are active. While stopping, do as `request_stop`."""
         from asyncwatch.ui.screens.confirm import ConfirmScreen
 
         if isinstance(self.screen, ConfirmScreen):
-            await self.screen.action_dismiss("q" in self.screen.again)
+            await self.screen.action_dismiss(Answer.YES if "q" in self.screen.again else Answer.NO)
+            return
+        if self.dashboard.role is not Role.OWNER:
+            self.exit(Ending.LEFT)
             return
         if self.dashboard.is_stopping or not self.dashboard.active:
             self.request_stop()
             return
+
+        def answered(answer: Answer | None) -> None:
+            if answer is Answer.YES:
+                self.request_stop()
+            elif answer is Answer.LEAVE:
+                self.action_detach()
+
         # Without the number of workers: it changes while the question is open, and the header has it.
-        question = ConfirmScreen("Quit while workers are active?", "cancel them and quit", again="q")
-        await self.push_screen(question, lambda yes: self.request_stop() if yes else None)
+        question = ConfirmScreen(
+            "Quit while workers are active?", "stop them", no="stay", leave="leave them running", again="q"
+        )
+        await self.push_screen(question, answered)
+
+    def action_detach(self) -> None:
+        """Leave the run, which goes on."""
+        if self.dashboard.role is Role.OWNER:
+            self._leave_run()
+        self.exit(Ending.LEFT)
+
+    def action_redraw(self) -> None:
+        """Draw the whole screen anew, over what other programs may have written on it."""
+        from asyncwatch.ui.driver import TerminalDriver
+
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.renew()
+        self.refresh()
 
     def _select(self, row: Row | None) -> None:
         self._controller.send(WatchStack(None))
@@ -392,7 +484,6 @@ class AsyncwatchApp(App[None]):
         if self.is_running:
             self._look_later()
             self._read_statistics()
-            self._check_terminal()
 
     def _read_statistics(self) -> None:
         frames = self.dashboard.frame_statistics
@@ -400,22 +491,16 @@ class AsyncwatchApp(App[None]):
         frames.sample(self._clock(), known.events, self.dashboard.fleet.events)
         blocked = round(self.dashboard.snapshot().blocked_for)
         lag, tokens = round(known.loop_lag, _LAG_DIGITS), round(known.retry_tokens)
-        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens
+        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens, known.viewers
         if figures != self._drawn_figures and not self._pump.is_drawing:
             self._drawn_figures = figures
             self.draw()  # nothing else would draw them
 
     # -- terminal
 
-    def _check_terminal(self) -> None:
-        """Stop the run when the terminal is gone: not every process gets SIGHUP then."""
-        if self._has_hung_up is None or not self._has_hung_up():
-            return
-        self._has_hung_up = None
-        if self._driver is not None:
-            self._driver.disable_input()  # its thread would read the end of the input again and again
-        if not self.dashboard.is_stopping:
-            self.request_stop()
+    def on_hung_up(self) -> None:
+        """End the dashboard when the terminal has gone: not every process gets SIGHUP then."""
+        self.exit(Ending.HUNG_UP)
 
     def _refuse_ansi_themes(self) -> None:
         """Unregister ANSI themes: under NO_COLOR Textual 8.2 draws them black on black."""
@@ -429,29 +514,32 @@ class AsyncwatchApp(App[None]):
 def run_dashboard(
     controller: Controller,
     *,
-    on_batch: Callable[[Batch], str | None] | None = None,
+    role: Role = Role.OWNER,
+    detach: Callable[[], object] = lambda: None,
     foreseen: Batch = (),
-    has_hung_up: Callable[[], bool] | None = None,
-) -> Fleet:
-    """Show the run until it has finished, and return its fleet. Blocks; main thread only.
+) -> Outcome:
+    """Show the run until it has finished, or is left. Blocks; main thread only.
 
-    SIGTERM, SIGHUP and SIGINT stop the run without a question. The arguments are those of `AsyncwatchApp`.
+    SIGTERM, SIGHUP and SIGINT end the dashboard without a question, within a second even if the terminal takes no
+    output. The arguments are those of `AsyncwatchApp`.
 
     Raises:
         DashboardError: the dashboard cannot start, or it broke.
 
     """
     try:
+        from asyncwatch.ui.driver import TerminalDriver
+
         app = AsyncwatchApp(
-            controller, on_batch=on_batch, is_signalled=True, foreseen=foreseen, has_hung_up=has_hung_up
+            controller, role=role, detach=detach, is_signalled=True, foreseen=foreseen, driver_class=TerminalDriver
         )
         # Modules, classes and fleet stay to the end. Without them a garbage collection is about 20 ms shorter.
         gc.freeze()
         with short_switch_interval():
-            app.run()
+            ending = app.run()
     except Exception as error:  # Textual shows errors of the app itself; here it cannot, or could not begin
         problem = error_line(type(error).__name__, str(error))
         raise DashboardError(f"the dashboard broke: {problem} (--headless runs without it)") from error
-    if app.return_code:
+    if app.return_code or ending is None:
         raise DashboardError("the dashboard broke; see the traceback above")
-    return app.dashboard.close()
+    return Outcome(ending, app.dashboard.close(), app.reason)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
-from asyncwatch.commands import Statistics
+from asyncwatch.commands import SnapshotPart, Statistics
 from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, confirm_start, leave
+from asyncwatch.model.snapshot import SnapshotReader
 from asyncwatch.model.statistics import RunTime
 from asyncwatch.model.view.selection import View
+from asyncwatch.ui.keys import Role
 from asyncwatch.ui.render.snapshot import FrameStatistics, Snapshot
 
 MAX_FROZEN_EVENTS = 500_000
@@ -20,15 +23,23 @@ MAX_FROZEN_EVENTS = 500_000
 class DashboardState:
     """The fleet, its view, the latest statistics of the engine, and whether the run is frozen or stopping.
 
-    A batch is applied to the fleet when it is received, or after a freeze.
+    A batch is applied to the fleet when it is received, or after a freeze. The first part of a snapshot replaces the
+    fleet, and the next parts add workers. The filter, order, folds and marks stay.
 
     Before the run starts, the fleet can be shown from the events that its plan foresees. If the run starts with the
     same events, the fleet, cursor and marks stay. Otherwise the fleet is built anew.
 
-    `clock` is monotonic, in seconds. Its zero does not matter: run time is derived from the events.
+    `clock` is monotonic, in seconds. Its zero does not matter: run time is derived from the events. In a snapshot the
+    latest event may be old, so there it is derived from `wall_clock`, in seconds since the epoch.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        role: Role = Role.OWNER,
+    ) -> None:
+        self.role = role
         self.fleet = Fleet()
         self.view = View(self.fleet)
         self.statistics = Statistics()
@@ -41,6 +52,16 @@ class DashboardState:
         self._confirmed: list[Event] = []
         """Events that have come as foreseen."""
         self._run_time = RunTime(clock)
+        self._wall_clock = wall_clock
+        self._reader = SnapshotReader()
+        self.is_growing = False
+        """Whether more parts of a snapshot are to come."""
+        self._next: Fleet | None = None
+        """The fleet of a snapshot that came during a freeze."""
+        self._marked: AbstractSet[str] = frozenset()
+        """Names of workers to mark when they come."""
+        self._marked_rows = 0
+        """How many rows of the fleet were looked for in `_marked`."""
         self._active_at_stop = 0
         self._frozen_at: float | None = None
         self._frozen_batches: list[Batch] = []
@@ -54,7 +75,7 @@ class DashboardState:
     @property
     def frozen_events(self) -> int:
         """Number of events held back."""
-        return self._frozen_events
+        return self._frozen_events + (max(0, self._next.events - self.fleet.events) if self._next is not None else 0)
 
     @property
     def now(self) -> float:
@@ -82,7 +103,7 @@ class DashboardState:
     def is_incomplete(self) -> bool:
         """Whether the run has workers that were not announced yet."""
         run = self.fleet.run
-        return run is not None and self.fleet.workers < run.workers
+        return self.is_growing or (run is not None and self.fleet.workers < run.workers)
 
     @property
     def active(self) -> int:
@@ -97,9 +118,10 @@ class DashboardState:
             self.frame_statistics,
             self.now,
             self.clock_now,
-            self._frozen_events if self.is_frozen else None,
+            self.frozen_events if self.is_frozen else None,
             self._active_at_stop if self.is_stopping else None,
             self.is_stopping_now,
+            self.role is Role.READER,
         )
 
     def foresee(self, batch: Batch) -> None:
@@ -120,13 +142,35 @@ class DashboardState:
         if self._frozen_events > MAX_FROZEN_EVENTS or (batch and isinstance(batch[-1], RunFinished)):
             self.unfreeze()
 
+    def read(self, part: SnapshotPart) -> bool:
+        """Show a part of a snapshot, or hold it back. Return whether it completes a run that has finished."""
+        self.is_foreseen = False
+        self._foreseen, self._confirmed = (), []
+        fleet = self._reader.read(part)
+        if part.is_first:
+            self._frozen_batches, self._frozen_events = [], 0
+            self.frame_statistics.received = fleet.events
+            started_at = fleet.run.started_at if fleet.run is not None else float("inf")
+            self._run_time.reached(max(fleet.latest, self._wall_clock() - started_at))
+        self.is_growing = not part.is_last
+        if self.is_frozen and fleet is not self.fleet:
+            self._next = fleet
+        else:
+            self._show(fleet)
+        is_over = part.is_last and fleet.finished is not None
+        if is_over:
+            self.unfreeze()
+        return is_over
+
     def freeze(self) -> None:
         """Hold back batches from now on."""
         self._frozen_at = self.now
 
     def unfreeze(self) -> None:
-        """Apply the batches that were held back, and end the freeze."""
+        """Apply what was held back, and end the freeze."""
         self._frozen_at = None
+        if self._next is not None:
+            self._show(self._next)
         batches, self._frozen_batches, self._frozen_events = self._frozen_batches, [], 0
         for batch in batches:
             self._fold(batch)
@@ -143,6 +187,17 @@ class DashboardState:
         self.unfreeze()
         leave(self.fleet, self._run_time.now)
         return self.fleet
+
+    def _show(self, fleet: Fleet) -> None:
+        """Show the fleet of a snapshot, or its new rows. Keep the marks, by the names of the workers."""
+        if fleet is not self.fleet:
+            self._marked, self._marked_rows = frozenset(self.view.marks) | self._marked, 0
+            self.fleet, self.view, self._next = fleet, self.view.over(fleet), None
+        if self._marked:
+            self.view.marks.add_named(self._marked, self._marked_rows)
+            self._marked_rows = len(fleet.rows)
+            if not self.is_growing:
+                self._marked = frozenset()
 
     def _fold(self, batch: Batch) -> None:
         if self._foreseen:

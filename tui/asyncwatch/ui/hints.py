@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from asyncwatch.events import TROUBLE, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
-from asyncwatch.ui.actions import GIVE_UP, RETRY_NOW, WAITING
+from asyncwatch.model.view.operations import GIVE_UP, RETRY_NOW, WAITING
 
 Hints = Mapping[str, str | None]
 """Label of the key of each action: empty for the usual label, None to hide a key without effect."""

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from textual.binding import Binding
+
+
+class Role(enum.Enum):
+    """What a dashboard may do."""
+
+    OWNER = "owner"
+    """It belongs to the command that started the run: to quit stops the run."""
+    VIEWER = "viewer"
+    """It acts on the run, and leaves it without stopping it."""
+    READER = "reader"
+    """It only shows the run."""
 
 
 class Key(NamedTuple):
@@ -73,16 +85,50 @@ LOOKS = (
     Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),
 )
 
+ACTING = frozenset(
+    {
+        *("cancel", "restart", "retry_now", "give_up", "cancel_all", "restart_all", "retry_all_now", "give_up_all"),
+        *("pause", "concurrency", "options", "undo"),
+        *("release", "hold", "reset", "isolate", "close_circuit", "probe"),
+    }
+)
+"""Actions that act on the run."""
+
 GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
     Key("d", "overhead", "overhead", "what asyncwatch costs, what blocked the event loop"),
     Key("p", "freeze", "freeze", "freeze the screen, not the work", footer=5),
     Key("question_mark", "help", "help", "all keys, states and filters", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),
+    Key("ctrl+l", "redraw", "redraw", "draw the screen anew"),
+    Key("ctrl+z", "suspend_process", "suspend", "stop the screen, not the work, until the shell's fg"),
+    Key("D", "detach", "detach", "leave the run, which goes on", footer=6),
     Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers are active", footer=1),
 )
+_QUIT_OF_VIEWERS = Key("q", "quit", "leave", "leave the run, which goes on; also ctrl+c", footer=1)
+
+
+def offered(keys: Iterable[Key], role: Role) -> tuple[Key, ...]:
+    """Return the keys as they are for this role: who may only look has none that acts."""
+    allowed = (key for key in keys if role is not Role.READER or not is_acting(key.action))
+    return tuple(_QUIT_OF_VIEWERS if key.action == "quit" and role is not Role.OWNER else key for key in allowed)
+
+
+def is_acting(action: str) -> bool:
+    """Return whether an action, in Textual's notation, acts on the run."""
+    return action.partition("(")[0].rpartition(".")[2] in ACTING
 
 
 def bindings(keys: Iterable[Key]) -> list[Binding]:
-    """Return Textual's bindings for the keys."""
-    return [Binding(key.keys, key.action, key.label, show=False, key_display=key.cap) for key in keys]
+    """Return Textual's bindings for the keys. Those with ctrl work in dialogs and while a person types, too."""
+    return [
+        Binding(
+            key.keys,
+            key.action,
+            key.label,
+            show=False,
+            key_display=key.cap,
+            priority=key.keys.startswith("ctrl+"),
+        )
+        for key in keys
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Sequence
 
 from textual.message import Message
@@ -9,6 +10,15 @@ from textual.message import Message
 from asyncwatch.commands import Command
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
+
+
+class Answer(enum.Enum):
+    """The answer to a question."""
+
+    YES = "yes"
+    NO = "no"
+    LEAVE = "leave"
+    """Leave the run and let it go on."""
 
 
 class CommandsRequested(Message):
@@ -54,6 +64,10 @@ class SortRequested(Message):
 
 class CursorMoved(Message):
     """The cursor of the fleet is on another line."""
+
+
+class HungUp(Message):
+    """The terminal has gone: there is nothing to read from any more."""
 
 
 class LinesReady(Message):

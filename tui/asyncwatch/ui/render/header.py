@@ -67,11 +67,14 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         [Span(run.runner, "muted")],
         [Span(f"seed {run.seed}", "muted")],
         [Span(f"{units.count(workers, 'worker')}{reading}", "muted")],
+        [Span(units.count(viewers, "viewer"), "strong")] if (viewers := snapshot.statistics.viewers) > 1 else [],
     ]
     # Tenths of a second are shown once they stand still.
     is_still = snapshot.fleet.is_settled or snapshot.frozen_events is not None
     time = Span(units.clock(snapshot.now, has_tenths=is_still), "strong")
     right = [Span("  "), *_status(snapshot)]
+    if snapshot.is_read_only:
+        right = [Span(" read-only ", "notice"), *right]
     if snapshot.blocked_for:
         right = [Span(present_block(snapshot, width), "notice"), *right]
     if snapshot.frozen_events is not None:
@@ -105,12 +108,10 @@ def _status(snapshot: Snapshot) -> Line:
             return [Span("✓ finished", "succeeded")]
         if fleet.tree.ending:
             return [Span("■ finished", "strong"), Span(f" · {fleet.tree.ending}", "muted")]
-        return [
-            Span("■ finished", "strong"),
-            Span(f" · {missing:,} did not succeed · ", "muted"),
-            Span("R", "key"),
-            Span(" restarts them", "muted"),
-        ]
+        finished = [Span("■ finished", "strong"), Span(f" · {missing:,} did not succeed", "muted")]
+        if snapshot.is_read_only:
+            return finished
+        return [*finished, Span(" · ", "muted"), Span("R", "key"), Span(" restarts them", "muted")]
     if fleet.counts[WorkerState.CANCELLING] and not fleet.counts[WorkerState.RUNNING]:
         return [Span("□ cancelling", "cancelling")]
     return [Span("● running", "running")] if fleet.rows else [Span("○ starting", "muted")]
@@ -119,7 +120,8 @@ def _status(snapshot: Snapshot) -> Line:
 def _can_restart_all(snapshot: Snapshot) -> bool:
     """Return whether all workers have settled and the run can start again."""
     fleet = snapshot.fleet
-    return fleet.is_settled and fleet.finished is None and snapshot.stopping is None and not fleet.tree.is_supervised
+    is_open = fleet.finished is None and snapshot.stopping is None and not snapshot.is_read_only
+    return is_open and fleet.is_settled and not fleet.tree.is_supervised
 
 
 # -- counts, progress, speed

@@ -85,6 +85,8 @@ class Snapshot(NamedTuple):
     """Number of workers that were active when a stop was requested; None if none was."""
     is_stopping_now: bool = False
     """Whether a stop without grace was requested."""
+    is_read_only: bool = False
+    """Whether no key acts on the run."""
 
     @property
     def active(self) -> int:

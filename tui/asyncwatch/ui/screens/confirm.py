@@ -1,4 +1,4 @@
-"""Yes-or-no question before an irreversible action."""
+"""Question before an irreversible action."""
 
 from __future__ import annotations
 
@@ -10,52 +10,73 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label
 
+from asyncwatch.ui.messages import Answer
 from asyncwatch.ui.screens.drawable import Drawable
 
 
-class ConfirmScreen(Drawable, ModalScreen[bool]):
+class ConfirmScreen(Drawable, ModalScreen[Answer]):
     """Dialog with a yes-or-no question. Its result is the answer.
 
     Args:
         question: its text.
         yes: the label of yes.
+        no: the label of no.
+        leave: the label of a third answer, to leave the run; empty for none.
         consequence: further effect of a yes.
         again: the key that opened it; pressed again, it says yes.
         side: where to show it; in the middle if empty.
 
     """
 
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (72, "-wide")]  # noqa: RUF012  as in Screen
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)", "yes", show=False),
-        Binding("n,escape", "dismiss(False)", "no", show=False),
-        Binding("left,right", "app.focus_next", "other", show=False),
+        Binding("y", "answer('yes')", "yes", show=False),
+        Binding("n,escape", "answer('no')", "no", show=False),
+        Binding("right,down", "app.focus_next", "next", show=False),
+        Binding("left,up", "app.focus_previous", "previous", show=False),
     ]
 
     def __init__(
-        self, question: str, yes: str, *, consequence: str = "", again: str = "", side: Literal["", "low", "high"] = ""
+        self,
+        question: str,
+        yes: str,
+        *,
+        no: str = "no",
+        leave: str = "",
+        consequence: str = "",
+        again: str = "",
+        side: Literal["", "low", "high"] = "",
     ) -> None:
         super().__init__(classes=f"-{side}" if side else None)
         self._question = question
         self._consequence = consequence
-        self._yes = yes
+        self._yes, self._no, self._leave = yes, no, leave
         self.again = again
 
     def compose(self) -> ComposeResult:
-        """Yield the question and the two answers."""
+        """Yield the question and the answers."""
         with Vertical(id="question"):
             yield Label(self._question, id="ask", markup=False)
             if self._consequence:
                 yield Label(self._consequence, id="consequence", markup=False)
-            with Horizontal():
+            with Horizontal(classes="-three" if self._leave else None):
                 yield Button(f"y  {self._yes}", id="yes", compact=True)
-                yield Button("n  no", id="no", compact=True)
+                if self._leave:
+                    yield Button(f"D  {self._leave}", id="leave", compact=True)
+                yield Button(f"n  {self._no}", id="no", compact=True)
 
     def on_mount(self) -> None:
-        """Bind the key `again`, and focus yes."""
+        """Bind the keys of this question, and focus yes."""
         if self.again:
-            self._bindings.bind(self.again, "dismiss(True)", show=False)
-        self.query_one("#yes").focus()
+            self._bindings.bind(self.again, "answer('yes')", show=False)
+        if self._leave:
+            self._bindings.bind("D", "answer('leave')", show=False)
+        self.set_focus(self.query_one("#yes"))  # at once: the next key may move it
+
+    async def action_answer(self, answer: str) -> None:
+        """Close with an answer."""
+        await self.action_dismiss(Answer(answer))
 
     async def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer with the mouse or enter."""
-        await self.action_dismiss(event.button.id == "yes")
+        await self.action_answer(event.button.id or "no")

@@ -15,7 +15,7 @@ from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import worker_hints
-from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.keys import Key, bindings, offered
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render.columns import TENTH
 from asyncwatch.ui.render.cost import stack_report
@@ -56,7 +56,7 @@ class DetailsScreen(Drawable, Screen[Row]):
         """Inputs of the shown page."""
         self._facts = Block(id="facts")
         self._report = LinesView(id="report")
-        self._keys = KeyLine(KEYS)
+        self._keys = KeyLine(offered(KEYS, dashboard.role))
 
     def compose(self) -> ComposeResult:
         """Yield the facts, the report, and the keys."""
@@ -87,8 +87,9 @@ class DetailsScreen(Drawable, Screen[Row]):
         self._keys.hint(worker_hints(fleet, row))
         known = snapshot.statistics
         stack = (known.stack, known.blocked is None, fleet.loop.count)
-        state = (row, row.version, fleet.logged, width, now if is_live else None, stack)
-        if width and state != self._drawn:
+        state = (row, row.version, fleet.logged, width, now if is_live else None, stack, self._dashboard.is_growing)
+        # A snapshot brings attempts and lines of the log after the worker, without an event.
+        if width and (state != self._drawn or self._dashboard.is_growing):
             self._drawn = state
             self._facts.show(facts(fleet, row, now, width))
             lines = stack_report(snapshot, row.name, width)

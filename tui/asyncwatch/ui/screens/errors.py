@@ -17,7 +17,7 @@ from asyncwatch.slices import SlicedWork, background_work
 from asyncwatch.text import mask_secrets
 from asyncwatch.ui import actions
 from asyncwatch.ui.dashboard import DashboardState
-from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.keys import Key, bindings, offered
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_error, shown_name
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
@@ -74,8 +74,10 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         self._title = Block(id="title")
         self._list = PickList(id="report")
         self._clusters: dict[tuple[str, str], Cluster] = {}
-        self._grouped = (-1, 0)
-        """Events and width of the last grouping."""
+        self._grouped: tuple[object, ...] = ()
+        """What the last grouping was made of."""
+        self._width = 0
+        """The width of the last grouping."""
         self._due_at = float("-inf")
         self._grouping: SlicedWork | None = None
         self._later: Timer | None = None
@@ -84,7 +86,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Yield a title, the list, the keys."""
         yield self._title
         yield self._list
-        yield KeyLine((*KEYS, *PICKS))
+        yield KeyLine(offered((*KEYS, *PICKS), self._dashboard.role))
 
     def on_mount(self) -> None:
         """Focus the list."""
@@ -94,14 +96,15 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Group the present errors, unless that was just done."""
         width = self._list.scrollable_content_region.width
         fleet, now = self._dashboard.fleet, time.monotonic()
-        state = (fleet.events, width)
+        # A snapshot brings errors after the workers, without an event.
+        state = (self._dashboard.view, self._dashboard.is_growing, fleet.events, width)
         if not width or self._grouping is not None or state == self._grouped:
             return
-        if now < self._due_at and width == self._grouped[1]:
+        if now < self._due_at and width == self._width:
             if self._later is None:
                 self._later = self.set_timer(self._due_at - now, self._due)
             return
-        self._grouped = state
+        self._grouped, self._width = state, width
         clustering = Clustering(fleet.notable(), fleet.stack)
         self._grouping = background_work(clustering.work, partial(self._show, clustering, now))
         if self._grouping.start_now() and not self._clusters:

@@ -21,7 +21,7 @@ from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import fleet_hints
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings, offered
 from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import SECOND, shown_name
@@ -54,7 +54,7 @@ class FleetScreen(Drawable, Screen[None]):
         self._dashboard = dashboard
         self._overview = Block(id="overview")
         self._filter_bar = FilterBar()
-        self._keys = KeyLine((*ACTS, *RUN, *LOOKS, *GLOBAL))
+        self._keys = KeyLine(offered((*ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
 
     def compose(self) -> ComposeResult:
         """Yield the parts from top to bottom, already filled: the first frame is complete."""

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.events import WorkerState
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, bindings
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, Role, bindings, offered
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, pad, width_of
 from asyncwatch.ui.screens.drawable import Drawable
@@ -49,14 +49,10 @@ FILTERS = (
 )
 
 
-def help_lines(width: int) -> list[Line]:
+def help_lines(width: int, role: Role = Role.OWNER) -> list[Line]:
     """Return the page, in two columns if there is room."""
-    left = [
-        *_keys("ACT", ACTS),
-        *_keys("RUN", RUN),
-        *_keys("LOOK", LOOKS),
-        *_keys("ALWAYS", GLOBAL),
-    ]
+    groups = (("ACT", ACTS), ("RUN", RUN), ("LOOK", LOOKS), ("ALWAYS", GLOBAL))
+    left = [line for title, keys in groups if (kept := offered(keys, role)) for line in _keys(title, kept)]
     right = [*_keys("MOVE", MOVES), *_states(), *_filters()]
     if width < 110:
         return [*left, *right][1:]
@@ -96,6 +92,10 @@ class HelpScreen(Drawable, Screen[None]):
         Binding("question_mark", "dismiss", show=False),
     ]
 
+    def __init__(self, role: Role) -> None:
+        super().__init__()
+        self._role = role
+
     def compose(self) -> ComposeResult:
         """Yield the page and the keys."""
         yield LinesView(id="help")
@@ -108,7 +108,7 @@ class HelpScreen(Drawable, Screen[None]):
     def draw(self) -> None:
         """Show the page."""
         view = self.query_one(LinesView)
-        view.show(help_lines(view.scrollable_content_region.width))
+        view.show(help_lines(view.scrollable_content_region.width, self._role))
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""

@@ -17,7 +17,7 @@ from asyncwatch.model.rows import Row
 from asyncwatch.policies.circuit import CircuitState
 from asyncwatch.ui.actions import names
 from asyncwatch.ui.dashboard import DashboardState
-from asyncwatch.ui.keys import Key, bindings
+from asyncwatch.ui.keys import Key, bindings, offered
 from asyncwatch.ui.messages import CommandsRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import TENTH
@@ -35,11 +35,11 @@ KEYS = (
     Key("h", "hold", "hold", "start no attempt of the key until it is released", footer=1),
     Key("x", "reset", "reset", "forget the limits that were learned", footer=1),
     Key("i", "isolate", "isolate", "isolate its circuit: start no attempt until it is closed or probed", footer=2),
-    Key("c,o", "close", "close", "close its circuit: let attempts start again", "c", footer=2),
+    Key("c,o", "close_circuit", "close", "close its circuit: let attempts start again", "c", footer=2),
     Key("p", "probe", "probe", "let a few attempts through its circuit now", footer=2),
     Key("f", "filter", "limited", "only keys that are limited, or all", footer=1),
 )
-_OF_CIRCUITS = ("isolate", "close", "probe")
+_OF_CIRCUITS = ("isolate", "close_circuit", "probe")
 LOOKS = {
     CircuitState.CLOSED: ("●", "succeeded"),
     CircuitState.OPEN: ("✗", "failed"),
@@ -157,7 +157,7 @@ class LimitsScreen(Drawable, Screen[None]):
         self._dashboard = dashboard
         self._title = Block(id="title")
         self._list = PickList(id="report")
-        self._keys = KeyLine((*KEYS, *PICKS))
+        self._keys = KeyLine(offered((*KEYS, *PICKS), dashboard.role))
         self._order: dict[str, None] = {}
         self._is_filtered = False
 
@@ -247,7 +247,7 @@ class LimitsScreen(Drawable, Screen[None]):
         """Isolate the circuit of the key: start no attempt."""
         self._request(IsolateCircuit)
 
-    def action_close(self) -> None:
+    def action_close_circuit(self) -> None:
         """Close the circuit of the key: let attempts start again."""
         self._request(CloseCircuit)
 

@@ -43,7 +43,7 @@ class LogView(LinesView):
         self._dashboard = dashboard
         self._records: list[LogRecorded] = []
         self._name_width = 8
-        self._drawn: tuple[int, int] = (-1, -1)
+        self._drawn = (-1, -1, -1)
         self.level = 0
         self.is_following = True
         self.read = -1
@@ -56,7 +56,8 @@ class LogView(LinesView):
 
     def draw(self) -> None:
         """Show new records. If it does not follow, the visible lines stay in place."""
-        state = (self._dashboard.fleet.logged, self.level)
+        # A snapshot brings the lines after their number.
+        state = (self._dashboard.fleet.logged, len(self._dashboard.fleet.logs), self.level)
         if state != self._drawn:
             self._drawn = state
             self._take_over()

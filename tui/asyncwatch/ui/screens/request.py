@@ -9,7 +9,7 @@ from textual.screen import Screen
 
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.ui.actions import Action, updated
-from asyncwatch.ui.messages import CommandsRequested
+from asyncwatch.ui.messages import Answer, CommandsRequested
 
 
 async def request(
@@ -40,10 +40,10 @@ async def request(
         return
     from asyncwatch.ui.screens.confirm import ConfirmScreen  # noqa: PLC0415  not needed for the first frame
 
-    def answer(is_yes: bool | None) -> None:
+    def answered(answer: Answer | None) -> None:
         closed()
-        if is_yes and (commands := updated(action.commands, fleet())):
+        if answer is Answer.YES and (commands := updated(action.commands, fleet())):
             screen.post_message(CommandsRequested(commands))
 
     question = ConfirmScreen(action.question, action.verb, consequence=action.consequence, again=action.key, side=side)
-    await screen.app.push_screen(question, answer)
+    await screen.app.push_screen(question, answered)

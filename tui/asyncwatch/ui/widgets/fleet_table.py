@@ -25,7 +25,12 @@ from asyncwatch.ui.render import tree as branches
 from asyncwatch.ui.render.cost import is_distorted
 from asyncwatch.ui.render.spans import Span
 from asyncwatch.ui.render.styles import SpanWidget, StripMaker
-from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, is_on_terminal
+from asyncwatch.ui.widgets.lines import (
+    NO_ROOM_FOR_SELECTION,
+    SCROLLED_TO_SELECTION,
+    SELECTION_IS_TO_COME,
+    is_on_terminal,
+)
 
 _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
@@ -58,6 +63,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Whether no person has moved the cursor yet."""
         self._sought: Line | None = None
         """The selected line of a fleet that was replaced, until a line of that name comes."""
+        self._is_growing = False
         self._empty_text = ""
         self._columns = columns.arrange(80, 0, 0)
         self._arranged_width = 0
@@ -121,8 +127,12 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
     def shows_cursor(self) -> bool:
         """Return whether the selected line is on screen, as keys require. If not, scroll to it with a notice.
 
-        A new layout may have hidden it, or leave no room for any line.
+        A new layout may have hidden it, or leave no room for any line. When the fleet was replaced, it may still be to
+        come.
         """
+        if self._sought is not None:
+            self.notify(SELECTION_IS_TO_COME)
+            return False
         if self._selected is None or self._is_on_terminal():
             return True
         self.scroll_to_cursor()
@@ -145,6 +155,9 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._sought = None if self._is_untouched else self._selected
             self._start_over()
             self.scroll_to(y=0, animate=False, immediate=True)
+        if self._is_growing and not self._dashboard.is_growing:
+            self._forget_lines()  # the end of a snapshot tells more of the rows
+        self._is_growing = self._dashboard.is_growing
         order = self._dashboard.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
@@ -170,7 +183,9 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Put the cursor on the worker or branch of this name once it is there. Give up when all workers are."""
         fleet = self._dashboard.fleet
         line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
-        if line is not None or not self._dashboard.is_incomplete:
+        view = self._dashboard.view
+        is_to_come = self._dashboard.is_incomplete if line is None else view.is_busy and view.place(line) is None
+        if not is_to_come:
             self._sought = None
         if line is not None:
             self.select(line)
