@@ -5,7 +5,11 @@ Property tests try the same examples in every run; `--hypothesis-profile=search`
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 
 from hypothesis import settings
 
@@ -16,3 +20,8 @@ settings.load_profile("repeatable")
 # A shell without job control starts background commands with SIGINT ignored, which programs under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Runs of the tests are not to be found by a person's `asyncwatch ps`. The path must be short enough for sockets.
+_runtime = tempfile.mkdtemp(prefix="aw-")
+atexit.register(shutil.rmtree, _runtime, ignore_errors=True)
+os.environ["XDG_RUNTIME_DIR"] = _runtime

@@ -57,7 +57,7 @@ def test_no_arguments_run_the_demo(runs: Runs) -> None:
     result = runs()
     assert (result.exit_code, result.output) == (0, "")
     assert runs.plans[0].config.groups == config.demo_config().groups
-    assert runs.watched == [{"is_dashboard": False, "is_json": False}]
+    assert runs.watched == [{"is_json": False}]
 
 
 def test_target_or_items_without_a_config_have_no_settings_of_the_demo(runs: Runs) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from asyncwatch.cli.headless import HeadlessRun
 from asyncwatch.commands import StopRun
-from asyncwatch.events import RunCancelRequested, RunFinished, SupervisorStarted, WorkerState, WorkerUnresponsive
-from tests.cli.script import HEAD, TAIL, FakeController, run
+from asyncwatch.events import Batch, RunCancelRequested, RunFinished, SupervisorStarted, WorkerState, WorkerUnresponsive
+from tests.cli.script import HEAD, TAIL, FakeController, log, run
 
 
 async def test_first_signal_stops_the_run_and_waits_for_its_end() -> None:
@@ -77,3 +77,20 @@ async def test_third_signal_ends_the_wait() -> None:
 async def test_signal_handlers_are_removed_after_the_run() -> None:
     await run(FakeController(HEAD, TAIL), stop_signals=[signal.SIGUSR1])
     assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+
+async def test_signal_is_seen_between_two_batches_of_many() -> None:
+    controller = FakeController(HEAD, *([log("line")] for _ in range(100)), TAIL, obeys=False)
+    batches, stopped_after = 0, 0
+
+    def count(_batch: Batch) -> None:
+        nonlocal batches, stopped_after
+        batches += 1
+        if batches == 3:
+            signal.raise_signal(signal.SIGUSR1)
+        if controller.sent and not stopped_after:
+            stopped_after = batches
+
+    await run(controller, on_batch=count, stop_signals=[signal.SIGUSR1])
+    assert controller.sent[0] == StopRun()
+    assert 3 <= stopped_after < 10

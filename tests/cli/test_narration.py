@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+from typing import Any
 
 import pytest
 
 from asyncwatch.cli.progress import Narrator, is_warning, log_lines
-from asyncwatch.commands import Statistics
+from asyncwatch.commands import Problem, Statistics
 from asyncwatch.events import LoopBlocked, RunTimedOut
 from tests.cli.script import HEAD, READY, SUMMARY, TAIL, Clock, FakeController, Terminal, log, run
 
@@ -34,6 +35,13 @@ async def test_message_about_the_output_file_is_shown_at_once() -> None:
     _, err = await run(FakeController(HEAD, TAIL), on_batch=lambda _batch: next(news))
     assert err.startswith("asyncwatch: the disk is full\n")
     assert err.count("asyncwatch:") == 1
+
+
+async def test_problem_of_a_run_in_another_process_is_shown() -> None:
+    steps: list[Any] = [HEAD, Problem("the disk\n is full"), TAIL]
+    out, err = await run(FakeController(*steps))
+    assert "asyncwatch: the disk\\n is full\n" in err
+    assert out == SUMMARY.encode()
 
 
 async def test_progress_in_a_log_is_a_line_a_second() -> None:

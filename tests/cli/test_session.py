@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,6 @@ from asyncwatch.events import (
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.plan.plan import Overrides, Plan, make_plan
-from asyncwatch.ui import app
 
 ALL = [
     RunStarted(0, 0.0, "demo", 1, "gather", 7, 5, None, 0.0),
@@ -77,6 +73,9 @@ class FakeEngine:
     def statistics(self) -> None:
         """Stand in for the statistics."""
 
+    def send_then(self, *_request: Any) -> None:
+        """Do nothing."""
+
     def send(self, *commands: Command) -> None:
         """Record the commands."""
         self.calls.extend(commands)
@@ -92,7 +91,7 @@ class FakeEngine:
 
 
 class Stage:
-    """A session whose engine, dashboard and headless run are fakes that show `events`."""
+    """A session whose engine and headless run are fakes that show `events`."""
 
     def __init__(self) -> None:
         self.events: list[Event] = list(ALL)
@@ -104,24 +103,20 @@ class Stage:
         self.engines.append(FakeEngine(*parts, **options))
         return self.engines[-1]
 
-    def show(self, controller: Any, *, on_batch: Callable[[list[Event]], None], **_rest: Any) -> Fleet:
-        """Stand in for `run_dashboard`."""
+    async def follow(
+        self, controller: Any, *, on_batch: Callable[[list[Event]], None], fleet: Fleet, **_rest: Any
+    ) -> Fleet:
+        """Stand in for `run_headless`."""
         if self.breaks:
             raise self.breaks
         controller.events()
-        fleet = Fleet()
         on_batch(self.events)
         apply(fleet, self.events)
         return fleet
 
-    async def follow(self, controller: Any, **options: Any) -> Fleet:
-        """Stand in for `run_headless`."""
-        return self.show(controller, **options)
-
-    def run(self, plan: Plan | None = None, *, is_dashboard: bool = False) -> int:
+    def run(self, plan: Plan | None = None) -> int:
         """Return the exit status of a run."""
-        plan = plan or make_plan(demo_config())
-        return session.run_plan(plan, is_dashboard=is_dashboard, is_json=False)
+        return session.run_plan(plan or make_plan(demo_config()), is_json=False)
 
 
 @pytest.fixture
@@ -130,18 +125,15 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage()
     monkeypatch.setattr(session, "EngineThread", stage.make_engine)
     monkeypatch.setattr(headless, "run_headless", stage.follow)
-    monkeypatch.setattr(app, "run_dashboard", stage.show)
-    monkeypatch.setattr(session, "exclusive_terminal", lambda _on_line: contextlib.nullcontext())
     return stage
 
 
-@pytest.mark.parametrize("is_dashboard", [False, True])
 @pytest.mark.parametrize(
     ("events", "status"), [(ALL, 0), (FAILED, 1), (INTERRUPTED, 130), (ALL[:2], 130), ([*ALL[:1], ALL[3]], 0)]
 )
-def test_exit_status_is_the_end_of_the_run(stage: Stage, events: list[Event], status: int, is_dashboard: bool) -> None:
+def test_exit_status_is_the_end_of_the_run(stage: Stage, events: list[Event], status: int) -> None:
     stage.events = events
-    assert stage.run(is_dashboard=is_dashboard) == status
+    assert stage.run() == status
 
 
 @pytest.mark.parametrize(("error", "status"), [(BrokenPipeError(), 141), (OSError("full"), 1)])
@@ -152,74 +144,11 @@ def test_exit_status_of_a_lost_stdout_says_whether_the_reader_left(stage: Stage,
 
 def test_engine_is_started_stopped_and_waited_for(stage: Stage) -> None:
     plan = make_plan(demo_config(), overrides=Overrides())
-    stage.run(plan, is_dashboard=True)
     stage.run(plan)
-    dashboard, follower = stage.engines
-    assert (dashboard.stays_open, follower.stays_open) == (True, False)
-    assert dashboard.log_level == logging.INFO
-    assert dashboard.calls == follower.calls == ["start", StopRun(), 2, 0]
-
-
-def test_dashboard_closed_leaves_the_summary(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    stage.run(is_dashboard=True)
-    assert "1 succeeded" in capsys.readouterr().out
-
-
-def test_dashboard_that_breaks_is_reported_and_workers_have_their_time(
-    stage: Stage, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage.breaks = app.DashboardError("it broke")
-    assert stage.run(is_dashboard=True) == 1
-    assert capsys.readouterr().err == "asyncwatch: it broke\n"
-    assert stage.engines[0].calls == [StopRun(), None, 0]
-
-
-@pytest.mark.parametrize("part", ["__init__", "run"])
-def test_dashboard_that_cannot_start_is_reported_in_a_line_and_touches_nothing(
-    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def fail(*_args: object, **_options: object) -> None:
-        raise FileNotFoundError("no folder for the log")
-
-    @contextmanager
-    def terminal(_on_line: object) -> Iterator[Callable[[], bool]]:
-        yield lambda: False
-
-    monkeypatch.setattr(app.AsyncwatchApp, part, fail)
-    monkeypatch.setattr(session, "exclusive_terminal", terminal)
-    output = tmp_path / "out.csv"
-    output.write_text("old")
-    plan = make_plan(demo_config(), overrides=Overrides(output=str(output)))
-    assert session.run_plan(plan, is_dashboard=True, is_json=False) == 1
-    why = "the dashboard broke: FileNotFoundError: no folder for the log (--headless runs without it)"
-    assert capsys.readouterr().err == f"asyncwatch: {why}\n"
-    assert output.read_text() == "old"
-
-
-def test_dashboard_that_cannot_be_imported_is_reported_in_a_line(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "asyncwatch.ui.app", None)
-    assert stage.run(is_dashboard=True) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("asyncwatch: the dashboard cannot start: ModuleNotFoundError: ")
-    assert error.endswith(" (--headless runs without it)\n")
-
-
-def test_interrupt_after_the_dashboard_broke_stops_the_workers_at_once(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    def join(engine: FakeEngine, timeout: float | None = None) -> bool:
-        engine.calls.append(timeout)
-        if timeout is None:
-            raise KeyboardInterrupt
-        return True
-
-    stage.breaks = app.DashboardError("it broke")
-    monkeypatch.setattr(FakeEngine, "join", join)
-    assert stage.run(is_dashboard=True) == 1
-    assert stage.engines[0].calls == [StopRun(), None, StopRun(at_once=True), 2, 0]
+    (engine,) = stage.engines
+    assert not engine.stays_open
+    assert engine.log_level == logging.INFO
+    assert engine.calls == ["start", StopRun(), 2, 0]
 
 
 def test_run_that_fails_is_reported_on_one_line_without_secrets(
@@ -291,24 +220,6 @@ def test_blocked_thread_does_not_hold_up_the_exit(stage: Stage, monkeypatch: pyt
     with pytest.raises(SystemExit):
         stage.run()
     assert left == [0]
-
-
-def test_prints_are_captured_below_textual_and_released_afterwards(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = sys.stdout, sys.stderr
-
-    def show(controller: Any, *, on_batch: Callable[[list[Event]], None], **rest: Any) -> Fleet:
-        outer = sys.stdout
-        assert outer is not before[0]
-        monkeypatch.setattr(sys, "stdout", object())
-        controller.events()
-        assert sys.stdout is outer
-        return stage.show(controller, on_batch=on_batch)
-
-    monkeypatch.setattr(app, "run_dashboard", show)
-    stage.run(is_dashboard=True)
-    assert (sys.stdout, sys.stderr) == before
 
 
 def test_exit_status_of_a_service_that_a_person_cancelled_is_1(stage: Stage) -> None:

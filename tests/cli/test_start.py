@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from asyncwatch.config.schema import BadLuckTable, Config, Group, RetryTable
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
 from asyncwatch.plan import build as launch
 from asyncwatch.plan.plan import FORESEEN, Plan, foreseen_events, make_plan
-from tests.terminal.screen import Terminal
+from tests.terminal.screen import PATIENCE, Terminal
 
 LIMITED = Config(
     rate="50/s",
@@ -31,50 +33,54 @@ LIMITED = Config(
 )
 
 COMMAND = """
-import importlib.abc, os, sys
+import atexit, os, sys
 
-class Engine(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "uvloop":  # the first import of its thread
-            with open("writing", "w") as file:
-                file.write("\\n".join(sys.modules))
-            os.rename("writing", "known")
+def note():
+    with open(f"{os.getpid()}", "w") as file:
+        file.write("\\n".join(sys.modules))
+    os.rename(f"{os.getpid()}", f"modules-{os.getpid()}")
 
-sys.meta_path.insert(0, Engine())
+atexit.register(note)
 from asyncwatch.__main__ import run
 sys.argv = ["asyncwatch"]
 run()
 """
-LATER = (
+ENGINE = (
     "aiohttp",
     "uvloop",
     "tomllib",
-    "hashlib",
-    "email",
+    "asyncwatch.engine.scheduler",
+    "asyncwatch.plan.plan",
+    "asyncwatch.targets.http",
+)
+"""Modules of which the dashboard needs none."""
+LATER = (
     "asyncwatch.cli.headless",
     "asyncwatch.cli.output",
     "asyncwatch.model.summary",
-    "asyncwatch.engine.run",
-    "asyncwatch.engine.scheduler",
-    "asyncwatch.engine.supervisor",
-    "asyncwatch.engine.watchdog",
-    "asyncwatch.targets.http",
     "asyncwatch.ui.render.details",
-    *(f"asyncwatch.ui.screens.{name}" for name in ("circuits", "confirm", "cost", "details", "errors", "help", "log")),
+    *(f"asyncwatch.ui.screens.{name}" for name in ("cost", "details", "errors", "help", "limits", "log")),
 )
+"""Modules that the first frame needs less."""
 
 
-def test_first_frame_needs_no_module_of_the_engine_or_of_a_screen(tmp_path: Path) -> None:
+def test_each_process_imports_only_what_it_needs(tmp_path: Path) -> None:
     env = {"XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": str(Path(asyncwatch.__file__).parents[1])}
     with Terminal([sys.executable, "-c", COMMAND], cwd=tmp_path, env=env) as terminal:
-        terminal.wait_for(lambda text: "19 " in text and (tmp_path / "known").exists())
-        known = (tmp_path / "known").read_text().split()
-        assert "asyncwatch.ui.app" in known
-        assert [name for name in LATER if name in known] == []
-        terminal.press("q")
-        terminal.wait_for(lambda text: "Quit while" in text)
-        terminal.press("y")
+        terminal.wait_for(lambda text: "19 " in text)
+        terminal.kill(signal.SIGTERM)
         terminal.wait_for_exit()
+    deadline = time.monotonic() + PATIENCE
+    while len([*tmp_path.glob("modules-*")]) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    known = [set(path.read_text().split()) for path in tmp_path.glob("modules-*")]
+    (dashboard,) = [modules for modules in known if "asyncwatch.ui.app" in modules]
+    (engine,) = [modules for modules in known if "asyncwatch.engine.scheduler" in modules]
+    (command,) = [modules for modules in known if modules is not dashboard and modules is not engine]
+    assert dashboard.isdisjoint((*ENGINE, *LATER))
+    assert "textual" not in engine
+    assert command.isdisjoint(("textual", *ENGINE))
 
 
 def test_import_asyncwatch_imports_no_other_module_of_it() -> None:

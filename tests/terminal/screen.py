@@ -122,6 +122,10 @@ class Terminal:
         """Return the current attributes of the terminal."""
         return termios.tcgetattr(self._slave)
 
+    def restore_attributes(self) -> None:
+        """Set the attributes that the terminal had at first, as a shell does."""
+        termios.tcsetattr(self._slave, termios.TCSANOW, self.attributes)
+
     def _read(self, deadline: float, step: float | None = None) -> bool:
         left = deadline - time.monotonic()
         assert left > 0, f"the screen did not show it within {PATIENCE:.0f} s, but:\n{self.text}"

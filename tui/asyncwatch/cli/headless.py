@@ -14,10 +14,10 @@ import time
 from asyncio import FIRST_COMPLETED
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from asyncwatch.cli.progress import Narrator, Stream, is_warning, log_lines, terminal_columns
-from asyncwatch.commands import Controller, StopRun
+from asyncwatch.commands import Controller, Disconnected, Feed, Problem, SnapshotPart, StopRun, Update
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import Fleet
@@ -25,6 +25,9 @@ from asyncwatch.model.reducer import apply, leave
 from asyncwatch.model.statistics import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
 from asyncwatch.text import count, printable
+
+if TYPE_CHECKING:
+    from asyncwatch.model.snapshot import SnapshotReader
 
 BLOCK_REPORTED_AFTER = 1.0
 """Seconds after which a block of the event loop is reported while it goes on."""
@@ -62,12 +65,13 @@ async def run_headless(
     stop_signals: Iterable[int] = (),
     encoding: str = "utf-8",
     clock: Callable[[], float] = time.monotonic,
+    fleet: Fleet | None = None,
 ) -> Fleet:
     """Follow the run of `controller` to its end, and return its last state.
 
     With `json`, stdout gets every event as a line of JSON and nothing else, and the summary goes to stderr. Without it,
     the summary goes to stdout, in `encoding`. `on_batch` gets every batch first; a message that it returns is shown on
-    stderr.
+    stderr. The state is kept in `fleet`, if it is given.
 
     The first of the `stop_signals` stops the run. The second stops it at once, without a grace period. The third ends
     the wait for its end, so that `Fleet.finished` is None. Signals need the main thread.
@@ -80,7 +84,14 @@ async def run_headless(
 
     """
     run = HeadlessRun(
-        controller, json=json, stdout=stdout, stderr=stderr, on_batch=on_batch, encoding=encoding, clock=clock
+        controller,
+        json=json,
+        stdout=stdout,
+        stderr=stderr,
+        on_batch=on_batch,
+        encoding=encoding,
+        clock=clock,
+        fleet=fleet,
     )
     loop = asyncio.get_running_loop()
     signals = tuple(stop_signals)
@@ -106,17 +117,22 @@ class HeadlessRun:
         on_batch: Callable[[Batch], str | None] | None = None,
         encoding: str = "utf-8",
         clock: Callable[[], float] = time.monotonic,
+        fleet: Fleet | None = None,
     ) -> None:
-        self.fleet = Fleet()
+        self.fleet = Fleet() if fleet is None else fleet
+        self.disconnected: Disconnected | None = None
+        """Why a run in another process cannot be followed any more."""
+        self._snapshot: SnapshotReader | None = None
         self._controller = controller
         self._json = json
         self._stdout = StdoutWriter(stdout)
+        self._stderr = stderr
         self._narrator = Narrator(stderr, clock=clock)
         self._on_batch = on_batch
         self._encoding = encoding
         self._written: asyncio.Future[None] | None = None
         self._time = RunTime(clock)
-        self._queue: asyncio.Queue[Batch] | None = None
+        self._waiting: asyncio.Timeout | None = None  # for the next update, until the third interrupt
         self._interrupts = 0
         self._is_hurried = asyncio.Event()  # set by the second interrupt
         self._is_left = False  # set by the third
@@ -130,14 +146,11 @@ class HeadlessRun:
             StdoutError: As in `run_headless`.
 
         """
-        self._queue = self._controller.events()
-        while self.fleet.finished is None and not self._is_left:
-            batch: Batch = ()
-            with contextlib.suppress(TimeoutError):
-                # A progress line can be due, and a block can go on, although no event comes.
-                async with asyncio.timeout(self._narrator.interval):
-                    batch = await self._queue.get()
+        feed = self._controller.events()
+        while self.fleet.finished is None and not self._is_left and self.disconnected is None:
+            batch = self._read(await self._next(feed))
             await self._process(batch)
+            await asyncio.sleep(0)  # signals and clients come between two batches of many
             if self._stdout.is_open and self._stdout.has_lost_reader():
                 self._stop_without_stdout(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             if batch:
@@ -146,6 +159,8 @@ class HeadlessRun:
                 self._report_block()
         leave(self.fleet, self._time.now)
         self._narrator.finish(self.fleet)
+        if self._stdout.is_terminal and isinstance(self._stderr, LossyWriter):
+            await asyncio.to_thread(self._stderr.finish)  # the summary follows on the same terminal
         await self._show_summary()
         await self._until_written()
         if self._stdout_error is not None:
@@ -171,8 +186,33 @@ class HeadlessRun:
             )
             return
         self._is_left = True
-        if self._queue is not None:
-            self._queue.put_nowait(())  # wakes `follow`
+        if self._waiting is not None:
+            self._waiting.reschedule(0.0)
+
+    async def _next(self, feed: Feed[Update]) -> Update:
+        """Return the next update; none after a while: a progress line can be due, or a block can go on."""
+        try:
+            async with asyncio.timeout(self._narrator.interval) as self._waiting:
+                return await feed.get()
+        except TimeoutError:
+            return ()
+        finally:
+            self._waiting = None
+
+    def _read(self, update: Update) -> Batch:
+        """Return the batch of an update. A run in another process also sends others, and can get lost."""
+        if isinstance(update, Disconnected):
+            self.disconnected = update
+        elif isinstance(update, SnapshotPart):
+            from asyncwatch.model.snapshot import SnapshotReader  # noqa: PLC0415  rarely needed
+
+            self._snapshot = self._snapshot or SnapshotReader()
+            self.fleet = self._snapshot.read(update)
+        elif isinstance(update, Problem):
+            self._narrator.say(f"asyncwatch: {printable(update.text)}")
+        else:
+            return update
+        return ()
 
     def _stop(self) -> None:
         self._narrator.stopping = self.fleet.workers - self.fleet.settled

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ import click
 
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
+from asyncwatch.cli.ctl import ctl
 from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.process import discard_output, kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
+    from asyncwatch.cli import MakePlan
     from asyncwatch.config.problems import Problems
     from asyncwatch.config.schema import Config
     from asyncwatch.plan.plan import Overrides, Plan
@@ -67,22 +69,16 @@ class _MainCommand(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Parse the arguments with the command that they name."""
-        try:
-            with _stdout_checked():
-                for other in COMMANDS:
-                    if args[:1] == [other.name]:
-                        return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
-                return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            # The message quotes arguments, which may be URLs with a password.
-            lines = mask_secrets(error.format_message()).split("\n")
-            shown = (one_line(printable(line), _LONGEST_PROBLEM) for line in lines)
-            raise _UsageError("\n".join(shown), error.ctx) from None
+        with _usage_errors_masked(), _stdout_checked():
+            for other in COMMANDS:
+                if args[:1] == [other.name]:
+                    return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name. Ctrl+C ends it with status 130."""
         try:
-            with _stdout_checked():
+            with _usage_errors_masked(), _stdout_checked():
                 return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -97,6 +93,17 @@ class _UsageError(click.UsageError):
     def show(self, file: IO[Any] | None = None) -> None:
         with contextlib.suppress(OSError):  # the exit status says it too
             super().show(file)
+
+
+@contextlib.contextmanager
+def _usage_errors_masked() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        # The message quotes arguments, which may be URLs with a password.
+        lines = mask_secrets(error.format_message()).split("\n")
+        shown = (one_line(printable(line), _LONGEST_PROBLEM) for line in lines)
+        raise _UsageError("\n".join(shown), error.ctx) from None
 
 
 @contextlib.contextmanager
@@ -126,6 +133,8 @@ Examples:
   asyncwatch jobs:backfill --items ids.csv          one call of an async def per row
   asyncwatch --config site.toml --headless --json   events as JSON lines
   asyncwatch check site.toml                        show what would run, without running it
+  asyncwatch ps                                     list your runs that are alive
+  asyncwatch ctl restart state:failed               restart the workers that failed
   asyncwatch selftest                               test supervision on this Python
   asyncwatch guide                                  read the documentation
 
@@ -208,6 +217,12 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.option("--stop-ok", is_flag=True, help="Let a run that is stopped have status 0, if no worker failed by itself.")
 @click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Start the run in the background, without this terminal, and return. asyncwatch attach shows it.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Write every event to stdout as a JSON line. Implies --headless.")
 @click.option(
     "--output",
@@ -225,6 +240,7 @@ def main(
     items: str | None,
     headless: bool,
     is_json: bool,
+    detach: bool,
     **options: Any,
 ) -> None:
     """Run many async workers under a supervisor and watch each of them live.
@@ -232,16 +248,31 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
-    from asyncwatch.cli.terminal import can_show_screens
+    from asyncwatch.cli.terminal import why_no_screens
 
-    settings = _find_settings(config, targets, items)
+    if detach and is_json:
+        raise click.UsageError("--json needs a run that is not detached: asyncwatch ctl show --json asks one that is.")
+
+    def plan_run(note: Callable[[str], None], *, has_terminal: bool = False) -> Plan:
+        settings = _find_settings(config, targets, items, note)
+        given = _overrides(ctx, options)
+        return _make_plan(*settings, targets, items, given, note, is_live=True, has_terminal=has_terminal)
+
     _prompt_for_items(items)
-    shows_screens = not headless and not is_json and can_show_screens()
+    if detach:
+        from asyncwatch.cli.command import run_detached
+
+        ctx.exit(run_detached(_refusable(plan_run), reads_input=items == "-"))
+    if not headless and not is_json and sys.stdout.isatty():
+        if (reason := why_no_screens()) is None:
+            from asyncwatch.cli.command import run_in_terminal
+
+            ctx.exit(run_in_terminal(_refusable(plan_run), reads_input=items == "-"))
+        _note(f"no dashboard, since {reason}")
     # The module of a function may print while it is imported.
     with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
-        given = _overrides(ctx, options)
-        plan = _make_plan(*settings, targets, items, given, is_live=True, has_terminal=not shows_screens)
-    ctx.exit(_run(plan, may_show=shows_screens and plan.has_work, is_json=is_json))
+        plan = plan_run(_note, has_terminal=True)
+    ctx.exit(_run(plan, is_json=is_json))
 
 
 @click.command(context_settings=_SETTINGS)
@@ -261,10 +292,10 @@ def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **
 
     file = None if not what or is_target(what[0]) else Path(what[0])
     targets = what if file is None else what[1:]
-    settings = _find_settings(file, targets, items)
+    settings = _find_settings(file, targets, items, _note)
     _prompt_for_items(items)
     with kept_streams():
-        plan = _make_plan(*settings, targets, items, _overrides(ctx, options))
+        plan = _make_plan(*settings, targets, items, _overrides(ctx, options), _note)
     click.echo("\n".join(describe_plan(plan)))
 
 
@@ -304,7 +335,57 @@ def guide(topic: str, *, headless: bool) -> None:
     run_guide(topic)
 
 
-COMMANDS = (check, selftest, guide)
+@click.command(context_settings=_SETTINGS)
+@click.argument("run", required=False, metavar="[ID]")
+@click.option("--read-only", is_flag=True, help="Only look: no key acts on the run.")
+@click.pass_context
+def attach(ctx: click.Context, run: str | None, *, read_only: bool) -> None:
+    """Show a run of yours that goes on in another process.
+
+    ID is the beginning of the run's ID, or its name; asyncwatch ps lists both. It is not needed if there is only one
+    run. q and D leave the run, which goes on.
+    """
+    from asyncwatch.cli.attach import attach, tell_ended
+    from asyncwatch.cli.terminal import can_show_screens
+    from asyncwatch.control.discovery import DiscoveryError, EndedRecord, select
+
+    try:
+        record = select(run)
+    except DiscoveryError as error:
+        raise _InputError([str(error)]) from None
+    if isinstance(record, EndedRecord):
+        ctx.exit(tell_ended(record))
+    if not can_show_screens():
+        raise _InputError(["attach needs a terminal that can show screens; without one, use asyncwatch ctl"])
+    ctx.exit(attach(record, is_read_only=read_only))
+
+
+@click.command(context_settings=_SETTINGS)
+@click.option("--json", "is_json", is_flag=True, help="Write one JSON object to stdout.")
+@click.pass_context
+def ps(ctx: click.Context, /, *, is_json: bool) -> None:
+    """List your runs that are alive: ID, name, progress, since when, dashboards that show it, and folder.
+
+    A run that does not answer within a second is listed as such.
+
+    The JSON has a version, which is 1, and for each of the runs: id, name, folder, command, pid, started (seconds since
+    the epoch), version (of asyncwatch), state (starting, running or stopping), workers, settled, counts (workers by
+    state), clients, is_detached, and error. If the run does not answer, error has a kind (timeout, unreachable,
+    protocol, full or stranger) and a message, and all from state to is_detached are null. The problems are sentences
+    about folders of sockets that are not safe to use. New fields do not change the version.
+    """
+    from asyncwatch.cli.answer import Answer, Failure, print_answer
+    from asyncwatch.cli.progress import terminal_columns
+    from asyncwatch.cli.ps import list_runs
+
+    try:
+        answer = list_runs(terminal_columns(sys.stdout))
+    except Failure as failure:
+        answer = Answer({}, failure=failure)
+    ctx.exit(print_answer(answer, is_json=is_json))
+
+
+COMMANDS = (attach, check, ctl, guide, ps, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 
@@ -326,7 +407,22 @@ class _InputError(click.ClickException):
             _note(problem, file)
 
 
-def _find_settings(file: Path | None, targets: Sequence[str], items: str | None) -> tuple[Config, Problems | None]:
+def _refusable(plan_run: MakePlan) -> MakePlan:
+    """Return `plan_run` for the engine's process, where problems of the input are no errors of the command line."""
+    from asyncwatch.cli import NoPlanError
+
+    def make(note: Callable[[str], None]) -> Plan:
+        try:
+            return plan_run(note)
+        except _InputError as error:
+            raise NoPlanError(error.problems) from None
+
+    return make
+
+
+def _find_settings(
+    file: Path | None, targets: Sequence[str], items: str | None, note: Callable[[str], None]
+) -> tuple[Config, Problems | None]:
     """Return the settings of the config, and its problems so far.
 
     The config is `file`, else the one in the current folder, else the one in the user's config folder. Without any,
@@ -341,9 +437,9 @@ def _find_settings(file: Path | None, targets: Sequence[str], items: str | None)
 
     if file is None and _exists(here := Path(CONFIG_NAME)):
         if all("://" in target for target in targets) and (targets or items is not None):
-            _note(f"{CONFIG_NAME} in this folder is not used for URLs; use it with --config {CONFIG_NAME}")
+            note(f"{CONFIG_NAME} in this folder is not used for URLs; use it with --config {CONFIG_NAME}")
         else:
-            _note(f"the settings are those of {CONFIG_NAME} in this folder")
+            note(f"the settings are those of {CONFIG_NAME} in this folder")
             file = here
     if file is None and _exists(users := _users_config()):
         file = users
@@ -391,6 +487,7 @@ def _make_plan(
     targets: Sequence[str],
     items: str | None,
     overrides: Overrides,
+    note: Callable[[str], None],
     *,
     is_live: bool = False,
     has_terminal: bool = False,
@@ -409,15 +506,15 @@ def _make_plan(
         )
     except PlanError as error:
         raise _InputError(error.problems) from None
-    for note in plan.notes:
-        _note(one_line(printable(mask_secrets(note)), _LONGEST_PROBLEM))
+    for text in plan.notes:
+        note(one_line(printable(mask_secrets(text)), _LONGEST_PROBLEM))
     return plan
 
 
-def _run(plan: Plan, *, may_show: bool, is_json: bool) -> int:
+def _run(plan: Plan, *, is_json: bool) -> int:
     from asyncwatch.cli.session import LimitError, OutputError, run_plan
 
     try:
-        return run_plan(plan, is_dashboard=may_show, is_json=is_json)
+        return run_plan(plan, is_json=is_json)
     except (LimitError, OutputError) as error:
         raise _InputError([str(error)]) from None

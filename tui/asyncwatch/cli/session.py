@@ -12,38 +12,42 @@ import asyncio
 import gc
 import logging
 import os
-import shutil
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
+import msgspec
 
 from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
-from asyncwatch.cli.terminal import exclusive_terminal, private_stderr, private_stdout
+from asyncwatch.cli.terminal import private_stderr, private_stdout
 from asyncwatch.commands import StopRun
-from asyncwatch.engine.capture import capturing_prints
+from asyncwatch.engine.capture import Record, capturing_prints
 from asyncwatch.engine.thread import EngineThread
 from asyncwatch.events import Batch, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
-from asyncwatch.plan.plan import Plan, foreseen_events
+from asyncwatch.plan.plan import Plan
 from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
 from asyncwatch.text import error_line, mask_secrets, printable
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
+    from asyncwatch.control.discovery import Publication
     from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
 
     _Engine = EngineThread[Run | Supervisor]
 
-_PATIENCE = 2.0
+PATIENCE = 2.0
 """Seconds to wait for the engine's thread after the end of the run was shown."""
 
+_REFRESH_EVERY = 5.0
+"""Seconds between two looks at whether the socket is still there."""
 _DEFAULT_THREADS = 32
 """Threads of `asyncio.to_thread` for a low concurrency: Python's own maximum. More of them are made only if used."""
 
@@ -66,8 +70,25 @@ class LimitError(Exception):
     """The system allows too few open files for any run. Raised before the run starts."""
 
 
-def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
-    """Run `plan` in the dashboard or headless, and return the exit status.
+class Session(NamedTuple):
+    """The parts of a run that were made before it starts."""
+
+    plan: Plan
+    engine: _Engine
+    output: OutputFile | None
+
+
+def prepare(
+    plan: Plan,
+    *,
+    stays_open: bool,
+    on_problem: Callable[[str], object],
+    before_end: Callable[[Record], object] | None = None,
+) -> Session:
+    """Open the output file, raise the limits of the process, and make the engine.
+
+    `on_problem` gets what a person should know and does not prevent the run. `before_end` is called on the engine's
+    thread just before the end of the run is reported, with a function that makes a line an event.
 
     Raises:
         OutputError: The output file cannot be opened.
@@ -75,40 +96,59 @@ def run_plan(plan: Plan, *, is_dashboard: bool, is_json: bool) -> int:
 
     """
     slots = _slots(plan)
-    _raise_file_limit(slots)
+    _raise_file_limit(slots, on_problem)
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     engine = EngineThread(
-        partial(_open_run, plan),
+        partial(_open_run, plan, before_end),
         partial(_drive, plan),
-        stays_open=is_dashboard,
+        stays_open=stays_open,
         log_level=level,
         threads=max(slots, _DEFAULT_THREADS),
     )
+    return Session(plan, engine, output)
+
+
+def run_plan(plan: Plan, *, is_json: bool) -> int:
+    """Run `plan` without a dashboard, and return the exit status.
+
+    Raises:
+        OutputError: The output file cannot be opened.
+        LimitError: The system allows too few open files.
+
+    """
+    session = prepare(plan, stays_open=False, on_problem=report)
+    engine, output = session.engine, session.output
     try:
-        seen = _watch(engine, plan, output, is_dashboard=is_dashboard, is_json=is_json)
+        seen = _watch(session, is_json=is_json)
     finally:
         if output is not None:
             output.close()
-    status = seen.status
-    if plan.config.stop_ok and seen.fleet is not None and seen.fleet.finished is not None and status == INTERRUPTED:
-        status = NOT_ALL_SUCCEEDED if seen.fleet.has_own_failures else ALL_SUCCEEDED
+    problems, status = end_of(session, seen.fleet, seen.status)
     if seen.is_stderr_stalled:
-        is_incomplete = engine.error is not None or (output is not None and output.problem is not None)
-        os._exit(status or (NOT_ALL_SUCCEEDED if is_incomplete else ALL_SUCCEEDED))
-    if seen.problem:
-        _report(seen.problem)
-    if is_dashboard and seen.fleet is not None:
-        _print_summary(seen.fleet)
-    if engine.error is not None:
-        _report(_engine_problem(engine.error))
-        status = NOT_ALL_SUCCEEDED
-    if output is not None and output.problem is not None:
-        _report(output.problem)
-        status = status or NOT_ALL_SUCCEEDED
+        os._exit(status)
+    for problem in problems:
+        report(problem)
     if not engine.join(0.0):
-        _leave(status)
+        leave_process(status)
     return status
+
+
+def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str], int]:
+    """Return what went wrong beside the work, and the exit status of the run.
+
+    `fleet` is the last state of the run, if it is known, and `status` what follows from that state alone.
+    """
+    problems = []
+    if session.plan.config.stop_ok and status == INTERRUPTED and fleet is not None and fleet.finished is not None:
+        status = NOT_ALL_SUCCEEDED if fleet.has_own_failures else ALL_SUCCEEDED
+    if session.engine.error is not None:
+        problems.append(_engine_problem(session.engine.error))
+        status = NOT_ALL_SUCCEEDED
+    if session.output is not None and session.output.problem is not None:
+        problems.append(session.output.problem)
+        status = status or NOT_ALL_SUCCEEDED
+    return problems, status
 
 
 # -- before the run
@@ -123,7 +163,7 @@ def _slots(plan: Plan) -> int:
     return services + min(plan.config.concurrency, others)
 
 
-def _raise_file_limit(slots: int) -> None:
+def _raise_file_limit(slots: int, on_problem: Callable[[str], object]) -> None:
     """Raise the limit of open files as far as `slots` workers may need, and report a limit that stays too low."""
     limit = raise_file_limit(_FILES_A_SLOT * slots + _OWN_FILES)
     if limit < _FEWEST_FILES:
@@ -131,7 +171,7 @@ def _raise_file_limit(slots: int) -> None:
         raise LimitError(f"{text}: raise it with ulimit -n")
     if limit < slots + _OWN_FILES:
         text = f"the limit of open files is {limit:,}, and {slots:,} workers at a time may need more"
-        _report(f"{text}: raise it with ulimit -n, or lower concurrency")
+        on_problem(f"{text}: raise it with ulimit -n, or lower concurrency")
 
 
 def _open_output(path: str | None) -> OutputFile | None:
@@ -149,10 +189,16 @@ def _open_output(path: str | None) -> OutputFile | None:
 
 
 @asynccontextmanager
-async def _open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
+async def _open_run(
+    plan: Plan, before_end: Callable[[Record], object] | None = None
+) -> AsyncIterator[Run | Supervisor]:
+    from asyncwatch.engine.run_control import control_of
     from asyncwatch.plan.build import open_run
 
     async with open_run(plan) as run:
+        if before_end is not None:
+            control = control_of(run)
+            control.call_before_end(partial(before_end, control.record_log))
         gc.freeze()  # the modules imported until now stay to the end
         yield run
 
@@ -167,79 +213,113 @@ async def _drive(plan: Plan, run: Run | Supervisor) -> None:
 
 
 class _Seen(NamedTuple):
-    """How the dashboard or the headless run ended."""
+    """How the headless run ended."""
 
     fleet: Fleet | None
     """The last state of the run; None if it could not be shown to its end."""
     status: int
     """The exit status, as far as this is known from the events."""
-    patience: float | None = _PATIENCE
+    patience: float | None = PATIENCE
     """Seconds to wait for the engine; None for no limit."""
-    problem: str = ""
-    """A message for the person at the terminal."""
     is_stderr_stalled: bool = False
     """Whether standard error is not read: another write to it would not return."""
 
 
-def _watch(engine: _Engine, plan: Plan, output: OutputFile | None, *, is_dashboard: bool, is_json: bool) -> _Seen:
-    """Show the run to its end, then stop the engine."""
-    on_batch = _discard if output is None else output.write
-    patience: float | None = _PATIENCE
+class RunHost:
+    """Serves a run to clients, on the event loop of the main thread of the engine's process.
+
+    Pass every batch to `receive`, and then apply it to `fleet`. A run that cannot listen on a socket goes on without:
+    `problem` says why.
+    """
+
+    def __init__(self, session: Session) -> None:
+        from asyncwatch.control.discovery import DiscoveryError, new_id, publish
+        from asyncwatch.control.protocol import PROTOCOL
+        from asyncwatch.control.server import ControlServer, Run
+
+        engine, name = session.engine, session.plan.name
+        self.problem = ""
+        self.fleet = Fleet()
+        self.session = session
+        self._publication: Publication | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        try:
+            self._publication = publish(name, sys.argv, protocol=PROTOCOL)
+        except DiscoveryError as error:
+            self.problem = f"asyncwatch ps and attach do not find this run: {error}"
+        self.run_id = new_id() if self._publication is None else self._publication.record.id
+        run = Run(
+            self.run_id,
+            name,
+            os.getpid(),
+            self.fleet,
+            lambda commands: engine.send(*commands),
+            engine.send_then,
+            engine.statistics,
+        )
+        self.server = ControlServer(run, is_peer_trusted=_is_own)
+
+    async def open(self) -> None:
+        """Listen to clients."""
+        if self._publication is not None:
+            await self.server.listen(self._publication.socket)
+            self._refreshing = asyncio.create_task(self._refresh(self._publication))
+
+    def receive(self, batch: Batch) -> str | None:
+        """Pass a batch on, before it is applied to the fleet. Return a message for a person, or None."""
+        self.server.take(batch)
+        return None if self.session.output is None else self.session.output.write(batch)
+
+    async def end(self, status: int, problems: list[str]) -> None:
+        """Tell clients that the run has ended, end all connections, and leave a record for those who come later."""
+        from asyncwatch.control.discovery import DiscoveryError
+        from asyncwatch.control.protocol import Ended, packed
+        from asyncwatch.model.summary import summarize
+
+        summary = summarize(self.fleet)
+        self.server.end(Ended(status, tuple(problems), msgspec.Raw(packed(summary))))
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        await self.server.close()
+        if self._publication is not None:
+            with suppress(OSError, DiscoveryError):
+                self._publication.end(status, msgspec.to_builtins(summary))
+
+    async def _refresh(self, publication: Publication) -> None:
+        """Make folder and socket anew when they have gone, as after a log-out."""
+        from asyncwatch.control.discovery import DiscoveryError
+
+        while True:
+            await asyncio.sleep(_REFRESH_EVERY)
+            with suppress(OSError, DiscoveryError):
+                if (listener := publication.refresh()) is not None:
+                    await self.server.listen(listener)
+
+
+def _is_own(connection: socket.socket) -> bool:
+    from asyncwatch.control.discovery import ForeignPeerError, check_peer
+
+    try:
+        check_peer(connection)
+    except ForeignPeerError:
+        return False
+    return True
+
+
+def _watch(session: Session, *, is_json: bool) -> _Seen:
+    """Follow the run to its end, then stop the engine."""
+    patience: float | None = PATIENCE
     with infrequent_gc(), kept_streams(), ExitStack() as streams:
         try:
-            if is_dashboard:
-                seen = _show_dashboard(engine, on_batch, foreseen_events(plan), streams)
-            else:
-                seen = _follow_headless(engine, on_batch, streams, is_json=is_json)
+            seen = _follow_headless(session, streams, is_json=is_json)
             patience = seen.patience
         finally:
-            _end(engine, patience)
+            end_engine(session.engine, patience)
     return seen
 
 
-def _discard(_batch: Batch) -> None:
-    """Discard the batch: there is no output file."""
-
-
-def _show_dashboard(engine: _Engine, on_batch: OnBatch, foreseen: Batch, streams: ExitStack) -> _Seen:
-    stray_output = partial(engine.record_log, None, "INFO", "output")
-    has_hung_up = streams.enter_context(exclusive_terminal(stray_output))
-    capture = streams.enter_context(capturing_prints(engine.record_log))
-    try:
-        from asyncwatch.ui.app import DashboardError, run_dashboard
-    except Exception as error:  # Textual is broken, or its environment variables are
-        problem = f"the dashboard cannot start: {error_line(type(error).__name__, str(error))}"
-        return _Seen(None, NOT_ALL_SUCCEEDED, problem=f"{problem} (--headless runs without it)")
-
-    controller = _LateStart(engine, capture)
-    try:
-        fleet = run_dashboard(controller, on_batch=on_batch, foreseen=foreseen, has_hung_up=has_hung_up)
-    except DashboardError as error:
-        # A person who sees nothing has not asked for haste: the workers have all their time to end.
-        return _Seen(None, NOT_ALL_SUCCEEDED, patience=None, problem=str(error))
-    return _seen_to_the_end(fleet)
-
-
-class _LateStart:
-    """The controller that the dashboard gets. It starts the engine's thread when its events are requested.
-
-    The imports of that thread would delay the first frame. By then Textual has replaced `sys.stdout` and `sys.stderr`,
-    so the prints of workers have to be captured again.
-    """
-
-    def __init__(self, engine: _Engine, capture: Callable[[], None]) -> None:
-        self._engine = engine
-        self._capture = capture
-        self.send = engine.send
-        self.statistics = engine.statistics
-
-    def events(self) -> asyncio.Queue[Batch]:
-        self._capture()
-        self._engine.start()
-        return self._engine.events()
-
-
-def _follow_headless(engine: _Engine, on_batch: OnBatch, streams: ExitStack, *, is_json: bool) -> _Seen:
+def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> _Seen:
+    engine = session.engine
     encoding = "utf-8" if is_json else sys.stdout.encoding
     stdout = streams.enter_context(private_stdout(is_alone=is_json))
     raw_stderr = streams.enter_context(private_stderr())
@@ -251,29 +331,50 @@ def _follow_headless(engine: _Engine, on_batch: OnBatch, streams: ExitStack, *, 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     engine.start()
+    host = RunHost(session)
     follow = run_headless(
-        engine, json=is_json, stdout=stdout, stderr=stderr, on_batch=on_batch, stop_signals=heeded, encoding=encoding
+        engine,
+        json=is_json,
+        stdout=stdout,
+        stderr=stderr,
+        on_batch=host.receive,
+        fleet=host.fleet,
+        stop_signals=heeded,
+        encoding=encoding,
     )
     try:
-        seen = _seen_to_the_end(asyncio.run(follow))
+        seen = _seen_to_the_end(asyncio.run(_serve(host, follow)))
     except StdoutError as error:
         seen = _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
     return seen._replace(is_stderr_stalled=isinstance(stderr, LossyWriter) and not stderr.finish())
 
 
+async def _serve(host: RunHost, follow: Coroutine[object, object, Fleet]) -> Fleet:
+    """Follow the run of `host` and serve it to clients meanwhile."""
+    from asyncwatch.control.protocol import PlanMade
+
+    await host.open()
+    host.server.open(PlanMade(host.run_id, notes=(), foreseen=()))
+    try:
+        return await follow
+    finally:
+        problems, status = end_of(host.session, host.fleet, exit_status(host.fleet))
+        await host.end(status, problems)
+
+
 def _seen_to_the_end(fleet: Fleet) -> _Seen:
     # Who leaves before the end does not want to wait for it either.
-    return _Seen(fleet, exit_status(fleet), patience=0.0 if fleet.finished is None else _PATIENCE)
+    return _Seen(fleet, exit_status(fleet), patience=0.0 if fleet.finished is None else PATIENCE)
 
 
-def _end(engine: _Engine, patience: float | None) -> None:
+def end_engine(engine: _Engine, patience: float | None) -> None:
     """Stop the run if it still runs, and wait up to `patience` seconds for its end. Ctrl+C stops it at once."""
     engine.send(StopRun())
     try:
         engine.join(patience)
     except KeyboardInterrupt:
         engine.send(StopRun(at_once=True))
-        engine.join(_PATIENCE)
+        engine.join(PATIENCE)
 
 
 # -- after the run
@@ -313,13 +414,8 @@ def _engine_problem(error: BaseException) -> str:
     )
 
 
-def _print_summary(fleet: Fleet) -> None:
-    from asyncwatch.model.summary import summarize, summary_lines
-
-    _print("\n".join(summary_lines(summarize(fleet), shutil.get_terminal_size().columns)))
-
-
-def _report(problem: str) -> None:
+def report(problem: str) -> None:
+    """Tell the person at the terminal, unless it has gone."""
     _print(f"asyncwatch: {printable(mask_secrets(problem))}", is_error=True)
 
 
@@ -334,7 +430,7 @@ def _print(text: str, *, is_error: bool = False) -> None:
         os.close(nowhere)
 
 
-def _leave(status: int) -> NoReturn:
+def leave_process(status: int) -> NoReturn:
     """End the process although a worker blocks a thread, which the interpreter would wait for."""
     sys.stdout.flush()
     sys.stderr.flush()

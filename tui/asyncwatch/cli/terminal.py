@@ -43,19 +43,31 @@ class _Screen(io.FileIO):
 
 
 def can_show_screens() -> bool:
-    """Return whether stdout is a terminal that can be drawn on, and there is a terminal to read keys from.
+    """Return whether stdout is a terminal that can be drawn on, and there is a terminal to read keys from."""
+    return sys.stdout.isatty() and why_no_screens() is None
+
+
+def why_no_screens() -> str | None:
+    """Return why the terminal that stdout is cannot show a dashboard, as part of a sentence; None if it can.
 
     Keys come from standard input, or from the controlling terminal.
     """
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return False
+    kind = os.environ.get("TERM", "")
+    if kind in {"dumb", "unknown"}:
+        return f"a terminal of the kind TERM={kind} shows no screens"
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return "the size of the terminal is unknown"
+    if not size.columns or not size.lines:
+        return f"the terminal has {size.columns} columns and {size.lines} lines"
     if os.isatty(0):
-        return True
+        return None
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
-        return False
-    return True
+        return "there is no terminal to read keys from"
+    return None
 
 
 @contextmanager

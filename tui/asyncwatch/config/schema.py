@@ -466,6 +466,10 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     grace: Annotated[float, Setting("How long a worker may take to end once it is cancelled.", GRACE_RULE)] = (
         DEFAULT_GRACE
     )
+    on_hangup: Annotated[
+        str,
+        Setting("What happens to the run when the terminal of its command is gone.", Choice(("stop", "detach"))),
+    ] = "stop"
     rate: Annotated[
         str | None,
         Setting(

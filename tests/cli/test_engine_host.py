@@ -1,0 +1,95 @@
+"""The main thread of the engine's process: it sees signals and clients however many batches wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncwatch.cli import engine as module
+from asyncwatch.cli.engine import EngineHost
+from asyncwatch.cli.session import Session
+from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.config.schema import Config
+from asyncwatch.events import Batch, LogRecorded, RunFinished
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
+
+BATCHES = 100
+
+
+class FakeEngine:
+    """An engine whose batches have all come."""
+
+    error = None
+    is_at_rest = False
+
+    def __init__(self) -> None:
+        self.on_command: Callable[[Command], None] = lambda _command: None
+
+    def events(self) -> asyncio.Queue[Batch]:
+        queue: asyncio.Queue[Batch] = asyncio.Queue()
+        for number in range(BATCHES):
+            queue.put_nowait((LogRecorded(number, 0.0, None, "INFO", "test", "line"),))
+        queue.put_nowait((RunFinished(BATCHES, 0.0, {}, 0, 0.0, interrupted=True),))
+        return queue
+
+    def send(self, *commands: Command) -> None:
+        for command in commands:
+            self.on_command(command)
+
+    def send_then(self, *_args: Any) -> None: ...
+
+    def start(self) -> None: ...
+
+    def join(self, timeout: float | None = None) -> bool:
+        return True
+
+    def statistics(self) -> Statistics:
+        return Statistics()
+
+
+class FakePlan:
+    """A plan of nothing."""
+
+    name = "demo"
+    config = Config()
+
+
+def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(module, "foreseen_events", lambda _plan: ())
+    seen, stopped_after = 0, 0
+
+    def count(fleet: Fleet, batch: Batch) -> None:
+        nonlocal seen
+        seen += 1
+        apply(fleet, batch)
+        if seen == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(command: Command) -> None:
+        nonlocal stopped_after
+        if command == StopRun() and not stopped_after:
+            stopped_after = seen
+
+    monkeypatch.setattr(module, "apply", count)
+    engine: Any = FakeEngine()
+    plan: Any = FakePlan()
+    stray: Any = None
+    host = EngineHost(Session(plan, engine, None), stray)
+    monkeypatch.setattr(host._server, "is_detached", True)
+    engine.on_command = stop
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        asyncio.run(host.serve((), []))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert seen == BATCHES + 1
+    assert 3 <= stopped_after < 10

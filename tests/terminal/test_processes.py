@@ -1,0 +1,357 @@
+"""The processes of a run in a terminal: what becomes of the others when one of them ends, and what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from asyncwatch.control.discovery import EndedRecord, RunRecord, alive, ended
+from tests.terminal.screen import PATIENCE, Terminal
+from tests.terminal.test_dashboard import COMMAND, assert_restored, row, shows
+
+WORK = """
+import asyncio, ctypes, os, signal
+
+async def job(item):
+    if item == "child":
+        process = await asyncio.create_subprocess_exec("sleep", "3600")
+        try:
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+    if item == "crashes":
+        while not os.path.exists("crash"):
+            await asyncio.sleep(0.01)
+        ctypes.string_at(0)
+    try:
+        while not os.path.exists("done"):
+            await asyncio.sleep(0.01)
+    finally:
+        open(f"left-{item}", "w").close()
+    return "ready"
+"""
+ROUNDS = int(os.environ.get("ASYNCWATCH_KILL_ROUNDS", "20"))
+SOON = 10.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module of targets, and a folder of sockets of its own."""
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "items.txt").write_text("first\nsecond\nchild\n")
+    # The paths of sockets must be short, and no run of anyone else may be found.
+    with tempfile.TemporaryDirectory(prefix="aw-", dir="/tmp") as sockets:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", sockets)
+        monkeypatch.setenv("TMPDIR", sockets)
+        yield tmp_path
+        for run in alive():
+            end_session(run)
+
+
+def start(folder: Path, *arguments: str) -> Terminal:
+    """Start a run in a terminal."""
+    return Terminal([COMMAND, "work:job", "--items", "items.txt", *arguments], cwd=folder)
+
+
+def processes_of(run: RunRecord) -> set[int]:
+    """Return the processes whose session is that of the engine: itself and the children of workers."""
+    table = subprocess.run(["ps", "-A", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in table.splitlines())
+    return {int(pid) for pid, session, state in rows if int(session) == run.pid and not state.startswith("Z")}
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the child processes of a process."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
+
+
+def dashboard_of(terminal: Terminal, run: RunRecord) -> int:
+    """Return the dashboard's process."""
+    (pid,) = [pid for pid in children_of(terminal.process.pid) if pid != run.pid]
+    return pid
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what other processes do."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def end_session(run: RunRecord) -> None:
+    """Kill what is left of a run."""
+    for pid in processes_of(run):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def only_run() -> RunRecord:
+    """Return the run that is alive."""
+    wait_until(alive)
+    (run,) = alive()
+    return run
+
+
+def last_words(terminal: Terminal) -> str:
+    """Return what was written after the dashboard had left the screen."""
+    return bytes(terminal.raw).rpartition(b"\x1b[?1049l")[2].decode()
+
+
+def assert_nothing_left(run: RunRecord) -> None:
+    """Check that there are no processes, sockets and discovery files, except the record of the end."""
+    wait_until(lambda: not processes_of(run))
+    assert alive() == []
+    names = {path.suffix for path in Path(run.place).iterdir()}
+    assert names <= {".ended"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signal_to_the_command_stops_the_run(folder: Path, number: signal.Signals) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        terminal.kill(number)
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+        assert "3 cancelled" in last_words(terminal)
+    assert (folder / "left-first").exists()
+    assert_nothing_left(run)
+
+
+def test_command_that_is_killed_takes_its_run_and_dashboard_with_it(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        dashboard = dashboard_of(terminal, run)
+        terminal.kill(signal.SIGKILL)
+        terminal.wait_for_exit()
+        wait_until(lambda: not Path(f"/proc/{dashboard}").exists() or dashboard not in children_of(1))
+        assert terminal.current_attributes() == terminal.attributes
+    assert_nothing_left(run)
+    assert (folder / "left-first").exists()
+    (record,) = ended()
+    assert record.status == 130
+
+
+def test_run_goes_on_without_a_dashboard_that_was_killed(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        os.kill(dashboard_of(terminal, run), signal.SIGKILL)
+        terminal.wait_for(shows("The run goes on"))
+        terminal.wait_for(shows("3 running"))
+        assert f"asyncwatch attach {run.id}" in re.sub(r"\s+", " ", last_words(terminal))
+        (folder / "done").touch()
+        subprocess.run(["pkill", "-s", str(run.pid), "sleep"], check=True)
+        assert terminal.wait_for_exit() == 0
+        assert terminal.current_attributes() == terminal.attributes
+        assert "3 succeeded" in last_words(terminal)
+    assert_nothing_left(run)
+
+
+def test_dashboard_that_cannot_start_leaves_the_run_alone(folder: Path) -> None:
+    (folder / "broken").mkdir()
+    (folder / "broken" / "textual.py").write_text("raise RuntimeError('no screens today')")
+    (folder / "done").touch()
+    (folder / "items.txt").write_text("first\n")
+    command = [COMMAND, "work:job", "--items", "items.txt"]
+    with Terminal(command, cwd=folder, env={"PYTHONPATH": str(folder / "broken")}) as terminal:
+        assert terminal.wait_for_exit() == 0
+        assert b"\x1b[?1049h" not in terminal.raw
+        assert "RuntimeError: no screens today" in terminal.text
+        assert "1 succeeded" in terminal.text
+        trace = re.search(r"its traceback is in (\S+\s?\S*\.txt)", terminal.text)
+    assert trace is not None
+    path = Path(trace[1].replace("\n", ""))
+    assert "Traceback" in path.read_text()
+    path.unlink()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGABRT])
+def test_engine_that_dies_is_reported_with_its_workers(folder: Path, number: signal.Signals) -> None:
+    (folder / "items.txt").write_text("first\nsecond\n")
+    with start(folder) as terminal:
+        terminal.wait_for(row("second", "running"))
+        run = only_run()
+        began = time.monotonic()
+        os.kill(run.pid, number)
+        assert terminal.wait_for_exit() == 128 + number
+        assert time.monotonic() - began < SOON
+        assert_restored(terminal)
+        words = last_words(terminal)
+        assert f"the process of the run was ended by {number.name}" in words
+        assert "2 workers running at the end: first, second" in words
+    assert_nothing_left(run)
+    (record,) = ended()
+    assert record.status == 128 + number
+
+
+def test_crash_of_the_interpreter_leaves_the_terminal_as_it_was(folder: Path) -> None:
+    (folder / "items.txt").write_text("crashes\n")
+    with start(folder) as terminal:
+        terminal.wait_for(row("crashes", "running"))
+        run = only_run()
+        (folder / "crash").touch()
+        assert terminal.wait_for_exit() == 128 + signal.SIGSEGV
+        assert_restored(terminal)
+    assert_nothing_left(run)
+
+
+def test_detached_run_outlives_its_command_and_can_be_attached(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        terminal.press("D")
+        assert terminal.wait_for_exit() == 0
+        assert_restored(terminal)
+        assert f"asyncwatch attach {run.id}" in last_words(terminal)
+    with Terminal([COMMAND, "attach", run.id[:4]], cwd=folder) as viewer:
+        viewer.wait_for(row("second", "running"))
+        viewer.press("q")
+        assert viewer.wait_for_exit() == 0
+        assert_restored(viewer)
+    assert [record.id for record in alive()] == [run.id]
+    with Terminal([COMMAND, "attach"], cwd=folder) as viewer:
+        viewer.wait_for(row("second", "running"))
+        (folder / "done").touch()
+        viewer.wait_for(row("second", "succeeded"))
+        viewer.press("c")
+        subprocess.run(["pkill", "-s", str(run.pid), "sleep"], check=True)
+        viewer.wait_for(shows("finished"))
+        viewer.press("q")
+        assert viewer.wait_for_exit() == 0
+    assert_nothing_left(run)
+
+
+def test_start_detached_returns_when_the_run_has_begun_or_is_refused(folder: Path) -> None:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+    refused = call("-d", "work:none")
+    assert (refused.returncode, alive()) == (2, [])
+    assert "has no 'none'" in refused.stderr
+    done = call("-d", "work:job", "--items", "items.txt")
+    run = only_run()
+    assert done.returncode == 0
+    assert f"asyncwatch attach {run.id}" in done.stderr
+    os.kill(run.pid, signal.SIGTERM)
+    assert_nothing_left(run)
+    shown = call("attach", run.id)
+    assert (shown.returncode, "3 cancelled" in shown.stdout) == (130, True)
+
+
+def test_run_is_found_again_after_its_folder_was_removed(folder: Path) -> None:
+    """As a log-out removes `$XDG_RUNTIME_DIR`."""
+    subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)
+    run = only_run()
+    subprocess.run(["rm", "-rf", run.place], check=True)
+    assert alive() == []
+    found = only_run()
+    assert found.id == run.id
+    os.kill(run.pid, signal.SIGTERM)
+    assert_nothing_left(found)
+
+
+def test_lost_terminal_detaches_the_run_if_the_config_says_so(folder: Path) -> None:
+    config = 'on_hangup = "detach"\n[[group]]\nname = "g"\ntarget = "work:job"\nitems = "items.txt"\n'
+    (folder / "asyncwatch.toml").write_text(config)
+    with Terminal([COMMAND], cwd=folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        terminal.hang_up()
+        assert terminal.wait_for_exit() == 0
+    assert [record.id for record in alive()] == [run.id]
+    os.kill(run.pid, signal.SIGTERM)
+    assert_nothing_left(run)
+
+
+def test_suspended_dashboard_lets_the_work_go_on(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        pids = (terminal.process.pid, dashboard_of(terminal, run))
+        terminal.press("\x1a")
+        wait_until(lambda: all("T" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in pids))
+        (folder / "done").touch()
+        wait_until((folder / "left-second").exists)
+        os.killpg(terminal.process.pid, signal.SIGCONT)
+        terminal.wait_for(row("second", "succeeded"))
+        terminal.press("\x03\x03")
+        assert terminal.wait_for_exit() == 130
+        assert_restored(terminal)
+    assert_nothing_left(run)
+
+
+PARTS = ("engine", "dashboard", "command", "viewer", "terminal", "child")
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_whatever_is_killed_leaves_nothing(folder: Path, seed: int) -> None:
+    """One to three parts are killed at random moments, in any order."""
+    choice = random.Random(seed)
+    parts = choice.sample(PARTS, choice.randint(1, 3))
+    with start(folder) as terminal:
+        run = only_run()
+        if choice.random() < 0.5:
+            terminal.wait_for(row("first", "running"))
+        with Terminal([COMMAND, "attach", run.id], cwd=folder) as viewer:
+            if choice.random() < 0.7:
+                viewer.wait_for(row("first", "running"))
+            for part in parts:
+                kill_part(part, terminal, viewer, run, choice)
+                time.sleep(choice.choice((0.0, 0.02, 0.2)))
+            if "command" not in parts and terminal.process.poll() is None:
+                terminal.kill(signal.SIGTERM)
+            assert terminal.wait_for_exit() is not None
+            assert viewer.wait_for_exit() is not None
+            if "terminal" not in parts:
+                wait_until(lambda: terminal.current_attributes() == terminal.attributes)
+    if {"engine", "command"} <= set(parts):
+        end_session(run)  # there may be no process left that could end the children of workers
+    assert_nothing_left(run)
+
+
+def kill_part(part: str, terminal: Terminal, viewer: Terminal, run: RunRecord, choice: random.Random) -> None:
+    """Kill a part of the run, if it is there."""
+    how = choice.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT))
+    pids: list[int] = []
+    match part:
+        case "engine":
+            pids = [run.pid]
+        case "dashboard":
+            pids = [pid for pid in children_of(terminal.process.pid) if pid != run.pid]
+        case "command":
+            pids = [terminal.process.pid]
+        case "viewer":
+            pids = [choice.choice([viewer.process.pid, *children_of(viewer.process.pid)])]
+        case "terminal":
+            terminal.hang_up()
+        case "child":
+            pids = children_of(run.pid)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+
+def test_record_of_the_end_says_how(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        terminal.kill(signal.SIGTERM)
+        terminal.wait_for_exit()
+    (record,) = ended()
+    assert isinstance(record, EndedRecord)
+    assert (record.id, record.status, record.summary["counts"]) == (run.id, 130, {"cancelled": 3})

@@ -1,0 +1,86 @@
+"""`asyncwatch attach`: the dashboard of a run that goes on in another process."""
+
+# ruff: noqa: PLC0415  as in `cli.command`
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+
+import click
+import msgspec
+
+from asyncwatch.cli import NOT_ALL_SUCCEEDED, dashboard
+from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
+from asyncwatch.control.discovery import DiscoveryError, EndedRecord, RunRecord, await_end
+from asyncwatch.text import printable
+
+_PATIENCE = 3.0
+"""Seconds to wait for the record of a run that has just ended, and for a dashboard that was told to end."""
+
+
+def attach(record: RunRecord, *, is_read_only: bool) -> int:
+    """Show a run in this terminal until a person leaves it or it ends.
+
+    Return 0 if it goes on, and otherwise the exit status of the run.
+    """
+    terminal = TerminalSettings()
+    lifeline, held = socket.socketpair()
+    child = fork(lambda: dashboard.run_viewer(record.socket_path, lifeline, is_read_only=is_read_only), held)
+    lifeline.close()
+    with held, Wakeups() as wakeups:
+        _wait(child, wakeups)
+    child.kill()
+    terminal.restore(is_screen_open=child.exit_status is None)
+    match child.exit_status:
+        case dashboard.LEFT | dashboard.HUNG_UP:
+            return 0
+        case dashboard.OVER:
+            return _tell_end(record)
+        case dashboard.REFUSED:
+            return NOT_ALL_SUCCEEDED  # the dashboard's process has said why
+        case _:
+            _report("the dashboard broke; the run goes on")
+            return NOT_ALL_SUCCEEDED
+
+
+def tell_ended(record: EndedRecord) -> int:
+    """Print how a run has ended, and return its exit status."""
+    from asyncwatch.model.summary import Summary, summary_lines
+
+    try:
+        summary = msgspec.convert(record.summary, Summary)
+    except msgspec.ValidationError:  # written by another version, or for a run whose process was killed
+        click.echo(f"{printable(record.name)} ended with status {record.status}")
+    else:
+        click.echo("\n".join(summary_lines(summary, shutil.get_terminal_size().columns)))
+    return record.status
+
+
+def _wait(child: Child, wakeups: Wakeups) -> None:
+    """Wait for the dashboard. A signal to this process ends it, and nothing else."""
+    deadline: float | None = None
+    while not child.has_ended and (deadline is None or time.monotonic() < deadline):
+        wakeups.wait([], 1.0 if deadline is None else 0.1)
+        for number in wakeups.signals():
+            if number != signal.SIGCHLD and deadline is None:
+                deadline = time.monotonic() + _PATIENCE
+                os.kill(child.pid, number)
+        if child.look():
+            os.kill(os.getpid(), signal.SIGSTOP)  # the shell is to see that its job was stopped
+
+
+def _tell_end(record: RunRecord) -> int:
+    with contextlib.suppress(DiscoveryError):
+        if (found := await_end(record.id, _PATIENCE)) is not None:
+            return tell_ended(found)
+    _report("the run cannot be reached any more")
+    return NOT_ALL_SUCCEEDED
+
+
+def _report(problem: str) -> None:
+    click.echo(f"asyncwatch: {printable(problem)}", err=True)

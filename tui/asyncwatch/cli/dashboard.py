@@ -1,0 +1,130 @@
+"""The dashboard's process: a child of the command, which shows a run that goes on in another process."""
+
+# ruff: noqa: PLC0415  Textual is imported while the engine's process makes the plan
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import socket
+import tempfile
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncwatch.cli.terminal import exclusive_terminal
+from asyncwatch.control import protocol
+from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, RunClient, RunGoneError, connect
+from asyncwatch.control.protocol import Kind, ProtocolError
+from asyncwatch.events import WorkerState
+from asyncwatch.text import count, error_line, printable
+
+if TYPE_CHECKING:
+    from asyncwatch.model.fleet import Fleet
+    from asyncwatch.ui.app import Outcome
+
+_TRACE_LINES = 1_000
+_NAMES = 5
+"""Names of workers in a message, at most."""
+
+LEFT, BROKEN, HUNG_UP, STOPPED, QUIT, OVER, REFUSED = 0, 1, 3, 4, 5, 6, 7
+"""Exit statuses of the process: a person has left the run; the dashboard broke; the terminal has gone; a signal ended
+the dashboard; a person does not wait for the end of a run that stops; the run is over, or cannot be reached; the run
+does not take this client."""
+
+
+def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
+    """Show the run at the other end of a connection until it ends or a person leaves it. Return the exit status.
+
+    The dashboard also ends when the other end of `lifeline` is closed, which the command holds.
+    """
+    connection = Connection(connected, Kind.DASHBOARD)
+    with contextlib.suppress(Exception):  # what is broken is reported once there is a run
+        importlib.import_module("asyncwatch.ui.app")  # while the engine's process makes the plan
+    plan = _plan(connection)
+    if plan is None:
+        return OVER  # the command knows why
+    for note in plan.notes:
+        click.echo(f"asyncwatch: {printable(note)}", err=True)
+    return _show(RunClient(connection, lifeline=lifeline), plan)
+
+
+def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int:
+    """Show the run that listens on the socket `path`, as `run_dashboard` does."""
+    try:
+        connection = connect(path, Kind.VIEWER, is_read_only=is_read_only)
+        while connection.welcome is None:
+            connection.receive()
+    except (RunGoneError, ProtocolError, ConnectionRefusedByRunError) as error:
+        click.echo(f"asyncwatch: {printable(str(error))}", err=True)
+        return REFUSED
+    return _show(RunClient(connection, lifeline=lifeline), None, is_read_only=is_read_only)
+
+
+def _plan(connection: Connection) -> protocol.PlanMade | None:
+    """Return the plan once it is made; None if there is none, which the command tells."""
+    with contextlib.suppress(RunGoneError, ProtocolError):
+        while not isinstance(received := connection.receive(), protocol.PlanRefused):
+            if isinstance(received, protocol.PlanMade):
+                return received
+    return None
+
+
+def _show(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bool = False) -> int:
+    lines: deque[str] = deque(maxlen=_TRACE_LINES)
+    try:
+        with exclusive_terminal(lines.append):
+            outcome = _run(client, plan, is_read_only=is_read_only)
+    except Exception as error:  # Textual is broken, or its environment variables are; nothing of it may touch the run
+        trace = _keep([*lines, *traceback.format_exc().splitlines()])
+        problem = (
+            str(error) if type(error).__name__ == "DashboardError" else error_line(type(error).__name__, str(error))
+        )
+        click.echo(f"asyncwatch: {printable(problem)}; its traceback is in {printable(trace)}", err=True)
+        return BROKEN
+    finally:
+        client.close()
+    return _status(outcome)
+
+
+def _run(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bool) -> Outcome:
+    from asyncwatch.ui.app import run_dashboard
+    from asyncwatch.ui.keys import Role
+
+    role = Role.OWNER if plan is not None else Role.READER if is_read_only else Role.VIEWER
+    foreseen = () if plan is None else plan.foreseen
+    return run_dashboard(client, role=role, detach=client.detach, foreseen=foreseen)
+
+
+def _status(outcome: Outcome) -> int:
+    from asyncwatch.ui.app import Ending
+
+    match outcome.ending:
+        case Ending.LEFT:
+            return LEFT
+        case Ending.HUNG_UP:
+            return HUNG_UP
+        case Ending.STOPPED:
+            return QUIT if outcome.fleet.cancel_requested is not None else STOPPED
+        case Ending.DISCONNECTED:
+            _report_running(outcome.fleet)
+    return OVER
+
+
+def _report_running(fleet: Fleet) -> None:
+    """Say which workers were running when the run was lost."""
+    names = [row.name for row in fleet.rows if row.state is WorkerState.RUNNING]
+    if names:
+        shown = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else "")
+        click.echo(f"asyncwatch: {count(len(names), 'worker')} running at the end: {printable(shown)}", err=True)
+
+
+def _keep(lines: list[str]) -> str:
+    """Write a traceback to a new file, and return its path."""
+    descriptor, path = tempfile.mkstemp(prefix="asyncwatch-dashboard-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return path

@@ -1,0 +1,172 @@
+"""The engine's process: a child of the command, in a session of its own, without the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterable
+
+from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, MakePlan, NoPlanError
+from asyncwatch.cli.session import (
+    PATIENCE,
+    LimitError,
+    OutputError,
+    RunHost,
+    Session,
+    end_engine,
+    end_of,
+    exit_status,
+    leave_process,
+    prepare,
+)
+from asyncwatch.cli.stray import EVERY, StrayOutput
+from asyncwatch.commands import StopRun
+from asyncwatch.control import protocol
+from asyncwatch.control.protocol import Kind
+from asyncwatch.events import Batch
+from asyncwatch.model.reducer import apply
+from asyncwatch.plan.plan import foreseen_events
+from asyncwatch.process import infrequent_gc, kept_streams
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks at whether the run has come to its end."""
+
+_LAST_WORD = 5.0
+"""Seconds that the command gets to read why there is no run."""
+
+Connections = Iterable[tuple[socket.socket, Kind]]
+
+
+def run_engine(make_plan: MakePlan, connections: Connections) -> int:
+    """Make the plan, run it, and serve it to clients, of which some are connected already. Return the exit status.
+
+    To be called in a process that was forked for it, before it has threads.
+    """
+    os.setsid()
+    stray = StrayOutput()
+    notes: list[str] = []
+    try:
+        with kept_streams():
+            plan = make_plan(notes.append)
+        if not plan.has_work:
+            _refuse(connections, notes, ALL_SUCCEEDED)
+            return ALL_SUCCEEDED
+        session = prepare(plan, stays_open=True, on_problem=notes.append, before_end=stray.finish)
+    except (NoPlanError, LimitError, OutputError) as error:
+        problems = error.problems if isinstance(error, NoPlanError) else [str(error)]
+        _refuse(connections, problems, BAD_INPUT)
+        return BAD_INPUT
+    host = EngineHost(session, stray)
+    with infrequent_gc(), kept_streams():
+        from asyncwatch.engine.capture import capturing_prints  # noqa: PLC0415  with the engine, after the plan
+
+        with capturing_prints(session.engine.record_log):
+            try:
+                status = asyncio.run(host.serve(connections, notes))
+            finally:
+                end_engine(session.engine, PATIENCE)
+    if not session.engine.join(0.0):
+        leave_process(status)
+    return status
+
+
+def _refuse(connections: Connections, problems: list[str], status: int) -> None:
+    frame = protocol.message_frame(protocol.PlanRefused(tuple(problems), status))
+    for connection, _kind in connections:
+        with contextlib.suppress(OSError):  # it has gone, and needs no answer
+            connection.sendall(frame)
+            connection.shutdown(socket.SHUT_WR)
+    for connection, _kind in connections:
+        connection.settimeout(_LAST_WORD)
+        with contextlib.suppress(OSError):
+            while connection.recv(4096):  # unread, what it says would take the frame away when the connection closes
+                pass
+
+
+class EngineHost:
+    """Follows a run to its end, in the main thread of the engine's process."""
+
+    def __init__(self, session: Session, stray: StrayOutput) -> None:
+        self._session = session
+        self._engine = session.engine
+        self._stray = stray
+        self._host = RunHost(session)
+        self._server = self._host.server
+        self._fleet = self._host.fleet
+        self._server.on_change = self._check
+        self._server.on_hang_up = self._hang_up
+        self._signals = 0
+        self._is_asked_to_end = False
+
+    async def serve(self, connections: Connections, notes: list[str]) -> int:
+        """Serve the run until it has ended, and return its exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop)
+        for connection, kind in connections:
+            await self._server.adopt(connection, kind)
+        await self._host.open()
+        if self._host.problem:
+            notes.append(self._host.problem)
+        foreseen = tuple(foreseen_events(self._session.plan))
+        self._server.open(protocol.PlanMade(self._host.run_id, tuple(notes), foreseen))
+        queue = self._engine.events()
+        self._engine.start()
+        tail = asyncio.create_task(self._read_stray())
+        looks = asyncio.create_task(self._look())
+        try:
+            while self._fleet.finished is None:
+                self._receive(await queue.get())
+                await asyncio.sleep(0)  # signals and clients come between two batches of many
+        finally:
+            tail.cancel()
+            looks.cancel()
+        end_engine(self._engine, PATIENCE)
+        if self._session.output is not None:
+            self._session.output.close()
+        problems, status = end_of(self._session, self._fleet, exit_status(self._fleet))
+        await self._host.end(status, problems)
+        return status
+
+    def _receive(self, batch: Batch) -> None:
+        problem = self._host.receive(batch)
+        apply(self._fleet, batch)
+        if problem:
+            self._server.report(problem)
+
+    async def _read_stray(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            if self._fleet.run is not None:
+                self._stray.read(self._engine.record_log)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            self._check()
+
+    def _check(self) -> None:
+        """End a run that has no command any more, or nothing left to do for anyone."""
+        if self._is_asked_to_end:
+            return
+        is_left_alone = not self._server.has_owner and not self._server.is_detached
+        is_done = self._engine.is_at_rest and not self._server.viewers
+        if is_left_alone or is_done:
+            self._is_asked_to_end = True
+            self._engine.send(StopRun())
+
+    def _hang_up(self) -> None:
+        if self._session.plan.config.on_hangup == "detach":
+            self._server.detach()
+        else:
+            self._is_asked_to_end = True
+            self._engine.send(StopRun())
+
+    def _stop(self) -> None:
+        """Stop the run for a signal; the second time, at once."""
+        self._signals += 1
+        self._is_asked_to_end = True
+        self._engine.send(StopRun(at_once=self._signals > 1))
