@@ -29,6 +29,7 @@ CASES = (
     "idle",
     "frame",
     "keys",
+    "attach",
     "memory",
     "scale",
     "start",

@@ -65,7 +65,13 @@ def presses_in_empty_app(seconds: float) -> list[Press]:
         return list(presses(terminal, for_seconds(seconds)))
 
 
-def finding(what: str, pressed: Sequence[Sequence[Press]], peers: Sequence[Sequence[Press]], note: str = "") -> Finding:
+def finding(
+    what: str,
+    pressed: Sequence[Sequence[Press]],
+    peers: Sequence[Sequence[Press]],
+    note: str = "",
+    goal: Goal = GOAL,
+) -> Finding:
     """Return the 99th percentile of all answer times against the peer's. The range is from the rounds."""
     own, other = ([_waits(presses) for presses in rounds] for rounds in (pressed, peers))
     of_rounds = [percentile(waits, 0.99) / percentile(idle, 0.99) for waits, idle in zip(own, other, strict=True)]
@@ -77,7 +83,7 @@ def finding(what: str, pressed: Sequence[Sequence[Press]], peers: Sequence[Seque
         what,
         p99 / idle_p99,
         spread=(min(of_rounds), max(of_rounds)),
-        goal=GOAL,
+        goal=goal,
         note=f"{counted}; {note}" if note else counted,
         wall=f"{amount(p99, 'ms')} against {amount(idle_p99, 'ms').removesuffix(' ms')}",
     )

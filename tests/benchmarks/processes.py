@@ -89,12 +89,14 @@ def processor_time_of(pid: int) -> float:
     if sys.platform != "linux":
         return math.nan
     # The clock of another process, as clock_getcpuclockid(3) makes it.
-    seconds = time.clock_gettime(~pid << 3 | 2)
+    return time.clock_gettime(~pid << 3 | 2) + sum(map(processor_time_of, children_of(pid)))
+
+
+def children_of(pid: int) -> Iterator[int]:
+    """Yield the processes that a process has started and that still run. Linux only."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the thread has ended
-            children = (task / "children").read_text(encoding="ascii").split()
-            seconds += sum(processor_time_of(int(child)) for child in children)
-    return seconds
+            yield from map(int, (task / "children").read_text(encoding="ascii").split())
 
 
 def memory_of(pid: int) -> int:

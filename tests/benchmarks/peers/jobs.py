@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import random
 import time
@@ -42,7 +43,9 @@ async def nap(item: str) -> int:
 
 
 async def block(item: str) -> None:
-    """Wait for ever. The items `sleep 2` and `compute 2` block the event loop for two seconds again and again.
+    """Wait for ever. Items such as `sleep 2` block the event loop for two seconds again and again.
+
+    They `sleep`, `compute`, or `hold` the interpreter in a call of C.
 
     The start and end of each block go to the file named by `BENCH_TIMES`, in seconds of `time.perf_counter`.
     """
@@ -52,6 +55,8 @@ async def block(item: str) -> None:
         start = time.perf_counter()
         if how == "sleep":
             time.sleep(float(duration))  # noqa: ASYNC251  blocking the loop is what is measured
+        elif how == "hold":
+            ctypes.PyDLL(None).usleep(int(float(duration) * 1_000_000))
         else:
             while time.perf_counter() < start + float(duration):
                 sum(range(1000))
