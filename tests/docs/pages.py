@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import http.server
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -137,6 +139,8 @@ class Folder:
     def __init__(self, path: Path, site: str) -> None:
         self.path = path
         self.site = site
+        self._sockets = self.path / ".run"
+        self._sockets.mkdir(mode=0o700)
         for name, text in _DATA.items():
             (self.path / name).write_text(self.local(text))
 
@@ -170,6 +174,12 @@ class Folder:
                 assert not re.search(r"^\s*(\$ |asyncwatch\b)", block.text, re.MULTILINE), "a command: use sh"
             case _:
                 assert block.title, f"{block.id} needs a title, because it shows a file"
+
+    def kill_runs(self) -> None:
+        """Kill the runs that blocks have left running in the background."""
+        for record in self._sockets.glob("*/*.run"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(record.read_bytes())["pid"], signal.SIGKILL)
 
     def _check_config(self, block: Block, text: str) -> None:
         if "[[group]]" not in text:
@@ -233,9 +243,10 @@ class Folder:
         return re.sub(rf"{re.escape(self.site)}(?=[a-z0-9.-]+\.example)", "https://", done.stdout or done.stderr)
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment: the installed command, and no settings of the person who runs the tests."""
+        """Return the environment: the installed command, no settings of the person who runs the tests, and no runs."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ASYNCWATCH", "PYTHON"))}
-        return {**kept, "HOME": str(self.path), "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+        sockets = dict.fromkeys(("XDG_RUNTIME_DIR", "TMPDIR"), str(self._sockets))
+        return {**kept, **sockets, "HOME": str(self.path), "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
 
 
 _IMPORT = "import runpy, sys; sys.path.insert(0, ''); runpy.run_path(sys.argv[1], run_name='imported')"

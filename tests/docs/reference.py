@@ -13,11 +13,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+import click
 from msgspec import Struct
 
 import asyncwatch
 from asyncwatch import guide, otp, testing
 from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE, main
+from asyncwatch.cli.answer import TIMED_OUT, ErrorKind
 from asyncwatch.config.schema import Config
 from asyncwatch.events import run as run_events
 from asyncwatch.events import tree as tree_events
@@ -67,6 +69,8 @@ def render_keys() -> Iterator[str]:
     )
     for title, group in groups:
         yield from ("", f"## {title}", *_keys(group))
+        if group is keys.GLOBAL:
+            yield from ("", _OF_VIEWERS)
     yield from ("", "## States")
     meanings = [(fmt.state_label(state), meaning) for state, meaning in help.MEANINGS.items()]
     yield from table(("State", "Meaning"), [*meanings, (f"{fmt.STRUCK} bad luck", "the draw injected a fault")])
@@ -78,6 +82,10 @@ def _keys(group: Sequence[keys.Key]) -> Iterator[str]:
     caps = [" ".join(code(_CAPS.get(each, each)) for each in key.keys.split(",")) for key in group]
     yield from table(("Key", "Effect"), zip(caps, (key.explanation for key in group), strict=True))
 
+
+_OF_VIEWERS = """\
+In a dashboard that is attached to a run, `q`, `D` and `ctrl+c` only leave it, without a question. A read-only one
+refuses every key that acts on workers, limits or settings."""
 
 _CAPS = {
     "up": "↑",
@@ -242,7 +250,12 @@ def render_exit_codes() -> Iterator[str]:
             ("`asyncwatch check`", "The config can run.", "", "It has problems, each on a line of standard error."),
             ("`asyncwatch selftest`", "All cases passed.", "A case failed.", "The arguments are wrong."),
             ("`asyncwatch guide`", "The page was shown.", "", "There is no such page."),
+            ("`asyncwatch ctl`", "All was carried out.", "Not all was carried out.", "The arguments are wrong."),
         ],
+    )
+    yield (
+        f"`asyncwatch ctl` ends with {TIMED_OUT} after its `--timeout`, and `asyncwatch ctl wait` with the code of the "
+        "run. If the process of the run is killed by a signal, that is 128 and its number."
     )
 
 
@@ -255,17 +268,30 @@ def render_command() -> Iterator[str]:
     for command in (main.main, *main.COMMANDS):
         name = "asyncwatch" if command is main.main else f"asyncwatch {command.name}"
         with command.make_context(name, [], resilient_parsing=True) as context:
-            yield from ("", f"## {name}", "", code(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "")
-            yield _paragraphs(command.help)
-            records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
-            rows = [(code(option), meaning) for option, meaning in records if meaning]
-            yield from table(("Option", "Meaning"), rows)
+            yield from _command(name, context, "##")
+            for action, each in command.commands.items() if isinstance(command, click.Group) else ():
+                below = each.make_context(action, [], context, resilient_parsing=True)
+                yield from _command(f"{name} [ID] {action}", below, "###")
+    yield from ("", "## Kinds of errors", "")
+    yield "Of `asyncwatch ctl` with `--json`, and its exit status. Those of `asyncwatch ps` are among them."
+    kinds = assignments(_class_of(ErrorKind))
+    described = [(code(kind.value), kinds[kind.name].doc, str(kind.status)) for kind in ErrorKind]
+    yield from table(("Kind", "Meaning", "Status"), described)
     examples, notes = (part for part in main._EPILOG.split("\b\n") if part.strip())
     lines = [line.strip() for line in examples.splitlines()[1:] if line.strip()]
     rows = [(line.partition("  ")[0], line.partition("  ")[2].strip()) for line in lines]
     yield from ("", "## Examples", *table(("Command", "Effect"), [(code(row[0]), row[1]) for row in rows]))
     yield from ("## Notes", "", " ".join(notes.split("Exit status")[0].split()))
     yield from ("", "The exit status is explained in [Exit codes](reference-exit-codes.md).")
+
+
+def _command(name: str, context: click.Context, level: str) -> Iterator[str]:
+    command = context.command
+    yield from ("", f"{level} {name}", "", code(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "")
+    yield _paragraphs(command.help)
+    records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
+    rows = [(code(option), meaning) for option, meaning in records if meaning]
+    yield from table(("Option", "Meaning"), rows)
 
 
 # -- API

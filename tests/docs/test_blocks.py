@@ -65,6 +65,7 @@ def results(
                 futures[block.id].set_exception(error)
             else:
                 futures[block.id].set_result(None)
+        folder.kill_runs()
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         for page in PAGES:

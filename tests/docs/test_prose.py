@@ -6,13 +6,16 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from textual._slug import TrackedSlugs
 
+from asyncwatch.cli.ctl import ctl
 from asyncwatch.cli.main import COMMANDS, main
 from tests.docs.pages import GUIDE, PAGES, tokens_of
 
-OPTIONS = {"--help", *(option for each in (main, *COMMANDS) for parameter in each.params for option in parameter.opts)}
+EVERY = (main, *COMMANDS, *ctl.commands.values())
+OPTIONS = {"--help", *(option for each in EVERY for parameter in each.params for option in parameter.opts)}
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -58,7 +61,11 @@ def test_command_and_option_in_the_prose_exist(page: Path) -> None:
             assert text in OPTIONS
         elif text.startswith("asyncwatch ") and not re.search(r"\[|\.\.\.|\b[A-Z]{4,}\b", text):
             _, *arguments = shlex.split(text)
-            main.make_context("asyncwatch", arguments)
+            context = main.make_context("asyncwatch", arguments)
+            if isinstance(context.command, click.Group) and (below := context._protected_args):
+                _, command, _ = context.command.resolve_command(context, below)
+                assert command is not None
+                command.make_context(command.name, context.args, context)
 
 
 def test_index_links_to_every_page() -> None:
