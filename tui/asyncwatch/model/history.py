@@ -126,8 +126,10 @@ class Records(msgspec.Struct, gc=False, array_like=True):
     @property
     def is_whole(self) -> bool:
         """Whether it has as many records as it says: it may come from another process."""
-        first, last = min(self.count, FIRST_KEPT), max(0, min(self.count - FIRST_KEPT, LAST_KEPT))
-        return len(self.first) == first and (last == 0 if self.last is None else self.last.is_of_size(last))
+        first, last = len(self.first), self.last
+        if last is None:
+            return first == self.count <= FIRST_KEPT
+        return first == FIRST_KEPT < self.count and last.is_of_size(min(self.count - FIRST_KEPT, LAST_KEPT))
 
     @property
     def newest(self) -> AttemptRecord:

@@ -706,14 +706,15 @@ class SnapshotReader:
                 if not all(records.is_whole for records in values):
                     raise SnapshotError("Attempts of a snapshot are missing.")
                 for row, records in zip(rows, values, strict=True):
-                    _share_texts(records, row.error)
+                    _share_texts(records, row.error, row.error_class)
 
 
-def _share_texts(records: Records, error: str) -> None:
-    """Let the records hold one of each text, and the row's own `error`, as when they were made: it saves a third."""
+def _share_texts(records: Records, error: str, error_class: str) -> None:
+    """Let the records hold one of each text, which may be the row's own, as when they were made: it saves a third."""
     for record in records.first:
         force_setattr(record, "outcome", error if record.outcome == error else share(record.outcome))
-        force_setattr(record, "error_class", share(record.error_class))
+        known = record.error_class
+        force_setattr(record, "error_class", error_class if known == error_class else share(known))
     if records.last is not None:
         records.last.outcomes = [*map(share, records.last.outcomes)]
         records.last.error_classes = [*map(share, records.last.error_classes)]
@@ -788,7 +789,9 @@ def _rows(columns: _Columns) -> list[Row]:
     for offset, extra in zip(columns.extra_at, columns.extras, strict=True):
         row = rows[offset]
         row.extra, row.block.has_extras = extra, True
-        extra.error, extra.error_class, extra.held = share(extra.error), share(extra.error_class), share(extra.held)
+        extra.error, extra.error_class = share(extra.error), share(extra.error_class)
+        if extra.held:
+            extra.held = share(extra.held)
     return rows
 
 
