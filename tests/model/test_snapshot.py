@@ -339,18 +339,20 @@ def test_snapshot_of_any_run_is_its_state_at_one_moment_while_the_run_goes_on(
 def test_snapshots_of_several_moments_are_taken_at_the_same_time(events: list[Event], choice: Random) -> None:
     fleet = Fleet(departed_kept=1, troubled_departed_kept=2)
     moments = [choice.randint(0, len(events)) for _ in range(3)]
-    taken: list[tuple[int, Snapshot, list[SnapshotPart]]] = []
+    taken: list[tuple[int, Snapshot, Iterator[SnapshotPart], list[SnapshotPart]]] = []
     with smallest_parts():
         for number in range(len(events) + 1):
-            taken += [(number, Snapshot(fleet), []) for _ in range(moments.count(number))]
-            for _, each, parts in taken:
-                parts.extend(itertools.islice(each.parts(), choice.randint(0, 9)))
+            for _ in range(moments.count(number)):
+                each = Snapshot(fleet)
+                taken.append((number, each, each.parts(), []))
+            for _, each, left, parts in taken:
+                parts.extend(itertools.islice(left, choice.randint(0, 9)))
                 each.before(events[number : number + 1])
             apply(fleet, events[number : number + 1])
-        for moment, each, parts in taken:
+        for moment, _, left, parts in taken:
             expected = Fleet(departed_kept=1, troubled_departed_kept=2)
             apply(expected, events[:moment])
-            assert_same(expected, read(itertools.chain(parts, each.parts())))
+            assert_same(expected, read(itertools.chain(parts, left)))
     assert not fleet.departed.keepers
 
 
@@ -674,12 +676,16 @@ def test_numbers_that_are_not_finite_are_kept() -> None:
 def test_snapshot_that_is_dropped_leaves_nothing_in_the_fleet() -> None:
     fleet = rich_fleet()
     taken = Snapshot(fleet)
+    parts = taken.parts()
     with patch.multiple(snapshot, PART_SIZE=1):
-        next(taken.parts())
+        next(parts)
     assert list(fleet.departed.keepers) == [taken]
-    del taken
-    gc.collect()
-    assert not fleet.departed.keepers
+    gc.disable()
+    try:
+        del taken, parts
+        assert not fleet.departed.keepers
+    finally:
+        gc.enable()
 
 
 def test_complete_snapshot_holds_no_rows() -> None:

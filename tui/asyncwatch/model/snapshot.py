@@ -387,7 +387,6 @@ class Snapshot:
         """The numbers of tracebacks."""
         self._numbered = 0
         """How many of them were sent."""
-        self._parts = self._cut(self._records())
         fleet.departed.keepers.add(self)
 
     def before(self, batch: Batch) -> None:
@@ -402,8 +401,9 @@ class Snapshot:
                     keep(row)
 
     def parts(self) -> Iterator[SnapshotPart]:
-        """Return the parts, to be taken once. A part takes about a millisecond, and batches may come between them."""
-        return self._parts
+        """Return the parts. Call it once. A part takes about a millisecond, and batches may come between two parts."""
+        # The snapshot does not hold its parts: without a cycle it goes when they are dropped, and needs no collection.
+        return self._cut(self._records())
 
     def replacing(self, row: Row) -> None:
         """Copy a row that a new worker is about to take over, and what is known of the old one."""
