@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from select import select
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,10 +121,8 @@ class ScriptedRun:
         """Events in place of a snapshot, for a run that is about to begin."""
         self.answers: Callable[[Sequence[Any]], Iterator[bytes]] = self._answers
         """Returns the frames that follow some commands."""
-        self.pause_before_snapshot = 0.0
-        """Seconds."""
-        self.is_hurried = False
-        """Whether anything came with the first message, or in that pause."""
+        self.later: Sequence[Event] = ()
+        """Events since the snapshot."""
         self.ends_on: type[Command] | None = None
         """A command after which the run ends."""
         self.publication: Publication = publish(name, ["asyncwatch", name], protocol=1)
@@ -152,8 +149,6 @@ class ScriptedRun:
                 while data := connection.recv(1 << 16):
                     for message in reader.feed(data):
                         assert isinstance(message, Message)
-                        if isinstance(message, protocol.Hello):
-                            self.is_hurried = len(data) > len(message_frame(message))
                         if not self._take(connection, message):
                             data = b""
                     if not data:
@@ -181,12 +176,12 @@ class ScriptedRun:
     def _greet(self, connection: socket.socket, *, is_following: bool) -> None:
         frames = [message_frame(protocol.Welcome("1", self.id, "demo", 1))]
         if is_following:
-            self.is_hurried |= bool(select([connection], [], [], self.pause_before_snapshot)[0])
             frames.append(message_frame(protocol.PlanMade(self.id, (), ())))
             if self.early:
                 frames += [protocol.batch_frame([event]) for event in self.early[:-1]]
             else:
                 frames += map(protocol.snapshot_frame, Snapshot(self.fleet).parts())
+                frames.append(protocol.batch_frame(self.later))
             frames.append(message_frame(protocol.Figures(self.figures)))
         connection.sendall(b"".join(frames))
 
@@ -506,13 +501,15 @@ def test_pause_and_resume(script: Script) -> None:
     assert each.sent == [ChangeSetting("paused", True), ChangeSetting("paused", False)]
 
 
-@pytest.mark.parametrize("arguments", [("pause",), ("cancel", "6")])
-def test_request_waits_for_the_snapshot_which_could_hold_its_events(script: Script, arguments: Sequence[str]) -> None:
+def test_events_before_the_request_are_no_answer_to_it(script: Script) -> None:
     each = script()
-    each.pause_before_snapshot = 0.1
-    answer(*arguments)
-    assert not each.is_hurried
-    assert each.sent
+    each.later = [
+        SettingChanged(97, 9.0, "paused", value=True, previous=False),
+        CommandRefused(98, 9.0, "ChangeSetting", "", 0, "no"),
+        CommandRefused(99, 9.0, "CancelWorker", "6", 1, "no"),
+    ]
+    assert answer("resume")["setting"]["value"] is False
+    assert answer("cancel", "6")["workers"][0]["outcome"] == "done"
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,12 @@ class _Remote:
                 self._send(token=_STATE)
 
     def await_events(self) -> None:
-        """Wait until the run reports every event, without reading its state."""
+        """Wait for the events so far, without reading the state of the run."""
+        until = time.monotonic() + _LATEST_TIMEOUT
+        self._send(token=_STATE)
         while True:
-            match self.receive():
-                case SnapshotPart(is_last=True) | tuple():
+            match self.receive(until):
+                case None | protocol.Carried():
                     return
                 case protocol.Ended():
                     raise RunGoneError
