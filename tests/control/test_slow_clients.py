@@ -245,6 +245,21 @@ def test_client_that_asks_and_does_not_read_fills_no_memory(play: Play) -> None:
     play(main)
 
 
+def test_client_behind_that_sends_commands_without_end_is_cut_off(play: Play) -> None:
+    async def main(run: FakeRun) -> None:
+        slow = await run.connect(Kind.FOLLOWER)
+        await settle()
+        await flood(run, 10)
+        for _ in range(server.MOST_WAITING + 1):
+            slow.send_commands((), 7)
+            await settle(3)
+            run.callbacks.pop()(0)
+        await settle()
+        assert run.server.clients == 0
+
+    play(main)
+
+
 def test_clients_that_die_in_the_middle_change_nothing_for_others(monkeypatch: Any, play: Play) -> None:
     monkeypatch.setattr(CountingSnapshot, "SIZE", 100_000)
     hello = protocol.message_frame(protocol.Hello(protocol.PROTOCOL, "1", Kind.VIEWER))

@@ -10,8 +10,9 @@ A client sends `Hello` first and gets `Welcome` or `Refused`. `Hello`, `Refused`
 version of the protocol. Then the client may send `Commands`, `Detach`, `Follow`, `HangUp` and `Ask`.
 
 Every client except an asker gets `PlanMade` or `PlanRefused`. One that follows the run also gets a snapshot, if the run
-has begun already, and then every batch, with no gap. One that is too far behind gets a new snapshot in place of the
-batches. `Carried` and `Ended` come after all events before them.
+has begun already, and then every batch, with no gap. The snapshot can be some seconds old: other clients got it too. A
+client that is too far behind gets a new snapshot in place of the batches. `Carried` and `Ended` come after all events
+before them. A client that closes its end for writing is taken to have gone.
 """
 
 from __future__ import annotations

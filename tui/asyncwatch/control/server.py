@@ -338,10 +338,10 @@ class ControlServer:
     def release(self, snapshot: _Snapshot) -> None:
         """Forget a snapshot soon, if no client uses it by then."""
         snapshot.users -= 1
-        if snapshot.batches is not None:
-            asyncio.get_running_loop().call_later(SHARED_FOR, self._forget, snapshot)
-        else:
+        if snapshot.batches is None:
             self._forget(snapshot)
+        else:
+            asyncio.get_running_loop().call_later(SHARED_FOR, self._forget, snapshot)
 
     def _forget(self, snapshot: _Snapshot) -> None:
         if not snapshot.users and snapshot in self._snapshots:
@@ -479,9 +479,6 @@ class _Watches:
         self._stacks: dict[str, WorkerStack] = {}
         self._watched: str | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._by_client)
-
     def watch(self, client: Client, worker: str | None) -> None:
         self._by_client.pop(client, None)
         if worker is not None:
@@ -546,7 +543,7 @@ class Client(asyncio.BufferedProtocol):
         self._needs_snapshot = False
         self._snapshot: _Snapshot | None = None
         self._next_frame = 0
-        self._known = 0  # events that were sent one by one, or led to what was sent
+        self._known = 0  # events that were sent, in batches or as the state that they led to
         self._messages: list[Message] = []  # what follows the snapshot and the batches after it
 
     # -- as asyncio calls it
@@ -644,10 +641,11 @@ class Client(asyncio.BufferedProtocol):
         self._next_frame += 1
         if not snapshot.is_last(number):
             return
-        self._known = snapshot.start
         if snapshot.batches is None:
+            self._known = snapshot.start
             self._fall_behind()
         else:
+            self._known = self._server.taken
             self._leave_snapshot()
             self._write(b"".join(snapshot.batches))
             self._send_messages()
@@ -660,6 +658,8 @@ class Client(asyncio.BufferedProtocol):
         """Send a message after the events so far, or the snapshot that stands for them."""
         self._messages.append(message)
         self._send_messages()
+        if len(self._messages) > MOST_WAITING:
+            self.abort()  # it asks and asks, and does not read the answers
 
     def show(self, figures: Statistics) -> None:
         """Send figures if they are new, and the client has all events, as far as the run can know."""
@@ -734,7 +734,7 @@ class Client(asyncio.BufferedProtocol):
         if self._full_since is not None:
             self._waiting += 1
             if self._waiting > 2 * MOST_WAITING:
-                self._transport.pause_reading()  # it asks and asks, and does not read the answers
+                self._transport.pause_reading()  # as above
 
     def _send_messages(self) -> None:
         if self._snapshot is not None or self._needs_snapshot:
