@@ -337,6 +337,20 @@ def test_client_of_another_user_is_refused(play: Play, tmp_path: Path) -> None:
     play(main, is_peer_trusted=lambda _connection: False)
 
 
+def test_clients_leave_most_descriptors_to_workers(monkeypatch: Any, play: Play, tmp_path: Path) -> None:
+    monkeypatch.setattr(server, "file_limit", lambda: 64)
+
+    async def main(run: FakeRun) -> None:
+        await run.server.listen(listener_at(tmp_path / "a"))
+        clients = [connect(str(tmp_path / "a"), Kind.ASKER) for _ in range(20)]
+        await settle()
+        assert run.server.clients == 8
+        for connection in clients:
+            connection.close()
+
+    play(main)
+
+
 def test_too_many_clients_are_refused_those_that_say_nothing_included(
     monkeypatch: Any, play: Play, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,16 @@ def raise_file_limit(wanted: int) -> int:
     with suppress(OSError, ValueError):  # macOS has a lower limit of its own
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def file_limit() -> float:
+    """Return the soft limit of open files; inf if there is none."""
+    try:
+        import resource  # noqa: PLC0415  as above
+    except ImportError:
+        return math.inf
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -24,12 +24,15 @@ from asyncwatch.control.protocol import FOLLOWING, LOOKING, Kind, Message, Proto
 from asyncwatch.events import Batch
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.snapshot import Snapshot
+from asyncwatch.process import file_limit
 
 BACKLOG = 8 << 20
 """Bytes that wait for a client. It gets no more batches until it has read them."""
 MOST_WAITING = 1_000
 """Frames that wait for a client, at most: asyncio counts them at every write."""
 MOST_CLIENTS = 256
+FILES_SHARE = 8
+"""Clients use at most this part of the open files that the process may have: workers need them."""
 HELLO_TIMEOUT = 5.0
 """Seconds that a client may take for its first message."""
 FIGURES_EVERY = 0.25
@@ -112,7 +115,7 @@ class ControlServer:
         self._answers: deque[tuple[int, Client, protocol.Carried]] = deque()  # each waits until so many were taken
         self._listener: socket.socket | None = None
         self._listen_again: asyncio.TimerHandle | None = None
-        self._accepting: set[asyncio.Task[None]] = set()
+        self._accepting: set[asyncio.Task[object]] = set()
         self._figures_timer: asyncio.TimerHandle | None = None
         self._snapshots: list[_Snapshot] = []  # those that are made or kept, the oldest first
         self._turns = _Turns()
@@ -144,7 +147,7 @@ class ControlServer:
 
     async def adopt(self, connection: socket.socket, kind: Kind) -> None:
         """Take a client that is connected already, and counts as one of this kind before it says hello."""
-        await self._connect(connection, kind)
+        await self._serve(connection, kind)
 
     async def close(self) -> None:
         """End all connections, after clients have read what was sent, or `LAST_WRITES` seconds."""
@@ -188,18 +191,18 @@ class ControlServer:
                 return
             if not self._is_peer_trusted(connection):
                 _turn_away(connection, protocol.Refused("stranger", "the run belongs to another user"))
-            elif len(self._clients) >= MOST_CLIENTS:
+            elif len(self._clients) >= min(MOST_CLIENTS, file_limit() // FILES_SHARE):
                 _turn_away(connection, protocol.Refused("full", "the run has too many clients"))
             else:
-                task = loop.create_task(self._connect(connection, None))
+                task = asyncio.ensure_future(self._serve(connection, None))
                 self._accepting.add(task)
                 task.add_done_callback(self._accepting.discard)
 
-    async def _connect(self, connection: socket.socket, kind: Kind | None) -> None:
+    def _serve(self, connection: socket.socket, kind: Kind | None) -> Coroutine[object, object, object]:
         connection.setblocking(False)
         client = Client(self, connection, kind)
         self._clients.add(client)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
+        return asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
 
     # -- what clients get
 
