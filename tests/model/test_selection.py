@@ -230,3 +230,17 @@ def test_toggle_spans_marks_them_unless_all_are_marked() -> None:
     apply(fleet, [WorkersQueued(seq=9, at=0.0, group="", max_attempts=1, workers=("d",))])
     assert "d" not in view.marks
     assert [row.name for row in view.marks.rows()] == ["a", "b", "c"]
+
+
+def test_view_over_another_fleet_keeps_filter_order_and_folds(stream: Stream) -> None:
+    view = View(stream.fold())
+    view.query, view.trouble_only, view.cluster = parse_query("w"), True, ("kind", "place")
+    view.sort, view.reverse = "state", True
+    view.marks.toggle_worker("w1")
+    (path,) = view.fleet.tree.branches
+    view.fold(view.fleet.tree.branches[path], is_folded=True)
+    other = view.over(stream.fold())
+    assert (other.query.text, other.trouble_only, other.cluster) == ("w", True, ("kind", "place"))
+    assert (other.sort, other.reverse) == ("state", True)
+    assert other.is_folded(other.fleet.tree.branches[path])
+    assert not other.marks

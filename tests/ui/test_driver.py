@@ -226,6 +226,28 @@ def test_ctrl_z_stops_the_process_and_sigcont_brings_the_screen_back_whole(start
         assert terminal.current_attributes() == terminal.attributes
 
 
+def test_dashboard_that_is_continued_in_the_background_stops_again(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m tests.ui.dashboard_program owner {tmp_path}/result.json {tmp_path}/ready"
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], cwd=ROOT, env={"PS1": "shell> "}) as terminal:
+        terminal.wait_for(lambda text: "shell>" in text)
+        terminal.press(f"{program}\n")
+        terminal.wait_for(has_fleet)
+        terminal.press("\x1a")
+        terminal.wait_for(lambda text: "Stopped" in text)
+        terminal.press("clear; bg\n")
+        terminal.wait_for(lambda text: "dashboard_program" in text and "Stopped" not in text)
+        while "Stopped" not in terminal.text:
+            terminal.press("\n")
+            terminal._read(time.monotonic() + PATIENCE)
+        terminal.press("clear; fg\n")
+        terminal.wait_for(has_fleet)
+        terminal.press("D")
+        terminal.wait_for(lambda text: "shell>" in text)
+        assert json.loads((tmp_path / "result.json").read_text())["ending"] == "left"
+        terminal.press("exit\n")
+        assert terminal.wait_for_exit() == 0
+
+
 def test_sigstop_and_sigcont_restore_the_modes_and_the_screen(start: Callable[..., Dashboard]) -> None:
     """A process cannot prepare for SIGSTOP. A shell changes the modes of the terminal meanwhile."""
     with start() as terminal:
@@ -235,8 +257,10 @@ def test_sigstop_and_sigcont_restore_the_modes_and_the_screen(start: Callable[..
         terminal.restore_attributes()
         terminal.scribble("\x1b[?25h\x1b[2J\x1b[Hthe shell")
         terminal.wait_for(lambda text: "the shell" in text)
+        drawn = len(terminal.raw)
         terminal.kill(signal.SIGCONT)
         terminal.wait_for(lambda text: has_fleet(text) and "the shell" not in text)
+        assert b"\x1b[?1006h" in terminal.raw[drawn:]
         terminal.type(b"j")
         terminal.wait_for(lambda text: "› 1 " in text)
         terminal.type(b"D")

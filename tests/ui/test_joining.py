@@ -13,6 +13,7 @@ from asyncwatch.model.reducer import apply
 from asyncwatch.model.snapshot import Snapshot
 from asyncwatch.ui.app import Ending
 from asyncwatch.ui.dashboard import DashboardState
+from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.widgets.lines import SELECTION_IS_TO_COME
 from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
 from tests.ui.running import running, selected, table_of, visible
@@ -70,7 +71,12 @@ async def test_first_part_shows_the_first_screen_and_later_parts_add_workers() -
         await shows(app, "› n1999   ● running")
 
 
-async def test_snapshot_replaces_the_fleet_and_keeps_cursor_marks_filter_and_order() -> None:
+@pytest.mark.parametrize("at_once", [100, 10_000])
+async def test_snapshot_replaces_the_fleet_and_keeps_cursor_marks_filter_and_order(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncwatch.model.view.selection.AT_ONCE", at_once)
+
     def now(controller: FakeController) -> None:
         controller.start(*MANY[3:], "new")
         controller.break_down("n0700", 9.0)
@@ -146,7 +152,7 @@ async def test_frozen_screen_holds_a_snapshot_and_later_batches_back() -> None:
 
 
 async def test_open_pages_show_what_a_snapshot_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncwatch.model.snapshot.PART_SIZE", 200)
+    monkeypatch.setattr("asyncwatch.model.snapshot.PART_SIZE", 20)
 
     def now(controller: FakeController) -> None:
         small_run(controller)
@@ -160,17 +166,30 @@ async def test_open_pages_show_what_a_snapshot_tells(monkeypatch: pytest.MonkeyP
     ):
         async with running(emit=nothing_but_names) as (app, controller, pilot):
             await pilot.press(*keys)
-            for part in parts[:-1]:
+            for part in parts:
                 controller.put(part)
-            await until(lambda: app.dashboard.is_growing)
-            await pilot.pause()
-            controller.put(parts[-1])
+                await until(lambda: controller.queue is not None and controller.queue.empty())
+                app._draw_screens()
+            assert len(parts) > 5
             await shows(app, *texts)
 
 
 def nothing_but_names(controller: FakeController) -> None:
     """Emit the start of the small run."""
     controller.start(*"01234567")
+
+
+async def test_errors_are_those_of_the_fleet_that_a_snapshot_brings() -> None:
+    async with running() as (app, controller, pilot):
+        await pilot.press("e")
+        await shows(app, "2 workers in 2 groups")
+        page, before = app.screen, app.dashboard.fleet
+        assert isinstance(page, ErrorsScreen)
+        (part,) = parts_of(small_run)
+        controller.put(part)
+        await until(lambda: app.dashboard.fleet is not before)
+        rows = app.dashboard.fleet.rows
+        await until(lambda: all(cluster.rows[0] in rows for cluster in page._clusters.values()))
 
 
 async def test_snapshot_replaces_the_foreseen_fleet_and_lets_commands_pass() -> None:
@@ -186,6 +205,10 @@ async def test_snapshot_replaces_the_foreseen_fleet_and_lets_commands_pass() -> 
         assert controller.sent == [CancelWorker("bob", 1)]
         assert selected(app) == "bob"
         assert visible(app) == ["bob", "cid"]
+        controller._seq = app.dashboard.fleet.last_seq + 1
+        controller.attempt("cid", 1.0)
+        await shows(app, "cid     ● running")
+        assert app.dashboard.frame_statistics.received == app.dashboard.fleet.events == 3
 
 
 def test_run_time_of_a_snapshot_is_that_of_the_wall_clock() -> None:

@@ -143,24 +143,26 @@ class DashboardState:
             self.unfreeze()
 
     def read(self, part: SnapshotPart) -> bool:
-        """Show a part of a snapshot, or hold it back. Return whether it completes a run that has finished."""
+        """Show a part of a snapshot, or hold it back. Return whether it completes a run that has finished.
+
+        What is known of the whole run comes before the first rows, and may take more than one part.
+        """
         self.is_foreseen = False
         self._foreseen, self._confirmed = (), []
         fleet = self._reader.read(part)
         if part.is_first:
-            self._frozen_batches, self._frozen_events = [], 0
+            self._next, self._frozen_batches, self._frozen_events = None, [], 0
             self.frame_statistics.received = fleet.events
             started_at = fleet.run.started_at if fleet.run is not None else float("inf")
             self._run_time.reached(max(fleet.latest, self._wall_clock() - started_at))
         self.is_growing = not part.is_last
-        if self.is_frozen and fleet is not self.fleet:
+        if fleet is not self.fleet and not fleet.rows and not part.is_last:
+            return False
+        if fleet is not self.fleet and self.is_frozen:
             self._next = fleet
         else:
             self._show(fleet)
-        is_over = part.is_last and fleet.finished is not None
-        if is_over:
-            self.unfreeze()
-        return is_over
+        return part.is_last and fleet.finished is not None
 
     def freeze(self) -> None:
         """Hold back batches from now on."""

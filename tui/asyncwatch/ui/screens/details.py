@@ -87,9 +87,9 @@ class DetailsScreen(Drawable, Screen[Row]):
         self._keys.hint(worker_hints(fleet, row))
         known = snapshot.statistics
         stack = (known.stack, known.blocked is None, fleet.loop.count)
-        state = (row, row.version, fleet.logged, width, now if is_live else None, stack, self._dashboard.is_growing)
         # A snapshot brings attempts and lines of the log after the worker, without an event.
-        if width and (state != self._drawn or self._dashboard.is_growing):
+        state = (row, row.version, fleet.logged, width, now if is_live else None, stack, self._dashboard.is_growing)
+        if width and state != self._drawn:
             self._drawn = state
             self._facts.show(facts(fleet, row, now, width))
             lines = stack_report(snapshot, row.name, width)

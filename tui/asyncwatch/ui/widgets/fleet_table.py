@@ -63,7 +63,6 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Whether no person has moved the cursor yet."""
         self._sought: Line | None = None
         """The selected line of a fleet that was replaced, until a line of that name comes."""
-        self._is_growing = False
         self._empty_text = ""
         self._columns = columns.arrange(80, 0, 0)
         self._arranged_width = 0
@@ -155,9 +154,6 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._sought = None if self._is_untouched else self._selected
             self._start_over()
             self.scroll_to(y=0, animate=False, immediate=True)
-        if self._is_growing and not self._dashboard.is_growing:
-            self._forget_lines()  # the end of a snapshot tells more of the rows
-        self._is_growing = self._dashboard.is_growing
         order = self._dashboard.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
