@@ -419,10 +419,11 @@ def writing(text: str) -> Iterator[None]:
 
 
 def test_pipe_is_read_during_a_run_and_before_a_description(folder: Path) -> None:
-    os.mkfifo("pipe")
-    live = make_plan(Config(), items="pipe", is_live=True)
+    os.mkfifo("unread")
+    live = make_plan(Config(), items="unread", is_live=True)
     assert (names(live), live.has_work, foreseen_events(live)) == ([], True, ())
     assert live.groups[0].live is not None
+    os.mkfifo("pipe")
     with writing("http://a.example\n"):
         plan = make_plan(Config(), items="pipe")
     assert (names(plan), plan.groups[0].live) == (["http://a.example"], None)
