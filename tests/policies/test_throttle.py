@@ -516,6 +516,7 @@ def test_throttle_that_was_refused_once_and_alone_is_soon_as_good_as_new() -> No
     assert throttle.wait(55.0) == 0
     throttle.succeeded(throttle.start(55.0), 55.1)
     assert not throttle.is_idle(60.0)
+    assert throttle.is_idle(60.0, memory=0.5)
     assert throttle.is_idle(65.0)
 
 

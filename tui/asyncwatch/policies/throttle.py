@@ -331,7 +331,7 @@ class Throttle:
         unused = now - max(self.hold_until, self._started_at)
         if self.quota < math.inf or self._top < self._ceiling or self._tolerance.share:
             return unused >= memory * max(_KEPT_FOR, 2 * self.period)
-        return not self.is_limiting or unused >= _HELD_FOR
+        return not self.is_limiting or unused >= memory * _HELD_FOR
 
     @property
     def is_limiting(self) -> bool:
