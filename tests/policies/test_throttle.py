@@ -180,7 +180,7 @@ def simulate(server: Server, items: int, concurrency: int, rtt: float, seed: int
             succeeded += 1
             ended_at = now
         else:
-            throttle.throttled(ticket, now, answer[1], is_outage=answer[0] == 503)
+            throttle.throttled(ticket, now, answer[1], is_outage=answer[0] == 503, has_others=left > 0)
             rejected += 1
             left += 1
 
@@ -224,7 +224,7 @@ QUICK, USUAL = 0.005, 0.05
         pytest.param(lambda: Window(60, 60), 300, 20, 40, 300, id="quota per minute, no Retry-After"),
         pytest.param(lambda: Window(10, 2), 600, 10, 80, 140, id="quota for long, no Retry-After"),
         pytest.param(lambda: Window(1, 2), 60, 10, 30, 135, id="quota of 1, no Retry-After"),
-        pytest.param(lambda: Sliding(10, 2, 1), 300, 10, 20, 70, id="sliding quota"),
+        pytest.param(lambda: Sliding(10, 2, 1), 300, 10, 20, 72, id="sliding quota"),
         pytest.param(lambda: Sliding(10, 2), 300, 10, 80, 80, id="sliding quota, no Retry-After"),
         pytest.param(lambda: Slump(1), 3_000, 10, 100, 110, id="slump"),
         pytest.param(Slump, 3_000, 10, 160, 110, id="slump, no Retry-After"),
@@ -331,6 +331,32 @@ def test_throttle_holds_its_key_for_the_retry_after_and_then_lets_one_probe_go_a
     throttle.start(4.6)
     throttle.start(4.6)
     assert throttle.wait(4.6) == math.inf, "the ramp starts with two"
+
+
+def test_throttle_asks_another_worker_soon_after_a_refused_probe() -> None:
+    throttle = throttle_of(patience=1000.0)
+    refuse(throttle, 0.0, 50)
+    assert throttle.wait(50.0) == 0
+    throttle.throttled(throttle.start(50.0), 50.0, 50, is_outage=False, has_others=True)
+    assert throttle.wait(50.0) == pytest.approx(0.1)
+    assert throttle.wait(50.2) == 0
+    throttle.throttled(throttle.start(50.2), 50.2, 20, is_outage=False, has_others=True)
+    assert throttle.wait(50.2) == pytest.approx(49.8), "both were refused: what the first asked for holds"
+    assert throttle.wait(100.0) == 0
+    throttle.throttled(throttle.start(100.0), 100.0, 50, is_outage=False, has_others=True)
+    assert throttle.wait(100.0) == pytest.approx(50.0)
+
+
+def test_throttle_learns_nothing_of_a_probe_that_is_refused_alone() -> None:
+    throttle = throttle_of(patience=1000.0)
+    for _ in range(10):
+        throttle.succeeded(throttle.start(0.0), 0.1)
+    refuse(throttle, 1.0, 50)
+    assert throttle.wait(51.0) == 0
+    throttle.throttled(throttle.start(51.0), 51.0, 50, is_outage=False, has_others=True)
+    assert throttle.wait(51.2) == 0
+    throttle.succeeded(throttle.start(51.2), 51.3)
+    assert throttle.rate == math.inf
 
 
 def test_throttle_probe_that_still_runs_after_some_seconds_counts_as_accepted() -> None:

@@ -405,13 +405,13 @@ class Admission:
         gate = self._gate_of(worker)
         assert gate is not None  # noqa: S101  the throttled attempt made one
         self._park(worker, gate)
-        self._check_patience(gate)
 
     def _refused(self, gate: Gate, throttle: Throttle, ticket: ThrottleTicket, error: BaseException) -> bool:
         now = self._reporter.now()
         asked = retry_after_of(error, time.time())
         held_until = throttle.hold_until
-        is_tolerated = throttle.throttled(ticket, now, asked, is_outage=is_outage(error))
+        has_others = gate.parked.size > 0
+        is_tolerated = throttle.throttled(ticket, now, asked, is_outage=is_outage(error), has_others=has_others)
         gate.refused += 1
         gate.last_asked = asked or 0.0
         if throttle.hold_until > max(now, held_until + LONGER) and throttle.hold_until < math.inf:
@@ -864,7 +864,7 @@ class Admission:
         if gate is self._whole:
             self._release(())
         else:
-            self._advance(gate)
+            self._wake(gate)
 
     def _wake(self, gate: Gate) -> None:
         """Release workers of a gate in the next loop iteration: this one may be filling slots."""

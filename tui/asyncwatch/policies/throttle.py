@@ -229,6 +229,7 @@ class Throttle:
         "_has_probe",
         "_has_proved_base",
         "_is_beyond",
+        "_is_doubted",
         "_is_extended",
         "_is_held",
         "_is_timed",
@@ -302,6 +303,7 @@ class Throttle:
         self.is_probing = False
         """Whether a single attempt is to find out if the other side answers again."""
         self._is_held = self._has_probe = self._is_timed = False
+        self._is_doubted = False  # whether the last probe may have been refused for a reason of its own
         self._is_extended = False  # whether a `Retry-After` beyond the patience is waited for
         self._is_beyond = False  # whether the key is held by a `Retry-After` that is too long to wait for
         self._started_at = -math.inf  # the last start
@@ -319,7 +321,7 @@ class Throttle:
         self._bound, self._period_at = False, 0.0
         self._flight_level, self._flight_confidence = 1, 0
         self._tolerance = _Tolerance()
-        self._asked_until = -math.inf  # what the refusals of a trial asked for
+        self._asked_until = -math.inf  # what current refusals asked for
 
     def is_idle(self, now: float, memory: float = 1.0) -> bool:
         """Return whether a new throttle would do the same, or knows nothing that is still worth knowing.
@@ -436,10 +438,20 @@ class Throttle:
         if is_answer:
             self._regain_patience()
 
-    def throttled(self, ticket: ThrottleTicket, now: float, retry_after: float | None, *, is_outage: bool) -> bool:
+    def throttled(
+        self,
+        ticket: ThrottleTicket,
+        now: float,
+        retry_after: float | None,
+        *,
+        is_outage: bool,
+        has_others: bool = False,
+    ) -> bool:
         """Note a refusal; return whether it is tolerated: it says something of the attempt, and nothing of the key.
 
-        `retry_after` is in seconds, 0 counts as none. An outage (503) teaches no rate.
+        `retry_after` is in seconds, 0 counts as none. An outage (503) teaches no rate. `has_others` tells that another
+        worker can make the next attempt: after a refused probe it is soon, since the first may be refused for a reason
+        of its own.
         """
         self.in_flight -= 1
         asked = min(retry_after or 0.0, _LONGEST_ASKED)
@@ -447,7 +459,7 @@ class Throttle:
         if self._tolerates(ticket, now, asked, is_outage=is_outage):
             return True
         if is_current:
-            self._note_congestion(ticket, now, asked, is_outage=is_outage)
+            self._note_congestion(ticket, now, asked, is_outage=is_outage, has_others=has_others)
         else:
             self.hold_until = max(self.hold_until, now + asked)
         self._lose_patience(now, asked, is_current=is_current)
@@ -466,6 +478,10 @@ class Throttle:
         if was_probe:
             is_exact = self._has_asked and self._fails < _HONOURED
             self.is_probing, self._fails = False, 0
+            if self._is_doubted:
+                self._is_doubted = False
+                self._tolerance.has_doubts = True
+                self._forget_cycle()
             self._learn(ticket.started_at)
             if is_exact and self.period > _LONGEST_PERIOD:
                 self._forget_quota()
@@ -556,10 +572,10 @@ class Throttle:
         if ticket.epoch != self._epoch:
             tolerance.after_refused += 1
             return tolerance.share > 0 and not (self._is_held or self.is_probing)
+        self._asked_until = max(self._asked_until, now + asked)
         if self.is_probing:
             tolerance.probe_refused()
             return False
-        self._asked_until = max(self._asked_until, now + asked)
         if not tolerance.refused(is_full=ticket.in_flight >= _FULL * self._ceiling):
             if tolerance.before is not None:
                 self._end_trial(tolerance.before)
@@ -585,7 +601,9 @@ class Throttle:
         self.hold_until = max(self.hold_until, self._asked_until)
         self._forget_cycle()
 
-    def _note_congestion(self, ticket: ThrottleTicket, now: float, asked: float, *, is_outage: bool) -> None:
+    def _note_congestion(
+        self, ticket: ThrottleTicket, now: float, asked: float, *, is_outage: bool, has_others: bool
+    ) -> None:
         self._epoch += 1
         self._has_probe = False
         self._early, self._early_limit = 0, 1.0
@@ -614,7 +632,10 @@ class Throttle:
             growth = 1.4 if is_outage else 2.0  # to be back soon after an outage
             backoff = (_KNOWN_BACKOFF if is_known else _FIRST_BACKOFF) * growth ** min(refused, 20)
             own = min(_LONGEST_BACKOFF, backoff) * (0.8 + 0.4 * self._spread())
-        self.hold_until = max(self.hold_until, now + max(asked, own))
+        if self._is_doubted:
+            asked = max(asked, self._asked_until - now)
+        self._is_doubted = asked > 0 and self._fails == 1 and has_others and not (is_outage or self._is_doubted)
+        self.hold_until = max(self.hold_until, now + (_KNOWN_BACKOFF if self._is_doubted else max(asked, own)))
 
     def _forget_cycle(self) -> None:
         """Begin another cycle with the next start: a wait that is not due to a quota would make its rate too low."""
@@ -721,6 +742,7 @@ class _Tolerance:
         "after_accepted",
         "after_refused",
         "before",
+        "has_doubts",
         "is_first_alarm",
         "share",
     )
@@ -732,6 +754,8 @@ class _Tolerance:
         """The limits before the trial that goes on."""
         self.is_first_alarm = False
         """Whether the last congestion was the first for long: it may have been bad luck."""
+        self.has_doubts = False
+        """Whether a refused probe was followed at once by an accepted one."""
         self.after_refused = self.after_accepted = 0
         """Answers since the last congestion, to attempts from before it and to probes."""
         self._accepted = self._refused = 0  # the other answers since then
@@ -817,8 +841,10 @@ class _Tolerance:
         self._cycles.append((self._accepted, self._refused + 1, self.after_accepted, self.after_refused))
         self._accepted = self._refused = self.after_accepted = self.after_refused = 0
         if rate == math.inf:
-            self._cycles.clear()
-            return False
+            if not self.has_doubts:
+                self._cycles.clear()
+                return False
+            rate = None
         self._since_trial += 1
         self._highest_rate = max(self._highest_rate, rate or 0.0)
         self._peak = max(self._peak, self._highest_rate)
