@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from asyncwatch.process import PLAIN_TERMINALS
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -52,8 +54,10 @@ def why_no_screens() -> str | None:
 
     Keys come from standard input, or from the controlling terminal.
     """
+    if sys.platform == "win32":
+        return "it needs a Unix system"
     kind = os.environ.get("TERM", "")
-    if kind in {"dumb", "unknown"}:
+    if kind in PLAIN_TERMINALS:
         return f"a terminal of the kind TERM={kind} shows no screens"
     try:
         size = os.get_terminal_size(sys.stdout.fileno())
