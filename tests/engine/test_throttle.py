@@ -361,11 +361,21 @@ def test_item_that_is_always_refused_ends_no_other(run: Any, retry_after: float 
     """It would be every probe of its key, and all would be given up with it."""
     server = Picky({"0", "100"}, retry_after)
     specs = [worker(str(n), server, str(n), key="k") for n in range(200)]
-    _, outcomes = run_batch(run, specs, concurrency=10)
+    events, outcomes = run_batch(run, specs, concurrency=10)
     lost = [outcome.name for outcome in outcomes if not outcome.is_success]
     assert lost == ["0", "100"]
-    assert max(outcome.elapsed for outcome in outcomes if outcome.is_success) < 200
+    assert max(starts(events, *(outcome.name for outcome in outcomes if outcome.is_success))) < 200
     assert server.rejected < 60
+
+
+def test_worker_whose_first_attempt_is_a_refused_probe_lets_another_try(run: Any) -> None:
+    server = Picky({"1"}, 60.0)
+    specs = [worker(str(n), server, str(n), key="k") for n in range(20)]
+    steps = (0.01, HoldKey("k")), (1.0, ReleaseKey("k"))
+    events, outcomes = run_batch(run, specs, *steps, concurrency=1)
+    assert starts(events, "1")[0] == 1.0, "it is the probe"
+    assert [outcome.name for outcome in outcomes if not outcome.is_success] == ["1"]
+    assert max(starts(events, *(str(n) for n in range(2, 20)))) < 10
 
 
 @pytest.mark.parametrize("every", [None, 1.0], ids=["service", "poller"])

@@ -405,6 +405,8 @@ class Admission:
         gate = self._gate_of(worker)
         assert gate is not None  # noqa: S101  the throttled attempt made one
         self._park(worker, gate)
+        if gate.throttle is not None and gate.throttle.is_doubted and isinstance(gate.parked, ParkedWorkers):
+            gate.parked.step_back(worker)
 
     def _refused(self, gate: Gate, throttle: Throttle, ticket: ThrottleTicket, error: BaseException) -> bool:
         now = self._reporter.now()
@@ -1146,6 +1148,11 @@ class ParkedWorkers:
                 first[worker] = queue.pop(worker)
                 first.move_to_end(worker, last=False)
                 return
+
+    def step_back(self, worker: Worker) -> None:
+        """Let all others go before a worker that is there; a service for a while."""
+        since = next(queue.pop(worker) for queue in self._queues if worker in queue)
+        self._queues[2 if worker.owner is None else 3][worker] = since
 
     def let_services_pass(self, now: float) -> None:
         """Put services first again that were refused again and have waited for long since then."""

@@ -229,7 +229,6 @@ class Throttle:
         "_has_probe",
         "_has_proved_base",
         "_is_beyond",
-        "_is_doubted",
         "_is_extended",
         "_is_held",
         "_is_timed",
@@ -251,6 +250,7 @@ class Throttle:
         "gives_up_at",
         "hold_until",
         "in_flight",
+        "is_doubted",
         "is_probing",
         "limit",
         "period",
@@ -303,7 +303,8 @@ class Throttle:
         self.is_probing = False
         """Whether a single attempt is to find out if the other side answers again."""
         self._is_held = self._has_probe = self._is_timed = False
-        self._is_doubted = False  # whether the last probe may have been refused for a reason of its own
+        self.is_doubted = False
+        """Whether the last probe may have been refused for a reason of its own: another worker is to try."""
         self._is_extended = False  # whether a `Retry-After` beyond the patience is waited for
         self._is_beyond = False  # whether the key is held by a `Retry-After` that is too long to wait for
         self._started_at = -math.inf  # the last start
@@ -385,7 +386,7 @@ class Throttle:
         """
         if not self._has_probe or now < self._probed_at + _ACCEPTED_AFTER:
             return False
-        self.is_probing = self._has_probe = False
+        self.is_probing = self._has_probe = self.is_doubted = False
         self._fails = 0
         self.limit = self._top = self._ceiling
         return True
@@ -478,8 +479,8 @@ class Throttle:
         if was_probe:
             is_exact = self._has_asked and self._fails < _HONOURED
             self.is_probing, self._fails = False, 0
-            if self._is_doubted:
-                self._is_doubted = False
+            if self.is_doubted:
+                self.is_doubted = False
                 self._tolerance.has_doubts = True
                 self._forget_cycle()
             self._learn(ticket.started_at)
@@ -632,10 +633,10 @@ class Throttle:
             growth = 1.4 if is_outage else 2.0  # to be back soon after an outage
             backoff = (_KNOWN_BACKOFF if is_known else _FIRST_BACKOFF) * growth ** min(refused, 20)
             own = min(_LONGEST_BACKOFF, backoff) * (0.8 + 0.4 * self._spread())
-        if self._is_doubted:
+        if self.is_doubted:
             asked = max(asked, self._asked_until - now)
-        self._is_doubted = asked > 0 and self._fails == 1 and has_others and not (is_outage or self._is_doubted)
-        self.hold_until = max(self.hold_until, now + (_KNOWN_BACKOFF if self._is_doubted else max(asked, own)))
+        self.is_doubted = asked > 0 and self._fails == 1 and has_others and not (is_outage or self.is_doubted)
+        self.hold_until = max(self.hold_until, now + (_KNOWN_BACKOFF if self.is_doubted else max(asked, own)))
 
     def _forget_cycle(self) -> None:
         """Begin another cycle with the next start: a wait that is not due to a quota would make its rate too low."""
