@@ -115,13 +115,16 @@ def test_service_that_raises_at_once_does_not_start(run: Any) -> None:
     run(main)
 
 
-def test_poller_does_not_wait_after_a_poll_that_returned(run: Any) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_poller_does_not_wait_after_a_poll(run: Any, *, fails: bool) -> None:
     async def main() -> None:
         polls: list[float] = []
 
         async def poll() -> None:
             polls.append(asyncio.get_running_loop().time())
             await sleeper(0.5)
+            if fails:
+                raise OSError("no answer")
 
         supervisor = Supervisor([service("a", poll, every=1.0)])
         later(3.2, lambda: control_of(supervisor).carry_out(StopRun()))

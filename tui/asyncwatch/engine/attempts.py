@@ -220,9 +220,10 @@ class AttemptRunner:
                 log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
-            if not self.hold or worker.owner is None:
+            if not self.hold or worker.owner is None or worker.spec.every is not None:
                 return await worker.spec.target(*worker.args)
-            # A service that raises in its first step never was ready, and no signal is the cause of that.
+            # A poll that fails restarts nothing. A service that raises in its first step never was ready, and no signal
+            # is the cause of that.
             has_waited: list[bool] = []
             asyncio.get_running_loop().call_soon(has_waited.append, True)
             try:
@@ -231,7 +232,7 @@ class AttemptRunner:
                 if has_waited:
                     await asyncio.sleep(self.hold)
                 raise
-            if has_waited and worker.spec.restart == "permanent" and worker.spec.every is None:
+            if has_waited and worker.spec.restart == "permanent":
                 await asyncio.sleep(self.hold)
             return result  # noqa: TRY300  the wait is a part of the attempt
         except SystemExit as error:
