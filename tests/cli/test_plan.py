@@ -382,6 +382,7 @@ def test_options_of_items_reach_the_groups_that_read_a_file(folder: Path) -> Non
     groups = (Group(name="g", target="asyncio:sleep", items="a.csv"), Group(name="h", target="demo"))
     plan = make_plan(Config(groups=groups), overrides=Overrides(name_column="id", skip_bad=True))
     assert names(plan) == ["x", "h/0"]
+    assert "  items      a.csv, columns separated by ,, names from id, bad lines skipped" in describe_plan(plan)
     (note,) = plan.notes
     assert note.startswith("a.csv: 1 line skipped (--skip-bad), the first: a.csv:3: has 1 cell")
 
@@ -435,3 +436,9 @@ def test_services_read_a_pipe_before_they_start(folder: Path) -> None:
     with writing("1\n"):
         plan = make_plan(Config(groups=(group,)), is_live=True)
     assert (names(plan), plan.groups[0].live) == (["1"], None)
+
+
+@pytest.mark.parametrize("stop_ok", [False, True])
+def test_check_says_that_a_stop_is_no_failure(*, stop_ok: bool) -> None:
+    lines = describe_plan(make_plan(demo_config(), overrides=Overrides(stop_ok=stop_ok)))
+    assert ("stop ok      yes: a run that is stopped may have status 0" in lines) is stop_ok

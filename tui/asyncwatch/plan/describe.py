@@ -34,6 +34,7 @@ def describe_plan(plan: Plan) -> list[str]:
         "throttle": config.throttle,
         "max per key": _describe_share(config),
         "log level": config.log_level,
+        **({"stop ok": "yes: a run that is stopped may have status 0"} if config.stop_ok else {}),
         "output": config.output or "none",
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",
     }
@@ -154,10 +155,17 @@ def _describe_workers(group: Group) -> str:
 
 
 def _describe_items(settings: Group) -> dict[str, str]:
-    """Return the file of items with what separates its columns, if it is a CSV."""
-    if not isinstance(settings.items, str) or (delimiter := delimiter_of(settings.items)) is None:
+    """Return the file of items with how it is read, if there is anything to say about that."""
+    if not isinstance(settings.items, str):
         return {}
-    return {"items": f"{settings.items}, columns separated by {'tabs' if delimiter == chr(9) else delimiter}"}
+    how: list[str] = []
+    if (delimiter := delimiter_of(settings.items)) is not None:
+        how.append(f"columns separated by {'tabs' if delimiter == chr(9) else delimiter}")
+    if settings.name_column is not None:
+        how.append(f"names from {settings.name_column}")
+    if settings.skip_bad:
+        how.append("bad lines skipped")
+    return {"items": ", ".join([settings.items, *how])} if how else {}
 
 
 def _describe_group(group: PlannedGroup, config: Config) -> list[str]:
