@@ -153,6 +153,8 @@ async def test_frozen_screen_holds_a_snapshot_and_later_batches_back() -> None:
 
 async def test_open_pages_show_what_a_snapshot_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncwatch.model.snapshot.PART_SIZE", 20)
+    monkeypatch.setattr("asyncwatch.ui.screens.errors.EVERY", 0.0)
+    monkeypatch.setattr("asyncwatch.ui.screens.errors.SHARE", 0.0)
 
     def now(controller: FakeController) -> None:
         small_run(controller)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from asyncwatch.commands import CancelWorker, RestartWorker
+from asyncwatch.ui.app import AsyncwatchApp
 from tests.ui.fakes import FakeController, hides, shows, small_run, text_of, until
 from tests.ui.running import running, selected
 
@@ -115,3 +118,17 @@ async def test_footer_click_presses_the_key() -> None:
         await shows(app, "? help")
         await pilot.click(offset=(line.index("? help"), 29))
         await shows(app, "STATES")
+
+
+@pytest.mark.parametrize("key", ["C", "o", "slash", "question_mark"])
+@pytest.mark.parametrize(("pressed", "action"), [("ctrl+l", "redraw"), ("ctrl+z", "suspend_process")])
+async def test_keys_of_the_terminal_work_in_dialogs_and_fields(
+    key: str, pressed: str, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(AsyncwatchApp, f"action_{action}", lambda _app: done.append(action))
+    async with running() as (_, _, pilot):
+        await pilot.press(key)
+        await pilot.press(pressed)
+        await until(lambda: done)
+        assert done == [action]

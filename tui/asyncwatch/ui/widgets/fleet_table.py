@@ -179,9 +179,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Put the cursor on the worker or branch of this name once it is there. Give up when all workers are."""
         fleet = self._dashboard.fleet
         line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
-        view = self._dashboard.view
-        is_to_come = self._dashboard.is_incomplete if line is None else view.is_busy and view.place(line) is None
-        if not is_to_come:
+        if line is not None or not self._dashboard.is_incomplete:
             self._sought = None
         if line is not None:
             self.select(line)
