@@ -193,6 +193,7 @@ class TerminalDriver(LinuxDriver):
         self._is_sending = False
         """Whether the loop is to send what was written."""
         self._raw_attributes: list[Any] | None = None
+        self._is_suspended = False
         # In place of Textual's handlers. Those of the loop do not interrupt each other, and end with it.
         self._loop.add_signal_handler(signal.SIGTSTP, self._stop)
         self._loop.add_signal_handler(signal.SIGCONT, self._go_on)
@@ -253,6 +254,7 @@ class TerminalDriver(LinuxDriver):
         """Give the terminal back and stop the process."""
         if self._output is not None:
             self.suspend_application_mode()
+            self._is_suspended = True
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _go_on(self) -> None:
@@ -261,9 +263,10 @@ class TerminalDriver(LinuxDriver):
             if os.tcgetpgrp(self.fileno) != os.getpgrp():
                 os.kill(os.getpid(), signal.SIGSTOP)
                 return
-        if self._output is None:
+        if self._is_suspended:
+            self._is_suspended = False
             self.resume_application_mode()
-        else:
+        elif self._output is not None:
             self.renew()  # it was stopped by SIGSTOP
         self._repaint()
 
