@@ -83,6 +83,12 @@ def dashboard_of(terminal: Terminal, run: RunRecord) -> int:
     return pid
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended, whoever waits for it."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] in {"", "Z"}
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     """Wait for what other processes do."""
     deadline = time.monotonic() + PATIENCE
@@ -131,6 +137,48 @@ def test_signal_to_the_command_stops_the_run(folder: Path, number: signal.Signal
     assert_nothing_left(run)
 
 
+SLOW = """
+import os, pathlib, time
+
+pathlib.Path("new").write_text(str(os.getpid()))
+os.rename("new", "begun")
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("how", ["ctrl+c", "term", "kill"])
+def test_end_of_the_command_while_the_plan_is_made_ends_the_engine(folder: Path, how: str) -> None:
+    (folder / "slow.py").write_text(SLOW)
+    with Terminal([COMMAND, "slow:job"], cwd=folder) as terminal:
+        wait_until((folder / "begun").exists)
+        match how:
+            case "ctrl+c":
+                terminal.press("\x03")
+            case "term":
+                terminal.kill(signal.SIGTERM)
+            case "kill":
+                terminal.kill(signal.SIGKILL)
+        assert terminal.wait_for_exit() == (-signal.SIGKILL if how == "kill" else 130)
+        assert "asyncwatch:" not in terminal.text
+        assert b"\x1b[?1049" not in terminal.raw
+    engine = int((folder / "begun").read_text())
+    wait_until(lambda: has_ended(engine))
+    assert alive() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_a_viewer_ends_it_alone(folder: Path, number: signal.Signals) -> None:
+    subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)
+    run = only_run()
+    with Terminal([COMMAND, "attach"], cwd=folder) as viewer:
+        viewer.wait_for(row("first", "running"))
+        viewer.kill(number)
+        assert viewer.wait_for_exit() == 0
+        assert "asyncwatch:" not in last_words(viewer)
+    assert [record.id for record in alive()] == [run.id]
+
+
 def test_command_that_is_killed_takes_its_run_and_dashboard_with_it(folder: Path) -> None:
     with start(folder) as terminal:
         terminal.wait_for(row("first", "running"))
@@ -138,7 +186,7 @@ def test_command_that_is_killed_takes_its_run_and_dashboard_with_it(folder: Path
         dashboard = dashboard_of(terminal, run)
         terminal.kill(signal.SIGKILL)
         terminal.wait_for_exit()
-        wait_until(lambda: not Path(f"/proc/{dashboard}").exists() or dashboard not in children_of(1))
+        wait_until(lambda: has_ended(dashboard))
         assert terminal.current_attributes() == terminal.attributes
     assert_nothing_left(run)
     assert (folder / "left-first").exists()

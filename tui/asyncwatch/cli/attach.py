@@ -33,16 +33,18 @@ def attach(record: RunRecord, *, is_read_only: bool) -> int:
     child = fork(lambda: dashboard.run_viewer(record.socket_path, lifeline, is_read_only=is_read_only), held)
     lifeline.close()
     with held, Wakeups() as wakeups:
-        _wait(child, wakeups)
+        is_left = _wait(child, wakeups)
     child.kill()
     terminal.restore(is_screen_open=child.exit_status is None)
     match child.exit_status:
-        case dashboard.LEFT | dashboard.HUNG_UP:
+        case dashboard.LEFT | dashboard.HUNG_UP | dashboard.STOPPED | dashboard.QUIT:
             return 0
         case dashboard.OVER:
             return _tell_end(record)
         case dashboard.REFUSED:
             return NOT_ALL_SUCCEEDED  # the dashboard's process has said why
+        case _ if is_left:
+            return 0
         case _:
             _report("the dashboard broke; the run goes on")
             return NOT_ALL_SUCCEEDED
@@ -61,17 +63,18 @@ def tell_ended(record: EndedRecord) -> int:
     return record.status
 
 
-def _wait(child: Child, wakeups: Wakeups) -> None:
-    """Wait for the dashboard. A signal to this process ends it, and nothing else."""
+def _wait(child: Child, wakeups: Wakeups) -> bool:
+    """Wait for the dashboard. A signal to this process ends it, and nothing else. Return whether there was one."""
     deadline: float | None = None
     while not child.has_ended and (deadline is None or time.monotonic() < deadline):
         wakeups.wait([], 1.0 if deadline is None else 0.1)
         for number in wakeups.signals():
             if number != signal.SIGCHLD and deadline is None:
                 deadline = time.monotonic() + _PATIENCE
-                os.kill(child.pid, number)
+                child.send_signal(signal.SIGTERM)  # the dashboard ignores SIGINT until it shows the run
         if child.look():
             os.kill(os.getpid(), signal.SIGSTOP)  # the shell is to see that its job was stopped
+    return deadline is not None
 
 
 def _tell_end(record: RunRecord) -> int:

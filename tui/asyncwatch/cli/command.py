@@ -130,6 +130,7 @@ class Command:
         self._record: RunRecord | None = None
         self._stops = 0
         self._has_hung_up = False
+        self._has_plan = False
         self._refusal: protocol.PlanRefused | None = None
         self._ended: protocol.Ended | None = None
         self._is_detached = False
@@ -198,7 +199,10 @@ class Command:
             self._send(protocol.HangUp())
             return
         self._stops += 1
-        if self._stops <= 2:
+        if not self._has_plan and self._stops == 1:
+            # While it makes the plan it reads no messages, and nothing has begun. Later the signal stops the run.
+            self._engine.send_signal(signal.SIGTERM)
+        elif self._stops <= 2:
             self._send(protocol.Commands((StopRun(at_once=self._stops == 2),)))
         else:
             self._engine.kill()
@@ -218,6 +222,7 @@ class Command:
     def _take(self, message: Message) -> None:
         match message:
             case protocol.PlanMade(run=run):
+                self._has_plan = True
                 self._record = _find(run)
             case protocol.PlanRefused():
                 self._refusal = message
@@ -271,7 +276,8 @@ class Command:
             return _tell_detached(self._record)
         if self._ended is not None:
             return _tell_ended(self._ended, has_summary=not self._has_summary)
-        if self._stops > 2 or self._dashboard.exit_status == dashboard.QUIT:
+        is_given_up = self._stops > 2 or self._dashboard.exit_status == dashboard.QUIT
+        if is_given_up or (self._stops and not self._has_plan):
             self._engine.end_group()
             _record_end(self._record, INTERRUPTED)
             return INTERRUPTED

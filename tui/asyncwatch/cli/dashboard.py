@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import socket
 import tempfile
 import traceback
@@ -41,6 +42,7 @@ def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
 
     The dashboard also ends when the other end of `lifeline` is closed, which the command holds.
     """
+    _ignore_ctrl_c()
     connection = Connection(connected, Kind.DASHBOARD)
     with contextlib.suppress(Exception):  # what is broken is reported once there is a run
         importlib.import_module("asyncwatch.ui.app")  # while the engine's process makes the plan
@@ -54,6 +56,7 @@ def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
 
 def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int:
     """Show the run that listens on the socket `path`, as `run_dashboard` does."""
+    _ignore_ctrl_c()
     try:
         connection = connect(path, Kind.VIEWER, is_read_only=is_read_only)
         while connection.welcome is None:
@@ -62,6 +65,11 @@ def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int
         click.echo(f"asyncwatch: {printable(str(error))}", err=True)
         return REFUSED
     return _show(RunClient(connection, lifeline=lifeline), None, is_read_only=is_read_only)
+
+
+def _ignore_ctrl_c() -> None:
+    """Leave Ctrl+C to the command, which gets it too, until the app listens to signals."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _plan(connection: Connection) -> protocol.PlanMade | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterator, Sequence
 
-from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, MakePlan, NoPlanError
+from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, INTERRUPTED, MakePlan, NoPlanError
 from asyncwatch.cli.session import (
     PATIENCE,
     LimitError,
@@ -37,7 +39,7 @@ _LOOK_EVERY = 0.25
 _LAST_WORD = 5.0
 """Seconds that the command gets to read why there is no run."""
 
-Connections = Iterable[tuple[socket.socket, Kind]]
+Connections = Sequence[tuple[socket.socket, Kind]]
 
 
 def run_engine(make_plan: MakePlan, connections: Connections) -> int:
@@ -49,7 +51,7 @@ def run_engine(make_plan: MakePlan, connections: Connections) -> int:
     stray = StrayOutput()
     notes: list[str] = []
     try:
-        with kept_streams():
+        with kept_streams(), _ending_with_command(connections):
             plan = make_plan(notes.append)
         if not plan.has_work:
             _refuse(connections, notes, ALL_SUCCEEDED)
@@ -71,6 +73,27 @@ def run_engine(make_plan: MakePlan, connections: Connections) -> int:
     if not session.engine.join(0.0):
         leave_process(status)
     return status
+
+
+@contextlib.contextmanager
+def _ending_with_command(connections: Connections) -> Iterator[None]:
+    """End the process if the command ends inside the context, where nothing has begun and nothing is heeded."""
+    is_over = threading.Event()
+    hang_up = select.poll()
+    for connection, kind in connections:
+        if kind is Kind.COMMAND:
+            hang_up.register(connection, 0)
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_EVERY):
+            if hang_up.poll(0):
+                os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, name="asyncwatch command", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def _refuse(connections: Connections, problems: list[str], status: int) -> None:

@@ -39,7 +39,6 @@ class TerminalSettings:
 
         self._termios = termios
         self._descriptor = next((number for number in _STANDARD if os.isatty(number)), None)
-        self._opened = False
         if self._descriptor is None:
             with contextlib.suppress(OSError):
                 self._descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
@@ -117,6 +116,12 @@ class Child:
             return None
         return signal.Signals(os.WTERMSIG(self.status))
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     def end_group(self) -> None:
         """End the processes that it has left behind in its process group, if it was the leader of one."""
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -128,9 +133,8 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once, and wait for that."""
+        self.send_signal(signal.SIGKILL)
         if self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 self.status = os.waitpid(self.pid, 0)[1]
 
