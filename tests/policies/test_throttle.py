@@ -591,7 +591,7 @@ def test_throttle_never_stops_for_ever_and_its_numbers_stay_sane(
             if what == "ok":
                 throttle.succeeded(ticket, now)
             elif what in {"429", "503"}:
-                throttle.throttled(ticket, now, retry_after, is_outage=what == "503")
+                throttle.throttled(ticket, now, retry_after, is_outage=what == "503", has_others=number % 2 == 0)
             else:
                 throttle.ended(ticket, is_answer=what == "error")
         assert throttle.in_flight == len(tickets)

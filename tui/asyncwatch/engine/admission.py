@@ -84,10 +84,6 @@ class Answer(enum.Enum):
     """It and all behind it wait for the limit of the run, or for parked workers to go on."""
 
 
-# Before Python 3.12 each lookup of an enum's member costs 50 ns.
-_STARTS, _PARKED, _GONE, _QUEUE_WAITS = Answer
-
-
 class Admission:
     """The gates and limits of one run. All methods belong to the thread of its loop, after the run has started.
 
@@ -217,25 +213,25 @@ class Admission:
         incarnation = worker.incarnation
         gate = self._gate_of(worker)
         if not worker.is_ready or worker.incarnation != incarnation:
-            return _GONE
+            return Answer.GONE
         if worker.owes and not self._pay(worker):
             self._park(worker, self._budget)
-            return _PARKED
+            return Answer.PARKED
         if gate is not None and not self._may_pass(worker, gate):
             is_new = not worker.attempt and worker.owner is None
             if is_new and len(self._held_at) >= PARKED_AHEAD:
-                return _QUEUE_WAITS
+                return Answer.QUEUE_WAITS
             self._park(worker, gate)
-            return _PARKED
+            return Answer.PARKED
         if self.holds_queue():
-            return _QUEUE_WAITS
+            return Answer.QUEUE_WAITS
         if self._whole.bucket is not None:
             self._whole.bucket.take(self._reporter.loop.time())
         if gate is not None:
             self._enter(worker, gate)
         if self._coming or self._probing:
             self.forget(worker)
-        return _STARTS
+        return Answer.STARTS
 
     def holds_queue(self) -> bool:
         """Return whether the limit of the run lets no attempt start now. If so, the slots are filled when it does."""
@@ -733,8 +729,11 @@ class Admission:
 
     def _is_short(self, gate: Gate) -> bool:
         """Return whether the key has its share of the slots."""
-        # Every share is one slot at least.
-        return gate.slots_taken + gate.coming >= (self._max_per_key or 1) and self._places(gate) <= 0
+        taken = gate.slots_taken + gate.coming
+        if self._max_per_key is not None:
+            return taken >= self._max_per_key
+        # No share is smaller: most attempts need no further look.
+        return taken > 0 and taken >= self._slots // SMALL_SHARE and self._places(gate) <= 0
 
     def _share(self, gate: Gate) -> int:
         """Return how many slots a key may have while others have work: as many as stay free.
@@ -754,7 +753,7 @@ class Admission:
             return self._ceiling() - taken
         if self._throttle is None:
             return UNLIMITED
-        if len(self._busy) > (gate in self._busy) or self._has_several_keys():
+        if len(self._busy) > (gate in self._busy) or self._keys_ahead > 1 or (self._some and self._has_several_keys()):
             return self._share(gate) - taken
         # Most workers of a key that was throttled, or whose circuit has opened, would only be parked again.
         has_stopped = gate.refused or (gate.circuit is not None and any(gate.circuit.opened_by))
