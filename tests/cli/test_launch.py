@@ -55,6 +55,9 @@ class FakeRun:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.keeps_values = True
 
+    def expect_signals(self) -> None:
+        """Stand in for the method of the control."""
+
     def keep_no_values(self) -> None:
         """Note that results and errors are not kept."""
         self.keeps_values = False
@@ -84,9 +87,6 @@ async def complete_all(run: FakeRun, **options: Any) -> None:
 
 class FakeSupervisor(FakeRun):
     """Takes what the real one takes, and notes it."""
-
-    def expect_signals(self) -> None:
-        """Stand in for the method of the control."""
 
 
 @pytest.fixture(autouse=True)

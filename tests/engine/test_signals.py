@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from asyncwatch import Supervisor, SupervisorSpec, WorkerSpec, ready
+from asyncwatch import Run, Supervisor, SupervisorSpec, WorkerSpec, ready
 from asyncwatch.commands import StopRun
+from asyncwatch.engine import attempts
 from asyncwatch.engine.run_control import control_of
-from asyncwatch.events import Event, RestartScheduled, WorkerCancelled, WorkerFailed, WorkerRestarted
+from asyncwatch.events import Event, RestartScheduled, WorkerCancelled, WorkerFailed, WorkerRestarted, WorkerState
 from asyncwatch.otp import StartError
-from tests.engine.fleets import drain, later, sleeper
+from tests.engine.fleets import AT_ONCE, drain, later, sleeper
 
 
 async def served(supervisor: Supervisor, *, expects_signals: bool = True) -> list[Event]:
@@ -130,5 +131,48 @@ def test_poller_does_not_wait_after_a_poll(run: Any, *, fails: bool) -> None:
         later(3.2, lambda: control_of(supervisor).carry_out(StopRun()))
         await served(supervisor)
         assert polls[1] - polls[0] == pytest.approx(1.5, abs=0.01)
+
+    run(main)
+
+
+@pytest.mark.parametrize("has_child", [False, True])
+def test_worker_of_a_batch_whose_process_ends_just_before_the_stop_is_stopped(
+    run: Any, monkeypatch: pytest.MonkeyPatch, *, has_child: bool
+) -> None:
+    mark = 0
+    monkeypatch.setattr(attempts, "children_mark", lambda: mark)
+
+    async def main() -> None:
+        async def convert() -> None:
+            nonlocal mark
+            await asyncio.sleep(5.0)
+            mark += has_child
+            raise ChildProcessError("killed by signal 2")
+
+        batch = Run([WorkerSpec(name, convert, retry=AT_ONCE) for name in "abc"])
+        control_of(batch).expect_signals()
+        later(5.05, lambda: control_of(batch).carry_out(StopRun()))
+        states = {outcome.state for outcome in await batch.gather()}
+        assert states == {WorkerState.CANCELLED if has_child else WorkerState.FAILED}
+
+    run(main)
+
+
+def test_failure_long_after_a_child_has_ended_takes_no_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = 0
+    monkeypatch.setattr(attempts, "children_mark", lambda: mark)
+
+    async def main() -> None:
+        async def convert(seconds: float) -> None:
+            nonlocal mark
+            await asyncio.sleep(seconds)
+            mark = 1
+            raise ChildProcessError("status 1")
+
+        batch = Run([WorkerSpec(f"{seconds}", convert, (seconds,)) for seconds in (5.0, 8.0)])
+        control_of(batch).expect_signals()
+        first, second = await batch.gather()
+        assert first.elapsed == pytest.approx(5.1, abs=0.01)
+        assert second.elapsed == pytest.approx(8.0, abs=0.01)
 
     run(main)

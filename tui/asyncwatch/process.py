@@ -112,6 +112,15 @@ def file_limit() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
+def children_mark() -> int:
+    """Return a number that changes whenever a child process has ended and was waited for: its page faults are added."""
+    try:
+        import resource  # noqa: PLC0415  as above
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
 @contextmanager
 def infrequent_gc() -> Iterator[None]:
     """Collect garbage less often inside the context, and ignore all objects that exist already.

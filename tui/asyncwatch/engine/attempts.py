@@ -22,6 +22,7 @@ from asyncwatch.engine.worker import Worker
 from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded
+from asyncwatch.process import children_mark
 
 logger = logging.getLogger("asyncwatch.worker")
 
@@ -105,7 +106,10 @@ class AttemptRunner:
         self.has_patience = True
         """Whether workers of the batch get their grace period."""
         self.hold = 0.0
-        """Seconds from the end of a service's target to that of its attempt."""
+        """Seconds from the end of a service's target to that of its attempt. A worker of the batch waits only if its
+        target raises when a child process has ended: most of them have none, and their failures take no time."""
+        self._child_mark = children_mark()
+        self._child_ended_at = -math.inf
         self._reporter = reporter
         self._luck = luck
         self._grace = grace
@@ -220,16 +224,16 @@ class AttemptRunner:
                 log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
-            if not self.hold or worker.owner is None or worker.spec.every is not None:
+            if not self.hold or worker.spec.every is not None:  # a poll that fails restarts nothing
                 return await worker.spec.target(*worker.args)
-            # A poll that fails restarts nothing. A service that raises in its first step never was ready, and no signal
-            # is the cause of that.
+            # A service that raises in its first step never was ready, and no signal is the cause of that.
             has_waited: list[bool] = []
-            asyncio.get_running_loop().call_soon(has_waited.append, True)
+            if worker.owner is not None:
+                asyncio.get_running_loop().call_soon(has_waited.append, True)
             try:
                 result = await worker.spec.target(*worker.args)
             except Exception:
-                if has_waited:
+                if has_waited or (worker.owner is None and self._has_child_ended()):
                     await asyncio.sleep(self.hold)
                 raise
             if has_waited and worker.spec.restart == "permanent":
@@ -246,6 +250,13 @@ class AttemptRunner:
                 finish_lines(worker.name)
             # An error's traceback holds this frame, and the worker's task holds the error: a cycle.
             del worker
+
+    def _has_child_ended(self) -> bool:
+        """Return whether a child process has ended not long ago, or at all since this was asked before."""
+        mark, now = children_mark(), self._reporter.now()
+        if mark != self._child_mark:
+            self._child_mark, self._child_ended_at = mark, now
+        return now - self._child_ended_at < self.hold
 
     def _time(self, worker: Worker) -> None:
         """End the attempt by its time-out or by the worker's deadline, whichever comes first."""

@@ -161,7 +161,7 @@ class RunControl:
         self._scheduler.open_feed(source)
 
     def expect_signals(self) -> None:
-        """Take it for no failure if the signal that stops the run also ends processes that services have started."""
+        """Take it for no failure if the signal that stops the run also ends processes that workers have started."""
         self._scheduler.hold_ends(SIGNAL_SPREAD)
         if self._tree is not None:
             self._tree.expect_signals()

@@ -326,7 +326,8 @@ class Scheduler:
     def hold_ends(self, seconds: float) -> None:
         """Let an attempt of a service end only `seconds` after its target: it is stopped if a stop comes meanwhile.
 
-        An error that comes while the run is being stopped is no failure of the service either.
+        So does an attempt of the batch that fails when a child process has ended. An error of a service that comes
+        while the run is being stopped is no failure either.
         """
         self._runner.hold = seconds
 

@@ -59,11 +59,11 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
             "halt": None if config.halt is None else parse_halt(config.halt, config.halt_mode),
         }
         if config.is_tree:
-            supervisor = Supervisor(_tree(plan, specs), batch=batch, **_root_flags(config), **settings)
-            control_of(supervisor).expect_signals()
-            run: Run | Supervisor = supervisor
+            tree = _tree(plan, specs)
+            run: Run | Supervisor = Supervisor(tree, batch=batch, **_root_flags(config), **settings)
         else:
             run = Run(batch, **settings)
+        control_of(run).expect_signals()
         for group, members in zip(plan.groups, specs, strict=True):
             if group.live is not None:
                 say = partial(control_of(run).record_log, None, "WARNING", "asyncwatch")
