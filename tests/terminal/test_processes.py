@@ -20,7 +20,7 @@ from tests.terminal.screen import PATIENCE, Terminal
 from tests.terminal.test_dashboard import COMMAND, assert_restored, row, shows
 
 WORK = """
-import asyncio, ctypes, os, signal
+import asyncio, ctypes, os, signal, time
 
 async def job(item):
     if item == "child":
@@ -34,10 +34,14 @@ async def job(item):
         while not os.path.exists("crash"):
             await asyncio.sleep(0.01)
         ctypes.string_at(0)
+    if item == "forks" and os.fork() == 0:
+        time.sleep(3600)
     try:
         while not os.path.exists("done"):
             await asyncio.sleep(0.01)
     finally:
+        while item == "lingers" and not os.path.exists("done"):
+            await asyncio.sleep(0.01)
         open(f"left-{item}", "w").close()
     return "ready"
 """
@@ -114,6 +118,11 @@ def only_run() -> RunRecord:
 def last_words(terminal: Terminal) -> str:
     """Return what was written after the dashboard had left the screen."""
     return bytes(terminal.raw).rpartition(b"\x1b[?1049l")[2].decode()
+
+
+def shows_progress(screen: str) -> bool:
+    """Return whether the progress is shown without a dashboard, and no worker has settled."""
+    return re.search(r"^\d\d:\d\d\S* +0/\d", screen, re.MULTILINE) is not None
 
 
 def assert_nothing_left(run: RunRecord) -> None:
@@ -228,6 +237,15 @@ def test_dashboard_that_cannot_start_leaves_the_run_alone(folder: Path) -> None:
     path.unlink()
 
 
+def test_refused_plan_waits_for_no_dashboard_and_leaves_the_screen_alone(folder: Path) -> None:
+    (folder / "slow").mkdir()
+    (folder / "slow" / "textual.py").write_text("import time\ntime.sleep(3600)")
+    with Terminal([COMMAND, "work:none"], cwd=folder, env={"PYTHONPATH": str(folder / "slow")}) as terminal:
+        assert terminal.wait_for_exit() == 2
+        assert "has no 'none'" in terminal.text
+        assert b"\x1b[" not in terminal.raw
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGABRT])
 def test_engine_that_dies_is_reported_with_its_workers(folder: Path, number: signal.Signals) -> None:
     (folder / "items.txt").write_text("first\nsecond\n")
@@ -245,6 +263,50 @@ def test_engine_that_dies_is_reported_with_its_workers(folder: Path, number: sig
     assert_nothing_left(run)
     (record,) = ended()
     assert record.status == 128 + number
+
+
+def test_engine_that_dies_is_reported_although_a_forked_child_holds_its_connections(folder: Path) -> None:
+    (folder / "items.txt").write_text("first\nforks\n")
+    with start(folder) as terminal:
+        terminal.wait_for(row("forks", "running"))
+        run = only_run()
+        os.kill(run.pid, signal.SIGKILL)
+        assert terminal.wait_for_exit() == 128 + signal.SIGKILL
+        assert_restored(terminal)
+        assert "2 workers running at the end: first, forks" in last_words(terminal)
+    assert_nothing_left(run)
+
+
+def test_signal_to_all_processes_of_a_terminal_leaves_a_run_that_stops_its_grace_period(folder: Path) -> None:
+    (folder / "items.txt").write_text("lingers\n")
+    with start(folder) as terminal:
+        terminal.wait_for(row("lingers", "running"))
+        run = only_run()
+        terminal.press("\x03\x03")
+        terminal.wait_for(row("lingers", "cancelling"))
+        os.killpg(terminal.process.pid, signal.SIGTERM)
+        terminal.wait_for(shows_progress)
+        (folder / "done").touch()
+        assert terminal.wait_for_exit() == 130
+    assert (folder / "left-lingers").exists()
+    assert_nothing_left(run)
+
+
+def test_third_ctrl_c_without_a_dashboard_ends_an_engine_that_does_not_respond(folder: Path) -> None:
+    with start(folder) as terminal:
+        terminal.wait_for(row("first", "running"))
+        run = only_run()
+        os.kill(dashboard_of(terminal, run), signal.SIGKILL)
+        terminal.wait_for(shows_progress)
+        os.kill(run.pid, signal.SIGSTOP)
+        terminal.kill(signal.SIGINT)
+        terminal.wait_for(shows("Stopping. Workers"))
+        terminal.kill(signal.SIGINT)
+        terminal.wait_for(shows("Stopping now."))
+        terminal.kill(signal.SIGINT)
+        assert terminal.wait_for_exit() == 130
+        assert "was ended by" not in terminal.text.partition("Stopping now.")[2]
+    assert_nothing_left(run)
 
 
 def test_crash_of_the_interpreter_leaves_the_terminal_as_it_was(folder: Path) -> None:
@@ -313,12 +375,16 @@ def test_run_is_found_again_after_its_folder_was_removed(folder: Path) -> None:
     assert_nothing_left(found)
 
 
-def test_lost_terminal_detaches_the_run_if_the_config_says_so(folder: Path) -> None:
+@pytest.mark.parametrize("has_dashboard", [True, False])
+def test_lost_terminal_detaches_the_run_if_the_config_says_so(folder: Path, has_dashboard: bool) -> None:
     config = 'on_hangup = "detach"\n[[group]]\nname = "g"\ntarget = "work:job"\nitems = "items.txt"\n'
     (folder / "asyncwatch.toml").write_text(config)
     with Terminal([COMMAND], cwd=folder) as terminal:
         terminal.wait_for(row("first", "running"))
         run = only_run()
+        if not has_dashboard:
+            os.kill(dashboard_of(terminal, run), signal.SIGKILL)
+            terminal.wait_for(shows_progress)
         terminal.hang_up()
         assert terminal.wait_for_exit() == 0
     assert [record.id for record in alive()] == [run.id]

@@ -64,7 +64,7 @@ async def test_owner_who_does_not_wait_for_the_end_stops_the_dashboard() -> None
     async with running() as (app, controller, pilot):
         await pilot.press("q", "q", "ctrl+c", "ctrl+c")
         await until(lambda: not app.is_running)
-        assert app.return_value is Ending.STOPPED
+        assert app.return_value is Ending.QUIT
         assert controller.sent == [StopRun(), StopRun(at_once=True)]
 
 

@@ -135,6 +135,8 @@ class Command:
         self._ended: protocol.Ended | None = None
         self._is_detached = False
         self._is_engine_gone = False
+        self._is_given_up = False
+        """Whether a person does not wait for the end of a run that stops."""
         self._has_summary = False
         """Whether the summary was printed by the headless progress."""
 
@@ -142,9 +144,8 @@ class Command:
         """Wait for the end of the run, or until it goes on alone. Return the exit status."""
         with Wakeups() as wakeups:
             self._wait_for_end(wakeups)
-        was_killed = not self._dashboard.has_ended or self._dashboard.killed_by is not None
         self._dashboard.kill()
-        self._terminal.restore(is_screen_open=was_killed)
+        self._terminal.restore(is_screen_open=self._has_plan and self._dashboard.killed_by is not None)
         if not self._is_over:
             self._follow_without_dashboard()
         return self._tell_end()
@@ -159,6 +160,8 @@ class Command:
         """Wait until the run and its dashboard have ended, the run goes on alone, or the dashboard has broken."""
         deadline = math.inf
         while not (self._is_over and (self._dashboard.has_ended or time.monotonic() >= deadline)):
+            if self._refusal is not None:
+                return  # the dashboard waits for a plan, or still imports Textual
             if self._is_over:
                 deadline = min(deadline, time.monotonic() + _PATIENCE)
             elif self._dashboard.has_ended and self._has_dashboard_broken():
@@ -169,10 +172,19 @@ class Command:
             for number in wakeups.signals():
                 if number != signal.SIGCHLD:
                     self._pass_on(number)
-            self._engine.look()
+            self._look_at_engine()
             if self._dashboard.look():
                 # The shell is to see that its job was stopped. `fg` continues the dashboard with this process.
                 os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _look_at_engine(self) -> None:
+        """Note the end of the engine's process, also if processes that workers forked hold its connections open."""
+        self._engine.look()
+        if self._engine.has_ended and not self._is_over:
+            self._receive()  # its last messages
+            if not self._is_over:
+                self._is_engine_gone = True
+                self._engine.end_group()
 
     def _has_dashboard_broken(self) -> bool:
         """Do what the end of the dashboard calls for. Return whether the run goes on without it."""
@@ -183,7 +195,7 @@ class Command:
                 self._pass_on(signal.SIGTERM)
                 return True
             case dashboard.QUIT:
-                self._engine.kill()
+                self._give_up()
                 return False
             case dashboard.HUNG_UP:
                 if not self._has_hung_up:
@@ -205,7 +217,11 @@ class Command:
         elif self._stops <= 2:
             self._send(protocol.Commands((StopRun(at_once=self._stops == 2),)))
         else:
-            self._engine.kill()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._is_given_up = True
+        self._engine.kill()
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # the engine has gone, which reading tells
@@ -244,30 +260,55 @@ class Command:
             _report(f"the dashboard {how}. The run goes on.{_how_to_attach(self._record)}")
         self._has_summary = True
         self._send(protocol.Follow())
-        client = RunClient(self._connection, self._take)
         with private_stdout(is_alone=False) as stdout, private_stderr() as raw_stderr:
             stderr = sys.stderr if raw_stderr is None else LossyWriter(raw_stderr, sys.stderr.encoding)
-            fleet = asyncio.run(self._follow(client, stdout, stderr))
+            fleet = asyncio.run(self._follow(stdout, stderr))
             if isinstance(stderr, LossyWriter):
                 stderr.finish()
-        if fleet.finished is None and not self._is_engine_gone:
-            self._engine.kill()  # three signals: the person does not wait for the end
+        if fleet.finished is None and not self._is_over:
+            self._give_up()  # the third signal
 
-    async def _follow(self, client: RunClient, stdout: BinaryIO, stderr: Stream) -> Fleet:
+    async def _follow(self, stdout: BinaryIO, stderr: Stream) -> Fleet:
         from asyncwatch.cli.headless import HeadlessRun, StdoutError
 
+        def take(message: Message) -> None:
+            self._take(message)
+            if self._is_detached:
+                following.cancel()
+
+        def hang_up() -> None:
+            if self._has_hung_up:
+                run.interrupt()
+            else:
+                self._has_hung_up = True
+                client.tell(protocol.HangUp())
+
+        client = RunClient(self._connection, take)
         run = HeadlessRun(client, json=False, stdout=stdout, stderr=stderr, encoding=sys.stdout.encoding)
+        following = asyncio.create_task(run.follow())
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, run.interrupt)
-        with contextlib.suppress(StdoutError):  # there is no one to read the summary
-            await run.follow()
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, hang_up if number == signal.SIGHUP else run.interrupt)
+        watching = asyncio.create_task(self._watch_engine(client))
+        with contextlib.suppress(StdoutError, asyncio.CancelledError):  # no one reads the summary, or it was detached
+            await following
         self._is_engine_gone = run.disconnected is not None
         if run.fleet.finished is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORD):
                     await client.lost.wait()  # the end of the run is the last message
+        watching.cancel()
         return run.fleet
+
+    async def _watch_engine(self, client: RunClient) -> None:
+        """End what keeps the connections of the engine's process open after its end."""
+        while not self._engine.has_ended:
+            await asyncio.sleep(_LOOK_EVERY)
+            self._engine.look()
+        await asyncio.sleep(_LOOK_EVERY)  # for its last messages
+        if not client.lost.is_set() and self._ended is None:
+            self._engine.end_group()
 
     def _tell_end(self) -> int:
         if self._refusal is not None:
@@ -276,8 +317,7 @@ class Command:
             return _tell_detached(self._record)
         if self._ended is not None:
             return _tell_ended(self._ended, has_summary=not self._has_summary)
-        is_given_up = self._stops > 2 or self._dashboard.exit_status == dashboard.QUIT
-        if is_given_up or (self._stops and not self._has_plan):
+        if self._is_given_up or (self._stops and not self._has_plan):
             self._engine.end_group()
             _record_end(self._record, INTERRUPTED)
             return INTERRUPTED

@@ -116,7 +116,9 @@ def _status(outcome: Outcome) -> int:
         case Ending.HUNG_UP:
             return HUNG_UP
         case Ending.STOPPED:
-            return QUIT if outcome.fleet.cancel_requested is not None else STOPPED
+            return STOPPED
+        case Ending.QUIT:
+            return QUIT
         case Ending.DISCONNECTED:
             _report_running(outcome.fleet)
     return OVER

@@ -77,7 +77,9 @@ class Ending(enum.Enum):
     DISCONNECTED = "disconnected"
     """The process of the run cannot be reached any more."""
     STOPPED = "stopped"
-    """A signal, or a person who did not wait for the end of a stopping run, ended the dashboard."""
+    """A signal ended the dashboard."""
+    QUIT = "quit"
+    """A person did not wait for the end of a run that stops."""
     HUNG_UP = "hung up"
     """The terminal has gone."""
 
@@ -331,7 +333,7 @@ class AsyncwatchApp(App[Ending]):
     def request_stop(self) -> None:
         """Stop the run without a question; the second time, without grace; the third time, just quit."""
         if self.dashboard.is_stopping_now or self.dashboard.fleet.finished is not None:
-            self.exit(Ending.STOPPED if self.dashboard.fleet.finished is None else Ending.FINISHED)
+            self.exit(Ending.QUIT if self.dashboard.fleet.finished is None else Ending.FINISHED)
             return
         self.dashboard.unfreeze()
         self._commands.clear()
