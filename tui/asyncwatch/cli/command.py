@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncwatch.cli import INTERRUPTED, NOT_ALL_SUCCEEDED, dashboard
-from asyncwatch.cli.keeper import STOP_SIGNALS, Child, TerminalSettings, Wakeups, fork
+from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
 from asyncwatch.commands import StopRun
 from asyncwatch.control import protocol
 from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, RunClient, RunGoneError
@@ -144,11 +144,11 @@ class Command:
         """Wait for the end of the run, or until it goes on alone. Return the exit status."""
         with Wakeups() as wakeups:
             self._wait_for_end(wakeups)
-        self._dashboard.kill()
-        self._terminal.restore(is_screen_open=self._has_plan and self._dashboard.killed_by is not None)
-        if not self._is_over:
-            self._follow_without_dashboard()
-        return self._tell_end()
+            self._dashboard.kill()
+            self._terminal.restore(is_screen_open=self._has_plan and self._dashboard.killed_by is not None)
+            if not self._is_over:
+                self._follow_without_dashboard(wakeups)
+            return self._tell_end()
 
     @property
     def _is_over(self) -> bool:
@@ -249,7 +249,7 @@ class Command:
 
     # -- without the dashboard
 
-    def _follow_without_dashboard(self) -> None:
+    def _follow_without_dashboard(self, wakeups: Wakeups) -> None:
         """Follow the run as a headless one does, since its dashboard broke."""
         from asyncwatch.cli.headless import LossyWriter
         from asyncwatch.cli.terminal import private_stderr, private_stdout
@@ -262,13 +262,13 @@ class Command:
         self._send(protocol.Follow())
         with private_stdout(is_alone=False) as stdout, private_stderr() as raw_stderr:
             stderr = sys.stderr if raw_stderr is None else LossyWriter(raw_stderr, sys.stderr.encoding)
-            fleet = asyncio.run(self._follow(stdout, stderr))
+            fleet = asyncio.run(self._follow(wakeups, stdout, stderr))
             if isinstance(stderr, LossyWriter):
                 stderr.finish()
         if fleet.finished is None and not self._is_over:
             self._give_up()  # the third signal
 
-    async def _follow(self, stdout: BinaryIO, stderr: Stream) -> Fleet:
+    async def _follow(self, wakeups: Wakeups, stdout: BinaryIO, stderr: Stream) -> Fleet:
         from asyncwatch.cli.headless import HeadlessRun, StdoutError
 
         def take(message: Message) -> None:
@@ -276,20 +276,21 @@ class Command:
             if self._is_detached:
                 following.cancel()
 
-        def hang_up() -> None:
-            if self._has_hung_up:
-                run.interrupt()
-            else:
-                self._has_hung_up = True
-                client.tell(protocol.HangUp())
+        def heed_signals() -> None:
+            wakeups.clear()
+            for number in wakeups.signals():
+                if number == signal.SIGHUP and not self._has_hung_up:
+                    self._has_hung_up = True
+                    client.tell(protocol.HangUp())
+                elif number != signal.SIGCHLD:
+                    run.interrupt()
 
         client = RunClient(self._connection, take)
         run = HeadlessRun(client, json=False, stdout=stdout, stderr=stderr, encoding=sys.stdout.encoding)
         following = asyncio.create_task(run.follow())
-        loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, hang_up if number == signal.SIGHUP else run.interrupt)
+        # No signal handlers of the loop: between them and those of the wakeups, a signal would end this process.
+        asyncio.get_running_loop().add_reader(wakeups, heed_signals)
+        heed_signals()
         watching = asyncio.create_task(self._watch_engine(client))
         with contextlib.suppress(StdoutError, asyncio.CancelledError):  # no one reads the summary, or it was detached
             await following

@@ -171,9 +171,17 @@ class Wakeups:
         """Wait until a signal comes or one of the `others` can be read; return those that can."""
         readable, _, _ = select.select([self._reading, *others], [], [], timeout)
         if self._reading in readable:
-            with contextlib.suppress(BlockingIOError):
-                self._reading.recv(4096)
+            self.clear()
         return [each for each in readable if each is not self._reading]
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when a signal has come, for an event loop."""
+        return self._reading.fileno()
+
+    def clear(self) -> None:
+        """Make the descriptor wait for the next signal."""
+        with contextlib.suppress(BlockingIOError):
+            self._reading.recv(4096)
 
     def signals(self) -> Iterator[signal.Signals]:
         """Yield the signals since the last call."""
