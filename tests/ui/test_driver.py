@@ -276,10 +276,11 @@ def test_ctrl_l_draws_over_what_other_programs_wrote(start: Callable[..., Dashbo
         terminal.wait_for(has_fleet)
         terminal.type(keys)
         terminal.wait_for(lambda text: shown in text)
-        while terminal.text.count("wall") < 4:
-            for place in ("1;1", "3;20", "15;40", "30;1"):
-                terminal.scribble(f"\x1b[{place}H\x1b[31mwall: the system goes down")
-            terminal.read()
+        while terminal._read(time.monotonic() + PATIENCE, step=0.3):
+            pass  # until nothing more is drawn
+        for place in ("1;1", "3;20", "15;40", "30;1"):
+            terminal.scribble(f"\x1b[{place}H\x1b[31mwall: the system goes down")
+        terminal.wait_for(lambda text: text.count("wall") == 4)
         terminal.type(b"\x0c")
         terminal.wait_for(lambda text: "wall" not in text and shown in text)
         terminal.kill(signal.SIGTERM)
