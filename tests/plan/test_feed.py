@@ -142,13 +142,16 @@ async def test_pipe_is_read_a_limited_number_of_items_ahead(pipes: Any, monkeypa
     assert 0 < highest <= 20
 
 
-def test_standard_input_that_is_a_pipe_is_read_by_no_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source_name", ["-", "/dev/stdin"])
+def test_standard_input_that_is_a_pipe_is_read_by_no_other_code(
+    monkeypatch: pytest.MonkeyPatch, source_name: str
+) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"a\nb\n")
     os.close(writing)
     with os.fdopen(reading) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        source = ItemSource("-", "any")
+        source = ItemSource(source_name, "any")
         assert source.open_live()
         assert os.read(reading, 10) == b""
         assert [entry.item for entry in source.entries()] == ["a", "b"]

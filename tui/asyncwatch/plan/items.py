@@ -98,7 +98,7 @@ class ItemSource:
         self.skipped = 0
         """Lines that were left out."""
         self.first_skipped = ""
-        self._source = source
+        self._source = STDIN if source == "/dev/stdin" else source
         self._kind = kind
         self._stdin = stdin
         self._name_column = name_column
