@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from asyncwatch.cli.engine import EngineHost
 from asyncwatch.cli.session import Session
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.config.schema import Config
+from asyncwatch.control.client import Connection
+from asyncwatch.control.protocol import Ended, Kind
 from asyncwatch.events import Batch, LogRecorded, RunFinished
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
@@ -59,6 +64,39 @@ class FakePlan:
 
     name = "demo"
     config = Config()
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (ZeroDivisionError("odd"), "the run cannot be followed: ZeroDivisionError: odd; its traceback is in "),
+        (RuntimeError("can't start new thread"), "the run cannot be followed: the system starts no more threads"),
+    ],
+)
+def test_error_of_the_process_is_reported_to_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, problem: str
+) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(module, "foreseen_events", lambda _plan: ())
+
+    def start() -> None:
+        raise error
+
+    engine: Any = FakeEngine()
+    engine.start = start
+    plan: Any = FakePlan()
+    stray: Any = None
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(Connection(ours, Kind.COMMAND)) as command:
+        status = asyncio.run(EngineHost(Session(plan, engine, None), stray).serve([(theirs, Kind.COMMAND)], []))
+        while not isinstance(ended := command.receive(5.0), Ended):
+            assert ended is not None
+    assert (status, ended.status) == (1, 1)
+    assert ended.problems[0].startswith(problem)
+    for trace in tmp_path.glob("asyncwatch-engine-*.txt"):
+        assert "ZeroDivisionError: odd" in trace.read_text()
 
 
 def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

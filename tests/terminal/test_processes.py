@@ -363,6 +363,24 @@ def test_start_detached_returns_when_the_run_has_begun_or_is_refused(folder: Pat
     assert (shown.returncode, "3 cancelled" in shown.stdout) == (130, True)
 
 
+def test_engine_that_cannot_start_says_why(folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text(
+        "import tempfile\n\ndef fail(**_options):\n    raise OSError('no room')\n\ntempfile.TemporaryFile = fail\n"
+    )
+    done = subprocess.run(
+        [COMMAND, "-d", "work:job"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    found = re.fullmatch(r"asyncwatch: the run cannot start: OSError: no room; its traceback is in (.*)\n", done.stderr)
+    assert found is not None, done.stderr
+    assert "no room" in Path(found[1]).read_text()
+
+
 def test_run_is_found_again_after_its_folder_was_removed(folder: Path) -> None:
     """As a log-out removes `$XDG_RUNTIME_DIR`."""
     subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)

@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
 
-import click
-import msgspec
-
 from asyncwatch.cli import NOT_ALL_SUCCEEDED, dashboard
 from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
+from asyncwatch.cli.messages import report
 from asyncwatch.control.discovery import DiscoveryError, EndedRecord, RunRecord, await_end
-from asyncwatch.text import printable
 
 _PATIENCE = 3.0
 """Seconds to wait for the record of a run that has just ended, and for a dashboard that was told to end."""
@@ -40,27 +36,22 @@ def attach(record: RunRecord, *, is_read_only: bool) -> int:
         case dashboard.LEFT | dashboard.HUNG_UP | dashboard.STOPPED | dashboard.QUIT:
             return 0
         case dashboard.OVER:
-            return _tell_end(record)
+            return _await_end(record)
         case dashboard.REFUSED:
             return NOT_ALL_SUCCEEDED  # the dashboard's process has said why
         case _ if is_left:
             return 0
         case _:
-            _report("the dashboard broke; the run goes on")
+            report("the dashboard broke; the run goes on")
             return NOT_ALL_SUCCEEDED
 
 
-def tell_ended(record: EndedRecord) -> int:
+def report_end(record: EndedRecord) -> int:
     """Print how a run has ended, and return its exit status."""
-    from asyncwatch.model.summary import Summary, summary_lines
+    from asyncwatch.cli.answer import print_answer
+    from asyncwatch.cli.remote import end_of
 
-    try:
-        summary = msgspec.convert(record.summary, Summary)
-    except msgspec.ValidationError:  # written by another version, or for a run whose process was killed
-        click.echo(f"{printable(record.name)} ended with status {record.status}")
-    else:
-        click.echo("\n".join(summary_lines(summary, shutil.get_terminal_size().columns)))
-    return record.status
+    return print_answer(end_of(record), is_json=False)
 
 
 def _wait(child: Child, wakeups: Wakeups) -> bool:
@@ -77,13 +68,9 @@ def _wait(child: Child, wakeups: Wakeups) -> bool:
     return deadline is not None
 
 
-def _tell_end(record: RunRecord) -> int:
+def _await_end(record: RunRecord) -> int:
     with contextlib.suppress(DiscoveryError):
         if (found := await_end(record.id, _PATIENCE)) is not None:
-            return tell_ended(found)
-    _report("the run cannot be reached any more")
+            return report_end(found)
+    report("the run cannot be reached any more")
     return NOT_ALL_SUCCEEDED
-
-
-def _report(problem: str) -> None:
-    click.echo(f"asyncwatch: {printable(problem)}", err=True)

@@ -19,11 +19,11 @@ import click
 
 from asyncwatch.cli import INTERRUPTED, NOT_ALL_SUCCEEDED, dashboard
 from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
+from asyncwatch.cli.messages import report
 from asyncwatch.commands import StopRun
 from asyncwatch.control import protocol
 from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, RunClient, RunGoneError
 from asyncwatch.control.protocol import Kind, Message, ProtocolError
-from asyncwatch.text import printable
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -90,7 +90,7 @@ def _detach(connection: Connection, engine: Child) -> int:
                 case protocol.PlanMade(run=run, notes=notes):
                     record = _find(run)
                     for note in notes:
-                        _report(note)
+                        report(note)
                     connection.send(protocol.Ask())
                 case protocol.RunInfo(has_begun=True):
                     connection.send(protocol.Detach())
@@ -98,15 +98,15 @@ def _detach(connection: Connection, engine: Child) -> int:
                     time.sleep(_ASK_EVERY)
                     connection.send(protocol.Ask())
                 case protocol.Detached():
-                    return _tell_detached(record)
+                    return _report_detached(record)
                 case protocol.PlanRefused() as refusal:
-                    return _tell_refusal(refusal)
+                    return _report_refusal(refusal)
                 case protocol.Ended() as ended:
-                    return _tell_ended(ended)
+                    return _report_ended(ended)
                 case _:
                     pass
     except (OSError, RunGoneError, ProtocolError, ConnectionRefusedByRunError):
-        return _tell_death(engine, record)
+        return _report_death(engine, record)
 
 
 def _run_engine(make_plan: MakePlan, connections: Connections, *, reads_input: bool) -> int:
@@ -148,7 +148,7 @@ class Command:
             self._terminal.restore(is_screen_open=self._has_plan and self._dashboard.killed_by is not None)
             if not self._is_over:
                 self._follow_without_dashboard(wakeups)
-            return self._tell_end()
+            return self._report_end()
 
     @property
     def _is_over(self) -> bool:
@@ -257,7 +257,7 @@ class Command:
         number = self._dashboard.killed_by
         if self._dashboard.exit_status != dashboard.STOPPED:
             how = "broke" if number is None else f"was ended by {number.name}"
-            _report(f"the dashboard {how}. The run goes on.{_how_to_attach(self._record)}")
+            report(f"the dashboard {how}. The run goes on.{_how_to_attach(self._record)}")
         self._has_summary = True
         self._send(protocol.Follow())
         with private_stdout(is_alone=False) as stdout, private_stderr() as raw_stderr:
@@ -311,49 +311,49 @@ class Command:
         if not client.lost.is_set() and self._ended is None:
             self._engine.end_group()
 
-    def _tell_end(self) -> int:
+    def _report_end(self) -> int:
         if self._refusal is not None:
-            return _tell_refusal(self._refusal)
+            return _report_refusal(self._refusal)
         if self._is_detached:
-            return _tell_detached(self._record)
+            return _report_detached(self._record)
         if self._ended is not None:
-            return _tell_ended(self._ended, has_summary=not self._has_summary)
+            return _report_ended(self._ended, shows_summary=not self._has_summary)
         if self._is_given_up or (self._stops and not self._has_plan):
             self._engine.end_group()
             _record_end(self._record, INTERRUPTED)
             return INTERRUPTED
-        return _tell_death(self._engine, self._record)
+        return _report_death(self._engine, self._record)
 
 
 # -- the end, as the person at the terminal sees it
 
 
-def _tell_refusal(refusal: protocol.PlanRefused) -> int:
+def _report_refusal(refusal: protocol.PlanRefused) -> int:
     for problem in refusal.problems:
-        _report(problem)
+        report(problem)
     return refusal.status
 
 
-def _tell_detached(record: RunRecord | None) -> int:
-    _report(f"The run goes on.{_how_to_attach(record)}")
+def _report_detached(record: RunRecord | None) -> int:
+    report(f"The run goes on.{_how_to_attach(record)}")
     return 0
 
 
-def _tell_ended(ended: protocol.Ended, *, has_summary: bool = True) -> int:
+def _report_ended(ended: protocol.Ended, *, shows_summary: bool = True) -> int:
     import msgspec
 
     from asyncwatch.model.summary import Summary, summary_lines
 
     for problem in ended.problems:
-        _report(problem)
-    if has_summary:
+        report(problem)
+    if shows_summary:
         summary = msgspec.msgpack.decode(ended.summary, type=Summary)
         with contextlib.suppress(OSError):
             click.echo("\n".join(summary_lines(summary, shutil.get_terminal_size().columns)))
     return ended.status
 
 
-def _tell_death(engine: Child, record: RunRecord | None) -> int:
+def _report_death(engine: Child, record: RunRecord | None) -> int:
     """Say how the engine's process has ended, and return the exit status that a shell gives for that."""
     deadline = time.monotonic() + _PATIENCE
     while not engine.has_ended and time.monotonic() < deadline:
@@ -362,10 +362,10 @@ def _tell_death(engine: Child, record: RunRecord | None) -> int:
     engine.end_group()  # the children of workers
     number, status = engine.killed_by, NOT_ALL_SUCCEEDED
     if number is None:
-        _report("the process of the run has ended before the run did")
+        report("the process of the run has ended before the run did")
     else:
         status = 128 + number
-        _report(f"the process of the run was ended by {number.name} ({signal.strsignal(number)})")
+        report(f"the process of the run was ended by {number.name} ({signal.strsignal(number)})")
     _record_end(record, status)
     return status
 
@@ -391,8 +391,3 @@ def _record_end(record: RunRecord | None, status: int) -> None:
     if record is not None:
         with contextlib.suppress(DiscoveryError, OSError):
             record_end(record, status)
-
-
-def _report(problem: str) -> None:
-    with contextlib.suppress(OSError):
-        click.echo(f"asyncwatch: {printable(problem)}", err=True)

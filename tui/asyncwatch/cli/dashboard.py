@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import socket
-import tempfile
 import traceback
 from collections import deque
 from typing import TYPE_CHECKING
 
-import click
-
+from asyncwatch.cli.messages import keep_traceback, report
 from asyncwatch.cli.terminal import exclusive_terminal
 from asyncwatch.control import protocol
 from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, RunClient, RunGoneError, connect
 from asyncwatch.control.protocol import Kind, ProtocolError
 from asyncwatch.events import WorkerState
-from asyncwatch.text import count, error_line, printable
+from asyncwatch.text import count, error_line
 
 if TYPE_CHECKING:
     from asyncwatch.model.fleet import Fleet
@@ -46,11 +43,15 @@ def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
     connection = Connection(connected, Kind.DASHBOARD)
     with contextlib.suppress(Exception):  # what is broken is reported once there is a run
         importlib.import_module("asyncwatch.ui.app")  # while the engine's process makes the plan
-    plan = _plan(connection)
+    try:
+        plan = _plan(connection)
+    except (ProtocolError, ConnectionRefusedByRunError) as error:
+        report(f"the dashboard does not understand the run: {error}")
+        return BROKEN
     if plan is None:
         return OVER  # the command knows why
     for note in plan.notes:
-        click.echo(f"asyncwatch: {printable(note)}", err=True)
+        report(note)
     return _show(RunClient(connection, lifeline=lifeline), plan)
 
 
@@ -62,7 +63,7 @@ def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int
         while connection.welcome is None:
             connection.receive()
     except (RunGoneError, ProtocolError, ConnectionRefusedByRunError) as error:
-        click.echo(f"asyncwatch: {printable(str(error))}", err=True)
+        report(str(error))
         return REFUSED
     return _show(RunClient(connection, lifeline=lifeline), None, is_read_only=is_read_only)
 
@@ -73,8 +74,8 @@ def _ignore_ctrl_c() -> None:
 
 
 def _plan(connection: Connection) -> protocol.PlanMade | None:
-    """Return the plan once it is made; None if there is none, which the command tells."""
-    with contextlib.suppress(RunGoneError, ProtocolError):
+    """Return the plan once it is made; None if there is none, which the command reports."""
+    with contextlib.suppress(RunGoneError):
         while not isinstance(received := connection.receive(), protocol.PlanRefused):
             if isinstance(received, protocol.PlanMade):
                 return received
@@ -87,14 +88,17 @@ def _show(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bo
         with exclusive_terminal(lines.append):
             outcome = _run(client, plan, is_read_only=is_read_only)
     except Exception as error:  # Textual is broken, or its environment variables are; nothing of it may touch the run
-        trace = _keep([*lines, *traceback.format_exc().splitlines()])
+        trace = keep_traceback("dashboard", (f"{line}\n" for line in [*lines, *traceback.format_exc().splitlines()]))
         problem = (
             str(error) if type(error).__name__ == "DashboardError" else error_line(type(error).__name__, str(error))
         )
-        click.echo(f"asyncwatch: {printable(problem)}; its traceback is in {printable(trace)}", err=True)
+        report(f"{problem}; its traceback is in {trace}")
         return BROKEN
     finally:
         client.close()
+    if client.is_refused:
+        report(outcome.reason)
+        return BROKEN
     return _status(outcome)
 
 
@@ -129,12 +133,4 @@ def _report_running(fleet: Fleet) -> None:
     names = [row.name for row in fleet.rows if row.state is WorkerState.RUNNING]
     if names:
         shown = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else "")
-        click.echo(f"asyncwatch: {count(len(names), 'worker')} running at the end: {printable(shown)}", err=True)
-
-
-def _keep(lines: list[str]) -> str:
-    """Write a traceback to a new file, and return its path."""
-    descriptor, path = tempfile.mkstemp(prefix="asyncwatch-dashboard-", suffix=".txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    return path
+        report(f"{count(len(names), 'worker')} running at the end: {shown}")

@@ -11,7 +11,8 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 
-from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, INTERRUPTED, MakePlan, NoPlanError
+from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, MakePlan, NoPlanError
+from asyncwatch.cli.messages import fault
 from asyncwatch.cli.session import (
     PATIENCE,
     LimitError,
@@ -48,20 +49,23 @@ def run_engine(make_plan: MakePlan, connections: Connections) -> int:
     To be called in a process that was forked for it, before it has threads.
     """
     os.setsid()
-    stray = StrayOutput()
     notes: list[str] = []
     try:
+        stray = StrayOutput()
         with kept_streams(), _ending_with_command(connections):
             plan = make_plan(notes.append)
         if not plan.has_work:
             _refuse(connections, notes, ALL_SUCCEEDED)
             return ALL_SUCCEEDED
         session = prepare(plan, stays_open=True, on_problem=notes.append, before_end=stray.finish)
+        host = EngineHost(session, stray)
     except (NoPlanError, LimitError, OutputError) as error:
         problems = error.problems if isinstance(error, NoPlanError) else [str(error)]
         _refuse(connections, problems, BAD_INPUT)
         return BAD_INPUT
-    host = EngineHost(session, stray)
+    except Exception as error:  # no one sees what this process writes
+        _refuse(connections, [f"the run cannot start: {fault(error, 'engine')}"], NOT_ALL_SUCCEEDED)
+        return NOT_ALL_SUCCEEDED
     with infrequent_gc(), kept_streams():
         from asyncwatch.engine.capture import capturing_prints  # noqa: PLC0415  with the engine, after the plan
 
@@ -126,6 +130,16 @@ class EngineHost:
 
     async def serve(self, connections: Connections, notes: list[str]) -> int:
         """Serve the run until it has ended, and return its exit status."""
+        try:
+            problems, status = await self._follow(connections, notes)
+        except Exception as error:  # as above
+            end_engine(self._engine, PATIENCE)
+            problems, status = [f"the run cannot be followed: {fault(error, 'engine')}"], NOT_ALL_SUCCEEDED
+        await self._host.end(status, problems)
+        return status
+
+    async def _follow(self, connections: Connections, notes: list[str]) -> tuple[list[str], int]:
+        """Follow the run to its end. Return what went wrong beside the work, and the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop)
@@ -150,9 +164,7 @@ class EngineHost:
         end_engine(self._engine, PATIENCE)
         if self._session.output is not None:
             self._session.output.close()
-        problems, status = end_of(self._session, self._fleet, exit_status(self._fleet))
-        await self._host.end(status, problems)
-        return status
+        return end_of(self._session, self._fleet, exit_status(self._fleet))
 
     def _receive(self, batch: Batch) -> None:
         problem = self._host.receive(batch)

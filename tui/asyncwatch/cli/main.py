@@ -19,6 +19,7 @@ import click
 import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
 from asyncwatch.cli.ctl import ctl
+from asyncwatch.cli.messages import NO_THREADS, lacks_threads, report
 from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.process import discard_output, kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from asyncwatch.plan.plan import Overrides, Plan
 
 CONFIG_NAME = "asyncwatch.toml"
-_NO_THREAD = "can't start new thread"
-"""The message of Python's `RuntimeError`."""
 _LONGEST_PROBLEM = 1_000
 """Characters of a message. Names and values in it can be of any length."""
 
@@ -83,9 +82,9 @@ class _MainCommand(click.Command):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except RuntimeError as error:
-            if str(error) != _NO_THREAD:
+            if not lacks_threads(error):
                 raise
-            _note("the system starts no more threads: raise its limits of processes or memory (ulimit -u, ulimit -v)")
+            report(NO_THREADS)
             ctx.exit(NOT_ALL_SUCCEEDED)
 
 
@@ -345,7 +344,7 @@ def attach(ctx: click.Context, run: str | None, *, read_only: bool) -> None:
     ID is the beginning of the run's ID, or its name; asyncwatch ps lists both. It is not needed if there is only one
     run. q and D leave the run, which goes on.
     """
-    from asyncwatch.cli.attach import attach, tell_ended
+    from asyncwatch.cli.attach import attach, report_end
     from asyncwatch.cli.terminal import can_show_screens
     from asyncwatch.control.discovery import DiscoveryError, EndedRecord, select
 
@@ -354,7 +353,7 @@ def attach(ctx: click.Context, run: str | None, *, read_only: bool) -> None:
     except DiscoveryError as error:
         raise _InputError([str(error)]) from None
     if isinstance(record, EndedRecord):
-        ctx.exit(tell_ended(record))
+        ctx.exit(report_end(record))
     if not can_show_screens():
         raise _InputError(["attach needs a terminal that can show screens; without one, use asyncwatch ctl"])
     ctx.exit(attach(record, is_read_only=read_only))

@@ -259,7 +259,7 @@ def list_workers(run: str | None, selectors: Sequence[str], timeout: float | Non
         return Answer(fields, _table(rows, now))
 
     def show_end(record: EndedRecord) -> Answer:
-        answer = _end_of(record)
+        answer = end_of(record)
         return answer._replace(fields={**answer.fields, "workers": None}, status=None)
 
     return _ask(run, Kind.FOLLOWER, timeout, ask, show_end)
@@ -281,7 +281,7 @@ def show(run: str | None, worker: str | None, timeout: float | None) -> Answer:
         stack = remote.read_stack(row.name) if is_active else None
         return _show_worker(record, fleet, row, stack)
 
-    return _ask(run, Kind.FOLLOWER, timeout, ask, lambda record: _end_of(record)._replace(status=None))
+    return _ask(run, Kind.FOLLOWER, timeout, ask, lambda record: end_of(record)._replace(status=None))
 
 
 def act(run: str | None, action: str, selectors: Sequence[str], timeout: float | None, *, is_dry: bool) -> Answer:
@@ -358,7 +358,7 @@ def wait(run: str | None, timeout: float | None) -> Answer:
                 run_fields = {**_run_fields(record), "pid": None, "status": received.status}
                 return _end(run_fields, record.name, received.status, summary, received.problems)
 
-    return _ask(run, Kind.ASKER, timeout, ask, _end_of)
+    return _ask(run, Kind.ASKER, timeout, ask, end_of)
 
 
 # -- requests about workers
@@ -506,7 +506,8 @@ def _table(rows: Sequence[Row], now: float) -> list[str]:
     return lines if width is None else [crop(line, width) for line in lines]
 
 
-def _end_of(record: EndedRecord) -> Answer:
+def end_of(record: EndedRecord) -> Answer:
+    """Return how a run has ended."""
     return _end(_run_fields(record), record.name, record.status, record.summary, ())
 
 

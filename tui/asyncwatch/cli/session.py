@@ -1,7 +1,7 @@
 """One run, from its plan to the exit status.
 
-`run_plan` opens the output file, runs the engine, shows the run in the dashboard or follows it headless, waits for the
-engine's end, and reports what went wrong.
+`run_plan` opens the output file, runs the engine, follows it headless, waits for its end, and reports what went wrong.
+The engine's process of a run with a dashboard uses the same parts.
 """
 
 # ruff: noqa: PLC0415  imports that the first frame does not need come after it
@@ -20,10 +20,10 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-import click
 import msgspec
 
 from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
+from asyncwatch.cli.messages import report
 from asyncwatch.cli.terminal import private_stderr, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import Record, capturing_prints
@@ -33,7 +33,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan
 from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
-from asyncwatch.text import error_line, mask_secrets, printable
+from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
@@ -412,22 +412,6 @@ def _engine_problem(error: BaseException) -> str:
         if isinstance(error, TreeError)
         else f"The run failed: {error_line(type(error).__name__, str(error))}"
     )
-
-
-def report(problem: str) -> None:
-    """Tell the person at the terminal, unless it has gone."""
-    _print(f"asyncwatch: {printable(mask_secrets(problem))}", is_error=True)
-
-
-def _print(text: str, *, is_error: bool = False) -> None:
-    """Print `text`, unless the terminal has gone. The exit status still says how the run ended."""
-    try:
-        click.echo(text, err=is_error)
-    except OSError:
-        # The interpreter flushes its buffer on exit: let that go nowhere.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2 if is_error else 1)
-        os.close(nowhere)
 
 
 def leave_process(status: int) -> NoReturn:

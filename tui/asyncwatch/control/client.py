@@ -132,6 +132,8 @@ class RunClient:
         """How the run has ended, once it has."""
         self.lost = asyncio.Event()
         """Set when the run cannot be reached any more."""
+        self.is_refused = False
+        """Whether that is because one side does not understand the other, or the run does not take this client."""
         self._socket = connection.socket
         self._on_message = on_message
         self._lifeline = lifeline
@@ -265,7 +267,8 @@ class RunClient:
                 if self.lost.is_set():
                     return
         except ProtocolError as error:
-            self._lose(f"The run sent what asyncwatch {asyncwatch.__version__} does not understand: {error}.")
+            reason = f"The run sent what asyncwatch {asyncwatch.__version__} does not understand: {error}."
+            self._lose(reason, is_refused=True)
         if not data:
             self._lose("The run has ended." if self.ended is not None else "The process of the run has gone.")
         if self._updates.qsize() >= ENOUGH:
@@ -285,14 +288,15 @@ class RunClient:
             case protocol.Problem(text):
                 self._updates.put_nowait(Problem(text))
             case protocol.Refused(_, reason):
-                self._lose(f"The run does not take this dashboard: {reason}.")
+                self._lose(f"The run does not take this dashboard: {reason}.", is_refused=True)
             case _:
                 if isinstance(received, protocol.Ended):
                     self.ended = received
                 self._on_message(received)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, *, is_refused: bool = False) -> None:
         if not self.lost.is_set():
+            self.is_refused = is_refused
             self.lost.set()
             self._stop()
             self._updates.put_nowait(Disconnected(reason))

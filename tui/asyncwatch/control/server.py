@@ -243,7 +243,7 @@ class ControlServer:
         self._ended = ended
         self._answer()
         for client in self._clients:
-            if client.has_said_hello:
+            if client.kind is not None:  # or was adopted, and its hello is not read yet
                 client.send_after_events(ended)
 
     def _introduce(self, client: Client) -> None:
