@@ -146,7 +146,8 @@ def test_csv_column_url_is_the_item_of_an_http_worker(folder: Path) -> None:
         ("a.jsonl", b"[" * 100_000, "any", ["a.jsonl:1: is not readable JSON"]),
         ("a.csv", b"a,b\n1,2\n1\n1,2,3\n", "any", ["a.csv:3: has 1 cell,", "a.csv:4: has 3 cells"]),
         ("a.csv", b"a,a\n1,2\n", "any", ["a.csv:1: each column of the header needs a name of its own"]),
-        ("a.csv", b'a\n1\n"open\n', "any", ["a.csv:3: is not CSV"]),
+        ("a.csv", b'a\n1\n"open\n2\n', "any", ["a.csv:3: opens a quote that is never closed"]),
+        ("a.csv", b'a\n"op\nen"x\n2\n', "any", ["a.csv:2: is not CSV: ',' expected after '\"' (up to line 3)"]),
         ("a.csv", b"a\n1\n", "url", ["a.csv:2: has no url; add one, or give a TARGET"]),
         ("a.txt", b"http://a\n\nfoo\n", "url", ["a.txt:3: 'foo' is not an http:// or https:// URL"]),
         ("a.txt", b"x\n" * 20, "url", [f"a.txt:{n}: 'x' is no" for n in range(1, 21)]),
@@ -188,6 +189,13 @@ def test_invalid_items_are_skipped_and_counted_on_request(folder: Path) -> None:
     assert source.read() == [("1", {"n": 1}), ("3", 2)]
     (note,) = source.notes(2)
     assert note.startswith("a.jsonl: 2 lines skipped (--skip-bad), the first: a.jsonl:2: is not JSON")
+
+
+def test_quote_that_is_never_closed_is_reported_although_bad_lines_are_skipped(folder: Path) -> None:
+    """It would take all lines after it along."""
+    (folder / "a.csv").write_text('a,b\n1,x\n2,"y\n' + "3,z\n" * 100)
+    with pytest.raises(ItemsError, match="a.csv:3: opens a quote that is never closed"):
+        read_items("a.csv", skips_bad=True)
 
 
 def test_header_that_is_wrong_is_reported_although_bad_lines_are_skipped(folder: Path) -> None:

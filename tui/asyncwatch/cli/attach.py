@@ -33,7 +33,10 @@ def attach(record: RunRecord, *, is_read_only: bool) -> int:
     child.kill()
     terminal.restore(is_screen_open=child.exit_status is None)
     match child.exit_status:
-        case dashboard.LEFT | dashboard.HUNG_UP | dashboard.STOPPED | dashboard.QUIT:
+        case dashboard.LEFT:
+            report("The run goes on.")
+            return 0
+        case dashboard.HUNG_UP | dashboard.STOPPED | dashboard.QUIT:
             return 0
         case dashboard.OVER:
             return _await_end(record)

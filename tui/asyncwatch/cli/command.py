@@ -98,7 +98,7 @@ def _detach(connection: Connection, engine: Child) -> int:
                     time.sleep(_ASK_EVERY)
                     connection.send(protocol.Ask())
                 case protocol.Detached():
-                    return _report_detached(record)
+                    return _report_started(record)
                 case protocol.PlanRefused() as refusal:
                     return _report_refusal(refusal)
                 case protocol.Ended() as ended:
@@ -339,6 +339,14 @@ def _report_detached(record: RunRecord | None) -> int:
     return 0
 
 
+def _report_started(record: RunRecord | None) -> int:
+    """Print the ID of a run in the background, for scripts, and say how to see it."""
+    if record is not None:
+        click.echo(record.id)
+    report(f"The run goes on in the background.{_how_to_attach(record)}")
+    return 0
+
+
 def _report_ended(ended: protocol.Ended, *, shows_summary: bool = True) -> int:
     import msgspec
 
@@ -371,7 +379,7 @@ def _report_death(engine: Child, record: RunRecord | None) -> int:
 
 
 def _how_to_attach(record: RunRecord | None) -> str:
-    return "" if record is None else f" To see it again: asyncwatch attach {record.id}"
+    return "" if record is None else f" To see it: asyncwatch attach {record.id}"
 
 
 def _find(run_id: str) -> RunRecord | None:

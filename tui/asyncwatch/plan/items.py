@@ -386,6 +386,10 @@ def _read_jsonl(stream: BinaryIO, column: str | None, _ahead: int) -> Iterator[t
                 yield number, _name_of(item, column), item
 
 
+_OPEN_QUOTE = "unexpected end of data"
+"""What the reader of the standard library says at the end of a file within a quoted cell."""
+
+
 def _read_csv(stream: BinaryIO, column: str | None, ahead: int) -> Iterator[tuple[int, str, Any] | _EntryError]:
     broken = deque[int]()
     lines = _decoded(stream, broken)
@@ -401,7 +405,10 @@ def _read_csv(stream: BinaryIO, column: str | None, ahead: int) -> Iterator[tupl
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"is not CSV: {error}"
+            if str(error) == _OPEN_QUOTE:
+                raise _EntryError(line, "opens a quote that is never closed, so the lines after it are lost") from None
+            last = rows.line_num + skipped
+            problem = f"is not CSV: {error}" + (f" (up to line {last})" if last > line else "")
         while broken and broken[0] <= rows.line_num + skipped:
             line, problem = broken.popleft(), "is not UTF-8"
         if not row and not problem:

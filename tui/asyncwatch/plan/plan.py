@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import time
@@ -36,7 +37,14 @@ from asyncwatch.text import mask_secrets, mask_url, one_line
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _CREDENTIALS = re.compile(r":.*@")
 """What is before the host of a URL, perhaps of one without a scheme."""
-_COMMANDS = {"check": " [FILE] [TARGET]...", "selftest": "", "guide": " [TOPIC]"}
+_COMMANDS = {
+    "attach": " [ID]",
+    "check": " [FILE] [TARGET]...",
+    "ctl": " [ID] ACTION",
+    "guide": " [TOPIC]",
+    "ps": "",
+    "selftest": "",
+}
 """The commands other than the main one, with their arguments."""
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
 FORESEEN = 1_000
@@ -270,6 +278,10 @@ def _groups_of(config: Config, targets: Sequence[str], items: str | None, proble
     return (inherit(config, name="http", items=tuple(urls) if urls else items),)
 
 
+_CLOSE = 0.7
+"""How alike a target and the name of a command must be, from 0 to 1, to be taken for a slip of the finger."""
+
+
 def _unknown(target: str) -> str:
     if target in _COMMANDS:
         hint = f"{target} comes first: asyncwatch {target}{_COMMANDS[target]}"
@@ -281,6 +293,8 @@ def _unknown(target: str) -> str:
     elif re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/.*)?", target) and not target.endswith(".py"):
         scheme = "http" if target.startswith("localhost") else "https"
         hint = f"did you mean {scheme}://{target}?"
+    elif close := difflib.get_close_matches(target, _COMMANDS, 1, _CLOSE):
+        hint = f"did you mean the command {close[0]}?"
     else:
         hint = "a URL begins with http:// or https://, a function reads like jobs:fetch"
     return f"{one_line(mask_url(target), 80)!r} is neither a URL nor a module:function ({hint})"
