@@ -90,3 +90,4 @@ def test_dumb_terminal_gets_no_dashboard(tmp_path: Path) -> None:
         assert terminal.wait_for_exit() == 0
         assert "\x1b" not in terminal.raw.decode()
         assert "1 succeeded" in terminal.raw.decode()
+        assert "no dashboard, since a terminal of the kind TERM=dumb shows no screens" in terminal.raw.decode()

@@ -94,8 +94,9 @@ async def test_live_line_is_cut_at_the_width_of_the_terminal(monkeypatch: pytest
     assert f"{ERASE}00:00.1  0/{ERASE}" in err
 
 
-async def test_dumb_terminal_gets_no_escape_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+async def test_dumb_terminal_gets_no_escape_sequence(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("TERM", kind)
     _, err = await run(FakeController(HEAD, TAIL), stderr=Terminal())
     assert "\x1b" not in err
 

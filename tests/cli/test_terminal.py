@@ -1,4 +1,4 @@
-"""Whether a terminal can show a dashboard, and what is said if it cannot."""
+"""Terminals that can show a dashboard, and those that cannot."""
 
 from __future__ import annotations
 
@@ -7,30 +7,62 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from asyncwatch.cli import main as cli
 from asyncwatch.cli.terminal import why_no_screens
 from tests.terminal.screen import Terminal
 
 
-def test_system_without_unix_sockets_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert why_no_screens() == "it needs a Unix system"
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that can show a dashboard."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "get_terminal_size", lambda _descriptor: os.terminal_size((80, 24)))
+    monkeypatch.setattr(os, "isatty", lambda _descriptor: True)
+    monkeypatch.setattr("sys.stdout.fileno", lambda: 1)
 
 
-@pytest.mark.parametrize(
-    ("size", "reason"),
-    [
-        ((0, 0), "the terminal has 0 columns and 0 lines"),
-        ((80, 0), "the terminal has 80 columns and 0 lines"),
-        ((80, 24), None),
-    ],
-)
-def test_terminal_without_room_is_named(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], reason: str | None
+def test_ordinary_terminal_shows_screens() -> None:
+    assert why_no_screens() is None
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_terminal_that_moves_no_cursor_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("TERM", kind)
+    assert why_no_screens() == f"a terminal of the kind TERM={kind} shows no screens"
+
+
+@pytest.mark.parametrize("size", [(0, 24), (80, 0), (0, 0)])
+def test_terminal_without_rows_or_columns_shows_no_screens(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(os, "get_terminal_size", lambda _descriptor: os.terminal_size(size))
-    monkeypatch.setattr(os, "isatty", lambda _descriptor: True)
-    assert why_no_screens() == reason
+    assert why_no_screens() == f"the terminal has {size[0]} columns and {size[1]} lines"
+
+
+def test_terminal_of_unknown_size_shows_no_screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> os.terminal_size:
+        raise OSError
+
+    monkeypatch.setattr(os, "get_terminal_size", fail)
+    assert why_no_screens() == "the size of the terminal is unknown"
+
+
+def test_other_system_is_told_what_the_dashboard_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    reason = why_no_screens()
+    monkeypatch.undo()
+    assert reason is not None
+    assert reason.startswith("it needs a Unix system")
+
+
+def test_other_system_detaches_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    result = CliRunner().invoke(cli.main, ["-d"])
+    monkeypatch.undo()
+    assert result.exit_code == 2
+    assert "--detach needs a Unix system." in result.output
 
 
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])

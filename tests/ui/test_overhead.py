@@ -11,7 +11,7 @@ import pytest
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from asyncwatch.commands import StackFrame, WorkerStack
+from asyncwatch.commands import StackFrame, Statistics, WorkerStack
 from asyncwatch.events import LogRecorded, LoopBlocked
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.dashboard import DashboardState
@@ -117,7 +117,7 @@ async def test_overhead_page_opens_and_closes() -> None:
     async with running() as (app, controller, pilot):
         controller.known = msgspec.structs.replace(controller.known, tasks=3, tasks_highest=7, lag_highest=0.25)
         await pilot.press("d")
-        await shows(app, "overhead", "frames drawn", "3, max 7", "none: events are never dropped", "250 ms")
+        await shows(app, "overhead", "frames drawn", "3, max 7", "skipped", "250 ms")
         await shows(app, "none: nothing has blocked the event loop for 100 ms")
         controller.blocked("0", 3.3, 0.31)
         await shows(app, "1 in all", "jobs.py:12 fetch: time.sleep(9)")
@@ -246,3 +246,11 @@ def test_block_line_without_worker_names_the_cause() -> None:
         text(line) for line in cost_lines(DashboardState(frozen_clock).snapshot(), memory=None, threads=3, width=80)
     ]
     assert any(line.startswith("memory") and line.endswith("unknown") for line in page)
+
+
+@pytest.mark.parametrize(("skipped", "shown"), [(0, "none"), (12_345, "12,345; a snapshot took their place")])
+def test_page_counts_the_events_that_a_snapshot_replaced(skipped: int, shown: str) -> None:
+    dashboard = DashboardState(frozen_clock)
+    dashboard.statistics = Statistics(skipped=skipped)
+    page = [text(line) for line in cost_lines(dashboard.snapshot(), memory=1, threads=3, width=80)]
+    assert [line.split(maxsplit=1)[1] for line in page if line.startswith("skipped")] == [shown]

@@ -19,9 +19,6 @@ STARTUP_GC_THRESHOLD = 250_000
 SWITCH_INTERVAL = 0.001
 """Seconds that a thread keeps the interpreter while another thread waits for it."""
 
-PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
-"""Values of TERM for terminals that only print text (terminfo(5))."""
-
 
 def prepare_streams() -> None:
     """Make standard output and error usable, however the process was started.

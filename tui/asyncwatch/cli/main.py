@@ -251,6 +251,8 @@ def main(
 
     if detach and is_json:
         raise click.UsageError("--json needs a run that is not detached: asyncwatch ctl show --json asks one that is.")
+    if detach and os.name != "posix":
+        raise click.UsageError("--detach needs a Unix system.")
 
     def plan_run(note: Callable[[str], None], *, has_terminal: bool = False) -> Plan:
         settings = _find_settings(config, targets, items, note)

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
+from asyncwatch.cli.terminal import WITHOUT_CURSOR
 from asyncwatch.events import SETTLED, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import hold_ups
 from asyncwatch.model.summary import counts_text
-from asyncwatch.process import PLAIN_TERMINALS
 from asyncwatch.text import clock, count, printable
 
 # Seconds between two progress lines:
@@ -42,7 +42,7 @@ class Narrator:
     """
 
     def __init__(self, stream: Stream, *, clock: Callable[[], float]) -> None:
-        self.is_live = stream.isatty() and os.environ.get("TERM") not in PLAIN_TERMINALS
+        self.is_live = stream.isatty() and os.environ.get("TERM") not in WITHOUT_CURSOR
         """Whether the progress is one line that is redrawn."""
         self.interval = _LIVE_INTERVAL if self.is_live else _LOG_INTERVAL
         """Seconds between two progress lines. `progress` has to be called that often."""

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from asyncwatch.process import PLAIN_TERMINALS
-
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 OnLine = Callable[[str], None]
 
+WITHOUT_CURSOR = frozenset({"dumb", "unknown"})
+"""Values of TERM for terminals that understand no escape sequences."""
 _STANDARD = (0, 1, 2)
 _LAST_LINES = 0.2
 """Seconds to wait at the end for lines that are still in the pipe."""
@@ -33,14 +32,11 @@ class _Screen(io.FileIO):
     An error would end the thread in which Textual writes, and then the other threads would wait for it forever.
     """
 
-    has_gone = False
-
     def write(self, data: ReadableBuffer, /) -> int:
         """Write, and return the number of bytes written or dropped."""
         try:
             return super().write(data)
         except OSError:
-            self.has_gone = True
             return memoryview(data).nbytes
 
 
@@ -54,10 +50,10 @@ def why_no_screens() -> str | None:
 
     Keys come from standard input, or from the controlling terminal.
     """
-    if sys.platform == "win32":
-        return "it needs a Unix system"
+    if os.name != "posix":
+        return "it needs a Unix system, such as Linux, macOS, or Linux on Windows (WSL)"
     kind = os.environ.get("TERM", "")
-    if kind in PLAIN_TERMINALS:
+    if kind in WITHOUT_CURSOR:
         return f"a terminal of the kind TERM={kind} shows no screens"
     try:
         size = os.get_terminal_size(sys.stdout.fileno())
@@ -75,15 +71,12 @@ def why_no_screens() -> str | None:
 
 
 @contextmanager
-def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
+def exclusive_terminal(on_line: OnLine) -> Iterator[None]:
     """Give the terminal to Textual alone inside the context.
 
     Textual finds it as `sys.__stdin__`, `sys.__stdout__` and `sys.__stderr__`. For all other code, standard input is
     empty, and each line written to standard output or error goes to `on_line` in a thread of its own. If standard input
     is no terminal, because items are piped in, keys are read from the controlling terminal.
-
-    The value of the context is a function that returns whether the terminal has gone. A SIGHUP reports that only to the
-    processes whose controlling terminal it was.
 
     Raises:
         OSError: There is no terminal to read keys from.
@@ -95,14 +88,7 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
     reading, writing = os.pipe()
     nothing = os.open(os.devnull, os.O_RDONLY)
     reader = threading.Thread(target=_read_lines, args=(reading, on_line), name="asyncwatch stray output", daemon=True)
-    raw = _Screen(os.dup(1), "w")
-    screen = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
-    hang_up = select.poll()
-    hang_up.register(keys, select.POLLHUP)
-
-    def has_gone() -> bool:
-        return raw.has_gone or any(flags & select.POLLHUP for _, flags in hang_up.poll(0))
-
+    screen = io.TextIOWrapper(io.BufferedWriter(_Screen(os.dup(1), "w")), encoding="utf-8", errors="replace")
     with screen, os.fdopen(keys, encoding="utf-8") as keyboard:
         _flush(sys.stdout, sys.stderr)
         try:
@@ -110,7 +96,7 @@ def exclusive_terminal(on_line: OnLine) -> Iterator[Callable[[], bool]]:
             os.close(nothing)
             os.close(writing)
             reader.start()
-            yield has_gone
+            yield
         finally:
             _flush(sys.stdout, sys.stderr)
             _replace(sys_streams=originals, descriptors=saved)

@@ -74,7 +74,7 @@ def is_distorted(fleet: Fleet, row: Row) -> bool:
 
 
 def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: int) -> list[Line]:
-    """Return the page, in at most `width` cells a line. `memory` is in bytes."""
+    """Return the page, in at most `width` cells a line. `memory`, in bytes, and `threads` are the dashboard's."""
     frames, known, watch = snapshot.frame_statistics, snapshot.statistics, snapshot.fleet.loop
     times = frames.frame_times
     lines = [
@@ -89,7 +89,7 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
             ("per second", units.rate(frames.events_per_second)),
             ("emitted, shown", f"{known.events:,}, {snapshot.fleet.events:,}"),
             ("queued", f"{frames.backlog:,}, max {frames.highest_backlog:,}"),
-            ("dropped", "none: events are never dropped"),
+            ("skipped", f"{known.skipped:,}; a snapshot took their place" if known.skipped else "none"),
         ),
         *_section(
             "ENGINE",
@@ -97,15 +97,15 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
             ("loop lag, max", units.duration(known.lag_highest)),
             ("live tasks", f"{known.tasks:,}, max {known.tasks_highest:,}"),
             ("abandoned tasks", f"{known.detached:,}"),
-        ),
-        *_section(
-            "PROCESS",
-            ("memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB"),
-            ("threads", str(threads)),
             (
                 "garbage collection",
                 f"{units.duration(known.collecting)} in all, max {units.duration(known.longest_collection)}",
             ),
+        ),
+        *_section(
+            "DASHBOARD",
+            ("memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB"),
+            ("threads", str(threads)),
         ),
         [],
         [Span("EVENT LOOP BLOCKS", "heading")],
