@@ -131,3 +131,4 @@ def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp
         signal.signal(signal.SIGTERM, handler)
     assert seen == BATCHES + 1
     assert 3 <= stopped_after < 10
+    assert host._server.is_stopping

@@ -80,7 +80,7 @@ async def test_clients_that_join_at_any_time_end_with_the_same_state(
         serving = asyncio.create_task(serve())
         await until(lambda: fleet.settled == 2_000)
         first.send(WatchStack("last"), RestartWorker("w1", 1), CancelWorker("last", 9))
-        first.tell(protocol.Commands((), 7))
+        first.send_message(protocol.Commands((), 7))
         await until(lambda: protocol.Carried(7) in answers)
         assert [refusal.incarnation for refusal in fleets[0].refusals] == [9]
         followers.append(asyncio.create_task(follow(await join(Kind.FOLLOWER), fleets)))

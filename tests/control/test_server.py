@@ -319,7 +319,7 @@ def test_only_the_command_tells_that_the_terminal_has_gone(play: Play, kind: Kin
 
     async def main(run: FakeRun) -> int:
         client = await run.join(kind)
-        client.client.tell(protocol.HangUp())
+        client.client.send_message(protocol.HangUp())
         await settle()
         return len(calls)
 

@@ -281,7 +281,7 @@ class Command:
             for number in wakeups.signals():
                 if number == signal.SIGHUP and not self._has_hung_up:
                     self._has_hung_up = True
-                    client.tell(protocol.HangUp())
+                    client.send_message(protocol.HangUp())
                 elif number != signal.SIGCHLD:
                     run.interrupt()
 

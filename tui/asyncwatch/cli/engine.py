@@ -142,7 +142,7 @@ class EngineHost:
         """Follow the run to its end. Return what went wrong beside the work, and the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._heed_signal)
         for connection, kind in connections:
             await self._server.adopt(connection, kind)
         await self._host.open()
@@ -190,18 +190,19 @@ class EngineHost:
         is_left_alone = not self._server.has_owner and not self._server.is_detached
         is_done = self._engine.is_at_rest and not self._server.viewers
         if is_left_alone or is_done:
-            self._is_asked_to_end = True
-            self._engine.send(StopRun())
+            self._stop_run()
 
     def _hang_up(self) -> None:
         if self._session.plan.config.on_hangup == "detach":
             self._server.detach()
         else:
-            self._is_asked_to_end = True
-            self._engine.send(StopRun())
+            self._stop_run()
 
-    def _stop(self) -> None:
-        """Stop the run for a signal; the second time, at once."""
+    def _heed_signal(self) -> None:
+        """Stop the run; the second time, at once."""
         self._signals += 1
-        self._is_asked_to_end = True
-        self._engine.send(StopRun(at_once=self._signals > 1))
+        self._stop_run(at_once=self._signals > 1)
+
+    def _stop_run(self, *, at_once: bool = False) -> None:
+        self._is_asked_to_end = self._server.is_stopping = True
+        self._engine.send(StopRun(at_once))

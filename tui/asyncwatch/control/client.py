@@ -173,9 +173,9 @@ class RunClient:
 
     def detach(self) -> None:
         """Let the run go on without the command that started it."""
-        self.tell(protocol.Detach())
+        self.send_message(protocol.Detach())
 
-    def tell(self, message: Message) -> None:
+    def send_message(self, message: Message) -> None:
         """Send a message, from any thread. Never waits."""
         self._send(iter((protocol.message_frame(message),)))
 

@@ -99,7 +99,7 @@ class ControlServer:
         self.is_detached = False
         """Whether the run goes on without the command that started it."""
         self.is_stopping = False
-        """Whether a client has asked the run to stop."""
+        """Whether the run was asked to stop."""
         self.on_change = on_change
         self.on_hang_up = on_hang_up
         self.has_begun = False
