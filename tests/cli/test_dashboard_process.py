@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,16 @@ def test_run_that_is_not_understood_is_reported_as_a_broken_dashboard(
         assert dashboard.run_dashboard(ours, lifeline) == dashboard.BROKEN
     ours.close()
     assert reason in capsys.readouterr().err
+
+
+def test_viewer_of_a_run_that_has_just_ended_leaves_the_report_to_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    lifeline, held = socket.socketpair()
+    with lifeline, held:
+        assert dashboard.run_viewer(str(tmp_path / "gone"), lifeline, is_read_only=False) == dashboard.OVER
+    assert capsys.readouterr().err == ""
 
 
 def test_run_that_has_gone_leaves_the_report_to_the_command(

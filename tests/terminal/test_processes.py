@@ -188,6 +188,19 @@ def test_signal_to_a_viewer_ends_it_alone(folder: Path, number: signal.Signals) 
     assert [record.id for record in alive()] == [run.id]
 
 
+def test_viewer_says_that_the_engine_has_died(folder: Path) -> None:
+    subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)
+    run = only_run()
+    with Terminal([COMMAND, "attach"], cwd=folder) as viewer:
+        viewer.wait_for(row("first", "running"))
+        end_session(run)
+        assert viewer.wait_for_exit() == 1
+        assert_restored(viewer)
+        words = re.sub(r"\s+", " ", last_words(viewer))
+        assert f"the process of the run {run.id} has ended, and its exit status is unknown" in words
+    assert_nothing_left(run)
+
+
 def test_command_that_is_killed_takes_its_run_and_dashboard_with_it(folder: Path) -> None:
     with start(folder) as terminal:
         terminal.wait_for(row("first", "running"))

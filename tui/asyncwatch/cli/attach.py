@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -13,10 +12,10 @@ import time
 from asyncwatch.cli import NOT_ALL_SUCCEEDED, dashboard
 from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
 from asyncwatch.cli.messages import report
-from asyncwatch.control.discovery import DiscoveryError, EndedRecord, RunRecord, await_end
+from asyncwatch.control.discovery import EndedRecord, RunRecord
 
 _PATIENCE = 3.0
-"""Seconds to wait for the record of a run that has just ended, and for a dashboard that was told to end."""
+"""Seconds that a dashboard gets to end after a signal."""
 
 
 def attach(record: RunRecord, *, is_read_only: bool) -> int:
@@ -72,8 +71,11 @@ def _wait(child: Child, wakeups: Wakeups) -> bool:
 
 
 def _await_end(record: RunRecord) -> int:
-    with contextlib.suppress(DiscoveryError):
-        if (found := await_end(record.id, _PATIENCE)) is not None:
-            return report_end(found)
-    report("the run cannot be reached any more")
-    return NOT_ALL_SUCCEEDED
+    from asyncwatch.cli.answer import Failure
+    from asyncwatch.cli.remote import await_record
+
+    try:
+        return report_end(await_record(record))
+    except Failure as failure:
+        report(str(failure))
+        return failure.kind.status

@@ -62,7 +62,9 @@ def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int
         connection = connect(path, Kind.VIEWER, is_read_only=is_read_only)
         while connection.welcome is None:
             connection.receive()
-    except (RunGoneError, ProtocolError, ConnectionRefusedByRunError) as error:
+    except RunGoneError:
+        return OVER  # perhaps it has just ended: the command looks
+    except (ProtocolError, ConnectionRefusedByRunError) as error:
         report(str(error))
         return REFUSED
     return _show(RunClient(connection, lifeline=lifeline), None, is_read_only=is_read_only)

@@ -220,12 +220,17 @@ def _ask(
             with contextlib.closing(_Remote(record, kind, timeout)) as remote:
                 return ask(record, remote)
         except RunGoneError as error:
-            record = _ended(record, error)
+            record = await_record(record, str(error))
     return if_ended(record)
 
 
-def _ended(record: RunRecord, error: RunGoneError) -> EndedRecord:
-    """Return the record of a run whose connection has ended."""
+def await_record(record: RunRecord, reason: str = "") -> EndedRecord:
+    """Return the record of a run whose connection has ended, for this reason if there is one.
+
+    Raises:
+        Failure: There is none in time.
+
+    """
     try:
         ended = await_end(record.id, _RECORD_TIMEOUT)
     except UnknownRunError:
@@ -234,8 +239,8 @@ def _ended(record: RunRecord, error: RunGoneError) -> EndedRecord:
     except DiscoveryError as problem:
         raise Failure(ErrorKind.UNREACHABLE, str(problem)) from None
     if ended is None:
-        reason = f": {error}" if error.args and error.args[0] else ""
-        text = f"the run {record.id} is alive (PID {record.pid}), and does not take this connection{reason}"
+        text = f"the run {record.id} is alive (PID {record.pid}), and does not take this connection"
+        text += f": {reason}" if reason else ""
         raise Failure(ErrorKind.UNREACHABLE, text)
     return ended
 
