@@ -188,6 +188,21 @@ def test_signal_to_a_viewer_ends_it_alone(folder: Path, number: signal.Signals) 
     assert [record.id for record in alive()] == [run.id]
 
 
+def test_viewer_sees_the_end_of_an_engine_whose_worker_forked(folder: Path) -> None:
+    (folder / "items.txt").write_text("forks\n")
+    subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)
+    run = only_run()
+    with Terminal([COMMAND, "attach"], cwd=folder) as viewer:
+        viewer.wait_for(row("forks", "running"))
+        before = processes_of(run)
+        subprocess.run([COMMAND, "ctl", "restart", "forks"], cwd=folder, capture_output=True, check=True)
+        wait_until(lambda: processes_of(run) > before)
+        os.kill(run.pid, signal.SIGKILL)
+        assert viewer.wait_for_exit() == 1
+    end_session(run)
+    assert_nothing_left(run)
+
+
 def test_viewer_says_that_the_engine_has_died(folder: Path) -> None:
     subprocess.run([COMMAND, "-d", "work:job", "--items", "items.txt"], cwd=folder, capture_output=True, check=True)
     run = only_run()

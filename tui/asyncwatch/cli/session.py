@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from weakref import WeakMethod
 
 import msgspec
 
@@ -258,6 +259,8 @@ class RunHost:
             engine.statistics,
         )
         self.server = ControlServer(run, is_peer_trusted=_is_own)
+        close = WeakMethod(self.server.close_after_fork)
+        os.register_at_fork(after_in_child=lambda: (method := close()) and method())
 
     async def open(self) -> None:
         """Listen to clients."""

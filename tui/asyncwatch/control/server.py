@@ -165,6 +165,13 @@ class ControlServer:
             client.abort()
         self._turns.stop()
 
+    def close_after_fork(self) -> None:
+        """Close all sockets in a forked process: clients are to see the end of this one, not of its children."""
+        sockets = [client.connection for client in self._clients]
+        for each in sockets if self._listener is None else [*sockets, self._listener]:
+            with suppress(OSError):
+                each.close()
+
     def _start_listening(self) -> None:
         self._listen_again = None
         if self._listener is not None:
@@ -532,7 +539,7 @@ class Client(asyncio.BufferedProtocol):
         """Events that were not sent."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._server = server
-        self._connection = connection
+        self.connection = connection
         self._is_adopted = adopted_as is not None
         self._is_refused = False
         self._is_finishing = False
@@ -592,7 +599,7 @@ class Client(asyncio.BufferedProtocol):
         if exc is not None:  # while writing: what the client sent before it went is still to be read
             with suppress(OSError):
                 for _ in range(_READ_AFTER_END):
-                    if not (data := self._connection.recv(_READ)):
+                    if not (data := self.connection.recv(_READ)):
                         break
                     self._receive(data)
         self._leave_snapshot()
