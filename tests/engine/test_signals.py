@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -23,6 +24,13 @@ async def served(supervisor: Supervisor, *, expects_signals: bool = True) -> lis
         control_of(supervisor).expect_signals()
     await supervisor.serve()
     return drain(queue)
+
+
+@pytest.fixture
+def _child_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a service ends, a child process has just ended."""
+    numbers = itertools.count()
+    monkeypatch.setattr(attempts, "children_mark", lambda: next(numbers))
 
 
 class Service:
@@ -48,6 +56,7 @@ def service(name: str, target: Any, **treatment: Any) -> WorkerSpec:
     return WorkerSpec(name, target, **{"restart": "permanent", **treatment})
 
 
+@pytest.mark.usefixtures("_child_ends")
 @pytest.mark.parametrize("returns", [False, True])
 @pytest.mark.parametrize("announces", [False, True])
 @pytest.mark.parametrize("seconds", [0.0, 0.09])
@@ -91,7 +100,14 @@ def test_service_that_ends_during_the_stop_of_another_is_stopped(run: Any) -> No
     run(main)
 
 
-def test_service_that_ends_long_before_the_stop_is_restarted(run: Any) -> None:
+@pytest.mark.parametrize(("has_child", "ended_at"), [(True, 5.1), (False, 5.0)])
+def test_service_that_ends_long_before_the_stop_is_restarted(
+    run: Any, monkeypatch: pytest.MonkeyPatch, *, has_child: bool, ended_at: float
+) -> None:
+    """It takes longer only if a child process has ended."""
+    numbers = itertools.count()
+    monkeypatch.setattr(attempts, "children_mark", lambda: next(numbers) if has_child else 0)
+
     async def main() -> None:
         target = Service()
         supervisor = Supervisor([service("a", target)])
@@ -99,7 +115,7 @@ def test_service_that_ends_long_before_the_stop_is_restarted(run: Any) -> None:
         later(5.2, lambda: control_of(supervisor).carry_out(StopRun()))
         events = await served(supervisor)
         failed = [event.at for event in events if isinstance(event, WorkerFailed)]
-        assert failed == pytest.approx([5.1], abs=0.01)
+        assert failed == pytest.approx([ended_at], abs=0.01)
         assert target.calls == 2
 
     run(main)

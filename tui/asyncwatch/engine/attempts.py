@@ -106,8 +106,8 @@ class AttemptRunner:
         self.has_patience = True
         """Whether workers of the batch get their grace period."""
         self.hold = 0.0
-        """Seconds from the end of a service's target to that of its attempt. A worker of the batch waits only if its
-        target raises when a child process has ended: most of them have none, and their failures take no time."""
+        """Seconds for which an attempt that fails, or a service that returns, goes on when a child process has ended: a
+        signal may have ended it, and a stop may follow. Most workers have no child, and their ends take no time."""
         self._child_mark = children_mark()
         self._child_ended_at = -math.inf
         self._reporter = reporter
@@ -226,17 +226,13 @@ class AttemptRunner:
                 raise worker.spec.bad_luck.fault(draw)
             if not self.hold or worker.spec.every is not None:  # a poll that fails restarts nothing
                 return await worker.spec.target(*worker.args)
-            # A service that raises in its first step never was ready, and no signal is the cause of that.
-            has_waited: list[bool] = []
-            if worker.owner is not None:
-                asyncio.get_running_loop().call_soon(has_waited.append, True)
             try:
                 result = await worker.spec.target(*worker.args)
             except Exception:
-                if has_waited or (worker.owner is None and self._has_child_ended()):
+                if self._has_child_ended():
                     await asyncio.sleep(self.hold)
                 raise
-            if has_waited and worker.spec.restart == "permanent":
+            if worker.owner is not None and worker.spec.restart == "permanent" and self._has_child_ended():
                 await asyncio.sleep(self.hold)
             return result  # noqa: TRY300  the wait is a part of the attempt
         except SystemExit as error:

@@ -324,10 +324,10 @@ class Scheduler:
         self.accepts_restarts = True
 
     def hold_ends(self, seconds: float) -> None:
-        """Let an attempt of a service end only `seconds` after its target: it is stopped if a stop comes meanwhile.
+        """Let an attempt that fails when a child process has ended go on for `seconds`: a stop may come meanwhile.
 
-        So does an attempt of the batch that fails when a child process has ended. An error of a service that comes
-        while the run is being stopped is no failure either.
+        So does a permanent service that returns. An error of a service that comes while the run is being stopped is no
+        failure either.
         """
         self._runner.hold = seconds
 
