@@ -206,6 +206,7 @@ def test_dashboard_gets_keys_while_items_come_through_standard_input(folder: Pat
     with Terminal([COMMAND, "work:job", "--items", "-"], cwd=folder, stdin=reading) as terminal:
         os.close(reading)
         terminal.wait_for(row("second", "running"))
+        terminal.wait_for(shows("› first"))
         terminal.press("c")
         terminal.wait_for(row("first", "cancelled"))
         terminal.kill(signal.SIGTERM)
