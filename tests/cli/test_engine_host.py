@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -16,8 +17,9 @@ import pytest
 
 from asyncwatch.cli import engine as module
 from asyncwatch.cli.engine import EngineHost
+from asyncwatch.cli.headless import run_headless
 from asyncwatch.cli.session import Session
-from asyncwatch.commands import Command, Statistics, StopRun
+from asyncwatch.commands import Command, Disconnected, Statistics, StopRun, Update
 from asyncwatch.config.schema import Config
 from asyncwatch.control.client import Connection
 from asyncwatch.control.protocol import Ended, Kind
@@ -132,3 +134,24 @@ def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp
     assert seen == BATCHES + 1
     assert 3 <= stopped_after < 10
     assert host._server.is_stopping
+
+
+async def test_lost_run_of_which_nothing_is_known_has_no_summary() -> None:
+    class Lost:
+        """A run that cannot be reached any more."""
+
+        def events(self) -> asyncio.Queue[Update]:
+            queue: asyncio.Queue[Update] = asyncio.Queue()
+            queue.put_nowait(Disconnected("it has ended"))
+            return queue
+
+        def send(self, *_commands: Command) -> None:
+            """Do nothing."""
+
+        def statistics(self) -> Statistics:
+            return Statistics()
+
+    stdout, stderr = io.BytesIO(), io.StringIO()
+    fleet = await run_headless(Lost(), json=False, stdout=stdout, stderr=stderr)
+    assert fleet.run is None
+    assert (stdout.getvalue(), stderr.getvalue()) == (b"", "")

@@ -258,11 +258,11 @@ class Command:
         if self._dashboard.exit_status != dashboard.STOPPED:
             how = "broke" if number is None else f"was ended by {number.name}"
             report(f"the dashboard {how}. The run goes on.{_how_to_attach(self._record)}")
-        self._has_summary = True
         self._send(protocol.Follow())
         with private_stdout(is_alone=False) as stdout, private_stderr() as raw_stderr:
             stderr = sys.stderr if raw_stderr is None else LossyWriter(raw_stderr, sys.stderr.encoding)
             fleet = asyncio.run(self._follow(wakeups, stdout, stderr))
+            self._has_summary = fleet.run is not None
             if isinstance(stderr, LossyWriter):
                 stderr.finish()
         if fleet.finished is None and not self._is_over:

@@ -158,6 +158,8 @@ class HeadlessRun:
             else:
                 self._report_block()
         leave(self.fleet, self._time.now)
+        if self.disconnected is not None and self.fleet.run is None:
+            return self.fleet  # nothing is known of the run
         self._narrator.finish(self.fleet)
         if self._stdout.is_terminal and isinstance(self._stderr, LossyWriter):
             await asyncio.to_thread(self._stderr.finish)  # the summary follows on the same terminal
