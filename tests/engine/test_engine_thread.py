@@ -468,7 +468,7 @@ async def test_send_then_calls_back_when_the_events_of_the_commands_are_in_the_q
         engine.send_then((StopRun(),), called)
         count, seen = await calls.get()
         assert any(isinstance(event, RunCancelRequested) for event in seen[:count])
-    assert engine.join(10)
+    assert engine._has_ended.wait(10)
     engine.send_then((CancelWorker("a", 1),), called)
     await asyncio.sleep(0)
     assert calls.empty()
