@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -41,7 +42,10 @@ LAST_CHANCE = 0.5
 """Seconds that the remaining tasks get to end before the loop is closed."""
 _MAKES_PROGRESS = frozenset({"asyncwatch", "many"})
 """Causes of a block that end by themselves."""
-_THREADS = "asyncwatch worker thread"
+IDLE_THREADS_END = 0.2
+"""Seconds in which the idle threads of `asyncio.to_thread` end. One that is left is blocked by a worker."""
+_LOOK_AGAIN = 0.005
+_numbers = itertools.count(1)
 
 
 class Controlled(Protocol):
@@ -173,6 +177,7 @@ class EngineThread(Generic[_R]):
         self._stack: WorkerStack | None = None
         self._stack_timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
+        self._thread_names = f"asyncwatch worker thread {next(_numbers)}-"
 
     def start(self) -> None:
         """Start the run."""
@@ -187,7 +192,16 @@ class EngineThread(Generic[_R]):
         is_started = self._thread.ident is not None
         if is_started and self._has_ended.wait(timeout) and not self._is_abandoned:
             self._thread.join()
-        return not any(thread is self._thread or thread.name.startswith(_THREADS) for thread in _alive())
+        deadline = time.monotonic() + min(IDLE_THREADS_END, IDLE_THREADS_END if timeout is None else timeout)
+        while self._leaves_threads():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_AGAIN)
+        return True
+
+    def _leaves_threads(self) -> bool:
+        names = self._thread_names
+        return any(thread is self._thread or thread.name.startswith(names) for thread in threading.enumerate())
 
     def send(self, *commands: Command) -> None:
         """Pass commands on, in order, from any thread. After the end of the run they are dropped.
@@ -273,7 +287,7 @@ class EngineThread(Generic[_R]):
             self._report_end()
             self._has_ended.set()
             return
-        executor = ThreadPoolExecutor(self._threads, thread_name_prefix=_THREADS)
+        executor = ThreadPoolExecutor(self._threads, thread_name_prefix=self._thread_names)
         loop.set_default_executor(executor)
         try:
             with capturing_logs(self.record_log, self._log_level):
@@ -426,7 +440,3 @@ class EngineThread(Generic[_R]):
             control.abandon(None if self._watchdog is None else self._watchdog.blocked())
         else:
             self._listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
-
-
-def _alive() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.is_alive()]
