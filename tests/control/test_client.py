@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import threading
 import time
@@ -419,3 +421,19 @@ async def test_wait_until_lost(peer: Peer) -> None:
     peer.socket.close()
     await wait_until(waiting.done)
     client.close()
+
+
+def test_connect_waits_for_the_socket_of_a_run_that_is_just_starting(base: Path) -> None:
+    """The record by which it was found precedes its socket."""
+    path = str(base / "late.sock")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def listen() -> None:
+        listener.bind(path + "~")
+        listener.listen()
+        os.rename(path + "~", path)  # noqa: PTH104
+
+    timer = threading.Timer(0.05, listen)
+    timer.start()
+    with contextlib.closing(listener), contextlib.closing(connect(path, Kind.ASKER)):
+        timer.join()

@@ -24,6 +24,8 @@ LAST_WRITES = 1.0
 """Seconds that the run gets to read the last commands."""
 _READ = 1 << 18
 _FRAMES_AT_ONCE = 8
+_SOCKET_FOLLOWS = 0.5
+"""Seconds in which the socket of a run appears, whose record precedes it."""
 _AGAIN = 0.01
 """Seconds between two attempts to connect to a run that has too many clients to accept."""
 
@@ -324,6 +326,7 @@ def connect(path: str, kind: Kind, *, is_read_only: bool = False, timeout: float
 
     """
     deadline = time.monotonic() + timeout
+    appears_by = min(deadline, time.monotonic() + _SOCKET_FOLLOWS)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     while True:
         try:
@@ -337,6 +340,9 @@ def connect(path: str, kind: Kind, *, is_read_only: bool = False, timeout: float
             connection.close()
             raise RunGoneError("the run accepts no connection") from error
         except (OSError, ForeignPeerError) as error:
+            if isinstance(error, FileNotFoundError) and time.monotonic() < appears_by:
+                time.sleep(_AGAIN)
+                continue
             connection.close()
             raise RunGoneError(getattr(error, "strerror", None) or str(error)) from error
         connection.settimeout(None)
