@@ -1,0 +1,1 @@
+"""Journals: what happened in a run, in a file that outlives it."""

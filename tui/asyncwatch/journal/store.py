@@ -1,0 +1,463 @@
+"""The file of a run's journal: one SQLite database, what is in it, and how it is written and read.
+
+A run is launched once, and again by each resume. All launches stand in the same file, each with its items and its
+batches of events, which are numbered through the whole file. A batch is MessagePack (`events.wire`), plain or
+compressed. The items of a launch stand in the order in which their workers are queued, some thousand in a row: the key
+of each (`journal.identity`), and a hash of its content where the key is made of a name.
+
+Folder and file belong to the user alone (0700, 0600). Who writes holds a lock on `<id>.lock` beside the file, in which
+its process ID stands. The lock ends with the process. Readers need no lock, and should read for a short time: while
+they do, the log of SQLite grows.
+
+`PRAGMA user_version` is the number of the FORMAT. A newer one is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import msgspec
+
+from asyncwatch.events import Batch, Event
+from asyncwatch.events.wire import pack_batch, unpack_batch
+from asyncwatch.text import printable
+
+FORMAT = 1
+"""The number of the format. A change that older readers cannot read raises it."""
+SUFFIX = ".sqlite"
+KEY_SIZE = 16
+"""Bytes of a key of an item."""
+CONTENT_SIZE = 8
+"""Bytes of the hash of an item's content."""
+_APPLICATION = 0x61737977
+"""`PRAGMA application_id` of the files: `asyw`."""
+_WAL_LIMIT = 4 << 20
+"""Bytes to which the log of SQLite is cut after a checkpoint."""
+_BUSY = 5.0
+"""Seconds for which one connection waits for another one."""
+_PLAIN, _ZLIB = 0, 1
+_COMPRESSED_FROM = 64
+"""Bytes of the smallest batch that is compressed."""
+
+_SCHEMA = """
+CREATE TABLE run(id TEXT NOT NULL, root TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL);
+CREATE TABLE launch(
+    number INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, pid INTEGER NOT NULL, host TEXT NOT NULL,
+    folder TEXT NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL, seed TEXT NOT NULL, version TEXT NOT NULL,
+    done_before INTEGER NOT NULL, status INTEGER, summary TEXT
+);
+CREATE TABLE items(
+    launch INTEGER, first INTEGER, size INTEGER NOT NULL, "group" TEXT NOT NULL, keys BLOB NOT NULL,
+    content BLOB NOT NULL, PRIMARY KEY(launch, first)
+);
+CREATE TABLE batch(
+    number INTEGER PRIMARY KEY, launch INTEGER NOT NULL, first INTEGER NOT NULL, events INTEGER NOT NULL,
+    at REAL NOT NULL, codec INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX batch_at ON batch(launch, at);
+"""
+
+
+class JournalError(Exception):
+    """A journal that cannot be used. The message is a sentence or two for a person."""
+
+
+class NewerFormatError(JournalError):
+    """The file was written by a newer version of asyncwatch."""
+
+
+class DamagedError(JournalError):
+    """The file is no journal, or is damaged."""
+
+
+class BusyError(JournalError):
+    """Another process writes the journal. `pid` is its process ID, 0 if that is unknown."""
+
+    def __init__(self, message: str, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """One launch of a run: the first one, or a resume."""
+
+    number: int
+    """From 1."""
+    started: float
+    """Seconds since the epoch."""
+    ended: float | None = None
+    """The same; None while it runs, and for ever if its process was killed."""
+    pid: int
+    host: str
+    folder: str
+    """The current directory when it started."""
+    command: list[str]
+    """The arguments after the name of the command, without secrets."""
+    settings: dict[str, Any] = {}
+    """The settings of the config as they were written there, by dotted key, without secrets."""
+    seed: int
+    version: str
+    """The version of asyncwatch."""
+    done_before: int = 0
+    """Items that had succeeded in earlier launches."""
+    status: int | None = None
+    """The exit status; None as for `ended`."""
+    summary: Any = None
+    """The summary at the end (`model.summary`), as a value of JSON."""
+
+
+class RunInfo(NamedTuple):
+    """What a journal says of its run as a whole."""
+
+    id: str
+    root: str
+    """The ID of the first run of a chain of repeats (`again`); the run's own ID if it repeats none."""
+    parent: str
+    """The ID of the run that it repeats, or an empty text."""
+    name: str
+
+
+class ItemKeys(NamedTuple):
+    """Items of one group, in the order in which their workers are queued."""
+
+    first: int
+    """The index of the first one among all workers of the launch, from 0."""
+    group: str
+    keys: bytes
+    """KEY_SIZE bytes for each."""
+    content: bytes
+    """CONTENT_SIZE bytes for each, or nothing if the keys are made of the content."""
+
+
+class StoredBatch(NamedTuple):
+    """A batch of events as it is in the file."""
+
+    number: int
+    """From 1, through the whole file, in the order of time."""
+    launch: int
+    first: int
+    """The `seq` of the first event."""
+    events: int
+    """How many there are."""
+    at: float
+    """The `at` of the last event, in seconds since the launch started."""
+    codec: int
+    data: bytes
+
+    def unpack(self) -> tuple[Event, ...]:
+        """Return the events.
+
+        Raises:
+            DamagedError: The data is no batch.
+
+        """
+        try:
+            return unpack_batch(zlib.decompress(self.data) if self.codec == _ZLIB else self.data)
+        except (zlib.error, msgspec.DecodeError) as error:
+            raise DamagedError(f"batch {self.number} of the journal cannot be read: {error}") from None
+
+
+# -- writing
+
+
+class RunStore:
+    """Writes the journal of a run. At most one exists for a run, on this machine. Not safe for threads.
+
+    Errors of SQLite (`sqlite3.Error`) are raised as they are. A failed transaction leaves nothing of it in the file.
+    """
+
+    def __init__(self, path: Path, lock: int, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._lock = lock
+        self._connection = connection
+        self._launch = 0
+
+    @classmethod
+    def create(cls, folder: Path, info: RunInfo) -> Self:
+        """Make the journal of a new run in `folder`, which is made if it does not exist.
+
+        Raises:
+            OSError: The folder or the file cannot be made.
+            sqlite3.Error: The same.
+
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{info.id}{SUFFIX}"
+        lock = _lock(path)
+        try:
+            # Without umask, and before SQLite: `-wal` and `-shm` get the permissions of the file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            connection = _connect(path)
+            connection.execute(f"PRAGMA application_id={_APPLICATION}")
+            with _transaction(connection):
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={FORMAT}")
+                connection.execute("INSERT INTO run VALUES(?, ?, ?, ?)", info)
+        except BaseException:
+            _unlock(lock)
+            raise
+        return cls(path, lock, connection)
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Open a journal for another launch of its run.
+
+        Raises:
+            BusyError: Another process writes it.
+            JournalError: It cannot be used.
+            OSError: It cannot be opened.
+
+        """
+        lock = _lock(path)
+        try:
+            with RunJournal(path):
+                pass  # it can be read
+            return cls(path, lock, _connect(path))
+        except BaseException:
+            _unlock(lock)
+            raise
+
+    def begin(self, launch: Launch) -> int:
+        """Write that a launch started, and return its number, which need not be that of `launch`."""
+        with _transaction(self._connection):
+            row = self._connection.execute("SELECT coalesce(max(number), 0) + 1 FROM launch").fetchone()
+            self._launch = int(row[0])
+            self._connection.execute(
+                f"INSERT INTO launch VALUES({', '.join('?' * 13)})",
+                (
+                    self._launch,
+                    launch.started,
+                    launch.ended,
+                    launch.pid,
+                    launch.host,
+                    launch.folder,
+                    _json(launch.command),
+                    _json(launch.settings),
+                    str(launch.seed),  # it may have more than 64 bits
+                    launch.version,
+                    launch.done_before,
+                    launch.status,
+                    None,
+                ),
+            )
+        return self._launch
+
+    def write(self, items: Iterable[ItemKeys] = (), batches: Iterable[StoredBatch] = ()) -> None:
+        """Write items and batches of the launch in one transaction. The numbers of the batches are given here."""
+        with _transaction(self._connection):
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO items VALUES(?, ?, ?, ?, ?, ?)",
+                (
+                    (self._launch, part.first, len(part.keys) // KEY_SIZE, part.group, part.keys, part.content)
+                    for part in items
+                ),
+            )
+            self._connection.executemany(
+                "INSERT INTO batch VALUES(NULL, ?, ?, ?, ?, ?, ?)",
+                ((self._launch, *batch[2:]) for batch in batches),
+            )
+
+    def end(self, ended: float, status: int, summary: Any) -> None:
+        """Write how the launch ended."""
+        with _transaction(self._connection):
+            self._connection.execute(
+                "UPDATE launch SET ended = ?, status = ?, summary = ? WHERE number = ?",
+                (ended, status, _json(summary), self._launch),
+            )
+
+    def close(self) -> None:
+        """Close the file and give the lock back."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        _unlock(self._lock)
+
+    def forget(self) -> None:
+        """Give up the lock in a forked child, which would keep it."""
+        with contextlib.suppress(OSError):
+            os.close(self._lock)
+
+
+def store_batch(batch: Batch) -> StoredBatch:
+    """Return a batch, which has at least one event, as it is written to the file."""
+    data, codec = pack_batch(batch), _PLAIN
+    if len(data) >= _COMPRESSED_FROM:
+        data, codec = zlib.compress(data, 1), _ZLIB
+    return StoredBatch(0, 0, batch[0].seq, len(batch), batch[-1].at, codec, data)
+
+
+# -- reading
+
+
+class RunJournal:
+    """Reads the journal of a run, also while it is written. A context manager; not safe for threads.
+
+    Raises:
+        FileNotFoundError: There is none at `path`.
+        NewerFormatError: A newer version of asyncwatch wrote it.
+        DamagedError: It is no journal, or is damaged. The methods raise it as well.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no journal {printable(str(path))!r}")
+        self._connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, timeout=_BUSY, isolation_level=None
+        )
+        try:
+            with self._reading():
+                self._check_format()
+                row = self._connection.execute("SELECT id, root, parent, name FROM run").fetchone()
+            if row is None:
+                raise DamagedError(f"{self._shown} is empty")  # noqa: TRY301  it closes the file as the others do
+            self.info = RunInfo(*row)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def launches(self) -> list[Launch]:
+        """Return all launches, the first one first."""
+        with self._reading():
+            cursor = self._connection.execute("SELECT * FROM launch ORDER BY number")
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        for row in rows:
+            row |= {name: msgspec.json.decode(row[name] or "null") for name in ("command", "settings", "summary")}
+            row["seed"] = int(row["seed"])
+        return [Launch(**row) for row in rows]
+
+    def items(self, launch: int) -> Iterator[ItemKeys]:
+        """Yield the items of a launch, in the order of their workers."""
+        query = 'SELECT first, "group", keys, content FROM items WHERE launch = ? ORDER BY first'
+        yield from map(ItemKeys._make, self._rows(query, launch))
+
+    def batches(self, launch: int, after: int = 0) -> Iterator[StoredBatch]:
+        """Yield the batches of a launch, those with a higher number than `after`, in the order of time."""
+        query = "SELECT * FROM batch WHERE launch = ? AND number > ? ORDER BY number"
+        yield from map(StoredBatch._make, self._rows(query, launch, after))
+
+    def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        with self._reading():
+            cursor = self._connection.execute(query, values)
+            while rows := cursor.fetchmany(64):
+                yield from rows
+
+    def _check_format(self) -> None:
+        application, version = (
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
+        )
+        if application != _APPLICATION:
+            raise DamagedError(f"{self._shown} is no journal of asyncwatch")
+        if version > FORMAT:
+            text = f"{self._shown} was written by a newer version of asyncwatch (format {version}, this one reads"
+            raise NewerFormatError(f"{text} {FORMAT}). Update asyncwatch to read it.")
+
+    @property
+    def _shown(self) -> str:
+        return f"the journal {printable(str(self.path))!r}"
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise DamagedError(f"{self._shown} cannot be read: {error}") from None
+
+
+# -- both
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _lock(path: Path) -> int:
+    """Lock the journal for this process. Return the descriptor that holds the lock."""
+    # `lockf` would lose the lock when anything in this process closes that file.
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, 20, 0)
+        os.close(lock)
+        number = int(pid) if pid.isdigit() else 0
+        text = f"run {path.stem} is being recorded by process {number or 'unknown'}, which still runs"
+        raise BusyError(text, number) from None
+    except BaseException:
+        os.close(lock)
+        raise
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _unlock(lock: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(lock)
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
+        import json  # noqa: PLC0415  for values that msgspec refuses
+
+        return json.dumps(value, default=repr)
+
+
+def parts_of(first: int, group: str, keys: bytes, content: bytes, size: int = 4_000) -> Sequence[ItemKeys]:
+    """Return the items of a group in parts of at most `size`."""
+    return [
+        ItemKeys(
+            first + at,
+            group,
+            keys[at * KEY_SIZE : (at + size) * KEY_SIZE],
+            content[at * CONTENT_SIZE : (at + size) * CONTENT_SIZE],
+        )
+        for at in range(0, len(keys) // KEY_SIZE, size)
+    ]
