@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncwatch.cli import INTERRUPTED, NOT_ALL_SUCCEEDED, dashboard
-from asyncwatch.cli.keeper import Child, TerminalSettings, Wakeups, fork
+from asyncwatch.cli.keeper import Child, DashboardProcess, TerminalSettings, Wakeups, fork
 from asyncwatch.cli.messages import report
 from asyncwatch.commands import StopRun
 from asyncwatch.control import protocol
@@ -42,28 +42,24 @@ _LOOK_EVERY = 1.0
 _ASK_EVERY = 0.02
 
 
-def run_in_terminal(make_plan: MakePlan, *, reads_input: bool) -> int:
+def run_in_terminal(make_plan: MakePlan, shown: DashboardProcess | None, *, reads_input: bool) -> int:
     """Run a plan with a dashboard in this terminal, and return the exit status of the run.
 
-    `reads_input` is whether the plan has items from standard input.
+    `shown` is the process of the dashboard, if there is one already. `reads_input` is whether the plan has items from
+    standard input.
     """
+    shown = shown or DashboardProcess()
     ours, for_command = socket.socketpair()
-    for_dashboard, engines = socket.socketpair()
-    lifeline, held = socket.socketpair()
 
     def engine_main() -> int:
-        connections = [(for_command, Kind.COMMAND), (engines, Kind.DASHBOARD)]
+        connections = [(for_command, Kind.COMMAND), (shown.connection, Kind.DASHBOARD)]
         return _run_engine(make_plan, connections, reads_input=reads_input)
 
-    def dashboard_main() -> int:
-        return dashboard.run_dashboard(for_dashboard, lifeline)
-
-    engine = fork(engine_main, ours, for_dashboard, lifeline, held)
-    child = fork(dashboard_main, ours, for_command, engines, held)
-    for each in (for_command, engines, for_dashboard, lifeline):
+    engine = fork(engine_main, ours, shown.lifeline)
+    for each in (for_command, shown.connection):
         each.close()
-    with held, contextlib.closing(Connection(ours, Kind.COMMAND)) as connection:
-        return Command(connection, engine, child).wait()
+    with shown.lifeline, contextlib.closing(Connection(ours, Kind.COMMAND)) as connection:
+        return Command(connection, engine, shown.process).wait()
 
 
 def run_detached(make_plan: MakePlan, *, reads_input: bool) -> int:

@@ -1,7 +1,8 @@
 """The command's part in a run with a dashboard: it keeps the terminal, and waits for the engine and the dashboard.
 
-The command forks both before it has threads or has imported much. Whatever becomes of the two, the command sets the
-terminal as it was, and its exit status is that of the run.
+The command forks both before it has threads or has imported much: the dashboard even before it reads its arguments,
+since importing Textual takes longest. Whatever becomes of the two, the command sets the terminal as it was, and its
+exit status is that of the run.
 """
 
 # ruff: noqa: PLC0415  the command is small: it imports what it needs when it needs it
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 RESET = (
@@ -28,6 +29,8 @@ RESET = (
 _STANDARD = (0, 1, 2)
 _GROUP_GRACE = 0.2
 """Seconds that processes get to end by themselves."""
+_WITHOUT_DASHBOARD = frozenset({"-h", "--help", "--version", "--headless", "--json", "-d", "--detach"})
+"""Options of a command that shows no dashboard."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -137,6 +140,46 @@ class Child:
         if self.status is None:
             with contextlib.suppress(ChildProcessError):
                 self.status = os.waitpid(self.pid, 0)[1]
+
+
+class DashboardProcess:
+    """The dashboard's process, which imports Textual and then waits for the plan of the run.
+
+    `connection` is the other end of its connection to the run, for the engine's process. It ends when `lifeline` is
+    closed.
+    """
+
+    def __init__(self) -> None:
+        self.connection, connection = socket.socketpair()
+        self.lifeline, lifeline = socket.socketpair()
+
+        def main() -> int:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the command, which gets Ctrl+C too
+            from asyncwatch.cli.dashboard import run_dashboard
+
+            return run_dashboard(connection, lifeline)
+
+        self._owner = os.getpid()
+        self.process = fork(main, self.connection, self.lifeline)
+        connection.close()
+        lifeline.close()
+
+    def discard(self) -> None:
+        """End the process, which is not needed. Nothing if it has ended, or in the engine's process."""
+        if os.getpid() != self._owner:
+            return
+        self.connection.close()
+        self.lifeline.close()
+        self.process.kill()
+
+
+def is_for_dashboard(arguments: Sequence[str]) -> bool:
+    """Return whether a command with these arguments is likely to show a run in this terminal.
+
+    A first argument of letters alone is the name of another command: targets are URLs and functions.
+    """
+    is_likely = not arguments[:1] or not arguments[0].isalpha()
+    return os.name == "posix" and os.isatty(1) and is_likely and _WITHOUT_DASHBOARD.isdisjoint(arguments)
 
 
 class Wakeups:

@@ -268,8 +268,10 @@ def main(
         if (reason := why_no_screens()) is None:
             from asyncwatch.cli.command import run_in_terminal
 
-            ctx.exit(run_in_terminal(_refusable(plan_run), reads_input=items == "-"))
+            ctx.exit(run_in_terminal(_refusable(plan_run), ctx.obj, reads_input=items == "-"))
         _note(f"no dashboard, since {reason}")
+    if ctx.obj is not None:
+        ctx.obj.discard()
     # The module of a function may print while it is imported.
     with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
         plan = plan_run(_note, has_terminal=True)

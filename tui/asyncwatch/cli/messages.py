@@ -7,8 +7,6 @@ import tempfile
 import traceback
 from collections.abc import Iterable
 
-import click
-
 from asyncwatch.process import discard_output
 from asyncwatch.text import error_line, mask_secrets, printable
 
@@ -17,8 +15,10 @@ NO_THREADS = "the system starts no more threads: raise its limits of processes o
 
 def report(problem: str) -> None:
     """Write a message to standard error, unless the terminal has gone: then the exit status has to do."""
+    from click import echo  # noqa: PLC0415  10 ms that the process of a dashboard, which seldom reports, does without
+
     try:
-        click.echo(f"asyncwatch: {printable(mask_secrets(problem))}", err=True)
+        echo(f"asyncwatch: {printable(mask_secrets(problem))}", err=True)
     except OSError:
         discard_output(2)
 
