@@ -35,6 +35,43 @@ _FOR_EVERY_HOST = frozenset({"accept", "accept-encoding", "accept-language", "co
 """Headers of the config that hold no secret, and so go to the host that a redirect names."""
 
 
+_SIMPLE = re.compile(r"(https?)://([a-z0-9]+(?:[-.][a-z0-9]+)*)(?::([0-9]{1,4}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def host_of(url: str) -> str:
+    """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
+    if type(url) is str:
+        end = url.find("/", len("https://"))
+        if (host := _host_of_origin(url if end < 0 else url[:end])) is not None:
+            return host
+    return _host(url)
+
+
+@lru_cache(1_000)
+def _host_of_origin(origin: str) -> str | None:
+    """Return the host of an HTTP URL without its path, None for other URLs.
+
+    One host has many URLs, and each request asks for it.
+    """
+    simple = _SIMPLE.fullmatch(origin)
+    if simple is None:
+        return _host(origin) if origin.startswith(("http://", "https://")) else None
+    # Nearly every URL looks so. To parse it takes ten times as long as this.
+    scheme, host, port = simple.groups()
+    return host if port is None or int(port) == _DEFAULT_PORTS[scheme] else f"{host}:{int(port)}"
+
+
+def _host(url: str) -> str:
+    try:
+        address = URL(url)
+    except ValueError:
+        return ""
+    if address.host is None:
+        return ""
+    return address.host if address.is_default_port() else f"{address.host}:{address.port}"
+
+
 class HttpTarget:
     """Requests URLs over one shared session. Enter it on the event loop that calls it.
 
@@ -119,9 +156,8 @@ class HttpTarget:
         if self._deadlines is not None:
             self._deadlines.close()
 
-    def key_of(self, url: str) -> str:
-        """Return the key of the circuit and the rate limit for `url`: its host, as `host_of` gives it."""
-        return host_of(url)
+    key_of = staticmethod(host_of)
+    """Return the key of the circuit and the rate limit for a URL. Each attempt asks for it."""
 
     def own_headers(self) -> Mapping[str, str] | None:
         """Return headers for this request alone, added to those of every request."""
@@ -215,43 +251,6 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
         return await send(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Unsent(error) from None
-
-
-_SIMPLE = re.compile(r"(https?)://([a-z0-9]+(?:[-.][a-z0-9]+)*)(?::([0-9]{1,4}))?")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def host_of(url: str) -> str:
-    """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
-    if type(url) is str:
-        end = url.find("/", len("https://"))
-        if (host := _host_of_origin(url if end < 0 else url[:end])) is not None:
-            return host
-    return _host(url)
-
-
-@lru_cache(1_000)
-def _host_of_origin(origin: str) -> str | None:
-    """Return the host of an HTTP URL without its path, None for other URLs.
-
-    One host has many URLs, and each request asks for it.
-    """
-    simple = _SIMPLE.fullmatch(origin)
-    if simple is None:
-        return _host(origin) if origin.startswith(("http://", "https://")) else None
-    # Nearly every URL looks so. To parse it takes ten times as long as this.
-    scheme, host, port = simple.groups()
-    return host if port is None or int(port) == _DEFAULT_PORTS[scheme] else f"{host}:{int(port)}"
-
-
-def _host(url: str) -> str:
-    try:
-        address = URL(url)
-    except ValueError:
-        return ""
-    if address.host is None:
-        return ""
-    return address.host if address.is_default_port() else f"{address.host}:{address.port}"
 
 
 _SENT = re.compile(r"[^?#/]*//[^?#/]*([^#]*)")
