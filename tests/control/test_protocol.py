@@ -33,7 +33,7 @@ from asyncwatch.control.protocol import (
     command_frames,
     message_frame,
 )
-from asyncwatch.engine import thread
+from asyncwatch.engine import port
 from asyncwatch.engine.command_queue import FEW
 from asyncwatch.events import LogRecorded
 from tests.control.runs import ENDED
@@ -118,7 +118,7 @@ def test_lone_surrogates_arrive_as_their_escapes() -> None:
 def test_only_commands_of_a_person_can_be_sent() -> None:
     kinds = set(protocol.command_types())
     assert kinds == {kind for kind in vars(commands).values() if isinstance(kind, type) and kind.__base__ is Command}
-    assert {kind for kind in Command.__subclasses__() if kind.__module__ == thread.__name__} - kinds
+    assert {kind for kind in Command.__subclasses__() if kind.__module__ == port.__name__} - kinds
     body = msgspec.msgpack.encode({"message": "Commands", "commands": [{"command": "_Then", "callback": 1}]})
     with pytest.raises(ProtocolError):
         [*FrameReader(1000, is_run=False).feed(len(body).to_bytes(4) + b"m" + body)]

@@ -12,17 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-import msgspec
-
-from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, WorkerStack
+from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.engine.capture import capturing_logs
-from asyncwatch.engine.command_queue import FEW, CommandQueue
+from asyncwatch.engine.command_queue import FEW
 from asyncwatch.engine.event_loop import new_event_loop
-from asyncwatch.engine.outbox import Listener
+from asyncwatch.engine.port import RunPort
 from asyncwatch.engine.stacks import boundary
 from asyncwatch.events import Batch, RunFinished
 
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
 
 CHECK_INTERVAL = 0.1
 """Seconds between two checks of the loop."""
-STACK_EVERY = 0.25
-"""Seconds between two stacks of the worker that is watched."""
 PATIENCE = 1.0
 """Seconds beyond the grace period for which the loop of a run that is stopped may stand still; then the end is reported
 without it. While the loop responds, its own timers end everything."""
@@ -118,12 +113,6 @@ class Guard:
             self._call_soon(self._respond)
 
 
-class _Then(Command, frozen=True):
-    """Calls back, with the number of events so far, once the commands before it are carried out."""
-
-    callback: Callable[[int], object]
-
-
 class EngineThread(Generic[_R]):
     """Runs one `Run` or `Supervisor` on an event loop in a thread of its own. Implements `commands.Controller`.
 
@@ -158,9 +147,8 @@ class EngineThread(Generic[_R]):
         self._stays_open = stays_open
         self._log_level = log_level
         self._threads = threads
-        self._listener = Listener()
+        self._port = RunPort(self._heed_stop)
         self._lock = threading.Lock()
-        self._commands = CommandQueue(self._execute, self._hold_slots)
         self._control: RunControl | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
@@ -172,10 +160,6 @@ class EngineThread(Generic[_R]):
         self._has_ended = threading.Event()
         self._guard: Guard | None = None
         self._watchdog: Watchdog | None = None
-        self._tasks_highest = 0
-        self._watched_worker: str | None = None
-        self._stack: WorkerStack | None = None
-        self._stack_timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
         self._thread_names = f"asyncwatch worker thread {next(_numbers)}-"
 
@@ -211,24 +195,24 @@ class EngineThread(Generic[_R]):
         for command in commands if len(commands) <= FEW else ():
             if isinstance(command, StopRun):
                 self._expect_end(command)
-            elif isinstance(command, WatchStack):  # heeded also while the loop is blocked
-                self._watched_worker = command.worker
-        self._commands.put(commands)
+        self._port.send(*commands)
 
     def send_then(self, commands: Sequence[Command], callback: Callable[[int], object]) -> None:
         """Pass commands on, and call `callback` on the loop of `events` when they are carried out.
 
         Its argument is the number of events so far. They are in the queue of `events`, or were taken from it.
         """
-        self.send(*commands)
-        self.send(_Then(callback))
+        for command in commands:
+            if isinstance(command, StopRun):
+                self._expect_end(command)
+        self._port.send_then(commands, callback)
 
     def events(self) -> asyncio.Queue[Batch]:
         """Return the queue of all event batches, from the first one on, for the running event loop; once.
 
         The run begins when its events are watched.
         """
-        queue = self._listener.attach()
+        queue = self._port.events()
         with self._lock:
             self._is_watched = True
             if self._control is not None and self._loop is not None and not self._loop.is_closed():
@@ -237,26 +221,7 @@ class EngineThread(Generic[_R]):
 
     def statistics(self) -> Statistics:
         """Return the engine's latest figures."""
-        control, watchdog = self._control, self._watchdog
-        if control is None or watchdog is None:
-            return Statistics()
-        from asyncwatch.engine.watchdog import block_event, blocking_stack
-
-        known, lags, block, stack = control.statistics(), watchdog.lags(), watchdog.blocked(), self._stack
-        if block is not None and block.blame.who.worker and block.blame.who.worker == self._watched_worker:
-            stack = blocking_stack(block)
-        return msgspec.structs.replace(
-            known,
-            loop_lag=lags.last,
-            lag_p50=lags.p50,
-            lag_p95=lags.p95,
-            lag_highest=lags.highest,
-            tasks_highest=max(known.tasks, self._tasks_highest),
-            collecting=watchdog.collecting,
-            longest_collection=watchdog.longest_collection,
-            blocked=None if block is None else block_event(-1, control.now, time.monotonic(), block),
-            stack=stack,
-        )
+        return self._port.statistics()
 
     @property
     def is_at_rest(self) -> bool:
@@ -265,15 +230,7 @@ class EngineThread(Generic[_R]):
 
     def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Make a log record or a printed line an event, from any thread."""
-        control, loop = self._control, self._loop
-        if control is None or loop is None:
-            return
-        if threading.get_ident() == self._thread.ident:
-            control.record_log(worker, level, source, message)
-            return
-        with self._lock:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(control.record_log, worker, level, source, message)
+        self._port.record_log(worker, level, source, message)
 
     @boundary
     def _run(self) -> None:
@@ -281,7 +238,7 @@ class EngineThread(Generic[_R]):
             self._loop = loop = new_event_loop()
         except BaseException as error:  # as below
             self.error = error
-            self._commands.close()
+            self._port.close()
             if self._guard is not None:
                 self._guard.stop()
             self._report_end()
@@ -298,7 +255,7 @@ class EngineThread(Generic[_R]):
         finally:
             # Tasks that swallowed every cancellation are destroyed with the loop; that was reported already.
             loop.set_exception_handler(lambda _loop, _context: None)
-            self._commands.close()
+            self._port.close()
             with self._lock:
                 loop.close()
             executor.shutdown(wait=False, cancel_futures=True)
@@ -327,15 +284,15 @@ class EngineThread(Generic[_R]):
 
         async with self._open_run() as run:
             control = control_of(run)
-            control.add_listener(self._listener)
+            self._port.attach(control)
             with self._lock:
                 self._control = control
                 if self._is_watched:
                     self._watched.set()
-            self._commands.attach()
             # Entering starts a tree at once: not before it is watched.
             await self._watched.wait()
-            with Watchdog(run, self._note_tasks, lambda: control.is_at_rest) as self._watchdog:
+            with Watchdog(run, self._port.note_tasks, lambda: control.is_at_rest) as self._watchdog:
+                self._port.watch_loop(self._watchdog)
                 try:
                     async with run:
                         await self._await_run(run)
@@ -356,41 +313,9 @@ class EngineThread(Generic[_R]):
         if self._stays_open:
             await self._stopped.wait()
 
-    def _execute(self, command: Command) -> None:
-        assert self._control is not None  # noqa: S101  the command queue is attached after it is set
-        if isinstance(command, WatchStack):
-            self._take_stack()
-            return
-        if isinstance(command, _Then):
-            self._control.deliver_events()
-            self._listener.call(partial(command.callback, self._control.statistics().events))
-            return
-        try:
-            self._control.carry_out(command)
-        finally:
-            if self._watchdog is not None:
-                self._watchdog.wake()
-            if isinstance(command, StopRun):
-                self._stopped.set()
-                self._watched.set()
-
-    def _hold_slots(self, is_held: bool) -> None:
-        assert self._control is not None  # noqa: S101  as above
-        self._control.hold_slots(is_held)
-
-    def _take_stack(self) -> None:
-        """Keep the stack of the worker that is watched, now and again and again."""
-        if self._stack_timer is not None:
-            self._stack_timer.cancel()
-            self._stack_timer = None
-        control, name = self._control, self._watched_worker
-        self._stack = None if control is None or name is None else control.stack_of(name)
-        if self._stack is not None:
-            self._stack_timer = asyncio.get_running_loop().call_later(STACK_EVERY, self._take_stack)
-
-    def _note_tasks(self) -> None:
-        assert self._control is not None  # noqa: S101  the watchdog comes after it
-        self._tasks_highest = max(self._tasks_highest, self._control.tasks)
+    def _heed_stop(self) -> None:
+        self._stopped.set()
+        self._watched.set()
 
     async def _clean_up(self) -> None:
         """End the tasks that workers started and left; a few that will not end do not hold up the exit."""
@@ -439,4 +364,4 @@ class EngineThread(Generic[_R]):
         if control is not None and control.is_started:
             control.abandon(None if self._watchdog is None else self._watchdog.blocked())
         else:
-            self._listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
+            self._port.listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
