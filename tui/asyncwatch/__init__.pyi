@@ -1,3 +1,13 @@
+from asyncwatch.api import AsyncMap as AsyncMap
+from asyncwatch.api import Handle as Handle
+from asyncwatch.api import ItemOutcome as ItemOutcome
+from asyncwatch.api import NoResult as NoResult
+from asyncwatch.api import OpenRun as OpenRun
+from asyncwatch.api import RunOptions as RunOptions
+from asyncwatch.api import WorkerOptions as WorkerOptions
+from asyncwatch.api import amap as amap
+from asyncwatch.api import gather as gather
+from asyncwatch.api import open_run as open_run
 from asyncwatch.engine.current import CurrentWorker as CurrentWorker
 from asyncwatch.engine.current import current_worker as current_worker
 from asyncwatch.engine.event_loop import run as run

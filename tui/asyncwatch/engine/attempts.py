@@ -185,7 +185,10 @@ class AttemptRunner:
         """Raise `CancelledError` once more in an attempt that is cancelling; that gives it no more time."""
         assert worker.task is not None  # noqa: S101  it is cancelling
         worker.cancels += 1
-        worker.task.cancel()
+        if worker.cancel_message is None:
+            worker.task.cancel()
+        else:
+            worker.task.cancel(worker.cancel_message)
 
     def reap(self, worker: Worker) -> None:
         """Handle the end of an attempt whose callback is still to come: whatever follows comes after that end."""

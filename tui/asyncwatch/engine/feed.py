@@ -31,7 +31,7 @@ class Feed:
     def __init__(
         self,
         source: WorkerSource,
-        add: Callable[[Feed, Sequence[str], Sequence[Any]], None],
+        add: Callable[[Feed, Sequence[str], Sequence[Any]], list[str]],
         end: Callable[[Feed], None],
         backlog: Callable[[], int],
     ) -> None:
@@ -42,13 +42,12 @@ class Feed:
         self._add = add
         self._end = end
 
-    def add(self, names: Sequence[str], items: Sequence[Any]) -> None:
-        """Add a worker for each item, unless the feed was closed. The names are made unique.
+    def add(self, names: Sequence[str], items: Sequence[Any]) -> list[str]:
+        """Add a worker for each item; return their names, made unique. None if the feed was closed.
 
-        A `BadItem` stands for an item that cannot be read.
+        A `BadItem` stands for an item that cannot be read, an `OwnSpec` for a worker unlike the template.
         """
-        if self.is_open and names:
-            self._add(self, names, items)
+        return self._add(self, names, items) if self.is_open and names else []
 
     def end(self) -> None:
         """Note that no more workers come."""

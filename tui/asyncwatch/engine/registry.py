@@ -16,7 +16,7 @@ import msgspec
 
 from asyncwatch.engine.describe import function_of, safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
-from asyncwatch.engine.spec import BadItem, Outcome, WorkerSpec, WorkerSpecs
+from asyncwatch.engine.spec import BadItem, Outcome, OwnSpec, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.worker import FORGOTTEN, Worker, WorkerOwner
 from asyncwatch.events import WorkerEnded, WorkerState
 
@@ -61,14 +61,19 @@ class _Listed:
 
 
 class _Alike:
-    """Workers of one template. More can be added if `can_grow`: the names and items are lists then."""
+    """Workers of one template. More can be added if `can_grow`: the names and items are lists then.
+
+    The first workers of a growing part can be forgotten. The places of all others stay.
+    """
 
     def __init__(self, specs: WorkerSpecs, *, can_grow: bool = False) -> None:
         self._specs = specs
         self._can_grow = can_grow
+        self.forgotten = 0
+        """How many workers were forgotten."""
 
     def __len__(self) -> int:
-        return len(self._specs)
+        return self.forgotten + len(self._specs)
 
     def names(self) -> Iterator[str]:
         return iter(self._specs.names)
@@ -77,7 +82,7 @@ class _Alike:
         yield self._specs.template, iter(self._specs.names)
 
     def places(self, group: str) -> Iterator[int]:
-        return iter(range(len(self) if self._specs.template.group == group else 0))
+        return iter(range(self.forgotten, len(self) if self._specs.template.group == group else 0))
 
     def specs(self) -> Iterable[WorkerSpec]:
         return (self._specs.template,)
@@ -85,7 +90,7 @@ class _Alike:
     def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
         template, names, items = self._specs.template, self._specs.names, self._specs.items
         if self._can_grow:
-            return map(self.call, range(len(self)))
+            return map(self.call, range(self.forgotten, len(self)))
         args: Iterable[tuple[Any, ...]]
         if items is None:
             args = itertools.repeat(template.args)
@@ -96,6 +101,7 @@ class _Alike:
         return zip(names, args, itertools.repeat(template))
 
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
+        place -= self.forgotten
         name, template = self._specs.names[place], self._specs.template
         try:
             args = self._specs.args(place)
@@ -103,8 +109,11 @@ class _Alike:
             pass_on_interrupt(error)
             message = f"its item cannot be read: {safe_repr(error)}"
             return name, (), msgspec.structs.replace(template, target=_raises(message))
-        if args and type(args[-1]) is BadItem:
-            return name, (), msgspec.structs.replace(template, target=_raises(args[-1].problem))
+        item = args[-1] if args else None
+        if type(item) is BadItem:
+            return name, (), msgspec.structs.replace(template, target=_raises(item.problem))
+        if type(item) is OwnSpec:
+            return name, item.spec.args, item.spec
         return name, args, template
 
     def grow(self, names: Sequence[str], items: Sequence[Any]) -> None:
@@ -113,6 +122,16 @@ class _Alike:
         assert isinstance(self._specs.items, list)  # noqa: S101
         self._specs.names.extend(names)
         self._specs.items.extend(items)
+
+    def forget(self, size: int) -> list[str]:
+        """Drop the first `size` workers and return their names."""
+        names, items = self._specs.names, self._specs.items
+        assert isinstance(names, list)  # noqa: S101  it can grow
+        assert isinstance(items, list)  # noqa: S101
+        dropped: list[str] = names[:size]
+        del names[:size], items[:size]
+        self.forgotten += size
+        return dropped
 
 
 def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
@@ -139,6 +158,9 @@ def _parts(members: Iterable[WorkerSpec | WorkerSpecs]) -> Iterator[_Listed | _A
 
 class BatchRegistry:
     """The workers of a batch, in order, and how they ended: some 30 bytes a worker beside its name and its args.
+
+    A batch of very many workers that join while it runs can forget old ones that have ended (`keep_latest`). The index
+    of a worker is its number in the whole batch, and stays.
 
     Raises:
         ValueError: two workers have the same name.
@@ -171,9 +193,31 @@ class BatchRegistry:
         """The template of the last part, if that can grow."""
         self._next_number: dict[str, int] = {}
         """What is tried first to make a name unique that comes again."""
+        self.rows_kept: int | None = None
+        """How many settled workers are kept at least; None for all. Set it by `keep_latest`."""
+        self._first = 0
+        """Index of the first row of the columns: rows before it were forgotten."""
+        self._forgotten: Counter[int] = Counter()
+        """How many forgotten workers have each mark."""
+        self._stragglers: dict[int, int] = {}
+        """Index and mark of each worker that is kept though its row was forgotten: it can still end."""
+
+    def keep_latest(self, size: int) -> None:
+        """Keep only the latest `size` to `2 * size` settled workers from now on, and no results and errors.
+
+        Raises:
+            ValueError: the batch has workers already.
+
+        """
+        if len(self):
+            raise ValueError("only a batch whose workers all join while it runs can forget some")
+        self.rows_kept = size
+        self.keeps_values = False
 
     def extend(self, template: WorkerSpec, names: Sequence[str], items: Sequence[Any]) -> list[str]:
         """Add workers of one template at the end; return their names, made unique by `#2`, `#3`, ..."""
+        if self.rows_kept is not None and len(self._marks) > 2 * self.rows_kept:
+            self._forget(self.rows_kept)
         start, size = len(self), len(names)
         unique: list[str] = []
         for index, name in enumerate(names, start):
@@ -194,6 +238,29 @@ class BatchRegistry:
         self._results += [None] * size
         return unique
 
+    def _forget(self, kept: int) -> None:
+        """Forget the settled workers before the last `kept` and before the first that has not begun."""
+        marks, part = self._marks, self._parts[-1]
+        assert isinstance(part, _Alike)  # noqa: S101  all workers joined while the batch ran
+        fresh = marks.find(_FRESH)
+        size = len(marks) - kept if fresh < 0 else min(fresh, len(marks) - kept)
+        for index, name in enumerate(part.forget(size), self._first):
+            mark = marks[index - self._first]
+            if index in self._under_way:
+                self._stragglers[index] = mark
+            else:
+                self._forgotten[mark] += 1
+                del self._index[name]
+        for column in (marks, self._incarnations, self._attempts, self._elapsed, self._results):
+            del column[:size]
+        self._first += size
+        if len(self._next_number) > kept:
+            self._next_number.clear()
+
+    def _mark(self, index: int) -> int:
+        """Return the mark of a worker, -1 if it was forgotten."""
+        return self._marks[index - self._first] if index >= self._first else self._stragglers.get(index, -1)
+
     def _unique(self, name: str) -> str:
         number = self._next_number.get(name, 2)
         while f"{name}#{number}" in self._index:
@@ -202,11 +269,12 @@ class BatchRegistry:
         return f"{name}#{number}"
 
     def __len__(self) -> int:
-        return len(self._marks)
+        """Return how many workers there have been, forgotten ones included."""
+        return self._first + len(self._marks)
 
     def __iter__(self) -> Iterator[Worker]:
         """Yield every worker, in order, each as it is at that moment."""
-        return map(self._worker, range(len(self._marks)))
+        return map(self._worker, range(self._first, len(self)))
 
     def groups(self) -> Iterator[tuple[WorkerSpec, Iterator[str]]]:
         """Yield all names in order: neighbours of the same group and number of attempts together, with one spec."""
@@ -227,7 +295,7 @@ class BatchRegistry:
         Workers that join meanwhile come too.
         """
         marks, under_way = self._marks, self._under_way
-        while index < len(marks):
+        while index < len(self):
             at = bisect_right(self._starts, index) - 1
             part, start = self._parts[at], self._starts[at]
             end = start + len(part)
@@ -239,8 +307,8 @@ class BatchRegistry:
                     pass_on_interrupt(error)
                     calls = map(part.call, range(index - start, end - start))
                     continue
-                if not marks[index]:
-                    marks[index] = _UNDER_WAY
+                if not marks[index - self._first]:
+                    marks[index - self._first] = _UNDER_WAY
                     self.fresh -= 1
                     under_way[index] = worker = Worker(name, args, spec, index, is_ready=True)
                     yield worker
@@ -253,66 +321,86 @@ class BatchRegistry:
 
     def under_way(self) -> list[Worker]:
         """Return the workers that have begun and not settled, in order."""
-        return [self._under_way[index] for index in sorted(self._under_way) if self._marks[index] == _UNDER_WAY]
+        return [self._under_way[index] for index in sorted(self._under_way) if self._mark(index) == _UNDER_WAY]
 
     def unsettled(self, group: str | None = None) -> Iterator[Worker]:
         """Yield the workers (of a group) that have not settled by then, in order."""
-        marks = self._marks
-        return (self._worker(index) for index in self._indexes(group) if marks[index] < _FIRST_SETTLED)
+        return (self._worker(index) for index in self._indexes(group) if 0 <= self._mark(index) < _FIRST_SETTLED)
 
     def begun(self, group: str) -> Iterator[Worker]:
         """Yield the workers of a group that are under way or have settled by then, in order."""
-        marks = self._marks
-        return (self._worker(index) for index in self._indexes(group) if marks[index])
+        return (self._worker(index) for index in self._indexes(group) if self._mark(index) > 0)
 
     def has_group(self, group: str) -> bool:
         """Return whether a group has any workers."""
         return next(self._indexes(group), None) is not None
 
     def _indexes(self, group: str | None) -> Iterator[int]:
+        for index in sorted(self._stragglers):
+            if index in self._under_way and group in {None, self._under_way[index].spec.group}:
+                yield index
         for start, part in zip(self._starts, self._parts, strict=True):
-            indexes = range(start, start + len(part))
+            indexes = range(max(start, self._first), start + len(part))
             yield from indexes if group is None else (start + place for place in part.places(group))
 
     def begin(self, worker: Worker) -> None:
         """Note that a worker, or another incarnation of it, is under way."""
-        if not self._marks[worker.index]:
-            self.fresh -= 1
-        self._marks[worker.index] = _UNDER_WAY
-        self._under_way[worker.index] = worker
+        index = worker.index
+        self._under_way[index] = worker
+        if index >= self._first:
+            self.fresh -= not self._marks[index - self._first]
+            self._marks[index - self._first] = _UNDER_WAY
+            return
+        if index not in self._stragglers:  # its incarnation ended in this very call
+            self._forgotten[_MARKS[worker.state]] -= 1
+            self._index[worker.name] = index
+        self._stragglers[index] = _UNDER_WAY
 
     def is_latest(self, worker: Worker) -> bool:
         """Return whether no later incarnation of a worker has begun."""
         index = worker.index
-        return self._under_way.get(index, worker) is worker and worker.incarnation >= self._incarnations[index]
+        if self._under_way.get(index, worker) is not worker:
+            return False
+        return index < self._first or worker.incarnation >= self._incarnations[index - self._first]
 
     def settle(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
         """Note how a worker ended. An abandoned one is kept, as it may still end."""
         index, state = worker.index, event.state
-        if not self._marks[index]:
+        if state is not _UNRESPONSIVE:
+            self._under_way.pop(index, None)
+        row = index - self._first
+        if row < 0:
+            self._settle_straggler(worker, _MARKS[state])
+            return
+        if not self._marks[row]:
             self.fresh -= 1
-        self._marks[index] = _MARKS[state]
+        self._marks[row] = _MARKS[state]
         if event.incarnation != 1:
-            self._incarnations[index] = event.incarnation
-        if event.attempts != self._attempts[index]:
-            self._attempts[index] = event.attempts
-        self._elapsed[index] = event.elapsed
+            self._incarnations[row] = event.incarnation
+        if event.attempts != self._attempts[row]:
+            self._attempts[row] = event.attempts
+        self._elapsed[row] = event.elapsed
         if not self.keeps_values:
             result = error = None
-        self._results[index] = result
+        self._results[row] = result
         if error is not None:
             self._errors[index] = error
         elif self._errors:
             self._errors.pop(index, None)
-        if state is not _UNRESPONSIVE:
-            self._under_way.pop(index, None)
+
+    def _settle_straggler(self, worker: Worker, mark: int) -> None:
+        if worker.index in self._under_way:  # abandoned: it may still end
+            self._stragglers[worker.index] = mark
+        else:
+            del self._stragglers[worker.index], self._index[worker.name]
+            self._forgotten[mark] += 1
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the latest outcome of each worker that has ended, in order."""
         names = itertools.chain.from_iterable(part.names() for part in self._parts)
         columns = zip(names, self._marks, self._results, self._incarnations, self._attempts, self._elapsed, strict=True)
         error_of, states = self._errors.get, (None, None, *_STATES)
-        for index, (name, mark, result, incarnation, attempts, elapsed) in enumerate(columns):
+        for index, (name, mark, result, incarnation, attempts, elapsed) in enumerate(columns, self._first):
             state = states[mark]
             if state is not None:
                 yield Outcome(
@@ -327,16 +415,18 @@ class BatchRegistry:
 
     def some(self, most: int = 32) -> list[Worker]:
         """Return the first worker, the last one and others at equal distances, as they are now."""
-        last = len(self) - 1
-        return [self._worker(index) for index in sorted({last * n // (most - 1) for n in range(most)}) if index >= 0]
+        first, last = self._first, len(self) - 1
+        indexes = {first + (last - first) * n // (most - 1) for n in range(most)}
+        return [self._worker(index) for index in sorted(indexes) if index >= first]
 
     def successes_of(self, function: object) -> int:
         """Return how many workers of the batch whose target calls `function` have succeeded."""
-        mark, marks, total = _MARKS[WorkerState.SUCCEEDED], self._marks, 0
+        mark, marks, first, total = _MARKS[WorkerState.SUCCEEDED], self._marks, self._first, 0
         for part, start in zip(self._parts, self._starts, strict=True):
             if isinstance(part, _Alike):
                 is_like = any(function_of(spec.target) is function for spec in part.specs())
-                total += marks.count(mark, start, start + len(part)) if is_like else 0
+                if is_like:
+                    total += marks.count(mark, max(0, start - first), start + len(part) - first) + self._forgotten[mark]
             else:
                 specs = enumerate(part.specs(), start)
                 total += sum(marks[index] == mark and function_of(spec.target) is function for index, spec in specs)
@@ -347,10 +437,11 @@ class BatchRegistry:
         marks = self._marks
         # Another thread may ask while a worker keeps the loop.
         under_way = list(self._under_way.items())
-        counts = Counter(worker.state.value for index, worker in under_way if marks[index] == _UNDER_WAY)
+        counts = Counter(worker.state.value for index, worker in under_way if self._mark(index) == _UNDER_WAY)
         counts[WorkerState.QUEUED.value] += self.fresh
+        stragglers = list(self._stragglers.values())
         for state, mark in _MARKS.items():
-            counts[state.value] += marks.count(mark)
+            counts[state.value] += marks.count(mark) + self._forgotten[mark] + stragglers.count(mark)
         return {state: count for state, count in counts.items() if count}
 
     def _worker(self, index: int) -> Worker:
@@ -362,11 +453,12 @@ class BatchRegistry:
         worker = self._under_way.get(index)
         if worker is not None:  # reading its item has restarted it
             return worker
-        mark = self._marks[index]
+        row = index - self._first
+        mark = self._marks[row]
         if mark < _FIRST_SETTLED:
             return Worker(*call, index, is_ready=not mark)
         state = _STATES[mark - _FIRST_SETTLED]
-        return Worker(*call, index, incarnation=self._incarnations[index], state=state)
+        return Worker(*call, index, incarnation=self._incarnations[row], state=state)
 
     def _duplicate_name(self) -> str:
         names = Counter(name for part in self._parts for name in part.names())
@@ -374,7 +466,8 @@ class BatchRegistry:
 
     def unsettled_count(self) -> int:
         """Return how many workers have not settled."""
-        return self._marks.count(_FRESH) + self._marks.count(_UNDER_WAY)
+        stragglers = list(self._stragglers.values())
+        return self._marks.count(_FRESH) + self._marks.count(_UNDER_WAY) + stragglers.count(_UNDER_WAY)
 
     def kept(self) -> list[Worker]:
         """Return the workers for which a `Worker` exists: those under way, and abandoned ones."""
@@ -385,13 +478,15 @@ class BatchRegistry:
         if self._marks.count(_FRESH) != self.fresh:
             yield f"{self._marks.count(_FRESH)} workers have not begun, and {self.fresh} are counted"
         for index, worker in self._under_way.items():
-            mark = self._marks[index]
+            mark = self._mark(index)
             settled = None if mark < _FIRST_SETTLED else _STATES[mark - _FIRST_SETTLED]
             if mark == _UNDER_WAY and worker.state.is_settled:
                 yield f"{worker} has settled, and its column says it is under way"
             elif mark != _UNDER_WAY and settled is not worker.state:
                 yield f"{worker} is {settled} by its column"
-        for index, mark in enumerate(self._marks):
+        if lost := self._stragglers.keys() - self._under_way.keys():
+            yield f"workers {sorted(lost)} have ended, and are kept"
+        for index, mark in enumerate(self._marks, self._first):
             if mark == _UNDER_WAY and index not in self._under_way:
                 yield f"worker {index} is lost: it is under way without a Worker"
 
@@ -465,4 +560,6 @@ class WorkerRegistry:
 
     def why_unknown(self, name: str) -> str:
         """Return why there is no worker of that name."""
-        return FORGOTTEN if name in self._forgotten else "there is no such worker"
+        if name in self._forgotten:
+            return FORGOTTEN
+        return "there is no such worker" if self.batch.rows_kept is None else "it is not one of the latest workers"

@@ -276,10 +276,10 @@ class Reporter:
             case CircuitState.ISOLATED:
                 self._emit(CircuitIsolated(seq, now, key))
 
-    def workers_queued(self, spec: WorkerSpec, names: Iterable[str]) -> None:
+    def workers_queued(self, spec: WorkerSpec, names: Iterable[str], *, at_once: int = QUEUED_PER_EVENT) -> None:
         """Report the workers of a run, in order: all of the same group and number of attempts as `spec`."""
         group, attempts, rest = spec.group, spec.retry.max_attempts, iter(names)
-        while chunk := tuple(itertools.islice(rest, QUEUED_PER_EVENT)):
+        while chunk := tuple(itertools.islice(rest, at_once)):
             self._emit(WorkersQueued(self._next_seq(), self.now(), group, attempts, chunk))
 
     def attempt_started(self, worker: Worker) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -297,6 +297,18 @@ class Run(Generic[ResultT_co]):
             await enough
             scheduler.reap_batch()
         return done
+
+
+def running(run: Run[Any], runner: str, seconds: float | None = None) -> AbstractAsyncContextManager[_Timeout]:
+    """Run the workers inside the context, for a function that awaits them in a way of its own.
+
+    Wait for them by `control_of(run).settle()`. An error cancels them. `seconds` is the total timeout.
+
+    Raises:
+        RuntimeError: the run was started before.
+
+    """
+    return run._running(runner, seconds)  # noqa: SLF001  the same module
 
 
 async def complete_all(run: Run, *, timeout: float | None = None) -> None:

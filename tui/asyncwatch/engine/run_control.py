@@ -26,7 +26,7 @@ from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
 from asyncwatch.engine.worker import StopReason, Worker
-from asyncwatch.events import Batch
+from asyncwatch.events import Batch, WorkerEnded, WorkerState
 from asyncwatch.policies.limits import SIGNAL_SPREAD
 from asyncwatch.process import paused_gc
 
@@ -155,6 +155,59 @@ class RunControl:
         The error of a worker holds every frame that it passed through: of a million, some gigabytes.
         """
         self._scheduler.registry.batch.keeps_values = False
+
+    def keep_latest(self, size: int) -> None:
+        """Keep only the latest `size` or more settled workers, and no values. The run must have no workers so far.
+
+        Others are unknown from then on, and are counted.
+        """
+        self._scheduler.registry.batch.keep_latest(size)
+
+    def watch_ends(self, callback: Callable[[Worker, WorkerEnded, object, BaseException | None], None]) -> None:
+        """Call `callback`, which must not raise, whenever a worker of the batch ends.
+
+        It gets the worker, the event, and what the target returned or raised. `pending` still counts the worker.
+        """
+        self._scheduler.watch_ends(callback)
+
+    def call_when_settled(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when no worker has anything left to do and no more can join."""
+        settled: asyncio.Future[None] = self._scheduler.loop.create_future()
+        settled.add_done_callback(lambda _settled: callback())
+        self._scheduler.wake_when_settled(settled)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a worker has not settled, or more may join."""
+        return self._scheduler.active > 0
+
+    @property
+    def pending(self) -> int:
+        """How many workers have not settled."""
+        return self._scheduler.pending
+
+    @property
+    def workers(self) -> int:
+        """How many workers there have been."""
+        return len(self._scheduler.registry)
+
+    @property
+    def concurrency(self) -> int:
+        """Most attempts in flight."""
+        return self._scheduler.concurrency
+
+    def state_of(self, name: str) -> WorkerState | None:
+        """Return the state of a worker; None if there is no such worker."""
+        worker = self._scheduler.registry.get(name)
+        return None if worker is None else worker.state
+
+    def cancel(self, name: str, message: object = None) -> bool:
+        """Ask a worker to stop, by a `CancelledError` with that message; return whether it had not ended."""
+        worker = self._scheduler.registry.get(name) if self.is_started and not self.is_finished else None
+        if worker is None:
+            return False
+        worker.cancel_message = message
+        return not self._scheduler.cancel(worker)
 
     def open_feed(self, source: WorkerSource) -> None:
         """Let workers of `source` join the batch once it has started. Before the run starts."""

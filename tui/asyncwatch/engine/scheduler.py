@@ -20,9 +20,9 @@ from asyncwatch.engine.feed import Feed, WorkerSource
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.registry import WorkerRegistry
-from asyncwatch.engine.reporter import Reporter, logger
+from asyncwatch.engine.reporter import QUEUED_PER_EVENT, Reporter, logger
 from asyncwatch.engine.retry_decision import GIVEN_UP, HALTED, PAST_DEADLINE, RetryDecider, RetryDecision
-from asyncwatch.engine.spec import Outcome, WorkerSpec, WorkerSpecs, outcome_of
+from asyncwatch.engine.spec import Outcome, OwnSpec, WorkerSpec, WorkerSpecs, outcome_of
 from asyncwatch.engine.timers import Timers
 from asyncwatch.engine.tree.errors import DuplicateName, Ignore, Shutdown
 from asyncwatch.engine.watchdog import Block
@@ -196,7 +196,7 @@ class Scheduler:
         self._retries = RetryDecider(luck, self._tokens, throttle)
         self._backoffs = Timers(reporter, self._backed_off)
         self._nested = NestedRetries()
-        self._on_outcome: Callable[[Outcome], None] | None = None
+        self._on_end: Callable[[Worker, WorkerEnded, object, BaseException | None], None] | None = None
         self._when_settled: list[asyncio.Future[None]] = []
         self._slots = concurrency  # 0 while paused
         self._continues_filling = False
@@ -242,6 +242,7 @@ class Scheduler:
             "bad_luck": all_thresholds.pop() if len(all_thresholds) == 1 else None,
             "paused": self.is_paused,
             "reads_items": self._open_feeds > 0,
+            "rows_kept": self.registry.batch.rows_kept,
         }
         facts = (self.luck.seed, self.concurrency, timeout, wall_clock, settings)
         self.reporter.run_started(name, workers, runner, *facts)
@@ -289,15 +290,22 @@ class Scheduler:
     def _open_feeds(self) -> int:
         return sum(feed.is_open for feed in self._feeds)
 
-    def _add_workers(self, feed: Feed, names: Sequence[str], items: Sequence[Any]) -> None:
+    def _add_workers(self, feed: Feed, names: Sequence[str], items: Sequence[Any]) -> list[str]:
         batch, template = self.registry.batch, feed.source.template
         first = len(batch)
         names = batch.extend(template, names, items)
         self.active += len(names)
-        self.reporter.workers_queued(template, names)
+        # Each row of a picture that forgets old ones is given up alone.
+        self.reporter.workers_queued(template, names, at_once=QUEUED_PER_EVENT if batch.rows_kept is None else 1)
+        own = [item.spec for item in items if type(item) is OwnSpec]
+        if own:
+            self.admission.watch_keys_of(own)
+            for spec in own:
+                self._warn_of_nested_retries(self._nested.find(spec))
         if not self._queue.is_fed:
             self._queue.feed(batch.start_next(first))
         self._fill_slots()
+        return names
 
     def _feed_ended(self, _feed: Feed) -> None:
         if not self.is_started or self.is_broken_off:
@@ -388,7 +396,14 @@ class Scheduler:
 
         It is called before the worker stops counting as `active`.
         """
-        self._on_outcome = callback
+        self.watch_ends(None if callback is None else lambda _worker, *end: callback(outcome_of(*end)))
+
+    def watch_ends(self, callback: Callable[[Worker, WorkerEnded, object, BaseException | None], None] | None) -> None:
+        """Call `callback` as `watch_outcomes` does, with the worker, the event, and what the target returned or raised.
+
+        It must not raise.
+        """
+        self._on_end = callback
 
     @property
     def is_started(self) -> bool:
@@ -989,8 +1004,8 @@ class Scheduler:
         if worker.is_restarting and self.accepts_restarts:
             self._begin_incarnation(worker)
             return
-        if self._on_outcome is not None:
-            self._on_outcome(outcome_of(event, result, error))
+        if self._on_end is not None:
+            self._on_end(worker, event, result, error)
         self.active -= 1
         if not self.active:
             self._wake_waiting()

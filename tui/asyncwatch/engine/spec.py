@@ -172,6 +172,12 @@ class BadItem(msgspec.Struct, frozen=True, gc=False):
     problem: str
 
 
+class OwnSpec(msgspec.Struct, frozen=True, gc=False):
+    """In the place of an item of a feed: its worker has a spec of its own, and not the template of the feed."""
+
+    spec: WorkerSpec
+
+
 def _check_service(spec: WorkerSpec) -> None:
     rules.check_restart(spec.restart)
     if spec.shutdown is not None:

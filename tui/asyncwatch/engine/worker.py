@@ -97,6 +97,8 @@ class Worker(msgspec.Struct, eq=False):
     deadline_at: float | None = None
     """Seconds since the run started."""
     stop_reason: StopReason | Literal[""] = ""
+    cancel_message: object = None
+    """Of the `CancelledError` that stops it, if the caller has given one."""
     cancels: int = 0
     turns: int = 0
     """Attempts of earlier polls of a poller."""

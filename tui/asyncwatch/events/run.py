@@ -19,7 +19,8 @@ class RunStarted(Event, frozen=True, gc=False):
     `concurrency`, `rate`, `rate_per_key`, `bad_luck` and `paused` are the initial SETTINGS. A rate is a text such as
     `50/s burst 10`, or None for no limit. `bad_luck` is the threshold of all workers; None if they differ, or if the
     workers of a tree are not known yet. With `reads_items`, more workers than these `workers` may be queued, until
-    `ItemsRead`.
+    `ItemsRead`. With `rows_kept`, only so many workers of the batch that have ended are kept, the latest; a row is
+    given to a new worker then.
     """
 
     run: str
@@ -34,6 +35,7 @@ class RunStarted(Event, frozen=True, gc=False):
     bad_luck: float | None = None
     paused: bool = False
     reads_items: bool = False
+    rows_kept: int | None = None
 
 
 class ItemsRead(Event, frozen=True, gc=False):

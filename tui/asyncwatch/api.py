@@ -1,0 +1,1041 @@
+"""What one's own program calls instead of `asyncio.gather`: `gather`, `amap` and `open_run`.
+
+All three run on the program's own loop, in the context of their caller. Nothing is printed and nothing listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+import math
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Generic, Literal, TextIO, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from weakref import WeakValueDictionary
+
+from asyncwatch.commands import RestartWorker, Statistics
+from asyncwatch.engine.describe import clean_text, target_name
+from asyncwatch.engine.feed import Feed
+from asyncwatch.engine.run import Run, running
+from asyncwatch.engine.run_control import RunControl, control_of
+from asyncwatch.engine.spec import Outcome, OwnSpec, ResultT_co, WorkerSpec, WorkerSpecs, outcome_of
+from asyncwatch.engine.worker import Worker
+from asyncwatch.events import WorkerCancelled, WorkerEnded, WorkerState
+from asyncwatch.policies.bad_luck import BadLuck
+from asyncwatch.policies.budget import RetryBudget
+from asyncwatch.policies.circuit import CircuitPolicy
+from asyncwatch.policies.classify import Classify, ErrorClass
+from asyncwatch.policies.halt import Halt, parse_halt
+from asyncwatch.policies.limits import DEFAULT_CONCURRENCY
+from asyncwatch.policies.rate import RateLimit, parse_rate
+from asyncwatch.policies.retry import RetryPolicy
+from asyncwatch.policies.throttle import ThrottlePolicy
+from asyncwatch.text import clock, count, one_line, percent, rate
+
+# Failures are raised or returned. A program that configures no logging gets no lines on its stderr.
+logging.getLogger("asyncwatch").addHandler(logging.NullHandler())
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+PosArgsT = TypeVarTuple("PosArgsT")
+
+ROWS_KEPT = 100_000
+"""Workers that are known after their end, the latest, if there are more."""
+_READ_AHEAD = 100
+"""Items that are read beyond twice the concurrency."""
+_READ_AT_ONCE = 100
+"""Items that join in one loop iteration, at most."""
+_READ_FOR = 0.001
+"""Seconds for which items are read before the first of them join."""
+_NAME_LENGTH = 100
+"""Characters of the name that a worker has by its item."""
+
+
+class WorkerOptions(TypedDict, total=False):
+    """How workers are treated: the fields of `WorkerSpec`, with its defaults."""
+
+    retry: RetryPolicy
+    retry_by_class: Mapping[ErrorClass, RetryPolicy] | None
+    classify: Classify
+    bad_luck: BadLuck
+    attempt_timeout: float | None
+    deadline: float | None
+
+
+class RunOptions(WorkerOptions, total=False):
+    """How workers are treated, and the limits of all together: the arguments of `Run`, with its defaults.
+
+    A rate can be a text such as `50/s`, a halt one such as `5%`.
+    """
+
+    rate: RateLimit | str | None
+    rate_per_key: RateLimit | str | None
+    circuit: CircuitPolicy | None
+    throttle: ThrottlePolicy | None
+    max_per_key: int | None
+    retry_budget: RetryBudget | None
+    halt: Halt | str | None
+    grace: float
+    seed: int | None
+
+
+class NoResult(RuntimeError):  # noqa: N818  named for what there is not, as StopIteration is
+    """A worker ended without a result or an error of its own: it was cancelled, timed out, or does not respond."""
+
+
+class ItemOutcome(Outcome[ResultT_co], Generic[ItemT, ResultT_co], frozen=True, kw_only=True):
+    """The outcome of the worker of an item."""
+
+    item: ItemT
+
+
+# gather --------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    a1: Awaitable[T1], /, *, return_exceptions: Literal[False] = False, limit: int | None = None
+) -> asyncio.Future[tuple[T1]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    a1: Awaitable[T1], a2: Awaitable[T2], /, *, return_exceptions: Literal[False] = False, limit: int | None = None
+) -> asyncio.Future[tuple[T1, T2]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    a3: Awaitable[T3],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+) -> asyncio.Future[tuple[T1, T2, T3]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    a3: Awaitable[T3],
+    a4: Awaitable[T4],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+) -> asyncio.Future[tuple[T1, T2, T3, T4]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    a3: Awaitable[T3],
+    a4: Awaitable[T4],
+    a5: Awaitable[T5],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+) -> asyncio.Future[tuple[T1, T2, T3, T4, T5]]: ...
+@overload
+def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
+    *awaitables: Awaitable[T], return_exceptions: Literal[False] = False, limit: int | None = None
+) -> asyncio.Future[list[T]]: ...
+@overload
+def gather(
+    a1: Awaitable[T1], /, *, return_exceptions: bool, limit: int | None = None
+) -> asyncio.Future[tuple[T1 | BaseException]]: ...
+@overload
+def gather(
+    a1: Awaitable[T1], a2: Awaitable[T2], /, *, return_exceptions: bool, limit: int | None = None
+) -> asyncio.Future[tuple[T1 | BaseException, T2 | BaseException]]: ...
+@overload
+def gather(
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    a3: Awaitable[T3],
+    /,
+    *,
+    return_exceptions: bool,
+    limit: int | None = None,
+) -> asyncio.Future[tuple[T1 | BaseException, T2 | BaseException, T3 | BaseException]]: ...
+@overload
+def gather(
+    *awaitables: Awaitable[T], return_exceptions: bool, limit: int | None = None
+) -> asyncio.Future[list[T | BaseException]]: ...
+def gather(*awaitables: Any, return_exceptions: bool = False, limit: int | None = None) -> Any:
+    """Do what `asyncio.gather` does, to the letter: it returns a future of the list of results.
+
+    With `limit`, at most so many of the coroutines run at a time, the others wait in order. Futures and tasks run
+    already, and are not limited. A coroutine object cannot be tried again; `amap` can retry.
+
+    Raises:
+        ValueError: `limit` is below 1.
+
+    """
+    if limit is None:
+        return asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    return gather_supervised(awaitables, return_exceptions=return_exceptions, limit=limit)
+
+
+def gather_supervised(
+    awaitables: Sequence[Any], *, return_exceptions: bool, limit: int | None
+) -> asyncio.Future[list[Any]]:
+    """Gather as a run in which each coroutine is a worker, and without a limit each future too.
+
+    `asyncio.gather` awaits a future of each coroutine, which the run's worker resolves and which is cancelled as a task
+    is. So the semantics are its own.
+    """
+    loop = asyncio.get_running_loop()
+    rows: dict[Any, _Row] = {}
+    futures: list[Any] = []
+    for awaitable in awaitables:
+        is_future = asyncio.isfuture(awaitable)
+        if awaitable not in rows and (limit is None if is_future else inspect.isawaitable(awaitable)):
+            rows[awaitable] = _Row(awaitable, loop)
+        futures.append(awaitable if is_future else rows.get(awaitable, awaitable))
+    gathered = asyncio.gather(*futures, return_exceptions=return_exceptions)
+    if rows:
+        task = asyncio.Task(_run_rows(list(rows.values()), limit or len(rows)), loop=loop)
+        _gathering.add(task)
+        task.add_done_callback(_gathering.discard)
+    return gathered
+
+
+_gathering: set[asyncio.Task[None]] = set()
+"""The loop keeps only weak references to tasks."""
+
+
+class _Row(asyncio.Future[Any]):
+    """A coroutine that is a worker, and the future of its result. It is cancelled as the coroutine's task would be."""
+
+    def __init__(self, awaitable: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.awaitable = awaitable
+        self.control: RunControl | None = None
+        self.name = ""
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> Any:
+        """Await the coroutine, and resolve this future as its own task would be resolved."""
+        if self.done():
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        try:
+            result = await self.awaitable
+        except asyncio.CancelledError as error:
+            super().cancel(*error.args[:1])
+            raise
+        except BaseException as error:
+            self.set_exception(error)
+            if asyncio.isfuture(self.awaitable):  # the caller has the error from that
+                self._log_traceback = False
+            raise
+        else:
+            self.set_result(result)
+            return result
+        finally:
+            self._task = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the coroutine; this future is cancelled when that has ended."""
+        if self.done():
+            return False
+        task = self._task
+        if task is None:
+            self.drop(msg)
+        if self.control is None or not self.control.cancel(self.name, msg):
+            return task is None or task.cancel(msg)
+        return True
+
+    def drop(self, msg: Any = None) -> None:
+        """Cancel this future, whose coroutine has not begun and will not."""
+        if not self.done() and self._task is None:
+            if inspect.iscoroutine(self.awaitable):
+                self.awaitable.close()
+            super().cancel(msg)
+
+
+async def _run_rows(rows: list[_Row], concurrency: int) -> None:
+    for number, row in enumerate(rows, 1):
+        row.name = f"{_name_of_awaitable(row.awaitable)} {number}"
+    template = WorkerSpec("gather", _Row.run, retry=RetryPolicy(max_attempts=1), shutdown=math.inf)
+    run = Run(
+        [WorkerSpecs(template, [row.name for row in rows], rows)],
+        concurrency=concurrency,
+        retry_budget=None,
+        throttle=None,
+    )
+    control = control_of(run)
+    control.keep_no_values()
+    async with running(run, "gather"):
+        for row in rows:
+            row.control = control
+            if row.done():
+                control.cancel(row.name)
+        control.watch_ends(lambda worker, *_end: worker.args[0].drop())
+        await control.settle()
+
+
+def _name_of_awaitable(awaitable: Any) -> str:
+    if isinstance(awaitable, asyncio.Task):
+        return awaitable.get_name()
+    return str(getattr(awaitable, "__name__", "") or type(awaitable).__name__)
+
+
+# amap ----------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def amap(
+    func: Callable[[ItemT], Awaitable[ResultT]],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    concurrency: int = ...,
+    name: Callable[[ItemT], str] | None = ...,
+    key: str | Callable[[ItemT], str] | None = ...,
+    timeout: float | None = ...,
+    on_error: Literal["raise"] = ...,
+    progress: bool = ...,
+    **options: Unpack[RunOptions],
+) -> AsyncMap[ResultT]: ...
+@overload
+def amap(
+    func: Callable[[ItemT], Awaitable[ResultT]],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    concurrency: int = ...,
+    name: Callable[[ItemT], str] | None = ...,
+    key: str | Callable[[ItemT], str] | None = ...,
+    timeout: float | None = ...,
+    on_error: Literal["return"],
+    progress: bool = ...,
+    **options: Unpack[RunOptions],
+) -> AsyncMap[ItemOutcome[ItemT, ResultT]]: ...
+def amap(
+    func: Callable[[Any], Awaitable[Any]],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    name: Callable[[Any], str] | None = None,
+    key: str | Callable[[Any], str] | None = None,
+    timeout: float | None = None,
+    on_error: Literal["raise", "return"] = "raise",
+    progress: bool = False,
+    **options: Unpack[RunOptions],
+) -> AsyncMap[Any]:
+    """Call `func` with each item, each call a worker of one run.
+
+        results = await amap(fetch, urls, concurrency=50, retry=RetryPolicy(max_attempts=5), rate="50/s")
+
+        async for result in amap(fetch, urls): ...
+
+    Awaited, it returns the results in the order of the items. Iterated, it yields them as they come, and keeps none;
+    to leave the loop early cancels the remaining workers, at once inside `async with amap(...) as results:`.
+
+    A collection of up to 100,000 items is known at once. Any other iterable, which may be endless, is read as workers
+    end: of its items at most `2 * concurrency + 100` have not ended, or have ended and were not yielded. An error that
+    it raises cancels the workers, and is raised.
+
+    A failed worker does not end the others. With `on_error="raise"` all errors are raised at the end, in the order of
+    the items, as an `ExceptionGroup` (a `BaseExceptionGroup` if one of them is no `Exception`), with `NoResult` for a
+    worker that was stopped. With `on_error="return"`, outcomes take the place of results.
+
+    Args:
+        func: called with each item; once for each attempt.
+        items: an iterable or async iterable.
+        concurrency: most attempts in flight.
+        name: returns the name of an item's worker, which is made unique. None: the item, if it is a text or a number.
+        key: the key of the limits of the workers, or a function that returns it for an item.
+        timeout: seconds for all; then remaining workers are timed out, and `TimeoutError` is raised.
+        on_error: `raise` or `return`.
+        progress: whether to show a line on stderr, if that is a terminal, or in a notebook.
+        options: the fields of `RunOptions`.
+
+    Raises:
+        TypeError: an unknown option, or `items` cannot be iterated.
+        ValueError: a value is out of its range.
+
+    """
+    if on_error not in {"raise", "return"}:
+        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+    if not isinstance(items, AsyncIterable):
+        items = items if isinstance(items, Collection) else iter(items)
+    if not callable(func):
+        raise TypeError(f"the function cannot be called: {func!r}")
+    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, on_error == "return", progress, options))
+
+
+class AsyncMap(Coroutine[Any, Any, list[T]]):
+    """A call of `amap`: await it for a list, or iterate over what ends. It runs once, when that begins."""
+
+    def __init__(self, mapping: _Mapping) -> None:
+        self._mapping: _Mapping | None = mapping
+        self._coroutine: Coroutine[Any, Any, list[T]] | None = None
+        self._iteration: AsyncGenerator[T, None] | None = None
+
+    def __await__(self) -> Generator[Any, Any, list[T]]:
+        """Run all workers; return a list in the order of the items."""
+        return self._use().collect().__await__()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Run all workers; yield what ends."""
+        if self._iteration is None:
+            self._iteration = self._use().iterate()
+        return self._iteration
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        """Return the iterator, which is closed at the end of the context."""
+        return aiter(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._iteration is not None:
+            await self._iteration.aclose()
+
+    def send(self, value: Any, /) -> Any:
+        """Run as a coroutine, for `asyncio.create_task` and `asyncio.run`."""
+        return self._as_coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error in the coroutine."""
+        return self._as_coroutine().throw(*error)
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def _as_coroutine(self) -> Coroutine[Any, Any, list[T]]:
+        if self._coroutine is None:
+            self._coroutine = self._use().collect()
+        return self._coroutine
+
+    def _use(self) -> _Mapping:
+        mapping, self._mapping = self._mapping, None
+        if mapping is None:
+            raise RuntimeError("a call of amap runs once; this one has been awaited or iterated over")
+        return mapping
+
+
+class _Mapping:
+    """What a call of `amap` is to do."""
+
+    def __init__(
+        self,
+        func: Callable[[Any], Awaitable[Any]],
+        items: Iterable[Any] | AsyncIterable[Any],
+        concurrency: int,
+        name: Callable[[Any], str] | None,
+        key: str | Callable[[Any], str] | None,
+        timeout: float | None,
+        is_returning: bool,
+        has_progress: bool,
+        options: RunOptions,
+    ) -> None:
+        treatment, limits = _split(options, "amap")
+        template = WorkerSpec(one_line(target_name(func), _NAME_LENGTH) or "amap", func, key=key, **treatment)
+        self._reader = _Reader(template, items, name)
+        self._run: Run[Any] = self._make_run(concurrency, limits)
+        self._control = self._reader.control = control_of(self._run)
+        self._timeout = timeout
+        self._is_returning = is_returning
+        self._has_progress = has_progress
+        self._errors: dict[int, BaseException] = {}
+        """The error of each worker that has none to return, by the place of its item."""
+
+    def _make_run(self, concurrency: int, limits: dict[str, Any]) -> Run[Any]:
+        """Return the run that calls the function: all of its workers join from the reader."""
+        run: Run[Any] = Run([], name=self._reader.template.name, concurrency=concurrency, **limits)
+        control = control_of(run)
+        control.keep_no_values()
+        if self._reader.is_lazy:
+            control.keep_latest(ROWS_KEPT)
+        control.open_feed(self._reader)
+        return run
+
+    async def collect(self) -> list[Any]:
+        """Run all workers; return their results or outcomes in the order of the items."""
+        results: list[Any] = []
+
+        def keep(index: int, value: Any) -> None:
+            if index >= len(results):
+                results.extend([None] * (index + 1 - len(results)))
+            results[index] = value
+
+        async with self._running(keep):
+            await self._control.settle()
+        self._raise_errors()
+        return results
+
+    async def iterate(self) -> AsyncGenerator[Any, None]:
+        """Run all workers; yield their results or outcomes as they come."""
+        arrived: deque[Any] = deque()
+        news = asyncio.Event()
+        self._reader.unread = arrived
+
+        def keep(_index: int, value: Any) -> None:
+            arrived.append(value)
+            news.set()
+
+        async with self._running(keep):
+            self._control.call_when_settled(news.set)
+            while True:
+                while arrived:
+                    yield arrived.popleft()
+                    self._reader.look_again()
+                if not self._control.is_active:
+                    break
+                news.clear()
+                await news.wait()
+        self._raise_errors()
+
+    @asynccontextmanager
+    async def _running(self, keep: Callable[[int, Any], None]) -> AsyncIterator[None]:
+        """Run the workers inside the context, and pass each result or outcome to `keep` with the place of its item."""
+        errors, is_returning, reader = self._errors, self._is_returning, self._reader
+        line = _ProgressLine(self._control, reader) if self._has_progress else None
+
+        def on_end(worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
+            if line is not None:
+                line.note(event)
+            if is_returning:
+                keep(worker.index, _item_outcome(worker, event, result, error))
+            elif event.state is _SUCCEEDED:
+                if errors:
+                    errors.pop(worker.index, None)
+                keep(worker.index, result)
+            else:
+                keep_error(worker, event, error)
+            if reader.is_waiting:
+                reader.look_again()
+
+        def keep_error(worker: Worker, event: WorkerEnded, error: BaseException | None) -> None:
+            if error is not None and event.state.is_failure:
+                errors[worker.index] = error
+            elif not (type(event) is WorkerCancelled and event.reason == "halt"):  # what halted it is raised
+                errors[worker.index] = NoResult(f"{worker.name}: {event.state.value}")
+
+        self._control.watch_ends(on_end)
+        try:
+            async with running(self._run, "amap", self._timeout) as limit:
+                if line is not None:
+                    line.start()
+                yield
+                if self._reader.error is None:
+                    limit.raise_if_ended()
+        finally:
+            if line is not None:
+                line.finish()
+            await self._reader.end()
+        if self._reader.error is not None:
+            raise self._reader.error
+
+    def _raise_errors(self) -> None:
+        errors = self._errors
+        if errors:
+            text = f"{len(errors):,} of {count(self._control.workers, 'worker')} failed"
+            self._errors = {}
+            raise BaseExceptionGroup(text, [errors[index] for index in sorted(errors)])
+
+
+_SUCCEEDED = WorkerState.SUCCEEDED
+
+
+def _item_outcome(
+    worker: Worker, event: WorkerEnded, result: Any, error: BaseException | None
+) -> ItemOutcome[Any, Any]:
+    return ItemOutcome(
+        name=event.worker,
+        state=event.state,
+        result=result,
+        error=error,
+        incarnation=event.incarnation,
+        attempts=event.attempts,
+        elapsed=event.elapsed,
+        item=worker.args[0] if worker.args else None,
+    )
+
+
+def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what workers are treated by, and the limits of the run.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: a rate or a halt is none.
+
+    """
+    treatment: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    for name, value in cast("dict[str, Any]", options).items():
+        if name in WorkerOptions.__annotations__:
+            treatment[name] = value
+        elif name not in RunOptions.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+        elif isinstance(value, str):
+            limits[name] = parse_halt(value) if name == "halt" else parse_rate(value)
+        else:
+            limits[name] = value
+    return treatment, limits
+
+
+class _Reader:
+    """A source of workers: the items of `amap`. Implements `engine.feed.WorkerSource`."""
+
+    def __init__(
+        self,
+        template: WorkerSpec,
+        items: Iterable[Any] | AsyncIterable[Any],
+        name: Callable[[Any], str] | None,
+    ) -> None:
+        self.template = template
+        self.size = len(items) if isinstance(items, Collection) else None
+        """How many items there are, if that is known."""
+        self.is_lazy = self.size is None or self.size > ROWS_KEPT
+        """Whether items are read only as workers end."""
+        self.is_waiting = False
+        """Whether no item is read until `look_again` finds room."""
+        self.error: BaseException | None = None
+        """What the iterable, or the function of names, raised."""
+        self.unread: deque[Any] = deque()
+        """Results that were not yielded yet."""
+        self.control: RunControl | None = None
+        self._items = items
+        self._name = name
+        self._number = 0
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, feed: Feed) -> None:
+        """Begin to read. All items of a collection that is not too large join now."""
+        if self.is_lazy:
+            self._task = asyncio.Task(self._read(feed), loop=asyncio.get_running_loop())
+        else:
+            self._add(feed, list(cast("Collection[Any]", self._items)))
+            feed.end()
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def end(self) -> None:
+        """Return when nothing is read any more."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def look_again(self) -> None:
+        """Go on reading if there is room."""
+        if self._has_room(_READ_AT_ONCE // 2):
+            self._room.set()
+
+    def _has_room(self, items: int) -> bool:
+        assert self.control is not None  # noqa: S101  it runs
+        unfinished = self.control.pending + len(self.unread)
+        return unfinished + items <= 2 * self.control.concurrency + _READ_AHEAD
+
+    async def _read(self, feed: Feed) -> None:
+        try:
+            if isinstance(self._items, AsyncIterable):
+                async for item in self._items:
+                    self._add(feed, [item])
+                    await self._wait_for_room()
+            else:
+                iterator = iter(self._items)
+                while chunk := self._next_items(iterator):
+                    self._add(feed, chunk)
+                    await asyncio.sleep(0)
+                    await self._wait_for_room()
+        except (Exception, asyncio.CancelledError) as error:
+            if not feed.is_open:  # it was stopped
+                return
+            self.error = error
+            assert self.control is not None  # noqa: S101  it runs
+            self.control.interrupt()
+        feed.end()
+
+    async def _wait_for_room(self) -> None:
+        while not self._has_room(1):
+            self.is_waiting = True
+            self._room.clear()
+            await self._room.wait()
+        self.is_waiting = False
+
+    @staticmethod
+    def _next_items(iterator: Iterator[Any]) -> list[Any]:
+        """Return the next items, fewer if they are slow to come; none at the end."""
+        chunk: list[Any] = []
+        until = time.monotonic() + _READ_FOR
+        for item in itertools.islice(iterator, _READ_AT_ONCE):
+            chunk.append(item)
+            if time.monotonic() > until:
+                break
+        return chunk
+
+    def _add(self, feed: Feed, items: Sequence[Any]) -> None:
+        feed.add([self._name_of(item) for item in items], items)
+
+    def _name_of(self, item: Any) -> str:
+        self._number += 1
+        if self._name is not None:
+            text = str(self._name(item))
+        elif type(item) is str:
+            text = item
+        else:
+            text = repr(item) if type(item) in {int, float} else ""
+        return one_line(clean_text(text), _NAME_LENGTH) or f"{self.template.name} {self._number}"
+
+
+# The progress line ---------------------------------------------------------------------------------------------------
+
+
+class _ProgressLine:
+    """One line on stderr with how far a call of `amap` is, drawn up to ten times a second.
+
+    Shown on a terminal and in a notebook. Of several at a time, one is shown.
+    """
+
+    _shown: _ProgressLine | None = None
+
+    def __init__(self, control: RunControl, reader: _Reader) -> None:
+        self._control = control
+        self._reader = reader
+        self._stream: TextIO | None = sys.stderr if _shows_lines(sys.stderr) else None
+        self._done = self._failed = 0
+        self._began = 0.0
+        self._width = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(self, event: WorkerEnded) -> None:
+        """Count a worker that has ended."""
+        self._done += 1
+        self._failed += event.state is not _SUCCEEDED
+
+    def start(self) -> None:
+        """Show the line from now on."""
+        self._began = time.monotonic()
+        if self._stream is not None:
+            self._draw_and_wait()
+
+    def finish(self) -> None:
+        """Draw the line for the last time, and leave it on the screen."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._draw()
+        if _ProgressLine._shown is self:
+            _ProgressLine._shown = None
+            self._write("\n")
+
+    def _draw_and_wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(0.1, self._draw_and_wait)
+        self._draw()
+
+    def _draw(self) -> None:
+        if _ProgressLine._shown is None:
+            _ProgressLine._shown = self
+        if _ProgressLine._shown is self:
+            line = self._text()[: shutil.get_terminal_size().columns - 1]
+            self._write(f"\r{line:<{self._width}}")
+            self._width = len(line)
+
+    def _text(self) -> str:
+        size, seconds = self._reader.size, time.monotonic() - self._began
+        parts = [self._reader.template.name, f"{self._done:,}" if size is None else f"{self._done:,} of {size:,}"]
+        if size:
+            parts.append(percent(min(self._done, size), size))
+        if self._failed:
+            parts.append(f"{self._failed:,} failed")
+        return "  ".join([*parts, rate(self._done / max(seconds, 0.001)), clock(seconds, has_tenths=False)])
+
+    def _write(self, text: str) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.write(text)
+                self._stream.flush()
+        except (OSError, ValueError):  # the terminal has gone, or the stream was closed
+            self._stream = None
+
+
+def _shows_lines(stream: TextIO | None) -> bool:
+    """Return whether a line on the stream can be drawn again."""
+    if stream is None or type(stream).__module__.startswith("ipykernel."):
+        return stream is not None
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+# open_run ------------------------------------------------------------------------------------------------------------
+
+
+class Handle(Generic[T]):
+    """A worker of an `OpenRun`. Await it for what its function returns."""
+
+    def __init__(self, run: OpenRun, name: str) -> None:
+        self.name = name
+        """The name of the worker, unique in the run."""
+        self._run = run
+        self._outcome: Outcome[T] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Handle of {self.name!r}: {self.state.value}>"
+
+    @property
+    def state(self) -> WorkerState:
+        """The state of the worker."""
+        known = self._run._control.state_of(self.name)  # noqa: SLF001  a part of the run
+        if known is None and self._outcome is not None:
+            return self._outcome.state
+        assert known is not None  # noqa: S101  only workers that have ended are forgotten
+        return known
+
+    def cancel(self) -> bool:
+        """Cancel the worker; return whether it had not ended."""
+        return self._run._control.cancel(self.name)  # noqa: SLF001
+
+    def restart(self) -> bool:
+        """Give the worker a new incarnation, cancelling a running one first; return whether that is possible."""
+        return self._run._restart(self)  # noqa: SLF001
+
+    async def outcome(self) -> Outcome[T]:
+        """Return how the worker ended, as soon as it has. The worker goes on if the caller is cancelled."""
+        while self._outcome is None or not self.state.is_settled:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+        self._run._seen(self.name)  # noqa: SLF001
+        return self._outcome
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Return the result of the worker.
+
+        Raises:
+            NoResult: it was cancelled, timed out, or does not respond.
+            BaseException: the error by which it failed.
+
+        """
+        outcome = yield from self.outcome().__await__()
+        if outcome.is_success:
+            return cast("T", outcome.result)
+        if outcome.error is not None and outcome.state.is_failure:
+            raise outcome.error
+        raise NoResult(f"{self.name}: {outcome.state.value}")
+
+    def _ended(self, outcome: Outcome[T]) -> bool:
+        """Note how the worker ended; return whether the caller of the run awaits it."""
+        self._outcome = outcome
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        return bool(self._waiters)
+
+
+class OpenRun:
+    """A run that takes workers until it is closed. Made by `open_run`."""
+
+    def __init__(self, run: Run[Any], source: _Calls, options: dict[str, Any]) -> None:
+        self._control = control_of(run)
+        self._source = source
+        self._options = options
+        self._handles: WeakValueDictionary[str, Handle[Any]] = WeakValueDictionary()
+        self._unseen: dict[str, BaseException] = {}
+        self._readers: list[_Outcomes] = []
+        self._number = 0
+        self._control.watch_ends(self._worker_ended)
+
+    def start_soon(
+        self,
+        func: Callable[[Unpack[PosArgsT]], Awaitable[T]],
+        *args: *PosArgsT,
+        name: str | None = None,
+        key: str | None = None,
+        **options: Unpack[WorkerOptions],
+    ) -> Handle[T]:
+        """Let a worker call `func(*args)` as soon as there is a slot; return its handle.
+
+        Args:
+            func: called once for each attempt.
+            args: its arguments.
+            name: of the worker, made unique. None: the name of the function, and a number.
+            key: the key of its limits.
+            options: the fields of `WorkerOptions`, instead of those of the run.
+
+        Raises:
+            RuntimeError: the run is over, or is being stopped.
+            TypeError: an unknown option.
+
+        """
+        feed = self._source.feed
+        if feed is None or not feed.is_open:
+            raise RuntimeError("the run takes no more workers: it is over, or is being stopped")
+        treatment, limits = _split(options, "start_soon")
+        if limits:
+            raise TypeError(f"start_soon() got an unexpected keyword argument {next(iter(limits))!r}")
+        self._number += 1
+        own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{target_name(func)} {self._number}"
+        spec: WorkerSpec[T, *PosArgsT] = WorkerSpec(own, func, args, key=key, **{**self._options, **treatment})
+        (unique,) = feed.add([own], [OwnSpec(spec)])
+        handle = self._handles[unique] = Handle(self, unique)
+        return handle
+
+    @asynccontextmanager
+    async def as_completed(self) -> AsyncIterator[AsyncIterator[Outcome[Any]]]:
+        """Open an iterator over the outcomes of workers that end from now on, as they come.
+
+        It ends when no worker is left, so a reader can start more workers as it goes. Several iterators each get all
+        outcomes. A worker that failed and whose outcome was yielded counts as awaited.
+        """
+        outcomes = _Outcomes(self)
+        self._readers.append(outcomes)
+        try:
+            yield outcomes
+        finally:
+            self._readers.remove(outcomes)
+
+    def statistics(self) -> Statistics:
+        """Return the figures of this moment."""
+        return self._control.statistics()
+
+    def _worker_ended(self, worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
+        handle = self._handles.get(worker.name)
+        is_failure = error is not None and event.state.is_failure
+        if handle is None and not self._readers and not is_failure and not self._unseen:
+            return
+        outcome = outcome_of(event, result, error)
+        is_awaited = handle is not None and handle._ended(outcome)  # noqa: SLF001  a part of the run
+        for reader in self._readers:
+            reader.add(outcome)
+        self._unseen.pop(worker.name, None)
+        if error is not None and is_failure and not is_awaited:
+            self._unseen[worker.name] = error
+
+    def _seen(self, name: str) -> None:
+        """Note that the caller knows how a worker ended."""
+        if self._unseen:
+            self._unseen.pop(name, None)
+
+    def _restart(self, handle: Handle[Any]) -> bool:
+        state = self._control.state_of(handle.name)
+        if state is None or not self._control.carry_out(
+            RestartWorker(handle.name, self._control.incarnation_of(handle.name))
+        ):
+            return False
+        self._handles[handle.name] = handle
+        self._seen(handle.name)
+        return True
+
+    def _raise_unseen(self) -> None:
+        errors = list(self._unseen.values())
+        self._unseen.clear()
+        if errors:
+            raise BaseExceptionGroup(f"{count(len(errors), 'worker')} failed and nothing awaited them", errors)
+
+
+class _Outcomes(AsyncIterator[Outcome[Any]]):
+    """Yields outcomes of an `OpenRun` as they come."""
+
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+        self._arrived: deque[Outcome[Any]] = deque()
+        self._news = asyncio.Event()
+
+    async def __anext__(self) -> Outcome[Any]:
+        while not self._arrived:
+            self._news.clear()
+            if not self._run._control.pending:  # noqa: SLF001  a part of the run
+                self._news.set()  # another task may read too
+                raise StopAsyncIteration
+            await self._news.wait()
+        outcome = self._arrived.popleft()
+        self._run._seen(outcome.name)  # noqa: SLF001
+        return outcome
+
+    def add(self, outcome: Outcome[Any]) -> None:
+        """Yield an outcome."""
+        self._arrived.append(outcome)
+        self._news.set()
+
+
+class _Calls:
+    """A source of workers that the program starts one by one. Implements `engine.feed.WorkerSource`."""
+
+    def __init__(self) -> None:
+        self.template = WorkerSpec("start_soon", asyncio.sleep)
+        self.feed: Feed | None = None
+
+    def start(self, feed: Feed) -> None:
+        """Take workers from now on."""
+        self.feed = feed
+
+    def stop(self) -> None:
+        """Take no more workers: the feed is being closed."""
+
+
+@asynccontextmanager
+async def open_run(
+    *, concurrency: int = DEFAULT_CONCURRENCY, name: str = "", **options: Unpack[RunOptions]
+) -> AsyncIterator[OpenRun]:
+    """Open a run inside the context, whose workers `start_soon` starts.
+
+        async with open_run(concurrency=50) as run:
+            handle = run.start_soon(fetch, url)
+            ...
+            page = await handle
+
+    The end of the context waits for all workers. A worker that fails ends no other one. If its error reached no one,
+    neither by its handle nor by `as_completed`, the context raises it at its end, in an `ExceptionGroup` of all such
+    errors. An error of the body, or its cancellation, cancels the workers, waits for them and is raised as it is.
+
+    Args:
+        concurrency: most attempts in flight.
+        name: what the run is called.
+        options: the fields of `RunOptions`.
+
+    Raises:
+        TypeError: an unknown option.
+        ValueError: a value is out of its range.
+
+    """
+    treatment, limits = _split(options, "open_run")
+    run: Run[Any] = Run([], name=name, concurrency=concurrency, **limits)
+    control, source = control_of(run), _Calls()
+    control.keep_latest(ROWS_KEPT)
+    control.open_feed(source)
+    async with running(run, "open_run"):
+        opened = OpenRun(run, source, treatment)
+        yield opened
+        if source.feed is not None:
+            source.feed.end()
+        await control.settle()
+    opened._raise_unseen()  # noqa: SLF001  a part of the run
