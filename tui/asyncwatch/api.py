@@ -239,6 +239,11 @@ class _Row(asyncio.Future[Any]):
         self.control: RunControl | None = None
         self.name = ""
         self._task: asyncio.Task[Any] | None = None
+        self._cancelled_by: asyncio.CancelledError | None = None
+
+    def _make_cancelled_error(self) -> asyncio.CancelledError:
+        """Return the error of the cancelled coroutine, as that of a task. `asyncio.gather` calls this."""
+        return self._cancelled_by or asyncio.CancelledError()
 
     async def run(self) -> Any:
         """Await the coroutine, and resolve this future as its own task would be resolved."""
@@ -248,7 +253,8 @@ class _Row(asyncio.Future[Any]):
         try:
             result = await self.awaitable
         except asyncio.CancelledError as error:
-            super().cancel(*error.args[:1])
+            self._cancelled_by = error
+            super().cancel()
             raise
         except BaseException as error:
             self.set_exception(error)
@@ -277,7 +283,8 @@ class _Row(asyncio.Future[Any]):
         if not self.done() and self._task is None:
             if inspect.iscoroutine(self.awaitable):
                 self.awaitable.close()
-            super().cancel(msg)
+            self._cancelled_by = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+            super().cancel()
 
 
 async def _run_rows(rows: list[_Row], concurrency: int) -> None:
