@@ -415,7 +415,7 @@ def test_limit_cancelled_closes_coroutines_that_have_not_begun(run: Any) -> None
 
 def test_limit_below_one_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="limit"):
-        asyncwatch.gather(limit=0)
+        _ = asyncwatch.gather(limit=0)
 
 
 def test_limited_error_does_not_stop_the_waiting_ones(run: Any) -> None:

@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 
 from asyncwatch import Halt, Run, Supervisor, WorkerSpec
-from asyncwatch.commands import CancelAll, CancelBranch, StopRun
+from asyncwatch.commands import CancelAll, CancelBranch, RestartWorker, StopRun
 from asyncwatch.engine.feed import Feed
 from asyncwatch.engine.run_control import control_of
-from asyncwatch.engine.spec import BadItem
-from asyncwatch.events import ItemsRead, RunFinished, RunHalted, RunStarted, RunTimedOut, WorkersQueued, WorkerState
-from tests.engine.fleets import AT_ONCE, drain, later, raiser, sleeper
+from asyncwatch.engine.spec import BadItem, OwnSpec
+from asyncwatch.events import (
+    CommandRefused,
+    ItemsRead,
+    RunFinished,
+    RunHalted,
+    RunStarted,
+    RunTimedOut,
+    WorkersQueued,
+    WorkerState,
+)
+from tests.engine.fleets import AT_ONCE, drain, later, raiser, sleeper, stubborn
 
 
 class Source:
@@ -278,5 +287,169 @@ def test_many_workers_join_at_a_cost_that_does_not_grow(run: Any) -> None:
         assert len(await gathering) == 2000
         assert calls < 100
         assert len(registry._parts) == 2
+
+    run(main)
+
+
+# Very many workers
+
+
+def forgetting(source: ManualSource, **settings: Any) -> Run:
+    """Return a run of `source` that keeps only the latest three settled workers or a few more."""
+    batch = fed(source, **settings)
+    control_of(batch).keep_latest(3)
+    return batch
+
+
+async def join(source: ManualSource, first: int, last: int) -> None:
+    """Let workers that end at once join one by one, each named by its number."""
+    for number in range(first, last + 1):
+        source.feed.add([f"w{number}"], [0.0])
+        await asyncio.sleep(0.1)
+
+
+def test_old_workers_are_forgotten_and_counted(run: Any) -> None:
+    async def main() -> None:
+        source = ManualSource()
+        batch = forgetting(source)
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        await join(source, 1, 20)
+        scheduler = batch._scheduler
+        scheduler.validate_state()
+        known = [number for number in range(1, 21) if scheduler.registry.get(f"w{number}") is not None]
+        assert known == list(range(known[0], 21))
+        assert 3 <= len(known) <= 7
+        assert len(scheduler.registry) == 20
+        assert scheduler.registry.states() == {"succeeded": 20}
+        source.feed.end()
+        assert [outcome.name for outcome in await gathering] == [f"w{number}" for number in known]
+
+    run(main)
+
+
+def test_forgotten_worker_cannot_be_restarted(run: Any) -> None:
+    async def main() -> None:
+        source = ManualSource()
+        batch = forgetting(source)
+        events = batch.subscribe()
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        await join(source, 1, 20)
+        assert not control_of(batch).carry_out(RestartWorker("w1", 1))
+        assert control_of(batch).carry_out(RestartWorker("w20", 1))
+        with pytest.raises(KeyError):
+            batch.restart("w1")
+        source.feed.end()
+        await gathering
+        refused = [event.reason for event in drain(events) if isinstance(event, CommandRefused)]
+        assert refused == ["it is not one of the latest workers"]
+
+    run(main)
+
+
+def test_worker_under_way_is_not_forgotten(run: Any) -> None:
+    """It can be restarted and cancelled, whatever ended after it; then it is forgotten like those around it."""
+
+    async def main() -> None:
+        source = ManualSource()
+        batch = forgetting(source)
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        source.feed.add(["slow", "slower", "w0"], [60.0, 90.0, 0.0])
+        await join(source, 1, 20)
+        registry = batch._scheduler.registry
+        assert batch.restart("slow")
+        await join(source, 21, 30)
+        batch._scheduler.validate_state()
+        slow = registry.get("slow")
+        assert slow is not None
+        assert (slow.state, slow.incarnation) == (WorkerState.RUNNING, 2)
+        assert [worker.name for worker in registry.batch.unsettled()] == ["slow", "slower"]
+        assert registry.states() == {"succeeded": 31, "running": 2}
+        assert batch.cancel("slower")
+        await join(source, 31, 40)
+        assert registry.get("slower") is None
+        assert registry.states() == {"succeeded": 41, "running": 1, "cancelled": 1}
+        source.feed.add(["slower", "slow"], [0.0, 0.0])
+        await asyncio.sleep(100)
+        batch._scheduler.validate_state()
+        assert registry.get("slow") is None
+        assert registry.get("slower") is not None
+        assert registry.get("slow#2") is not None
+        source.feed.end()
+        await gathering
+
+    run(main)
+
+
+def test_unresponsive_worker_is_not_forgotten_before_its_end(run: Any) -> None:
+    async def main() -> None:
+        source = ManualSource(target=stubborn)
+        batch = forgetting(source, grace=1.0)
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        source.feed.add(["stuck", "again"], [50.0, 50.0])
+        await asyncio.sleep(1)
+        for name in ("stuck", "again"):
+            batch.cancel(name)
+        await asyncio.sleep(2)
+        await join(source, 1, 20)
+        registry = batch._scheduler.registry
+        batch._scheduler.validate_state()
+        assert registry.states() == {"succeeded": 20, "unresponsive": 2}
+        assert batch.restart("again")
+        batch._scheduler.validate_state()
+        await asyncio.sleep(48)
+        batch._scheduler.validate_state()
+        assert registry.states() == {"succeeded": 20, "cancelled": 1, "running": 1}
+        batch.cancel("again")
+        source.feed.end()
+        await gathering
+
+    run(main)
+
+
+def test_workers_that_have_not_begun_are_not_forgotten(run: Any) -> None:
+    async def main() -> None:
+        source = ManualSource()
+        batch = forgetting(source, concurrency=1)
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        for number in range(40):
+            source.feed.add([f"w{number}"], [1.0])
+        await asyncio.sleep(20.5)
+        source.feed.add(["last"], [1.0])
+        batch._scheduler.validate_state()
+        batch.cancel("last")
+        assert batch._scheduler.registry.states() == {"succeeded": 20, "running": 1, "queued": 19, "cancelled": 1}
+        source.feed.end()
+        await gathering
+        assert batch._scheduler.registry.states() == {"succeeded": 40, "cancelled": 1}
+
+    run(main)
+
+
+def test_batch_with_known_workers_forgets_none() -> None:
+    with pytest.raises(ValueError, match="join while it runs"):
+        control_of(Run([WorkerSpec("a", sleeper, (1.0,))])).keep_latest(3)
+
+
+def test_worker_of_its_own_spec_joins_with_its_key(run: Any) -> None:
+    async def main() -> None:
+        source = ManualSource()
+        batch = fed(source, max_per_key=1)
+        gathering = asyncio.ensure_future(batch.gather())
+        await asyncio.sleep(0)
+        own = [OwnSpec(WorkerSpec(name, later_result, (name,), key="k", retry=AT_ONCE)) for name in "ab"]
+        assert source.feed.add(["a", "b"], own) == ["a", "b"]
+        source.feed.end()
+        outcomes = await gathering
+        assert [outcome.result for outcome in outcomes] == ["a at 1", "b at 2"]
+        assert source.feed.add(["c"], own) == []
+
+    async def later_result(name: str) -> str:
+        await asyncio.sleep(1)
+        return f"{name} at {asyncio.get_running_loop().time() - 1000:.0f}"
 
     run(main)

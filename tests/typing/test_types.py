@@ -7,17 +7,32 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
 
-from asyncwatch import Outcome, Run, Supervisor, WaitResult, WorkerSpec, WorkerSpecs
+from asyncwatch import (
+    AsyncMap,
+    Handle,
+    ItemOutcome,
+    Outcome,
+    RetryPolicy,
+    Run,
+    Supervisor,
+    WaitResult,
+    WorkerSpec,
+    WorkerSpecs,
+    amap,
+    gather,
+    open_run,
+)
 from tests.clock import run_jumping
 
 ROOT = Path(__file__).parents[2]
 REFUSED = """
-from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs
+from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs, amap, gather, open_run
 
 async def double(number: int) -> int:
     return 2 * number
@@ -49,6 +64,16 @@ async def main() -> None:
     tree.control  # refused: attr-defined
     if tree.cancel("a"):  # refused: func-returns-value
         pass
+    words: list[str] = await amap(double, [1])  # refused: arg-type
+    await amap(double, ["a"])  # refused: arg-type
+    await amap(plain, [1])  # refused: arg-type
+    await amap(double, [1], key=len)  # refused: arg-type
+    await amap(double, [1], retries=3)  # refused: call-overload
+    one: tuple[str] = await gather(double(1))  # refused: assignment
+    async with open_run(speed=3) as opened:  # refused: call-arg
+        opened.start_soon(double, "a")  # refused: arg-type
+        opened.start_soon(double)  # refused: arg-type
+        found: str = await opened.start_soon(double, 1)  # refused: arg-type
 """
 
 
@@ -80,6 +105,36 @@ def test_accepted_programs_have_their_types() -> None:
         assert_type(Run(anything), Run[Any])
         async with Supervisor([one, two]):
             await asyncio.sleep(0)
+
+    run_jumping(main)
+
+
+def test_functions_have_the_types_of_their_results() -> None:
+    """As above, for `gather`, `amap` and `open_run`."""
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        assert_type(await gather(double(1), shout("a")), tuple[int, str])
+        assert_type(await gather(*[double(1), double(2)], limit=1), list[int])
+        assert_type(await gather(double(1), return_exceptions=True), tuple[int | BaseException])
+        mapped = amap(double, [1, 2], concurrency=2, rate="100/s", retry=RetryPolicy(), key=str)
+        _ = assert_type(mapped, AsyncMap[int])
+        assert_type(await mapped, list[int])
+        async for word in amap(shout, ["a"]):
+            assert_type(word, str)
+        async with amap(double, numbers()) as results:
+            assert_type([number async for number in results], list[int])
+        (outcome,) = await amap(shout, ["a"], on_error="return")
+        assert_type(outcome, ItemOutcome[str, str])
+        assert_type(outcome.item, str)
+        assert_type(outcome.result, str | None)
+        async with open_run(concurrency=3) as opened:
+            handle = opened.start_soon(shout, "a", 2, name="w")
+            _ = assert_type(handle, Handle[str])
+            assert_type(await handle, str)
+            assert_type(await handle.outcome(), Outcome[str])
 
     run_jumping(main)
 

@@ -662,9 +662,11 @@ class _Reader:
             self._room.set()
 
     def _has_room(self, items: int) -> bool:
+        return self._room_left() >= items
+
+    def _room_left(self) -> int:
         assert self.control is not None  # noqa: S101  it runs
-        unfinished = self.control.pending + len(self.unread)
-        return unfinished + items <= 2 * self.control.concurrency + _READ_AHEAD
+        return 2 * self.control.concurrency + _READ_AHEAD - self.control.pending - len(self.unread)
 
     async def _read(self, feed: Feed) -> None:
         try:
@@ -693,12 +695,11 @@ class _Reader:
             await self._room.wait()
         self.is_waiting = False
 
-    @staticmethod
-    def _next_items(iterator: Iterator[Any]) -> list[Any]:
+    def _next_items(self, iterator: Iterator[Any]) -> list[Any]:
         """Return the next items, fewer if they are slow to come; none at the end."""
         chunk: list[Any] = []
         until = time.monotonic() + _READ_FOR
-        for item in itertools.islice(iterator, _READ_AT_ONCE):
+        for item in itertools.islice(iterator, min(_READ_AT_ONCE, self._room_left())):
             chunk.append(item)
             if time.monotonic() > until:
                 break
@@ -745,7 +746,7 @@ class _ProgressLine:
 
     def start(self) -> None:
         """Show the line from now on."""
-        self._began = time.monotonic()
+        self._began = asyncio.get_running_loop().time()
         if self._stream is not None:
             self._draw_and_wait()
 
@@ -772,13 +773,13 @@ class _ProgressLine:
             self._width = len(line)
 
     def _text(self) -> str:
-        size, seconds = self._reader.size, time.monotonic() - self._began
+        size, seconds = self._reader.size, asyncio.get_running_loop().time() - self._began
         parts = [self._reader.template.name, f"{self._done:,}" if size is None else f"{self._done:,} of {size:,}"]
         if size:
             parts.append(percent(min(self._done, size), size))
         if self._failed:
             parts.append(f"{self._failed:,} failed")
-        return "  ".join([*parts, rate(self._done / max(seconds, 0.001)), clock(seconds, has_tenths=False)])
+        return "  ".join([*parts, f"{rate(self._done / max(seconds, 0.001))}/s", clock(seconds, has_tenths=False)])
 
     def _write(self, text: str) -> None:
         try:
