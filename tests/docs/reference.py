@@ -316,7 +316,8 @@ def render_api() -> Iterator[str]:
 def _member(name: str, module: Any) -> Iterator[str]:
     found = getattr(module, name)
     module = importlib.import_module(found.__module__)
-    node = next(each for each in ast.parse(inspect.getsource(module)).body if getattr(each, "name", None) == name)
+    nodes = [each for each in ast.parse(inspect.getsource(module)).body if getattr(each, "name", None) == name]
+    node: ast.AST = nodes[-1]  # the others are overloads
     node = _Defaults(module).visit(node)
     yield from ("", f"## {name}", "")
     if isinstance(node, ast.ClassDef):
@@ -362,9 +363,14 @@ def _methods(node: ast.ClassDef) -> Iterator[str]:
             decorators = {ast.unparse(decorator) for decorator in each.decorator_list}
             shown = each.name if "property" in decorators else _signature(each)
             yield f"- {code(shown)}: {_first_paragraph(ast.get_docstring(each))}"
-        elif isinstance(each, ast.FunctionDef) and each.name == "__init__":
+        elif isinstance(each, ast.FunctionDef) and each.name == "__init__" and not _has_private_type(each):
             yield from ("", code(f"{node.name}{_arguments(each)}"), "")
     yield ""
+
+
+def _has_private_type(node: ast.FunctionDef) -> bool:
+    """Return whether only the package itself can call it."""
+    return any(each.annotation and ast.unparse(each.annotation).startswith("_") for each in node.args.args)
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from asyncwatch.cli.session import exit_status
 from asyncwatch.engine.registry import REMEMBERED
@@ -20,6 +21,7 @@ from asyncwatch.events import (
     RestartLimitReached,
     RestartScheduled,
     RunFinished,
+    RunStarted,
     SupervisorStarted,
     SupervisorTerminated,
     WorkerCancelled,
@@ -104,6 +106,42 @@ def test_totals_include_children_whose_rows_were_replaced(ways: list[str]) -> No
     view.lines()
     if ways == ["succeeds"]:
         assert view.left["root/p"] == 61
+
+
+def test_batch_that_forgets_keeps_the_latest_rows_and_all_totals() -> None:
+    whole, fleet, stream = Fleet(), Fleet(troubled_departed_kept=KEPT), Stream()
+    stream.events.clear()
+    facts = {
+        "run": "r",
+        "workers": 0,
+        "runner": "amap",
+        "seed": 1,
+        "concurrency": 1,
+        "timeout": None,
+        "started_at": 0.0,
+    }
+    stream.add(RunStarted, rows_kept=KEPT, reads_items=True, **facts)
+    stream.add(WorkersQueued, group="", max_attempts=3, workers=("slow",))
+    stream.add(AttemptStarted, "slow", attempt=1, bad_luck=0.5)
+    for number in range(40):
+        name = f"w{number}"
+        stream.add(WorkersQueued, group="", max_attempts=3, workers=(name,))
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.5)
+        if number % 4:
+            stream.add(WorkerSucceeded, name, **ended(result=1))
+        else:
+            stream.add(AttemptFailed, name, **failed())
+            stream.add(WorkerFailed, name, error_type="OSError", error="boom", **ended())
+    stream.add(WorkerRestarted, "w39", 2)
+    stream.add(WorkersQueued, group="", max_attempts=3, workers=("last",))
+    apply(fleet, stream.events)
+    apply(whole, [structs.replace(stream.events[0], rows_kept=None), *stream.events[1:]])
+    assert len(whole.rows) == 42
+    assert len(fleet.rows) <= 2 * (KEPT + 1) + 3
+    assert (fleet.workers, fleet.settled, fleet.counts) == (whole.workers, whole.settled, whole.counts)
+    assert all(fleet.get(name) is not None for name in ("slow", "w38", "w39", "last"))
+    assert fleet.get("w1") is None
+    assert [error.workers for error in summarize(fleet).errors] == [10]
 
 
 def kept_items(fleet: Fleet) -> int:

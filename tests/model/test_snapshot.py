@@ -238,6 +238,7 @@ FIELDS: dict[str, Sequence[Any]] = {
     "restarts": (1, 2),
     "result": (None, 200, "text", {"a": [1, "b"]}),
     "retry_after": (None, 2.0),
+    "rows_kept": (None, 1),
     "run": ("demo",),
     "runner": ("gather",),
     "seconds": (None, 2.0),

@@ -179,6 +179,18 @@ def test_overview_has_no_percentage_while_items_are_read() -> None:
     assert "100 %" in text
 
 
+def test_overview_says_when_only_the_latest_workers_are_listed() -> None:
+    controller = FakeController()
+    facts = {"run": "demo", "runner": "amap", "seed": 1, "concurrency": 5, "timeout": None, "started_at": 0.0}
+    controller.emit(RunStarted, 0.0, workers=0, reads_items=True, rows_kept=1, **facts)
+    for name in "abc":
+        assert "listed" not in overview_text(dashboard_of(controller), 118)
+        controller.queue_more(name, group="g")
+        controller.attempt(name, 0.1)
+        controller.succeed(name, 0.2)
+    assert "3 workers so far, latest 2 listed" in overview_text(dashboard_of(controller), 118)
+
+
 def test_overview_of_a_pipe_without_items_is_finished() -> None:
     controller = FakeController()
     facts = {"run": "demo", "runner": "gather", "seed": 1, "concurrency": 5, "timeout": None, "started_at": 0.0}

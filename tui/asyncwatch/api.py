@@ -78,31 +78,43 @@ _NAME_LENGTH = 100
 
 
 class WorkerOptions(TypedDict, total=False):
-    """How workers are treated: the fields of `WorkerSpec`, with its defaults."""
+    """How workers are treated. The defaults are those of `WorkerSpec`."""
 
     retry: RetryPolicy
+    """By default up to three attempts, if the error is transient."""
     retry_by_class: Mapping[ErrorClass, RetryPolicy] | None
+    """Policies by class of errors, instead of `retry`."""
     classify: Classify
+    """Returns the `ErrorClass` of an error."""
     bad_luck: BadLuck
+    """Faults to inject."""
     attempt_timeout: float | None
+    """Seconds that one attempt may take."""
     deadline: float | None
+    """Seconds from the start of the first attempt, waits included."""
 
 
 class RunOptions(WorkerOptions, total=False):
-    """How workers are treated, and the limits of all together: the arguments of `Run`, with its defaults.
-
-    A rate can be a text such as `50/s`, a halt one such as `5%`.
-    """
+    """The `WorkerOptions`, and the limits of all workers together. The defaults are those of `Run`."""
 
     rate: RateLimit | str | None
+    """Of all attempts; a text such as `50/s` or `50/s burst 5` will do."""
     rate_per_key: RateLimit | str | None
+    """Of the attempts of each key."""
     circuit: CircuitPolicy | None
+    """Of a circuit breaker for each key."""
     throttle: ThrottlePolicy | None
+    """How long a key is waited for that asks for fewer attempts; None for no throttling by key."""
     max_per_key: int | None
+    """Most attempts of one key in flight."""
     retry_budget: RetryBudget | None
+    """Pays for all retries; None for no limit."""
     halt: Halt | str | None
+    """After how many failures no more workers start; a text such as `10` or `5%` will do."""
     grace: float
+    """Seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive."""
     seed: int | None
+    """Of every draw; a fresh one if None."""
 
 
 class NoResult(RuntimeError):  # noqa: N818  named for what there is not, as StopIteration is
@@ -113,6 +125,7 @@ class ItemOutcome(Outcome[ResultT_co], Generic[ItemT, ResultT_co], frozen=True, 
     """The outcome of the worker of an item."""
 
     item: ItemT
+    """What the function was called with."""
 
 
 # gather --------------------------------------------------------------------------------------------------------------
@@ -356,10 +369,6 @@ def amap(
     **options: Unpack[RunOptions],
 ) -> AsyncMap[Any]:
     """Call `func` with each item, each call a worker of one run.
-
-        results = await amap(fetch, urls, concurrency=50, retry=RetryPolicy(max_attempts=5), rate="50/s")
-
-        async for result in amap(fetch, urls): ...
 
     Awaited, it returns the results in the order of the items. Iterated, it yields them as they come, and keeps none;
     to leave the loop early cancels the remaining workers, at once inside `async with amap(...) as results:`.
@@ -804,11 +813,16 @@ def _shows_lines(stream: TextIO | None) -> bool:
 
 
 class Handle(Generic[T]):
-    """A worker of an `OpenRun`. Await it for what its function returns."""
+    """A worker of an `OpenRun`. Await it for what its function returns.
+
+    It raises the error by which the worker failed, or `NoResult`. The worker goes on if the caller is cancelled.
+    """
+
+    name: str
+    """Unique in the run."""
 
     def __init__(self, run: OpenRun, name: str) -> None:
         self.name = name
-        """The name of the worker, unique in the run."""
         self._run = run
         self._outcome: Outcome[T] | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -1015,11 +1029,6 @@ async def open_run(
     *, concurrency: int = DEFAULT_CONCURRENCY, name: str = "", **options: Unpack[RunOptions]
 ) -> AsyncIterator[OpenRun]:
     """Open a run inside the context, whose workers `start_soon` starts.
-
-        async with open_run(concurrency=50) as run:
-            handle = run.start_soon(fetch, url)
-            ...
-            page = await handle
 
     The end of the context waits for all workers. A worker that fails ends no other one. If its error reached no one,
     neither by its handle nor by `as_completed`, the context raises it at its end, in an `ExceptionGroup` of all such

@@ -144,6 +144,11 @@ class Fleet:
         return len(self.rows) + self.rows_to_come + self.departed.replaced
 
     @property
+    def forgets(self) -> bool:
+        """Whether old rows of the batch are given to new workers."""
+        return self.run is not None and self.run.rows_kept is not None
+
+    @property
     def is_reading(self) -> bool:
         """Whether more workers may join while items are read, so that their total is unknown."""
         reads_items = self.run is not None and self.run.reads_items

@@ -291,7 +291,10 @@ class RowKeeper(Protocol):
 
 
 class DepartedChildren:
-    """Rows of children that ended and were removed, and what remains of those whose row a new worker took over."""
+    """Rows of children that ended and were removed, and what remains of those whose row a new worker took over.
+
+    So are the settled workers of a batch that forgets them.
+    """
 
     def __init__(self, kept: int, troubled_kept: int) -> None:
         self.replaced = 0
@@ -309,12 +312,16 @@ class DepartedChildren:
         self._well: dict[Row, None] = {}
         self._troubled: dict[Row, None] = {}
 
+    def keep(self, rows: int) -> None:
+        """Keep so many rows of workers that ended well from now on."""
+        self._kept = rows
+
     def __len__(self) -> int:
         """Return how many rows are kept."""
         return len(self._well) + len(self._troubled)
 
     def add(self, row: Row) -> None:
-        """Add the row of a settled child that its supervisor has just removed.
+        """Add the row of a settled child that its supervisor has just removed, or of a settled worker of the batch.
 
         A row in a block of several workers cannot be given up alone. No supervisor queues its workers like that.
         """

@@ -86,6 +86,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
     by_name, tree, abandoned = fleet.by_name, fleet.tree, fleet.abandoned_incarnations
     count_end, count_duration = fleet.rate.add, fleet.durations.add
     started = succeeded = 0
+    forgets = fleet.forgets
     for event in batch:
         if event.seq <= last_seq:
             continue
@@ -128,6 +129,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
                 and event.incarnation == 1
                 and not tree.is_shown
                 and not abandoned
+                and not forgets
             ):
                 block, offset = row.block, row.offset
                 if not block.ended:
@@ -144,6 +146,8 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
         fold = FOLDS.get(type(event))
         if fold is not None and (row := fold(fleet, event)) is not None:
             changed.add(row)
+        if type(event) is RunStarted:
+            forgets = fleet.forgets
     tree.count_moves()
     fleet.last_seq, fleet.events, fleet.latest = last_seq, events, latest
     fleet.attempts += started
@@ -169,6 +173,8 @@ def leave(fleet: Fleet, at: float) -> None:
 
 def _run_started(fleet: Fleet, event: RunStarted) -> None:
     fleet.run = event
+    if event.rows_kept is not None:
+        fleet.departed.keep(event.rows_kept)
     fleet.settings.started(event)
 
 
@@ -626,6 +632,8 @@ def _settle(fleet: Fleet, event: WorkerEnded) -> Row | None:
         block.ended = block.column()
     block.ended[row.offset] = at
     _move(fleet, row, state)
+    if fleet.forgets:
+        fleet.departed.add(row)
     return row
 
 

@@ -57,10 +57,12 @@ def overview(snapshot: Snapshot, width: int) -> list[Line]:
 
 
 def _title(snapshot: Snapshot, width: int) -> Line:
-    run = snapshot.fleet.run
+    fleet, run = snapshot.fleet, snapshot.fleet.run
     assert run is not None  # noqa: S101 - `overview` has checked it
-    workers = max(run.workers, snapshot.fleet.workers)
-    reading = " so far" if snapshot.fleet.is_reading else ""
+    workers = max(run.workers, fleet.workers)
+    reading = " so far" if fleet.is_reading else ""
+    if fleet.forgets and fleet.departed.replaced:
+        reading += f", latest {len(fleet.rows):,} listed"
     left = [
         [Span("asyncwatch", "title")],
         [Span(fmt.safe(run.run), "strong")] if run.run else [],
