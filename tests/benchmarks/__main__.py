@@ -23,6 +23,7 @@ CASES = (
     "dashboard",
     "noop",
     "sleep",
+    "api",
     "fail",
     "flaky",
     "restart",

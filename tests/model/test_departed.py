@@ -111,16 +111,8 @@ def test_totals_include_children_whose_rows_were_replaced(ways: list[str]) -> No
 def test_batch_that_forgets_keeps_the_latest_rows_and_all_totals() -> None:
     whole, fleet, stream = Fleet(), Fleet(troubled_departed_kept=KEPT), Stream()
     stream.events.clear()
-    facts = {
-        "run": "r",
-        "workers": 0,
-        "runner": "amap",
-        "seed": 1,
-        "concurrency": 1,
-        "timeout": None,
-        "started_at": 0.0,
-    }
-    stream.add(RunStarted, rows_kept=KEPT, reads_items=True, **facts)
+    facts: dict[str, Any] = {"run": "r", "workers": 0, "runner": "amap", "seed": 1, "concurrency": 1, "timeout": None}
+    stream.add(RunStarted, rows_kept=KEPT, reads_items=True, started_at=0.0, **facts)
     stream.add(WorkersQueued, group="", max_attempts=3, workers=("slow",))
     stream.add(AttemptStarted, "slow", attempt=1, bad_luck=0.5)
     for number in range(40):

@@ -19,6 +19,7 @@ from typing import Any
 
 import uvloop
 
+from asyncwatch.api import amap, gather
 from asyncwatch.engine.run import Run
 from asyncwatch.engine.spec import WorkerSpec, WorkerSpecs
 from asyncwatch.events import WorkerState
@@ -63,6 +64,57 @@ async def bare(job: Job, items: Sequence[str], concurrency: int) -> None:
     _check(await asyncio.gather(*[job(item) for item in items]))
 
 
+async def with_amap(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Call `amap`, with all defaults on."""
+    _check(await amap(job, items, concurrency=concurrency))
+
+
+async def with_streamed_amap(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Iterate over `amap` of an iterator, which is read as workers end."""
+    async for result in amap(job, iter(items), concurrency=concurrency):
+        assert result == 1
+
+
+async def with_gather(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Gather all jobs at once with `asyncwatch.gather`."""
+    _check(await gather(*[job(item) for item in items]))
+
+
+async def with_limited_gather(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Gather the jobs with `asyncwatch.gather` and its limit."""
+    _check(await gather(*[job(item) for item in items], limit=concurrency))
+
+
+async def limited(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Gather all jobs, with a semaphore."""
+    semaphore = asyncio.Semaphore(concurrency)
+    _check(await asyncio.gather(*[_with_slot(job, semaphore, item) for item in items]))
+
+
+async def run_on_each(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Let aiometer run the bare jobs, whose results it drops."""
+    aiometer: Any = importlib.import_module("aiometer")  # not always installed
+    await aiometer.run_on_each(job, items, max_at_once=concurrency)
+
+
+async def with_bare_tqdm(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Gather the bare jobs with tqdm's progress bar, which goes to stderr, all at once."""
+    tqdm: Any = importlib.import_module("tqdm.asyncio").tqdm  # not always installed
+    _check(await tqdm.gather(*[job(item) for item in items]))
+
+
+async def with_limited_tqdm(job: Job, items: Sequence[str], concurrency: int) -> None:
+    """Gather the bare jobs with tqdm's progress bar and a semaphore."""
+    tqdm: Any = importlib.import_module("tqdm.asyncio").tqdm  # not always installed
+    semaphore = asyncio.Semaphore(concurrency)
+    _check(await tqdm.gather(*[_with_slot(job, semaphore, item) for item in items]))
+
+
+async def _with_slot(job: Job, semaphore: asyncio.Semaphore, item: str) -> int:
+    async with semaphore:
+        return await job(item)
+
+
 async def with_aiometer(job: Job, items: Sequence[str], concurrency: int) -> None:
     """Let aiometer limit the concurrency of the script's retry loop."""
     aiometer: Any = importlib.import_module("aiometer")  # not always installed
@@ -87,6 +139,14 @@ WAYS: dict[str, Callable[[Job, Sequence[str], int], Coroutine[Any, Any, None]]] 
     "gather": bare,
     "aiometer": with_aiometer,
     "tqdm": with_tqdm,
+    "amap": with_amap,
+    "streamed_amap": with_streamed_amap,
+    "api_gather": with_gather,
+    "limited_gather": with_limited_gather,
+    "limited": limited,
+    "run_on_each": run_on_each,
+    "bare_tqdm": with_bare_tqdm,
+    "limited_tqdm": with_limited_tqdm,
 }
 
 
