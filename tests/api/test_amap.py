@@ -112,6 +112,12 @@ def test_amap_runs_once(run: Any) -> None:
     run(main)
 
 
+def test_amap_that_is_neither_awaited_nor_iterated_over_is_warned_of() -> None:
+    mapped: Any = amap(double, [1])
+    with pytest.warns(RuntimeWarning, match="neither awaited nor iterated over"):
+        del mapped
+
+
 def test_amap_concurrency_bounds_the_attempts_in_flight(run: Any, numbers: Any) -> None:
     async def main() -> None:
         running = most = 0

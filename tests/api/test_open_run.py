@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -324,6 +325,56 @@ def test_open_run_forgets_old_workers_but_not_those_of_handles(run: Any, monkeyp
         run(main)
     finally:
         tracemalloc.stop()
+
+
+def test_handle_of_a_forgotten_worker_is_not_that_of_a_later_one_of_its_name(run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(asyncwatch.api, "ROWS_KEPT", 5)
+
+    async def main() -> None:
+        async with open_run() as opened:
+            old = opened.start_soon(sleeper, 0, "old", name="same")
+            for _ in range(30):
+                await opened.start_soon(sleeper, 0)
+            new = opened.start_soon(sleeper, 9, "new", name="same")
+            assert (old.name, new.name) == ("same", "same")
+            assert (old.state, new.state) == (WorkerState.SUCCEEDED, WorkerState.RUNNING)
+            assert not old.cancel()
+            assert not old.restart()
+            assert (await old, await new) == ("old", "new")
+
+    run(main)
+
+
+def test_start_soon_worker_has_the_context_of_its_caller(run: Any) -> None:
+    """Like a task; each attempt in a copy of its own."""
+    request: ContextVar[str] = ContextVar("request", default="none")
+    other: ContextVar[str] = ContextVar("other", default="none")
+
+    async def main() -> None:
+        seen: list[str] = []
+
+        async def handle(error: bool = False) -> str:
+            seen.append(request.get() + other.get())
+            request.set("changed")
+            await asyncio.sleep(0)
+            if error and len(seen) < 4:
+                raise ConnectionError
+            worker = current_worker()
+            assert worker is not None
+            return worker.name
+
+        request.set("of the run ")
+        async with open_run(retry=AT_ONCE) as opened:
+            first = opened.start_soon(handle, name="first")
+            request.set("of a caller ")
+            other.set("too")
+            assert await opened.start_soon(handle, True, name="second") == "second"
+            assert await first == "first"
+            assert opened.start_soon(handle).name == f"{handle.__qualname__} 3"
+        assert seen == ["of the run none", *["of a caller too"] * 4]
+        assert request.get() == "of a caller "
+
+    run(main)
 
 
 async def test_open_run_and_handle_are_public_types() -> None:

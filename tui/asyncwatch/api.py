@@ -13,6 +13,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -29,11 +30,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, TextIO, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
 from weakref import WeakValueDictionary
 
 from asyncwatch.commands import RestartWorker, Statistics
+from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.describe import clean_text, target_name
 from asyncwatch.engine.feed import Feed
 from asyncwatch.engine.run import Run, running
@@ -434,6 +438,13 @@ class AsyncMap(Coroutine[Any, Any, list[T]]):
         if self._iteration is not None:
             await self._iteration.aclose()
 
+    def __del__(self) -> None:
+        """Warn of a call that did nothing, as Python does for coroutines."""
+        if getattr(self, "_mapping", None) is not None:
+            warnings.warn(
+                "a call of amap was neither awaited nor iterated over", RuntimeWarning, source=self, stacklevel=2
+            )
+
     def send(self, value: Any, /) -> Any:
         """Run as a coroutine, for `asyncio.create_task` and `asyncio.run`."""
         return self._as_coroutine().send(value)
@@ -824,6 +835,8 @@ class Handle(Generic[T]):
     def __init__(self, run: OpenRun, name: str) -> None:
         self.name = name
         self._run = run
+        known = run._control.find(name)  # noqa: SLF001  a part of the run
+        self._index = -1 if known is None else known.index
         self._outcome: Outcome[T] | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -833,19 +846,19 @@ class Handle(Generic[T]):
     @property
     def state(self) -> WorkerState:
         """The state of the worker."""
-        known = self._run._control.state_of(self.name)  # noqa: SLF001  a part of the run
-        if known is None and self._outcome is not None:
-            return self._outcome.state
-        assert known is not None  # noqa: S101  only workers that have ended are forgotten
-        return known
+        worker = self._worker
+        if worker is not None:
+            return worker.state
+        assert self._outcome is not None  # noqa: S101  only workers that have ended are forgotten
+        return self._outcome.state
 
     def cancel(self) -> bool:
         """Cancel the worker; return whether it had not ended."""
-        return self._run._control.cancel(self.name)  # noqa: SLF001
+        return self._worker is not None and self._run._control.cancel(self.name)  # noqa: SLF001
 
     def restart(self) -> bool:
         """Give the worker a new incarnation, cancelling a running one first; return whether that is possible."""
-        return self._run._restart(self)  # noqa: SLF001
+        return self._worker is not None and self._run._restart(self)  # noqa: SLF001
 
     async def outcome(self) -> Outcome[T]:
         """Return how the worker ended, as soon as it has. The worker goes on if the caller is cancelled."""
@@ -873,6 +886,12 @@ class Handle(Generic[T]):
         if outcome.error is not None and outcome.state.is_failure:
             raise outcome.error
         raise NoResult(f"{self.name}: {outcome.state.value}")
+
+    @property
+    def _worker(self) -> Worker | None:
+        """The worker, while it is known: when it is forgotten, another one can get its name."""
+        worker = self._run._control.find(self.name)  # noqa: SLF001  a part of the run
+        return worker if worker is not None and worker.index == self._index else None
 
     def _ended(self, outcome: Outcome[T]) -> bool:
         """Note how the worker ended; return whether the caller of the run awaits it."""
@@ -926,7 +945,9 @@ class OpenRun:
             raise TypeError(f"start_soon() got an unexpected keyword argument {next(iter(limits))!r}")
         self._number += 1
         own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{target_name(func)} {self._number}"
-        spec: WorkerSpec[T, *PosArgsT] = WorkerSpec(own, func, args, key=key, **{**self._options, **treatment})
+        spec: WorkerSpec[T, *PosArgsT] = WorkerSpec(
+            own, _in_this_context(func, self._control.context), args, key=key, **{**self._options, **treatment}
+        )
         (unique,) = feed.add([own], [OwnSpec(spec)])
         handle = self._handles[unique] = Handle(self, unique)
         return handle
@@ -968,10 +989,7 @@ class OpenRun:
             self._unseen.pop(name, None)
 
     def _restart(self, handle: Handle[Any]) -> bool:
-        state = self._control.state_of(handle.name)
-        if state is None or not self._control.carry_out(
-            RestartWorker(handle.name, self._control.incarnation_of(handle.name))
-        ):
+        if not self._control.carry_out(RestartWorker(handle.name, self._control.incarnation_of(handle.name))):
             return False
         self._handles[handle.name] = handle
         self._seen(handle.name)
@@ -982,6 +1000,32 @@ class OpenRun:
         self._unseen.clear()
         if errors:
             raise BaseExceptionGroup(f"{count(len(errors), 'worker')} failed and nothing awaited them", errors)
+
+
+class _InContext(partial[Any]):
+    """Calls a function with context variables as they were when it was to be started."""
+
+    variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
+
+    def __call__(self, *args: Any) -> Any:
+        """Set the variables, in the context of the attempt, and call the function."""
+        for variable, value in self.variables:
+            variable.set(value)
+        return super().__call__(*args)
+
+
+def _in_this_context(func: Callable[[*PosArgsT], Awaitable[T]], run: Context) -> Callable[[*PosArgsT], Awaitable[T]]:
+    """Return what calls `func` with the variables of this context, as far as they differ from those of the run's."""
+    changed = tuple(
+        (variable, value)
+        for variable, value in copy_context().items()
+        if run.get(variable) is not value and variable not in {current, enclosing}
+    )
+    if not changed:
+        return func
+    found = _InContext(func)
+    found.variables = changed
+    return found
 
 
 class _Outcomes(AsyncIterator[Outcome[Any]]):

@@ -114,6 +114,7 @@ class AttemptRunner:
         self._luck = luck
         self._grace = grace
         self._on_end = on_end
+        self._when_done = self._task_done  # one bound method for all tasks
         self._on_abandoned = on_abandoned
         self._on_late_end = on_late_end
 
@@ -154,7 +155,7 @@ class AttemptRunner:
         # Not by the loop's task factory: an eager one would run the target inside this very call.
         task = asyncio.Task(self._call_target(worker), loop=reporter.loop, name=worker.name, context=context.copy())
         # The caller may be another worker, which restarts this one: neither sees the other's context variables.
-        task.add_done_callback(self._task_done, context=context.copy())
+        task.add_done_callback(self._when_done, context=context.copy())
         worker.task = task
         self.tasks[task] = worker
         self.slots_taken += worker.owner is None

@@ -12,6 +12,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Protocol, Self
 
 from asyncwatch.commands import CancelAll, Command, Statistics, StopRun, WorkerStack
@@ -26,7 +27,7 @@ from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
 from asyncwatch.engine.worker import StopReason, Worker
-from asyncwatch.events import Batch, WorkerEnded, WorkerState
+from asyncwatch.events import Batch, WorkerEnded
 from asyncwatch.policies.limits import SIGNAL_SPREAD
 from asyncwatch.process import paused_gc
 
@@ -196,10 +197,14 @@ class RunControl:
         """Most attempts in flight."""
         return self._scheduler.concurrency
 
-    def state_of(self, name: str) -> WorkerState | None:
-        """Return the state of a worker; None if there is no such worker."""
-        worker = self._scheduler.registry.get(name)
-        return None if worker is None else worker.state
+    def find(self, name: str) -> Worker | None:
+        """Return a worker as it is now, to be read only; None if there is no such worker."""
+        return self._scheduler.registry.get(name)
+
+    @property
+    def context(self) -> Context:
+        """A copy of the context in which the run started."""
+        return self._scheduler.reporter.context
 
     def cancel(self, name: str, message: object = None) -> bool:
         """Ask a worker to stop, by a `CancelledError` with that message; return whether it had not ended."""
