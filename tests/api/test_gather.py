@@ -333,11 +333,19 @@ def test_gather_children_have_a_task_each_with_timeouts(run: Any, gather: Any) -
     run(main)
 
 
-@pytest.mark.parametrize("argument", [3, "text", [1]])
-def test_gather_of_no_awaitable_is_a_type_error(run: Any, gather: Any, argument: Any) -> None:
+@pytest.mark.parametrize("argument", [3, "text", None])
+def test_gather_of_no_awaitable_is_a_type_error_and_what_came_before_runs(run: Any, gather: Any, argument: Any) -> None:
     async def main() -> None:
+        ran: list[int] = []
+
+        async def child() -> None:
+            await asyncio.sleep(0)
+            ran.append(1)
+
         with pytest.raises(TypeError):
-            gather(argument)
+            gather(child(), argument)
+        await asyncio.sleep(1)
+        assert ran == [1]
 
     run(main)
 

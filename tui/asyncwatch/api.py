@@ -232,15 +232,19 @@ def gather_supervised(
     futures: list[Any] = []
     for awaitable in awaitables:
         is_future = asyncio.isfuture(awaitable)
-        if awaitable not in rows and (limit is None if is_future else inspect.isawaitable(awaitable)):
+        if not (is_future or inspect.isawaitable(awaitable)):
+            futures.append(awaitable)  # a TypeError below; what came before it runs
+            break
+        if awaitable not in rows and not (is_future and limit is not None):
             rows[awaitable] = _Row(awaitable, loop)
-        futures.append(awaitable if is_future else rows.get(awaitable, awaitable))
-    gathered = asyncio.gather(*futures, return_exceptions=return_exceptions)
-    if rows:
-        task = asyncio.Task(_run_rows(list(rows.values()), limit or len(rows)), loop=loop)
-        _gathering.add(task)
-        task.add_done_callback(_gathering.discard)
-    return gathered
+        futures.append(awaitable if is_future else rows[awaitable])
+    try:
+        return asyncio.gather(*futures, return_exceptions=return_exceptions)
+    finally:
+        if rows:
+            task = asyncio.Task(_run_rows(list(rows.values()), limit or len(rows)), loop=loop)
+            _gathering.add(task)
+            task.add_done_callback(_gathering.discard)
 
 
 _gathering: set[asyncio.Task[None]] = set()
@@ -1025,7 +1029,7 @@ def _in_this_context(func: Callable[[*PosArgsT], Awaitable[T]], run: Context) ->
         return func
     found = _InContext(func)
     found.variables = changed
-    return found
+    return cast("Callable[[*PosArgsT], Awaitable[T]]", found)
 
 
 class _Outcomes(AsyncIterator[Outcome[Any]]):
