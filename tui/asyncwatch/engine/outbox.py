@@ -136,24 +136,12 @@ class Outbox:
 
     def emit(self, event: Event) -> None:
         """Add `event` to the batch. Must be called in the thread of the loop."""
-        if not self._listeners:
-            self._delivered += 1
-            return
         batch = self._batch
         batch.append(event)
         if self._flush is None:
             self._schedule()
         elif len(batch) >= BATCH_SIZE:
             self.flush()
-
-    @property
-    def has_listeners(self) -> bool:
-        """Whether any event is delivered."""
-        return bool(self._listeners)
-
-    def emit_to_none(self) -> None:
-        """Count an event that was not made, because there is no listener."""
-        self._delivered += 1
 
     def emit_text(self, event: Event, characters: int) -> None:
         """Add an `event` with a message of so many characters."""

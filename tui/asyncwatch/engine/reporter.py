@@ -284,10 +284,6 @@ class Reporter:
 
     def attempt_started(self, worker: Worker) -> None:
         """Report that an attempt begins; `worker.started_at` says when."""
-        if not self.outbox.has_listeners:
-            self._next_seq()
-            self.outbox.emit_to_none()
-            return
         self._emit(
             AttemptStarted(
                 self._next_seq(),
