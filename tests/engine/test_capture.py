@@ -100,6 +100,7 @@ def _no_record(*_args: object, **_options: object) -> logging.LogRecord:
 
 def test_message_for_the_capture_alone_needs_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.Logger, "makeRecord", _no_record)
+    monkeypatch.setattr(logger, "handlers", [logging.NullHandler()])
     records: list[tuple[object, ...]] = []
     with bare_root_logger(), capturing_logs(lambda *record: records.append(record), logging.INFO):
         log_safely(logger, logging.DEBUG, "not this")

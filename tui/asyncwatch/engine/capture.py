@@ -251,6 +251,8 @@ def _sole_capture(logger: logging.Logger) -> LogCapture | None:
     above: logging.Logger | None = logger
     while above is not None:
         for handler in above.handlers:
+            if type(handler) is logging.NullHandler:
+                continue
             if capture is not None or not isinstance(handler, LogCapture) or handler.filters:
                 return None
             capture = handler
