@@ -91,7 +91,9 @@ def test_amap_iterated_yields_results_as_they_come(run: Any, numbers: Any) -> No
 
 def test_amap_is_a_coroutine_for_tasks_and_asyncio_run(run: Any) -> None:
     async def main() -> None:
-        assert await asyncio.create_task(amap(double, [1, 2])) == [2, 4]
+        task = asyncio.create_task(amap(double, [1, 2]))
+        assert "amap()" in repr(task)
+        assert await task == [2, 4]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(amap(double, [number, number])) for number in range(3)]
         assert [task.result() for task in tasks] == [[0, 0], [2, 2], [4, 4]]

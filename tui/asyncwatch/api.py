@@ -418,6 +418,7 @@ class AsyncMap(Coroutine[Any, Any, list[T]]):
     """A call of `amap`: await it for a list, or iterate over what ends. It runs once, when that begins."""
 
     def __init__(self, mapping: _Mapping) -> None:
+        self.__name__ = self.__qualname__ = "amap"  # shown by the `repr` of a task
         self._mapping: _Mapping | None = mapping
         self._coroutine: Coroutine[Any, Any, list[T]] | None = None
         self._iteration: AsyncGenerator[T, None] | None = None
@@ -737,6 +738,8 @@ class _Reader:
         if self._name is not None:
             text = str(self._name(item))
         elif type(item) is str:
+            if 0 < len(item) <= _NAME_LENGTH and item.isprintable() and "@" not in item:  # nearly always
+                return item
             text = item
         else:
             text = repr(item) if type(item) in {int, float} else ""

@@ -52,8 +52,8 @@ class _Listed:
     def specs(self) -> Iterable[WorkerSpec]:
         return self._specs
 
-    def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
-        return ((spec.name, spec.args, spec) for spec in self._specs)
+    def calls(self, first: int, end: int) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
+        return ((spec.name, spec.args, spec) for spec in itertools.islice(self._specs, first, end))
 
     def call(self, place: int) -> tuple[str, tuple[Any, ...], WorkerSpec]:
         spec = self._specs[place]
@@ -87,10 +87,15 @@ class _Alike:
     def specs(self) -> Iterable[WorkerSpec]:
         return (self._specs.template,)
 
-    def calls(self) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
+    def calls(self, first: int, end: int) -> Iterator[tuple[str, tuple[Any, ...], WorkerSpec]]:
         template, names, items = self._specs.template, self._specs.names, self._specs.items
         if self._can_grow:
-            return map(self.call, range(self.forgotten, len(self)))
+            places = slice(first - self.forgotten, end - self.forgotten)
+            names, items = names[places], (items or ())[places]
+            if not _UNLIKE_OTHERS.isdisjoint(map(type, items)):
+                return map(self.call, range(first, end))
+        elif first:
+            return map(self.call, range(first, end))
         args: Iterable[tuple[Any, ...]]
         if items is None:
             args = itertools.repeat(template.args)
@@ -132,6 +137,10 @@ class _Alike:
         del names[:size], items[:size]
         self.forgotten += size
         return dropped
+
+
+_UNLIKE_OTHERS = frozenset({BadItem, OwnSpec})
+"""Items whose workers are not treated as the template says."""
 
 
 def _raises(message: str) -> Callable[[], Coroutine[Any, Any, Any]]:
@@ -219,10 +228,13 @@ class BatchRegistry:
         if self.rows_kept is not None and len(self._marks) > 2 * self.rows_kept:
             self._forget(self.rows_kept)
         start, size = len(self), len(names)
-        unique: list[str] = []
-        for index, name in enumerate(names, start):
-            unique.append(self._unique(name) if name in self._index else name)
-            self._index[unique[-1]] = index
+        unique: list[str] = list(names)
+        if len(set(unique)) == size and self._index.keys().isdisjoint(unique):
+            self._index.update(zip(unique, range(start, start + size), strict=True))
+        else:
+            for place, name in enumerate(unique):
+                unique[place] = self._unique(name) if name in self._index else name
+                self._index[unique[place]] = start + place
         if template is not self._growing:
             self._growing = template
             self._parts.append(_Alike(WorkerSpecs(template, [], []), can_grow=True))
@@ -299,7 +311,7 @@ class BatchRegistry:
             at = bisect_right(self._starts, index) - 1
             part, start = self._parts[at], self._starts[at]
             end = start + len(part)
-            calls = part.calls() if index == start else map(part.call, range(index - start, end - start))
+            calls = part.calls(index - start, end - start)
             while index < end:
                 try:
                     name, args, spec = next(calls)
