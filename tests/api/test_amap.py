@@ -322,6 +322,41 @@ def test_amap_iteration_that_is_left_cancels_the_others(run: Any, numbers: Any) 
     run(main)
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_amap_stopped_before_all_items_were_read_is_no_result(run: Any, monkeypatch: Any, is_busy: bool) -> None:
+    runs: list[Run[Any]] = []
+
+    def remembered(*args: Any, **settings: Any) -> Run[Any]:
+        runs.append(Run(*args, **settings))
+        return runs[-1]
+
+    monkeypatch.setattr(asyncwatch.api, "Run", remembered)
+
+    async def slowly() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(9)
+        yield 2
+
+    async def wait(_item: int) -> None:
+        await asyncio.sleep(7 if is_busy else 1)
+
+    async def main() -> None:
+        expected = "1: cancelled" if is_busy else "not all items were read"
+        for on_error in ("raise", "return"):
+            mapped: Any = amap(wait, slowly(), on_error=on_error)
+            task = asyncio.create_task(mapped)
+            await asyncio.sleep(5)
+            runs[-1].cancel_all()
+            if on_error == "return":
+                assert [outcome.item for outcome in await task] == [1]
+                continue
+            with pytest.raises(ExceptionGroup) as caught:
+                await task
+            assert [(type(error), str(error)) for error in caught.value.exceptions] == [(NoResult, expected)]
+
+    run(main)
+
+
 def test_amap_timeout_ends_the_workers_and_raises(run: Any, numbers: Any) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):

@@ -590,6 +590,8 @@ class _Mapping:
 
     def _raise_errors(self) -> None:
         errors = self._errors
+        if self._reader.is_cut_short and not errors and not self._is_returning:
+            raise ExceptionGroup("the run was stopped", [NoResult("not all items were read")])
         if errors:
             text = f"{len(errors):,} of {count(self._control.workers, 'worker')} failed"
             self._errors = {}
@@ -652,6 +654,8 @@ class _Reader:
         """Whether items are read only as workers end."""
         self.is_waiting = False
         """Whether no item is read until `look_again` finds room."""
+        self.is_cut_short = False
+        """Whether the run was stopped before all items were read."""
         self.error: BaseException | None = None
         """What the iterable, or the function of names, raised."""
         self.unread: deque[Any] = deque()
@@ -673,6 +677,7 @@ class _Reader:
 
     def stop(self) -> None:
         """Read no more."""
+        self.is_cut_short = True
         if self._task is not None:
             self._task.cancel()
 
