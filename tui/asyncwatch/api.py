@@ -491,7 +491,7 @@ class _Mapping:
         options: RunOptions,
     ) -> None:
         treatment, limits = _split(options, "amap")
-        template = WorkerSpec(one_line(target_name(func), _NAME_LENGTH) or "amap", func, key=key, **treatment)
+        template = WorkerSpec(_name_of_function(func), func, key=key, **treatment)
         self._reader = _Reader(template, items, name)
         self._run: Run[Any] = self._make_run(concurrency, limits)
         self._control = self._reader.control = control_of(self._run)
@@ -614,6 +614,11 @@ def _item_outcome(
         elapsed=event.elapsed,
         item=worker.args[0] if worker.args else None,
     )
+
+
+def _name_of_function(func: object) -> str:
+    """Return the name of a function, without those of the functions that it is defined in."""
+    return one_line(target_name(func).rpartition("<locals>.")[2], _NAME_LENGTH) or "worker"
 
 
 def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -956,7 +961,7 @@ class OpenRun:
         if limits:
             raise TypeError(f"start_soon() got an unexpected keyword argument {next(iter(limits))!r}")
         self._number += 1
-        own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{target_name(func)} {self._number}"
+        own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{_name_of_function(func)} {self._number}"
         spec: WorkerSpec[T, *PosArgsT] = WorkerSpec(
             own, _in_this_context(func, self._control.context), args, key=key, **{**self._options, **treatment}
         )
