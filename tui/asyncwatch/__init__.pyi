@@ -40,5 +40,6 @@ from asyncwatch.policies.rate import parse_rate as parse_rate
 from asyncwatch.policies.restart import RestartBackoff as RestartBackoff
 from asyncwatch.policies.retry import RetryPolicy as RetryPolicy
 from asyncwatch.policies.throttle import ThrottlePolicy as ThrottlePolicy
+from asyncwatch.watching import watch as watch
 
 __version__: str

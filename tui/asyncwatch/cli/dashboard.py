@@ -8,9 +8,10 @@ import contextlib
 import importlib
 import signal
 import socket
+import sys
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from asyncwatch.cli.messages import keep_traceback, report
 from asyncwatch.cli.terminal import exclusive_terminal
@@ -19,6 +20,7 @@ from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, R
 from asyncwatch.control.protocol import Kind, ProtocolError
 from asyncwatch.events import WorkerState
 from asyncwatch.text import count, error_line
+from asyncwatch.ui.keys import Role
 
 if TYPE_CHECKING:
     from asyncwatch.model.fleet import Fleet
@@ -52,7 +54,7 @@ def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
         return OVER  # the command knows why
     for note in plan.notes:
         report(note)
-    return _show(RunClient(connection, lifeline=lifeline), plan)
+    return _show(RunClient(connection, lifeline=lifeline), Role.OWNER, plan)
 
 
 def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int:
@@ -67,7 +69,23 @@ def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int
     except (ProtocolError, ConnectionRefusedByRunError) as error:
         report(str(error))
         return REFUSED
-    return _show(RunClient(connection, lifeline=lifeline), None, is_read_only=is_read_only)
+    return _show(RunClient(connection, lifeline=lifeline), Role.READER if is_read_only else Role.VIEWER)
+
+
+def main() -> NoReturn:
+    """Show a run of the program that started this process, as `run_dashboard` does.
+
+    The first two arguments are descriptors: of the connection to the run, and of the lifeline.
+    """
+    connected, lifeline = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    sys.exit(run_for_program(connected, lifeline))
+
+
+def run_for_program(connected: socket.socket, lifeline: socket.socket) -> int:
+    """Show the run at the other end of a connection, in the terminal of its program. Return the exit status."""
+    _ignore_ctrl_c()
+    connection = Connection(connected, Kind.VIEWER)
+    return _show(RunClient(connection, lifeline=lifeline), Role.PROGRAM)
 
 
 def _ignore_ctrl_c() -> None:
@@ -84,11 +102,11 @@ def _plan(connection: Connection) -> protocol.PlanMade | None:
     return None
 
 
-def _show(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bool = False) -> int:
+def _show(client: RunClient, role: Role, plan: protocol.PlanMade | None = None) -> int:
     lines: deque[str] = deque(maxlen=_TRACE_LINES)
     try:
         with exclusive_terminal(lines.append):
-            outcome = _run(client, plan, is_read_only=is_read_only)
+            outcome = _run(client, role, plan)
     except Exception as error:  # Textual is broken, or its environment variables are; nothing of it may touch the run
         trace = keep_traceback("dashboard", (f"{line}\n" for line in [*lines, *traceback.format_exc().splitlines()]))
         problem = (
@@ -104,11 +122,9 @@ def _show(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bo
     return _status(outcome)
 
 
-def _run(client: RunClient, plan: protocol.PlanMade | None, *, is_read_only: bool) -> Outcome:
+def _run(client: RunClient, role: Role, plan: protocol.PlanMade | None) -> Outcome:
     from asyncwatch.ui.app import run_dashboard
-    from asyncwatch.ui.keys import Role
 
-    role = Role.OWNER if plan is not None else Role.READER if is_read_only else Role.VIEWER
     foreseen = () if plan is None else plan.foreseen
     return run_dashboard(client, role=role, detach=client.detach, foreseen=foreseen)
 

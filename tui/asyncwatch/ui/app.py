@@ -125,7 +125,7 @@ class AsyncwatchApp(App[Ending]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(key for key in GLOBAL if key.action != "command_palette"),
         # Textual's ctrl+c copies. Here it stops the run, also while a filter is typed.
-        Binding("ctrl+c,ctrl+q", "quit", "quit", show=False, priority=True),
+        Binding("ctrl+c,ctrl+q", "interrupt", "quit", show=False, priority=True),
     ]
 
     def __init__(
@@ -404,6 +404,13 @@ class AsyncwatchApp(App[Ending]):
             "Quit while workers are active?", "stop them", no="stay", leave="leave them running", again="q"
         )
         await self.push_screen(question, answered)
+
+    async def action_interrupt(self) -> None:
+        """Do as `action_quit`, or interrupt the program whose run this is."""
+        if self.dashboard.role is Role.PROGRAM:
+            self.exit(Ending.STOPPED)
+        else:
+            await self.action_quit()
 
     def action_detach(self) -> None:
         """Leave the run, which goes on."""

@@ -16,6 +16,8 @@ class Role(enum.Enum):
     """It belongs to the command that started the run: to quit stops the run."""
     VIEWER = "viewer"
     """It acts on the run, and leaves it without stopping it."""
+    PROGRAM = "program"
+    """As `VIEWER`, in the terminal of the program that runs the workers: Ctrl+C interrupts that program."""
     READER = "reader"
     """It only shows the run."""
 
@@ -108,10 +110,16 @@ GLOBAL = (
 _QUIT_OF_VIEWERS = Key("q", "quit", "leave", "leave the run, which goes on; also ctrl+c", footer=1)
 
 
+_QUIT_OF_PROGRAMS = Key(
+    "q", "quit", "leave", "leave the dashboard; the program goes on (ctrl+c interrupts it)", footer=1
+)
+
+
 def offered(keys: Iterable[Key], role: Role) -> tuple[Key, ...]:
     """Return the keys as they are for this role: who may only look has none that acts."""
     allowed = (key for key in keys if role is not Role.READER or not is_acting(key.action))
-    return tuple(_QUIT_OF_VIEWERS if key.action == "quit" and role is not Role.OWNER else key for key in allowed)
+    quits = {Role.VIEWER: _QUIT_OF_VIEWERS, Role.READER: _QUIT_OF_VIEWERS, Role.PROGRAM: _QUIT_OF_PROGRAMS}
+    return tuple(quits.get(role, key) if key.action == "quit" else key for key in allowed)
 
 
 def is_acting(action: str) -> bool:

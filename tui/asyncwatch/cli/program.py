@@ -1,0 +1,150 @@
+"""The dashboard of a run that goes on in one's own program: its process, and the terminal that it has meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncwatch.cli import dashboard
+from asyncwatch.cli.keeper import TerminalSettings
+from asyncwatch.cli.stray import EVERY, StrayOutput
+from asyncwatch.engine.capture import Record, capturing_logs, capturing_prints
+from asyncwatch.text import printable
+
+if TYPE_CHECKING:
+    from asyncwatch.engine.port import RunPort
+    from asyncwatch.engine.run_control import RunControl
+
+LINES_KEPT = 10_000
+"""Lines, the latest, that a program writes before or after the run while the dashboard has the terminal."""
+PATIENCE = 2.0
+"""Seconds that a dashboard gets to leave the terminal."""
+_CHILD = "import sys; sys.path.append(sys.argv[3]); from asyncwatch.cli.dashboard import main; main()"
+_STANDARD = (0, 1, 2)
+_LOOK_EVERY = 0.005
+
+
+class Recorder:
+    """Makes what the program prints and logs lines of the run's log, and keeps what comes before or after the run."""
+
+    def __init__(self, port: RunPort, control: RunControl) -> None:
+        self._port = port
+        self._control = control
+        self._kept: deque[str] = deque(maxlen=LINES_KEPT)
+
+    def __call__(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Record one line or log record, from any thread."""
+        if self._control.is_started and not self._control.is_finished:
+            self._port.record_log(worker, level, source, message)
+        else:
+            is_printed = source in {"output", "stdout", "stderr"}
+            self._kept.append(message if is_printed else f"{level}:{source}:{message}")
+
+    def print(self) -> None:
+        """Write what was kept to standard output, which is the terminal again."""
+        while self._kept:
+            sys.stdout.write(printable(self._kept.popleft()) + "\n")
+
+
+def has_screen() -> bool:
+    """Return whether standard input and output are a terminal that can show a dashboard."""
+    kind = os.environ.get("TERM", "")
+    try:
+        size = os.get_terminal_size(1)
+    except OSError:
+        return False
+    return os.isatty(0) and os.isatty(1) and kind not in {"dumb", "unknown"} and bool(size.columns and size.lines)
+
+
+class Dashboard:
+    """The dashboard's process, and what this one does without its terminal meanwhile.
+
+    `connection` is the dashboard's end of a connection to the run. A thread waits for the end of the
+    process, and calls `on_end` when the terminal is the program's again.
+    """
+
+    def __init__(
+        self, connection: socket.socket, record: Recorder, log_level: int, on_end: Callable[[], object]
+    ) -> None:
+        self._record = record
+        self._on_end = on_end
+        self._is_over = threading.Event()
+        self._terminal = TerminalSettings()
+        self._lifeline, lifeline = socket.socketpair()
+        arguments = [str(connection.fileno()), str(lifeline.fileno()), str(Path(__file__).parents[2])]
+        with connection, lifeline:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-c", _CHILD, *arguments], pass_fds=(connection.fileno(), lifeline.fileno())
+            )
+        self._borrowed = contextlib.ExitStack()
+        self._stray = self._borrowed.enter_context(_terminal_replaced(record))
+        self._borrowed.enter_context(capturing_logs(record, log_level))
+        self._borrowed.enter_context(capturing_prints(record))
+        for target in (self._wait, self._read):
+            threading.Thread(target=target, name="asyncwatch dashboard", daemon=True).start()
+
+    async def end(self) -> None:
+        """Wait for the end of the dashboard, whose run has ended, and have the terminal back."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._is_over.is_set():
+            if time.monotonic() > deadline:
+                self._process.kill()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _wait(self) -> None:
+        """Wait for the end of the process. If it is stopped, as by Ctrl+Z, stop the program too."""
+        while True:
+            try:
+                _pid, status = os.waitpid(self._process.pid, os.WUNTRACED)
+            except ChildProcessError:  # other code of the program has waited for it
+                status = 0
+            if not os.WIFSTOPPED(status):
+                break
+            os.kill(os.getpid(), signal.SIGSTOP)  # the shell is to see that its job was stopped
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self._borrowed.close()
+        self._terminal.restore(
+            is_screen_open=self._process.returncode not in {dashboard.LEFT, dashboard.STOPPED, dashboard.OVER}
+        )
+        self._record.print()
+        self._lifeline.close()
+        self._on_end()
+        self._is_over.set()
+        if self._process.returncode == dashboard.STOPPED:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _read(self) -> None:
+        while not self._is_over.wait(EVERY):
+            self._stray.read(self._record)
+
+
+@contextlib.contextmanager
+def _terminal_replaced(record: Record) -> Iterator[StrayOutput]:
+    """Inside the context, standard input is empty, and output to the terminal goes to a file, which becomes lines."""
+    numbers = [number for number in _STANDARD[1:] if os.isatty(number)]
+    saved = {number: os.dup(number) for number in (0, *numbers)}
+    stray = StrayOutput(numbers)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    try:
+        yield stray
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        stray.finish(record)
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)

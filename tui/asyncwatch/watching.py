@@ -1,0 +1,180 @@
+"""The dashboard of one's own program: `watch` shows a run that goes on in the program's own event loop.
+
+The run is served in a thread of its own (`control.host`), so that the picture goes on while the loop of the program is
+blocked. The dashboard is a child process that has the terminal meanwhile. What the program writes to the terminal
+becomes lines of the log. Whatever becomes of the dashboard, the program goes on, and gets the terminal back as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asyncwatch.engine.port import RunPort
+from asyncwatch.engine.run_control import control_of
+from asyncwatch.engine.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from asyncwatch.cli.program import Dashboard
+    from asyncwatch.control.host import HostedRun
+    from asyncwatch.engine.run import Run
+    from asyncwatch.engine.run_control import RunControl
+    from asyncwatch.engine.supervisor import Supervisor
+
+VARIABLE = "ASYNCWATCH"
+"""The environment variable by which a program is watched without a change: `1` for the dashboard, `attach` for the
+socket alone, by which `asyncwatch attach` finds it."""
+_T = TypeVar("_T")
+_screen = threading.Lock()
+"""Held by the run whose dashboard has the terminal."""
+
+logger = logging.getLogger("asyncwatch")
+
+
+class ControlThread:
+    """A thread with an event loop, which serves all runs of a process. It ends when the last run has."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def enter(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._lock:
+            self._users += 1
+            if self._loop is None:
+                self._loop = asyncio.SelectorEventLoop()
+                name = "asyncwatch control"
+                threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
+
+    def leave(self) -> None:
+        """Let the thread end if there is no other user."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._loop is not None:
+                loop, self._loop = self._loop, None
+                loop.call_soon_threadsafe(loop.stop)
+
+    async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run `work` in the thread, and return its value on the event loop of the caller."""
+        assert self._loop is not None  # noqa: S101  it was entered
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+_control = ControlThread()
+
+
+@asynccontextmanager
+async def watch(
+    run: Run[object] | Supervisor, *, screen: bool = True, log_level: int = logging.INFO
+) -> AsyncIterator[None]:
+    """Show a run, or a tree of services, inside the context: enter it before the run starts.
+
+    In a terminal the dashboard has the screen until the end of the context, or until a person leaves it by `q`; the
+    program goes on then. Ctrl+C there interrupts the program. What workers print, and log records from `log_level` up,
+    are lines of the log. Other processes find the run as well: `asyncwatch ps`, `asyncwatch attach`, `asyncwatch ctl`.
+
+    Without a terminal, or with `screen=False`, nothing is shown here. On systems without Unix sockets nothing happens.
+
+    Raises:
+        RuntimeError: The run has started already.
+
+    """
+    control = control_of(run)
+    if control.is_started:
+        raise RuntimeError("enter watch() before the run starts: it shows a run from its first event on")
+    if os.name != "posix":
+        yield
+        return
+    port = RunPort()
+    port.attach(control)
+    _control.enter()
+    try:
+        hosted = await _control.call(_host(port, run.name or Path(sys.argv[0]).name or "python"))
+        if hosted.problem:
+            logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
+        shown: Dashboard | None = None
+        try:
+            with Watchdog(run, port.note_tasks, lambda: control.is_at_rest) as watchdog:
+                port.watch_loop(watchdog)
+                if screen:
+                    shown = await _show(hosted, port, control, log_level)
+                yield
+        finally:
+            await _shielded(_end(hosted, shown))
+            port.close()
+    finally:
+        _control.leave()
+
+
+@asynccontextmanager
+async def watched(
+    run: Run[object] | Supervisor, *, is_watched: bool | None, is_named: bool = False
+) -> AsyncIterator[None]:
+    """Watch a run inside the context if `is_watched`, or if the environment says so and `is_watched` is None.
+
+    One that `is_named` is served to other processes in any case.
+    """
+    wish = os.environ.get(VARIABLE, "") if is_watched is None else str(int(is_watched))
+    if wish in {"", "0"} and not is_named:
+        yield
+        return
+    async with watch(run, screen=wish not in {"", "0", "attach"}):
+        yield
+
+
+async def _host(port: RunPort, name: str) -> HostedRun:
+    from asyncwatch.control.host import HostedRun  # noqa: PLC0415  it brings the model, which few programs need
+
+    hosted = HostedRun(port, name, is_published=True)
+    await hosted.open()
+    return hosted
+
+
+async def _shielded(work: Coroutine[object, object, object]) -> None:
+    """Await `work` to its end, although the caller is cancelled meanwhile; then pass that on."""
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancellation = error
+    task.result()
+    if cancellation is not None:
+        raise cancellation
+
+
+# -- the dashboard
+
+
+async def _show(hosted: HostedRun, port: RunPort, control: RunControl, log_level: int) -> Dashboard | None:
+    """Give the terminal to a dashboard; return None if there is no terminal, or another run has it."""
+    from asyncwatch.cli.program import Dashboard, Recorder, has_screen  # noqa: PLC0415  for Unix systems, and not light
+
+    if not has_screen() or not _screen.acquire(blocking=False):
+        return None
+    ours, childs = socket.socketpair()
+    try:
+        shown = Dashboard(childs, Recorder(port, control), log_level, _screen.release)
+    except BaseException:
+        ours.close()
+        _screen.release()
+        raise
+    await _control.call(hosted.adopt(ours))
+    return shown
+
+
+async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
+    await _control.call(hosted.close())
+    if shown is not None:
+        await shown.end()
