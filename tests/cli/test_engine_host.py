@@ -19,13 +19,16 @@ from asyncwatch.cli import engine as module
 from asyncwatch.cli.engine import EngineHost
 from asyncwatch.cli.headless import run_headless
 from asyncwatch.cli.session import Session
+from asyncwatch.cli.stray import EVERY
 from asyncwatch.commands import Command, Disconnected, Statistics, StopRun, Update
 from asyncwatch.config.schema import Config
 from asyncwatch.control.client import Connection
+from asyncwatch.control.discovery import DiscoveryError
 from asyncwatch.control.protocol import Ended, Kind
-from asyncwatch.events import Batch, LogRecorded, RunFinished
+from asyncwatch.events import Batch, LogRecorded, RunFinished, RunStarted
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
+from tests.clock import run_jumping
 
 BATCHES = 100
 
@@ -134,6 +137,76 @@ def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp
     assert seen == BATCHES + 1
     assert 3 <= stopped_after < 10
     assert host._server.is_stopping
+
+
+@pytest.fixture
+def _unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run has a socket."""
+
+    def publish(*_args: object, **_options: object) -> None:
+        raise DiscoveryError("no folder")
+
+    monkeypatch.setattr("asyncwatch.control.discovery.publish", publish)
+
+
+class FakeOutput:
+    """Stray output, of which nothing comes."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, _record: object) -> bool:
+        self.reads += 1
+        return False
+
+
+@pytest.mark.usefixtures("_unpublished")
+def test_stray_output_is_looked_at_seldom_until_something_happens() -> None:
+    async def main() -> None:
+        engine: Any = FakeEngine()
+        engine.record_log = None
+        plan: Any = FakePlan()
+        stray: Any = FakeOutput()
+        host = EngineHost(Session(plan, engine, None), stray)
+        started = RunStarted(0, 0.0, "run", 1, "gather", 0, 1, None, 0.0)
+        host._receive((started,))
+        host._read_later(EVERY)
+        await asyncio.sleep(10.0)
+        assert 18 <= stray.reads <= 22
+        host._receive((LogRecorded(1, 0.0, None, "INFO", "test", "line"),))
+        before = stray.reads
+        await asyncio.sleep(EVERY * 1.01)
+        assert stray.reads == before + 1
+
+    run_jumping(main)
+
+
+@pytest.mark.usefixtures("_unpublished")
+@pytest.mark.parametrize("looks_at_rest", [0, 3])
+def test_end_is_looked_for_after_events_until_the_runner_has_returned(looks_at_rest: int) -> None:
+    class Returning(FakeEngine):
+        looks = 0
+
+        @property
+        def is_at_rest(self) -> bool:  # type: ignore[override]  # it changes
+            self.looks += 1
+            return self.looks > 2 * looks_at_rest
+
+    async def main() -> None:
+        engine: Any = Returning()
+        sent: list[Command] = []
+        engine.on_command = sent.append
+        plan: Any = FakePlan()
+        stray: Any = FakeOutput()
+        host = EngineHost(Session(plan, engine, None), stray)
+        host._server.is_detached = True
+        await asyncio.sleep(10.0)
+        assert not engine.looks
+        host._receive((LogRecorded(0, 0.0, None, "INFO", "test", "line"),))
+        await asyncio.sleep(10.0)
+        assert sent == [StopRun()]
+
+    run_jumping(main)
 
 
 async def test_lost_run_of_which_nothing_is_known_has_no_summary() -> None:

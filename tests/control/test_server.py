@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -364,6 +365,24 @@ def test_figures_come_when_they_changed_and_at_most_four_times_a_second(play: Pl
             seen += figures(first)
         assert 38 <= len(seen) <= 41
         assert {each.viewers for each in seen} == {1}
+
+    play(main)
+
+
+def test_lag_alone_is_reported_once_a_second_and_attempts_soon(play: Play) -> None:
+    async def main(run: FakeRun) -> None:
+        client = await run.connect(Kind.VIEWER)
+        await settle()
+        run.known, lags = Statistics(), []
+        for number in range(1_000):
+            run.known = msgspec.structs.replace(run.known, loop_lag=number / 1_000)
+            await asyncio.sleep(0.01)
+            lags += [message for message in drain(client) if isinstance(message, protocol.Figures)]
+        assert 9 <= len(lags) <= 11
+        run.known = msgspec.structs.replace(run.known, in_flight=1)
+        await asyncio.sleep(0.26)
+        (figures,) = [message for message in drain(client) if isinstance(message, protocol.Figures)]
+        assert figures.statistics.in_flight == 1
 
     play(main)
 

@@ -25,7 +25,7 @@ from asyncwatch.cli.session import (
     leave_process,
     prepare,
 )
-from asyncwatch.cli.stray import EVERY, StrayOutput
+from asyncwatch.cli.stray import EVERY, SELDOM, StrayOutput
 from asyncwatch.commands import StopRun
 from asyncwatch.control import protocol
 from asyncwatch.control.protocol import Kind
@@ -35,7 +35,7 @@ from asyncwatch.plan.plan import foreseen_events
 from asyncwatch.process import infrequent_gc, kept_streams
 
 _LOOK_EVERY = 0.25
-"""Seconds between two looks at whether the run has come to its end."""
+"""Seconds between two looks at whether the run has come to its end, or the command has."""
 
 _LAST_WORD = 5.0
 """Seconds that the command gets to read why there is no run."""
@@ -127,6 +127,10 @@ class EngineHost:
         self._server.on_hang_up = self._hang_up
         self._signals = 0
         self._is_asked_to_end = False
+        self._stray_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._is_quiet = False
+        """Whether nothing has happened at the last look at the stray output."""
 
     async def serve(self, connections: Connections, notes: list[str]) -> int:
         """Serve the run until it has ended, and return its exit status."""
@@ -152,15 +156,16 @@ class EngineHost:
         self._server.open(protocol.PlanMade(self._host.run_id, tuple(notes), foreseen))
         queue = self._engine.events()
         self._engine.start()
-        tail = asyncio.create_task(self._read_stray())
-        looks = asyncio.create_task(self._look())
+        self._read_later(EVERY)
+        self._look_later()
         try:
             while self._fleet.finished is None:
                 self._receive(await queue.get())
                 await asyncio.sleep(0)  # signals and clients come between two batches of many
         finally:
-            tail.cancel()
-            looks.cancel()
+            for timer in (self._stray_timer, self._look_timer):
+                if timer is not None:
+                    timer.cancel()
         end_engine(self._engine, PATIENCE)
         if self._session.output is not None:
             self._session.output.close()
@@ -171,17 +176,32 @@ class EngineHost:
         apply(self._fleet, batch)
         if problem:
             self._server.report(problem)
+        self._look_later()
+        if self._is_quiet:
+            self._is_quiet = False
+            self._read_later(EVERY)
 
-    async def _read_stray(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY)
-            if self._fleet.run is not None:
-                self._stray.read(self._engine.record_log)
+    def _read_later(self, wait: float) -> None:
+        if self._stray_timer is not None:
+            self._stray_timer.cancel()
+        self._stray_timer = asyncio.get_running_loop().call_later(wait, self._read_stray, self._fleet.events)
 
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            self._check()
+    def _read_stray(self, events: int) -> None:
+        """Read the stray output, soon again if there was any or events have come meanwhile."""
+        has_output = self._fleet.run is not None and self._stray.read(self._engine.record_log)
+        self._is_quiet = not has_output and events == self._fleet.events
+        self._read_later(SELDOM if self._is_quiet else EVERY)
+
+    def _look_later(self) -> None:
+        if self._look_timer is None:
+            self._look_timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Look for the end of the run after its events. The last of them come before its runner returns."""
+        self._look_timer = None
+        self._check()
+        if self._fleet.settled == self._fleet.workers and not self._engine.is_at_rest:
+            self._look_later()
 
     def _check(self) -> None:
         """End a run that has no command any more, or nothing left to do for anyone."""

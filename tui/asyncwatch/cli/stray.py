@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from asyncwatch.engine.capture import Record
 
-EVERY = 0.1
-"""Seconds between two looks at the file."""
+EVERY, SELDOM = 0.1, 0.5
+"""Seconds between two looks at the file, while the run reports events or lines come, and while nothing happens."""
 LONGEST_LINE = 10_000
 """Characters of a line without an end that are kept for its end."""
 MOST_BEHIND = 8 << 20
@@ -44,17 +44,19 @@ class StrayOutput:
         for number in descriptors:
             os.dup2(self._file.fileno(), number)
 
-    def read(self, record: Record) -> None:
+    def read(self, record: Record) -> bool:
         """Record the lines that were written since the last call, up to about `LINES_A_LOOK`, without their ends.
 
-        A line that is rewritten, as by a progress bar, counts once.
+        A line that is rewritten, as by a progress bar, counts once. Return whether anything was written.
         """
         with self._lock:
+            before = self._taken
             left = self._read(record, LINES_A_LOOK)
             if left > MOST_BEHIND:
                 self._drop(record, left)
             elif not left and self._taken >= _TRUNCATED_FROM:
                 self._empty()
+            return self._taken != before
 
     def finish(self, record: Record) -> None:
         """Record all lines, the last one also without an end. Of very many the last ones are dropped."""

@@ -35,8 +35,8 @@ FILES_SHARE = 8
 """Clients use at most this part of the open files that the process may have: workers need them."""
 HELLO_TIMEOUT = 5.0
 """Seconds that a client may take for its first message."""
-FIGURES_EVERY = 0.25
-"""Seconds between two `Figures`."""
+FIGURES_EVERY, FIGURES_AT_REST_EVERY = 0.25, 1.0
+"""Seconds between two `Figures`, and while nothing happens: then the lag of the loop is all that changes."""
 LAST_WRITES = 1.0
 """Seconds that clients get to read the last frames."""
 STALLED_AFTER = 1.0
@@ -117,6 +117,8 @@ class ControlServer:
         self._listen_again: asyncio.TimerHandle | None = None
         self._accepting: set[asyncio.Task[object]] = set()
         self._figures_timer: asyncio.TimerHandle | None = None
+        self._reported: tuple[object, ...] = ()  # what has to be reported soon, of the last figures
+        self._reported_at = 0.0
         self._snapshots: list[_Snapshot] = []  # those that are made or kept, the oldest first
         self._turns = _Turns()
         self._watches = _Watches(run.send)
@@ -276,9 +278,15 @@ class ControlServer:
         if not following:
             return
         self._plan_figures()
-        known = msgspec.structs.replace(self.run.statistics(), viewers=self.viewers)
+        known, now = self.run.statistics(), asyncio.get_running_loop().time()
         self._watches.note(known.stack)
         self._watches.next()
+        work = self.taken, known.events, known.in_flight, known.queued, known.held
+        urgent = work, known.blocked, known.stack, self.viewers, len(following)
+        if urgent == self._reported and now < self._reported_at + FIGURES_AT_REST_EVERY - FIGURES_EVERY / 2:
+            return
+        self._reported, self._reported_at = urgent, now
+        known = msgspec.structs.replace(known, viewers=self.viewers)
         for client in following:
             stack = self._watches.stack_for(client)
             client.show(msgspec.structs.replace(known, stack=stack, skipped=client.skipped))

@@ -10,6 +10,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar, NamedTuple
 
 from textual import events
@@ -487,7 +488,16 @@ class AsyncwatchApp(App[Ending]):
     def _look_later(self) -> None:
         """Look again at what no event reports. A timer of Textual costs three times as much."""
         wait = STATISTICS_EVERY if self._is_live else STATISTICS_EVERY_AT_REST
-        asyncio.get_running_loop().call_later(wait, self.call_next, self._look)
+        asyncio.get_running_loop().call_later(wait, self._look_if_new)
+
+    def _look_if_new(self) -> None:
+        is_new = True
+        with suppress(Exception):  # in a step of the app it happens again, and ends the app
+            is_new = self._controller.statistics() is not self.dashboard.statistics
+        if is_new or self._pump.is_drawing:
+            self.call_next(self._look)
+        else:
+            self._look_later()  # a step of the app would cost 0.2 ms
 
     def _look(self) -> None:
         if self.is_running:
