@@ -79,6 +79,7 @@ def test_each_process_imports_only_what_it_needs(tmp_path: Path) -> None:
     (engine,) = [modules for modules in known if "asyncwatch.engine.scheduler" in modules]
     (command,) = [modules for modules in known if modules is not dashboard and modules is not engine]
     assert dashboard.isdisjoint((*ENGINE, *LATER))
+    assert "click" not in dashboard, "it starts before the command reads its arguments"
     assert "textual" not in engine
     assert command.isdisjoint(("textual", *ENGINE))
 

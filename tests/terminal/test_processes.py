@@ -231,6 +231,14 @@ def test_command_that_is_killed_takes_its_run_and_dashboard_with_it(folder: Path
     assert record.status == 130
 
 
+def test_wrong_arguments_leave_no_dashboard(folder: Path) -> None:
+    with start(folder, "--nonsense") as terminal:
+        assert terminal.wait_for_exit() == 2
+        listed = subprocess.run(["ps", "-A", "-o", "sess="], capture_output=True, text=True, check=True).stdout
+        assert str(terminal.process.pid) not in listed.split()
+        assert "--nonsense" in terminal.text
+
+
 def test_run_goes_on_without_a_dashboard_that_was_killed(folder: Path) -> None:
     with start(folder) as terminal:
         terminal.wait_for(row("first", "running"))
