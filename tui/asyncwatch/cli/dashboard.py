@@ -11,7 +11,7 @@ import socket
 import sys
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from asyncwatch.cli.messages import keep_traceback, report
 from asyncwatch.cli.terminal import exclusive_terminal
@@ -20,7 +20,6 @@ from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, R
 from asyncwatch.control.protocol import Kind, ProtocolError
 from asyncwatch.events import WorkerState
 from asyncwatch.text import count, error_line
-from asyncwatch.ui.keys import Role
 
 if TYPE_CHECKING:
     from asyncwatch.model.fleet import Fleet
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 _TRACE_LINES = 1_000
 _NAMES = 5
 """Names of workers in a message, at most."""
+
+RoleName = Literal["owner", "viewer", "program", "reader"]
+"""The value of a `Role` of the user interface, which is imported later."""
 
 LEFT, BROKEN, HUNG_UP, STOPPED, QUIT, OVER, REFUSED = 0, 1, 3, 4, 5, 6, 7
 """Exit statuses of the process: a person has left the run; the dashboard broke; the terminal has gone; a signal ended
@@ -54,7 +56,7 @@ def run_dashboard(connected: socket.socket, lifeline: socket.socket) -> int:
         return OVER  # the command knows why
     for note in plan.notes:
         report(note)
-    return _show(RunClient(connection, lifeline=lifeline), Role.OWNER, plan)
+    return _show(RunClient(connection, lifeline=lifeline), "owner", plan)
 
 
 def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int:
@@ -69,7 +71,7 @@ def run_viewer(path: str, lifeline: socket.socket, *, is_read_only: bool) -> int
     except (ProtocolError, ConnectionRefusedByRunError) as error:
         report(str(error))
         return REFUSED
-    return _show(RunClient(connection, lifeline=lifeline), Role.READER if is_read_only else Role.VIEWER)
+    return _show(RunClient(connection, lifeline=lifeline), "reader" if is_read_only else "viewer")
 
 
 def main() -> NoReturn:
@@ -85,7 +87,7 @@ def run_for_program(connected: socket.socket, lifeline: socket.socket) -> int:
     """Show the run at the other end of a connection, in the terminal of its program. Return the exit status."""
     _ignore_ctrl_c()
     connection = Connection(connected, Kind.VIEWER)
-    return _show(RunClient(connection, lifeline=lifeline), Role.PROGRAM)
+    return _show(RunClient(connection, lifeline=lifeline), "program")
 
 
 def _ignore_ctrl_c() -> None:
@@ -102,7 +104,7 @@ def _plan(connection: Connection) -> protocol.PlanMade | None:
     return None
 
 
-def _show(client: RunClient, role: Role, plan: protocol.PlanMade | None = None) -> int:
+def _show(client: RunClient, role: RoleName, plan: protocol.PlanMade | None = None) -> int:
     lines: deque[str] = deque(maxlen=_TRACE_LINES)
     try:
         with exclusive_terminal(lines.append):
@@ -122,11 +124,12 @@ def _show(client: RunClient, role: Role, plan: protocol.PlanMade | None = None) 
     return _status(outcome)
 
 
-def _run(client: RunClient, role: Role, plan: protocol.PlanMade | None) -> Outcome:
+def _run(client: RunClient, role: RoleName, plan: protocol.PlanMade | None) -> Outcome:
     from asyncwatch.ui.app import run_dashboard
+    from asyncwatch.ui.keys import Role
 
     foreseen = () if plan is None else plan.foreseen
-    return run_dashboard(client, role=role, detach=client.detach, foreseen=foreseen)
+    return run_dashboard(client, role=Role(role), detach=client.detach, foreseen=foreseen)
 
 
 def _status(outcome: Outcome) -> int:
