@@ -466,6 +466,48 @@ def test_watchdog_works_on_asyncio_and_uvloop_in_the_program_of_the_user() -> No
         assert "a" in blamed
 
 
+def hold_the_loop(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, new_event_loop])
+def test_watchdog_without_a_run_logs_the_place_that_blocks_the_loop(
+    factory: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        with Watchdog():
+            await asyncio.sleep(0.05)
+            hold_the_loop(0.4)
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    warnings = [record for record in caplog.records if record.name == "asyncwatch.watchdog"]
+    assert len(warnings) == 1
+    assert "test_watchdog.py:" in warnings[0].getMessage()
+    assert "hold_the_loop" in warnings[0].getMessage()
+
+
+def test_watchdog_passes_blocks_to_a_callback_that_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    blocks: list[LoopBlocked] = []
+
+    def note(block: LoopBlocked) -> None:
+        blocks.append(block)
+        raise LookupError("the callback failed")
+
+    async def main() -> None:
+        with Watchdog(on_block=note):
+            await asyncio.sleep(0.05)
+            hold_the_loop(0.4)
+
+    asyncio.run(main())
+    (block,) = blocks
+    assert block.function == "hold_the_loop"
+    assert block.file.endswith("test_watchdog.py")
+    assert block.duration == pytest.approx(0.4, abs=0.2)
+    assert [record.exc_info is not None for record in caplog.records if "on_block" in record.message] == [True]
+
+
 def test_heart_beats_slowly_at_rest_until_woken() -> None:
     beats_at: list[float] = []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from asyncwatch.commands import WorkerStack
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.stacks import (
     OUR_PACKAGE,
     Frame,
@@ -31,6 +33,9 @@ from asyncwatch.engine.stacks import (
     stack_text,
 )
 from asyncwatch.events import LoopBlocked
+from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence
+
+logger = logging.getLogger("asyncwatch.watchdog")
 
 LEAST = 0.0875
 """Seconds that a block lasts at least to be reported: 100 ms, less half a heartbeat of uncertainty."""
@@ -178,6 +183,8 @@ def _owner(frames: tuple[Frame, ...]) -> str:
 
 HEARTBEAT = 0.025
 """Seconds between two beats of the loop, and between two checks of it. A block is measured to half of that."""
+PLAIN_HEARTBEAT = 0.05
+"""Seconds between two beats of a loop without a run: less than 0.5 % of a core."""
 RESTING_HEARTBEAT = 0.5
 """Seconds between two beats while nothing runs that could block the loop."""
 _RUNS_KEPT = 1_000
@@ -354,6 +361,10 @@ class Pulse:
 class Watched(Protocol):
     """What the watchdog has to know of a run."""
 
+    @property
+    def now(self) -> float:
+        """Seconds since the run started."""
+
     def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
         """Return whose attempt runs on `loop` at this moment. Called from another thread."""
 
@@ -372,27 +383,64 @@ class WatchedRun(Protocol):
         """Its internal interface."""
 
 
+class _NoRun:
+    """An event loop without a run: its blocks are logged."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def _control(self) -> Self:
+        return self
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
+        """Return that no worker is known."""
+        del loop
+        return NO_WORKER
+
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Do nothing: the end of the watch is that of its context."""
+
+    def record_block(self, block: Block) -> None:
+        """Log a block that a person can do something about."""
+        event = block_event(-1, self.now, time.monotonic(), block)
+        if event.cause in FIXABLE_CAUSES:
+            log_safely(logger, logging.WARNING, "%s", block_sentence(event))
+
+
 class Watchdog:
-    """Watches the event loop that runs when it is entered: `with Watchdog(run):`.
+    """Watches the event loop that runs when it is entered: `with Watchdog():`.
+
+    It names the file, the line and the function that block the loop for a tenth of a second or longer, in a warning of
+    the logger `asyncwatch.watchdog`. With a run it names the worker too, and the block becomes an event of the run.
 
     `asyncwatch` watches the loop of its own runs. A `Run` or `Supervisor` in your own loop is watched only so: that
     costs a thread, and a timer of the loop 40 times a second.
 
     Args:
-        run: its workers are named in the events that report blocks.
+        run: its workers are named in the events that report blocks; None for a loop without one.
         on_beat: called on the loop with each beat.
         is_at_rest: returns whether nothing runs that could block the loop. The heart then beats more slowly, until
             `wake` is called.
+        on_block: called on the loop with each block after its end. Without a run, `at` and `began` of the event are in
+            seconds since the watchdog was made, and nothing is logged.
 
     """
 
     def __init__(
         self,
-        run: WatchedRun,
+        run: WatchedRun | None = None,
         on_beat: Callable[[], None] | None = None,
         is_at_rest: Callable[[], bool] = lambda: False,
+        *,
+        on_block: Callable[[LoopBlocked], object] | None = None,
     ) -> None:
-        self._watched = run._control  # noqa: SLF001  `control_of`, whose module needs this one
+        self._watched: Watched = _NoRun() if run is None else run._control  # noqa: SLF001  `control_of`, whose module needs this one
+        self._on_block = on_block
         self._on_beat = on_beat
         self._is_at_rest = is_at_rest
         self._pulse: Pulse | None = None
@@ -417,6 +465,7 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._catch_up()
         self._is_over = True
         self._is_woken.set()
         if self._timer is not None:
@@ -450,6 +499,15 @@ class Watchdog:
         if self._on_beat is not None:
             self._on_beat()
         for block in blocks:
+            self._report(block)
+
+    def _report(self, block: Block) -> None:
+        if self._on_block is not None:
+            try:
+                self._on_block(block_event(-1, self._watched.now, time.monotonic(), block))
+            except Exception:
+                log_safely(logger, logging.ERROR, "on_block of a Watchdog raised an error", has_traceback=True)
+        if self._on_block is None or not isinstance(self._watched, _NoRun):
             self._watched.record_block(block)
 
     def _catch_up(self) -> None:
@@ -457,11 +515,13 @@ class Watchdog:
         if self._pulse is None or self._is_over or not self._pulse.is_late(time.monotonic()):
             return
         for block in self._blocks(self._pulse):
-            self._watched.record_block(block)
+            self._report(block)
 
     @property
     def _interval(self) -> float:
-        return RESTING_HEARTBEAT if self._is_resting else HEARTBEAT
+        if self._is_resting:
+            return RESTING_HEARTBEAT
+        return PLAIN_HEARTBEAT if isinstance(self._watched, _NoRun) else HEARTBEAT
 
     def _blocks(self, pulse: Pulse) -> list[Block]:
         """Note a beat; return the blocks that it ends."""
