@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pathlib
 import shutil
 import signal
 import tempfile
@@ -25,3 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _runtime = tempfile.mkdtemp(prefix="aw-")
 atexit.register(shutil.rmtree, _runtime, ignore_errors=True)
 os.environ["XDG_RUNTIME_DIR"] = _runtime
+
+# Nor are their journals to be in a person's folder. It exists, since a run says which folder it is the first to use.
+_state = tempfile.mkdtemp(prefix="aw-state-")
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
+os.environ["XDG_STATE_HOME"] = _state
+pathlib.Path(_state, "asyncwatch", "runs").mkdir(parents=True, mode=0o700)

@@ -70,6 +70,9 @@ class FakeEngine:
     def events(self) -> None:
         """Stand in for the queue."""
 
+    def add_listener(self, _listener: object) -> None:
+        """Drop the listener."""
+
     def statistics(self) -> None:
         """Stand in for the statistics."""
 

@@ -131,7 +131,7 @@ def test_writer_commits_what_it_is_given_and_says_so(store: RunStore) -> None:
     store.begin(launch())
     written: list[int] = []
     problems: list[Problem | None] = []
-    writer = JournalWriter(store, written.append, problems.append)
+    writer = JournalWriter(lambda: store, written.append, problems.append)
     writer.deliver(BATCH, None)
     assert writer.close(9.0, 0, None, timeout=30.0)
     assert written == [3]

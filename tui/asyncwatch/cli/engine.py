@@ -167,8 +167,7 @@ class EngineHost:
                 if timer is not None:
                     timer.cancel()
         end_engine(self._engine, PATIENCE)
-        if self._session.output is not None:
-            self._session.output.close()
+        await self._host.settle()
         return end_of(self._session, self._fleet, exit_status(self._fleet))
 
     def _receive(self, batch: Batch) -> None:

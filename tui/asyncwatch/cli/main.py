@@ -228,6 +228,11 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     metavar="FILE",
     help="Write a line per ended worker to a .jsonl, .ndjson or .csv file. The first line replaces an existing file.",
 )
+@click.option(
+    "--journal/--no-journal",
+    default=None,
+    help="Whether the run is recorded, so that it can be resumed. Default: batches with items or URLs are.",
+)
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
 def main(

@@ -15,10 +15,12 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import WeakMethod
 
 import msgspec
@@ -38,9 +40,11 @@ from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
     from asyncwatch.cli.output import OutputFile
+    from asyncwatch.cli.recorder import Recorder
     from asyncwatch.control.discovery import Publication
     from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
+    from asyncwatch.journal.writer import JournalWriter, Problem
 
     _Engine = EngineThread[Run | Supervisor]
 
@@ -49,6 +53,8 @@ PATIENCE = 2.0
 
 _REFRESH_EVERY = 5.0
 """Seconds between two looks at whether the socket is still there."""
+_LAST_WRITES = 5.0
+"""Seconds that the journal gets for its last writes."""
 _DEFAULT_THREADS = 32
 """Threads of `asyncio.to_thread` for a low concurrency: Python's own maximum. More of them are made only if used."""
 
@@ -77,6 +83,8 @@ class Session(NamedTuple):
     plan: Plan
     engine: _Engine
     output: OutputFile | None
+    recorder: Recorder | None = None
+    """None if the run has no journal."""
 
 
 def prepare(
@@ -100,14 +108,15 @@ def prepare(
     _raise_file_limit(slots, on_problem)
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
+    recorder = _make_recorder(plan)
     engine = EngineThread(
-        partial(_open_run, plan, before_end),
+        partial(_open_run, plan, recorder, before_end),
         partial(_drive, plan),
         stays_open=stays_open,
         log_level=level,
         threads=max(slots, _DEFAULT_THREADS),
     )
-    return Session(plan, engine, output)
+    return Session(plan, engine, output, recorder)
 
 
 def run_plan(plan: Plan, *, is_json: bool) -> int:
@@ -186,17 +195,25 @@ def _open_output(path: str | None) -> OutputFile | None:
         raise OutputError(str(error)) from None
 
 
+def _make_recorder(plan: Plan) -> Recorder | None:
+    if not plan.is_recorded:
+        return None
+    from asyncwatch.cli.recorder import Recorder
+
+    return Recorder(plan)
+
+
 # -- on the engine's thread
 
 
 @asynccontextmanager
 async def _open_run(
-    plan: Plan, before_end: Callable[[Record], object] | None = None
+    plan: Plan, recorder: Recorder | None, before_end: Callable[[Record], object] | None
 ) -> AsyncIterator[Run | Supervisor]:
     from asyncwatch.engine.run_control import control_of
     from asyncwatch.plan.build import open_run
 
-    async with open_run(plan) as run:
+    async with open_run(plan, None if recorder is None else recorder.add) as run:
         if before_end is not None:
             control = control_of(run)
             control.call_before_end(partial(before_end, control.record_log))
@@ -259,6 +276,7 @@ class RunHost:
             engine.statistics,
         )
         self.server = ControlServer(run, is_peer_trusted=_is_own)
+        self._recording = _Recording(session, self.run_id)
         close = WeakMethod(self.server.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
 
@@ -271,7 +289,11 @@ class RunHost:
     def receive(self, batch: Batch) -> str | None:
         """Pass a batch on, before it is applied to the fleet. Return a message for a person, or None."""
         self.server.take(batch)
-        return None if self.session.output is None else self.session.output.write(batch)
+        return self._recording.receive(batch)
+
+    async def settle(self) -> None:
+        """Write what is left of the journal and the output file, after the last batch."""
+        await self._recording.settle()
 
     async def end(self, status: int, problems: list[str]) -> None:
         """Tell clients that the run has ended, end all connections, and leave a record for those who come later."""
@@ -283,6 +305,7 @@ class RunHost:
         self.server.end(Ended(status, tuple(problems), msgspec.Raw(packed(summary))))
         if self._refreshing is not None:
             self._refreshing.cancel()
+        await self._recording.end(status, msgspec.to_builtins(summary))
         await self.server.close()
         if self._publication is not None:
             with suppress(OSError, DiscoveryError):
@@ -297,6 +320,69 @@ class RunHost:
             with suppress(OSError, DiscoveryError):
                 if (listener := publication.refresh()) is not None:
                     await self.server.listen(listener)
+
+
+class _Recording:
+    """What is written of a run: its journal, and the lines of its output file, each once its event is recorded.
+
+    If there is no journal, or while it cannot be written, lines are written at once.
+    """
+
+    def __init__(self, session: Session, run_id: str) -> None:
+        self._output = session.output
+        self._held: deque[Batch] = deque()
+        self._writer: JournalWriter | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._written = -1
+        self._is_failing = False
+        self._message: str | None = None
+        if session.recorder is not None:
+            self._writer = session.recorder.start(run_id, self._note_written, self._note_problem)
+            session.engine.add_listener(self._writer)
+
+    def receive(self, batch: Batch) -> str | None:
+        """Write the lines of a batch, or hold them back. Return a message for a person, or None."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._output is not None and batch:
+            self._held.append(batch)
+            self._release()
+        message, self._message = self._message, None
+        return message
+
+    async def settle(self) -> None:
+        """Write all that is left."""
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.flush, _LAST_WRITES)
+        self._release(is_over=True)
+        if self._output is not None:
+            self._output.close()
+
+    async def end(self, status: int, summary: Any) -> None:
+        """Write how the run ended."""
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close, time.time(), status, summary, _LAST_WRITES)
+
+    def _release(self, *, is_over: bool = False) -> None:
+        if self._output is None:
+            return
+        is_free = self._writer is None or self._is_failing or is_over
+        while self._held and (is_free or self._held[0][-1].seq <= self._written):
+            self._message = self._output.write(self._held.popleft()) or self._message
+
+    # In the writer's thread.
+
+    def _note_written(self, seq: int) -> None:
+        self._written = seq
+        self._call(self._release)
+
+    def _note_problem(self, problem: Problem | None) -> None:
+        self._is_failing = problem is not None
+        self._call(self._release)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(callback)
 
 
 def _is_own(connection: socket.socket) -> bool:
@@ -333,8 +419,8 @@ def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> 
     # `nohup` and the background jobs of a shell ignore some signals on purpose.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    engine.start()
     host = RunHost(session)
+    engine.start()
     follow = run_headless(
         engine,
         json=is_json,
@@ -361,6 +447,7 @@ async def _serve(host: RunHost, follow: Coroutine[object, object, Fleet]) -> Fle
     try:
         return await follow
     finally:
+        await host.settle()
         problems, status = end_of(host.session, host.fleet, exit_status(host.fleet))
         await host.end(status, problems)
 

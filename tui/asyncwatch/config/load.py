@@ -90,8 +90,9 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         raise ConfigError([problems.of_syntax(error)]) from None
     given = read_table(document, Config, (), problems)
     tables, above = given.pop("groups", []), given.pop("supervisors", [])
-    if "output" in given:
-        given["output"] = _beside(path, given["output"])
+    for key in ("output", "journal_dir"):
+        if key in given:
+            given[key] = _beside(path, given[key])
     _complete_http(path, given, (), problems)
     top = _merge(Config(path=path), given, (), problems)
     supervisors = [

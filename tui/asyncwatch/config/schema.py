@@ -448,6 +448,17 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             OrNone(Parsed(values.file), "no file"),
         ),
     ] = None
+    journal: Annotated[
+        bool | None,
+        Setting(
+            "Whether the run is recorded in a journal, by which it can be resumed, repeated and replayed.",
+            OrNone(Flag(), "a batch with items or URLs is, a tree and the demo are not"),
+        ),
+    ] = None
+    journal_dir: Annotated[
+        str | None,
+        Setting("Folder of the journals, relative to this file.", OrNone(Parsed(values.file), "that of your state")),
+    ] = None
     stop_ok: Annotated[
         bool,
         Setting("Whether a run that is stopped before its end has status 0, if no worker failed by itself.", FLAG_RULE),

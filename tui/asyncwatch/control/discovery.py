@@ -382,11 +382,18 @@ def _process_start(pid: int) -> str | None:
 
 
 def publish(
-    name: str, command: Sequence[str], *, protocol: int, folder: str | None = None, started: float | None = None
+    name: str,
+    command: Sequence[str],
+    *,
+    protocol: int,
+    folder: str | None = None,
+    started: float | None = None,
+    run_id: str = "",
 ) -> Publication:
     """Make the run of this process known, under an ID that no other run has.
 
-    `command` is the command line. `folder` is the current directory and `started` the current time unless given.
+    A run that is resumed keeps its `run_id`. `command` is the command line. `folder` is the current directory and
+    `started` the current time unless given.
 
     Raises:
         UnsupportedSystemError: This system has no Unix sockets.
@@ -395,7 +402,7 @@ def publish(
 
     """
     record = RunRecord(
-        id="",
+        id=run_id,
         name=_shorten(name),
         folder=_current_folder() if folder is None else folder,
         command=_shorten(shlex.join(command)),
@@ -502,6 +509,8 @@ class Publication:
         run, sock = f"{record.id}.run", f"{record.id}.sock"
         if is_new and _status(folder, f"{record.id}.ended") is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not is_new:
+            _remove(folder, f"{record.id}.ended")  # the run was resumed
         listener, file = _listen(folder, place, sock)
         try:
             _write(folder, run, _encode(record), is_new=is_new)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.events import Batch, Event
@@ -35,6 +36,13 @@ MOMENT = 0.001
 """Seconds that such a reader is given after each loop iteration with a batch: about half of the time of an engine that
 does nothing but emit events, and none of the time of one that waits for a server. A reader that is `n` times as far
 behind is given `n * n` times as long, so that it catches up however much longer a batch takes to read than to emit."""
+
+
+class Receiver(Protocol):
+    """What the outbox delivers batches to."""
+
+    def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
+        """Take `batch`, in the thread of the loop `running`, if any. Must not block."""
 
 
 class Listener:
@@ -116,7 +124,7 @@ class Outbox:
         self._delivered = 0
         self._batch: list[Event] = []
         self._text = 0
-        self._listeners: list[Listener] = []
+        self._listeners: list[Receiver] = []
         self._flush: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
         self._lingers = False
@@ -130,7 +138,7 @@ class Outbox:
         """Emit events on `loop` from now on."""
         self._loop = loop
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: Receiver) -> None:
         """Deliver to `listener` what is emitted from now on."""
         self._listeners.append(listener)
 

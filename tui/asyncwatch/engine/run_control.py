@@ -20,7 +20,7 @@ from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.dispatch import Branches, carry_out
 from asyncwatch.engine.feed import WorkerSource
-from asyncwatch.engine.outbox import Listener
+from asyncwatch.engine.outbox import Listener, Receiver
 from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.scheduler import Scheduler
 from asyncwatch.engine.spec import Outcome
@@ -114,7 +114,7 @@ class RunControl:
         """Seconds since the run started, 0 before."""
         return self._scheduler.reporter.now() if self.is_started else 0.0
 
-    def add_listener(self, listener: Listener) -> None:
+    def add_listener(self, listener: Receiver) -> None:
         """Deliver to `listener` every batch of events emitted from now on."""
         self._scheduler.reporter.outbox.add(listener)
 

@@ -19,6 +19,7 @@ from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.engine.capture import capturing_logs
 from asyncwatch.engine.command_queue import FEW
 from asyncwatch.engine.event_loop import new_event_loop
+from asyncwatch.engine.outbox import Receiver
 from asyncwatch.engine.port import RunPort
 from asyncwatch.engine.stacks import boundary
 from asyncwatch.events import Batch, RunFinished
@@ -148,6 +149,7 @@ class EngineThread(Generic[_R]):
         self._log_level = log_level
         self._threads = threads
         self._port = RunPort(self._heed_stop)
+        self._receivers: list[Receiver] = []
         self._lock = threading.Lock()
         self._control: RunControl | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -162,6 +164,10 @@ class EngineThread(Generic[_R]):
         self._watchdog: Watchdog | None = None
         self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
         self._thread_names = f"asyncwatch worker thread {next(_numbers)}-"
+
+    def add_listener(self, listener: Receiver) -> None:
+        """Deliver all event batches to `listener` too. To be called before `events`."""
+        self._receivers.append(listener)
 
     def start(self) -> None:
         """Start the run."""
@@ -291,6 +297,8 @@ class EngineThread(Generic[_R]):
                     self._watched.set()
             # Entering starts a tree at once: not before it is watched.
             await self._watched.wait()
+            for receiver in self._receivers:
+                control.add_listener(receiver)
             with Watchdog(run, self._port.note_tasks, lambda: control.is_at_rest) as self._watchdog:
                 self._port.watch_loop(self._watchdog)
                 try:
@@ -364,4 +372,5 @@ class EngineThread(Generic[_R]):
         if control is not None and control.is_started:
             control.abandon(None if self._watchdog is None else self._watchdog.blocked())
         else:
-            self._port.listener.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)
+            for receiver in (self._port.listener, *self._receivers):
+                receiver.deliver((RunFinished(0, 0.0, {}, 0, 0.0, interrupted=True),), None)

@@ -4,7 +4,8 @@
 commits all that has come in one transaction. `on_written` learns of the events that are on disk.
 
 A journal that cannot be written never holds a run up. While writing fails, batches are kept and tried again, so that a
-disk that was full for a while leaves no gap. `problem` says why nothing is recorded, and since when.
+disk that was full for a while leaves no gap. What is kept has a limit: beyond `MOST_KEPT` only what a resume needs is,
+and beyond twice as much nothing is recorded any more.
 """
 
 from __future__ import annotations
@@ -14,16 +15,32 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from asyncwatch.events import Batch
-from asyncwatch.journal.store import ItemKeys, RunStore, StoredBatch, store_batch
+from asyncwatch.events import (
+    Batch,
+    Event,
+    ItemsRead,
+    RunFinished,
+    RunStarted,
+    WorkerEnded,
+    WorkerRestarted,
+    WorkersQueued,
+)
+from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, store_batch
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to write after one has failed."""
 MOST_AT_ONCE = 256
 """Batches of a transaction."""
+MOST_KEPT = 32 << 20
+"""Bytes of batches that could not be written, beyond which only the ends of workers are kept. Twice as many end the
+recording."""
+MOST_WAITING = 500_000
+"""Events that wait for the writer, some 100 bytes each, while one write does not return."""
+_NEEDED = (RunStarted, WorkersQueued, WorkerEnded, WorkerRestarted, ItemsRead, RunFinished)
+"""Events without which a resume does not know what is done."""
 
 
 class Problem(NamedTuple):
@@ -40,11 +57,20 @@ class _End(NamedTuple):
     summary: Any
 
 
+class _Flush(NamedTuple):
+    done: threading.Event
+
+
+_Message = Batch | ItemKeys | _End | _Flush | None
+
+
 class JournalWriter:
-    """Writes one launch to `store`, which is this thread's alone from now on.
+    """Writes one launch to a store, which is this thread's alone from now on.
 
     Args:
-        store: the file. Its launch has begun.
+        open_store: makes or opens the file, and begins the launch. Called in the writer's thread, again after each
+            failure.
+        items: the items that are known from the start. Called in the writer's thread, once.
         on_written: called in the writer's thread with the `seq` of the last event on disk.
         on_problem: called in the writer's thread when writing begins to fail, and with None when it succeeds again.
 
@@ -52,62 +78,98 @@ class JournalWriter:
 
     def __init__(
         self,
-        store: RunStore,
+        open_store: Callable[[], RunStore],
         on_written: Callable[[int], object],
         on_problem: Callable[[Problem | None], object],
+        items: Callable[[], Iterable[ItemKeys]] = tuple,
     ) -> None:
         self.problem: Problem | None = None
-        self._store = store
+        self._open_store = open_store
+        self._store: RunStore | None = None
+        self._items = items
         self._on_written = on_written
         self._on_problem = on_problem
-        self._inbox: queue.SimpleQueue[Batch | ItemKeys | _End | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._kept_items: list[ItemKeys] = []
+        self._kept: list[StoredBatch] = []
+        self._kept_size = 0
+        self._is_reduced = False
+        self._has_given_up = False
+        self._taken = self._given = 0
+        self._last_tried = float("-inf")
         self._thread = threading.Thread(target=self._work, name="asyncwatch journal", daemon=True)
         self._thread.start()
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
         """Take a batch of events, from any thread; as a listener of the outbox."""
         del running
+        waiting = self._given - self._taken
+        if waiting > MOST_WAITING:
+            batch = needed_of(batch)
+            if waiting > 2 * MOST_WAITING or not batch:
+                self._has_given_up = self._has_given_up or waiting > 2 * MOST_WAITING
+                return
+        self._given += len(batch)
         self._inbox.put(batch)
 
     def add(self, items: ItemKeys) -> None:
         """Take items, before the event that their workers are queued."""
         self._inbox.put(items)
 
+    def flush(self, timeout: float) -> bool:
+        """Return whether all that was given is on disk, after at most `timeout` seconds."""
+        done = threading.Event()
+        self._inbox.put(_Flush(done))
+        return done.wait(timeout) and self.problem is None
+
     def close(self, ended: float, status: int, summary: Any, timeout: float) -> bool:
         """Write the rest and how the launch ended; return whether that took at most `timeout` seconds."""
         self._inbox.put(_End(ended, status, summary))
         self._inbox.put(None)
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self.problem is None
+
+    def forget(self) -> None:
+        """Give up the lock in a forked child."""
+        if self._store is not None:
+            self._store.forget()
 
     def _work(self) -> None:
-        items: list[ItemKeys] = []
-        batches: list[StoredBatch] = []
         end: _End | None = None
         is_over = False
+        is_first = True
         while not is_over:
-            for message in self._taken(wait=RETRY_EVERY if batches or items else None):
+            flushes: list[_Flush] = []
+            if is_first:
+                self._kept_items.extend(self._items())
+                is_first = False
+                messages: list[_Message] = []
+            else:
+                messages = self._next(wait=RETRY_EVERY if self._kept or self._kept_items else None)
+            for message in messages:
                 match message:
                     case None:
                         is_over = True
                     case _End():
                         end = message
+                    case _Flush():
+                        flushes.append(message)
                     case ItemKeys():
-                        items.append(message)
+                        self._kept_items.append(message)
                     case _:
-                        batches.append(store_batch(message))
-            if not self._write(items, batches):
-                continue
-            if batches:
-                self._on_written(batches[-1].first + batches[-1].events - 1)
-            items, batches = [], []
-        if end is not None and self.problem is None:
-            self._attempt(lambda: self._store.end(*end))
-        self._store.close()
+                        self._keep(message)
+            self._write_kept(at_once=is_over or bool(flushes))
+            for flush in flushes:
+                flush.done.set()
+        if end is not None and self.problem is None and self._store is not None:
+            store, last = self._store, end
+            self._attempt(lambda: store.end(*last))
+        if self._store is not None:
+            self._store.close()
 
-    def _taken(self, wait: float | None) -> list[Batch | ItemKeys | _End | None]:
+    def _next(self, wait: float | None) -> list[_Message]:
         """Return what has come: wait for the first message, as long as nothing else is to be done."""
-        taken: list[Batch | ItemKeys | _End | None] = []
+        taken: list[_Message] = []
         try:
             taken.append(self._inbox.get(timeout=wait))
             while len(taken) < MOST_AT_ONCE:
@@ -116,19 +178,75 @@ class JournalWriter:
             pass
         return taken
 
-    def _write(self, items: list[ItemKeys], batches: list[StoredBatch]) -> bool:
-        return not (items or batches) or self._attempt(lambda: self._store.write(items, batches))
+    def _keep(self, batch: Batch) -> None:
+        """Keep a batch until it is written, as far as there is room."""
+        self._taken += len(batch)
+        if self._has_given_up:
+            return
+        if self._is_reduced and not (batch := needed_of(batch)):
+            return
+        stored = store_batch(batch)
+        self._kept.append(stored)
+        self._kept_size += len(stored.data)
+        if self.problem is None:
+            return
+        if self._kept_size > MOST_KEPT and not self._is_reduced:
+            self._is_reduced = True
+            batches = [needed for each in self._kept if (needed := needed_of(each.unpack()))]
+            self._kept = [store_batch(each) for each in batches]
+            self._kept_size = sum(len(each.data) for each in self._kept)
+        self._has_given_up = self._kept_size > 2 * MOST_KEPT
+
+    def _write_kept(self, *, at_once: bool) -> None:
+        """Write what is kept. After a failure, wait for a moment before the next attempt, unless `at_once`."""
+        if self._has_given_up:
+            self._give_up()
+            return
+        is_due = time.monotonic() - self._last_tried >= RETRY_EVERY
+        if self.problem is not None and not is_due and not at_once:
+            return
+        if self._store is not None and not self._kept and not self._kept_items:
+            return
+        if not self._attempt(self._write):
+            return
+        last = self._kept[-1] if self._kept else None
+        self._kept_items, self._kept, self._kept_size, self._is_reduced = [], [], 0, False
+        if last is not None:
+            self._on_written(last.first + last.events - 1)
+
+    def _write(self) -> None:
+        if self._store is None:
+            self._store = self._open_store()
+        if self._kept or self._kept_items:
+            self._store.write(self._kept_items, self._kept)
+
+    def _give_up(self) -> None:
+        """Record nothing any more: more waits than the memory may hold."""
+        self._kept_items, self._kept, self._kept_size = [], [], 0
+        if self.problem is None:
+            self.problem = Problem(time.time(), "the disk does not keep up with the run")
+            self._on_problem(self.problem)
 
     def _attempt(self, write: Callable[[], object]) -> bool:
         """Return whether `write` succeeded, and report a change."""
+        self._last_tried = time.monotonic()
         try:
             write()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, JournalError) as error:
             if self.problem is None:
-                self.problem = Problem(time.time(), str(error))
+                self.problem = Problem(time.time(), _reason(error))
                 self._on_problem(self.problem)
             return False
         if self.problem is not None:
             self.problem = None
             self._on_problem(None)
         return True
+
+
+def needed_of(batch: Iterable[Event]) -> Batch:
+    """Return the events without which a resume does not know what is done."""
+    return tuple(event for event in batch if isinstance(event, _NEEDED))
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

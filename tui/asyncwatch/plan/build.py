@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -34,8 +34,13 @@ from asyncwatch.targets.names import classify_by, with_faults
 
 
 @asynccontextmanager
-async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
-    """Open the sessions and the site that the plan needs. Yield the run or the tree of its workers, not entered yet."""
+async def open_run(
+    plan: Plan, on_items: Callable[[str, Sequence[Any]], object] | None = None
+) -> AsyncIterator[Run | Supervisor]:
+    """Open the sessions and the site that the plan needs. Yield the run or the tree of its workers, not entered yet.
+
+    `on_items` gets the items of pipes, with their group, before their workers are queued.
+    """
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
@@ -67,7 +72,7 @@ async def open_run(plan: Plan) -> AsyncIterator[Run | Supervisor]:
         for group, members in zip(plan.groups, specs, strict=True):
             if group.live is not None:
                 say = partial(control_of(run).record_log, None, "WARNING", "asyncwatch")
-                control_of(run).open_feed(ItemFeeder(group.live, members.template, say))
+                control_of(run).open_feed(ItemFeeder(group.live, members.template, say, on_items))
         yield run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asyncwatch.engine.feed import Feed
@@ -22,11 +22,19 @@ _LOOK_AGAIN = 0.05
 class ItemFeeder:
     """A source of workers: the items of a pipe. Implements `engine.feed.WorkerSource`.
 
-    `say` gets messages for a person. It is called on the event loop.
+    `say` gets messages for a person. `on_items` gets the group and the items that join it, just before their workers
+    are queued. Both are called on the event loop.
     """
 
-    def __init__(self, items: ItemSource, template: WorkerSpec, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        items: ItemSource,
+        template: WorkerSpec,
+        say: Callable[[str], None],
+        on_items: Callable[[str, Sequence[Any]], object] | None = None,
+    ) -> None:
         self.template = template
+        self._on_items = on_items
         self._items = items
         self._say = say
         self._is_stopped = threading.Event()
@@ -82,6 +90,8 @@ class ItemFeeder:
             asyncio.get_running_loop().call_soon(self._deliver, feed)
         self._number += len(entries)
         items: list[Any] = [BadItem(entry.problem) if entry.problem else entry.item for entry in entries]
+        if self._on_items is not None and feed.is_open and items:
+            self._on_items(self.template.group, items)
         feed.add([entry.name for entry in entries], items)
         if is_at_end and feed.is_open:
             for note in self._items.notes(self._number):

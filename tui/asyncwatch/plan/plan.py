@@ -101,6 +101,7 @@ class Overrides(Struct, frozen=True, kw_only=True):
     rate: str | UnsetType | None = UNSET
     halt: str | UnsetType | None = UNSET
     stop_ok: bool | UnsetType = UNSET
+    journal: bool | UnsetType = UNSET
     name_column: str | UnsetType = UNSET
     skip_bad: bool | UnsetType = UNSET
 
@@ -130,6 +131,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The exception classes that the settings name, by dotted name."""
     notes: tuple[str, ...] = ()
     """What a person should know of the items."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the run has a journal: if the config does not say so, batches with items or URLs have one."""
+        if not self.has_work or any(group.settings.target == "demo" for group in self.groups):
+            return False
+        if self.config.journal is not None:
+            return self.config.journal
+        has_items = any(group.items is not None or group.settings.url is not None for group in self.groups)
+        return has_items and not self.config.is_tree
 
     @property
     def has_work(self) -> bool:

@@ -1,0 +1,84 @@
+"""Runs leave a journal, without which nothing can be resumed; and never a secret in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import asyncwatch
+from asyncwatch.events import RunFinished, WorkerSucceeded
+from asyncwatch.journal.identity import keys_of
+from asyncwatch.journal.store import RunJournal
+
+ROOT = Path(asyncwatch.__file__).parents[1]
+
+JOBS = """
+import asyncio
+
+async def job(item):
+    if item == "bad":
+        raise ValueError(item)
+    return item
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "items.txt").write_text("a\nb\nbad\n")
+    return tmp_path
+
+
+def run(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "asyncwatch", "--headless", *arguments],
+        input=stdin,
+        cwd=folder,
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": f"{folder}:{ROOT}", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def journals(folder: Path) -> list[Path]:
+    return sorted((folder / "state" / "asyncwatch" / "runs").glob("*.sqlite"))
+
+
+def test_batch_with_items_is_recorded(folder: Path) -> None:
+    ended = run(folder, "jobs:job", "--items", "items.txt", "--seed", "7")
+    assert ended.returncode == 1
+    [path] = journals(folder)
+    with RunJournal(path) as journal:
+        [launch] = journal.launches()
+        assert (launch.folder, launch.seed, launch.status) == (str(folder), 7, 1)
+        assert launch.command == ["--headless", "jobs:job", "--items", "items.txt", "--seed", "7"]
+        events = [event for batch in journal.batches(1) for event in batch.unpack()]
+        assert [event.seq for event in events] == list(range(len(events)))
+        assert isinstance(events[-1], RunFinished)
+        assert {event.worker for event in events if isinstance(event, WorkerSucceeded)} == {"a", "b"}
+        [part] = journal.items(1)
+        assert part.keys == keys_of(["a", "b", "bad"]).keys
+
+
+def test_items_of_a_pipe_are_recorded(folder: Path) -> None:
+    run(folder, "jobs:job", "--items", "-", stdin="a\nb\nbad\n")
+    [path] = journals(folder)
+    with RunJournal(path) as journal:
+        parts = list(journal.items(1))
+        assert b"".join(part.keys for part in parts) == keys_of(["a", "b", "bad"]).keys
+        assert [part.first for part in parts] == [0, *(part.first for part in parts[1:])]
+
+
+@pytest.mark.parametrize("arguments", [["--no-journal", "jobs:job", "--items", "items.txt"], []])
+def test_run_is_not_recorded_on_request_nor_is_the_demo(folder: Path, arguments: list[str]) -> None:
+    run(folder, *arguments)
+    assert journals(folder) == []
