@@ -82,3 +82,31 @@ def test_items_of_a_pipe_are_recorded(folder: Path) -> None:
 def test_run_is_not_recorded_on_request_nor_is_the_demo(folder: Path, arguments: list[str]) -> None:
     run(folder, *arguments)
     assert journals(folder) == []
+
+
+def test_first_run_that_writes_to_a_folder_says_where(folder: Path) -> None:
+    first, second = (run(folder, "jobs:job", "--items", "items.txt").stderr for _ in range(2))
+    assert str(folder / "state" / "asyncwatch" / "runs") in first
+    assert "--no-journal" in first
+    assert "runs are recorded" not in second
+
+
+def test_settings_are_recorded_as_written_and_no_secret_is(folder: Path) -> None:
+    (folder / "c.toml").write_text(
+        'concurrency = 3\njournal_dir = "kept"\n[http]\n'
+        'proxy = "http://me:hunter2@127.0.0.1:1"\nbody = "pass=open-sesame"\n'
+        'headers = { Authorization = "Bearer ${MY_TOKEN}", X-Key = "swordfish" }\n'
+        '[[group]]\nitems = ["http://u:tiger@127.0.0.1:1/", "http://127.0.0.1:1/b"]\nretry = { max_attempts = 1 }\n'
+    )
+    run(folder, "--config", "c.toml", env={"MY_TOKEN": "abracadabra"})
+    files = list((folder / "kept").iterdir())
+    assert files
+    data = b"".join(path.read_bytes() for path in files)
+    assert not [word for word in (b"hunter2", b"sesame", b"swordfish", b"tiger", b"abracadabra") if word in data]
+    [path] = (folder / "kept").glob("*.sqlite")
+    with RunJournal(path) as journal:
+        settings = journal.launches()[0].settings
+        assert settings["concurrency"] == 3
+        assert settings["http.headers.Authorization"] == "*** ${MY_TOKEN}"
+        assert settings["http.headers.X-Key"] == "***"
+        assert settings["group.0.items"] == "2 items"

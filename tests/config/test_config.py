@@ -31,7 +31,7 @@ def problems_of(text: str) -> list[str]:
 
 def test_example_changes_no_default() -> None:
     example = load_config(EXAMPLE)
-    assert msgspec.structs.replace(example, path=None, groups=()) == Config()
+    assert msgspec.structs.replace(example, path=None, groups=(), document={}) == Config()
     (group,) = example.groups
     assert msgspec.structs.replace(group, name="", url=None) == Group()
 

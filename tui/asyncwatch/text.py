@@ -67,6 +67,8 @@ def mask_values(value: Any) -> Any:
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(ms|s|m|h)?")
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|min|h)(?:\s+burst\s+(\d{1,9}))?\s*", re.ASCII)
+_BYTES = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "TB": 1_000_000_000_000}
+_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?) ?([kMGT]?B)?\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
 
@@ -132,6 +134,25 @@ def format_duration(seconds: float | None) -> str:
 
 def _trim(number: float, digits: int) -> str:
     return f"{number:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def parse_size(value: str | int) -> int:
+    """Return the bytes of a size such as `500MB` or `2GB`, or of a number of bytes. A kilobyte has 1,000.
+
+    Raises:
+        ValueError: It is no size.
+
+    """
+    match = _SIZE.fullmatch(str(value))
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"a size reads like '500MB' or '2GB', not {_shorten(value)}")
+    return int(float(match[1]) * _BYTES[match[2] or "B"])
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes in the form that `parse_size` reads, exactly."""
+    unit = next(unit for unit, factor in reversed(_BYTES.items()) if size % factor == 0 or unit == "B")
+    return f"{size // _BYTES[unit]}{unit}"
 
 
 def parse_per_second(text: str) -> tuple[float, int | None]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from asyncwatch import __version__
+from asyncwatch.config.load import written_settings
+from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
 from asyncwatch.journal.store import Launch, RunInfo, RunStore
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import LiveKeys, item_keys
@@ -23,16 +25,28 @@ class Recorder:
     """The journal of one launch of a run. Nothing of it holds the run up: the file is made in the writer's thread."""
 
     def __init__(self, plan: Plan) -> None:
+        self.folder = runs_folder(plan.config.journal_dir)
         self._plan = plan
         self._live = LiveKeys(plan)
         self._writer: JournalWriter | None = None
+
+    def make_folder(self) -> str | None:
+        """Make the folder of journals, and return what a person should know of it if it is new."""
+        if self.folder.exists():
+            return None
+        try:
+            self.folder.mkdir(mode=0o700, parents=True)
+        except OSError:
+            return None  # the writer finds the same, and says so
+        text = f"runs are recorded in {mask_secrets(str(self.folder))}, so that one that breaks off can be resumed"
+        return f"{text}; --no-journal or journal = false turns that off"
 
     def start(
         self, run_id: str, on_written: Callable[[int], object], on_problem: Callable[[Problem | None], object]
     ) -> JournalWriter:
         """Begin to record the run with this ID, and return the listener of its events: see `JournalWriter`."""
         plan = self._plan
-        open_store = partial(_open_store, journal_folder(plan), plan, run_id, _launch(plan))
+        open_store = partial(_open_store, self.folder, plan, run_id, _launch(plan))
         self._writer = JournalWriter(open_store, on_written, on_problem, partial(item_keys, plan))
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
@@ -44,21 +58,16 @@ class Recorder:
                 self._writer.add(part)
 
 
-def journal_folder(plan: Plan) -> Path:
-    """Return the folder of the user's journals."""
-    return runs_folder(plan.config.journal_dir)
-
-
-def runs_folder(journal_dir: str | None = None) -> Path:
-    """Return the folder of journals: `journal_dir`, if there is one, else the folder of the user's state."""
-    import platformdirs  # noqa: PLC0415  only recorded runs need it
-
-    return Path(journal_dir) if journal_dir is not None else platformdirs.user_state_path("asyncwatch") / "runs"
-
-
 def _open_store(folder: Path, plan: Plan, run_id: str, launch: Launch) -> RunStore:
+    check_folder(folder)
     store = RunStore.create(folder, RunInfo(run_id, run_id, "", mask_secrets(plan.name)))
-    store.begin(launch)
+    try:
+        store.begin(launch)
+    except BaseException:
+        store.close()
+        remove(store.path)  # the next attempt begins anew
+        raise
+    prune(folder, keep=plan.config.journal_keep, size=plan.config.journal_size)
     return store
 
 
@@ -74,6 +83,7 @@ def _launch(plan: Plan) -> Launch:
         host=socket.gethostname(),
         folder=folder,
         command=[mask_secrets(argument) for argument in sys.argv[1:]],
+        settings=written_settings(plan.config),
         seed=plan.seed,
         version=__version__,
     )

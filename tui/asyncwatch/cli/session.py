@@ -108,7 +108,7 @@ def prepare(
     _raise_file_limit(slots, on_problem)
     output = _open_output(plan.config.output)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    recorder = _make_recorder(plan)
+    recorder = _make_recorder(plan, on_problem)
     engine = EngineThread(
         partial(_open_run, plan, recorder, before_end),
         partial(_drive, plan),
@@ -195,12 +195,15 @@ def _open_output(path: str | None) -> OutputFile | None:
         raise OutputError(str(error)) from None
 
 
-def _make_recorder(plan: Plan) -> Recorder | None:
+def _make_recorder(plan: Plan, on_problem: Callable[[str], object]) -> Recorder | None:
     if not plan.is_recorded:
         return None
     from asyncwatch.cli.recorder import Recorder
 
-    return Recorder(plan)
+    recorder = Recorder(plan)
+    if (note := recorder.make_folder()) is not None:
+        on_problem(note)
+    return recorder
 
 
 # -- on the engine's thread

@@ -33,8 +33,8 @@ from asyncwatch.config.schema import (
 from asyncwatch.config.values import header_value, url_problem
 from asyncwatch.events.tree import ROOT
 from asyncwatch.policies.classify import ErrorClass
-from asyncwatch.policies.settings import NONE, FreeTable, Partial, SettingError, nearest, settings_of
-from asyncwatch.text import parse_per_second
+from asyncwatch.policies.settings import NONE, FreeTable, Partial, SettingError, Tables, nearest, settings_of
+from asyncwatch.text import count, mask_values, parse_per_second
 
 OF_RUNNERS = ("runner", "return_when", "timeout")
 """Settings that a tree does not use: it is served until it is stopped, also if a batch runs beside it."""
@@ -94,7 +94,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         if key in given:
             given[key] = _beside(path, given[key])
     _complete_http(path, given, (), problems)
-    top = _merge(Config(path=path), given, (), problems)
+    top = _merge(Config(path=path, document=document), given, (), problems)
     supervisors = [
         _merge(SupervisorTable(name=f"supervisor {index + 1}"), table, ("supervisor", index), problems)
         for index, table in enumerate(above)
@@ -130,6 +130,37 @@ def demo_config() -> Config:
         http=Http(raise_for_status=False, timeout=5.0),
     )
     return Config(name="demo", runner="as_completed", timeout=20.0, groups=(group,))
+
+
+def written_settings(config: Config) -> dict[str, Any]:
+    """Return the settings as they are written in the file, by dotted key: secrets are masked, `${NAME}` is kept."""
+    return dict(_written(config.document, Config, ""))
+
+
+def _written(table: Mapping[str, Any], kind: type[Struct], above: str) -> Iterator[tuple[str, Any]]:
+    for info in settings_of(kind):
+        if info.key not in table:
+            continue
+        key, value, rule = f"{above}{info.key}", table[info.key], info.setting.rule
+        below = rule.kind if isinstance(rule, (Tables, Partial)) else info.table
+        if isinstance(rule, Tables):
+            for number, each in enumerate(value):
+                yield from _written(each, rule.kind, f"{key}.{number}.")
+        elif below is not None and isinstance(value, dict):
+            yield from _written(value, below, f"{key}.")
+        elif isinstance(rule, FreeTable):
+            for name, each in value.items():
+                yield f"{key}.{name}", _without_secret(each) if info.setting.is_secret else mask_values(each)
+        elif isinstance(value, list) and info.key == "items":
+            yield key, count(len(value), "item")  # they have keys of their own
+        else:
+            yield key, _without_secret(value) if info.setting.is_secret else mask_values(value)
+
+
+def _without_secret(value: object) -> str:
+    """Return the references in a text that may be a secret, and `***` for all else."""
+    references = [match[0] for match in _SECRET.finditer(str(value)) if match["name"] and not match["literal"]]
+    return " ".join(["***", *references])
 
 
 def unnamed(index: int) -> str:

@@ -64,6 +64,7 @@ from asyncwatch.policies.settings import (
     Setting,
     SettingError,
     SettingInfo,
+    Size,
     Tables,
     Whole,
     as_policy,
@@ -457,8 +458,27 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     ] = None
     journal_dir: Annotated[
         str | None,
-        Setting("Folder of the journals, relative to this file.", OrNone(Parsed(values.file), "that of your state")),
+        Setting(
+            "Folder of the journals, relative to this one. It must be on this machine.",
+            OrNone(Parsed(values.file), "asyncwatch/runs in your state folder, such as ~/.local/state"),
+        ),
     ] = None
+    journal_keep: Annotated[
+        int,
+        Setting(
+            "Journals that are kept, at most. The oldest go when a run starts, except runs of the last month that can "
+            "be resumed.",
+            Whole(1, 1_000_000),
+        ),
+    ] = 50
+    journal_size: Annotated[
+        int,
+        Setting(
+            "The same in bytes, of all journals together, and the most of a tree's own, which then drops its oldest "
+            "events.",
+            Size(1_000_000),
+        ),
+    ] = 2_000_000_000
     stop_ok: Annotated[
         bool,
         Setting("Whether a run that is stopped before its end has status 0, if no worker failed by itself.", FLAG_RULE),
@@ -539,6 +559,8 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     """The names of supervisors and groups in the order of the file, in which they start. Empty without supervisors."""
     path: Path | None = None
     """The file that this was read from."""
+    document: dict[str, Any] = {}
+    """What is written in it."""
 
     @property
     def is_adaptive(self) -> bool:

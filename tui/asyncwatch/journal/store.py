@@ -15,6 +15,7 @@ they do, the log of SQLite grows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -114,6 +115,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     summary: Any = None
     """The summary at the end (`model.summary`), as a value of JSON."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its own end: it was neither killed nor stopped, so nothing is left to do."""
+        is_interrupted = isinstance(self.summary, dict) and bool(self.summary.get("is_interrupted"))
+        return self.ended is not None and not is_interrupted
+
 
 class RunInfo(NamedTuple):
     """What a journal says of its run as a whole."""
@@ -180,6 +187,7 @@ class RunStore:
         self._lock = lock
         self._connection = connection
         self._launch = 0
+        self._files = {name: _identity(name) for name in (path, path.with_suffix(".lock"))}
 
     @classmethod
     def create(cls, folder: Path, info: RunInfo) -> Self:
@@ -203,10 +211,16 @@ class RunStore:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={FORMAT}")
                 connection.execute("INSERT INTO run VALUES(?, ?, ?, ?)", info)
-        except BaseException:
+            return cls(path, lock, connection)
+        except FileExistsError:
             _unlock(lock)
             raise
-        return cls(path, lock, connection)
+        except BaseException:
+            for name in (path, f"{path}-wal", f"{path}-shm", path.with_suffix(".lock")):  # the next attempt begins anew
+                with contextlib.suppress(OSError):
+                    Path(name).unlink()
+            _unlock(lock)
+            raise
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
@@ -253,7 +267,13 @@ class RunStore:
         return self._launch
 
     def write(self, items: Iterable[ItemKeys] = (), batches: Iterable[StoredBatch] = ()) -> None:
-        """Write items and batches of the launch in one transaction. The numbers of the batches are given here."""
+        """Write items and batches of the launch in one transaction. The numbers of the batches are given here.
+
+        Raises:
+            FileNotFoundError: The file was deleted or replaced since it was opened: what is written would be lost.
+
+        """
+        self._check_files()
         with _transaction(self._connection):
             self._connection.executemany(
                 "INSERT OR IGNORE INTO items VALUES(?, ?, ?, ?, ?, ?)",
@@ -268,7 +288,8 @@ class RunStore:
             )
 
     def end(self, ended: float, status: int, summary: Any) -> None:
-        """Write how the launch ended."""
+        """Write how the launch ended. Raises the same errors as `write`."""
+        self._check_files()
         with _transaction(self._connection):
             self._connection.execute(
                 "UPDATE launch SET ended = ?, status = ?, summary = ? WHERE number = ?",
@@ -283,8 +304,26 @@ class RunStore:
 
     def forget(self) -> None:
         """Give up the lock in a forked child, which would keep it."""
+        _forgotten.append(self._connection)
         with contextlib.suppress(OSError):
             os.close(self._lock)
+
+    def _check_files(self) -> None:
+        for name, known in self._files.items():
+            if _identity(name) != known:
+                raise FileNotFoundError(errno.ENOENT, f"{printable(str(name))} was deleted or replaced during the run")
+
+
+_forgotten: list[sqlite3.Connection] = []
+"""Connections of a forked child. SQLite must not close what it has not opened in the same process."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def store_batch(batch: Batch) -> StoredBatch:
@@ -434,6 +473,22 @@ def _lock(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a journal inside the context.
+
+    Raises:
+        BusyError: Another process writes it.
+        OSError: The lock cannot be made.
+
+    """
+    lock = _lock(path)
+    try:
+        yield
+    finally:
+        _unlock(lock)
 
 
 def _unlock(lock: int) -> None:

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, ge
 import msgspec
 from msgspec import NODEFAULT, UNSET, Struct
 
-from asyncwatch.text import format_duration, mask_secrets, parse_duration
+from asyncwatch.text import format_duration, format_size, mask_secrets, parse_duration, parse_size
 
 NONE: Final = "none"
 """How a config says that a setting has no value."""
@@ -352,6 +352,32 @@ class Duration(Struct, frozen=True):
     def write(self, value: Any) -> str:
         """Return a value as TOML."""
         return "0" if value == 0 else '"inf"' if value == math.inf else f'"{format_duration(value)}"'
+
+
+class Size(Struct, frozen=True):
+    """Bytes, written as `500MB` or `2GB`, or a number of bytes."""
+
+    low: int = 0
+
+    words = none = ""
+
+    def read(self, value: Any) -> int:
+        """Return the bytes."""
+        if type(value) not in (str, int):
+            raise ValueError(f"must be a size such as '500MB' or a number of bytes, not {describe_value(value)}")
+        size = parse_size(value)
+        self.check(size)
+        return size
+
+    def check(self, value: Any) -> None:
+        """Check a number of bytes that a program passed."""
+        expect_type(value, int)
+        if value < self.low:
+            raise ValueError(f"must be {format_size(self.low)} or more, not {_shown(value)}")
+
+    def write(self, value: Any) -> str:
+        """Return a value as TOML."""
+        return quote(format_size(value))
 
 
 class Span(Struct, frozen=True):

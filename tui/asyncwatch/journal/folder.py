@@ -1,0 +1,130 @@
+"""The folder of journals: where it is, whether it can hold them, and which of them may go."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from asyncwatch.journal.store import SUFFIX, BusyError, JournalError, RunJournal, locked
+
+UNFINISHED_KEPT = 31 * 86_400.0
+"""Seconds for which a run that can be resumed is kept, whatever the limits."""
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|afs|ncpfs|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|glusterfs|ceph.*)"
+)
+"""Types of file systems on which processes of several machines may meet: SQLite's log needs shared memory."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class NetworkFolderError(OSError):
+    """The folder is on a network file system, where SQLite cannot keep a log."""
+
+
+def runs_folder(journal_dir: str | None = None) -> Path:
+    """Return the folder of journals: `journal_dir`, if there is one, else that of the user's state."""
+    import platformdirs  # noqa: PLC0415  only recorded runs need it
+
+    return Path(journal_dir) if journal_dir is not None else platformdirs.user_state_path("asyncwatch") / "runs"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a `NetworkFolderError` if journals in `folder` would not be safe."""
+    kind = ""
+    with suppress(OSError):
+        kind = file_system(folder.resolve(), _MOUNTS.read_text(errors="surrogateescape"))
+    if _NETWORK.fullmatch(kind):
+        raise NetworkFolderError(
+            f"{folder} is on a network file system ({kind}); set journal_dir to a folder of this machine"
+        )
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """Return the type of the file system of a resolved path, by the lines of `mountinfo`; empty if that is unknown."""
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        if len(parts := fields.split()) < 5 or not rest:
+            continue
+        point = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), parts[4]))
+        depth = len(point.parts)
+        if depth >= longest and path.is_relative_to(point):  # a later mount hides an earlier one
+            found, longest = rest.split()[0], depth
+    return found
+
+
+class _Stored(NamedTuple):
+    path: Path
+    size: int
+    """Bytes of all its files."""
+    used: float
+    """When it was last written, in seconds since the epoch."""
+
+
+def prune(folder: Path, *, keep: int, size: int) -> list[str]:
+    """Remove old journals until there are at most `keep`, of `size` bytes in all. Return the IDs of the runs.
+
+    The oldest go first, and those of finished runs before others, which are kept for a month. A journal that is being
+    written stays.
+    """
+    found = sorted(_journals(folder), key=lambda each: each.used)
+    number, total = len(found), sum(each.size for each in found)
+    if number <= keep and total <= size:
+        return []
+    finished = {each.path for each in found if is_finished(each.path)}
+    old = time.time() - UNFINISHED_KEPT
+    candidates = [each for each in found if each.path in finished]
+    candidates += [each for each in found if each.path not in finished and each.used < old]
+    removed = []
+    for each in candidates:
+        if number <= keep and total <= size:
+            break
+        with suppress(BusyError, OSError):
+            remove(each.path)
+            removed.append(each.path.stem)
+            number, total = number - 1, total - each.size
+    return removed
+
+
+def is_finished(path: Path) -> bool:
+    """Return whether nothing is left to resume in a journal, which may be damaged."""
+    try:
+        with RunJournal(path) as journal:
+            launches = journal.launches()
+    except (JournalError, OSError, sqlite3.Error):
+        return False
+    return bool(launches) and launches[-1].is_finished
+
+
+def remove(path: Path) -> None:
+    """Remove a journal with all files that belong to it.
+
+    Raises:
+        BusyError: Its run is being recorded.
+        OSError: A file cannot be removed.
+
+    """
+    lock = path.with_suffix(".lock")
+    with locked(path):
+        for file in _files_of(path):
+            if file != lock:
+                file.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+def _journals(folder: Path) -> Iterator[_Stored]:
+    with suppress(OSError):
+        for path in list(folder.glob(f"*{SUFFIX}")):
+            with suppress(OSError):
+                files = [file.stat() for file in _files_of(path)]
+                used = max(status.st_mtime for status in files)
+                yield _Stored(path, sum(status.st_size for status in files), used)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [file for file in path.parent.iterdir() if file.name.partition(".")[0] == path.stem]
