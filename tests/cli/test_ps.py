@@ -131,6 +131,7 @@ def test_json_has_the_documented_fields() -> None:
         "counts": INFO.counts,
         "clients": 2,
         "is_detached": True,
+        "not_recorded": None,
         "error": None,
     }
     assert printed == {"version": 1, "runs": [expected], "problems": []}

@@ -45,6 +45,7 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    RecordingFailed,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
@@ -252,6 +253,7 @@ FIELDS: dict[str, Sequence[Any]] = {
     "target": ("fetch",),
     "timeout": (None, 3.0),
     "tolerated": (None, 0.25),
+    "since": (2.5,),
     "transient": (True, False),
     "under_way": (0, 1),
     "value": (None, 5, "7/s"),
@@ -473,6 +475,7 @@ def rich_run() -> Stream:
         }
         add(LoopBlocked, "b", began=began, duration=0.3, **block)
     add(NestedRetriesFound, target="fetch", library="tenacity")
+    add(RecordingFailed, since=2.5, reason="database or disk is full")
     add(CommandRefused, "b", command="CancelWorker", reason="it has ended")
     stream.events.append(LogRecorded(len(stream.events), stream.now, "b", "INFO", "jobs", "hello"))
     add(RunTimedOut, timeout=9.0, pending=2)
@@ -788,7 +791,7 @@ def test_history_with_missing_attempts_is_refused() -> None:
 def test_other_format_is_refused() -> None:
     with patch.multiple(snapshot, FORMAT=7):
         (part,) = parts_of(Fleet())
-    with pytest.raises(SnapshotError, match="has format 7, and this version reads format 1"):
+    with pytest.raises(SnapshotError, match=f"has format 7, and this version reads format {snapshot.FORMAT}"):
         SnapshotReader().read(part)
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from asyncwatch.events import AttemptFailed, AttemptStarted, NestedRetriesFound, RetryScheduled, RunHalted
+from asyncwatch.events import (
+    AttemptFailed,
+    AttemptStarted,
+    NestedRetriesFound,
+    RecordingFailed,
+    RetryScheduled,
+    RunHalted,
+)
 from tests.ui.fakes import FakeController, dashboard_of, overview_text, shows, small_run
 from tests.ui.running import running
 
@@ -18,12 +25,15 @@ def test_header_shows_deviations_of_the_run(width: int) -> None:
     assert len(overview_text(dashboard, width).splitlines()) == (4 if width == 120 else 5)
     controller.retry_tokens = 312.0
     controller.emit(RunHalted, 3.3, failures=10, mode="soon", stopped=90)
+    controller.emit(RecordingFailed, 3.3, since=0.0, reason="database or disk is full")
     controller.emit(NestedRetriesFound, 3.3, target="jobs:fetch", library="tenacity")
     dashboard = dashboard_of(controller)
     dashboard.statistics = controller.statistics()
     text = overview_text(dashboard, width)
     for chip in (
         "halted after 10 failures  90 stopped, running workers finish",
+        "database or disk is full",
+        "not recorded since",
         "retry budget",
         "312 of 500",
         "jobs:fetch has retries of its own (tenacity): they multiply",

@@ -13,7 +13,7 @@ import threading
 import time
 from asyncio import FIRST_COMPLETED
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from asyncwatch.cli.progress import Narrator, Stream, is_warning, log_lines, terminal_columns
@@ -66,12 +66,13 @@ async def run_headless(
     encoding: str = "utf-8",
     clock: Callable[[], float] = time.monotonic,
     fleet: Fleet | None = None,
+    before_summary: Callable[[], Awaitable[object]] | None = None,
 ) -> Fleet:
     """Follow the run of `controller` to its end, and return its last state.
 
     With `json`, stdout gets every event as a line of JSON and nothing else, and the summary goes to stderr. Without it,
     the summary goes to stdout, in `encoding`. `on_batch` gets every batch first; a message that it returns is shown on
-    stderr. The state is kept in `fleet`, if it is given.
+    stderr. The state is kept in `fleet`, if it is given. `before_summary` is awaited after the last batch.
 
     The first of the `stop_signals` stops the run. The second stops it at once, without a grace period. The third ends
     the wait for its end, so that `Fleet.finished` is None. Signals need the main thread.
@@ -92,6 +93,7 @@ async def run_headless(
         encoding=encoding,
         clock=clock,
         fleet=fleet,
+        before_summary=before_summary,
     )
     loop = asyncio.get_running_loop()
     signals = tuple(stop_signals)
@@ -118,7 +120,9 @@ class HeadlessRun:
         encoding: str = "utf-8",
         clock: Callable[[], float] = time.monotonic,
         fleet: Fleet | None = None,
+        before_summary: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        self._before_summary = before_summary
         self.fleet = Fleet() if fleet is None else fleet
         self.disconnected: Disconnected | None = None
         """Why a run in another process cannot be followed any more."""
@@ -161,6 +165,8 @@ class HeadlessRun:
         if self.disconnected is not None and self.fleet.run is None:
             return self.fleet  # nothing is known of the run
         self._narrator.finish(self.fleet)
+        if self._before_summary is not None:
+            await self._before_summary()
         if self._stdout.is_terminal and isinstance(self._stderr, LossyWriter):
             await asyncio.to_thread(self._stderr.finish)  # the summary follows on the same terminal
         await self._show_summary()

@@ -97,6 +97,7 @@ def _values(found: Found) -> dict[str, Any]:
         "counts": None if info is None else info.counts,
         "clients": None if info is None else info.viewers,
         "is_detached": None if info is None else info.is_detached,
+        "not_recorded": None if info is None or not info.not_recorded else info.not_recorded,
         "error": None if failure is None else {"kind": failure.kind, "message": str(failure)},
     }
 
@@ -159,6 +160,7 @@ def _progress(info: RunInfo) -> str:
         "" if state == "running" else f"{state}:",
         f"{info.settled:,}/{info.workers:,}" if info.workers else "",
         counts,
+        "not recorded" if info.not_recorded else "",
     ]
     return " ".join(filter(None, parts)).removesuffix(":")
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from asyncwatch import __version__
 from asyncwatch.config.load import written_settings
+from asyncwatch.events import RecordingFailed
+from asyncwatch.events.run import recording_sentence
 from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
 from asyncwatch.journal.store import Launch, RunInfo, RunStore
 from asyncwatch.journal.writer import JournalWriter, Problem
@@ -29,6 +31,13 @@ class Recorder:
         self._plan = plan
         self._live = LiveKeys(plan)
         self._writer: JournalWriter | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the run is not recorded, as a sentence; None if it is."""
+        if self._writer is None or (problem := self._writer.problem) is None:
+            return None
+        return recording_sentence(RecordingFailed(0, 0.0, *problem))
 
     def make_folder(self) -> str | None:
         """Make the folder of journals, and return what a person should know of it if it is new."""

@@ -31,7 +31,7 @@ from asyncwatch.cli.terminal import private_stderr, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import Record, capturing_prints
 from asyncwatch.engine.thread import EngineThread
-from asyncwatch.events import Batch, WorkerState
+from asyncwatch.events import Batch, RecordingFailed, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan
@@ -152,6 +152,9 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
     problems = []
     if session.plan.config.stop_ok and status == INTERRUPTED and fleet is not None and fleet.finished is not None:
         status = NOT_ALL_SUCCEEDED if fleet.has_own_failures else ALL_SUCCEEDED
+    if fleet is None or fleet.not_recorded is None:
+        problem = None if session.recorder is None else session.recorder.problem
+        problems += [] if problem is None else [problem]
     if session.engine.error is not None:
         problems.append(_engine_problem(session.engine.error))
         status = NOT_ALL_SUCCEEDED
@@ -296,7 +299,9 @@ class RunHost:
 
     async def settle(self) -> None:
         """Write what is left of the journal and the output file, after the last batch."""
-        await self._recording.settle()
+        problem = await self._recording.settle()
+        if problem is not None and self.fleet.not_recorded is None:  # too late for an event
+            self.fleet.not_recorded = RecordingFailed(self.fleet.last_seq, self.fleet.latest, *problem)
 
     async def end(self, status: int, problems: list[str]) -> None:
         """Tell clients that the run has ended, end all connections, and leave a record for those who come later."""
@@ -305,10 +310,11 @@ class RunHost:
         from asyncwatch.model.summary import summarize
 
         summary = summarize(self.fleet)
+        if (problem := await self._recording.end(status, msgspec.to_builtins(summary))) is not None:
+            problems = [*problems, problem]
         self.server.end(Ended(status, tuple(problems), msgspec.Raw(packed(summary))))
         if self._refreshing is not None:
             self._refreshing.cancel()
-        await self._recording.end(status, msgspec.to_builtins(summary))
         await self.server.close()
         if self._publication is not None:
             with suppress(OSError, DiscoveryError):
@@ -332,12 +338,16 @@ class _Recording:
     """
 
     def __init__(self, session: Session, run_id: str) -> None:
+        self._engine = session.engine
         self._output = session.output
         self._held: deque[Batch] = deque()
         self._writer: JournalWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._written = -1
-        self._is_failing = False
+        self._recorder = session.recorder
+        self._problem: Problem | None = None
+        self._reported: Problem | None = None
+        self._is_settled = False
         self._message: str | None = None
         if session.recorder is not None:
             self._writer = session.recorder.start(run_id, self._note_written, self._note_problem)
@@ -345,32 +355,47 @@ class _Recording:
 
     def receive(self, batch: Batch) -> str | None:
         """Write the lines of a batch, or hold them back. Return a message for a person, or None."""
-        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._report()  # what came before the first event
         if self._output is not None and batch:
             self._held.append(batch)
             self._release()
         message, self._message = self._message, None
         return message
 
-    async def settle(self) -> None:
-        """Write all that is left."""
-        if self._writer is not None:
+    async def settle(self) -> Problem | None:
+        """Write all that is left. Return why the journal cannot be written, if it cannot."""
+        if self._writer is not None and not self._is_settled:
             await asyncio.to_thread(self._writer.flush, _LAST_WRITES)
+        self._is_settled = True
         self._release(is_over=True)
         if self._output is not None:
             self._output.close()
+        return None if self._writer is None else self._writer.problem
 
-    async def end(self, status: int, summary: Any) -> None:
-        """Write how the run ended."""
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, time.time(), status, summary, _LAST_WRITES)
+    async def end(self, status: int, summary: Any) -> str | None:
+        """Write how the run ended. Return why that failed, unless the same was reported before."""
+        if self._writer is None:
+            return None
+        before = self._writer.problem
+        await asyncio.to_thread(self._writer.close, time.time(), status, summary, _LAST_WRITES)
+        return None if self._recorder is None or before is not None else self._recorder.problem
 
     def _release(self, *, is_over: bool = False) -> None:
         if self._output is None:
             return
-        is_free = self._writer is None or self._is_failing or is_over
+        is_free = self._writer is None or self._problem is not None or is_over
         while self._held and (is_free or self._held[0][-1].seq <= self._written):
             self._message = self._output.write(self._held.popleft()) or self._message
+
+    def _report(self) -> None:
+        """Make it an event that recording failed, or goes on."""
+        problem = self._problem
+        if problem is not self._reported:
+            self._reported = problem
+            self._engine.report_recording(*(problem or (0.0, "")))
+        self._release()
 
     # In the writer's thread.
 
@@ -379,8 +404,8 @@ class _Recording:
         self._call(self._release)
 
     def _note_problem(self, problem: Problem | None) -> None:
-        self._is_failing = problem is not None
-        self._call(self._release)
+        self._problem = problem
+        self._call(self._report)
 
     def _call(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:
@@ -431,6 +456,7 @@ def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> 
         stderr=stderr,
         on_batch=host.receive,
         fleet=host.fleet,
+        before_summary=host.settle,
         stop_signals=heeded,
         encoding=encoding,
     )

@@ -189,6 +189,8 @@ class RunInfo(Message, frozen=True):
     viewers: int
     is_detached: bool
     is_stopping: bool
+    not_recorded: str = ""
+    """Since when and why it is not recorded; empty if it is, or was not meant to be."""
 
 
 class Detached(Message, frozen=True):

@@ -22,6 +22,7 @@ from asyncwatch.commands import Command, Statistics, StopRun, WatchStack, Worker
 from asyncwatch.control import protocol
 from asyncwatch.control.protocol import FOLLOWING, LOOKING, Kind, Message, ProtocolError
 from asyncwatch.events import Batch
+from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.snapshot import Snapshot
 from asyncwatch.process import file_limit
@@ -403,6 +404,7 @@ class ControlServer:
             viewers=self.viewers,
             is_detached=self.is_detached,
             is_stopping=self.is_stopping,
+            not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
         )
 
 

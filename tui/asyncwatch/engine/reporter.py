@@ -42,6 +42,8 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    RecordingFailed,
+    RecordingResumed,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
@@ -66,7 +68,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
-from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence
+from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence, recording_sentence
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit, CircuitState
 from asyncwatch.policies.restart import RestartWindow
@@ -193,6 +195,16 @@ class Reporter:
         self._emit(NestedRetriesFound(self._next_seq(), self.now(), target, library))
         text = "%s retries by itself with %s, so that attempts multiply; let only one of the two retry"
         log_safely(logger, logging.WARNING, text, target, library)
+
+    def recording_failed(self, since: float, reason: str) -> None:
+        """Warn that the journal cannot be written."""
+        self._emit(event := RecordingFailed(self._next_seq(), self.now(), since, reason))
+        log_safely(logger, logging.WARNING, "%s", recording_sentence(event))
+
+    def recording_resumed(self) -> None:
+        """Report that the journal is written again."""
+        self._emit(RecordingResumed(self._next_seq(), self.now()))
+        log_safely(logger, logging.WARNING, "recorded again")
 
     def run_finished(self, states: dict[str, int], attempts: int, *, interrupted: bool) -> None:
         """Report that the run is over, and deliver all that is left."""

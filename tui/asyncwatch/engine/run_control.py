@@ -271,6 +271,15 @@ class RunControl:
         if reporter.is_started and not scheduler.is_finished:
             reporter.log_recorded(worker, level, source, message)
 
+    def report_recording(self, since: float, reason: str) -> None:
+        """Report why the journal cannot be written, and since when; without a reason, that it is written again."""
+        if not self.is_started or self.is_finished:
+            return
+        if reason:
+            self._scheduler.reporter.recording_failed(since, reason)
+        else:
+            self._scheduler.reporter.recording_resumed()
+
     def abandon(self, block: Block | None) -> None:
         """Report the end of the run from another thread, because a worker blocks the loop. Nothing is reported after.
 

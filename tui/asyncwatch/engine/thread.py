@@ -238,6 +238,11 @@ class EngineThread(Generic[_R]):
         """Make a log record or a printed line an event, from any thread."""
         self._port.record_log(worker, level, source, message)
 
+    def report_recording(self, since: float, reason: str) -> None:
+        """Make an event of why the journal cannot be written, from any thread; see `RunControl.report_recording`."""
+        if self._control is not None:
+            self._call_soon(partial(self._control.report_recording, since, reason))
+
     @boundary
     def _run(self) -> None:
         try:

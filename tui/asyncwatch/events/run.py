@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from asyncwatch.policies.bad_luck import THRESHOLD_RULE
 from asyncwatch.policies.limits import CONCURRENCY_RULE
 from asyncwatch.policies.rate import RATE_RULE
 from asyncwatch.policies.settings import Flag, OrNone, Rule
+from asyncwatch.text import one_line, printable
 
 
 class RunStarted(Event, frozen=True, gc=False):
@@ -211,6 +213,26 @@ def block_sentence(block: LoopBlocked) -> str:
         return f"the event loop was {block.duration:.2f} s late: {blocked_by(block)} gave it no time"
     where = blocked_at(block)
     return f"{blocked_by(block)} blocked the event loop for {block.duration:.2f} s" + (f" at {where}" if where else "")
+
+
+class RecordingFailed(Event, frozen=True, gc=False):
+    """The journal of the run cannot be written, for `reason`. The run goes on, and writing is tried again.
+
+    `since` is when that began, in seconds since the epoch. Events that cannot be written are kept for a while.
+    """
+
+    since: float
+    reason: str
+
+
+class RecordingResumed(Event, frozen=True, gc=False):
+    """The journal of the run is written again."""
+
+
+def recording_sentence(event: RecordingFailed) -> str:
+    """Return since when and why a run is not recorded."""
+    since = time.strftime("%H:%M", time.localtime(event.since))
+    return f"not recorded since {since}: {one_line(printable(event.reason), 200)}"
 
 
 class CommandRefused(Event, frozen=True, gc=False):

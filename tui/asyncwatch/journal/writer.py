@@ -120,14 +120,20 @@ class JournalWriter:
         """Return whether all that was given is on disk, after at most `timeout` seconds."""
         done = threading.Event()
         self._inbox.put(_Flush(done))
-        return done.wait(timeout) and self.problem is None
+        self._note_slowness(is_done=done.wait(timeout))
+        return self.problem is None
 
     def close(self, ended: float, status: int, summary: Any, timeout: float) -> bool:
         """Write the rest and how the launch ended; return whether that took at most `timeout` seconds."""
         self._inbox.put(_End(ended, status, summary))
         self._inbox.put(None)
         self._thread.join(timeout)
-        return not self._thread.is_alive() and self.problem is None
+        self._note_slowness(is_done=not self._thread.is_alive())
+        return self.problem is None
+
+    def _note_slowness(self, *, is_done: bool) -> None:
+        if not is_done and self.problem is None:
+            self.problem = Problem(time.time(), "the disk does not take the last events in time")
 
     def forget(self) -> None:
         """Give up the lock in a forked child."""

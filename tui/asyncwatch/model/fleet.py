@@ -18,6 +18,7 @@ from asyncwatch.events import (
     ItemsRead,
     LogRecorded,
     NestedRetriesFound,
+    RecordingFailed,
     RestartScheduled,
     RunCancelRequested,
     RunFinished,
@@ -72,6 +73,8 @@ class Fleet:
         """When all workers were last asked to stop, not counting that they were hurried."""
         self.halted: RunHalted | None = None
         self.finished: RunFinished | None = None
+        self.not_recorded: RecordingFailed | None = None
+        """Why the journal cannot be written at present; None if it can, or if there is none."""
         self.last_seq = -1
         """The `seq` of the last event that was applied."""
         self.events = 0

@@ -38,6 +38,8 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    RecordingFailed,
+    RecordingResumed,
     RestartCounted,
     RestartLimitReached,
     RestartScheduled,
@@ -194,6 +196,14 @@ def _run_cancel_requested(fleet: Fleet, event: RunCancelRequested) -> None:
 
 def _run_halted(fleet: Fleet, event: RunHalted) -> None:
     fleet.halted = event
+
+
+def _recording_failed(fleet: Fleet, event: RecordingFailed) -> None:
+    fleet.not_recorded = event
+
+
+def _recording_resumed(fleet: Fleet, _event: RecordingResumed) -> None:
+    fleet.not_recorded = None
 
 
 def _run_finished(fleet: Fleet, event: RunFinished) -> None:
@@ -643,6 +653,8 @@ FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
     RunTimedOut: _run_timed_out,
     RunCancelRequested: _run_cancel_requested,
     RunHalted: _run_halted,
+    RecordingFailed: _recording_failed,
+    RecordingResumed: _recording_resumed,
     RunFinished: _run_finished,
     LoopBlocked: _loop_blocked,
     LineHeld: _queue_held,

@@ -55,6 +55,7 @@ from asyncwatch.events import (
     LogRecorded,
     LoopBlocked,
     NestedRetriesFound,
+    RecordingFailed,
     RestartScheduled,
     RunCancelRequested,
     RunFinished,
@@ -74,7 +75,7 @@ from asyncwatch.model.services import FailedPolls, Restarted
 from asyncwatch.model.tree import Branch, RestartWindow
 from asyncwatch.text import share
 
-FORMAT = 1
+FORMAT = 2
 """The number of the format. A reader refuses every other one."""
 PART_SIZE = 64 * 1024
 """Bytes of most parts: about 1 ms of work."""
@@ -115,6 +116,7 @@ _VALUES: dict[str, Any] = {
     "items_read": ItemsRead | None,
     "halted": RunHalted | None,
     "finished": RunFinished | None,
+    "not_recorded": RecordingFailed | None,
     "last_seq": int,
     "events": int,
     "latest": float,

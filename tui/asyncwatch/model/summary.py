@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asyncwatch.events import FAILURES, WorkerState
+from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.history import FailedWorkers
 from asyncwatch.model.limits import learned_rates
@@ -105,6 +106,8 @@ class Summary:
     """The pollers with the most failed polls."""
     errors: tuple[ErrorGroup, ...]
     """The largest group first."""
+    not_recorded: str = ""
+    """Since when and why the run is not recorded; empty if it is, or was not meant to be."""
 
 
 def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
@@ -136,6 +139,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         failed_polls=fleet.polls.failed,
         polling=_most_troubled(fleet, polls, restarted),
         errors=_errors(fleet),
+        not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
     )
 
 
@@ -241,6 +245,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
+    if summary.not_recorded:
+        lines += [summary.not_recorded] if width is None else _wrapped(summary.not_recorded, width)
     if summary.throttled:
         lines += ["", *_throttled_lines(summary, width)]
     if number := len(summary.abandoned):

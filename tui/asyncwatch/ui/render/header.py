@@ -7,6 +7,7 @@ from itertools import dropwhile
 from asyncwatch import text as units
 from asyncwatch.commands import Statistics
 from asyncwatch.events import SETTLED, WorkerState
+from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import hold_ups
 from asyncwatch.ui.render import format as fmt
@@ -196,6 +197,7 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
     block = recent_block(snapshot)
     return [
         *([block] if block else []),
+        *_not_recorded(snapshot),
         *_halted(snapshot),
         *_settings(snapshot),
         *_circuits(snapshot),
@@ -203,6 +205,14 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
         *budget_lines(snapshot.fleet, snapshot.statistics),
         *_nested_retries(snapshot),
     ]
+
+
+def _not_recorded(snapshot: Snapshot) -> list[Line]:
+    failed = snapshot.fleet.not_recorded
+    if failed is None:
+        return []
+    since, _, reason = recording_sentence(failed).partition(": ")
+    return [[Span(f" {since} ", "notice"), Span(f" {fmt.safe(reason)}", "muted")]]
 
 
 def _halted(snapshot: Snapshot) -> list[Line]:
