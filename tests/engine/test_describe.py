@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import enum
 import gc
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.engine.describe import MAX_ERROR_LENGTH, Trace, describe_error, describe_trace, jsonable
+from asyncwatch.engine.describe import (
+    MAX_ERROR_LENGTH,
+    Trace,
+    describe_error,
+    describe_trace,
+    jsonable,
+    jsonable_or_repr,
+)
 from asyncwatch.events import WorkerSucceeded, decode, encode
 
 
@@ -125,6 +133,23 @@ def test_jsonable_copies_other_results_or_returns_their_repr_without_credentials
     result: object, expected: object
 ) -> None:
     assert jsonable(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "is_repr"),
+    [
+        (None, False),
+        (1 << 80, False),
+        (math.inf, False),
+        ({"a": [1, "b"]}, False),
+        (object(), True),
+        ([1, object()], True),
+        (1 + 2j, True),
+        ({object(): 1}, True),
+    ],
+)
+def test_repr_in_place_of_a_value_is_known(result: object, is_repr: bool) -> None:
+    assert jsonable_or_repr(result)[1] is is_repr
 
 
 def test_jsonable_copy_does_not_change_with_the_result() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.engine.describe import jsonable
+from asyncwatch.engine.describe import jsonable_or_repr
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import Event, LogRecorded, WorkerSucceeded
@@ -50,7 +50,8 @@ def reports_of_success(result: object, started_at: float, ended_at: float) -> tu
         if is_inlined:
             returned = reporter.succeeded(ended, result)
         else:
-            returned = reporter._ended(WorkerSucceeded, ended, jsonable(result))
+            shown, is_repr = jsonable_or_repr(result)
+            returned = reporter._ended(WorkerSucceeded, ended, shown, is_repr or msgspec.UNSET)
         assert msgspec.json.encode(returned) == encoded[-1]
     inlined, general = encoded
     return inlined, general

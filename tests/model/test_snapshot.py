@@ -253,6 +253,7 @@ FIELDS: dict[str, Sequence[Any]] = {
     "target": ("fetch",),
     "timeout": (None, 3.0),
     "tolerated": (None, 0.25),
+    "is_repr": (msgspec.UNSET, True),
     "since": (2.5,),
     "transient": (True, False),
     "under_way": (0, 1),

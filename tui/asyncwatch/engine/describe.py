@@ -136,24 +136,38 @@ def jsonable(result: object) -> Any:
 
     The copy shares nothing with `result`, so another thread can read it while the worker's owner changes that.
     """
+    return jsonable_or_repr(result)[0]
+
+
+def jsonable_or_repr(result: object) -> tuple[Any, bool]:
+    """Return the same, and whether a repr stands in it for a value that JSON cannot hold."""
     kind = type(result)
     if result is None or kind is bool:
-        return result
+        return result, False
     if kind is float:
-        return result if math.isfinite(result) else repr(result)  # type: ignore[arg-type]  # kind narrows it
+        return (result if math.isfinite(result) else repr(result)), False  # type: ignore[arg-type]  # kind narrows it
     if kind is int and -(2**63) <= result < 2**64:  # type: ignore[operator]  # kind narrows it
-        return result
+        return result, False
     if kind is str:
-        return clean_text(result)  # type: ignore[arg-type]  # kind narrows it
+        return clean_text(result), False  # type: ignore[arg-type]  # kind narrows it
     plain = _plain(result)
     if plain is not result:
-        return jsonable(plain)
+        return jsonable_or_repr(plain)
+    lost: list[object] = []
+
+    def plain_or_repr(value: object) -> Any:
+        plain = _plain(value)
+        if plain is not value:
+            return plain
+        lost.append(None)
+        return safe_repr(value)
+
     try:
-        encoded = msgspec.json.encode(result, enc_hook=_plain_or_repr)
+        encoded = msgspec.json.encode(result, enc_hook=plain_or_repr)
         decoded = msgspec.json.decode(encoded)
-        return mask_values(decoded) if b"@" in encoded else decoded
+        return (mask_values(decoded) if b"@" in encoded else decoded), bool(lost)
     except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
-        return safe_repr(result)
+        return safe_repr(result), True
 
 
 def _plain(value: Any) -> Any:
@@ -173,11 +187,6 @@ def _plain(value: Any) -> Any:
     except BaseException as error:  # as in safe_repr
         pass_on_interrupt(error)
     return value
-
-
-def _plain_or_repr(value: object) -> Any:
-    plain = _plain(value)
-    return safe_repr(value) if plain is value else plain
 
 
 def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from msgspec import UNSET, UnsetType
+
 from asyncwatch.events.base import WorkerEvent, WorkerState
 
 
@@ -136,11 +138,16 @@ class WorkerEnded(WorkerEvent, frozen=True, gc=False):
 
 
 class WorkerSucceeded(WorkerEnded, frozen=True, gc=False):
-    """The target returned `result`; a value that JSON cannot hold is given as its repr."""
+    """The target returned `result`; a value that JSON cannot hold is given as its repr.
+
+    `is_repr` is true if there is such a value, and left out otherwise. A resume runs the worker again, since its result
+    is not kept.
+    """
 
     state: ClassVar[WorkerState] = WorkerState.SUCCEEDED
 
     result: Any = None
+    is_repr: bool | UnsetType = UNSET
 
 
 class WorkerFailed(WorkerEnded, frozen=True, gc=False):

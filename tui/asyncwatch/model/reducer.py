@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import UNSET
+
 from asyncwatch.events import (
     SETTLED,
     STOPPED,
@@ -137,7 +139,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
                 if not block.ended:
                     block.ended = block.column()
                 block.ended[offset] = fleet.last_settled_at = at
-                row.result = result_line(event.result)
+                row.result = result_line(event.result) if event.is_repr is UNSET else _lost_result(event)
                 row.state = _SUCCEEDED
                 row.version += 1
                 count_end(at)
@@ -574,8 +576,12 @@ def _unsettle(fleet: Fleet, row: Row) -> None:
 def _worker_succeeded(fleet: Fleet, event: WorkerSucceeded) -> Row | None:
     row = _settle(fleet, event)
     if row is not None:
-        row.result = result_line(event.result)
+        row.result = _lost_result(event) if event.is_repr else result_line(event.result)
     return row
+
+
+def _lost_result(event: WorkerSucceeded) -> str:
+    return f"{result_line(event.result)} (no JSON: a resume runs it again)"
 
 
 def _worker_failed(fleet: Fleet, event: WorkerFailed | WorkerExhausted) -> Row | None:
