@@ -37,6 +37,7 @@ CASES = (
     "sort",
     "filter",
     "throttle",
+    "journal",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")

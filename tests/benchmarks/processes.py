@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,13 @@ ASYNCWATCH = str(Path(sys.executable).with_name("asyncwatch"))
 """The installed command."""
 
 
+_state = tempfile.TemporaryDirectory(prefix="asyncwatch-benchmark-")
+
+
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a peer: no user config, and bytecode is cached as for an installed package."""
-    return {**os.environ, "XDG_CONFIG_HOME": str(PEERS), "PYTHONDONTWRITEBYTECODE": "", **more}
+    """Return the environment of a peer: no config or journals of a user, bytecode cached as if installed."""
+    folders = {"XDG_CONFIG_HOME": str(PEERS), "XDG_STATE_HOME": _state.name}
+    return {**os.environ, **folders, "PYTHONDONTWRITEBYTECODE": "", **more}
 
 
 def run_json(module: str, *arguments: object) -> Any:
