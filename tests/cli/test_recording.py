@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import asyncwatch
+from asyncwatch.commands import SnapshotPart
 from asyncwatch.events import RunFinished, WorkerSucceeded
 from asyncwatch.journal.identity import keys_of
 from asyncwatch.journal.store import RunJournal
+from asyncwatch.model.reducer import apply
+from asyncwatch.model.snapshot import SnapshotReader
 
 ROOT = Path(asyncwatch.__file__).parents[1]
 
@@ -110,3 +113,32 @@ def test_settings_are_recorded_as_written_and_no_secret_is(folder: Path) -> None
         assert settings["http.headers.Authorization"] == "*** ${MY_TOKEN}"
         assert settings["http.headers.X-Key"] == "***"
         assert settings["group.0.items"] == "2 items"
+
+
+def test_journal_of_a_tree_is_a_ring_that_starts_with_a_snapshot(folder: Path) -> None:
+    (folder / "services.py").write_text(
+        "import asyncio, os\ncalls = 0\n\nasync def poll():\n    global calls\n    calls += 1\n    if calls > 4_000:\n"
+        "        os.kill(os.getpid(), 15)\n        await asyncio.sleep(60)\n    return os.urandom(1_000).hex()\n"
+    )
+    (folder / "c.toml").write_text(
+        'journal = true\njournal_size = "1MB"\n[[group]]\nname = "p"\ntarget = "services:poll"\nevery = "1ms"\n'
+    )
+    run(folder, "--config", "c.toml")
+    [path] = journals(folder)
+    with RunJournal(path) as journal:
+        snapshot = next(journal.snapshots(1))
+        batches = list(journal.batches(1))
+        events = [event for batch in batches for event in batch.unpack()]
+        assert sum(len(batch.data) for batch in batches) < 2_000_000
+        assert events[0].seq > 0
+        assert [event.seq for event in events] == list(range(events[0].seq, events[-1].seq + 1))
+        parts = [
+            SnapshotPart(data, is_first=number == 0, is_last=number == len(snapshot.parts) - 1)
+            for number, data in enumerate(snapshot.parts)
+        ]
+        reader = SnapshotReader()
+        fleet = [reader.read(part) for part in parts][-1]
+        assert fleet.last_seq == snapshot.seq - 1
+        assert events[0].seq <= snapshot.seq
+        apply(fleet, [event for event in events if event.seq >= snapshot.seq])
+        assert fleet.finished is not None

@@ -55,8 +55,9 @@ class Recorder:
     ) -> JournalWriter:
         """Begin to record the run with this ID, and return the listener of its events: see `JournalWriter`."""
         plan = self._plan
+        ring = plan.config.journal_size if plan.config.is_tree else None
         open_store = partial(_open_store, self.folder, plan, run_id, _launch(plan))
-        self._writer = JournalWriter(open_store, on_written, on_problem, partial(item_keys, plan))
+        self._writer = JournalWriter(open_store, on_written, on_problem, partial(item_keys, plan), ring)
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
 

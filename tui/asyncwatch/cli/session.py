@@ -295,6 +295,8 @@ class RunHost:
     def receive(self, batch: Batch) -> str | None:
         """Pass a batch on, before it is applied to the fleet. Return a message for a person, or None."""
         self.server.take(batch)
+        if batch and self._recording.wants_snapshot:
+            self._recording.add_snapshot(batch[0].seq, self.fleet)
         return self._recording.receive(batch)
 
     async def settle(self) -> None:
@@ -364,6 +366,19 @@ class _Recording:
         message, self._message = self._message, None
         return message
 
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether old events can be dropped once there is a snapshot."""
+        return self._writer is not None and self._writer.wants_snapshot
+
+    def add_snapshot(self, seq: int, fleet: Fleet) -> None:
+        """Record the state before the event number `seq`."""
+        from asyncwatch.journal.store import StoredSnapshot
+        from asyncwatch.model.snapshot import Snapshot
+
+        assert self._writer is not None  # noqa: S101  it wants one
+        self._writer.add_snapshot(StoredSnapshot(seq, tuple(part.data for part in Snapshot(fleet).parts())))
+
     async def settle(self) -> Problem | None:
         """Write all that is left. Return why the journal cannot be written, if it cannot."""
         if self._writer is not None and not self._is_settled:
@@ -400,7 +415,7 @@ class _Recording:
     # In the writer's thread.
 
     def _note_written(self, seq: int) -> None:
-        self._written = seq
+        self._written = max(self._written, seq)
         self._call(self._release)
 
     def _note_problem(self, problem: Problem | None) -> None:

@@ -64,6 +64,7 @@ CREATE TABLE batch(
     number INTEGER PRIMARY KEY, launch INTEGER NOT NULL, first INTEGER NOT NULL, events INTEGER NOT NULL,
     at REAL NOT NULL, codec INTEGER NOT NULL, data BLOB NOT NULL
 );
+CREATE TABLE snapshot(launch INTEGER, seq INTEGER, data BLOB NOT NULL, PRIMARY KEY(launch, seq));
 CREATE INDEX batch_at ON batch(launch, at);
 """
 
@@ -171,6 +172,15 @@ class StoredBatch(NamedTuple):
             return unpack_batch(zlib.decompress(self.data) if self.codec == _ZLIB else self.data)
         except (zlib.error, msgspec.DecodeError) as error:
             raise DamagedError(f"batch {self.number} of the journal cannot be read: {error}") from None
+
+
+class StoredSnapshot(NamedTuple):
+    """The state of a run before one of its events."""
+
+    seq: int
+    """Of that event."""
+    parts: tuple[bytes, ...]
+    """The `data` of each `SnapshotPart`."""
 
 
 # -- writing
@@ -287,6 +297,27 @@ class RunStore:
                 ((self._launch, *batch[2:]) for batch in batches),
             )
 
+    def write_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """Write a state from which a reader can go on once older batches are dropped. Raises the errors of `write`."""
+        self._check_files()
+        with _transaction(self._connection):
+            data = msgspec.msgpack.encode(snapshot.parts)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO snapshot VALUES(?, ?, ?)", (self._launch, snapshot.seq, data)
+            )
+
+    def trim(self, size: int) -> None:
+        """Drop the oldest batches up to a snapshot, as long as those of the launch have more than `size` bytes."""
+        query = "SELECT seq FROM snapshot WHERE launch = ? ORDER BY seq"
+        with _transaction(self._connection):
+            for (seq,) in self._connection.execute(query, (self._launch,)).fetchall():
+                total = "SELECT total(length(data)) FROM batch WHERE launch = ?"
+                if self._connection.execute(total, (self._launch,)).fetchone()[0] <= size:
+                    break
+                at = (self._launch, seq)
+                self._connection.execute("DELETE FROM batch WHERE launch = ? AND first + events <= ?", at)
+                self._connection.execute("DELETE FROM snapshot WHERE launch = ? AND seq < ?", at)
+
     def end(self, ended: float, status: int, summary: Any) -> None:
         """Write how the launch ended. Raises the same errors as `write`."""
         self._check_files()
@@ -399,6 +430,14 @@ class RunJournal:
         """Yield the batches of a launch, those with a higher number than `after`, in the order of time."""
         query = "SELECT * FROM batch WHERE launch = ? AND number > ? ORDER BY number"
         yield from map(StoredBatch._make, self._rows(query, launch, after))
+
+    def snapshots(self, launch: int) -> Iterator[StoredSnapshot]:
+        """Yield the stored states of a launch, in the order of time. There are none unless old batches are dropped."""
+        for seq, data in self._rows("SELECT seq, data FROM snapshot WHERE launch = ? ORDER BY seq", launch):
+            try:
+                yield StoredSnapshot(seq, msgspec.msgpack.decode(data, type=tuple[bytes, ...]))
+            except msgspec.DecodeError as error:
+                raise DamagedError(f"a snapshot of {self._shown} cannot be read: {error}") from None
 
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         with self._reading():

@@ -28,7 +28,7 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkersQueued,
 )
-from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, store_batch
+from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, StoredSnapshot, store_batch
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to write after one has failed."""
@@ -61,7 +61,9 @@ class _Flush(NamedTuple):
     done: threading.Event
 
 
-_Message = Batch | ItemKeys | _End | _Flush | None
+_Message = Batch | ItemKeys | StoredSnapshot | _End | _Flush | None
+_SNAPSHOTS = 8
+"""Snapshots in a journal that drops its oldest batches."""
 
 
 class JournalWriter:
@@ -72,6 +74,7 @@ class JournalWriter:
             failure.
         items: the items that are known from the start. Called in the writer's thread, once.
         on_written: called in the writer's thread with the `seq` of the last event on disk.
+        ring: bytes of batches beyond which the oldest are dropped; None to keep all.
         on_problem: called in the writer's thread when writing begins to fail, and with None when it succeeds again.
 
     """
@@ -82,7 +85,12 @@ class JournalWriter:
         on_written: Callable[[int], object],
         on_problem: Callable[[Problem | None], object],
         items: Callable[[], Iterable[ItemKeys]] = tuple,
+        ring: int | None = None,
     ) -> None:
+        self.wants_snapshot = False
+        """Whether older batches can be dropped once there is a snapshot."""
+        self._ring = ring
+        self._since_snapshot = 0
         self.problem: Problem | None = None
         self._open_store = open_store
         self._store: RunStore | None = None
@@ -106,8 +114,9 @@ class JournalWriter:
         waiting = self._given - self._taken
         if waiting > MOST_WAITING:
             batch = needed_of(batch)
-            if waiting > 2 * MOST_WAITING or not batch:
-                self._has_given_up = self._has_given_up or waiting > 2 * MOST_WAITING
+            if waiting > 2 * MOST_WAITING and not self._has_given_up:
+                self._give_up()
+            if self._has_given_up or not batch:
                 return
         self._given += len(batch)
         self._inbox.put(batch)
@@ -115,6 +124,11 @@ class JournalWriter:
     def add(self, items: ItemKeys) -> None:
         """Take items, before the event that their workers are queued."""
         self._inbox.put(items)
+
+    def add_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """Take the state of the run before an event, after the events before it."""
+        self.wants_snapshot = False
+        self._inbox.put(snapshot)
 
     def flush(self, timeout: float) -> bool:
         """Return whether all that was given is on disk, after at most `timeout` seconds."""
@@ -146,6 +160,7 @@ class JournalWriter:
         is_first = True
         while not is_over:
             flushes: list[_Flush] = []
+            snapshot: StoredSnapshot | None = None
             if is_first:
                 self._kept_items.extend(self._items())
                 is_first = False
@@ -162,9 +177,13 @@ class JournalWriter:
                         flushes.append(message)
                     case ItemKeys():
                         self._kept_items.append(message)
+                    case StoredSnapshot():
+                        snapshot = message
                     case _:
                         self._keep(message)
             self._write_kept(at_once=is_over or bool(flushes))
+            if snapshot is not None:
+                self._write_snapshot(snapshot)
             for flush in flushes:
                 flush.done.set()
         if end is not None and self.problem is None and self._store is not None:
@@ -201,12 +220,13 @@ class JournalWriter:
             batches = [needed for each in self._kept if (needed := needed_of(each.unpack()))]
             self._kept = [store_batch(each) for each in batches]
             self._kept_size = sum(len(each.data) for each in self._kept)
-        self._has_given_up = self._kept_size > 2 * MOST_KEPT
+        if self._kept_size > 2 * MOST_KEPT:
+            self._give_up()
 
     def _write_kept(self, *, at_once: bool) -> None:
         """Write what is kept. After a failure, wait for a moment before the next attempt, unless `at_once`."""
         if self._has_given_up:
-            self._give_up()
+            self._kept_items, self._kept, self._kept_size = [], [], 0
             return
         is_due = time.monotonic() - self._last_tried >= RETRY_EVERY
         if self.problem is not None and not is_due and not at_once:
@@ -216,6 +236,10 @@ class JournalWriter:
         if not self._attempt(self._write):
             return
         last = self._kept[-1] if self._kept else None
+        self._since_snapshot += self._kept_size
+        if self._ring is not None and self._since_snapshot > self._ring // _SNAPSHOTS:
+            self._since_snapshot = 0
+            self.wants_snapshot = True
         self._kept_items, self._kept, self._kept_size, self._is_reduced = [], [], 0, False
         if last is not None:
             self._on_written(last.first + last.events - 1)
@@ -226,9 +250,17 @@ class JournalWriter:
         if self._kept or self._kept_items:
             self._store.write(self._kept_items, self._kept)
 
+    def _write_snapshot(self, snapshot: StoredSnapshot) -> None:
+        """Write a snapshot and drop old batches, unless writing fails: the next one will do."""
+        store, ring = self._store, self._ring
+        if store is None or ring is None or self.problem is not None:
+            return
+        if self._attempt(lambda: store.write_snapshot(snapshot)):
+            self._attempt(lambda: store.trim(ring))
+
     def _give_up(self) -> None:
         """Record nothing any more: more waits than the memory may hold."""
-        self._kept_items, self._kept, self._kept_size = [], [], 0
+        self._has_given_up = True
         if self.problem is None:
             self.problem = Problem(time.time(), "the disk does not keep up with the run")
             self._on_problem(self.problem)
@@ -243,7 +275,7 @@ class JournalWriter:
                 self.problem = Problem(time.time(), _reason(error))
                 self._on_problem(self.problem)
             return False
-        if self.problem is not None:
+        if self.problem is not None and not self._has_given_up:
             self.problem = None
             self._on_problem(None)
         return True
