@@ -6,15 +6,17 @@ import heapq
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
-from asyncwatch.events import FAILURES, WorkerState
+from asyncwatch.events import FAILURES, STOPPED, WorkerState
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.history import FailedWorkers
 from asyncwatch.model.limits import learned_rates
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import Row, blocks_of
+from asyncwatch.model.view import columns
 from asyncwatch.model.view.groups import cluster_key
 from asyncwatch.text import cells, count, crop, duration, error_kind, pad, printable
 
@@ -130,7 +132,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
             f"{each.event.worker}: {each.event.stack or 'an unknown place'}"
             for each in fleet.abandoned_incarnations.values()
         ),
-        timed_out=tuple(row.name for row in fleet.rows if row.state is WorkerState.TIMED_OUT),
+        timed_out=tuple(row.name for row in _rows_in(fleet, {WorkerState.TIMED_OUT})),
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_most_troubled(fleet, restarts, restarted),
@@ -144,19 +146,25 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
 
 
 def _slowest(fleet: Fleet, number: int) -> tuple[SlowWorker, ...]:
-    end = fleet.end
-
-    def elapsed(row: Row) -> float:
-        return row.elapsed(end) or 0.0
-
     services = {path for path, branch in fleet.tree.branches.items() if branch.is_supervisor}
-    timed = (
-        row
-        for row in fleet.rows
-        if row.first_started_at is not None and not row.state.is_stopped and row.group not in services
-    )
-    rows = heapq.nlargest(number, timed, key=elapsed)
-    return tuple(SlowWorker(row.name, row.state, elapsed(row), row.attempt) for row in rows)
+    slowest = heapq.nlargest(number, _timed(fleet, services), key=itemgetter(0))
+    return tuple(SlowWorker(row.name, row.state, seconds, row.attempt) for seconds, row in slowest)
+
+
+def _timed(fleet: Fleet, services: set[str]) -> Iterator[tuple[float, Row]]:
+    """Yield the elapsed seconds of each worker that has started, without stopped ones and services."""
+    for block, place in blocks_of(fleet.rows):
+        if block.started and block.group not in services:
+            rows = fleet.rows[place]
+            for seconds, row in zip(columns.elapsed(rows, fleet.end, _NOT_STARTED), rows, strict=True):
+                if seconds >= 0 and row.state not in STOPPED:
+                    yield seconds, row
+
+
+def _rows_in(fleet: Fleet, states: Collection[WorkerState]) -> Iterator[Row]:
+    """Yield the rows in one of these states; most runs have none, and many rows."""
+    if any(fleet.counts[state] for state in states):
+        yield from (row for row in fleet.rows if row.state in states)
 
 
 def _most_troubled(fleet: Fleet, known: Iterable[tuple[str, int, str]], number: int) -> tuple[TroubledService, ...]:
@@ -175,9 +183,7 @@ def _most_throttled(fleet: Fleet) -> tuple[ThrottledKey, ...]:
 def _errors(fleet: Fleet) -> tuple[ErrorGroup, ...]:
     by_kind: dict[str, FailedWorkers] = {}
     kinds: dict[str, str] = {}
-    for row in fleet.rows:
-        if row.state not in FAILURES:
-            continue
+    for row in _rows_in(fleet, FAILURES):
         error = row.error
         kind = kinds.get(error)
         if kind is None:
@@ -215,6 +221,7 @@ def _place(row: Row, stack_of: Callable[[str], str]) -> str:
 
 # -- text
 
+_NOT_STARTED = -1.0
 _LEAST_WIDTH = 20
 _LEAST_NAME = 12
 _ABANDONED_SHOWN = 20
