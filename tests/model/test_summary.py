@@ -225,6 +225,13 @@ def test_restarts_without_a_cause_of_their_own_are_counted_apart() -> None:
     ]
 
 
+def test_workers_that_have_not_started_are_not_among_the_slowest() -> None:
+    stream = Stream("queued", "first", "second", "last")
+    for name in ("second", "first"):
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+    assert [slow.name for slow in summarize(stream.fold()).slowest] == ["second", "first"]
+
+
 def test_services_are_not_among_the_slowest() -> None:
     stream = Stream()
     flags: dict[str, Any] = {"max_restarts": 1, "within": 5.0, "auto_shutdown": "never"}
