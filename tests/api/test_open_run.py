@@ -254,7 +254,7 @@ def test_open_run_options_hold_for_its_workers_and_those_of_start_soon_first(run
             assert worker is not None
             return worker.name
 
-        async with open_run(name="mine", retry=AT_ONCE, rate="1/s burst 1") as opened:
+        async with open_run(retry=AT_ONCE, rate="1/s burst 1") as opened:
             assert await opened.start_soon(Flaky(ConnectionError())) == "done"
             once = opened.start_soon(Flaky(ConnectionError()), retry=RetryPolicy(max_attempts=1))
             with pytest.raises(ConnectionError):

@@ -49,12 +49,35 @@ async def main(*names):
 if __name__ == "__main__":
     asyncio.run(main(*sys.argv[1:]))
 """
+CALLS = """
+import asyncio, os, sys
+import asyncwatch
+
+async def job(name):
+    while not os.path.exists("done"):
+        await asyncio.sleep(0.01)
+    return name
+
+async def main(way, watch):
+    watch = {"yes": True, "no": False, "unsaid": None}[watch]
+    if way == "amap":
+        print(await asyncwatch.amap(job, ["first", "second"], watch=watch))
+    elif way == "gather":
+        print(await asyncwatch.gather(job("first"), job("second"), watch=watch))
+    else:
+        async with asyncwatch.open_run(name="mine" if way == "named" else "", watch=watch) as run:
+            handles = [run.start_soon(job, name, name=name) for name in ("first", "second")]
+            print([await handle for handle in handles])
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a program, and a folder of sockets of its own."""
     (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "calls.py").write_text(CALLS)
     with tempfile.TemporaryDirectory(prefix="aw-", dir="/tmp") as sockets:
         monkeypatch.setenv("XDG_RUNTIME_DIR", sockets)
         monkeypatch.setenv("TMPDIR", sockets)
@@ -167,3 +190,42 @@ def test_program_without_a_terminal_is_found_by_others_and_prints_what_it_prints
     )
     assert err.decode().splitlines() == ["logged by first", "logged by second"]
     assert alive() == []
+
+
+@pytest.mark.parametrize("way", ["amap", "gather", "open"])
+@pytest.mark.parametrize(("watch", "variable"), [("yes", None), ("unsaid", "1")])
+def test_calls_are_shown_by_their_argument_or_the_environment(
+    folder: Path, way: str, watch: str, variable: str | None
+) -> None:
+    env = {} if variable is None else {"ASYNCWATCH": variable}
+    with Terminal([sys.executable, "calls.py", way, watch], cwd=folder, env=env) as terminal:
+        terminal.wait_for(shows_run)
+        finish(folder)
+        assert terminal.wait_for_exit() == 0
+        assert last_words(terminal).endswith("['first', 'second']\r\n")
+        assert_restored(terminal)
+
+
+@pytest.mark.parametrize(
+    ("way", "watch", "variable", "is_found"),
+    [
+        ("amap", "unsaid", "", False),
+        ("amap", "no", "1", False),
+        ("gather", "unsaid", "0", False),
+        ("open", "unsaid", "", False),
+        ("amap", "unsaid", "attach", True),
+        ("gather", "unsaid", "attach", True),
+        ("named", "unsaid", "", True),
+    ],
+)
+def test_calls_that_are_not_shown_leave_the_terminal_alone(
+    folder: Path, way: str, watch: str, variable: str, is_found: bool
+) -> None:
+    env = {"ASYNCWATCH": variable}
+    with Terminal([sys.executable, "calls.py", way, watch], cwd=folder, env=env) as terminal:
+        if is_found:
+            assert only_run().pid == terminal.process.pid
+        finish(folder)
+        assert terminal.wait_for_exit() == 0
+        assert bytes(terminal.raw) == b"['first', 'second']\r\n"
+        assert alive() == []

@@ -1,6 +1,7 @@
 """What one's own program calls instead of `asyncio.gather`: `gather`, `amap` and `open_run`.
 
-All three run on the program's own loop, in the context of their caller. Nothing is printed and nothing listens.
+All three run on the program's own loop, in the context of their caller. Unless they are to be watched, nothing is
+printed and nothing listens.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, TextIO, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Generic, Literal, NamedTuple, TextIO, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
 from weakref import WeakValueDictionary
 
 from asyncwatch.commands import RestartWorker, Statistics
@@ -55,6 +56,7 @@ from asyncwatch.policies.rate import RateLimit, parse_rate
 from asyncwatch.policies.retry import RetryPolicy
 from asyncwatch.policies.throttle import ThrottlePolicy
 from asyncwatch.text import clock, count, one_line, percent, rate
+from asyncwatch.watching import is_wished, watched
 
 # Failures are raised or returned. A program that configures no logging gets no lines on its stderr.
 logging.getLogger("asyncwatch").addHandler(logging.NullHandler())
@@ -137,11 +139,22 @@ class ItemOutcome(Outcome[ResultT_co], Generic[ItemT, ResultT_co], frozen=True, 
 
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
-    a1: Awaitable[T1], /, *, return_exceptions: Literal[False] = False, limit: int | None = None
+    a1: Awaitable[T1],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1]]: ...
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
-    a1: Awaitable[T1], a2: Awaitable[T2], /, *, return_exceptions: Literal[False] = False, limit: int | None = None
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1, T2]]: ...
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
@@ -152,6 +165,7 @@ def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
     *,
     return_exceptions: Literal[False] = False,
     limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1, T2, T3]]: ...
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
@@ -163,6 +177,7 @@ def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
     *,
     return_exceptions: Literal[False] = False,
     limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1, T2, T3, T4]]: ...
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
@@ -175,18 +190,28 @@ def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
     *,
     return_exceptions: Literal[False] = False,
     limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1, T2, T3, T4, T5]]: ...
 @overload
 def gather(  # type: ignore[overload-overlap]  # False is a bool: as in typeshed
-    *awaitables: Awaitable[T], return_exceptions: Literal[False] = False, limit: int | None = None
+    *awaitables: Awaitable[T],
+    return_exceptions: Literal[False] = False,
+    limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[list[T]]: ...
 @overload
 def gather(
-    a1: Awaitable[T1], /, *, return_exceptions: bool, limit: int | None = None
+    a1: Awaitable[T1], /, *, return_exceptions: bool, limit: int | None = None, watch: bool | None = None
 ) -> asyncio.Future[tuple[T1 | BaseException]]: ...
 @overload
 def gather(
-    a1: Awaitable[T1], a2: Awaitable[T2], /, *, return_exceptions: bool, limit: int | None = None
+    a1: Awaitable[T1],
+    a2: Awaitable[T2],
+    /,
+    *,
+    return_exceptions: bool,
+    limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1 | BaseException, T2 | BaseException]]: ...
 @overload
 def gather(
@@ -197,30 +222,36 @@ def gather(
     *,
     return_exceptions: bool,
     limit: int | None = None,
+    watch: bool | None = None,
 ) -> asyncio.Future[tuple[T1 | BaseException, T2 | BaseException, T3 | BaseException]]: ...
 @overload
 def gather(
-    *awaitables: Awaitable[T], return_exceptions: bool, limit: int | None = None
+    *awaitables: Awaitable[T], return_exceptions: bool, limit: int | None = None, watch: bool | None = None
 ) -> asyncio.Future[list[T | BaseException]]: ...
-def gather(*awaitables: Any, return_exceptions: bool = False, limit: int | None = None) -> Any:
+def gather(
+    *awaitables: Any, return_exceptions: bool = False, limit: int | None = None, watch: bool | None = None
+) -> Any:
     """Do what `asyncio.gather` does, to the letter: it returns a future of the list of results.
 
     With `limit`, at most so many of the coroutines run at a time, the others wait in order. Futures and tasks run
     already, and are not limited. A coroutine object cannot be tried again; `amap` can retry.
 
+    With `watch`, a dashboard in the terminal shows each coroutine, and other processes find the run (see
+    `asyncwatch.watch`). None leaves that to the environment variable `ASYNCWATCH`.
+
     Raises:
         ValueError: `limit` is below 1.
 
     """
-    if limit is None:
+    if limit is None and not is_wished(watch):
         return asyncio.gather(*awaitables, return_exceptions=return_exceptions)
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    return gather_supervised(awaitables, return_exceptions=return_exceptions, limit=limit)
+    return gather_supervised(awaitables, return_exceptions=return_exceptions, limit=limit, watch=watch)
 
 
 def gather_supervised(
-    awaitables: Sequence[Any], *, return_exceptions: bool, limit: int | None
+    awaitables: Sequence[Any], *, return_exceptions: bool, limit: int | None, watch: bool | None = None
 ) -> asyncio.Future[list[Any]]:
     """Gather as a run in which each coroutine is a worker, and without a limit each future too.
 
@@ -242,7 +273,7 @@ def gather_supervised(
         return asyncio.gather(*futures, return_exceptions=return_exceptions)
     finally:
         if rows:
-            task = asyncio.Task(_run_rows(list(rows.values()), limit or len(rows)), loop=loop)
+            task = asyncio.Task(_run_rows(list(rows.values()), limit or len(rows), watch), loop=loop)
             _gathering.add(task)
             task.add_done_callback(_gathering.discard)
 
@@ -308,19 +339,20 @@ class _Row(asyncio.Future[Any]):
             super().cancel()
 
 
-async def _run_rows(rows: list[_Row], concurrency: int) -> None:
+async def _run_rows(rows: list[_Row], concurrency: int, watch: bool | None) -> None:
     for number, row in enumerate(rows, 1):
         row.name = f"{_name_of_awaitable(row.awaitable)} {number}"
     template = WorkerSpec("gather", _Row.run, retry=RetryPolicy(max_attempts=1), shutdown=math.inf)
     run = Run(
         [WorkerSpecs(template, [row.name for row in rows], rows)],
+        name="gather",
         concurrency=concurrency,
         retry_budget=None,
         throttle=None,
     )
     control = control_of(run)
     control.keep_no_values()
-    async with running(run, "gather"):
+    async with watched(run, is_watched=watch), running(run, "gather"):
         for row in rows:
             row.control = control
             if row.done():
@@ -349,6 +381,7 @@ def amap(
     timeout: float | None = ...,
     on_error: Literal["raise"] = ...,
     progress: bool = ...,
+    watch: bool | None = ...,
     **options: Unpack[RunOptions],
 ) -> AsyncMap[ResultT]: ...
 @overload
@@ -362,6 +395,7 @@ def amap(
     timeout: float | None = ...,
     on_error: Literal["return"],
     progress: bool = ...,
+    watch: bool | None = ...,
     **options: Unpack[RunOptions],
 ) -> AsyncMap[ItemOutcome[ItemT, ResultT]]: ...
 def amap(
@@ -374,6 +408,7 @@ def amap(
     timeout: float | None = None,
     on_error: Literal["raise", "return"] = "raise",
     progress: bool = False,
+    watch: bool | None = None,
     **options: Unpack[RunOptions],
 ) -> AsyncMap[Any]:
     """Call `func` with each item, each call a worker of one run.
@@ -398,6 +433,8 @@ def amap(
         timeout: seconds for all; then remaining workers are timed out, and `TimeoutError` is raised.
         on_error: `raise` or `return`.
         progress: whether to show a line on stderr, if that is a terminal, or in a notebook.
+        watch: whether a dashboard in the terminal shows the run (see `asyncwatch.watch`). None leaves that to the
+            environment variable `ASYNCWATCH`.
         options: the fields of `RunOptions`.
 
     Raises:
@@ -411,7 +448,15 @@ def amap(
         items = items if isinstance(items, Collection) else iter(items)
     if not callable(func):
         raise TypeError(f"the function cannot be called: {func!r}")
-    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, on_error == "return", progress, options))
+    shown = _Shown(progress, watch)
+    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, on_error == "return", shown, options))
+
+
+class _Shown(NamedTuple):
+    """How a person sees a call of `amap`."""
+
+    has_progress: bool
+    watch: bool | None
 
 
 class AsyncMap(Coroutine[Any, Any, list[T]]):
@@ -487,7 +532,7 @@ class _Mapping:
         key: str | Callable[[Any], str] | None,
         timeout: float | None,
         is_returning: bool,
-        has_progress: bool,
+        shown: _Shown,
         options: RunOptions,
     ) -> None:
         treatment, limits = _split(options, "amap")
@@ -497,7 +542,7 @@ class _Mapping:
         self._control = self._reader.control = control_of(self._run)
         self._timeout = timeout
         self._is_returning = is_returning
-        self._has_progress = has_progress
+        self._shown = shown
         self._errors: dict[int, BaseException] = {}
         """The error of each worker that has none to return, by the place of its item."""
 
@@ -551,7 +596,7 @@ class _Mapping:
     async def _running(self, keep: Callable[[int, Any], None]) -> AsyncIterator[None]:
         """Run the workers inside the context, and pass each result or outcome to `keep` with the place of its item."""
         errors, is_returning, reader = self._errors, self._is_returning, self._reader
-        line = _ProgressLine(self._control, reader) if self._has_progress else None
+        line = _ProgressLine(self._control, reader) if self._shown.has_progress else None
 
         def on_end(worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
             if line is not None:
@@ -575,7 +620,10 @@ class _Mapping:
 
         self._control.watch_ends(on_end)
         try:
-            async with running(self._run, "amap", self._timeout) as limit:
+            async with (
+                watched(self._run, is_watched=self._shown.watch),
+                running(self._run, "amap", self._timeout) as limit,
+            ):
                 if line is not None:
                     line.start()
                 yield
@@ -1087,7 +1135,11 @@ class _Calls:
 
 @asynccontextmanager
 async def open_run(
-    *, concurrency: int = DEFAULT_CONCURRENCY, name: str = "", **options: Unpack[RunOptions]
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    name: str = "",
+    watch: bool | None = None,
+    **options: Unpack[RunOptions],
 ) -> AsyncIterator[OpenRun]:
     """Open a run inside the context, whose workers `start_soon` starts.
 
@@ -1097,7 +1149,9 @@ async def open_run(
 
     Args:
         concurrency: most attempts in flight.
-        name: what the run is called.
+        name: what the run is called. A run with a name is found by `asyncwatch ps`, `attach` and `ctl`.
+        watch: whether a dashboard in the terminal shows the run (see `asyncwatch.watch`). None leaves that to the
+            environment variable `ASYNCWATCH`.
         options: the fields of `RunOptions`.
 
     Raises:
@@ -1110,7 +1164,7 @@ async def open_run(
     control, source = control_of(run), _Calls()
     control.keep_latest(ROWS_KEPT)
     control.open_feed(source)
-    async with running(run, "open_run"):
+    async with watched(run, is_watched=watch, is_named=bool(name)), running(run, "open_run"):
         opened = OpenRun(run, source, treatment)
         yield opened
         if source.feed is not None:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 VARIABLE = "ASYNCWATCH"
 """The environment variable by which a program is watched without a change: `1` for the dashboard, `attach` for the
 socket alone, by which `asyncwatch attach` finds it."""
+_NO = ("", "0")
+_LOOK_EVERY = 0.005
 _T = TypeVar("_T")
 _screen = threading.Lock()
 """Held by the run whose dashboard has the terminal."""
@@ -64,10 +67,14 @@ class ControlThread:
                 loop, self._loop = self._loop, None
                 loop.call_soon_threadsafe(loop.stop)
 
+    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run `work` in the thread."""
+        assert self._loop is not None  # noqa: S101  it was entered
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` in the thread, and return its value on the event loop of the caller."""
-        assert self._loop is not None  # noqa: S101  it was entered
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await asyncio.wrap_future(self.submit(work))
 
 
 _control = ControlThread()
@@ -110,25 +117,27 @@ async def watch(
                     shown = await _show(hosted, port, control, log_level)
                 yield
         finally:
-            await _shielded(_end(hosted, shown))
+            await _end(hosted, shown)
             port.close()
     finally:
         _control.leave()
+
+
+def is_wished(is_watched: bool | None) -> bool:
+    """Return whether a run is to be watched: as the argument says, or else the environment."""
+    return os.environ.get(VARIABLE, "") not in _NO if is_watched is None else is_watched
 
 
 @asynccontextmanager
 async def watched(
     run: Run[object] | Supervisor, *, is_watched: bool | None, is_named: bool = False
 ) -> AsyncIterator[None]:
-    """Watch a run inside the context if `is_watched`, or if the environment says so and `is_watched` is None.
-
-    One that `is_named` is served to other processes in any case.
-    """
-    wish = os.environ.get(VARIABLE, "") if is_watched is None else str(int(is_watched))
-    if wish in {"", "0"} and not is_named:
+    """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway."""
+    if not (is_named or is_wished(is_watched)):
         yield
         return
-    async with watch(run, screen=wish not in {"", "0", "attach"}):
+    screen = is_watched if is_watched is not None else os.environ.get(VARIABLE, "") not in {*_NO, "attach"}
+    async with watch(run, screen=screen):
         yield
 
 
@@ -140,16 +149,19 @@ async def _host(port: RunPort, name: str) -> HostedRun:
     return hosted
 
 
-async def _shielded(work: Coroutine[object, object, object]) -> None:
-    """Await `work` to its end, although the caller is cancelled meanwhile; then pass that on."""
-    task = asyncio.ensure_future(work)
+async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
+    """End the serving of a run, then the dashboard, although the caller is cancelled meanwhile; then pass that on.
+
+    At the end of a program, `asyncio.run` cancels every task of its loop. So this waits for no task.
+    """
+    closing = _control.submit(hosted.close())
     cancellation: asyncio.CancelledError | None = None
-    while not task.done():
+    while not (closing.done() and (shown is None or shown.has_ended())):
         try:
-            await asyncio.shield(task)
+            await asyncio.sleep(_LOOK_EVERY)
         except asyncio.CancelledError as error:
             cancellation = error
-    task.result()
+    closing.result()
     if cancellation is not None:
         raise cancellation
 
@@ -172,9 +184,3 @@ async def _show(hosted: HostedRun, port: RunPort, control: RunControl, log_level
         raise
     await _control.call(hosted.adopt(ours))
     return shown
-
-
-async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
-    await _control.call(hosted.close())
-    if shown is not None:
-        await shown.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -32,7 +31,6 @@ PATIENCE = 2.0
 """Seconds that a dashboard gets to leave the terminal."""
 _CHILD = "import sys; sys.path.append(sys.argv[3]); from asyncwatch.cli.dashboard import main; main()"
 _STANDARD = (0, 1, 2)
-_LOOK_EVERY = 0.005
 
 
 class Recorder:
@@ -80,6 +78,7 @@ class Dashboard:
         self._record = record
         self._on_end = on_end
         self._is_over = threading.Event()
+        self._deadline: float | None = None
         self._terminal = TerminalSettings()
         self._lifeline, lifeline = socket.socketpair()
         arguments = [str(connection.fileno()), str(lifeline.fileno()), str(Path(__file__).parents[2])]
@@ -94,13 +93,16 @@ class Dashboard:
         for target in (self._wait, self._read):
             threading.Thread(target=target, name="asyncwatch dashboard", daemon=True).start()
 
-    async def end(self) -> None:
-        """Wait for the end of the dashboard, whose run has ended, and have the terminal back."""
-        deadline = time.monotonic() + PATIENCE
-        while not self._is_over.is_set():
-            if time.monotonic() > deadline:
-                self._process.kill()
-            await asyncio.sleep(_LOOK_EVERY)
+    def has_ended(self) -> bool:
+        """Return whether the program has the terminal back. To be called again and again once the run has ended.
+
+        A dashboard that does not leave it within PATIENCE is killed.
+        """
+        if self._deadline is None:
+            self._deadline = time.monotonic() + PATIENCE
+        if time.monotonic() > self._deadline:
+            self._process.kill()
+        return self._is_over.is_set()
 
     def _wait(self) -> None:
         """Wait for the end of the process. If it is stopped, as by Ctrl+Z, stop the program too."""
