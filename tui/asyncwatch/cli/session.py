@@ -416,7 +416,8 @@ class _Recording:
 
     def _note_written(self, seq: int) -> None:
         self._written = max(self._written, seq)
-        self._call(self._release)
+        if self._output is not None:
+            self._call(self._release)
 
     def _note_problem(self, problem: Problem | None) -> None:
         self._problem = problem
