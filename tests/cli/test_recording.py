@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 import asyncwatch
+from asyncwatch.cli.session import RunHost, prepare
 from asyncwatch.commands import SnapshotPart
+from asyncwatch.config.load import parse_config
+from asyncwatch.config.schema import Config
 from asyncwatch.events import RunFinished, WorkerSucceeded
 from asyncwatch.journal.identity import keys_of
-from asyncwatch.journal.store import RunJournal
+from asyncwatch.journal.store import RunJournal, RunStore
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.snapshot import SnapshotReader
+from asyncwatch.plan.plan import make_plan
 
 ROOT = Path(asyncwatch.__file__).parents[1]
 
@@ -38,14 +47,26 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = ""
+    folder: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    is_read: bool = True,
 ) -> subprocess.CompletedProcess[str]:
+    """Run the command. A child that it leaves keeps its streams, so that they cannot be read to their end."""
+    stream = subprocess.PIPE if is_read else subprocess.DEVNULL
     return subprocess.run(
         [sys.executable, "-m", "asyncwatch", "--headless", *arguments],
         input=stdin,
         cwd=folder,
-        env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": f"{folder}:{ROOT}", **(env or {})},
-        capture_output=True,
+        env={
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            **(env or {}),
+        },
+        stdout=stream,
+        stderr=stream,
         text=True,
         timeout=50,
         check=False,
@@ -85,6 +106,75 @@ def test_items_of_a_pipe_are_recorded(folder: Path) -> None:
 def test_run_is_not_recorded_on_request_nor_is_the_demo(folder: Path, arguments: list[str]) -> None:
     run(folder, *arguments)
     assert journals(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_recorded"),
+    [
+        ('[[group]]\nurl = "http://127.0.0.1:1/"', True),
+        ('[[group]]\ntarget = "jobs:job"\nitems = ["a"]', True),
+        ('journal = false\n[[group]]\ntarget = "jobs:job"\nitems = ["a"]', False),
+        ('[[group]]\ntarget = "jobs:plain"', False),
+        ('journal = true\n[[group]]\ntarget = "jobs:plain"', True),
+        ('[[group]]\ntarget = "jobs:job"\nitems = ["a"]\nrestart = "permanent"', False),
+        ('journal = true\n[[group]]\ntarget = "jobs:job"\nitems = ["a"]\nrestart = "permanent"', True),
+        ('journal = true\n[[group]]\ntarget = "demo"', False),
+    ],
+)
+def test_kind_of_run_decides_whether_it_is_recorded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str, is_recorded: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(folder)
+    (folder / "jobs.py").write_text(f"{JOBS}\nasync def plain():\n    pass\n")
+    monkeypatch.delitem(sys.modules, "jobs", raising=False)
+    assert make_plan(parse_config(settings, folder / "c.toml")).is_recorded is is_recorded
+    monkeypatch.delitem(sys.modules, "jobs", raising=False)
+
+
+def test_forked_child_of_a_worker_does_not_keep_the_lock(folder: Path) -> None:
+    (folder / "forks.py").write_text(
+        "import os, time\n\nasync def fork(item):\n    pid = os.fork()\n    if pid == 0:\n"
+        "        time.sleep(60)\n        os._exit(0)\n    return pid\n"
+    )
+    (folder / "items.txt").write_text("a\n")
+    run(folder, "forks:fork", "--items", "items.txt", "--output", "out.jsonl", is_read=False)
+    [path] = journals(folder)
+    child = msgspec.json.decode((folder / "out.jsonl").read_bytes())["result"]
+    try:
+        RunStore.reopen(path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+async def test_line_is_held_back_until_its_event_is_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    write = RunStore.write
+
+    def slow_write(self: RunStore, *parts: Any) -> None:
+        gate.wait(30)
+        write(self, *parts)
+
+    monkeypatch.setattr(RunStore, "write", slow_write)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    plan = make_plan(Config(output=str(folder / "out.jsonl")), targets=["http://127.0.0.1:1/"])
+    session = prepare(plan, stays_open=False, on_problem=lambda _text: None)
+    host = RunHost(session)
+    await host.open()
+    assert session.recorder is not None
+    assert session.recorder._writer is not None
+    batch = (RunFinished(0, 0.0, {}, 0, 0.0, interrupted=False), WorkerSucceeded(1, 0.0, "a", 1, 1, 0.1, 7))
+    session.recorder._writer.deliver(batch, None)
+    host.receive(batch)
+    await asyncio.sleep(0)
+    assert not (folder / "out.jsonl").exists()
+    gate.set()
+    async with asyncio.timeout(30):
+        while not (folder / "out.jsonl").exists():
+            host.receive(())
+            await asyncio.sleep(0)
+    await host.settle()
+    await host.end(0, [])
 
 
 def test_first_run_that_writes_to_a_folder_says_where(folder: Path) -> None:

@@ -180,6 +180,19 @@ def test_run_in_a_folder_that_is_no_utf8_is_found(base: Path, monkeypatch: pytes
     assert ended()[0].summary == {"error": "\udcff"}
 
 
+def test_resumed_run_is_found_under_its_id_and_has_not_ended(folder: Path) -> None:
+    with published() as publication:
+        run_id = publication.record.id
+        publication.end(130)
+        assert (folder / f"{run_id}.ended").exists()
+    again = publish("demo", ["asyncwatch"], protocol=1, run_id=run_id)
+    assert again.record.id == run_id
+    assert [record.id for record in alive()] == [run_id]
+    assert not (folder / f"{run_id}.ended").exists()
+    again.withdraw()
+    again.socket.close()
+
+
 def test_run_whose_current_folder_was_removed_is_published(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (base / "gone").mkdir()
     monkeypatch.chdir(base / "gone")

@@ -19,10 +19,14 @@ from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.thread import EngineThread
 from asyncwatch.events import (
+    AttemptStarted,
+    Batch,
     CancelRequested,
     CommandRefused,
     Event,
     LogRecorded,
+    RecordingFailed,
+    RecordingResumed,
     RunCancelRequested,
     RunFinished,
     RunStarted,
@@ -45,6 +49,35 @@ async def test_engine_delivers_all_events_to_the_loop_of_the_reader() -> None:
     assert set(ends(events).values()) == {"succeeded"}
     assert engine.join(10)
     assert engine.error is None
+
+
+async def test_engine_delivers_the_same_batches_to_another_listener() -> None:
+    engine = engine_of(*(worker(str(n), sleeper, 0.0, n) for n in range(200)))
+    delivered: list[Event] = []
+
+    class Other:
+        def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
+            delivered.extend(batch)
+
+    engine.add_listener(Other())
+    assert await watch(engine) == delivered
+
+
+async def test_recording_that_fails_and_goes_on_is_an_event() -> None:
+    engine = engine_of(worker("a", sleeper, FOREVER), stays_open=True)
+
+    def act(event: Event) -> None:
+        match event:
+            case AttemptStarted():
+                engine.report_recording(5.0, "database or disk is full")
+            case RecordingFailed():
+                assert (event.since, event.reason) == (5.0, "database or disk is full")
+                engine.report_recording(0.0, "")
+            case RecordingResumed():
+                engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert {RecordingFailed, RecordingResumed} < {type(event) for event in events}
 
 
 async def test_engine_carries_out_commands_from_another_thread() -> None:

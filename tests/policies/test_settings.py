@@ -27,6 +27,7 @@ from asyncwatch.policies.settings import (
     Rule,
     Setting,
     SettingError,
+    Size,
     Span,
     Whole,
     as_policy,
@@ -258,3 +259,29 @@ def test_policies_import_nothing_else_of_the_package() -> None:
         if line.lstrip().startswith(("from asyncwatch", "import asyncwatch"))
     }
     assert {name for name in imported if not name.startswith("asyncwatch.policies")} == {"asyncwatch.text"}
+
+
+@pytest.mark.parametrize(
+    ("value", "size", "written"),
+    [
+        ("2GB", 2_000_000_000, '"2GB"'),
+        ("1.5 MB", 1_500_000, '"1500kB"'),
+        ("10kB", 10_000, '"10kB"'),
+        (1_234, 1_234, '"1234B"'),
+        ("999", 999, '"999B"'),
+        (0, 0, '"0B"'),
+    ],
+)
+def test_size_is_read_and_written_with_its_unit(value: object, size: int, written: str) -> None:
+    rule = Size()
+    assert rule.read(value) == size
+    assert rule.write(size) == written
+    assert rule.read(written.strip('"')) == size
+
+
+@pytest.mark.parametrize("value", [True, -1, "-1GB", "2 gigs", "", 1.5, "9" * 30])
+def test_wrong_size_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="size"):
+        Size().read(value)
+    with pytest.raises(ValueError, match="1MB or more"):
+        Size(1_000_000).read("1kB")

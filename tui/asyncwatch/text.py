@@ -151,7 +151,7 @@ def parse_size(value: str | int) -> int:
 
 def format_size(size: int) -> str:
     """Return a number of bytes in the form that `parse_size` reads, exactly."""
-    unit = next(unit for unit, factor in reversed(_BYTES.items()) if size % factor == 0 or unit == "B")
+    unit = next(unit for unit, factor in reversed(_BYTES.items()) if (size and size % factor == 0) or unit == "B")
     return f"{size // _BYTES[unit]}{unit}"
 
 
