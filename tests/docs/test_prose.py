@@ -15,7 +15,8 @@ from asyncwatch.cli.main import COMMANDS, main
 from tests.docs.pages import GUIDE, PAGES, tokens_of
 
 EVERY = (main, *COMMANDS, *ctl.commands.values())
-OPTIONS = {"--help", *(option for each in EVERY for parameter in each.params for option in parameter.opts)}
+PARAMETERS = [parameter for each in EVERY for parameter in each.params]
+OPTIONS = {"--help", *(option for each in PARAMETERS for option in (*each.opts, *each.secondary_opts))}
 
 
 def anchors_of(page: Path) -> set[str]:
