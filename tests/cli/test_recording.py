@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from asyncwatch.config.load import parse_config
 from asyncwatch.config.schema import Config
 from asyncwatch.events import RunFinished, WorkerSucceeded
 from asyncwatch.journal.identity import keys_of
-from asyncwatch.journal.store import RunJournal, RunStore
+from asyncwatch.journal.store import DamagedError, RunJournal, RunStore
 from asyncwatch.model.reducer import apply
 from asyncwatch.model.snapshot import SnapshotReader
 from asyncwatch.plan.plan import make_plan
@@ -130,6 +132,22 @@ def test_kind_of_run_decides_whether_it_is_recorded(
     monkeypatch.delitem(sys.modules, "jobs", raising=False)
     assert make_plan(parse_config(settings, folder / "c.toml")).is_recorded is is_recorded
     monkeypatch.delitem(sys.modules, "jobs", raising=False)
+
+
+def test_detached_run_is_recorded_too(folder: Path) -> None:
+    run(folder, "-d", "jobs:job", "--items", "items.txt", is_read=False)
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError, DamagedError, IndexError, ValueError):
+            [path] = journals(folder)
+            with RunJournal(path) as journal:
+                if journal.launches()[0].status is not None:
+                    break
+        time.sleep(0.01)
+    with RunJournal(path) as journal:
+        assert journal.launches()[0].status == 1
+        [part] = journal.items(1)
+        assert part.keys == keys_of(["a", "b", "bad"]).keys
 
 
 def test_forked_child_of_a_worker_does_not_keep_the_lock(folder: Path) -> None:

@@ -195,3 +195,35 @@ def test_items_come_before_the_events() -> None:
     watched.writer.deliver(batch(0), None)
     assert watched.close()
     assert [each.first for each in store.items] == [0, 1]
+
+
+def test_write_that_does_not_return_is_said_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALLED", 0.0)
+    store = Store()
+    store.gate.clear()
+    watched = Writer(store)
+    watched.writer.deliver(batch(0), None)
+    number = 1
+    while watched.problems.empty():
+        watched.writer.deliver(batch(number), None)
+        number += 1
+    problem = watched.problems.get()
+    assert problem is not None
+    assert problem.reason == "the disk does not answer"
+    monkeypatch.setattr(module, "STALLED", 30.0)
+    store.gate.set()
+    assert watched.problems.get(timeout=30) is None
+    assert watched.close()
+    assert len(store.events) == 2 * number
+
+
+def test_fault_of_the_writer_itself_is_said() -> None:
+    store = Store()
+    store.error = ZeroDivisionError("odd")
+    watched = Writer(store)
+    watched.writer.deliver(batch(0), None)
+    problem = watched.problems.get(timeout=30)
+    assert problem is not None
+    assert problem.reason == "ZeroDivisionError: odd"
+    assert not watched.writer.flush(timeout=30.0)
+    assert not watched.close()

@@ -139,6 +139,7 @@ class EngineHost:
         except Exception as error:  # as above
             end_engine(self._engine, PATIENCE)
             problems, status = [f"the run cannot be followed: {fault(error, 'engine')}"], NOT_ALL_SUCCEEDED
+        await self._host.settle()
         await self._host.end(status, problems)
         return status
 

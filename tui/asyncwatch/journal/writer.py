@@ -30,6 +30,7 @@ from asyncwatch.events import (
     WorkersQueued,
 )
 from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, StoredSnapshot, store_batch
+from asyncwatch.text import error_line
 
 RETRY_EVERY = 1.0
 """Seconds between two attempts to write after one has failed."""
@@ -43,6 +44,9 @@ MOST_KEPT = 32 << 20
 recording."""
 MOST_WAITING = 500_000
 """Events that wait for the writer, some 100 bytes each, while one write does not return."""
+STALLED = 5.0
+"""Seconds after which a write that does not return is a problem."""
+_TOO_SLOW = "the disk does not keep up with the run"
 _NEEDED = (RunStarted, WorkersQueued, WorkerEnded, WorkerRestarted, ItemsRead, RunFinished)
 """Events without which a resume does not know what is done."""
 
@@ -109,17 +113,20 @@ class JournalWriter:
         self._has_given_up = False
         self._taken = self._given = 0
         self._last_tried = float("-inf")
+        self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="asyncwatch journal", daemon=True)
         self._thread.start()
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
         """Take a batch of events, from any thread; as a listener of the outbox."""
         del running
+        if (since := self._writing_since) is not None and time.monotonic() - since > STALLED:
+            self._note_problem("the disk does not answer")
         waiting = self._given - self._taken
         if waiting > MOST_WAITING:
             batch = needed_of(batch)
             if waiting > 2 * MOST_WAITING and not self._has_given_up:
-                self._give_up()
+                self._give_up(_TOO_SLOW)
             if self._has_given_up or not batch:
                 return
         self._given += len(batch)
@@ -138,7 +145,7 @@ class JournalWriter:
         """Return whether all that was given is on disk, after at most `timeout` seconds."""
         done = threading.Event()
         self._inbox.put(_Flush(done))
-        self._note_slowness(is_done=done.wait(timeout))
+        self._note_slowness(is_done=self._thread.is_alive() and done.wait(timeout))
         return self.problem is None
 
     def close(self, ended: float, status: int, summary: Any, timeout: float) -> bool:
@@ -159,6 +166,15 @@ class JournalWriter:
             self._store.forget()
 
     def _work(self) -> None:
+        try:
+            self._record()
+        except Exception as error:  # a fault here must not go unnoticed
+            self._give_up(error_line(type(error).__name__, str(error)))
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+    def _record(self) -> None:
         end: _End | None = None
         is_over = False
         is_first = True
@@ -193,8 +209,6 @@ class JournalWriter:
         if end is not None and self.problem is None and self._store is not None:
             store, last = self._store, end
             self._attempt(lambda: store.end(*last))
-        if self._store is not None:
-            self._store.close()
 
     def _next(self, wait: float | None) -> list[_Message]:
         """Return what has come: wait for the first message, as long as nothing else is to be done."""
@@ -227,7 +241,7 @@ class JournalWriter:
             self._kept = [store_batch(each) for each in batches]
             self._kept_size = sum(len(each.data) for each in self._kept)
         if self._kept_size > 2 * MOST_KEPT:
-            self._give_up()
+            self._give_up(_TOO_SLOW)
 
     def _write_kept(self, *, at_once: bool) -> None:
         """Write what is kept. After a failure, wait for a moment before the next attempt, unless `at_once`."""
@@ -264,23 +278,26 @@ class JournalWriter:
         if self._attempt(lambda: store.write_snapshot(snapshot)):
             self._attempt(lambda: store.trim(ring))
 
-    def _give_up(self) -> None:
-        """Record nothing any more: more waits than the memory may hold."""
+    def _give_up(self, reason: str) -> None:
+        """Record nothing any more."""
         self._has_given_up = True
+        self._note_problem(reason)
+
+    def _note_problem(self, reason: str) -> None:
         if self.problem is None:
-            self.problem = Problem(time.time(), "the disk does not keep up with the run")
+            self.problem = Problem(time.time(), reason)
             self._on_problem(self.problem)
 
     def _attempt(self, write: Callable[[], object]) -> bool:
         """Return whether `write` succeeded, and report a change."""
-        self._last_tried = time.monotonic()
+        self._last_tried = self._writing_since = time.monotonic()
         try:
             write()
         except (sqlite3.Error, OSError, JournalError) as error:
-            if self.problem is None:
-                self.problem = Problem(time.time(), _reason(error))
-                self._on_problem(self.problem)
+            self._note_problem(_reason(error))
             return False
+        finally:
+            self._writing_since = None
         if self.problem is not None and not self._has_given_up:
             self.problem = None
             self._on_problem(None)
