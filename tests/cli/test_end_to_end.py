@@ -443,5 +443,5 @@ def test_limit_of_open_files_is_raised_or_reported(folder: Path, limit: str, sta
         check=False,
     )
     assert done.returncode == status, done.stderr
-    assert ("limit" in done.stderr) is (message is not None)
+    assert ("limit of open files" in done.stderr) is (message is not None)
     assert message is None or message in done.stderr
