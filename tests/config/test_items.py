@@ -191,6 +191,21 @@ def test_invalid_items_are_skipped_and_counted_on_request(folder: Path) -> None:
     assert note.startswith("a.jsonl: 2 lines skipped (--skip-bad), the first: a.jsonl:2: is not JSON")
 
 
+def test_items_with_a_name_of_their_own_are_known_by_it(folder: Path) -> None:
+    (folder / "a.jsonl").write_text('{"id": "x/1"}\n{"id": "x/1"}\n3\n')
+    (folder / "a.txt").write_text("http://u:p@h/\n")
+    (folder / "a.csv").write_text("url,name\nhttp://h/,home\n")
+    cases: list[tuple[str, Kind, list[str] | None]] = [
+        ("a.jsonl", "any", ["x/1", "x/1", ""]),
+        ("a.txt", "url", None),
+        ("a.csv", "url", ["home"]),
+    ]
+    for name, kind, names in cases:
+        source = ItemSource(name, kind, name_column="id" if name == "a.jsonl" else None)
+        source.read()
+        assert source.given == names
+
+
 def test_quote_that_is_never_closed_is_reported_although_bad_lines_are_skipped(folder: Path) -> None:
     """It would take all lines after it along."""
     (folder / "a.csv").write_text('a,b\n1,x\n2,"y\n' + "3,z\n" * 100)

@@ -163,6 +163,15 @@ def test_keys_of_equal_items_differ_by_their_ordinal() -> None:
     assert len({three[at : at + 16] for at in (0, 16, 32)}) == 3
 
 
+def test_keys_of_items_that_come_bit_by_bit_are_those_of_all_at_once() -> None:
+    items = ["x", "y", "x", "x", {"id": "7"}, "x", {"id": "7"}]
+    names = ["", "", "", "", "7", "", "7"]
+    seen: dict[bytes, int] = {}
+    parts = [keys_of(items[at : at + 2], names[at : at + 2], seen).keys for at in range(0, len(items), 2)]
+    assert b"".join(parts) == keys_of(items, names).keys
+    assert keys_of(items[:4], names[:4]).keys == keys_of(items[:4]).keys
+
+
 def test_key_of_a_named_item_ignores_its_content() -> None:
     old, new = keys_of([{"id": "7", "x": 1}], ["7"]), keys_of([{"id": "7", "x": 2}], ["7"])
     assert old.keys == new.keys

@@ -61,10 +61,10 @@ class Recorder:
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
 
-    def add(self, group: str, items: Sequence[Any]) -> None:
-        """Take items of a pipe, before the event that their workers are queued."""
+    def add(self, group: str, items: Sequence[Any], given: Sequence[str]) -> None:
+        """Take items of a pipe, before the event that their workers are queued; see `plan.feed.OnItems`."""
         if self._writer is not None:
-            for part in self._live(group, items):
+            for part in self._live(group, items, given):
                 self._writer.add(part)
 
 

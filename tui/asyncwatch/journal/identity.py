@@ -28,13 +28,19 @@ class Keys(NamedTuple):
 _HASHES = {kind: blake2b(digest_size=KEY_SIZE, person=kind) for kind in (b"c", b"n", b"o")}
 
 
-def keys_of(items: Iterable[Any], names: Sequence[str] | None = None) -> Keys:
-    """Return the keys of `items`, which have these `names`, if they have any."""
+def keys_of(items: Iterable[Any], names: Sequence[str] | None = None, seen: dict[bytes, int] | None = None) -> Keys:
+    """Return the keys of `items`, which have these `names`, if they have any. An empty name is none.
+
+    `seen` is kept for items of the same group that follow later: how often each key has occurred.
+    """
     contents = map(_content, items)
     if names is None:
-        return Keys(b"".join(_numbered([_key(b"c", content) for content in contents])), b"")
-    hashes = b"".join(blake2b(content, digest_size=CONTENT_SIZE).digest() for content in contents)
-    return Keys(b"".join(_numbered([_key(b"n", _bytes(name)) for name in names])), hashes)
+        return Keys(b"".join(_numbered([_key(b"c", content) for content in contents], seen)), b"")
+    keys, hashes = [], []
+    for name, content in zip(names, contents, strict=True):
+        keys.append(_key(b"n", _bytes(name)) if name else _key(b"c", content))
+        hashes.append(blake2b(content, digest_size=CONTENT_SIZE).digest())
+    return Keys(b"".join(_numbered(keys, seen)), b"".join(hashes))
 
 
 def idempotency_key(root: str, group: str, key: bytes) -> str:
@@ -62,11 +68,12 @@ def _key(kind: bytes, data: bytes) -> bytes:
     return key.digest()
 
 
-def _numbered(keys: list[bytes]) -> list[bytes]:
+def _numbered(keys: list[bytes], seen: dict[bytes, int] | None) -> list[bytes]:
     """Return `keys`, which are unique after the ordinal of each repeated one was added to it."""
-    if len(set(keys)) == len(keys):
-        return keys
-    seen: dict[bytes, int] = {}
+    if seen is None:
+        if len(set(keys)) == len(keys):
+            return keys
+        seen = {}
     for at, key in enumerate(keys):
         ordinal = seen[key] = seen.get(key, 0) + 1
         if ordinal > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
-from asyncwatch.plan.feed import ItemFeeder
+from asyncwatch.plan.feed import ItemFeeder, OnItems
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.budget import RetryBudget
@@ -34,12 +34,10 @@ from asyncwatch.targets.names import classify_by, with_faults
 
 
 @asynccontextmanager
-async def open_run(
-    plan: Plan, on_items: Callable[[str, Sequence[Any]], object] | None = None
-) -> AsyncIterator[Run | Supervisor]:
+async def open_run(plan: Plan, on_items: OnItems | None = None) -> AsyncIterator[Run | Supervisor]:
     """Open the sessions and the site that the plan needs. Yield the run or the tree of its workers, not entered yet.
 
-    `on_items` gets the items of pipes, with their group, before their workers are queued.
+    `on_items` gets the items of pipes before their workers are queued.
     """
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)

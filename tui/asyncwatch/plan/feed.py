@@ -19,11 +19,15 @@ _LOOK_AGAIN = 0.05
 """Seconds until a reader that is far ahead looks again."""
 
 
+OnItems = Callable[[str, Sequence[Any], Sequence[str]], object]
+"""Gets a group, the items that join it, and the names that they have in their source, empty for none."""
+
+
 class ItemFeeder:
     """A source of workers: the items of a pipe. Implements `engine.feed.WorkerSource`.
 
-    `say` gets messages for a person. `on_items` gets the group and the items that join it, just before their workers
-    are queued. Both are called on the event loop.
+    `say` gets messages for a person. `on_items` gets the items that join a group, just before their workers are queued.
+    Both are called on the event loop.
     """
 
     def __init__(
@@ -31,7 +35,7 @@ class ItemFeeder:
         items: ItemSource,
         template: WorkerSpec,
         say: Callable[[str], None],
-        on_items: Callable[[str, Sequence[Any]], object] | None = None,
+        on_items: OnItems | None = None,
     ) -> None:
         self.template = template
         self._on_items = on_items
@@ -91,7 +95,7 @@ class ItemFeeder:
         self._number += len(entries)
         items: list[Any] = [BadItem(entry.problem) if entry.problem else entry.item for entry in entries]
         if self._on_items is not None and feed.is_open and items:
-            self._on_items(self.template.group, items)
+            self._on_items(self.template.group, items, [entry.given for entry in entries])
         feed.add([entry.name for entry in entries], items)
         if is_at_end and feed.is_open:
             for note in self._items.notes(self._number):

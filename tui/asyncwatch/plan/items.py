@@ -57,6 +57,8 @@ class Entry(NamedTuple):
     name: str
     item: Any
     problem: str = ""
+    given: str = ""
+    """The name as it stands in the source; empty for an item without one."""
 
 
 class _EntryError(Exception):
@@ -98,6 +100,8 @@ class ItemSource:
         self.skipped = 0
         """Lines that were left out."""
         self.first_skipped = ""
+        self.given: list[str] | None = None
+        """The names of the items that `read` has returned, as they stand in the source; None if no item has one."""
         self._source = STDIN if source == "/dev/stdin" else source
         self._kind = kind
         self._stdin = stdin
@@ -170,14 +174,17 @@ class ItemSource:
         """
         names: list[str] = []
         items: list[Any] = []
+        given: list[str] = []
         problems = _Problems(self.shown)
-        for name, item, problem in self.entries():
+        for name, item, problem, own in self.entries():
             if problem:
                 problems.add(problem)
             else:
                 names.append(name)
                 items.append(item)
+                given.append(own)
         problems.raise_if_any()
+        self.given = given if any(given) else None
         return list(zip(unique_names(names), items, strict=True))
 
     def notes(self, items: int) -> Iterator[str]:
@@ -202,10 +209,11 @@ class ItemSource:
             if isinstance(entry, _EntryError):
                 raise entry
             line, name, item = entry
+            given = name if isinstance(item, dict) else ""  # else it is made of the content
             if self._kind == "url":
                 item = _url_of(item, line)
                 name = name or item
-            return Entry(_printable(name, line), item)
+            return Entry(_printable(name, line), item, "", given)
         except _EntryError as error:
             problem = mask_secrets(f"{self.shown}:{error.line}: {error}")
             return Entry(str(error.line), None, one_line(printable(problem), _LONGEST_PROBLEM))

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
@@ -33,6 +33,9 @@ from asyncwatch.targets.names import (
     path_hint,
 )
 from asyncwatch.text import mask_secrets, mask_url, one_line
+
+if TYPE_CHECKING:
+    from asyncwatch.journal.identity import Keys
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _CREDENTIALS = re.compile(r":.*@")
@@ -116,6 +119,10 @@ class PlannedGroup(Struct, frozen=True, kw_only=True):
     """The argument of each worker. None: all are called the same way."""
     function: AsyncFunction | None = None
     """What the workers call, unless they fetch URLs."""
+    given: list[str] | None = None
+    """The names that the items have in their source, empty for an item without one. None: no item has one."""
+    keys: Keys | None = None
+    """The keys of the workers, if they are known already."""
     live: ItemSource | None = None
     """A pipe from which further items are read while the run goes on."""
 
@@ -350,7 +357,7 @@ def _plan_group(
                 is_whole = False
                 problems.add(f"{group.target} {problem}", of("target"))
     pairs: Items | None = None
-    live = None
+    given = live = None
     try:
         if group.items == STDIN and problems:
             return None  # nothing will run, so no person should have to type items
@@ -367,7 +374,7 @@ def _plan_group(
             if is_live and source.open_live(has_terminal=has_terminal):
                 pairs, live = [], source
             else:
-                pairs = source.read()
+                pairs, given = source.read(), source.given
                 notes += source.notes(len(pairs))
         elif group.items is not None:
             pairs = name_items(group.items)
@@ -379,7 +386,7 @@ def _plan_group(
         return None
     if pairs is not None:
         names, items = [name for name, _ in pairs], [item for _, item in pairs]
-        return PlannedGroup(settings=group, names=names, items=items, function=function, live=live)
+        return PlannedGroup(settings=group, names=names, items=items, given=given, function=function, live=live)
     has_name = not place or group.name != unnamed(int(place[1]))
     names = _count_names(group, has_name=has_name, has_siblings=has_siblings)
     return PlannedGroup(settings=group, names=names, function=function)
