@@ -252,6 +252,22 @@ def main(
     TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
+    _start(ctx, targets, config, items, options, headless=headless, is_json=is_json, detach=detach)
+
+
+def _start(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    config: Path | None,
+    items: str | None,
+    options: dict[str, Any],
+    *,
+    headless: bool,
+    is_json: bool,
+    detach: bool,
+    resume: Callable[[Plan, Callable[[str], None]], Plan] | None = None,
+) -> None:
+    """Run what the arguments say, and exit. `resume` returns the part of the plan that is left to do."""
     from asyncwatch.cli.terminal import why_no_screens
 
     if detach and is_json:
@@ -262,7 +278,10 @@ def main(
     def plan_run(note: Callable[[str], None], *, has_terminal: bool = False) -> Plan:
         settings = _find_settings(config, targets, items, note)
         given = _overrides(ctx, options)
-        return _make_plan(*settings, targets, items, given, note, is_live=True, has_terminal=has_terminal)
+        # What a pipe brings is compared with the past as a whole.
+        is_live = resume is None
+        plan = _make_plan(*settings, targets, items, given, note, is_live=is_live, has_terminal=has_terminal)
+        return plan if resume is None else resume(plan, note)
 
     _prompt_for_items(items)
     if detach:
@@ -280,7 +299,7 @@ def main(
     # The module of a function may print while it is imported.
     with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
         plan = plan_run(_note, has_terminal=True)
-    ctx.exit(_run(plan, is_json=is_json))
+    ctx.exit(0 if resume is not None and not plan.has_work else _run(plan, is_json=is_json))
 
 
 @click.command(context_settings=_SETTINGS)
@@ -394,7 +413,108 @@ def ps(ctx: click.Context, /, *, is_json: bool) -> None:
     ctx.exit(print_answer(answer, is_json=is_json))
 
 
-COMMANDS = (attach, check, ctl, guide, ps, selftest)
+_ASKING = (
+    click.Option(["--dry-run"], is_flag=True, help="Only say what would be done."),
+    click.Option(
+        ["--list", "listed"],
+        type=click.Choice(["done", "failed", "unfinished", "changed", "new", "gone"]),
+        metavar="KIND",
+        help="Only list the items that are done, failed, unfinished, changed, new or gone.",
+    ),
+)
+_ARGUMENTS = click.Argument(["arguments"], nargs=-1, metavar="[ID] [TARGET]...")
+
+
+def _with_options_of_runs(command: click.Command) -> click.Command:
+    """Give the command the options of a run, whose values are checked together with those of the run before."""
+    from copy import copy
+
+    for option in main.params:
+        if isinstance(option, click.Option) and option.is_eager is False:
+            raw = copy(option)
+            if isinstance(raw.type, (SettingType, click.Path)):
+                raw.type = click.STRING
+            command.params.append(raw)
+    return command
+
+
+@click.command(context_settings=_SETTINGS, params=[_ARGUMENTS, *_ASKING])
+@click.pass_context
+def resume(ctx: click.Context, /, **_options: Any) -> None:
+    """Go on with a run that broke off: what succeeded is not run again, everything else is.
+
+    ID is the beginning of the run's ID, or its name. The default is the latest run of this folder in which not
+    everything succeeded. The run keeps its ID, its folder and its arguments; options given here take precedence. The
+    config and the items are read as they are now. Standard input is piped again, and each URL that had a password
+    is given again as TARGET.
+
+    What runs: items that did not succeed, that are new, or whose content has changed under the same name. Before it
+    starts, it says how many of each there are.
+
+    Exit status: that of the run. 0 if nothing is left to do.
+    """
+    _go_on(ctx, is_new=False)
+
+
+@click.command(
+    context_settings=_SETTINGS,
+    params=[
+        _ARGUMENTS,
+        *_ASKING,
+        click.Option(
+            ["--only"],
+            metavar="FILTER",
+            help="Run only those that match: a name, a pattern, or a filter such as 'error:Timeout'.",
+        ),
+    ],
+)
+@click.pass_context
+def again(ctx: click.Context, /, **_options: Any) -> None:
+    """Repeat the items of a run that did not succeed, as a new run.
+
+    ID and options are as in asyncwatch resume. Items that were not in the run are left out.
+    """
+    _go_on(ctx, is_new=True)
+
+
+_with_options_of_runs(resume)
+_with_options_of_runs(again)
+
+
+def _go_on(ctx: click.Context, *, is_new: bool) -> None:
+    from asyncwatch.cli.resume import NothingLeftError, RefusedError, Request, arguments_of
+
+    given = arguments_of(ctx)
+    try:
+        names = {option.name for option in main.params}
+        params = [each for each in ctx.command.params if isinstance(each, click.Option) and each.name in names]
+        request = Request(given, params, is_new=is_new)
+        whole = main.make_context(str(ctx.command_path), list(request.arguments))
+        settings = whole.params
+        targets, config, items = (settings.pop(name) for name in ("targets", "config", "items"))
+        show = {name: settings.pop(name) for name in ("headless", "is_json", "detach")}
+
+        def part_of(plan: Plan, note: Callable[[str], None]) -> Plan:
+            try:
+                return request.part_of(plan, note)
+            except RefusedError as error:
+                raise _InputError(error.problems) from None
+
+        if request.is_dry:
+            with kept_streams(), contextlib.redirect_stdout(sys.stderr):
+                found = _find_settings(config, targets, items, _note)
+                _prompt_for_items(items)
+                plan = _make_plan(*found, targets, items, _overrides(whole, settings), _note)
+            click.echo("\n".join(request.answer(plan)))
+            ctx.exit(0)
+        _start(whole, targets, config, items, settings, **show, resume=part_of)
+    except NothingLeftError as error:
+        _note(str(error))
+    except RefusedError as error:
+        raise _InputError(error.problems) from None
+
+
+COMMANDS = (again, attach, check, ctl, guide, ps, resume, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 

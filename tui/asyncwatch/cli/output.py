@@ -20,7 +20,7 @@ import re
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -133,7 +133,7 @@ class _Replacement:
     def write(self, data: bytes, /) -> int:
         """Write, the first time all or nothing."""
         if self._file is None:
-            self._file = self._begin(data)
+            self.begin((data,))
             return len(data)
         _check_linked(self._file)
         return self._file.write(data)
@@ -152,18 +152,23 @@ class _Replacement:
             with self._file:
                 _check_linked(self._file)
 
+    def begin(self, chunks: Iterable[bytes]) -> None:
+        """Write the first data, all or nothing."""
+        self._file = self._begin(chunks)
+
     def _create(self) -> tuple[Path, io.FileIO]:
         temporary = self._path.with_name(f".asyncwatch-{os.getpid()}-{time.time_ns()}")
         return temporary, io.FileIO(temporary, "xb")
 
-    def _begin(self, data: bytes) -> io.FileIO:
+    def _begin(self, chunks: Iterable[bytes]) -> io.FileIO:
         temporary, file = self._create()
         try:
             if self._mode is not None:
                 os.fchmod(file.fileno(), self._mode)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
+            for data in chunks:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
             temporary.replace(self._path)
         except BaseException:
             file.close()
@@ -185,6 +190,8 @@ class OutputFile:
     Lines that cannot be written are kept in memory, and written with the next batch or at the end. A line that was
     written in part is taken back.
 
+    `before` returns the ends whose lines come before all others, in a run that is resumed. It may raise an OSError.
+
     Raises:
         ValueError: The name of the file ends in none of `.jsonl`, `.ndjson` and `.csv`. A pipe or a device, such as
             `/dev/stdout`, may have any name, and gets JSON lines.
@@ -192,7 +199,12 @@ class OutputFile:
 
     """
 
-    def __init__(self, path: Path | str, open_file: Callable[[Path], RawFile] = _open) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        open_file: Callable[[Path], RawFile] = _open,
+        before: Callable[[], Iterable[WorkerEnded]] | None = None,
+    ) -> None:
         self.path = Path(path)
         formats = {".jsonl": _json_line, ".ndjson": _json_line, ".csv": _csv_line}
         line = formats.get(self.path.suffix.lower())
@@ -202,6 +214,7 @@ class OutputFile:
             raise ValueError(f"output file {str(path)!r} must end in .jsonl, .ndjson or .csv")
         self._line = line
         self._header = _csv_row(FIELDS) if line is _csv_line else b""  # written together with the first line
+        self._before = before
         self._pending: deque[bytes] = deque()
         self._reason = ""  # why the last write failed
         self._is_failure_reported = False
@@ -224,6 +237,26 @@ class OutputFile:
         unwritten = f" ({count(self.unwritten, 'line')} not written)" if self.unwritten else ""
         return self._message(self._reason) + unwritten
 
+    def begin(self) -> None:
+        """Write the lines that come before all others, if they are not written yet. Never raises an OSError."""
+        if self._before is None:
+            return
+        try:
+            if isinstance(self._file, _Replacement):
+                self._file.begin(self._chunks(self._before()))
+            else:
+                self._pending.extendleft(reversed(list(self._chunks(self._before()))))
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+            return
+        self._before, self._header = None, b""
+
+    def _chunks(self, ends: Iterable[WorkerEnded]) -> Iterator[bytes]:
+        yield self._header
+        each = iter(ends)
+        while lines := [self._line(_values(event)) for event in itertools.islice(each, _LINES_A_WRITE)]:
+            yield b"".join(lines)
+
     def write(self, batch: Batch) -> str | None:
         """Write a line for each end of a worker in `batch`, after the lines that are still pending.
 
@@ -231,7 +264,7 @@ class OutputFile:
         """
         self._pending.extend(self._line(_values(event)) for event in batch if isinstance(event, WorkerEnded))
         if self._pending:
-            if self._header:
+            if self._header and self._before is None:
                 self._pending[0] = self._header + self._pending[0]
                 self._header = b""
             self._flush()
@@ -245,7 +278,7 @@ class OutputFile:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._pending:
+        if self._pending or self._before is not None:
             self._flush()
         try:
             self._file.close()
@@ -257,6 +290,9 @@ class OutputFile:
         return f"cannot write output file {str(self.path)!r}: {reason}"
 
     def _flush(self) -> None:
+        self.begin()
+        if self._before is not None:
+            return
         while self._pending:
             lines = list(itertools.islice(self._pending, _LINES_A_WRITE))
             data = b"".join(lines)

@@ -27,8 +27,11 @@ class Recorder:
     """The journal of one launch of a run. Nothing of it holds the run up: the file is made in the writer's thread."""
 
     def __init__(self, plan: Plan) -> None:
-        self.folder = runs_folder(plan.config.journal_dir)
         self._plan = plan
+        self._past = plan.resumption
+        self._store = None if self._past is None else self._past.store
+        self.folder = runs_folder(plan.config.journal_dir) if self._store is None else self._store.path.parent
+        self.run_id = ""
         self._live = LiveKeys(plan)
         self._writer: JournalWriter | None = None
 
@@ -56,7 +59,11 @@ class Recorder:
         """Begin to record the run with this ID, and return the listener of its events: see `JournalWriter`."""
         plan = self._plan
         ring = plan.config.journal_size if plan.config.is_tree else None
-        open_store = partial(_open_store, self.folder, plan, run_id, _launch(plan))
+        self.run_id = run_id
+        launch = launch_of(plan)
+        open_store = partial(_open_store, self.folder, plan, run_id, launch)
+        if self._store is not None:
+            open_store = partial(_begin, self._store, launch)
         self._writer = JournalWriter(open_store, on_written, on_problem, partial(item_keys, plan), ring)
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
@@ -68,9 +75,16 @@ class Recorder:
                 self._writer.add(part)
 
 
+def _begin(store: RunStore, launch: Launch) -> RunStore:
+    store.begin(launch)
+    return store
+
+
 def _open_store(folder: Path, plan: Plan, run_id: str, launch: Launch) -> RunStore:
     check_folder(folder)
-    store = RunStore.create(folder, RunInfo(run_id, run_id, "", mask_secrets(plan.name)))
+    past = plan.resumption
+    root, parent = (run_id, "") if past is None else (past.root, past.parent)
+    store = RunStore.create(folder, RunInfo(run_id, root, parent, mask_secrets(plan.name)))
     try:
         store.begin(launch)
     except BaseException:
@@ -81,7 +95,9 @@ def _open_store(folder: Path, plan: Plan, run_id: str, launch: Launch) -> RunSto
     return store
 
 
-def _launch(plan: Plan) -> Launch:
+def launch_of(plan: Plan) -> Launch:
+    """Return what is recorded of a launch when it starts."""
+    past = plan.resumption
     try:
         folder = os.getcwd()  # noqa: PTH109  as a text
     except OSError:  # it was removed
@@ -92,8 +108,9 @@ def _launch(plan: Plan) -> Launch:
         pid=os.getpid(),
         host=socket.gethostname(),
         folder=folder,
-        command=[mask_secrets(argument) for argument in sys.argv[1:]],
+        command=[mask_secrets(argument) for argument in (sys.argv[1:] if past is None else past.command)],
         settings=written_settings(plan.config),
         seed=plan.seed,
         version=__version__,
+        done_before=0 if past is None else past.done_before,
     )

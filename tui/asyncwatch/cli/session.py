@@ -106,7 +106,7 @@ def prepare(
     """
     slots = _slots(plan)
     _raise_file_limit(slots, on_problem)
-    output = _open_output(plan.config.output)
+    output = _open_output(plan)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     recorder = _make_recorder(plan, on_problem)
     engine = EngineThread(
@@ -187,15 +187,29 @@ def _raise_file_limit(slots: int, on_problem: Callable[[str], object]) -> None:
         on_problem(f"{text}: raise it with ulimit -n, or lower concurrency")
 
 
-def _open_output(path: str | None) -> OutputFile | None:
-    if path is None:
+def _open_output(plan: Plan) -> OutputFile | None:
+    if plan.config.output is None:
         return None
     from asyncwatch.cli.output import OutputFile
 
+    past = plan.resumption
     try:
-        return OutputFile(path)
+        return OutputFile(plan.config.output, before=past.done_lines if past is not None and past.before else None)
     except (OSError, ValueError) as error:
         raise OutputError(str(error)) from None
+
+
+def rewrite_output(plan: Plan) -> None:
+    """Write the output file of a run in which nothing is left to do.
+
+    Raises:
+        OutputError: It cannot be written.
+
+    """
+    if (output := _open_output(plan)) is not None:
+        output.close()
+        if output.problem is not None:
+            raise OutputError(output.problem)
 
 
 def _make_recorder(plan: Plan, on_problem: Callable[[str], object]) -> Recorder | None:
@@ -262,16 +276,17 @@ class RunHost:
         from asyncwatch.control.server import ControlServer, Run
 
         engine, name = session.engine, session.plan.name
+        run_id = "" if session.plan.resumption is None else session.plan.resumption.run_id
         self.problem = ""
         self.fleet = Fleet()
         self.session = session
         self._publication: Publication | None = None
         self._refreshing: asyncio.Task[None] | None = None
         try:
-            self._publication = publish(name, sys.argv, protocol=PROTOCOL)
+            self._publication = publish(name, sys.argv, protocol=PROTOCOL, run_id=run_id)
         except DiscoveryError as error:
             self.problem = f"asyncwatch ps and attach do not find this run: {error}"
-        self.run_id = new_id() if self._publication is None else self._publication.record.id
+        self.run_id = run_id or new_id() if self._publication is None else self._publication.record.id
         run = Run(
             self.run_id,
             name,
@@ -351,6 +366,8 @@ class _Recording:
         self._reported: Problem | None = None
         self._is_settled = False
         self._message: str | None = None
+        self._beginning: asyncio.Future[None] | None = None
+        """Writes the lines of what was done before, which takes seconds for a million."""
         if session.recorder is not None:
             self._writer = session.recorder.start(run_id, self._note_written, self._note_problem)
             session.engine.add_listener(self._writer)
@@ -361,6 +378,9 @@ class _Recording:
             self._loop = asyncio.get_running_loop()
             self._report()  # what came before the first event
         if self._output is not None and batch:
+            if self._beginning is None:
+                self._beginning = self._loop.run_in_executor(None, self._output.begin)
+                self._beginning.add_done_callback(lambda _done: self._release())
             self._held.append(batch)
             self._release()
         message, self._message = self._message, None
@@ -381,6 +401,8 @@ class _Recording:
 
     async def settle(self) -> Problem | None:
         """Write all that is left. Return why the journal cannot be written, if it cannot."""
+        if self._beginning is not None:
+            await self._beginning
         if self._writer is not None and not self._is_settled:
             await asyncio.to_thread(self._writer.flush, _LAST_WRITES)
         self._is_settled = True
@@ -398,7 +420,7 @@ class _Recording:
         return None if self._recorder is None or before is not None else self._recorder.problem
 
     def _release(self, *, is_over: bool = False) -> None:
-        if self._output is None:
+        if self._output is None or self._beginning is None or not self._beginning.done():
             return
         is_free = self._writer is None or self._problem is not None or is_over
         while self._held and (is_free or self._held[0][-1].seq <= self._written):

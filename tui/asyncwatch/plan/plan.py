@@ -36,16 +36,19 @@ from asyncwatch.text import mask_secrets, mask_url, one_line
 
 if TYPE_CHECKING:
     from asyncwatch.journal.identity import Keys
+    from asyncwatch.plan.resume import Resumption
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _CREDENTIALS = re.compile(r":.*@")
 """What is before the host of a URL, perhaps of one without a scheme."""
 _COMMANDS = {
+    "again": " [ID]",
     "attach": " [ID]",
     "check": " [FILE] [TARGET]...",
     "ctl": " [ID] ACTION",
     "guide": " [TOPIC]",
     "ps": "",
+    "resume": " [ID]",
     "selftest": "",
 }
 """The commands other than the main one, with their arguments."""
@@ -138,10 +141,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The exception classes that the settings name, by dotted name."""
     notes: tuple[str, ...] = ()
     """What a person should know of the items."""
+    resumption: Resumption | None = None
+    """The run that this plan resumes or repeats; None for a new one."""
 
     @property
     def is_recorded(self) -> bool:
         """Whether the run has a journal: if the config does not say so, batches with items or URLs have one."""
+        if self.resumption is not None:
+            return True
         if not self.has_work or any(group.settings.target == "demo" for group in self.groups):
             return False
         if self.config.journal is not None:

@@ -1,0 +1,231 @@
+"""What succeeded is not run again, everything else is, whatever becomes of the list of items meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import asyncwatch
+from asyncwatch.journal.store import RunJournal, locked
+
+ROOT = Path(asyncwatch.__file__).parents[1]
+
+JOBS = """
+import asyncio, json, os
+
+async def job(item):
+    item = item if isinstance(item, str) else item["id"]
+    with open("calls", "a") as file:
+        file.write(f"{item}\\n")
+    if "slow" in os.environ.get("MODE", ""):
+        await asyncio.sleep(0.02)
+    if item.startswith("bad") and os.environ.get("MODE") != "mended":
+        raise (TimeoutError if "late" in item else ValueError)(item)
+    return asyncwatch.current_worker().idempotency_key if "keys" in os.environ.get("MODE", "") else item
+
+import asyncwatch
+"""
+
+
+class Place:
+    """A folder with a function and items, in which runs are started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = folder / "state" / "asyncwatch" / "runs"
+        (folder / "jobs.py").write_text(JOBS)
+
+    def start(self, *arguments: str, mode: str = "") -> subprocess.Popen[str]:
+        """Start the command with these arguments."""
+        env = {"XDG_STATE_HOME": str(self.folder / "state"), "PYTHONPATH": f"{self.folder}:{ROOT}", "MODE": mode}
+        return subprocess.Popen(
+            [sys.executable, "-m", "asyncwatch", *arguments],
+            stdin=subprocess.PIPE,
+            cwd=self.folder,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, mode: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        with self.start(*arguments, mode=mode) as process:
+            stdout, stderr = process.communicate(stdin, timeout=60)
+        return subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+
+    def items(self, *lines: str) -> None:
+        """Write the file of items."""
+        (self.folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
+
+    def calls(self) -> list[str]:
+        """Return the items of all calls since the last look."""
+        path = self.folder / "calls"
+        lines = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def names(self, output: str = "out.jsonl") -> list[str]:
+        """Return the names and states in the output file."""
+        lines = map(json.loads, (self.folder / output).read_text().splitlines())
+        return [f"{line['name']} {line['state']}" for line in lines]
+
+    @property
+    def journals(self) -> list[Path]:
+        return sorted(self.runs.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_resume_runs_what_did_not_succeed_and_the_output_holds_every_item_once(place: Place) -> None:
+    place.items("a", "b", "bad", "gone")
+    assert place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl").returncode == 1
+    place.calls()
+    place.items("new", "bad", "b", "a")
+    dry = place.run("resume", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (0, "2 done · 1 failed, run again · 1 new · 1 gone\n")
+    lists = {kind: place.run("resume", "--list", kind).stdout.split() for kind in ("done", "failed", "new", "gone")}
+    assert lists == {"done": ["b", "a"], "failed": ["bad"], "new": ["new"], "gone": ["gone"]}
+    assert place.calls() == []
+    ended = place.run("resume", mode="mended")
+    assert (ended.returncode, sorted(place.calls())) == (0, ["bad", "new"])
+    assert "2 done · 1 failed, run again · 1 new · 1 gone" in ended.stderr
+    assert sorted(place.names()) == [f"{name} succeeded" for name in ("a", "b", "bad", "gone", "new")]
+    [path] = place.journals
+    with RunJournal(path) as journal:
+        assert [launch.done_before for launch in journal.launches()] == [0, 2]
+    again = place.run("resume")
+    assert (again.returncode, place.calls()) == (0, [])
+    assert "nothing to resume" in again.stderr
+    assert place.run("resume", path.stem[:4]).returncode == 0
+    assert place.calls() == []
+
+
+def test_changed_content_under_the_same_name_is_run_again(place: Place) -> None:
+    table = place.folder / "items.csv"
+    table.write_text("id,x\n1,a\n2,b\n")
+    place.run("jobs:job", "--items", "items.csv", "--name", "id", "--output", "out.csv")
+    place.calls()
+    table.write_text("id,x\n2,b\n1,changed\n")
+    [path] = place.journals
+    assert place.run("resume", path.stem, "--dry-run").stdout == "1 done · 1 changed\n"
+    assert place.run("resume", path.stem).returncode == 0
+    assert place.calls() == ["1"]
+    lines = (place.folder / "out.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ['"name"', '"2"', '"1"']
+
+
+def test_resumes_of_killed_resumes_lose_nothing_and_repeat_only_what_was_in_flight(place: Place) -> None:
+    items = [f"i{number}" for number in range(120)]
+    place.items(*items)
+    arguments = ["jobs:job", "--items", "items.txt", "--concurrency", "5", "--output", "out.jsonl"]
+    calls: list[str] = []
+    for attempt in range(3):
+        process = place.start(*(["resume"] if attempt else arguments), mode="slow")
+        deadline = time.monotonic() + 60
+        while not (place.folder / "calls").exists() or len((place.folder / "calls").read_text().split()) < 30:
+            assert time.monotonic() < deadline, "the workers do not start"
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        calls += place.calls()
+    assert place.run("resume").returncode == 0
+    calls += place.calls()
+    assert set(calls) == set(items)
+    assert sum(Counter(calls).values()) - len(items) <= 3 * 40
+    assert sorted(place.names()) == sorted(f"{item} succeeded" for item in items)
+
+
+def test_run_that_is_alive_is_refused_with_its_pid(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    [path] = place.journals
+    with locked(path):
+        refused = place.run("resume")
+    assert refused.returncode == 2
+    assert str(os.getpid()) in refused.stderr
+
+
+def test_again_is_a_new_run_of_what_failed_and_its_own_resume_adds_nothing(place: Place) -> None:
+    place.items("a", "bad", "bad-late", "b")
+    place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl", "--max-attempts", "1")
+    [first] = place.journals
+    place.calls()
+    place.items("a", "bad", "bad-late", "new", "b")
+    assert place.run("again", "--only", "error:Timeout").returncode == 1
+    assert place.calls() == ["bad-late"]
+    assert sorted(place.names()) == ["a succeeded", "b succeeded", "bad-late exhausted"]
+    second = place.journals[-1]
+    with RunJournal(second) as journal:
+        assert (journal.info.root, journal.info.parent) == (first.stem, first.stem)
+    assert place.run("resume", second.stem, mode="mended").returncode == 0
+    assert place.calls() == ["bad-late"]
+    assert sorted(place.names()) == ["a succeeded", "b succeeded", "bad-late succeeded"]
+    refused = place.run("again", first.stem, "--only", "error:Nothing")
+    assert (refused.returncode, place.calls()) == (2, [])
+
+
+def test_masked_arguments_have_to_be_given_again(place: Place) -> None:
+    url = "http://me:secret@127.0.0.1:1/"
+    place.run(url, "http://127.0.0.1:1/b", "--max-attempts", "1", "--journal")
+    refused = place.run("resume")
+    assert refused.returncode == 2
+    assert "http://***@127.0.0.1:1/ had a password" in refused.stderr
+    wrong = place.run("resume", "http://127.0.0.1:1/other")
+    assert (wrong.returncode, "no target of the run" in wrong.stderr) == (2, True)
+    asked = place.run("resume", "--dry-run", url)
+    assert (asked.returncode, asked.stdout) == (0, "0 done · 2 failed, run again\n")
+
+
+def test_standard_input_is_piped_again(place: Place) -> None:
+    place.run("jobs:job", "--items", "-", stdin="a\nbad\nb\n")
+    place.calls()
+    assert place.run("resume", stdin="b\nbad\na\nc\n", mode="mended").returncode == 0
+    assert sorted(place.calls()) == ["bad", "c"]
+
+
+def test_config_is_read_anew_differences_are_said_and_options_win(place: Place) -> None:
+    config = place.folder / "asyncwatch.toml"
+    config.write_text('concurrency = 3\n[[group]]\ntarget = "jobs:job"\nitems = "items.txt"\n')
+    place.items("a", "bad")
+    place.run("--headless")
+    config.write_text(config.read_text().replace("concurrency = 3", "concurrency = 5"))
+    ended = place.run("resume", "--json", "--concurrency", "7")
+    assert "concurrency is 5 in the config; it was 3" in ended.stderr
+    started = json.loads(ended.stdout.splitlines()[0])
+    assert started["concurrency"] == 7
+
+
+def test_folder_of_the_run_is_that_of_its_resume_and_given_paths_are_those_of_the_caller(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    [path] = place.journals
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "asyncwatch", "resume", path.stem, "--output", "out.jsonl"],
+        cwd=elsewhere,
+        env={
+            **os.environ,
+            "XDG_STATE_HOME": str(place.folder / "state"),
+            "PYTHONPATH": str(ROOT),
+            "MODE": "mended",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (elsewhere / "out.jsonl").read_text().count("succeeded") == 2

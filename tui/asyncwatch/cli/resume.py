@@ -1,0 +1,377 @@
+"""`asyncwatch resume` and `asyncwatch again`: from a journal to the part of its run that is left to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from asyncwatch.config.load import read_config, written_settings
+from asyncwatch.config.problems import ConfigError, read_text
+from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
+from asyncwatch.journal.folder import runs_folder
+from asyncwatch.journal.resume import Comparison, Kind, Past, split_keys
+from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
+from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.reducer import apply
+from asyncwatch.plan.items import STDIN
+from asyncwatch.plan.plan import Plan
+from asyncwatch.plan.resume import Resumption, batch_of, compare, narrowed
+from asyncwatch.text import MASK, mask_secrets, one_line, printable
+
+_OF_THE_TERMINAL = ("headless", "is_json", "detach")
+"""Options that are not those of the run before: they say how this terminal shows it."""
+_PATHS = ("config", "items", "output")
+_LONGEST = 200
+"""Characters of a setting that is shown."""
+_SHOWN = 8
+"""Differences of the config that are shown."""
+
+
+class RefusedError(Exception):
+    """The run cannot be resumed. `problems` holds one line of text for each reason."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class NothingLeftError(Exception):
+    """There is no run to go on with."""
+
+
+class Given(NamedTuple):
+    """Arguments of a command, by the names of its parameters."""
+
+    positional: tuple[str, ...]
+    options: dict[str, Any]
+    """As text, or True and False."""
+
+
+def arguments_of(ctx: click.Context) -> Given:
+    """Return the arguments that were given on a command line whose values are not converted."""
+    options = {
+        name: value
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    positional = options.pop("arguments", ())
+    return Given(tuple(positional), options)
+
+
+class Request:
+    """A request to resume a run, or to repeat one as a new run.
+
+    Changes the current folder to that of the run. `params` are the options of a run, whose values stay text.
+
+    Raises:
+        RefusedError: There is no such run, it is alive, or arguments are missing.
+        NothingLeftError: None was named, and none of this folder has anything left to do.
+
+    """
+
+    def __init__(self, given: Given, params: Sequence[click.Option], *, is_new: bool) -> None:
+        options = dict(given.options)
+        self._is_new = is_new
+        self._params = params
+        self._listed: str | None = options.pop("listed", None)
+        self.is_dry = bool(options.pop("dry_run", False)) or self._listed is not None
+        self._only: str | None = options.pop("only", None)
+        wanted = [text for text in given.positional if "://" not in text]
+        if len(wanted) > 1:
+            raise RefusedError(f"give one ID, not {shlex.join(wanted)}")
+        folder = os.getcwd()  # noqa: PTH109  as a text
+        self._path = _find(wanted[0] if wanted else None, options.get("config"), folder)
+        with _refusing(), RunJournal(self._path) as journal:
+            self._info = journal.info
+            launches = journal.launches()
+        if not launches:
+            raise RefusedError(f"nothing was recorded of run {self._path.stem}")
+        self._launch = launches[-1]
+        with _refusing(), locked(self._path):
+            pass  # no process is at it
+        for name in _PATHS:
+            if name in options and options[name] != STDIN:
+                options[name] = os.path.join(folder, str(options[name]))  # noqa: PTH118  a text, perhaps `/dev/stdout`
+        targets = [text for text in given.positional if "://" in text]
+        self.arguments = _merged(self._launch, options, targets, params)
+        _enter(self._launch.folder)
+
+    # -- the part of a plan
+
+    def answer(self, plan: Plan) -> list[str]:
+        """Return the lines that say what would be done."""
+        with _refusing(), RunJournal(self._path) as journal:
+            past = Past(journal)
+            comparison, keys = compare(plan, past)
+            if self._listed is None:
+                return [*_differences(self._launch, plan), self._sentence(comparison)]
+            if self._listed == Kind.GONE:
+                names = past.names()
+                return [printable(names.get(each, "")) for each in comparison.gone]
+            groups = zip(batch_of(plan), keys, comparison.kinds, strict=True)
+            return [
+                name
+                for group, _, kinds in groups
+                for name in compress(group.names, [kind == self._listed for kind in kinds])
+            ]
+
+    def part_of(self, plan: Plan, note: Callable[[str], None]) -> Plan:
+        """Return what is left to do of the plan, and note what that is.
+
+        Locks the journal, if the run is resumed, until the process ends.
+
+        Raises:
+            RefusedError: The journal cannot be used, or is being written.
+
+        """
+        if plan.config.is_tree:
+            raise RefusedError("services and supervisors have no end to go on to; start them again")
+        with _refusing():
+            store = None if self._is_new else RunStore.reopen(self._path)
+            with RunJournal(self._path) as journal:
+                past = Past(journal)
+                comparison, keys = compare(plan, past)
+                only = None if self._only is None else _selected(journal, past, self._only)
+        for line in _differences(self._launch, plan):
+            note(line)
+        note(self._sentence(comparison))
+        chosen, run_again = self._choose(plan, past, comparison, keys, only)
+        resumption = Resumption(
+            command=tuple(self.arguments),
+            root=self._info.root,
+            parent=self._info.id if self._is_new else "",
+            store=store,
+            run_again=frozenset(run_again),
+            before=self._before(),
+            done_before=0 if self._is_new else comparison.counts[Kind.DONE],
+        )
+        part = narrowed(plan, keys, chosen, resumption)
+        if not part.has_work:
+            note("nothing is left to do" if not self._is_new else "no item is left to repeat")
+            if store is not None:
+                self._finish(part, store)
+        return part
+
+    def _before(self) -> tuple[Path, ...]:
+        """Return the journals whose done items the output file holds as well: of runs with the same output file."""
+        output = self._output_of(self.arguments)
+        found = []
+        path: Path | None = self._path
+        with suppress(JournalError, OSError, sqlite3.Error):
+            while path is not None and path not in found:
+                with RunJournal(path) as journal:
+                    is_own = path == self._path and not self._is_new
+                    if not is_own and self._output_of(journal.launches()[-1].command) != output:
+                        break
+                    found.append(path)
+                    path = path.with_name(f"{journal.info.parent}{SUFFIX}") if journal.info.parent else None
+        return tuple(reversed(found))
+
+    def _output_of(self, arguments: Sequence[str]) -> str | None:
+        path = _raw_arguments(arguments, self._params).options.get("output")
+        return None if path is None else os.path.join(self._launch.folder, path)  # noqa: PTH118  a text
+
+    def _choose(
+        self, plan: Plan, past: Past, comparison: Comparison, keys: list[Any], only: set[tuple[str, bytes]] | None
+    ) -> tuple[list[list[bool]], list[tuple[str, bytes]]]:
+        """Return which workers of each group run, and those of them that are done."""
+        chosen: list[list[bool]] = []
+        run_again: list[tuple[str, bytes]] = []
+        for group, own, kinds in zip(batch_of(plan), keys, comparison.kinds, strict=True):
+            name = group.settings.name
+            done = past.groups[name].done if name in past.groups else {}
+            choice = []
+            for (key, _), kind in zip(split_keys(own), kinds, strict=True):
+                is_chosen = kind is not Kind.DONE
+                if self._is_new:
+                    is_chosen = is_chosen and kind is not Kind.NEW and key not in done
+                    is_chosen = is_chosen and (only is None or (name, key) in only)
+                elif self._info.parent and kind is Kind.NEW:
+                    is_chosen = False  # a repeat has the items of its own alone
+                elif is_chosen and key in done:
+                    run_again.append((name, key))
+                choice.append(is_chosen)
+            chosen.append(choice)
+        return chosen, run_again
+
+    def _sentence(self, comparison: Comparison) -> str:
+        counts = comparison.counts
+        words = {
+            Kind.FAILED: "failed, run again",
+            Kind.UNFINISHED: "unfinished",
+            Kind.CHANGED: "changed",
+            Kind.NEW: "not in that run" if self._is_new or self._info.parent else "new",
+            Kind.GONE: "gone",
+        }
+        parts = [f"{counts[Kind.DONE]:,} done"]
+        parts += [f"{counts[kind]:,} {text}" for kind, text in words.items() if counts[kind]]
+        return " · ".join(parts)
+
+    def _finish(self, plan: Plan, store: RunStore) -> None:
+        """Write the output file, which may lack lines, and that nothing is left to do."""
+        from asyncwatch.cli.recorder import launch_of  # noqa: PLC0415  only here
+        from asyncwatch.cli.session import OutputError, rewrite_output  # noqa: PLC0415  as above
+
+        try:
+            rewrite_output(plan)
+        except OutputError as error:
+            raise RefusedError(str(error)) from None
+        with _refusing():
+            store.begin(launch_of(plan))
+            store.end(time.time(), 0, None)
+            store.close()
+
+
+# -- which run
+
+
+def _find(text: str | None, config: str | None, folder: str) -> Path:
+    """Return the journal of a run: by its ID or name, else the latest one of this folder with something left to do."""
+    folders = dict.fromkeys([*_configured(config), runs_folder()])
+    found = [path for each in folders for path in each.glob(f"*{SUFFIX}")]
+    if text is not None:
+        by_id = [path for path in found if path.stem == text] or [path for path in found if path.stem.startswith(text)]
+        if len(by_id) > 1:
+            raise RefusedError(f"{text!r} begins the IDs of {len(by_id)} runs; give more of it")
+        if by_id:
+            return by_id[0]
+    best: tuple[float, Path] | None = None
+    for path in found:
+        with suppress(JournalError, OSError, sqlite3.Error), RunJournal(path) as journal:
+            launches = journal.launches()
+            if not launches:
+                continue
+            last = launches[-1]
+            fits = last.folder == folder and not (last.is_finished and last.status == 0)
+            if text is not None:
+                fits = journal.info.name == text
+            if fits and (best is None or last.started > best[0]):
+                best = (last.started, path)
+    if best is not None:
+        return best[1]
+    if text is not None:
+        raise RefusedError(f"no run with the ID or name {text!r} was recorded")
+    raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
+
+
+def _configured(config: str | None) -> Iterator[Path]:
+    """Yield the folder of journals that the config names."""
+    path = Path("asyncwatch.toml" if config is None else config)
+    with suppress(ConfigError, OSError):
+        if path.is_file() and (named := read_config(read_text(path), path)[0].journal_dir) is not None:
+            yield Path(named).absolute()
+
+
+class _refusing:  # noqa: N801  a context manager
+    """Raises errors of a journal inside the context as a `RefusedError`."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raise the error anew."""
+        if isinstance(error, BusyError):
+            raise RefusedError(f"{error}. Show it with asyncwatch attach, or stop it first") from None
+        if isinstance(error, (JournalError, OSError, sqlite3.Error)):
+            raise RefusedError(str(error)) from None
+
+
+# -- its arguments
+
+
+def _merged(
+    launch: Launch, options: dict[str, Any], targets: Sequence[str], params: Sequence[click.Option]
+) -> list[str]:
+    """Return the arguments of a launch, with the given options and targets in place of its own."""
+    recorded = _raw_arguments(launch.command, params)
+    merged = {name: value for name, value in recorded.options.items() if name not in _OF_THE_TERMINAL} | options
+    again = {mask_secrets(target): target for target in targets}
+    positional = [again.pop(text, text) for text in recorded.positional]
+    if again:
+        raise RefusedError(*(f"{text} is no target of the run" for text in again))
+    missing = [f"--{name}" for name, value in merged.items() if MASK in str(value) and name not in options]
+    missing += [text for text in positional if MASK in text]
+    if missing:
+        raise RefusedError(*(f"{text} had a password, which is not recorded: give it again" for text in missing))
+    arguments = []
+    for param in params:
+        if param.name not in merged:
+            continue
+        value = merged[param.name]
+        if isinstance(value, bool):
+            arguments.append(param.opts[-1] if value else param.secondary_opts[-1])
+        else:
+            arguments.append(f"{param.opts[-1]}={value}")
+    return [*arguments, *(["--", *positional] if positional else [])]
+
+
+def _raw_arguments(arguments: Sequence[str], params: Sequence[click.Option]) -> Given:
+    raw = click.Command("asyncwatch", params=[click.Argument(["arguments"], nargs=-1), *params])
+    return arguments_of(raw.make_context("asyncwatch", list(arguments)))
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise RefusedError(f"the folder of the run, {printable(folder)!r}: {error.strerror or error}") from None
+
+
+# -- what differs
+
+
+def _differences(launch: Launch, plan: Plan) -> list[str]:
+    """Return how the settings of the config differ from those of the launch, in words."""
+    before, now = launch.settings, written_settings(plan.config)
+    lines = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if key not in before:
+            lines.append(f"{key} is {_shown(new)} in the config; it was not set")
+        elif key not in now:
+            lines.append(f"{key} is not set in the config; it was {_shown(old)}")
+        else:
+            lines.append(f"{key} is {_shown(new)} in the config; it was {_shown(old)}")
+    if more := len(lines) - _SHOWN:
+        lines = [*lines[:_SHOWN], f"and {more} more settings differ"] if more > 0 else lines
+    return [one_line(printable(line), 2 * _LONGEST) for line in lines]
+
+
+def _shown(value: object) -> str:
+    return one_line(str(value), _LONGEST)
+
+
+def _selected(journal: RunJournal, past: Past, selector: str) -> set[tuple[str, bytes]]:
+    """Return group and key of the items that matched a selector in the launch they were last in."""
+    found: set[tuple[str, bytes]] = set()
+    for launch in past.launches:
+        fleet = Fleet()
+        for batch in journal.batches(launch.number):
+            apply(fleet, batch.unpack())
+        try:
+            matching = {row.index for row in select_workers(fleet, [selector])}
+        except NoMatchError:
+            matching = set()
+        except SelectorError as error:
+            raise RefusedError(str(error)) from None
+        for part in journal.items(launch.number):
+            for at in range(len(part.keys) // KEY_SIZE):
+                item = part.group, part.keys[at * KEY_SIZE : (at + 1) * KEY_SIZE]
+                if part.first + at in matching:
+                    found.add(item)
+                else:
+                    found.discard(item)
+    if not found:
+        raise RefusedError(f"no item of the run matches {selector!r}")
+    return found

@@ -1,0 +1,158 @@
+"""What became of the items of a run, over all its launches, and how a list of items compares with that.
+
+An item is done if its worker's last end in some launch is that it succeeded. The order of the list and its other items
+do not matter, since items are known by their keys (`journal.identity`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from asyncwatch.events import WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
+from asyncwatch.journal.identity import Keys
+from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, RunJournal
+
+_STOPPED = (None, WorkerState.CANCELLED)
+
+
+class Kind(enum.StrEnum):
+    """What a resume does with an item, and why."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """It has ended otherwise, and is run again."""
+    UNFINISHED = "unfinished"
+    """It has not ended, or was stopped, and is run."""
+    CHANGED = "changed"
+    """An item of the same name had another content. It is run."""
+    NEW = "new"
+    """It is run."""
+    GONE = "gone"
+    """It is not in the list any more."""
+
+
+class Ended(NamedTuple):
+    """Where an item succeeded."""
+
+    launch: int
+    seq: int
+    """Of the event that its worker succeeded."""
+    content: bytes
+    """The hash of its content, or nothing if the key is made of it."""
+
+
+class PastGroup:
+    """What became of the items of one group, by key."""
+
+    def __init__(self) -> None:
+        self.done: dict[bytes, Ended] = {}
+        self.others: dict[bytes, tuple[Kind, bytes]] = {}
+        """Items that were not done in the launch they were last in: FAILED or UNFINISHED, and the hash of the content.
+        An item whose content has changed can be in `done` as well."""
+
+    def kind_of(self, key: bytes, content: bytes) -> Kind:
+        """Return what a resume does with an item."""
+        if (done := self.done.get(key)) is not None:
+            return Kind.DONE if done.content == content or not (done.content and content) else Kind.CHANGED
+        if (other := self.others.get(key)) is None:
+            return Kind.NEW
+        return other[0] if other[1] == content or not (other[1] and content) else Kind.CHANGED
+
+
+class Past:
+    """What became of the items of a run."""
+
+    def __init__(self, journal: RunJournal) -> None:
+        self.groups: dict[str, PastGroup] = {}
+        self._journal = journal
+        self.launches = journal.launches()
+        for launch in self.launches:
+            self._read(launch.number)
+
+    def _read(self, launch: int) -> None:
+        ends: dict[str, WorkerEnded] = {}
+        names: list[str] = []
+        for batch in self._journal.batches(launch):
+            for event in batch.unpack():
+                if isinstance(event, WorkerEnded):
+                    known = ends.get(event.worker)
+                    if known is None or known.incarnation <= event.incarnation:  # not of one that ends late
+                        ends[event.worker] = event
+                elif type(event) is WorkersQueued:
+                    names += event.workers
+        for part in self._journal.items(launch):
+            group = self.groups.setdefault(part.group, PastGroup())
+            for at in range(len(part.keys) // KEY_SIZE):
+                key = part.keys[at * KEY_SIZE : (at + 1) * KEY_SIZE]
+                content = part.content[at * CONTENT_SIZE : (at + 1) * CONTENT_SIZE]
+                index = part.first + at
+                end = ends.get(names[index]) if index < len(names) else None
+                if (
+                    type(end) is WorkerSucceeded and end.is_repr is not True
+                ):  # a result that was lost has to be made anew
+                    group.done[key] = Ended(launch, end.seq, content)
+                    group.others.pop(key, None)
+                else:
+                    state = None if end is None else end.state
+                    group.others[key] = Kind.UNFINISHED if state in _STOPPED else Kind.FAILED, content
+
+    def names(self) -> dict[tuple[str, bytes], str]:
+        """Return the name of the worker of each item, by group and key."""
+        found: dict[tuple[str, bytes], str] = {}
+        for launch in self.launches:
+            names: list[str] = []
+            for batch in self._journal.batches(launch.number):
+                names += [name for event in batch.unpack() if type(event) is WorkersQueued for name in event.workers]
+            for part in self._journal.items(launch.number):
+                keys = (part.keys[at : at + KEY_SIZE] for at in range(0, len(part.keys), KEY_SIZE))
+                found.update(zip(((part.group, key) for key in keys), names[part.first :], strict=False))
+        return found
+
+    def successes(self, run_again: frozenset[tuple[str, bytes]]) -> Iterator[WorkerSucceeded]:
+        """Yield the last success of each item that is done, in the order of time, except of those that `run_again`."""
+        wanted: dict[int, set[int]] = {}
+        for name, group in self.groups.items():
+            for key, end in group.done.items():
+                if (name, key) not in run_again:
+                    wanted.setdefault(end.launch, set()).add(end.seq)
+        for launch, seqs in sorted(wanted.items()):
+            for batch in self._journal.batches(launch):
+                for event in batch.unpack():
+                    if event.seq in seqs and type(event) is WorkerSucceeded:
+                        yield event
+
+
+class Comparison:
+    """How the items of a list compare with the past of a run."""
+
+    def __init__(self, past: Past, lists: list[tuple[str, Keys]]) -> None:
+        self.kinds: list[list[Kind]] = []
+        """The kind of each item of each list."""
+        self.counts: Counter[Kind] = Counter()
+        self.gone: list[tuple[str, bytes]] = []
+        """Group and key of each item that was in the run and is in no list."""
+        present: dict[str, set[bytes]] = {}
+        for name, keys in lists:
+            group = past.groups.get(name, PastGroup())
+            split = split_keys(keys)
+            kinds = [group.kind_of(key, content) for key, content in split]
+            present.setdefault(name, set()).update(key for key, _ in split)
+            self.kinds.append(kinds)
+            self.counts.update(kinds)
+        for name, group in past.groups.items():
+            here = present.get(name, set())
+            known = {**group.done, **group.others}
+            self.gone += [(name, key) for key in known if key not in here]
+        self.counts[Kind.GONE] = len(self.gone)
+
+
+def split_keys(keys: Keys) -> list[tuple[bytes, bytes]]:
+    """Return the key and the hash of the content of each item."""
+    data, content = keys
+    return [
+        (data[at * KEY_SIZE : (at + 1) * KEY_SIZE], content[at * CONTENT_SIZE : (at + 1) * CONTENT_SIZE])
+        for at in range(len(data) // KEY_SIZE)
+    ]
