@@ -18,13 +18,13 @@ from asyncwatch.config.load import read_config, written_settings
 from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
 from asyncwatch.journal.folder import runs_folder
-from asyncwatch.journal.resume import Comparison, Kind, Past, split_keys
+from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
 from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
 from asyncwatch.plan.items import STDIN
 from asyncwatch.plan.plan import Plan
-from asyncwatch.plan.resume import Resumption, batch_of, compare, narrowed
+from asyncwatch.plan.resume import batch_of, compare, narrowed
 from asyncwatch.text import MASK, mask_secrets, one_line, printable
 
 _OF_THE_TERMINAL = ("headless", "is_json", "detach")
@@ -161,20 +161,21 @@ class Request:
                 self._finish(part, store)
         return part
 
-    def _before(self) -> tuple[Path, ...]:
-        """Return the journals whose done items the output file holds as well: of runs with the same output file."""
+    def _before(self) -> tuple[tuple[Path, int], ...]:
+        """Return the journals of the runs with the same output file, which holds what is done of each."""
         output = self._output_of(self.arguments)
-        found = []
+        found: dict[Path, int] = {}
         path: Path | None = self._path
         with suppress(JournalError, OSError, sqlite3.Error):
             while path is not None and path not in found:
                 with RunJournal(path) as journal:
                     is_own = path == self._path and not self._is_new
-                    if not is_own and self._output_of(journal.launches()[-1].command) != output:
+                    last = journal.launches()[-1]
+                    if not is_own and self._output_of(last.command) != output:
                         break
-                    found.append(path)
+                    found[path] = last.number
                     path = path.with_name(f"{journal.info.parent}{SUFFIX}") if journal.info.parent else None
-        return tuple(reversed(found))
+        return tuple(reversed(found.items()))
 
     def _output_of(self, arguments: Sequence[str]) -> str | None:
         path = _raw_arguments(arguments, self._params).options.get("output")

@@ -7,13 +7,17 @@ do not matter, since items are known by their keys (`journal.identity`).
 from __future__ import annotations
 
 import enum
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from asyncwatch.events import WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
 from asyncwatch.journal.identity import Keys
-from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, RunJournal
+from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, JournalError, RunJournal, RunStore
 
 _STOPPED = (None, WorkerState.CANCELLED)
 
@@ -63,12 +67,12 @@ class PastGroup:
 
 
 class Past:
-    """What became of the items of a run."""
+    """What became of the items of a run, in its launches up to the one numbered `last`."""
 
-    def __init__(self, journal: RunJournal) -> None:
+    def __init__(self, journal: RunJournal, last: int | None = None) -> None:
         self.groups: dict[str, PastGroup] = {}
         self._journal = journal
-        self.launches = journal.launches()
+        self.launches = [launch for launch in journal.launches() if last is None or launch.number <= last]
         for launch in self.launches:
             self._read(launch.number)
 
@@ -147,6 +151,44 @@ class Comparison:
             known = {**group.done, **group.others}
             self.gone += [(name, key) for key in known if key not in here]
         self.counts[Kind.GONE] = len(self.gone)
+
+
+class Resumption(Struct, frozen=True, kw_only=True):
+    """What a launch has to know of the run that it resumes or repeats."""
+
+    command: tuple[str, ...]
+    """The arguments of the launch, without secrets."""
+    root: str
+    """The ID of the first run of the chain."""
+    parent: str = ""
+    """The ID of the run that is repeated; empty for a resume."""
+    store: RunStore | None = None
+    """The journal of the run that is resumed, locked; None for a new run."""
+    run_again: frozenset[tuple[str, bytes]] = frozenset()
+    """Group and key of the items that are done and are run again nevertheless."""
+    before: tuple[tuple[Path, int], ...] = ()
+    """The journals, the oldest first, whose done items have lines in the output file before all others; and the number
+    of the last launch of each."""
+    done_before: int = 0
+
+    @property
+    def run_id(self) -> str:
+        """The ID of the run that is resumed; empty for a new run."""
+        return "" if self.store is None else self.store.path.stem
+
+    def done_lines(self) -> Iterator[WorkerSucceeded]:
+        """Yield the ends of what is done and is not run again. Each has a line in the output file.
+
+        Raises:
+            OSError: A journal cannot be read.
+
+        """
+        for path, last in self.before:
+            try:
+                with RunJournal(path) as journal:
+                    yield from Past(journal, last).successes(self.run_again)
+            except (JournalError, sqlite3.Error) as error:
+                raise OSError(str(error)) from error
 
 
 def split_keys(keys: Keys) -> list[tuple[bytes, bytes]]:

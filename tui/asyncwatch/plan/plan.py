@@ -36,7 +36,7 @@ from asyncwatch.text import mask_secrets, mask_url, one_line
 
 if TYPE_CHECKING:
     from asyncwatch.journal.identity import Keys
-    from asyncwatch.plan.resume import Resumption
+    from asyncwatch.journal.resume import Resumption
 
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _CREDENTIALS = re.compile(r":.*@")

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import compress
-from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from asyncwatch.events import WorkerSucceeded
 from asyncwatch.journal.identity import Keys
-from asyncwatch.journal.resume import Comparison, Past, split_keys
-from asyncwatch.journal.store import JournalError, RunJournal, RunStore
+from asyncwatch.journal.resume import Comparison, Past, Resumption, split_keys
 from asyncwatch.plan.keys import group_keys
 from asyncwatch.plan.plan import Plan, PlannedGroup
-
-
-class Resumption(Struct, frozen=True, kw_only=True):
-    """What a launch has to know of the run that it resumes or repeats."""
-
-    command: tuple[str, ...]
-    """The arguments of the launch, without secrets."""
-    root: str
-    """The ID of the first run of the chain."""
-    parent: str = ""
-    """The ID of the run that is repeated; empty for a resume."""
-    store: RunStore | None = None
-    """The journal of the run that is resumed, locked; None for a new run."""
-    run_again: frozenset[tuple[str, bytes]] = frozenset()
-    """Group and key of the items that are done and are run again nevertheless."""
-    before: tuple[Path, ...] = ()
-    """The journals, the oldest first, whose done items have lines in the output file before all others."""
-    done_before: int = 0
-
-    @property
-    def run_id(self) -> str:
-        """The ID of the run that is resumed; empty for a new run."""
-        return "" if self.store is None else self.store.path.stem
-
-    def done_lines(self) -> Iterator[WorkerSucceeded]:
-        """Yield the ends of what is done and is not run again. Each has a line in the output file.
-
-        Raises:
-            OSError: A journal cannot be read.
-
-        """
-        for path in self.before:
-            try:
-                with RunJournal(path) as journal:
-                    yield from Past(journal).successes(self.run_again)
-            except (JournalError, sqlite3.Error) as error:
-                raise OSError(str(error)) from error
 
 
 def batch_of(plan: Plan) -> list[PlannedGroup]:
