@@ -28,6 +28,7 @@ from asyncwatch.control.protocol import Ended, Kind
 from asyncwatch.events import Batch, LogRecorded, RunFinished, RunStarted
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
+from asyncwatch.plan.keys import WorkerKeys
 from tests.clock import run_jumping
 
 BATCHES = 100
@@ -69,6 +70,8 @@ class FakePlan:
 
     name = "demo"
     config = Config()
+    resumption = None
+    groups = ()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,8 @@ def test_error_of_the_process_is_reported_to_the_command(
     stray: Any = None
     ours, theirs = socket.socketpair()
     with contextlib.closing(Connection(ours, Kind.COMMAND)) as command:
-        status = asyncio.run(EngineHost(Session(plan, engine, None), stray).serve([(theirs, Kind.COMMAND)], []))
+        host = EngineHost(Session(plan, engine, None, WorkerKeys(plan)), stray)
+        status = asyncio.run(host.serve([(theirs, Kind.COMMAND)], []))
         while not isinstance(ended := command.receive(5.0), Ended):
             assert ended is not None
     assert (status, ended.status) == (1, 1)
@@ -126,7 +130,7 @@ def test_signal_is_seen_between_two_batches(monkeypatch: pytest.MonkeyPatch, tmp
     engine: Any = FakeEngine()
     plan: Any = FakePlan()
     stray: Any = None
-    host = EngineHost(Session(plan, engine, None), stray)
+    host = EngineHost(Session(plan, engine, None, WorkerKeys(plan)), stray)
     monkeypatch.setattr(host._server, "is_detached", True)
     engine.on_command = stop
     handler = signal.getsignal(signal.SIGTERM)

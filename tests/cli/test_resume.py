@@ -10,10 +10,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import asyncwatch
+from asyncwatch.journal.identity import idempotency_key
 from asyncwatch.journal.store import RunJournal, locked
 
 ROOT = Path(asyncwatch.__file__).parents[1]
@@ -27,7 +29,7 @@ async def job(item):
         file.write(f"{item}\\n")
     if "slow" in os.environ.get("MODE", ""):
         await asyncio.sleep(0.02)
-    if item.startswith("bad") and os.environ.get("MODE") != "mended":
+    if item.startswith("bad") and "mended" not in os.environ.get("MODE", ""):
         raise (TimeoutError if "late" in item else ValueError)(item)
     return asyncwatch.current_worker().idempotency_key if "keys" in os.environ.get("MODE", "") else item
 
@@ -77,6 +79,11 @@ class Place:
         """Return the names and states in the output file."""
         lines = map(json.loads, (self.folder / output).read_text().splitlines())
         return [f"{line['name']} {line['state']}" for line in lines]
+
+    def results(self, output: str) -> dict[str, Any]:
+        """Return the results in an output file, by name."""
+        lines = map(json.loads, (self.folder / output).read_text().splitlines())
+        return {line["name"]: line["result"] for line in lines}
 
     @property
     def journals(self) -> list[Path]:
@@ -229,3 +236,37 @@ def test_folder_of_the_run_is_that_of_its_resume_and_given_paths_are_those_of_th
         assert process.communicate(timeout=60)
     assert process.returncode == 0
     assert (elsewhere / "out.jsonl").read_text().count("succeeded") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_that_is_stopped_says_how_to_go_on(place: Place, number: signal.Signals) -> None:
+    place.items(*(f"i{number}" for number in range(500)))
+    process = place.start("jobs:job", "--items", "items.txt", "--concurrency", "1", mode="slow")
+    deadline = time.monotonic() + 60
+    while not (place.folder / "calls").exists():
+        assert time.monotonic() < deadline, "the workers do not start"
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    [path] = place.journals
+    assert f"To go on: asyncwatch resume {path.stem}\n" in stderr
+    assert "unfinished" in place.run("resume", "--dry-run").stdout
+
+
+def test_idempotency_key_is_that_of_the_item_in_every_run_of_the_chain(place: Place) -> None:
+    place.items("a", "b", "bad", "a")
+    place.run("jobs:job", "--items", "items.txt", "--output", "one.jsonl", mode="keys")
+    place.items("new", "b", "a", "bad", "a")
+    [first] = place.journals
+    place.run("again", "--output", "two.jsonl", mode="mended keys")
+    first_keys = place.results("one.jsonl")
+    assert len({first_keys[name] for name in ("a", "b", "a#2")}) == 3
+    with RunJournal(first) as journal:
+        [part] = journal.items(1)
+        keys = [idempotency_key(first.stem, part.group, part.keys[at : at + 16]) for at in range(0, 64, 16)]
+    assert [keys[0], keys[1], keys[3]] == [first_keys[name] for name in ("a", "b", "a#2")]
+    (place.folder / "one.jsonl").unlink()
+    place.run("resume", first.stem, "--output", "three.jsonl", mode="mended keys")
+    results = place.results("three.jsonl")
+    assert results["bad"] == keys[2]
+    assert keys[2] in (place.folder / "two.jsonl").read_text()

@@ -197,9 +197,9 @@ def test_output_file_with_unwritten_lines_is_reported_with_status_1(
 
     class Full:
         problem = "cannot write output file 'x': No space left on device (1 line is not written)"
-        write = close = staticmethod(lambda *_batch: None)
+        write = close = begin = staticmethod(lambda *_batch: None)
 
-    monkeypatch.setattr(output, "OutputFile", lambda _path: Full())
+    monkeypatch.setattr(output, "OutputFile", lambda _path, **_before: Full())
     assert stage.run(plan) == 1
     assert "No space left on device" in capsys.readouterr().err
 

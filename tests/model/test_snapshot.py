@@ -233,6 +233,7 @@ FIELDS: dict[str, Sequence[Any]] = {
     "rate": (None, 7.0),
     "rate_per_key": (None,),
     "reads_items": (False, True),
+    "done_before": (0, 81_204),
     "reason": ("place", "rate", "circuit", "throttled", "paused", "person"),
     "refusal": ("", "deadline"),
     "refused": (1, 2, 5),

@@ -80,10 +80,11 @@ def run_detached(make_plan: MakePlan, *, reads_input: bool) -> int:
 
 def _detach(connection: Connection, engine: Child) -> int:
     record: RunRecord | None = None
+    resume = ""
     try:
         while True:
             match connection.receive():
-                case protocol.PlanMade(run=run, notes=notes):
+                case protocol.PlanMade(run=run, notes=notes, resume=resume):
                     record = _find(run)
                     for note in notes:
                         report(note)
@@ -102,7 +103,7 @@ def _detach(connection: Connection, engine: Child) -> int:
                 case _:
                     pass
     except (OSError, RunGoneError, ProtocolError, ConnectionRefusedByRunError):
-        return _report_death(engine, record)
+        return _report_death(engine, record, resume)
 
 
 def _run_engine(make_plan: MakePlan, connections: Connections, *, reads_input: bool) -> int:
@@ -124,6 +125,7 @@ class Command:
         self._dashboard = child
         self._terminal = TerminalSettings()
         self._record: RunRecord | None = None
+        self._resume = ""
         self._stops = 0
         self._has_hung_up = False
         self._has_plan = False
@@ -235,6 +237,7 @@ class Command:
         match message:
             case protocol.PlanMade(run=run):
                 self._has_plan = True
+                self._resume = message.resume
                 self._record = _find(run)
             case protocol.PlanRefused():
                 self._refusal = message
@@ -317,8 +320,9 @@ class Command:
         if self._is_given_up or (self._stops and not self._has_plan):
             self._engine.end_group()
             _record_end(self._record, INTERRUPTED)
+            _report_how_to_resume(self._resume)
             return INTERRUPTED
-        return _report_death(self._engine, self._record)
+        return _report_death(self._engine, self._record, self._resume)
 
 
 # -- the end, as the person at the terminal sees it
@@ -357,7 +361,12 @@ def _report_ended(ended: protocol.Ended, *, shows_summary: bool = True) -> int:
     return ended.status
 
 
-def _report_death(engine: Child, record: RunRecord | None) -> int:
+def _report_how_to_resume(command: str) -> None:
+    if command:
+        report(f"To go on: {command}")
+
+
+def _report_death(engine: Child, record: RunRecord | None, resume: str) -> int:
     """Say how the engine's process has ended, and return the exit status that a shell gives for that."""
     deadline = time.monotonic() + _PATIENCE
     while not engine.has_ended and time.monotonic() < deadline:
@@ -370,6 +379,7 @@ def _report_death(engine: Child, record: RunRecord | None) -> int:
     else:
         status = 128 + number
         report(f"the process of the run was ended by {number.name} ({signal.strsignal(number)})")
+    _report_how_to_resume(resume)
     _record_end(record, status)
     return status
 

@@ -154,7 +154,7 @@ class EngineHost:
         if self._host.problem:
             notes.append(self._host.problem)
         foreseen = tuple(foreseen_events(self._session.plan))
-        self._server.open(protocol.PlanMade(self._host.run_id, tuple(notes), foreseen))
+        self._server.open(protocol.PlanMade(self._host.run_id, tuple(notes), foreseen, self._host.resume_command))
         queue = self._engine.events()
         self._engine.start()
         self._read_later(EVERY)

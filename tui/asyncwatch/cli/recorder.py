@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
 import time
@@ -13,12 +14,13 @@ from typing import Any
 
 from asyncwatch import __version__
 from asyncwatch.config.load import written_settings
+from asyncwatch.config.schema import Config
 from asyncwatch.events import RecordingFailed
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
 from asyncwatch.journal.store import Launch, RunInfo, RunStore
 from asyncwatch.journal.writer import JournalWriter, Problem
-from asyncwatch.plan.keys import LiveKeys, item_keys
+from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan
 from asyncwatch.text import mask_secrets
 
@@ -26,13 +28,13 @@ from asyncwatch.text import mask_secrets
 class Recorder:
     """The journal of one launch of a run. Nothing of it holds the run up: the file is made in the writer's thread."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, keys: WorkerKeys) -> None:
         self._plan = plan
+        self._keys = keys
         self._past = plan.resumption
         self._store = None if self._past is None else self._past.store
         self.folder = runs_folder(plan.config.journal_dir) if self._store is None else self._store.path.parent
         self.run_id = ""
-        self._live = LiveKeys(plan)
         self._writer: JournalWriter | None = None
 
     @property
@@ -41,6 +43,11 @@ class Recorder:
         if self._writer is None or (problem := self._writer.problem) is None:
             return None
         return recording_sentence(RecordingFailed(0, 0.0, *problem))
+
+    @property
+    def how_to_resume(self) -> str:
+        """The command that goes on with the run, as a sentence."""
+        return f"To go on: {resume_command(self.run_id, self._plan.config)}"
 
     def make_folder(self) -> str | None:
         """Make the folder of journals, and return what a person should know of it if it is new."""
@@ -64,15 +71,21 @@ class Recorder:
         open_store = partial(_open_store, self.folder, plan, run_id, launch)
         if self._store is not None:
             open_store = partial(_begin, self._store, launch)
-        self._writer = JournalWriter(open_store, on_written, on_problem, partial(item_keys, plan), ring)
+        self._writer = JournalWriter(open_store, on_written, on_problem, self._keys.planned, ring)
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
 
     def add(self, group: str, items: Sequence[Any], given: Sequence[str]) -> None:
         """Take items of a pipe, before the event that their workers are queued; see `plan.feed.OnItems`."""
         if self._writer is not None:
-            for part in self._live(group, items, given):
+            for part in self._keys.join(group, items, given):
                 self._writer.add(part)
+
+
+def resume_command(run_id: str, config: Config) -> str:
+    """Return the command that resumes a run, which has to find the folder of its journal."""
+    given = "" if config.journal_dir is None else f" --config {shlex.quote(str(config.path))}"
+    return f"asyncwatch resume {run_id}{given}"
 
 
 def _begin(store: RunStore, launch: Launch) -> RunStore:

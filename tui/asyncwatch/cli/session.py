@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
     from asyncwatch.journal.writer import JournalWriter, Problem
+    from asyncwatch.plan.keys import WorkerKeys
 
     _Engine = EngineThread[Run | Supervisor]
 
@@ -83,6 +84,7 @@ class Session(NamedTuple):
     plan: Plan
     engine: _Engine
     output: OutputFile | None
+    keys: WorkerKeys
     recorder: Recorder | None = None
     """None if the run has no journal."""
 
@@ -108,15 +110,18 @@ def prepare(
     _raise_file_limit(slots, on_problem)
     output = _open_output(plan)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
-    recorder = _make_recorder(plan, on_problem)
+    from asyncwatch.plan.keys import WorkerKeys
+
+    keys = WorkerKeys(plan)
+    recorder = _make_recorder(plan, keys, on_problem)
     engine = EngineThread(
-        partial(_open_run, plan, recorder, before_end),
+        partial(_open_run, plan, keys, recorder, before_end),
         partial(_drive, plan),
         stays_open=stays_open,
         log_level=level,
         threads=max(slots, _DEFAULT_THREADS),
     )
-    return Session(plan, engine, output, recorder)
+    return Session(plan, engine, output, keys, recorder)
 
 
 def run_plan(plan: Plan, *, is_json: bool) -> int:
@@ -155,6 +160,9 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
     if fleet is None or fleet.not_recorded is None:
         problem = None if session.recorder is None else session.recorder.problem
         problems += [] if problem is None else [problem]
+    is_cut = fleet is None or fleet.finished is None or fleet.finished.interrupted
+    if is_cut and session.recorder is not None and session.recorder.problem is None:
+        problems.append(session.recorder.how_to_resume)
     if session.engine.error is not None:
         problems.append(_engine_problem(session.engine.error))
         status = NOT_ALL_SUCCEEDED
@@ -212,12 +220,12 @@ def rewrite_output(plan: Plan) -> None:
             raise OutputError(output.problem)
 
 
-def _make_recorder(plan: Plan, on_problem: Callable[[str], object]) -> Recorder | None:
+def _make_recorder(plan: Plan, keys: WorkerKeys, on_problem: Callable[[str], object]) -> Recorder | None:
     if not plan.is_recorded:
         return None
     from asyncwatch.cli.recorder import Recorder
 
-    recorder = Recorder(plan)
+    recorder = Recorder(plan, keys)
     if (note := recorder.make_folder()) is not None:
         on_problem(note)
     return recorder
@@ -228,12 +236,12 @@ def _make_recorder(plan: Plan, on_problem: Callable[[str], object]) -> Recorder 
 
 @asynccontextmanager
 async def _open_run(
-    plan: Plan, recorder: Recorder | None, before_end: Callable[[Record], object] | None
+    plan: Plan, keys: WorkerKeys, recorder: Recorder | None, before_end: Callable[[Record], object] | None
 ) -> AsyncIterator[Run | Supervisor]:
     from asyncwatch.engine.run_control import control_of
     from asyncwatch.plan.build import open_run
 
-    async with open_run(plan, None if recorder is None else recorder.add) as run:
+    async with open_run(plan, keys.join if recorder is None else recorder.add, keys) as run:
         if before_end is not None:
             control = control_of(run)
             control.call_before_end(partial(before_end, control.record_log))
@@ -287,6 +295,7 @@ class RunHost:
         except DiscoveryError as error:
             self.problem = f"asyncwatch ps and attach do not find this run: {error}"
         self.run_id = run_id or new_id() if self._publication is None else self._publication.record.id
+        session.keys.root = session.keys.root or self.run_id
         run = Run(
             self.run_id,
             name,
@@ -300,6 +309,13 @@ class RunHost:
         self._recording = _Recording(session, self.run_id)
         close = WeakMethod(self.server.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the run; empty if it is not recorded."""
+        from asyncwatch.cli.recorder import resume_command
+
+        return "" if self.session.recorder is None else resume_command(self.run_id, self.session.plan.config)
 
     async def open(self) -> None:
         """Listen to clients."""

@@ -18,7 +18,7 @@ from asyncwatch.engine.describe import ErrorFacts, facts_of
 from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import boundary, stuck_at
-from asyncwatch.engine.worker import Worker
+from asyncwatch.engine.worker import KeysOfNames, Worker
 from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded
@@ -105,6 +105,8 @@ class AttemptRunner:
         """The bad luck threshold of all workers; None for each worker's own."""
         self.has_patience = True
         """Whether workers of the batch get their grace period."""
+        self.identify: Callable[[Worker], str] = KeysOfNames()
+        """Returns the idempotency key of a worker."""
         self.hold = 0.0
         """Seconds for which an attempt that fails, or a service that returns, goes on when a child process has ended: a
         signal may have ended it, and a stop may follow. Most workers have no child, and their ends take no time."""
@@ -220,6 +222,7 @@ class AttemptRunner:
     async def _call_target(self, worker: Worker) -> Any:
         """Call the worker's target, unless bad luck injects a fault instead."""
         current.set(worker)
+        worker.identify = self.identify
         try:
             if worker.latency:
                 await asyncio.sleep(worker.latency)

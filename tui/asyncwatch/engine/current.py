@@ -25,6 +25,15 @@ class CurrentWorker(Protocol):
     def bad_luck(self) -> float:
         """The draw of this attempt, in [0, 1)."""
 
+    @property
+    def idempotency_key(self) -> str:
+        """A text of 32 hexadecimal digits that is the same for its item in every attempt, restart, resume and repeat.
+
+        Send it along (as a header, for example), so that the other side does the work once. It is made of the root run
+        and the item: its name, else its content, and its ordinal among equal ones. A worker without an item is known by
+        its name.
+        """
+
 
 current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
 enclosing: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_enclosing_worker", default=None)

@@ -114,6 +114,14 @@ class RunControl:
         """Seconds since the run started, 0 before."""
         return self._scheduler.reporter.now() if self.is_started else 0.0
 
+    def resume_after(self, done_before: int) -> None:
+        """Note how many items had succeeded before the run, which resumes another one and has not started."""
+        self._scheduler.done_before = done_before
+
+    def identify_by(self, identify: Callable[[Worker], str]) -> None:
+        """Let `identify` return the idempotency key of a worker."""
+        self._scheduler.identify_by(identify)
+
     def add_listener(self, listener: Receiver) -> None:
         """Deliver to `listener` every batch of events emitted from now on."""
         self._scheduler.reporter.outbox.add(listener)

@@ -154,6 +154,8 @@ class Scheduler:
         self.has_slots = has_slots
         self.is_paused = False
         """Whether no new attempts start. Set it, and `concurrency`, by `change_slots`."""
+        self.done_before = 0
+        """Items that had succeeded before the run, if it resumes another one."""
         self.accepts_restarts = True
         """Whether workers can be restarted. Set it by `close_restarts` and `reopen_restarts`."""
         self.is_interrupted = False
@@ -243,6 +245,7 @@ class Scheduler:
             "paused": self.is_paused,
             "reads_items": self._open_feeds > 0,
             "rows_kept": self.registry.batch.rows_kept,
+            "done_before": self.done_before,
         }
         facts = (self.luck.seed, self.concurrency, timeout, wall_clock, settings)
         self.reporter.run_started(name, workers, runner, *facts)
@@ -419,6 +422,10 @@ class Scheduler:
     def in_flight(self) -> int:
         """Attempts in flight, without abandoned ones."""
         return self._runner.in_flight
+
+    def identify_by(self, identify: Callable[[Worker], str]) -> None:
+        """Let `identify` return the idempotency key of a worker."""
+        self._runner.identify = identify
 
     @property
     def tasks(self) -> dict[asyncio.Task[Any], Worker]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from asyncwatch.engine.current import current
 from asyncwatch.engine.spec import Outcome, WorkerSpec
 from asyncwatch.events import WorkerEnded, WorkerState
 
@@ -132,6 +137,15 @@ class Worker(msgspec.Struct, eq=False):
     ended_between: WorkerEnded | None = None
     """The event of its abandonment, if it has ended since and the next incarnation is still to come."""
 
+    identify: Callable[[Worker], str] | None = None
+    """Returns its idempotency key; set when an attempt starts."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """See `CurrentWorker`."""
+        assert self.identify is not None  # noqa: S101  no one has the worker before its first attempt
+        return self.identify(self)
+
     def reset(self) -> None:
         """Forget everything about the incarnation that has ended, except its state."""
         self.attempt = self.cancels = self.turns = self.failed_polls = self.throttled = 0
@@ -178,3 +192,21 @@ class Worker(msgspec.Struct, eq=False):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+class KeysOfNames:
+    """Returns the idempotency keys of the workers of a run by their names.
+
+    A run that a worker makes has the same keys whenever the worker makes it. Those of any other run are its own.
+    """
+
+    def __init__(self) -> None:
+        self._maker = current.get()
+        self._root = ""
+
+    def __call__(self, worker: Worker) -> str:
+        """Return the key of a worker."""
+        if not self._root:
+            self._root = os.urandom(16).hex() if self._maker is None else self._maker.idempotency_key
+        data = json.dumps([self._root, worker.spec.group, worker.name]).encode()
+        return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -22,7 +22,8 @@ class RunStarted(Event, frozen=True, gc=False):
     `50/s burst 10`, or None for no limit. `bad_luck` is the threshold of all workers; None if they differ, or if the
     workers of a tree are not known yet. With `reads_items`, more workers than these `workers` may be queued, until
     `ItemsRead`. With `rows_kept`, only so many workers of the batch that have ended are kept, the latest; a row is
-    given to a new worker then.
+    given to a new worker then. `done_before` counts the items that had succeeded before, in a run that was resumed:
+    they have no workers.
     """
 
     run: str
@@ -38,6 +39,7 @@ class RunStarted(Event, frozen=True, gc=False):
     paused: bool = False
     reads_items: bool = False
     rows_kept: int | None = None
+    done_before: int = 0
 
 
 class ItemsRead(Event, frozen=True, gc=False):

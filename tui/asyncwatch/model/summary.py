@@ -108,6 +108,8 @@ class Summary:
     """The pollers with the most failed polls."""
     errors: tuple[ErrorGroup, ...]
     """The largest group first."""
+    done_before: int = 0
+    """Items that had succeeded before, in a run that was resumed."""
     not_recorded: str = ""
     """Since when and why the run is not recorded; empty if it is, or was not meant to be."""
 
@@ -141,6 +143,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         failed_polls=fleet.polls.failed,
         polling=_most_troubled(fleet, polls, restarted),
         errors=_errors(fleet),
+        done_before=run.done_before if run else 0,
         not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
     )
 
@@ -250,7 +253,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
-    title += f"{counts_text(summary.counts) or 'no workers'}; {attempts} in {duration(summary.elapsed)}"
+    before = f", {summary.done_before:,} done before" if summary.done_before else ""
+    title += f"{counts_text(summary.counts) or 'no workers'}{before}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
     if summary.not_recorded:
         lines += [summary.not_recorded] if width is None else _wrapped(summary.not_recorded, width)

@@ -19,6 +19,7 @@ from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
 from asyncwatch.plan.feed import ItemFeeder, OnItems
+from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.budget import RetryBudget
@@ -34,10 +35,12 @@ from asyncwatch.targets.names import classify_by, with_faults
 
 
 @asynccontextmanager
-async def open_run(plan: Plan, on_items: OnItems | None = None) -> AsyncIterator[Run | Supervisor]:
+async def open_run(
+    plan: Plan, on_items: OnItems | None = None, keys: WorkerKeys | None = None
+) -> AsyncIterator[Run | Supervisor]:
     """Open the sessions and the site that the plan needs. Yield the run or the tree of its workers, not entered yet.
 
-    `on_items` gets the items of pipes before their workers are queued.
+    `on_items` gets the items of pipes before their workers are queued. `keys` are those of the workers.
     """
     async with AsyncExitStack() as stack:
         targets = _Targets(plan, stack)
@@ -67,6 +70,10 @@ async def open_run(plan: Plan, on_items: OnItems | None = None) -> AsyncIterator
         else:
             run = Run(batch, **settings)
         control_of(run).expect_signals()
+        if keys is not None:
+            control_of(run).identify_by(keys)
+        if plan.resumption is not None:
+            control_of(run).resume_after(plan.resumption.done_before)
         for group, members in zip(plan.groups, specs, strict=True):
             if group.live is not None:
                 say = partial(control_of(run).record_log, None, "WARNING", "asyncwatch")

@@ -486,6 +486,7 @@ def foreseen_events(plan: Plan) -> Batch:
         rate=_shown_rate(config.rate, config.burst),
         rate_per_key=_shown_rate(config.rate_per_key, config.burst_per_key),
         bad_luck=thresholds.pop() if len(thresholds) == 1 else None,
+        done_before=0 if plan.resumption is None else plan.resumption.done_before,
     )
     queued = [
         WorkersQueued(seq, 0.0, group.settings.name, group.settings.retry.max_attempts, tuple(group.names))

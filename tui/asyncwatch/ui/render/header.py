@@ -70,6 +70,7 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         [Span(run.runner, "muted")],
         [Span(f"seed {run.seed}", "muted")],
         [Span(f"{units.count(workers, 'worker')}{reading}", "muted")],
+        [Span(f"{run.done_before:,} done before", "muted")] if run.done_before else [],
         [Span(units.count(viewers, "viewer"), "strong")] if (viewers := snapshot.statistics.viewers) > 1 else [],
     ]
     # Tenths of a second are shown once they stand still.
