@@ -38,6 +38,7 @@ CASES = (
     "filter",
     "throttle",
     "journal",
+    "resume",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")

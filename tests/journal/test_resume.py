@@ -1,0 +1,114 @@
+"""Every item of a list is done, or run: however the list was edited, and whatever became of the launches before."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncwatch.events import (
+    Event,
+    WorkerCancelled,
+    WorkerExhausted,
+    WorkerFailed,
+    WorkersQueued,
+    WorkerSucceeded,
+)
+from asyncwatch.journal.identity import Keys, keys_of
+from asyncwatch.journal.resume import Comparison, Kind, Past, split_keys
+from asyncwatch.journal.store import Launch, RunInfo, RunJournal, RunStore, parts_of, store_batch
+from asyncwatch.plan.items import unique_names
+
+GROUP = "g"
+ENDS = ("succeeded", "failed", "exhausted", "cancelled", "none", "lost", "restarted", "late")
+
+Item = tuple[str, int]
+"""The name, empty for none, and the content."""
+
+
+def keys_of_items(items: Sequence[Item]) -> Keys:
+    return keys_of([content for _, content in items], [name for name, _ in items])
+
+
+def ends_of(name: str, how: str, seq: int) -> list[Event]:
+    """Return the ends of a worker, of which the last one counts."""
+    success = WorkerSucceeded(seq, 1.0, name, 1, 1, 0.1, result=1)
+    cancelled = WorkerCancelled(seq, 1.0, name, 1, 1, 0.1)
+    ends: dict[str, list[Event]] = {
+        "succeeded": [success],
+        "failed": [WorkerFailed(seq, 1.0, name, 1, 1, 0.1, "ValueError", "x")],
+        "exhausted": [WorkerExhausted(seq, 1.0, name, 1, 1, 0.1, "ValueError", "x")],
+        "cancelled": [cancelled],
+        "none": [],
+        "lost": [WorkerSucceeded(seq, 1.0, name, 1, 1, 0.1, result="<x>", is_repr=True)],
+        "restarted": [success, WorkerFailed(seq + 1, 2.0, name, 2, 1, 0.1, "ValueError", "x")],
+        "late": [WorkerSucceeded(seq, 1.0, name, 2, 1, 0.1), WorkerCancelled(seq + 1, 2.0, name, 1, 1, 0.1)],
+    }
+    return ends[how]
+
+
+def is_success(how: str) -> bool:
+    return how in {"succeeded", "late"}
+
+
+def launch(store: RunStore, names: Sequence[str], keys: Keys, ends: Sequence[str]) -> None:
+    """Record a launch of workers that end in these ways."""
+    store.begin(
+        Launch(number=0, started=1.0, pid=1, host="h", folder="/", command=[], seed=1, version="1"),
+    )
+    events: list[Event] = [WorkersQueued(0, 0.0, GROUP, 3, tuple(names))]
+    for name, how in zip(names, ends, strict=True):
+        events += ends_of(name, how, 2 * len(events))
+    store.write(parts_of(0, GROUP, *keys), [store_batch(tuple(events))])
+
+
+items = st.lists(st.tuples(st.sampled_from(["", "", "p", "q"]), st.integers(0, 3)), max_size=8)
+
+
+@settings(max_examples=40)
+@given(st.lists(items, min_size=2, max_size=4), st.data())
+def test_item_is_done_if_it_succeeded_with_its_content_and_is_run_otherwise(
+    lists: list[list[Item]], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        store = RunStore.create(Path(name), RunInfo("r", "r", "", "n"))
+        succeeded: dict[bytes, bytes] = {}
+        known: set[bytes] = set()
+        for number, current in enumerate(lists):
+            keys = keys_of_items(current)
+            split = split_keys(keys)
+            expected = [succeeded.get(key) == content for key, content in split]
+            with RunJournal(store.path) as journal:
+                comparison = Comparison(Past(journal), [(GROUP, keys)])
+            [kinds] = comparison.kinds
+            assert [kind is Kind.DONE for kind in kinds] == expected
+            assert [kind is Kind.NEW for kind in kinds] == [key not in known for key, _ in split]
+            assert {key for _, key in comparison.gone} == known - {key for key, _ in split}
+            assert comparison.counts.total() == len(current) + len(comparison.gone)
+            left = [at for at, is_done in enumerate(expected) if not is_done]
+            names = unique_names([f"{name or content}" for name, content in current])
+            ends = [data.draw(st.sampled_from(ENDS), label=f"ends of launch {number}") for _ in left]
+            part = Keys(b"".join(split[at][0] for at in left), b"".join(split[at][1] for at in left))
+            launch(store, [names[at] for at in left], part, ends)
+            known.update(key for key, _ in split)
+            for at, how in zip(left, ends, strict=True):
+                if is_success(how):
+                    succeeded[split[at][0]] = split[at][1]
+        with RunJournal(store.path) as journal:
+            lines = list(Past(journal).successes(frozenset()))
+        assert len(lines) == len(succeeded)
+        store.close()
+
+
+@given(items, st.randoms(use_true_random=False))
+def test_list_in_another_order_has_the_same_items(current: list[Item], random: object) -> None:
+    shuffled = list(current)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    unnamed = [("", content) for _, content in current]
+    other = [("", content) for _, content in shuffled]
+    before, after = split_keys(keys_of_items(unnamed)), split_keys(keys_of_items(other))
+    assert Counter(key for key, _ in before) == Counter(key for key, _ in after)
