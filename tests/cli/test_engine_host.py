@@ -171,7 +171,7 @@ def test_stray_output_is_looked_at_seldom_until_something_happens() -> None:
         engine.record_log = None
         plan: Any = FakePlan()
         stray: Any = FakeOutput()
-        host = EngineHost(Session(plan, engine, None), stray)
+        host = EngineHost(Session(plan, engine, None, WorkerKeys(plan)), stray)
         started = RunStarted(0, 0.0, "run", 1, "gather", 0, 1, None, 0.0)
         host._receive((started,))
         host._read_later(EVERY)
@@ -202,7 +202,7 @@ def test_end_is_looked_for_after_events_until_the_runner_has_returned(looks_at_r
         engine.on_command = sent.append
         plan: Any = FakePlan()
         stray: Any = FakeOutput()
-        host = EngineHost(Session(plan, engine, None), stray)
+        host = EngineHost(Session(plan, engine, None, WorkerKeys(plan)), stray)
         host._server.is_detached = True
         await asyncio.sleep(10.0)
         assert not engine.looks
