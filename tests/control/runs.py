@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from asyncwatch.commands import Command, Disconnected, Problem, SnapshotPart, Statistics, Update
+from asyncwatch.commands import Command, Disconnected, Moment, Problem, SnapshotPart, Statistics, Update
 from asyncwatch.control import protocol, server
 from asyncwatch.control.client import Connection, RunClient
 from asyncwatch.control.protocol import Kind
@@ -134,6 +134,7 @@ class Viewer:
                 self.seen, self._next_part = seen, 0
                 self.snapshots += 1
         else:
+            assert not isinstance(update, Moment)
             assert self._next_part == 0
             assert [event.seq for event in update] == list(range(self.seen, self.seen + len(update)))
             self.seen += len(update)

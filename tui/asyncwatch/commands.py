@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -241,7 +242,19 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str
 
 
-Update = Batch | SnapshotPart | Problem | Disconnected
+class Moment(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The time of a recorded run that is shown again. Only a `Player` sends it.
+
+    `at` is in seconds since the run started. From then on `speed` seconds of the run pass in a second; 0 stands still.
+    Until `is_reached`, the updates that follow are on the way to a requested moment.
+    """
+
+    at: float
+    speed: float = 0.0
+    is_reached: bool = True
+
+
+Update = Batch | SnapshotPart | Problem | Disconnected | Moment
 """What a client hears of a run. A client in the process of the run gets batches only."""
 
 T_co = TypeVar("T_co", covariant=True)
@@ -282,3 +295,44 @@ class Controller(Protocol):
 
     def statistics(self) -> Statistics:
         """Return the engine's latest figures. Cheap enough to call for every frame."""
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """What is known of a recorded run that is shown again. All times but `started` are in seconds since it started."""
+
+    at: float
+    """The moment that is shown, or that was requested last."""
+    end: float
+    """The last moment that is recorded."""
+    started: float
+    """Seconds since the epoch."""
+    is_playing: bool
+    speed: float
+    """Seconds of the run that pass in a second while it plays."""
+    failures: Sequence[float] = ()
+    """When workers ended with a failure, in order; up to the moment that is indexed."""
+    throttled: Sequence[float] = ()
+    """When keys were throttled, in the same way."""
+    indexed: float = 1.0
+    """The part of the recording, up to 1, that is indexed: moments in it are shown sooner."""
+    note: str = ""
+    """Why there is no index, if there will be none."""
+
+
+class Player(Controller, Protocol):
+    """A recorded run that is shown again. It refuses all commands."""
+
+    def recording(self) -> Recording:
+        """Return what is known of it. Cheap enough to call for every frame."""
+
+    def seek(self, at: float) -> None:
+        """Show the moment `at`, in seconds since the run started. Returns at once."""
+
+    def play(self, *, is_playing: bool) -> None:
+        """Let the time of the run pass from the shown moment on, or stop it. At the end it starts over."""
+
+    def set_speed(self, speed: float) -> None:
+        """Let `speed` seconds of the run pass in a second while it plays."""
+
+    def close(self) -> None:
+        """End it, with its threads."""

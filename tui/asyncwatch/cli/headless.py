@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from asyncwatch.cli.progress import Narrator, Stream, is_warning, log_lines, terminal_columns
-from asyncwatch.commands import Controller, Disconnected, Feed, Problem, SnapshotPart, StopRun, Update
+from asyncwatch.commands import Controller, Disconnected, Feed, Moment, Problem, SnapshotPart, StopRun, Update
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
 from asyncwatch.model.fleet import Fleet
@@ -216,6 +216,8 @@ class HeadlessRun:
 
             self._snapshot = self._snapshot or SnapshotReader()
             self.fleet = self._snapshot.read(update)
+        elif isinstance(update, Moment):
+            pass  # only recorded runs have it
         elif isinstance(update, Problem):
             self._narrator.say(f"asyncwatch: {printable(update.text)}")
         else:

@@ -439,6 +439,12 @@ class RunJournal:
             except msgspec.DecodeError as error:
                 raise DamagedError(f"a snapshot of {self._shown} cannot be read: {error}") from None
 
+    def last_moment(self, launch: int) -> float:
+        """Return the `at` of the last event of a launch; 0 if there is none."""
+        with self._reading():
+            row = self._connection.execute("SELECT max(at) FROM batch WHERE launch = ?", (launch,)).fetchone()
+        return row[0] or 0.0
+
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         with self._reading():
             cursor = self._connection.execute(query, values)

@@ -200,16 +200,17 @@ class LoopWatch:
 
 
 class RunTime:
-    """Estimates when the run started from the times of its events.
+    """Estimates when the run started from the times of its events. `set` says instead what time it is.
 
     `clock` is monotonic, in seconds; its zero does not matter.
     """
 
-    __slots__ = ("_clock", "_started_at")
+    __slots__ = ("_clock", "_speed", "_started_at")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started_at: float | None = None
+        self._speed = 1.0
 
     def note(self, batch: Batch) -> None:
         """Note a batch that has just arrived."""
@@ -219,10 +220,17 @@ class RunTime:
     def reached(self, at: float) -> None:
         """Note that the run has been going for at least `at` seconds."""
         # The least delayed batch gives the earliest estimate.
-        started_at = self._clock() - at
+        started_at = self._clock() - at / self._speed if self._speed else -at
         self._started_at = started_at if self._started_at is None else min(started_at, self._started_at)
+
+    def set(self, at: float, speed: float) -> None:
+        """Let the time be `at`, and `speed` seconds of it pass in a second from now on; none at 0."""
+        self._speed, self._started_at = speed, None
+        self.reached(at)
 
     @property
     def now(self) -> float:
         """Seconds since the run started; 0 before its first event."""
-        return 0.0 if self._started_at is None else max(0.0, self._clock() - self._started_at)
+        if self._started_at is None:
+            return 0.0
+        return max(0.0, (self._clock() - self._started_at) * self._speed if self._speed else -self._started_at)
