@@ -39,6 +39,7 @@ CASES = (
     "throttle",
     "journal",
     "resume",
+    "replay",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -60,6 +60,7 @@ def render_keys() -> Iterator[str]:
         ("The run", keys.RUN),
         ("Looking", keys.LOOKS),
         ("On every page", keys.GLOBAL),
+        ("A recorded run, or the past of a live one (t)", keys.PLAYS),
         ("Moving", keys.MOVES),
         ("One worker (enter)", details.KEYS),
         ("Errors (e)", (*errors.KEYS, *pick_list.PICKS)),
@@ -101,6 +102,12 @@ _CAPS = {
     "question_mark": "?",
     "plus": "+",
     "minus": "-",
+    "comma": ",",
+    "full_stop": ".",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "colon": ":",
+    "exclamation_mark": "!",
 }
 """How keys are written that Textual names."""
 

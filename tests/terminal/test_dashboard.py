@@ -251,3 +251,34 @@ def test_json_lines_are_not_mixed_with_other_output(folder: Path) -> None:
     assert isinstance(events[-1], RunFinished)
     for line in (b"imported", b"a stray line", b"a line of a child"):
         assert line in done.stderr
+
+
+def test_live_run_is_rewound_and_replayed_after_its_end(folder: Path) -> None:
+    journals = folder / "journals"
+    (folder / "asyncwatch.toml").write_text(f'journal_dir = "{journals}"\n')
+    with start(folder, "first", "quick") as terminal:
+        terminal.wait_for(row("quick", "succeeded"))
+        terminal.wait_for(shows("● running"))
+        terminal.press("t")
+        terminal.wait_for(shows("THE PAST"))
+        terminal.wait_for(shows("t let go"))
+        terminal.press("c")
+        terminal.wait_for(shows("Nothing can act on it"))
+        terminal.press("t")
+        terminal.wait_for(lambda text: "THE PAST" not in text)
+        terminal.press("c")
+        terminal.wait_for(row("first", "cancelled"))
+        terminal.press("q")
+        terminal.wait_for_exit()
+        assert_restored(terminal)
+    command = [COMMAND, "replay", "--journal-dir", str(journals)]
+    with Terminal(command, cwd=folder, columns=80, rows=24) as terminal:
+        terminal.wait_for(row("first", "cancelled"))
+        terminal.wait_for(shows("recorded run"))
+        terminal.press(":0\r")
+        terminal.wait_for(lambda text: "cancelled" not in text and "00:00.0 of" in text)
+        terminal.press(">>> ")
+        terminal.wait_for(row("quick", "succeeded"))
+        terminal.press("q")
+        assert terminal.wait_for_exit() == 0
+        assert_restored(terminal)

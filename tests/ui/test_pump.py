@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncwatch.commands import Disconnected, Problem, SnapshotPart, Update
+from asyncwatch.commands import Disconnected, Moment, Problem, SnapshotPart, Update
 from asyncwatch.events import Batch, CommandRefused, LogRecorded, RunFinished
 from asyncwatch.slices import SHORT_SLICE
 from asyncwatch.ui.pump import FRAME, Pump
@@ -24,6 +24,7 @@ class Recorder:
         self.drawn: list[int] = []
         self.refusals: list[CommandRefused] = []
         self.problems: list[str] = []
+        self.moments: list[Moment] = []
 
     def clock(self) -> float:
         """Return the present time."""
@@ -37,6 +38,10 @@ class Recorder:
         """Keep the part; the run goes on unless the part says otherwise."""
         self.parts.append(part)
         return part.data == b"finished"
+
+    def move(self, moment: Moment) -> None:
+        """Keep the moment."""
+        self.moments.append(moment)
 
     def draw(self) -> None:
         """Keep how many batches were known when it was drawn."""
@@ -218,3 +223,14 @@ async def test_pump_of_many_snapshot_parts_lets_the_loop_iterate() -> None:
     assert sink.drawn[0] == 0
     queue.put_nowait(_end(0))
     await task
+
+
+async def test_feed_of_a_recorded_run_goes_on_after_the_end_of_the_run() -> None:
+    sink = Recorder()
+    queue: asyncio.Queue[Update] = asyncio.Queue()
+    for update in (_end(0), SnapshotPart(b"finished"), Moment(2.0), _log(1), Disconnected("gone")):
+        queue.put_nowait(update)
+    assert await Pump(sink, is_endless=True, clock=sink.clock).run(queue) == Disconnected("gone")
+    assert len(sink.batches) == 2
+    assert len(sink.parts) == 1
+    assert sink.moments == [Moment(2.0)]

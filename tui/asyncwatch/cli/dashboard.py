@@ -11,6 +11,8 @@ import socket
 import sys
 import traceback
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from asyncwatch.cli.messages import keep_traceback, report
@@ -22,6 +24,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.text import count, error_line
 
 if TYPE_CHECKING:
+    from asyncwatch.commands import Player
     from asyncwatch.model.fleet import Fleet
     from asyncwatch.ui.app import Outcome
 
@@ -105,23 +108,31 @@ def _plan(connection: Connection) -> protocol.PlanMade | None:
 
 
 def _show(client: RunClient, role: RoleName, plan: protocol.PlanMade | None = None) -> int:
+    try:
+        outcome = shown(lambda: _run(client, role, plan))
+    finally:
+        client.close()
+    if outcome is None:
+        return BROKEN
+    if client.is_refused:
+        report(outcome.reason)
+        return BROKEN
+    return _status(outcome)
+
+
+def shown(show: Callable[[], Outcome]) -> Outcome | None:
+    """Return the outcome of a dashboard that `show` shows in the terminal; None if it broke, which is reported."""
     lines: deque[str] = deque(maxlen=_TRACE_LINES)
     try:
         with exclusive_terminal(lines.append):
-            outcome = _run(client, role, plan)
+            return show()
     except Exception as error:  # Textual is broken, or its environment variables are; nothing of it may touch the run
         trace = keep_traceback("dashboard", (f"{line}\n" for line in [*lines, *traceback.format_exc().splitlines()]))
         problem = (
             str(error) if type(error).__name__ == "DashboardError" else error_line(type(error).__name__, str(error))
         )
         report(f"{problem}; its traceback is in {trace}")
-        return BROKEN
-    finally:
-        client.close()
-    if client.is_refused:
-        report(outcome.reason)
-        return BROKEN
-    return _status(outcome)
+        return None
 
 
 def _run(client: RunClient, role: RoleName, plan: protocol.PlanMade | None) -> Outcome:
@@ -129,7 +140,27 @@ def _run(client: RunClient, role: RoleName, plan: protocol.PlanMade | None) -> O
     from asyncwatch.ui.keys import Role
 
     foreseen = () if plan is None else plan.foreseen
-    return run_dashboard(client, role=Role(role), detach=client.detach, foreseen=foreseen)
+
+    def open_past() -> Player | str:
+        return _open_past(client.journal if plan is None else plan.journal)
+
+    return run_dashboard(client, role=Role(role), detach=client.detach, foreseen=foreseen, open_past=open_past)
+
+
+def _open_past(journal: str) -> Player | str:
+    """Return the recording of a live run from its journal, or why there is none, in a sentence."""
+    from asyncwatch.journal.replay import Replay
+    from asyncwatch.journal.store import JournalError
+    from asyncwatch.ui.app import NOT_RECORDED
+
+    if not journal:
+        return NOT_RECORDED
+    try:
+        return Replay(Path(journal))
+    except FileNotFoundError:
+        return "Nothing of this run was recorded so far."
+    except (OSError, JournalError) as error:
+        return f"The recording of this run cannot be shown: {error}."
 
 
 def _status(outcome: Outcome) -> int:

@@ -154,7 +154,10 @@ class EngineHost:
         if self._host.problem:
             notes.append(self._host.problem)
         foreseen = tuple(foreseen_events(self._session.plan))
-        self._server.open(protocol.PlanMade(self._host.run_id, tuple(notes), foreseen, self._host.resume_command))
+        plan = protocol.PlanMade(
+            self._host.run_id, tuple(notes), foreseen, resume=self._host.resume_command, journal=self._host.journal
+        )
+        self._server.open(plan)
         queue = self._engine.events()
         self._engine.start()
         self._read_later(EVERY)

@@ -388,6 +388,35 @@ def attach(ctx: click.Context, run: str | None, *, read_only: bool) -> None:
 
 
 @click.command(context_settings=_SETTINGS)
+@click.argument("run", required=False, metavar="[ID[.LAUNCH]]")
+@click.option(
+    "--journal-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIRECTORY",
+    help="Folder of the journals. Default: that of your state.",
+)
+@click.pass_context
+def replay(ctx: click.Context, run: str | None, *, journal_dir: Path | None) -> None:
+    """Show a recorded run again, at any moment of it.
+
+    ID is the beginning of the run's ID; the default is the run that was recorded last. A run that was resumed has more
+    than one launch: the last one is shown, and abcdefgh.1 is the first one. Space plays, and : goes to a time.
+    """
+    from asyncwatch.cli.replay import open_replay, run_replay
+    from asyncwatch.cli.terminal import can_show_screens
+    from asyncwatch.journal.folder import runs_folder
+    from asyncwatch.journal.store import JournalError
+
+    try:
+        shown = open_replay(runs_folder(None if journal_dir is None else str(journal_dir)), run)
+    except (OSError, JournalError) as error:
+        raise _InputError([str(error)]) from None
+    if not can_show_screens():
+        raise _InputError(["replay needs a terminal that can show screens"])
+    ctx.exit(run_replay(shown))
+
+
+@click.command(context_settings=_SETTINGS)
 @click.option("--json", "is_json", is_flag=True, help="Write one JSON object to stdout.")
 @click.pass_context
 def ps(ctx: click.Context, /, *, is_json: bool) -> None:
@@ -514,7 +543,7 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
         raise _InputError(error.problems) from None
 
 
-COMMANDS = (again, attach, check, ctl, guide, ps, resume, selftest)
+COMMANDS = (again, attach, check, ctl, guide, ps, replay, resume, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 

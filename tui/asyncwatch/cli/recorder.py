@@ -18,7 +18,7 @@ from asyncwatch.config.schema import Config
 from asyncwatch.events import RecordingFailed
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
-from asyncwatch.journal.store import Launch, RunInfo, RunStore
+from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan
@@ -74,6 +74,10 @@ class Recorder:
         self._writer = JournalWriter(open_store, on_written, on_problem, self._keys.planned, ring)
         os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
+
+    def path(self, run_id: str) -> Path:
+        """Return the path of the journal of the run with this ID."""
+        return self.folder.absolute() / f"{run_id}{SUFFIX}"
 
     def add(self, group: str, items: Sequence[Any], given: Sequence[str]) -> None:
         """Take items of a pipe, before the event that their workers are queued; see `plan.feed.OnItems`."""

@@ -323,6 +323,12 @@ class RunHost:
             await self.server.listen(self._publication.socket)
             self._refreshing = asyncio.create_task(self._refresh(self._publication))
 
+    @property
+    def journal(self) -> str:
+        """The path of the run's journal, empty if it is not recorded."""
+        recorder = self.session.recorder
+        return "" if recorder is None else str(recorder.path(self.run_id))
+
     def receive(self, batch: Batch) -> str | None:
         """Pass a batch on, before it is applied to the fleet. Return a message for a person, or None."""
         self.server.take(batch)
@@ -526,7 +532,7 @@ async def _serve(host: RunHost, follow: Coroutine[object, object, Fleet]) -> Fle
     from asyncwatch.control.protocol import PlanMade
 
     await host.open()
-    host.server.open(PlanMade(host.run_id, notes=(), foreseen=()))
+    host.server.open(PlanMade(host.run_id, notes=(), foreseen=(), journal=host.journal))
     try:
         return await follow
     finally:

@@ -132,6 +132,8 @@ class RunClient:
     ) -> None:
         self.ended: protocol.Ended | None = None
         """How the run has ended, once it has."""
+        self.journal = ""
+        """The path of the run's journal, once the run has said it; empty if it is not recorded."""
         self.lost = asyncio.Event()
         """Set when the run cannot be reached any more."""
         self.is_refused = False
@@ -294,6 +296,8 @@ class RunClient:
             case _:
                 if isinstance(received, protocol.Ended):
                     self.ended = received
+                elif isinstance(received, protocol.PlanMade):
+                    self.journal = received.journal
                 self._on_message(received)
 
     def _lose(self, reason: str, *, is_refused: bool = False) -> None:

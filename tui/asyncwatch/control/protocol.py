@@ -143,13 +143,15 @@ class PlanMade(Message, frozen=True):
     """The run is about to begin, or has begun.
 
     `notes` are for the person at the terminal. `foreseen` are the first events of a run that has not begun. `resume` is
-    the command that goes on with the run if its process dies; empty if it is not recorded.
+    the command that goes on with the run if its process dies, and `journal` the path of its journal; both are empty if
+    it is not recorded.
     """
 
     run: str
     notes: tuple[str, ...]
     foreseen: tuple[Union[tuple(event_types())], ...]  # type: ignore[valid-type]  # noqa: UP007  as above
     resume: str = ""
+    journal: str = ""
 
 
 class PlanRefused(Message, frozen=True):

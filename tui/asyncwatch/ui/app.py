@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from textual import events
 from textual.actions import ActionParseResult
@@ -20,10 +20,10 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
-from asyncwatch.commands import Command, Controller, SnapshotPart, StopRun, WatchStack
+from asyncwatch.commands import Command, Controller, Moment, Player, SnapshotPart, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
@@ -31,13 +31,17 @@ from asyncwatch.process import short_switch_interval
 from asyncwatch.text import error_line
 from asyncwatch.ui.command_sender import CommandSender
 from asyncwatch.ui.dashboard import MAX_FROZEN_EVENTS, DashboardState
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Role, bindings, is_acting, offered
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, PLAYS, RUN, Role, bindings, offered, why_refused
 from asyncwatch.ui.messages import Answer, CommandsRequested, DetailsRequested, SettingChangeRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.render import format as fmt
+from asyncwatch.ui.render.scrubber import failure_beside, speed_beside
 from asyncwatch.ui.render.styles import STYLE_CLASSES
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.fleet import FleetScreen
+
+if TYPE_CHECKING:
+    from asyncwatch.ui.past import Past
 
 STATISTICS_EVERY, STATISTICS_EVERY_AT_REST = 0.25, 1.0
 """Seconds between two reads of the engine's statistics, while workers are active and when none is."""
@@ -47,6 +51,7 @@ _AFTER = 0.002
 """Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
 """Seconds for which a problem of the run beside the work is shown."""
+NOT_RECORDED = "This run is not recorded, so there is no past to show. journal = true in the config records runs."
 _VERBS = {
     "CancelWorker": "cancel",
     "CancelBranch": "stop",
@@ -116,6 +121,8 @@ class AsyncwatchApp(App[Ending]):
         processor_clock: processor seconds, to measure frames.
         is_signalled: whether SIGTERM, SIGHUP and SIGINT end the dashboard.
         foreseen: the first events of the run, shown until they come.
+        player: the recorded run that is shown, which is then the controller, too.
+        open_past: opens the recording of a live run, or returns why there is none, in a sentence.
         driver_class: Textual's driver of the terminal; None for its own.
 
     """
@@ -140,6 +147,8 @@ class AsyncwatchApp(App[Ending]):
         processor_clock: Callable[[], float] = time.thread_time,
         is_signalled: bool = False,
         foreseen: Batch = (),
+        player: Player | None = None,
+        open_past: Callable[[], Player | str] = lambda: NOT_RECORDED,
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
@@ -147,18 +156,21 @@ class AsyncwatchApp(App[Ending]):
             self._refuse_ansi_themes()
         self.reason = ""
         """Why the run cannot be reached."""
-        self.dashboard = DashboardState(clock, wall_clock, role)
+        self._present = DashboardState(clock, wall_clock, role, player)
+        self._past: Past | None = None
+        """The past of the run, while it is shown."""
+        self._open_past = open_past
         if foreseen:
-            self.dashboard.foresee(foreseen)
+            self._present.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
         self._controller = controller
         self._leave_run = detach
         self._commands = CommandSender(
             self._send,
-            lambda: (self.dashboard.fleet.settings.applied, self.dashboard.fleet.refused),
+            lambda: (self._present.fleet.settings.applied, self._present.fleet.refused),
             is_open=not foreseen,  # commands for workers of a run that has not begun would be refused
         )
-        self._pump = Pump(self)
+        self._pump = Pump(self, is_endless=player is not None)
         self._is_signalled = is_signalled
         self._is_drawing = False
         self._redraw: asyncio.TimerHandle | None = None
@@ -166,6 +178,11 @@ class AsyncwatchApp(App[Ending]):
         self._sent = 0  # commands of the last action
         self._refused = 0  # how many of these were refused
         self._refusal: CommandRefused | None = None  # the first of these refusals
+
+    @property
+    def dashboard(self) -> DashboardState:
+        """What is shown: the run, or its past."""
+        return self._present if self._past is None else self._past.dashboard
 
     async def on_event(self, event: events.Event) -> None:
         """Run a key's action before the next key is handled, so that keys typed ahead reach what this key opens.
@@ -180,6 +197,11 @@ class AsyncwatchApp(App[Ending]):
             if field is not None and is_text and not (bound and bound.binding.priority):
                 await field.on_event(event)
                 return
+            if self.dashboard.player is not None and not self.screen.is_modal and isinstance(event, events.Key):
+                play = next((key for key in PLAYS if key.keys == event.key), None)
+                if play is not None and field is None:
+                    await self.run_action(play.action, self)
+                    return
             if bound is not None and await self.run_action(bound.binding.action, bound.node):
                 return
         await super().on_event(event)
@@ -191,19 +213,21 @@ class AsyncwatchApp(App[Ending]):
         namespaces: Mapping[str, DOMNode] | None = None,
     ) -> bool:
         """Run the action of a key, a click or the palette. Refuse it if it acts on a run that may only be shown."""
-        if self.dashboard.role is Role.READER and is_acting(action if isinstance(action, str) else action[1]):
-            self._warn("This dashboard is read-only. It cannot act on the run.")
+        reason = why_refused(action if isinstance(action, str) else action[1], self.dashboard.role)
+        if reason is not None:
+            self._warn(reason)
             return True
         return await super().run_action(action, default_namespace, namespaces)
 
     def get_default_screen(self) -> Screen[None]:
         """Return the fleet."""
-        return FleetScreen(self.dashboard)
+        return FleetScreen(self._present)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Yield every action by name."""
         here = [*ACTS, *RUN, *LOOKS, *MOVES] if isinstance(screen, FleetScreen) else []
-        everywhere = offered(GLOBAL, self.dashboard.role)
+        everywhere = offered(PLAYS if self.dashboard.player is not None else (), self.dashboard.role)
+        everywhere += offered(GLOBAL, self.dashboard.role)
         for key in (*offered(here, self.dashboard.role), *everywhere):
             if key.action == "command_palette":
                 continue
@@ -246,7 +270,7 @@ class AsyncwatchApp(App[Ending]):
 
     def receive(self, batch: Batch) -> None:
         """Apply a batch from the pump."""
-        dashboard = self.dashboard
+        dashboard = self._present
         was_frozen, fleet = dashboard.is_frozen, dashboard.fleet
         dashboard.receive(batch)
         if dashboard.fleet is not fleet:
@@ -257,12 +281,16 @@ class AsyncwatchApp(App[Ending]):
 
     def read(self, part: SnapshotPart) -> bool:
         """Show a part of a snapshot from the pump. Return whether it completes a run that has finished."""
-        fleet = self.dashboard.fleet
-        is_over = self.dashboard.read(part)
-        if self.dashboard.fleet is not fleet:
+        fleet = self._present.fleet
+        is_over = self._present.read(part)
+        if self._present.fleet is not fleet:
             self._draw_screens()  # at once, as in `receive`
         self._commands.open()
         return is_over
+
+    def move(self, moment: Moment) -> None:
+        """Set the time of a recorded run."""
+        self._present.move(moment)
 
     def notify(
         self,
@@ -333,13 +361,14 @@ class AsyncwatchApp(App[Ending]):
 
     def request_stop(self) -> None:
         """Stop the run without a question; the second time, without grace; the third time, just quit."""
-        if self.dashboard.is_stopping_now or self.dashboard.fleet.finished is not None:
-            self.exit(Ending.QUIT if self.dashboard.fleet.finished is None else Ending.FINISHED)
+        present = self._present
+        if present.is_stopping_now or present.fleet.finished is not None:
+            self.exit(Ending.QUIT if present.fleet.finished is None else Ending.FINISHED)
             return
-        self.dashboard.unfreeze()
+        present.unfreeze()
         self._commands.clear()
-        self._controller.send(StopRun(at_once=self.dashboard.is_stopping))
-        self.dashboard.stop()
+        self._controller.send(StopRun(at_once=present.is_stopping))
+        present.stop()
         self._draw_screens()
 
     # -- screens
@@ -348,7 +377,8 @@ class AsyncwatchApp(App[Ending]):
         """Open a worker. When its page closes, the cursor is on the worker that it showed last."""
         from asyncwatch.ui.screens.details import DetailsScreen
 
-        self._controller.send(WatchStack(message.row.name))
+        if self._past is None:
+            self._controller.send(WatchStack(message.row.name))
         await self.push_screen(DetailsScreen(self.dashboard, message.row), self._select)
 
     async def action_log(self) -> None:
@@ -384,6 +414,9 @@ class AsyncwatchApp(App[Ending]):
         """Leave the run. Its owner stops it; ask first if workers are active. While stopping, do as `request_stop`."""
         from asyncwatch.ui.screens.confirm import ConfirmScreen
 
+        if self._past is not None:
+            await self.action_rewind()
+            return
         if isinstance(self.screen, ConfirmScreen):
             await self.screen.action_dismiss(Answer.YES if "q" in self.screen.again else Answer.NO)
             return
@@ -428,18 +461,96 @@ class AsyncwatchApp(App[Ending]):
         self.refresh()
 
     def _select(self, row: Row | None) -> None:
-        self._controller.send(WatchStack(None))
-        screen = self.screen_stack[0]
+        if self._past is None:
+            self._controller.send(WatchStack(None))
+        screen = self._shown_screens[0]
         present = self.dashboard.fleet.get(row.name) if row is not None else None
         if present is not None and isinstance(screen, FleetScreen):
             screen.table.select(present)
 
+    # -- a recorded run
+
+    async def action_rewind(self) -> None:
+        """Show the past of the run, or let it go."""
+        if self._past is not None:
+            await self._let_go(self._past)
+            return
+        from asyncwatch.ui.past import Past
+
+        if isinstance(self.screen, ModalScreen):
+            return
+        player = self._open_past()
+        if isinstance(player, str):
+            self._warn(player)
+            return
+        past = Past(player, DashboardState(self._clock, role=Role.PAST, player=player), self, len(self.screen_stack))
+        self._past = past
+        await self.push_screen(FleetScreen(past.dashboard))
+        past.worker = self.run_worker(past.pump.run(player.events()), name="past", exit_on_error=True)
+
+    async def _let_go(self, past: Past) -> None:
+        while len(self.screen_stack) > past.depth:
+            await self.pop_screen()
+        self._past = None
+        past.close()
+        self._draw_screens()
+
+    def action_play(self) -> None:
+        """Play the recorded run, or stop it."""
+        if (player := self.dashboard.player) is not None:
+            player.play(is_playing=not player.recording().is_playing)
+            self._draw_screens()
+
+    def action_step(self, seconds: int) -> None:
+        """Go some seconds on, or back."""
+        if (player := self.dashboard.player) is not None:
+            player.seek(player.recording().at + seconds)
+
+    def action_speed(self, direction: int) -> None:
+        """Play faster (1) or slower (-1)."""
+        if (player := self.dashboard.player) is not None:
+            player.set_speed(speed_beside(player.recording().speed, direction))
+            self._draw_screens()
+
+    def action_failure(self, direction: int) -> None:
+        """Go to the next failure (1), or to the one before (-1)."""
+        if (player := self.dashboard.player) is None:
+            return
+        recording = player.recording()
+        moment = failure_beside(recording, recording.at, direction)
+        if moment is not None:
+            player.seek(moment)
+        elif direction > 0 and recording.indexed < 1:
+            self._warn(f"No failure was found so far: {recording.indexed:.0%} is indexed.")
+        else:
+            self._warn(f"There is no failure {'after' if direction > 0 else 'before'} this moment.")
+
+    async def action_jump(self) -> None:
+        """Ask for a time, and go there."""
+        from asyncwatch.ui.screens.jump import JumpScreen
+
+        if (player := self.dashboard.player) is None:
+            return
+
+        def go(moment: float | None) -> None:
+            if moment is not None:
+                player.seek(moment)
+
+        await self.push_screen(JumpScreen(player.recording()), go)
+
     # -- drawing
+
+    @property
+    def _shown_screens(self) -> list[Screen[Any]]:
+        """The screens of what is shown, from the fleet up."""
+        return self.screen_stack[0 if self._past is None else self._past.depth :]
 
     @property
     def _is_live(self) -> bool:
         """Whether anything of the run goes on."""
         dashboard = self.dashboard
+        if dashboard.player is not None:
+            return dashboard.player.recording().is_playing
         return bool(dashboard.active or dashboard.is_stopping or dashboard.fleet.abandoned)
 
     @property
@@ -447,7 +558,7 @@ class AsyncwatchApp(App[Ending]):
         """Seconds between two changes of the shown times if nothing happens."""
         period = float("inf")
         if not self.dashboard.is_frozen:
-            for screen in reversed(self.screen_stack):
+            for screen in reversed(self._shown_screens):
                 if isinstance(screen, Drawable):
                     period = min(period, screen.period if self._is_live else screen.period_at_rest)
                 if not screen.is_modal:
@@ -472,11 +583,14 @@ class AsyncwatchApp(App[Ending]):
             self.draw()
 
     def _draw_screens(self) -> None:
+        if self.dashboard.is_jumping:
+            self._draw_when_due()
+            return
         if self.screen_stack and not self._is_drawing:
             self._is_drawing = True
             self.screen.call_after_refresh(self._frame_shown, self._processor_clock())
         self._commands.send_changes()
-        for screen in self.screen_stack:
+        for screen in self._shown_screens:
             if screen.is_mounted and isinstance(screen, Drawable):
                 screen.draw()
         self._draw_when_due()
@@ -505,12 +619,15 @@ class AsyncwatchApp(App[Ending]):
             self._read_statistics()
 
     def _read_statistics(self) -> None:
-        frames = self.dashboard.frame_statistics
-        self.dashboard.statistics = known = self._controller.statistics()
-        frames.sample(self._clock(), known.events, self.dashboard.fleet.events)
+        present = self._present
+        frames = present.frame_statistics
+        present.statistics = known = self._controller.statistics()
+        frames.sample(self._clock(), known.events, present.fleet.events)
+        player = self.dashboard.player
+        indexed = None if player is None else player.recording().indexed
         blocked = round(self.dashboard.snapshot().blocked_for)
         lag, tokens = round(known.loop_lag, _LAG_DIGITS), round(known.retry_tokens)
-        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens, known.viewers
+        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens, known.viewers, indexed
         if figures != self._drawn_figures and not self._pump.is_drawing:
             self._drawn_figures = figures
             self.draw()  # nothing else would draw them
@@ -536,6 +653,8 @@ def run_dashboard(
     role: Role = Role.OWNER,
     detach: Callable[[], object] = lambda: None,
     foreseen: Batch = (),
+    player: Player | None = None,
+    open_past: Callable[[], Player | str] = lambda: NOT_RECORDED,
 ) -> Outcome:
     """Show the run until it has finished, or is left. Blocks; main thread only.
 
@@ -550,7 +669,14 @@ def run_dashboard(
         from asyncwatch.ui.driver import TerminalDriver
 
         app = AsyncwatchApp(
-            controller, role=role, detach=detach, is_signalled=True, foreseen=foreseen, driver_class=TerminalDriver
+            controller,
+            role=role,
+            detach=detach,
+            is_signalled=True,
+            foreseen=foreseen,
+            player=player,
+            open_past=open_past,
+            driver_class=TerminalDriver,
         )
         # Modules, classes and fleet stay to the end. Without them a garbage collection is about 20 ms shorter.
         gc.freeze()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from asyncwatch.commands import SnapshotPart, Statistics
+from asyncwatch.commands import Moment, Player, SnapshotPart, Statistics
 from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueued
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, confirm_start, leave
@@ -16,6 +16,8 @@ from asyncwatch.model.view.selection import View
 from asyncwatch.ui.keys import Role
 from asyncwatch.ui.render.snapshot import FrameStatistics, Snapshot
 
+MAX_JUMP = 0.5
+"""Seconds for which the moment before a jump stays on the screen. Then frames show how far the jump has come."""
 MAX_FROZEN_EVENTS = 500_000
 """Events, about 200 bytes each, that may wait for the end of a freeze. One more ends it."""
 
@@ -30,7 +32,8 @@ class DashboardState:
     same events, the fleet, cursor and marks stay. Otherwise the fleet is built anew.
 
     `clock` is monotonic, in seconds. Its zero does not matter: run time is derived from the events. In a snapshot the
-    latest event may be old, so there it is derived from `wall_clock`, in seconds since the epoch.
+    latest event may be old, so there it is derived from `wall_clock`, in seconds since the epoch. The time of a
+    recorded run, which a `player` shows, is set by each `Moment`.
     """
 
     def __init__(
@@ -38,8 +41,13 @@ class DashboardState:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         role: Role = Role.OWNER,
+        player: Player | None = None,
     ) -> None:
         self.role = role
+        self.player = player
+        self._clock = clock
+        self._jumped_at: float | None = None
+        """When a jump to another moment began, until it has ended."""
         self.fleet = Fleet()
         self.view = View(self.fleet)
         self.statistics = Statistics()
@@ -53,7 +61,7 @@ class DashboardState:
         """Events that have come as foreseen."""
         self._run_time = RunTime(clock)
         self._wall_clock = wall_clock
-        self._reader = SnapshotReader()
+        self._reader = SnapshotReader(keeps_blocks=player is not None)
         self.is_growing = False
         """Whether more parts of a snapshot are to come."""
         self._next: Fleet | None = None
@@ -100,10 +108,15 @@ class DashboardState:
         return self.now if self.is_frozen or self.fleet.finished is not None else self._run_time.now
 
     @property
+    def is_jumping(self) -> bool:
+        """Whether another moment is about to be shown, so that a frame would show one on the way to it."""
+        return self._jumped_at is not None and self._clock() < self._jumped_at + MAX_JUMP
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether the run has workers that were not announced yet."""
         run = self.fleet.run
-        return self.is_growing or (run is not None and self.fleet.workers < run.workers)
+        return self.is_growing or self._jumped_at is not None or (run is not None and self.fleet.workers < run.workers)
 
     @property
     def active(self) -> int:
@@ -121,7 +134,9 @@ class DashboardState:
             self.frozen_events if self.is_frozen else None,
             self._active_at_stop if self.is_stopping else None,
             self.is_stopping_now,
-            self.role is Role.READER,
+            not self.role.acts,
+            self.role.title,
+            self.role.is_past,
         )
 
     def foresee(self, batch: Batch) -> None:
@@ -154,7 +169,8 @@ class DashboardState:
             self._next, self._frozen_batches, self._frozen_events = None, [], 0
             self.frame_statistics.received = fleet.events
             started_at = fleet.run.started_at if fleet.run is not None else float("inf")
-            self._run_time.reached(max(fleet.latest, self._wall_clock() - started_at))
+            if self.player is None:
+                self._run_time.reached(max(fleet.latest, self._wall_clock() - started_at))
         self.is_growing = not part.is_last
         if fleet is not self.fleet and not fleet.rows and not part.is_last:
             return False
@@ -163,6 +179,14 @@ class DashboardState:
         else:
             self._show(fleet)
         return part.is_last and fleet.finished is not None
+
+    def move(self, moment: Moment) -> None:
+        """Set the time of a recorded run."""
+        self._run_time.set(moment.at, moment.speed)
+        if moment.is_reached:
+            self._jumped_at = None
+        elif self._jumped_at is None:
+            self._jumped_at = self._clock()
 
     def freeze(self) -> None:
         """Hold back batches from now on."""

@@ -20,6 +20,26 @@ class Role(enum.Enum):
     """As `VIEWER`, in the terminal of the program that runs the workers: Ctrl+C interrupts that program."""
     READER = "reader"
     """It only shows the run."""
+    REPLAY = "replay"
+    """It shows a recorded run."""
+    PAST = "past"
+    """It shows the past of a live run, which another dashboard of the same app shows."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether it acts on the run."""
+        return self in {Role.OWNER, Role.VIEWER, Role.PROGRAM}
+
+    @property
+    def is_past(self) -> bool:
+        """Whether what it shows is past."""
+        return self in {Role.REPLAY, Role.PAST}
+
+    @property
+    def title(self) -> str:
+        """What the header says of it, if it does not act on the run."""
+        titles = {Role.READER: "read-only", Role.REPLAY: "recorded run", Role.PAST: "THE PAST · t lets go"}
+        return titles.get(self, "")
 
 
 class Key(NamedTuple):
@@ -87,6 +107,18 @@ LOOKS = (
     Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),
 )
 
+PLAYS = (
+    Key("space", "play", "play", "play the recorded run, or stop; at its end, from the start", footer=1),
+    Key("comma", "step(-1)", "back", "a second back", ","),
+    Key("full_stop", "step(1)", "1 s", "a second on", ", .", footer=2),
+    Key("less_than_sign", "speed(-1)", "slower", "play slower, down to a quarter of the speed", "<"),
+    Key("greater_than_sign", "speed(1)", "speed", "play faster, up to 64 times", "< >", footer=2),
+    Key("colon", "jump", "go to", "go to a time: 90, 1:30, 14:03:20 or end", ":", footer=1),
+    Key("exclamation_mark", "failure(1)", "failure", "go to the next failure", "!", footer=1),
+    Key("1", "failure(-1)", "failure before", "go to the failure before", footer=4),
+)
+"""Keys of a recorded run. There they take precedence over all others."""
+
 ACTING = frozenset(
     {
         *("cancel", "restart", "retry_now", "give_up", "cancel_all", "restart_all", "retry_all_now", "give_up_all"),
@@ -95,6 +127,8 @@ ACTING = frozenset(
     }
 )
 """Actions that act on the run."""
+_NOT_IN_THE_PAST = frozenset({"mark", "mark_all", "freeze", "detach"})
+"""More actions that a recorded run does not have."""
 
 GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
@@ -104,6 +138,7 @@ GLOBAL = (
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),
     Key("ctrl+l", "redraw", "redraw", "draw the screen anew"),
     Key("ctrl+z", "suspend_process", "suspend", "stop the screen, not the work, until the shell's fg"),
+    Key("t", "rewind", "rewind", "show the past of the run, or let it go again"),
     Key("D", "detach", "detach", "leave the run, which goes on", footer=6),
     Key("q", "quit", "quit", "quit, also ctrl+c; asks while workers are active", footer=1),
 )
@@ -113,18 +148,41 @@ _QUIT_OF_VIEWERS = Key("q", "quit", "leave", "leave the run, which goes on; also
 _QUIT_OF_PROGRAMS = Key(
     "q", "quit", "leave", "leave the dashboard; the program goes on (ctrl+c interrupts it)", footer=1
 )
+_LET_GO = Key("t", "rewind", "let go", "let the past go, and show the run as it is; also esc", footer=1)
 
 
 def offered(keys: Iterable[Key], role: Role) -> tuple[Key, ...]:
     """Return the keys as they are for this role: who may only look has none that acts."""
-    allowed = (key for key in keys if role is not Role.READER or not is_acting(key.action))
-    quits = {Role.VIEWER: _QUIT_OF_VIEWERS, Role.READER: _QUIT_OF_VIEWERS, Role.PROGRAM: _QUIT_OF_PROGRAMS}
-    return tuple(quits.get(role, key) if key.action == "quit" else key for key in allowed)
+    allowed = [key for key in keys if why_refused(key.action, role) is None]
+    replaced = {"rewind": _LET_GO} if role is Role.PAST else {}
+    if role is Role.PROGRAM:
+        replaced["quit"] = _QUIT_OF_PROGRAMS
+    elif role is Role.REPLAY:
+        replaced["quit"] = _QUIT_OF_VIEWERS._replace(explanation="leave the recorded run; also ctrl+c")
+    elif role is not Role.OWNER:
+        replaced["quit"] = _QUIT_OF_VIEWERS
+    return tuple(replaced.get(key.action, key) for key in allowed)
+
+
+def why_refused(action: str, role: Role) -> str | None:
+    """Return why a dashboard of this role has no such action, in Textual's notation; None if it has it."""
+    if not role.acts and is_acting(action):
+        is_past = "This is the past of the run. Nothing can act on it."
+        return is_past if role.is_past else "This dashboard is read-only. It cannot act on the run."
+    if role.is_past and _name(action) in _NOT_IN_THE_PAST:
+        return "This is the past of the run. Press space to play or stop it."
+    if role is Role.REPLAY and _name(action) == "rewind":
+        return "This is a recorded run already."
+    return None
 
 
 def is_acting(action: str) -> bool:
     """Return whether an action, in Textual's notation, acts on the run."""
-    return action.partition("(")[0].rpartition(".")[2] in ACTING
+    return _name(action) in ACTING
+
+
+def _name(action: str) -> str:
+    return action.partition("(")[0].rpartition(".")[2]
 
 
 def bindings(keys: Iterable[Key]) -> list[Binding]:

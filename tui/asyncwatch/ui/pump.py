@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from asyncwatch.commands import Disconnected, Feed, Problem, SnapshotPart, Update
+from asyncwatch.commands import Disconnected, Feed, Moment, Problem, SnapshotPart, Update
 from asyncwatch.events import Batch, CommandRefused, RunFinished, WorkersQueued
 from asyncwatch.slices import SHORT_SLICE
 
@@ -23,6 +23,9 @@ class Sink(Protocol):
 
     def read(self, part: SnapshotPart) -> bool:
         """Show a part of a snapshot. Return whether that completes a run that has finished."""
+
+    def move(self, moment: Moment) -> None:
+        """Set the time of a recorded run."""
 
     def draw(self) -> None:
         """Draw a frame."""
@@ -42,6 +45,7 @@ class Pump:
 
     Args:
         sink: receives batches and parts of snapshots, and draws.
+        is_endless: whether the feed goes on after the end of the run, as that of a recorded run does.
         clock: monotonic seconds.
 
     """
@@ -50,9 +54,11 @@ class Pump:
         self,
         sink: Sink,
         *,
+        is_endless: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink = sink
+        self._is_endless = is_endless
         self._clock = clock
         self._drawn_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +102,7 @@ class Pump:
         self._drawn_at = float("-inf")
 
     def _take(self, update: Update) -> None:
-        if isinstance(update, SnapshotPart | Problem | Disconnected):
+        if isinstance(update, SnapshotPart | Problem | Disconnected | Moment):
             self._parts = iter((update,))
         else:
             self._parts = _parts(update)
@@ -121,7 +127,10 @@ class Pump:
             self._disconnected = part
             return True
         if isinstance(part, SnapshotPart):
-            return self._sink.read(part)
+            return self._sink.read(part) and not self._is_endless
+        if isinstance(part, Moment):
+            self._sink.move(part)
+            return False
         if isinstance(part, Problem):
             self._sink.show_problem(part.text)
             return False
@@ -129,7 +138,7 @@ class Pump:
         refusals = [event for event in part if type(event) is CommandRefused]
         if refusals:
             self._sink.show_refusals(refusals)
-        return bool(part) and isinstance(part[-1], RunFinished)
+        return bool(part) and isinstance(part[-1], RunFinished) and not self._is_endless
 
     def _request_draw(self) -> None:
         if self._timer is not None:

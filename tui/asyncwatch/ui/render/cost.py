@@ -28,6 +28,8 @@ def gauges(snapshot: Snapshot, room: int) -> Line:
     Words are shortened before a figure is left out.
     """
     frames, lag = snapshot.frame_statistics, snapshot.statistics.loop_lag
+    if snapshot.is_past:
+        return [Span(f"frame {units.duration(frames.last_frame)}", "muted")]
     style = "warning" if lag >= _TOO_LATE else "muted"
     events = units.rate(frames.events_per_second)
     frame: Line = [Span(f"frame {units.duration(frames.last_frame)}", "muted")]
@@ -77,13 +79,32 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
     """Return the page, in at most `width` cells a line. `memory`, in bytes, and `threads` are the dashboard's."""
     frames, known, watch = snapshot.frame_statistics, snapshot.statistics, snapshot.fleet.loop
     times = frames.frame_times
-    lines = [
-        *_section(
-            "FRAMES",
-            ("frame time", f"p50 {_quantile(times, 0.5)}, p95 {_quantile(times, 0.95)}, max {_quantile(times, 1.0)}"),
-            ("frames drawn", f"{frames.frames:,} for {frames.received:,} events"),
-            ("rows rendered a frame", f"{frames.lines / max(1, frames.frames):.1f}, max {frames.most_lines:,}"),
-        ),
+    lines = _section(
+        "FRAMES",
+        ("frame time", f"p50 {_quantile(times, 0.5)}, p95 {_quantile(times, 0.95)}, max {_quantile(times, 1.0)}"),
+        ("frames drawn", f"{frames.frames:,} for {frames.received:,} events"),
+        ("rows rendered a frame", f"{frames.lines / max(1, frames.frames):.1f}, max {frames.most_lines:,}"),
+    )
+    lines += _section("ENGINE", ("figures", "not recorded")) if snapshot.is_past else _engine_lines(snapshot)
+    lines += _section(
+        "DASHBOARD",
+        ("memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB"),
+        ("threads", str(threads)),
+    )
+    lines += [[], [Span("EVENT LOOP BLOCKS", "heading")]]
+    if not watch.count and known.blocked is None:
+        lines.append([Span("none: nothing has blocked the event loop for 100 ms", "muted")])
+        return lines
+    lines.append([Span(f"{watch.count:,} in all, {units.duration(watch.seconds)} together", "muted")])
+    if known.blocked is not None:
+        lines.append(block_line(known.blocked, width, is_over=False))
+    lines += [block_line(block, width) for block in list(watch.blocks)[: -_SHOWN_BLOCKS - 1 : -1]]
+    return lines
+
+
+def _engine_lines(snapshot: Snapshot) -> list[Line]:
+    frames, known = snapshot.frame_statistics, snapshot.statistics
+    return [
         *_section(
             "EVENTS",
             ("per second", units.rate(frames.events_per_second)),
@@ -102,22 +123,7 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
                 f"{units.duration(known.collecting)} in all, max {units.duration(known.longest_collection)}",
             ),
         ),
-        *_section(
-            "DASHBOARD",
-            ("memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB"),
-            ("threads", str(threads)),
-        ),
-        [],
-        [Span("EVENT LOOP BLOCKS", "heading")],
     ]
-    if not watch.count and known.blocked is None:
-        lines.append([Span("none: nothing has blocked the event loop for 100 ms", "muted")])
-        return lines
-    lines.append([Span(f"{watch.count:,} in all, {units.duration(watch.seconds)} together", "muted")])
-    if known.blocked is not None:
-        lines.append(block_line(known.blocked, width, is_over=False))
-    lines += [block_line(block, width) for block in list(watch.blocks)[: -_SHOWN_BLOCKS - 1 : -1]]
-    return lines
 
 
 def block_line(block: LoopBlocked, width: int, *, is_over: bool = True) -> Line:

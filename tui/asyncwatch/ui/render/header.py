@@ -78,7 +78,7 @@ def _title(snapshot: Snapshot, width: int) -> Line:
     time = Span(units.clock(snapshot.now, has_tenths=is_still), "strong")
     right = [Span("  "), *_status(snapshot)]
     if snapshot.is_read_only:
-        right = [Span(" read-only ", "notice"), *right]
+        right = [Span(f" {snapshot.title} ", "notice"), *right]
     if snapshot.blocked_for:
         right = [Span(present_block(snapshot, width), "notice"), *right]
     if snapshot.frozen_events is not None:

@@ -87,6 +87,10 @@ class Snapshot(NamedTuple):
     """Whether a stop without grace was requested."""
     is_read_only: bool = False
     """Whether no key acts on the run."""
+    title: str = ""
+    """What the header says of a dashboard that only shows the run."""
+    is_past: bool = False
+    """Whether it is a moment of a recorded run: no figures of the engine are recorded."""
 
     @property
     def active(self) -> int:

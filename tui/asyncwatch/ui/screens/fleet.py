@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -21,7 +21,7 @@ from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import fleet_hints
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, RUN, bindings, offered
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, PLAYS, RUN, Role, bindings, offered
 from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import SECOND, shown_name
@@ -33,6 +33,9 @@ from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.footer import FilterBar, KeyLine
 from asyncwatch.ui.widgets.lines import Block
+
+if TYPE_CHECKING:
+    from asyncwatch.ui.widgets.scrubber import ScrubberLine
 
 RESORT_EVERY = 1.0
 """Seconds between two re-sorts by values that change, so that rows do not move all the time."""
@@ -54,7 +57,13 @@ class FleetScreen(Drawable, Screen[None]):
         self._dashboard = dashboard
         self._overview = Block(id="overview")
         self._filter_bar = FilterBar()
-        self._keys = KeyLine(offered((*ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
+        plays = PLAYS if dashboard.player is not None else ()
+        self._keys = KeyLine(offered((*plays, *ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
+        self._scrubber: ScrubberLine | None = None
+        if dashboard.player is not None:
+            from asyncwatch.ui.widgets.scrubber import ScrubberLine
+
+            self._scrubber = ScrubberLine(dashboard)
 
     def compose(self) -> ComposeResult:
         """Yield the parts from top to bottom, already filled: the first frame is complete."""
@@ -65,6 +74,9 @@ class FleetScreen(Drawable, Screen[None]):
         yield self._overview
         yield self.table
         yield self._filter_bar
+        if self._scrubber is not None:
+            self._scrubber.draw(width - _PADDING)
+            yield self._scrubber
         yield self._keys
 
     def on_mount(self) -> None:
@@ -90,6 +102,8 @@ class FleetScreen(Drawable, Screen[None]):
         self._overview.show(overview(self._dashboard.snapshot(), width))
         self.table.draw()
         self._draw_filter()
+        if self._scrubber is not None:
+            self._scrubber.draw()
         self._hint_keys()
 
     def _hint_keys(self, width: int = 0) -> None:
@@ -255,8 +269,12 @@ class FleetScreen(Drawable, Screen[None]):
         self.draw()
 
     def action_clear(self) -> None:
-        """Clear the marks; without marks, the filter."""
+        """Clear the marks; without marks, the filter. Without either, let the past of the run go."""
         view = self._dashboard.view
+        is_clear = not (view.marks or view.trouble_only or view.cluster or self._filter_bar.input.value)
+        if is_clear and self._dashboard.role is Role.PAST:
+            self.app.call_next(self.app.run_action, "app.rewind")
+            return
         if view.marks:
             view.marks.clear()
         else:

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from asyncwatch.events import WorkerState
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, RUN, Key, Role, bindings, offered
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, PLAYS, RUN, Key, Role, bindings, offered
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Line, Span, pad, width_of
 from asyncwatch.ui.screens.drawable import Drawable
@@ -51,7 +51,8 @@ FILTERS = (
 
 def help_lines(width: int, role: Role = Role.OWNER) -> list[Line]:
     """Return the page, in two columns if there is room."""
-    groups = (("ACT", ACTS), ("RUN", RUN), ("LOOK", LOOKS), ("ALWAYS", GLOBAL))
+    plays = PLAYS if role.is_past else ()
+    groups = (("PLAY", plays), ("ACT", ACTS), ("RUN", RUN), ("LOOK", LOOKS), ("ALWAYS", GLOBAL))
     left = [line for title, keys in groups if (kept := offered(keys, role)) for line in _keys(title, kept)]
     right = [*_keys("MOVE", MOVES), *_states(), *_filters()]
     if width < 110:
