@@ -114,12 +114,12 @@ def test_run_is_not_recorded_on_request_nor_is_the_demo(folder: Path, arguments:
     ("settings", "is_recorded"),
     [
         ('[[group]]\nurl = "http://127.0.0.1:1/"', True),
-        ('[[group]]\ntarget = "jobs:job"\nitems = ["a"]', True),
-        ('journal = false\n[[group]]\ntarget = "jobs:job"\nitems = ["a"]', False),
-        ('[[group]]\ntarget = "jobs:plain"', False),
-        ('journal = true\n[[group]]\ntarget = "jobs:plain"', True),
-        ('[[group]]\ntarget = "jobs:job"\nitems = ["a"]\nrestart = "permanent"', False),
-        ('journal = true\n[[group]]\ntarget = "jobs:job"\nitems = ["a"]\nrestart = "permanent"', True),
+        ('[[group]]\ntarget = "kinds:job"\nitems = ["a"]', True),
+        ('journal = false\n[[group]]\ntarget = "kinds:job"\nitems = ["a"]', False),
+        ('[[group]]\ntarget = "kinds:plain"', False),
+        ('journal = true\n[[group]]\ntarget = "kinds:plain"', True),
+        ('[[group]]\ntarget = "kinds:job"\nitems = ["a"]\nrestart = "permanent"', False),
+        ('journal = true\n[[group]]\ntarget = "kinds:job"\nitems = ["a"]\nrestart = "permanent"', True),
         ('journal = true\n[[group]]\ntarget = "demo"', False),
     ],
 )
@@ -128,10 +128,9 @@ def test_kind_of_run_decides_whether_it_is_recorded(
 ) -> None:
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(folder)
-    (folder / "jobs.py").write_text(f"{JOBS}\nasync def plain():\n    pass\n")
-    monkeypatch.delitem(sys.modules, "jobs", raising=False)
+    (folder / "kinds.py").write_text(f"{JOBS}\nasync def plain():\n    pass\n")
+    monkeypatch.delitem(sys.modules, "kinds", raising=False)
     assert make_plan(parse_config(settings, folder / "c.toml")).is_recorded is is_recorded
-    monkeypatch.delitem(sys.modules, "jobs", raising=False)
 
 
 def test_detached_run_is_recorded_too(folder: Path) -> None:

@@ -108,6 +108,14 @@ def test_second_writer_is_refused_with_the_pid(store: RunStore) -> None:
     RunStore.reopen(store.path).close()
 
 
+def test_closed_journal_leaves_descriptors_alone_that_are_open_by_then(store: RunStore) -> None:
+    store.close()
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    store.forget()
+    for file in files:
+        os.close(file)  # would raise if it was closed
+
+
 def test_newer_format_is_refused(store: RunStore) -> None:
     store.close()
     with sqlite3.connect(store.path) as connection:

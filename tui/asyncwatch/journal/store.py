@@ -194,7 +194,7 @@ class RunStore:
 
     def __init__(self, path: Path, lock: int, connection: sqlite3.Connection) -> None:
         self.path = path
-        self._lock = lock
+        self._lock: int | None = lock
         self._connection = connection
         self._launch = 0
         self._files = {name: _identity(name) for name in (path, path.with_suffix(".lock"))}
@@ -331,13 +331,16 @@ class RunStore:
         """Close the file and give the lock back."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        _unlock(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            _unlock(lock)
 
     def forget(self) -> None:
-        """Give up the lock in a forked child, which would keep it."""
-        _forgotten.append(self._connection)
-        with contextlib.suppress(OSError):
-            os.close(self._lock)
+        """Give up the lock in a forked child, which would keep it. Do nothing if the journal is closed."""
+        lock, self._lock = self._lock, None
+        if lock is not None:  # else the number may be that of another file by now
+            _forgotten.append(self._connection)
+            _unlock(lock)
 
     def _check_files(self) -> None:
         for name, known in self._files.items():
