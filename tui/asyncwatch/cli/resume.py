@@ -25,6 +25,7 @@ from asyncwatch.model.reducer import apply
 from asyncwatch.plan.items import STDIN
 from asyncwatch.plan.plan import Plan
 from asyncwatch.plan.resume import batch_of, compare, narrowed
+from asyncwatch.process import paused_gc
 from asyncwatch.text import MASK, mask_secrets, one_line, printable
 
 _OF_THE_TERMINAL = ("headless", "is_json", "detach")
@@ -135,7 +136,7 @@ class Request:
         """
         if plan.config.is_tree:
             raise RefusedError("services and supervisors have no end to go on to; start them again")
-        with _refusing():
+        with paused_gc(), _refusing():
             store = None if self._is_new else RunStore.reopen(self._path)
             with RunJournal(self._path) as journal:
                 past = Past(journal)
@@ -187,18 +188,21 @@ class Request:
         """Return which workers of each group run, and those of them that are done."""
         chosen: list[list[bool]] = []
         run_again: list[tuple[str, bytes]] = []
+        is_done = Kind.DONE
         for group, own, kinds in zip(batch_of(plan), keys, comparison.kinds, strict=True):
             name = group.settings.name
             done = past.groups[name].done if name in past.groups else {}
             choice = []
             for (key, _), kind in zip(split_keys(own), kinds, strict=True):
-                is_chosen = kind is not Kind.DONE
-                if self._is_new:
-                    is_chosen = is_chosen and kind is not Kind.NEW and key not in done
+                is_chosen = kind is not is_done
+                if not is_chosen:
+                    pass
+                elif self._is_new:
+                    is_chosen = kind is not Kind.NEW and key not in done
                     is_chosen = is_chosen and (only is None or (name, key) in only)
                 elif self._info.parent and kind is Kind.NEW:
                     is_chosen = False  # a repeat has the items of its own alone
-                elif is_chosen and key in done:
+                elif key in done:
                     run_again.append((name, key))
                 choice.append(is_chosen)
             chosen.append(choice)

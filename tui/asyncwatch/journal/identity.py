@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 class Keys(NamedTuple):
     """Keys of items, in their order, as `store.ItemKeys` has them."""
 
@@ -52,7 +55,7 @@ def _content(item: Any) -> bytes:
     if isinstance(item, str):
         return b'"' + _bytes(item)
     try:
-        return json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return _encode(item).encode("ascii")
     except (TypeError, ValueError, RecursionError):
         return _bytes(repr(item))
 

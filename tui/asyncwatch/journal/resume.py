@@ -10,14 +10,14 @@ import enum
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec import Struct
 
 from asyncwatch.events import WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
 from asyncwatch.journal.identity import Keys
-from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, JournalError, RunJournal, RunStore
+from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, ItemKeys, JournalError, RunJournal, RunStore
 
 _STOPPED = (None, WorkerState.CANCELLED)
 
@@ -38,14 +38,9 @@ class Kind(enum.StrEnum):
     """It is not in the list any more."""
 
 
-class Ended(NamedTuple):
-    """Where an item succeeded."""
-
-    launch: int
-    seq: int
-    """Of the event that its worker succeeded."""
-    content: bytes
-    """The hash of its content, or nothing if the key is made of it."""
+Ended = tuple[int, int, bytes]
+"""Where an item succeeded: the number of the launch, the `seq` of the event, and the hash of the item's content, which
+is empty if the key is made of it. A plain tuple, since there may be a million."""
 
 
 class PastGroup:
@@ -60,7 +55,7 @@ class PastGroup:
     def kind_of(self, key: bytes, content: bytes) -> Kind:
         """Return what a resume does with an item."""
         if (done := self.done.get(key)) is not None:
-            return Kind.DONE if done.content == content or not (done.content and content) else Kind.CHANGED
+            return Kind.DONE if done[2] == content or not (done[2] and content) else Kind.CHANGED
         if (other := self.others.get(key)) is None:
             return Kind.NEW
         return other[0] if other[1] == content or not (other[1] and content) else Kind.CHANGED
@@ -89,19 +84,15 @@ class Past:
                     names += event.workers
         for part in self._journal.items(launch):
             group = self.groups.setdefault(part.group, PastGroup())
-            for at in range(len(part.keys) // KEY_SIZE):
-                key = part.keys[at * KEY_SIZE : (at + 1) * KEY_SIZE]
-                content = part.content[at * CONTENT_SIZE : (at + 1) * CONTENT_SIZE]
-                index = part.first + at
-                end = ends.get(names[index]) if index < len(names) else None
-                if (
-                    type(end) is WorkerSucceeded and end.is_repr is not True
-                ):  # a result that was lost has to be made anew
-                    group.done[key] = Ended(launch, end.seq, content)
-                    group.others.pop(key, None)
+            done, others = group.done, group.others
+            workers = chain(map(ends.get, names[part.first : part.first + len(part.keys) // KEY_SIZE]), repeat(None))
+            for (key, content), end in zip(split_keys(part), workers, strict=False):
+                if type(end) is WorkerSucceeded and end.is_repr is not True:  # a lost result has to be made anew
+                    done[key] = launch, end.seq, content
+                    others.pop(key, None)
                 else:
                     state = None if end is None else end.state
-                    group.others[key] = Kind.UNFINISHED if state in _STOPPED else Kind.FAILED, content
+                    others[key] = Kind.UNFINISHED if state in _STOPPED else Kind.FAILED, content
 
     def names(self) -> dict[tuple[str, bytes], str]:
         """Return the name of the worker of each item, by group and key."""
@@ -111,8 +102,8 @@ class Past:
             for batch in self._journal.batches(launch.number):
                 names += [name for event in batch.unpack() if type(event) is WorkersQueued for name in event.workers]
             for part in self._journal.items(launch.number):
-                keys = (part.keys[at : at + KEY_SIZE] for at in range(0, len(part.keys), KEY_SIZE))
-                found.update(zip(((part.group, key) for key in keys), names[part.first :], strict=False))
+                keys = ((part.group, key) for key, _ in split_keys(part))
+                found.update(zip(keys, names[part.first :], strict=False))
         return found
 
     def successes(self, run_again: frozenset[tuple[str, bytes]]) -> Iterator[WorkerSucceeded]:
@@ -121,7 +112,7 @@ class Past:
         for name, group in self.groups.items():
             for key, end in group.done.items():
                 if (name, key) not in run_again:
-                    wanted.setdefault(end.launch, set()).add(end.seq)
+                    wanted.setdefault(end[0], set()).add(end[1])
         for launch, seqs in sorted(wanted.items()):
             for batch in self._journal.batches(launch):
                 for event in batch.unpack():
@@ -145,11 +136,12 @@ class Comparison:
             kinds = [group.kind_of(key, content) for key, content in split]
             present.setdefault(name, set()).update(key for key, _ in split)
             self.kinds.append(kinds)
-            self.counts.update(kinds)
+            for kind in Kind:
+                self.counts[kind] += kinds.count(kind)  # a `Counter` of them would hash each
         for name, group in past.groups.items():
             here = present.get(name, set())
-            known = {**group.done, **group.others}
-            self.gone += [(name, key) for key in known if key not in here]
+            others = (key for key in group.others if key not in group.done)
+            self.gone += [(name, key) for key in chain(group.done, others) if key not in here]
         self.counts[Kind.GONE] = len(self.gone)
 
 
@@ -191,10 +183,9 @@ class Resumption(Struct, frozen=True, kw_only=True):
                 raise OSError(str(error)) from error
 
 
-def split_keys(keys: Keys) -> list[tuple[bytes, bytes]]:
+def split_keys(keys: Keys | ItemKeys) -> list[tuple[bytes, bytes]]:
     """Return the key and the hash of the content of each item."""
-    data, content = keys
-    return [
-        (data[at * KEY_SIZE : (at + 1) * KEY_SIZE], content[at * CONTENT_SIZE : (at + 1) * CONTENT_SIZE])
-        for at in range(len(data) // KEY_SIZE)
-    ]
+    data, content = keys.keys, keys.content
+    split = [data[at : at + KEY_SIZE] for at in range(0, len(data), KEY_SIZE)]
+    contents = [content[at : at + CONTENT_SIZE] for at in range(0, len(content), CONTENT_SIZE)]
+    return list(zip(split, contents or repeat(b""), strict=False))
