@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -189,6 +190,12 @@ def test_invalid_items_are_skipped_and_counted_on_request(folder: Path) -> None:
     assert source.read() == [("1", {"n": 1}), ("3", 2)]
     (note,) = source.notes(2)
     assert note.startswith("a.jsonl: 2 lines skipped (--skip-bad), the first: a.jsonl:2: is not JSON")
+
+
+def test_any_json_is_read_as_the_standard_library_does(folder: Path) -> None:
+    texts = ["NaN", "1e400", r'"\ud800"', "-0", "1.0", "123456789012345678901234567890", '{"a": 1, "a": [null, true]}']
+    (folder / "a.jsonl").write_text("".join(f"{text}\n" for text in texts))
+    assert repr([item for _, item in read_items("a.jsonl")]) == repr([json.loads(text) for text in texts])
 
 
 def test_items_with_a_name_of_their_own_are_known_by_it(folder: Path) -> None:

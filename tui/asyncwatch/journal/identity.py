@@ -11,14 +11,17 @@ its `repr`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE
 
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_encode: Callable[[Any, int], Iterable[str]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    None, None, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, True
+)
+"""As `json.dumps` with sorted keys and without blanks, which makes such an encoder anew for each value: three times as
+slow."""
 
 
 class Keys(NamedTuple):
@@ -55,7 +58,7 @@ def _content(item: Any) -> bytes:
     if isinstance(item, str):
         return b'"' + _bytes(item)
     try:
-        return _encode(item).encode("ascii")
+        return "".join(_encode(item, 0)).encode("ascii")
     except (TypeError, ValueError, RecursionError):
         return _bytes(repr(item))
 

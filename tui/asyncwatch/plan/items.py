@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
+import msgspec
+
 from asyncwatch.config.values import url_problem
 from asyncwatch.text import count, mask_secrets, one_line, printable
 
@@ -385,13 +387,21 @@ def _read_jsonl(stream: BinaryIO, column: str | None, _ahead: int) -> Iterator[t
             yield _EntryError(number, "is not UTF-8")
         elif line.strip():
             try:
-                item = json.loads(line)
+                item = _decoded_json(line)
             except json.JSONDecodeError as error:
                 yield _EntryError(number, f"is not JSON: {error.msg} (column {error.colno})")
             except (ValueError, RecursionError) as error:
                 yield _EntryError(number, f"is not readable JSON: {error}")
             else:
                 yield number, _name_of(item, column), item
+
+
+def _decoded_json(line: str) -> Any:
+    """Return the value of a line. msgspec is several times as fast, but refuses NaN and lone surrogates."""
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return json.loads(line)
 
 
 _OPEN_QUOTE = "unexpected end of data"
