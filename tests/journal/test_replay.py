@@ -387,6 +387,8 @@ async def test_damage_is_said(tmp_path: Path) -> None:
             update = await asyncio.wait_for(updates.get(), 30)
             problems += [update] if isinstance(update, Problem) else []
         assert "cannot be read any further" in problems[0].text
+        replay._threads[1].join(30)
+        assert replay.recording().indexed == 1.0
     finally:
         replay.close()
 

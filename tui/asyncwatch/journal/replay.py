@@ -336,9 +336,8 @@ class Replay:
         try:
             with RunJournal(self._path) as journal, Index(self._path, self.launch.number) as index:
                 build(journal, self.launch.number, index, self._note_progress)
-        except JournalError:
-            return  # the other thread says so
-        except (OSError, sqlite3.Error) as error:
+            self._indexed = math.inf  # all that can be read, if a part is damaged
+        except (OSError, sqlite3.Error, JournalError) as error:
             self._note = f"no index: {error}"
 
     def _note_progress(self, marks: Marks, at: float) -> bool:
