@@ -57,6 +57,7 @@ ENGINE = (
 LATER = (
     "asyncwatch.cli.headless",
     "asyncwatch.cli.output",
+    "asyncwatch.control.discovery",
     "asyncwatch.model.summary",
     "asyncwatch.ui.render.details",
     *(f"asyncwatch.ui.screens.{name}" for name in ("cost", "details", "errors", "help", "limits", "log")),

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 import asyncwatch
 from asyncwatch.commands import Command, Disconnected, Problem, SnapshotPart, Statistics, Update
 from asyncwatch.control import protocol
-from asyncwatch.control.discovery import ForeignPeerError, check_peer
 from asyncwatch.control.protocol import FrameReader, Kind, Message, ProtocolError, Received
 
 ENOUGH = 64
@@ -329,6 +328,9 @@ def connect(path: str, kind: Kind, *, is_read_only: bool = False, timeout: float
         RunGoneError: Nothing listens there, it accepts no connection, or it is a process of another user.
 
     """
+    # A dashboard whose command has connected it does without.
+    from asyncwatch.control.discovery import ForeignPeerError, check_peer  # noqa: PLC0415
+
     deadline = time.monotonic() + timeout
     appears_by = min(deadline, time.monotonic() + _SOCKET_FOLLOWS)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
