@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -207,6 +208,7 @@ def test_write_that_does_not_return_is_said_while_it_lasts(monkeypatch: pytest.M
     while watched.problems.empty():
         watched.writer.deliver(batch(number), None)
         number += 1
+        time.sleep(0.001)  # the writer is another thread, and what waits for it is bounded
     problem = watched.problems.get()
     assert problem is not None
     assert problem.reason == "the disk does not answer"

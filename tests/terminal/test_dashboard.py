@@ -216,7 +216,7 @@ def test_dashboard_gets_keys_while_items_come_through_standard_input(folder: Pat
 def test_dashboard_draws_nothing_into_redirected_standard_error(folder: Path) -> None:
     (folder / "items.txt").write_text("first\n")
     with (folder / "errors.txt").open("wb") as errors:
-        command = [COMMAND, "work:job", "--items", "items.txt"]
+        command = [COMMAND, "work:job", "--items", "items.txt", "--no-journal"]
         with Terminal(command, cwd=folder, stderr=errors.fileno()) as terminal:
             terminal.wait_for(row("first", "running"))
             terminal.kill(signal.SIGTERM)
