@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from asyncwatch.journal.identity import idempotency_key
 from asyncwatch.journal.store import RunJournal, locked
 
 ROOT = Path(asyncwatch.__file__).parents[1]
+KILLS = int(os.environ.get("ASYNCWATCH_SOAK", "3"))
+"""How often a run is killed. 200 take some minutes."""
 
 JOBS = """
 import asyncio, json, os
@@ -134,14 +137,16 @@ def test_changed_content_under_the_same_name_is_run_again(place: Place) -> None:
 
 
 def test_resumes_of_killed_resumes_lose_nothing_and_repeat_only_what_was_in_flight(place: Place) -> None:
-    items = [f"i{number}" for number in range(120)]
+    items = [f"i{number}" for number in range(40 * KILLS)]
     place.items(*items)
     arguments = ["jobs:job", "--items", "items.txt", "--concurrency", "5", "--output", "out.jsonl"]
     calls: list[str] = []
-    for attempt in range(3):
+    for attempt in range(KILLS):
         process = place.start(*(["resume"] if attempt else arguments), mode="slow")
         deadline = time.monotonic() + 60
-        while not (place.folder / "calls").exists() or len((place.folder / "calls").read_text().split()) < 30:
+        while not (place.folder / "calls").exists() or len(
+            (place.folder / "calls").read_text().split()
+        ) < random.randint(5, 30):
             assert time.monotonic() < deadline, "the workers do not start"
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
@@ -151,7 +156,7 @@ def test_resumes_of_killed_resumes_lose_nothing_and_repeat_only_what_was_in_flig
     assert place.run("resume").returncode == 0
     calls += place.calls()
     assert set(calls) == set(items)
-    assert sum(Counter(calls).values()) - len(items) <= 3 * 40
+    assert sum(Counter(calls).values()) - len(items) <= KILLS * 40
     assert sorted(place.names()) == sorted(f"{item} succeeded" for item in items)
 
 
@@ -270,3 +275,17 @@ def test_idempotency_key_is_that_of_the_item_in_every_run_of_the_chain(place: Pl
     results = place.results("three.jsonl")
     assert results["bad"] == keys[2]
     assert keys[2] in (place.folder / "two.jsonl").read_text()
+
+
+def test_run_that_is_resumed_in_the_background_keeps_its_id(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    [path] = place.journals
+    place.calls()
+    ended = place.run("resume", "--detach", mode="mended")
+    assert (ended.returncode, ended.stdout) == (0, f"{path.stem}\n"), ended.stderr
+    assert "1 done · 1 failed, run again" in ended.stderr
+    place.run("ctl", path.stem, "wait", "--timeout", "30s")
+    place.run("ctl", path.stem, "stop")
+    assert place.calls() == ["bad"]
+    assert place.journals == [path]

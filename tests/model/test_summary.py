@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from asyncwatch.events import (
@@ -51,6 +52,13 @@ def test_summary_has_counts_slowest_workers_and_errors() -> None:
     assert [slow.name for slow in summary.slowest] == ["slow", "ba\x1bd"]
     (group,) = summary.errors
     assert (group.kind, group.workers, group.example_error) == ("OSError: no such file", 1, "OSError: no such file")
+
+
+def test_what_was_done_before_stands_beside_what_the_run_did() -> None:
+    fleet = finished_run()
+    assert fleet.run is not None
+    fleet.run = msgspec.structs.replace(fleet.run, done_before=81_204)
+    assert ", 81,204 done before; " in summary_lines(summarize(fleet))[0]
 
 
 def test_errors_are_grouped_by_kind_and_by_status() -> None:
