@@ -136,6 +136,7 @@ def test_changed_content_under_the_same_name_is_run_again(place: Place) -> None:
     assert [line.split(",")[0] for line in lines] == ['"name"', '"2"', '"1"']
 
 
+@pytest.mark.timeout(60 + 5 * KILLS)
 def test_resumes_of_killed_resumes_lose_nothing_and_repeat_only_what_was_in_flight(place: Place) -> None:
     items = [f"i{number}" for number in range(40 * KILLS)]
     place.items(*items)
