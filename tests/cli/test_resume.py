@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import asyncwatch
+from asyncwatch.cli import command
 from asyncwatch.journal.identity import idempotency_key
 from asyncwatch.journal.store import RunJournal, locked
 
@@ -290,3 +291,16 @@ def test_run_that_is_resumed_in_the_background_keeps_its_id(place: Place) -> Non
     place.run("ctl", path.stem, "stop")
     assert place.calls() == ["bad"]
     assert place.journals == [path]
+
+
+def test_death_of_the_process_of_a_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    class Dead:
+        has_ended = True
+        killed_by = signal.SIGKILL
+
+        def end_group(self) -> None:
+            """Have no group."""
+
+    dead: Any = Dead()
+    assert command._report_death(dead, None, "asyncwatch resume abc") == 128 + signal.SIGKILL
+    assert capsys.readouterr().err.splitlines()[-1] == "asyncwatch: To go on: asyncwatch resume abc"
