@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -74,8 +75,10 @@ items = st.lists(st.tuples(st.sampled_from(["", "", "p", "q"]), st.integers(0, 3
 def test_item_is_done_if_it_succeeded_with_its_content_and_is_run_otherwise(
     lists: list[list[Item]], data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        store = RunStore.create(Path(name), RunInfo("r", "r", "", "n"))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        closing(RunStore.create(Path(name), RunInfo("r", "r", "", "n"))) as store,
+    ):
         succeeded: dict[bytes, bytes] = {}
         known: set[bytes] = set()
         for number, current in enumerate(lists):
@@ -101,7 +104,6 @@ def test_item_is_done_if_it_succeeded_with_its_content_and_is_run_otherwise(
         with RunJournal(store.path) as journal:
             lines = list(Past(journal).successes(frozenset()))
         assert len(lines) == len(succeeded)
-        store.close()
 
 
 @given(items, st.randoms(use_true_random=False))
