@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from textual import events
@@ -152,6 +153,9 @@ class AsyncwatchApp(App[Ending]):
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
+        if self.console.color_system in {"standard", "windows"}:
+            self.add_class("-few-colors")
+            self.css_path.append(Path(__file__).with_name("few_colors.tcss"))
         if self.no_color:
             self._refuse_ansi_themes()
         self.reason = ""
@@ -241,8 +245,6 @@ class AsyncwatchApp(App[Ending]):
 
     async def on_mount(self) -> None:
         """Listen to signals, and start the periodic work."""
-        # With 16 colours every tint of a theme turns white; the stylesheet has other colours for them.
-        self.set_class(self.console.color_system in {"standard", "windows"}, "-few-colors")
         if self._is_signalled:
             loop = asyncio.get_running_loop()
             for number, ending in _SIGNALS.items():

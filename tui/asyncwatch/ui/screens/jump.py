@@ -18,6 +18,7 @@ from asyncwatch.ui.screens.drawable import Drawable
 class JumpScreen(Drawable, ModalScreen[float]):
     """Dialog with an input. Its result is the moment, in seconds since the run started; None if it was closed."""
 
+    CSS_PATH = "../dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "close", show=False),
         Binding("enter", "go", "go", show=False, priority=True),

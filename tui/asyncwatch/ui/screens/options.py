@@ -59,6 +59,7 @@ class _Field(Input):
     """An input. Enter applies the whole dialog."""
 
     # An action, not a message: it is done before the next key is handled.
+    CSS_PATH = "../dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.apply", "apply", show=False)]
 
 
