@@ -59,13 +59,13 @@ class _Field(Input):
     """An input. Enter applies the whole dialog."""
 
     # An action, not a message: it is done before the next key is handled.
-    CSS_PATH = "../dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.apply", "apply", show=False)]
 
 
 class OptionsScreen(Drawable, ModalScreen[Sequence[Command] | None]):
     """A dialog with the settings. Its result is the commands for the changed ones."""
 
+    CSS_PATH = "../dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "close", show=False),
         Binding("down", "app.focus_next", "next", show=False, priority=True),
