@@ -10,7 +10,7 @@ import pytest
 
 from asyncwatch.journal import folder as module
 from asyncwatch.journal.folder import NetworkFolderError, check_folder, file_system, prune, remove
-from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunStore
+from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunJournal, RunStore
 
 DAY = 86_400.0
 
@@ -103,3 +103,11 @@ def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(NetworkFolderError, match="nfs4"):
         check_folder(tmp_path / "runs")
     check_folder(tmp_path.parent)
+
+
+def test_reader_does_not_make_a_journal_newer(tmp_path: Path) -> None:
+    journal(tmp_path, "old", 3 * DAY)
+    journal(tmp_path, "new", DAY)
+    with RunJournal(tmp_path / "old.sqlite") as reader:
+        reader.launches()
+    assert prune(tmp_path, keep=1, size=1 << 40) == ["old"]

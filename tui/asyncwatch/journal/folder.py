@@ -58,7 +58,9 @@ def file_system(path: Path, mounts: str) -> str:
     return found
 
 
-class _Stored(NamedTuple):
+class Stored(NamedTuple):
+    """A journal in the folder."""
+
     path: Path
     size: int
     """Bytes of all its files."""
@@ -72,7 +74,7 @@ def prune(folder: Path, *, keep: int, size: int) -> list[str]:
     The oldest go first, and those of finished runs before others, which are kept for a month. A journal that is being
     written stays.
     """
-    found = sorted(_journals(folder), key=lambda each: each.used)
+    found = sorted(journals(folder), key=lambda each: each.used)
     number, total = len(found), sum(each.size for each in found)
     if number <= keep and total <= size:
         return []
@@ -117,13 +119,23 @@ def remove(path: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _journals(folder: Path) -> Iterator[_Stored]:
+def journals(folder: Path) -> Iterator[Stored]:
+    """Yield the journals of a folder, in any order. A folder that cannot be read has none."""
+    paths: list[Path] = []
     with suppress(OSError):
-        for path in list(folder.glob(f"*{SUFFIX}")):
+        paths = list(folder.iterdir())
+    by_run: dict[str, list[Path]] = {}
+    for path in paths:
+        by_run.setdefault(path.name.partition(".")[0], []).append(path)
+    for path in paths:
+        if path.suffix == SUFFIX:
             with suppress(OSError):
-                files = [file.stat() for file in _files_of(path)]
-                used = max(status.st_mtime for status in files)
-                yield _Stored(path, sum(status.st_size for status in files), used)
+                own = {file.name: file.stat() for file in by_run[path.name.partition(".")[0]]}
+                # What readers make is left out: SQLite's shared memory, an empty log, an index.
+                log = own.get(f"{path.name}-wal")
+                used = own[path.name].st_mtime
+                used = max(used, log.st_mtime) if log is not None and log.st_size else used
+                yield Stored(path, sum(status.st_size for status in own.values()), used)
 
 
 def _files_of(path: Path) -> list[Path]:

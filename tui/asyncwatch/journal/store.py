@@ -510,9 +510,8 @@ def _lock(path: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(lock, 20, 0)
+        number = _pid_in(lock)
         os.close(lock)
-        number = int(pid) if pid.isdigit() else 0
         text = f"run {path.stem} is being recorded by process {number or 'unknown'}, which still runs"
         raise BusyError(text, number) from None
     except BaseException:
@@ -537,6 +536,27 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         _unlock(lock)
+
+
+def writer_of(path: Path) -> int | None:
+    """Return the ID of the process that writes a journal: 0 if it is unknown, None if there is no such process."""
+    try:
+        lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid_in(lock)
+    else:
+        return None
+    finally:
+        os.close(lock)
+
+
+def _pid_in(lock: int) -> int:
+    pid = os.pread(lock, 20, 0)
+    return int(pid) if pid.isdigit() else 0
 
 
 def _unlock(lock: int) -> None:
