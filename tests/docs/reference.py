@@ -20,6 +20,7 @@ import asyncwatch
 from asyncwatch import guide, otp, testing
 from asyncwatch.cli import ALL_SUCCEEDED, BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE, main
 from asyncwatch.cli.answer import TIMED_OUT, ErrorKind
+from asyncwatch.cli.ctl import ctl
 from asyncwatch.config.schema import Config
 from asyncwatch.events import run as run_events
 from asyncwatch.events import tree as tree_events
@@ -257,6 +258,7 @@ def render_exit_codes() -> Iterator[str]:
             ("`asyncwatch check`", "The config can run.", "", "It has problems, each on a line of standard error."),
             ("`asyncwatch selftest`", "All cases passed.", "A case failed.", "The arguments are wrong."),
             ("`asyncwatch guide`", "The page was shown.", "", "There is no such page."),
+            ("`asyncwatch runs`", "All was done.", "Not all was done.", "The arguments are wrong."),
             ("`asyncwatch ctl`", "All was carried out.", "Not all was carried out.", "The arguments are wrong."),
         ],
     )
@@ -278,9 +280,13 @@ def render_command() -> Iterator[str]:
             yield from _command(name, context, "##")
             for action, each in command.commands.items() if isinstance(command, click.Group) else ():
                 below = each.make_context(action, [], context, resilient_parsing=True)
-                yield from _command(f"{name} [ID] {action}", below, "###")
+                of_run = " [ID]" if command is ctl else ""
+                yield from _command(f"{name}{of_run} {action}", below, "###")
     yield from ("", "## Kinds of errors", "")
-    yield "Of `asyncwatch ctl` with `--json`, and its exit status. Those of `asyncwatch ps` are among them."
+    yield (
+        "Of `asyncwatch ctl` with `--json`, and its exit status. `asyncwatch ps` and `asyncwatch runs` have some of "
+        "them."
+    )
     kinds = assignments(_class_of(ErrorKind))
     described = [(code(kind.value), kinds[kind.name].doc, str(kind.status)) for kind in ErrorKind]
     yield from table(("Kind", "Meaning", "Status"), described)

@@ -12,9 +12,10 @@ from textual._slug import TrackedSlugs
 
 from asyncwatch.cli.ctl import ctl
 from asyncwatch.cli.main import COMMANDS, main
+from asyncwatch.cli.runs import runs
 from tests.docs.pages import GUIDE, PAGES, tokens_of
 
-EVERY = (main, *COMMANDS, *ctl.commands.values())
+EVERY = (main, *COMMANDS, *ctl.commands.values(), *runs.commands.values())
 PARAMETERS = [parameter for each in EVERY for parameter in each.params]
 OPTIONS = {"--help", *(option for each in PARAMETERS for option in (*each.opts, *each.secondary_opts))}
 

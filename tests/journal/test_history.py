@@ -9,36 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncwatch.events import WorkersQueued
 from asyncwatch.journal import history
 from asyncwatch.journal import store as stores
 from asyncwatch.journal.history import AmbiguousRunError, Entry, RunState, UnknownRunError, entries, find, remove
-from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunStore, store_batch
-
-SUMMARY = {"counts": {"succeeded": 8, "failed": 2, "queued": 5}, "attempts": 12, "elapsed": 4.0}
-
-
-def record(
-    folder: Path,
-    run_id: str,
-    *,
-    started: float = 100.0,
-    status: int | None = 0,
-    is_interrupted: bool = False,
-    name: str = "jobs:job",
-    where: str = "/data",
-    is_open: bool = False,
-) -> RunStore:
-    """Record a run. Without a status it has no end."""
-    store = RunStore.create(folder, RunInfo(run_id, run_id, "", name))
-    values = {"number": 0, "pid": 7, "host": "", "command": ["jobs:job"], "seed": 1, "version": "1"}
-    store.begin(Launch(started=started, folder=where, **values))  # type: ignore[arg-type]
-    store.write(batches=[store_batch((WorkersQueued(1, 2.5, "jobs", 3, ("a",)),))])
-    if status is not None:
-        store.end(started + 5.0, status, {**SUMMARY, "is_interrupted": is_interrupted})
-    if not is_open:
-        store.close()
-    return store
+from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunStore
+from tests.journal.recorded import SUMMARY, record
 
 
 def states(folder: Path) -> dict[str, str]:
@@ -146,6 +121,11 @@ def test_latest_unfinished_is_of_the_folder(tmp_path: Path) -> None:
     found = history.latest_unfinished([tmp_path], "/data")
     assert found is not None
     assert found.id == "second"
+    live = record(tmp_path, "live", started=5.0, status=None, is_open=True)
+    found = history.latest_unfinished([tmp_path], "/data")
+    live.close()
+    assert found is not None
+    assert found.id == "live"
     assert history.latest_unfinished([tmp_path], "/nowhere") is None
 
 

@@ -155,6 +155,13 @@ def format_size(size: int) -> str:
     return f"{size // _BYTES[unit]}{unit}"
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes with about two digits and the unit that fits it: `0 B`, `37 kB`, `1.2 GB`."""
+    unit, factor = next((unit, factor) for unit, factor in reversed(_BYTES.items()) if size >= factor or unit == "B")
+    number = size / factor
+    return f"{f'{number:.1f}'.removesuffix('.0') if factor > 1 and number < 9.95 else f'{number:,.0f}'} {unit}"
+
+
 def parse_per_second(text: str) -> tuple[float, int | None]:
     """Return the rate per second and the burst of a text such as `50/s`, `90/min`, `3/10s`, `50/s burst 10`.
 

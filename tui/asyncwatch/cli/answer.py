@@ -51,6 +51,8 @@ class ErrorKind(enum.StrEnum):
     """The run has too many clients."""
     STRANGER = "stranger"
     """The run belongs to another user."""
+    DAMAGED = "damaged"
+    """The journal of the run cannot be read: it is damaged, or of a newer version of asyncwatch."""
     UNSUPPORTED = "unsupported"
     """This system has no Unix sockets."""
 

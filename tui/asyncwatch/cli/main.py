@@ -20,6 +20,7 @@ import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
 from asyncwatch.cli.ctl import ctl
 from asyncwatch.cli.messages import NO_THREADS, lacks_threads, report
+from asyncwatch.cli.runs import runs
 from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.process import discard_output, kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
@@ -133,6 +134,7 @@ Examples:
   asyncwatch --config site.toml --headless --json   events as JSON lines
   asyncwatch check site.toml                        show what would run, without running it
   asyncwatch ps                                     list your runs that are alive
+  asyncwatch runs                                   list the runs that were recorded
   asyncwatch ctl restart state:failed               restart the workers that failed
   asyncwatch selftest                               test supervision on this Python
   asyncwatch guide                                  read the documentation
@@ -543,7 +545,7 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
         raise _InputError(error.problems) from None
 
 
-COMMANDS = (again, attach, check, ctl, guide, ps, replay, resume, selftest)
+COMMANDS = (again, attach, check, ctl, guide, ps, replay, resume, runs, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 

@@ -118,16 +118,21 @@ _GAP = "  "
 
 def table(runs: Sequence[Found], now: float, columns: int | None) -> list[str]:
     """Return the lines of a table of runs, none of them wider than `columns`; none if there is no run."""
-    if not runs:
+    return fit_table(HEADINGS, [_cells(each, now) for each in runs], columns)
+
+
+def fit_table(headings: Sequence[str], cells_of: Sequence[Sequence[str]], columns: int | None) -> list[str]:
+    """Return the lines of a table, none of them wider than `columns`; none if it has no row."""
+    if not cells_of:
         return []
-    rows = [HEADINGS, *(_cells(each, now) for each in runs)]
+    rows = [headings, *cells_of]
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     if columns is not None:
         excess = sum(widths) + len(_GAP) * (len(widths) - 1) - columns
         while excess > 0 and max(widths) > _NARROWEST:
             widths[widths.index(max(widths))] -= 1
             excess -= 1
-    lines = [_GAP.join(map(_fit, row, widths, HEADINGS)).rstrip() for row in rows]
+    lines = [_GAP.join(map(_fit, row, widths, headings)).rstrip() for row in rows]
     return [line if columns is None or cells(line) <= columns else crop(line, columns) for line in lines]
 
 
@@ -147,9 +152,9 @@ def _cells(found: Found, now: float) -> tuple[str, ...]:
         record.id,
         printable(record.name),
         printable(str(failure)) if info is None else _progress(info),
-        _since(record.started, now),
+        since(record.started, now),
         "?" if info is None else f"{info.viewers}",
-        printable(_short_folder(record.folder)),
+        printable(short_folder(record.folder)),
     )
 
 
@@ -165,7 +170,7 @@ def _progress(info: RunInfo) -> str:
     return " ".join(filter(None, parts)).removesuffix(":")
 
 
-def _since(started: float, now: float) -> str:
+def since(started: float, now: float) -> str:
     """Return the local time of the start, with its date unless that is today's, and how long ago it was."""
     there, here = time.localtime(started), time.localtime(now)
     form = "%H:%M" if there[:3] == here[:3] else "%Y-%m-%d %H:%M"
@@ -173,7 +178,8 @@ def _since(started: float, now: float) -> str:
     return f"{time.strftime(form, there)} ({f'{seconds:.0f} s' if seconds < 59.5 else elapsed(seconds)})"
 
 
-def _short_folder(folder: str) -> str:
+def short_folder(folder: str) -> str:
+    """Return a folder, with `~` for the user's own."""
     home = os.path.expanduser("~")  # noqa: PTH111  may be no UTF-8
     if folder == home or folder.startswith(f"{home}/"):
         return f"~{folder[len(home) :]}"

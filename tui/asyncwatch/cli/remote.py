@@ -253,6 +253,20 @@ def _refuse_ended(record: EndedRecord) -> Answer:
 # -- the actions
 
 
+def state_of(record: RunRecord, timeout: float | None) -> Fleet:
+    """Return the state of a run that is alive, as if it were left at this moment.
+
+    Raises:
+        Failure: It does not answer.
+        RunGoneError: It has ended, or cannot be reached.
+
+    """
+    with contextlib.closing(_Remote(record, Kind.FOLLOWER, timeout)) as remote:
+        fleet = remote.read_state()
+    leave(fleet, _now(fleet))
+    return fleet
+
+
 def list_workers(run: str | None, selectors: Sequence[str], timeout: float | None) -> Answer:
     """Return the workers that match, or all of them."""
 
@@ -327,7 +341,7 @@ def change_setting(run: str | None, name: str, value: Any, key: str, timeout: fl
                 case SettingChanged(name=changed, key=of, value=new, previous=previous) if (changed, of) == (name, key):
                     setting = {"name": name, "key": key, "value": new, "previous": previous}
                     subject = f"{name} of {key}" if key else name
-                    line = f"{subject}: {_value(new)} (was {_value(previous)})"
+                    line = f"{subject}: {value_words(new)} (was {value_words(previous)})"
                     return Answer({**fields, "setting": setting}, [line])
         return Answer(fields, failure=Failure(ErrorKind.REFUSED, "the run does not take requests any more"))
 
@@ -548,7 +562,7 @@ def _show_run(record: RunRecord, fleet: Fleet, statistics: Statistics) -> Answer
         f"{record.id}  PID {record.pid}, {count(statistics.viewers, 'dashboard')}",
         *summary_lines(dataclasses.replace(summary, is_interrupted=False), terminal_columns(sys.stdout)),
         "",
-        ", ".join(f"{name} {_value(value)}" for name, value in settings.items()),
+        ", ".join(f"{name} {value_words(value)}" for name, value in settings.items()),
         *([blocked] if blocked else []),
     ]
     return Answer(fields, lines)
@@ -606,7 +620,8 @@ def _attempt_line(attempt: AttemptRecord) -> str:
     return f"{number:<5}at {attempt.started_at:.3f}  {taken:>8}  {attempt.outcome or WorkerState.RUNNING}{backoff}"
 
 
-def _value(value: object) -> str:
+def value_words(value: object) -> str:
+    """Return the value of a setting in words."""
     match value:
         case None:
             return "none"

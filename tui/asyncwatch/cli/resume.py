@@ -18,6 +18,7 @@ from asyncwatch.config.load import read_config, written_settings
 from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
 from asyncwatch.journal.folder import runs_folder
+from asyncwatch.journal.history import HistoryError, find, latest_unfinished
 from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
 from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
 from asyncwatch.model.fleet import Fleet
@@ -241,35 +242,23 @@ class Request:
 
 def _find(text: str | None, config: str | None, folder: str) -> Path:
     """Return the journal of a run: by its ID or name, else the latest one of this folder with something left to do."""
-    folders = dict.fromkeys([*_configured(config), runs_folder()])
-    found = [path for each in folders for path in each.glob(f"*{SUFFIX}")]
+    folders = journal_folders(config)
     if text is not None:
-        by_id = [path for path in found if path.stem == text] or [path for path in found if path.stem.startswith(text)]
-        if len(by_id) > 1:
-            raise RefusedError(f"{text!r} begins the IDs of {len(by_id)} runs; give more of it")
-        if by_id:
-            return by_id[0]
-    best: tuple[float, Path] | None = None
-    for path in found:
-        with suppress(JournalError, OSError, sqlite3.Error), RunJournal(path) as journal:
-            launches = journal.launches()
-            if not launches:
-                continue
-            last = launches[-1]
-            fits = last.folder == folder and not (last.is_finished and last.status == 0)
-            if text is not None:
-                fits = journal.info.name == text
-            if fits and (best is None or last.started > best[0]):
-                best = (last.started, path)
-    if best is not None:
-        return best[1]
-    if text is not None:
-        raise RefusedError(f"no run with the ID or name {text!r} was recorded")
-    raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
+        try:
+            return find(folders, text).path
+        except HistoryError as error:
+            raise RefusedError(str(error)) from None
+    if (latest := latest_unfinished(folders, folder)) is None:
+        raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
+    return latest.path
+
+
+def journal_folders(config: str | None = None) -> list[Path]:
+    """Return the folders of journals: the one that the config names, by default the one here, and that of the state."""
+    return list(dict.fromkeys([*_configured(config), runs_folder()]))
 
 
 def _configured(config: str | None) -> Iterator[Path]:
-    """Yield the folder of journals that the config names."""
     path = Path("asyncwatch.toml" if config is None else config)
     with suppress(ConfigError, OSError):
         if path.is_file() and (named := read_config(read_text(path), path)[0].journal_dir) is not None:

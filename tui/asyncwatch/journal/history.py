@@ -150,8 +150,11 @@ def find(folders: Iterable[Path], text: str) -> Entry:
 
 
 def latest_unfinished(folders: Iterable[Path], of: str) -> Entry | None:
-    """Return the newest run of the folder `of` in which something is left to do; None if there is none."""
-    unfinished = {RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
+    """Return the newest run of the folder `of` in which something is left to do; None if there is none.
+
+    It may be running.
+    """
+    unfinished = {RunState.RUNNING, RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
     return next((each for each in entries(*folders) if each.folder == of and each.state in unfinished), None)
 
 

@@ -225,6 +225,19 @@ def first_parts(journal: RunJournal, launch: int) -> list[SnapshotPart]:
     return list(Snapshot(Fleet()).parts())
 
 
+def state_at_end(journal: RunJournal, launch: int) -> Fleet:
+    """Return the state after all events of a launch that are recorded.
+
+    Raises:
+        DamagedError: A batch cannot be read.
+
+    """
+    fleet = _read(first_parts(journal, launch))
+    for batch in read_on(journal, launch, 0):
+        apply(fleet, batch.unpack())
+    return fleet
+
+
 def _read(parts: Iterable[SnapshotPart]) -> Fleet:
     fleet, reader = Fleet(), SnapshotReader()
     for part in parts:
