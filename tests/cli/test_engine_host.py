@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 from asyncwatch.cli import engine as module
 from asyncwatch.cli.engine import EngineHost
 from asyncwatch.cli.headless import run_headless
+from asyncwatch.cli.reports import ReportFiles
 from asyncwatch.cli.session import Session
 from asyncwatch.cli.stray import EVERY
 from asyncwatch.commands import Command, Disconnected, Statistics, StopRun, Update
@@ -232,3 +234,26 @@ async def test_lost_run_of_which_nothing_is_known_has_no_summary() -> None:
     fleet = await run_headless(Lost(), json=False, stdout=stdout, stderr=stderr)
     assert fleet.run is None
     assert (stdout.getvalue(), stderr.getvalue()) == (b"", "")
+
+
+def test_files_of_the_end_are_written_before_clients_hear_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(module, "foreseen_events", lambda _plan: ())
+    (tmp_path / "gone").mkdir()
+    reports = ReportFiles(str(tmp_path / "summary.json"), str(tmp_path / "gone" / "junit.xml"))
+    (tmp_path / "gone").rmdir()
+    engine: Any = FakeEngine()
+    plan: Any = FakePlan()
+    stray: Any = None
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(Connection(ours, Kind.COMMAND)) as command:
+        host = EngineHost(Session(plan, engine, None, WorkerKeys(plan), reports=reports), stray)
+        status = asyncio.run(host.serve([(theirs, Kind.COMMAND)], []))
+        while not isinstance(ended := command.receive(5.0), Ended):
+            assert ended is not None
+    assert (status, ended.status) == (130, 130)
+    assert [problem.partition(" '")[0] for problem in ended.problems] == ["cannot write JUnit file"]
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == 130

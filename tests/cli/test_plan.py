@@ -211,6 +211,18 @@ def test_output_over_an_input_is_refused(folder: Path) -> None:
         problems = problems_of(items="urls.csv", overrides=Overrides(output=f"../{folder.name}/{name}"))
         assert problems == (f"the output would replace {name}, which the run reads; choose another file",)
     assert (folder / "urls.csv").read_text()
+    assert problems_of(items="urls.csv", overrides=Overrides(junit="./urls.csv")) == (
+        "the JUnit file would replace urls.csv, which the run reads; choose another file",
+    )
+
+
+def test_files_of_a_run_do_not_replace_each_other(folder: Path) -> None:
+    (folder / "urls.csv").write_text("url\nhttp://a.example\n")
+    both = Overrides(summary_json="./report", junit=f"../{folder.name}/report")
+    (problem,) = problems_of(items="urls.csv", overrides=both)
+    assert problem == "the JUnit file would replace ./report, the summary file; choose another file"
+    devices = Overrides(output="/dev/stderr", summary_json="/dev/null", junit="/dev/null")
+    assert make_plan(Config(), items="urls.csv", overrides=devices).has_work
 
 
 def test_check_describes_the_run() -> None:

@@ -53,6 +53,8 @@ class ErrorKind(enum.StrEnum):
     """The run belongs to another user."""
     DAMAGED = "damaged"
     """The journal of the run cannot be read: it is damaged, or of a newer version of asyncwatch."""
+    FILE = "file"
+    """A file cannot be written."""
     UNSUPPORTED = "unsupported"
     """This system has no Unix sockets."""
 

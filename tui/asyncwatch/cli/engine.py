@@ -140,6 +140,7 @@ class EngineHost:
             end_engine(self._engine, PATIENCE)
             problems, status = [f"the run cannot be followed: {fault(error, 'engine')}"], NOT_ALL_SUCCEEDED
         await self._host.settle()
+        problems, status = await self._host.write_reports(problems, status)
         await self._host.end(status, problems)
         return status
 

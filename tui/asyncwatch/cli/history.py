@@ -7,7 +7,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from asyncwatch.cli.answer import Answer, ErrorKind, Failure
 from asyncwatch.cli.progress import terminal_columns
 from asyncwatch.cli.ps import fit_table, short_folder, since
 from asyncwatch.cli.remote import state_of, value_words
+from asyncwatch.cli.reports import Report, ReportFiles
+from asyncwatch.control import discovery
 from asyncwatch.control.client import RunGoneError
-from asyncwatch.control.discovery import DiscoveryError, RunRecord, alive
+from asyncwatch.control.discovery import DiscoveryError, RunRecord, select
 from asyncwatch.events import WorkerState
 from asyncwatch.events.wire import without_surrogates
 from asyncwatch.journal.history import AmbiguousRunError, Entry, RunState, UnknownRunError, entries, find, remove
@@ -117,15 +118,18 @@ def _result(entry: Entry) -> str:
 # -- one run
 
 
-def show_recorded(folders: Sequence[Path], text: str) -> Answer:
-    """Return all that is known of the run that `text` means.
+def show_recorded(
+    folders: Sequence[Path], text: str, summary_json: str | None = None, junit: str | None = None
+) -> Answer:
+    """Return all that is known of the run that `text` means, and write the files of the two options.
 
     Raises:
-        Failure: There is no such run, or it cannot be read.
+        Failure: There is no such run, it cannot be read, or a file cannot be written.
 
     """
-    entry, fleet, launches, settings = read_run(folders, text)
+    entry, fleet, launches, settings = _read_run(folders, text)
     is_alive = entry.state is RunState.RUNNING
+    _write_files(entry, fleet, summary_json, junit)
     summary = summarize(fleet)
     fields = {
         "run": values_of(entry),
@@ -137,31 +141,49 @@ def show_recorded(folders: Sequence[Path], text: str) -> Answer:
     return Answer(without_surrogates(fields), _lines(entry, summary, launches, settings))
 
 
-def read_run(folders: Sequence[Path], text: str) -> tuple[Entry, Fleet, list[Launch], dict[str, Any]]:
+def _read_run(folders: Sequence[Path], text: str) -> tuple[Entry, Fleet, list[Launch], dict[str, Any]]:
     """Return the run that `text` means: its state at the end of its last launch, or the present state if it is alive.
 
     Raises:
         Failure: There is no such run, or it cannot be read.
 
     """
-    try:
-        entry = find(folders, text)
-    except AmbiguousRunError as error:
-        raise Failure(ErrorKind.AMBIGUOUS_RUN, str(error)) from None
-    except UnknownRunError as error:
-        if (record := _alive(text)) is None:
-            raise Failure(ErrorKind.NO_RUN, str(error)) from None
-        return _unrecorded(record), _state_of(record), [], {}
+    record = _alive(text)
+    entry = _found(folders, text if record is None else record.id, record)
     if not entry.is_readable:
         raise Failure(ErrorKind.DAMAGED, entry.problem)
+    if record is not None and not entry.size:
+        return entry, _state_of(record), [], {}
     try:
         with RunJournal(entry.path) as journal:
             launches = journal.launches()
-            record = _alive(entry.id) if entry.state is RunState.RUNNING else None
-            fleet = _read_journal(journal, launches) if record is None else _state_of(record)
+            is_alive = record is not None and entry.state is RunState.RUNNING
+            fleet = _state_of(record) if record is not None and is_alive else _read_journal(journal, launches)
     except (JournalError, OSError, sqlite3.Error) as error:
         raise Failure(ErrorKind.DAMAGED, str(error)) from None
     return entry, fleet, launches, launches[-1].settings if launches else {}
+
+
+def _write_files(entry: Entry, fleet: Fleet, summary_json: str | None, junit: str | None) -> None:
+    try:
+        files = ReportFiles(summary_json, junit)
+    except (OSError, ValueError) as error:
+        raise Failure(ErrorKind.FILE, str(error)) from None
+    report = Report(
+        id=entry.id,
+        name=entry.name,
+        folder=entry.folder,
+        command=list(entry.command),
+        pid=entry.pid,
+        version=entry.version,
+        started=_rounded(entry.started),
+        ended=_rounded(entry.ended),
+        is_alive=entry.state is RunState.RUNNING,
+        status=entry.status,
+    )
+    files.write(report, fleet)
+    if files.problems:
+        raise Failure(ErrorKind.FILE, "; ".join(files.problems))
 
 
 def _read_journal(journal: RunJournal, launches: Sequence[Launch]) -> Fleet:
@@ -172,12 +194,21 @@ def _read_journal(journal: RunJournal, launches: Sequence[Launch]) -> Fleet:
 
 
 def _alive(text: str) -> RunRecord | None:
-    """Return the run that is alive with this ID, the beginning of it, or this name; None unless it is a single one."""
-    with suppress(DiscoveryError):
-        found = [each for each in alive() if text and (each.id.startswith(text.lower()) or each.name == text)]
-        if len(found) == 1:
-            return found[0]
-    return None
+    """Return the run that is alive with this ID, the beginning of it, or this name; None if there is none.
+
+    Raises:
+        Failure: There are several.
+
+    """
+    try:
+        record = select(text)
+    except discovery.AmbiguousRunError as error:
+        if any(isinstance(each, RunRecord) for each in error.candidates):
+            raise Failure(ErrorKind.AMBIGUOUS_RUN, str(error)) from None
+        return None
+    except DiscoveryError:
+        return None
+    return record if isinstance(record, RunRecord) else None
 
 
 def _state_of(record: RunRecord) -> Fleet:
@@ -283,13 +314,16 @@ def remove_recorded(
     return _removed(removed, "Nothing was removed.", failure)
 
 
-def _found(folders: Sequence[Path], text: str) -> Entry:
+def _found(folders: Sequence[Path], text: str, record: RunRecord | None = None) -> Entry:
+    """Return the recorded run that `text` means, or an entry of `record`, which is alive, if it has no journal."""
     try:
         return find(folders, text)
     except AmbiguousRunError as error:
         raise Failure(ErrorKind.AMBIGUOUS_RUN, str(error)) from None
     except UnknownRunError as error:
-        raise Failure(ErrorKind.NO_RUN, str(error)) from None
+        if record is None:
+            raise Failure(ErrorKind.NO_RUN, str(error)) from None
+        return _unrecorded(record)
 
 
 def _question(chosen: Sequence[Entry]) -> str:

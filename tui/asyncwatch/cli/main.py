@@ -231,6 +231,12 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     help="Write a line per ended worker to a .jsonl, .ndjson or .csv file. The first line replaces an existing file.",
 )
 @click.option(
+    "--summary-json", metavar="FILE", help="Write the summary to this file as JSON when the run ends, also by Ctrl+C."
+)
+@click.option(
+    "--junit", metavar="FILE", help="Write a test case per worker to this file when the run ends, as JUnit's XML."
+)
+@click.option(
     "--journal/--no-journal",
     default=None,
     help="Whether the run is recorded, so that it can be resumed. Default: batches with items or URLs are.",

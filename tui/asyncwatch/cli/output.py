@@ -184,6 +184,37 @@ def _check_linked(file: io.FileIO) -> None:
         raise FileNotFoundError(errno.ENOENT, "it was deleted or replaced during the run")
 
 
+class OpenedFile:
+    """A file that is to be written once, as a whole. Opened as the output file is.
+
+    Raises:
+        OSError: It cannot be opened.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _open(path)
+
+    def write_whole(self, chunks: Iterable[bytes]) -> None:
+        """Write the file and close it. A file that cannot be written to its end is left as it was.
+
+        Raises:
+            OSError: It cannot be written.
+
+        """
+        try:
+            if isinstance(self._file, _Replacement):
+                self._file.begin(chunks)
+            else:
+                for data in chunks:
+                    rest = memoryview(data)
+                    while rest:
+                        rest = rest[self._file.write(bytes(rest)) or 0 :]
+        finally:
+            self._file.close()
+
+
 class OutputFile:
     """Writes a line for each end of a worker. An existing file is replaced when the first line is written.
 

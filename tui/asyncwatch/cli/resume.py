@@ -31,7 +31,7 @@ from asyncwatch.text import MASK, mask_secrets, one_line, printable
 
 _OF_THE_TERMINAL = ("headless", "is_json", "detach")
 """Options that are not those of the run before: they say how this terminal shows it."""
-_PATHS = ("config", "items", "output")
+_PATHS = ("config", "items", "output", "summary_json", "junit")
 _LONGEST = 200
 """Characters of a setting that is shown."""
 _SHOWN = 8

@@ -107,9 +107,11 @@ def runs(ctx: click.Context, *, is_all: bool, journal_dir: Path | None, is_json:
 
 @runs.command
 @click.argument("run", metavar="ID")
+@click.option("--summary-json", metavar="FILE", help="Write the summary to this file as JSON.")
+@click.option("--junit", metavar="FILE", help="Write a test case per worker to this file, as JUnit's XML.")
 @_JOURNALS
 @_JSON
-def show(run: str, *, journal_dir: Path | None, is_json: bool) -> None:
+def show(run: str, *, summary_json: str | None, junit: str | None, journal_dir: Path | None, is_json: bool) -> None:
     """Show a run: its summary with the errors by kind, its settings, and its launches.
 
     ID is the beginning of the run's ID, or its name. A run that is alive is asked for its present state, recorded or
@@ -117,10 +119,12 @@ def show(run: str, *, journal_dir: Path | None, is_json: bool) -> None:
 
     The JSON has the fields run (as in the list), is_alive, launches (each with number, started, ended, pid, command,
     version, done_before and status), settings (of the config, by dotted key), and summary.
+
+    --summary-json and --junit write the same files as the options of a run, which hold the state of the last launch.
     """
     from asyncwatch.cli import history
 
-    _answer(lambda: history.show_recorded(_folders(journal_dir), run), is_json=is_json)
+    _answer(lambda: history.show_recorded(_folders(journal_dir), run, summary_json, junit), is_json=is_json)
 
 
 @runs.command

@@ -39,8 +39,10 @@ from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
 from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
+    from asyncwatch.cli.headless import StdoutError
     from asyncwatch.cli.output import OutputFile
     from asyncwatch.cli.recorder import Recorder
+    from asyncwatch.cli.reports import ReportFiles
     from asyncwatch.control.discovery import Publication
     from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
@@ -87,6 +89,8 @@ class Session(NamedTuple):
     keys: WorkerKeys
     recorder: Recorder | None = None
     """None if the run has no journal."""
+    reports: ReportFiles | None = None
+    """Files that are written at the end; None if there are none."""
 
 
 def prepare(
@@ -96,19 +100,19 @@ def prepare(
     on_problem: Callable[[str], object],
     before_end: Callable[[Record], object] | None = None,
 ) -> Session:
-    """Open the output file, raise the limits of the process, and make the engine.
+    """Open the files that are written, raise the limits of the process, and make the engine.
 
     `on_problem` gets what a person should know and does not prevent the run. `before_end` is called on the engine's
     thread just before the end of the run is reported, with a function that makes a line an event.
 
     Raises:
-        OutputError: The output file cannot be opened.
+        OutputError: The output file, or one of the end, cannot be opened.
         LimitError: The system allows too few open files.
 
     """
     slots = _slots(plan)
     _raise_file_limit(slots, on_problem)
-    output = _open_output(plan)
+    output, reports = _open_output(plan), _open_reports(plan)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     from asyncwatch.plan.keys import WorkerKeys
 
@@ -121,7 +125,7 @@ def prepare(
         log_level=level,
         threads=max(slots, _DEFAULT_THREADS),
     )
-    return Session(plan, engine, output, keys, recorder)
+    return Session(plan, engine, output, keys, recorder, reports)
 
 
 def run_plan(plan: Plan, *, is_json: bool) -> int:
@@ -169,6 +173,9 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
     if session.output is not None and session.output.problem is not None:
         problems.append(session.output.problem)
         status = status or NOT_ALL_SUCCEEDED
+    if session.reports is not None and session.reports.problems:
+        problems += session.reports.problems
+        status = status or NOT_ALL_SUCCEEDED
     return problems, status
 
 
@@ -203,6 +210,18 @@ def _open_output(plan: Plan) -> OutputFile | None:
     past = plan.resumption
     try:
         return OutputFile(plan.config.output, before=past.done_lines if past is not None and past.before else None)
+    except (OSError, ValueError) as error:
+        raise OutputError(str(error)) from None
+
+
+def _open_reports(plan: Plan) -> ReportFiles | None:
+    config = plan.config
+    if config.summary_json is None and config.junit is None:
+        return None
+    from asyncwatch.cli.reports import ReportFiles
+
+    try:
+        return ReportFiles(config.summary_json, config.junit)
     except (OSError, ValueError) as error:
         raise OutputError(str(error)) from None
 
@@ -288,6 +307,7 @@ class RunHost:
         self.problem = ""
         self.fleet = Fleet()
         self.session = session
+        self._folder = _current_folder()  # a worker may change it
         self._publication: Publication | None = None
         self._refreshing: asyncio.Task[None] | None = None
         try:
@@ -341,6 +361,32 @@ class RunHost:
         problem = await self._recording.settle()
         if problem is not None and self.fleet.not_recorded is None:  # too late for an event
             self.fleet.not_recorded = RecordingFailed(self.fleet.last_seq, self.fleet.latest, *problem)
+
+    async def write_reports(self, problems: list[str], status: int) -> tuple[list[str], int]:
+        """Write the files of the end. Return the problems and the exit status, which are made worse by a failure."""
+        if (reports := self.session.reports) is None:
+            return problems, status
+        from asyncwatch import __version__
+        from asyncwatch.cli.reports import Report
+
+        run = self.fleet.run
+        report = Report(
+            id=self.run_id,
+            name=self.session.plan.name,
+            folder=self._folder,
+            command=sys.argv[1:],
+            pid=os.getpid(),
+            version=__version__,
+            started=None if run is None else round(run.started_at, 3),
+            ended=round(time.time(), 3),
+            is_alive=False,
+            status=status,
+            problems=problems,
+        )
+        await asyncio.to_thread(reports.write, report, self.fleet)
+        if not reports.problems:
+            return problems, status
+        return [*problems, *reports.problems], status or NOT_ALL_SUCCEEDED
 
     async def end(self, status: int, problems: list[str]) -> None:
         """Tell clients that the run has ended, end all connections, and leave a record for those who come later."""
@@ -523,22 +569,39 @@ def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> 
     try:
         seen = _seen_to_the_end(asyncio.run(_serve(host, follow)))
     except StdoutError as error:
-        seen = _Seen(None, READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED)
+        seen = _Seen(None, _status_without_stdout(error))
     return seen._replace(is_stderr_stalled=isinstance(stderr, LossyWriter) and not stderr.finish())
 
 
 async def _serve(host: RunHost, follow: Coroutine[object, object, Fleet]) -> Fleet:
     """Follow the run of `host` and serve it to clients meanwhile."""
+    from asyncwatch.cli.headless import StdoutError
     from asyncwatch.control.protocol import PlanMade
 
     await host.open()
     host.server.open(PlanMade(host.run_id, notes=(), foreseen=(), journal=host.journal))
+    failed: int | None = None
     try:
         return await follow
+    except StdoutError as error:
+        failed = _status_without_stdout(error)
+        raise
     finally:
         await host.settle()
-        problems, status = end_of(host.session, host.fleet, exit_status(host.fleet))
+        problems, status = end_of(host.session, host.fleet, exit_status(host.fleet) if failed is None else failed)
+        problems, status = await host.write_reports(problems, status)
         await host.end(status, problems)
+
+
+def _status_without_stdout(error: StdoutError) -> int:
+    return READER_GONE if error.is_reader_gone else NOT_ALL_SUCCEEDED
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  as a text
+    except OSError:  # it was removed
+        return ""
 
 
 def _seen_to_the_end(fleet: Fleet) -> _Seen:

@@ -449,6 +449,20 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             OrNone(Parsed(values.file), "no file"),
         ),
     ] = None
+    summary_json: Annotated[
+        str | None,
+        Setting(
+            "A file, relative to this one, that gets the summary of the run as JSON when it ends.",
+            OrNone(Parsed(values.file), "no file"),
+        ),
+    ] = None
+    junit: Annotated[
+        str | None,
+        Setting(
+            "A file, relative to this one, that gets a test case for each worker when the run ends, as JUnit's XML.",
+            OrNone(Parsed(values.file), "no file"),
+        ),
+    ] = None
     journal: Annotated[
         bool | None,
         Setting(

@@ -36,6 +36,8 @@ def describe_plan(plan: Plan) -> list[str]:
         "log level": config.log_level,
         **({"stop ok": "yes: a run that is stopped may have status 0"} if config.stop_ok else {}),
         "output": config.output or "none",
+        **({"summary": config.summary_json} if config.summary_json is not None else {}),
+        **({"JUnit": config.junit} if config.junit is not None else {}),
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",
     }
     lines = [f"{key:<12} {value}" for key, value in facts.items()]

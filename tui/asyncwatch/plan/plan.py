@@ -104,6 +104,8 @@ class Overrides(Struct, frozen=True, kw_only=True):
     bad_luck: float | UnsetType = UNSET
     seed: int | UnsetType = UNSET
     output: str | UnsetType = UNSET
+    summary_json: str | UnsetType = UNSET
+    junit: str | UnsetType = UNSET
     rate: str | UnsetType | None = UNSET
     halt: str | UnsetType | None = UNSET
     stop_ok: bool | UnsetType = UNSET
@@ -254,12 +256,27 @@ def make_plan(
 
 
 def _overwritten(config: Config) -> Iterator[str]:
-    """Yield the problem of an output file that would replace a file that is read."""
-    read = [str(config.path), *(group.items for group in config.groups if isinstance(group.items, str))]
-    for path in read if config.output is not None else ():
-        with contextlib.suppress(OSError):
-            if Path(path).samefile(str(config.output)):
-                yield f"the output would replace {path}, which the run reads; choose another file"
+    """Yield the problems of files of the end of a run that would replace a file that is read, or one another."""
+    written = {"output": config.output, "summary file": config.summary_json, "JUnit file": config.junit}
+    known = [(path, "which the run reads") for path in (str(config.path), *_items_of(config))]
+    for what, path in written.items():
+        if path is None:
+            continue
+        for other, why in known:
+            if _is_same(path, other):
+                yield f"the {what} would replace {other}, {why}; choose another file"
+        if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113  may be no UTF-8
+            known.append((path, f"the {what}"))  # a device, such as `/dev/stdout`, takes several
+
+
+def _items_of(config: Config) -> Iterator[str]:
+    return (group.items for group in config.groups if isinstance(group.items, str))
+
+
+def _is_same(path: str, other: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(path).samefile(other)
+    return os.path.abspath(path) == os.path.abspath(other)  # noqa: PTH100  neither exists
 
 
 def override(config: Config, overrides: Overrides) -> Config:
