@@ -251,6 +251,8 @@ def test_list_has_all_workers_in_json(script: Script) -> None:
         "bad_luck": 0.97,
         "result": None,
         "error": "RuntimeError: boom",
+        "progress": None,
+        "status": None,
         "elapsed": 0.02,
         "incarnation": 1,
     } | {key: listed["workers"][3][key] for key in ("error", "elapsed", "group")}

@@ -45,6 +45,7 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    ProgressReported,
     RecordingFailed,
     RestartCounted,
     RestartLimitReached,
@@ -196,6 +197,7 @@ FIELDS: dict[str, Sequence[Any]] = {
     "command": ("CancelWorker",),
     "concurrency": (5,),
     "delay": (0.5, 0.0),
+    "done": (None, 3, 0.5),
     "duration": (0.2, 0.1, 0.7),
     "elapsed": (0.0, 0.3, 20.0),
     "error": ("boom", "", "no such host"),
@@ -258,6 +260,9 @@ FIELDS: dict[str, Sequence[Any]] = {
     "since": (2.5,),
     "transient": (True, False),
     "under_way": (0, 1),
+    "total": (None, 10),
+    "unit": ("", "page"),
+    "status": ("", "waiting"),
     "value": (None, 5, "7/s"),
     "within": (5.0,),
     "worker": WORKERS,
@@ -407,6 +412,7 @@ def rich_run() -> Stream:
     for key in "hijklmno":
         add(AttemptHeld, "f", attempt=1, key=key, reason="rate")
     add(AttemptStarted, "f", attempt=1, bad_luck=0.25)
+    add(ProgressReported, "f", attempt=1, done=3, total=10.5, unit="page", status="waits for export")
     add(KeyThrottled, key="h", seconds=None, retry_after=2.0, refused=3)
     add(KeyThrottled, key="i", seconds=5.0, retry_after=None, refused=1)
     add(KeyLimitChanged, key="h", limit=4, rate=7.5, in_flight=2, refused=5, tolerated=0.25)

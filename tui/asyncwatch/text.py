@@ -262,6 +262,21 @@ def short_rate(per_second: float) -> str:
     return f"{per_second * 3600:.2g}/h"
 
 
+def progress_line(progress: tuple[float, float | None, str] | None, status: str) -> str:
+    """Return what an attempt says of itself in one line: `3/10 page: waiting for export`; empty if nothing."""
+    if progress is None:
+        return status
+    done, total, unit = progress
+    amount = _amount(done) if total is None else f"{_amount(done)}/{_amount(total)}"
+    line = f"{amount} {unit}".rstrip()
+    return f"{line}: {status}" if status else line
+
+
+def _amount(number: float) -> str:
+    whole = isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
+    return f"{int(number):,}" if whole else f"{number:,.4g}"
+
+
 def percent(part: int, whole: int) -> str:
     """Return `75 %`, rounded down: it is 100 only for the whole."""
     return f"{100 * part // whole if whole else 0} %"

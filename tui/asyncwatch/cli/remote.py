@@ -487,6 +487,8 @@ def _worker_fields(row: Row, now: float) -> dict[str, Any]:
         "bad_luck": row.bad_luck,
         "result": row.result,
         "error": row.error or None,
+        "progress": None if row.progress is None else dict(zip(("done", "total", "unit"), row.progress, strict=True)),
+        "status": row.status or None,
         "elapsed": None if (seconds := row.elapsed(now)) is None else round(seconds, 6),
         "incarnation": row.incarnation,
     }
@@ -516,7 +518,7 @@ def _table(rows: Sequence[Row], now: float) -> list[str]:
                 str(row.retries),
                 "" if luck is None else f"{luck:.4f}",
                 "" if seconds is None else duration(seconds),
-                printable(row.error or row.result or ""),
+                printable(row.report or row.error or row.result or ""),
             )
         )
     widths = [max(map(cells, column)) for column in zip(*table, strict=True)]
@@ -594,6 +596,7 @@ def _show_worker(record: RunRecord, fleet: Fleet, row: Row, stack: WorkerStack |
         "waits for": more["held_by"],
         "next attempt in": "" if more["next_attempt_in"] is None else duration(more["next_attempt_in"]),
         "cancelled by": more["cancelled_by"],
+        "progress": row.last_report,
         "result": row.result,
         "error": row.error,
         "no retry": row.refusal,

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from asyncwatch.engine.capture import finish_lines, log_safely, printing
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import ErrorFacts, facts_of
 from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
+from asyncwatch.engine.progress import Progress
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import boundary, stuck_at
 from asyncwatch.engine.worker import KeysOfNames, Worker
@@ -55,6 +58,10 @@ def late_error(overdue: TimeoutError, error: BaseException) -> BaseException:
         return error
     overdue.__cause__ = error
     return overdue
+
+
+_first_report = threading.Lock()
+"""Held while the `Progress` of an attempt is made: several threads may report at once."""
 
 
 class _Raised:
@@ -152,6 +159,7 @@ class AttemptRunner:
         if attempt == 1 and spec.deadline is not None:
             worker.deadline_at = started_at + spec.deadline
         self.started += 1
+        worker.runner = self
         reporter.attempt_started(worker)
         context = reporter.context
         # Not by the loop's task factory: an eager one would run the target inside this very call.
@@ -201,12 +209,30 @@ class AttemptRunner:
     def break_off(self, worker: Worker) -> None:
         """Abandon the worker's attempt and report nothing."""
         worker.stop_timer()
+        if worker.reported is not None:
+            worker.reported.drop()
+            worker.reported = None
         task, worker.task = worker.task, None
         if task is not None:
             self.slots_taken -= worker.owner is None
             self.abandoned[task] = None
             note_abandoned(task)
             task.cancel()
+
+    def progress_of(self, worker: Worker) -> Progress | None:
+        """Return the progress of the worker's attempt in flight, in any thread.
+
+        None if there is none, or if the caller is an attempt that was abandoned: it must not speak for its successor.
+        """
+        if worker.task is None:
+            return None
+        is_in_loop = self.abandoned and threading.get_ident() == self._reporter.thread_id
+        if is_in_loop and asyncio.current_task() in self.abandoned:
+            return None
+        with _first_report:
+            if worker.reported is None:
+                worker.reported = Progress(self._reporter, partial(self._reporter.progress_reported, worker))
+            return worker.reported
 
     def longest_patience(self) -> float:
         """Return the longest grace period of the attempts in flight, in seconds."""
@@ -300,6 +326,7 @@ class AttemptRunner:
         if worker.task.done():  # in this very loop iteration: its callback is still to come
             return
         stack = stuck_at(worker.task.get_coro())
+        worker.close_progress()
         task = worker.abandoned_task = worker.task
         worker.task = worker.timer = None
         self.slots_taken -= worker.owner is None
@@ -314,6 +341,8 @@ class AttemptRunner:
         result, error = end_of(task)
         if worker.task is task:
             worker.task = None
+            if worker.reported is not None:
+                worker.close_progress()
             if worker.timer is not None:
                 worker.stop_timer()
             self.slots_taken -= worker.owner is None

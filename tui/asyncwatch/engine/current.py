@@ -34,6 +34,24 @@ class CurrentWorker(Protocol):
         its name.
         """
 
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        """Show in the worker's row how far the attempt is: `progress(3, 10, "page")` is `3/10 page`.
+
+        Call it from any thread, and as often as you like: at most ten changes a second are reported, and always the
+        last one. A new attempt starts without progress. Outside an attempt it does nothing.
+
+        Raises:
+            ValueError: a number that is not finite.
+            TypeError: no number.
+
+        """
+
+    def status(self, text: str) -> None:
+        """Show in the worker's row what the attempt does, as `waiting for export`; an empty text takes it back.
+
+        It is reported as `progress` is.
+        """
+
 
 current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
 enclosing: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_enclosing_worker", default=None)

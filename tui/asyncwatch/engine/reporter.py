@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
@@ -17,6 +18,7 @@ from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
 from asyncwatch.engine.describe import ErrorFacts, clean_message, describe_error, jsonable, jsonable_or_repr
 from asyncwatch.engine.outbox import Outbox
+from asyncwatch.engine.progress import Progress
 from asyncwatch.engine.retry_decision import RetryDecision
 from asyncwatch.engine.spec import WorkerSpec
 from asyncwatch.engine.tree.scheduling import RunningSupervisor
@@ -44,6 +46,7 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    ProgressReported,
     RecordingFailed,
     RecordingResumed,
     RestartCounted,
@@ -107,6 +110,8 @@ class Reporter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.context = Context()
         """A copy of the context in which the run started: attempts run in copies of it."""
+        self.thread_id = 0
+        """Of the thread of the event loop, once the run has started."""
         self._enclosing: CurrentWorker | None = None
         self._clock = time.monotonic
         self._started_at = 0.0
@@ -158,6 +163,7 @@ class Reporter:
         `settings` are the fields of `RunStarted` with that name.
         """
         self._loop = asyncio.get_running_loop()
+        self.thread_id = threading.get_ident()
         self.outbox.open(self._loop)
         self.context = copy_context()
         self._enclosing = outermost_worker()
@@ -309,6 +315,12 @@ class Reporter:
                 worker.latency,
             )
         )
+
+    def progress_reported(self, worker: Worker, progress: Progress) -> None:
+        """Report what the attempt in flight says of its progress."""
+        done, total, unit = progress.done
+        facts = worker.attempt, done, total, clean_message(unit), clean_message(progress.status)
+        self._emit(ProgressReported(self._next_seq(), self.now(), worker.name, worker.incarnation, *facts))
 
     def attempt_failed(self, worker: Worker, error: ErrorFacts, decision: RetryDecision) -> None:
         """Report that an attempt ended in `error`."""

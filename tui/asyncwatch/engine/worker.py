@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from asyncwatch.engine.current import current
+from asyncwatch.engine.progress import Progress
 from asyncwatch.engine.spec import Outcome, WorkerSpec
 from asyncwatch.events import WorkerEnded, WorkerState
 
@@ -19,6 +20,13 @@ StopReason = Literal["person", "run", "timeout", "restart", "supervisor", "halt"
 
 FORGOTTEN = "its supervisor has forgotten it: a child that is temporary or of a pool is not kept when it has ended"
 """Why a command for a removed child is refused."""
+
+
+class ProgressOwner(Protocol):
+    """What runs the attempts of a worker, as far as their progress concerns it."""
+
+    def progress_of(self, worker: Worker) -> Progress | None:
+        """Return the progress of the worker's attempt in flight; None if the caller cannot speak for one."""
 
 
 class WorkerOwner(Protocol):
@@ -136,6 +144,10 @@ class Worker(msgspec.Struct, eq=False):
     """The error of the outcome in one line, if it gave up after an attempt."""
     ended_between: WorkerEnded | None = None
     """The event of its abandonment, if it has ended since and the next incarnation is still to come."""
+    runner: ProgressOwner | None = None
+    """What runs its attempts, once one has started."""
+    reported: Progress | None = None
+    """What the attempt in flight has said of its progress; None if nothing."""
 
     identify: Callable[[Worker], str] | None = None
     """Returns its idempotency key; set when an attempt starts."""
@@ -186,6 +198,22 @@ class Worker(msgspec.Struct, eq=False):
         A service always pays, since its supervisor restarts it unasked.
         """
         return self.owner is not None or self.incarnation == 1
+
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        """Show how far the attempt is. See `CurrentWorker`."""
+        if self.runner is not None and (reported := self.runner.progress_of(self)) is not None:
+            reported.set_done(done, total, unit)
+
+    def status(self, text: str) -> None:
+        """Show what the attempt does. See `CurrentWorker`."""
+        if self.runner is not None and (reported := self.runner.progress_of(self)) is not None:
+            reported.set_status(text)
+
+    def close_progress(self) -> None:
+        """Report the last that the attempt has said of its progress, before its end is reported."""
+        if self.reported is not None:
+            self.reported.close()
+            self.reported = None
 
     def stop_timer(self) -> None:
         """Drop what was to happen next."""

@@ -21,6 +21,21 @@ class AttemptStarted(WorkerEvent, frozen=True, gc=False, omit_defaults=True):
     latency: float = 0.0
 
 
+class ProgressReported(WorkerEvent, frozen=True, gc=False):
+    """An attempt in flight said how far it is: `done` of `total` in `unit`, and what it does: `status`.
+
+    Each event has all that the attempt has said so far: `done` is null without a progress, `total` is null if it is
+    unknown, and texts are empty if there are none. A worker has at most ten of these events in a second, and one more
+    at the end of an attempt.
+    """
+
+    attempt: int
+    done: int | float | None
+    total: int | float | None
+    unit: str
+    status: str
+
+
 class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     """An attempt raised an error.
 

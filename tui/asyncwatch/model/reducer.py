@@ -40,6 +40,7 @@ from asyncwatch.events import (
     NestedRetriesFound,
     PollFailed,
     PollFinished,
+    ProgressReported,
     RecordingFailed,
     RecordingResumed,
     RestartCounted,
@@ -397,12 +398,29 @@ def _another_attempt_started(fleet: Fleet, row: Row, event: AttemptStarted) -> N
     if extra.held:
         _hold(fleet, extra, "")
     extra.is_between_polls = False
+    _forget_progress(extra)
     extra.attempt_started_at = None
     if not row.attempt and extra == _NOTHING:
         # The worker only had to wait: its row is small again.
         row.extra = None
     else:
         extra.attempt_started_at = event.at
+
+
+def _forget_progress(extra: Extra) -> None:
+    extra.done = extra.total = None
+    extra.unit = extra.status = ""
+
+
+def _progress_reported(fleet: Fleet, event: ProgressReported) -> Row | None:
+    row = _active(fleet, event)
+    if row is None or row.attempt != event.attempt:
+        return None
+    extra = row.extra or row.own_extra()
+    extra.done, extra.total = event.done, event.total
+    extra.unit, extra.status = share(event.unit), share(event.status)
+    row.version += 1
+    return row
 
 
 def _attempt_failed(fleet: Fleet, event: AttemptFailed) -> Row | None:
@@ -684,6 +702,7 @@ FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
     WorkersQueued: _workers_queued,
     WorkerReady: _worker_ready,
     AttemptStarted: _attempt_started,
+    ProgressReported: _progress_reported,
     AttemptFailed: _attempt_failed,
     AttemptHeld: _attempt_held,
     RetryRefused: _retry_refused,

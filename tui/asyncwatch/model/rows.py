@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from asyncwatch.events import SETTLED, TROUBLE, WorkerState
+from asyncwatch.text import progress_line
 
 BLOCK = 256
 """Most workers of a block: offsets up to this are integers that Python caches."""
 IN_TROUBLE = TROUBLE | {WorkerState.BACKING_OFF}
 """States of which each needs attention."""
+IN_FLIGHT = frozenset({WorkerState.RUNNING, WorkerState.CANCELLING})
+"""States of a worker whose attempt is in flight."""
 _UNKNOWN = math.nan
 THROTTLED_BITS = 20
 """A worker is throttled less than a million times: about once in half a second at most."""
@@ -87,6 +90,10 @@ class Extra(msgspec.Struct, gc=False, eq=True, array_like=True):
     throttled: int = 0
     is_throttled: bool = False
     """Whether the last attempt is one of the throttled ones."""
+    done: int | float | None = None
+    total: int | float | None = None
+    unit: str = ""
+    status: str = ""
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -215,6 +222,27 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def latency(self) -> float:
         """Seconds that bad luck added before the last attempt."""
         return 0.0 if self.extra is None else self.extra.latency
+
+    @property
+    def progress(self) -> tuple[float, float | None, str] | None:
+        """How much the last attempt said is done, of how much (None if unknown), and the unit; None if it did not."""
+        extra = self.extra
+        return None if extra is None or extra.done is None else (extra.done, extra.total, extra.unit)
+
+    @property
+    def status(self) -> str:
+        """What the last attempt said that it does; empty if it did not."""
+        return "" if self.extra is None else self.extra.status
+
+    @property
+    def last_report(self) -> str:
+        """Progress and status of the last attempt in one line: `3/10 page: waiting for export`; empty without any."""
+        return "" if self.extra is None else progress_line(self.progress, self.status)
+
+    @property
+    def report(self) -> str:
+        """`last_report` while the attempt is in flight, else empty."""
+        return self.last_report if self.extra is not None and self.state in IN_FLIGHT else ""
 
     @property
     def last_duration(self) -> float | None:

@@ -300,6 +300,8 @@ def _luck_cell(draw: float | None, width: int, gap: int, *, is_struck: bool) -> 
 
 def _result(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
+    if report := row.report:
+        return _cell(fmt.safe(report), "muted", width, gap)
     if row.result is None:
         return _cell("-", "faint", width, gap)
     return _cell(fmt.safe(row.result), "", width, gap)

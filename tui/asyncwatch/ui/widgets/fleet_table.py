@@ -494,8 +494,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             if not isinstance(row_at, Row):
                 continue
             self._is_luck_seen |= row_at.is_struck or row_at.latency > 0
-            if row_at.result is not None:
-                widest_result = max(widest_result, cell_len(row_at.result))
+            if text := row_at.report or row_at.result:
+                widest_result = max(widest_result, cell_len(text))
             if widest_error < columns.ENOUGH_OF_ERROR:
                 note = branches.note(fleet, row_at, self._dashboard.now)
                 needed = cell_len(columns.shown_error(row_at)) + (cell_len(note) + 2 if note else 0)
