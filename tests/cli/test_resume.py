@@ -37,6 +37,9 @@ async def job(item):
         raise (TimeoutError if "late" in item else ValueError)(item)
     return asyncwatch.current_worker().idempotency_key if "keys" in os.environ.get("MODE", "") else item
 
+async def poll():
+    open("polls", "a").close()
+
 import asyncwatch
 """
 
@@ -208,6 +211,42 @@ def test_standard_input_is_piped_again(place: Place) -> None:
     place.calls()
     assert place.run("resume", stdin="b\nbad\na\nc\n", mode="mended").returncode == 0
     assert sorted(place.calls()) == ["bad", "c"]
+
+
+def test_empty_standard_input_is_refused_and_leaves_the_run_unfinished(place: Place) -> None:
+    place.run("jobs:job", "--items", "-", stdin="a\nbad\n")
+    place.calls()
+    for arguments in (["resume"], ["resume", "--dry-run"], ["again"]):
+        refused = place.run(*arguments)
+        assert (refused.returncode, "pipe them again" in refused.stderr) == (2, True), arguments
+    assert place.run("resume", stdin="a\nbad\n", mode="mended").returncode == 0
+    assert place.calls() == ["bad"]
+
+
+def test_list_of_a_kind_without_items_is_empty(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    listed = place.run("resume", "--list", "gone")
+    assert (listed.returncode, listed.stdout) == (0, "")
+
+
+def test_tree_is_neither_offered_nor_taken_for_a_resume(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    config = place.folder / "tree.toml"
+    config.write_text('[[group]]\nname = "poll"\ntarget = "jobs:poll"\nevery = "10ms"\n')
+    process = place.start("--config", "tree.toml", "--journal", "--headless")
+    deadline = time.monotonic() + 60
+    while not (place.folder / "polls").exists():
+        assert time.monotonic() < deadline, "the poller does not start"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert "Stopping" in stderr
+    assert "To go on" not in stderr
+    assert place.run("resume", "--dry-run").stdout == "1 done · 1 failed, run again\n"
+    refused = place.run("resume", place.journals[-1].stem, "--dry-run")
+    assert (refused.returncode, "services and supervisors" in refused.stderr) == (2, True)
 
 
 def test_config_is_read_anew_differences_are_said_and_options_win(place: Place) -> None:

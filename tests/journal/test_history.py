@@ -113,20 +113,20 @@ def test_find_takes_the_beginning_of_an_id_or_a_name(tmp_path: Path) -> None:
         find([tmp_path / "none"], "x")
 
 
-def test_latest_unfinished_is_of_the_folder(tmp_path: Path) -> None:
+def test_unfinished_runs_are_those_of_the_folder_newest_first(tmp_path: Path) -> None:
     record(tmp_path, "first", started=1.0, status=1)
     record(tmp_path, "second", started=2.0, status=None)
     record(tmp_path, "third", started=3.0)
     record(tmp_path, "other", started=4.0, status=1, where="/elsewhere")
-    found = history.latest_unfinished([tmp_path], "/data")
+    found = next(history.unfinished([tmp_path], "/data"), None)
     assert found is not None
     assert found.id == "second"
     live = record(tmp_path, "live", started=5.0, status=None, is_open=True)
-    found = history.latest_unfinished([tmp_path], "/data")
+    found = next(history.unfinished([tmp_path], "/data"), None)
     live.close()
     assert found is not None
     assert found.id == "live"
-    assert history.latest_unfinished([tmp_path], "/nowhere") is None
+    assert not list(history.unfinished([tmp_path], "/nowhere"))
 
 
 def test_remove_refuses_a_run_that_is_recorded(tmp_path: Path) -> None:

@@ -542,7 +542,8 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
                 found = _find_settings(config, targets, items, _note)
                 _prompt_for_items(items)
                 plan = _make_plan(*found, targets, items, _overrides(whole, settings), _note)
-            click.echo("\n".join(request.answer(plan)))
+            for line in request.answer(plan):
+                click.echo(line)
             ctx.exit(0)
         _start(whole, targets, config, items, settings, **show, resume=part_of)
     except NothingLeftError as error:

@@ -46,8 +46,9 @@ class Recorder:
 
     @property
     def how_to_resume(self) -> str:
-        """The command that goes on with the run, as a sentence."""
-        return f"To go on: {resume_command(self.run_id, self._plan.config)}"
+        """The command that goes on with the run, as a sentence; empty if there is none."""
+        command = resume_command(self.run_id, self._plan.config)
+        return f"To go on: {command}" if command else ""
 
     def make_folder(self) -> str | None:
         """Make the folder of journals, and return what a person should know of it if it is new."""
@@ -87,7 +88,9 @@ class Recorder:
 
 
 def resume_command(run_id: str, config: Config) -> str:
-    """Return the command that resumes a run, which has to find the folder of its journal."""
+    """Return the command that resumes a run, which has to find the folder of its journal; empty for a tree."""
+    if config.is_tree:
+        return ""
     given = "" if config.journal_dir is None else f" --config {shlex.quote(str(config.path))}"
     return f"asyncwatch resume {run_id}{given}"
 

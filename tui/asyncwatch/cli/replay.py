@@ -10,17 +10,16 @@ from pathlib import Path
 
 from asyncwatch.cli import ALL_SUCCEEDED, NOT_ALL_SUCCEEDED
 from asyncwatch.cli.messages import report
+from asyncwatch.journal.history import HistoryError, entries, find
 from asyncwatch.journal.replay import Replay
-from asyncwatch.journal.store import SUFFIX, JournalError, RunJournal
+from asyncwatch.journal.store import JournalError
 from asyncwatch.process import infrequent_gc
 
-_RUN = re.compile(r"(?P<id>[a-z0-9]+)(?:\.(?P<launch>[0-9]{1,9}))?", re.ASCII)
-_LISTED = 8
-"""Runs that a message lists, at most."""
+_LAUNCH = re.compile(r"(?P<run>.+)\.(?P<launch>[0-9]{1,9})", re.ASCII | re.DOTALL)
 
 
 def open_replay(folder: Path, run: str | None) -> Replay:
-    """Return the replay of a recorded run: the beginning of its ID, and the number of a launch after a dot.
+    """Return the replay of a recorded run: its ID or the beginning of it, or its name, and a launch after a dot.
 
     By default it is the last launch of the run that was recorded last.
 
@@ -29,23 +28,17 @@ def open_replay(folder: Path, run: str | None) -> Replay:
         OSError: The same.
 
     """
-    match = _RUN.fullmatch("a" if run is None else run)
-    if match is None:
-        raise JournalError(f"{run!r} is no ID of a run; a launch of a run is named as in abcdefgh.2")
-    paths = list(folder.glob(f"*{SUFFIX}"))
-    if run is None:
-        found = sorted(paths, key=_changed)[-1:]
-    else:
-        found = [path for path in paths if path.name.startswith(match["id"])]
-    if not found:
-        raise JournalError(
-            "there is no recorded run" + ("" if run is None else f" whose ID begins with {match['id']!r}")
-        )
-    if len(found) > 1:
-        ids = ", ".join(sorted(path.name.removesuffix(SUFFIX) for path in found)[:_LISTED])
-        raise JournalError(f"{match['id']!r} is the beginning of {len(found)} IDs: {ids}")
-    launch = match["launch"]
-    return Replay(found[0], None if launch is None else int(launch))
+    match = _LAUNCH.fullmatch(run or "")
+    try:
+        if run is None:
+            entry = next((each for each in entries(folder) if each.is_readable), None)
+        else:
+            entry = find([folder], run if match is None else match["run"])
+    except HistoryError as error:
+        raise JournalError(str(error)) from None
+    if entry is None:
+        raise JournalError("there is no recorded run")
+    return Replay(entry.path, None if match is None else int(match["launch"]))
 
 
 def run_replay(replay: Replay) -> int:
@@ -60,9 +53,3 @@ def run_replay(replay: Replay) -> int:
         report(outcome.reason)
     is_left = outcome is not None and outcome.ending is not Ending.DISCONNECTED
     return ALL_SUCCEEDED if is_left else NOT_ALL_SUCCEEDED
-
-
-def _changed(path: Path) -> float:
-    with contextlib.suppress(OSError, JournalError), RunJournal(path) as journal:
-        return max((launch.started for launch in journal.launches()), default=0.0)
-    return 0.0

@@ -17,8 +17,9 @@ import click
 from asyncwatch.config.load import read_config, written_settings
 from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
+from asyncwatch.events import RunStarted
 from asyncwatch.journal.folder import runs_folder
-from asyncwatch.journal.history import HistoryError, find, latest_unfinished
+from asyncwatch.journal.history import HistoryError, find, unfinished
 from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
 from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
 from asyncwatch.model.fleet import Fleet
@@ -110,7 +111,13 @@ class Request:
     # -- the part of a plan
 
     def answer(self, plan: Plan) -> list[str]:
-        """Return the lines that say what would be done."""
+        """Return the lines that say what would be done.
+
+        Raises:
+            RefusedError: The journal cannot be used, or the plan is none to go on with.
+
+        """
+        _check(plan)
         with _refusing(), RunJournal(self._path) as journal:
             past = Past(journal)
             comparison, keys = compare(plan, past)
@@ -132,11 +139,10 @@ class Request:
         Locks the journal, if the run is resumed, until the process ends.
 
         Raises:
-            RefusedError: The journal cannot be used, or is being written.
+            RefusedError: The journal cannot be used, or is being written, or the plan is none to go on with.
 
         """
-        if plan.config.is_tree:
-            raise RefusedError("services and supervisors have no end to go on to; start them again")
+        _check(plan)
         with paused_gc(), _refusing():
             store = None if self._is_new else RunStore.reopen(self._path)
             with RunJournal(self._path) as journal:
@@ -237,6 +243,14 @@ class Request:
             store.close()
 
 
+def _check(plan: Plan) -> None:
+    """Raise a `RefusedError` if there is nothing to compare with a run."""
+    if plan.config.is_tree:
+        raise RefusedError("services and supervisors have no end to go on to; start them again")
+    if any(group.settings.items == STDIN and not group.names for group in batch_of(plan)):
+        raise RefusedError("the items of the run came from standard input, which is empty: pipe them again")
+
+
 # -- which run
 
 
@@ -248,14 +262,25 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
             return find(folders, text).path
         except HistoryError as error:
             raise RefusedError(str(error)) from None
-    if (latest := latest_unfinished(folders, folder)) is None:
-        raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
-    return latest.path
+    for entry in unfinished(folders, folder):
+        with suppress(JournalError, OSError, sqlite3.Error), RunJournal(entry.path) as journal:
+            if not _is_tree(journal, entry.launches):
+                return entry.path
+    raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
 
 
 def journal_folders(config: str | None = None) -> list[Path]:
     """Return the folders of journals: the one that the config names, by default the one here, and that of the state."""
     return list(dict.fromkeys([*_configured(config), runs_folder()]))
+
+
+def _is_tree(journal: RunJournal, launch: int) -> bool:
+    """Return whether a launch was that of a tree, which alone has snapshots once its first events are dropped."""
+    if next(journal.snapshots(launch), None) is not None:
+        return True
+    first = next(journal.batches(launch), None)
+    events = () if first is None else first.unpack()
+    return any(type(event) is RunStarted and event.runner == "serve" for event in events)
 
 
 def _configured(config: str | None) -> Iterator[Path]:

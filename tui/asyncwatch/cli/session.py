@@ -166,7 +166,7 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
         problems += [] if problem is None else [problem]
     is_cut = fleet is None or fleet.finished is None or fleet.finished.interrupted
     if is_cut and session.recorder is not None and session.recorder.problem is None:
-        problems.append(session.recorder.how_to_resume)
+        problems += filter(None, [session.recorder.how_to_resume])
     if session.engine.error is not None:
         problems.append(_engine_problem(session.engine.error))
         status = NOT_ALL_SUCCEEDED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,10 @@ def find(folders: Iterable[Path], text: str) -> Entry:
     raise UnknownRunError(f"There is no recorded run {quoted}. {those}")
 
 
-def latest_unfinished(folders: Iterable[Path], of: str) -> Entry | None:
-    """Return the newest run of the folder `of` in which something is left to do; None if there is none.
-
-    It may be running.
-    """
-    unfinished = {RunState.RUNNING, RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
-    return next((each for each in entries(*folders) if each.folder == of and each.state in unfinished), None)
+def unfinished(folders: Iterable[Path], of: str) -> Iterator[Entry]:
+    """Yield the runs of the folder `of` in which something is left to do, the newest first. They may be running."""
+    states = {RunState.RUNNING, RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
+    yield from (each for each in entries(*folders) if each.folder == of and each.state in states)
 
 
 def remove(entry: Entry) -> None:
