@@ -194,6 +194,20 @@ def test_again_is_a_new_run_of_what_failed_and_its_own_resume_adds_nothing(place
     assert (refused.returncode, place.calls()) == (2, [])
 
 
+def test_output_of_a_repeat_keeps_the_items_of_a_run_whose_journal_is_gone(place: Place) -> None:
+    place.items("a", "b", "bad")
+    place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl")
+    [first] = place.journals
+    place.run("again")
+    second = place.journals[-1]
+    first.unlink()
+    refused = place.run("resume", second.stem, mode="mended")
+    assert (refused.returncode, "out.jsonl" in refused.stderr, first.stem in refused.stderr) == (2, True, True)
+    assert sorted(place.names()) == ["a succeeded", "b succeeded", "bad failed"]
+    assert place.run("resume", second.stem, "--output", "rest.jsonl", mode="mended").returncode == 0
+    assert place.names("rest.jsonl") == ["bad succeeded"]
+
+
 def test_masked_arguments_have_to_be_given_again(place: Place) -> None:
     url = "http://me:secret@127.0.0.1:1/"
     place.run(url, "http://127.0.0.1:1/b", "--max-attempts", "1", "--journal")

@@ -15,9 +15,11 @@ from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunJournal, Run
 DAY = 86_400.0
 
 
-def journal(folder: Path, run_id: str, age: float, *, is_finished: bool = True, is_open: bool = False) -> RunStore:
+def journal(
+    folder: Path, run_id: str, age: float, *, parent: str = "", is_finished: bool = True, is_open: bool = False
+) -> RunStore:
     """Make a journal that was last written so many seconds ago."""
-    store = RunStore.create(folder, RunInfo(run_id, run_id, "", "run"))
+    store = RunStore.create(folder, RunInfo(run_id, run_id, parent, "run"))
     store.begin(Launch(number=0, started=0.0, pid=1, host="", folder="", command=[], seed=1, version=""))
     if is_finished:
         store.end(1.0, 0, {"is_interrupted": False})
@@ -47,6 +49,15 @@ def test_unfinished_runs_go_last_after_a_month(tmp_path: Path) -> None:
     journal(tmp_path, "done", DAY)
     assert prune(tmp_path, keep=1, size=1 << 40) == ["done", "lost"]
     assert runs(tmp_path) == {"kept"}
+
+
+def test_runs_that_an_unfinished_one_repeats_stay_with_it(tmp_path: Path) -> None:
+    journal(tmp_path, "first", 9 * DAY)
+    journal(tmp_path, "second", 8 * DAY, parent="first")
+    journal(tmp_path, "third", 7 * DAY, parent="second", is_finished=False)
+    journal(tmp_path, "other", DAY)
+    assert prune(tmp_path, keep=0, size=0) == ["other"]
+    assert runs(tmp_path) == {"first", "second", "third"}
 
 
 def test_run_that_was_stopped_counts_as_unfinished(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ class Request:
             parent=self._info.id if self._is_new else "",
             store=store,
             run_again=frozenset(run_again),
-            before=self._before(),
+            before=self._before(plan.config.output),
             done_before=0 if self._is_new else comparison.counts[Kind.DONE],
         )
         part = narrowed(plan, keys, chosen, resumption)
@@ -169,12 +169,17 @@ class Request:
                 self._finish(part, store)
         return part
 
-    def _before(self) -> tuple[tuple[Path, int], ...]:
-        """Return the journals of the runs with the same output file, which holds what is done of each."""
+    def _before(self, written: str | None) -> tuple[tuple[Path, int], ...]:
+        """Return the journals of the runs with the same output file, which holds what is done of each.
+
+        Raises:
+            RefusedError: A journal cannot be read, and the file, which would be `written` anew, would lose its items.
+
+        """
         output = self._output_of(self.arguments)
         found: dict[Path, int] = {}
         path: Path | None = self._path
-        with suppress(JournalError, OSError, sqlite3.Error):
+        try:
             while path is not None and path not in found:
                 with RunJournal(path) as journal:
                     is_own = path == self._path and not self._is_new
@@ -183,6 +188,11 @@ class Request:
                         break
                     found[path] = last.number
                     path = path.with_name(f"{journal.info.parent}{SUFFIX}") if journal.info.parent else None
+        except (JournalError, OSError, sqlite3.Error) as error:
+            if written is not None and os.path.isfile(written):  # noqa: PTH113  a text
+                shown = printable(written)
+                text = f"{shown} may hold items of a run before, and would lose them: {error}. Give another --output"
+                raise RefusedError(text) from None
         return tuple(reversed(found.items()))
 
     def _output_of(self, arguments: Sequence[str]) -> str | None:

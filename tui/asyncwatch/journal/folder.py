@@ -71,17 +71,24 @@ class Stored(NamedTuple):
 def prune(folder: Path, *, keep: int, size: int) -> list[str]:
     """Remove old journals until there are at most `keep`, of `size` bytes in all. Return the IDs of the runs.
 
-    The oldest go first, and those of finished runs before others, which are kept for a month. A journal that is being
-    written stays.
+    The oldest go first, and those of finished runs before others, which are kept for a month, with the runs that they
+    repeat: an output file may hold the items of all of them. A journal that is being written stays.
     """
     found = sorted(journals(folder), key=lambda each: each.used)
     number, total = len(found), sum(each.size for each in found)
     if number <= keep and total <= size:
         return []
-    finished = {each.path for each in found if is_finished(each.path)}
     old = time.time() - UNFINISHED_KEPT
-    candidates = [each for each in found if each.path in finished]
-    candidates += [each for each in found if each.path not in finished and each.used < old]
+    states = {each.path: _state(each.path) for each in found}
+    kept: set[Path] = set()
+    for each in found:
+        path, is_kept = each.path, not states[each.path].is_finished and each.used >= old
+        while is_kept and path in states and path not in kept:
+            kept.add(path)
+            path = path.with_name(f"{states[path].parent}{SUFFIX}")
+    candidates = sorted(
+        (each for each in found if each.path not in kept), key=lambda each: not states[each.path].is_finished
+    )
     removed = []
     for each in candidates:
         if number <= keep and total <= size:
@@ -93,14 +100,21 @@ def prune(folder: Path, *, keep: int, size: int) -> list[str]:
     return removed
 
 
-def is_finished(path: Path) -> bool:
-    """Return whether nothing is left to resume in a journal, which may be damaged."""
+class _State(NamedTuple):
+    is_finished: bool
+    """Whether nothing is left to resume."""
+    parent: str
+    """The ID of the run that it repeats; empty if there is none."""
+
+
+def _state(path: Path) -> _State:
+    """Return the state of a journal, which may be damaged."""
     try:
         with RunJournal(path) as journal:
             launches = journal.launches()
+            return _State(bool(launches) and launches[-1].is_finished, journal.info.parent)
     except (JournalError, OSError, sqlite3.Error):
-        return False
-    return bool(launches) and launches[-1].is_finished
+        return _State(is_finished=False, parent="")
 
 
 def remove(path: Path) -> None:
