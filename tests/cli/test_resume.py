@@ -194,6 +194,26 @@ def test_again_is_a_new_run_of_what_failed_and_its_own_resume_adds_nothing(place
     assert (refused.returncode, place.calls()) == (2, [])
 
 
+def test_only_is_part_of_what_is_said_before_the_start(place: Place) -> None:
+    place.items("a", "bad-1", "bad-2", "bad-late")
+    place.run("jobs:job", "--items", "items.txt", "--max-attempts", "1")
+    dry = place.run("again", "--only", "error:ValueError", "--dry-run")
+    assert dry.stdout == "1 done · 3 failed, run again\n2 of them run, by --only error:ValueError\n"
+    assert place.run("again", "--only", "*late", "--list", "failed").stdout == "bad-late\n"
+    assert "1 of them run, by --only *late\n" in place.run("again", "--only", "*late").stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["a-name"]])
+def test_journal_that_cannot_be_read_is_named_if_no_other_one_fits(place: Place, arguments: list[str]) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    [path] = place.journals
+    with path.open("r+b") as file:
+        file.truncate(100)
+    refused = place.run("resume", *arguments)
+    assert (refused.returncode, path.stem in refused.stderr) == (2, True)
+
+
 def test_output_of_a_repeat_keeps_the_items_of_a_run_whose_journal_is_gone(place: Place) -> None:
     place.items("a", "b", "bad")
     place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl")

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
 from asyncwatch.events import RunStarted
 from asyncwatch.journal.folder import runs_folder
-from asyncwatch.journal.history import HistoryError, find, unfinished
+from asyncwatch.journal.history import HistoryError, entries, find, unfinished
 from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
 from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
 from asyncwatch.model.fleet import Fleet
@@ -121,16 +120,19 @@ class Request:
         with _refusing(), RunJournal(self._path) as journal:
             past = Past(journal)
             comparison, keys = compare(plan, past)
+            only = None if self._only is None else _selected(journal, past, self._only)
             if self._listed is None:
-                return [*_differences(self._launch, plan), self._sentence(comparison)]
+                chosen, _ = self._choose(plan, past, comparison, keys, only)
+                return [*_differences(self._launch, plan), self._sentence(comparison), *self._chosen_line(chosen)]
             if self._listed == Kind.GONE:
                 names = past.names()
-                return [printable(names.get(each, "")) for each in comparison.gone]
+                return [printable(names.get(each, "")) for each in comparison.gone if only is None or each in only]
             groups = zip(batch_of(plan), keys, comparison.kinds, strict=True)
             return [
                 name
-                for group, _, kinds in groups
-                for name in compress(group.names, [kind == self._listed for kind in kinds])
+                for group, own, kinds in groups
+                for name, (key, _), kind in zip(group.names, split_keys(own), kinds, strict=True)
+                if kind == self._listed and (only is None or (group.settings.name, key) in only)
             ]
 
     def part_of(self, plan: Plan, note: Callable[[str], None]) -> Plan:
@@ -153,6 +155,8 @@ class Request:
             note(line)
         note(self._sentence(comparison))
         chosen, run_again = self._choose(plan, past, comparison, keys, only)
+        for line in self._chosen_line(chosen):
+            note(line)
         resumption = Resumption(
             command=tuple(self.arguments),
             root=self._info.root,
@@ -238,6 +242,10 @@ class Request:
         parts += [f"{counts[kind]:,} {text}" for kind, text in words.items() if counts[kind]]
         return " · ".join(parts)
 
+    def _chosen_line(self, chosen: list[list[bool]]) -> list[str]:
+        number = sum(map(sum, chosen))
+        return [] if self._only is None else [f"{number:,} of them run, by --only {one_line(self._only, _LONGEST)}"]
+
     def _finish(self, plan: Plan, store: RunStore) -> None:
         """Write the output file, which may lack lines, and that nothing is left to do."""
         from asyncwatch.cli.recorder import launch_of  # noqa: PLC0415  only here
@@ -276,6 +284,9 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
         with suppress(JournalError, OSError, sqlite3.Error), RunJournal(entry.path) as journal:
             if not _is_tree(journal, entry.launches):
                 return entry.path
+    if (broken := next((each for each in entries(*folders) if not each.is_readable), None)) is not None:
+        text = "no run of this folder is known to have anything left to do. It may be one that cannot be used"
+        raise RefusedError(f"{text}: {broken.problem}")
     raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
 
 
