@@ -36,11 +36,11 @@ def test_run_is_named_by_the_beginning_of_its_id_and_a_launch(tmp_path: Path, ru
 @pytest.mark.parametrize(
     ("run", "problem"),
     [
-        ("zz", "there is no recorded run whose ID begins with 'zz'"),
-        ("ab", "'ab' is the beginning of 2 IDs: abcdefgh, abzdefgh"),
+        ("zz", "There is no recorded run 'zz'"),
+        ("ab", "'ab' could be abcdefgh"),
         ("abcdefgh.2", "run abcdefgh has no launch 2: it has 1"),
-        ("../x", "'../x' is no ID of a run"),
-        ("", "'' is no ID of a run"),
+        ("../x", "There is no recorded run '../x'"),
+        ("", "There is no recorded run ''"),
     ],
 )
 def test_run_that_is_not_there_is_refused(tmp_path: Path, run: str, problem: str) -> None:
