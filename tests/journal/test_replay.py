@@ -456,3 +456,28 @@ def test_recording_whose_oldest_batches_were_dropped_begins_with_its_snapshot(tm
                     screen.take(update)
                 expected = prefix(events, at) if at > events[59].at else events[:60]
                 assert seen(screen.fleet) == seen(folded(expected)), at
+
+
+async def test_player_shows_no_moment_before_the_oldest_batch_that_is_kept(tmp_path: Path) -> None:
+    events = some_run()
+    store = RunStore.create(tmp_path, RunInfo("abcdefgh", "abcdefgh", "", "tree"))
+    store.begin(launch())
+    store.write(batches=[store_batch(events[start : start + 5]) for start in range(0, len(events), 5)])
+    store.write_snapshot(StoredSnapshot(60, tuple(part.data for part in Snapshot(folded(events[:60])).parts())))
+    store.trim(0)
+    store.close()
+    replay = Replay(store.path, clock=lambda: 100.0)
+    screen = Screen()
+    first = events[64].at
+    try:
+        updates = replay.events()
+        assert await until_reached(replay, updates, screen) == Moment(events[-1].at)
+        replay.seek(0.0)
+        assert await until_reached(replay, updates, screen) == Moment(first)
+        assert seen(screen.fleet) == seen(folded(prefix(events, first)))
+        replay.seek(999.0)
+        await until_reached(replay, updates, screen)
+        replay.play(is_playing=True)
+        assert await until_reached(replay, updates, screen) == Moment(first, 1.0)
+    finally:
+        replay.close()

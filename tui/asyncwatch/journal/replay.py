@@ -135,7 +135,7 @@ class Replay:
         self._clock = clock
         with RunJournal(path) as journal:
             self.launch = _launch(journal, launch)
-            self._end = journal.last_moment(self.launch.number)
+            self._start, self._end = _moments(journal, self.launch.number)
         self._changed = threading.Condition()
         self._wanted: float | None = self._end
         """The moment that was requested last, until it is reached."""
@@ -195,7 +195,7 @@ class Replay:
     def seek(self, at: float) -> None:
         """Show the moment `at`."""
         with self._changed:
-            self._wanted = min(max(0.0, at), self._end)
+            self._wanted = min(max(self._start, at), self._end)
             self._changed.notify()
 
     def play(self, *, is_playing: bool) -> None:
@@ -203,7 +203,7 @@ class Replay:
         with self._changed:
             at = self._now()
             if is_playing and at >= self._end:
-                self._wanted = at = 0.0
+                self._wanted = at = self._start
             self._is_playing = is_playing
             self._restart(at)
 
@@ -316,9 +316,9 @@ class Replay:
     def _look_for_the_end(self, journal: RunJournal) -> None:
         """Look how far a run that goes on is recorded."""
         with contextlib.suppress(JournalError):
-            end = journal.last_moment(self.launch.number)
+            start, end = _moments(journal, self.launch.number)
             with self._changed:
-                self._end = max(self._end, end)
+                self._start, self._end = start, max(self._end, end)
 
     def _put(self, update: Update) -> bool:
         """Send an update when there is room for it; return whether the dashboard is there."""
@@ -356,6 +356,11 @@ class _Updates(asyncio.Queue[Update]):
         update: Update = super()._get()
         self._on_room()
         return update
+
+
+def _moments(journal: RunJournal, launch: int) -> tuple[float, float]:
+    """Return the first and the last moment that can be shown."""
+    return journal.first_moment(launch), journal.last_moment(launch)
 
 
 def _launch(journal: RunJournal, number: int | None) -> Launch:

@@ -442,6 +442,11 @@ class RunJournal:
             except msgspec.DecodeError as error:
                 raise DamagedError(f"a snapshot of {self._shown} cannot be read: {error}") from None
 
+    def first_moment(self, launch: int) -> float:
+        """Return the moment from which on the state of a launch is known: 0 unless its oldest batches were dropped."""
+        query = "SELECT first, at FROM batch WHERE launch = ? ORDER BY number LIMIT 1"
+        return next((at for first, at in self._rows(query, launch) if first > 0), 0.0)
+
     def last_moment(self, launch: int) -> float:
         """Return the `at` of the last event of a launch; 0 if there is none."""
         with self._reading():
