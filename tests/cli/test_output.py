@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,22 @@ def test_descriptor_is_written_where_it_is(tmp_path: Path) -> None:
     assert (first, json.loads(second)["name"], third) == ("kept", "a", "more")
     with pytest.raises(OSError, match="cannot write output file '/dev/fd/999999999': Bad file descriptor"):
         OutputFile("/dev/fd/999999999")
+
+
+def test_lines_of_a_resumed_run_are_not_held_all_at_once(tmp_path: Path) -> None:
+    number, size = 60, 1 << 19
+    result = "x" * size
+    done = (WorkerSucceeded(seq, 1.0, str(seq), 1, 1, 0.1, result) for seq in range(number))
+    output = OutputFile(tmp_path / "out.jsonl", before=lambda: done)
+    tracemalloc.start()
+    try:
+        output.begin()
+        assert tracemalloc.get_traced_memory()[1] < 10 * size
+    finally:
+        tracemalloc.stop()
+        output.close()
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == [str(seq) for seq in range(number)]
 
 
 def test_folder_removed_before_the_first_line_is_reported_and_used_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -114,3 +115,19 @@ def test_list_in_another_order_has_the_same_items(current: list[Item], random: o
     other = [("", content) for _, content in shuffled]
     before, after = split_keys(keys_of_items(unnamed)), split_keys(keys_of_items(other))
     assert Counter(key for key, _ in before) == Counter(key for key, _ in after)
+
+
+def test_results_of_a_run_are_not_held_while_it_is_compared(tmp_path: Path) -> None:
+    size, names = 1 << 20, [str(number) for number in range(24)]
+    with closing(RunStore.create(tmp_path, RunInfo("r", "r", "", "n"))) as store:
+        launch(store, names, keys_of(names), ["none"] * len(names))
+        for seq, name in enumerate(names, 100):
+            store.write(batches=[store_batch((WorkerSucceeded(seq, 1.0, name, 1, 1, 0.1, result="x" * size),))])
+        with RunJournal(store.path) as journal:
+            tracemalloc.start()
+            try:
+                past = Past(journal)
+                assert tracemalloc.get_traced_memory()[1] < 8 * size
+            finally:
+                tracemalloc.stop()
+    assert len(past.groups[GROUP].done) == len(names)

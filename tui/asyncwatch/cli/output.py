@@ -37,6 +37,8 @@ FIELDS = ("name", "state", "result", "attempts", "error", "elapsed")
 """The fields of a line. `result` is what the target returned, `error` is `Type: message`, `elapsed` is in seconds."""
 
 _LINES_A_WRITE = 1_000
+_BYTES_A_WRITE = 1 << 18
+"""Of the lines of a run that is resumed, which may be many and large."""
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """The last four are the wide forms, which Excel reads as the first four where they are usual."""
 _IGNORED = re.compile(r"[\s\x00-\x1f\x7f\u200b-\u200f\u2060\ufeff]*")
@@ -283,10 +285,13 @@ class OutputFile:
         self._before, self._header = None, b""
 
     def _chunks(self, ends: Iterable[WorkerEnded]) -> Iterator[bytes]:
-        yield self._header
-        each = iter(ends)
-        while lines := [self._line(_values(event)) for event in itertools.islice(each, _LINES_A_WRITE)]:
-            yield b"".join(lines)
+        gathered = bytearray(self._header)
+        for event in ends:
+            gathered += self._line(_values(event))
+            if len(gathered) >= _BYTES_A_WRITE:
+                yield bytes(gathered)
+                gathered.clear()
+        yield bytes(gathered)
 
     def write(self, batch: Batch) -> str | None:
         """Write a line for each end of a worker in `batch`, after the lines that are still pending.

@@ -19,8 +19,6 @@ from asyncwatch.events import WorkerEnded, WorkersQueued, WorkerState, WorkerSuc
 from asyncwatch.journal.identity import Keys
 from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, ItemKeys, JournalError, RunJournal, RunStore
 
-_STOPPED = (None, WorkerState.CANCELLED)
-
 
 class Kind(enum.StrEnum):
     """What a resume does with an item, and why."""
@@ -72,14 +70,14 @@ class Past:
             self._read(launch.number)
 
     def _read(self, launch: int) -> None:
-        ends: dict[str, WorkerEnded] = {}
+        ends: dict[str, tuple[int, int, Kind]] = {}  # without the events, whose results may be large
         names: list[str] = []
         for batch in self._journal.batches(launch):
             for event in batch.unpack():
                 if isinstance(event, WorkerEnded):
                     known = ends.get(event.worker)
-                    if known is None or known.incarnation <= event.incarnation:  # not of one that ends late
-                        ends[event.worker] = event
+                    if known is None or known[0] <= event.incarnation:  # not of one that ends late
+                        ends[event.worker] = event.incarnation, event.seq, _kind_of(event)
                 elif type(event) is WorkersQueued:
                     names += event.workers
         for part in self._journal.items(launch):
@@ -87,12 +85,11 @@ class Past:
             done, others = group.done, group.others
             workers = chain(map(ends.get, names[part.first : part.first + len(part.keys) // KEY_SIZE]), repeat(None))
             for (key, content), end in zip(split_keys(part), workers, strict=False):
-                if type(end) is WorkerSucceeded and end.is_repr is not True:  # a lost result has to be made anew
-                    done[key] = launch, end.seq, content
+                if end is not None and end[2] is Kind.DONE:
+                    done[key] = launch, end[1], content
                     others.pop(key, None)
                 else:
-                    state = None if end is None else end.state
-                    others[key] = Kind.UNFINISHED if state in _STOPPED else Kind.FAILED, content
+                    others[key] = Kind.UNFINISHED if end is None else end[2], content
 
     def names(self) -> dict[tuple[str, bytes], str]:
         """Return the name of the worker of each item, by group and key."""
@@ -118,6 +115,12 @@ class Past:
                 for event in batch.unpack():
                     if event.seq in seqs and type(event) is WorkerSucceeded:
                         yield event
+
+
+def _kind_of(end: WorkerEnded) -> Kind:
+    if type(end) is WorkerSucceeded and end.is_repr is not True:  # a lost result has to be made anew
+        return Kind.DONE
+    return Kind.UNFINISHED if end.state is WorkerState.CANCELLED else Kind.FAILED
 
 
 class Comparison:
