@@ -1,9 +1,12 @@
 """The file of a journal: what is written is read again, by this version alone, and by one writer at a time."""
 
+import contextlib
 import os
 import sqlite3
 import stat
 import time
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from asyncwatch.events import AttemptStarted, WorkersQueued, WorkerSucceeded
 from asyncwatch.journal.identity import idempotency_key, keys_of
 from asyncwatch.journal.store import (
     FORMAT,
+    LARGEST,
     BusyError,
     DamagedError,
     Launch,
@@ -21,6 +25,7 @@ from asyncwatch.journal.store import (
     RunStore,
     parts_of,
     store_batch,
+    store_batches,
 )
 from asyncwatch.journal.writer import JournalWriter, Problem
 
@@ -133,6 +138,100 @@ def test_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(DamagedError):
         RunJournal(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE run SET parent = '../x'",
+        "UPDATE run SET name = x'00'",
+        "UPDATE launch SET started = 9e999",
+        "UPDATE launch SET seed = 'x'",
+        "UPDATE launch SET command = '{'",
+        "UPDATE launch SET command = '[1]'",
+        "UPDATE launch SET summary = replace(hex(zeroblob(50000)), '0', '[')",
+        "UPDATE items SET first = 'x'",
+        "UPDATE items SET keys = 'x'",
+        "UPDATE batch SET at = 'x'",
+        "UPDATE batch SET data = 'x'",
+        "UPDATE batch SET data = x'80'",
+        "UPDATE batch SET codec = 0, data = CAST(replace(hex(zeroblob(50000)), '0', char(0x11)) AS BLOB)",
+        "INSERT INTO snapshot VALUES(1, 1, 'x')",
+        "INSERT INTO snapshot VALUES(1, 'x', x'90')",
+        "ALTER TABLE batch RENAME TO other; CREATE VIEW batch AS SELECT * FROM other",
+    ],
+)
+def test_values_that_no_journal_has_are_refused(store: RunStore, statement: str) -> None:
+    store.begin(launch())
+    store.write(parts_of(0, "http", *keys_of(["a", "b"])), [store_batch(BATCH)])
+    store.close()
+    with contextlib.closing(sqlite3.connect(store.path)) as connection:
+        connection.executescript(statement)
+    with pytest.raises(DamagedError):
+        read_all(store.path)
+
+
+def read_all(path: Path) -> None:
+    with RunJournal(path) as journal:
+        journal.launches()
+        list(journal.items(1))
+        list(journal.snapshots(1))
+        journal.last_moment(1)
+        for batch in journal.batches(1):
+            batch.unpack()
+
+
+def test_event_without_a_time_is_refused() -> None:
+    with pytest.raises(DamagedError, match="no time"):
+        store_batch((*BATCH, WorkerSucceeded(4, float("nan"), "a", 2, 1, 1.0))).unpack()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_log_of_sqlite_that_is_deleted_is_noticed(store: RunStore, suffix: str) -> None:
+    store.begin(launch())
+    store.write(batches=[store_batch(BATCH)])
+    Path(f"{store.path}{suffix}").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{suffix}.* was deleted or replaced"):
+        store.write(batches=[store_batch(BATCH)])
+    store.close()
+
+
+def test_columns_that_were_added_are_ignored(store: RunStore) -> None:
+    store.begin(launch())
+    store.write(parts_of(0, "http", *keys_of(["a", "b"])), [store_batch(BATCH)])
+    store.close()
+    with contextlib.closing(sqlite3.connect(store.path)) as connection:
+        for table in ("launch", "batch"):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT")
+    with RunJournal(store.path) as journal:
+        assert [each.number for each in journal.launches()] == [1]
+        assert [batch.unpack() for batch in journal.batches(1)] == [BATCH]
+
+
+def test_batch_that_unpacks_to_very_much_is_refused_before_it_is_unpacked() -> None:
+    small = store_batch(BATCH)
+    data = zlib.compress(bytes(8 * LARGEST))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedError, match="more than"):
+            small._replace(data=data).unpack()
+        assert tracemalloc.get_traced_memory()[1] < 4 * LARGEST
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(DamagedError, match="not whole"):
+        small._replace(data=zlib.compress(bytes(100))[:-8], codec=1).unpack()
+
+
+def test_large_batch_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncwatch.journal.store.LARGEST", 1_000)
+    events = tuple(WorkerSucceeded(seq, seq / 4, "a", 1, 1, 1.0, "x" * 300) for seq in range(9))
+    huge = WorkerSucceeded(9, 3.0, "a", 1, 1, 1.0, "x" * 5_000)
+    batches = store_batches((*events, huge))
+    assert sum((batch.unpack() for batch in batches), ()) == (*events, huge)
+    assert len(batches) > 3
+    assert batches[-1].events == 1
+    assert [batch.first + batch.events for batch in batches[:-1]] == [batch.first for batch in batches[1:]]
+    assert store_batches(BATCH) == [store_batch(BATCH)]
 
 
 def test_writer_commits_what_it_is_given_and_says_so(store: RunStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterator
 from typing import Any, Union
 
@@ -54,6 +55,22 @@ def unpack_batch(data: bytes | memoryview) -> tuple[Event, ...]:
 
     """
     return _unpacker().decode(data)
+
+
+def inflate(data: bytes, most: int) -> bytes:
+    """Return what `zlib.compress` made `data` of, at most `most` bytes: a few can be made of very many.
+
+    Raises:
+        zlib.error: The data is damaged, or is larger.
+
+    """
+    stream = zlib.decompressobj()
+    plain = stream.decompress(data, most + 1)
+    if len(plain) > most:
+        raise zlib.error(f"it has more than {most:,} bytes")
+    if not stream.eof:
+        raise zlib.error("it is not whole")
+    return plain
 
 
 def event_types() -> frozenset[type[Event]]:

@@ -31,6 +31,7 @@ from asyncwatch.events import (
     WorkerTimedOut,
     WorkerUnresponsive,
 )
+from asyncwatch.events.wire import inflate
 from asyncwatch.journal.store import JournalError, RunJournal, StoredBatch
 from asyncwatch.model import snapshot
 from asyncwatch.model.fleet import Fleet
@@ -45,6 +46,8 @@ BYTES_AN_EVENT = 50
 FAILURES = (WorkerFailed, WorkerExhausted, WorkerTimedOut, WorkerUnresponsive)
 """Events that are marked as failures."""
 _VERSION = f"1 {snapshot.FORMAT} {asyncwatch.__version__}"
+_LARGEST = 1 << 28
+"""Bytes of the largest part of a keyframe."""
 _AT_ONCE = 64
 """Batches that are read at once, so that no read of the journal is long."""
 _SCHEMA = """
@@ -135,7 +138,7 @@ class Index:
         """Yield the parts of a snapshot of that moment."""
         key = self._launch, frame.number
         query = "SELECT head, tail FROM keyframe WHERE launch = ? AND number = ?"
-        head, tail = map(zlib.decompress, self._connection.execute(query, key).fetchone())
+        head, tail = (inflate(data, _LARGEST) for data in self._connection.execute(query, key).fetchone())
         query = (
             "SELECT id, checksum, data FROM block WHERE id IN "
             "(SELECT max(id) FROM block WHERE launch = ? AND number <= ? GROUP BY first) ORDER BY first"

@@ -241,7 +241,7 @@ class Replay:
         """Send updates. Runs in a thread of its own."""
         try:
             self._send_updates()
-        except (OSError, JournalError) as error:
+        except Exception as error:  # whatever bytes can lead to
             self._put(Disconnected(f"The recording cannot be read: {error}."))
 
     def _send_updates(self) -> None:
@@ -337,7 +337,7 @@ class Replay:
             with RunJournal(self._path) as journal, Index(self._path, self.launch.number) as index:
                 build(journal, self.launch.number, index, self._note_progress)
             self._indexed = math.inf  # all that can be read, if a part is damaged
-        except (OSError, sqlite3.Error, JournalError) as error:
+        except Exception as error:  # as above
             self._note = f"no index: {error}"
 
     def _note_progress(self, marks: Marks, at: float) -> bool:

@@ -17,19 +17,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from asyncwatch.events import Batch, Event
-from asyncwatch.events.wire import pack_batch, unpack_batch
+from asyncwatch.events.wire import inflate, pack_batch, unpack_batch
 from asyncwatch.text import printable
 
 FORMAT = 1
@@ -48,6 +49,14 @@ _BUSY = 5.0
 _PLAIN, _ZLIB = 0, 1
 _COMPRESSED_FROM = 64
 """Bytes of the smallest batch that is compressed."""
+LARGEST = 16 << 20
+"""Bytes of a batch, beyond which it is divided. SQLite takes no more than 1 GB in one value. A single event that is
+larger is not compressed, so that no reader has to unpack more than this from a few bytes."""
+
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
+"""Neither a date that no calendar has, nor infinite."""
+_T = TypeVar("_T")
+_FileName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00]*$")]
 
 _SCHEMA = """
 CREATE TABLE run(id TEXT NOT NULL, root TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL);
@@ -94,9 +103,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     """From 1."""
-    started: float
+    started: _Seconds
     """Seconds since the epoch."""
-    ended: float | None = None
+    ended: _Seconds | None = None
     """The same; None while it runs, and for ever if its process was killed."""
     pid: int
     host: str
@@ -126,10 +135,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 class RunInfo(NamedTuple):
     """What a journal says of its run as a whole."""
 
-    id: str
+    id: _FileName
     root: str
     """The ID of the first run of a chain of repeats (`again`); the run's own ID if it repeats none."""
-    parent: str
+    parent: _FileName
     """The ID of the run that it repeats, or an empty text."""
     name: str
 
@@ -156,7 +165,7 @@ class StoredBatch(NamedTuple):
     """The `seq` of the first event."""
     events: int
     """How many there are."""
-    at: float
+    at: _Seconds
     """The `at` of the last event, in seconds since the launch started."""
     codec: int
     data: bytes
@@ -169,9 +178,12 @@ class StoredBatch(NamedTuple):
 
         """
         try:
-            return unpack_batch(zlib.decompress(self.data) if self.codec == _ZLIB else self.data)
-        except (zlib.error, msgspec.DecodeError) as error:
+            events = unpack_batch(inflate(self.data, LARGEST) if self.codec == _ZLIB else self.data)
+            if not math.isfinite(sum(event.at for event in events)):
+                raise msgspec.DecodeError("an event has no time")  # noqa: TRY301  as others that no writer makes
+        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"batch {self.number} of the journal cannot be read: {error}") from None
+        return events
 
 
 class StoredSnapshot(NamedTuple):
@@ -274,6 +286,8 @@ class RunStore:
                     None,
                 ),
             )
+        # SQLite has made them by now, and goes on writing to a deleted one: a crash would lose what is in it.
+        self._files |= {name: _identity(name) for name in (Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))}
         return self._launch
 
     def write(self, items: Iterable[ItemKeys] = (), batches: Iterable[StoredBatch] = ()) -> None:
@@ -362,8 +376,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def store_batch(batch: Batch) -> StoredBatch:
     """Return a batch, which has at least one event, as it is written to the file."""
-    data, codec = pack_batch(batch), _PLAIN
-    if len(data) >= _COMPRESSED_FROM:
+    return _stored(batch, pack_batch(batch))
+
+
+def store_batches(batch: Batch) -> list[StoredBatch]:
+    """Return a batch, which has at least one event, as it is written to the file: divided if it is large."""
+    data = pack_batch(batch)
+    if len(data) > LARGEST and len(batch) > 1:
+        half = len(batch) // 2
+        return [*store_batches(batch[:half]), *store_batches(batch[half:])]
+    return [_stored(batch, data)]
+
+
+def _stored(batch: Batch, data: bytes) -> StoredBatch:
+    codec = _PLAIN
+    if _COMPRESSED_FROM <= len(data) <= LARGEST:
         data, codec = zlib.compress(data, 1), _ZLIB
     return StoredBatch(0, 0, batch[0].seq, len(batch), batch[-1].at, codec, data)
 
@@ -394,7 +421,7 @@ class RunJournal:
                 row = self._connection.execute("SELECT id, root, parent, name FROM run").fetchone()
             if row is None:
                 raise DamagedError(f"{self._shown} is empty")  # noqa: TRY301  it closes the file as the others do
-            self.info = RunInfo(*row)
+            self.info = self._typed(row, RunInfo)
         except BaseException:
             self.close()
             raise
@@ -419,28 +446,37 @@ class RunJournal:
             cursor = self._connection.execute("SELECT * FROM launch ORDER BY number")
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        for row in rows:
-            row |= {name: msgspec.json.decode(row[name] or "null") for name in ("command", "settings", "summary")}
-            row["seed"] = int(row["seed"])
-        return [Launch(**row) for row in rows]
+        try:
+            for row in rows:
+                row |= {name: msgspec.json.decode(row[name] or "null") for name in ("command", "settings", "summary")}
+                row["seed"] = int(row["seed"])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DamagedError(f"{self._shown} cannot be read: {error}") from None
+        return [self._typed(row, Launch) for row in rows]
 
     def items(self, launch: int) -> Iterator[ItemKeys]:
         """Yield the items of a launch, in the order of their workers."""
         query = 'SELECT first, "group", keys, content FROM items WHERE launch = ? ORDER BY first'
-        yield from map(ItemKeys._make, self._rows(query, launch))
+        for row in self._rows(query, launch):
+            yield self._typed(row, ItemKeys)
 
     def batches(self, launch: int, after: int = 0) -> Iterator[StoredBatch]:
         """Yield the batches of a launch, those with a higher number than `after`, in the order of time."""
-        query = "SELECT * FROM batch WHERE launch = ? AND number > ? ORDER BY number"
-        yield from map(StoredBatch._make, self._rows(query, launch, after))
+        query = (
+            "SELECT number, launch, first, events, at, codec, data FROM batch WHERE launch = ? AND number > ? "
+            "ORDER BY number"
+        )
+        for row in self._rows(query, launch, after):
+            yield self._typed(row, StoredBatch)
 
     def snapshots(self, launch: int) -> Iterator[StoredSnapshot]:
         """Yield the stored states of a launch, in the order of time. There are none unless old batches are dropped."""
         for seq, data in self._rows("SELECT seq, data FROM snapshot WHERE launch = ? ORDER BY seq", launch):
             try:
-                yield StoredSnapshot(seq, msgspec.msgpack.decode(data, type=tuple[bytes, ...]))
-            except msgspec.DecodeError as error:
+                parts = msgspec.msgpack.decode(data, type=tuple[bytes, ...])
+            except (msgspec.DecodeError, TypeError) as error:
                 raise DamagedError(f"a snapshot of {self._shown} cannot be read: {error}") from None
+            yield self._typed((seq, parts), StoredSnapshot)
 
     def first_moment(self, launch: int) -> float:
         """Return the moment from which on the state of a launch is known: 0 unless its oldest batches were dropped."""
@@ -451,13 +487,21 @@ class RunJournal:
         """Return the `at` of the last event of a launch; 0 if there is none."""
         with self._reading():
             row = self._connection.execute("SELECT max(at) FROM batch WHERE launch = ?", (launch,)).fetchone()
-        return row[0] or 0.0
+        moment: float | None = self._typed(row, tuple[_Seconds | None])[0]
+        return moment or 0.0
 
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         with self._reading():
             cursor = self._connection.execute(query, values)
             while rows := cursor.fetchmany(64):
                 yield from rows
+
+    def _typed(self, row: object, kind: type[_T]) -> _T:
+        """Return a row as `kind`: SQLite takes values of any type in any column."""
+        try:
+            return msgspec.convert(row, kind)
+        except msgspec.ValidationError as error:
+            raise DamagedError(f"{self._shown} cannot be read: {error}") from None
 
     def _check_format(self) -> None:
         application, version = (
@@ -468,6 +512,8 @@ class RunJournal:
         if version > FORMAT:
             text = f"{self._shown} was written by a newer version of asyncwatch (format {version}, this one reads"
             raise NewerFormatError(f"{text} {FORMAT}). Update asyncwatch to read it.")
+        if self._connection.execute("SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchone():
+            raise DamagedError(f"{self._shown} has views or triggers, which a journal has not")  # they may never end
 
     @property
     def _shown(self) -> str:

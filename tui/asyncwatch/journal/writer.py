@@ -29,7 +29,7 @@ from asyncwatch.events import (
     WorkerRestarted,
     WorkersQueued,
 )
-from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, StoredSnapshot, store_batch
+from asyncwatch.journal.store import ItemKeys, JournalError, RunStore, StoredBatch, StoredSnapshot, store_batches
 from asyncwatch.text import error_line
 
 RETRY_EVERY = 1.0
@@ -230,15 +230,15 @@ class JournalWriter:
             return
         if self._is_reduced and not (batch := needed_of(batch)):
             return
-        stored = store_batch(batch)
-        self._kept.append(stored)
-        self._kept_size += len(stored.data)
+        stored = store_batches(batch)
+        self._kept += stored
+        self._kept_size += sum(len(each.data) for each in stored)
         if self.problem is None:
             return
         if self._kept_size > MOST_KEPT and not self._is_reduced:
             self._is_reduced = True
             batches = [needed for each in self._kept if (needed := needed_of(each.unpack()))]
-            self._kept = [store_batch(each) for each in batches]
+            self._kept = [part for each in batches for part in store_batches(each)]
             self._kept_size = sum(len(each.data) for each in self._kept)
         if self._kept_size > 2 * MOST_KEPT:
             self._give_up(_TOO_SLOW)

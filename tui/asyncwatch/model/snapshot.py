@@ -67,7 +67,7 @@ from asyncwatch.events import (
     WorkerEvent,
     WorkerState,
 )
-from asyncwatch.events.wire import event_types, without_surrogates
+from asyncwatch.events.wire import event_types, inflate, without_surrogates
 from asyncwatch.model.fleet import Abandoned, Fleet
 from asyncwatch.model.history import FailedWorkers, Records
 from asyncwatch.model.limits import KnownCircuit, KnownKey
@@ -89,6 +89,8 @@ _RECORD = struct.Struct("<BI")
 _END, _HEAD, _ROWS, _TEXTS, _DETAILS, _BLOCK = range(6)
 _FIRST_COLLECTION = 16
 
+_LARGEST_BLOCK = 1 << 28
+"""Bytes of the rows of a block, at most."""
 _ITEMS = 256
 """Rows and other items of a record, about."""
 _ITEMS_WITH_RINGS = 16
@@ -860,7 +862,7 @@ class SnapshotReader:
             if kept is not None:
                 self._forget_block(number)
             self._block = _KeptBlock([], [], [{} for _ in _BY_WORKER])
-            for kind, payload in _records_of(zlib.decompress(data)):
+            for kind, payload in _records_of(inflate(data, _LARGEST_BLOCK)):
                 self._add_record(fleet, kind, payload)
             if self._keeps_blocks:
                 self._kept[number] = self._block
