@@ -18,6 +18,7 @@ from asyncwatch.journal.store import (
     LARGEST,
     BusyError,
     DamagedError,
+    JournalError,
     Launch,
     NewerFormatError,
     RunInfo,
@@ -93,16 +94,25 @@ def test_second_launch_goes_on_in_the_same_file(store: RunStore) -> None:
 def test_folder_and_files_belong_to_the_user_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        store = RunStore.create(tmp_path / "runs", INFO)
+        store = RunStore.create(tmp_path / "state/runs", INFO)
         store.begin(launch())
         files = list(store.path.parent.iterdir())
         modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in files}
-        assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
+        assert [stat.S_IMODE(path.stat().st_mode) for path in store.path.parents[:2]] == [0o700, 0o700]
         assert set(modes.values()) == {0o600}
         assert len(modes) >= 3
     finally:
         os.umask(before)
         store.close()
+
+
+def test_journal_of_another_user_is_refused(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.close()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(JournalError, match="belongs to another user"):
+        RunJournal(store.path)
+    with pytest.raises(JournalError):
+        RunStore.reopen(store.path)
 
 
 def test_second_writer_is_refused_with_the_pid(store: RunStore) -> None:

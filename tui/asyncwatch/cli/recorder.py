@@ -18,7 +18,7 @@ from asyncwatch.config.schema import Config
 from asyncwatch.events import RecordingFailed
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
-from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore
+from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore, make_folder
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan
@@ -55,7 +55,7 @@ class Recorder:
         if self.folder.exists():
             return None
         try:
-            self.folder.mkdir(mode=0o700, parents=True)
+            make_folder(self.folder)
         except OSError:
             return None  # the writer finds the same, and says so
         text = f"runs are recorded in {mask_secrets(str(self.folder))}, so that one that breaks off can be resumed"

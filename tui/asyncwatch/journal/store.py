@@ -220,7 +220,7 @@ class RunStore:
             sqlite3.Error: The same.
 
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / f"{info.id}{SUFFIX}"
         lock = _lock(path)
         try:
@@ -362,6 +362,22 @@ class RunStore:
                 raise FileNotFoundError(errno.ENOENT, f"{printable(str(name))} was deleted or replaced during the run")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, which belong to the user alone, as far as they do not exist.
+
+    Who could replace one of them could have another run resumed.
+
+    Raises:
+        OSError: It cannot be made.
+
+    """
+    for each in reversed((folder, *folder.parents)):
+        with contextlib.suppress(FileExistsError):
+            if not each.is_dir():
+                each.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)  # an error if it is no folder
+
+
 _forgotten: list[sqlite3.Connection] = []
 """Connections of a forked child. SQLite must not close what it has not opened in the same process."""
 
@@ -403,6 +419,7 @@ class RunJournal:
 
     Raises:
         FileNotFoundError: There is none at `path`.
+        JournalError: It belongs to another user.
         NewerFormatError: A newer version of asyncwatch wrote it.
         DamagedError: It is no journal, or is damaged. The methods raise it as well.
 
@@ -412,6 +429,8 @@ class RunJournal:
         self.path = path
         if not path.is_file():
             raise FileNotFoundError(f"there is no journal {printable(str(path))!r}")
+        if (owner := path.stat().st_uid) != os.geteuid():  # it names the command that a resume runs
+            raise JournalError(f"{self._shown} belongs to another user (uid {owner})")
         self._connection = sqlite3.connect(
             f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, timeout=_BUSY, isolation_level=None
         )
