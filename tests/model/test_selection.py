@@ -244,3 +244,41 @@ def test_view_over_another_fleet_keeps_filter_order_and_folds(stream: Stream) ->
     assert (other.sort, other.reverse) == ("state", True)
     assert other.is_folded(other.fleet.tree.branches[path])
     assert not other.marks
+
+
+def test_matches_are_of_the_present_and_without_the_kept_row(stream: Stream) -> None:
+    fleet = stream.fold()
+    view = View(fleet)
+    view.query = parse_query("state:running")
+    assert names(view) == ["w1"]
+    view.keep(fleet.get("w1"))
+    stream.add(WorkerSucceeded, "w1", **ended(result=200))
+    stream.add(AttemptStarted, "w3", attempt=1, bad_luck=0.5)
+    apply(fleet, stream.events[-2:])
+    assert names(view) == ["w1"]
+    assert view.matches() == [fleet.get("w3")]
+
+
+def test_matches_of_many_are_unknown_until_they_are_found() -> None:
+    stream = Stream(*(f"w{number}" for number in range(AT_ONCE + 1)))
+    fleet = stream.fold()
+    view = View(fleet)
+    view.query = parse_query("w5")
+    assert view.matches() is None
+    while view.work(lambda: False):
+        pass
+    assert view.matches() == [row for row in fleet.rows if row.name.startswith("w5")]
+
+
+def test_matches_of_many_leave_out_the_kept_row() -> None:
+    stream = Stream(*(f"w{number}" for number in range(AT_ONCE + 1)))
+    fleet = stream.fold()
+    view = View(fleet)
+    view.query = parse_query("state:queued")
+    view.order()
+    while view.work(lambda: False):
+        pass
+    view.keep(fleet.get("w51"))
+    stream.add(AttemptStarted, "w51", attempt=1, bad_luck=0.5)
+    apply(fleet, stream.events[-1:])
+    assert view.matches() == [row for row in fleet.rows if row.name != "w51"]

@@ -103,6 +103,20 @@ async def test_action_short_block_shows_no_notice() -> None:
         assert "blocked" not in text_of(app)
 
 
+async def test_action_on_all_acts_on_the_workers_that_the_filter_matches() -> None:
+    async with running() as (app, controller, pilot):
+        await pilot.press("slash", *"state:failed", "enter")
+        await until(lambda: visible(app) == ["3"])
+        await pilot.press("R")
+        await shows(app, "Restart 1 matching worker that did not succeed?", "The filter matches 1 of 8 workers.")
+        assert controller.sent == []
+        await pilot.press("R")
+        await until(lambda: controller.sent)
+        assert controller.sent == [RestartWorker("3", 1)]
+        await pilot.press("escape", "C")
+        await shows(app, "Cancel 4 workers?")
+
+
 async def test_refusals_of_one_action_share_one_notice() -> None:
     async with running() as (app, controller, pilot):
         controller.refuse("0", 3.3, "it has ended: succeeded")

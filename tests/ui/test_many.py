@@ -120,3 +120,23 @@ async def test_action_on_many_workers_asks_at_once() -> None:
         await pilot.press("j", "space")
         question = f"Cancel those of {WORKERS - 1:,} marked workers that are active?"
         assert await ask("c", question) == [CancelWorker("w0", 1), *cancelled][2:]
+
+
+async def test_action_on_all_that_match_among_many_says_how_many_match() -> None:
+    controller = FakeController()
+    controller.start(*(f"w{number}" for number in range(WORKERS)))
+    controller.attempt("w1", 0.1)
+    controller.break_down("w1", 0.2)
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "1 failed")
+        await pilot.press("slash", *"w1", "enter")
+        await shows(app, f"11,111 of {WORKERS:,}")
+        await pilot.press("C")
+        question = "Cancel those of 11,111 matching workers that are active?"
+        await shows(app, question, f"The filter matches 11,111 of {WORKERS:,} workers.")
+        await pilot.press("C")
+        await until(lambda: len(controller.sent) >= 11_110)
+        assert {command.worker for command in controller.sent if isinstance(command, CancelWorker)} == {
+            name for number in range(WORKERS) if (name := f"w{number}").startswith("w1") and number != 1
+        }

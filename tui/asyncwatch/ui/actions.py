@@ -209,46 +209,48 @@ def _asked(
     return Action(commands, question, consequence, operation.verb, operation.key, highlighted, notice)
 
 
-# -- all workers
+# -- all workers, or those that the filter matches
 
 
-def cancel_all(fleet: Fleet) -> Action:
-    """Cancel all active workers."""
+def cancel_all(view: View) -> Action:
+    """Cancel all active workers, or those that the filter matches."""
+    if _is_limited(view):
+        return _on_matching(view, CANCEL._replace(key="C"))
+    fleet = view.fleet
     active = fleet.workers - fleet.settled
     if not active:
         return Action(notice="No worker is active.")
     return Action([CancelAll()], f"Cancel {units.count(active, 'worker')}?", verb="cancel all", key="C")
 
 
-def restart_all(fleet: Fleet) -> Action:
-    """Restart all workers that have ended without success."""
-    operation, tree = RESTART_UNSUCCESSFUL, fleet.tree
-    if len(fleet.rows) > AT_ONCE and not tree.is_supervised:
+def restart_all(view: View) -> Action:
+    """Restart all workers that have ended without success, or those that the filter matches."""
+    operation, fleet = RESTART_UNSUCCESSFUL, view.fleet
+    if _is_limited(view):
+        return _on_matching(view, operation)
+    if len(fleet.rows) > AT_ONCE and not fleet.tree.is_supervised:
         if not (number := operation.number(fleet.counts)):
             return Action(notice=operation.none)
         workers = f"{units.count(number, 'worker')} that did not succeed"
         return _asked(operation, workers, operation.on(fleet.rows))
-    rows, refused = _restartable([row for row in fleet.rows if operation.applies(row)], tree)
-    if not rows:
-        return Action(notice=refused or operation.none)
-    requested = tree.to_request(rows)
-    siblings, consequence = _siblings(tree, requested, rows)
-    workers = f"{units.count(len(rows), 'worker')} that did not succeed"
-    consequence = " ".join(filter(None, [consequence, refused]))
-    return _asked(operation, workers, [*RESTART.make(requested)], consequence, siblings)
+    rows = [row for row in fleet.rows if operation.applies(row)]
+    return _restart_unsuccessful(fleet.tree, rows, "worker") if rows else Action(notice=operation.none)
 
 
-def retry_all_now(fleet: Fleet) -> Action:
-    """Let all workers that wait make their next attempt, or begin their next incarnation, now."""
-    return _on_all_waiting(fleet, RETRY_NOW._replace(key="N"), RetryAllNow())
+def retry_all_now(view: View) -> Action:
+    """Let workers that wait make their next attempt, or begin their next incarnation, now: all, or all that match."""
+    return _on_all_waiting(view, RETRY_NOW._replace(key="N"), RetryAllNow())
 
 
-def give_up_all(fleet: Fleet) -> Action:
-    """Let all workers that wait make no further attempt."""
-    return _on_all_waiting(fleet, GIVE_UP._replace(key="X"), GiveUpAll())
+def give_up_all(view: View) -> Action:
+    """Let workers that wait make no further attempt: all, or all that the filter matches."""
+    return _on_all_waiting(view, GIVE_UP._replace(key="X"), GiveUpAll())
 
 
-def _on_all_waiting(fleet: Fleet, operation: Operation, command: Command) -> Action:
+def _on_all_waiting(view: View, operation: Operation, command: Command) -> Action:
+    if _is_limited(view):
+        return _on_matching(view, operation)
+    fleet = view.fleet
     is_supervised = fleet.tree.is_supervised  # only then there are pollers
     number = sum(map(operation.applies, fleet.notable())) if is_supervised else operation.number(fleet.counts)
     if not number:
@@ -257,6 +259,42 @@ def _on_all_waiting(fleet: Fleet, operation: Operation, command: Command) -> Act
     restarting = (row for row in fleet.rows if row.state is WorkerState.RESTARTING)
     commands = [command, *(operation.make(restarting) if fleet.counts[WorkerState.RESTARTING] else ())]
     return _asked(operation, units.count(number, "waiting worker"), commands)
+
+
+def _is_limited(view: View) -> bool:
+    return view.is_filtered or bool(view.query.problem)
+
+
+def _on_matching(view: View, operation: Operation) -> Action:
+    """Act on the workers that the filter matches, shown or not. The question says how many it matches."""
+    if problem := view.query.problem:  # the filter shows more than is meant
+        return Action(notice=f"The filter is not understood: {problem}. Correct it, or press esc to clear it.")
+    fleet, matches = view.fleet, view.matches()
+    if matches is None:
+        return Action(notice=f"The filter is still looking for its workers. Press {operation.key} again in a moment.")
+    of_all = f"The filter matches {len(matches):,} of {units.count(len(fleet.rows), 'worker')}."
+    is_restart = operation is RESTART_UNSUCCESSFUL
+    if len(matches) > AT_ONCE and not (is_restart and fleet.tree.is_supervised):
+        workers = f"those of {len(matches):,} matching workers that {operation.applies_to}"
+        return _asked(operation, workers, operation.on(matches), of_all)
+    rows = [row for row in matches if operation.applies(row)]
+    if not rows:
+        return Action(notice=f"The filter matches no workers that {operation.applies_to}.")
+    if is_restart:
+        return _restart_unsuccessful(fleet.tree, rows, "matching worker", of_all)
+    return _asked(operation, units.count(len(rows), "matching worker"), [*operation.make(rows)], of_all)
+
+
+def _restart_unsuccessful(tree: Tree, unsuccessful: Sequence[Row], noun: str, of_all: str = "") -> Action:
+    """Restart those of the workers that can be restarted. Say why others cannot, and which siblings restart too."""
+    rows, refused = _restartable(unsuccessful, tree)
+    if not rows:
+        return Action(notice=refused)
+    requested = tree.to_request(rows)
+    siblings, consequence = _siblings(tree, requested, rows)
+    workers = f"{units.count(len(rows), noun)} that did not succeed"
+    consequence = " ".join(filter(None, [of_all, consequence, refused]))
+    return _asked(RESTART_UNSUCCESSFUL, workers, [*RESTART.make(requested)], consequence, siblings)
 
 
 # -- workers with the same error

@@ -83,10 +83,21 @@ ACTS = (
     Key("space", "mark", "mark", "mark the selected worker", footer=3),
     Key("a", "mark_all", "mark all", "mark all workers that the filter shows", footer=6),
     Key("escape", "clear", "clear", "clear the marks, then the filter", "esc"),
-    Key("C", "cancel_all", "cancel all", "cancel all active workers; asks first"),
-    Key("R", "restart_all", "restart failed", "restart all that did not succeed; asks first", footer=6),
-    Key("N", "retry_all_now", "retry all now", "retry all waiting workers now; asks first"),
-    Key("X", "give_up_all", "give up all", "give up all waiting workers; asks first"),
+    Key("C", "cancel_all", "cancel all", "cancel all active workers that match; asks first"),
+    Key(
+        "R",
+        "restart_all",
+        "restart failed",
+        "restart all without success that match; asks first",
+        footer=6,
+    ),
+    Key(
+        "N",
+        "retry_all_now",
+        "retry all now",
+        "retry all waiting workers that match now; asks first",
+    ),
+    Key("X", "give_up_all", "give up all", "give up all waiting workers that match; asks first"),
 )
 
 RUN = (

@@ -283,6 +283,21 @@ class View:
         row = self._kept if self.is_filtered and not self.is_behind else None
         return None if row is None or self._is_visible(row) else row
 
+    def matches(self) -> list[Row] | None:
+        """Return the rows that the filter matches, also those in folded branches; None while it looks for them.
+
+        Among more than `AT_ONCE` rows, these are the rows that matched when they were last placed.
+        """
+        rows, tree = self.fleet.rows, self.fleet.tree
+        if len(rows) <= AT_ONCE:
+            found = [rows[index] for index in matching(range(len(rows)), rows, self._conditions())]
+            return [row for row in found if not tree.has_left(row)] if tree.left else found
+        order, kept = self.order(), self._kept
+        if self.is_filtering:
+            return None
+        stray = None if kept is None or self._is_visible(kept) else kept
+        return [row for row in order if row is not stray]
+
     def mark_all_visible(self) -> None:
         """Mark every row that has a line and matches, in steps if there are many. Other marks stay."""
         self.marks.finish()

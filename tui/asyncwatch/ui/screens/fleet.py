@@ -173,20 +173,20 @@ class FleetScreen(Drawable, Screen[None]):
         await self._act(actions.give_up)
 
     async def action_cancel_all(self) -> None:
-        """Cancel all active workers."""
-        await self._request(actions.cancel_all(self._dashboard.fleet))
+        """Cancel all active workers, or those that the filter matches."""
+        await self._request(actions.cancel_all(self._dashboard.view))
 
     async def action_restart_all(self) -> None:
-        """Restart all workers that have ended without success."""
-        await self._request(actions.restart_all(self._dashboard.fleet))
+        """Restart all workers that have ended without success, or those that the filter matches."""
+        await self._request(actions.restart_all(self._dashboard.view))
 
     async def action_retry_all_now(self) -> None:
-        """Let all workers that wait go on now."""
-        await self._request(actions.retry_all_now(self._dashboard.fleet))
+        """Let all workers that wait go on now, or those that the filter matches."""
+        await self._request(actions.retry_all_now(self._dashboard.view))
 
     async def action_give_up_all(self) -> None:
-        """Let all workers that wait make no further attempt."""
-        await self._request(actions.give_up_all(self._dashboard.fleet))
+        """Let all workers that wait make no further attempt, or those that the filter matches."""
+        await self._request(actions.give_up_all(self._dashboard.view))
 
     async def _act(self, act: Callable[[Selection], Action]) -> None:
         dashboard = self._dashboard
