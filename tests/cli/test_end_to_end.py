@@ -221,6 +221,42 @@ def test_function_is_called_for_each_item(folder: Path) -> None:
     assert rows["bad"]["error"] == "ValueError: no half of bad http://***@h/"
 
 
+SPANS = """
+import asyncio, contextlib
+
+def made(enters=None, leaves=None):
+    @contextlib.asynccontextmanager
+    async def lifespan():
+        if enters:
+            raise enters
+        yield asyncio.get_running_loop()
+        if leaves:
+            raise leaves
+    return lifespan
+
+good, closed, stuck = made(), made(TimeoutError("no server")), made(None, OSError("cannot leave"))
+
+async def same(item, loop):
+    return loop is asyncio.get_running_loop()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "line"),
+    [
+        ("good", 0, "1 succeeded"),
+        ("closed", 1, "asyncwatch: the lifespan spans:closed cannot be entered: TimeoutError: no server"),
+        ("stuck", 1, "asyncwatch: the lifespan spans:stuck failed on its exit: OSError: cannot leave"),
+    ],
+)
+def test_lifespan_is_open_around_all_attempts(folder: Path, name: str, status: int, line: str) -> None:
+    (folder / "spans.py").write_text(SPANS)
+    done = run(folder, "spans:same", "--items", "-", "--lifespan", f"spans:{name}", "--headless", stdin="a\n")
+    assert done.returncode == status
+    assert line in done.stdout + done.stderr
+    assert ("1 succeeded" in done.stdout) == (name != "closed")
+
+
 def test_items_come_from_stdin_a_table_or_not_at_all(folder: Path) -> None:
     assert run(folder, "jobs:half", "--items", "-", stdin="4\n").returncode == 0
     (folder / "rows.csv").write_text("name,id\na,7\n")

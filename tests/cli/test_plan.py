@@ -203,6 +203,60 @@ def test_arguments_that_do_not_fit_are_reported_before_the_run(folder: Path) -> 
     assert problem.startswith("fit_jobs:key needs an argument 'k', but a worker is called with at most one item")
 
 
+LIFESPANS = """
+import contextlib
+@contextlib.asynccontextmanager
+async def good():
+    yield 1
+async def bare():
+    yield 1
+async def plain(): ...
+@contextlib.asynccontextmanager
+async def needy(url):
+    yield 1
+async def both(item, value): ...
+async def one(value): ...
+"""
+
+
+def test_value_of_a_lifespan_is_one_argument_more(folder: Path) -> None:
+    (folder / "spans.py").write_text(LIFESPANS)
+    (folder / "one.txt").write_text("a\n")
+    given = Overrides(lifespan="spans:good")
+    assert make_plan(Config(), targets=["spans:both"], items="one.txt", overrides=given).lifespan is not None
+    plan = make_plan(Config(path=Path("x.toml")), targets=["spans:one"], overrides=given)
+    assert "lifespan     spans:good, one per run" in describe_plan(plan)
+    (problem,) = problems_of("spans:both", overrides=given)
+    assert problem == (
+        "spans:both would be called with the value of the lifespan alone, by position; its parameters are (item, value)"
+    )
+    (problem,) = problems_of("spans:one", items="one.txt", overrides=given)
+    assert "would be called with an item and the value of the lifespan, by position" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("bare", "is a generator function; decorate it with @contextlib.asynccontextmanager"),
+        ("plain", "is an async def that returns; let it yield the value"),
+        ("needy", "must be callable without arguments"),
+        ("none", "has no 'none'"),
+    ],
+)
+def test_wrong_lifespan_is_reported_before_the_run(folder: Path, name: str, problem: str) -> None:
+    (folder / "wrong_spans.py").write_text(LIFESPANS)
+    (found,) = problems_of("wrong_spans:one", overrides=Overrides(lifespan=f"wrong_spans:{name}"))
+    assert found.startswith("lifespan: ")
+    assert problem in found
+
+
+def test_lifespan_without_a_use_is_reported() -> None:
+    (problem,) = problems_of("http://a.example", overrides=Overrides(lifespan="spans:good"))
+    assert problem == "lifespan = 'spans:good': no group calls a function, which would get it"
+    (problem,) = problems_of("http://a.example", config=Config(path=Path("x.toml"), lifespan_per="slot"))
+    assert problem == "lifespan_per = 'slot' has no effect without lifespan; set lifespan too"
+
+
 def test_output_over_an_input_is_refused(folder: Path) -> None:
     """A file of items or the config as output file is refused before it is emptied."""
     (folder / "urls.csv").write_text("url\nhttp://a.example\n")

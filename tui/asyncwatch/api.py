@@ -41,6 +41,7 @@ from asyncwatch.commands import RestartWorker, Statistics
 from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.describe import clean_text, target_name
 from asyncwatch.engine.feed import Feed
+from asyncwatch.engine.lifespan import LifespanFactory
 from asyncwatch.engine.run import Run, running
 from asyncwatch.engine.run_control import RunControl, control_of
 from asyncwatch.engine.spec import Outcome, OwnSpec, ResultT_co, WorkerSpec, WorkerSpecs, outcome_of
@@ -54,6 +55,7 @@ from asyncwatch.policies.halt import Halt, parse_halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY
 from asyncwatch.policies.rate import RateLimit, parse_rate
 from asyncwatch.policies.retry import RetryPolicy
+from asyncwatch.policies.runner import LifespanPer
 from asyncwatch.policies.throttle import ThrottlePolicy
 from asyncwatch.text import clock, count, one_line, percent, rate
 from asyncwatch.watching import is_wished, watched
@@ -119,6 +121,10 @@ class RunOptions(WorkerOptions, total=False):
     """After how many failures no more workers start; a text such as `10` or `5%` will do."""
     grace: float
     """Seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive."""
+    lifespan: LifespanFactory | None
+    """Returns an async context manager around all attempts, whose value is the last argument of each call."""
+    lifespan_per: LifespanPer
+    """`slot` for a context of its own for each attempt in flight, used again by the next one."""
     seed: int | None
     """Of every draw; a fresh one if None."""
 
@@ -684,7 +690,7 @@ def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str
             treatment[name] = value
         elif name not in RunOptions.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-        elif isinstance(value, str):
+        elif isinstance(value, str) and name != "lifespan_per":
             limits[name] = parse_halt(value) if name == "halt" else parse_rate(value)
         else:
             limits[name] = value

@@ -156,6 +156,12 @@ _NAME = click.option(
 )
 _SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out lines of --items that cannot be read.")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_LIFESPAN = click.option(
+    "--lifespan",
+    type=SettingType("lifespan", "module:function"),
+    metavar="MODULE:FUNCTION",
+    help="Give the function the value of this async context manager, open for the whole run. Default: none.",
+)
 
 
 @click.command(cls=_MainCommand, context_settings=_SETTINGS, epilog=_EPILOG)
@@ -216,6 +222,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     metavar="FAILURES",
     help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )
+@_LIFESPAN
 @click.option("--stop-ok", is_flag=True, help="Let a run that is stopped have status 0, if no worker failed by itself.")
 @click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")
 @click.option(
@@ -315,6 +322,7 @@ def _start(
 @_ITEMS
 @_NAME
 @_SKIP_BAD
+@_LIFESPAN
 @click.pass_context
 def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **options: Any) -> None:
     """Validate a config and show what would run.

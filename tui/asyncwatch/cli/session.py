@@ -647,11 +647,12 @@ def _was_shut_down(fleet: Fleet, row: Row) -> bool:
 
 
 def _engine_problem(error: BaseException) -> str:
+    from asyncwatch.engine.lifespan import LifespanError
     from asyncwatch.engine.tree.errors import TreeError
 
     return (
         str(error)
-        if isinstance(error, TreeError)
+        if isinstance(error, (TreeError, LifespanError))
         else f"The run failed: {error_line(type(error).__name__, str(error))}"
     )
 

@@ -50,7 +50,7 @@ from asyncwatch.policies.restart import (
     Strategy,
 )
 from asyncwatch.policies.retry import RetryPolicy
-from asyncwatch.policies.runner import RETURN_WHEN, RUNNERS, ReturnWhen
+from asyncwatch.policies.runner import LIFESPAN_PER, RETURN_WHEN, RUNNERS, LifespanPer, ReturnWhen
 from asyncwatch.policies.settings import (
     NONE,
     Choice,
@@ -511,6 +511,18 @@ class Config(WorkSettings, frozen=True, kw_only=True):
     grace: Annotated[float, Setting("How long a worker may take to end once it is cancelled.", GRACE_RULE)] = (
         DEFAULT_GRACE
     )
+    lifespan: Annotated[
+        str | None,
+        Setting(
+            'A "module:function" that returns an async context manager, entered before the first attempt and left '
+            "after the last. Functions get its value as second argument, as the only one without items.",
+            OrNone(Parsed(values.function), "none"),
+        ),
+    ] = None
+    lifespan_per: Annotated[
+        LifespanPer,
+        Setting("Whether there is one lifespan for the run, or one for each attempt in flight.", Choice(LIFESPAN_PER)),
+    ] = "run"
     on_hangup: Annotated[
         str,
         Setting("What happens to the run when the terminal of its command is gone.", Choice(("stop", "detach"))),

@@ -40,6 +40,14 @@ def line(value: Any) -> str:
     return str(value)
 
 
+def function(value: Any) -> str:
+    """Return a `module:function`."""
+    module, colon, path = text(value).partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
+        raise ValueError(f"must be a module:function, such as jobs:lifespan, not {mask_url(printable(value))!r}")
+    return str(value)
+
+
 def group_name(value: Any) -> str:
     """Return the name of a group, which names its workers."""
     if not line(value).strip():

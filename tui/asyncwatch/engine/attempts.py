@@ -18,13 +18,14 @@ from asyncwatch.engine.capture import finish_lines, log_safely, printing
 from asyncwatch.engine.current import current
 from asyncwatch.engine.describe import ErrorFacts, facts_of
 from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
+from asyncwatch.engine.lifespan import Lifespan, OpenLifespan
 from asyncwatch.engine.progress import Progress
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import boundary, stuck_at
 from asyncwatch.engine.worker import KeysOfNames, Worker
 from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.bad_luck import Luck
-from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded
+from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded, Renew
 from asyncwatch.process import children_mark
 
 logger = logging.getLogger("asyncwatch.worker")
@@ -110,6 +111,8 @@ class AttemptRunner:
         """Attempts so far."""
         self.threshold: float | None = None
         """The bad luck threshold of all workers; None for each worker's own."""
+        self.lifespan: Lifespan | None = None
+        """Gives targets the value of a context around the attempts."""
         self.has_patience = True
         """Whether workers of the batch get their grace period."""
         self.identify: Callable[[Worker], str] = KeysOfNames()
@@ -242,6 +245,8 @@ class AttemptRunner:
 
     def facts_of(self, error: BaseException) -> ErrorFacts:
         """Return what is shown of an attempt's error; its traceback begins with the target."""
+        if isinstance(error, Renew) and error.__cause__ is not None:
+            error = error.__cause__
         return facts_of(error, skip=AttemptRunner._call_target.__code__)
 
     @boundary
@@ -249,6 +254,7 @@ class AttemptRunner:
         """Call the worker's target, unless bad luck injects a fault instead."""
         current.set(worker)
         worker.identify = self.identify
+        slot: OpenLifespan | None = None
         try:
             if worker.latency:
                 await asyncio.sleep(worker.latency)
@@ -257,10 +263,15 @@ class AttemptRunner:
                 log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
+            args = worker.args
+            if (lifespan := self.lifespan) is not None and lifespan.serves(worker.spec.target):
+                if lifespan.is_per_slot:
+                    slot = await lifespan.acquire()
+                args = (*args, lifespan.value if slot is None else slot.value)
             if not self.hold or worker.spec.every is not None:  # a poll that fails restarts nothing
-                return await worker.spec.target(*worker.args)
+                return await worker.spec.target(*args)
             try:
-                result = await worker.spec.target(*worker.args)
+                result = await worker.spec.target(*args)
             except Exception:
                 if self._has_child_ended():
                     await asyncio.sleep(self.hold)
@@ -268,6 +279,11 @@ class AttemptRunner:
             if worker.owner is not None and worker.spec.restart == "permanent" and self._has_child_ended():
                 await asyncio.sleep(self.hold)
             return result  # noqa: TRY300  the wait is a part of the attempt
+        except Renew:
+            if slot is not None and lifespan is not None:
+                lifespan.renew(slot)
+                slot = None
+            raise
         except SystemExit as error:
             return _Raised(error)
         except KeyboardInterrupt as error:
@@ -275,6 +291,8 @@ class AttemptRunner:
                 raise
             return _Raised(error)
         finally:
+            if slot is not None and lifespan is not None:
+                lifespan.release(slot)
             if printing:
                 finish_lines(worker.name)
             # An error's traceback holds this frame, and the worker's task holds the error: a cycle.

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
+from asyncwatch.engine.lifespan import Lifespan, LifespanFactory
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.run_control import RunControl, check_timeout
 from asyncwatch.engine.scheduler import Scheduler
@@ -22,7 +23,7 @@ from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
-from asyncwatch.policies.runner import RETURN_WHEN, ReturnWhen
+from asyncwatch.policies.runner import RETURN_WHEN, LifespanPer, ReturnWhen
 from asyncwatch.policies.throttle import DEFAULT_THROTTLE, ThrottlePolicy
 
 _RUNS_ONCE = "a Run runs once; this one has been used"
@@ -52,6 +53,11 @@ class Run(Generic[ResultT_co]):
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
         halt: after how many failures the batch halts; None for never.
+        lifespan: returns an async context manager, entered once before the first attempt and left after the last. Its
+            value is the last argument of each target. If its entry raises, so does the runner, and nothing is
+            attempted. None: there is none.
+        lifespan_per: `slot` makes one for each attempt in flight, when it is needed. The next attempt uses it again,
+            unless the last one raised `Renew`.
 
     Raises:
         ValueError: two workers have the same name, one is a service, or a number is out of its range.
@@ -74,6 +80,8 @@ class Run(Generic[ResultT_co]):
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
+        lifespan: LifespanFactory | None = None,
+        lifespan_per: LifespanPer = "run",
     ) -> None:
         check_limits(concurrency, grace, max_per_key)
         self.name = name
@@ -93,6 +101,7 @@ class Run(Generic[ResultT_co]):
             halt=halt,
         )
         self._control = RunControl(self._scheduler, group_timeouts=group_timeouts)
+        self._control.use_lifespan(None if lifespan is None else Lifespan(lifespan, lifespan_per))
         self._stays_open = False
 
     @property
@@ -255,11 +264,13 @@ class Run(Generic[ResultT_co]):
         check_timeout(seconds)
         if scheduler.is_started:
             raise RuntimeError(_RUNS_ONCE)
+        await control.open_lifespan()
         timeout = _Timeout(scheduler, control, seconds)
         try:
             scheduler.start(self.name, runner, seconds, time.time())
             scheduler.announce_batch()
-            scheduler.start_batch()
+            if not control.is_stopping:
+                scheduler.start_batch()
             timeout.start()
             control.start_group_timers()
             if control.is_stopping:

@@ -20,6 +20,7 @@ from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.dispatch import Branches, carry_out
 from asyncwatch.engine.feed import WorkerSource
+from asyncwatch.engine.lifespan import Lifespan
 from asyncwatch.engine.outbox import Listener, Receiver
 from asyncwatch.engine.reporter import logger
 from asyncwatch.engine.scheduler import Scheduler
@@ -80,7 +81,31 @@ class RunControl:
         self._group_timeouts = dict(group_timeouts or {})
         for limit in self._group_timeouts.values():
             check_timeout(limit)
+        self._lifespan: Lifespan | None = None
         self._group_timers: list[asyncio.TimerHandle] = []
+
+    # Before and after the work ---------------------------------------------------------------------------------------
+
+    def use_lifespan(self, lifespan: Lifespan | None) -> None:
+        """Keep a context open around the attempts of the run. Before the run starts."""
+        self._lifespan = lifespan
+        if lifespan is not None:
+            self._scheduler.use_lifespan(lifespan)
+
+    async def open_lifespan(self) -> None:
+        """Enter the context around the attempts, if there is one; raise what that raises. Before the run starts.
+
+        A run that is stopped meanwhile gives it up: `is_stopping` is true then, and no attempt may start.
+        """
+        if self._lifespan is not None and not self.is_started:
+            if self.is_stopping:
+                self._lifespan.give_up()
+            await self._lifespan.open(self.grace)
+
+    async def close_lifespan(self) -> None:
+        """Leave the context around the attempts, if there is one, within the grace period; raise what that raises."""
+        if self._lifespan is not None:
+            await self._lifespan.close(self.grace)
 
     # What the engine sees --------------------------------------------------------------------------------------------
 
@@ -343,6 +368,8 @@ class RunControl:
             if is_running or not scheduler.is_started:
                 scheduler.note_interrupted()
         if not scheduler.is_started:
+            if is_final and self._lifespan is not None:
+                self._lifespan.give_up()
             return
         if is_running:
             scheduler.reporter.run_cancel_requested("person")
@@ -433,6 +460,8 @@ class RunControl:
         Nothing if the run has not started or is over.
         """
         scheduler = self._scheduler
+        if not scheduler.is_started:
+            await self.close_lifespan()
         if scheduler.is_finished or not scheduler.is_started:
             return
         scheduler.close_restarts()
@@ -444,6 +473,10 @@ class RunControl:
                         await step()
                     except (Exception, asyncio.CancelledError) as fault:  # the next step must still follow
                         faults.append(fault)
+            try:
+                await self.close_lifespan()
+            except (Exception, asyncio.CancelledError) as fault:
+                faults.append(fault)
         finally:
             scheduler.finish()
         if faults:

@@ -17,6 +17,7 @@ from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import ErrorFacts, describe_error, facts_of, function_of
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.feed import Feed, WorkerSource
+from asyncwatch.engine.lifespan import Lifespan
 from asyncwatch.engine.nested import NestedRetries, nested_retries
 from asyncwatch.engine.ready_queue import ReadyQueue
 from asyncwatch.engine.registry import WorkerRegistry
@@ -273,6 +274,10 @@ class Scheduler:
                 feed.source.start(feed)
 
     # Workers that join the batch -------------------------------------------------------------------------------------
+
+    def use_lifespan(self, lifespan: Lifespan) -> None:
+        """Give the value of `lifespan` to targets. Its entry and exit are the caller's business."""
+        self._runner.lifespan = lifespan
 
     def open_feed(self, source: WorkerSource) -> None:
         """Let workers of `source` join the batch once it has started. The run waits until the source has ended."""

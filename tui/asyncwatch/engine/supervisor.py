@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from asyncwatch.commands import CancelAll, CancelWorker, RestartWorker, Statistics
+from asyncwatch.engine.lifespan import Lifespan, LifespanFactory
 from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.run import check_batch
 from asyncwatch.engine.run_control import RunControl
@@ -28,6 +29,7 @@ from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
 from asyncwatch.policies.restart import AutoShutdown, Strategy
+from asyncwatch.policies.runner import LifespanPer
 from asyncwatch.policies.throttle import DEFAULT_THROTTLE, ThrottlePolicy
 
 
@@ -64,6 +66,11 @@ class Supervisor:
         rate: the limit of all attempts of the run together; None for none.
         rate_per_key: the limit of the attempts of each key; None for none.
         halt: after how many failures the batch halts; None for never.
+        lifespan: returns an async context manager, entered once before the first attempt and left after the last. Its
+            value is the last argument of each target. If its entry raises, so does the runner, and nothing is
+            attempted. None: there is none.
+        lifespan_per: `slot` makes one for each attempt in flight, when it is needed. The next attempt uses it again,
+            unless the last one raised `Renew`.
         batch: work that ends, beside the tree and once that has started, as in a `Run`: with retries, at most
             `concurrency` attempts at a time, no supervisor's children. The end of the tree ends it.
 
@@ -93,6 +100,8 @@ class Supervisor:
         rate: RateLimit | None = None,
         rate_per_key: RateLimit | None = None,
         halt: Halt | None = None,
+        lifespan: LifespanFactory | None = None,
+        lifespan_per: LifespanPer = "run",
         batch: Iterable[WorkerSpec | WorkerSpecs] = (),
     ) -> None:
         check_limits(concurrency, grace, max_per_key)
@@ -118,6 +127,7 @@ class Supervisor:
         given: dict[str, Any] = {flag: value for flag, value in flags.items() if value is not None}
         self._tree = Tree(SupervisorSpec(ROOT, tuple(_one_by_one(children)), **given), self._scheduler)
         self._control = RunControl(self._scheduler, self._tree, group_timeouts)
+        self._control.use_lifespan(None if lifespan is None else Lifespan(lifespan, lifespan_per))
         self._stays_open = False
         self._is_launched = False
         self._is_batch_started = False
@@ -299,6 +309,7 @@ class Supervisor:
     async def _start(self) -> None:
         """Start the run, the tree and then the batch, unless that was done; return when the tree is up."""
         scheduler, tree = self._scheduler, self._tree
+        await self._control.open_lifespan()
         if self._control.is_stopping:
             tree.request_stop("person")
         if not scheduler.is_started and tree.ending is None:

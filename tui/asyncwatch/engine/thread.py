@@ -290,6 +290,7 @@ class EngineThread(Generic[_R]):
                 self._control.record_log(None, "WARNING", "asyncwatch", text)
 
     async def _supervise(self) -> None:
+        from asyncwatch.engine.lifespan import LifespanError
         from asyncwatch.engine.run_control import control_of
         from asyncwatch.engine.tree.errors import TreeError
         from asyncwatch.engine.watchdog import Watchdog
@@ -310,7 +311,7 @@ class EngineThread(Generic[_R]):
                 try:
                     async with run:
                         await self._await_run(run)
-                except TreeError as error:
+                except (TreeError, LifespanError) as error:
                     self.error = error
 
     async def _await_run(self, run: _R) -> None:

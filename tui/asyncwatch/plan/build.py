@@ -13,6 +13,7 @@ import msgspec
 
 from asyncwatch.config.load import ROOT_FLAGS
 from asyncwatch.config.schema import Config, Group, SupervisorTable
+from asyncwatch.engine.lifespan import Lifespan
 from asyncwatch.engine.run import Run, complete_all
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
@@ -74,6 +75,10 @@ async def open_run(
             control_of(run).identify_by(keys)
         if plan.resumption is not None:
             control_of(run).resume_after(plan.resumption.done_before)
+        if plan.lifespan is not None:
+            functions = [group.function for group in plan.groups if group.function is not None]
+            lifespan = Lifespan(plan.lifespan, config.lifespan_per, name=str(config.lifespan), targets=functions)
+            control_of(run).use_lifespan(lifespan)
         for group, members in zip(plan.groups, specs, strict=True):
             if group.live is not None:
                 say = partial(control_of(run).record_log, None, "WARNING", "asyncwatch")

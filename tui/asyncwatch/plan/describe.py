@@ -35,6 +35,7 @@ def describe_plan(plan: Plan) -> list[str]:
         "max per key": _describe_share(config),
         "log level": config.log_level,
         **({"stop ok": "yes: a run that is stopped may have status 0"} if config.stop_ok else {}),
+        **({} if config.lifespan is None else {"lifespan": f"{config.lifespan}, one per {config.lifespan_per}"}),
         "output": config.output or "none",
         **({"summary": config.summary_json} if config.summary_json is not None else {}),
         **({"JUnit": config.junit} if config.junit is not None else {}),

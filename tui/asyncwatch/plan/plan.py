@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,6 +29,7 @@ from asyncwatch.targets.names import (
     call_problem,
     fault_problem,
     load_error,
+    load_lifespan,
     load_target,
     path_hint,
 )
@@ -112,6 +113,7 @@ class Overrides(Struct, frozen=True, kw_only=True):
     journal: bool | UnsetType = UNSET
     name_column: str | UnsetType = UNSET
     skip_bad: bool | UnsetType = UNSET
+    lifespan: str | UnsetType | None = UNSET
 
 
 class PlannedGroup(Struct, frozen=True, kw_only=True):
@@ -141,6 +143,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     groups: tuple[PlannedGroup, ...]
     errors: dict[str, type[Exception]] = {}
     """The exception classes that the settings name, by dotted name."""
+    lifespan: Callable[[], Any] | None = None
+    """Returns the async context manager around all attempts of functions."""
     notes: tuple[str, ...] = ()
     """What a person should know of the items."""
     resumption: Resumption | None = None
@@ -239,10 +243,12 @@ def make_plan(
             has_terminal=has_terminal,
             # The path of a supervised worker contains its group anyway.
             has_siblings=len(config.groups) > 1 and not group.is_supervised,
+            has_lifespan=config.lifespan is not None,
         )
         for index, group in enumerate(config.groups)
     ]
     errors = _load_errors(config, problems)
+    lifespan = _load_lifespan(config, problems)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     whole = tuple(group for group in planned if group is not None)
@@ -251,8 +257,30 @@ def make_plan(
         name = f"{name}, eventful seed"
     seed = draw_seed() if seed is None else seed
     return Plan(
-        name=name, seed=seed, config=config, groups=_with_unique_names(whole), errors=errors, notes=tuple(notes)
+        name=name,
+        seed=seed,
+        config=config,
+        groups=_with_unique_names(whole),
+        errors=errors,
+        notes=tuple(notes),
+        lifespan=lifespan,
     )
+
+
+def _load_lifespan(config: Config, problems: PlanProblems) -> Callable[[], Any] | None:
+    if config.lifespan is None:
+        if config.lifespan_per != Config().lifespan_per:
+            text = f"lifespan_per = {config.lifespan_per!r} has no effect without lifespan; set lifespan too"
+            problems.add(text, ("lifespan_per",))
+        return None
+    if all(group.target in TARGETS for group in config.groups):
+        problems.add(f"lifespan = {config.lifespan!r}: no group calls a function, which would get it", ("lifespan",))
+        return None
+    try:
+        return load_lifespan(config.lifespan)
+    except TargetError as error:
+        problems.add(f"lifespan: {error}", ("lifespan",))
+        return None
 
 
 def _overwritten(config: Config) -> Iterator[str]:
@@ -352,6 +380,7 @@ def _plan_group(
     is_live: bool,
     has_terminal: bool,
     has_siblings: bool,
+    has_lifespan: bool,
 ) -> PlannedGroup | None:
     """Return the group with its workers, or None after noting its problems.
 
@@ -375,7 +404,10 @@ def _plan_group(
             problems.add(str(error), of("target"))
         else:
             problem = call_problem(
-                function, 0 if group.items is None else 1, "items" if place else "items with --items"
+                function,
+                0 if group.items is None else 1,
+                "items" if place else "items with --items",
+                has_lifespan=has_lifespan,
             )
             if problem:
                 is_whole = False

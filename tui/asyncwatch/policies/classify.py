@@ -161,6 +161,13 @@ def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
     return ErrorClass.TRANSIENT
 
 
+class Renew(Exception):  # noqa: N818  a request, as StopIteration is
+    """Raised by a target to request a new lifespan for its slot: `raise Renew from error`. It is transient.
+
+    Its cause is the error that is shown. Without `lifespan_per = "slot"` nothing is renewed.
+    """
+
+
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of `error`, as `ErrorClass` describes them.
 
@@ -216,7 +223,7 @@ def _classify(error: BaseException) -> ErrorClass:
         return ErrorClass.PERMANENT
     if isinstance(error, Throttled) or _own_retry_after(error, 0.0) is not None:
         return ErrorClass.THROTTLED
-    if isinstance(error, (TimeoutError, ConnectionError)):
+    if isinstance(error, (TimeoutError, ConnectionError, Renew)):
         return ErrorClass.TRANSIENT
     if isinstance(error, BaseExceptionGroup):
         return _class_of_group(error, classify)

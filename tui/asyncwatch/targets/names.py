@@ -82,6 +82,40 @@ def load_target(text: str) -> AsyncFunction:
         hint = path_hint(text)
         example = f" ({hint})" if hint else ", such as jobs:fetch or package.jobs:Client.fetch"
         raise TargetError(f"{shown!r} is not a module:function{example}")
+    found = _find(text, module_name, path)
+    try:
+        problem = _why_not_async(found)
+    except BaseException as error:  # as above
+        problem = f"cannot be examined: {_text_of(error)}"
+    if problem:
+        raise TargetError(f"{text}: {problem}")
+    target: AsyncFunction = found
+    return target
+
+
+def load_lifespan(text: str) -> Callable[[], Any]:
+    """Return the function that `text`, a `module:function`, names, and that returns an async context manager.
+
+    Raises:
+        TargetError: There is no such module or function, the module does not import, or the function is another one.
+
+    """
+    module_name, colon, path = text.partition(":")
+    if not colon or not _is_dotted_name(module_name) or not _is_dotted_name(path):
+        raise TargetError(f"{one_line(text, _SHOWN)!r} is not a module:function, such as jobs:lifespan")
+    found = _find(text, module_name, path)
+    try:
+        problem = _why_no_lifespan(found)
+    except BaseException as error:  # as in `_find`
+        problem = f"cannot be examined: {_text_of(error)}"
+    if problem:
+        raise TargetError(f"{text}: {problem}")
+    lifespan: Callable[[], Any] = found
+    return lifespan
+
+
+def _find(text: str, module_name: str, path: str) -> Any:
+    """Return what `path` names in a module."""
     found: Any = import_module(module_name)
     owner = f"module {module_name!r} ({_file_of(found)})"
     for name in path.split("."):
@@ -93,14 +127,7 @@ def load_target(text: str) -> AsyncFunction:
         except BaseException as error:  # an attribute can be code, as the body of a module is
             raise TargetError(f"{text}: {owner} raises for {name!r}: {_text_of(error)}") from None
         owner = repr(name)
-    try:
-        problem = _why_not_async(found)
-    except BaseException as error:  # as above
-        problem = f"cannot be examined: {_text_of(error)}"
-    if problem:
-        raise TargetError(f"{text}: {problem}")
-    target: AsyncFunction = found
-    return target
+    return found
 
 
 def path_hint(text: str) -> str | None:
@@ -188,8 +215,10 @@ def _shadowed_hint(name: str) -> str:
     return f"; {beside} has the name of a module of Python or of an installed package: rename it"
 
 
-def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -> str | None:
-    """Return why `target` cannot be called with this number of arguments, 0 or 1; None if it can.
+def call_problem(target: AsyncFunction, items: int, remedy: str = "items", *, has_lifespan: bool = False) -> str | None:
+    """Return why `target` cannot be called with this number of `items`, 0 or 1; None if it can.
+
+    The value of a lifespan is one argument more.
 
     The text reads well after the name of the target. `remedy` says how to give a target its argument.
     """
@@ -199,8 +228,11 @@ def call_problem(target: AsyncFunction, arguments: int, remedy: str = "items") -
         pass_on_interrupt(error)
         return None
     try:
-        signature.bind(*range(arguments))
+        signature.bind(*range(items + has_lifespan))
     except TypeError:
+        if has_lifespan:
+            called = "an item and the value of the lifespan" if items else "the value of the lifespan alone"
+            return f"would be called with {called}, by position; its parameters are {printable(str(signature))}"
         return _mismatch(signature, remedy)
     return None
 
@@ -289,6 +321,24 @@ def _why_not_async(target: Any) -> str | None:
     if any(inspect.isasyncgenfunction(each) for each in candidates):
         return "is an async generator (it has a `yield`); write an async def that returns its result"
     return "is not async; define it with `async def` (and call blocking code with asyncio.to_thread)"
+
+
+def _why_no_lifespan(found: Any) -> str | None:
+    """Return why `found` is no function without arguments that returns an async context manager, as far as it shows."""
+    if not callable(found):
+        return f"is {_article(type(found).__name__)}, which cannot be called"
+    if isinstance(found, type) and not hasattr(found, "__aenter__"):
+        return "is a class without __aenter__: no async context manager"
+    if inspect.isasyncgenfunction(found) or inspect.isgeneratorfunction(found):
+        return "is a generator function; decorate it with @contextlib.asynccontextmanager"
+    if inspect.iscoroutinefunction(found):
+        return "is an async def that returns; let it yield the value, and add @contextlib.asynccontextmanager"
+    with contextlib.suppress(ValueError):  # without a signature
+        try:
+            inspect.signature(found).bind()
+        except TypeError:
+            return "must be callable without arguments"
+    return None
 
 
 def _article(noun: str) -> str:
