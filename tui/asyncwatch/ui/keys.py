@@ -95,9 +95,9 @@ ACTS = (
         "N",
         "retry_all_now",
         "retry all now",
-        "retry all waiting workers that match now; asks first",
+        "retry waiting workers that match now; asks first",
     ),
-    Key("X", "give_up_all", "give up all", "give up all waiting workers that match; asks first"),
+    Key("X", "give_up_all", "give up all", "give up waiting workers that match; asks first"),
 )
 
 RUN = (
