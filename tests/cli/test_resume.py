@@ -295,6 +295,34 @@ def test_config_is_read_anew_differences_are_said_and_options_win(place: Place) 
     assert started["concurrency"] == 7
 
 
+@pytest.mark.parametrize("command", ["resume", "again"])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_run_whose_config_was_deleted_does_not_go_on_as_the_demo(
+    place: Place, command: str, options: tuple[str, ...]
+) -> None:
+    config = place.folder / "asyncwatch.toml"
+    config.write_text('[[group]]\ntarget = "jobs:job"\nitems = "items.txt"\n')
+    place.items("a", "bad")
+    place.run("--headless")
+    config.rename(place.folder / "other.toml")
+    ended = place.run(command, *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "give the config with --config" in ended.stderr
+    assert "1 done" in place.run(command, "--config", "other.toml", "--dry-run").stdout
+
+
+@pytest.mark.parametrize("command", ["resume", "again"])
+def test_items_that_are_all_gone_are_a_mistake_and_not_the_end_of_a_run(place: Place, command: str) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt", "--headless")
+    place.items()
+    ended = place.run(command)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "there is no item any more: items.txt is empty" in ended.stderr
+    place.items("a", "bad")
+    assert "1 done" in place.run("resume", "--dry-run").stdout
+
+
 def test_folder_of_the_run_is_that_of_its_resume_and_given_paths_are_those_of_the_caller(place: Place) -> None:
     place.items("a", "bad")
     place.run("jobs:job", "--items", "items.txt")

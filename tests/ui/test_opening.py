@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.command import CommandList, CommandPalette
 
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.ui.app import AsyncwatchApp
@@ -107,6 +108,22 @@ async def test_palette_has_every_action() -> None:
         await until(lambda: "Trouble" in text_of(app) and "Cancel all" not in text_of(app))
         await pilot.press("enter")
         await until(lambda: app.dashboard.view.trouble_only)
+
+
+async def test_palette_withstands_keys_that_come_too_late_and_too_early() -> None:
+    async with running() as (app, _, pilot):
+        await pilot.press("ctrl+p")
+        await until(lambda: CommandPalette.is_open(app))
+        palette = app.screen
+        assert isinstance(palette, CommandPalette)
+        palette.query_one(CommandList).display = False
+        await until(lambda: not palette.query_one(CommandList).size.height)
+        await pilot.press("pagedown", "pageup")
+        for _ in range(2):
+            palette.dismiss()
+            await pilot.pause()
+        await shows(app, "WORKER")
+        assert len(app.screen_stack) == 1
 
 
 async def test_footer_click_presses_the_key() -> None:

@@ -265,8 +265,13 @@ def _check(plan: Plan) -> None:
     """Raise a `RefusedError` if there is nothing to compare with a run."""
     if plan.config.is_tree:
         raise RefusedError("services and supervisors have no end to go on to; start them again")
+    if any(group.settings.target == "demo" for group in plan.groups):
+        raise RefusedError("the config of the run is not there, or names the demo; give the config with --config")
     if any(group.settings.items == STDIN and not group.names for group in batch_of(plan)):
         raise RefusedError("the items of the run came from standard input, which is empty: pipe them again")
+    if not any(group.names for group in plan.groups):
+        files = ", ".join(sorted({str(group.settings.items) for group in batch_of(plan) if group.settings.items}))
+        raise RefusedError(f"there is no item any more{f': {files} is empty' if files else ''}")
 
 
 # -- which run

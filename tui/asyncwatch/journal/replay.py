@@ -322,7 +322,8 @@ class Replay:
 
     def _put(self, update: Update) -> bool:
         """Send an update when there is room for it; return whether the dashboard is there."""
-        self._room.acquire()
+        if not self._is_closed:  # `close` makes room for one that waits, not for those after it
+            self._room.acquire()
         if self._is_closed or self._loop is None:
             return False
         try:

@@ -454,6 +454,13 @@ class AsyncwatchApp(App[Ending]):
             self._leave_run()
         self.exit(Ending.LEFT)
 
+    def action_command_palette(self) -> None:
+        """Open the palette of commands."""
+        from asyncwatch.ui.screens.palette import Palette
+
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
+
     def action_redraw(self) -> None:
         """Draw the whole screen anew, over what other programs may have written on it."""
         from asyncwatch.ui.driver import TerminalDriver
