@@ -161,8 +161,9 @@ class Admission:
         self._held_at: dict[Worker, Gate] = {}  # the gate of each parked worker
         self._coming: dict[Worker, Gate] = {}  # the gate of each that was released and has not started
         self._probing: set[Worker] = set()  # they pass their circuit and their throttle in any state
-        self._asked: tuple[Worker | None, str | None] = None, None  # the worker that asked last, and its key
-        self._keyed: tuple[WorkerSpec | None, Any] = None, None  # the last spec, and its `_key_function`
+        self._asked: tuple[Worker | None, str | None] = None, None  # the last worker that may ask again, and its key
+        self._keyed: WorkerSpec | None = None  # the last spec
+        self._key: Any = None  # its `_key_function`
         self._paused_at: float | None = None
         self._paused_for = 0.0  # in all pauses that are over
         self._has_given_up = False  # whether the patience with any key was over
@@ -216,18 +217,22 @@ class Admission:
     def ask(self, worker: Worker) -> Answer:
         """Return whether the worker may start an attempt now. If so, it counts for its limits and its gate."""
         incarnation = worker.incarnation
+        if self._has_keys and not self._coming and self._asked[0] is not worker:
+            # The usual case: nothing throttles, and this takes a third of the time of all that follows.
+            key = self._key_of(worker)
+            gate = None if key is None else self._gates.get(key)
+            is_ready = worker.is_ready and worker.incarnation == incarnation
+            if gate is not None and is_ready and not worker.owes and self._is_free(gate):
+                if not gate.in_flight:
+                    self._busy[gate] = None
+                gate.in_flight = worker.place = gate.in_flight + 1
+                gate.slots_taken += worker.owner is None
+                worker.ticket = gate.ticket
+                return _STARTS
+            self._asked = worker, key
         gate = self._gate_of(worker)
         if not worker.is_ready or worker.incarnation != incarnation:
             return _GONE
-        if gate is not None and self._is_free(gate) and not worker.owes:
-            # The usual case: nothing throttles, and this takes half of the time of all that follows.
-            if not gate.in_flight:
-                self._busy[gate] = None
-            gate.in_flight += 1
-            gate.slots_taken += worker.owner is None
-            worker.place = gate.in_flight
-            worker.ticket = Ticket(gate)
-            return _STARTS
         if worker.owes and not self._pay(worker):
             self._park(worker, self._budget)
             return Answer.PARKED
@@ -343,8 +348,19 @@ class Admission:
         Return whether a refusal is tolerated: its worker waits by itself, and its key goes on.
         """
         ticket, worker.ticket = worker.ticket, None
-        if error_class is None and ticket is not None and ticket.circuit is None and ticket.gate.throttle is None:
-            self._leave_free(ticket.gate, worker, is_success=not is_stopped)  # the usual case
+        if error_class is None and ticket is not None and ticket is (gate := ticket.gate).ticket and not gate.throttle:
+            # The usual case: what follows would do the same.
+            gate.in_flight -= 1
+            gate.slots_taken -= worker.owner is None
+            if not is_stopped:
+                history = gate.history
+                history.successes += 1
+                if worker.started_at >= history.turns_at:
+                    history.turn(worker.started_at)
+            if gate.parked.size:
+                self._wake(gate)
+            elif not gate.in_flight:
+                self._note_left(gate)
             return False
         is_refusal = error_class is _THROTTLED and not worker.is_struck and not is_stopped
         gate = None if ticket is None else ticket.gate
@@ -373,20 +389,6 @@ class Admission:
         elif not gate.in_flight:
             self._note_left(gate)
         return is_tolerated
-
-    def _leave_free(self, gate: Gate, worker: Worker, *, is_success: bool) -> None:
-        """Count the end of an attempt, which was no error, for a gate without circuit and throttle."""
-        gate.in_flight -= 1
-        gate.slots_taken -= worker.owner is None
-        if is_success:
-            history = gate.history
-            history.successes += 1
-            if worker.started_at >= history.turns_at:
-                history.turn(worker.started_at)
-        if gate.parked.size:
-            self._wake(gate)
-        elif not gate.in_flight:
-            self._note_left(gate)
 
     def _throttle_ended(
         self,
@@ -653,13 +655,14 @@ class Admission:
     def _key_of(self, worker: Worker) -> str | None:
         """Return the key of a worker's gate; None for no gate."""
         spec = worker.spec
-        if spec is not self._keyed[0]:  # all workers of a list share one
-            self._keyed = spec, _key_function(spec)
+        if spec is not self._keyed:  # all workers of a list share one
+            self._key = _key_function(spec)
+            self._keyed = spec
         try:
-            key = self._keyed[1]
-            if callable(key):
+            key = self._key
+            if type(key) is not str and callable(key):
                 key = key(*worker.args)
-            return str(key) if key else None
+            return (key if type(key) is str else str(key)) if key else None
         except Exception:
             text = "the key of a worker could not be made"
             log_safely(logger, logging.ERROR, text, worker=worker.name, has_traceback=True)
@@ -684,6 +687,7 @@ class Admission:
     def _drop_gate(self, gate: Gate) -> None:
         """Forget a gate that is idle. To its next attempt nothing is known of its key, which is reported."""
         del self._gates[gate.key]
+        del gate.ticket  # each holds the other
         gate.stop_timer()
         if gate.circuit is not None and gate.circuit.state is not CircuitState.CLOSED:
             gate.circuit.close()
@@ -706,7 +710,7 @@ class Admission:
         adopted.append(worker)
         since = self._paused_for if successes else min(other.started_at for other in adopted)
         gate.history = ThrottleHistory(since, successes)
-        ticket = Ticket(gate)
+        ticket = gate.ticket
         for other in adopted:
             gate.in_flight += 1
             gate.slots_taken += other.owner is None
@@ -746,7 +750,7 @@ class Admission:
 
     def _is_free(self, gate: Gate) -> bool:
         """Return whether a look at very little shows that the gate, which has no circuit, holds no worker up."""
-        if gate.throttle is not None or gate.parked.size or self._has_limits or self._coming or self._probing:
+        if gate.throttle is not None or gate.parked.size or self._has_limits or self._probing:
             return False
         is_alone = gate.in_flight and len(self._busy) == 1 and self._keys_ahead <= 1 and not self._some
         return (is_alone and not gate.refused) or gate.slots_taken < self._slots // SMALL_SHARE
@@ -860,7 +864,7 @@ class Admission:
         worker.place = gate.in_flight
         circuit = gate.circuit
         if circuit is None and gate.throttle is None:
-            worker.ticket = Ticket(gate)
+            worker.ticket = gate.ticket
             return
         throttle = None if gate.throttle is None else gate.throttle.start(self._reporter.now())
         circuit_ticket = None
@@ -1078,6 +1082,7 @@ class Gate:
         "reports",
         "slots_taken",
         "throttle",
+        "ticket",
         "timer",
     )
 
@@ -1093,6 +1098,8 @@ class Gate:
         self.reports = 0
         """Reports of what they wait for that may still be made, so that there are not many more than workers that come
         and go, however often the reason changes."""
+        self.ticket = Ticket(self)
+        """Of all attempts that started while neither its circuit nor its throttle had anything to note of them."""
         self.coming = 0
         """Workers that were released and have not started."""
         self.in_flight = 0
@@ -1121,7 +1128,7 @@ class Gate:
             self.timer = None
 
 
-class Ticket(msgspec.Struct, frozen=True, gc=False):
+class Ticket(msgspec.Struct, frozen=True):
     """What admission needs to know of an attempt in flight when it ends."""
 
     gate: Gate

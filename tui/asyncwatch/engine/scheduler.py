@@ -674,10 +674,10 @@ class Scheduler:
                 answer = self.admission.ask(worker)
             except BaseException as fault:  # the user's key function can raise anything
                 pass_on_interrupt(fault)
-                self._is_filling = was_filling
                 self._launch_failed(worker, fault)
                 return _GONE
-            self._is_filling = was_filling
+            finally:
+                self._is_filling = was_filling
         if answer is _STARTS or answer is _PARKED:
             worker.is_ready = False
         return answer

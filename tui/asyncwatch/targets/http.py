@@ -41,11 +41,21 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def host_of(url: str) -> str:
     """Return the host of `url`, with its port if that is not the scheme's default; empty if there is none."""
+    global _last_host  # noqa: PLW0603  the URLs of one host follow one another, and each attempt asks
+    origin, host = _last_host
     if type(url) is str:
+        if url.startswith(origin):
+            return host
         end = url.find("/", len("https://"))
-        if (host := _host_of_origin(url if end < 0 else url[:end])) is not None:
+        if (host := _host_of_origin(url if end < 0 else url[:end]) or "") and end > 0:
+            _last_host = url[: end + 1], host
+        if host:
             return host
     return _host(url)
+
+
+_last_host: tuple[str, str] = "http://none.invalid/", "none.invalid"
+"""The last origin, with the slash after it, and its host. One tuple: threads ask too."""
 
 
 @lru_cache(1_000)
