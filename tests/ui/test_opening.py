@@ -113,14 +113,14 @@ async def test_palette_has_every_action() -> None:
 async def test_palette_withstands_keys_that_come_too_late_and_too_early() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("ctrl+p")
-        await until(lambda: CommandPalette.is_open(app))
+        await until(lambda: isinstance(app.screen, CommandPalette))
         palette = app.screen
         assert isinstance(palette, CommandPalette)
         palette.query_one(CommandList).display = False
         await until(lambda: not palette.query_one(CommandList).size.height)
         await pilot.press("pagedown", "pageup")
         for _ in range(2):
-            palette.dismiss()
+            await palette.dismiss()
             await pilot.pause()
         await shows(app, "WORKER")
         assert len(app.screen_stack) == 1

@@ -458,8 +458,8 @@ class AsyncwatchApp(App[Ending]):
         """Open the palette of commands."""
         from asyncwatch.ui.screens.palette import Palette
 
-        if not Palette.is_open(self):
-            self.push_screen(Palette(id="--command-palette"))
+        if not isinstance(self.screen, Palette):
+            self.call_later(self.push_screen, Palette(id="--command-palette"))
 
     def action_redraw(self) -> None:
         """Draw the whole screen anew, over what other programs may have written on it."""

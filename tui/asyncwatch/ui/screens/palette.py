@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from textual.await_complete import AwaitComplete
@@ -13,7 +14,7 @@ class Palette(CommandPalette):
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Close, unless it is closed: Textual would close the screen below, and break off if there is none."""
-        return super().dismiss(result) if self.is_current else AwaitComplete.nothing()
+        return super().dismiss(result) if self.is_current else AwaitComplete(asyncio.sleep(0))
 
     def _action_command_list(self, action: str) -> None:
         # A list that was not laid out has no lines, which moving by a page looks up.
