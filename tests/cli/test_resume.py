@@ -35,6 +35,8 @@ async def job(item):
         await asyncio.sleep(0.02)
     if item.startswith("bad") and "mended" not in os.environ.get("MODE", ""):
         raise (TimeoutError if "late" in item else ValueError)(item)
+    if "object" in os.environ.get("MODE", "") and item.startswith("lost"):
+        return object()
     return asyncwatch.current_worker().idempotency_key if "keys" in os.environ.get("MODE", "") else item
 
 async def poll():
@@ -163,6 +165,24 @@ def test_resumes_of_killed_resumes_lose_nothing_and_repeat_only_what_was_in_flig
     assert set(calls) == set(items)
     assert sum(Counter(calls).values()) - len(items) <= KILLS * 40
     assert sorted(place.names()) == sorted(f"{item} succeeded" for item in items)
+
+
+def test_run_of_which_results_could_not_be_recorded_is_found_and_said(place: Place) -> None:
+    place.items("a", "lost-1", "lost-2")
+    ended = place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl", mode="object")
+    [path] = place.journals
+    said = "2 results could not be recorded, because JSON cannot hold them: asyncwatch resume"
+    assert ended.returncode == 0
+    assert f"{said} {path.stem} runs them again" in ended.stderr
+    assert f"{said} {path.stem}" in place.run("runs", "show", path.stem).stdout
+    assert "2 results not recorded" in place.run("runs").stdout
+    assert place.run("again", "--dry-run").stdout == "1 done · 2 failed, run again\n"
+    place.calls()
+    ended = place.run("resume")
+    assert (ended.returncode, sorted(place.calls())) == (0, ["lost-1", "lost-2"])
+    assert "could not be recorded" not in ended.stderr
+    assert "nothing to resume" in place.run("resume").stderr
+    assert sorted(place.names()) == [f"{name} succeeded" for name in ("a", "lost-1", "lost-2")]
 
 
 def test_run_that_is_alive_is_refused_with_its_pid(place: Place) -> None:

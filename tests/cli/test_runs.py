@@ -100,6 +100,7 @@ def test_json_has_what_is_documented(folder: Path) -> None:
         "counts": {"succeeded": 8, "failed": 2, "queued": 5},
         "done_before": 0,
         "attempts": 12,
+        "lost_results": 0,
         "elapsed": 4.0,
         "rate": 2.5,
         "size": 0,

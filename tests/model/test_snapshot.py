@@ -452,7 +452,7 @@ def rich_run() -> Stream:
         add(WorkersQueued, group="root/pool", max_attempts=1, workers=(name,))
         add(AttemptStarted, name, attempt=1, bad_luck=0.25)
         if number % 3 == 0:
-            add(WorkerSucceeded, name, **ended(result=number))
+            add(WorkerSucceeded, name, **ended(result=number, **({"is_repr": True} if number == 9 else {})))
         elif number % 3 == 1:
             add(AttemptFailed, name, **failed("q"))
             add(RetryRefused, name, attempt=2, reason="deadline")

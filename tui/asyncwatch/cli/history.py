@@ -15,6 +15,7 @@ import msgspec
 from asyncwatch.cli.answer import Answer, ErrorKind, Failure
 from asyncwatch.cli.progress import terminal_columns
 from asyncwatch.cli.ps import fit_table, short_folder, since
+from asyncwatch.cli.recorder import lost_words
 from asyncwatch.cli.remote import state_of, value_words
 from asyncwatch.cli.reports import Report, ReportFiles
 from asyncwatch.control import discovery
@@ -75,6 +76,7 @@ def values_of(entry: Entry) -> dict[str, Any]:
         "counts": entry.counts,
         "done_before": entry.done_before if is_known else None,
         "attempts": entry.attempts,
+        "lost_results": entry.lost_results if is_known else None,
         "elapsed": _rounded(entry.elapsed),
         "rate": _rounded(entry.rate),
         "size": entry.size,
@@ -109,8 +111,9 @@ def _result(entry: Entry) -> str:
     counts = {} if entry.counts is None else entry.counts
     number = counts_text({state: counts.get(state.value, 0) for state in WorkerState})
     before = f"{entry.done_before:,} done before" if entry.done_before else ""
-    details = ", ".join(filter(None, [number, before]))
-    if entry.state is RunState.SUCCEEDED and number == f"{counts.get('succeeded', 0):,} succeeded":
+    lost = f"{count(entry.lost_results, 'result')} not recorded" if entry.lost_results else ""
+    details = ", ".join(filter(None, [number, before, lost]))
+    if entry.state is RunState.SUCCEEDED and not lost and number == f"{counts.get('succeeded', 0):,} succeeded":
         return details
     return f"{entry.state}: {details}" if details else entry.state
 
@@ -262,6 +265,8 @@ def _lines(entry: Entry, summary: Summary, launches: Sequence[Launch], settings:
         title += f", {size_text(entry.size)}"
     is_cut = entry.state is RunState.INTERRUPTED
     lines = [title, *summary_lines(dataclasses.replace(summary, is_interrupted=is_cut), columns)]
+    if entry.lost_results:
+        lines += ["", f"{lost_words(entry.lost_results)}: asyncwatch resume {entry.id}"]
     if settings:
         lines += ["", "settings"]
         lines += [f"  {key} {one_line(value_words(value), _LONGEST_SETTING)}" for key, value in settings.items()]

@@ -22,7 +22,7 @@ from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore, make_fol
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import count, mask_secrets
 
 
 class Recorder:
@@ -49,6 +49,11 @@ class Recorder:
         """The command that goes on with the run, as a sentence; empty if there is none."""
         command = resume_command(self.run_id, self._plan.config)
         return f"To go on: {command}" if command else ""
+
+    def lost_sentence(self, lost: int) -> str:
+        """Say how many results JSON could not hold; empty if there are none, or no resume makes them anew."""
+        command = resume_command(self.run_id, self._plan.config)
+        return f"{lost_words(lost)}: {command} runs {'it' if lost == 1 else 'them'} again" if lost and command else ""
 
     def make_folder(self) -> str | None:
         """Make the folder of journals, and return what a person should know of it if it is new."""
@@ -85,6 +90,11 @@ class Recorder:
         if self._writer is not None:
             for part in self._keys.join(group, items, given):
                 self._writer.add(part)
+
+
+def lost_words(lost: int) -> str:
+    """Return `3 results could not be recorded, because JSON cannot hold them`."""
+    return f"{count(lost, 'result')} could not be recorded, because JSON cannot hold {'it' if lost == 1 else 'them'}"
 
 
 def resume_command(run_id: str, config: Config) -> str:

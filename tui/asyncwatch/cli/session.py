@@ -167,6 +167,8 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
     is_cut = fleet is None or fleet.finished is None or fleet.finished.interrupted
     if is_cut and session.recorder is not None and session.recorder.problem is None:
         problems += filter(None, [session.recorder.how_to_resume])
+    elif fleet is not None and session.recorder is not None and session.recorder.problem is None:
+        problems += filter(None, [session.recorder.lost_sentence(fleet.lost_results)])
     if session.engine.error is not None:
         problems.append(_engine_problem(session.engine.error))
         status = NOT_ALL_SUCCEEDED

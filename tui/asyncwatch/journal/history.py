@@ -75,6 +75,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     counts: dict[str, int] | None = None
     """Workers by state; None if they are unknown."""
     attempts: int | None = None
+    lost_results: int = 0
+    """Workers of the last launch that succeeded with a result that JSON cannot hold. They are not done for a resume."""
     elapsed: float | None = None
     """Seconds from the start to the end of the work, or to the last event."""
 
@@ -152,7 +154,9 @@ def find(folders: Iterable[Path], text: str) -> Entry:
 def unfinished(folders: Iterable[Path], of: str) -> Iterator[Entry]:
     """Yield the runs of the folder `of` in which something is left to do, the newest first. They may be running."""
     states = {RunState.RUNNING, RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
-    yield from (each for each in entries(*folders) if each.folder == of and each.state in states)
+    for each in entries(*folders):
+        if each.folder == of and (each.state in states or each.lost_results):
+            yield each
 
 
 def remove(entry: Entry) -> None:
@@ -211,6 +215,7 @@ def _of_launch(launch: Launch, writer: int | None, moment: float | None) -> dict
         "done_before": launch.done_before,
         "counts": summary.get("counts"),
         "attempts": summary.get("attempts"),
+        "lost_results": summary.get("lost_results", 0),
         "elapsed": elapsed,
     }
 

@@ -185,6 +185,11 @@ class Fleet:
         return bad > by_signal
 
     @property
+    def lost_results(self) -> int:
+        """Number of workers that succeeded with a result that JSON cannot hold."""
+        return sum(row.is_result_lost for row in self.notable())
+
+    @property
     def services(self) -> Services:
         """The workers that have a supervisor, without those of a batch beside or below it."""
         counts: Counter[WorkerState] = Counter()

@@ -132,6 +132,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
                 and row.extra is None
                 and row.state is _RUNNING
                 and event.incarnation == 1
+                and event.is_repr is UNSET
                 and not tree.is_shown
                 and not abandoned
                 and not forgets
@@ -140,7 +141,7 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
                 if not block.ended:
                     block.ended = block.column()
                 block.ended[offset] = fleet.last_settled_at = at
-                row.result = result_line(event.result) if event.is_repr is UNSET else _lost_result(event)
+                row.result = result_line(event.result)
                 row.state = _SUCCEEDED
                 row.version += 1
                 count_end(at)
@@ -594,12 +595,11 @@ def _unsettle(fleet: Fleet, row: Row) -> None:
 def _worker_succeeded(fleet: Fleet, event: WorkerSucceeded) -> Row | None:
     row = _settle(fleet, event)
     if row is not None:
-        row.result = _lost_result(event) if event.is_repr else result_line(event.result)
+        row.result = result_line(event.result)
+        if event.is_repr:
+            row.result = f"{row.result} (no JSON: a resume runs it again)"
+            row.own_extra().is_result_lost = True
     return row
-
-
-def _lost_result(event: WorkerSucceeded) -> str:
-    return f"{result_line(event.result)} (no JSON: a resume runs it again)"
 
 
 def _worker_failed(fleet: Fleet, event: WorkerFailed | WorkerExhausted) -> Row | None:

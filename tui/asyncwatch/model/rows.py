@@ -94,6 +94,7 @@ class Extra(msgspec.Struct, gc=False, eq=True, array_like=True):
     total: int | float | None = None
     unit: str = ""
     status: str = ""
+    is_result_lost: bool = False
 
 
 class Row(msgspec.Struct, gc=False, eq=False):
@@ -268,6 +269,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def retry_rank(self) -> int:
         """A number that grows with the retries, and with the throttled attempts among rows with equal retries."""
         return (self.retries << THROTTLED_BITS) + self.throttled
+
+    @property
+    def is_result_lost(self) -> bool:
+        """Whether it succeeded with a result that JSON cannot hold, so that a resume runs it again."""
+        return self.extra is not None and self.extra.is_result_lost and self.state is WorkerState.SUCCEEDED
 
     @property
     def is_settled(self) -> bool:

@@ -76,7 +76,7 @@ from asyncwatch.model.services import FailedPolls, Restarted
 from asyncwatch.model.tree import Branch, RestartWindow
 from asyncwatch.text import share
 
-FORMAT = 3
+FORMAT = 4
 """The number of the format. A reader refuses every other one."""
 PART_SIZE = 64 * 1024
 """Bytes of most parts: about 1 ms of work."""

@@ -112,6 +112,8 @@ class Summary:
     """Items that had succeeded before, in a run that was resumed."""
     not_recorded: str = ""
     """Since when and why the run is not recorded; empty if it is, or was not meant to be."""
+    lost_results: int = 0
+    """Workers that succeeded with a result that JSON cannot hold. A resume runs them again."""
 
 
 def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
@@ -145,6 +147,7 @@ def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
         errors=_errors(fleet),
         done_before=run.done_before if run else 0,
         not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
+        lost_results=fleet.lost_results,
     )
 
 
