@@ -298,6 +298,65 @@ def test_run_writes_both_files_and_show_writes_the_same(place: Place) -> None:
     assert (place.folder / "j2.xml").read_bytes() == (place.folder / "j.xml").read_bytes()
 
 
+def test_files_of_a_resumed_run_hold_each_item_once_with_its_latest_result(place: Place) -> None:
+    place.items("good", "also good", "bad", "gone")
+    assert place.run(*RUN, *FILES).returncode == 1
+    [first] = json.loads(place.run("runs", "--json").stdout)["runs"]
+    place.items("good", "also good", "bad", "new")
+    assert place.run("resume", "--headless").returncode == 1
+    expected = {"good": "passed", "also good": "passed", "bad": "failure", "gone": "passed", "new": "passed"}
+    values = place.json("s.json")
+    assert place.cases("j.xml") == expected
+    assert values["summary"]["counts"] == {"succeeded": 4, "failed": 1}
+    assert (values["summary"]["workers"], values["summary"]["done_before"]) == (5, 2)
+    assert values["summary"]["attempts"] == 4 + 2
+    [suite] = ET.parse(place.folder / "j.xml").getroot()
+    assert [suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")] == ["5", "1", "0", "0"]
+    assert len(suite.findall("testcase")) == 5
+    shown = place.run("runs", "show", first["id"], "--summary-json", "s2.json", "--junit", "j2.xml")
+    assert shown.returncode == 0, shown.stderr
+    assert place.cases("j2.xml") == expected
+    again = place.json("s2.json")["summary"]
+    assert again == values["summary"]
+
+
+def test_files_of_a_resume_in_which_nothing_is_left_hold_what_was_done(place: Place) -> None:
+    place.items("good", "bad")
+    assert place.run(*RUN, *FILES).returncode == 1
+    [first] = json.loads(place.run("runs", "--json").stdout)["runs"]
+    place.items("good")
+    assert place.run("resume", first["id"], "--headless").returncode == 0
+    assert place.cases("j.xml") == {"good": "passed"}
+    values = place.json("s.json")
+    assert (values["status"], values["summary"]["counts"]) == (0, {"succeeded": 1})
+    assert not values["summary"]["is_interrupted"]
+
+
+def test_live_resumed_run_shows_what_was_done_before(place: Place) -> None:
+    place.items("good", "slow")
+    with place.start(*RUN) as process:
+        wait_for_outcome(place, "good", "passed")
+        process.kill()
+        process.communicate(timeout=60)
+    place.items("good", "slow", "bad")
+    with place.start("resume", "--headless") as process:
+        live = wait_for_outcome(place, "bad", "failure")
+        assert live == {"good": "passed", "slow": "skipped", "bad": "failure"}
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def wait_for_outcome(place: Place, name: str, outcome: str) -> dict[str, str]:
+    """Return the test cases of the live run once the one of an item has this outcome."""
+    deadline = time.monotonic() + 30
+    cases: dict[str, str] = {}
+    while cases.get(name) != outcome:
+        assert time.monotonic() < deadline, f"{name} is not {outcome}"
+        shown = place.run("runs", "show", "jobs:job", "--junit", "live.xml")
+        cases = place.cases("live.xml") if shown.returncode == 0 else {}
+    return cases
+
+
 def test_live_run_comes_before_a_recorded_one_of_that_name(place: Place) -> None:
     place.items("good")
     assert place.run(*RUN).returncode == 0

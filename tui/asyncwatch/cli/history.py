@@ -25,6 +25,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.events.wire import without_surrogates
 from asyncwatch.journal.history import AmbiguousRunError, Entry, RunState, UnknownRunError, entries, find, remove
 from asyncwatch.journal.index import state_at_end
+from asyncwatch.journal.resume import earlier
 from asyncwatch.journal.store import BusyError, JournalError, Launch, RunJournal
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import leave
@@ -179,12 +180,13 @@ def _write_files(entry: Entry, fleet: Fleet, summary_json: str | None, junit: st
         command=list(entry.command),
         pid=entry.pid,
         version=entry.version,
-        started=_rounded(entry.started),
+        started=_rounded(entry.started if fleet.run is None else fleet.run.started_at),
         ended=_rounded(entry.ended),
         is_alive=entry.state is RunState.RUNNING,
         status=entry.status,
     )
-    files.write(report, fleet)
+    has_earlier = entry.launches > 1
+    files.write(report, fleet, lambda: earlier(entry.path, None) if has_earlier else None)
     if files.problems:
         raise Failure(ErrorKind.FILE, "; ".join(files.problems))
 

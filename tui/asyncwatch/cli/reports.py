@@ -5,11 +5,13 @@ Each file is written as a whole: who reads it has the one before or the new one,
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ import msgspec
 
 from asyncwatch.cli.output import OpenedFile
 from asyncwatch.events import FAILURES, SETTLED, WorkerState
+from asyncwatch.journal.resume import Earlier
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row, blocks_of
-from asyncwatch.model.summary import summarize
+from asyncwatch.model.summary import SLOWEST, SlowWorker, Summary, summarize
 from asyncwatch.text import count, error_kind, mask_secrets, mask_values
 
 VERSION = 1
@@ -74,11 +77,20 @@ class ReportFiles:
             if path is not None
         ]
 
-    def write(self, report: Report, fleet: Fleet) -> None:
-        """Write the files. Never raises an OSError: see `problems`."""
+    def write(self, report: Report, fleet: Fleet, earlier: Callable[[], Earlier | None] = lambda: None) -> None:
+        """Write the files. Never raises an OSError: see `problems`.
+
+        `earlier` returns what earlier launches of the run have done. It may raise an OSError. The files are then those
+        of the last launch alone.
+        """
+        before = None
+        try:
+            before = earlier()
+        except OSError as error:
+            self.problems.append(f"the files of the end lack what was done before: {error}")
         for what, file, render in self._files:
             try:
-                file.write_whole(render(report, fleet))
+                file.write_whole(render(report, fleet, before))
             except OSError as error:
                 self.problems.append(_message(what, str(file.path), error))
 
@@ -97,8 +109,11 @@ def _message(what: str, path: str, error: OSError) -> str:
 # -- the summary
 
 
-def summary_values(report: Report, fleet: Fleet) -> dict[str, Any]:
+def summary_values(report: Report, fleet: Fleet, before: Earlier | None = None) -> dict[str, Any]:
     """Return the fields of the summary's JSON, without secrets."""
+    summary = summarize(fleet)
+    if before is not None:
+        summary = _whole(summary, before)
     return {
         "version": VERSION,
         "run": {
@@ -114,19 +129,36 @@ def summary_values(report: Report, fleet: Fleet) -> dict[str, Any]:
         "is_alive": report.is_alive,
         "status": report.status,
         "problems": mask_values(report.problems),
-        "summary": mask_values(msgspec.to_builtins(summarize(fleet))),
+        "summary": mask_values(msgspec.to_builtins(summary)),
     }
 
 
-def _summary(report: Report, fleet: Fleet) -> Iterator[bytes]:
-    yield json.dumps(summary_values(report, fleet), indent=2).encode("ascii") + b"\n"
+def _whole(summary: Summary, before: Earlier) -> Summary:
+    """Return the summary of a last launch with what was done in earlier ones."""
+    items = [item for group in before.done.values() for item in group]
+    slow = [SlowWorker(item.name, WorkerState.SUCCEEDED, item.elapsed, item.attempts) for item in items]
+    counts = dict(summary.counts)
+    if items:
+        counts[WorkerState.SUCCEEDED] = counts.get(WorkerState.SUCCEEDED, 0) + len(items)
+    return dataclasses.replace(
+        summary,
+        workers=summary.workers + len(items),
+        counts={state: counts[state] for state in WorkerState if state in counts},
+        attempts=summary.attempts + before.attempts,
+        elapsed=round(summary.elapsed + before.elapsed, 6),
+        slowest=tuple(heapq.nlargest(SLOWEST, [*summary.slowest, *slow], key=lambda worker: worker.elapsed)),
+    )
+
+
+def _summary(report: Report, fleet: Fleet, before: Earlier | None = None) -> Iterator[bytes]:
+    yield json.dumps(summary_values(report, fleet, before), indent=2).encode("ascii") + b"\n"
 
 
 # -- JUnit
 
 
-def junit_chunks(report: Report, fleet: Fleet) -> Iterator[bytes]:
-    """Yield a document with a test suite for each group, and a test case for each worker.
+def junit_chunks(report: Report, fleet: Fleet, before: Earlier | None = None) -> Iterator[bytes]:
+    """Yield a document with a test suite for each group, and a test case for each worker and each item done before.
 
     `failed` and `exhausted` are failures; `timed out` and `unresponsive` are errors; `cancelled` and what has not ended
     is skipped.
@@ -134,20 +166,27 @@ def junit_chunks(report: Report, fleet: Fleet) -> Iterator[bytes]:
     groups: dict[str, list[slice]] = {}
     for block, place in blocks_of(fleet.rows):
         groups.setdefault(block.group, []).append(place)
+    before = before or Earlier()
+    for group in before.done:
+        groups.setdefault(group, [])
     suites = {group: _totals(fleet, places) for group, places in groups.items()}
+    for group, items in before.done.items():
+        suites[group]["tests"] += len(items)
+    seconds = fleet.end + before.elapsed
     total: Counter[str] = Counter()
     for each in suites.values():
         total.update(each)
     yield b'<?xml version="1.0" encoding="UTF-8"?>\n'
-    yield f"<testsuites name={_quoted(report.name)}{_counts(total, fleet)}>\n".encode()
+    yield f"<testsuites name={_quoted(report.name)}{_counts(total, seconds)}>\n".encode()
     when = ""
     if report.started is not None:
         when = f" timestamp={_quoted(time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(report.started)))}"
     for group, places in groups.items():
-        yield f"<testsuite name={_quoted(group)}{_counts(suites[group], fleet)}{when}>\n".encode()
+        yield f"<testsuite name={_quoted(group)}{_counts(suites[group], seconds)}{when}>\n".encode()
         yield from _properties(report, fleet)
         rows = chain.from_iterable(fleet.rows[place] for place in places)
-        cases = (_case(fleet, group, row) for row in rows)
+        done = (_start_of_case(group, item.name, item.elapsed) + "/>\n" for item in before.done.get(group, ()))
+        cases = chain(done, (_case(fleet, group, row) for row in rows))
         while chunk := "".join(islice(cases, _CASES_A_CHUNK)):
             yield chunk.encode()
         yield b"</testsuite>\n"
@@ -171,9 +210,9 @@ def _outcome(state: WorkerState) -> str:
     return "skipped" if state is WorkerState.CANCELLED or state not in SETTLED else "error"
 
 
-def _counts(totals: Counter[str], fleet: Fleet) -> str:
+def _counts(totals: Counter[str], seconds: float) -> str:
     numbers = f' tests="{totals["tests"]}" failures="{totals["failure"]}" errors="{totals["error"]}"'
-    return f'{numbers} skipped="{totals["skipped"]}" time="{fleet.end:.3f}"'
+    return f'{numbers} skipped="{totals["skipped"]}" time="{seconds:.3f}"'
 
 
 def _properties(report: Report, fleet: Fleet) -> Iterator[bytes]:
@@ -191,17 +230,20 @@ def _properties(report: Report, fleet: Fleet) -> Iterator[bytes]:
 
 
 def _case(fleet: Fleet, group: str, row: Row) -> str:
-    seconds = row.elapsed(fleet.end)
-    attributes = f'classname={_quoted(group)} name={_quoted(row.name)} time="{seconds or 0.0:.6f}"'
+    start = _start_of_case(group, row.name, row.elapsed(fleet.end) or 0.0)
     if not (outcome := _outcome(row.state)):
-        return f"<testcase {attributes}/>\n"
+        return f"{start}/>\n"
     if outcome == "skipped":
-        return f"<testcase {attributes}><skipped message={_quoted(row.state.value)}/></testcase>\n"
+        return f"{start}><skipped message={_quoted(row.state.value)}/></testcase>\n"
     error = row.error or row.state.value
     kind = row.state.value if outcome == "error" else error_kind(error).partition(":")[0]
     text = "\n".join(filter(None, [fleet.stack(row.name), error, f"{row.state} after {count(row.attempt, 'attempt')}"]))
     details = f"message={_quoted(error)} type={_quoted(kind)}>{_escaped(text)}"
-    return f"<testcase {attributes}><{outcome} {details}</{outcome}></testcase>\n"
+    return f"{start}><{outcome} {details}</{outcome}></testcase>\n"
+
+
+def _start_of_case(group: str, name: str, seconds: float) -> str:
+    return f'<testcase classname={_quoted(group)} name={_quoted(name)} time="{seconds:.6f}"'
 
 
 def _quoted(text: str) -> str:

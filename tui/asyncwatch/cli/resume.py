@@ -12,19 +12,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from asyncwatch.config.load import read_config, written_settings
 from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
-from asyncwatch.events import RunStarted
+from asyncwatch.events import RunFinished, RunStarted
 from asyncwatch.journal.folder import runs_folder
 from asyncwatch.journal.history import HistoryError, entries, find, unfinished
 from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
-from asyncwatch.journal.store import KEY_SIZE, SUFFIX, BusyError, JournalError, Launch, RunJournal, RunStore, locked
+from asyncwatch.journal.store import (
+    KEY_SIZE,
+    SUFFIX,
+    BusyError,
+    JournalError,
+    Launch,
+    RunJournal,
+    RunStore,
+    locked,
+    store_batch,
+)
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
+from asyncwatch.model.summary import summarize
 from asyncwatch.plan.items import STDIN
-from asyncwatch.plan.plan import Plan
+from asyncwatch.plan.plan import Plan, foreseen_events
 from asyncwatch.plan.resume import batch_of, compare, narrowed
 from asyncwatch.process import paused_gc
 from asyncwatch.text import MASK, mask_secrets, one_line, printable
@@ -247,18 +259,42 @@ class Request:
         return [] if self._only is None else [f"{number:,} of them run, by --only {one_line(self._only, _LONGEST)}"]
 
     def _finish(self, plan: Plan, store: RunStore) -> None:
-        """Write the output file, which may lack lines, and that nothing is left to do."""
+        """Write the output file, which may lack lines, that nothing is left to do, and the files of the end."""
         from asyncwatch.cli.recorder import launch_of  # noqa: PLC0415  only here
-        from asyncwatch.cli.session import OutputError, rewrite_output  # noqa: PLC0415  as above
+        from asyncwatch.cli.reports import Report  # noqa: PLC0415  as above
+        from asyncwatch.cli.session import OutputError, open_reports, rewrite_output  # noqa: PLC0415  as above
 
         try:
+            reports = open_reports(plan)
             rewrite_output(plan)
         except OutputError as error:
             raise RefusedError(str(error)) from None
+        launch, fleet = launch_of(plan), Fleet()
+        events = (*foreseen_events(plan), RunFinished(1, 0.0, {}, 0, 0.0, interrupted=False))
+        apply(fleet, events)
         with _refusing():
-            store.begin(launch_of(plan))
-            store.end(time.time(), 0, None)
+            store.begin(launch)
+            store.write(batches=[store_batch(events)])
+            ended = time.time()
+            store.end(ended, 0, msgspec.to_builtins(summarize(fleet)))
             store.close()
+        if reports is None or plan.resumption is None:
+            return
+        report = Report(
+            id=self._info.id,
+            name=plan.name,
+            folder=launch.folder,
+            command=launch.command,
+            pid=launch.pid,
+            version=launch.version,
+            started=round(launch.started, 3),
+            ended=round(ended, 3),
+            is_alive=False,
+            status=0,
+        )
+        reports.write(report, fleet, plan.resumption.earlier)
+        if reports.problems:
+            raise RefusedError(*reports.problems)
 
 
 def _check(plan: Plan) -> None:

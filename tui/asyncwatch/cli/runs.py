@@ -121,7 +121,8 @@ def show(run: str, *, summary_json: str | None, junit: str | None, journal_dir: 
     The JSON has the fields run (as in the list), is_alive, launches (each with number, started, ended, pid, command,
     version, done_before and status), settings (of the config, by dotted key), and summary.
 
-    --summary-json and --junit write the same files as the options of a run, which hold the state of the last launch.
+    --summary-json and --junit write the same files as the options of a run. Those of a run that was resumed hold what
+    earlier launches have done as well; what is printed is the last launch.
     """
     from asyncwatch.cli import history
 

@@ -112,7 +112,7 @@ def prepare(
     """
     slots = _slots(plan)
     _raise_file_limit(slots, on_problem)
-    output, reports = _open_output(plan), _open_reports(plan)
+    output, reports = _open_output(plan), open_reports(plan)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     from asyncwatch.plan.keys import WorkerKeys
 
@@ -216,7 +216,13 @@ def _open_output(plan: Plan) -> OutputFile | None:
         raise OutputError(str(error)) from None
 
 
-def _open_reports(plan: Plan) -> ReportFiles | None:
+def open_reports(plan: Plan) -> ReportFiles | None:
+    """Return the files that are written at the end; None if there are none.
+
+    Raises:
+        OutputError: One of them cannot be written.
+
+    """
     config = plan.config
     if config.summary_json is None and config.junit is None:
         return None
@@ -385,7 +391,9 @@ class RunHost:
             status=status,
             problems=problems,
         )
-        await asyncio.to_thread(reports.write, report, self.fleet)
+        past = self.session.plan.resumption
+        earlier = (lambda: None) if past is None else past.earlier
+        await asyncio.to_thread(reports.write, report, self.fleet, earlier)
         if not reports.problems:
             return problems, status
         return [*problems, *reports.problems], status or NOT_ALL_SUCCEEDED

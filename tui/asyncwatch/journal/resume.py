@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from asyncwatch.events import WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
+from asyncwatch.events import AttemptStarted, WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
 from asyncwatch.journal.identity import Keys
 from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, ItemKeys, JournalError, RunJournal, RunStore
 
@@ -103,18 +104,21 @@ class Past:
                 found.update(zip(keys, names[part.first :], strict=False))
         return found
 
-    def successes(self, run_again: frozenset[tuple[str, bytes]]) -> Iterator[WorkerSucceeded]:
-        """Yield the last success of each item that is done, in the order of time, except of those that `run_again`."""
-        wanted: dict[int, set[int]] = {}
+    def successes(self, run_again: Collection[tuple[str, bytes]]) -> Iterator[tuple[str, WorkerSucceeded]]:
+        """Yield the group and the last success of each item that is done, in the order of time.
+
+        Items that `run_again` are left out.
+        """
+        wanted: dict[int, dict[int, str]] = {}
         for name, group in self.groups.items():
             for key, end in group.done.items():
                 if (name, key) not in run_again:
-                    wanted.setdefault(end[0], set()).add(end[1])
+                    wanted.setdefault(end[0], {})[end[1]] = name
         for launch, seqs in sorted(wanted.items()):
             for batch in self._journal.batches(launch):
                 for event in batch.unpack():
                     if event.seq in seqs and type(event) is WorkerSucceeded:
-                        yield event
+                        yield seqs[event.seq], event
 
 
 def _kind_of(end: WorkerEnded) -> Kind:
@@ -171,6 +175,17 @@ class Resumption(Struct, frozen=True, kw_only=True):
         """The ID of the run that is resumed; empty for a new run."""
         return "" if self.store is None else self.store.path.stem
 
+    def earlier(self) -> Earlier | None:
+        """Return what earlier launches of the run have done; None if it has none.
+
+        Raises:
+            OSError: The journal cannot be read.
+
+        """
+        if self.store is None:
+            return None
+        return earlier(self.store.path, self.run_again, dict(self.before).get(self.store.path))
+
     def done_lines(self) -> Iterator[WorkerSucceeded]:
         """Yield the ends of what is done and is not run again. Each has a line in the output file.
 
@@ -181,9 +196,61 @@ class Resumption(Struct, frozen=True, kw_only=True):
         for path, last in self.before:
             try:
                 with RunJournal(path) as journal:
-                    yield from Past(journal, last).successes(self.run_again)
+                    yield from (event for _, event in Past(journal, last).successes(self.run_again))
             except (JournalError, sqlite3.Error) as error:
                 raise OSError(str(error)) from error
+
+
+class DoneItem(NamedTuple):
+    """An item that an earlier launch has done."""
+
+    name: str
+    """That of its worker."""
+    elapsed: float
+    """Seconds that the worker took."""
+    attempts: int
+
+
+class Earlier(Struct, frozen=True, kw_only=True):
+    """What the launches of a run before the last one have done."""
+
+    done: dict[str, list[DoneItem]] = {}
+    """By group: the items that the last launch did not have to run."""
+    attempts: int = 0
+    elapsed: float = 0.0
+    """Seconds of all these launches."""
+
+
+def earlier(path: Path, run_again: Collection[tuple[str, bytes]] | None, last: int | None = None) -> Earlier:
+    """Return what the launches up to the number `last` have done; without it, those before the last launch.
+
+    `run_again` are items that they have done and that were run again nevertheless. Without it, these are the items of
+    the last launch.
+
+    Raises:
+        OSError: The journal cannot be read.
+
+    """
+    try:
+        with RunJournal(path) as journal:
+            numbers = [launch.number for launch in journal.launches()]
+            if last is None:
+                last = numbers[-1] - 1 if numbers else 0
+            if run_again is None:
+                parts = journal.items(last + 1)
+                run_again = {(part.group, key) for part in parts for key, _ in split_keys(part)}
+            past = Past(journal, last)
+            done: dict[str, list[DoneItem]] = {}
+            for group, event in past.successes(run_again):
+                done.setdefault(group, []).append(DoneItem(event.worker, event.elapsed, event.attempts))
+            attempts, seconds = 0, 0.0
+            for launch in past.launches:
+                for batch in journal.batches(launch.number):
+                    attempts += sum(type(event) is AttemptStarted for event in batch.unpack())
+                seconds += journal.last_moment(launch.number)
+            return Earlier(done=done, attempts=attempts, elapsed=seconds)
+    except (JournalError, sqlite3.Error) as error:
+        raise OSError(str(error)) from error
 
 
 def split_keys(keys: Keys | ItemKeys) -> list[tuple[bytes, bytes]]:

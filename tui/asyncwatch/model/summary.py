@@ -116,7 +116,11 @@ class Summary:
     """Workers that succeeded with a result that JSON cannot hold. A resume runs them again."""
 
 
-def summarize(fleet: Fleet, slowest: int = 5, restarted: int = 20) -> Summary:
+SLOWEST = 5
+"""Slow workers of a summary."""
+
+
+def summarize(fleet: Fleet, slowest: int = SLOWEST, restarted: int = 20) -> Summary:
     """Return the summary of the run so far, with at most `slowest` slow workers and `restarted` restarted ones."""
     run, finished = fleet.run, fleet.finished
     restarts = ((name, known.times, known.cause) for name, known in fleet.restarts.by_worker.items())
