@@ -30,7 +30,7 @@ def record(folder: Path, run: str, *starts: float) -> None:
 def test_run_is_named_by_the_beginning_of_its_id_and_a_launch(tmp_path: Path, run: str | None, launch: int) -> None:
     record(tmp_path, "abcdefgh", 100.0, 300.0)
     record(tmp_path, "xbcdefgh", 200.0)
-    assert open_replay(tmp_path, run).launch.number == launch
+    assert open_replay([tmp_path], run).launch.number == launch
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_run_that_is_not_there_is_refused(tmp_path: Path, run: str, problem: str
     record(tmp_path, "abcdefgh", 100.0)
     record(tmp_path, "abzdefgh", 100.0)
     with pytest.raises(JournalError) as caught:
-        open_replay(tmp_path, run)
+        open_replay([tmp_path], run)
     assert problem in str(caught.value)
 
 

@@ -185,6 +185,22 @@ def test_run_of_which_results_could_not_be_recorded_is_found_and_said(place: Pla
     assert sorted(place.names()) == [f"{name} succeeded" for name in ("a", "lost-1", "lost-2")]
 
 
+def test_run_in_a_folder_that_another_config_names_is_found(place: Place) -> None:
+    (place.folder / "conf").mkdir()
+    config = place.folder / "conf" / "other.toml"
+    config.write_text('journal_dir = "kept"\n[[group]]\ntarget = "jobs:job"\nitems = "../items.txt"\n')
+    place.items("a", "bad")
+    assert place.run("--config", "conf/other.toml", "--headless").returncode == 1
+    [path] = (config.parent / "kept").glob("*.sqlite")
+    assert path.stem in place.run("runs").stdout
+    assert place.run("runs", "show", path.stem).returncode == 0
+    assert place.run("again", path.stem, "--dry-run").stdout == "1 done · 1 failed, run again\n"
+    assert "needs a terminal" in place.run("replay", path.stem).stderr
+    place.calls()
+    assert place.run("resume", mode="mended").returncode == 0
+    assert place.calls() == ["bad"]
+
+
 def test_run_that_is_alive_is_refused_with_its_pid(place: Place) -> None:
     place.items("a", "bad")
     place.run("jobs:job", "--items", "items.txt")

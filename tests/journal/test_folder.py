@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from asyncwatch.journal import folder as module
-from asyncwatch.journal.folder import NetworkFolderError, check_folder, file_system, prune, remove
+from asyncwatch.journal.folder import (
+    NetworkFolderError,
+    check_folder,
+    file_system,
+    note_folder,
+    prune,
+    remove,
+    runs_folder,
+    used_folders,
+)
 from asyncwatch.journal.store import BusyError, Launch, RunInfo, RunJournal, RunStore
 
 DAY = 86_400.0
@@ -122,3 +131,37 @@ def test_reader_does_not_make_a_journal_newer(tmp_path: Path) -> None:
     with RunJournal(tmp_path / "old.sqlite") as reader:
         reader.launches()
     assert prune(tmp_path, keep=1, size=1 << 40) == ["old"]
+
+
+def test_folders_that_were_used_are_known_until_they_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert used_folders() == [runs_folder()]
+    first, second = tmp_path / "a b\n", tmp_path / os.fsdecode(b"\xff")
+    for folder in (first, second, first, runs_folder()):
+        folder.mkdir(parents=True, exist_ok=True)
+        note_folder(folder)
+    notes = tmp_path / "state" / "asyncwatch" / "folders"
+    assert {first, second} == set(used_folders()[1:])
+    assert len(list(notes.iterdir())) == 2
+    assert {note.stat().st_mode & 0o777 for note in notes.iterdir()} == {0o600}
+    assert notes.stat().st_mode & 0o777 == 0o700
+    first.rmdir()
+    assert used_folders() == [runs_folder(), second]
+    assert len(list(notes.iterdir())) == 1
+
+
+def test_state_that_cannot_be_written_does_not_prevent_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("no folder")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    note_folder(tmp_path)
+    assert used_folders() == [runs_folder()]
+
+
+def test_garbage_among_the_notes_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    notes = tmp_path / "asyncwatch" / "folders"
+    notes.mkdir(parents=True)
+    for name, data in (("a", b"relative"), ("b", b"/nowhere"), ("c", b""), ("d", b"/nul\0l")):
+        (notes / name).write_bytes(data)
+    (notes / "folder").mkdir()
+    assert used_folders() == [runs_folder()]

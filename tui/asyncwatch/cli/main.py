@@ -409,7 +409,7 @@ def attach(ctx: click.Context, run: str | None, *, read_only: bool) -> None:
     "--journal-dir",
     type=click.Path(path_type=Path),
     metavar="DIRECTORY",
-    help="Folder of the journals. Default: that of your state.",
+    help="Folder of the journals. Default: all that your runs have used.",
 )
 @click.pass_context
 def replay(ctx: click.Context, run: str | None, *, journal_dir: Path | None) -> None:
@@ -419,12 +419,12 @@ def replay(ctx: click.Context, run: str | None, *, journal_dir: Path | None) -> 
     than one launch: the last one is shown, and abcdefgh.1 is the first one. Space plays, and : goes to a time.
     """
     from asyncwatch.cli.replay import open_replay, run_replay
+    from asyncwatch.cli.resume import journal_folders
     from asyncwatch.cli.terminal import can_show_screens
-    from asyncwatch.journal.folder import runs_folder
     from asyncwatch.journal.store import JournalError
 
     try:
-        shown = open_replay(runs_folder(None if journal_dir is None else str(journal_dir)), run)
+        shown = open_replay(journal_folders() if journal_dir is None else [journal_dir], run)
     except (OSError, JournalError) as error:
         raise _InputError([str(error)]) from None
     if not can_show_screens():

@@ -17,7 +17,7 @@ from asyncwatch.config.load import written_settings
 from asyncwatch.config.schema import Config
 from asyncwatch.events import RecordingFailed
 from asyncwatch.events.run import recording_sentence
-from asyncwatch.journal.folder import check_folder, prune, remove, runs_folder
+from asyncwatch.journal.folder import check_folder, note_folder, prune, remove, runs_folder
 from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore, make_folder
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import WorkerKeys
@@ -107,6 +107,7 @@ def resume_command(run_id: str, config: Config) -> str:
 
 def _begin(store: RunStore, launch: Launch) -> RunStore:
     store.begin(launch)
+    note_folder(store.path.parent)
     return store
 
 
@@ -121,6 +122,7 @@ def _open_store(folder: Path, plan: Plan, run_id: str, launch: Launch) -> RunSto
         store.close()
         remove(store.path)  # the next attempt begins anew
         raise
+    note_folder(folder)
     prune(folder, keep=plan.config.journal_keep, size=plan.config.journal_size)
     return store
 

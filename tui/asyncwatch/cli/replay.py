@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from asyncwatch.cli import ALL_SUCCEEDED, NOT_ALL_SUCCEEDED
@@ -18,7 +19,7 @@ from asyncwatch.process import infrequent_gc
 _LAUNCH = re.compile(r"(?P<run>.+)\.(?P<launch>[0-9]{1,9})", re.ASCII | re.DOTALL)
 
 
-def open_replay(folder: Path, run: str | None) -> Replay:
+def open_replay(folders: Sequence[Path], run: str | None) -> Replay:
     """Return the replay of a recorded run: its ID or the beginning of it, or its name, and a launch after a dot.
 
     By default it is the last launch of the run that was recorded last.
@@ -31,9 +32,9 @@ def open_replay(folder: Path, run: str | None) -> Replay:
     match = _LAUNCH.fullmatch(run or "")
     try:
         if run is None:
-            entry = next((each for each in entries(folder) if each.is_readable), None)
+            entry = next((each for each in entries(*folders) if each.is_readable), None)
         else:
-            entry = find([folder], run if match is None else match["run"])
+            entry = find(folders, run if match is None else match["run"])
     except HistoryError as error:
         raise JournalError(str(error)) from None
     if entry is None:

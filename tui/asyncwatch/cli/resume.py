@@ -18,7 +18,7 @@ from asyncwatch.config.load import read_config, written_settings
 from asyncwatch.config.problems import ConfigError, read_text
 from asyncwatch.control.selectors import NoMatchError, SelectorError, select_workers
 from asyncwatch.events import RunFinished, RunStarted
-from asyncwatch.journal.folder import runs_folder
+from asyncwatch.journal.folder import used_folders
 from asyncwatch.journal.history import HistoryError, entries, find, unfinished
 from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
 from asyncwatch.journal.store import (
@@ -332,8 +332,8 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
 
 
 def journal_folders(config: str | None = None) -> list[Path]:
-    """Return the folders of journals: the one that the config names, by default the one here, and that of the state."""
-    return list(dict.fromkeys([*_configured(config), runs_folder()]))
+    """Return the folders of journals: the one that the config (by default the one here) names, and all used."""
+    return list(dict.fromkeys([*_configured(config), *used_folders()]))
 
 
 def _is_tree(journal: RunJournal, launch: int) -> bool:

@@ -69,7 +69,7 @@ _JOURNALS = click.option(
     "--journal-dir",
     type=click.Path(path_type=Path),
     metavar="DIRECTORY",
-    help="Folder of the journals. Default: that of your state, and the journal_dir of ./asyncwatch.toml.",
+    help="Folder of the journals. Default: all that your runs have used, and the journal_dir of ./asyncwatch.toml.",
 )
 
 

@@ -1,19 +1,27 @@
-"""The folder of journals: where it is, whether it can hold them, and which of them may go."""
+"""The folder of journals: where it is, whether it can hold them, and which of them may go.
+
+A config can name another folder than that of the user's state (`journal_dir`). Each folder that was used is noted in a
+file of its own in the state, so that its runs are found whichever config named it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from asyncwatch.journal.store import SUFFIX, BusyError, JournalError, RunJournal, locked
+from asyncwatch.journal.store import SUFFIX, BusyError, JournalError, RunJournal, locked, make_folder
 
 UNFINISHED_KEPT = 31 * 86_400.0
 """Seconds for which a run that can be resumed is kept, whatever the limits."""
+_NOTES = "folders"
+"""The folder in the state that has a file for each folder of journals."""
 _NETWORK = re.compile(
     r"nfs4?|cifs|smb3|smbfs|afs|ncpfs|ceph|lustre|gpfs|beegfs|glusterfs|fuse\.(sshfs|glusterfs|ceph.*)"
 )
@@ -28,9 +36,52 @@ class NetworkFolderError(OSError):
 
 def runs_folder(journal_dir: str | None = None) -> Path:
     """Return the folder of journals: `journal_dir`, if there is one, else that of the user's state."""
+    return Path(journal_dir) if journal_dir is not None else _state_folder() / "runs"
+
+
+def used_folders() -> list[Path]:
+    """Return the folders of journals: that of the user's state, and others that were used.
+
+    What was noted of folders that have gone is removed.
+    """
+    found = [runs_folder()]
+    notes: list[Path] = []
+    with suppress(OSError):
+        notes = sorted((_state_folder() / _NOTES).iterdir())
+    for note in notes:
+        with suppress(OSError, ValueError):
+            if note.stat().st_uid != os.geteuid():  # a resume runs what a journal says
+                continue
+            folder = Path(os.fsdecode(note.read_bytes()))
+            if folder.is_absolute() and folder.is_dir():
+                found.append(folder)
+            else:
+                note.unlink()
+    return found
+
+
+def note_folder(folder: Path) -> None:
+    """Note that a folder holds journals. A state that cannot be written is left as it is."""
+    folder = folder.absolute()
+    if folder == runs_folder().absolute():
+        return
+    data = os.fsencode(folder)
+    notes = _state_folder() / _NOTES
+    note = notes / blake2b(data, digest_size=8).hexdigest()
+    with suppress(OSError):
+        if not note.exists():
+            make_folder(notes)
+            temporary = note.with_name(f"{note.name}.{os.getpid()}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600), "wb") as file:  # noqa: PTH123  of a descriptor
+                file.write(data)
+            temporary.replace(note)
+
+
+def _state_folder() -> Path:
     import platformdirs  # noqa: PLC0415  only recorded runs need it
 
-    return Path(journal_dir) if journal_dir is not None else platformdirs.user_state_path("asyncwatch") / "runs"
+    return platformdirs.user_state_path("asyncwatch")
 
 
 def check_folder(folder: Path) -> None:
