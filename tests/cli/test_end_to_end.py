@@ -21,7 +21,7 @@ from asyncwatch.targets.names import DEPENDENCIES
 ENVIRONMENT = {"PYTHONPATH": str(Path(asyncwatch.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 
 JOBS = """
-import asyncio, sys
+import asyncio, sqlite3, sys, threading
 
 async def half(item):
     if item == "bad":
@@ -52,6 +52,19 @@ async def chatter():
 async def replace(item):
     sys.stdout.close()
     sys.stdout = sys.stderr = None
+
+connection = sqlite3.connect(":memory:")  # of the thread that imports this
+loop = asyncio.get_event_loop()
+
+async def query(item):
+    return [connection.execute("select ?", item).fetchone()[0], asyncio.get_running_loop() is loop]
+
+def plain(item):
+    print("plain", item)
+    return int(item)
+
+def sleep(item):
+    threading.Event().wait()
 
 async def serve():
     try:
@@ -255,6 +268,30 @@ def test_lifespan_is_open_around_all_attempts(folder: Path, name: str, status: i
     assert done.returncode == status
     assert line in done.stdout + done.stderr
     assert ("1 succeeded" in done.stdout) == (name != "closed")
+
+
+def test_module_is_imported_in_the_thread_of_the_loop(folder: Path) -> None:
+    """Else its connection of sqlite3 could not be used by the workers."""
+    events = events_of(run(folder, "jobs:query", "--items", "-", "--json", stdin="4\n"))
+    assert ends_of(events) == {"4": ("WorkerSucceeded", ["4", True], 1, None)}
+
+
+def test_plain_function_runs_as_its_worker(folder: Path) -> None:
+    done = run(folder, "jobs:plain", "--items", "-", "--headless", stdin="4\nbad\n")
+    assert done.returncode == 1
+    assert "INFO [4] plain 4" in done.stderr
+    assert "ERROR [bad] failed: ValueError" in done.stderr
+    assert "jobs:plain (as_completed" in done.stdout
+
+
+def test_exit_does_not_wait_for_a_thread_that_goes_on(folder: Path) -> None:
+    (folder / "short.toml").write_text(
+        "grace = 0.05\n[[group]]\ntarget = 'jobs:sleep'\nitems = ['a']\nattempt_timeout = 0.05\n"
+    )
+    done = run(folder, "--config", "short.toml", "--headless")
+    assert done.returncode == 1
+    assert "1 abandoned: cancelled, still running" in done.stdout
+    assert "jobs.py:" in done.stdout
 
 
 def test_items_come_from_stdin_a_table_or_not_at_all(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from asyncwatch.config.load import demo_config, parse_config, read_config
 from asyncwatch.config.problems import ConfigError
 from asyncwatch.config.schema import BadLuckTable, Config, Group, Http, RetryTable
+from asyncwatch.engine.loop_thread import LoopThread
 from asyncwatch.plan.describe import describe_plan
 from asyncwatch.plan.plan import Overrides, Plan, PlanError, foreseen_events, make_plan
 
@@ -70,6 +73,32 @@ def test_function_is_called_once_or_for_each_item(folder: Path) -> None:
     each = make_plan(Config(), targets=["plan_jobs:run"], items="ids.csv")
     assert names(each) == ["a", "b"]
     assert each.groups[0].items == [{"name": "a", "id": "1"}, {"name": "b", "id": "2"}]
+
+
+def test_code_of_the_user_runs_in_the_loop_thread(folder: Path) -> None:
+    """Modules, lifespans, exceptions: whatever they open belongs to the thread of the workers."""
+    code = "import threading\nWHERE = threading.current_thread()\n"
+    (folder / "plan_here.py").write_text(code + "async def run(opened): return WHERE\n")
+    (folder / "plan_span.py").write_text(code + "import contextlib\nspan = contextlib.nullcontext\n")
+    (folder / "plan_oops.py").write_text(code + "class Oops(Exception): pass\n")
+    thread = LoopThread()
+    config = Config(groups=(Group(name="a", target="plan_here:run", classify={"plan_oops.Oops": "transient"}),))
+    plan = make_plan(config, overrides=Overrides(lifespan="plan_span:span"), loop_thread=thread)
+    try:
+        where = thread.call(threading.current_thread)
+        assert plan.loop_thread is thread
+        assert [sys.modules[name].WHERE for name in ("plan_here", "plan_span", "plan_oops")] == [where] * 3
+        with pytest.raises(PlanError, match="has no 'rum'"):
+            make_plan(Config(), targets=["plan_here:rum"], loop_thread=thread)
+    finally:
+        thread.call(asyncio.get_event_loop).close()
+
+
+def test_plain_function_that_is_to_announce_that_it_is_ready_is_refused(folder: Path) -> None:
+    (folder / "plan_plain.py").write_text("def serve(): ...\n")
+    service = Group(name="s", target="plan_plain:serve", restart="permanent", announces_ready=True)
+    (problem,) = problems_of(config=Config(groups=(service,)))
+    assert problem.endswith("plan_plain:serve is a plain one, which cannot await asyncwatch.ready()")
 
 
 def test_batch_beside_services_is_named_and_described_as_one() -> None:

@@ -58,7 +58,7 @@ class FakeEngine:
     error: BaseException | None = None
     ends = True
 
-    def __init__(self, *_parts: Any, stays_open: bool, log_level: int, threads: int) -> None:
+    def __init__(self, *_parts: Any, stays_open: bool, log_level: int, threads: int, loop_thread: object) -> None:
         self.stays_open = stays_open
         self.log_level = log_level
         self.calls: list[Any] = []

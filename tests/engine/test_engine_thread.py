@@ -423,7 +423,7 @@ async def test_event_loop_that_cannot_be_made_ends_the_run(monkeypatch: pytest.M
     def fail() -> asyncio.AbstractEventLoop:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("asyncwatch.engine.thread.new_event_loop", fail)
+    monkeypatch.setattr("asyncwatch.engine.loop_thread.new_event_loop", fail)
     engine = engine_of(worker("a", sleeper, FOREVER))
     events = await watch(engine)
     assert [type(event) for event in events] == [RunFinished]

@@ -21,6 +21,8 @@ async def twice(a, b): return a + b
 async def generate():
     yield 1
 def plain(): return 1
+def generate_plainly():
+    yield 1
 number = 5
 
 def decorate(function):
@@ -87,6 +89,14 @@ async def test_load_target_returns_the_function_itself(jobs: Path) -> None:
     assert await load_target("jobs_under_test:run")(5) == 5
 
 
+@pytest.mark.parametrize("path", ["plain", "plain_partial", "sync"])
+async def test_load_target_of_a_plain_function_runs_it_in_a_thread(jobs: Path, path: str) -> None:
+    target = load_target(f"jobs_under_test:{path}")
+    assert call_problem(target, 0) is None
+    assert call_problem(target, 1) is not None
+    assert await target() == 1
+
+
 def test_load_target_sends_prints_of_the_module_to_stderr(jobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load_target("jobs_under_test:run")
     captured = capsys.readouterr()
@@ -99,9 +109,7 @@ def test_load_target_sends_prints_of_the_module_to_stderr(jobs: Path, capsys: py
         ("rum", "has no 'rum' (nearest: run)"),
         ("Client.fetsh", "'Client' has no 'fetsh' (nearest: fetch)"),
         ("number", "is an int, which cannot be called"),
-        ("plain", "is not async"),
-        ("plain_partial", "is not async"),
-        ("sync", "is not async"),
+        ("generate_plainly", "is a generator"),
         ("generate", "is an async generator"),
         ("Client", "is a class"),
     ],

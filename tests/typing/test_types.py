@@ -32,7 +32,7 @@ from tests.clock import run_jumping
 
 ROOT = Path(__file__).parents[2]
 REFUSED = """
-from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs, amap, gather, open_run
+from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs, amap, gather, in_thread, open_run
 
 async def double(number: int) -> int:
     return 2 * number
@@ -67,6 +67,8 @@ async def main() -> None:
     words: list[str] = await amap(double, [1])  # refused: arg-type
     await amap(double, ["a"])  # refused: arg-type
     await amap(plain, [1])  # refused: arg-type
+    threaded: list[int] = await amap(in_thread(plain), [1])
+    await in_thread(plain)("a")  # refused: arg-type
     await amap(double, [1], key=len)  # refused: arg-type
     await amap(double, [1], retries=3)  # refused: call-overload
     one: tuple[str] = await gather(double(1))  # refused: assignment

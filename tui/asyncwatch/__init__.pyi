@@ -17,6 +17,7 @@ from asyncwatch.engine.spec import WaitResult as WaitResult
 from asyncwatch.engine.spec import WorkerSpec as WorkerSpec
 from asyncwatch.engine.spec import WorkerSpecs as WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor as Supervisor
+from asyncwatch.engine.threads import in_thread as in_thread
 from asyncwatch.engine.tree.child import ready as ready
 from asyncwatch.engine.tree.specs import PoolSpec as PoolSpec
 from asyncwatch.engine.tree.specs import SupervisorSpec as SupervisorSpec

@@ -83,6 +83,10 @@ def _open_stream(number: int) -> TextIO:
     return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
+FEWEST_FILES = 24
+"""Open files without which no run can start. libuv ends the process if there are too few for its event loop."""
+
+
 def raise_file_limit(wanted: int) -> int:
     """Raise the soft limit of open files to `wanted` if the hard limit allows it, and return the soft limit."""
     try:

@@ -264,7 +264,7 @@ def main(
 ) -> None:
     """Run many async workers under a supervisor and watch each of them live.
 
-    TARGET is one or more URLs, or one module:function (any async def). A TARGET or --items replaces the groups of a
+    TARGET is one or more URLs, or one module:function (async or plain). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
     _start(ctx, targets, config, items, options, headless=headless, is_json=is_json, detach=detach)
@@ -667,6 +667,7 @@ def _make_plan(
     is_live: bool = False,
     has_terminal: bool = False,
 ) -> Plan:
+    from asyncwatch.engine.loop_thread import LoopThread
     from asyncwatch.plan.plan import PlanError, make_plan
 
     try:
@@ -678,6 +679,7 @@ def _make_plan(
             found=found,
             is_live=is_live,
             has_terminal=has_terminal,
+            loop_thread=LoopThread(),
         )
     except PlanError as error:
         raise _InputError(error.problems) from None

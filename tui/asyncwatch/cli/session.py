@@ -35,7 +35,7 @@ from asyncwatch.events import Batch, RecordingFailed, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan
-from asyncwatch.process import infrequent_gc, kept_streams, raise_file_limit
+from asyncwatch.process import FEWEST_FILES, infrequent_gc, kept_streams, raise_file_limit
 from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ _FILES_A_SLOT = 4
 """Open files that a worker may need: the three pipes of a child process and a socket."""
 _OWN_FILES = 64
 """Open files beside those of the workers: modules, streams, event loops."""
-_FEWEST_FILES = 24
-"""Open files without which no run can start. libuv ends the process if there are too few for its event loop."""
 
 OnBatch = Callable[[Batch], str | None]
 """Gets every batch of events. Returns a message to show, or None."""
@@ -124,6 +122,7 @@ def prepare(
         stays_open=stays_open,
         log_level=level,
         threads=max(slots, _DEFAULT_THREADS),
+        loop_thread=plan.loop_thread,
     )
     return Session(plan, engine, output, keys, recorder, reports)
 
@@ -196,8 +195,8 @@ def _slots(plan: Plan) -> int:
 def _raise_file_limit(slots: int, on_problem: Callable[[str], object]) -> None:
     """Raise the limit of open files as far as `slots` workers may need, and report a limit that stays too low."""
     limit = raise_file_limit(_FILES_A_SLOT * slots + _OWN_FILES)
-    if limit < _FEWEST_FILES:
-        text = f"the limit of open files is {limit}, and a run needs at least {_FEWEST_FILES}"
+    if limit < FEWEST_FILES:
+        text = f"the limit of open files is {limit}, and a run needs at least {FEWEST_FILES}"
         raise LimitError(f"{text}: raise it with ulimit -n")
     if limit < slots + _OWN_FILES:
         text = f"the limit of open files is {limit:,}, and {slots:,} workers at a time may need more"

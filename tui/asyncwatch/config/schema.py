@@ -315,7 +315,7 @@ class Group(WorkSettings, frozen=True, kw_only=True):
     target: Annotated[
         str,
         Setting(
-            'What each worker calls: http, demo (the built-in site), or "module:function", any async def.',
+            'What each worker calls: http, demo (the built-in site), or "module:function", async or plain.',
             Parsed(values.target),
         ),
     ] = "http"

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from asyncwatch.engine.capture import finish_lines, log_safely, printing
-from asyncwatch.engine.current import current
-from asyncwatch.engine.describe import ErrorFacts, facts_of
+from asyncwatch.engine.current import attempt_number, current
+from asyncwatch.engine.describe import ErrorFacts, facts_of, target_name
 from asyncwatch.engine.event_loop import is_interrupt, note_abandoned
 from asyncwatch.engine.lifespan import Lifespan, OpenLifespan
 from asyncwatch.engine.progress import Progress
@@ -63,6 +63,11 @@ def late_error(overdue: TimeoutError, error: BaseException) -> BaseException:
 
 _first_report = threading.Lock()
 """Held while the `Progress` of an attempt is made: several threads may report at once."""
+
+
+def _is_of_earlier_attempt(worker: Worker) -> bool:
+    """Return whether the caller is code of an attempt of this worker that is not its latest one, in any thread."""
+    return current.get() is worker and attempt_number.get() != worker.number
 
 
 class _Raised:
@@ -162,6 +167,7 @@ class AttemptRunner:
         if attempt == 1 and spec.deadline is not None:
             worker.deadline_at = started_at + spec.deadline
         self.started += 1
+        worker.number = self.started
         worker.runner = self
         reporter.attempt_started(worker)
         context = reporter.context
@@ -229,13 +235,16 @@ class AttemptRunner:
         """
         if worker.task is None:
             return None
-        is_in_loop = self.abandoned and threading.get_ident() == self._reporter.thread_id
-        if is_in_loop and asyncio.current_task() in self.abandoned:
+        if _is_of_earlier_attempt(worker):
             return None
         with _first_report:
             if worker.reported is None:
                 worker.reported = Progress(self._reporter, partial(self._reporter.progress_reported, worker))
             return worker.reported
+
+    def is_cancelled(self, worker: Worker) -> bool:
+        """Return whether the worker's attempt that the caller runs in was cancelled, or has ended; in any thread."""
+        return worker.task is None or worker.cancels > 0 or _is_of_earlier_attempt(worker)
 
     def longest_patience(self) -> float:
         """Return the longest grace period of the attempts in flight, in seconds."""
@@ -244,15 +253,16 @@ class AttemptRunner:
         return max((self._grace if limit is None else limit for limit in limits), default=0.0)
 
     def facts_of(self, error: BaseException) -> ErrorFacts:
-        """Return what is shown of an attempt's error; its traceback begins with the target."""
+        """Return what is shown of an attempt's error."""
         if isinstance(error, Renew) and error.__cause__ is not None:
             error = error.__cause__
-        return facts_of(error, skip=AttemptRunner._call_target.__code__)
+        return facts_of(error)
 
     @boundary
     async def _call_target(self, worker: Worker) -> Any:
         """Call the worker's target, unless bad luck injects a fault instead."""
         current.set(worker)
+        attempt_number.set(worker.number)
         worker.identify = self.identify
         slot: OpenLifespan | None = None
         try:
@@ -284,6 +294,11 @@ class AttemptRunner:
                 lifespan.renew(slot)
                 slot = None
             raise
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None or "await" not in str(error):
+                raise
+            text = f"{target_name(worker.spec.target)} returned nothing to await, as a plain function does"
+            raise TypeError(f"{text}: use asyncwatch.in_thread(function), or an async def") from None
         except SystemExit as error:
             return _Raised(error)
         except KeyboardInterrupt as error:

@@ -52,10 +52,19 @@ class CurrentWorker(Protocol):
         It is reported as `progress` is.
         """
 
+    def check_cancelled(self) -> None:
+        """Raise `asyncio.CancelledError` if the attempt was cancelled or abandoned: for functions in threads.
+
+        A thread cannot be interrupted. A function that calls this now and then ends soon after a cancellation.
+        """
+
 
 current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
 enclosing: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_enclosing_worker", default=None)
 """In a run that a worker has started: that worker, the outermost one of several. None in a run of its own."""
+
+attempt_number: ContextVar[int] = ContextVar("asyncwatch_attempt", default=0)
+"""Which attempt of its run the caller runs in, so that one that was abandoned does not speak for its successor."""
 
 
 def current_worker() -> CurrentWorker | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from asyncwatch.engine.event_loop import pass_on_interrupt
-from asyncwatch.engine.stacks import entries_of, place_text
+from asyncwatch.engine.stacks import entries_of, is_boundary, place_text
 from asyncwatch.policies.classify import leaves_of
 from asyncwatch.text import error_line, mask_secrets, mask_values, without_colours
 
@@ -189,26 +189,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def facts_of(error: BaseException, *, skip: CodeType | None = None) -> ErrorFacts:
-    """Return all that is shown of `error`. Frames of `skip` are left out."""
+def facts_of(error: BaseException) -> ErrorFacts:
+    """Return all that is shown of `error`."""
     error_type, message = describe_error(error)
-    trace = describe_trace(error, skip=skip)
+    trace = describe_trace(error)
     return ErrorFacts(error_type, message, trace.stack, trace.place)
 
 
-def describe_trace(error: BaseException, *, skip: CodeType | None = None) -> Trace:
-    """Return the traceback of `error` without frames of `skip`, and the line that it comes from.
+def describe_trace(error: BaseException) -> Trace:
+    """Return the traceback of `error` without the frames that call a target, and the line that it comes from.
 
     Workers that fail in the same place share both: making them takes a hundred times as long as looking them up.
     """
     try:
-        return _trace_of(error, skip)
+        return _trace_of(error)
     except BaseException as raised:  # an error can have a __cause__ or members of its own making; as in safe_repr
         pass_on_interrupt(raised)
         return Trace(f"<its traceback raised {type(raised).__name__}>\n", "")
 
 
-def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
+def _trace_of(error: BaseException) -> Trace:
     parts: list[_Part] = []
     if error.__context__ is None and error.__cause__ is None and not isinstance(error, BaseExceptionGroup):
         parts += entries_of(error)
@@ -218,14 +218,14 @@ def _trace_of(error: BaseException, skip: CodeType | None) -> Trace:
     for part in parts:
         if isinstance(part, str):
             identities.append(part)
-        elif (code := part.tb_frame.f_code) is not skip:
+        elif not is_boundary(code := part.tb_frame.f_code):
             identities.append(id(code))
             identities.append(part.tb_lasti)
     known = _traces.get(key := tuple(identities))
     if known is None:
         if len(_traces) >= _MAX_TRACES:
             _traces.clear()
-        parts = [part for part in parts if isinstance(part, str) or part.tb_frame.f_code is not skip]
+        parts = [part for part in parts if isinstance(part, str) or not is_boundary(part.tb_frame.f_code)]
         codes = [part.tb_frame.f_code for part in parts if not isinstance(part, str)]
         known = _traces[key] = Trace(_stack_text(parts), place_text(entries_of(error))), codes
     return known[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import linecache
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,13 +28,25 @@ _MACHINERY = {
     "threading": {"_bootstrap", "_bootstrap_inner", "run"},
 }
 """Functions of the standard library that begin a stack: their callers are left out."""
-_boundaries: list[CodeType] = []
-"""Our own such functions: a worker's stack begins below them."""
+_boundaries: dict[int, CodeType] = {}
+"""Our own such functions by their identities: a worker's stack begins below them. Not a set of code: code that was
+compiled from the same text is equal, wherever its file is."""
 _callbacks: list[CodeType] = []
 """Our code that Python calls in the middle of a worker's code."""
+_THREADS = f"{OUR_PACKAGE}.engine.threads"
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _STDLIB = (str(Path(threading.__file__).parent), "<frozen ")
-_AWAITING = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task)
+
+
+class ThreadFuture(asyncio.Future[None]):
+    """A future for which a thread does the work: the stack of a coroutine that awaits it goes on in that thread."""
+
+    def __init__(self, thread_id: int | None, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.thread_id = thread_id
+
+
+_AWAITING = (CoroutineType, GeneratorType, AsyncGeneratorType, asyncio.Task, ThreadFuture)
 
 
 class Frame(NamedTuple):
@@ -59,8 +72,13 @@ NOWHERE = Place("", 0, "", "")
 
 def boundary(function: _Function) -> _Function:
     """Mark a function that runs an event loop or calls a target: stacks are shown below it."""
-    _boundaries.append(function.__code__)
+    _boundaries[id(function.__code__)] = function.__code__
     return function
+
+
+def is_boundary(code: CodeType) -> bool:
+    """Return whether code is that of a function that was marked as `boundary`."""
+    return id(code) in _boundaries
 
 
 def callback(function: _Function) -> _Function:
@@ -94,7 +112,7 @@ def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
         frames.append(frame_of(frame, frame.f_lineno))
         frame = frame.f_back
     frames.reverse()
-    while len(frames) > 1 and _is_one_of(_callbacks, frames[-1]):
+    while len(frames) > 1 and any(code is frames[-1].code for code in _callbacks):
         frames.pop()
     first = next((number for number in range(len(frames), 0, -1) if _is_machinery(frames[number - 1])), 0)
     if first < len(frames) and frames[first].module == "selectors":
@@ -105,12 +123,7 @@ def frames_of(frame: FrameType | None) -> tuple[Frame, ...]:
 def _is_machinery(frame: Frame) -> bool:
     """Return whether a frame runs an event loop or calls a target."""
     names = _MACHINERY.get(frame.module.partition(".")[0], ())
-    return frame.code.co_name in names or _is_one_of(_boundaries, frame)
-
-
-def _is_one_of(codes: Sequence[CodeType], frame: Frame) -> bool:
-    # Not `in`: code that was compiled from the same text is equal, wherever its file is.
-    return any(code is frame.code for code in codes)
+    return frame.code.co_name in names or is_boundary(frame.code)
 
 
 def place_of(frames: tuple[Frame, ...]) -> Place:
@@ -171,7 +184,7 @@ def await_stack(awaitable: object) -> list[Frame]:
     """Return the frames of a suspended coroutine, outermost first.
 
     `Task.get_stack` shows the outermost one only; this follows what each frame awaits: coroutines, generators,
-    asynchronous generators, and tasks. It ends at an awaitable whose attributes raise an error.
+    asynchronous generators, tasks, and calls in threads. It ends at an awaitable whose attributes raise an error.
     """
     stack: list[Frame] = []
     seen: set[int] = set()  # tasks can wait for each other
@@ -187,6 +200,10 @@ def await_stack(awaitable: object) -> list[Frame]:
 
 def _step(awaitable: object, stack: list[Frame]) -> object:
     """Add the frame of an awaitable, if it has one, and return what it awaits."""
+    if isinstance(awaitable, ThreadFuture):
+        frame = sys._current_frames().get(awaitable.thread_id or 0)  # noqa: SLF001  documented, despite its name
+        stack.extend(frames_of(frame))
+        return None
     for prefix, following in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
         frame = getattr(awaitable, f"{prefix}_frame", None)
         if frame is not None:
@@ -210,12 +227,15 @@ def stuck_at(awaitable: object) -> str:
     """Return the innermost line of a suspended coroutine as `file:line function`, or an empty text.
 
     Lines of asyncio itself are passed over: every suspended coroutine sleeps there. So are asyncwatch's own: a worker
-    that awaits a run of its own is stuck in the line that awaits it.
+    that awaits a run of its own is stuck in the line that awaits it. Of a function in a thread it is the user's line.
     """
     stack = await_stack(awaitable)
     if not stack:
         return ""
     foreign = [frame for frame in stack if not is_in(frame.module, "asyncio") and not is_of_supervisor(frame.module)]
+    if any(frame.module == _THREADS for frame in stack):  # it waits in Python's or a library's code, called from there
+        place = place_of(tuple(foreign))
+        return f"{place.file}:{place.line} {place.function}"
     code, line, _module = (foreign or stack)[-1]
     return f"{code.co_filename}:{line} {code.co_qualname}"
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.engine.capture import capturing_logs
 from asyncwatch.engine.command_queue import FEW
-from asyncwatch.engine.event_loop import new_event_loop
+from asyncwatch.engine.loop_thread import LoopThread
 from asyncwatch.engine.outbox import Receiver
 from asyncwatch.engine.port import RunPort
 from asyncwatch.engine.stacks import boundary
+from asyncwatch.engine.threads import CallThread
 from asyncwatch.events import Batch, RunFinished
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class EngineThread(Generic[_R]):
         stays_open: whether the run goes on after all workers have settled, for restarts, until `StopRun`.
         log_level: records of this level and above become `LogRecorded` events.
         threads: most calls of `asyncio.to_thread` at a time; None for Python's own default.
+        loop_thread: the thread in which the run is made, if code for it has run there already; else a new one.
 
     """
 
@@ -138,6 +140,7 @@ class EngineThread(Generic[_R]):
         stays_open: bool,
         log_level: int = logging.INFO,
         threads: int | None = None,
+        loop_thread: LoopThread | None = None,
     ) -> None:
         self.error: BaseException | None = None
         """What ended the run early, if anything did: a `TreeError` if its own supervisor did not start or gave up. Read
@@ -163,7 +166,8 @@ class EngineThread(Generic[_R]):
         self._has_ended = threading.Event()
         self._guard: Guard | None = None
         self._watchdog: Watchdog | None = None
-        self._thread = threading.Thread(target=self._run, name="asyncwatch engine", daemon=True)
+        self._thread = LoopThread() if loop_thread is None else loop_thread
+        self._is_started = False
         self._thread_names = f"asyncwatch worker thread {next(_numbers)}-"
 
     def add_listener(self, listener: Receiver) -> None:
@@ -172,16 +176,16 @@ class EngineThread(Generic[_R]):
 
     def start(self) -> None:
         """Start the run."""
-        self._thread.start()
+        self._is_started = True
+        self._thread.run(self._run)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, at most `timeout` seconds; return whether nothing of it is left running.
 
         A run whose end was reported without it, since a worker blocks its loop, is not waited for. What can be left is
-        a thread in which a worker blocks: the engine's own, or one of `asyncio.to_thread`.
+        a thread in which a worker blocks: the engine's own, one of `asyncio.to_thread`, or that of a plain function.
         """
-        is_started = self._thread.ident is not None
-        if is_started and self._has_ended.wait(timeout) and not self._is_abandoned:
+        if self._is_started and self._has_ended.wait(timeout) and not self._is_abandoned:
             self._thread.join()
         deadline = time.monotonic() + min(IDLE_THREADS_END, IDLE_THREADS_END if timeout is None else timeout)
         while self._leaves_threads():
@@ -192,7 +196,10 @@ class EngineThread(Generic[_R]):
 
     def _leaves_threads(self) -> bool:
         names = self._thread_names
-        return any(thread is self._thread or thread.name.startswith(names) for thread in threading.enumerate())
+        return (self._is_started and self._thread.is_alive()) or any(
+            thread.name.startswith(names) or (isinstance(thread, CallThread) and thread.loop is self._loop)
+            for thread in threading.enumerate()
+        )
 
     def send(self, *commands: Command) -> None:
         """Pass commands on, in order, from any thread. After the end of the run they are dropped.
@@ -247,7 +254,7 @@ class EngineThread(Generic[_R]):
     @boundary
     def _run(self) -> None:
         try:
-            self._loop = loop = new_event_loop()
+            self._loop = loop = self._thread.event_loop()
         except BaseException as error:  # as below
             self.error = error
             self._port.close()
@@ -346,7 +353,7 @@ class EngineThread(Generic[_R]):
         self._is_hurried = self._is_hurried or command.at_once
         if self._is_hurried and self._control is None:
             self._abandon()  # a run that is being opened has no workers yet
-        elif self._guard is None and self._thread.is_alive():
+        elif self._guard is None and self._is_started and not self._has_ended.is_set():
             with contextlib.suppress(RuntimeError):  # no thread can be started: the run ends by itself, or by a signal
                 self._guard = Guard(
                     self._call_soon, is_at_work=self._makes_progress, patience=self._patience, give_up=self._abandon

@@ -28,6 +28,9 @@ class ProgressOwner(Protocol):
     def progress_of(self, worker: Worker) -> Progress | None:
         """Return the progress of the worker's attempt in flight; None if the caller cannot speak for one."""
 
+    def is_cancelled(self, worker: Worker) -> bool:
+        """Return whether the worker's attempt that the caller runs in was cancelled, or has ended."""
+
 
 class WorkerOwner(Protocol):
     """What the scheduler reports the course of one service to: an incarnation as its supervisor sees it."""
@@ -146,6 +149,8 @@ class Worker(msgspec.Struct, eq=False):
     """The event of its abandonment, if it has ended since and the next incarnation is still to come."""
     runner: ProgressOwner | None = None
     """What runs its attempts, once one has started."""
+    number: int = 0
+    """The number of its latest attempt among all attempts of the run."""
     reported: Progress | None = None
     """What the attempt in flight has said of its progress; None if nothing."""
 
@@ -208,6 +213,11 @@ class Worker(msgspec.Struct, eq=False):
         """Show what the attempt does. See `CurrentWorker`."""
         if self.runner is not None and (reported := self.runner.progress_of(self)) is not None:
             reported.set_status(text)
+
+    def check_cancelled(self) -> None:
+        """Raise `CancelledError` if the caller's attempt was cancelled. See `CurrentWorker`."""
+        if self.runner is not None and self.runner.is_cancelled(self):
+            raise asyncio.CancelledError("the worker was cancelled")
 
     def close_progress(self) -> None:
         """Report the last that the attempt has said of its progress, before its end is reported."""

@@ -18,6 +18,7 @@ from asyncwatch.config.load import ROOT_FLAGS, inherit, keys_of_batches, unnamed
 from asyncwatch.config.problems import KeyPath, Problems
 from asyncwatch.config.schema import FAULTS, Config, Group, SupervisorTable
 from asyncwatch.config.values import TARGETS, url_problem
+from asyncwatch.engine.threads import runs_in_thread
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
 from asyncwatch.plan.demo import draw_eventful_seed
 from asyncwatch.plan.items import STDIN, Items, ItemsError, ItemSource, name_items, unique_names
@@ -36,6 +37,7 @@ from asyncwatch.targets.names import (
 from asyncwatch.text import mask_secrets, mask_url, one_line
 
 if TYPE_CHECKING:
+    from asyncwatch.engine.loop_thread import LoopThread
     from asyncwatch.journal.identity import Keys
     from asyncwatch.journal.resume import Resumption
 
@@ -54,6 +56,8 @@ _COMMANDS = {
 }
 """The commands other than the main one, with their arguments."""
 _WHAT_TO_RUN = "give a TARGET or --items FILE, or write a [[group]]; one with target = 'demo' runs the demo"
+_Load = Callable[..., Any]
+"""Calls a function that runs code of the user's, with these arguments, in the thread for it."""
 FORESEEN = 1_000
 """Workers, at most, that are shown before the engine runs. Reading more would take longer than the engine does."""
 
@@ -147,6 +151,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Returns the async context manager around all attempts of functions."""
     notes: tuple[str, ...] = ()
     """What a person should know of the items."""
+    loop_thread: LoopThread | None = None
+    """The thread in which the modules of functions were imported, and their coroutines are to run."""
     resumption: Resumption | None = None
     """The run that this plan resumes or repeats; None for a new one."""
 
@@ -191,6 +197,7 @@ def make_plan(
     stdin: BinaryIO | None = None,
     is_live: bool = False,
     has_terminal: bool = False,
+    loop_thread: LoopThread | None = None,
 ) -> Plan:
     """Return the plan. Imports the modules of functions and reads the files of items.
 
@@ -203,6 +210,7 @@ def make_plan(
         stdin: read for `-`, in place of standard input.
         is_live: whether pipes are read while the run goes on. If not, they are read to their end.
         has_terminal: whether that goes for a terminal that is standard input too.
+        loop_thread: imports the modules; None for the calling thread.
 
     Raises:
         PlanError: with every problem.
@@ -232,6 +240,7 @@ def make_plan(
     for problem in _overwritten(config):
         problems.add(problem)
     notes: list[str] = []
+    load = _call if loop_thread is None else loop_thread.call
     planned = [
         _plan_group(
             group,
@@ -239,6 +248,7 @@ def make_plan(
             notes,
             ("group", index) if is_from_file else (),
             stdin,
+            load,
             is_live=is_live,
             has_terminal=has_terminal,
             # The path of a supervised worker contains its group anyway.
@@ -247,8 +257,8 @@ def make_plan(
         )
         for index, group in enumerate(config.groups)
     ]
-    errors = _load_errors(config, problems)
-    lifespan = _load_lifespan(config, problems)
+    errors = _load_errors(config, problems, load)
+    lifespan = _load_lifespan(config, problems, load)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     whole = tuple(group for group in planned if group is not None)
@@ -264,10 +274,15 @@ def make_plan(
         errors=errors,
         notes=tuple(notes),
         lifespan=lifespan,
+        loop_thread=loop_thread,
     )
 
 
-def _load_lifespan(config: Config, problems: PlanProblems) -> Callable[[], Any] | None:
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+def _load_lifespan(config: Config, problems: PlanProblems, load: _Load) -> Callable[[], Any] | None:
     if config.lifespan is None:
         if config.lifespan_per != Config().lifespan_per:
             text = f"lifespan_per = {config.lifespan_per!r} has no effect without lifespan; set lifespan too"
@@ -277,10 +292,11 @@ def _load_lifespan(config: Config, problems: PlanProblems) -> Callable[[], Any] 
         problems.add(f"lifespan = {config.lifespan!r}: no group calls a function, which would get it", ("lifespan",))
         return None
     try:
-        return load_lifespan(config.lifespan)
+        lifespan: Callable[[], Any] = load(load_lifespan, config.lifespan)
     except TargetError as error:
         problems.add(f"lifespan: {error}", ("lifespan",))
         return None
+    return lifespan
 
 
 def _overwritten(config: Config) -> Iterator[str]:
@@ -376,6 +392,7 @@ def _plan_group(
     notes: list[str],
     place: KeyPath,
     stdin: BinaryIO | None,
+    load: _Load,
     *,
     is_live: bool,
     has_terminal: bool,
@@ -398,7 +415,7 @@ def _plan_group(
     is_function = group.target not in TARGETS
     if is_function:
         try:
-            function = load_target(group.target)
+            function = load(load_target, group.target)
         except TargetError as error:
             is_whole = False
             problems.add(str(error), of("target"))
@@ -409,6 +426,10 @@ def _plan_group(
                 "items" if place else "items with --items",
                 has_lifespan=has_lifespan,
             )
+            if group.announces_ready and runs_in_thread(function):
+                is_whole = False
+                text = f"is for async functions: {group.target} is a plain one, which cannot await asyncwatch.ready()"
+                problems.add(text, of("announces_ready"))
             if problem:
                 is_whole = False
                 problems.add(f"{group.target} {problem}", of("target"))
@@ -467,7 +488,7 @@ def _with_unique_names(planned: tuple[PlannedGroup, ...]) -> tuple[PlannedGroup,
     )
 
 
-def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Exception]]:
+def _load_errors(config: Config, problems: PlanProblems, load: _Load) -> dict[str, type[Exception]]:
     """Return the exception classes that the settings name. Note each one that cannot be used, once."""
     errors: dict[str, type[Exception]] = {}
     wrong: set[tuple[str, str]] = set()
@@ -482,8 +503,8 @@ def _load_errors(config: Config, problems: PlanProblems) -> dict[str, type[Excep
             if name.isdecimal() or (table[-1], name) in wrong:
                 continue
             try:
-                errors[name] = errors.get(name) or load_error(name)
-                problem = fault_problem(errors[name]) if table[-1] == "faults" else None
+                errors[name] = errors.get(name) or load(load_error, name)
+                problem = load(fault_problem, errors[name]) if table[-1] == "faults" else None
             except TargetError as error:
                 problem = str(error)
             if problem is not None:

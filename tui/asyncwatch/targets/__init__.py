@@ -1,1 +1,1 @@
-"""What workers call: an HTTP request, any `async def`, or the demo's built-in site."""
+"""What workers call: an HTTP request, a function, or the demo's built-in site."""

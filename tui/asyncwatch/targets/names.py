@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from asyncwatch.engine.describe import describe_error, safe_repr
 from asyncwatch.engine.event_loop import pass_on_interrupt
+from asyncwatch.engine.threads import in_thread
 from asyncwatch.policies import bad_luck as luck
 from asyncwatch.policies.classify import Classify, ClassifyBy, ErrorClass, classify, status_of
 from asyncwatch.text import error_line, mask_url, one_line, printable
@@ -59,6 +60,8 @@ DEPENDENCIES: Final = frozenset(
 )
 """The top-level modules of installed packages that asyncwatch imports, directly or through others."""
 _FILE_TARGET = re.compile(r"(?:\./)?([^:]+)\.py:([^\W\d][\w.]*)")
+_SIGNAL = "signal only works in main thread"
+"""Of the error that Python raises for a signal handler in another thread."""
 _SHOWN = 80
 """Characters, at most, of a wrong target in a message."""
 
@@ -68,12 +71,12 @@ class TargetError(Exception):
 
 
 def load_target(text: str) -> AsyncFunction:
-    """Return the coroutine function that `text`, a `module:function`, names.
+    """Return the function that `text`, a `module:function`, names. A plain one is wrapped, and runs in a thread.
 
     The part after the colon may be dotted: `module:Class.method`. The module is imported as by `import_module`.
 
     Raises:
-        TargetError: There is no such module or function, the module does not import, or the function is not async.
+        TargetError: There is no such module or function, the module does not import, or it is no function of a result.
 
     """
     module_name, colon, path = text.partition(":")
@@ -84,13 +87,12 @@ def load_target(text: str) -> AsyncFunction:
         raise TargetError(f"{shown!r} is not a module:function{example}")
     found = _find(text, module_name, path)
     try:
-        problem = _why_not_async(found)
+        problem = _why_no_target(found)
     except BaseException as error:  # as above
         problem = f"cannot be examined: {_text_of(error)}"
     if problem:
         raise TargetError(f"{text}: {problem}")
-    target: AsyncFunction = found
-    return target
+    return found if _is_async(found) else in_thread(found)
 
 
 def load_lifespan(text: str) -> Callable[[], Any]:
@@ -258,7 +260,9 @@ def _is_dotted_name(text: str) -> bool:
 
 
 def _import_failed(name: str, error: BaseException) -> str:
-    return f"module {name!r} does not import: {_text_of(error)}{_location(error)}"
+    text = _text_of(error)
+    hint = "; modules are imported in the thread of the event loop, not in the main thread" if _SIGNAL in text else ""
+    return f"module {name!r} does not import: {text}{_location(error)}{hint}"
 
 
 def _text_of(error: BaseException) -> str:
@@ -302,25 +306,36 @@ def _nearest(word: str, words: list[str]) -> str:
     return f" (nearest: {', '.join(close)})" if close else ""
 
 
-def _why_not_async(target: Any) -> str | None:
-    """Return why `target` is no coroutine function; None if it is one."""
+def _why_no_target(target: Any) -> str | None:
+    """Return why `target` is no function of a result, async or plain; None if it is one."""
     if not callable(target):
         return f"is {_article(type(target).__name__)}, which cannot be called"
     if isinstance(target, type):
         return "is a class; name a method of it or an async function"
+    if _is_async(target):
+        return None
+    candidates = list(_layers(target))
+    if any(inspect.isasyncgenfunction(each) for each in candidates):
+        return "is an async generator (it has a `yield`); write an async def that returns its result"
+    if any(inspect.isgeneratorfunction(each) for each in candidates):
+        return "is a generator (it has a `yield`); write a function that returns its result"
+    return None
+
+
+def _is_async(target: Any) -> bool:
+    """Return whether `target` is a coroutine function, perhaps in a plain wrapper."""
+    return any(inspect.iscoroutinefunction(each) for each in _layers(target))
+
+
+def _layers(target: Any) -> Iterator[Any]:
+    """Yield the functions that a call of `target` may call, as far as it shows."""
     plain = target
     while isinstance(plain, functools.partial):
         plain = plain.func
-    if inspect.iscoroutinefunction(plain):
-        return None
-    candidates = [plain, inspect.unwrap(plain)]
+    yield plain
+    yield inspect.unwrap(plain)
     if not inspect.isroutine(plain):
-        candidates.append(type(plain).__call__)
-    if any(inspect.iscoroutinefunction(each) for each in candidates):
-        return None
-    if any(inspect.isasyncgenfunction(each) for each in candidates):
-        return "is an async generator (it has a `yield`); write an async def that returns its result"
-    return "is not async; define it with `async def` (and call blocking code with asyncio.to_thread)"
+        yield type(plain).__call__
 
 
 def _why_no_lifespan(found: Any) -> str | None:
