@@ -129,6 +129,7 @@ def test_json_has_the_documented_fields() -> None:
         "workers": 1_200,
         "settled": 900,
         "counts": INFO.counts,
+        "flapping": 0,
         "clients": 2,
         "is_detached": True,
         "not_recorded": None,
@@ -281,6 +282,7 @@ def test_json_of_names_that_are_no_utf8_has_their_escapes(monkeypatch: pytest.Mo
     ("changes", "expected"),
     [
         ({}, "900/1,200 200 queued, 100 running, 890 succeeded, 10 failed"),
+        ({"counts": {"running": 3}, "flapping": 1}, "900/1,200 3 running, 1 flapping"),
         ({"is_stopping": True, "counts": {"cancelling": 3}}, "stopping: 900/1,200 3 cancelling"),
         ({"has_begun": False, "workers": 0, "settled": 0, "counts": {}}, "starting"),
         ({"counts": {"a state of later": 3}}, "900/1,200"),

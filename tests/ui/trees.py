@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncwatch.events import (
     AttemptHeld,
+    AttemptStarted,
     CircuitOpened,
     PollFinished,
     RestartCounted,
@@ -103,3 +104,16 @@ def tree_run(controller: FakeController) -> None:
     controller.fail("urls/b", 9.6)
     controller.emit(CircuitOpened, 9.6, key="example.org", attempts=20, failures=12, seconds=5.0)
     hold(controller, "urls/b", 10.0)
+
+
+def loop_run(controller: FakeController) -> None:
+    """Tell of a service that is up, and of one that crashes every two seconds, up to ten seconds after the start."""
+    _start(controller, 2)
+    supervise(controller, "root", max_restarts=99)
+    run(controller, "root", "web", "mail", max_attempts=1)
+    for incarnation, at in enumerate((2.0, 4.0, 6.0, 8.0), start=1):
+        crashed = {"worker": "mail", "incarnation": incarnation}
+        controller.emit(RestartScheduled, at, delay=0.0, cause="OSError: the queue is gone", **crashed)
+        controller.restart("mail", at, incarnation + 1)
+        controller.emit(AttemptStarted, at, worker="mail", incarnation=incarnation + 1, attempt=1, bad_luck=0.5)
+        controller.emit(WorkerReady, at, worker="mail", incarnation=incarnation + 1)

@@ -39,6 +39,7 @@ from asyncwatch.policies.halt import Halt as Halt
 from asyncwatch.policies.halt import parse_halt as parse_halt
 from asyncwatch.policies.rate import RateLimit as RateLimit
 from asyncwatch.policies.rate import parse_rate as parse_rate
+from asyncwatch.policies.restart import Flapping as Flapping
 from asyncwatch.policies.restart import RestartBackoff as RestartBackoff
 from asyncwatch.policies.retry import RetryPolicy as RetryPolicy
 from asyncwatch.policies.throttle import ThrottlePolicy as ThrottlePolicy

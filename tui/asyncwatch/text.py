@@ -447,3 +447,24 @@ def error_kind(error: str) -> str:
     # Looking for URLs and hosts takes six times as long as looking for numbers.
     variables = _VARIABLES if _URL_OR_PORT.search(message) else _NUMBERS
     return error_type + colon + variables.sub("…", message)
+
+
+_LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[.]\d+|Lib)[/\\]|^<frozen ")
+_OWN_TARGET = re.compile(r"[/\\]asyncwatch[/\\]targets[/\\]")
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+@lru_cache(maxsize=1024)
+def code_place(stack: str) -> str:
+    """Return `file:line function` of the innermost frame of a traceback outside of libraries, else of the innermost.
+
+    Empty without a traceback, as for an injected fault, and for errors of asyncwatch's own HTTP target.
+    """
+    frames = _FRAME.findall(stack)
+    if not frames:
+        return ""
+    others = [frame for frame in frames if not _LIBRARY.search(frame[0]) and not _OWN_TARGET.search(frame[0])]
+    if not others and any(_OWN_TARGET.search(file) for file, _, _ in frames):
+        return ""
+    file, line, function = (others or frames)[-1]
+    return f"{file}:{line} {function}"

@@ -442,10 +442,10 @@ def ps(ctx: click.Context, /, *, is_json: bool) -> None:
 
     The JSON has a version, which is 1, and for each of the runs: id, name, folder, command, pid, started (seconds since
     the epoch), version (of asyncwatch), state (starting, running or stopping), workers, settled, counts (workers by
-    state), clients, is_detached, not_recorded (since when and why the journal cannot be written; else null), and error.
-    If the run does not answer, error has a kind (timeout, unreachable, protocol, full or stranger) and a message, and
-    all from state to not_recorded are null. The problems are sentences about folders of sockets that are not safe to
-    use. New fields do not change the version.
+    state), flapping (services that crash again and again), clients, is_detached, not_recorded (since when and why the
+    journal cannot be written; else null), and error. If the run does not answer, error has a kind (timeout,
+    unreachable, protocol, full or stranger) and a message, and all from state to not_recorded are null. The problems
+    are sentences about folders of sockets that are not safe to use. New fields do not change the version.
     """
     from asyncwatch.cli.answer import Answer, Failure, print_answer
     from asyncwatch.cli.progress import terminal_columns

@@ -96,7 +96,7 @@ class Narrator:
 
     def _has_news(self, fleet: Fleet, now: float) -> bool:
         """Return whether the counts of services changed, or the heartbeat is due."""
-        counts = tuple(_counts(fleet, None))
+        counts = tuple(_counts(fleet, self._seconds(fleet, now), None))
         if counts == self._shown_counts and now < self._heartbeat_due:
             return False
         self._shown_counts = counts
@@ -144,12 +144,12 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
 
     - A batch: `00:03.2  15/20  12 succeeded, 3 failed  38 attempts/s`, where 15 of 20 workers have ended. `15/20+`
       while items are read: more workers may follow.
-    - Services: `00:03.2  7/8 up, 1 failing  12 restarts  2 attempts/s`.
+    - Services: `00:03.2  6/8 up, 1 flapping, 1 failing  12 restarts  2 attempts/s`.
     - While keys are throttled, what holds workers up: `a.example: 7/s learned, 12 in flight, 340 wait`.
     - While the retry budget is empty: `retry budget: 340 retries wait`.
     - A run that was stopped while `stopping` workers had not ended: how many of them still have not.
     """
-    parts = [clock(now), *_counts(fleet, stopping)]
+    parts = [clock(now), *_counts(fleet, now, stopping)]
     if fleet.finished is None:
         parts.append(f"{fleet.rate.per_second(now):.0f} attempts/s")
         parts += map("".join, hold_ups(fleet.keys, now))
@@ -158,13 +158,13 @@ def progress_line(fleet: Fleet, now: float, stopping: int | None = None) -> str:
     return "  ".join(filter(None, parts))
 
 
-def _counts(fleet: Fleet, stopping: int | None) -> Iterator[str]:
+def _counts(fleet: Fleet, now: float, stopping: int | None) -> Iterator[str]:
     """Yield the number of workers in each state, and the worker whose readiness a tree waits for."""
     if stopping is not None and fleet.finished is None:
         yield f"stopping: {fleet.workers - fleet.settled:,} of {stopping:,} have not ended"
         yield counts_text(fleet.counts)
         return
-    services = fleet.services
+    services = fleet.services(now)
     batch = dict(Counter(fleet.counts) - services.counts)
     if services.workers and fleet.finished is None:
         up = f"{services.up:,}/{services.wanted:,} up"
@@ -172,6 +172,10 @@ def _counts(fleet: Fleet, stopping: int | None) -> Iterator[str]:
         others.pop(WorkerState.RUNNING, None)
         if text := counts_text(others):
             up += f", {text}"
+        if services.recovering:
+            up += f", {services.recovering:,} recovering"
+        if services.flapping:
+            up += f", {services.flapping:,} flapping"
         if failing := len(fleet.polls.failing):
             up += f", {failing:,} failing"
         yield up

@@ -95,6 +95,7 @@ def _values(found: Found) -> dict[str, Any]:
         "workers": None if info is None else info.workers,
         "settled": None if info is None else info.settled,
         "counts": None if info is None else info.counts,
+        "flapping": None if info is None else info.flapping,
         "clients": None if info is None else info.viewers,
         "is_detached": None if info is None else info.is_detached,
         "not_recorded": None if info is None or not info.not_recorded else info.not_recorded,
@@ -164,7 +165,7 @@ def _progress(info: RunInfo) -> str:
     parts = [
         "" if state == "running" else f"{state}:",
         f"{info.settled:,}/{info.workers:,}" if info.workers else "",
-        counts,
+        ", ".join(filter(None, [counts, f"{info.flapping:,} flapping" if info.flapping else ""])),
         "not recorded" if info.not_recorded else "",
     ]
     return " ".join(filter(None, parts)).removesuffix(":")

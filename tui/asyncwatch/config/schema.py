@@ -45,6 +45,7 @@ from asyncwatch.policies.restart import (
     WITHIN,
     WORKER_RESTART,
     AutoShutdown,
+    Flapping,
     RestartBackoff,
     RestartType,
     Strategy,
@@ -561,6 +562,9 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         RetryBudget | None,
         Setting('Tokens that all retries of the run are paid with. retry_budget = "none": retries are not limited.'),
     ] = RetryBudget()
+    flapping: Annotated[
+        Flapping, Setting("Which services are shown as flapping. It changes nothing about how they are restarted.")
+    ] = Flapping()
     circuit: Annotated[CircuitTable, Setting("Circuit breakers: attempts of a key wait while its circuit is open.")] = (
         CircuitTable()
     )

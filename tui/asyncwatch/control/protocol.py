@@ -195,6 +195,8 @@ class RunInfo(Message, frozen=True):
     is_stopping: bool
     not_recorded: str = ""
     """Since when and why it is not recorded; empty if it is, or was not meant to be."""
+    flapping: int = 0
+    """Services that crash again and again."""
 
 
 class Detached(Message, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -405,7 +406,15 @@ class ControlServer:
             is_detached=self.is_detached,
             is_stopping=self.is_stopping,
             not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
+            flapping=fleet.services(self._now()).flapping,
         )
+
+    def _now(self) -> float:
+        """Return the seconds since the run started: time goes on without events."""
+        fleet = self.run.fleet
+        if fleet.run is None or fleet.is_settled:
+            return fleet.end
+        return max(fleet.latest, time.time() - fleet.run.started_at)
 
 
 def _turn_away(connection: socket.socket, refusal: protocol.Refused) -> None:

@@ -36,6 +36,7 @@ from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_exit, 
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE
 from asyncwatch.policies.rate import RateLimit
+from asyncwatch.policies.restart import Flapping
 from asyncwatch.policies.throttle import Throttle, ThrottlePolicy
 from asyncwatch.text import error_line
 
@@ -156,6 +157,8 @@ class Scheduler:
         self.is_paused = False
         """Whether no new attempts start. Set it, and `concurrency`, by `change_slots`."""
         self.done_before = 0
+        self.flapping: Flapping | None = None
+        """When a service of the tree flaps; None if there is no tree."""
         """Items that had succeeded before the run, if it resumes another one."""
         self.accepts_restarts = True
         """Whether workers can be restarted. Set it by `close_restarts` and `reopen_restarts`."""
@@ -247,6 +250,7 @@ class Scheduler:
             "reads_items": self._open_feeds > 0,
             "rows_kept": self.registry.batch.rows_kept,
             "done_before": self.done_before,
+            "flapping": self.flapping,
         }
         facts = (self.luck.seed, self.concurrency, timeout, wall_clock, settings)
         self.reporter.run_started(name, workers, runner, *facts)

@@ -28,7 +28,7 @@ from asyncwatch.policies.circuit import CircuitPolicy
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE, check_limits
 from asyncwatch.policies.rate import RateLimit
-from asyncwatch.policies.restart import AutoShutdown, Strategy
+from asyncwatch.policies.restart import DEFAULT_FLAPPING, AutoShutdown, Flapping, Strategy
 from asyncwatch.policies.runner import LifespanPer
 from asyncwatch.policies.throttle import DEFAULT_THROTTLE, ThrottlePolicy
 
@@ -71,6 +71,7 @@ class Supervisor:
             attempted. None: there is none.
         lifespan_per: `slot` makes one for each attempt in flight, when it is needed. The next attempt uses it again,
             unless the last one raised `Renew`.
+        flapping: when the dashboard and `asyncwatch ps` show that a child flaps, and when it counts as up.
         batch: work that ends, beside the tree and once that has started, as in a `Run`: with retries, at most
             `concurrency` attempts at a time, no supervisor's children. The end of the tree ends it.
 
@@ -102,6 +103,7 @@ class Supervisor:
         halt: Halt | None = None,
         lifespan: LifespanFactory | None = None,
         lifespan_per: LifespanPer = "run",
+        flapping: Flapping = DEFAULT_FLAPPING,
         batch: Iterable[WorkerSpec | WorkerSpecs] = (),
     ) -> None:
         check_limits(concurrency, grace, max_per_key)
@@ -123,6 +125,7 @@ class Supervisor:
             rate_per_key=rate_per_key,
             halt=halt,
         )
+        self._scheduler.flapping = flapping
         flags = {"strategy": strategy, "max_restarts": max_restarts, "within": within, "auto_shutdown": auto_shutdown}
         given: dict[str, Any] = {flag: value for flag, value in flags.items() if value is not None}
         self._tree = Tree(SupervisorSpec(ROOT, tuple(_one_by_one(children)), **given), self._scheduler)

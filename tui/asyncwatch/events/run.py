@@ -10,6 +10,7 @@ from asyncwatch.events.base import Event
 from asyncwatch.policies.bad_luck import THRESHOLD_RULE
 from asyncwatch.policies.limits import CONCURRENCY_RULE
 from asyncwatch.policies.rate import RATE_RULE
+from asyncwatch.policies.restart import Flapping
 from asyncwatch.policies.settings import Flag, OrNone, Rule
 from asyncwatch.text import one_line, printable
 
@@ -23,7 +24,7 @@ class RunStarted(Event, frozen=True, gc=False):
     workers of a tree are not known yet. With `reads_items`, more workers than these `workers` may be queued, until
     `ItemsRead`. With `rows_kept`, only so many workers of the batch that have ended are kept, the latest; a row is
     given to a new worker then. `done_before` counts the items that had succeeded before, in a run that was resumed:
-    they have no workers.
+    they have no workers. `flapping` says when a service of a tree flaps; None if there is no tree.
     """
 
     run: str
@@ -40,6 +41,7 @@ class RunStarted(Event, frozen=True, gc=False):
     reads_items: bool = False
     rows_kept: int | None = None
     done_before: int = 0
+    flapping: Flapping | None = None
 
 
 class ItemsRead(Event, frozen=True, gc=False):

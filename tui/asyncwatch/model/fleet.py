@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from asyncwatch.events import (
@@ -34,8 +34,9 @@ from asyncwatch.model.limits import QUEUE_REASONS, Circuits, Keys, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
-from asyncwatch.model.tree import Tree
+from asyncwatch.model.tree import Branch, Tree
 from asyncwatch.policies.limits import SIGNAL_SPREAD
+from asyncwatch.policies.restart import DEFAULT_FLAPPING, Flapping
 
 LOGS_KEPT = 10_000
 """Log lines kept, the newest."""
@@ -189,9 +190,12 @@ class Fleet:
         """Number of workers that succeeded with a result that JSON cannot hold."""
         return sum(row.is_result_lost for row in self.notable())
 
-    @property
-    def services(self) -> Services:
-        """The workers that have a supervisor, without those of a batch beside or below it."""
+    def services(self, now: float | None = None) -> Services:
+        """Return the workers that have a supervisor, without those of a batch beside or below it.
+
+        `now` is in seconds since the run started, by default the time of the latest event.
+        """
+        now = self.latest if now is None else now
         counts: Counter[WorkerState] = Counter()
         for branch in self.tree.branches.values():
             if branch.is_supervisor and branch.parent is None:
@@ -202,7 +206,43 @@ class Fleet:
         if newest is not None and self.run is not None and self.cancel_requested is None and not self.tree.ending:
             to_come = max(0, self.run.workers - self.workers)
         is_starting = to_come and newest is not None and not newest.is_ready and not newest.is_settled
-        return Services(counts, to_come, newest if is_starting else None)
+        flapping = [row for row in self._named(self.restarts.flaps_until) if self.is_flapping(row, now)]
+        recovering = set(self._recovering(now)).difference(flapping)
+        shaky = len(recovering) + sum(row.state is WorkerState.RUNNING for row in flapping)
+        up = counts[WorkerState.RUNNING] - shaky
+        return Services(counts, to_come, newest if is_starting else None, len(flapping), len(recovering), up)
+
+    def is_flapping(self, row: Row, now: float) -> bool:
+        """Return whether a service crashes again and again, and is or will be restarted."""
+        return self.restarts.flaps(row.name, now) and not row.is_settled
+
+    def flapping_below(self, branch: Branch, now: float) -> int:
+        """Return how many services below a supervisor flap."""
+        start = f"{branch.path}/"
+        flapping = (row for row in self._named(self.restarts.flaps_until) if self.is_flapping(row, now))
+        return sum(row.group == branch.path or row.group.startswith(start) for row in flapping)
+
+    def is_recovering(self, row: Row, now: float) -> bool:
+        """Return whether a running service was restarted, and has not run for long enough to count as up."""
+        since = self.restarts.latest.get(row.name)
+        is_new = since is not None and since > now - self.flapping.stable
+        return is_new and row.state is WorkerState.RUNNING and self.tree.is_service(row)
+
+    @property
+    def flapping(self) -> Flapping:
+        """When a service of the run flaps."""
+        return DEFAULT_FLAPPING if self.run is None or self.run.flapping is None else self.run.flapping
+
+    def _recovering(self, now: float) -> Iterator[Row]:
+        for name in reversed(self.restarts.latest):
+            if self.restarts.latest[name] <= now - self.flapping.stable:
+                return
+            row = self.by_name.get(name)
+            if row is not None and self.is_recovering(row, now):
+                yield row
+
+    def _named(self, names: Iterable[str]) -> Iterator[Row]:
+        return (row for name in names if (row := self.by_name.get(name)) is not None)
 
     @property
     def abandoned(self) -> int:

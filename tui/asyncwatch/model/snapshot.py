@@ -72,7 +72,7 @@ from asyncwatch.model.fleet import Abandoned, Fleet
 from asyncwatch.model.history import FailedWorkers, Records
 from asyncwatch.model.limits import KnownCircuit, KnownKey
 from asyncwatch.model.rows import BLOCK, Block, Extra, Row
-from asyncwatch.model.services import FailedPolls, Restarted
+from asyncwatch.model.services import FailedPolls, ServiceHistory
 from asyncwatch.model.tree import Branch, RestartWindow
 from asyncwatch.text import share
 
@@ -315,7 +315,9 @@ _COLLECTIONS = (
     _Collection("abandoned_incarnations", tuple[tuple[str, int], Abandoned]),
     _Collection("nested_retries", NestedRetriesFound),
     _Collection("departed.cancelled", tuple[str, int]),
-    _Collection("restarts.by_worker", tuple[str, Restarted]),
+    _Collection("restarts.by_worker", tuple[str, ServiceHistory]),
+    _Collection("restarts.latest", tuple[str, float]),
+    _Collection("restarts.flaps_until", tuple[str, float]),
     _Collection("restarts._scheduled", str),
     _Collection("polls.by_worker", tuple[str, FailedPolls]),
     _Collection("polls.failing", str),

@@ -123,7 +123,7 @@ SLOWEST = 5
 def summarize(fleet: Fleet, slowest: int = SLOWEST, restarted: int = 20) -> Summary:
     """Return the summary of the run so far, with at most `slowest` slow workers and `restarted` restarted ones."""
     run, finished = fleet.run, fleet.finished
-    restarts = ((name, known.times, known.cause) for name, known in fleet.restarts.by_worker.items())
+    restarts = ((name, known.times, known.cause) for name, known in fleet.restarts.by_worker.items() if known.times)
     polls = ((name, failed.times, failed.error) for name, failed in fleet.polls.by_worker.items())
     return Summary(
         run=run.run if run else "",

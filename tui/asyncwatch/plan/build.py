@@ -67,7 +67,9 @@ async def open_run(
         }
         if config.is_tree:
             tree = _tree(plan, specs)
-            run: Run | Supervisor = Supervisor(tree, batch=batch, **_root_flags(config), **settings)
+            run: Run | Supervisor = Supervisor(
+                tree, batch=batch, flapping=config.flapping, **_root_flags(config), **settings
+            )
         else:
             run = Run(batch, **settings)
         control_of(run).expect_signals()

@@ -9,7 +9,7 @@ import enum
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
@@ -153,3 +153,42 @@ class RestartBackoff(msgspec.Struct, frozen=True, kw_only=True):
         except OverflowError:
             ceiling = self.cap
         return ceiling * (0.5 + jitter / 2)
+
+
+MINUTE: Final = 60.0
+TEN_MINUTES: Final = 600.0
+MOST_COUNTED: Final = 99
+"""Restarts that a limit of flapping can be, at most: the times of a hundred are kept."""
+
+
+class Flapping(msgspec.Struct, frozen=True, kw_only=True):
+    """When a service counts as flapping, and when it counts as up again. It changes how a service is shown, only.
+
+    Raises:
+        SettingError: a ValueError; a setting is out of its range.
+
+    """
+
+    per_minute: Annotated[
+        int, Setting("A service flaps that was restarted more often in the last minute...", Whole(0, MOST_COUNTED))
+    ] = 2
+    per_ten_minutes: Annotated[int, Setting("...or more often in the last ten minutes.", Whole(0, MOST_COUNTED))] = 3
+    stable: Annotated[
+        float, Setting("A service that was restarted counts as up once it has run for this long.", Duration())
+    ] = 10.0
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def until(self, restarts: Sequence[float]) -> float:
+        """Return until when a service flaps that was restarted at these times, oldest first; -inf if it does not.
+
+        All times are in seconds. Restarts by a person or with a sibling do not count.
+        """
+        return max(
+            restarts[-limit - 1] + period if len(restarts) > limit else -math.inf
+            for limit, period in ((self.per_minute, MINUTE), (self.per_ten_minutes, TEN_MINUTES))
+        )
+
+
+DEFAULT_FLAPPING: Final = Flapping()

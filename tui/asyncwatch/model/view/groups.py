@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
+from asyncwatch.model.services import Crash, ServiceHistory
 from asyncwatch.slices import Work, for_each
-from asyncwatch.text import error_kind
+from asyncwatch.text import code_place, error_kind
 
 STEP = 256
 """Rows between two looks at the clock."""
-_LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[.]\d+|Lib)[/\\]|^<frozen ")
-_OWN_TARGET = re.compile(r"[/\\]asyncwatch[/\\]targets[/\\]")
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -34,6 +31,12 @@ class Cluster(msgspec.Struct, frozen=True):
     """In queue order. The first one is the example."""
     states: Mapping[WorkerState, int]
     """Workers by state, without empty states."""
+    crashes: int = 0
+    """Known crashes of services with this error, also of earlier incarnations."""
+    last_at: float | None = None
+    """When the last of them was, in seconds since the run started."""
+    example: str = ""
+    """The error of the example, if the present incarnation does not have it."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -41,31 +44,68 @@ class Cluster(msgspec.Struct, frozen=True):
         return self.kind, self.place
 
 
-class Clustering:
-    """Groups the rows with an error that did not succeed. `stack_of` is `Fleet.stack`."""
+class _Found:
+    """What is known of a cluster so far."""
 
-    def __init__(self, rows: Iterable[Row], stack_of: Callable[[str], str]) -> None:
+    __slots__ = ("crashes", "example", "last_at", "rows", "states")
+
+    def __init__(self, example: str) -> None:
+        self.rows: list[Row] = []
+        self.states: dict[WorkerState, int] = {}
+        self.crashes = 0
+        self.last_at: float | None = None
+        self.example = example
+
+    def add(self, row: Row) -> None:
+        if not self.rows or self.rows[-1] is not row:
+            self.rows.append(row)
+            self.states[row.state] = self.states.get(row.state, 0) + 1
+
+
+class Clustering:
+    """Groups the rows with an error that did not succeed, and the services that have crashed.
+
+    `stack_of` is `Fleet.stack`, and `histories` are the crashes by worker.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        stack_of: Callable[[str], str],
+        histories: Mapping[str, ServiceHistory] | None = None,
+    ) -> None:
         self._rows = iter(rows)
         self._stack_of = stack_of
-        self._found: dict[tuple[str, str], tuple[list[Row], dict[WorkerState, int]]] = {}
+        self._histories = histories or {}
+        self._found: dict[tuple[str, str], _Found] = {}
         self.work: Work = for_each(self._group(), lambda _: None)
         """Groups rows in time slices."""
 
     def clusters(self) -> list[Cluster]:
         """Return the clusters found so far, the largest one first."""
-        clusters = [Cluster(kind, place, rows, states) for (kind, place), (rows, states) in self._found.items()]
-        return sorted(clusters, key=lambda cluster: -len(cluster.rows))
+        clusters = [
+            Cluster(kind, place, found.rows, found.states, found.crashes, found.last_at, found.example)
+            for (kind, place), found in self._found.items()
+        ]
+        return sorted(clusters, key=lambda cluster: (-len(cluster.rows), -cluster.crashes))
 
     def _group(self) -> Iterator[None]:
-        found, stack_of = self._found, self._stack_of
+        found, stack_of, histories = self._found, self._stack_of, self._histories
         for number, row in enumerate(self._rows, start=1):
             key = cluster_key(row, stack_of)
             if key is not None:
                 if key not in found:
-                    found[key] = [], {}
-                rows, states = found[key]
-                rows.append(row)
-                states[row.state] = states.get(row.state, 0) + 1
+                    found[key] = _Found("")
+                found[key].add(row)
+            if histories and (history := histories.get(row.name)) is not None:
+                for crash in history.crashes:
+                    crashed = crash_key(crash)
+                    if crashed not in found:
+                        found[crashed] = _Found(crash.cause)
+                    known = found[crashed]
+                    known.add(row)
+                    known.crashes += 1
+                    known.last_at = max(crash.at, known.last_at or 0.0)
             if not number % STEP:
                 yield
 
@@ -74,20 +114,23 @@ def cluster_key(row: Row, stack_of: Callable[[str], str]) -> tuple[str, str] | N
     """Return the `Cluster.key` of the row's error; None without an error, or after a success."""
     if not row.error or row.state is WorkerState.SUCCEEDED:
         return None
-    return _kind(row.error), _place(stack_of(row.name))
+    return _kind(row.error), code_place(stack_of(row.name))
+
+
+def crash_key(crash: Crash) -> tuple[str, str]:
+    """Return the `Cluster.key` of a crash."""
+    return _kind(crash.cause), crash.place
+
+
+def is_of_cluster(
+    row: Row, key: tuple[str, str], stack_of: Callable[[str], str], histories: Mapping[str, ServiceHistory]
+) -> bool:
+    """Return whether the worker belongs to the cluster, by its error or by a crash."""
+    if cluster_key(row, stack_of) == key:
+        return True
+    history = histories.get(row.name)
+    return history is not None and any(crash_key(crash) == key for crash in history.crashes)
 
 
 # A fleet has few different errors, and they are grouped again with every refresh.
 _kind = functools.lru_cache(maxsize=8192)(error_kind)
-
-
-@functools.lru_cache(maxsize=1024)
-def _place(stack: str) -> str:
-    frames = _FRAME.findall(stack)
-    if not frames:
-        return ""
-    others = [frame for frame in frames if not _LIBRARY.search(frame[0]) and not _OWN_TARGET.search(frame[0])]
-    if not others and any(_OWN_TARGET.search(file) for file, _, _ in frames):
-        return ""
-    file, line, function = (others or frames)[-1]
-    return f"{file}:{line} {function}"

@@ -14,7 +14,7 @@ from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.columns import is_in_trouble, unended
 from asyncwatch.model.view.filter import EVERYTHING, Condition, Query, matching
-from asyncwatch.model.view.groups import cluster_key
+from asyncwatch.model.view.groups import is_of_cluster
 from asyncwatch.model.view.marks import Marks
 from asyncwatch.model.view.outline import Line, grouped, outline
 from asyncwatch.model.view.sort import (
@@ -58,6 +58,8 @@ class View:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.marks = Marks(fleet)
+        self.now = 0.0
+        """Seconds since the run started, by which a service flaps or has calmed down."""
         self.left: Counter[str] = Counter()
         """How many children of each supervisor, by its path, have no line any more: they ended and were forgotten."""
         self._query = EVERYTHING
@@ -336,6 +338,13 @@ class View:
         if self._is_current or self._job is not None:
             self._touched.update(rows)
 
+    def pass_time(self, now: float) -> None:
+        """Note that it is `now`, in seconds since the run started. No event reports that a service has calmed down."""
+        before, self.now = self.now, now
+        if self._is_trouble_only:
+            calm = (name for name, until in self.fleet.restarts.flaps_until.items() if before < until <= now)
+            self.touched([row for name in calm if (row := self.fleet.get(name)) is not None])
+
     def resort(self) -> bool:
         """Move every row to its present place. Return whether that is done; with many rows it takes steps.
 
@@ -478,11 +487,20 @@ class View:
     def _conditions(self) -> list[Condition]:
         """Return what a visible row has to meet."""
         conditions, key, stack_of = [*self._query.conditions], self._cluster, self.fleet.stack
+        crashes = self.fleet.restarts.by_worker
         if self._is_trouble_only:
-            conditions.insert(0, is_in_trouble)
+            conditions.insert(0, self._is_in_trouble)
         if key is not None:
-            conditions.append(lambda rows: [cluster_key(row, stack_of) == key for row in rows])
+            conditions.append(lambda rows: [is_of_cluster(row, key, stack_of, crashes) for row in rows])
         return conditions
+
+    def _is_in_trouble(self, rows: Sequence[Row]) -> list[bool]:
+        """Return whether each row is in trouble: by its state, or because its service flaps."""
+        fleet, now = self.fleet, max(self.now, self.fleet.latest)
+        troubled = is_in_trouble(rows)
+        if not fleet.restarts.flaps_until:
+            return troubled
+        return [is_bad or fleet.is_flapping(row, now) for is_bad, row in zip(troubled, rows, strict=True)]
 
     def _is_visible(self, row: Row) -> bool:
         return bool(matching((row.index,), (row,), self._conditions()))

@@ -169,12 +169,13 @@ def cells(
     is_sibling: bool = False,
     is_late: bool = False,
     is_service: bool = False,
+    state_style: str = "",
 ) -> list[Span]:
     """Return the line of one row at the run time `now` (seconds).
 
     `label` replaces its name and `note` is put before its error. `is_sibling` says that it would be restarted together
     with another worker; `is_late` that its last attempt was measured while the event loop was late; `is_service` that
-    it should run for ever, so that tenths of a second do not matter.
+    it should run for ever, so that tenths of a second do not matter. `state_style` replaces the style of its state.
     """
     gap = layout.gap
     line = [
@@ -188,6 +189,8 @@ def cells(
                 line += _name(shown_name(row) if label is None else label, layout.scheme, width, gap)
             case "error":
                 line += _error(row, note, width)
+            case "state" if state_style:
+                line += _state(row, now, width, gap, state_style)
             case "elapsed" if is_service:
                 line += _elapsed(row, now, width, gap, is_short=False)
             case "last" if is_late:
@@ -265,14 +268,14 @@ def scheme_of(name: str) -> str:
     return next((scheme for scheme in ("http://", "https://") if name.startswith(scheme)), "")
 
 
-def _state(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
+def _state(row: Row, now: float, width: int, gap: int, style: str = "") -> tuple[Span, ...]:
     label = fmt.state_label(row.state)
     if row.state in _COUNTED_DOWN and row.retry_at is not None:
         left = max(0.0, row.retry_at - now)
         if width < 18:
             label = f"{fmt.GLYPHS[row.state]} {_COUNTED_DOWN[row.state]}"
         label += f" {left:.1f}s" if left < SHORT else f" {left:.0f}s"
-    return _cell(label, fmt.state_style(row.state), width, gap)
+    return _cell(label, style or fmt.state_style(row.state), width, gap)
 
 
 def _retries(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:

@@ -12,6 +12,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import hold_ups
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
+from asyncwatch.ui.render.services import FLAPPING
 from asyncwatch.ui.render.snapshot import Snapshot
 from asyncwatch.ui.render.spans import Line, Span, join, spread, width_of, wrap
 
@@ -138,6 +139,8 @@ def _counts(snapshot: Snapshot) -> list[Line]:
         for state in _ORDER
         if counts[state]
     ]
+    if flapping := fleet.services(snapshot.now).flapping:
+        shown.append([Span(f"{FLAPPING} {flapping:,} flapping", "warning")])
     if fleet.abandoned > counts[WorkerState.UNRESPONSIVE]:
         shown.append([Span(f"{fleet.abandoned:,} abandoned", "unresponsive")])
     return shown or [[Span("no workers yet", "muted")]]
@@ -146,7 +149,7 @@ def _counts(snapshot: Snapshot) -> list[Line]:
 def _progress(snapshot: Snapshot, width: int) -> Line:
     """Return the progress of a batch; for services, how many are up."""
     fleet = snapshot.fleet
-    services = fleet.services
+    services = fleet.services(snapshot.now)
     total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
     total -= services.workers + services.to_come
     settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
@@ -154,7 +157,9 @@ def _progress(snapshot: Snapshot, width: int) -> Line:
         share = f"{settled:,}/{total:,}+" if fleet.is_reading else f"{units.percent(settled, total):>5}"
         return _bar(0 if fleet.is_reading else settled, total, f" {share}", width)
     restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
-    up = f"{services.up:,} of {services.wanted:,} up{restarts}" if services.wanted else "all done"
+    shaky = f", {services.recovering:,} recovering" if services.recovering else ""
+    shaky += f", {services.flapping:,} flapping" if services.flapping else ""
+    up = f"{services.up:,} of {services.wanted:,} up{shaky}{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {up}", width)
     batch = f" batch {f'{settled:,}/{total:,}+' if fleet.is_reading else units.percent(settled, total)}"

@@ -11,6 +11,7 @@ from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, SHORT, TIMED, shown_name
+from asyncwatch.ui.render.services import FLAPPING, flapping_note
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of
 
 HOLDS = {
@@ -40,11 +41,11 @@ STATES = (
 
 
 def branch_line(
-    branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is_selected: bool, left: int = 0
+    branch: Branch, gauge: Gauge, width: int, *, is_folded: bool, is_selected: bool, left: int = 0, flapping: int = 0
 ) -> list[Span]:
     """Return the line of a branch: name, strategy, workers by state, restarts left. It is abbreviated to fit.
 
-    `left` is the number of removed children that have no line.
+    `left` is the number of removed children that have no line, and `flapping` that of services that flap.
     """
     head: Line = [
         Span(" "),
@@ -56,8 +57,8 @@ def branch_line(
     strategy = [Span(branch.strategy, "muted")] if branch.strategy else []
     gone = [Span(f"+{left:,} removed", "muted")] if left else []
     long, short = gauge_line(branch, gauge), gauge_line(branch, gauge, is_short=True)
-    counts = [*_counts(branch), gone]
-    brief = [join(_counts(branch, is_short=True), 1), gone]
+    counts = [*_counts(branch, flapping), gone]
+    brief = [join(_counts(branch, flapping, is_short=True), 1), gone]
     for parts, right in (
         *(([strategy, *counts], long), ([strategy, *counts], short), ([strategy, *brief], long)),
         *(([strategy, *brief], short), (brief, short)),
@@ -68,13 +69,19 @@ def branch_line(
     return spread(line, [*right, Span(" ")] if right else [], width)
 
 
-def _counts(branch: Branch, *, is_short: bool = False) -> list[Line]:
+def _counts(branch: Branch, flapping: int, *, is_short: bool = False) -> list[Line]:
     present = [(state, branch.counts[state]) for state in STATES if branch.counts.get(state)]
-    return [
+    shown: list[Line] = [
         [Span(f"{fmt.GLYPHS[state]}{number:,}" if is_short else f"{fmt.GLYPHS[state]} {number:,} {state}", style)]
         for state, number in present
-        for style in [fmt.state_style(state)]
-    ] or [[Span("no workers", "muted")]]
+        # Green would say that all is well.
+        for style in ["warning" if state is WorkerState.RUNNING and number <= flapping else fmt.state_style(state)]
+    ]
+    if flapping:
+        shown.insert(
+            0, [Span(f"{FLAPPING}{flapping:,}" if is_short else f"{FLAPPING} {flapping:,} flapping", "warning")]
+        )
+    return shown or [[Span("no workers", "muted")]]
 
 
 def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[Span]:
@@ -119,8 +126,9 @@ def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
 
     It is abbreviated if `width` is small.
     """
+    flaps = flapping_note(fleet, row, now, width)
     waits = _wait_note(fleet, row, now, width)
-    parts = [waits, _restart_note(fleet, row, now, is_brief=bool(waits))]
+    parts = [flaps, waits, _restart_note(fleet, row, now, is_brief=bool(waits), is_flapping=bool(flaps))]
     block = fleet.loop.last_of(row.name)
     if block is not None and block.incarnation == row.incarnation:
         is_roomy = width >= _ROOM_FOR_BLOCKS
@@ -153,16 +161,25 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
             return own_restarts(tree, row, now)
 
 
-def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool) -> str:
+def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool, is_flapping: bool) -> str:
     """Return how often and why a running worker was restarted, while the restarts count towards its limit."""
     restarted = fleet.restarts.by_worker.get(row.name)
     branch = fleet.tree.branches.get(row.group)
-    if restarted is None or branch is None or row.state not in TIMED or row.incarnation == 1 or row.error:
+    if (
+        restarted is None
+        or not restarted.times
+        or branch is None
+        or row.state not in TIMED
+        or row.incarnation == 1
+        or row.error
+    ):
         return ""
     gauge = fleet.tree.own_gauge(row, now)
-    counts = restarted.at + branch.within >= now if gauge is None else gauge.expires_in is not None
+    counts = restarted.crashes[-1].at + branch.within >= now if gauge is None else gauge.expires_in is not None
     if not counts:
         return ""
+    if is_flapping:
+        return fmt.safe(brief_error(restarted.cause))
     cause = "" if is_brief else f": {fmt.safe(brief_error(restarted.cause))}"
     return f"restarted {restarted.times:,}×{cause}"
 

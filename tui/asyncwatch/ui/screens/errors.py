@@ -12,14 +12,16 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from asyncwatch import text as units
+from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.view.groups import Cluster, Clustering
 from asyncwatch.slices import SlicedWork, background_work
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import brief_error, mask_secrets
 from asyncwatch.ui import actions
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings, offered
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.render.columns import shown_error, shown_name
+from asyncwatch.ui.render.columns import shown_name
+from asyncwatch.ui.render.services import clock_at
 from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
@@ -40,7 +42,7 @@ SHARE = 20
 """A grouping waits at least this many times as long as the last one took."""
 
 
-def cluster_item(cluster: Cluster, width: int) -> Item:
+def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
     """Return the item of a cluster: how many workers and their error, then its place, then an example."""
     rows, states = cluster.rows, cluster.states
     head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(fmt.safe(cluster.kind), "failed")]
@@ -52,13 +54,21 @@ def cluster_item(cluster: Cluster, width: int) -> Item:
         ]
     )
     place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or "not in your code: a failed request, or bad luck"
-    example = f"{shown_name(rows[0])}: {shown_error(rows[0])}"
+    example = f"{shown_name(rows[0])}: {fmt.safe(brief_error(cluster.example or rows[0].error))}"
+    crashed = ""
+    if cluster.last_at is not None:
+        place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or "in no code of yours that is known"
+        crashed = (
+            f"{units.count(cluster.crashes, 'crash', 'crashes')}, the last at {clock_at(fleet, cluster.last_at)}  "
+        )
     return Item(
         cluster.key,
         [
             spread(head, counts, width),
             [Span(" " * 9), Span(place, "muted")],
-            crop_line([Span(" " * 9), Span("for example ", "faint"), Span(example, "muted")], width),
+            crop_line(
+                [Span(" " * 9), Span(crashed, "warning"), Span("for example ", "faint"), Span(example, "muted")], width
+            ),
         ],
     )
 
@@ -105,7 +115,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
                 self._later = self.set_timer(self._due_at - now, self._due)
             return
         self._grouped, self._width = state, width
-        clustering = Clustering(fleet.notable(), fleet.stack)
+        clustering = Clustering(fleet.notable(), fleet.stack, fleet.restarts.by_worker)
         self._grouping = background_work(clustering.work, partial(self._show, clustering, now))
         if self._grouping.start_now() and not self._clusters:
             self._title.show([[Span("errors", "title"), Span("  grouping…", "muted")]])
@@ -124,7 +134,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         workers = sum(len(cluster.rows) for cluster in clusters)
         summary = f"{units.count(workers, 'worker')} in {units.count(len(clusters), 'group')}" if clusters else ""
         self._title.show([[Span("errors", "title"), Span(f"  {summary}", "muted")]])
-        items = [cluster_item(cluster, width) for cluster in clusters]
+        items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
         self._list.show_items(items, [Span("No worker has an error.", "muted")])
 
     def on_unmount(self) -> None:

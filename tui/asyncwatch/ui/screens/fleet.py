@@ -142,6 +142,7 @@ class FleetScreen(Drawable, Screen[None]):
 
     def _resort(self) -> None:
         view = self._dashboard.view
+        view.pass_time(self._dashboard.now)
         if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
             self.draw()
 

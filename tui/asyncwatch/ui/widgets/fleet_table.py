@@ -20,7 +20,7 @@ from asyncwatch.slices import background_work, give_way_to_frame
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import MOVES, bindings
 from asyncwatch.ui.messages import CursorMoved, DetailsRequested, FoldRequested, LinesReady, SortRequested
-from asyncwatch.ui.render import columns
+from asyncwatch.ui.render import columns, services
 from asyncwatch.ui.render import tree as branches
 from asyncwatch.ui.render.cost import is_distorted
 from asyncwatch.ui.render.spans import Span
@@ -336,9 +336,10 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         # Times that stand still are exact. Times that go on change together, so that few frames are needed.
         moment = None if period is None else (period, self._now if self._dashboard.is_still else self._now // period)
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
-        if isinstance(line, Branch):
-            return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], self.size.width)
         fleet, tree = self._dashboard.fleet, self._dashboard.fleet.tree
+        if isinstance(line, Branch):
+            flapping = fleet.flapping_below(line, self._now)
+            return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], flapping, self.size.width)
         is_sibling = line in self._highlighted
         marks = (line.name in view.marks, is_sibling, is_distorted(fleet, line))
         block = fleet.loop.last_of(line.name)
@@ -371,7 +372,13 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if isinstance(shown, Branch):
             gauge, is_folded = fleet.tree.gauge(shown, now), view.is_folded(shown)
             line = branches.branch_line(
-                shown, gauge, width, is_folded=is_folded, is_selected=is_selected, left=view.left[shown.path]
+                shown,
+                gauge,
+                width,
+                is_folded=is_folded,
+                is_selected=is_selected,
+                left=view.left[shown.path],
+                flapping=fleet.flapping_below(shown, now),
             )
         else:
             is_sibling = shown in self._highlighted
@@ -387,6 +394,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
                 is_sibling=is_sibling,
                 is_late=is_distorted(fleet, shown),
                 is_service=fleet.tree.is_service(shown),
+                state_style=services.state_style(fleet, shown, now),
             )
         return self._strip_maker.strip(line, width, *base, right=self._margin)
 
