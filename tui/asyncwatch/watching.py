@@ -1,4 +1,4 @@
-"""The dashboard of one's own program: `watch` shows a run that goes on in the program's own event loop.
+"""The dashboard of one's own program: `watch` shows a run in its event loop, `observe` the tasks that it makes itself.
 
 The run is served in a thread of its own (`control.host`), so that the picture goes on while the loop of the program is
 blocked. The dashboard is a child process that has the terminal meanwhile. What the program writes to the terminal
@@ -8,22 +8,23 @@ becomes lines of the log. Whatever becomes of the dashboard, the program goes on
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import socket
 import sys
-import threading
-from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import Future
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Self
 
+from asyncwatch.control.thread import control_thread
 from asyncwatch.engine.port import RunPort
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from asyncwatch.cli.observed import Observing
     from asyncwatch.cli.program import Dashboard
     from asyncwatch.control.host import HostedRun
     from asyncwatch.engine.run import Run
@@ -35,49 +36,8 @@ VARIABLE = "ASYNCWATCH"
 socket alone, by which `asyncwatch attach` finds it."""
 _NO = ("", "0")
 _LOOK_EVERY = 0.005
-_T = TypeVar("_T")
-_screen = threading.Lock()
-"""Held by the run whose dashboard has the terminal."""
 
 logger = logging.getLogger("asyncwatch")
-
-
-class ControlThread:
-    """A thread with an event loop, which serves all runs of a process. It ends when the last run has."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def enter(self) -> None:
-        """Start the thread, unless it runs."""
-        with self._lock:
-            self._users += 1
-            if self._loop is None:
-                self._loop = asyncio.SelectorEventLoop()
-                name = "asyncwatch control"
-                threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
-
-    def leave(self) -> None:
-        """Let the thread end if there is no other user."""
-        with self._lock:
-            self._users -= 1
-            if not self._users and self._loop is not None:
-                loop, self._loop = self._loop, None
-                loop.call_soon_threadsafe(loop.stop)
-
-    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Run `work` in the thread."""
-        assert self._loop is not None  # noqa: S101  it was entered
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` in the thread, and return its value on the event loop of the caller."""
-        return await asyncio.wrap_future(self.submit(work))
-
-
-_control = ControlThread()
 
 
 @asynccontextmanager
@@ -104,9 +64,9 @@ async def watch(
         return
     port = RunPort()
     port.attach(control)
-    _control.enter()
+    control_thread.enter()
     try:
-        hosted = await _control.call(_host(port, run.name or Path(sys.argv[0]).name or "python"))
+        hosted = await control_thread.call(_host(port, run.name or Path(sys.argv[0]).name or "python"))
         if hosted.problem:
             logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
         shown: Dashboard | None = None
@@ -120,7 +80,48 @@ async def watch(
             await _end(hosted, shown)
             port.close()
     finally:
-        _control.leave()
+        control_thread.leave()
+
+
+class Observer:
+    """Shows the tasks of this process until `close`, or until the end of its context or of the process."""
+
+    def __init__(self, *, screen: bool, name: str, log_level: int) -> None:
+        self._observing: Observing | None = None
+        if os.name != "posix":
+            return
+        from asyncwatch.cli.observed import Observing  # noqa: PLC0415  as in `_show`
+
+        self._observing = observing = Observing(name or Path(sys.argv[0]).name or "python")
+        observing.open(has_screen=screen, log_level=log_level)
+        atexit.register(self.close)
+        if observing.problem:
+            logger.warning("asyncwatch ps and attach do not find these tasks: %s", observing.problem)
+
+    def close(self) -> None:
+        """Show them no longer. When this returns, the program has its terminal back."""
+        atexit.unregister(self.close)
+        if self._observing is not None:
+            self._observing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def observe(*, screen: bool = True, name: str = "", log_level: int = logging.INFO) -> Observer:
+    """Show the asyncio tasks that this process makes by itself, without supervising them.
+
+    Called anywhere in a program, it shows the tasks of the running event loop, and of all loops that start later, up to
+    the end of the program or of its context (`with asyncwatch.observe():`). While no client looks, nothing is done.
+
+    In a terminal the dashboard has the screen, as with `watch`. Other processes find the tasks, too: `asyncwatch ps`,
+    `asyncwatch attach`, `asyncwatch ctl`. `name` is shown there; the default is that of the script. Without a terminal,
+    or with `screen=False`, nothing is shown here. On systems without Unix sockets nothing happens.
+    """
+    return Observer(screen=screen, name=name, log_level=log_level)
 
 
 def is_wished(is_watched: bool | None) -> bool:
@@ -154,7 +155,7 @@ async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
 
     At the end of a program, `asyncio.run` cancels every task of its loop. So this waits for no task.
     """
-    closing = _control.submit(hosted.close())
+    closing = control_thread.submit(hosted.close())
     cancellation: asyncio.CancelledError | None = None
     while not (closing.done() and (shown is None or shown.has_ended())):
         try:
@@ -171,16 +172,17 @@ async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
 
 async def _show(hosted: HostedRun, port: RunPort, control: RunControl, log_level: int) -> Dashboard | None:
     """Give the terminal to a dashboard; return None if there is no terminal, or another run has it."""
-    from asyncwatch.cli.program import Dashboard, Recorder, has_screen  # noqa: PLC0415  for Unix systems, and not light
+    from asyncwatch.cli.program import Dashboard, Recorder, has_screen, screen  # noqa: PLC0415  for Unix systems, and not light
 
-    if not has_screen() or not _screen.acquire(blocking=False):
+    if not has_screen() or not screen.acquire(blocking=False):
         return None
+    recorder = Recorder(port.record_log, lambda: control.is_started and not control.is_finished)
     ours, childs = socket.socketpair()
     try:
-        shown = Dashboard(childs, Recorder(port, control), log_level, _screen.release)
+        shown = Dashboard(childs, recorder, log_level, screen.release)
     except BaseException:
         ours.close()
-        _screen.release()
+        screen.release()
         raise
-    await _control.call(hosted.adopt(ours))
+    await control_thread.call(hosted.adopt(ours))
     return shown

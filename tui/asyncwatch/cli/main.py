@@ -20,6 +20,7 @@ import asyncwatch
 from asyncwatch.cli import BAD_INPUT, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
 from asyncwatch.cli.ctl import ctl
 from asyncwatch.cli.messages import NO_THREADS, lacks_threads, report
+from asyncwatch.cli.observe import observe
 from asyncwatch.cli.runs import runs
 from asyncwatch.policies.runner import RUNNERS
 from asyncwatch.process import discard_output, kept_streams
@@ -560,7 +561,7 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
         raise _InputError(error.problems) from None
 
 
-COMMANDS = (again, attach, check, ctl, guide, ps, replay, resume, runs, selftest)
+COMMANDS = (again, attach, check, ctl, guide, observe, ps, replay, resume, runs, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asyncwatch.cli import dashboard
 from asyncwatch.cli.keeper import TerminalSettings
@@ -21,32 +21,38 @@ from asyncwatch.cli.stray import EVERY, StrayOutput
 from asyncwatch.engine.capture import Record, capturing_logs, capturing_prints
 from asyncwatch.text import printable
 
-if TYPE_CHECKING:
-    from asyncwatch.engine.port import RunPort
-    from asyncwatch.engine.run_control import RunControl
-
 LINES_KEPT = 10_000
 """Lines, the latest, that a program writes before or after the run while the dashboard has the terminal."""
 PATIENCE = 2.0
 """Seconds that a dashboard gets to leave the terminal."""
 _CHILD = "import sys; sys.path.append(sys.argv[3]); from asyncwatch.cli.dashboard import main; main()"
 _STANDARD = (0, 1, 2)
+screen = threading.Lock()
+"""Held by the run whose dashboard has the terminal."""
 
 
 class Recorder:
-    """Makes what the program prints and logs lines of the run's log, and keeps what comes before or after the run."""
+    """Makes what the program prints and logs lines of the run's log, and keeps what is to be printed afterwards.
 
-    def __init__(self, port: RunPort, control: RunControl) -> None:
-        self._port = port
-        self._control = control
+    Args:
+        record: makes one line an event of the run, from any thread.
+        is_running: returns whether the run goes on: lines that come before or after it are kept.
+        keeps_all: whether all lines are kept, and all log records from WARNING up.
+
+    """
+
+    def __init__(self, record: Record, is_running: Callable[[], bool], *, keeps_all: bool = False) -> None:
+        self._record = record
+        self._is_running = is_running
+        self._keeps_all = keeps_all
         self._kept: deque[str] = deque(maxlen=LINES_KEPT)
 
     def __call__(self, worker: str | None, level: str, source: str, message: str) -> None:
         """Record one line or log record, from any thread."""
-        if self._control.is_started and not self._control.is_finished:
-            self._port.record_log(worker, level, source, message)
-        else:
-            is_printed = source in {"output", "stdout", "stderr"}
+        if is_running := self._is_running():
+            self._record(worker, level, source, message)
+        is_printed = source in {"output", "stdout", "stderr"}
+        if not is_running or (self._keeps_all and (is_printed or logging.getLevelName(level) >= logging.WARNING)):
             self._kept.append(message if is_printed else f"{level}:{source}:{message}")
 
     def print(self) -> None:

@@ -48,10 +48,17 @@ class HostedRun:
     """A run that is served in the control thread. All methods belong to that thread.
 
     With `is_published` it listens on a socket, by which the processes of its user find it. If that is impossible,
-    `problem` says why.
+    `problem` says why. `on_look` is called with whether there are clients that follow the run.
     """
 
-    def __init__(self, port: Port, name: str, *, is_published: bool) -> None:
+    def __init__(
+        self,
+        port: Port,
+        name: str,
+        *,
+        is_published: bool,
+        on_look: Callable[[bool], object] = lambda _is_looked_at: None,
+    ) -> None:
         self.problem = ""
         self._port = port
         self._fleet = Fleet()
@@ -71,7 +78,8 @@ class HostedRun:
             port.send_then,
             port.statistics,
         )
-        self._server = ControlServer(run, is_peer_trusted=_is_own)
+        self._server = ControlServer(run, is_peer_trusted=_is_own, on_change=self._note_clients)
+        self._on_look = on_look
         self._tasks: list[asyncio.Task[None]] = []
         close = WeakMethod(self._server.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
@@ -88,19 +96,26 @@ class HostedRun:
         """Serve a dashboard at the other end of `connection`."""
         await self._server.adopt(connection, Kind.VIEWER)
 
-    async def close(self) -> None:
-        """Tell clients that the run has ended, and end all connections."""
+    async def close(self, status: int | None = None) -> None:
+        """Tell clients that the run has ended, and end all connections.
+
+        `status` is the exit status of the run; None for what became of its workers.
+        """
         if self._fleet.run is not None:
             await asyncio.wait(self._tasks[:1], timeout=LAST_EVENTS)
         for task in self._tasks:
             task.cancel()
         summary = summarize(self._fleet)
-        status = 0 if self._fleet.finished is not None and not self._fleet.has_own_failures else 1
+        if status is None:
+            status = 0 if self._fleet.finished is not None and not self._fleet.has_own_failures else 1
         self._server.end(Ended(status, (), msgspec.Raw(packed(summary))))
         await self._server.close()
         if self._publication is not None:
             with suppress(OSError, DiscoveryError):
                 self._publication.end(status, msgspec.to_builtins(summary))
+
+    def _note_clients(self) -> None:
+        self._on_look(self._server.followers > 0)
 
     async def _follow(self, queue: asyncio.Queue[Batch]) -> None:
         while self._fleet.finished is None:

@@ -136,6 +136,11 @@ class ControlServer:
         return sum(client.kind in LOOKING for client in self._clients)
 
     @property
+    def followers(self) -> int:
+        """How many clients get events."""
+        return sum(client.is_following for client in self._clients)
+
+    @property
     def has_owner(self) -> bool:
         """Whether the command that started the run is connected."""
         return any(client.kind is Kind.COMMAND for client in self._clients)

@@ -44,6 +44,14 @@ class RunStarted(Event, frozen=True, gc=False):
     flapping: Flapping | None = None
 
 
+OBSERVED: Final = "observe"
+"""The `runner` of a run whose workers are tasks that a program has made by itself: they are shown, not supervised."""
+OBSERVED_ONLY: Final = (
+    "it is a task of the program itself, which asyncwatch only observes: it knows no way to call it again"
+)
+"""Why such a worker cannot be restarted."""
+
+
 class ItemsRead(Event, frozen=True, gc=False):
     """All items have been read that came while the run went on: the batch has `workers` workers, and gets no more."""
 

@@ -28,6 +28,7 @@ from asyncwatch.events import (
     WorkerState,
     WorkerUnresponsive,
 )
+from asyncwatch.events.run import OBSERVED
 from asyncwatch.model import history as departed
 from asyncwatch.model.history import AttemptHistory, AttemptRecord, DepartedChildren
 from asyncwatch.model.limits import QUEUE_REASONS, Circuits, Keys, Settings
@@ -151,6 +152,11 @@ class Fleet:
     def forgets(self) -> bool:
         """Whether old rows of the batch are given to new workers."""
         return self.run is not None and self.run.rows_kept is not None
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the workers are tasks that a program has made by itself, which are not supervised."""
+        return self.run is not None and self.run.runner == OBSERVED
 
     @property
     def is_reading(self) -> bool:

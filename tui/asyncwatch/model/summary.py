@@ -128,7 +128,7 @@ def summarize(fleet: Fleet, slowest: int = SLOWEST, restarted: int = 20) -> Summ
     return Summary(
         run=run.run if run else "",
         runner=run.runner if run else "",
-        seed=run.seed if run else None,
+        seed=run.seed if run and not fleet.is_observed else None,
         workers=fleet.workers,
         counts={state: number for state, number in fleet.counts.items() if number},
         attempts=fleet.attempts,

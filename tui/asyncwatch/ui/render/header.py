@@ -69,8 +69,8 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         [Span("asyncwatch", "title")],
         [Span(fmt.safe(run.run), "strong")] if run.run else [],
         [Span(run.runner, "muted")],
-        [Span(f"seed {run.seed}", "muted")],
-        [Span(f"{units.count(workers, 'worker')}{reading}", "muted")],
+        [] if fleet.is_observed else [Span(f"seed {run.seed}", "muted")],
+        [Span(f"{units.count(workers, 'task' if fleet.is_observed else 'worker')}{reading}", "muted")],
         [Span(f"{run.done_before:,} done before", "muted")] if run.done_before else [],
         [Span(units.count(viewers, "viewer"), "strong")] if (viewers := snapshot.statistics.viewers) > 1 else [],
     ]
@@ -126,7 +126,7 @@ def _can_restart_all(snapshot: Snapshot) -> bool:
     """Return whether all workers have settled and the run can start again."""
     fleet = snapshot.fleet
     is_open = fleet.finished is None and snapshot.stopping is None and not snapshot.is_read_only
-    return is_open and fleet.is_settled and not fleet.tree.is_supervised
+    return is_open and fleet.is_settled and not (fleet.tree.is_supervised or fleet.is_observed)
 
 
 # -- counts, progress, speed
@@ -179,7 +179,7 @@ def _speed(snapshot: Snapshot, width: int) -> Line:
     parts: list[Line] = [
         [
             Span(units.rate(fleet.rate.per_second(now)), "strong"),
-            Span(" attempts/s ", "muted"),
+            Span(" ended/s " if fleet.is_observed else " attempts/s ", "muted"),
             Span(fmt.sparkline([0] * (columns - len(series))), "rest"),
             Span(fmt.sparkline(series), "spark"),
         ]
