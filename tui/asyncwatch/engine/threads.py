@@ -54,7 +54,7 @@ def in_thread(function: Callable[_P, _R]) -> Callable[_P, Coroutine[Any, Any, _R
     return boundary(call)
 
 
-_CODE: Final[CodeType] = in_thread(int).__code__  # type: ignore[attr-defined]  # a function has it
+_CODE: Final[CodeType] = in_thread(int).__code__  # a function has it
 
 
 def runs_in_thread(target: object) -> bool:
