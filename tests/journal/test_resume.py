@@ -20,6 +20,7 @@ from asyncwatch.events import (
     WorkersQueued,
     WorkerSucceeded,
 )
+from asyncwatch.journal.calls import DoneItems
 from asyncwatch.journal.identity import Keys, keys_of
 from asyncwatch.journal.resume import Comparison, Kind, Past, split_keys
 from asyncwatch.journal.store import Launch, RunInfo, RunJournal, RunStore, parts_of, store_batch
@@ -68,6 +69,13 @@ def launch(store: RunStore, names: Sequence[str], keys: Keys, ends: Sequence[str
     store.write(parts_of(0, GROUP, *keys), [store_batch(tuple(events))])
 
 
+def done_of(journal: RunJournal) -> DoneItems:
+    """Return what is done of a run, as a call of `amap` reads it."""
+    done = DoneItems()
+    done.read(journal)
+    return done
+
+
 items = st.lists(st.tuples(st.sampled_from(["", "", "p", "q"]), st.integers(0, 3)), max_size=8)
 
 
@@ -88,7 +96,11 @@ def test_item_is_done_if_it_succeeded_with_its_content_and_is_run_otherwise(
             expected = [succeeded.get(key) == content for key, content in split]
             with RunJournal(store.path) as journal:
                 comparison = Comparison(Past(journal), [(GROUP, keys)])
+                done = done_of(journal)
             [kinds] = comparison.kinds
+            assert [done.find(*each) is not None for each in split] == expected
+            assert len(done) == len(succeeded)
+            done.close()
             assert [kind is Kind.DONE for kind in kinds] == expected
             assert [kind is Kind.NEW for kind in kinds] == [key not in known for key, _ in split]
             assert {key for _, key in comparison.gone} == known - {key for key, _ in split}
@@ -117,6 +129,19 @@ def test_list_in_another_order_has_the_same_items(current: list[Item], random: o
     assert Counter(key for key, _ in before) == Counter(key for key, _ in after)
 
 
+def test_name_that_is_used_again_is_that_of_the_latest_worker(tmp_path: Path) -> None:
+    with closing(RunStore.create(tmp_path, RunInfo("r", "r", "", "n"))) as store:
+        launch(store, ["a"], keys_of(range(3)), ["succeeded"])
+        failed = WorkerFailed(7, 1.0, "a", 1, 1, 0.1, "ValueError", "x")
+        store.write(batches=[store_batch((WorkersQueued(6, 0.0, GROUP, 3, ("a", "b")), failed))])
+        store.write(batches=[store_batch((WorkerSucceeded(8, 1.0, "b", 1, 1, 0.1, result="B"),))])
+        with RunJournal(store.path) as journal:
+            done = done_of(journal)
+    found = [done.find(*pair) for pair in split_keys(keys_of(range(3)))]
+    assert [None if event is None else event.result for event in found] == [1, None, "B"]
+    done.close()
+
+
 def test_results_of_a_run_are_not_held_while_it_is_compared(tmp_path: Path) -> None:
     size, names = 1 << 20, [str(number) for number in range(24)]
     with closing(RunStore.create(tmp_path, RunInfo("r", "r", "", "n"))) as store:
@@ -127,7 +152,9 @@ def test_results_of_a_run_are_not_held_while_it_is_compared(tmp_path: Path) -> N
             tracemalloc.start()
             try:
                 past = Past(journal)
+                done = done_of(journal)
                 assert tracemalloc.get_traced_memory()[1] < 8 * size
             finally:
                 tracemalloc.stop()
-    assert len(past.groups[GROUP].done) == len(names)
+    assert len(past.groups[GROUP].done) == len(done) == len(names)
+    done.close()

@@ -24,6 +24,8 @@ from asyncwatch.engine.tree.specs import SupervisorSpec as SupervisorSpec
 from asyncwatch.engine.watchdog import Watchdog as Watchdog
 from asyncwatch.events import Event as Event
 from asyncwatch.events import WorkerState as WorkerState
+from asyncwatch.journal.store import BusyError as BusyError
+from asyncwatch.journal.store import JournalError as JournalError
 from asyncwatch.policies.bad_luck import BadLuck as BadLuck
 from asyncwatch.policies.budget import RetryBudget as RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy as CircuitPolicy

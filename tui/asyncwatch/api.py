@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 import warnings
+from array import array
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -33,20 +34,34 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, NamedTuple, TextIO, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    TextIO,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    overload,
+)
 from weakref import WeakValueDictionary
 
 from asyncwatch.commands import RestartWorker, Statistics
 from asyncwatch.engine.current import current, enclosing
-from asyncwatch.engine.describe import clean_text, target_name
+from asyncwatch.engine.describe import clean_text, function_of, target_name
 from asyncwatch.engine.feed import Feed
 from asyncwatch.engine.lifespan import LifespanFactory
 from asyncwatch.engine.run import Run, running
 from asyncwatch.engine.run_control import RunControl, control_of
 from asyncwatch.engine.spec import Outcome, OwnSpec, ResultT_co, WorkerSpec, WorkerSpecs, outcome_of
 from asyncwatch.engine.worker import Worker
-from asyncwatch.events import WorkerCancelled, WorkerEnded, WorkerState
+from asyncwatch.events import WorkerCancelled, WorkerEnded, WorkerState, WorkerSucceeded
 from asyncwatch.policies.bad_luck import BadLuck
 from asyncwatch.policies.budget import RetryBudget
 from asyncwatch.policies.circuit import CircuitPolicy
@@ -59,6 +74,9 @@ from asyncwatch.policies.runner import LifespanPer
 from asyncwatch.policies.throttle import ThrottlePolicy
 from asyncwatch.text import clock, count, one_line, percent, rate
 from asyncwatch.watching import is_wished, watched
+
+if TYPE_CHECKING:
+    from asyncwatch.journal.calls import CallJournal
 
 # Failures are raised or returned. A program that configures no logging gets no lines on its stderr.
 logging.getLogger("asyncwatch").addHandler(logging.NullHandler())
@@ -138,6 +156,8 @@ class ItemOutcome(Outcome[ResultT_co], Generic[ItemT, ResultT_co], frozen=True, 
 
     item: ItemT
     """What the function was called with."""
+    is_from_journal: bool = False
+    """Whether it succeeded in an earlier call, with which this one goes on: it was not called again."""
 
 
 # gather --------------------------------------------------------------------------------------------------------------
@@ -386,6 +406,7 @@ def amap(
     key: str | Callable[[ItemT], str] | None = ...,
     timeout: float | None = ...,
     on_error: Literal["raise"] = ...,
+    journal: str | None = ...,
     progress: bool = ...,
     watch: bool | None = ...,
     **options: Unpack[RunOptions],
@@ -400,6 +421,7 @@ def amap(
     key: str | Callable[[ItemT], str] | None = ...,
     timeout: float | None = ...,
     on_error: Literal["return"],
+    journal: str | None = ...,
     progress: bool = ...,
     watch: bool | None = ...,
     **options: Unpack[RunOptions],
@@ -413,6 +435,7 @@ def amap(
     key: str | Callable[[Any], str] | None = None,
     timeout: float | None = None,
     on_error: Literal["raise", "return"] = "raise",
+    journal: str | None = None,
     progress: bool = False,
     watch: bool | None = None,
     **options: Unpack[RunOptions],
@@ -438,16 +461,27 @@ def amap(
         key: the key of the limits of the workers, or a function that returns it for an item.
         timeout: seconds for all; then remaining workers are timed out, and `TimeoutError` is raised.
         on_error: `raise` or `return`.
+        journal: a name under which the call is recorded, in a file of its own among those of `asyncwatch runs`. If the
+            latest call of the function with this name, in the current folder, did not return (it raised, was left or
+            cancelled, or its process died), this one goes on with its run: items that succeeded are not called again,
+            and their results come from the journal. Otherwise it is a new run. Items are known by what `name` returns
+            if it is given, else by their content. Results that JSON would change are not kept: a `RuntimeWarning` says
+            so, and their items run again.
         progress: whether to show a line on stderr, if that is a terminal, or in a notebook.
         watch: whether a dashboard in the terminal shows the run (see `asyncwatch.watch`). None leaves that to the
             environment variable `ASYNCWATCH`.
         options: the fields of `RunOptions`.
 
     Raises:
+        BusyError: when awaited: a call with this journal is going on, in the process `pid`.
+        JournalError: when awaited: the journal cannot be used.
+        OSError: when awaited: the journal cannot be made or opened.
         TypeError: an unknown option, or `items` cannot be iterated.
         ValueError: a value is out of its range.
 
     """
+    if journal is not None and not journal.strip():
+        raise ValueError(f"journal must be a name, not {journal!r}")
     if on_error not in {"raise", "return"}:
         raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
     if not isinstance(items, AsyncIterable):
@@ -455,7 +489,8 @@ def amap(
     if not callable(func):
         raise TypeError(f"the function cannot be called: {func!r}")
     shown = _Shown(progress, watch)
-    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, on_error == "return", shown, options))
+    is_returning = on_error == "return"
+    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, is_returning, journal, shown, options))
 
 
 class _Shown(NamedTuple):
@@ -538,12 +573,14 @@ class _Mapping:
         key: str | Callable[[Any], str] | None,
         timeout: float | None,
         is_returning: bool,
+        journal: str | None,
         shown: _Shown,
         options: RunOptions,
     ) -> None:
         treatment, limits = _split(options, "amap")
         template = WorkerSpec(_name_of_function(func), func, key=key, **treatment)
         self._reader = _Reader(template, items, name)
+        self._journal_name = journal
         self._run: Run[Any] = self._make_run(concurrency, limits)
         self._control = self._reader.control = control_of(self._run)
         self._timeout = timeout
@@ -554,7 +591,8 @@ class _Mapping:
 
     def _make_run(self, concurrency: int, limits: dict[str, Any]) -> Run[Any]:
         """Return the run that calls the function: all of its workers join from the reader."""
-        run: Run[Any] = Run([], name=self._reader.template.name, concurrency=concurrency, **limits)
+        name = self._journal_name or self._reader.template.name
+        run: Run[Any] = Run([], name=name, concurrency=concurrency, **limits)
         control = control_of(run)
         control.keep_no_values()
         if self._reader.is_lazy:
@@ -565,15 +603,18 @@ class _Mapping:
     async def collect(self) -> list[Any]:
         """Run all workers; return their results or outcomes in the order of the items."""
         results: list[Any] = []
+        if self._journal_name is not None:
+            self._reader.places = array("q")
 
-        def keep(index: int, value: Any) -> None:
-            if index >= len(results):
-                results.extend([None] * (index + 1 - len(results)))
-            results[index] = value
+        def keep(place: int, value: Any) -> None:
+            if place >= len(results):
+                results.extend([None] * (place + 1 - len(results)))
+            results[place] = value
 
-        async with self._running(keep):
-            await self._control.settle()
-        self._raise_errors()
+        async with self._recorded() as journal:
+            async with self._running(keep, journal):
+                await self._control.settle()
+            self._raise_errors()
         return results
 
     async def iterate(self) -> AsyncGenerator[Any, None]:
@@ -586,33 +627,64 @@ class _Mapping:
             arrived.append(value)
             news.set()
 
-        async with self._running(keep):
-            self._control.call_when_settled(news.set)
-            while True:
-                while arrived:
-                    yield arrived.popleft()
-                    self._reader.look_again()
-                if not self._control.is_active:
-                    break
-                news.clear()
-                await news.wait()
-        self._raise_errors()
+        async with self._recorded() as journal:
+            async with self._running(keep, journal):
+                self._control.call_when_settled(news.set)
+                while True:
+                    while arrived:
+                        yield arrived.popleft()
+                        self._reader.look_again()
+                    if not self._control.is_active:
+                        break
+                    news.clear()
+                    await news.wait()
+            self._raise_errors()
 
     @asynccontextmanager
-    async def _running(self, keep: Callable[[int, Any], None]) -> AsyncIterator[None]:
+    async def _recorded(self) -> AsyncIterator[CallJournal | None]:
+        """Record the call inside the context, if it has a journal."""
+        name, template = self._journal_name, self._reader.template
+        if name is None:
+            yield None
+            return
+        from asyncwatch.control.discovery import new_id  # noqa: PLC0415  few calls have a journal
+        from asyncwatch.journal.calls import call_of, open_call  # noqa: PLC0415  as above
+
+        call = call_of(name, _full_name(template.target))
+        journal = await asyncio.to_thread(open_call, call, new_id, self._run.seed)
+        is_returned = False
+        try:
+            journal.start(self._control)
+            yield journal
+            is_returned = True
+        finally:
+            await journal.close(is_returned=is_returned)
+
+    @asynccontextmanager
+    async def _running(self, keep: Callable[[int, Any], None], journal: CallJournal | None) -> AsyncIterator[None]:
         """Run the workers inside the context, and pass each result or outcome to `keep` with the place of its item."""
         errors, is_returning, reader = self._errors, self._is_returning, self._reader
         line = _ProgressLine(self._control, reader) if self._shown.has_progress else None
+        places = reader.places
+
+        def on_done(place: int, item: object, event: WorkerSucceeded) -> None:
+            if line is not None:
+                line.note(event)
+            outcome = _item_outcome(item, event, event.result, None, is_from_journal=True) if is_returning else None
+            keep(place, outcome if is_returning else event.result)
 
         def on_end(worker: Worker, event: WorkerEnded, result: object, error: BaseException | None) -> None:
             if line is not None:
                 line.note(event)
+            if journal is not None:
+                journal.note_end(worker.index, event)
+            place = worker.index if places is None else places[worker.index]
             if is_returning:
-                keep(worker.index, _item_outcome(worker, event, result, error))
+                keep(place, _item_outcome(worker.args[0] if worker.args else None, event, result, error))
             elif event.state is _SUCCEEDED:
                 if errors:
                     errors.pop(worker.index, None)
-                keep(worker.index, result)
+                keep(place, result)
             else:
                 keep_error(worker, event, error)
             if reader.is_waiting:
@@ -625,9 +697,10 @@ class _Mapping:
                 errors[worker.index] = NoResult(f"{worker.name}: {event.state.value}")
 
         self._control.watch_ends(on_end)
+        reader.record_in(journal, on_done)
         try:
             async with (
-                watched(self._run, is_watched=self._shown.watch),
+                watched(self._run, is_watched=self._shown.watch, journal=None if journal is None else journal.path),
                 running(self._run, "amap", self._timeout) as limit,
             ):
                 if line is not None:
@@ -656,7 +729,7 @@ _SUCCEEDED = WorkerState.SUCCEEDED
 
 
 def _item_outcome(
-    worker: Worker, event: WorkerEnded, result: Any, error: BaseException | None
+    item: object, event: WorkerEnded, result: Any, error: BaseException | None, *, is_from_journal: bool = False
 ) -> ItemOutcome[Any, Any]:
     return ItemOutcome(
         name=event.worker,
@@ -666,8 +739,18 @@ def _item_outcome(
         incarnation=event.incarnation,
         attempts=event.attempts,
         elapsed=event.elapsed,
-        item=worker.args[0] if worker.args else None,
+        item=item,
+        is_from_journal=is_from_journal,
     )
+
+
+def _full_name(func: object) -> str:
+    """Return the name of a function with that of its module, which is the same if the module is the main program."""
+    function = function_of(func)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
+        module = Path(file).stem
+    return f"{module}:{target_name(func)}"
 
 
 def _name_of_function(func: object) -> str:
@@ -720,15 +803,23 @@ class _Reader:
         self.unread: deque[Any] = deque()
         """Results that were not yielded yet."""
         self.control: RunControl | None = None
+        self.places: array[int] | None = None
+        """The place of each worker's item among all items, if some items have no worker and the places are needed."""
         self._items = items
         self._name = name
         self._number = 0
+        self._journal: CallJournal | None = None
+        self._on_done: Callable[[int, Any, WorkerSucceeded], None] = lambda _place, _item, _event: None
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def record_in(self, journal: CallJournal | None, on_done: Callable[[int, Any, WorkerSucceeded], None]) -> None:
+        """Record the items, and pass those that are done to `on_done`, each with its place, instead of a worker."""
+        self._journal, self._on_done = journal, on_done
+
     def start(self, feed: Feed) -> None:
-        """Begin to read. All items of a collection that is not too large join now."""
-        if self.is_lazy:
+        """Begin to read. All items of a collection that is not too large join now, unless each has to be looked up."""
+        if self.is_lazy or self._journal is not None:
             self._task = asyncio.Task(self._read(feed), loop=asyncio.get_running_loop())
         else:
             self._add(feed, list(cast("Collection[Any]", self._items)))
@@ -778,7 +869,7 @@ class _Reader:
         feed.end()
 
     async def _wait_for_room(self) -> None:
-        while not self._has_room(1):
+        while self.is_lazy and not self._has_room(1):
             self.is_waiting = True
             self._room.clear()
             await self._room.wait()
@@ -788,20 +879,33 @@ class _Reader:
         """Return the next items, fewer if they are slow to come; none at the end."""
         chunk: list[Any] = []
         until = time.monotonic() + _READ_FOR
-        for item in itertools.islice(iterator, min(_READ_AT_ONCE, self._room_left())):
+        size = min(_READ_AT_ONCE, self._room_left()) if self.is_lazy else _READ_AT_ONCE
+        for item in itertools.islice(iterator, size):
             chunk.append(item)
             if time.monotonic() > until:
                 break
         return chunk
 
     def _add(self, feed: Feed, items: Sequence[Any]) -> None:
-        feed.add([self._name_of(item) for item in items], items)
+        first = self._number
+        given = None if self._name is None else [str(self._name(item)) for item in items]
+        names = list(map(self._name_of, items if given is None else given))
+        if self._journal is None:
+            feed.add(names, items)
+        elif feed.is_open:
+            left = []
+            for place, event in enumerate(self._journal.admit(items, given)):
+                if event is None:
+                    left.append(place)
+                else:
+                    self._on_done(first + place, items[place], event)
+            if self.places is not None:
+                self.places.extend(first + place for place in left)
+            feed.add([names[place] for place in left], [items[place] for place in left])
 
     def _name_of(self, item: Any) -> str:
         self._number += 1
-        if self._name is not None:
-            text = str(self._name(item))
-        elif type(item) is str:
+        if type(item) is str:
             if 0 < len(item) <= _NAME_LENGTH and item.isprintable() and "@" not in item:  # nearly always
                 return item
             text = item

@@ -56,6 +56,14 @@ async def watch(
         RuntimeError: The run has started already.
 
     """
+    async with _watching(run, screen=screen, log_level=log_level):
+        yield
+
+
+@asynccontextmanager
+async def _watching(
+    run: Run[object] | Supervisor, *, screen: bool, log_level: int = logging.INFO, journal: Path | None = None
+) -> AsyncIterator[None]:
     control = control_of(run)
     if control.is_started:
         raise RuntimeError("enter watch() before the run starts: it shows a run from its first event on")
@@ -66,7 +74,7 @@ async def watch(
     port.attach(control)
     control_thread.enter()
     try:
-        hosted = await control_thread.call(_host(port, run.name or Path(sys.argv[0]).name or "python"))
+        hosted = await control_thread.call(_host(port, run.name or Path(sys.argv[0]).name or "python", journal))
         if hosted.problem:
             logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
         shown: Dashboard | None = None
@@ -131,21 +139,24 @@ def is_wished(is_watched: bool | None) -> bool:
 
 @asynccontextmanager
 async def watched(
-    run: Run[object] | Supervisor, *, is_watched: bool | None, is_named: bool = False
+    run: Run[object] | Supervisor, *, is_watched: bool | None, is_named: bool = False, journal: Path | None = None
 ) -> AsyncIterator[None]:
-    """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway."""
+    """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway.
+
+    A run that is recorded has the ID of its `journal`.
+    """
     if not (is_named or is_wished(is_watched)):
         yield
         return
     screen = is_watched if is_watched is not None else os.environ.get(VARIABLE, "") not in {*_NO, "attach"}
-    async with watch(run, screen=screen):
+    async with _watching(run, screen=screen, journal=journal):
         yield
 
 
-async def _host(port: RunPort, name: str) -> HostedRun:
+async def _host(port: RunPort, name: str, journal: Path | None) -> HostedRun:
     from asyncwatch.control.host import HostedRun  # noqa: PLC0415  it brings the model, which few programs need
 
-    hosted = HostedRun(port, name, is_published=True)
+    hosted = HostedRun(port, name, is_published=True, journal=journal)
     await hosted.open()
     return hosted
 

@@ -278,7 +278,8 @@ def _lines(entry: Entry, summary: Summary, launches: Sequence[Launch], settings:
         how = "no end was recorded" if launch.ended is None else f"status {launch.status}"
         if launch is launches[-1] and entry.state is RunState.RUNNING:
             how = "running"
-        command = one_line(" ".join(["asyncwatch", *launch.command]), _LONGEST_SETTING)
+        words = launch.command if launch.is_of_program else ["asyncwatch", *launch.command]
+        command = one_line(" ".join(words), _LONGEST_SETTING)
         lines.append(f"  {launch.number}  {since(launch.started, now)}  {how}  {command}")
     return lines
 

@@ -17,7 +17,7 @@ from asyncwatch.config.load import written_settings
 from asyncwatch.config.schema import Config
 from asyncwatch.events import RecordingFailed
 from asyncwatch.events.run import recording_sentence
-from asyncwatch.journal.folder import check_folder, note_folder, prune, remove, runs_folder
+from asyncwatch.journal.folder import create_run, note_folder, runs_folder
 from asyncwatch.journal.store import SUFFIX, Launch, RunInfo, RunStore, make_folder
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.plan.keys import WorkerKeys
@@ -78,7 +78,6 @@ class Recorder:
         if self._store is not None:
             open_store = partial(_begin, self._store, launch)
         self._writer = JournalWriter(open_store, on_written, on_problem, self._keys.planned, ring)
-        os.register_at_fork(after_in_child=self._writer.forget)
         return self._writer
 
     def path(self, run_id: str) -> Path:
@@ -112,19 +111,10 @@ def _begin(store: RunStore, launch: Launch) -> RunStore:
 
 
 def _open_store(folder: Path, plan: Plan, run_id: str, launch: Launch) -> RunStore:
-    check_folder(folder)
-    past = plan.resumption
+    past, config = plan.resumption, plan.config
     root, parent = (run_id, "") if past is None else (past.root, past.parent)
-    store = RunStore.create(folder, RunInfo(run_id, root, parent, mask_secrets(plan.name)))
-    try:
-        store.begin(launch)
-    except BaseException:
-        store.close()
-        remove(store.path)  # the next attempt begins anew
-        raise
-    note_folder(folder)
-    prune(folder, keep=plan.config.journal_keep, size=plan.config.journal_size)
-    return store
+    info = RunInfo(run_id, root, parent, mask_secrets(plan.name))
+    return create_run(folder, info, launch, keep=config.journal_keep, size=config.journal_size)
 
 
 def launch_of(plan: Plan) -> Launch:

@@ -110,6 +110,10 @@ class Request:
         if not launches:
             raise RefusedError(f"nothing was recorded of run {self._path.stem}")
         self._launch = launches[-1]
+        if self._launch.is_of_program:
+            name, command = printable(self._info.name), shlex.join(self._launch.command)
+            text = f"run {self._path.stem} is a call of amap with the journal {name!r}"
+            raise RefusedError(f"{text}. Run the program again: {printable(command)}")
         with _refusing(), locked(self._path):
             pass  # no process is at it
         for name in _PATHS:
@@ -323,7 +327,7 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
             raise RefusedError(str(error)) from None
     for entry in unfinished(folders, folder):
         with suppress(JournalError, OSError, sqlite3.Error), RunJournal(entry.path) as journal:
-            if not _is_tree(journal, entry.launches):
+            if not (journal.launches()[-1].is_of_program or _is_tree(journal, entry.launches)):
                 return entry.path
     if (broken := next((each for each in entries(*folders) if not each.is_readable), None)) is not None:
         text = "no run of this folder is known to have anything left to do. It may be one that cannot be used"

@@ -26,6 +26,8 @@ from asyncwatch.policies.limits import (
     DEFAULT_CONCURRENCY,
     DEFAULT_GRACE,
     GRACE_RULE,
+    JOURNALS_KEPT,
+    JOURNALS_SIZE,
     MAX_PER_KEY_RULE,
 )
 from asyncwatch.policies.rate import RATE_RULE, Burst
@@ -485,7 +487,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             "be resumed.",
             Whole(1, 1_000_000),
         ),
-    ] = 50
+    ] = JOURNALS_KEPT
     journal_size: Annotated[
         int,
         Setting(
@@ -493,7 +495,7 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             "events.",
             Size(1_000_000),
         ),
-    ] = 2_000_000_000
+    ] = JOURNALS_SIZE
     stop_ok: Annotated[
         bool,
         Setting("Whether a run that is stopped before its end has status 0, if no worker failed by itself.", FLAG_RULE),

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakMethod
 
@@ -48,7 +49,8 @@ class HostedRun:
     """A run that is served in the control thread. All methods belong to that thread.
 
     With `is_published` it listens on a socket, by which the processes of its user find it. If that is impossible,
-    `problem` says why. `on_look` is called with whether there are clients that follow the run.
+    `problem` says why. `on_look` is called with whether there are clients that follow the run. A run that is recorded
+    has the ID of its `journal`.
     """
 
     def __init__(
@@ -58,17 +60,20 @@ class HostedRun:
         *,
         is_published: bool,
         on_look: Callable[[bool], object] = lambda _is_looked_at: None,
+        journal: Path | None = None,
     ) -> None:
         self.problem = ""
+        self._journal = "" if journal is None else str(journal)
+        run_id = "" if journal is None else journal.stem
         self._port = port
         self._fleet = Fleet()
         self._publication: Publication | None = None
         if is_published:
             try:
-                self._publication = publish(name, sys.argv, protocol=PROTOCOL)
+                self._publication = publish(name, sys.argv, protocol=PROTOCOL, run_id=run_id)
             except DiscoveryError as error:
                 self.problem = str(error)
-        self.id = new_id() if self._publication is None else self._publication.record.id
+        self.id = run_id or new_id() if self._publication is None else self._publication.record.id
         run = Run(
             self.id,
             name,
@@ -86,7 +91,7 @@ class HostedRun:
 
     async def open(self) -> None:
         """Listen to clients, and take the events of the run from now on."""
-        self._server.open(PlanMade(self.id, notes=(), foreseen=()))
+        self._server.open(PlanMade(self.id, notes=(), foreseen=(), journal=self._journal))
         if self._publication is not None:
             await self._server.listen(self._publication.socket)
             self._tasks.append(asyncio.create_task(self._refresh(self._publication)))

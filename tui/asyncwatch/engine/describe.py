@@ -170,6 +170,28 @@ def jsonable_or_repr(result: object) -> tuple[Any, bool]:
         return safe_repr(result), True
 
 
+def exact_json(result: object) -> tuple[Any, bool]:
+    """Return the same, and whether that differs from `result` in anything, as a list differs from a tuple."""
+    shown, is_repr = jsonable_or_repr(result)
+    try:
+        return shown, is_repr or not _is_same(result, shown)
+    except RecursionError:
+        return shown, True
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    kind = type(value)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        return bool(value.keys() == other.keys()) and all(_is_same(value[key], other[key]) for key in value)
+    if kind is list:
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    if kind is int:
+        return bool(value == other) and -(2**63) <= value < 2**64
+    return bool(value == other)
+
+
 def _plain(value: Any) -> Any:
     """Return the text or number that a subclass of str, int or float holds, or a scalar of numpy; else `value`."""
     kind = type(value)

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.current import CurrentWorker, enclosing, outermost_worker
-from asyncwatch.engine.describe import ErrorFacts, clean_message, describe_error, jsonable, jsonable_or_repr
+from asyncwatch.engine.describe import ErrorFacts, clean_message, describe_error, exact_json, jsonable, jsonable_or_repr
 from asyncwatch.engine.outbox import Outbox
 from asyncwatch.engine.progress import Progress
 from asyncwatch.engine.retry_decision import RetryDecision
@@ -116,6 +116,11 @@ class Reporter:
         self._clock = time.monotonic
         self._started_at = 0.0
         self._before_end: list[Callable[[], object]] = []
+        self._as_json = jsonable_or_repr
+
+    def keep_exact_results(self) -> None:
+        """Count a result as lost unless JSON gives back an equal value of the same type, from now on."""
+        self._as_json = exact_json
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -455,7 +460,7 @@ class Reporter:
         if result is None or (type(result) is int and -(2**30) < result < 2**30):
             shown, is_repr = result, False
         else:
-            shown, is_repr = jsonable_or_repr(result)
+            shown, is_repr = self._as_json(result)
         elapsed = int((now - worker.first_started_at) * 1e6 + 0.5) / 1e6
         event = WorkerSucceeded(
             self._next_seq(), now, worker.name, worker.incarnation, worker.attempt, elapsed, shown, is_repr or UNSET

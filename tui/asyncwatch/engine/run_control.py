@@ -147,6 +147,10 @@ class RunControl:
         """Let `identify` return the idempotency key of a worker."""
         self._scheduler.identify_by(identify)
 
+    def keep_exact_results(self) -> None:
+        """Let events mark each result that JSON does not give back as it was. Before the run starts."""
+        self._scheduler.reporter.keep_exact_results()
+
     def add_listener(self, listener: Receiver) -> None:
         """Deliver to `listener` every batch of events emitted from now on."""
         self._scheduler.reporter.outbox.add(listener)

@@ -156,7 +156,7 @@ class WorkerSucceeded(WorkerEnded, frozen=True, gc=False):
     """The target returned `result`; a value that JSON cannot hold is given as its repr.
 
     `is_repr` is true if there is such a value, and left out otherwise. A resume runs the worker again, since its result
-    is not kept.
+    is not kept. In a call of `amap` with a journal it is also true for a value that JSON changes, such as a tuple.
     """
 
     state: ClassVar[WorkerState] = WorkerState.SUCCEEDED

@@ -16,7 +16,17 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from asyncwatch.journal.store import SUFFIX, BusyError, JournalError, RunJournal, locked, make_folder
+from asyncwatch.journal.store import (
+    SUFFIX,
+    BusyError,
+    JournalError,
+    Launch,
+    RunInfo,
+    RunJournal,
+    RunStore,
+    locked,
+    make_folder,
+)
 
 UNFINISHED_KEPT = 31 * 86_400.0
 """Seconds for which a run that can be resumed is kept, whatever the limits."""
@@ -107,6 +117,27 @@ def file_system(path: Path, mounts: str) -> str:
         if depth >= longest and path.is_relative_to(point):  # a later mount hides an earlier one
             found, longest = rest.split()[0], depth
     return found
+
+
+def create_run(folder: Path, info: RunInfo, launch: Launch, *, keep: int, size: int) -> RunStore:
+    """Make the journal of a new run, begin its first launch, and remove old journals as `prune` does.
+
+    Raises:
+        OSError: The folder or the file cannot be made.
+        sqlite3.Error: The same.
+
+    """
+    check_folder(folder)
+    store = RunStore.create(folder, info)
+    try:
+        store.begin(launch)
+    except BaseException:
+        store.close()
+        remove(store.path)  # the next attempt begins anew
+        raise
+    note_folder(folder)
+    prune(folder, keep=keep, size=size)
+    return store
 
 
 class Stored(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE
 
@@ -31,10 +31,20 @@ class Keys(NamedTuple):
     content: bytes
 
 
+class Counts(Protocol):
+    """How often each key has occurred: a `dict`, or one on a disk."""
+
+    def get(self, key: bytes, default: int, /) -> int:
+        """Return how often a key has occurred."""
+
+    def __setitem__(self, key: bytes, times: int, /) -> None:
+        """Note how often a key has occurred."""
+
+
 _HASHES = {kind: blake2b(digest_size=KEY_SIZE, person=kind) for kind in (b"c", b"n", b"o")}
 
 
-def keys_of(items: Iterable[Any], names: Sequence[str] | None = None, seen: dict[bytes, int] | None = None) -> Keys:
+def keys_of(items: Iterable[Any], names: Sequence[str] | None = None, seen: Counts | None = None) -> Keys:
     """Return the keys of `items`, which have these `names`, if they have any. An empty name is none.
 
     `seen` is kept for items of the same group that follow later: how often each key has occurred.
@@ -74,7 +84,7 @@ def _key(kind: bytes, data: bytes) -> bytes:
     return key.digest()
 
 
-def _numbered(keys: list[bytes], seen: dict[bytes, int] | None) -> list[bytes]:
+def _numbered(keys: list[bytes], seen: Counts | None) -> list[bytes]:
     """Return `keys`, which are unique after the ordinal of each repeated one was added to it."""
     if seen is None:
         if len(set(keys)) == len(keys):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import sqlite3
@@ -36,6 +35,8 @@ from asyncwatch.text import printable
 FORMAT = 1
 """The number of the format. A change that older readers cannot read raises it."""
 SUFFIX = ".sqlite"
+FUNCTION = "amap.function"
+"""The setting of a launch by `amap` that names the function which it calls."""
 KEY_SIZE = 16
 """Bytes of a key of an item."""
 CONTENT_SIZE = 8
@@ -130,6 +131,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the run came to its own end: it was neither killed nor stopped, so nothing is left to do."""
         is_interrupted = isinstance(self.summary, dict) and bool(self.summary.get("is_interrupted"))
         return self.ended is not None and not is_interrupted
+
+    @property
+    def is_of_program(self) -> bool:
+        """Whether a program has launched it by `amap`. Then `command` is that of the program."""
+        return FUNCTION in self.settings
 
 
 class RunInfo(NamedTuple):
@@ -575,6 +581,8 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _lock(path: Path) -> int:
     """Lock the journal for this process. Return the descriptor that holds the lock."""
+    import fcntl  # noqa: PLC0415  for Unix systems; the errors above are public everywhere
+
     # `lockf` would lose the lock when anything in this process closes that file.
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -610,6 +618,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def writer_of(path: Path) -> int | None:
     """Return the ID of the process that writes a journal: 0 if it is unknown, None if there is no such process."""
+    import fcntl  # noqa: PLC0415  as in `_lock`
+
     try:
         lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

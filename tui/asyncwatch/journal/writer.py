@@ -11,6 +11,7 @@ and beyond twice as much nothing is recorded any more.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from asyncwatch.events import (
     Batch,
@@ -114,6 +116,7 @@ class JournalWriter:
         self._taken = self._given = 0
         self._last_tried = float("-inf")
         self._writing_since: float | None = None
+        _note_writer(self)
         self._thread = threading.Thread(target=self._work, name="asyncwatch journal", daemon=True)
         self._thread.start()
 
@@ -302,6 +305,23 @@ class JournalWriter:
             self.problem = None
             self._on_problem(None)
         return True
+
+
+_writers: WeakSet[JournalWriter] | None = None
+
+
+def _note_writer(writer: JournalWriter) -> None:
+    """Let the writer give up its lock in each child that the process forks from now on."""
+    global _writers  # noqa: PLW0603  a process can be told only once what to do in its children
+    if _writers is None:
+        _writers = WeakSet()
+        os.register_at_fork(after_in_child=_forget_all)
+    _writers.add(writer)
+
+
+def _forget_all() -> None:
+    for writer in _writers or ():
+        writer.forget()
 
 
 def needed_of(batch: Iterable[Event]) -> Batch:

@@ -15,6 +15,10 @@ GRACE_RULE: Final = Duration()
 SIGNAL_SPREAD: Final = 0.1
 """Seconds in which a signal to a group of processes reaches all of them. Ctrl+C stops the run and the processes that
 its workers have started: workers that fail this long before the stop have not failed by themselves."""
+JOURNALS_KEPT: Final = 50
+"""Journals of runs in a folder."""
+JOURNALS_SIZE: Final = 2_000_000_000
+"""Bytes of all of them."""
 
 
 def check_limits(concurrency: int, grace: float, max_per_key: int | None = None) -> None:
