@@ -98,6 +98,18 @@ async def test_client_passes_on_what_came_before_and_after_it_listens(peer: Peer
     client.close()
 
 
+@pytest.mark.parametrize("is_read_before", [False, True])
+async def test_client_knows_the_id_of_the_run(peer: Peer, *, is_read_before: bool) -> None:
+    peer.socket.send(message_frame(protocol.Welcome("0.1.0", "kesbc5bq", "demo", 7)))
+    if is_read_before:
+        peer.connection.receive()
+    client = RunClient(peer.connection)
+    client.events()
+    await settle()
+    assert client.run_id == "kesbc5bq"
+    client.close()
+
+
 async def test_client_reads_no_more_than_its_reader_and_goes_on_when_there_is_room(peer: Peer) -> None:
     client = RunClient(peer.connection)
     queue = client.events()

@@ -57,7 +57,7 @@ def rows_of(lines: list[str]) -> list[tuple[str, ...]]:
 
 async def test_picture_agrees_with_what_the_program_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(command())
-    counts = re.findall(r"\S (\d+) ([a-z ]+?)  ", DRAWN[1])
+    counts = re.findall(r"\S (\d+) ([a-z ]+?)(?:  |$)", DRAWN[2])
     settled = sum(int(number) for number, state in counts if WorkerState(state) in SETTLED)
     events = await asyncio.to_thread(events_until, plan, settled, monkeypatch)
     controller = FakeController()

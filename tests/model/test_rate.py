@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.model.statistics import Rate
+from asyncwatch.model.statistics import Pace, Rate
 
 
 def rate_of(*times: float) -> Rate:
@@ -43,3 +43,25 @@ def test_times_older_than_the_ring_are_not_counted() -> None:
 def test_series_counts_every_time_within_the_ring(times: list[float], seconds: int) -> None:
     expected = [sum(int(at) == second for at in times) for second in range(250 - seconds + 1, 251)]
     assert rate_of(*times).series(250.0, seconds) == expected
+
+
+def test_pace_estimates_by_the_last_minute() -> None:
+    pace = Pace()
+    assert pace.seconds(10, 0.0) is None
+    pace.note(0.0, 0)
+    assert pace.seconds(10, 5.0) is None
+    for second in range(1, 121):
+        pace.note(float(second), second * (10 if second > 60 else 1))
+    # The minute before has ended at ten a second, with a jump at its beginning.
+    assert pace.seconds(100, 120.0) == pytest.approx(100 * 60 / (1200 - 60))
+
+
+def test_pace_counts_restarted_workers_and_starts_over_at_an_earlier_moment() -> None:
+    pace = Pace()
+    pace.note(0.0, 0)
+    pace.note(5.0, 10)
+    pace.note(6.0, 4)  # six were restarted
+    pace.note(10.0, 14)
+    assert pace.seconds(20, 10.0) == 10.0
+    pace.note(2.0, 1)
+    assert pace.seconds(20, 3.0) is None

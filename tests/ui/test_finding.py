@@ -63,7 +63,7 @@ async def test_filter_without_match_says_so() -> None:
         await pilot.pause()
         assert controller.sent == []
         await pilot.press("escape")
-        await shows(app, "8 workers", "› 0")
+        await shows(app, "of 8 done", "› 0")
 
 
 async def test_filter_hides_selection_cursor_moves_to_neighbour() -> None:

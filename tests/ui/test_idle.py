@@ -196,18 +196,14 @@ async def test_figures_at_rest_are_drawn_when_they_change() -> None:
     controller.retry_tokens = 420.0
     controller.succeed("w", 0.9)
     app = make_app(controller)
-    async with app.run_test(size=(120, 20)) as pilot:
+    async with app.run_test(size=(120, 20)):
         await shows(app, "✓ finished", "lag 576 ms", "420 of 500")
         controller.known = msgspec.structs.replace(controller.known, loop_lag=0.004)
         app._read_statistics()
-        await shows(app, "lag 4 ms")
+        await hides(app, "lag")
         controller.retry_tokens = 430.0
         app._read_statistics()
         await shows(app, "430 of 500")
-        controller.known = msgspec.structs.replace(controller.known, loop_lag=0.003)
-        app._read_statistics()
-        await pilot.pause()
-        assert "lag 4 ms" in text_of(app)
 
 
 @pytest.mark.usefixtures("timed")

@@ -53,7 +53,7 @@ async def test_first_part_shows_the_first_screen_and_later_parts_add_workers() -
         await shows(app, "starting…")
         for part in parts[:2]:
             controller.put(part)
-        await shows(app, "› n0000", "✓ 10 succeeded", "○ 1,990 queued", "2,000 workers")
+        await shows(app, "› n0000", "✓ 10 succeeded", "○ 1,990 queued", "10 of 2,000 done")
         assert 0 < len(app.dashboard.fleet.rows) < len(MANY)
         assert app.dashboard.active == len(MANY) - 10
         await pilot.press("j", "c")
@@ -257,6 +257,8 @@ async def test_screen_of_a_snapshot_is_that_of_the_events(
     emit: Callable[[FakeController], None], keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asyncwatch.model.snapshot.PART_SIZE", 100)
+    # A client that joins knows the pace only some seconds later.
+    monkeypatch.setattr("asyncwatch.model.statistics.Pace.seconds", lambda *_: None)
     async with running(emit=emit) as (app, _, pilot):
         await until(lambda: not app._pump.is_drawing)
         await pilot.press(*keys)

@@ -9,11 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from asyncwatch.events import ItemsRead, LogRecorded, RunStarted, WorkerState
+from asyncwatch.events import (
+    AttemptHeld,
+    CircuitOpened,
+    ItemsRead,
+    LineHeld,
+    LogRecorded,
+    RunStarted,
+    SettingChanged,
+    WorkerState,
+)
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.render import columns
 from asyncwatch.ui.render.details import log_line
-from asyncwatch.ui.render.format import safe
+from asyncwatch.ui.render.format import safe, shares
 from asyncwatch.ui.render.spans import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.screens.help import help_lines
 from asyncwatch.ui.widgets.footer import key_line
@@ -143,6 +152,53 @@ def test_overview_fits_the_width(width: int) -> None:
     assert "00:03 " in text
 
 
+@pytest.mark.parametrize("width", [78, 118])
+def test_overview_with_a_long_name_keeps_runner_seed_and_id(width: int) -> None:
+    controller = FakeController()
+    facts = {"runner": "as_completed", "seed": 991703, "concurrency": 5, "timeout": None, "started_at": 0.0}
+    controller.emit(RunStarted, 0.0, run="billing.jobs:send_" + "every_" * 20 + "invoice", workers=2, **facts)
+    dashboard = dashboard_of(controller)
+    dashboard.run_id = "kesbc5bq"
+    title = overview_text(dashboard, width).splitlines()[0]
+    for fact in ("billing", "…", "oice kesbc5bq  as_completed  seed 991703 ", "○ starting"):
+        assert fact in title
+
+
+def test_overview_bar_shows_every_part_and_the_time_left() -> None:
+    controller = FakeController()
+    controller.start(*(f"w{number}" for number in range(1000)))
+    for number in range(100):
+        controller.attempt(f"w{number}", 1.0)
+    for number in range(90):
+        controller.succeed(f"w{number}", 10.0)
+    controller.break_down("w90", 10.0)
+    bar = overview_text(dashboard_of(controller), 118).splitlines()[1]
+    assert "9 %  91 of 1,000 done  ETA 1m 40s" in bar
+    assert (bar.count("━"), bar.count("╍"), bar.count("─")) == (7, 1, 1)
+    controller.emit(SettingChanged, 10.0, name="paused", value=True, previous=False)
+    assert "ETA -" in overview_text(dashboard_of(controller), 118)
+
+
+def test_overview_says_that_a_rate_or_a_circuit_holds_workers_back() -> None:
+    controller = FakeController()
+    controller.start("a", "b", "c")
+    controller.emit(LineHeld, 0.1, reason="rate")
+    controller.emit(AttemptHeld, 0.1, worker="a", incarnation=1, attempt=1, key="a.example", reason="rate")
+    controller.emit(CircuitOpened, 0.2, key="b.example", attempts=9, failures=9, seconds=5.0)
+    controller.emit(AttemptHeld, 0.3, worker="b", incarnation=1, attempt=1, key="b.example", reason="circuit")
+    text = overview_text(dashboard_of(controller), 118)
+    assert "rate limit: 1 queued   rate per key: 1 wait   circuit b.example open: 1 wait" in text
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=6), st.integers(0, 200))
+def test_shares_fill_the_width_and_leave_no_part_out(parts: list[int], width: int) -> None:
+    cells = shares(parts, width)
+    assert sum(cells) == width or width < len(parts)
+    assert min(cells) >= 0
+    if width >= 2 * len(parts):
+        assert all(number or not part for part, number in zip(parts, cells, strict=True))
+
+
 def test_overview_finished_says_what_is_left() -> None:
     controller = FakeController()
     controller.start("a", "b")
@@ -166,15 +222,14 @@ def test_overview_has_no_percentage_while_items_are_read() -> None:
     controller.attempt("a", 0.1)
     controller.succeed("a", 0.2)
     text = overview_text(dashboard_of(controller), 118)
-    assert "2 workers so far" in text
-    assert "1/2+" in text
+    assert "1 done of 2 so far  ETA -" in text
     assert "%" not in text
     controller.attempt("b", 0.3)
     controller.succeed("b", 0.4)
     assert "finished" not in overview_text(dashboard_of(controller), 118)
     controller.emit(ItemsRead, 0.5, workers=2)
     text = overview_text(dashboard_of(controller), 118)
-    assert "2 workers so far" not in text
+    assert "2 of 2 done" in text
     assert "✓ finished" in text
     assert "100 %" in text
 
@@ -188,7 +243,7 @@ def test_overview_says_when_only_the_latest_workers_are_listed() -> None:
         controller.queue_more(name, group="g")
         controller.attempt(name, 0.1)
         controller.succeed(name, 0.2)
-    assert "3 workers so far, latest 2 listed" in overview_text(dashboard_of(controller), 118)
+    assert "3 done of 3 so far, latest 2 listed" in overview_text(dashboard_of(controller), 118)
 
 
 def test_overview_of_a_pipe_without_items_is_finished() -> None:

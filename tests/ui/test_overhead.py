@@ -18,7 +18,7 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.pump import Pump
 from asyncwatch.ui.render.cost import block_line, cost_lines, gauges
 from asyncwatch.ui.render.snapshot import FrameStatistics
-from asyncwatch.ui.render.spans import Line, width_of
+from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.screens.cost import CostScreen
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
@@ -64,42 +64,45 @@ def test_frame_statistics_count_lines_of_a_frame() -> None:
     assert (frames.frames, frames.lines, frames.most_lines) == (3, 27, 20)
 
 
-@pytest.mark.parametrize("room", [10, 13, 20, 30, 50, 80])
-def test_gauges_keep_the_lag_in_any_room(room: int) -> None:
+def test_gauges_are_empty_while_asyncwatch_costs_little() -> None:
     dashboard = DashboardState(frozen_clock)
-    line = gauges(dashboard.snapshot(), room)
-    assert "lag" in text(line)
-    assert width_of(line) <= room
-    assert ("frame" in text(line)) == (room >= 50)
+    for second in range(7):
+        dashboard.frame_statistics.used(float(second), second * 0.04)
+    assert gauges(dashboard.snapshot(), 80) == []
 
 
-async def test_header_shows_gauges() -> None:
-    async with running(size=(160, 30)) as (app, _controller, _pilot):
-        await shows(app, "frame ", "queue 0", "events/s", "loop lag 0.4 ms")
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (12, "lag 123 ms"),
+        (40, "dashboard 30% of a core  lag 123 ms"),
+        (80, "dashboard 30% of a core, 9 events behind  loop lag 123 ms"),
+    ],
+)
+def test_gauges_show_a_late_loop_and_a_busy_dashboard(room: int, expected: str) -> None:
+    dashboard = DashboardState(frozen_clock)
+    dashboard.statistics = Statistics(events=9, loop_lag=0.123)
+    dashboard.frame_statistics.sample(0.0, 9, 0)
+    for second in range(7):
+        dashboard.frame_statistics.used(float(second), second * 0.3)
+    assert text(gauges(dashboard.snapshot(), room)) == expected
 
 
-async def test_header_busy_run_has_all_gauges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrameStatistics, "events_per_second", 12_345.0)
-    async with running(size=(120, 30)) as (app, controller, _pilot):
-        monkeypatch.setattr(type(app.dashboard.fleet.rate), "per_second", lambda _rate, _now: 9_876.0)
-        controller.known = msgspec.structs.replace(
-            controller.known, events=app.dashboard.fleet.events + 9_999, loop_lag=0.123
-        )
-        app._read_statistics()
-        controller.blocked("2", 3.2, 0.6)
-        await shows(app, "9,876 attempts/s", "late", "frame ", "queue 9,999", "12,345 ev", "lag 123 ms")
+def test_load_is_unknown_during_the_first_seconds() -> None:
+    frames = FrameStatistics()
+    for second in range(4):
+        frames.used(float(second), float(second))
+    assert frames.load == 0
+    frames.used(4.0, 4.0)
+    assert frames.load == 1
 
 
-async def test_header_after_last_event_shows_empty_queue() -> None:
+async def test_header_shows_what_is_late() -> None:
     async with running(size=(160, 30)) as (app, controller, _pilot):
-        controller.known = msgspec.structs.replace(controller.known, events=app.dashboard.fleet.events + 768)
+        assert "lag" not in text_of(app)
+        controller.known = msgspec.structs.replace(controller.known, loop_lag=0.25)
         app._read_statistics()
-        await shows(app, "queue 768")
-        for name in "24567":
-            controller.cancel(name, 3.4)
-        await shows(app, "finished")
-        controller.known = msgspec.structs.replace(controller.known, events=app.dashboard.fleet.events)
-        await shows(app, "queue 0")
+        await shows(app, "loop lag 250 ms")
 
 
 async def test_statistics_during_drawing_cause_no_second_frame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ async def test_table_renders_only_visible_lines() -> None:
     controller.start(*(str(number) for number in range(100_000)))
     app = make_app(controller)
     async with app.run_test(size=(80, 24)) as pilot:
-        await shows(app, "› 0", "100,000 workers")
+        await shows(app, "› 0", "0 of 100,000 done")
         await pilot.press("G")
         await shows(app, "› 99999")
         assert len(_table(app)._strips) < 100

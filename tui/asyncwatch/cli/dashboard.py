@@ -144,7 +144,14 @@ def _run(client: RunClient, role: RoleName, plan: protocol.PlanMade | None) -> O
     def open_past() -> Player | str:
         return _open_past(client.journal if plan is None else plan.journal)
 
-    return run_dashboard(client, role=Role(role), detach=client.detach, foreseen=foreseen, open_past=open_past)
+    return run_dashboard(
+        client,
+        role=Role(role),
+        detach=client.detach,
+        foreseen=foreseen,
+        open_past=open_past,
+        run_id=lambda: client.run_id,
+    )
 
 
 def _open_past(journal: str) -> Player | str:

@@ -49,7 +49,7 @@ def run_replay(replay: Replay) -> int:
     from asyncwatch.ui.keys import Role
 
     with contextlib.closing(replay), infrequent_gc():
-        outcome = shown(lambda: run_dashboard(replay, role=Role.REPLAY, player=replay))
+        outcome = shown(lambda: run_dashboard(replay, role=Role.REPLAY, player=replay, run_id=lambda: replay.run_id))
     if outcome is not None and outcome.ending is Ending.DISCONNECTED:
         report(outcome.reason)
     is_left = outcome is not None and outcome.ending is not Ending.DISCONNECTED

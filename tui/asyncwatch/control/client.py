@@ -133,6 +133,8 @@ class RunClient:
         """How the run has ended, once it has."""
         self.journal = ""
         """The path of the run's journal, once the run has said it; empty if it is not recorded."""
+        self.run_id = connection.welcome.run if connection.welcome is not None else ""
+        """The id of the run; empty before its first message."""
         self.lost = asyncio.Event()
         """Set when the run cannot be reached any more."""
         self.is_refused = False
@@ -295,6 +297,8 @@ class RunClient:
             case _:
                 if isinstance(received, protocol.Ended):
                     self.ended = received
+                elif isinstance(received, protocol.Welcome):
+                    self.run_id = received.run
                 elif isinstance(received, protocol.PlanMade):
                     self.journal = received.journal
                 self._on_message(received)

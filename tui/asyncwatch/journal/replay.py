@@ -131,6 +131,7 @@ class Replay:
     """
 
     def __init__(self, path: Path, launch: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.run_id = path.stem
         self._path = path
         self._clock = clock
         with RunJournal(path) as journal:

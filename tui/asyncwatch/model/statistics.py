@@ -123,6 +123,44 @@ class Rate:
         ]
 
 
+_PACE_WINDOW = 60.0
+_LEAST_WINDOW = 1.0
+_SAMPLE_EVERY = 1.0
+
+
+class Pace:
+    """How fast workers settled over the last minute, to estimate when the rest will have. Times are of the run."""
+
+    __slots__ = ("_last", "_samples", "_settled")
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+        self._settled = 0
+        """Workers that settled while this was told, those that were restarted since included."""
+        self._last: int | None = None
+
+    def note(self, at: float, settled: int) -> None:
+        """Note how many workers have settled at `at`."""
+        if self._samples and at < self._samples[-1][0]:  # an earlier moment of a recorded run
+            self._samples.clear()
+            self._last = None
+        if self._last is not None and settled > self._last:
+            self._settled += settled - self._last
+        self._last = settled
+        if not self._samples or at >= self._samples[-1][0] + _SAMPLE_EVERY:
+            self._samples.append((at, self._settled))
+            while len(self._samples) > 1 and self._samples[1][0] <= at - _PACE_WINDOW:
+                self._samples.popleft()
+
+    def seconds(self, left: int, now: float) -> float | None:
+        """Return how long `left` workers will take at this pace; None while it is unknown."""
+        if not self._samples:
+            return None
+        start, before = self._samples[0]
+        settled, window = self._settled - before, now - start
+        return left * window / settled if settled and window >= _LEAST_WINDOW else None
+
+
 BLOCKS_KEPT = 1_000
 """Block events kept, the newest."""
 SPANS_KEPT = 10_000

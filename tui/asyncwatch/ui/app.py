@@ -48,6 +48,8 @@ STATISTICS_EVERY, STATISTICS_EVERY_AT_REST = 0.25, 1.0
 """Seconds between two reads of the engine's statistics, while workers are active and when none is."""
 _LAG_DIGITS = 2
 """Decimals of the loop lag, in seconds, whose change is drawn at once: at rest it varies by a few milliseconds."""
+_LOAD_DIGITS = 2
+"""Decimals of the dashboard's share of a core whose change is drawn at once."""
 _AFTER = 0.002
 """Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
@@ -124,6 +126,7 @@ class AsyncwatchApp(App[Ending]):
         foreseen: the first events of the run, shown until they come.
         player: the recorded run that is shown, which is then the controller, too.
         open_past: opens the recording of a live run, or returns why there is none, in a sentence.
+        run_id: returns the id of the run, or an empty text while it is unknown.
         driver_class: Textual's driver of the terminal; None for its own.
 
     """
@@ -150,6 +153,7 @@ class AsyncwatchApp(App[Ending]):
         foreseen: Batch = (),
         player: Player | None = None,
         open_past: Callable[[], Player | str] = lambda: NOT_RECORDED,
+        run_id: Callable[[], str] = lambda: "",
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
@@ -164,6 +168,7 @@ class AsyncwatchApp(App[Ending]):
         self._past: Past | None = None
         """The past of the run, while it is shown."""
         self._open_past = open_past
+        self._run_id = run_id
         if foreseen:
             self._present.foresee(foreseen)
         self._clock, self._processor_clock = clock, processor_clock
@@ -630,13 +635,16 @@ class AsyncwatchApp(App[Ending]):
     def _read_statistics(self) -> None:
         present = self._present
         frames = present.frame_statistics
+        frames.used(self._clock(), self._processor_clock())
+        self.dashboard.run_id = present.run_id = self._run_id()
         present.statistics = known = self._controller.statistics()
         frames.sample(self._clock(), known.events, present.fleet.events)
         player = self.dashboard.player
         indexed = None if player is None else player.recording().indexed
         blocked = round(self.dashboard.snapshot().blocked_for)
         lag, tokens = round(known.loop_lag, _LAG_DIGITS), round(known.retry_tokens)
-        figures = frames.backlog, frames.events_per_second, blocked, known.stack, lag, tokens, known.viewers, indexed
+        speed = frames.events_per_second, round(frames.load, _LOAD_DIGITS)
+        figures = frames.backlog, *speed, blocked, known.stack, lag, tokens, known.viewers, indexed
         if figures != self._drawn_figures and not self._pump.is_drawing:
             self._drawn_figures = figures
             self.draw()  # nothing else would draw them
@@ -664,6 +672,7 @@ def run_dashboard(
     foreseen: Batch = (),
     player: Player | None = None,
     open_past: Callable[[], Player | str] = lambda: NOT_RECORDED,
+    run_id: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """Show the run until it has finished, or is left. Blocks; main thread only.
 
@@ -685,6 +694,7 @@ def run_dashboard(
             foreseen=foreseen,
             player=player,
             open_past=open_past,
+            run_id=run_id,
             driver_class=TerminalDriver,
         )
         # Modules, classes and fleet stay to the end. Without them a garbage collection is about 20 ms shorter.

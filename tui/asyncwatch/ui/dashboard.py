@@ -11,7 +11,7 @@ from asyncwatch.events import Batch, Event, RunFinished, RunStarted, WorkersQueu
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, confirm_start, leave
 from asyncwatch.model.snapshot import SnapshotReader
-from asyncwatch.model.statistics import RunTime
+from asyncwatch.model.statistics import Pace, RunTime
 from asyncwatch.model.view.selection import View
 from asyncwatch.ui.keys import Role
 from asyncwatch.ui.render.snapshot import FrameStatistics, Snapshot
@@ -52,6 +52,9 @@ class DashboardState:
         self.view = View(self.fleet)
         self.statistics = Statistics()
         self.frame_statistics = FrameStatistics()
+        self.run_id = ""
+        """The id of the run; empty while it is unknown."""
+        self._pace = Pace()
         self.is_stopping = self.is_stopping_now = False
         self.is_foreseen = False
         """Whether no event has come yet and the fleet is the foreseen one."""
@@ -137,6 +140,8 @@ class DashboardState:
             not self.role.acts,
             self.role.title,
             self.role.is_past,
+            self.run_id,
+            self._pace,
         )
 
     def foresee(self, batch: Batch) -> None:
@@ -219,6 +224,7 @@ class DashboardState:
         if fleet is not self.fleet:
             self._marked, self._marked_rows = frozenset(self.view.marks) | self._marked, 0
             self.fleet, self.view, self._next = fleet, self.view.over(fleet), None
+            self._pace = Pace()
         if self._marked:
             self.view.marks.add_named(self._marked, self._marked_rows)
             self._marked_rows = len(fleet.rows)
@@ -229,6 +235,7 @@ class DashboardState:
         if self._foreseen:
             self._confirm(batch)
         self.view.touched(apply(self.fleet, batch))
+        self._pace.note(self.fleet.latest, self.fleet.settled)
 
     def _confirm(self, batch: Batch) -> None:
         """Keep the foreseen fleet if the batch is as foreseen; else start over with the events that have come.

@@ -16,6 +16,8 @@ from asyncwatch.ui.render.spans import Line, Span, crop, crop_line, join, pad, w
 
 _TOO_LATE = 0.1
 """Seconds of loop lag from which it is shown as a warning."""
+_MUCH = 0.05
+"""Share of a processor core from which the dashboard's own cost is shown."""
 _NOTICE_TIME = 10.0
 """Seconds for which the header warns of a block that is over."""
 _NAME_WIDTH = 30
@@ -23,28 +25,20 @@ _SHOWN_BLOCKS = 100
 
 
 def gauges(snapshot: Snapshot, room: int) -> Line:
-    """Return loop lag, backlog, event rate and frame time, as far as `room` cells allow; the lag always.
+    """Return what is wrong with asyncwatch itself: an event loop that is late, a dashboard that takes much of a core.
 
-    Words are shortened before a figure is left out.
+    Empty otherwise. In little room words are left out, and the lag stays.
     """
-    frames, lag = snapshot.frame_statistics, snapshot.statistics.loop_lag
-    if snapshot.is_past:
-        return [Span(f"frame {units.duration(frames.last_frame)}", "muted")]
-    style = "warning" if lag >= _TOO_LATE else "muted"
-    events = units.rate(frames.events_per_second)
-    frame: Line = [Span(f"frame {units.duration(frames.last_frame)}", "muted")]
-    queue: Line = [Span(f"queue {frames.backlog:,}", "muted")]
-    brief_lag: Line = [Span("lag ", "muted"), Span(units.duration(lag), style)]
-    full_lag: Line = [Span("loop ", "muted"), *brief_lag]
-    choices: tuple[list[Line], ...] = (
-        [frame, queue, [Span(f"{events} events/s", "muted")], full_lag],
-        [frame, queue, [Span(f"{events} ev/s", "muted")], brief_lag],
-        [frame, queue, full_lag],
-        [queue, full_lag],
-        [full_lag],
-        [brief_lag],
-    )
-    return next((line for parts in choices if width_of(line := join(parts)) <= room), brief_lag)
+    known, load, lag = snapshot.statistics, snapshot.frame_statistics.load, snapshot.statistics.loop_lag
+    has_lag = lag >= _TOO_LATE and not snapshot.is_past
+    late: Line = [Span("lag ", "muted"), Span(units.duration(lag), "warning")] if has_lag else []
+    long_late: Line = [Span("loop ", "muted"), *late] if late else []
+    cost: Line = []
+    if load >= _MUCH:
+        behind = f", {snapshot.frame_statistics.backlog:,} events behind" if known.events and has_lag else ""
+        cost = [Span("dashboard ", "muted"), Span(f"{load:.0%} of a core", "warning"), Span(behind, "muted")]
+    choices: tuple[list[Line], ...] = ([cost, long_late], [cost[:2], late], [late or cost[:2]])
+    return next((line for parts in choices if width_of(line := join(parts)) <= room), late)
 
 
 def present_block(snapshot: Snapshot, width: int) -> str:
@@ -89,6 +83,7 @@ def cost_lines(snapshot: Snapshot, *, memory: int | None, threads: int, width: i
     lines += _section(
         "DASHBOARD",
         ("memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB"),
+        ("processor, last 5 s", f"{frames.load:.1%} of a core"),
         ("threads", str(threads)),
     )
     lines += [[], [Span("EVENT LOOP BLOCKS", "heading")]]

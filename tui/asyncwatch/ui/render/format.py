@@ -49,6 +49,17 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
     return filled, "─" * (width - len(filled))
 
 
+def shares(parts: Sequence[int], width: int) -> list[int]:
+    """Return how many of `width` cells each part gets: in proportion, and at least one for a part that is not empty."""
+    whole = sum(parts)
+    if whole <= 0 or width <= 0:
+        return [0 for _ in parts[:-1]] + [max(0, width)]
+    cells = [max(1, part * width // whole) if part else 0 for part in parts]
+    # What is left over, or missing, is the largest part's: no other one changes its length by much for it.
+    cells[max(range(len(parts)), key=cells.__getitem__)] += width - sum(cells)
+    return [max(0, number) for number in cells]
+
+
 def sparkline(values: Sequence[float]) -> str:
     """Return one block per value, scaled to the largest. Zeros draw the lowest block."""
     top = max(values, default=0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from itertools import dropwhile
+
+from rich.cells import cell_len
 
 from asyncwatch import text as units
 from asyncwatch.commands import Statistics
@@ -10,11 +13,13 @@ from asyncwatch.events import SETTLED, WorkerState
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.limits import hold_ups
+from asyncwatch.model.rows import IN_FLIGHT
+from asyncwatch.model.services import Services
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
 from asyncwatch.ui.render.services import FLAPPING
 from asyncwatch.ui.render.snapshot import Snapshot
-from asyncwatch.ui.render.spans import Line, Span, join, spread, width_of, wrap
+from asyncwatch.ui.render.spans import Line, Span, crop_middle, join, spread, width_of, wrap
 
 _ORDER = (
     WorkerState.SUCCEEDED,
@@ -30,7 +35,10 @@ _ORDER = (
     WorkerState.CANCELLED,
     WorkerState.UNRESPONSIVE,
 )
-_LEAST_BAR = 16
+_LEAST_BAR = 10
+_LEAST_NAME = 12
+_PARTS = (("━", "bar"), ("╍", "error"), ("─", "running"), ("┈", "rest"))
+"""Sign and style of each part of the bar: succeeded, ended otherwise, in flight, and the rest."""
 _BUDGET_BAR = 8
 _ROOM_FOR_RESTART = 100
 """Columns from which there is room for the keys that restart all workers."""
@@ -42,38 +50,26 @@ _PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 def overview(snapshot: Snapshot, width: int) -> list[Line]:
     """Return the lines above the fleet, at most `width` cells wide."""
     if snapshot.fleet.run is None:
-        return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], []]
-    counts = wrap(_counts(snapshot), width)
-    lines: list[Line] = [_title(snapshot, width)]
-    room = width - width_of(counts[-1]) - 3
-    # In a narrow terminal the bar always has its own line, or the table would jump with every new state.
-    if width >= 100 and room >= _LEAST_BAR + 5:
-        lines += counts[:-1]
-        lines.append(spread(counts[-1], _progress(snapshot, min(room, 45)), width))
-    else:
-        lines += [*counts, _progress(snapshot, width)]
-    return [*lines, _speed(snapshot, width), *wrap(_deviations(snapshot), width, 3)]
+        return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], [], []]
+    head = [_title(snapshot, width), _progress(snapshot, width), *wrap(_counts(snapshot), width)]
+    return [*head, _speed(snapshot, width), *wrap(_deviations(snapshot), width, 3)]
 
 
 # -- title
 
 
 def _title(snapshot: Snapshot, width: int) -> Line:
-    fleet, run = snapshot.fleet, snapshot.fleet.run
+    run = snapshot.fleet.run
     assert run is not None  # noqa: S101 - `overview` has checked it
-    workers = max(run.workers, fleet.workers)
-    reading = " so far" if fleet.is_reading else ""
-    if fleet.forgets and fleet.departed.replaced:
-        reading += f", latest {len(fleet.rows):,} listed"
-    left = [
-        [Span("asyncwatch", "title")],
-        [Span(fmt.safe(run.run), "strong")] if run.run else [],
-        [Span(run.runner, "muted")],
-        [] if fleet.is_observed else [Span(f"seed {run.seed}", "muted")],
-        [Span(f"{units.count(workers, 'task' if fleet.is_observed else 'worker')}{reading}", "muted")],
-        [Span(f"{run.done_before:,} done before", "muted")] if run.done_before else [],
-        [Span(units.count(viewers, "viewer"), "strong")] if (viewers := snapshot.statistics.viewers) > 1 else [],
-    ]
+    name_id = [Span(" "), Span(snapshot.run_id, "muted")] if snapshot.run_id else []
+    left: dict[str, list[Span]] = {
+        "title": [Span("asyncwatch", "title")],
+        "name": [Span(fmt.safe(run.run), "strong"), *name_id] if run.run else name_id[1:],
+        "runner": [Span(run.runner, "muted")],
+        "seed": [] if snapshot.fleet.is_observed else [Span(f"seed {run.seed}", "muted")],
+    }
+    if (viewers := snapshot.statistics.viewers) > 1:
+        left["viewers"] = [Span(units.count(viewers, "viewer"), "strong")]
     # Tenths of a second are shown once they stand still.
     is_still = snapshot.fleet.is_settled or snapshot.frozen_events is not None
     time = Span(units.clock(snapshot.now, has_tenths=is_still), "strong")
@@ -93,10 +89,21 @@ def _title(snapshot: Snapshot, width: int) -> Line:
             Span("r", "key"),
             Span(" restarts all", "muted"),
         ]
-    # The status matters more than how the run was started, so the last facts on the left are dropped first.
-    while len(left) > 1 and width_of(join(left)) + width_of([time, *right]) + 3 > width:
-        left.pop(-1 if width < 60 else 2 if len(left) > 2 else -1)
-    return spread(join(left), [time, *right], width)
+    room = width - width_of([time, *right]) - 3
+
+    def excess() -> int:
+        return width_of(join(left.values())) - room
+
+    # The status matters more than how the run was started. A long name gives way to all of it.
+    if excess() > 0 and run.run:
+        del left["title"]
+        if (too_much := excess()) > 0:
+            name = left["name"][0].text
+            left["name"] = [Span(crop_middle(name, max(_LEAST_NAME, cell_len(name) - too_much)), "strong"), *name_id]
+    for dropped in ("viewers", "runner", "seed"):
+        if excess() > 0:
+            left.pop(dropped, None)
+    return spread(join(left.values()), [time, *right], width)
 
 
 def _status(snapshot: Snapshot) -> Line:
@@ -150,20 +157,51 @@ def _progress(snapshot: Snapshot, width: int) -> Line:
     """Return the progress of a batch; for services, how many are up."""
     fleet = snapshot.fleet
     services = fleet.services(snapshot.now)
-    total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
-    total -= services.workers + services.to_come
-    settled = fleet.settled - sum(services.counts[state] for state in SETTLED)
     if not services.workers:
-        share = f"{settled:,}/{total:,}+" if fleet.is_reading else f"{units.percent(settled, total):>5}"
-        return _bar(0 if fleet.is_reading else settled, total, f" {share}", width)
+        return _batch_progress(snapshot, services, width)
     restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
     shaky = f", {services.recovering:,} recovering" if services.recovering else ""
     shaky += f", {services.flapping:,} flapping" if services.flapping else ""
     up = f"{services.up:,} of {services.wanted:,} up{shaky}{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {up}", width)
-    batch = f" batch {f'{settled:,}/{total:,}+' if fleet.is_reading else units.percent(settled, total)}"
-    return [Span(f"{up}  ", "muted"), *_bar(settled, total, batch, width - len(up) - 2)]
+    return [Span(f"{up}  ", "muted"), *_batch_progress(snapshot, services, width - len(up) - 2, "batch ")]
+
+
+def _batch_progress(snapshot: Snapshot, services: Services, width: int, what: str = "") -> Line:
+    """Return a bar in parts and, as far as there is room, the share, how many of all are done, and the time left."""
+    fleet = snapshot.fleet
+    total = max(fleet.workers, fleet.run.workers if fleet.run is not None else 0)
+    total -= services.workers + services.to_come
+    counts = {state: number - services.counts[state] for state, number in fleet.counts.items()}
+    settled = sum(counts[state] for state in SETTLED)
+    succeeded = counts[WorkerState.SUCCEEDED]
+    facts: list[Line] = [[Span(f"{settled:,} of {total:,} done", "strong")]]
+    if fleet.is_reading:
+        listed = f", latest {len(fleet.rows):,} listed" if fleet.forgets and fleet.departed.replaced else ""
+        facts = [[Span(f"{settled:,} done", "strong"), Span(f" of {total:,} so far{listed}", "muted")]]
+    if before := fleet.run.done_before if fleet.run is not None else 0:
+        facts[0] = [*facts[0], Span(f", {before:,} before", "muted")]
+    if not (fleet.is_settled or fleet.is_observed):
+        facts.append([Span("ETA ", "muted"), Span(_time_left(snapshot, total - settled), "strong")])
+    if not fleet.is_reading:
+        facts.insert(0, [Span(f"{what}{units.percent(settled, total)}", "strong")])
+    while len(facts) > 1 and width_of(join(facts)) + 2 + _LEAST_BAR > width:
+        facts.pop()
+    text = join([[Span("")], *facts])
+    parts = (succeeded, settled - succeeded, sum(counts[state] for state in IN_FLIGHT))
+    cells = fmt.shares((*parts, max(0, total - sum(parts))), max(0, width - width_of(text)))
+    return [*(Span(sign * number, style) for number, (sign, style) in zip(cells, _PARTS, strict=True)), *text]
+
+
+def _time_left(snapshot: Snapshot, left: int) -> str:
+    """Return how long the rest takes at the pace of the last minute, `-` while that is unknown."""
+    is_known = not (snapshot.fleet.is_reading or snapshot.fleet.settings.is_paused or snapshot.stopping is not None)
+    seconds = snapshot.pace.seconds(left, snapshot.now) if snapshot.pace is not None and is_known else None
+    if seconds is None:
+        return "-"
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 60 else units.elapsed(whole)
 
 
 def _bar(part: int, whole: int, label: str, width: int) -> Line:
@@ -206,6 +244,7 @@ def _deviations(snapshot: Snapshot) -> list[Line]:
         *_not_recorded(snapshot),
         *_halted(snapshot),
         *_settings(snapshot),
+        *_rates(snapshot),
         *_circuits(snapshot),
         *_throttled(snapshot),
         *budget_lines(snapshot.fleet, snapshot.statistics),
@@ -257,9 +296,24 @@ def _circuits(snapshot: Snapshot) -> list[Line]:
     circuits = snapshot.fleet.circuits.not_closed
     if not circuits:
         return []
+    waiting = snapshot.fleet.keys.total("circuit")
+    wait = [Span(f": {waiting:,} wait", "muted")] if waiting else []
     if len(circuits) == 1:
-        return [[Span(f"circuit {fmt.safe(circuits[0].key)} {circuits[0].state}", "waiting")]]
-    return [[Span(f"{len(circuits):,} circuits not closed", "waiting")]]
+        return [[Span(f"circuit {fmt.safe(circuits[0].key)} {circuits[0].state}", "waiting"), *wait]]
+    return [[Span(f"{len(circuits):,} circuits not closed", "waiting"), *wait]]
+
+
+def _rates(snapshot: Snapshot) -> list[Line]:
+    """Return the rate limits that hold workers back."""
+    fleet, settings = snapshot.fleet, snapshot.fleet.settings
+    shown: list[Line] = []
+    queued = fleet.counts[WorkerState.QUEUED]
+    if fleet.queue_held_by == "rate" and queued:
+        rate = f" of {fmt.safe(str(rate))}" if (rate := settings.value("rate")) else ""
+        shown.append([Span(f"rate limit{rate}", "waiting"), Span(f": {queued:,} queued", "muted")])
+    if waiting := fleet.keys.total("rate"):
+        shown.append([Span("rate per key", "waiting"), Span(f": {waiting:,} wait", "muted")])
+    return shown
 
 
 def _throttled(snapshot: Snapshot) -> list[Line]:

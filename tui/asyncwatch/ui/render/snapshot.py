@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from asyncwatch.commands import Statistics
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.statistics import Histogram
+from asyncwatch.model.statistics import Histogram, Pace
 
 _RATE_PERIOD = 2.0
 """Seconds over which the rate of events is averaged."""
+_LOAD_PERIOD, _LEAST_LOAD_PERIOD = 5.0, 4.0
+"""Seconds over which the load is averaged, and the least: the first frame costs more than others."""
 
 
 class FrameStatistics:
@@ -31,6 +33,7 @@ class FrameStatistics:
         self.highest_backlog = 0
         self._lines_before = 0
         self._emitted: deque[tuple[float, int]] = deque()
+        self._used: deque[tuple[float, float]] = deque()
 
     def add_received(self, events: int) -> None:
         """Count received events."""
@@ -55,6 +58,20 @@ class FrameStatistics:
         self._emitted.append((now, emitted))
         while len(self._emitted) > 2 and self._emitted[1][0] <= now - _RATE_PERIOD:
             self._emitted.popleft()
+
+    def used(self, now: float, processor: float) -> None:
+        """Record the processor seconds of the dashboard so far."""
+        self._used.append((now, processor))
+        while len(self._used) > 2 and self._used[1][0] <= now - _LOAD_PERIOD:
+            self._used.popleft()
+
+    @property
+    def load(self) -> float:
+        """The share of a processor core that the dashboard took over the last seconds; 0 while it is unknown."""
+        if len(self._used) < 2:
+            return 0.0
+        (start, before), (now, used) = self._used[0], self._used[-1]
+        return (used - before) / (now - start) if now - start >= _LEAST_LOAD_PERIOD else 0.0
 
     @property
     def events_per_second(self) -> float:
@@ -91,6 +108,9 @@ class Snapshot(NamedTuple):
     """What the header says of a dashboard that only shows the run."""
     is_past: bool = False
     """Whether it is a moment of a recorded run: no figures of the engine are recorded."""
+    run_id: str = ""
+    """The id of the run; empty if it is unknown."""
+    pace: Pace | None = None
 
     @property
     def active(self) -> int:
