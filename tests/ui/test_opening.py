@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from textual import events
 from textual.command import CommandList, CommandPalette
+from textual.widgets._toast import Toast
 
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.keys import Role
+from asyncwatch.ui.messages import DetailsRequested
+from asyncwatch.ui.screens.details import DetailsScreen
+from asyncwatch.ui.screens.help import HelpScreen
 from tests.ui.fakes import FakeController, hides, shows, small_run, text_of, until
-from tests.ui.running import running, selected
+from tests.ui.running import running, selected, table_of
 
 
 async def test_details_show_one_worker() -> None:
@@ -149,3 +155,67 @@ async def test_keys_of_the_terminal_work_in_dialogs_and_fields(
         await pilot.press(pressed)
         await until(lambda: done)
         assert done == [action]
+
+
+async def test_page_that_a_key_opens_gets_the_next_key() -> None:
+    async with running() as (app, controller, pilot):
+        app.post_message(events.Key("enter", None))
+        app.post_message(events.Key("right", None))
+        await shows(app, "worker 1", "esc back")
+        await until(lambda: controller.watched == ["0", "1"])
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+        assert selected(app) == "1"
+        await until(lambda: controller.watched == ["0", "1", None])
+
+
+async def test_click_that_comes_late_opens_no_page_over_another_one() -> None:
+    async with running() as (app, _, pilot):
+        row = table_of(app).selected
+        assert row is not None
+        await pilot.press("question_mark")
+        for _ in range(2):
+            table_of(app).post_message(DetailsRequested(row))
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+        for _ in range(2):
+            table_of(app).post_message(DetailsRequested(row))
+        await until(lambda: isinstance(app.screen, DetailsScreen))
+        await pilot.pause()
+        assert len(app.screen_stack) == 2
+
+
+@pytest.mark.parametrize("opened", ["action_command_palette", "action_change_theme"])
+async def test_palette_that_another_screen_covers_does_not_close_that_one(opened: str) -> None:
+    async with running() as (app, _, pilot):
+        getattr(app, opened)()
+        await until(lambda: CommandPalette.is_open(app))
+        palette = app.screen
+        assert isinstance(palette, CommandPalette)
+        await app.push_screen(HelpScreen(Role.OWNER))
+        for _ in range(2):
+            palette.dismiss()
+            await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await app.pop_screen()
+        palette.dismiss()
+        await pilot.pause()
+        palette.dismiss()
+        await shows(app, "WORKER")
+        assert len(app.screen_stack) == 1
+
+
+async def test_notices_of_keys_typed_ahead_are_one() -> None:
+    async with running(role=Role.READER) as (app, _, pilot):
+        for _ in range(50):
+            app.post_message(events.Key("c", "c"))
+            app.post_message(events.Key("t", "t"))
+        most = 0
+        for _ in range(20):
+            await pilot.pause()
+            most = max(most, len(app.screen.query(Toast)))
+        assert most <= 2
+        await shows(app, "This run is not recorded")
+        assert len(app.screen.query(Toast)) == 1

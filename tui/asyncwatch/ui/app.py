@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -27,13 +28,12 @@ from textual.widgets import Input
 from asyncwatch.commands import Command, Controller, Moment, Player, SnapshotPart, StopRun, WatchStack
 from asyncwatch.events import Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.model.rows import Row
 from asyncwatch.process import short_switch_interval
 from asyncwatch.text import error_line
 from asyncwatch.ui.command_sender import CommandSender
 from asyncwatch.ui.dashboard import MAX_FROZEN_EVENTS, DashboardState
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, PLAYS, RUN, Role, bindings, offered, why_refused
-from asyncwatch.ui.messages import Answer, CommandsRequested, DetailsRequested, SettingChangeRequested
+from asyncwatch.ui.messages import Answer, CommandsRequested, SettingChangeRequested
 from asyncwatch.ui.pump import FRAME, Pump
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.scrubber import failure_beside, speed_beside
@@ -187,6 +187,7 @@ class AsyncwatchApp(App[Ending]):
         self._sent = 0  # commands of the last action
         self._refused = 0  # how many of these were refused
         self._refusal: CommandRefused | None = None  # the first of these refusals
+        self._notice: Callable[[], object] | None = None  # shows the notice that is shown next
 
     @property
     def dashboard(self) -> DashboardState:
@@ -310,12 +311,25 @@ class AsyncwatchApp(App[Ending]):
     ) -> None:
         """Show a notice in place of the keys for a few seconds, and in place of the notice before.
 
-        It is plain text: names of workers may have brackets, and widgets ask for markup by default.
+        It is plain text: names of workers may have brackets, and widgets ask for markup by default. Of the notices of
+        keys that were typed faster than they are handled, only the last one is shown: each costs a layout.
         """
         del markup
-        if severity != "error":
+        show = partial(super().notify, message, title=title, severity=severity, timeout=timeout, markup=False)
+        if severity == "error":
+            self._show_notice()
+            show()
+        elif self._notice is None:
+            self._notice = show
+            self.call_later(self._show_notice)
+        else:
+            self._notice = show
+
+    def _show_notice(self) -> None:
+        show, self._notice = self._notice, None
+        if show is not None:
             self.clear_notifications()
-        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
+            show()
 
     def clear_notifications(self) -> None:
         """Remove all notices. Textual removes only their texts: the empty holders would take a line each."""
@@ -356,14 +370,15 @@ class AsyncwatchApp(App[Ending]):
         self._commands.add_change(message.make)
 
     def _send(self, commands: Sequence[Command]) -> None:
-        self._sent = len(commands)
-        self._refused = 0
-        self._refusal = None
         self._controller.send(*commands)
         self._pump.hurry()
         self._read_statistics()
-        is_watching = all(isinstance(command, WatchStack) for command in commands)
-        if self.dashboard.snapshot().blocked_for and not is_watching:
+        if all(isinstance(command, WatchStack) for command in commands):
+            return  # nothing that a person would hear of
+        self._sent = len(commands)
+        self._refused = 0
+        self._refusal = None
+        if self.dashboard.snapshot().blocked_for:
             self._warn("The event loop is blocked. The request waits until it is free.")
 
     def request_stop(self) -> None:
@@ -379,14 +394,6 @@ class AsyncwatchApp(App[Ending]):
         self._draw_screens()
 
     # -- screens
-
-    async def on_details_requested(self, message: DetailsRequested) -> None:
-        """Open a worker. When its page closes, the cursor is on the worker that it showed last."""
-        from asyncwatch.ui.screens.details import DetailsScreen
-
-        if self._past is None:
-            self._controller.send(WatchStack(message.row.name))
-        await self.push_screen(DetailsScreen(self.dashboard, message.row), self._select)
 
     async def action_log(self) -> None:
         """Open the log."""
@@ -464,7 +471,15 @@ class AsyncwatchApp(App[Ending]):
         from asyncwatch.ui.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):
-            self.call_later(self.push_screen, Palette(id="--command-palette"))
+            _ = self.push_screen(Palette(id="--command-palette"))  # not awaited: Textual's action cannot be
+
+    def search_themes(self) -> None:
+        """Open the palette of themes."""
+        from textual.theme import ThemeProvider
+
+        from asyncwatch.ui.screens.palette import Palette
+
+        _ = self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
 
     def action_redraw(self) -> None:
         """Draw the whole screen anew, over what other programs may have written on it."""
@@ -473,14 +488,6 @@ class AsyncwatchApp(App[Ending]):
         if isinstance(self._driver, TerminalDriver):
             self._driver.renew()
         self.refresh()
-
-    def _select(self, row: Row | None) -> None:
-        if self._past is None:
-            self._controller.send(WatchStack(None))
-        screen = self._shown_screens[0]
-        present = self.dashboard.fleet.get(row.name) if row is not None else None
-        if present is not None and isinstance(screen, FleetScreen):
-            screen.table.select(present)
 
     # -- a recorded run
 

@@ -119,7 +119,8 @@ class DetailsScreen(Drawable, Screen[Row]):
         neighbour = self._dashboard.view.neighbour(self._row, step)
         if neighbour is not self._row:
             self._row = neighbour
-            self.post_message(CommandsRequested([WatchStack(neighbour.name)]))
+            if self._dashboard.player is None:
+                self.post_message(CommandsRequested([WatchStack(neighbour.name)]))
             self._report.scroll_to_edge(-1)
             self.draw()
 

@@ -12,8 +12,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from asyncwatch.commands import Command
+from asyncwatch.commands import Command, WatchStack
 from asyncwatch.events import WorkerState
+from asyncwatch.model.rows import Row
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster
 from asyncwatch.model.view.sort import SORTS
@@ -22,7 +23,13 @@ from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import fleet_hints
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, PLAYS, RUN, Role, bindings, offered
-from asyncwatch.ui.messages import CommandsRequested, FoldRequested, SettingChangeRequested, SortRequested
+from asyncwatch.ui.messages import (
+    CommandsRequested,
+    DetailsRequested,
+    FoldRequested,
+    SettingChangeRequested,
+    SortRequested,
+)
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import SECOND, shown_name
 from asyncwatch.ui.render.cost import recent_block
@@ -335,11 +342,37 @@ class FleetScreen(Drawable, Screen[None]):
         view.trouble_only = not view.trouble_only
         self.draw()
 
-    def action_details(self) -> None:
+    async def action_details(self) -> None:
         """Open the selected worker; fold or unfold the selected group."""
         line = self.table.selected_line
-        if line is not None and self.table.shows_cursor():
+        if line is None or not self.table.shows_cursor():
+            return
+        if isinstance(line, Row):
+            await self._open_details(line)  # not by a message: the next key is for the page
+        else:
             self.table.open(line)
+
+    async def on_details_requested(self, message: DetailsRequested) -> None:
+        """Open a worker, unless another screen was opened since the click."""
+        if self.app.screen is self:
+            await self._open_details(message.row)
+
+    async def _open_details(self, row: Row) -> None:
+        """Open a worker. When its page closes, the cursor is on the worker that it showed last."""
+        from asyncwatch.ui.screens.details import DetailsScreen
+
+        def closed(row: Row | None) -> None:
+            self._watch_stack(None)
+            present = self._dashboard.fleet.get(row.name) if row is not None else None
+            if present is not None:
+                self.table.select(present)
+
+        self._watch_stack(row.name)
+        await self.app.push_screen(DetailsScreen(self._dashboard, row), closed)
+
+    def _watch_stack(self, worker: str | None) -> None:
+        if self._dashboard.player is None:
+            self.post_message(CommandsRequested([WatchStack(worker)]))
 
     def on_fold_requested(self, message: FoldRequested) -> None:
         """Fold or unfold a group."""

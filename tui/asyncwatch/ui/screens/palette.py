@@ -13,8 +13,8 @@ class Palette(CommandPalette):
     """Textual's palette, in which a key that comes too early or too late does nothing."""
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Close, unless it is closed: Textual would close the screen below, and break off if there is none."""
-        return super().dismiss(result) if self.is_current else AwaitComplete(asyncio.sleep(0))
+        """Close, unless it is closed or covered: Textual would close another screen, and break off without one."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete(asyncio.sleep(0))
 
     def _action_command_list(self, action: str) -> None:
         # A list that was not laid out has no lines, which moving by a page looks up.
