@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rich.style import Style
 from textual import events
 from textual.command import CommandList, CommandPalette
+from textual.widgets import Input
 from textual.widgets._toast import Toast
 
 from asyncwatch.commands import CancelWorker, RestartWorker
@@ -187,10 +189,10 @@ async def test_click_that_comes_late_opens_no_page_over_another_one() -> None:
         assert len(app.screen_stack) == 2
 
 
-@pytest.mark.parametrize("opened", ["action_command_palette", "action_change_theme"])
+@pytest.mark.parametrize("opened", ["app.command_palette", "app.change_theme"])
 async def test_palette_that_another_screen_covers_does_not_close_that_one(opened: str) -> None:
     async with running() as (app, _, pilot):
-        getattr(app, opened)()
+        await app.run_action(opened)
         await until(lambda: CommandPalette.is_open(app))
         palette = app.screen
         assert isinstance(palette, CommandPalette)
@@ -207,6 +209,35 @@ async def test_palette_that_another_screen_covers_does_not_close_that_one(opened
         assert len(app.screen_stack) == 1
 
 
+async def test_keys_typed_ahead_reach_the_palette() -> None:
+    async with running() as (app, _, pilot):
+        for key in ("ctrl+p", "pagedown", "down", "pageup", "escape", "ctrl+p"):
+            app.post_message(events.Key(key, None))
+        for letter in "overhead":
+            app.post_message(events.Key(letter, letter))
+        await until(lambda: [field.value for field in app.screen.query(Input).results(Input)] == ["overhead"])
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+
+
+async def test_palette_withstands_a_click_that_comes_late_and_a_search_that_fails() -> None:
+    async with running() as (app, _, pilot):
+        await app.action_command_palette()
+        palette = app.screen
+        commands = palette.query_one(CommandList)
+        await until(lambda: commands.option_count)
+        here = Style(meta={"option": commands.option_count})
+        commands.post_message(events.Click(commands, 1, 1, 0, 0, 1, False, False, False, style=here))
+
+        async def search() -> None:
+            palette.query_one("#closed")
+
+        palette.run_worker(search())
+        await pilot.pause()
+        await pilot.press("escape")
+        await shows(app, "WORKER")
+
+
 async def test_notices_of_keys_typed_ahead_are_one() -> None:
     async with running(role=Role.READER) as (app, _, pilot):
         for _ in range(50):
@@ -219,3 +250,10 @@ async def test_notices_of_keys_typed_ahead_are_one() -> None:
         assert most <= 2
         await shows(app, "This run is not recorded")
         assert len(app.screen.query(Toast)) == 1
+
+
+async def test_key_that_comes_while_the_dashboard_ends_does_nothing() -> None:
+    async with running() as (app, _, _pilot):
+        pass
+    assert not app.screen_stack
+    await app.on_event(events.Key("j", "j"))

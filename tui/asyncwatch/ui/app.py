@@ -201,6 +201,8 @@ class AsyncwatchApp(App[Ending]):
         For the same reason an input gets its text here.
         """
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            if not self.screen_stack:
+                return  # it is being closed
             field = self.focused if isinstance(self.focused, Input) else None
             bound = self.screen.active_bindings.get(event.key) if isinstance(event, events.Key) else None
             is_text = isinstance(event, events.Paste) or event.is_printable
@@ -466,12 +468,12 @@ class AsyncwatchApp(App[Ending]):
             self._leave_run()
         self.exit(Ending.LEFT)
 
-    def action_command_palette(self) -> None:
+    async def action_command_palette(self) -> None:  # type: ignore[override]  # Textual awaits what an action returns
         """Open the palette of commands."""
         from asyncwatch.ui.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):
-            _ = self.push_screen(Palette(id="--command-palette"))  # not awaited: Textual's action cannot be
+            await self.push_screen(Palette(id="--command-palette"))
 
     def search_themes(self) -> None:
         """Open the palette of themes."""
