@@ -193,18 +193,18 @@ async def test_click_that_comes_late_opens_no_page_over_another_one() -> None:
 async def test_palette_that_another_screen_covers_does_not_close_that_one(opened: str) -> None:
     async with running() as (app, _, pilot):
         await app.run_action(opened)
-        await until(lambda: CommandPalette.is_open(app))
+        await until(lambda: isinstance(app.screen, CommandPalette))
         palette = app.screen
         assert isinstance(palette, CommandPalette)
         await app.push_screen(HelpScreen(Role.OWNER))
         for _ in range(2):
-            palette.dismiss()
+            await palette.dismiss()
             await pilot.pause()
         assert isinstance(app.screen, HelpScreen)
         await app.pop_screen()
-        palette.dismiss()
+        await palette.dismiss()
         await pilot.pause()
-        palette.dismiss()
+        await palette.dismiss()
         await shows(app, "WORKER")
         assert len(app.screen_stack) == 1
 
