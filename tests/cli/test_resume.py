@@ -201,6 +201,35 @@ def test_run_in_a_folder_that_another_config_names_is_found(place: Place) -> Non
     assert place.calls() == ["bad"]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_run_whose_journal_was_cut_goes_on_with_what_can_be_read(place: Place, share: float) -> None:
+    names = [f"i{number:03}" for number in range(300)]
+    place.items(*names, "bad")
+    assert place.run("jobs:job", "--items", "items.txt", "--output", "out.jsonl").returncode == 1
+    first = place.calls()
+    [path] = place.journals
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert "damaged" in place.run("runs").stdout
+    assert place.run("runs", "show", path.stem).returncode != 0
+    dry = place.run("resume", "--dry-run")
+    assert (dry.returncode, path.stat().st_size) == (0, int(len(data) * share))
+    assert "the journal was damaged: " in dry.stdout
+    listed = place.run("resume", "--list", "done")
+    done = listed.stdout.split()
+    ended = place.run("resume", mode="mended")
+    second = place.calls()
+    assert ended.returncode == 0
+    assert "Items whose end is lost run again; the damaged file is " in ended.stderr
+    assert sorted([*second, *done]) == sorted([*names, "bad"])
+    assert set(done) <= set(first)
+    assert sorted(place.names()) == sorted(f"{name} succeeded" for name in (*names, "bad"))
+    assert list(path.parent.glob("*.damaged1"))
+    assert "Traceback" not in dry.stderr + listed.stderr + ended.stderr
+    assert place.run("runs", "rm", path.stem).returncode == 0
+    assert list(path.parent.glob(f"{path.stem}.*")) == []
+
+
 def test_run_that_is_alive_is_refused_with_its_pid(place: Place) -> None:
     place.items("a", "bad")
     place.run("jobs:job", "--items", "items.txt")
@@ -246,6 +275,7 @@ def test_journal_that_cannot_be_read_is_named_if_no_other_one_fits(place: Place,
     [path] = place.journals
     with path.open("r+b") as file:
         file.truncate(100)
+    path.with_suffix(".launch").unlink()
     refused = place.run("resume", *arguments)
     assert (refused.returncode, path.stem in refused.stderr) == (2, True)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -20,13 +21,16 @@ from asyncwatch.control.selectors import NoMatchError, SelectorError, select_wor
 from asyncwatch.events import RunFinished, RunStarted
 from asyncwatch.journal.folder import used_folders
 from asyncwatch.journal.history import HistoryError, entries, find, unfinished
-from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys
+from asyncwatch.journal.identity import Keys
+from asyncwatch.journal.resume import Comparison, Kind, Past, Resumption, split_keys, whole_batches
 from asyncwatch.journal.store import (
     KEY_SIZE,
     SUFFIX,
     BusyError,
+    DamagedError,
     JournalError,
     Launch,
+    RunInfo,
     RunJournal,
     RunStore,
     locked,
@@ -39,7 +43,7 @@ from asyncwatch.plan.items import STDIN
 from asyncwatch.plan.plan import Plan, foreseen_events
 from asyncwatch.plan.resume import batch_of, compare, narrowed
 from asyncwatch.process import paused_gc
-from asyncwatch.text import MASK, mask_secrets, one_line, printable
+from asyncwatch.text import MASK, count, mask_secrets, one_line, printable
 
 _OF_THE_TERMINAL = ("headless", "is_json", "detach")
 """Options that are not those of the run before: they say how this terminal shows it."""
@@ -81,6 +85,19 @@ def arguments_of(ctx: click.Context) -> Given:
     return Given(tuple(positional), options)
 
 
+class _Compared(NamedTuple):
+    """How a plan compares with a journal."""
+
+    past: Past
+    comparison: Comparison
+    keys: list[Keys]
+    only: set[tuple[str, bytes]] | None
+    """Group and key of the items that --only chooses; None without it."""
+
+
+_T = TypeVar("_T")
+
+
 class Request:
     """A request to resume a run, or to repeat one as a new run.
 
@@ -104,9 +121,12 @@ class Request:
             raise RefusedError(f"give one ID, not {shlex.join(wanted)}")
         folder = os.getcwd()  # noqa: PTH109  as a text
         self._path = _find(wanted[0] if wanted else None, options.get("config"), folder)
-        with _refusing(), RunJournal(self._path) as journal:
-            self._info = journal.info
-            launches = journal.launches()
+        with _refusing(), locked(self._path):
+            pass  # no process is at it
+        self._mended: list[str] = []
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        with _refusing():
+            self._info, launches = self._mending(_info_and_launches)
         if not launches:
             raise RefusedError(f"nothing was recorded of run {self._path.stem}")
         self._launch = launches[-1]
@@ -114,14 +134,34 @@ class Request:
             name, command = printable(self._info.name), shlex.join(self._launch.command)
             text = f"run {self._path.stem} is a call of amap with the journal {name!r}"
             raise RefusedError(f"{text}. Run the program again: {printable(command)}")
-        with _refusing(), locked(self._path):
-            pass  # no process is at it
         for name in _PATHS:
             if name in options and options[name] != STDIN:
                 options[name] = os.path.join(folder, str(options[name]))  # noqa: PTH118  a text, perhaps `/dev/stdout`
         targets = [text for text in given.positional if "://" in text]
         self.arguments = _merged(self._launch, options, targets, params)
         _enter(self._launch.folder)
+
+    def _mending(self, read: Callable[[Path], _T]) -> _T:
+        """Return what `read` returns of the journal, which is mended before if it is damaged."""
+        try:
+            return read(self._path)
+        except DamagedError:
+            if self._mended:
+                raise
+        from asyncwatch.journal.salvage import copy_readable, mend  # noqa: PLC0415  rarely needed
+
+        if self.is_dry:
+            self._copy = tempfile.TemporaryDirectory(prefix="asyncwatch-")
+            copy = Path(self._copy.name) / self._path.name
+            batches, lost = copy_readable(self._path, copy)
+            kept, self._path = "", copy
+        else:
+            batches, lost, damaged = mend(self._path)
+            kept = f"; the damaged file is {printable(str(damaged))}"
+        losses = f"{count(lost, 'batch', 'batches')} unreadable" if lost else "its end may be missing"
+        read_well = f"{count(batches, 'batch', 'batches')} of events could be read, {losses}"
+        self._mended = [f"the journal was damaged: {read_well}. Items whose end is lost run again{kept}"]
+        return read(self._path)
 
     # -- the part of a plan
 
@@ -133,15 +173,15 @@ class Request:
 
         """
         _check(plan)
-        with _refusing(), RunJournal(self._path) as journal:
-            past = Past(journal)
-            comparison, keys = compare(plan, past)
-            only = None if self._only is None else _selected(journal, past, self._only)
+        with _refusing():
+            past, comparison, keys, only = self._mending(lambda path: self._compared(path, plan))
             if self._listed is None:
                 chosen, _ = self._choose(plan, past, comparison, keys, only)
-                return [*_differences(self._launch, plan), self._sentence(comparison), *self._chosen_line(chosen)]
+                differences = _differences(self._launch, plan)
+                return [*self._mended, *differences, self._sentence(comparison), *self._chosen_line(chosen)]
             if self._listed == Kind.GONE:
-                names = past.names()
+                with RunJournal(self._path) as journal:
+                    names = past.names(journal)
                 return [printable(names.get(each, "")) for each in comparison.gone if only is None or each in only]
             groups = zip(batch_of(plan), keys, comparison.kinds, strict=True)
             return [
@@ -162,12 +202,8 @@ class Request:
         """
         _check(plan)
         with paused_gc(), _refusing():
-            store = None if self._is_new else RunStore.reopen(self._path)
-            with RunJournal(self._path) as journal:
-                past = Past(journal)
-                comparison, keys = compare(plan, past)
-                only = None if self._only is None else _selected(journal, past, self._only)
-        for line in _differences(self._launch, plan):
+            store, (past, comparison, keys, only) = self._mending(lambda path: self._reopened(path, plan))
+        for line in (*self._mended, *_differences(self._launch, plan)):
             note(line)
         note(self._sentence(comparison))
         chosen, run_again = self._choose(plan, past, comparison, keys, only)
@@ -188,6 +224,25 @@ class Request:
             if store is not None:
                 self._finish(part, store)
         return part
+
+    def _compared(self, path: Path, plan: Plan) -> _Compared:
+        with RunJournal(path) as journal:
+            past = Past(journal)
+            comparison, keys = compare(plan, past)
+            return _Compared(
+                past, comparison, keys, None if self._only is None else _selected(journal, past, self._only)
+            )
+
+    def _reopened(self, path: Path, plan: Plan) -> tuple[RunStore | None, _Compared]:
+        """Return the journal to be written, if the run is resumed, and how the plan compares with it."""
+        if self._is_new:
+            return None, self._compared(path, plan)
+        store = RunStore.reopen(path)
+        try:
+            return store, self._compared(path, plan)
+        except BaseException:
+            store.close()
+            raise
 
     def _before(self, written: str | None) -> tuple[tuple[Path, int], ...]:
         """Return the journals of the runs with the same output file, which holds what is done of each.
@@ -326,8 +381,13 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
         except HistoryError as error:
             raise RefusedError(str(error)) from None
     for entry in unfinished(folders, folder):
-        with suppress(JournalError, OSError, sqlite3.Error), RunJournal(entry.path) as journal:
-            if not (journal.launches()[-1].is_of_program or _is_tree(journal, entry.launches)):
+        with suppress(JournalError, OSError, sqlite3.Error):
+            try:
+                with RunJournal(entry.path) as journal:
+                    is_other = journal.launches()[-1].is_of_program or _is_tree(journal, entry.launches)
+            except DamagedError:
+                is_other = False  # what can be read of it will tell
+            if not is_other:
                 return entry.path
     if (broken := next((each for each in entries(*folders) if not each.is_readable), None)) is not None:
         text = "no run of this folder is known to have anything left to do. It may be one that cannot be used"
@@ -338,6 +398,11 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
 def journal_folders(config: str | None = None) -> list[Path]:
     """Return the folders of journals: the one that the config (by default the one here) names, and all used."""
     return list(dict.fromkeys([*_configured(config), *used_folders()]))
+
+
+def _info_and_launches(path: Path) -> tuple[RunInfo, list[Launch]]:
+    with RunJournal(path) as journal:
+        return journal.info, journal.launches()
 
 
 def _is_tree(journal: RunJournal, launch: int) -> bool:
@@ -442,7 +507,9 @@ def _selected(journal: RunJournal, past: Past, selector: str) -> set[tuple[str, 
     found: set[tuple[str, bytes]] = set()
     for launch in past.launches:
         fleet = Fleet()
-        for batch in journal.batches(launch.number):
+        for batch, is_whole in whole_batches(journal, launch.number):
+            if not is_whole:
+                break  # the index of a row is not that of its item any more
             apply(fleet, batch.unpack())
         try:
             matching = {row.index for row in select_workers(fleet, [selector])}

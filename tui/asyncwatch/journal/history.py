@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from asyncwatch.events import SETTLED
 from asyncwatch.journal import folder as files
-from asyncwatch.journal.store import JournalError, Launch, NewerFormatError, RunJournal, writer_of
+from asyncwatch.journal.store import DamagedError, JournalError, Launch, NewerFormatError, RunJournal, writer_of
 from asyncwatch.text import count, mask_secrets, one_line, printable
 
 _LISTED = 8
@@ -155,7 +155,8 @@ def unfinished(folders: Iterable[Path], of: str) -> Iterator[Entry]:
     """Yield the runs of the folder `of` in which something is left to do, the newest first. They may be running."""
     states = {RunState.RUNNING, RunState.FAILED, RunState.INTERRUPTED, RunState.KILLED}
     for each in entries(*folders):
-        if each.folder == of and (each.state in states or each.lost_results):
+        is_lost = each.state is RunState.DAMAGED and each.status != 0
+        if each.folder == of and (each.state in states or each.lost_results or is_lost):
             yield each
 
 
@@ -182,12 +183,28 @@ def _entry(stored: files.Stored) -> Entry:
             pid = writer_of(path) if pid is None and moment is not None else pid  # it may have begun meanwhile
     except NewerFormatError as error:
         return Entry(**own, state=RunState.NEWER, problem=str(error))
+    except DamagedError as error:
+        return _damaged(own, str(error))
     except (JournalError, sqlite3.Error, PermissionError) as error:
         return Entry(**own, state=RunState.DAMAGED, problem=str(error))
     run = {**own, "name": info.name, "root": info.root, "parent": info.parent, "launches": len(launches)}
     if last is None:
         return Entry(**run, state=RunState.KILLED if pid is None else RunState.RUNNING, pid=pid)
     return Entry(**run, **_of_launch(last, pid, moment))
+
+
+def _damaged(own: dict[str, Any], problem: str) -> Entry:
+    """Return an entry with what can be read of a damaged journal."""
+    from asyncwatch.journal.salvage import launches_of  # noqa: PLC0415  rarely needed
+
+    launches: list[Launch] = []
+    with suppress(OSError):
+        info, launches = launches_of(own["path"])
+    if not launches:
+        return Entry(**own, state=RunState.DAMAGED, problem=problem)
+    problem += f". asyncwatch resume {info.id} goes on with what can be read of it"
+    facts = {**_of_launch(launches[-1], None, None), "state": RunState.DAMAGED, "problem": problem}
+    return Entry(**own, name=info.name, root=info.root, parent=info.parent, launches=len(launches), **facts)
 
 
 def _of_launch(launch: Launch, writer: int | None, moment: float | None) -> dict[str, Any]:

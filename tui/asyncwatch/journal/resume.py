@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from asyncwatch.events import AttemptStarted, WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
 from asyncwatch.journal.identity import Keys
-from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, ItemKeys, JournalError, RunJournal, RunStore
+from asyncwatch.journal.store import CONTENT_SIZE, KEY_SIZE, ItemKeys, JournalError, RunJournal, RunStore, StoredBatch
 
 
 class Kind(enum.StrEnum):
@@ -73,13 +73,13 @@ class Past:
     def _read(self, launch: int) -> None:
         ends: dict[str, tuple[int, int, Kind]] = {}  # without the events, whose results may be large
         names: list[str] = []
-        for batch in self._journal.batches(launch):
+        for batch, is_whole in whole_batches(self._journal, launch):
             for event in batch.unpack():
                 if isinstance(event, WorkerEnded):
                     known = ends.get(event.worker)
                     if known is None or known[0] <= event.incarnation:  # not of one that ends late
                         ends[event.worker] = event.incarnation, event.seq, _kind_of(event)
-                elif type(event) is WorkersQueued:
+                elif type(event) is WorkersQueued and is_whole:
                     names += event.workers
         for part in self._journal.items(launch):
             group = self.groups.setdefault(part.group, PastGroup())
@@ -92,14 +92,15 @@ class Past:
                 else:
                     others[key] = Kind.UNFINISHED if end is None else end[2], content
 
-    def names(self) -> dict[tuple[str, bytes], str]:
+    def names(self, journal: RunJournal) -> dict[tuple[str, bytes], str]:
         """Return the name of the worker of each item, by group and key."""
         found: dict[tuple[str, bytes], str] = {}
         for launch in self.launches:
             names: list[str] = []
-            for batch in self._journal.batches(launch.number):
-                names += [name for event in batch.unpack() if type(event) is WorkersQueued for name in event.workers]
-            for part in self._journal.items(launch.number):
+            for batch, is_whole in whole_batches(journal, launch.number):
+                queued = [event for event in batch.unpack() if type(event) is WorkersQueued and is_whole]
+                names += [name for event in queued for name in event.workers]
+            for part in journal.items(launch.number):
                 keys = ((part.group, key) for key, _ in split_keys(part))
                 found.update(zip(keys, names[part.first :], strict=False))
         return found
@@ -119,6 +120,18 @@ class Past:
                 for event in batch.unpack():
                     if event.seq in seqs and type(event) is WorkerSucceeded:
                         yield seqs[event.seq], event
+
+
+def whole_batches(journal: RunJournal, launch: int) -> Iterator[tuple[StoredBatch, bool]]:
+    """Yield the batches of a launch, and whether all before it are there.
+
+    If not, it is unknown to which items the workers belong that are queued from then on: those before may be missing.
+    """
+    number, is_whole = 0, True
+    for batch in journal.batches(launch):
+        is_whole = is_whole and (batch.number == number + 1 if number else batch.first == 0)
+        number = batch.number
+        yield batch, is_whole
 
 
 def _kind_of(end: WorkerEnded) -> Kind:

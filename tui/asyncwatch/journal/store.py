@@ -9,7 +9,8 @@ Folder and file belong to the user alone (0700, 0600). Who writes holds a lock o
 its process ID stands. The lock ends with the process. Readers need no lock, and should read for a short time: while
 they do, the log of SQLite grows.
 
-`PRAGMA user_version` is the number of the FORMAT. A newer one is refused.
+`PRAGMA user_version` is the number of the FORMAT. A newer one is refused. Format 1 had no checksums. They tell a row
+that was overwritten from a true one, which SQLite does not: such a row could make an item done that is not.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ from asyncwatch.events import Batch, Event
 from asyncwatch.events.wire import inflate, pack_batch, unpack_batch
 from asyncwatch.text import printable
 
-FORMAT = 1
+FORMAT = 2
 """The number of the format. A change that older readers cannot read raises it."""
 SUFFIX = ".sqlite"
 FUNCTION = "amap.function"
 """The setting of a launch by `amap` that names the function which it calls."""
+SPARE = ".launch"
+"""The suffix of a file with the values of the run and its last launch, as JSON."""
 KEY_SIZE = 16
 """Bytes of a key of an item."""
 CONTENT_SIZE = 8
 """Bytes of the hash of an item's content."""
-_APPLICATION = 0x61737977
+APPLICATION = 0x61737977
 """`PRAGMA application_id` of the files: `asyw`."""
 _WAL_LIMIT = 4 << 20
 """Bytes to which the log of SQLite is cut after a checkpoint."""
 _BUSY = 5.0
 """Seconds for which one connection waits for another one."""
-_PLAIN, _ZLIB = 0, 1
+_PLAIN, _ZLIB, _DAMAGED = 0, 1, -1
 _COMPRESSED_FROM = 64
 """Bytes of the smallest batch that is compressed."""
 LARGEST = 16 << 20
@@ -59,24 +62,31 @@ _Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
 _T = TypeVar("_T")
 _FileName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00]*$")]
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE run(id TEXT NOT NULL, root TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL);
 CREATE TABLE launch(
     number INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, pid INTEGER NOT NULL, host TEXT NOT NULL,
     folder TEXT NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL, seed TEXT NOT NULL, version TEXT NOT NULL,
-    done_before INTEGER NOT NULL, status INTEGER, summary TEXT
+    done_before INTEGER NOT NULL, status INTEGER, summary TEXT, checksum INTEGER
 );
 CREATE TABLE items(
     launch INTEGER, first INTEGER, size INTEGER NOT NULL, "group" TEXT NOT NULL, keys BLOB NOT NULL,
-    content BLOB NOT NULL, PRIMARY KEY(launch, first)
+    content BLOB NOT NULL, checksum INTEGER, PRIMARY KEY(launch, first)
 );
 CREATE TABLE batch(
     number INTEGER PRIMARY KEY, launch INTEGER NOT NULL, first INTEGER NOT NULL, events INTEGER NOT NULL,
-    at REAL NOT NULL, codec INTEGER NOT NULL, data BLOB NOT NULL
+    at REAL NOT NULL, codec INTEGER NOT NULL, data BLOB NOT NULL, checksum INTEGER
 );
 CREATE TABLE snapshot(launch INTEGER, seq INTEGER, data BLOB NOT NULL, PRIMARY KEY(launch, seq));
 CREATE INDEX batch_at ON batch(launch, at);
 """
+_SELECT_LAUNCH = (
+    "SELECT number, started, ended, pid, host, folder, command, settings, seed, version, done_before, status, summary, "
+    "checksum FROM launch "
+)
+_INSERT_LAUNCH = "INSERT OR REPLACE INTO launch VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CHECKED = ("launch", "items", "batch")
+"""Tables whose rows have a checksum."""
 
 
 class JournalError(Exception):
@@ -183,6 +193,8 @@ class StoredBatch(NamedTuple):
             DamagedError: The data is no batch.
 
         """
+        if self.codec == _DAMAGED:
+            raise DamagedError(f"batch {self.number} of the journal has a wrong checksum")
         try:
             events = unpack_batch(inflate(self.data, LARGEST) if self.codec == _ZLIB else self.data)
             if not math.isfinite(sum(event.at for event in events)):
@@ -210,8 +222,9 @@ class RunStore:
     Errors of SQLite (`sqlite3.Error`) are raised as they are. A failed transaction leaves nothing of it in the file.
     """
 
-    def __init__(self, path: Path, lock: int, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, info: RunInfo, lock: int, connection: sqlite3.Connection) -> None:
         self.path = path
+        self._info = info
         self._lock: int | None = lock
         self._connection = connection
         self._launch = 0
@@ -233,13 +246,13 @@ class RunStore:
             # Without umask, and before SQLite: `-wal` and `-shm` get the permissions of the file.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             connection = _connect(path)
-            connection.execute(f"PRAGMA application_id={_APPLICATION}")
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
             with _transaction(connection):
-                for statement in filter(str.strip, _SCHEMA.split(";")):
+                for statement in filter(str.strip, SCHEMA.split(";")):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={FORMAT}")
                 connection.execute("INSERT INTO run VALUES(?, ?, ?, ?)", info)
-            return cls(path, lock, connection)
+            return cls(path, info, lock, connection)
         except FileExistsError:
             _unlock(lock)
             raise
@@ -262,9 +275,16 @@ class RunStore:
         """
         lock = _lock(path)
         try:
-            with RunJournal(path):
-                pass  # it can be read
-            return cls(path, lock, _connect(path))
+            with RunJournal(path) as journal:
+                journal.check()
+                info = journal.info
+            connection = _connect(path)
+            try:
+                _raise_format(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return cls(path, info, lock, connection)
         except BaseException:
             _unlock(lock)
             raise
@@ -274,24 +294,23 @@ class RunStore:
         with _transaction(self._connection):
             row = self._connection.execute("SELECT coalesce(max(number), 0) + 1 FROM launch").fetchone()
             self._launch = int(row[0])
-            self._connection.execute(
-                f"INSERT INTO launch VALUES({', '.join('?' * 13)})",
-                (
-                    self._launch,
-                    launch.started,
-                    launch.ended,
-                    launch.pid,
-                    launch.host,
-                    launch.folder,
-                    _json(launch.command),
-                    _json(launch.settings),
-                    str(launch.seed),  # it may have more than 64 bits
-                    launch.version,
-                    launch.done_before,
-                    launch.status,
-                    None,
-                ),
+            row = (
+                self._launch,
+                launch.started,
+                launch.ended,
+                launch.pid,
+                launch.host,
+                launch.folder,
+                _json(launch.command),
+                _json(launch.settings),
+                str(launch.seed),  # it may have more than 64 bits
+                launch.version,
+                launch.done_before,
+                launch.status,
+                None,
             )
+            self._connection.execute(_INSERT_LAUNCH, self._checked(row))
+        self._write_spare(self._checked(row))
         # SQLite has made them by now, and goes on writing to a deleted one: a crash would lose what is in it.
         self._files |= {name: _identity(name) for name in (Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))}
         return self._launch
@@ -306,15 +325,20 @@ class RunStore:
         self._check_files()
         with _transaction(self._connection):
             self._connection.executemany(
-                "INSERT OR IGNORE INTO items VALUES(?, ?, ?, ?, ?, ?)",
+                'INSERT OR IGNORE INTO items(launch, first, size, "group", keys, content, checksum) '
+                "VALUES(?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (self._launch, part.first, len(part.keys) // KEY_SIZE, part.group, part.keys, part.content)
+                    self._checked(
+                        (self._launch, part.first, len(part.keys) // KEY_SIZE, part.group, part.keys, part.content)
+                    )
                     for part in items
                 ),
             )
+            last = self._connection.execute("SELECT coalesce(max(number), 0) FROM batch").fetchone()[0]
             self._connection.executemany(
-                "INSERT INTO batch VALUES(NULL, ?, ?, ?, ?, ?, ?)",
-                ((self._launch, *batch[2:]) for batch in batches),
+                "INSERT INTO batch(number, launch, first, events, at, codec, data, checksum) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                (self._checked((number, self._launch, *batch[2:])) for number, batch in enumerate(batches, last + 1)),
             )
 
     def write_snapshot(self, snapshot: StoredSnapshot) -> None:
@@ -342,10 +366,10 @@ class RunStore:
         """Write how the launch ended. Raises the same errors as `write`."""
         self._check_files()
         with _transaction(self._connection):
-            self._connection.execute(
-                "UPDATE launch SET ended = ?, status = ?, summary = ? WHERE number = ?",
-                (ended, status, _json(summary), self._launch),
-            )
+            query = f"{_SELECT_LAUNCH} WHERE number = ?"
+            number, started, _, *middle, _, _, _ = self._connection.execute(query, (self._launch,)).fetchone()
+            row = (number, started, ended, *middle, status, _json(summary))
+            self._connection.execute(_INSERT_LAUNCH, self._checked(row))
 
     def close(self) -> None:
         """Close the file and give the lock back."""
@@ -361,6 +385,21 @@ class RunStore:
         if lock is not None:  # else the number may be that of another file by now
             _forgotten.append(self._connection)
             _unlock(lock)
+
+    def _write_spare(self, row: tuple[Any, ...]) -> None:
+        """Write the launch to a file of its own, by which the run can go on if the journal is damaged where that is."""
+        spare = self.path.with_suffix(SPARE)
+        temporary = spare.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600), "wb") as file:  # noqa: PTH123  of a descriptor
+                file.write(_json([*self._info, *row]).encode())
+            temporary.replace(spare)
+
+    def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a row with its checksum."""
+        return (*row, checksum(self._info.id, row))
 
     def _check_files(self) -> None:
         for name, known in self._files.items():
@@ -417,6 +456,28 @@ def _stored(batch: Batch, data: bytes) -> StoredBatch:
     return StoredBatch(0, 0, batch[0].seq, len(batch), batch[-1].at, codec, data)
 
 
+def checksum(run_id: str, row: Sequence[Any]) -> int:
+    """Return the checksum of a row of a run's journal. A row of another run has another one."""
+    return zlib.crc32(msgspec.msgpack.encode(row), zlib.crc32(run_id.encode()))
+
+
+def launch_of_row(row: Sequence[Any]) -> Launch:
+    """Return the launch of a row, of which a checksum may be left.
+
+    Raises:
+        DamagedError: The row is none.
+
+    """
+    names = (field.name for field in msgspec.structs.fields(Launch))
+    values = dict(zip(names, row, strict=False))
+    try:
+        values |= {name: msgspec.json.decode(values[name] or "null") for name in ("command", "settings", "summary")}
+        values["seed"] = int(values["seed"])
+        return msgspec.convert(values, Launch)
+    except (TypeError, ValueError, RecursionError) as error:  # of msgspec, too
+        raise DamagedError(f"a launch in the journal cannot be read: {error}") from None
+
+
 # -- reading
 
 
@@ -437,6 +498,8 @@ class RunJournal:
             raise FileNotFoundError(f"there is no journal {printable(str(path))!r}")
         if (owner := path.stat().st_uid) != os.geteuid():  # it names the command that a resume runs
             raise JournalError(f"{self._shown} belongs to another user (uid {owner})")
+        if not path.stat().st_size and path.exists():
+            raise DamagedError(f"{self._shown} is empty")  # SQLite would delete its log
         self._connection = sqlite3.connect(
             f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, timeout=_BUSY, isolation_level=None
         )
@@ -465,34 +528,42 @@ class RunJournal:
         """Close the file."""
         self._connection.close()
 
+    def check(self) -> None:
+        """Look at how the file is made, but not at the batches.
+
+        Raises:
+            DamagedError: Another launch could not be written to it without more damage.
+
+        """
+        with self._reading():
+            [found] = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise DamagedError(f"{self._shown} is damaged: {found}")
+        self.launches()
+
     def launches(self) -> list[Launch]:
         """Return all launches, the first one first."""
-        with self._reading():
-            cursor = self._connection.execute("SELECT * FROM launch ORDER BY number")
-            names = [column[0] for column in cursor.description]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        try:
-            for row in rows:
-                row |= {name: msgspec.json.decode(row[name] or "null") for name in ("command", "settings", "summary")}
-                row["seed"] = int(row["seed"])
-        except (TypeError, ValueError, RecursionError) as error:
-            raise DamagedError(f"{self._shown} cannot be read: {error}") from None
-        return [self._typed(row, Launch) for row in rows]
+        rows = self._checked_rows("launch", f"{_SELECT_LAUNCH} ORDER BY number")
+        return [launch_of_row(row) for row in rows]
 
     def items(self, launch: int) -> Iterator[ItemKeys]:
         """Yield the items of a launch, in the order of their workers."""
-        query = 'SELECT first, "group", keys, content FROM items WHERE launch = ? ORDER BY first'
-        for row in self._rows(query, launch):
-            yield self._typed(row, ItemKeys)
+        query = (
+            'SELECT launch, first, size, "group", keys, content, checksum FROM items WHERE launch = ? ORDER BY first'
+        )
+        for _, first, _, *rest in self._checked_rows("a part of launch", query, launch):
+            yield self._typed((first, *rest), ItemKeys)
 
     def batches(self, launch: int, after: int = 0) -> Iterator[StoredBatch]:
         """Yield the batches of a launch, those with a higher number than `after`, in the order of time."""
         query = (
-            "SELECT number, launch, first, events, at, codec, data FROM batch WHERE launch = ? AND number > ? "
-            "ORDER BY number"
+            "SELECT number, launch, first, events, at, codec, data, checksum FROM batch "
+            "WHERE launch = ? AND number > ? ORDER BY number"
         )
-        for row in self._rows(query, launch, after):
-            yield self._typed(row, StoredBatch)
+        for *row, known in self._rows(query, launch, after):
+            batch = self._typed(row, StoredBatch)
+            is_true = known is None or known == self._checksum_of(row)
+            yield batch if is_true else batch._replace(codec=_DAMAGED)  # whoever unpacks it learns of it
 
     def snapshots(self, launch: int) -> Iterator[StoredSnapshot]:
         """Yield the stored states of a launch, in the order of time. There are none unless old batches are dropped."""
@@ -516,10 +587,24 @@ class RunJournal:
         return moment or 0.0
 
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        if not self._has_checksums:
+            query = query.replace(", checksum", ", NULL")
         with self._reading():
             cursor = self._connection.execute(query, values)
             while rows := cursor.fetchmany(64):
                 yield from rows
+
+    def _checked_rows(self, what: str, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query without the checksums at their end."""
+        for *row, known in self._rows(query, *values):
+            if known is not None and known != self._checksum_of(row):
+                raise DamagedError(f"{self._shown} is damaged: {what} {row[0]} has a wrong checksum")
+            yield tuple(row)
+
+    def _checksum_of(self, row: list[Any]) -> int | None:
+        with contextlib.suppress(TypeError, ValueError, UnicodeEncodeError):
+            return checksum(self.info.id, row)
+        return None
 
     def _typed(self, row: object, kind: type[_T]) -> _T:
         """Return a row as `kind`: SQLite takes values of any type in any column."""
@@ -532,11 +617,12 @@ class RunJournal:
         application, version = (
             int(self._connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
         )
-        if application != _APPLICATION:
+        if application != APPLICATION:
             raise DamagedError(f"{self._shown} is no journal of asyncwatch")
         if version > FORMAT:
             text = f"{self._shown} was written by a newer version of asyncwatch (format {version}, this one reads"
             raise NewerFormatError(f"{text} {FORMAT}). Update asyncwatch to read it.")
+        self._has_checksums = version > 1
         if self._connection.execute("SELECT 1 FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchone():
             raise DamagedError(f"{self._shown} has views or triggers, which a journal has not")  # they may never end
 
@@ -565,6 +651,15 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _raise_format(connection: sqlite3.Connection) -> None:
+    """Make a file of an older format one of this."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
+        with _transaction(connection):
+            for table in _CHECKED:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
+            connection.execute(f"PRAGMA user_version={FORMAT}")
 
 
 @contextlib.contextmanager
