@@ -20,16 +20,17 @@ from asyncwatch.events import AttemptStarted, Batch, WorkersQueued, WorkerSuccee
 from asyncwatch.journal.store import DamagedError, Launch, RunInfo, RunJournal, RunStore, store_batch
 
 KILLS = int(os.environ.get("ASYNCWATCH_JOURNAL_KILLS", "3"))
-"""How often a run is killed. 200 take about five minutes."""
+"""How often a run is killed, and resumed to its end. 200 take about ten minutes, and print what was repeated."""
 ITEMS, AT_ONCE = 1_000, 50
 JOBS = """
-import asyncio, os, random
+import asyncio, os, random, time
 
-ledger = os.open("ledger", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+started, ended = (os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("started", "ended"))
 
 async def job(item):
+    os.write(started, f"{item}\\n".encode())
     await asyncio.sleep(random.random() / 50)
-    os.write(ledger, f"{item}\\n".encode())
+    os.write(ended, f"{item} {time.time()}\\n".encode())
     return int(item)
 """
 
@@ -46,39 +47,65 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def ends_of(path: Path) -> dict[str, float]:
+    """Return when each item ended, in that order."""
+    return {item: float(at) for item, at in (line.split() for line in lines_of(path))}
+
+
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", range(KILLS))
-def test_killed_run_has_lost_nothing_but_its_last_moment(
+def test_killed_run_has_lost_nothing_and_its_resume_repeats_only_the_last_moment(
     tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(number)
+    items = [str(item) for item in range(ITEMS)]
     (tmp_path / "jobs.py").write_text(JOBS)
-    (tmp_path / "items.txt").write_text("".join(f"{item}\n" for item in range(ITEMS)))
-    command = [sys.executable, "-m", "asyncwatch", "--headless", "jobs:job", "--items", "items.txt"]
-    environment = {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{Path(asyncwatch.__file__).parents[1]}"}
+    (tmp_path / "items.txt").write_text("".join(f"{item}\n" for item in items))
+    command = [sys.executable, "-m", "asyncwatch"]
+    arguments = ["--headless", "jobs:job", "--items", "items.txt", "--concurrency", str(AT_ONCE)]
+    own = {"XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{Path(asyncwatch.__file__).parents[1]}"}
+    environment = {**os.environ, **own}
     with subprocess.Popen(
-        [*command, "--concurrency", str(AT_ONCE), "--output", "out.jsonl"],
+        [*command, *arguments, "--output", "out.jsonl"],
         cwd=tmp_path,
-        env={**os.environ, **environment},
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as run:
         least, deadline = chance.randrange(ITEMS - 100), time.monotonic() + 50
-        while len(lines_of(tmp_path / "ledger")) <= least:
+        while len(lines_of(tmp_path / "ended")) <= least:
             assert run.poll() is None
             assert time.monotonic() < deadline, "the run made no progress"
         time.sleep(chance.random() / 20)
         run.send_signal(signal.SIGKILL)
-    done = lines_of(tmp_path / "ledger")
+        killed = time.time()
+    ends = ends_of(tmp_path / "ended")
+    first_starts = lines_of(tmp_path / "started")
+    done = list(ends)
     [path] = (tmp_path / "asyncwatch" / "runs").glob("*.sqlite")
     kept = recorded(path)
     assert set(kept) <= set(done)
     written = [msgspec.json.decode(line)["name"] for line in lines_of(tmp_path / "out.jsonl")]
     assert set(written) <= set(kept)
     assert len(written) == len(set(written))
-    repeated = set(done) - set(kept)
-    assert repeated <= set(done[-len(repeated) - AT_ONCE :])  # the newest ones alone
+    lost = set(done) - set(kept)
+    assert lost <= set(done[-len(lost) - AT_ONCE :])  # the newest ones alone
+    resumed = subprocess.run(
+        [*command, "resume"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert set(ends_of(tmp_path / "ended")) == set(items)
+    assert sorted(msgspec.json.decode(line)["name"] for line in lines_of(tmp_path / "out.jsonl")) == sorted(items)
+    again = lines_of(tmp_path / "started")[len(first_starts) :]
+    assert len(again) == len(set(again))
+    repeated = set(again) & set(first_starts)
+    in_flight = set(first_starts) - set(done)
+    assert len(in_flight) <= AT_ONCE
+    assert repeated == in_flight | lost
+    oldest = max((killed - ends[item] for item in lost), default=0.0)
     with capsys.disabled():
-        sys.stdout.write(f"{len(repeated)} of {len(done)} not recorded\n" if KILLS > 3 else "")
+        text = f"{len(repeated)} repeated: {len(in_flight)} in flight, {len(lost)} ended, {oldest * 1e3:.0f} ms before"
+        sys.stdout.write(f"{text}\n" if KILLS > 3 else "")
 
 
 def batch(number: int) -> Batch:
