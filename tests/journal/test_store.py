@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sqlite3
 import stat
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from asyncwatch.events import AttemptStarted, WorkersQueued, WorkerSucceeded
+from asyncwatch.journal import store as module
 from asyncwatch.journal.identity import idempotency_key, keys_of
 from asyncwatch.journal.store import (
     FORMAT,
@@ -129,6 +131,35 @@ def test_closed_journal_leaves_descriptors_alone_that_are_open_by_then(store: Ru
     store.forget()
     for file in files:
         os.close(file)  # would raise if it was closed
+
+
+def test_child_that_is_forked_while_a_journal_is_made_does_not_keep_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[int] = []
+    here, there = socket.socketpair()
+    connect = module._connect
+
+    def fork(path: Path) -> sqlite3.Connection:
+        if not children and (pid := os.fork()):
+            children.append(pid)
+            here.recv(1)  # it runs
+        elif not children:
+            here.close()
+            there.send(b"x")
+            there.recv(1)  # until the parent is done with it
+            os._exit(0)
+        return connect(path)
+
+    monkeypatch.setattr(module, "_connect", fork)
+    store = RunStore.create(tmp_path, INFO)
+    store.close()
+    try:
+        RunStore.reopen(store.path).close()
+    finally:
+        here.close()
+        there.close()
+        os.waitpid(children[0], 0)
 
 
 def test_newer_format_is_refused(store: RunStore) -> None:

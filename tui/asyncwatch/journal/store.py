@@ -20,6 +20,7 @@ import errno
 import math
 import os
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -380,9 +381,9 @@ class RunStore:
             _unlock(lock)
 
     def forget(self) -> None:
-        """Give up the lock in a forked child, which would keep it. Do nothing if the journal is closed."""
+        """Give up the journal in a forked child. Do nothing if it is closed."""
         lock, self._lock = self._lock, None
-        if lock is not None:  # else the number may be that of another file by now
+        if lock is not None:
             _forgotten.append(self._connection)
             _unlock(lock)
 
@@ -674,21 +675,42 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+_locks: set[int] = set()
+"""Descriptors of the locks of this process. A forked child would keep them: it may be forked at any moment."""
+_locks_change = threading.Lock()
+"""Held while a lock is opened or closed, and while the process is forked."""
+
+
+def _close_locks_of_parent() -> None:
+    for lock in _locks:
+        with contextlib.suppress(OSError):
+            os.close(lock)
+    _locks.clear()
+    _locks_change.release()
+
+
+os.register_at_fork(
+    before=_locks_change.acquire, after_in_parent=_locks_change.release, after_in_child=_close_locks_of_parent
+)
+
+
 def _lock(path: Path) -> int:
     """Lock the journal for this process. Return the descriptor that holds the lock."""
     import fcntl  # noqa: PLC0415  for Unix systems; the errors above are public everywhere
 
     # `lockf` would lose the lock when anything in this process closes that file.
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with _locks_change:
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        _locks.add(lock)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         number = _pid_in(lock)
-        os.close(lock)
+        _unlock(lock)
         text = f"run {path.stem} is being recorded by process {number or 'unknown'}, which still runs"
         raise BusyError(text, number) from None
     except BaseException:
-        os.close(lock)
+        _unlock(lock)
         raise
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -735,8 +757,11 @@ def _pid_in(lock: int) -> int:
 
 
 def _unlock(lock: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(lock)
+    with _locks_change:
+        if lock in _locks:  # else it was closed in a forked child, and the number may be that of another file
+            _locks.discard(lock)
+            with contextlib.suppress(OSError):
+                os.close(lock)
 
 
 def _json(value: Any) -> str:
