@@ -32,6 +32,7 @@ from asyncwatch.events import (
     WorkerUnresponsive,
 )
 from asyncwatch.guide import text_of
+from asyncwatch.journal.store import RunJournal
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.summary import Summary
 from tests.model.stream import Stream, ended, failed
@@ -355,6 +356,36 @@ def wait_for_outcome(place: Place, name: str, outcome: str) -> dict[str, str]:
         shown = place.run("runs", "show", "jobs:job", "--junit", "live.xml")
         cases = place.cases("live.xml") if shown.returncode == 0 else {}
     return cases
+
+
+SECRETS = ("hunter2", "swordfish", "tiger", "sesame")
+LEAKS = """
+import logging
+
+async def job(item):
+    try:
+        raise OSError("Authorization: Bearer swordfish")
+    except OSError as error:
+        logging.getLogger("jobs").warning("token=sesame")
+        raise ValueError("login: password=hunter2 at https://me:tiger@a.example") from error
+"""
+
+
+def test_secrets_of_errors_leave_in_no_way(place: Place) -> None:
+    place.items("a")
+    (place.folder / "jobs.py").write_text(LEAKS)
+    ended_run = place.run(*RUN, *FILES, "--json", "--output", "out.jsonl")
+    [listed] = json.loads(place.run("runs", "--json").stdout)["runs"]
+    shown = place.run("runs", "show", listed["id"], "--json", "--junit", "j2.xml", "--summary-json", "s2.json")
+    texts = [ended_run.stdout, ended_run.stderr, shown.stdout]
+    texts += [(place.folder / name).read_text() for name in ("j.xml", "s.json", "j2.xml", "s2.json", "out.jsonl")]
+    with RunJournal(Path(listed["journal"])) as journal:
+        texts.append(repr([batch.unpack() for batch in journal.batches(1)]))
+        texts.append(repr(journal.launches()))
+    for text in texts:
+        assert "ValueError" in text or "jobs:job" in text
+        assert not [secret for secret in SECRETS if secret in text]
+    assert "login: password=*** at https://***@a.example" in texts[3]
 
 
 def test_live_run_comes_before_a_recorded_one_of_that_name(place: Place) -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncwatch.text import clock, duration, mask_secrets, mask_url, one_line, printable, result_line, value_text
+from asyncwatch.text import (
+    clock,
+    duration,
+    mask_secrets,
+    mask_url,
+    mask_urls,
+    one_line,
+    printable,
+    result_line,
+    value_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +135,48 @@ def test_duration_is_rounded_by_unit(seconds: float, text: str) -> None:
         ('<a href="http://u:p@a.example">b@c.example</a>', '<a href="http://***@a.example">b@c.example</a>'),
     ],
 )
-def test_mask_secrets_masks_only_credentials_of_urls(text: str, masked: str) -> None:
+def test_credentials_of_urls_are_masked_and_nothing_else_of_them(text: str, masked: str) -> None:
+    assert mask_secrets(text) == mask_urls(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("login failed: password=hunter2", "login failed: password=***"),
+        ("PASSWORD = 'hunter 2', user=me", "PASSWORD = ***, user=me"),
+        ('{"password": "hunter2", "user": "me"}', '{"password": ***, "user": "me"}'),
+        ("{'db_password': 'hunter2'}", "{'db_password': ***}"),
+        ("password: hunter2", "password: ***"),
+        ("password: correct", "password: ***"),
+        ("https://host/?a=1&access_token=abc&b=2", "https://host/?a=1&access_token=***&b=2"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("{'Authorization': 'Basic dTpw'}", "{'Authorization': 'Basic ***'}"),
+        ("sent Bearer eyJhbGciOi.J9 to", "sent Bearer *** to"),
+        ("AWS_SECRET_ACCESS_KEY=a/b+c x", "AWS_SECRET_ACCESS_KEY=*** x"),
+        ("client-secret=x;api_key=y", "client-secret=***;api_key=***"),
+        ("postgres://u:p@db/x?password=y", "postgres://***@db/x?password=***"),
+    ],
+)
+def test_secrets_are_masked_once(text: str, masked: str) -> None:
     assert mask_secrets(text) == masked
+    assert mask_secrets(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "invalid token: expected ','",
+        "Unexpected token: }",
+        "password: field required",
+        "max_tokens=100 of 200, tokens=7",
+        "the bearer of bad news",
+        "wrong password",
+        "api=3, access=rw, private=1, secretary=Ann, compass=north",
+        "password of ann=wrong",
+    ],
+)
+def test_prose_about_secrets_is_left_as_it_is(text: str) -> None:
+    assert mask_secrets(text) == text
 
 
 @pytest.mark.parametrize(
@@ -147,3 +197,7 @@ def test_mask_url_masks_whatever_is_before_the_last_at_sign(text: str, masked: s
 
 def test_result_without_credentials_is_shown_whole() -> None:
     assert result_line(["http://a.example\tx", "b@c.example"]) == r'["http://a.example\tx","b@c.example"]'
+
+
+def test_line_of_a_result_has_no_secret() -> None:
+    assert result_line({"password": "hunter2", "n": 1}) == '{"password":***,"n":1}'

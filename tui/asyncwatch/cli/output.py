@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from asyncwatch.events import Batch, WorkerEnded, WorkerExhausted, WorkerUnresponsive
-from asyncwatch.text import count, error_line, mask_values, value_text
+from asyncwatch.text import count, error_line, mask_secrets, mask_urls, mask_values, value_text
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -377,9 +377,15 @@ def _values(event: WorkerEnded) -> tuple[Any, ...]:
     return event.worker, event.state.value, result, event.attempts, error, round(event.elapsed, 6)
 
 
+def _masked(values: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield the values without secrets. Of a result, which is the work of a user, only URLs are masked."""
+    for name, value in zip(FIELDS, values, strict=True):
+        yield mask_values(value, mask_urls if name == "result" else mask_secrets)
+
+
 def _json_line(values: tuple[Any, ...]) -> bytes:
     # Values are masked, not the line: an escaped line end does not end a URL.
-    record = dict(zip(FIELDS, map(mask_values, values), strict=True))
+    record = dict(zip(FIELDS, _masked(values), strict=True))
     record["error"] = record["error"] or None
     try:
         line = msgspec.json.encode(record)
@@ -390,7 +396,7 @@ def _json_line(values: tuple[Any, ...]) -> bytes:
 
 
 def _csv_line(values: tuple[Any, ...]) -> bytes:
-    name, state, result, attempts, error, elapsed = map(mask_values, values)
+    name, state, result, attempts, error, elapsed = _masked(values)
     if result is not None and type(result) not in {int, float}:
         result = _inert(value_text(result))
     return _csv_row((_inert(name), state, result, attempts, _inert(error), elapsed))

@@ -17,7 +17,7 @@ import msgspec
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import entries_of, is_boundary, place_text
 from asyncwatch.policies.classify import leaves_of
-from asyncwatch.text import error_line, mask_secrets, mask_values, without_colours
+from asyncwatch.text import error_line, mask_secrets, mask_urls, mask_values, without_colours
 
 MAX_ERROR_LENGTH = 2_000
 _MAX_CHAIN = 8
@@ -61,13 +61,20 @@ def clean_text(text: str) -> str:
     """Return `text` without credentials, and with what UTF-8 cannot hold escaped."""
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return mask_secrets(text) if "@" in text else text
+    return mask_secrets(text)
+
+
+def clean_result(text: str) -> str:
+    """Return the same of a result, in which only URLs are masked: it is the work of a user, as are its files."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return mask_urls(text) if "@" in text else text
 
 
 def clean_message(text: str) -> str:
     """Return `clean_text(text)` without colours and other terminal sequences."""
-    if text.isprintable() and text.isascii() and "@" not in text:  # nearly every text
-        return text
+    if text.isprintable() and text.isascii():  # nearly every text
+        return mask_secrets(text)
     return clean_text(without_colours(text))
 
 
@@ -149,7 +156,7 @@ def jsonable_or_repr(result: object) -> tuple[Any, bool]:
     if kind is int and -(2**63) <= result < 2**64:  # type: ignore[operator]  # kind narrows it
         return result, False
     if kind is str:
-        return clean_text(result), False  # type: ignore[arg-type]  # kind narrows it
+        return clean_result(result), False  # type: ignore[arg-type]  # kind narrows it
     plain = _plain(result)
     if plain is not result:
         return jsonable_or_repr(plain)
@@ -165,7 +172,7 @@ def jsonable_or_repr(result: object) -> tuple[Any, bool]:
     try:
         encoded = msgspec.json.encode(result, enc_hook=plain_or_repr)
         decoded = msgspec.json.decode(encoded)
-        return (mask_values(decoded) if b"@" in encoded else decoded), bool(lost)
+        return (mask_values(decoded, mask_urls) if b"@" in encoded else decoded), bool(lost)
     except Exception:  # circular, too deep, keys that are no text, lone surrogates: all the same to the reader
         return safe_repr(result), True
 
