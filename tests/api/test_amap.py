@@ -6,6 +6,7 @@ import asyncio
 import io
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from asyncwatch import (
     ItemOutcome,
     NoResult,
     RateLimit,
+    Renew,
     RetryPolicy,
     Run,
     WorkerState,
@@ -723,5 +725,69 @@ def test_progress_survives_a_terminal_that_goes(run: Any, screen: Screen) -> Non
             return number
 
         assert await amap(closes, range(5), progress=True) == [0, 1, 2, 3, 4]
+
+    run(main)
+
+
+def connections(log: list[str]) -> Any:
+    @asynccontextmanager
+    async def connection() -> AsyncIterator[str]:
+        name = f"connection {len(log)}"
+        log.append(name)
+        yield name
+        log.append(f"closed {name}")
+
+    return connection
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lifespan_is_the_second_argument_and_is_closed_after_the_last_attempt(run: Any, kind: str) -> None:
+    log: list[str] = []
+
+    async def use(number: int, connection: str) -> str:
+        await asyncio.sleep(1)
+        assert log == ["connection 0"]
+        return f"{number} by {connection}"
+
+    async def main() -> None:
+        results = await amap(use, KINDS[kind](3), lifespan=connections(log), concurrency=2)
+        assert results == [f"{number} by connection 0" for number in range(3)]
+        assert log == ["connection 0", "closed connection 0"]
+
+    run(main)
+
+
+def test_lifespan_for_each_slot_is_renewed_after_an_error_that_says_so(run: Any) -> None:
+    log: list[str] = []
+    used: list[str] = []
+
+    async def use(number: int, connection: str) -> None:
+        used.append(connection)
+        await asyncio.sleep(1)
+        if number == 1 and len(used) < 3:
+            raise Renew from ConnectionResetError("gone")
+
+    async def main() -> None:
+        slots: Any = {"lifespan": connections(log), "lifespan_per": "slot"}
+        await amap(use, range(3), concurrency=1, retry=RetryPolicy(base=0.0), **slots)
+        assert len(used) == 4
+        assert len(set(used)) == 2
+        assert sorted(log) == sorted([*set(used), *(f"closed {name}" for name in set(used))])
+
+    run(main)
+
+
+def test_lifespan_that_cannot_be_entered_fails_the_call_before_any_attempt(run: Any) -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[str]:
+        raise OSError("no database")
+        yield "never"
+
+    async def use(number: int, connection: str) -> None:
+        raise AssertionError(number, connection)
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="no database"):
+            await amap(use, range(3), lifespan=broken)
 
     run(main)

@@ -347,16 +347,21 @@ async def test_journal_needs_a_name() -> None:
 
 
 async def test_lifespan_that_cannot_be_entered_leaves_a_journal_to_go_on_with(folder: Path) -> None:
-    job = Job()
+    is_broken = True
 
     @contextlib.asynccontextmanager
-    async def broken() -> AsyncIterator[None]:
-        raise OSError("no database")
-        yield
+    async def database() -> AsyncIterator[str]:
+        if is_broken:
+            raise OSError("no database")
+        yield "database"
+
+    async def job(item: int, opened: str) -> list[Any]:
+        return [item, opened]
 
     with pytest.raises(OSError, match="no database"):
-        await amap(job, [1], journal="prices", lifespan=broken)
-    assert await amap(job, [1], journal="prices") == [[1, 1]]
+        await amap(job, [1], journal="prices", lifespan=database)
+    is_broken = False
+    assert await amap(job, [1], journal="prices", lifespan=database) == [[1, "database"]]
     (entry,) = entries(folder)
     assert entry.launches == 2
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -381,3 +383,26 @@ async def test_open_run_and_handle_are_public_types() -> None:
     async with open_run() as opened:
         assert type(opened) is OpenRun
         assert type(opened.start_soon(asyncio.sleep, 0)) is Handle
+
+
+def test_lifespan_is_the_last_argument_and_is_closed_after_the_last_attempt(run: Any) -> None:
+    log: list[str] = []
+
+    @asynccontextmanager
+    async def connection() -> AsyncIterator[str]:
+        log.append("open")
+        yield "connection"
+        log.append("closed")
+
+    async def use(number: int, text: str, connection: str) -> str:
+        await asyncio.sleep(number)
+        log.append(text)
+        return f"{text} by {connection}"
+
+    async def main() -> None:
+        async with open_run(lifespan=connection) as opened:
+            handles = [opened.start_soon(use, 2, "b"), opened.start_soon(use, 1, "a")]
+            assert await handles[0] == "b by connection"
+        assert log == ["open", "a", "b", "closed"]
+
+    run(main)

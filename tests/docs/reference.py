@@ -372,6 +372,8 @@ def _fields(kind: type, node: ast.ClassDef) -> Iterator[str]:
 def _methods(node: ast.ClassDef) -> Iterator[str]:
     yield ""
     for each in node.body:
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and _is_overload(each):
+            continue
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and not each.name.startswith("_"):
             decorators = {ast.unparse(decorator) for decorator in each.decorator_list}
             shown = each.name if "property" in decorators else _signature(each)
@@ -379,6 +381,10 @@ def _methods(node: ast.ClassDef) -> Iterator[str]:
         elif isinstance(each, ast.FunctionDef) and each.name == "__init__" and not _has_private_type(each):
             yield from ("", code(f"{node.name}{_arguments(each)}"), "")
     yield ""
+
+
+def _is_overload(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "overload" for each in node.decorator_list)
 
 
 def _has_private_type(node: ast.FunctionDef) -> bool:

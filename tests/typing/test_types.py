@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -17,6 +18,7 @@ from asyncwatch import (
     AsyncMap,
     Handle,
     ItemOutcome,
+    OpenRun,
     Outcome,
     RetryPolicy,
     Run,
@@ -32,6 +34,8 @@ from tests.clock import run_jumping
 
 ROOT = Path(__file__).parents[2]
 REFUSED = """
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from asyncwatch import Run, Supervisor, WorkerSpec, WorkerSpecs, amap, gather, in_thread, open_run
 
 async def double(number: int) -> int:
@@ -39,6 +43,13 @@ async def double(number: int) -> int:
 
 def plain(number: int) -> int:
     return number
+
+async def scale(number: int, by: float) -> float:
+    return number * by
+
+@asynccontextmanager
+async def session() -> AsyncIterator[float]:
+    yield 0.5
 
 fits = WorkerSpec("a", double, (3,))
 WorkerSpec("a", double, ("not a number", 3))  # refused: arg-type
@@ -71,11 +82,18 @@ async def main() -> None:
     await in_thread(plain)("a")  # refused: arg-type
     await amap(double, [1], key=len)  # refused: arg-type
     await amap(double, [1], retries=3)  # refused: call-overload
+    await amap(double, [1], lifespan=session)  # refused: arg-type
+    await amap(scale, [1])  # refused: arg-type
+    await amap(scale, ["a"], lifespan=session)  # refused: arg-type
     one: tuple[str] = await gather(double(1))  # refused: assignment
-    async with open_run(speed=3) as opened:  # refused: call-arg
+    open_run(speed=3)  # refused: call-overload
+    async with open_run() as opened:
         opened.start_soon(double, "a")  # refused: arg-type
-        opened.start_soon(double)  # refused: arg-type
+        opened.start_soon(double)  # refused: arg-type call-arg
         found: str = await opened.start_soon(double, 1)  # refused: arg-type
+    async with open_run(lifespan=session) as scaling:
+        await scaling.start_soon(double, 1)  # refused: arg-type
+        await scaling.start_soon(scale, "a")  # refused: arg-type
 """
 
 
@@ -85,6 +103,19 @@ async def double(number: int) -> int:
 
 async def shout(text: str, times: int = 1) -> str:
     return text.upper() * times
+
+
+async def scale(number: int, by: float) -> float:
+    return number * by
+
+
+async def shown(value: float) -> str:
+    return str(value)
+
+
+@asynccontextmanager
+async def half() -> AsyncIterator[float]:
+    yield 0.5
 
 
 def test_accepted_programs_have_their_types() -> None:
@@ -137,6 +168,13 @@ def test_functions_have_the_types_of_their_results() -> None:
             _ = assert_type(handle, Handle[str])
             assert_type(await handle, str)
             assert_type(await handle.outcome(), Outcome[str])
+        assert_type(await amap(scale, [2], lifespan=half), list[float])
+        (scaled,) = await amap(scale, [2], lifespan=half, lifespan_per="slot", on_error="return")
+        assert_type(scaled, ItemOutcome[int, float])
+        async with open_run(lifespan=half) as scaling:
+            assert_type(scaling, OpenRun[float])
+            assert_type(await scaling.start_soon(scale, 2), float)
+            assert_type(await scaling.start_soon(shown), str)
 
     run_jumping(main)
 
@@ -161,9 +199,10 @@ def test_unfit_programs_are_refused_and_examples_accepted(tmp_path: Path) -> Non
     )
     lines = REFUSED.splitlines()
     expected = {
-        ("refused.py", number, found[1])
+        ("refused.py", number, code)
         for number, line in enumerate(lines, 1)
-        if (found := re.search(r"# refused: (\S+)", line))
+        if (found := re.search(r"# refused: (.+)", line))
+        for code in found[1].split()
     }
     reported = {
         (file, int(line), code)

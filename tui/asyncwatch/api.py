@@ -31,7 +31,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,15 @@ if TYPE_CHECKING:
 # Failures are raised or returned. A program that configures no logging gets no lines on its stderr.
 logging.getLogger("asyncwatch").addHandler(logging.NullHandler())
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    OpenedT = TypeVarWithDefault("OpenedT", default="NoLifespan")
+else:
+    OpenedT = TypeVar("OpenedT")
+
 ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -139,10 +147,6 @@ class RunOptions(WorkerOptions, total=False):
     """After how many failures no more workers start; a text such as `10` or `5%` will do."""
     grace: float
     """Seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive."""
-    lifespan: LifespanFactory | None
-    """Returns an async context manager around all attempts, whose value is the last argument of each call."""
-    lifespan_per: LifespanPer
-    """`slot` for a context of its own for each attempt in flight, used again by the next one."""
     seed: int | None
     """Of every draw; a fresh one if None."""
 
@@ -406,6 +410,7 @@ def amap(
     key: str | Callable[[ItemT], str] | None = ...,
     timeout: float | None = ...,
     on_error: Literal["raise"] = ...,
+    lifespan: None = ...,
     journal: str | None = ...,
     progress: bool = ...,
     watch: bool | None = ...,
@@ -421,13 +426,48 @@ def amap(
     key: str | Callable[[ItemT], str] | None = ...,
     timeout: float | None = ...,
     on_error: Literal["return"],
+    lifespan: None = ...,
+    journal: str | None = ...,
+    progress: bool = ...,
+    watch: bool | None = ...,
+    **options: Unpack[RunOptions],
+) -> AsyncMap[ItemOutcome[ItemT, ResultT]]: ...
+@overload
+def amap(
+    func: Callable[[ItemT, ValueT], Awaitable[ResultT]],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    concurrency: int = ...,
+    name: Callable[[ItemT], str] | None = ...,
+    key: str | Callable[[ItemT], str] | None = ...,
+    timeout: float | None = ...,
+    on_error: Literal["raise"] = ...,
+    lifespan: Callable[[], AbstractAsyncContextManager[ValueT]],
+    lifespan_per: LifespanPer = ...,
+    journal: str | None = ...,
+    progress: bool = ...,
+    watch: bool | None = ...,
+    **options: Unpack[RunOptions],
+) -> AsyncMap[ResultT]: ...
+@overload
+def amap(
+    func: Callable[[ItemT, ValueT], Awaitable[ResultT]],
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    *,
+    concurrency: int = ...,
+    name: Callable[[ItemT], str] | None = ...,
+    key: str | Callable[[ItemT], str] | None = ...,
+    timeout: float | None = ...,
+    on_error: Literal["return"],
+    lifespan: Callable[[], AbstractAsyncContextManager[ValueT]],
+    lifespan_per: LifespanPer = ...,
     journal: str | None = ...,
     progress: bool = ...,
     watch: bool | None = ...,
     **options: Unpack[RunOptions],
 ) -> AsyncMap[ItemOutcome[ItemT, ResultT]]: ...
 def amap(
-    func: Callable[[Any], Awaitable[Any]],
+    func: Callable[..., Awaitable[Any]],
     items: Iterable[Any] | AsyncIterable[Any],
     *,
     concurrency: int = DEFAULT_CONCURRENCY,
@@ -435,6 +475,8 @@ def amap(
     key: str | Callable[[Any], str] | None = None,
     timeout: float | None = None,
     on_error: Literal["raise", "return"] = "raise",
+    lifespan: LifespanFactory | None = None,
+    lifespan_per: LifespanPer = "run",
     journal: str | None = None,
     progress: bool = False,
     watch: bool | None = None,
@@ -461,6 +503,10 @@ def amap(
         key: the key of the limits of the workers, or a function that returns it for an item.
         timeout: seconds for all; then remaining workers are timed out, and `TimeoutError` is raised.
         on_error: `raise` or `return`.
+        lifespan: returns an async context manager, such as a client session, that is entered before the first attempt
+            and left after the last. Its value is the second argument of each call.
+        lifespan_per: `slot` for a context of its own for each attempt in flight, used again by the next one, unless
+            the last one raised `Renew`.
         journal: a name under which the call is recorded, in a file of its own among those of `asyncwatch runs`. If the
             latest call of the function with this name, in the current folder, did not return (it raised, was left or
             cancelled, or its process died), this one goes on with its run: items that succeeded are not called again,
@@ -488,9 +534,11 @@ def amap(
         items = items if isinstance(items, Collection) else iter(items)
     if not callable(func):
         raise TypeError(f"the function cannot be called: {func!r}")
-    shown = _Shown(progress, watch)
+    shown, context = _Shown(progress, watch), _Context(lifespan, lifespan_per)
     is_returning = on_error == "return"
-    return AsyncMap(_Mapping(func, items, concurrency, name, key, timeout, is_returning, journal, shown, options))
+    return AsyncMap(
+        _Mapping(func, items, concurrency, name, key, timeout, is_returning, journal, shown, context, options)
+    )
 
 
 class _Shown(NamedTuple):
@@ -498,6 +546,13 @@ class _Shown(NamedTuple):
 
     has_progress: bool
     watch: bool | None
+
+
+class _Context(NamedTuple):
+    """What is around the attempts of a run."""
+
+    lifespan: LifespanFactory | None
+    lifespan_per: LifespanPer
 
 
 class AsyncMap(Coroutine[Any, Any, list[T]]):
@@ -575,9 +630,11 @@ class _Mapping:
         is_returning: bool,
         journal: str | None,
         shown: _Shown,
+        context: _Context,
         options: RunOptions,
     ) -> None:
         treatment, limits = _split(options, "amap")
+        limits |= context._asdict()
         template = WorkerSpec(_name_of_function(func), func, key=key, **treatment)
         self._reader = _Reader(template, items, name)
         self._journal_name = journal
@@ -773,7 +830,7 @@ def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str
             treatment[name] = value
         elif name not in RunOptions.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-        elif isinstance(value, str) and name != "lifespan_per":
+        elif isinstance(value, str):
             limits[name] = parse_halt(value) if name == "halt" else parse_rate(value)
         else:
             limits[name] = value
@@ -1007,7 +1064,7 @@ class Handle(Generic[T]):
     name: str
     """Unique in the run."""
 
-    def __init__(self, run: OpenRun, name: str) -> None:
+    def __init__(self, run: OpenRun[Any], name: str) -> None:
         self.name = name
         self._run = run
         known = run._control.find(name)  # noqa: SLF001  a part of the run
@@ -1077,8 +1134,12 @@ class Handle(Generic[T]):
         return bool(self._waiters)
 
 
-class OpenRun:
-    """A run that takes workers until it is closed. Made by `open_run`."""
+class NoLifespan:
+    """The type of the value of an `OpenRun` without a lifespan. There is no such value."""
+
+
+class OpenRun(Generic[OpenedT]):
+    """A run that takes workers until it is closed. Made by `open_run`, and generic in the value of its lifespan."""
 
     def __init__(self, run: Run[Any], source: _Calls, options: dict[str, Any]) -> None:
         self._control = control_of(run)
@@ -1090,15 +1151,35 @@ class OpenRun:
         self._number = 0
         self._control.watch_ends(self._worker_ended)
 
+    @overload
     def start_soon(
-        self,
+        self: OpenRun[NoLifespan],
         func: Callable[[Unpack[PosArgsT]], Awaitable[T]],
         *args: *PosArgsT,
+        name: str | None = ...,
+        key: str | None = ...,
+        **options: Unpack[WorkerOptions],
+    ) -> Handle[T]: ...
+    @overload
+    def start_soon(
+        self,
+        func: Callable[[Unpack[PosArgsT], OpenedT], Awaitable[T]],
+        *args: *PosArgsT,
+        name: str | None = ...,
+        key: str | None = ...,
+        **options: Unpack[WorkerOptions],
+    ) -> Handle[T]: ...
+    def start_soon(  # type: ignore[misc]  # mypy does not accept any arguments for those of a `TypeVarTuple`
+        self,
+        func: Callable[..., Awaitable[T]],
+        *args: Any,
         name: str | None = None,
         key: str | None = None,
         **options: Unpack[WorkerOptions],
     ) -> Handle[T]:
         """Let a worker call `func(*args)` as soon as there is a slot; return its handle.
+
+        The value of the lifespan of the run, if there is one, follows the arguments.
 
         Args:
             func: called once for each attempt.
@@ -1120,7 +1201,7 @@ class OpenRun:
             raise TypeError(f"start_soon() got an unexpected keyword argument {next(iter(limits))!r}")
         self._number += 1
         own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{_name_of_function(func)} {self._number}"
-        spec: WorkerSpec[T, *PosArgsT] = WorkerSpec(
+        spec: WorkerSpec[T, *tuple[Any, ...]] = WorkerSpec(
             own, _in_this_context(func, self._control.context), args, key=key, **{**self._options, **treatment}
         )
         (unique,) = feed.add([own], [OwnSpec(spec)])
@@ -1206,7 +1287,7 @@ def _in_this_context(func: Callable[[*PosArgsT], Awaitable[T]], run: Context) ->
 class _Outcomes(AsyncIterator[Outcome[Any]]):
     """Yields outcomes of an `OpenRun` as they come."""
 
-    def __init__(self, run: OpenRun) -> None:
+    def __init__(self, run: OpenRun[Any]) -> None:
         self._run = run
         self._arrived: deque[Outcome[Any]] = deque()
         self._news = asyncio.Event()
@@ -1243,14 +1324,34 @@ class _Calls:
         """Take no more workers: the feed is being closed."""
 
 
-@asynccontextmanager
-async def open_run(
+@overload
+def open_run(
+    *,
+    concurrency: int = ...,
+    name: str = ...,
+    lifespan: None = ...,
+    watch: bool | None = ...,
+    **options: Unpack[RunOptions],
+) -> AbstractAsyncContextManager[OpenRun]: ...
+@overload
+def open_run(
+    *,
+    concurrency: int = ...,
+    name: str = ...,
+    lifespan: Callable[[], AbstractAsyncContextManager[ValueT]],
+    lifespan_per: LifespanPer = ...,
+    watch: bool | None = ...,
+    **options: Unpack[RunOptions],
+) -> AbstractAsyncContextManager[OpenRun[ValueT]]: ...
+def open_run(
     *,
     concurrency: int = DEFAULT_CONCURRENCY,
     name: str = "",
+    lifespan: LifespanFactory | None = None,
+    lifespan_per: LifespanPer = "run",
     watch: bool | None = None,
     **options: Unpack[RunOptions],
-) -> AsyncIterator[OpenRun]:
+) -> AbstractAsyncContextManager[OpenRun[Any]]:
     """Open a run inside the context, whose workers `start_soon` starts.
 
     The end of the context waits for all workers. A worker that fails ends no other one. If its error reached no one,
@@ -1260,6 +1361,10 @@ async def open_run(
     Args:
         concurrency: most attempts in flight.
         name: what the run is called. A run with a name is found by `asyncwatch ps`, `attach` and `ctl`.
+        lifespan: returns an async context manager, such as a client session, that is entered at once and left after
+            the last attempt. Its value is the last argument of each call.
+        lifespan_per: `slot` for a context of its own for each attempt in flight, used again by the next one, unless
+            the last one raised `Renew`.
         watch: whether a dashboard in the terminal shows the run (see `asyncwatch.watch`). None leaves that to the
             environment variable `ASYNCWATCH`.
         options: the fields of `RunOptions`.
@@ -1270,12 +1375,17 @@ async def open_run(
 
     """
     treatment, limits = _split(options, "open_run")
-    run: Run[Any] = Run([], name=name, concurrency=concurrency, **limits)
+    run: Run[Any] = Run([], name=name, concurrency=concurrency, lifespan=lifespan, lifespan_per=lifespan_per, **limits)
+    return _opened(run, treatment, watch)
+
+
+@asynccontextmanager
+async def _opened(run: Run[Any], treatment: dict[str, Any], watch: bool | None) -> AsyncIterator[OpenRun[Any]]:
     control, source = control_of(run), _Calls()
     control.keep_latest(ROWS_KEPT)
     control.open_feed(source)
-    async with watched(run, is_watched=watch, is_named=bool(name)), running(run, "open_run"):
-        opened = OpenRun(run, source, treatment)
+    async with watched(run, is_watched=watch, is_named=bool(run.name)), running(run, "open_run"):
+        opened: OpenRun[Any] = OpenRun(run, source, treatment)
         yield opened
         if source.feed is not None:
             source.feed.end()
