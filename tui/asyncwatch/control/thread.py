@@ -30,7 +30,7 @@ class ControlThread:
             if self._loop is None:
                 self._loop = ControlLoop()
                 name = "asyncwatch control"
-                threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
+                threading.Thread(target=_run_and_close, args=(self._loop,), name=name, daemon=True).start()
 
     def leave(self) -> None:
         """Let the thread end if there is no other user."""
@@ -48,6 +48,13 @@ class ControlThread:
     async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` in the thread, and return its value on the event loop of the caller."""
         return await asyncio.wrap_future(self.submit(work))
+
+
+def _run_and_close(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 control_thread = ControlThread()
