@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import os
@@ -84,14 +83,11 @@ def test_code_of_the_user_runs_in_the_loop_thread(folder: Path) -> None:
     thread = LoopThread()
     config = Config(groups=(Group(name="a", target="plan_here:run", classify={"plan_oops.Oops": "transient"}),))
     plan = make_plan(config, overrides=Overrides(lifespan="plan_span:span"), loop_thread=thread)
-    try:
-        where = thread.call(threading.current_thread)
-        assert plan.loop_thread is thread
-        assert [sys.modules[name].WHERE for name in ("plan_here", "plan_span", "plan_oops")] == [where] * 3
-        with pytest.raises(PlanError, match="has no 'rum'"):
-            make_plan(Config(), targets=["plan_here:rum"], loop_thread=thread)
-    finally:
-        thread.call(asyncio.get_event_loop).close()
+    where = thread.call(threading.current_thread)
+    assert plan.loop_thread is thread
+    assert [sys.modules[name].WHERE for name in ("plan_here", "plan_span", "plan_oops")] == [where] * 3
+    with pytest.raises(PlanError, match="has no 'rum'"):
+        make_plan(Config(), targets=["plan_here:rum"], loop_thread=thread)
 
 
 def test_plain_function_that_is_to_announce_that_it_is_ready_is_refused(folder: Path) -> None:

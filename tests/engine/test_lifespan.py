@@ -75,7 +75,7 @@ def test_value_is_the_last_argument(run: Any) -> None:
         return first, second
 
     async def main() -> Any:
-        return await amap(target, ["x"], lifespan=Recorded())  # type: ignore[arg-type]
+        return await amap(target, ["x"], lifespan=Recorded())
 
     assert run(main) == [("x", 1)]
 

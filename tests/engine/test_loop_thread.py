@@ -23,7 +23,6 @@ LIMIT = 30.0
 
 def end(thread: LoopThread) -> None:
     """End a thread whose event loop has not run."""
-    thread.call(lambda: thread.event_loop().close())
     thread.run(lambda: None)
     thread.join()
 
@@ -64,13 +63,14 @@ def test_event_loop_that_a_call_has_closed_is_made_anew() -> None:
 def test_thread_ends_with_its_object() -> None:
     thread = LoopThread()
     inner = thread.call(threading.current_thread)
-    thread.call(asyncio.get_event_loop).close()
+    loop = thread.call(asyncio.get_event_loop)
     gone = weakref.ref(thread)
     del thread
     gc.collect()
     inner.join(LIMIT)
     assert gone() is None
     assert not inner.is_alive()
+    assert loop.is_closed()
 
 
 def test_call_without_descriptors_for_a_loop_is_made_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,11 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name="asyncwatch engine", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loops: list[asyncio.AbstractEventLoop] = []
+        """The loop is the last one: the code of a module may have closed those before."""
+        self._thread = threading.Thread(
+            target=_make_calls, args=(self._calls, self._loops), name="asyncwatch engine", daemon=True
+        )
         self._end = weakref.finalize(self, self._calls.put, None)
         self._end.atexit = False  # the interpreter does not wait for daemon threads
 
@@ -68,11 +71,11 @@ class LoopThread:
             OSError: The system refuses the descriptors that a loop needs.
 
         """
-        if self._loop is None or self._loop.is_closed():  # the code of a module may have closed it
+        if not self._loops or self._loops[-1].is_closed():
             if file_limit() < FEWEST_FILES:
                 raise OSError("the limit of open files is too low for an event loop")
-            self._loop = new_event_loop()
-        return self._loop
+            self._loops.append(new_event_loop())
+        return self._loops[-1]
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of the thread, at most `timeout` seconds."""
@@ -84,8 +87,10 @@ class LoopThread:
         self._calls.put(call)
 
 
-def _make_calls(calls: queue.SimpleQueue[Callable[[], object] | None]) -> None:
-    """Make the calls until there is None. Not a method: the thread does not keep the object that ends it."""
+def _make_calls(calls: queue.SimpleQueue[Callable[[], object] | None], loops: list[asyncio.AbstractEventLoop]) -> None:
+    """Make the calls until there is None, and close the loop. A method would keep the object that ends the thread."""
     while (call := calls.get()) is not None:
         call()
         del call
+    for loop in loops:
+        loop.close()
