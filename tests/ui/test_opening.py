@@ -6,13 +6,14 @@ import pytest
 from rich.style import Style
 from textual import events
 from textual.command import CommandList, CommandPalette
-from textual.widgets import Input
+from textual.widgets import Button, Input
 from textual.widgets._toast import Toast
 
 from asyncwatch.commands import CancelWorker, RestartWorker
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.keys import Role
 from asyncwatch.ui.messages import DetailsRequested
+from asyncwatch.ui.screens.confirm import ConfirmScreen
 from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.help import HelpScreen
 from tests.ui.fakes import FakeController, hides, shows, small_run, text_of, until
@@ -234,8 +235,47 @@ async def test_palette_withstands_a_click_that_comes_late_and_a_search_that_fail
 
         palette.run_worker(search())
         await pilot.pause()
+        palette.dismiss()
+        await app.action_command_palette()
+        app.screen.dismiss()
+        app.search_themes()
+        await app.run_action("cursor_down", app.screen)
+        await app.run_action("command_list('page_down')", app.screen)
+        themes = app.screen
+        themes.dismiss()
+        for _ in range(3):
+            themes.call_later(search)
+            await pilot.pause()
+        await shows(app, "WORKER")
+
+
+async def test_page_that_is_closed_at_once_is_opened_and_closed() -> None:
+    async with running() as (app, _, pilot):
+        for _ in range(2):
+            await app.action_help()
+        assert len(app.screen_stack) == 2
+        for screen in (HelpScreen(Role.OWNER), ConfirmScreen("Really?", "do it")):
+            _ = app.push_screen(screen)
+            screen.dismiss()
+            screen.dismiss()
+            await pilot.pause()
+            assert len(app.screen_stack) == 2
         await pilot.press("escape")
         await shows(app, "WORKER")
+
+
+async def test_second_click_on_an_answer_does_nothing() -> None:
+    async with running() as (app, controller, pilot):
+        await pilot.press("question_mark")
+        question = ConfirmScreen("Really?", "do it")
+        await app.push_screen(question)
+        for _ in range(2):
+            button = question.query_one("#yes", Button)
+            question.post_message(Button.Pressed(button))
+        await until(lambda: app.screen is not question)
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        assert not controller.sent
 
 
 async def test_notices_of_keys_typed_ahead_are_one() -> None:

@@ -416,7 +416,8 @@ class AsyncwatchApp(App[Ending]):
         """Open the help."""
         from asyncwatch.ui.screens.help import HelpScreen
 
-        await self.push_screen(HelpScreen(self.dashboard.role))
+        if not isinstance(self.screen, HelpScreen):
+            await self.push_screen(HelpScreen(self.dashboard.role))
 
     def action_freeze(self) -> None:
         """Freeze the screen, or unfreeze it."""
@@ -473,7 +474,7 @@ class AsyncwatchApp(App[Ending]):
         from asyncwatch.ui.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):
-            await self.push_screen(Palette(id="--command-palette"))
+            await self.push_screen(Palette())
 
     def search_themes(self) -> None:
         """Open the palette of themes."""

@@ -51,7 +51,8 @@ class ConfirmScreen(Drawable, ModalScreen[Answer]):
         super().__init__(classes=f"-{side}" if side else None)
         self._question = question
         self._consequence = consequence
-        self._yes, self._no, self._leave = yes, no, leave
+        self._yes = Button(f"y  {yes}", id="yes", compact=True)
+        self._no, self._leave = no, leave
         self.again = again
 
     def compose(self) -> ComposeResult:
@@ -61,7 +62,7 @@ class ConfirmScreen(Drawable, ModalScreen[Answer]):
             if self._consequence:
                 yield Label(self._consequence, id="consequence", markup=False)
             with Horizontal(classes="-three" if self._leave else None):
-                yield Button(f"y  {self._yes}", id="yes", compact=True)
+                yield self._yes
                 if self._leave:
                     yield Button(f"D  {self._leave}", id="leave", compact=True)
                 yield Button(f"n  {self._no}", id="no", compact=True)
@@ -72,7 +73,7 @@ class ConfirmScreen(Drawable, ModalScreen[Answer]):
             self._bindings.bind(self.again, "answer('yes')", show=False)
         if self._leave:
             self._bindings.bind("D", "answer('leave')", show=False)
-        self.set_focus(self.query_one("#yes"))  # at once: the next key may move it
+        self.set_focus(self._yes)  # at once: the next key may move it
 
     async def action_answer(self, answer: str) -> None:
         """Close with an answer."""

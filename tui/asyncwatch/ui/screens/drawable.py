@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from textual import events
+from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Drawable(_Mixin):
 
     def draw(self) -> None:
         """Show the present state of the run. A dialog shows none."""
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Close, unless it is closed or covered: Textual would close the screen on top, the second time for a click."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay the screen out in the present size of the terminal, whatever size the event has, then draw it.

@@ -96,21 +96,21 @@ class HelpScreen(Drawable, Screen[None]):
     def __init__(self, role: Role) -> None:
         super().__init__()
         self._role = role
+        self._page = LinesView(id="help")
 
     def compose(self) -> ComposeResult:
         """Yield the page and the keys."""
-        yield LinesView(id="help")
+        yield self._page
         yield KeyLine(KEYS)
 
     def on_mount(self) -> None:
         """Focus the page, so that the arrows scroll."""
-        self.query_one(LinesView).focus()
+        self._page.focus()
 
     def draw(self) -> None:
         """Show the page."""
-        view = self.query_one(LinesView)
-        view.show(help_lines(view.scrollable_content_region.width, self._role))
+        self._page.show(help_lines(self._page.scrollable_content_region.width, self._role))
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self.query_one(LinesView).scroll_lines(lines)
+        self._page.scroll_lines(lines)

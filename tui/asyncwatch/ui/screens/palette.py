@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.command import CommandList, CommandPalette
+from textual.css.query import NoMatches
+from textual.errors import NoWidget
+from textual.message import Message
 from textual.worker import Worker
 
 
@@ -35,9 +38,22 @@ class Palette(CommandPalette):
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Close, unless it is closed or covered: Textual would close another screen, and break off without one."""
-        return super().dismiss(result) if self.app.screen is self else AwaitComplete(asyncio.sleep(0))
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+    def _action_cursor_down(self) -> None:
+        if self._has_lines:
+            super()._action_cursor_down()
 
     def _action_command_list(self, action: str) -> None:
-        # A list that was not laid out has no lines, which moving by a page looks up.
-        if self.query_one(CommandList).size.height:
+        if self._has_lines:
             super()._action_command_list(action)
+
+    async def _dispatch_message(self, message: Message) -> None:
+        # Its parts are not there before it is drawn, nor the screen below when it has closed, perhaps before that.
+        with suppress(NoMatches, NoWidget, IndexError):
+            await super()._dispatch_message(message)
+
+    @property
+    def _has_lines(self) -> bool:
+        """Whether there is a list, with a height: until it is laid out it has no lines, which are looked up."""
+        return any(commands.size.height for commands in self.query(CommandList))
