@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.style import Style
 from textual import events
@@ -10,7 +12,7 @@ from textual.widgets import Button, Input
 from textual.widgets._toast import Toast
 
 from asyncwatch.commands import CancelWorker, RestartWorker
-from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.app import AsyncwatchApp, Ending
 from asyncwatch.ui.keys import Role
 from asyncwatch.ui.messages import DetailsRequested
 from asyncwatch.ui.screens.confirm import ConfirmScreen
@@ -290,6 +292,24 @@ async def test_notices_of_keys_typed_ahead_are_one() -> None:
         assert most <= 2
         await shows(app, "This run is not recorded")
         assert len(app.screen.query(Toast)) == 1
+
+
+async def test_end_does_not_wait_for_the_keys_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (app, _, _pilot):
+        actions: list[object] = []
+        run_action = app.run_action
+
+        async def counted(*args: Any) -> bool:
+            actions.append(args)
+            if len(actions) == 3:
+                app.exit(Ending.STOPPED)
+            return await run_action(*args)
+
+        monkeypatch.setattr(app, "run_action", counted)
+        for _ in range(50):
+            app.post_message(events.Key("j", "j"))
+        await until(lambda: not app.is_running)
+        assert len(actions) == 3
 
 
 async def test_key_that_comes_while_the_dashboard_ends_does_nothing() -> None:

@@ -201,8 +201,8 @@ class AsyncwatchApp(App[Ending]):
         For the same reason an input gets its text here.
         """
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
-            if not self.screen_stack:
-                return  # it is being closed
+            if not self.screen_stack or self.return_value is not None:
+                return  # it ends, which the keys in the queue would hold up: a paste may be sent as thousands
             field = self.focused if isinstance(self.focused, Input) else None
             bound = self.screen.active_bindings.get(event.key) if isinstance(event, events.Key) else None
             is_text = isinstance(event, events.Paste) or event.is_printable
