@@ -39,6 +39,7 @@ def test_run_is_named_by_the_beginning_of_its_id_and_a_launch(tmp_path: Path, ru
         ("zz", "There is no recorded run 'zz'"),
         ("ab", "'ab' could be abcdefgh"),
         ("abcdefgh.2", "run abcdefgh has no launch 2: it has 1"),
+        ("abcdefgh.0", "run abcdefgh has no launch 0: it has 1"),
         ("../x", "There is no recorded run '../x'"),
         ("", "There is no recorded run ''"),
     ],

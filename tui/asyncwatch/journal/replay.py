@@ -370,5 +370,5 @@ def _launch(journal: RunJournal, number: int | None) -> Launch:
     found = [launch for launch in launches if number in {None, launch.number}]
     if not found:
         few = f"it has {len(launches)}" if launches else "nothing was recorded"
-        raise UnknownLaunchError(f"run {journal.info.id} has no launch {number or 1}: {few}")
+        raise UnknownLaunchError(f"run {journal.info.id} has no launch {1 if number is None else number}: {few}")
     return found[-1]
