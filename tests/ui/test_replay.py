@@ -321,11 +321,14 @@ async def test_live_run_that_ends_ends_the_dashboard_of_its_past() -> None:
     player = FakePlayer()
     player.start("0")
     async with running(open_past=lambda: player) as (app, controller, pilot):
+        present = app.dashboard.fleet
         await pilot.press("t")
         await shows(app, "THE PAST")
         controller.put(Disconnected("gone"))
         await until(lambda: not app.is_running)
         assert app.return_value is Ending.DISCONNECTED
+    assert app.dashboard.fleet is not present
+    assert app.close() is present
 
 
 # -- with a journal

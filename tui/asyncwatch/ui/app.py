@@ -194,6 +194,10 @@ class AsyncwatchApp(App[Ending]):
         """What is shown: the run, or its past."""
         return self._present if self._past is None else self._past.dashboard
 
+    def close(self) -> Fleet:
+        """Return the last state of the run that was received, also if its past was shown."""
+        return self._present.close()
+
     async def on_event(self, event: events.Event) -> None:
         """Run a key's action before the next key is handled, so that keys typed ahead reach what this key opens.
 
@@ -716,4 +720,4 @@ def run_dashboard(
         raise DashboardError(f"the dashboard broke: {problem} (--headless runs without it)") from error
     if app.return_code or ending is None:
         raise DashboardError("the dashboard broke; see the traceback above")
-    return Outcome(ending, app.dashboard.close(), app.reason)
+    return Outcome(ending, app.close(), app.reason)
