@@ -79,6 +79,7 @@ def test_sorts_are_the_orders_of_the_dashboard() -> None:
         "last",
         "elapsed",
         "error",
+        "restarts",
         "name",
     ]
 

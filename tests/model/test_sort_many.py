@@ -63,6 +63,7 @@ PLAIN_KEYS: dict[str, Callable[[Row, float], Any]] = {
     "last": lambda row, now: row.last_duration,
     "elapsed": lambda row, now: row.elapsed(now),
     "error": lambda row, now: row.error.casefold() or None,
+    "restarts": lambda row, now: row.incarnation,
     "name": lambda row, now: (row.name.rstrip("0123456789"), int(row.name.lstrip("abcdefghijklmnopqrstuvwxyz"))),
 }
 """For each order, the value that a row is sorted by; None comes last."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from asyncwatch.cli.progress import progress_line
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.ui.render.services import state_style
+from asyncwatch.ui.render.columns import HEADINGS, arrange
+from asyncwatch.ui.render.services import cells_of, health, state_style
 from asyncwatch.ui.render.spans import Line
-from asyncwatch.ui.render.tree import branch_line
+from asyncwatch.ui.render.tree import branch_line, note
 from tests.ui.fakes import FakeController, dashboard_of, hides, make_app, shows
-from tests.ui.trees import loop_run
+from tests.ui.trees import loop_run, tree_run
 
 
 def looping() -> Fleet:
@@ -29,7 +30,9 @@ async def test_service_in_a_loop_is_flapping_wherever_it_is_counted() -> None:
     app = make_app(controller)
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, "1 of 2 up, 1 flapping · 4 restarts", "≈ 1 flapping  ● 2 running")
-        await shows(app, "flapping: 4 restarts in the last minute · OSError: the queue is gone")
+        await shows(
+            app, "≈ flapping  00:00:08 (0 s)     4 ", "OSError: the queue is gone", "up          00:00:00 (8 s)"
+        )
         await pilot.press("f")
         await shows(app, "trouble only", "mail")
         await hides(app, "  web ")
@@ -53,3 +56,51 @@ def test_service_that_flaps_is_never_green() -> None:
 def test_progress_without_a_dashboard_counts_flapping_services() -> None:
     assert "1/2 up, 1 flapping  4 restarts" in progress_line(looping(), 10.0)
     assert "2/2 up  4 restarts" in progress_line(looping(), 700.0)
+
+
+def columns_of(fleet: Fleet, name: str, now: float) -> dict[str, str]:
+    """Return the cells that only services have, in a wide terminal."""
+    layout = arrange(200, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS})
+    return {key: text for key, (text, _) in cells_of(fleet, fleet.by_name[name], now, layout).items()}
+
+
+def test_columns_say_since_when_a_service_is_up_and_when_it_crashed() -> None:
+    fleet = looping()
+    assert columns_of(fleet, "web", 100.0) == {"health": "up", "since": "00:00:00 (1m 40s)"}
+    assert columns_of(fleet, "mail", 10.0) == {
+        "health": "≈ flapping",
+        "since": "00:00:08 (2 s)",
+        "restarts": f"    4 {'▁' * 11}█",
+        "crash": "00:00:08 (2 s)",
+    }
+    assert columns_of(fleet, "mail", 90_000.0)["crash"] == "Jan 01 00:00"
+
+
+def test_health_of_a_service_is_a_word_for_each_state() -> None:
+    controller = FakeController()
+    tree_run(controller)
+    fleet = dashboard_of(controller).fleet
+    words = {row.name: health(fleet, row, 10.0)[0] for row in fleet.rows}
+    assert words == {
+        **dict.fromkeys(("stream/db", "stream/cache", "stream/api", "ingest/reader", "prices", "urls/c"), "up"),
+        "ingest/parser": "down",
+        "ingest/writer": "starting",
+        "urls/a": "failing",
+        "urls/b": "held back",
+    }
+    assert columns_of(fleet, "prices", 10.0)["poll"] == "in 24 s"
+
+
+def test_note_on_a_flapping_service_is_there_without_its_column() -> None:
+    fleet = looping()
+    mail = fleet.by_name["mail"]
+    assert note(fleet, mail, 10.0) == "flapping: 4 restarts in the last minute · OSError: the queue is gone"
+    assert note(fleet, mail, 100.0) == "flapping: 4 restarts in ten minutes · OSError: the queue is gone"
+    assert note(fleet, mail, 10.0, 20) == "flapping, 4× · OSError: the queue is gone"
+    assert note(fleet, mail, 10.0, 20, {"health"}) == "restarted 4×: OSError: the queue is gone"
+    assert note(fleet, mail, 700.0) == "crashed 11m 32s ago: OSError: the queue is gone"
+
+
+def test_narrow_terminal_keeps_room_for_the_cause() -> None:
+    keys = [key for key, _ in arrange(80, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS}).columns]
+    assert keys == ["name", "state", "health", "since", "error"]

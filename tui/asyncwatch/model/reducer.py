@@ -504,6 +504,7 @@ def _poll_finished(fleet: Fleet, event: PollFinished) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
+    fleet.polls.pollers += not extra.is_poller
     extra.is_poller = extra.is_between_polls = True
     extra.calls += 1
     extra.failed_polls = 0
@@ -523,6 +524,7 @@ def _poll_failed(fleet: Fleet, event: PollFailed) -> Row | None:
     if row is None:
         return None
     extra = row.own_extra()
+    fleet.polls.pollers += not extra.is_poller
     extra.is_poller = extra.is_between_polls = True
     extra.failed_polls = event.failures
     extra.error = short_error_line(event.error_type, event.error)

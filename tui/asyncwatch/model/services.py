@@ -158,6 +158,8 @@ class Polls:
         self.failing: set[str] = set()
         """Pollers whose last poll failed."""
         self.by_worker: dict[str, FailedPolls] = {}
+        self.pollers = 0
+        """Workers that have been found to be pollers, including those that are gone."""
         self.failed = 0
         """How many polls have failed, of all workers."""
 

@@ -149,6 +149,7 @@ _VALUES: dict[str, Any] = {
     "restarts.asked_for": int,
     "restarts._own": int,
     "polls.failed": int,
+    "polls.pollers": int,
     "circuits._closed_kept": int,
     "circuits._opened_kept": int,
     "keys.refused": int,

@@ -86,6 +86,11 @@ def error(rows: Sequence[Row]) -> list[str]:
     return ["" if (extra := row.extra) is None else extra.error for row in rows]
 
 
+def incarnation(rows: Sequence[Row]) -> list[int]:
+    """Return the number of the present incarnation of each row."""
+    return [1 if (extra := row.extra) is None else extra.incarnation for row in rows]
+
+
 def is_in_trouble(rows: Sequence[Row]) -> list[bool]:
     """Return whether each row needs attention."""
     return [

@@ -427,6 +427,7 @@ SORTS: tuple[tuple[str, str], ...] = (
     ("last", "last"),
     ("elapsed", "elapsed"),
     ("error", "error"),
+    ("restarts", "restarts"),
     ("name", "name"),
 )
 """(key, heading) of each order, in the order of the sort key. Names are last: they are often in queue order."""
@@ -485,6 +486,7 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
         "last": last,
         "elapsed": elapsed,
         "error": error,
+        "restarts": attrgetter("incarnation"),
     }
 
 
@@ -507,6 +509,7 @@ def _keys_of_many(no_number: float, no_text: str, now: float) -> dict[str, Calla
         "last": lambda rows: columns.last_duration(rows, no_number),
         "elapsed": lambda rows: columns.elapsed(rows, now, no_number),
         "error": lambda rows: [error.casefold() or no_text for error in columns.error(rows)],
+        "restarts": columns.incarnation,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from asyncwatch import text as units
@@ -37,6 +37,11 @@ SHORT = 9.95
 HEADINGS = {
     "name": ("WORKER", "WORKER"),
     "state": ("STATE", "STATE"),
+    "health": ("HEALTH", "HEALTH"),
+    "since": ("UP SINCE", "UP SINCE"),
+    "restarts": ("RESTARTS", "RESTARTS"),
+    "crash": ("LAST CRASH", "CRASHED"),
+    "poll": ("NEXT POLL", "POLL"),
     "retries": ("RETRIES", "RETRY"),
     "luck": ("BAD LUCK", "LUCK"),
     "result": ("RESULT", "RESULT"),
@@ -44,6 +49,15 @@ HEADINGS = {
     "elapsed": ("ELAPSED", "ELAPSED"),
     "error": ("ERROR", "ERROR"),
 }
+SORT_OF = {"health": "state", "since": "elapsed", "crash": "restarts", "poll": "elapsed"}
+"""Columns of services, and the order that a click on their heading asks for."""
+_OF_SERVICES = {"health": 10, "since": 8, "restarts": 8, "crash": 8, "poll": 8}
+"""Columns that only services have, with their widths at least."""
+_DROPPED_OF_SERVICES = (
+    *("last", "poll", "result", "elapsed", "crash", "restarts", "since", "luck", "retries", "health"),
+)
+"""Columns without which a table of services does where there is no room, the least important one first."""
+_NOTHING: Mapping[str, tuple[str, str]] = {}
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
 """States that end at a known time, in words short enough for a countdown beside them."""
@@ -71,11 +85,11 @@ class Layout(NamedTuple):
     """Prefix that all names share, as `https://`; it is not shown."""
 
     def column_at(self, x: int) -> str | None:
-        """Return the key of the column at cell `x` of a row, None if there is none."""
+        """Return the order of the column at cell `x` of a row, None if there is none."""
         left = PREFIX
         for key, width in self.columns:
             if left <= x < left + width + self.gap:
-                return key
+                return SORT_OF.get(key, key)
             left += width + self.gap
         return None
 
@@ -87,6 +101,7 @@ def arrange(
     widest_error: int = ENOUGH_OF_ERROR,
     scheme: str = "",
     without: Container[str] = (),
+    of_services: Collection[str] = (),
     *,
     is_luck_idle: bool = False,
 ) -> Layout:
@@ -94,11 +109,13 @@ def arrange(
 
     `widest_name`, `widest_result` and `widest_error` are the cells that the texts would need. If errors are short,
     names and results get their room. The columns in `without` are left out; if the minimum is too wide, so are the
-    least important ones. Idle bad luck, which strikes no worker, is shown without its bar.
+    least important ones. Those of services are there if `of_services` has them. Idle bad luck, which strikes no worker,
+    is shown without its bar.
     """
     widths = {
         "name": min(max(6, widest_name), 20),
         "state": 14,
+        **{key: least for key, least in _OF_SERVICES.items() if key in of_services},
         "retries": 5,
         "luck": 4 if is_luck_idle else 6,
         "result": 6,
@@ -112,14 +129,15 @@ def arrange(
     def spare(kept: int) -> int:
         return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
 
-    for key in ("last", "result", "luck", "elapsed", "retries"):
-        if key in widths and spare(12) < 0:
+    for key in _DROPPED_OF_SERVICES if of_services else ("last", "result", "luck", "elapsed", "retries"):
+        if key in widths and spare(24 if of_services else 12) < 0:
             del widths[key]
-    least_error = 24 if is_luck_idle else 12
+    least_error = 24 if is_luck_idle or of_services else 12
     if spare(least_error) >= len(widths):
         gap = 2
     growth: tuple[tuple[str, int, int], ...] = (
         *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
+        *(("since", 17, 24), ("restarts", 20, 28), ("crash", 17, 32)),
         *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
         *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
         ("result", widest_result, ENOUGH_OF_ERROR),
@@ -130,6 +148,7 @@ def arrange(
     for key, wanted, kept in growth:
         if key not in widths:
             continue
+        kept = max(kept, least_error if of_services else 0)  # noqa: PLW2901
         more = wanted - widths[key]
         # Only these two may change with the first error, so that the other columns stay where they are.
         if key in {"name", "result"}:
@@ -146,7 +165,7 @@ def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
     for key, width in layout.columns:
         long, short = HEADINGS[key]
         text = long if len(long) <= width else short
-        is_sorted = key == sort_key
+        is_sorted = key == sort_key or (SORT_OF.get(key) == sort_key and sort_key not in dict(layout.columns))
         # The arrow may use the gap: a heading as wide as its column must not be cut.
         arrow = ("▼" if is_reversed else "▲") if is_sorted else ""
         taken = max(width, len(text + arrow))
@@ -170,12 +189,14 @@ def cells(
     is_late: bool = False,
     is_service: bool = False,
     state_style: str = "",
+    of_service: Mapping[str, tuple[str, str]] = _NOTHING,
 ) -> list[Span]:
     """Return the line of one row at the run time `now` (seconds).
 
     `label` replaces its name and `note` is put before its error. `is_sibling` says that it would be restarted together
     with another worker; `is_late` that its last attempt was measured while the event loop was late; `is_service` that
     it should run for ever, so that tenths of a second do not matter. `state_style` replaces the style of its state.
+    `of_service` has the texts and styles of the columns of services.
     """
     gap = layout.gap
     line = [
@@ -189,6 +210,8 @@ def cells(
                 line += _name(shown_name(row) if label is None else label, layout.scheme, width, gap)
             case "error":
                 line += _error(row, note, width)
+            case _ if key in _OF_SERVICES:
+                line += _cell(*of_service.get(key, ("-", "faint")), width, gap)
             case "state" if state_style:
                 line += _state(row, now, width, gap, state_style)
             case "elapsed" if is_service:

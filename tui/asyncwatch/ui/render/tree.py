@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
 from asyncwatch.model.fleet import Fleet
@@ -11,7 +13,7 @@ from asyncwatch.model.tree import Branch, Gauge, Tree, label_of
 from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import PREFIX, SHORT, TIMED, shown_name
-from asyncwatch.ui.render.services import FLAPPING, flapping_note
+from asyncwatch.ui.render.services import FLAPPING, ago, flapping_note
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, spread, width_of
 
 HOLDS = {
@@ -121,14 +123,14 @@ def label(row: Row, branch: Branch | None) -> str:
     return " " * indent(branch.depth + 1) + name
 
 
-def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
-    """Return the note on a worker: its block of the event loop, its wait, its restarts.
+def note(fleet: Fleet, row: Row, now: float, width: int = 80, shown: Container[str] = ()) -> str:
+    """Return the note on a worker: its block of the event loop, its wait, its restarts and its last crash.
 
-    It is abbreviated if `width` is small.
+    It is abbreviated if `width` is small, and leaves out what the columns in `shown` say.
     """
-    flaps = flapping_note(fleet, row, now, width)
-    waits = _wait_note(fleet, row, now, width)
-    parts = [flaps, waits, _restart_note(fleet, row, now, is_brief=bool(waits), is_flapping=bool(flaps))]
+    flaps = "" if "health" in shown else flapping_note(fleet, row, now, width)
+    waits = _wait_note(fleet, row, now, width, shown)
+    parts = [flaps, waits, _crash_note(fleet, row, now, is_brief=bool(waits), has_when=bool(flaps) or "crash" in shown)]
     block = fleet.loop.last_of(row.name)
     if block is not None and block.incarnation == row.incarnation:
         is_roomy = width >= _ROOM_FOR_BLOCKS
@@ -137,7 +139,7 @@ def note(fleet: Fleet, row: Row, now: float, width: int = 80) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
+def _wait_note(fleet: Fleet, row: Row, now: float, width: int, shown: Container[str]) -> str:
     """Return what the worker waits for, or how near it is to its restart limit; nothing if its state shows that."""
     tree = fleet.tree
     match row.state:
@@ -146,6 +148,8 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
         case WorkerState.RUNNING if row.is_poller and row.retry_at is not None:
             if row.retry_at <= now:
                 return "polling now"
+            if "poll" in shown:
+                return f"{row.calls:,} done" if row.calls else ""
             left = countdown(row.retry_at - now)
             if width < _ROOM_FOR_NOTES:
                 return f"next in {left}"
@@ -161,27 +165,25 @@ def _wait_note(fleet: Fleet, row: Row, now: float, width: int) -> str:
             return own_restarts(tree, row, now)
 
 
-def _restart_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool, is_flapping: bool) -> str:
-    """Return how often and why a running worker was restarted, while the restarts count towards its limit."""
-    restarted = fleet.restarts.by_worker.get(row.name)
+def _crash_note(fleet: Fleet, row: Row, now: float, *, is_brief: bool, has_when: bool) -> str:
+    """Return how often and why a running service was restarted, or why it last crashed.
+
+    The number is of interest while the restarts count towards the limit. `has_when` says that the time is shown.
+    """
+    history = fleet.restarts.by_worker.get(row.name)
     branch = fleet.tree.branches.get(row.group)
-    if (
-        restarted is None
-        or not restarted.times
-        or branch is None
-        or row.state not in TIMED
-        or row.incarnation == 1
-        or row.error
-    ):
+    if history is None or not history.times or branch is None:
         return ""
-    gauge = fleet.tree.own_gauge(row, now)
-    counts = restarted.crashes[-1].at + branch.within >= now if gauge is None else gauge.expires_in is not None
-    if not counts:
+    if row.state not in TIMED or row.incarnation == 1 or row.error:
         return ""
-    if is_flapping:
-        return fmt.safe(brief_error(restarted.cause))
-    cause = "" if is_brief else f": {fmt.safe(brief_error(restarted.cause))}"
-    return f"restarted {restarted.times:,}×{cause}"
+    crash, gauge = history.crashes[-1], fleet.tree.own_gauge(row, now)
+    counts = crash.at + branch.within >= now if gauge is None else gauge.expires_in is not None
+    cause = fmt.safe(brief_error(crash.cause))
+    if has_when:
+        return cause
+    if counts:
+        return f"restarted {history.times:,}×" + ("" if is_brief else f": {cause}")
+    return "" if is_brief else f"crashed {ago(now - crash.at)} ago: {cause}"
 
 
 def own_restarts(tree: Tree, row: Row, now: float) -> str:

@@ -69,6 +69,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._work = background_work(self._measure_and_order, lambda: self.post_message(LinesReady()))
         self._has_idle_luck = False
         self._left_out: set[str] = set()
+        self._of_services: set[str] = set()
         self._now = 0.0
         """Run time of the frame in seconds, the same for all lines."""
         self.period = float("inf")
@@ -390,11 +391,12 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
                 is_selected=is_selected,
                 is_marked=shown.name in view.marks,
                 label=branches.label(shown, fleet.tree.branch_of(shown)),
-                note=branches.note(fleet, shown, now, layout.columns[-1][1]),
+                note=branches.note(fleet, shown, now, layout.columns[-1][1], dict(layout.columns)),
                 is_sibling=is_sibling,
                 is_late=is_distorted(fleet, shown),
                 is_service=fleet.tree.is_service(shown),
                 state_style=services.state_style(fleet, shown, now),
+                of_service=services.cells_of(fleet, shown, now, layout),
             )
         return self._strip_maker.strip(line, width, *base, right=self._margin)
 
@@ -505,13 +507,14 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             if text := row_at.report or row_at.result:
                 widest_result = max(widest_result, cell_len(text))
             if widest_error < columns.ENOUGH_OF_ERROR:
-                note = branches.note(fleet, row_at, self._dashboard.now)
+                note = branches.note(fleet, row_at, self._dashboard.now, shown=dict(self._columns.columns))
                 needed = cell_len(columns.shown_error(row_at)) + (cell_len(note) + 2 if note else 0)
                 widest_error = max(widest_error, needed)
         self._widest_name, self._widest_result, self._widest_error = widest_name, widest_result, widest_error
         has_grown = before != (widest_name, widest_result, widest_error, len(self._schemes))
         is_luck_idle = self._is_luck_idle()
-        if has_grown or self._left_out != self._columns_to_leave_out() or self._has_idle_luck != is_luck_idle:
+        is_other = self._left_out != self._columns_to_leave_out() or self._of_services != self._columns_of_services()
+        if has_grown or is_other or self._has_idle_luck != is_luck_idle:
             self._has_idle_luck = is_luck_idle
             self._fit_columns()
 
@@ -524,8 +527,20 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             "retries": fleet.tree.most_attempts > 1,
             "luck": self._is_luck_seen or fleet.settings.value("bad luck") not in _NO_LUCK,
             "result": fleet.tree.has_batch or self._widest_result > 0,
+            "last": fleet.tree.has_batch or fleet.polls.pollers > 0,
+            # A service shows since when it is up.
+            "elapsed": fleet.tree.has_batch,
         }
         return {key for key, is_used in has_content.items() if not is_used}
+
+    def _columns_of_services(self) -> set[str]:
+        """Return the columns that only services have, as far as they say anything."""
+        fleet = self._dashboard.fleet
+        if not fleet.tree.is_supervised:
+            return set()
+        always = {"health", "since", "restarts"}
+        crash = {"crash"} if fleet.restarts.by_worker else set()
+        return always | crash | ({"poll"} if fleet.polls.pollers else set())
 
     def _is_luck_idle(self) -> bool:
         """Return whether the terminal is narrow and bad luck strikes no worker."""
@@ -541,8 +556,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         scheme = next(iter(self._schemes)) if len(self._schemes) == 1 else ""
         widest_name = self._widest_name - len(scheme)
         self._arranged_width = width = self.scrollable_content_region.width
-        self._left_out = self._columns_to_leave_out()
-        wanted = widest_name, self._widest_result, self._widest_error
-        before = self._columns
-        self._columns = columns.arrange(width, *wanted, scheme, self._left_out, is_luck_idle=self._is_luck_idle())
+        self._left_out, self._of_services = self._columns_to_leave_out(), self._columns_of_services()
+        wanted = widest_name, self._widest_result, self._widest_error, scheme
+        before, chosen = self._columns, (self._left_out, self._of_services)
+        self._columns = columns.arrange(width, *wanted, *chosen, is_luck_idle=self._is_luck_idle())
         return self._columns != before
