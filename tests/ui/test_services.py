@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncwatch.cli.progress import progress_line
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.ui.render.columns import HEADINGS, arrange
+from asyncwatch.ui.render.details import report
 from asyncwatch.ui.render.services import cells_of, health, state_style
 from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.render.tree import branch_line, note
@@ -104,3 +105,39 @@ def test_note_on_a_flapping_service_is_there_without_its_column() -> None:
 def test_narrow_terminal_keeps_room_for_the_cause() -> None:
     keys = [key for key, _ in arrange(80, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS}).columns]
     assert keys == ["name", "state", "health", "since", "error"]
+
+
+def details_of(fleet: Fleet, name: str, now: float, width: int) -> list[str]:
+    """Return the page of a worker, without its facts."""
+    return ["".join(span.text for span in line).rstrip() for line in report(fleet, fleet.by_name[name], now, width)]
+
+
+def test_details_list_crashes_newest_first() -> None:
+    lines = details_of(looping(), "mail", 10.0, 100)
+    assert lines[0] == "CRASHES  the newest first"
+    assert lines[1] == "00:00:08      incarnation 4     restarted at once  OSError: the queue is gone"
+    assert [line[:8] for line in lines[2:5]] == ["00:00:06", "00:00:04", "00:00:02"]
+    assert lines[6].startswith("ATTEMPTS")
+
+
+def test_details_in_a_narrow_terminal_give_causes_lines_of_their_own() -> None:
+    lines = details_of(looping(), "mail", 10.0, 60)
+    assert lines[1:3] == ["00:00:08      incarnation 4     restarted at once", "  OSError: the queue is gone"]
+
+
+def test_details_say_how_many_crashes_are_not_kept() -> None:
+    fleet = looping()
+    fleet.restarts.by_worker["mail"].times = 1_204
+    assert details_of(fleet, "mail", 10.0, 100)[0] == "CRASHES  the last 4 of 1,204, the newest first"
+
+
+async def test_facts_of_a_service_say_that_it_flaps_and_since_when_it_is_up() -> None:
+    controller = FakeController()
+    loop_run(controller)
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "1 flapping")
+        await pilot.press("f", "j", "enter")
+        await shows(
+            app, "health flapping: 4 restarts in the last minute", "up since 00:00:08 (0 s)", "restarted 4 times"
+        )

@@ -8,7 +8,7 @@ from itertools import groupby
 from rich.cells import chop_cells
 
 from asyncwatch import text as units
-from asyncwatch.events import AttemptHeld, LogRecorded, RestartScheduled, WorkerState
+from asyncwatch.events import AttemptHeld, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.history import FIRST_KEPT, AttemptRecord
 from asyncwatch.model.rows import Row
@@ -16,7 +16,8 @@ from asyncwatch.model.statistics import LoopWatch
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
 from asyncwatch.ui.render.cost import block_report
-from asyncwatch.ui.render.spans import Line, Span, crop_path, join, pad, width_of, wrap
+from asyncwatch.ui.render.services import ago, clock_at, flapping_note, health
+from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of, wrap
 from asyncwatch.ui.render.tree import countdown, gauge_line, held_by, hold
 
 _LEVEL_STYLES = {
@@ -27,6 +28,8 @@ _LEVEL_STYLES = {
     "CRITICAL": "error strong",
 }
 _NEXT = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next poll in"}
+_ROOM_FOR_CAUSE = 30
+"""Cells that the cause of a crash needs beside its time; with fewer it has lines of its own."""
 _AT_ONCE = 0.01
 """Shorter delays, in seconds, are shown as "immediately"."""
 _CANCELLED_BY = {
@@ -91,9 +94,17 @@ def _supervision(fleet: Fleet, row: Row, now: float) -> list[tuple[str, str]]:
     gauge = fleet.tree.gauge(branch, now) if own is None else own
     restarts = "".join(span.text for span in gauge_line(branch, gauge))
     ready = "" if row.is_settled else "yes" if row.is_ready else "not yet"
+    word, _ = health(fleet, row, now)
+    began = row.first_started_at
+    is_down = row.is_settled or row.state is WorkerState.RESTARTING
+    since = "" if began is None or is_down else f"{clock_at(fleet, began, now=now)} ({ago(now - began)})"
+    number = row.incarnation - 1
     return [
+        ("health", flapping_note(fleet, row, now) or word),
+        ("up since", since),
+        ("restarted", units.count(number, "time") if number else ""),
         ("strategy", branch.strategy),
-        ("own restarts" if own is not None else "restarts", restarts),
+        ("own limit" if own is not None else "limit", restarts),
         ("ready", ready),
     ]
 
@@ -114,9 +125,10 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         age = units.elapsed(now - cancelled_at)
         lines.append([Span(f"cancelled {age} ago, {units.count(stuck.cancels, 'cancel')} ignored", "muted")])
     lines += block_report(fleet.loop.blocks_of(row.name), width)
+    lines += _crashes(fleet, row, now, width)
     lines += _attempts(fleet, row, now, width)
-    if waits := fleet.waits_of(row.name):
-        lines += _heading("WAITS AND RESTARTS")
+    if waits := [wait for wait in fleet.waits_of(row.name) if isinstance(wait, AttemptHeld)]:
+        lines += _heading("WAITS")
         for wait in waits:
             lines += _wait(wait, width)
     if stack := fleet.stack(row.name):
@@ -159,17 +171,41 @@ def log_lines(log: LogRecorded, width: int) -> list[Line]:
     return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
 
 
-def _wait(wait: AttemptHeld | RestartScheduled, width: int) -> list[Line]:
+def _crashes(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
+    """Yield the crashes of a service, the newest one first: when, which incarnation, what followed, and why."""
+    history = fleet.restarts.by_worker.get(row.name)
+    if history is None or not history.crashes:
+        return
+    kept, all_of_them = len(history.crashes), max(history.times, len(history.crashes))
+    title = "the newest first" if kept == all_of_them else f"the last {kept} of {all_of_them:,}, the newest first"
+    yield []
+    yield [Span("CRASHES", "heading"), Span(f"  {title}", "muted")]
+    for crash in reversed(history.crashes):
+        follows = "not restarted"
+        if crash.delay is not None:
+            follows = f"restart in {units.duration(crash.delay)}" if crash.delay >= _AT_ONCE else "restarted at once"
+        head: Line = [
+            Span(f"{clock_at(fleet, crash.at, now=now):<12}  ", "strong"),
+            Span(f"incarnation {crash.incarnation:<5} ", "muted"),
+            Span(f"{follows:<17}  ", "muted" if crash.delay is None else "restarting"),
+        ]
+        indent = width_of(head)
+        if width - indent < _ROOM_FOR_CAUSE:
+            yield crop_line(head, width)
+            indent, head = 2, [Span("  ")]
+        first, *more = _folded(crash.cause, max(10, width - indent), "error")
+        yield [*head, *first]
+        yield from ([Span(" " * indent), *line] for line in more)
+        if crash.place:
+            yield from ([Span(" " * indent), *line] for line in _folded(crash.place, max(10, width - indent), "muted"))
+
+
+def _wait(wait: AttemptHeld, width: int) -> list[Line]:
     """Return time and reason of a wait, in as many lines as needed."""
     head: Line = [Span(f"{units.clock(wait.at)}  ", "muted"), Span(f"incarnation {wait.incarnation:<3}  ", "muted")]
-    if isinstance(wait, RestartScheduled):
-        when = f"restart in {units.duration(wait.delay)}" if wait.delay >= _AT_ONCE else "restarted immediately"
-        what, style = f"{fmt.GLYPHS[WorkerState.RESTARTING]} {when}: {wait.cause}", "restarting"
-    else:
-        what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {hold(wait.reason, wait.key)}"
-        style = "waiting"
+    what = f"{fmt.GLYPHS[WorkerState.WAITING]} attempt {wait.attempt} waited: {hold(wait.reason, wait.key)}"
     indent = width_of(head)
-    first, *more = _folded(what, max(10, width - indent), style)
+    first, *more = _folded(what, max(10, width - indent), "waiting")
     return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
 
 
