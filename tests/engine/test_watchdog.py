@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from asyncwatch import Run, Watchdog
 from asyncwatch.commands import RestartWorker, StopRun, WatchStack, WorkerStack
 from asyncwatch.engine.event_loop import new_event_loop
+from asyncwatch.engine.reporter import Reporter
 from asyncwatch.engine.stacks import Frame, frames_of, place_of, stack_frames
 from asyncwatch.engine.watchdog import (
     HEARTBEAT,
@@ -560,3 +562,16 @@ async def test_engine_rests_once_all_workers_have_settled_and_wakes_for_a_restar
     (block,) = [event for event in events if isinstance(event, LoopBlocked)]
     assert (block.worker, block.incarnation) == ("a", 2)
     assert block.duration > 0.15
+
+
+@pytest.mark.parametrize(("cause", "level"), [("machine", "INFO"), ("worker", "WARNING"), ("many", "DEBUG")])
+async def test_block_is_logged_at_a_level_for_its_cause(
+    cause: str, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    reporter = Reporter()
+    reporter.run_started("run", 0, "gather", 7, 1, None, 0.0, {})
+    now = time.monotonic()
+    reporter.loop_blocked(Block(now - 0.5, now, Blame(cause)))
+    (record,) = (record for record in caplog.records if record.name == "asyncwatch.supervisor")
+    assert (record.levelname, "0.50 s" in record.getMessage()) == (level, True)

@@ -21,8 +21,8 @@ from asyncwatch.events import (
 )
 from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS
 from asyncwatch.ui.render import columns
-from asyncwatch.ui.render.details import log_line
 from asyncwatch.ui.render.format import safe, shares
+from asyncwatch.ui.render.log import log_line
 from asyncwatch.ui.render.spans import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
 from asyncwatch.ui.screens.help import help_lines
 from asyncwatch.ui.widgets.footer import key_line

@@ -257,9 +257,7 @@ async def test_details_show_supervision_waits_and_restarts() -> None:
     async with running() as (app, _, pilot):
         await go_to(app, "ingest/parser")
         await pilot.press("enter")
-        await shows(
-            app, "strategy rest_for_one", "1 of 3 restarts left", "next incarnation in 3.5 s", "CRASHES"
-        )
+        await shows(app, "strategy rest_for_one", "1 of 3 restarts left", "next incarnation in 3.5 s", "CRASHES")
         await shows(app, "restart in 4.50 s  ConnectionResetError: the stream closed")
         await pilot.press("escape")
         await go_to(app, "urls/b")

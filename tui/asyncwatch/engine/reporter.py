@@ -238,9 +238,10 @@ class Reporter:
     def loop_blocked(self, block: Block) -> None:
         """Report what blocked the event loop, and for how long."""
         self._emit(event := block_event(self._next_seq(), self.now(), time.monotonic(), block))
-        # Many workers in turn can block it for long; a warning each time would help no one.
-        is_mendable = event.cause in FIXABLE_CAUSES and event.cause != "many"
-        level = logging.WARNING if is_mendable else logging.DEBUG
+        # Many workers in turn can block it for long; a line each time would help no one. What no author of workers can
+        # mend is no warning, but explains a pause of all of them.
+        is_mendable = event.cause in FIXABLE_CAUSES
+        level = logging.DEBUG if event.cause == "many" else logging.WARNING if is_mendable else logging.INFO
         log_safely(logger, level, "%s", block_sentence(event), worker=event.worker or None)
 
     def command_refused(self, command: str, worker: str, incarnation: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The page of one worker: facts, attempts on a time axis, last traceback, log. Lines of the log page too. Pure."""
+"""The page of one worker: facts, attempts on a time axis, last traceback, log. Pure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from asyncwatch.model.history import FIRST_KEPT, AttemptRecord
 from asyncwatch.model.rows import Row
 from asyncwatch.model.statistics import LoopWatch
 from asyncwatch.ui.render import format as fmt
-from asyncwatch.ui.render.columns import LATE, luck, scheme_of, shown_name
+from asyncwatch.ui.render.columns import LATE, luck, shown_name
 from asyncwatch.ui.render.cost import block_report
+from asyncwatch.ui.render.log import LEVEL_STYLES
 from asyncwatch.ui.render.services import ago, clock_at, flapping_note, health
-from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, pad, width_of, wrap
+from asyncwatch.ui.render.spans import Line, Span, crop_line, join, pad, width_of, wrap
 from asyncwatch.ui.render.tree import countdown, gauge_line, held_by, hold
 
-_LEVEL_STYLES = {
-    "DEBUG": "debug",
-    "INFO": "info",
-    "WARNING": "warning",
-    "ERROR": "error",
-    "CRITICAL": "error strong",
-}
 _NEXT = {WorkerState.RESTARTING: "next incarnation in", WorkerState.RUNNING: "next poll in"}
 _ROOM_FOR_CAUSE = 30
 """Cells that the cause of a crash needs beside its time; with fewer it has lines of its own."""
@@ -144,24 +138,9 @@ def report(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
     return lines[1:]
 
 
-def log_line(log: LogRecorded, name_width: int) -> Line:
-    """Return a log record of any worker in one line: time, level, worker, message."""
-    style = _LEVEL_STYLES.get(log.level, "info")
-    name = "-" if log.worker is None else fmt.safe(log.worker)
-    # The worker has its own column.
-    message = log.message.removeprefix(f"{log.worker}: ")
-    bare = name.removeprefix(scheme_of(name))
-    return [
-        Span(f"{units.clock(log.at)}  ", "muted"),
-        Span(f"{pad(log.level.lower(), 8)}  ", style),
-        Span(f"{pad(crop_path(bare, name_width), name_width)}  ", "faint" if log.worker is None else "strong"),
-        Span(_one_line(message), style if log.level in {"WARNING", "ERROR", "CRITICAL"} else ""),
-    ]
-
-
 def log_lines(log: LogRecorded, width: int) -> list[Line]:
     """Return a log record of a known worker in as many lines as its message needs."""
-    style = _LEVEL_STYLES.get(log.level, "info")
+    style = LEVEL_STYLES.get(log.level, "info")
     head: Line = [
         Span(f"{units.clock(log.at)}  ", "muted"),
         Span(f"{pad(log.level.lower(), 8)}  ", style),
@@ -207,10 +186,6 @@ def _wait(wait: AttemptHeld, width: int) -> list[Line]:
     indent = width_of(head)
     first, *more = _folded(what, max(10, width - indent), "waiting")
     return [[*head, *first], *([Span(" " * indent), *line] for line in more)]
-
-
-def _one_line(text: str) -> str:
-    return fmt.safe(" ⏎ ".join(text.splitlines()))
 
 
 def _heading(text: str) -> list[Line]:

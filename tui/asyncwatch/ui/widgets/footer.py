@@ -98,13 +98,13 @@ class FilterInput(Input):
 class FilterBar(Horizontal):
     """Visible only while there is a filter, or one is being typed."""
 
-    def __init__(self) -> None:
+    def __init__(self, placeholder: str = SYNTAX, sign: str = "/") -> None:
         super().__init__()
-        self.input = FilterInput(placeholder=SYNTAX, select_on_focus=False)
+        self.input = FilterInput(placeholder=placeholder, select_on_focus=False)
         # Like `compact=True`, which would resolve its styles at once: 7 ms before the first frame.
         self.input.set_reactive(Input.compact, value=True)
         self.input.add_class("-textual-compact", update=False)
-        self._sign = Label("/", id="sign", markup=False)
+        self._sign = Label(sign, id="sign", markup=False)
         self._shown = Label("", id="shown", markup=False)
 
     def compose(self) -> ComposeResult:
