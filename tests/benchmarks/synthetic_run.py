@@ -91,7 +91,7 @@ KEYS: dict[str, Callable[[int], Any]] = {
     "error": lambda index: (not end_of(index).error, end_of(index).error, index),
     "name": lambda index: _shuffled(index, 0),
 }
-"""For each order of `SORTS`, the sort key of the worker with a given index."""
+"""For each order of `SORTS` with a value in this run, the sort key of the worker with a given index."""
 
 
 class SyntheticRun:

@@ -29,6 +29,7 @@ from asyncwatch.ui.widgets.footer import key_line
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, dashboard_of, overview_text, small_run
 
+USUAL = [key for key in columns.HEADINGS if key not in {*columns.OPTIONAL, *columns.OF_SERVICES}]
 NAMES = st.text(st.sampled_from("ab1日本🎉é\u0301\u200d👩\x1b\n[]"), max_size=60)
 
 
@@ -67,14 +68,13 @@ def test_arrange_short_errors_leave_room() -> None:
     assert dict(columns.arrange(199, 20, 80, 20).columns)["result"] == 80
 
 
-OF_ALL_WORKERS = ["name", "state", "retries", "luck", "result", "last", "elapsed", "error"]
 """The columns that workers of a batch have."""
 
 
 def test_arrange_idle_luck_leaves_room() -> None:
     page, error = "127.0.0.1:9101/page/1", "429 Too Many Requests"
     layout = dict(columns.arrange(100, len(page), 6, 60, is_luck_idle=True).columns)
-    assert list(layout) == OF_ALL_WORKERS
+    assert list(layout) == USUAL
     assert layout["luck"] == 4
     assert layout["name"] >= len(page)
     assert layout["error"] >= len(error)
@@ -118,10 +118,31 @@ def test_arrange_fills_the_width(width: int, name_width: int, error_width: int, 
     assert [key for key, _ in layout.columns][:2] == ["name", "state"]
 
 
-def test_arrange_80_columns_has_all() -> None:
-    layout = dict(columns.arrange(79, 4, 3).columns)
-    assert list(layout) == OF_ALL_WORKERS
-    assert layout["error"] >= 12
+def test_arrange_80_columns_has_all_but_the_last_time() -> None:
+    assert list(dict(columns.arrange(79, 4, 3, is_luck_idle=True).columns)) == USUAL
+    layout = dict(columns.arrange(79, 14, 3).columns)
+    assert list(layout) == [key for key in USUAL if key != "last"]
+    assert layout["error"] >= 16
+
+
+@pytest.mark.parametrize("width", [44, 60, 79, 119, 199])
+def test_arrange_keeps_state_retries_and_luck(width: int) -> None:
+    layout = dict(columns.arrange(width, 60, 60, 60, without=()).columns)
+    assert {"name", "state", "retries", "luck", "error"} <= layout.keys()
+    if width == 199:
+        assert list(layout) == [key for key in columns.HEADINGS if key not in columns.OF_SERVICES]
+
+
+def test_cells_progress_has_bar_and_amount() -> None:
+    row = a_row("w", state=WorkerState.RUNNING, done=3, total=12, unit="page", status="waiting")
+    wide, narrow = (columns.Layout((("progress", width), ("result", 10)), 1) for width in (18, 6))
+
+    def shown(layout: columns.Layout) -> str:
+        line = columns.cells(row, 1.0, layout, is_selected=False, is_marked=False)
+        return "".join(span.text for span in line)[columns.PREFIX :]
+
+    assert shown(wide) == "━━────── 3/12 page waiting    "
+    assert shown(narrow) == "25%    waiting    "
 
 
 @given(NAMES, NAMES, st.sampled_from(list(WorkerState)), st.sampled_from([40, 79, 119, 199]))

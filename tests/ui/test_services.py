@@ -104,7 +104,7 @@ def test_note_on_a_flapping_service_is_there_without_its_column() -> None:
 
 def test_narrow_terminal_keeps_room_for_the_cause() -> None:
     keys = [key for key, _ in arrange(80, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS}).columns]
-    assert keys == ["name", "state", "health", "since", "error"]
+    assert keys == ["name", "state", "health", "since", "restarts", "error"]
 
 
 def details_of(fleet: Fleet, name: str, now: float, width: int) -> list[str]:

@@ -86,7 +86,9 @@ def wait_of(controller: FakeController, name: str = "a", width: int = 80, later:
 
 def retries_of(row: Row, width: int) -> str:
     """Return the cell of the retries."""
-    spans = cells(row, 0.0, Layout((("retries", width), ("error", 0)), 1), is_selected=False, is_marked=False)
+    spans = cells(
+        row, 0.0, Layout((("retries", width), ("waits", 5), ("error", 0)), 1), is_selected=False, is_marked=False
+    )
     return "".join(span.text for span in spans).strip()
 
 
@@ -145,23 +147,17 @@ def test_row_counts_down_only_in_the_last_seconds_of_a_hold() -> None:
 @pytest.mark.parametrize(
     ("retries", "throttled", "width", "text"),
     [
-        (0, 0, 7, "0/2"),
-        (0, 3, 7, "0/2 ◌3"),
-        (1, 12, 7, "1/2 ◌12"),
-        (1, 123, 7, "1/2◌123"),
-        (1, 3, 5, "1/2◌3"),
-        (0, 123, 5, "◌123"),
+        (0, 0, 7, "0/2     -"),
+        (0, 3, 7, "0/2     ◌3"),
+        (1, 123, 7, "1/2     ◌123"),
+        (1, 3, 5, "1/2   ◌3"),
     ],
 )
-def test_retries_have_the_number_of_throttled_attempts_beside_them(
+def test_throttled_attempts_have_a_column_beside_the_retries(
     retries: int, throttled: int, width: int, text: str
 ) -> None:
     row = a_row("w", attempt=1 + retries + throttled, throttled=throttled)
     assert retries_of(row, width) == text
-
-
-def test_worker_without_retries_shows_only_its_throttled_attempts() -> None:
-    assert retries_of(a_row("w", max_attempts=1, attempt=3, throttled=2), 7) == "◌2"
 
 
 async def test_lines_of_a_key_are_drawn_again_when_its_state_changes() -> None:
@@ -174,7 +170,7 @@ async def test_lines_of_a_key_are_drawn_again_when_its_state_changes() -> None:
         await shows(app, "a.example held by a person")
         controller.emit(KeyReleased, 1.0, key="a.example")
         learn(controller, 1.0)
-        await shows(app, "a.example allows 7/s", "0/2 ◌1")
+        await shows(app, "a.example allows 7/s", "WAITS", "◌1")
         learn(controller, 1.0, 8.0)
         await shows(app, "a.example allows 8/s")
 

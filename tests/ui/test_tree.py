@@ -376,7 +376,7 @@ async def test_table_of_services_leaves_out_empty_columns(monkeypatch: pytest.Mo
     monkeypatch.setattr("tests.ui.test_tree.tree_run", service_run)
     async with running((80, 24)) as (app, controller, _):
         heading = text_of(app).splitlines()[5]
-        assert heading.split() == ["WORKER", "STATE", "HEALTH", "UP", "SINCE", "RESTARTS", "ERROR"]
+        assert heading.split() == ["WORKER", "STATE", "HEALTH", "UP", "SINCE", "RESTARTS", "RETRY", "LUCK", "ERROR"]
         controller.fail("web", 0.5)
         controller.emit(RestartScheduled, 0.5, worker="web", incarnation=1, delay=4.5, cause="OSError: x")
         await shows(app, "LUCK", "↺ restart 4.5s")

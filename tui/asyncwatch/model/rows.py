@@ -231,6 +231,14 @@ class Row(msgspec.Struct, gc=False, eq=False):
         return None if extra is None or extra.done is None else (extra.done, extra.total, extra.unit)
 
     @property
+    def part_done(self) -> float | None:
+        """The part, up to 1, of its work that the last attempt said is done; None if it did not, or of unknown work."""
+        extra = self.extra
+        if extra is None or extra.done is None or not extra.total:
+            return None
+        return min(1.0, max(0.0, extra.done / extra.total))
+
+    @property
     def status(self) -> str:
         """What the last attempt said that it does; empty if it did not."""
         return "" if self.extra is None else self.extra.status

@@ -52,6 +52,8 @@ class DashboardState:
         self.view = View(self.fleet)
         self.statistics = Statistics()
         self.frame_statistics = FrameStatistics()
+        self.columns: dict[str, bool] = {}
+        """Columns that a person shows or hides. The others are shown when they say something."""
         self.run_id = ""
         """The id of the run; empty while it is unknown."""
         self._pace = Pace()

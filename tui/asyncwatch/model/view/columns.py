@@ -52,6 +52,11 @@ def throttled(rows: Sequence[Row]) -> list[int]:
     return [0 if (extra := row.extra) is None else extra.throttled for row in rows]
 
 
+def part_done(rows: Sequence[Row], unknown: float) -> list[float]:
+    """Return the part of its work that the last attempt of each row said is done."""
+    return [unknown if row.extra is None or (part := row.part_done) is None else part for row in rows]
+
+
 def bad_luck(rows: Sequence[Row]) -> array[float]:
     """Return the draw before the last attempt of each row, nan for None."""
     return _numbers(rows, _lucks)

@@ -422,7 +422,9 @@ SORTS: tuple[tuple[str, str], ...] = (
     (QUEUE_ORDER, "queue order"),
     ("state", "state"),
     ("retries", "retries"),
+    ("waits", "asked to wait"),
     ("luck", "bad luck"),
+    ("progress", "progress"),
     ("result", "result"),
     ("last", "last"),
     ("elapsed", "elapsed"),
@@ -461,6 +463,10 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
         value = row.bad_luck
         return no_number if value is None else value
 
+    def progress(row: Row) -> float:
+        part = row.part_done
+        return no_number if part is None else part
+
     def last(row: Row) -> float:
         value = row.last_duration
         return no_number if value is None else value
@@ -481,7 +487,9 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
         "name": lambda row: natural(row.name),
         "state": lambda row: _RANKS[row.state],
         "retries": attrgetter("retry_rank"),
+        "waits": attrgetter("throttled"),
         "luck": luck,
+        "progress": progress,
         "result": result,
         "last": last,
         "elapsed": elapsed,
@@ -505,6 +513,8 @@ def _keys_of_many(no_number: float, no_text: str, now: float) -> dict[str, Calla
         "retries": columns.retry_rank,
         # nan differs from itself.
         "luck": lambda rows: [no_number if luck != luck else luck for luck in columns.bad_luck(rows)],  # noqa: PLR0124
+        "waits": columns.throttled,
+        "progress": lambda rows: columns.part_done(rows, no_number),
         "result": results,
         "last": lambda rows: columns.last_duration(rows, no_number),
         "elapsed": lambda rows: columns.elapsed(rows, now, no_number),

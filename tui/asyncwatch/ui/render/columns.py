@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from asyncwatch import text as units
 from asyncwatch.events import WorkerState
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import IN_FLIGHT, Row
 from asyncwatch.text import brief_error
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.spans import Span, crop_line, crop_path, join, pad, width_of
@@ -43,7 +43,9 @@ HEADINGS = {
     "crash": ("LAST CRASH", "CRASHED"),
     "poll": ("NEXT POLL", "POLL"),
     "retries": ("RETRIES", "RETRY"),
+    "waits": ("WAITS", "WAITS"),
     "luck": ("BAD LUCK", "LUCK"),
+    "progress": ("PROGRESS", "PROGRESS"),
     "result": ("RESULT", "RESULT"),
     "last": ("LAST", "LAST"),
     "elapsed": ("ELAPSED", "ELAPSED"),
@@ -51,13 +53,21 @@ HEADINGS = {
 }
 SORT_OF = {"health": "state", "since": "elapsed", "crash": "restarts", "poll": "elapsed"}
 """Columns of services, and the order that a click on their heading asks for."""
-_OF_SERVICES = {"health": 10, "since": 8, "restarts": 8, "crash": 8, "poll": 8}
+OF_SERVICES = {"health": 10, "since": 8, "restarts": 8, "crash": 8, "poll": 8}
 """Columns that only services have, with their widths at least."""
+_DROPPED = (("last", 20), ("result", 12), ("progress", 12), ("waits", 12), ("elapsed", 12))
+"""Columns without which a table does where there is no room, the least important one first, with the cells that the
+error has to keep."""
 _DROPPED_OF_SERVICES = (
-    *("last", "poll", "result", "elapsed", "crash", "restarts", "since", "luck", "retries", "health"),
+    *(("last", 24), ("poll", 24), ("result", 24), ("progress", 24), ("waits", 24), ("elapsed", 24), ("crash", 24)),
+    *(("since", 12), ("restarts", 12), ("health", 12)),
 )
-"""Columns without which a table of services does where there is no room, the least important one first."""
+"""The same where there are services."""
 _NOTHING: Mapping[str, tuple[str, str]] = {}
+OPTIONAL = frozenset({"waits", "progress"})
+"""Columns that most runs do without: how often a worker was asked to wait, and how far it says it is."""
+FIXED = frozenset({"name", "state", "retries", "luck", "error"})
+"""Columns of every row."""
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
 """States that end at a known time, in words short enough for a countdown beside them."""
@@ -100,7 +110,7 @@ def arrange(
     widest_result: int,
     widest_error: int = ENOUGH_OF_ERROR,
     scheme: str = "",
-    without: Container[str] = (),
+    without: Container[str] = OPTIONAL,
     of_services: Collection[str] = (),
     *,
     is_luck_idle: bool = False,
@@ -109,15 +119,17 @@ def arrange(
 
     `widest_name`, `widest_result` and `widest_error` are the cells that the texts would need. If errors are short,
     names and results get their room. The columns in `without` are left out; if the minimum is too wide, so are the
-    least important ones. Those of services are there if `of_services` has them. Idle bad luck, which strikes no worker,
-    is shown without its bar.
+    least important ones, and the last time, which most often equals the elapsed one, before an error is cut. Those of
+    services are there if `of_services` has them. Idle bad luck, which strikes no worker, is a number without a bar.
     """
     widths = {
         "name": min(max(6, widest_name), 20),
         "state": 14,
-        **{key: least for key, least in _OF_SERVICES.items() if key in of_services},
+        **{key: least for key, least in OF_SERVICES.items() if key in of_services},
         "retries": 5,
+        "waits": 5,
         "luck": 4 if is_luck_idle else 6,
+        "progress": 10,
         "result": 6,
         "last": 7,
         "elapsed": 7,
@@ -129,15 +141,21 @@ def arrange(
     def spare(kept: int) -> int:
         return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
 
-    for key in _DROPPED_OF_SERVICES if of_services else ("last", "result", "luck", "elapsed", "retries"):
-        if key in widths and spare(24 if of_services else 12) < 0:
+    for key, kept in _DROPPED_OF_SERVICES if of_services else _DROPPED:
+        if key in widths and spare(kept) < 0:
             del widths[key]
-    least_error = 24 if is_luck_idle or of_services else 12
+    if (missing := -spare(12)) > 0:
+        widths["name"] = max(6, widths["name"] - missing)
+    for key in ("luck", "retries"):
+        if spare(0) < 0:
+            del widths[key]
+    least_error = 24 if is_luck_idle or of_services else 20
     if spare(least_error) >= len(widths):
         gap = 2
     growth: tuple[tuple[str, int, int], ...] = (
-        *(("state", 18, 14), ("retries", 7, 14), ("name", min(widest_name, 32), 18), ("luck", 12, 18)),
-        *(("since", 17, 24), ("restarts", 20, 28), ("crash", 17, 32)),
+        *(("since", 17, 20), ("crash", 17, 20)),
+        *(("state", 18, 20), ("retries", 7, 20), ("name", min(widest_name, 32), 20), ("luck", 12, 20)),
+        *(("progress", 18, 30), ("restarts", 20, 28)),
         *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
         *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
         ("result", widest_result, ENOUGH_OF_ERROR),
@@ -210,7 +228,7 @@ def cells(
                 line += _name(shown_name(row) if label is None else label, layout.scheme, width, gap)
             case "error":
                 line += _error(row, note, width)
-            case _ if key in _OF_SERVICES:
+            case _ if key in OF_SERVICES:
                 line += _cell(*of_service.get(key, ("-", "faint")), width, gap)
             case "state" if state_style:
                 line += _state(row, now, width, gap, state_style)
@@ -305,12 +323,31 @@ def _retries(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
     can_retry = row.max_attempts > 1 or row.retries
     text = f"{row.retries}/{max(0, row.max_attempts - 1)}" if can_retry else ""
-    if throttled := row.throttled:
-        count = f"{THROTTLED}{throttled}"
-        text = next((both for both in (f"{text} {count}".lstrip(), f"{text}{count}") if len(both) <= width), count)
     if not text:
         return _cell("-", "faint", width, gap)
     return _cell(text, "warning" if row.retries else "muted", width, gap)
+
+
+def _waits(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
+    del now
+    if not row.throttled:
+        return _cell("-", "faint", width, gap)
+    return _cell(f"{THROTTLED}{row.throttled}", "waiting", width, gap)
+
+
+def _progress(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
+    del now
+    if row.progress is None:
+        return _cell("-", "faint", width, gap)
+    style = "running" if row.state in IN_FLIGHT else "muted"
+    part, amount = row.part_done, fmt.safe(units.progress_line(row.progress, ""))
+    if part is None or len(amount) >= width:
+        return _cell(amount if part is None else f"{part:.0%}", style, width, gap)
+    room = width - len(amount) - 1
+    filled, empty = fmt.bar(part, room if room >= 3 else 0)
+    bar = [Span(filled, style), Span(empty, "faint"), Span(" ")] if room >= 3 else []
+    spans = [*bar, Span(amount, style)]
+    return *spans, Span(" " * (width - width_of(spans) + gap))
 
 
 def _luck(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
@@ -326,8 +363,8 @@ def _luck_cell(draw: float | None, width: int, gap: int, *, is_struck: bool) -> 
 
 def _result(row: Row, now: float, width: int, gap: int) -> tuple[Span, ...]:
     del now
-    if report := row.report:
-        return _cell(fmt.safe(report), "muted", width, gap)
+    if row.state in IN_FLIGHT and row.status:
+        return _cell(fmt.safe(row.status), "muted", width, gap)
     if row.result is None:
         return _cell("-", "faint", width, gap)
     return _cell(fmt.safe(row.result), "", width, gap)
@@ -374,7 +411,9 @@ def _error(row: Row, note: str, width: int) -> Sequence[Span]:
 _CELLS = {
     "state": _state,
     "retries": _retries,
+    "waits": _waits,
     "luck": _luck,
+    "progress": _progress,
     "result": _result,
     "last": _last,
     "elapsed": _elapsed,

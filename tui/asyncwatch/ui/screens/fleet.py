@@ -17,7 +17,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster
-from asyncwatch.model.view.sort import SORTS
+from asyncwatch.model.view.sort import QUEUE_ORDER, SORTS
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
@@ -317,8 +317,9 @@ class FleetScreen(Drawable, Screen[None]):
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        keys = [key for key, _heading in SORTS]
-        self._sort_by(keys[(keys.index(self._dashboard.view.sort) + 1) % len(keys)], is_reversed=False)
+        present, shown = self._dashboard.view.sort, self.table.columns
+        keys = [key for key, _heading in SORTS if key in {QUEUE_ORDER, present, *shown}]
+        self._sort_by(keys[(keys.index(present) + 1) % len(keys)], is_reversed=False)
 
     def action_reverse(self) -> None:
         """Reverse the order."""
@@ -389,6 +390,12 @@ class FleetScreen(Drawable, Screen[None]):
                 self.draw()
 
         await self.app.push_screen(ErrorsScreen(self._dashboard), show_only)
+
+    async def action_columns(self) -> None:
+        """Open the list of columns, to show or hide some."""
+        from asyncwatch.ui.screens.columns import ColumnsScreen
+
+        await self.app.push_screen(ColumnsScreen(self._dashboard, self.table), lambda _: self.draw())
 
     async def action_limits(self) -> None:
         """Open the limits of each key."""

@@ -36,8 +36,6 @@ _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
 _NEAR = 4096
 """Lines that are searched one by one for the nearest to a removed line."""
-_ROOM_FOR_LUCK = 120
-"""Columns from which idle bad luck is shown with its bar."""
 _NO_LUCK = (None, 1.0)
 """Thresholds of bad luck that strikes no worker."""
 _Key = tuple[object, ...]
@@ -101,13 +99,18 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._widest_result = 0
         self._widest_error = 0
         self._schemes: set[str] = set()
-        self._is_luck_seen = False
+        self._is_luck_seen = self._is_progress_seen = self._is_throttling_seen = False
         self._forget_lines()
 
     @property
     def selected(self) -> Row | None:
         """The row under the cursor; None if it is on a branch, or there is no line."""
         return self._selected if isinstance(self._selected, Row) else None
+
+    @property
+    def columns(self) -> list[str]:
+        """The keys of the shown columns, in order."""
+        return [key for key, _ in self._columns.columns]
 
     @property
     def selected_line(self) -> Line | None:
@@ -504,7 +507,9 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             if not isinstance(row_at, Row):
                 continue
             self._is_luck_seen |= row_at.is_struck or row_at.latency > 0
-            if text := row_at.report or row_at.result:
+            self._is_progress_seen |= row_at.progress is not None
+            self._is_throttling_seen |= row_at.throttled > 0
+            if text := (row_at.status if row_at.report else "") or row_at.result:
                 widest_result = max(widest_result, cell_len(text))
             if widest_error < columns.ENOUGH_OF_ERROR:
                 note = branches.note(fleet, row_at, self._dashboard.now, shown=dict(self._columns.columns))
@@ -519,19 +524,18 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._fit_columns()
 
     def _columns_to_leave_out(self) -> set[str]:
-        """Return the empty columns of a tree: retries, luck or result."""
+        """Return the columns that say nothing in this run, or that a person hides."""
         fleet = self._dashboard.fleet
-        if not fleet.tree.is_supervised:
-            return set()
+        is_batch = fleet.tree.has_batch or not fleet.tree.is_supervised
         has_content = {
-            "retries": fleet.tree.most_attempts > 1,
-            "luck": self._is_luck_seen or fleet.settings.value("bad luck") not in _NO_LUCK,
-            "result": fleet.tree.has_batch or self._widest_result > 0,
-            "last": fleet.tree.has_batch or fleet.polls.pollers > 0,
+            "waits": self._is_throttling_seen,
+            "progress": self._is_progress_seen,
+            "result": self._widest_result > 0,
+            "last": is_batch or fleet.polls.pollers > 0,
             # A service shows since when it is up.
-            "elapsed": fleet.tree.has_batch,
+            "elapsed": is_batch,
         }
-        return {key for key, is_used in has_content.items() if not is_used}
+        return {key for key, is_used in (has_content | self._dashboard.columns).items() if not is_used}
 
     def _columns_of_services(self) -> set[str]:
         """Return the columns that only services have, as far as they say anything."""
@@ -543,9 +547,10 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         return always | crash | ({"poll"} if fleet.polls.pollers else set())
 
     def _is_luck_idle(self) -> bool:
-        """Return whether the terminal is narrow and bad luck strikes no worker."""
-        is_idle = not self._is_luck_seen and self._dashboard.fleet.settings.value("bad luck") == 1.0
-        return is_idle and self.outer_size.width < _ROOM_FOR_LUCK
+        """Return whether bad luck strikes no worker. What the workers of a tree have is not known beforehand."""
+        fleet = self._dashboard.fleet
+        none = _NO_LUCK if fleet.tree.is_supervised else _NO_LUCK[1:]
+        return not self._is_luck_seen and fleet.settings.value("bad luck") in none
 
     def _fit_columns(self) -> None:
         if self._arrange_columns():

@@ -63,8 +63,8 @@ class PickList(LinesView):
         y = self._starts[self._index] - round(self.scroll_y)
         return self._is_visible(self._index) and is_on_terminal(self, y)
 
-    def show_items(self, items: Sequence[Item], empty: Line = ()) -> None:
-        """Show these items from now on, or `empty` if there are none."""
+    def show_items(self, items: Sequence[Item], empty: Line = (), *, gap: int = 1) -> None:
+        """Show these items from now on, `gap` blank lines after each, or `empty` if there are none."""
         before = self.selected
         offset = self._selected_lines().start - round(self.scroll_y) if self._items else 0
         self._items = items
@@ -74,7 +74,7 @@ class PickList(LinesView):
         self._starts = []
         for item in items:
             self._starts.append(len(lines))
-            lines += [*item.lines, ()]
+            lines += [*item.lines, *(((),) * gap)]
         self.show(lines or [empty])
         if before in keys and 0 <= offset < self.size.height:
             # Items that come and go above it do not move it.
