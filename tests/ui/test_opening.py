@@ -237,14 +237,14 @@ async def test_palette_withstands_a_click_that_comes_late_and_a_search_that_fail
 
         palette.run_worker(search())
         await pilot.pause()
-        palette.dismiss()
+        _ = palette.dismiss()
         await app.action_command_palette()
-        app.screen.dismiss()
+        _ = app.screen.dismiss()
         app.search_themes()
         await app.run_action("cursor_down", app.screen)
         await app.run_action("command_list('page_down')", app.screen)
         themes = app.screen
-        themes.dismiss()
+        _ = themes.dismiss()
         for _ in range(3):
             themes.call_later(search)
             await pilot.pause()
@@ -258,8 +258,8 @@ async def test_page_that_is_closed_at_once_is_opened_and_closed() -> None:
         assert len(app.screen_stack) == 2
         for screen in (HelpScreen(Role.OWNER), ConfirmScreen("Really?", "do it")):
             _ = app.push_screen(screen)
-            screen.dismiss()
-            screen.dismiss()
+            _ = screen.dismiss()
+            _ = screen.dismiss()
             await pilot.pause()
             assert len(app.screen_stack) == 2
         await pilot.press("escape")

@@ -153,9 +153,8 @@ def arrange(
     if spare(least_error) >= len(widths):
         gap = 2
     growth: tuple[tuple[str, int, int], ...] = (
-        *(("since", 17, 20), ("crash", 17, 20)),
-        *(("state", 18, 20), ("retries", 7, 20), ("name", min(widest_name, 32), 20), ("luck", 12, 20)),
-        *(("progress", 18, 30), ("restarts", 20, 28)),
+        *(("since", 17, 20), ("state", 18, 20), ("retries", 7, 20), ("name", min(widest_name, 32), 20)),
+        *(("luck", 12, 32 if of_services else 20), ("progress", 18, 30), ("restarts", 20, 32), ("crash", 17, 32)),
         *(("result", min(widest_result, 12), 20), ("luck", 17, 30), ("name", min(widest_name, 60), 30)),
         *(("result", min(widest_result, 32), 40), ("name", widest_name, ENOUGH_OF_ERROR)),
         ("result", widest_result, ENOUGH_OF_ERROR),
