@@ -147,3 +147,9 @@ def test_list_of_many_runs_decodes_no_event(tmp_path: Path, monkeypatch: pytest.
     found: list[Entry] = entries(tmp_path)
     assert len(found) == 50
     assert time.process_time() - before < 1.0
+
+
+def test_run_that_cannot_be_read_is_listed_as_damaged(tmp_path: Path) -> None:
+    (tmp_path / "broken.sqlite").touch(mode=0o600)
+    with pytest.raises(UnknownRunError, match=r"Recorded: broken \(damaged\)"):
+        find([tmp_path], "zz")

@@ -242,6 +242,9 @@ def _time_of(entry: Entry) -> float:
 
 
 def _list(found: Sequence[Entry]) -> str:
-    shown = [f"{each.id} ({one_line(printable(each.name), 40)})" for each in found[:_LISTED]]
+    shown = [
+        f"{each.id} ({one_line(printable(each.name), 40) if each.is_readable else each.state})"
+        for each in found[:_LISTED]
+    ]
     more = len(found) - len(shown)
     return ", ".join([*shown, f"and {count(more, 'other run')}"] if more else shown)
