@@ -109,7 +109,7 @@ def parse_moment(text: str, recording: Recording) -> float:
     if _SECONDS.fullmatch(text):
         moment = float(text)
     elif (match := _CLOCK.fullmatch(text)) is not None:
-        hours, minutes, seconds = int(match[1] or 0), int(match[2]), float(match[3])
+        hours, minutes, seconds = float(match[1] or 0), float(match[2]), float(match[3])  # infinite, if long enough
         moment = hours * 3600 + minutes * 60 + seconds
         if match[1] is not None and (of_day := _time_of_day(hours, minutes, seconds, recording)) is not None:
             moment = of_day
@@ -120,12 +120,12 @@ def parse_moment(text: str, recording: Recording) -> float:
     return min(moment, recording.end)
 
 
-def _time_of_day(hours: int, minutes: int, seconds: float, recording: Recording) -> float | None:
+def _time_of_day(hours: float, minutes: float, seconds: float, recording: Recording) -> float | None:
     """Return the first moment of the recording at that local time of day, if there is one."""
     if hours > 23 or minutes > 59 or seconds >= 60:
         return None
     start = datetime.fromtimestamp(recording.started).astimezone()
-    day = start.replace(hour=hours, minute=minutes, second=0, microsecond=0) + timedelta(seconds=seconds)
+    day = start.replace(hour=int(hours), minute=int(minutes), second=0, microsecond=0) + timedelta(seconds=seconds)
     passed = (day - start).total_seconds()
     if passed <= -1:  # the start has parts of a second
         passed += 24 * 3600
