@@ -139,6 +139,11 @@ def test_restart_backoff_has_defaults_for_missing_keys() -> None:
         (SERVICE + "circuit.enabled = true", "5: group.circuit: belongs to the top level: write it above the first"),
         (SERVICE + "timeout = 3", "5: group.timeout: is for batches"),
         (SERVICE + "announces_ready = true", "5: group.announces_ready: is for functions"),
+        (SERVICE + "liveness = '5s'", "5: group.liveness: is for functions"),
+        (
+            "[[group]]\nname = 'g'\ntarget = 'a:b'\nliveness = '5s'",
+            "4: group.liveness: restarts a worker, but restart is 'temporary', which never does",
+        ),
         (SERVICE + "per_worker.escalates = true", "5: group.per_worker.escalates: needs a limit of its own"),
         (
             SERVICE + "every = 1\n[[group]]\nname='h'\nurl='http://a'\nper_worker.max_restarts=1",

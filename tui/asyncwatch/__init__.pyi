@@ -33,6 +33,7 @@ from asyncwatch.policies.classify import AttemptTimeout as AttemptTimeout
 from asyncwatch.policies.classify import ClassifyBy as ClassifyBy
 from asyncwatch.policies.classify import DeadlineExceeded as DeadlineExceeded
 from asyncwatch.policies.classify import ErrorClass as ErrorClass
+from asyncwatch.policies.classify import LivenessTimeout as LivenessTimeout
 from asyncwatch.policies.classify import Renew as Renew
 from asyncwatch.policies.classify import Throttled as Throttled
 from asyncwatch.policies.classify import classify as classify

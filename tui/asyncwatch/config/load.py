@@ -493,6 +493,13 @@ class _TreeRules:
             problems.add((*place, "timeout"), "is for batches: supervised workers run until they are stopped")
         if group.announces_ready and group.target in {"http", "demo"}:
             problems.add((*place, "announces_ready"), "is for functions: other workers never call asyncwatch.ready()")
+        if group.liveness is not None and group.target in {"http", "demo"}:
+            problems.add((*place, "liveness"), "is for functions: other workers never call alive()")
+        elif group.liveness is not None and group.restart == "temporary" and group.every is None:
+            text = (
+                "restarts a worker, but restart is 'temporary', which never does: set it to 'permanent' or 'transient'"
+            )
+            problems.add((*place, "liveness"), text)
         limit = group.per_worker
         if limit.max_restarts is None and limit.escalates:
             problems.add((*place, "per_worker", "escalates"), "needs a limit of its own: per_worker.max_restarts")

@@ -387,6 +387,13 @@ class Group(WorkSettings, frozen=True, kw_only=True):
     announces_ready: Annotated[
         bool, Setting("Whether the next worker starts only when this one has called asyncwatch.ready().", FLAG_RULE)
     ] = False
+    liveness: Annotated[
+        float | None,
+        Setting(
+            "A worker that is ready is restarted if it did not call asyncwatch.current_worker().alive() for that long.",
+            OrNone(PERIOD_RULE, "no limit"),
+        ),
+    ] = None
     under: Under = None
     per_worker: Annotated[RestartLimit, Setting("A limit of restarts for each worker.")] = RestartLimit()
     restart_backoff: RestartBackoffSetting = RestartBackoff()
@@ -414,6 +421,7 @@ SUPERVISION: Final[dict[str, Any]] = {
         "every",
         "significant",
         "announces_ready",
+        "liveness",
         "under",
         "per_worker",
         "restart_backoff",

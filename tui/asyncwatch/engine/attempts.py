@@ -25,11 +25,14 @@ from asyncwatch.engine.stacks import boundary, stuck_at
 from asyncwatch.engine.worker import KeysOfNames, Worker
 from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.bad_luck import Luck
-from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded, Renew
+from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded, LivenessTimeout, Renew
 from asyncwatch.process import children_mark
 
 logger = logging.getLogger("asyncwatch.worker")
 
+LOOKS = 10
+"""Looks for a sign of life within the time that a service may go without one."""
+_SHORTEST_LOOK = 1e-3
 LAST_ITERATIONS = 16
 """Loop iterations, and no time, that a worker gets to end when its grace period is over: a few awaits deep. A loop
 that was blocked for the whole grace period has given it none before."""
@@ -53,7 +56,7 @@ def past_deadline(worker: Worker) -> str:
 
 def late_error(overdue: TimeoutError, error: BaseException) -> BaseException:
     """Return the error of an attempt whose time was over before it raised `error`."""
-    if isinstance(error, asyncio.CancelledError):
+    if error is overdue or isinstance(error, asyncio.CancelledError):
         return overdue
     if not isinstance(error, Exception):  # a request to exit
         return error
@@ -180,6 +183,10 @@ class AttemptRunner:
         self.slots_taken += worker.owner is None
         if spec.attempt_timeout is not None or worker.deadline_at is not None:
             self._time(worker)
+        if spec.liveness is not None and worker.owner is not None:
+            worker.alive_at = started_at
+            worker.overdue = None  # of the attempt before
+            self._look_later(worker, task, spec.liveness, started_at)
 
     def undo_start(self, worker: Worker) -> None:
         """Take back an attempt in the call that started it: its target is not called."""
@@ -245,6 +252,30 @@ class AttemptRunner:
     def is_cancelled(self, worker: Worker) -> bool:
         """Return whether the worker's attempt that the caller runs in was cancelled, or has ended; in any thread."""
         return worker.task is None or worker.cancels > 0 or _is_of_earlier_attempt(worker)
+
+    def note_alive(self, worker: Worker) -> None:
+        """Note that the worker's attempt in flight gives a sign of life, in any thread."""
+        if not _is_of_earlier_attempt(worker):
+            worker.alive_at = self._reporter.now()
+
+    def _look_later(self, worker: Worker, task: asyncio.Task[Any], liveness: float, now: float) -> None:
+        """Look for a sign of life in time for the end of the period, and ten times in it at least."""
+        wait = max(min(liveness / LOOKS, worker.alive_at + liveness - now), _SHORTEST_LOOK)
+        self._reporter.loop.call_later(wait, self._look_for_life, worker, task, liveness, now + wait)
+
+    def _look_for_life(self, worker: Worker, task: asyncio.Task[Any], liveness: float, due: float) -> None:
+        """End an attempt if its worker is ready and gave no sign of life for `liveness` seconds; else look later."""
+        if worker.task is not task or task.done() or worker.cancels:
+            return
+        now = self._reporter.now()
+        if worker.owner is None or not worker.owner.is_ready:
+            worker.alive_at = now
+        else:  # a loop that stands still, or a process that is suspended, lets no worker give a sign
+            worker.alive_at = min(worker.alive_at + max(now - due, 0.0), now)
+        if worker.alive_at + liveness <= now:
+            self._timed_out(worker, LivenessTimeout(f"no sign of life for {liveness:g} s"))
+        else:
+            self._look_later(worker, task, liveness, now)
 
     def longest_patience(self) -> float:
         """Return the longest grace period of the attempts in flight, in seconds."""

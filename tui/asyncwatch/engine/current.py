@@ -58,6 +58,9 @@ class CurrentWorker(Protocol):
         A thread cannot be interrupted. A function that calls this now and then ends soon after a cancellation.
         """
 
+    def alive(self) -> None:
+        """Say that the service works, from any thread. One that has a `liveness` is restarted without that."""
+
 
 current: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_worker", default=None)
 enclosing: ContextVar[CurrentWorker | None] = ContextVar("asyncwatch_enclosing_worker", default=None)

@@ -32,7 +32,7 @@ from asyncwatch.events import FAILURES, SETTLED, WorkerEnded, WorkerFailed, Work
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import RetryBudget, Tokens
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy
-from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_exit, is_never_retried
+from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, LivenessTimeout, is_exit, is_never_retried
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE
 from asyncwatch.policies.rate import RateLimit
@@ -767,6 +767,8 @@ class Scheduler:
     def _attempt_ended(self, worker: Worker, result: object, error: BaseException | None) -> None:
         """Decide what follows an attempt that has ended in time."""
         worker.is_deciding = True
+        if error is None and not worker.stop_reason and isinstance(worker.overdue, LivenessTimeout):
+            error = worker.overdue  # a service that is restarted after an error only is to be restarted
         if self._runner.hold and error is not None and worker.owner is not None and not self.accepts_restarts:
             worker.stop_reason = worker.stop_reason or "run"
         try:

@@ -80,6 +80,10 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
     """Whether its end for good can end its supervisor, by that supervisor's `auto_shutdown`."""
     announces_ready: bool = False
     """Whether it is ready only when it calls `asyncwatch.ready()`, not when it has run its first step."""
+    liveness: float | None = None
+    """Seconds for which a service that is ready may go without a call of `current_worker().alive()`. Then its attempt
+    is cancelled and fails with `LivenessTimeout`, whatever it returns, and its supervisor restarts it as after any
+    error. Time in which the event loop stands still does not count. None: no limit."""
     every: float | None = None
     """Seconds from the end of one call (a poll) to the start of the next: a poller. None: a return is its end.
 
@@ -103,6 +107,7 @@ class WorkerSpec(msgspec.Struct, Generic[ResultT_co, *ArgsT], frozen=True, gc=Fa
             or self.significant is not False
             or self.announces_ready is not False
             or self.every is not None
+            or self.liveness is not None
         ):
             _check_service(self)
         if self.max_restarts is not None or self.escalates is not False or self.within is not WITHIN:
@@ -186,6 +191,10 @@ def _check_service(spec: WorkerSpec) -> None:
     rules.check_flag(spec.announces_ready, "announces_ready")
     if spec.every is not None:
         rules.check_period(spec.every, "every")
+    if spec.liveness is not None:
+        rules.check_period(spec.liveness, "liveness")
+        if not spec.is_service:
+            raise BadCombination(f"{spec.name!r} has a liveness, but is never restarted: set restart, or no liveness")
 
 
 def _check_limit(spec: WorkerSpec) -> None:

@@ -31,6 +31,9 @@ class ProgressOwner(Protocol):
     def is_cancelled(self, worker: Worker) -> bool:
         """Return whether the worker's attempt that the caller runs in was cancelled, or has ended."""
 
+    def note_alive(self, worker: Worker) -> None:
+        """Note that the worker's attempt in flight gives a sign of life."""
+
 
 class WorkerOwner(Protocol):
     """What the scheduler reports the course of one service to: an incarnation as its supervisor sees it."""
@@ -151,6 +154,8 @@ class Worker(msgspec.Struct, eq=False):
     """What runs its attempts, once one has started."""
     number: int = 0
     """The number of its latest attempt among all attempts of the run."""
+    alive_at: float = 0.0
+    """When a service with a `liveness` gave its last sign of life."""
     reported: Progress | None = None
     """What the attempt in flight has said of its progress; None if nothing."""
 
@@ -218,6 +223,11 @@ class Worker(msgspec.Struct, eq=False):
         """Raise `CancelledError` if the caller's attempt was cancelled. See `CurrentWorker`."""
         if self.runner is not None and self.runner.is_cancelled(self):
             raise asyncio.CancelledError("the worker was cancelled")
+
+    def alive(self) -> None:
+        """Give a sign of life. See `CurrentWorker`."""
+        if self.runner is not None:
+            self.runner.note_alive(self)
 
     def close_progress(self) -> None:
         """Report the last that the attempt has said of its progress, before its end is reported."""

@@ -197,6 +197,7 @@ def _supervision(group: Group) -> dict[str, Any]:
         "restart": group.restart,
         "significant": group.significant,
         "announces_ready": group.announces_ready,
+        "liveness": group.liveness,
         "every": group.every,
         "backoff": group.restart_backoff,
         **msgspec.structs.asdict(group.per_worker),

@@ -152,6 +152,8 @@ def _describe_workers(group: Group) -> str:
         parts.append(f"polls {format_duration(group.every)} after each poll")
     if group.announces_ready:
         parts.append("announces ready")
+    if group.liveness is not None:
+        parts.append(f"restarted after {format_duration(group.liveness)} without alive()")
     if group.per_worker.max_restarts is not None:
         parts.append(f"each has its own limit ({describe_settings(group.per_worker)})")
     return ", ".join(parts)

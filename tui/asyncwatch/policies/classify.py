@@ -161,6 +161,10 @@ def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
     return ErrorClass.TRANSIENT
 
 
+class LivenessTimeout(TimeoutError):  # noqa: N818  named like AttemptTimeout
+    """A service gave no sign of life for too long: it did not call `current_worker().alive()`."""
+
+
 class Renew(Exception):  # noqa: N818  a request, as StopIteration is
     """Raised by a target to request a new lifespan for its slot: `raise Renew from error`. It is transient.
 

@@ -438,7 +438,7 @@ class WorkerIncarnation:
             self.progress.note_end(_RETURNED)
             return
         if outcome.state is WorkerState.UNRESPONSIVE:
-            error = TimeoutError("it did not stop in time")
+            error = worker.overdue or TimeoutError("it did not stop in time")
         if worker.stop_reason:
             reason = Reason.SHUTDOWN
         elif isinstance(error, Ignore) and not self.is_ready:
