@@ -155,6 +155,7 @@ def test_options_are_settings_of_the_config() -> None:
         "seed",
         "rate",
         "halt",
+        "lifespan",
     }
 
 
