@@ -49,7 +49,7 @@ def test_snapshot_of_a_batch(
 @pytest.mark.parametrize(
     ("size", "keys", "text"),
     [
-        ((80, 24), ["j"], "next poll in"),
+        ((80, 24), ["j"], "next in 24 s"),
         ((120, 36), ["j", "j", "r"], "2 siblings"),
         ((120, 36), ["e"], "2 groups"),
         ((120, 36), ["b"], "1 of 1 key limited"),

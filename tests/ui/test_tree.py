@@ -78,14 +78,14 @@ async def test_branch_line_shows_strategy_counts_and_gauge(size: tuple[int, int]
 
 
 async def test_row_note_says_what_the_worker_waits_for() -> None:
-    async with running((160, 30)) as (app, _, _):
+    async with running((180, 30)) as (app, _, _):
         await shows(app, "↺ restarting 3.5s", "in 24 s", "1 done", "circuit open 4.6s (example.org)", "not ready yet")
         await shows(app, "↻ backing off 1.5s", "ConnectionResetError: the strea")
 
 
 async def test_poller_with_failing_polls_is_marked() -> None:
     facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
-    async with running((160, 30)) as (app, controller, pilot):
+    async with running((180, 30)) as (app, controller, pilot):
         controller.emit(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
         await shows(app, "failing: 1 poll failed: OSError", "in 30 s")
         controller.emit(PollFailed, 10.1, error_type="OSError", error="gone", failures=2, **facts)
