@@ -152,6 +152,21 @@ def test_any_text_can_be_read_by_a_parser(text: str, expected: str) -> None:
     assert (case[0].text or "").startswith(f"{expected}\n")
 
 
+def test_worker_that_never_started_has_not_failed() -> None:
+    stream = Stream("late", "never", "stopped", group="jobs")
+    stream.add(AttemptStarted, "late", attempt=1, bad_luck=0.5)
+    for name, kind, attempts in (
+        ("late", WorkerTimedOut, 1),
+        ("never", WorkerTimedOut, 0),
+        ("stopped", WorkerCancelled, 0),
+    ):
+        stream.add(kind, name, **ended(attempts))
+    root = document(stream.fold())
+    messages = {case.attrib["name"]: [each.attrib["message"] for each in case] for case in root.iter("testcase")}
+    assert messages == {"late": ["timed out"], "never": ["not started"], "stopped": ["not started"]}
+    assert [root.attrib[name] for name in ("tests", "failures", "errors", "skipped")] == ["3", "0", "1", "2"]
+
+
 def test_run_that_has_not_begun_is_an_empty_document() -> None:
     root = document(Fleet())
     assert (root.tag, root.attrib["tests"], len(root)) == ("testsuites", "0", 0)

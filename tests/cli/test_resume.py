@@ -33,6 +33,8 @@ async def job(item):
         file.write(f"{item}\\n")
     if "slow" in os.environ.get("MODE", ""):
         await asyncio.sleep(0.02)
+    if item.startswith("wait"):
+        await asyncio.Event().wait()
     if item.startswith("bad") and "mended" not in os.environ.get("MODE", ""):
         raise (TimeoutError if "late" in item else ValueError)(item)
     if "object" in os.environ.get("MODE", "") and item.startswith("lost"):
@@ -228,6 +230,28 @@ def test_run_whose_journal_was_cut_goes_on_with_what_can_be_read(place: Place, s
     assert "Traceback" not in dry.stderr + listed.stderr + ended.stderr
     assert place.run("runs", "rm", path.stem).returncode == 0
     assert list(path.parent.glob(f"{path.stem}.*")) == []
+
+
+def test_items_that_had_not_started_when_the_time_was_over_are_unfinished(place: Place) -> None:
+    place.items("a", "wait-1", "wait-2", "b")
+    arguments = ["jobs:job", "--items", "items.txt", "--concurrency", "1", "--timeout", "0.5s", "--headless"]
+    ended = place.run(*arguments)
+    assert ended.returncode == 1
+    assert "1 succeeded, 3 timed out (2 not started); " in ended.stdout
+    assert "2 not started" in place.run("runs").stdout
+    assert place.run("resume", "--dry-run").stdout == "1 done · 1 failed, run again · 2 unfinished\n"
+    assert place.run("resume", "--list", "unfinished").stdout.split() == ["wait-2", "b"]
+
+
+def test_resume_without_a_journal_is_refused_and_a_repeat_is_not(place: Place) -> None:
+    place.items("a", "bad")
+    place.run("jobs:job", "--items", "items.txt")
+    place.calls()
+    refused = place.run("resume", "--no-journal")
+    assert (refused.returncode, place.calls()) == (2, [])
+    assert "asyncwatch again --no-journal" in refused.stderr
+    assert place.run("again", "--no-journal", mode="mended").returncode == 0
+    assert (place.calls(), len(place.journals)) == (["bad"], 1)
 
 
 def test_run_that_is_alive_is_refused_with_its_pid(place: Place) -> None:

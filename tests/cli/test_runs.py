@@ -99,6 +99,7 @@ def test_json_has_what_is_documented(folder: Path) -> None:
         "settled": 10,
         "counts": {"succeeded": 8, "failed": 2, "queued": 5},
         "done_before": 0,
+        "not_started": 0,
         "attempts": 12,
         "lost_results": 0,
         "elapsed": 4.0,

@@ -129,6 +129,19 @@ def test_timed_out_workers_are_named() -> None:
     assert lines[lines.index("timed out") + 1 :][:2] == ["  a, c", ""]
 
 
+def test_workers_that_never_started_are_counted_apart() -> None:
+    stream = Stream(*"abcde")
+    for name in "ab":
+        stream.add(AttemptStarted, name, attempt=1, bad_luck=0.1)
+    stream.add(WorkerTimedOut, "a", **ended())
+    stream.add(WorkerCancelled, "b", **ended())
+    stream.add(WorkerTimedOut, "c", **ended(0))
+    stream.add(WorkerCancelled, "d", **ended(0))
+    summary = summarize(stream.fold())
+    assert (summary.not_started, summary.timed_out) == (2, ("a",))
+    assert "2 cancelled, 2 timed out (2 not started); " in summary_lines(summary)[0]
+
+
 def test_timed_out_workers_beyond_fifty_are_counted() -> None:
     names = [f"https://example.org/{n}" for n in range(60)]
     stream = Stream(*names)

@@ -76,6 +76,7 @@ def values_of(entry: Entry) -> dict[str, Any]:
         "settled": entry.settled,
         "counts": entry.counts,
         "done_before": entry.done_before if is_known else None,
+        "not_started": entry.not_started if is_known else None,
         "attempts": entry.attempts,
         "lost_results": entry.lost_results if is_known else None,
         "elapsed": _rounded(entry.elapsed),
@@ -113,7 +114,8 @@ def _result(entry: Entry) -> str:
     number = counts_text({state: counts.get(state.value, 0) for state in WorkerState})
     before = f"{entry.done_before:,} done before" if entry.done_before else ""
     lost = f"{count(entry.lost_results, 'result')} not recorded" if entry.lost_results else ""
-    details = ", ".join(filter(None, [number, before, lost]))
+    early = f"{entry.not_started:,} not started" if entry.not_started else ""
+    details = ", ".join(filter(None, [number, early, before, lost]))
     if entry.state is RunState.SUCCEEDED and not lost and number == f"{counts.get('succeeded', 0):,} succeeded":
         return details
     return f"{entry.state}: {details}" if details else entry.state

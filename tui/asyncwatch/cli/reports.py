@@ -160,8 +160,8 @@ def _summary(report: Report, fleet: Fleet, before: Earlier | None = None) -> Ite
 def junit_chunks(report: Report, fleet: Fleet, before: Earlier | None = None) -> Iterator[bytes]:
     """Yield a document with a test suite for each group, and a test case for each worker and each item done before.
 
-    `failed` and `exhausted` are failures; `timed out` and `unresponsive` are errors; `cancelled` and what has not ended
-    is skipped.
+    `failed` and `exhausted` are failures; `timed out` and `unresponsive` are errors; `cancelled`, and what has not
+    ended or not started, is skipped.
     """
     groups: dict[str, list[slice]] = {}
     for block, place in blocks_of(fleet.rows):
@@ -194,20 +194,18 @@ def junit_chunks(report: Report, fleet: Fleet, before: Earlier | None = None) ->
 
 
 def _totals(fleet: Fleet, places: Iterable[slice]) -> Counter[str]:
-    states = Counter(row.state for place in places for row in fleet.rows[place])
-    totals: Counter[str] = Counter()
-    for state, number in states.items():
-        totals["tests"] += number
-        totals[_outcome(state)] += number
+    totals = Counter(_outcome(row) for place in places for row in fleet.rows[place])
+    totals["tests"] = totals.total()
     return totals
 
 
-def _outcome(state: WorkerState) -> str:
+def _outcome(row: Row) -> str:
+    state = row.state
     if state is WorkerState.SUCCEEDED:
         return ""
     if state in FAILURES:
         return "failure"
-    return "skipped" if state is WorkerState.CANCELLED or state not in SETTLED else "error"
+    return "skipped" if state is WorkerState.CANCELLED or state not in SETTLED or row.has_never_started else "error"
 
 
 def _counts(totals: Counter[str], seconds: float) -> str:
@@ -231,10 +229,11 @@ def _properties(report: Report, fleet: Fleet) -> Iterator[bytes]:
 
 def _case(fleet: Fleet, group: str, row: Row) -> str:
     start = _start_of_case(group, row.name, row.elapsed(fleet.end) or 0.0)
-    if not (outcome := _outcome(row.state)):
+    if not (outcome := _outcome(row)):
         return f"{start}/>\n"
     if outcome == "skipped":
-        return f"{start}><skipped message={_quoted(row.state.value)}/></testcase>\n"
+        why = "not started" if row.has_never_started else row.state.value
+        return f"{start}><skipped message={_quoted(why)}/></testcase>\n"
     error = row.error or row.state.value
     kind = row.state.value if outcome == "error" else error_kind(error).partition(":")[0]
     text = "\n".join(filter(None, [fleet.stack(row.name), error, f"{row.state} after {count(row.attempt, 'attempt')}"]))

@@ -116,6 +116,9 @@ class Request:
         self._listed: str | None = options.pop("listed", None)
         self.is_dry = bool(options.pop("dry_run", False)) or self._listed is not None
         self._only: str | None = options.pop("only", None)
+        if not is_new and options.get("journal") is False:
+            text = "a resume goes on in the journal of its run; without it, a later one would run the same again"
+            raise RefusedError(f"--no-journal: {text}. asyncwatch again --no-journal is a run of its own")
         wanted = [text for text in given.positional if "://" not in text]
         if len(wanted) > 1:
             raise RefusedError(f"give one ID, not {shlex.join(wanted)}")

@@ -93,10 +93,10 @@ def runs(ctx: click.Context, *, is_all: bool, journal_dir: Path | None, is_json:
     (the ID of the first run of a chain of repeats), parent (the ID of the run that it repeats, else null), state,
     folder, command, pid, version (of asyncwatch), launches, started and ended (seconds since the epoch), status (the
     exit status), workers, settled, counts (workers by state), done_before (items that had succeeded in earlier
-    launches), attempts, lost_results (workers that succeeded with a result that JSON cannot hold, and are run again by
-    a resume), elapsed (seconds), rate (per second), size (bytes of its files), journal (the path) and problem. What is
-    not known is null: status, and workers to attempts, of a run that was killed or goes on. New fields do not change
-    the version.
+    launches), not_started (workers that were stopped before their first attempt), attempts, lost_results (workers that
+    succeeded with a result that JSON cannot hold, and are run again by a resume), elapsed (seconds), rate (per second),
+    size (bytes of its files), journal (the path) and problem. What is not known is null: status, and workers to
+    attempts, of a run that was killed or goes on. New fields do not change the version.
     """
     if ctx.invoked_subcommand is None:
         from asyncwatch.cli import history

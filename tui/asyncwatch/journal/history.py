@@ -74,6 +74,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     """Items that had succeeded in earlier launches."""
     counts: dict[str, int] | None = None
     """Workers by state; None if they are unknown."""
+    not_started: int = 0
+    """Workers of the last launch that were stopped before their first attempt."""
     attempts: int | None = None
     lost_results: int = 0
     """Workers of the last launch that succeeded with a result that JSON cannot hold. They are not done for a resume."""
@@ -232,6 +234,7 @@ def _of_launch(launch: Launch, writer: int | None, moment: float | None) -> dict
         "done_before": launch.done_before,
         "counts": summary.get("counts"),
         "attempts": summary.get("attempts"),
+        "not_started": summary.get("not_started", 0),
         "lost_results": summary.get("lost_results", 0),
         "elapsed": elapsed,
     }

@@ -28,7 +28,7 @@ class Kind(enum.StrEnum):
     FAILED = "failed"
     """It has ended otherwise, and is run again."""
     UNFINISHED = "unfinished"
-    """It has not ended, or was stopped, and is run."""
+    """It has not ended, was stopped, or had not started when the run's time was over. It is run."""
     CHANGED = "changed"
     """An item of the same name had another content. It is run."""
     NEW = "new"
@@ -137,7 +137,8 @@ def whole_batches(journal: RunJournal, launch: int) -> Iterator[tuple[StoredBatc
 def _kind_of(end: WorkerEnded) -> Kind:
     if type(end) is WorkerSucceeded and end.is_repr is not True:  # a lost result has to be made anew
         return Kind.DONE
-    return Kind.UNFINISHED if end.state is WorkerState.CANCELLED else Kind.FAILED
+    is_early = end.state is WorkerState.TIMED_OUT and not end.attempts and end.incarnation == 1
+    return Kind.UNFINISHED if end.state is WorkerState.CANCELLED or is_early else Kind.FAILED
 
 
 class Comparison:

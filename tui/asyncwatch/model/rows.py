@@ -21,6 +21,7 @@ IN_TROUBLE = TROUBLE | {WorkerState.BACKING_OFF}
 """States of which each needs attention."""
 IN_FLIGHT = frozenset({WorkerState.RUNNING, WorkerState.CANCELLING})
 """States of a worker whose attempt is in flight."""
+_STOPPED_EARLY = frozenset({WorkerState.CANCELLED, WorkerState.TIMED_OUT})
 _UNKNOWN = math.nan
 THROTTLED_BITS = 20
 """A worker is throttled less than a million times: about once in half a second at most."""
@@ -282,6 +283,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def is_result_lost(self) -> bool:
         """Whether it succeeded with a result that JSON cannot hold, so that a resume runs it again."""
         return self.extra is not None and self.extra.is_result_lost and self.state is WorkerState.SUCCEEDED
+
+    @property
+    def has_never_started(self) -> bool:
+        """Whether it was stopped before its first attempt, with the run or by a person: its work is not started."""
+        return not self.attempt and self.incarnation == 1 and self.state in _STOPPED_EARLY
 
     @property
     def is_settled(self) -> bool:

@@ -92,7 +92,7 @@ class Summary:
     abandoned: tuple[str, ...]
     """`worker: place` of each incarnation that swallowed its cancellation and is still running."""
     timed_out: tuple[str, ...]
-    """The names of the workers that had not ended when their time was over."""
+    """The names of the workers that had started and not ended when their time was over."""
     restarts: int
     """All restarts."""
     restarts_asked_for: int
@@ -112,6 +112,8 @@ class Summary:
     """Items that had succeeded before, in a run that was resumed."""
     not_recorded: str = ""
     """Since when and why the run is not recorded; empty if it is, or was not meant to be."""
+    not_started: int = 0
+    """Workers that were cancelled or timed out before their first attempt."""
     lost_results: int = 0
     """Workers that succeeded with a result that JSON cannot hold. A resume runs them again."""
 
@@ -140,7 +142,7 @@ def summarize(fleet: Fleet, slowest: int = SLOWEST, restarted: int = 20) -> Summ
             f"{each.event.worker}: {each.event.stack or 'an unknown place'}"
             for each in fleet.abandoned_incarnations.values()
         ),
-        timed_out=tuple(row.name for row in _rows_in(fleet, {WorkerState.TIMED_OUT})),
+        timed_out=tuple(row.name for row in _rows_in(fleet, {WorkerState.TIMED_OUT}) if not row.has_never_started),
         restarts=fleet.restarts.total,
         restarts_asked_for=fleet.restarts.asked_for,
         restarted=_most_troubled(fleet, restarts, restarted),
@@ -151,6 +153,9 @@ def summarize(fleet: Fleet, slowest: int = SLOWEST, restarted: int = 20) -> Summ
         errors=_errors(fleet),
         done_before=run.done_before if run else 0,
         not_recorded="" if fleet.not_recorded is None else recording_sentence(fleet.not_recorded),
+        not_started=sum(
+            row.has_never_started for row in _rows_in(fleet, {WorkerState.TIMED_OUT, WorkerState.CANCELLED})
+        ),
         lost_results=fleet.lost_results,
     )
 
@@ -261,7 +266,8 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
         title += f" ({summary.runner}, seed {summary.seed})"
     title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     before = f", {summary.done_before:,} done before" if summary.done_before else ""
-    title += f"{counts_text(summary.counts) or 'no workers'}{before}; {attempts} in {duration(summary.elapsed)}"
+    early = f" ({summary.not_started:,} not started)" if summary.not_started else ""
+    title += f"{counts_text(summary.counts) or 'no workers'}{early}{before}; {attempts} in {duration(summary.elapsed)}"
     lines = [title] if width is None else _wrapped(title, width)
     if summary.not_recorded:
         lines += [summary.not_recorded] if width is None else _wrapped(summary.not_recorded, width)

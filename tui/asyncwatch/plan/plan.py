@@ -160,7 +160,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     def is_recorded(self) -> bool:
         """Whether the run has a journal: if the config does not say so, batches with items or URLs have one."""
         if self.resumption is not None:
-            return True
+            return self.resumption.store is not None or self.config.journal is not False
         if not self.has_work or any(group.settings.target == "demo" for group in self.groups):
             return False
         if self.config.journal is not None:
