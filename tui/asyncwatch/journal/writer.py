@@ -40,7 +40,8 @@ MOST_AT_ONCE = 256
 """Batches of a transaction."""
 GATHER = 0.03
 """Seconds between two transactions, at least. The outbox delivers every 50 ms, and earlier only if there are many
-events: a transaction for each such batch makes a batch of no-op workers take 7 % more processor time."""
+events. With 0 in place of this, 100,000 no-op workers took 117 to 177 transactions, each of which waits for the disk,
+instead of 55 to 89. In five pairs of runs the processor time was the same within its noise."""
 MOST_KEPT = 32 << 20
 """Bytes of batches that could not be written, beyond which only the ends of workers are kept. Twice as many end the
 recording."""
