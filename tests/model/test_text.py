@@ -168,6 +168,7 @@ def test_secrets_are_masked_once(text: str, masked: str) -> None:
         "invalid token: expected ','",
         "Unexpected token: }",
         "password: field required",
+        "http.headers.Authorization: environment variable API_TOKEN is not set",
         "max_tokens=100 of 200, tokens=7",
         "the bearer of bad news",
         "wrong password",

@@ -37,7 +37,8 @@ _SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "api", "access
 _SECRET = re.compile(
     r"""
       (?P<name>
-        \b(?:proxy-)?authorization["']?\s*[:=]\s*["']?(?:(?:basic|bearer|digest|negotiate|token|apikey)\s+)?
+        \b(?:proxy-)?authorization["']?\s*[:=]\s*["']?
+          (?: (?:basic|bearer|digest|negotiate|token|apikey)\s+ | (?=["'] | \S*[^a-z\s.,;:] | \S+\s*$) )
         | \bbearer\s+(?=[^\s"',;]*\d|[^\s"',;]{20})
         | (?<![a-z])(?:[a-z]\w*[_-])?
           (?: (?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key)

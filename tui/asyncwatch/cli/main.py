@@ -489,8 +489,8 @@ def _with_options_of_runs(command: click.Command) -> click.Command:
 def resume(ctx: click.Context, /, **_options: Any) -> None:
     """Go on with a run that broke off: what succeeded is not run again, everything else is.
 
-    ID is the beginning of the run's ID, or its name. The default is the latest run of this folder in which not
-    everything succeeded. The run keeps its ID, its folder and its arguments; options given here take precedence. The
+    ID is the beginning of the run's ID, or its name. The default is the latest run of this folder that has
+    something left to do. The run keeps its ID, its folder and its arguments; options given here take precedence. The
     config and the items are read as they are now. Standard input is piped again, and each URL that had a password
     is given again as TARGET.
 
