@@ -717,6 +717,22 @@ def test_progress_is_not_shown_elsewhere_but_in_a_notebook(run: Any, screen: Scr
     assert "double  5 of 5" in screen.getvalue()
 
 
+def test_progress_is_not_drawn_while_a_dashboard_has_the_terminal(run: Any, screen: Screen) -> None:
+    async def taken(number: int) -> int:
+        screen.is_terminal = False
+        await asyncio.sleep(1)
+        screen.is_terminal = number == 1
+        return number
+
+    async def main() -> None:
+        await amap(taken, range(2), concurrency=1, progress=True)
+
+    run(main)
+    (first, last) = screen.getvalue().split("\r")[1:]
+    assert first.startswith("taken  0 of 2")
+    assert last.startswith("taken  2 of 2")
+
+
 def test_progress_survives_a_terminal_that_goes(run: Any, screen: Screen) -> None:
     async def main() -> None:
         async def closes(number: int) -> int:

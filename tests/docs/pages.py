@@ -7,17 +7,21 @@ import contextlib
 import http.server
 import json
 import os
+import pwd
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from markdown_it import MarkdownIt
@@ -36,7 +40,7 @@ _SCRIPTS = sysconfig.get_path("scripts")
 _HOST = re.compile(r"https?://([a-z0-9.-]+\.example)\b")
 _FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
 _LANGUAGES = {"python", "sh", "console", "toml", "json", "jsonl", "csv", "ini", "text"}
-_ATTRIBUTES = {"title", "status", "keys", "until", "skip"}
+_ATTRIBUTES = {"title", "status", "keys", "until", "skip", "needs"}
 _DATA = {
     "urls.txt": "https://a.example/\nhttps://b.example/\nhttps://c.example/\n",
     "ids.csv": "id\n10\n20\n30\n",
@@ -91,25 +95,60 @@ def blocks_of(page: Path) -> list[Block]:
 # -- a local server for the hosts of examples
 
 
+_LINKS = {"/index.html": ["a.html", "b.html#top"], "/a.html": ["b.html", "./index.html", "c.html"]}
+"""The links of pages in HTML; others have one that is broken."""
+
+
 class _Site(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    flaky_paths: ClassVar[set[str]]
+    seen_paths: ClassVar[set[str]]
 
     def do_GET(self) -> None:
-        """Answer 200, the status that the path names, or 503 to the first request of a flaky path."""
-        named = re.search(r"/status/(\d{3})\b", self.path)
+        """Answer as `test_blocks` says."""
+        path = re.sub(r"^/[^/]*", "", self.path)
+        named = re.search(r"/status/(\d{3})\b", path)
         status = int(named[1]) if named else 200
-        if "flaky" in self.path and self.path not in self.flaky_paths:
-            self.flaky_paths.add(self.path)
+        headers: dict[str, str] = {}
+        if "flaky" in path and self._is_first(path):
             status = 503
-        body = json.dumps({"path": re.sub(r"^/[^/]*", "", self.path)}).encode()
+        elif path.startswith("/orders/") and self._is_first("/orders/"):
+            status, headers = 429, {"Retry-After": "0.2"}
+        elif path.startswith("/orders/") and not path[8:].isdigit():
+            status = 404
+        if path.endswith(".html"):
+            links = "".join(f'<a href="{link}">' for link in _LINKS.get(path, ["status/404"]))
+            self._answer(status, links, {"Content-Type": "text/html"})
+        else:
+            self._answer(status, json.dumps({"path": path}), headers)
+
+    def do_POST(self) -> None:
+        """Answer as `do_GET`, or as a language model."""
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self.path.endswith("/chat/completions"):
+            self.do_GET()
+        elif self._is_first(self.path):
+            self._answer(429, "{}", {"Retry-After": "0.2"})
+        else:
+            question = json.loads(content)["messages"][0]["content"]
+            text = json.dumps({"label": "bad" if re.search("broke|Never", question) else "good"})
+            if "Never" in question and self._is_first(question):
+                text = f"Sure! {text}"
+            message = {"role": "assistant", "content": text}
+            self._answer(200, json.dumps({"choices": [{"message": message}], "usage": {"total_tokens": 7}}))
+
+    def _is_first(self, path: str) -> bool:
+        is_first = path not in self.seen_paths
+        self.seen_paths.add(path)
+        return is_first
+
+    def _answer(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        lengths = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**lengths, **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815  the name that the base class calls
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name in the base class
         """Log nothing."""
@@ -120,7 +159,7 @@ def site() -> Iterator[str]:
     """The URL of a server that answers for the hosts of the examples."""
 
     class Site(_Site):
-        flaky_paths: ClassVar[set[str]] = set()
+        seen_paths: ClassVar[set[str]] = set()
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -128,6 +167,61 @@ def site() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
+
+
+# -- a local database
+
+
+def _postgresql_program(name: str) -> str | None:
+    """Return the path of a program of PostgreSQL, which Debian does not put in PATH."""
+    folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(folders))
+
+
+def has_postgresql() -> bool:
+    """Return whether a PostgreSQL server can be started."""
+    return all(map(_postgresql_program, ("initdb", "postgres")))
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Run a PostgreSQL server, without a port, inside the context. Its value is the URL of a database."""
+    with tempfile.TemporaryDirectory(prefix="aw-pg-") as name:
+        folder, who = Path(name), pwd.getpwuid(os.geteuid())
+        if not who.pw_uid:  # it refuses to run as root
+            who = pwd.getpwnam("nobody")
+            os.chown(folder, who.pw_uid, who.pw_gid)
+        as_user: Any = {"user": who.pw_uid, "cwd": folder} if who.pw_uid != os.geteuid() else {}
+        as_user |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        options = ["-U", "test", "-A", "trust", "--no-sync", "-D", str(folder / "data")]
+        subprocess.run([str(_postgresql_program("initdb")), *options], check=True, **as_user)
+        command = [
+            str(_postgresql_program("postgres")),
+            "-D",
+            str(folder / "data"),
+            "-k",
+            name,
+            "-c",
+            "listen_addresses=",
+            "-F",
+        ]
+        with subprocess.Popen(command, **as_user) as server:
+            try:
+                deadline = time.monotonic() + 30
+                while "ready" not in _last_line(folder / "data" / "postmaster.pid"):
+                    assert server.poll() is None, "PostgreSQL has ended"
+                    assert time.monotonic() < deadline, "PostgreSQL does not start"
+                    time.sleep(0.02)
+                yield f"postgresql://test@/postgres?host={name}"
+            finally:
+                server.send_signal(signal.SIGINT)  # end without waiting for clients
+
+
+def _last_line(path: Path) -> str:
+    try:
+        return path.read_text().splitlines()[-1]
+    except (FileNotFoundError, IndexError):
+        return ""
 
 
 # -- execution
@@ -139,6 +233,7 @@ class Folder:
     def __init__(self, path: Path, site: str) -> None:
         self.path = path
         self.site = site
+        self._database: dict[str, str] = {}
         self._sockets = self.path / ".run"
         self._sockets.mkdir(mode=0o700)
         for name, text in _DATA.items():
@@ -150,6 +245,16 @@ class Folder:
 
     def run(self, block: Block) -> None:
         """Run a block. Without `keys` it has no terminal and no input."""
+        if "needs" in block.attributes:
+            assert block.attributes["needs"] == "postgresql", f"{block.id}: needs what?"
+            with postgresql() as url:
+                self._database = {"DATABASE_URL": url}
+                self._run(block)
+            self._database = {}
+        else:
+            self._run(block)
+
+    def _run(self, block: Block) -> None:
         text = self.local(block.text)
         if block.title and block.language != "json":
             path = self.path / block.title
@@ -246,7 +351,13 @@ class Folder:
         """Return the environment: the installed command, no settings of the person who runs the tests, and no runs."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ASYNCWATCH", "PYTHON"))}
         sockets = dict.fromkeys(("XDG_RUNTIME_DIR", "TMPDIR"), str(self._sockets))
-        return {**kept, **sockets, "HOME": str(self.path), "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+        return {
+            **kept,
+            **sockets,
+            **self._database,
+            "HOME": str(self.path),
+            "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+        }
 
 
 _IMPORT = "import runpy, sys; sys.path.insert(0, ''); runpy.run_path(sys.argv[1], run_name='imported')"

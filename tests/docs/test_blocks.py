@@ -20,10 +20,13 @@ More attributes of the info string, which the viewer of the guide does not show:
 - `status=1`: the exit status of the block, or of the last command of a `console`.
 - `keys="qy"`: the command runs in a terminal, and these keys end it (`^C` is Ctrl+C) when the screen shows the text of
   `until="..."`; by default `seed`, as the dashboard does.
+- `needs="postgresql"`: it runs with a database at `DATABASE_URL`, and is skipped where there is no PostgreSQL.
 - `skip="why"`: it is not run. pytest lists it with the reason.
 
 URLs with a host below `.example` are served by a local server: the path `/status/404` answers that status, a path with
-`flaky` in it answers 503 once, and any other path answers 200 with `{"path": ...}` in JSON. The folder of a page has
+`flaky` in it answers 503 once, and any other path answers 200 with `{"path": ...}` in JSON. The first request below
+`/orders/` is throttled, and only numbers exist there. Paths that end in `.html` are pages with links. A language model
+answers at `/chat/completions`: it is throttled at first, and talks too much at times. The folder of a page has
 `urls.txt`, three URLs, and `ids.csv`, three rows with an `id`, unless the page shows files of these names.
 """
 
@@ -35,11 +38,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, Block, Folder, blocks_of, site
+from tests.docs.pages import PAGES, Block, Folder, blocks_of, has_postgresql, site
 
 __all__ = ["site"]  # a fixture
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def why_not(block: Block) -> str:
+    """Return why a block is not run; empty if it is."""
+    if "needs" in block.attributes and not has_postgresql():
+        return "PostgreSQL is not installed: no `initdb` and `postgres`"
+    return block.attributes.get("skip", "")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +67,7 @@ def results(
         while blocks and blocks[-1].id not in wanted:
             blocks.pop()
         for block in blocks:
-            if "skip" in block.attributes:
+            if why_not(block):
                 continue
             try:
                 folder.run(block)
@@ -75,6 +85,6 @@ def results(
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.id)
 def test_block_of_a_page_runs(block: Block, results: dict[str, Future[None]]) -> None:
-    if "skip" in block.attributes:
-        pytest.skip(block.attributes["skip"])
+    if reason := why_not(block):
+        pytest.skip(reason)
     results[block.id].result()

@@ -1035,7 +1035,7 @@ class _ProgressLine:
 
     def _write(self, text: str) -> None:
         try:
-            if self._stream is not None:
+            if self._stream is not None and _shows_lines(self._stream):  # a dashboard may have the terminal
                 self._stream.write(text)
                 self._stream.flush()
         except (OSError, ValueError):  # the terminal has gone, or the stream was closed
