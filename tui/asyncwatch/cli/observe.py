@@ -13,8 +13,27 @@ import click
 from asyncwatch.cli import BAD_INPUT
 
 
+class _Observe(click.Command):
+    """A command whose options end with the script or the module, as those of `python` do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Those after `-m MODULE` are the module's."""
+        for place, argument in enumerate(args):
+            if not argument.startswith("-") or argument == "--":
+                break
+            if argument.startswith("-m"):
+                args.insert(place + (2 if argument == "-m" else 1), "--")
+                break
+        return super().parse_args(ctx, args)
+
+
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "max_content_width": 100},
+    cls=_Observe,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "allow_interspersed_args": False,
+        "max_content_width": 100,
+    },
 )
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does, in place of a script.")
 @click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")

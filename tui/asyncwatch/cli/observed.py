@@ -153,7 +153,7 @@ def main() -> None:
 def _run_script(path: str) -> None:
     """Run a script, a folder or an archive with a `__main__`, as `python PATH` does."""
     if Path(path).is_dir() or not _is_script(path):
-        sys.path.insert(0, path)
+        sys.path.insert(0, str(Path(path).absolute()))
         _run_main("__main__", path)
         return
     if not sys.flags.safe_path:

@@ -15,8 +15,10 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from weakref import WeakMethod
+
+import msgspec
 
 from asyncwatch.commands import (
     CancelAll,
@@ -29,9 +31,14 @@ from asyncwatch.commands import (
     RetryNow,
     Statistics,
     StopRun,
+    WatchStack,
+    WorkerStack,
 )
 from asyncwatch.engine.describe import clean_message
+from asyncwatch.engine.port import STACK_EVERY
 from asyncwatch.engine.sampler import CancelAsked, Ended, Moved, Observed, RoundEnded, Sampler, Seen, Stack
+from asyncwatch.engine.stacks import Frame, stack_frames
+from asyncwatch.engine.watchdog import NO_WORKER, Block, Who, block_event
 from asyncwatch.events import (
     AttemptFailed,
     AttemptStarted,
@@ -112,6 +119,9 @@ class Observation:
         """Samplers whose first round since the begin of the look is not over."""
         self._waiting: list[Callable[[], None]] = []
         """What waits for these rounds."""
+        self._watched_task: str | None = None
+        self._stack: WorkerStack | None = None
+        self._stack_timer: asyncio.TimerHandle | None = None
         self._is_over = False
         forget = WeakMethod(self._forget_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
@@ -123,13 +133,13 @@ class Observation:
         with self._lock:
             if loop in self._samplers or self._is_over or self._is_hidden(loop):
                 return
-            sampler = self._samplers[loop] = Sampler(loop, self._pass_on, self._clock, self._number)
+            sampler = self._samplers[loop] = Sampler(loop, self._pass_on, self._clock, self._number, self)
         self._call(self._take_loop, sampler)
 
-    def flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Pass on what was seen of an event loop, in its thread: it has stopped."""
+    def note_stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that an event loop has stopped, in its thread."""
         if (sampler := self._samplers.get(loop)) is not None:
-            sampler.flush()
+            sampler.stop()
 
     def record_log(self, _worker: str | None, level: str, source: str, message: str) -> None:
         """Make a log record or a printed line an event of the run."""
@@ -142,6 +152,36 @@ class Observation:
 
     def _clock(self) -> float:
         return int((time.monotonic() - self._began) * 1e6) / 1e6
+
+    # -- what the watchdogs of the loops know and report
+
+    @property
+    def _control(self) -> Self:
+        return self
+
+    @property
+    def now(self) -> float:
+        """Seconds since the observation began."""
+        return self._clock()
+
+    def running_worker(self, loop: asyncio.AbstractEventLoop) -> Who:
+        """Return which task runs on `loop` at this moment. From any thread."""
+        running, sampler = asyncio.current_task(loop), self._samplers.get(loop)
+        if running is None or sampler is None:
+            return NO_WORKER
+        task = self._tasks.get(sampler.number_of(running))
+        return NO_WORKER if task is None else Who(task.name, 1, 1)
+
+    def call_before_end(self, callback: Callable[[], object]) -> None:
+        """Do nothing: a watchdog ends when no client looks."""
+
+    def record_block(self, block: Block) -> None:
+        """Report a block that has ended. From any thread."""
+        self._call(self._blocked, block, time.monotonic())
+
+    def _blocked(self, block: Block, now: float) -> None:
+        if not self._is_over:
+            self._emit([block_event(self._seq(), self._clock(), now, block)])
 
     def _pass_on(self, sampler: Sampler, seen: list[Observed]) -> None:
         self._call(self._take, sampler, seen)
@@ -212,7 +252,22 @@ class Observation:
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
-        return Statistics(events=self._events, in_flight=len(self._tasks), tasks=len(self._tasks))
+        known = Statistics(events=self._events, in_flight=len(self._tasks), tasks=len(self._tasks), stack=self._stack)
+        watchdogs = [dog for sampler in self._samplers.values() if (dog := sampler.watchdog) is not None]
+        if not watchdogs:
+            return known
+        watchdog = max(watchdogs, key=lambda watchdog: watchdog.lags().last)  # of the loop that is latest
+        lags, block = watchdog.lags(), watchdog.blocked()
+        return msgspec.structs.replace(
+            known,
+            loop_lag=lags.last,
+            lag_p50=lags.p50,
+            lag_p95=lags.p95,
+            lag_highest=lags.highest,
+            collecting=watchdog.collecting,
+            longest_collection=watchdog.longest_collection,
+            blocked=None if block is None else block_event(-1, self._clock(), time.monotonic(), block),
+        )
 
     def finish(self) -> None:
         """End the observation."""
@@ -238,6 +293,9 @@ class Observation:
                 self._cancel_all([task for task in self._tasks.values() if task.group == command.path])
             case CancelAll():
                 self._cancel_all(list(self._tasks.values()))
+            case WatchStack(worker):
+                self._watched_task, self._stack = worker, None
+                self._take_stack()
             case StopRun():
                 return "asyncwatch does not run this program: interrupt the program itself"
             case RestartWorker() | RestartBranch():
@@ -256,6 +314,22 @@ class Observation:
     def _cancel_all(self, tasks: list[_Task]) -> None:
         for task in tasks:
             task.sampler.cancel(task.number)
+
+    def _take_stack(self) -> None:
+        """Keep the stack of the task that is watched, now and again and again."""
+        if self._stack_timer is not None:
+            self._stack_timer.cancel()
+            self._stack_timer = None
+        task = None if self._watched_task is None else self._by_name.get(self._watched_task)
+        if task is None or self._loop is None or self._is_over:
+            return
+        name = task.name
+        task.sampler.take_stack(task.number, lambda frames: self._call(self._took_stack, name, tuple(frames)))
+        self._stack_timer = self._loop.call_later(STACK_EVERY, self._take_stack)
+
+    def _took_stack(self, name: str, frames: tuple[Frame, ...]) -> None:
+        if name == self._watched_task:
+            self._stack = WorkerStack(name, 1, 1, stack_frames(frames))
 
     # -- what was seen
 
@@ -419,4 +493,4 @@ class LoopFinder:
         if loop is not None:
             self._observation.add_loop(loop)
         elif before is not None:
-            self._observation.flush(before)
+            self._observation.note_stop(before)

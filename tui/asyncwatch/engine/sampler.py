@@ -11,7 +11,6 @@ import contextlib
 import gc
 import itertools
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 from asyncwatch.engine.describe import facts_of, safe_str
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import Frame, await_stack, frame_of, is_own, source_line
+from asyncwatch.engine.watchdog import Watchdog, WatchedRun
+from asyncwatch.text import duration
 
 SLICE = 0.001
 """Seconds for which the loop is held by one slice of a round."""
@@ -191,6 +192,7 @@ class Sampler:
         deliver: takes what was seen, in the thread of the loop.
         clock: seconds since any moment, the same for all samplers of an observation.
         number: returns the number of the next task, from any thread.
+        watched: what the watchdog of the loop reports to while tasks are looked at; None for no watchdog.
 
     """
 
@@ -200,6 +202,7 @@ class Sampler:
         deliver: Callable[[Sampler, list[Observed]], None],
         clock: Callable[[], float],
         number: Callable[[], int],
+        watched: WatchedRun | None = None,
     ) -> None:
         self.loop = loop
         self.spent = 0.0
@@ -209,8 +212,10 @@ class Sampler:
         self._deliver = deliver
         self._clock = clock
         self._next_number = number
+        self._watched = watched
+        self.watchdog: Watchdog | None = None
+        """Of the loop, while it runs and its tasks are looked at."""
         self._context = Context()
-        self._lock = threading.Lock()
         self._is_looking = False
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
@@ -238,6 +243,11 @@ class Sampler:
         """Call `callback`, on the loop, with the await stack of a task; it is empty if it has ended."""
         self._call(self._take_stack, number, callback)
 
+    def number_of(self, task: asyncio.Task[Any]) -> int:
+        """Return the number of a task; 0 if it has not been seen."""
+        watched = self._known.get(weakref.ref(task))
+        return 0 if watched is None else watched.number
+
     def abandon(self) -> list[Observed]:
         """Return the end of each task of a loop that was closed."""
         known, self._known = self._known, {}
@@ -252,6 +262,11 @@ class Sampler:
             self.loop.call_soon_threadsafe(function, *args, context=self._context)
 
     # -- on the loop
+
+    def stop(self) -> None:
+        """Deliver what was seen so far: the loop has stopped, perhaps not for good."""
+        self._end_watchdog()
+        self.flush()
 
     def flush(self) -> None:
         """Deliver what was seen so far."""
@@ -272,6 +287,18 @@ class Sampler:
         if is_looking:
             self._is_first, self._left = True, None
             self._slice()
+        else:
+            self._end_watchdog()
+
+    def _begin_watchdog(self) -> None:
+        if self._watched is not None and self.watchdog is None:
+            self.watchdog = Watchdog(self._watched)
+            self.watchdog.__enter__()
+
+    def _end_watchdog(self) -> None:
+        if self.watchdog is not None:
+            watchdog, self.watchdog = self.watchdog, None
+            watchdog.__exit__(None, None, None)
 
     def _slice(self) -> None:
         """Look at some tasks, and plan the next slice so that the share of the loop's time is kept."""
@@ -280,6 +307,7 @@ class Sampler:
         share = FIRST_SHARE if self._is_first else SHARE
         is_over = True
         try:
+            self._begin_watchdog()
             is_over = self._work(began + SLICE)
         except BaseException as error:  # attributes of tasks and coroutines can be code of the user
             pass_on_interrupt(error)
@@ -452,7 +480,7 @@ def _detail(innermost: Any, waiter: Any) -> str:
     if innermost is not None and innermost.f_code is asyncio.sleep.__code__:
         delay = innermost.f_locals.get("delay")
         if type(delay) in (int, float):
-            return f"{delay:.3g} s"
+            return duration(max(0.0, delay)) if delay == delay else ""  # noqa: PLR0124  nan differs from itself
     return "ready to run" if waiter is None else ""
 
 

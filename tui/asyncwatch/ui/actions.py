@@ -297,12 +297,12 @@ def _restart_unsuccessful(tree: Tree, unsuccessful: Sequence[Row], noun: str, of
     return _asked(RESTART_UNSUCCESSFUL, workers, [*RESTART.make(requested)], consequence, siblings)
 
 
-# -- workers with the same error
+# -- workers of a cluster
 
 
-def restart_cluster(tree: Tree, cluster: Cluster) -> Action:
-    """Restart the workers that have one error."""
-    workers = f"{units.count(len(cluster.rows), 'worker')} with this error"
+def restart_cluster(tree: Tree, cluster: Cluster, which: str) -> Action:
+    """Restart the workers of a cluster; `which` follows them in the question: `with this error`."""
+    workers = f"{units.count(len(cluster.rows), 'worker')} {which}"
     if len(cluster.rows) > AT_ONCE and not tree.is_supervised:
         return _asked(RESTART, workers, RESTART.on(cluster.rows))
     requested = tree.to_request(cluster.rows)
@@ -310,8 +310,8 @@ def restart_cluster(tree: Tree, cluster: Cluster) -> Action:
     return _asked(RESTART, workers, [*RESTART.make(requested)], consequence)
 
 
-def cancel_cluster(cluster: Cluster) -> Action:
-    """Cancel the active workers that have one error."""
+def cancel_cluster(cluster: Cluster, which: str) -> Action:
+    """Cancel the active workers of a cluster; `which` as in `restart_cluster`."""
     commands: Iterable[Command]
     if len(cluster.rows) > AT_ONCE:
         number, commands = CANCEL.number(cluster.states), CANCEL.on(cluster.rows)
@@ -320,7 +320,7 @@ def cancel_cluster(cluster: Cluster) -> Action:
         number, commands = len(active), [*CANCEL.make(active)]
     if not number:
         return Action(notice=CANCEL.none)
-    return _asked(CANCEL, f"{units.count(number, 'worker')} with this error", commands)
+    return _asked(CANCEL, f"{units.count(number, 'worker')} {which}", commands)
 
 
 # -- settings

@@ -229,7 +229,8 @@ class AsyncwatchApp(App[Ending]):
         namespaces: Mapping[str, DOMNode] | None = None,
     ) -> bool:
         """Run the action of a key, a click or the palette. Refuse it if it acts on a run that may only be shown."""
-        reason = why_refused(action if isinstance(action, str) else action[1], self.dashboard.role)
+        name = action if isinstance(action, str) else action[1]
+        reason = why_refused(name, self.dashboard.role, is_observed=self.dashboard.fleet.is_observed)
         if reason is not None:
             self._warn(reason)
             return True

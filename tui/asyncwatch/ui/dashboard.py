@@ -58,6 +58,8 @@ class DashboardState:
         """The id of the run; empty while it is unknown."""
         self._pace = Pace()
         self.is_stopping = self.is_stopping_now = False
+        self.waits: tuple[tuple[int, str], ...] = ()
+        """Where observed tasks wait, and how many in each place, the most first."""
         self.is_foreseen = False
         """Whether no event has come yet and the fleet is the foreseen one."""
         self._foreseen: Batch = ()
@@ -144,6 +146,7 @@ class DashboardState:
             self.role.is_past,
             self.run_id,
             self._pace,
+            self.waits,
         )
 
     def foresee(self, batch: Batch) -> None:

@@ -12,6 +12,7 @@ from asyncwatch.model.view.operations import GIVE_UP, RETRY_NOW, WAITING
 Hints = Mapping[str, str | None]
 """Label of the key of each action: empty for the usual label, None to hide a key without effect."""
 
+_NEED_SUPERVISION = ("restart", "restart_all", "pause", "options", "undo")
 _NEED_RUNNING_TREE = ("cancel", "restart", "restart_all")
 
 
@@ -19,7 +20,9 @@ def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool)
     """Return the hints of the main screen; `states` are the states of the selected workers."""
     settings = fleet.settings
     hints: dict[str, str | None] = dict.fromkeys(_NEED_RUNNING_TREE) if fleet.tree.ending else {}
-    if not WAITING.isdisjoint(states):
+    if fleet.is_observed:
+        hints |= {"waits": "", **dict.fromkeys(_NEED_SUPERVISION)}
+    elif not WAITING.isdisjoint(states):
         hints |= {"retry_now": "", "give_up": ""}
     if settings.is_paused:
         hints["pause"] = "resume"
@@ -31,7 +34,7 @@ def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool)
         hints["errors"] = ""
     if any(fleet.counts[state] for state in TROUBLE):
         hints["errors"] = ""
-        if fleet.is_settled and not fleet.tree.ending:
+        if fleet.is_settled and not (fleet.tree.ending or fleet.is_observed):
             hints["restart_all"] = ""
     if has_marks:
         hints["clear"] = "clear marks"
@@ -42,7 +45,7 @@ def worker_hints(fleet: Fleet, row: Row) -> Hints:
     """Return the hints of the page of one worker."""
     is_possible = {
         "cancel": not row.is_settled,
-        "restart": not fleet.tree.why_not_restarted(row),
+        "restart": not (fleet.is_observed or fleet.tree.why_not_restarted(row)),
         "retry_now": RETRY_NOW.applies(row),
         "give_up": GIVE_UP.applies(row),
     }

@@ -116,6 +116,7 @@ LOOKS = (
     Key("enter", "details", "details", "all about one worker; on a group, fold or unfold", footer=2),
     Key("e", "errors", "errors", "the errors, by kind: restart, cancel, show workers", footer=4),
     Key("h", "columns", "columns", "choose the columns"),
+    Key("w", "waits", "waits", "where workers wait, by place: cancel, show workers", footer=5),
     Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),
 )
 
@@ -139,6 +140,8 @@ ACTING = frozenset(
     }
 )
 """Actions that act on the run."""
+_SUPERVISING = ACTING - {"cancel", "cancel_all"}
+"""Actions that need supervised workers."""
 _NOT_IN_THE_PAST = frozenset({"mark", "mark_all", "freeze", "detach"})
 """More actions that a recorded run does not have."""
 
@@ -176,8 +179,13 @@ def offered(keys: Iterable[Key], role: Role) -> tuple[Key, ...]:
     return tuple(replaced.get(key.action, key) for key in allowed)
 
 
-def why_refused(action: str, role: Role) -> str | None:
-    """Return why a dashboard of this role has no such action, in Textual's notation; None if it has it."""
+def why_refused(action: str, role: Role, *, is_observed: bool = False) -> str | None:
+    """Return why a dashboard of this role has no such action, in Textual's notation; None if it has it.
+
+    `is_observed` says that the workers are tasks which are not supervised.
+    """
+    if is_observed and role.acts and _name(action) in _SUPERVISING:
+        return "These are tasks of the program itself. asyncwatch only observes them: c cancels, and nothing restarts."
     if not role.acts and is_acting(action):
         is_past = "This is the past of the run. Nothing can act on it."
         return is_past if role.is_past else "This dashboard is read-only. It cannot act on the run."

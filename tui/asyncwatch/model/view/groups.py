@@ -1,31 +1,45 @@
-"""Clusters: the errors of a fleet grouped by kind and place. Pure."""
+"""Clusters: the errors of a fleet grouped by kind and place, and its workers by where they wait. Pure."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from asyncwatch.events import WorkerState
-from asyncwatch.model.rows import Row
+from asyncwatch.model.rows import IN_FLIGHT, Row
 from asyncwatch.model.services import Crash, ServiceHistory
 from asyncwatch.slices import Work, for_each
 from asyncwatch.text import code_place, error_kind
 
 STEP = 256
 """Rows between two looks at the clock."""
+_DETAIL = re.compile(r" \([^()]*\)$")
+"""What differs from worker to worker in the status of an observed task: `(3 s)` of a sleep."""
+
+
+class WaitKey(NamedTuple):
+    """Where a worker waits: the identity of a cluster of such workers."""
+
+    what: str
+    """`client.py:88 fetch · Queue.get`, without the parts that differ from worker to worker."""
+    callers: str
+    """The lines that led there; empty if they are unknown."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Workers whose last errors are of the same kind and come from the same place."""
+    """Workers whose last errors are of the same kind and come from the same place, or which wait in the same place."""
 
     kind: str
-    """`Type: message` without the parts that differ from worker to worker."""
+    """`Type: message` without the parts that differ from worker to worker; or `WaitKey.what`."""
     place: str
     """`file:line function` of the innermost frame outside of libraries, else of the innermost frame.
 
-    Empty without a traceback, as for an injected fault, and for errors of asyncwatch's own HTTP target.
+    Empty without a traceback, as for an injected fault, and for errors of asyncwatch's own HTTP target. Or
+    `WaitKey.callers`.
     """
     rows: Sequence[Row]
     """In queue order. The first one is the example."""
@@ -65,17 +79,18 @@ class _Found:
 class Clustering:
     """Groups the rows with an error that did not succeed, and the services that have crashed.
 
-    `stack_of` is `Fleet.stack`, and `histories` are the crashes by worker.
+    `stack_of` is `Fleet.stack`, and `histories` are the crashes by worker. Without `stack_of`, rows whose attempt in
+    flight says what it does are grouped by what it says.
     """
 
     def __init__(
         self,
         rows: Iterable[Row],
-        stack_of: Callable[[str], str],
+        stack_of: Callable[[str], str] | None,
         histories: Mapping[str, ServiceHistory] | None = None,
     ) -> None:
         self._rows = iter(rows)
-        self._stack_of = stack_of
+        self._key_of = wait_key if stack_of is None else functools.partial(cluster_key, stack_of=stack_of)
         self._histories = histories or {}
         self._found: dict[tuple[str, str], _Found] = {}
         self.work: Work = for_each(self._group(), lambda _: None)
@@ -90,9 +105,9 @@ class Clustering:
         return sorted(clusters, key=lambda cluster: (-len(cluster.rows), -cluster.crashes))
 
     def _group(self) -> Iterator[None]:
-        found, stack_of, histories = self._found, self._stack_of, self._histories
+        found, key_of, histories = self._found, self._key_of, self._histories
         for number, row in enumerate(self._rows, start=1):
-            key = cluster_key(row, stack_of)
+            key = key_of(row)
             if key is not None:
                 if key not in found:
                     found[key] = _Found("")
@@ -130,6 +145,17 @@ def is_of_cluster(
         return True
     history = histories.get(row.name)
     return history is not None and any(crash_key(crash) == key for crash in history.crashes)
+
+
+def wait_key(row: Row) -> WaitKey | None:
+    """Return where the worker waits, by what its attempt in flight says; None if it says nothing."""
+    return _wait(row.status) if row.status and row.state in IN_FLIGHT else None
+
+
+@functools.lru_cache(maxsize=8192)
+def _wait(status: str) -> WaitKey:
+    what, _, callers = status.partition(" · from ")
+    return WaitKey(_DETAIL.sub("", what), callers)
 
 
 # A fleet has few different errors, and they are grouped again with every refresh.

@@ -14,7 +14,7 @@ from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.columns import is_in_trouble, unended
 from asyncwatch.model.view.filter import EVERYTHING, Condition, Query, matching
-from asyncwatch.model.view.groups import is_of_cluster
+from asyncwatch.model.view.groups import WaitKey, is_of_cluster, wait_key
 from asyncwatch.model.view.marks import Marks
 from asyncwatch.model.view.outline import Line, grouped, outline
 from asyncwatch.model.view.sort import (
@@ -490,7 +490,9 @@ class View:
         crashes = self.fleet.restarts.by_worker
         if self._is_trouble_only:
             conditions.insert(0, self._is_in_trouble)
-        if key is not None:
+        if isinstance(key, WaitKey):
+            conditions.append(lambda rows: [wait_key(row) == key for row in rows])
+        elif key is not None:
             conditions.append(lambda rows: [is_of_cluster(row, key, stack_of, crashes) for row in rows])
         return conditions
 

@@ -68,6 +68,7 @@ OPTIONAL = frozenset({"waits", "progress"})
 """Columns that most runs do without: how often a worker was asked to wait, and how far it says it is."""
 FIXED = frozenset({"name", "state", "retries", "luck", "error"})
 """Columns of every row."""
+OBSERVED_HEADING = ("WAITS AT, RESULT OR ERROR", "WAITS AT")
 _RIGHT = frozenset({"last", "elapsed"})
 _COUNTED_DOWN = {WorkerState.BACKING_OFF: "backoff", WorkerState.RESTARTING: "restart"}
 """States that end at a known time, in words short enough for a countdown beside them."""
@@ -93,6 +94,8 @@ class Layout(NamedTuple):
     gap: int
     scheme: str = ""
     """Prefix that all names share, as `https://`; it is not shown."""
+    is_observed: bool = False
+    """Whether the last column has what a task does, its result or its error."""
 
     def column_at(self, x: int) -> str | None:
         """Return the order of the column at cell `x` of a row, None if there is none."""
@@ -114,14 +117,18 @@ def arrange(
     of_services: Collection[str] = (),
     *,
     is_luck_idle: bool = False,
+    is_observed: bool = False,
 ) -> Layout:
     """Share out `width` cells: each column gets its minimum, then important columns grow, and the error gets the rest.
 
     `widest_name`, `widest_result` and `widest_error` are the cells that the texts would need. If errors are short,
     names and results get their room. The columns in `without` are left out; if the minimum is too wide, so are the
     least important ones, and the last time, which most often equals the elapsed one, before an error is cut. Those of
-    services are there if `of_services` has them. Idle bad luck, which strikes no worker, is a number without a bar.
+    services are there if `of_services` has them. Idle bad luck, which strikes no worker, is a number without a bar. For
+    observed tasks, which have few columns, the last one has all that there is to say.
     """
+    if is_observed:
+        without, widest_error = {*OPTIONAL, "retries", "luck", "last", "result"}, max(widest_result, widest_error)
     widths = {
         "name": min(max(6, widest_name), 20),
         "state": 14,
@@ -173,14 +180,14 @@ def arrange(
             more = min(more, spare(kept))
         if 0 < more <= spare(kept):
             widths[key] += more
-    return Layout((*widths.items(), ("error", max(0, spare(0)))), gap, scheme)
+    return Layout((*widths.items(), ("error", max(0, spare(0)))), gap, scheme, is_observed)
 
 
 def heading(layout: Layout, sort_key: str, *, is_reversed: bool) -> list[Span]:
     """Return the heading, with an arrow at the column by which rows are sorted."""
     line = [Span(" " * PREFIX)]
     for key, width in layout.columns:
-        long, short = HEADINGS[key]
+        long, short = OBSERVED_HEADING if layout.is_observed and key == "error" else HEADINGS[key]
         text = long if len(long) <= width else short
         is_sorted = key == sort_key or (SORT_OF.get(key) == sort_key and sort_key not in dict(layout.columns))
         # The arrow may use the gap: a heading as wide as its column must not be cut.
@@ -225,6 +232,8 @@ def cells(
         match key:
             case "name":
                 line += _name(shown_name(row) if label is None else label, layout.scheme, width, gap)
+            case "error" if layout.is_observed and not row.state.is_trouble:
+                line += _cell(fmt.safe(row.report or row.result or ""), "muted" if row.report else "", width, 0)
             case "error":
                 line += _error(row, note, width)
             case _ if key in OF_SERVICES:

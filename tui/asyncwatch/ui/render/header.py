@@ -19,7 +19,7 @@ from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.cost import gauges, present_block, recent_block
 from asyncwatch.ui.render.services import FLAPPING
 from asyncwatch.ui.render.snapshot import Snapshot
-from asyncwatch.ui.render.spans import Line, Span, crop_middle, join, spread, width_of, wrap
+from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_middle, join, spread, width_of, wrap
 
 _ORDER = (
     WorkerState.SUCCEEDED,
@@ -51,7 +51,8 @@ def overview(snapshot: Snapshot, width: int) -> list[Line]:
     """Return the lines above the fleet, at most `width` cells wide."""
     if snapshot.fleet.run is None:
         return [spread([Span("asyncwatch", "title")], [Span("starting…", "muted")], width), [], [], []]
-    head = [_title(snapshot, width), _progress(snapshot, width), *wrap(_counts(snapshot), width)]
+    second = _waits(snapshot, width) if snapshot.fleet.is_observed else _progress(snapshot, width)
+    head = [_title(snapshot, width), second, *wrap(_counts(snapshot), width)]
     return [*head, _speed(snapshot, width), *wrap(_deviations(snapshot), width, 3)]
 
 
@@ -202,6 +203,17 @@ def _time_left(snapshot: Snapshot, left: int) -> str:
         return "-"
     whole = math.ceil(seconds)
     return f"{whole} s" if whole < 60 else units.elapsed(whole)
+
+
+def _waits(snapshot: Snapshot, width: int) -> Line:
+    """Return where most of the observed tasks wait, as many places as there is room for."""
+    shown: list[Line] = []
+    for number, place in snapshot.waits:
+        part: Line = [Span(f"{number:,} × ", "strong"), Span(fmt.safe(place), "muted")]
+        if shown and width_of(join([*shown, part], 3)) > width:
+            break
+        shown.append(part)
+    return crop_line(join(shown, 3), width)
 
 
 def _bar(part: int, whole: int, label: str, width: int) -> Line:

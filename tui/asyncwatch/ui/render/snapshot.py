@@ -111,6 +111,8 @@ class Snapshot(NamedTuple):
     run_id: str = ""
     """The id of the run; empty if it is unknown."""
     pace: Pace | None = None
+    waits: tuple[tuple[int, str], ...] = ()
+    """Where observed tasks wait, and how many in each place, the most first."""
 
     @property
     def active(self) -> int:

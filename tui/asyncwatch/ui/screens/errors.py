@@ -1,4 +1,4 @@
-"""Errors of the run, clustered by kind and place, and actions on the workers of a cluster."""
+"""Clusters of workers, by their error or by where they wait, and actions on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEYS = (
     Key("r", "restart", "restart", "restart its workers; asks first", footer=1),
     Key("c", "cancel", "cancel", "cancel its active workers; asks first", footer=2),
     Key("enter,f", "filter", "show", "show only its workers", "enter f", footer=1),
-    Key("y", "copy", "copy", "copy one of its tracebacks", footer=2),
+    Key("y", "copy", "copy", "copy one of its tracebacks, or the place", footer=2),
 )
 EVERY = 1.0
 """Seconds between two groupings while events come in: each visits all workers with errors."""
@@ -73,14 +73,31 @@ def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
     )
 
 
+def wait_item(cluster: Cluster, width: int) -> Item:
+    """Return the item of a cluster of workers that wait in one place: how many, where, and what led there."""
+    rows = cluster.rows
+    head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(fmt.safe(cluster.kind), "running")]
+    lines: list[Line] = [head]
+    if cluster.place:
+        lines.append([Span(" " * 9), Span(f"from {fmt.safe(cluster.place)}", "muted")])
+    lines.append([Span(" " * 9), Span("for example ", "faint"), Span(shown_name(rows[0]), "muted")])
+    return Item(cluster.key, [crop_line(line, width) for line in lines])
+
+
 class ErrorsScreen(Drawable, Screen[Cluster | None]):
-    """One item a cluster, the largest first. Its result is the cluster to filter the fleet by."""
+    """One item a cluster, the largest first. Its result is the cluster to filter the fleet by.
+
+    The clusters are those of errors, or with `is_of_waits` those of workers that wait in one place.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
-    def __init__(self, dashboard: DashboardState) -> None:
+    def __init__(self, dashboard: DashboardState, *, is_of_waits: bool = False) -> None:
         super().__init__()
         self._dashboard = dashboard
+        self._is_of_waits = is_of_waits
+        self._heading = "waits" if is_of_waits else "errors"
+        self._what = "that wait there" if is_of_waits else "with this error"
         self._title = Block(id="title")
         self._list = PickList(id="report")
         self._clusters: dict[tuple[str, str], Cluster] = {}
@@ -96,7 +113,9 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Yield a title, the list, the keys."""
         yield self._title
         yield self._list
-        yield KeyLine(offered((*KEYS, *PICKS), self._dashboard.role))
+        is_observed = self._dashboard.fleet.is_observed
+        keys = [key for key in KEYS if not (is_observed and key.action == "restart")]
+        yield KeyLine(offered((*keys, *PICKS), self._dashboard.role))
 
     def on_mount(self) -> None:
         """Focus the list."""
@@ -115,10 +134,11 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
                 self._later = self.set_timer(self._due_at - now, self._due)
             return
         self._grouped, self._width = state, width
-        clustering = Clustering(fleet.notable(), fleet.stack, fleet.restarts.by_worker)
+        stack_of = None if self._is_of_waits else fleet.stack
+        clustering = Clustering(fleet.notable(), stack_of, {} if self._is_of_waits else fleet.restarts.by_worker)
         self._grouping = background_work(clustering.work, partial(self._show, clustering, now))
         if self._grouping.start_now() and not self._clusters:
-            self._title.show([[Span("errors", "title"), Span("  grouping…", "muted")]])
+            self._title.show([[Span(self._heading, "title"), Span("  grouping…", "muted")]])
 
     def _due(self) -> None:
         self._later = None
@@ -133,9 +153,13 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         self._clusters = {cluster.key: cluster for cluster in clusters}
         workers = sum(len(cluster.rows) for cluster in clusters)
         summary = f"{units.count(workers, 'worker')} in {units.count(len(clusters), 'group')}" if clusters else ""
-        self._title.show([[Span("errors", "title"), Span(f"  {summary}", "muted")]])
-        items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
-        self._list.show_items(items, [Span("No worker has an error.", "muted")])
+        self._title.show([[Span(self._heading, "title"), Span(f"  {summary}", "muted")]])
+        if self._is_of_waits:
+            items = [wait_item(cluster, width) for cluster in clusters]
+        else:
+            items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
+        nothing = "No worker says where it waits." if self._is_of_waits else "No worker has an error."
+        self._list.show_items(items, [Span(nothing, "muted")])
 
     def on_unmount(self) -> None:
         """Stop a grouping that is in progress."""
@@ -153,12 +177,12 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Restart the workers of the cluster."""
         if (cluster := self._selected) is not None:
             fleet = self._dashboard.fleet
-            await request(self, actions.restart_cluster(fleet.tree, cluster), lambda: self._dashboard.fleet)
+            await request(self, actions.restart_cluster(fleet.tree, cluster, self._what), lambda: self._dashboard.fleet)
 
     async def action_cancel(self) -> None:
         """Cancel the active workers of the cluster."""
         if (cluster := self._selected) is not None:
-            await request(self, actions.cancel_cluster(cluster), lambda: self._dashboard.fleet)
+            await request(self, actions.cancel_cluster(cluster, self._what), lambda: self._dashboard.fleet)
 
     async def action_filter(self) -> None:
         """Show only the workers of the cluster."""
@@ -169,6 +193,10 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Copy the traceback of the first worker of the cluster."""
         if (cluster := self._selected) is not None:
             row = cluster.rows[0]
+            if self._is_of_waits:
+                self.app.copy_to_clipboard(mask_secrets(f"{cluster.kind}\n{cluster.place}\n"))
+                self.notify(f"Copied where {units.count(len(cluster.rows), 'worker')} wait.")
+                return
             stack = self._dashboard.fleet.stack(row.name)
             self.app.copy_to_clipboard(mask_secrets(f"{stack}{row.error}\n"))
             self.notify(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
@@ -16,8 +17,9 @@ from asyncwatch.commands import Command, WatchStack
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.filter import parse_query
-from asyncwatch.model.view.groups import Cluster
+from asyncwatch.model.view.groups import Cluster, Clustering, WaitKey
 from asyncwatch.model.view.sort import QUEUE_ORDER, SORTS
+from asyncwatch.slices import SlicedWork, background_work
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 
 RESORT_EVERY = 1.0
 """Seconds between two re-sorts by values that change, so that rows do not move all the time."""
+_WAITS = 8
+"""Most places where tasks wait in the overview."""
+_SHARE = 20
+"""A grouping waits at least this many times as long as the last one took."""
 _PADDING = 2
 """Cells left and right of the overview together, for the first frame; later ones measure it."""
 _SAMPLE = 50
@@ -66,6 +72,8 @@ class FleetScreen(Drawable, Screen[None]):
         self._filter_bar = FilterBar()
         plays = PLAYS if dashboard.player is not None else ()
         self._keys = KeyLine(offered((*plays, *ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
+        self._grouping: SlicedWork | None = None
+        self._group_again = 0.0
         self._scrubber: ScrubberLine | None = None
         if dashboard.player is not None:
             from asyncwatch.ui.widgets.scrubber import ScrubberLine
@@ -130,7 +138,10 @@ class FleetScreen(Drawable, Screen[None]):
     def _draw_filter(self) -> None:
         view, total = self._dashboard.view, len(self._dashboard.fleet.rows)
         shown, stray = len(view.order()), view.stray
-        kind = f"errors like {crop(fmt.safe(view.cluster[0]), 48)}" if view.cluster is not None else ""
+        kind = ""
+        if view.cluster is not None:
+            like = "those at" if isinstance(view.cluster, WaitKey) else "errors like"
+            kind = f"{like} {crop(fmt.safe(view.cluster[0]), 48)}"
         progress = "filtering…" if view.is_filtering else "sorting…" if view.is_behind else ""
         stays = f"{shown_name(stray)} stays while the cursor is on it" if stray is not None else ""
         only = " · ".join(filter(None, [progress, "trouble only" if view.trouble_only else "", kind, stays]))
@@ -142,7 +153,8 @@ class FleetScreen(Drawable, Screen[None]):
         if not self._dashboard.fleet.rows:
             return "Waiting for the first worker…"
         if view.cluster is not None:
-            return "No worker has this error any more. Press esc to show all workers."
+            what = "waits there" if isinstance(view.cluster, WaitKey) else "has this error"
+            return f"No worker {what} any more. Press esc to show all workers."
         if view.trouble_only and not view.query.conditions:
             return "No worker is in trouble. Press f to show all workers."
         return "No worker matches the filter. Press esc to clear it."
@@ -150,8 +162,31 @@ class FleetScreen(Drawable, Screen[None]):
     def _resort(self) -> None:
         view = self._dashboard.view
         view.pass_time(self._dashboard.now)
+        self._group_waits()
         if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
             self.draw()
+
+    def _group_waits(self) -> None:
+        """Group observed tasks by where they wait, for the overview: in slices, at most a twentieth of the time."""
+        dashboard, now = self._dashboard, time.monotonic()
+        fleet = dashboard.fleet
+        if not fleet.is_observed or dashboard.is_frozen or self._grouping is not None or now < self._group_again:
+            return
+        clustering = Clustering(fleet.notable(), None)
+
+        def show() -> None:
+            self._grouping = None
+            self._group_again = now + _SHARE * (time.monotonic() - now)
+            dashboard.waits = tuple((len(cluster.rows), cluster.kind) for cluster in clustering.clusters()[:_WAITS])
+            self.draw()
+
+        self._grouping = background_work(clustering.work, show)
+        self._grouping.start()
+
+    def on_unmount(self) -> None:
+        """Stop a grouping that is in progress."""
+        if self._grouping is not None:
+            self._grouping.stop()
 
     def on_cursor_moved(self) -> None:
         """Show what can be done with the selected line."""
@@ -382,14 +417,21 @@ class FleetScreen(Drawable, Screen[None]):
 
     async def action_errors(self) -> None:
         """Open the errors. The fleet then shows only the workers of the group that is chosen there."""
+        await self._open_clusters(is_of_waits=False)
+
+    async def action_waits(self) -> None:
+        """Open the places where workers wait. The fleet then shows only the workers of the one that is chosen."""
+        await self._open_clusters(is_of_waits=True)
+
+    async def _open_clusters(self, *, is_of_waits: bool) -> None:
         from asyncwatch.ui.screens.errors import ErrorsScreen
 
         def show_only(cluster: Cluster | None) -> None:
             if cluster is not None:
-                self._dashboard.view.cluster = cluster.key
+                self._dashboard.view.cluster = WaitKey(*cluster.key) if is_of_waits else cluster.key
                 self.draw()
 
-        await self.app.push_screen(ErrorsScreen(self._dashboard), show_only)
+        await self.app.push_screen(ErrorsScreen(self._dashboard, is_of_waits=is_of_waits), show_only)
 
     async def action_columns(self) -> None:
         """Open the list of columns, to show or hide some."""

@@ -564,5 +564,11 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._left_out, self._of_services = self._columns_to_leave_out(), self._columns_of_services()
         wanted = widest_name, self._widest_result, self._widest_error, scheme
         before, chosen = self._columns, (self._left_out, self._of_services)
-        self._columns = columns.arrange(width, *wanted, *chosen, is_luck_idle=self._is_luck_idle())
+        self._columns = columns.arrange(
+            width,
+            *wanted,
+            *chosen,
+            is_luck_idle=self._is_luck_idle(),
+            is_observed=self._dashboard.fleet.is_observed,
+        )
         return self._columns != before
