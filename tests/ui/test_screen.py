@@ -103,7 +103,7 @@ async def test_table_change_off_screen_repaints_nothing(monkeypatch: pytest.Monk
         await shows(app, "1 running")
         assert drawn == []
         controller.attempt("3", 1.1)
-        await shows(app, "3       ● running")
+        await shows(app, "3      ● running")
         assert set(drawn) == {4}
 
 
@@ -162,7 +162,7 @@ async def test_table_new_order_keeps_the_selection() -> None:
         await until(lambda: app.dashboard.fleet.attempts == 1)
         app.dashboard.view.resort()
         _table(app).draw()
-        await shows(app, "99      ● running")
+        await shows(app, "99     ● running")
         selected = _table(app).selected
         assert selected is not None
         assert selected.name == "2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncwatch.cli.progress import progress_line
 from asyncwatch.model.fleet import Fleet
-from asyncwatch.ui.render.columns import HEADINGS, arrange
+from asyncwatch.ui.render.columns import HEADINGS, OPTIONAL, arrange
 from asyncwatch.ui.render.details import report
 from asyncwatch.ui.render.services import cells_of, health, state_style
 from asyncwatch.ui.render.spans import Line
@@ -61,7 +61,7 @@ def test_progress_without_a_dashboard_counts_flapping_services() -> None:
 
 def columns_of(fleet: Fleet, name: str, now: float) -> dict[str, str]:
     """Return the cells that only services have, in a wide terminal."""
-    layout = arrange(200, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS})
+    layout = arrange(200, 10, 10, without={"retries", "luck", *OPTIONAL}, of_services={*HEADINGS})
     return {key: text for key, (text, _) in cells_of(fleet, fleet.by_name[name], now, layout).items()}
 
 
