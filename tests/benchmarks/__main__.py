@@ -28,6 +28,7 @@ CASES = (
     "flaky",
     "restart",
     "idle",
+    "observe",
     "frame",
     "keys",
     "attach",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view.groups import STEP, Cluster, Clustering
+from asyncwatch.model.view.groups import STEP, Cluster, Clustering, WaitKey
 from tests.rows import a_row
 
 STACK = (
@@ -43,6 +43,27 @@ def test_clusters_by_kind_and_place_are_ordered_by_size() -> None:
         ("KeyError: 'x'", "/app/db.py:41 inner", ["a"]),
         ("ValueError: column …", "/app/db.py:41 inner", ["d"]),
         ("ValueError: row …", "/app/other.py:9 f", ["e"]),
+    ]
+
+
+def test_rows_in_flight_are_grouped_by_where_they_wait() -> None:
+    at = "client.py:88 fetch · "
+    running = {"state": WorkerState.RUNNING}
+    rows = [
+        a_row("a", **running, status=f"{at}sleep (30 s)"),
+        a_row("b", **running, status=f"{at}Queue.get · from crawl.py:3 crawl"),
+        a_row("c", **running, status=f"{at}sleep (1m 05s)"),
+        a_row("d", **running, status=f"{at}Queue.get · from other.py:9 other"),
+        a_row("e", state=WorkerState.CANCELLING, status=f"{at}sleep"),
+        a_row("f", state=WorkerState.SUCCEEDED, status=f"{at}sleep"),
+        a_row("g", **running),
+    ]
+    clustering = Clustering(rows, None)
+    assert not clustering.work(lambda: False)
+    assert [(cluster.key, [row.name for row in cluster.rows]) for cluster in clustering.clusters()] == [
+        (WaitKey(f"{at}sleep", ""), ["a", "c", "e"]),
+        (WaitKey(f"{at}Queue.get", "crawl.py:3 crawl"), ["b"]),
+        (WaitKey(f"{at}Queue.get", "other.py:9 other"), ["d"]),
     ]
 
 

@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -66,10 +66,13 @@ GROUPS = 500
 OTHERS = "other tasks"
 FIRST_ROUND = 0.4
 """Seconds that a client waits at most for the first look at all tasks."""
+DRAIN_EVERY = 0.05
+"""Seconds between two looks at what samplers have seen, while a client looks."""
 TEND_EVERY = 0.5
-"""Seconds between two looks at whether event loops were closed."""
-_AT_ONCE = 256
-"""Events of a batch: clients come between two batches."""
+"""Seconds between two looks at whether event loops were closed, and at what was seen of tasks without a client."""
+_AT_ONCE = 64
+"""Events of a batch. Between two batches clients come, and the thread of the program gets the interpreter. While many
+events are encoded it would wait 5 ms for it, `sys.getswitchinterval()`."""
 _LONGEST_NAME = 200
 
 
@@ -122,6 +125,8 @@ class Observation:
         self._watched_task: str | None = None
         self._stack: WorkerStack | None = None
         self._stack_timer: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._inbox: deque[tuple[Sampler, list[Observed]]] = deque()
         self._is_over = False
         forget = WeakMethod(self._forget_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
@@ -184,7 +189,8 @@ class Observation:
             self._emit([block_event(self._seq(), self._clock(), now, block)])
 
     def _pass_on(self, sampler: Sampler, seen: list[Observed]) -> None:
-        self._call(self._take, sampler, seen)
+        # To wake the other thread is a system call, after which the program would have to wait for the interpreter.
+        self._inbox.append((sampler, seen))
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
         if self._loop is not None:
@@ -212,6 +218,7 @@ class Observation:
         )
         self._emit([run])
         self._loop.call_later(TEND_EVERY, self._tend)
+        self._drain()
         return self._queue
 
     def look(self, is_looked_at: bool) -> None:
@@ -227,6 +234,7 @@ class Observation:
         self._release()
         if is_looked_at and self._loop is not None:
             self._loop.call_later(FIRST_ROUND, self._stop_waiting)
+        self._drain()
 
     def send(self, *commands: Command) -> None:
         """Carry commands out."""
@@ -273,9 +281,10 @@ class Observation:
         """End the observation."""
         if self._is_over:
             return
+        self.look(False)
+        self._drain()
         with self._lock:
             self._is_over = True
-        self.look(False)
         states = {str(state): number for state, number in self._states.items() if number}
         if self._tasks:
             states[str(WorkerState.RUNNING)] = len(self._tasks)
@@ -332,6 +341,16 @@ class Observation:
             self._stack = WorkerStack(name, 1, 1, stack_frames(frames))
 
     # -- what was seen
+
+    def _drain(self) -> None:
+        """Take what the samplers have passed on, now and again while a client looks."""
+        if self._is_over or self._loop is None:
+            return
+        while self._inbox:
+            self._take(*self._inbox.popleft())
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        self._drain_timer = self._loop.call_later(DRAIN_EVERY, self._drain) if self._is_looked_at else None
 
     def _take_loop(self, sampler: Sampler) -> None:
         if self._is_looked_at:
@@ -435,6 +454,7 @@ class Observation:
         if self._is_over or self._loop is None:
             return
         self._loop.call_later(TEND_EVERY, self._tend)
+        self._drain()
         with self._lock:
             closed = [sampler for loop, sampler in self._samplers.items() if loop.is_closed()]
             for sampler in closed:

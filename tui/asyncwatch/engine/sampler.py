@@ -27,12 +27,15 @@ from asyncwatch.text import duration
 
 SLICE = 0.001
 """Seconds for which the loop is held by one slice of a round."""
-SHARE = 0.015
+SHARE = 0.01
 """Part of the loop's time that looking takes at most, on average."""
 FIRST_SHARE = 0.2
 """The same in the first round of a look, so that a person does not wait for a picture of ten thousand tasks."""
 ROUND_EVERY = 0.1
 """Seconds between two rounds of few tasks."""
+LONG_SLEEP = 10.0
+"""Seconds from which on it is shown how long a task sleeps. A task that polls sleeps again and again, often a random
+time, which would be an event each time and says little."""
 _STEP = 16
 """Tasks between two looks at the clock."""
 _DEEPEST = 40
@@ -189,7 +192,7 @@ class Sampler:
 
     Args:
         loop: the event loop.
-        deliver: takes what was seen, in the thread of the loop.
+        deliver: takes what was seen, in the thread of the loop. It must not wait, not even for the interpreter.
         clock: seconds since any moment, the same for all samplers of an observation.
         number: returns the number of the next task, from any thread.
         watched: what the watchdog of the loop reports to while tasks are looked at; None for no watchdog.
@@ -206,9 +209,7 @@ class Sampler:
     ) -> None:
         self.loop = loop
         self.spent = 0.0
-        """Seconds of the loop's time that looking has taken so far."""
-        self.longest = 0.0
-        """The longest of them at a time."""
+        """Processor time of the loop's thread that looking has taken so far, in seconds."""
         self._deliver = deliver
         self._clock = clock
         self._next_number = number
@@ -303,19 +304,19 @@ class Sampler:
     def _slice(self) -> None:
         """Look at some tasks, and plan the next slice so that the share of the loop's time is kept."""
         self._timer = None
-        began = time.perf_counter()
+        # The clock of the thread does not count the time for which others had the processor, or the interpreter.
+        began = time.thread_time()
         share = FIRST_SHARE if self._is_first else SHARE
         is_over = True
         try:
             self._begin_watchdog()
-            is_over = self._work(began + SLICE)
+            is_over = self._work(time.perf_counter() + SLICE)
         except BaseException as error:  # attributes of tasks and coroutines can be code of the user
             pass_on_interrupt(error)
             self._left = None
         self.flush()
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         self.spent += took
-        self.longest = max(self.longest, took)
         ends, self._spent_on_ends = self._spent_on_ends, 0.0
         pause = (took + ends) / share - took
         if is_over:
@@ -416,14 +417,14 @@ class Sampler:
                 self._buffer.append(Ended(watched.number, at, error=why))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         watched = self._known.pop(weakref.ref(task), None)
         if watched is not None:
             del self._by_number[watched.number]
             if not self._buffer and self._timer is None:
                 self._flush = self.loop.call_later(ROUND_EVERY, self.flush, context=self._context)
             self._buffer.append(self._end_of(task, watched.number))
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         self.spent += took
         self._spent_on_ends += took
 
@@ -479,8 +480,8 @@ def _detail(innermost: Any, waiter: Any) -> str:
         return f"gather of {len(children):,}"
     if innermost is not None and innermost.f_code is asyncio.sleep.__code__:
         delay = innermost.f_locals.get("delay")
-        if type(delay) in (int, float):
-            return duration(max(0.0, delay)) if delay == delay else ""  # noqa: PLR0124  nan differs from itself
+        if type(delay) in (int, float) and delay >= LONG_SLEEP:
+            return duration(delay)
     return "ready to run" if waiter is None else ""
 
 

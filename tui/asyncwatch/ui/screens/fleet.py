@@ -114,6 +114,7 @@ class FleetScreen(Drawable, Screen[None]):
         """Show the present state of the run."""
         if not (width := self._overview.size.width):
             return
+        self._group_waits()
         self._overview.show(overview(self._dashboard.snapshot(), width))
         self.table.draw()
         self._draw_filter()
@@ -162,7 +163,6 @@ class FleetScreen(Drawable, Screen[None]):
     def _resort(self) -> None:
         view = self._dashboard.view
         view.pass_time(self._dashboard.now)
-        self._group_waits()
         if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
             self.draw()
 
@@ -176,7 +176,7 @@ class FleetScreen(Drawable, Screen[None]):
 
         def show() -> None:
             self._grouping = None
-            self._group_again = now + _SHARE * (time.monotonic() - now)
+            self._group_again = now + max(RESORT_EVERY, _SHARE * (time.monotonic() - now))
             dashboard.waits = tuple((len(cluster.rows), cluster.kind) for cluster in clustering.clusters()[:_WAITS])
             self.draw()
 
