@@ -100,7 +100,13 @@ if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.map(work, [1, 2]))
 """,
-    "a fork": "import os, sys\nif os.fork() == 0:\n    sys.exit(3)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))",
+    "a fork": """
+import os, sys, warnings
+warnings.simplefilter("ignore")  # Python 3.12 warns of a fork beside a thread
+if os.fork() == 0:
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+""",
     "standard input": "import sys; print(sys.stdin.read())",
 }
 

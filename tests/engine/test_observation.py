@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
 import sys
 import threading
 import time
@@ -303,8 +304,17 @@ async def test_what_only_a_supervisor_can_do_is_refused_with_the_reason() -> Non
     async with watching() as watch, task(naps()):
         await watch.row("it")
         assert await watch.refusal(RestartWorker("it", 1)) == OBSERVED_ONLY
-        assert "interrupt the program itself" in await watch.refusal(StopRun())
         assert "it can cancel them" in await watch.refusal(ChangeSetting("paused", True))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+async def test_stop_interrupts_the_program_as_ctrl_c_does() -> None:
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, interrupted.set)
+    async with watching() as watch:
+        watch.observation.send(StopRun())
+        await asyncio.wait_for(interrupted.wait(), PATIENCE)
+    loop.remove_signal_handler(signal.SIGINT)
 
 
 async def test_nothing_is_looked_at_while_no_client_looks() -> None:

@@ -19,15 +19,15 @@ STEP = 0.01
 
 
 async def fetch(draw: random.Random) -> None:
-    """Wait again and again, for a second on average, in two places."""
+    """Wait again and again, for five seconds on average, in two places."""
     while True:
-        await asyncio.sleep(draw.uniform(0.5, 1.5))
+        await asyncio.sleep(draw.uniform(1, 9))
         await respond(draw)
 
 
 async def respond(draw: random.Random) -> None:
     """Wait as for a response."""
-    await asyncio.sleep(draw.uniform(0.5, 1.5))
+    await asyncio.sleep(draw.uniform(1, 9))
 
 
 async def measure(seconds: float) -> dict[str, float]:

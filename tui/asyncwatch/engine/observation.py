@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -306,7 +307,7 @@ class Observation:
                 self._watched_task, self._stack = worker, None
                 self._take_stack()
             case StopRun():
-                return "asyncwatch does not run this program: interrupt the program itself"
+                os.kill(os.getpid(), signal.SIGINT)  # asyncwatch does not run the program, so it does what Ctrl+C does
             case RestartWorker() | RestartBranch():
                 return OBSERVED_ONLY
             case _:
