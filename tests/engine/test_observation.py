@@ -493,6 +493,21 @@ def test_task_factory_of_the_program_stays(factory: str) -> None:
     asyncio.run(main())
 
 
+async def test_task_whose_attributes_raise_hides_no_other_task() -> None:
+    class Hostile(asyncio.Task[None]):
+        def get_name(self) -> str:
+            raise RuntimeError("no name")
+
+    async with watching() as watch, task(naps()):
+        hostile = Hostile(naps(), loop=asyncio.get_running_loop())
+        await watch.row("it")
+        second = asyncio.create_task(naps(), name="second")
+        await watch.row("second")
+        hostile.cancel()
+        second.cancel()
+        await asyncio.wait([hostile, second])
+
+
 def test_uvloop_is_observed() -> None:
     uvloop = pytest.importorskip("uvloop")
 

@@ -19,6 +19,7 @@ ROW = a_row(
     attempt=2,
     bad_luck=0.91,
     error="TimeoutError: read timeout",
+    status="client.py:88 fetch · Queue.get",
 )
 
 
@@ -44,6 +45,7 @@ ROW = a_row(
         'error:"read timeout"',
         '"read timeout"',
         "group:site",
+        "queue.get",
     ],
 )
 def test_term_that_matches_in_any_case_finds_the_row(text: str) -> None:

@@ -128,7 +128,7 @@ async def test_trouble_filter_shows_only_trouble() -> None:
         await pilot.press("f")
         await shows(app, "\n trouble only · 2 of 8\n")
         await pilot.press("slash")
-        await shows(app, "/ text in name or error", "trouble only · 2 of 8")
+        await shows(app, "/ text in name, error or status", "trouble only · 2 of 8")
         await pilot.press("escape")
         await shows(app, "\n trouble only · 2 of 8\n")
         await pilot.press("f")

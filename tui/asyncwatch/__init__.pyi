@@ -46,6 +46,7 @@ from asyncwatch.policies.restart import Flapping as Flapping
 from asyncwatch.policies.restart import RestartBackoff as RestartBackoff
 from asyncwatch.policies.retry import RetryPolicy as RetryPolicy
 from asyncwatch.policies.throttle import ThrottlePolicy as ThrottlePolicy
+from asyncwatch.watching import Observer as Observer
 from asyncwatch.watching import observe as observe
 from asyncwatch.watching import watch as watch
 

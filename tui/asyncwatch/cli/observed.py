@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 0.005
 BOOTSTRAP = (
-    "import sys; sys.flags.safe_path or sys.path.pop(0); sys.path.append(sys.argv[1]); "
+    "import sys; sys.flags.safe_path or sys.path.pop(0); sys.argv[1] in sys.path or sys.path.append(sys.argv[1]); "
     "from asyncwatch.cli.observed import main; main()"
 )
 """The code of the new interpreter. A `queue.py` in the current folder must not stand in for Python's."""

@@ -191,7 +191,8 @@ class Observation:
 
     def _pass_on(self, sampler: Sampler, seen: list[Observed]) -> None:
         # To wake the other thread is a system call, after which the program would have to wait for the interpreter.
-        self._inbox.append((sampler, seen))
+        if not self._is_over:
+            self._inbox.append((sampler, seen))
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
         if self._loop is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import logging
 import sys
 import time
 import weakref
@@ -19,11 +20,14 @@ from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
+from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.describe import facts_of, safe_str
 from asyncwatch.engine.event_loop import pass_on_interrupt
 from asyncwatch.engine.stacks import Frame, await_stack, frame_of, is_own, source_line
 from asyncwatch.engine.watchdog import Watchdog, WatchedRun
 from asyncwatch.text import duration
+
+logger = logging.getLogger("asyncwatch.observe")
 
 SLICE = 0.001
 """Seconds for which the loop is held by one slice of a round."""
@@ -174,7 +178,7 @@ Observed = Seen | Moved | Ended | CancelAsked | RoundEnded
 class _Watched:
     """A task that was seen, without a reference that keeps it alive."""
 
-    __slots__ = ("detail", "is_asked_to_stop", "number", "reference", "round", "stack", "waiter")
+    __slots__ = ("detail", "number", "reference", "round", "stack", "waiter")
 
     def __init__(self, reference: weakref.ref[asyncio.Task[Any]], number: int) -> None:
         self.reference = reference
@@ -184,7 +188,6 @@ class _Watched:
         """What it waited for when its stack was taken: as long as it does, it is suspended there."""
         self.stack: Stack | None = None
         self.detail = ""
-        self.is_asked_to_stop = False
 
 
 class Sampler:
@@ -311,8 +314,8 @@ class Sampler:
         try:
             self._begin_watchdog()
             is_over = self._work(time.perf_counter() + SLICE)
-        except BaseException as error:  # attributes of tasks and coroutines can be code of the user
-            pass_on_interrupt(error)
+        except Exception:  # the round starts anew
+            log_safely(logger, logging.ERROR, "a look at the tasks failed", has_traceback=True)
             self._left = None
         self.flush()
         took = time.thread_time() - began
@@ -335,15 +338,18 @@ class Sampler:
             task = reference()
             if task is None:
                 continue
-            watched = known.get(reference)
-            if watched is None:
-                if task.done() or task.get_loop() is not loop:
-                    continue
-                watched = self._meet(task)
-            watched.round = number
-            waiter = getattr(task, "_fut_waiter", None)
-            if waiter is None or watched.waiter is None or watched.waiter() is not waiter:
-                self._examine(watched, task, waiter)
+            try:
+                watched = known.get(reference)
+                if watched is None:
+                    if task.done() or task.get_loop() is not loop:
+                        continue
+                    watched = self._meet(task)
+                watched.round = number
+                waiter = getattr(task, "_fut_waiter", None)
+                if waiter is None or watched.waiter is None or watched.waiter() is not waiter:
+                    self._examine(watched, task, waiter)
+            except BaseException as error:  # attributes of tasks and coroutines can be code of the user
+                pass_on_interrupt(error)
             if not count % _STEP and time.perf_counter() >= until:
                 return False
         self._left = None
@@ -352,15 +358,13 @@ class Sampler:
         return True
 
     def _meet(self, task: asyncio.Task[Any]) -> _Watched:
+        name, coroutine = safe_str(task.get_name()), task.get_coro()
+        function = short_name(safe_str(getattr(coroutine, "__qualname__", None) or type(coroutine).__qualname__))
         reference = weakref.ref(task)
+        task.add_done_callback(self._done, context=self._context)
         watched = self._known[reference] = _Watched(reference, self._next_number())
         self._by_number[watched.number] = watched
-        coroutine = task.get_coro()
-        function = getattr(coroutine, "__qualname__", None) or type(coroutine).__qualname__
-        self._buffer.append(
-            Seen(watched.number, self._clock(), safe_str(task.get_name()), short_name(safe_str(function)))
-        )
-        task.add_done_callback(self._done, context=self._context)
+        self._buffer.append(Seen(watched.number, self._clock(), name, function))
         return watched
 
     def _examine(self, watched: _Watched, task: asyncio.Task[Any], waiter: Any) -> None:

@@ -11,7 +11,7 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view import columns
 
-SYNTAX = "text in name or error, state:failed, retries>0, throttled>0, luck>0.9, error:Timeout, group:name"
+SYNTAX = "text in name, error or status, state:failed, retries>0, throttled>0, luck>0.9, error:Timeout, group:name"
 """One line that explains the language."""
 
 Condition = Callable[[Sequence[Row]], list[bool]]
@@ -120,7 +120,8 @@ def _unquoted(text: str) -> str:
 def _has_text(text: str) -> Condition:
     # Most rows have no `extra`: their `error` need not be looked up.
     return lambda rows: [
-        text in row.name.casefold() or ((extra := row.extra) is not None and text in extra.error.casefold())
+        text in row.name.casefold()
+        or ((extra := row.extra) is not None and (text in extra.error.casefold() or text in extra.status.casefold()))
         for row in rows
     ]
 
