@@ -30,6 +30,7 @@ CASES = (
     "idle",
     "observe",
     "frame",
+    "live",
     "keys",
     "attach",
     "memory",

@@ -48,15 +48,15 @@ def test_clusters_by_kind_and_place_are_ordered_by_size() -> None:
 
 def test_rows_in_flight_are_grouped_by_where_they_wait() -> None:
     at = "client.py:88 fetch · "
-    running = {"state": WorkerState.RUNNING}
+    running = WorkerState.RUNNING
     rows = [
-        a_row("a", **running, status=f"{at}sleep (30 s)"),
-        a_row("b", **running, status=f"{at}Queue.get · from crawl.py:3 crawl"),
-        a_row("c", **running, status=f"{at}sleep (1m 05s)"),
-        a_row("d", **running, status=f"{at}Queue.get · from other.py:9 other"),
+        a_row("a", state=running, status=f"{at}sleep (30 s)"),
+        a_row("b", state=running, status=f"{at}Queue.get · from crawl.py:3 crawl"),
+        a_row("c", state=running, status=f"{at}sleep (1m 05s)"),
+        a_row("d", state=running, status=f"{at}Queue.get · from other.py:9 other"),
         a_row("e", state=WorkerState.CANCELLING, status=f"{at}sleep"),
         a_row("f", state=WorkerState.SUCCEEDED, status=f"{at}sleep"),
-        a_row("g", **running),
+        a_row("g", state=running),
     ]
     clustering = Clustering(rows, None)
     assert not clustering.work(lambda: False)

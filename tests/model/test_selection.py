@@ -83,6 +83,7 @@ def test_sorts_are_the_orders_of_the_dashboard() -> None:
         "error",
         "restarts",
         "name",
+        "live",
     ]
 
 

@@ -33,6 +33,7 @@ from asyncwatch.model.view import sort as orders
 from asyncwatch.model.view import sort as sort_keys
 from asyncwatch.model.view import sort as sorting
 from asyncwatch.model.view.filter import Query, parse_query
+from asyncwatch.model.view.live import live_key
 from asyncwatch.model.view.selection import View
 from asyncwatch.model.view.sort import SORTS, Order, Ordering, place_of, reinsert, run_all, sort
 from tests.model.stream import Stream, ended, failed
@@ -58,12 +59,15 @@ PLAIN_KEYS: dict[str, Callable[[Row, float], Any]] = {
     "queue": lambda row, now: row.index,
     "state": lambda row, now: list(WorkerState).index(row.state),
     "retries": lambda row, now: (row.retries, row.throttled),
+    "waits": lambda row, now: row.throttled,
     "luck": lambda row, now: row.bad_luck,
+    "progress": lambda row, now: row.part_done,
     "result": lambda row, now: None if row.result is None else int(row.result),
     "last": lambda row, now: row.last_duration,
     "elapsed": lambda row, now: row.elapsed(now),
     "error": lambda row, now: row.error.casefold() or None,
     "restarts": lambda row, now: row.incarnation,
+    "live": lambda row, now: live_key(row),
     "name": lambda row, now: (row.name.rstrip("0123456789"), int(row.name.lstrip("abcdefghijklmnopqrstuvwxyz"))),
 }
 """For each order, the value that a row is sorted by; None comes last."""

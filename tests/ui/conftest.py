@@ -7,6 +7,7 @@ import time
 import pytest
 
 from asyncwatch.ui.app import AsyncwatchApp
+from asyncwatch.ui.widgets.fleet_table import FleetTable
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +42,15 @@ def _untimed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Draw no frame only because time has passed: a key and an event must draw what they change by themselves."""
     if "timed" not in request.fixturenames:
         monkeypatch.setattr(AsyncwatchApp, "_period", float("inf"))
+
+
+@pytest.fixture
+def live() -> None:
+    """Let a batch that is larger than the screen start in live order, as the dashboard does outside these tests."""
+
+
+@pytest.fixture(autouse=True)
+def _in_queue_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start in queue order, with the cursor on the first worker: most tests begin there."""
+    if "live" not in request.fixturenames:
+        monkeypatch.setattr(FleetTable, "STARTS_LIVE", False)

@@ -90,10 +90,10 @@ def test_gauges_show_a_late_loop_and_a_busy_dashboard(room: int, expected: str) 
 
 def test_load_is_unknown_during_the_first_seconds() -> None:
     frames = FrameStatistics()
-    for second in range(4):
-        frames.used(float(second), float(second))
+    for second in range(5):
+        frames.used(float(second), 5.0)
     assert frames.load == 0
-    frames.used(4.0, 4.0)
+    frames.used(5.0, 8.0)
     assert frames.load == 1
 
 

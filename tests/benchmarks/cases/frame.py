@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -59,17 +59,35 @@ def run(effort: Effort) -> Iterator[Finding]:
         yield compare(what, medians[name], medians[other], goal, note, unit="ms")
 
 
+def frames_of(
+    effort: Effort, commands: Mapping[str, Sequence[object]], lines: int, what: str, goal: Goal
+) -> Iterator[Finding]:
+    """Yield the ratio of a frame of the first command to one of the second, in a terminal with that many lines."""
+    seconds = 0.2 if effort.is_quick else 4
+    frames: dict[str, list[Cost]] = {name: [] for name in commands}
+
+    def watch(name: str) -> Cost:
+        costs, _ = _frames(commands[name], seconds, lines)
+        frames[name] += costs
+        return Cost(*(statistics.median(figures) for figures in zip(*costs, strict=True)))
+
+    medians = alternate(effort, {name: partial(watch, name) for name in commands})
+    first, second = commands
+    note = f"p95 {_p95(frames[first]):.1f} ms against {_p95(frames[second]):.1f}"
+    yield compare(what, medians[first], medians[second], goal, note, unit="ms")
+
+
 def _p95(costs: Sequence[Cost]) -> float:
     return percentile([cost.processor * 1000 for cost in costs], 0.95)
 
 
-def _frames(command: Sequence[object], seconds: float) -> tuple[Sequence[Cost], float | None]:
+def _frames(command: Sequence[object], seconds: float, lines: int = 50) -> tuple[Sequence[Cost], float | None]:
     """Return the cost of each frame of a peer, and the events per second if it gets any."""
     module, *options = command
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frames.json"
         arguments = (*options, "--seconds", seconds, "--frames", file)
-        with Terminal(peer(str(module), *arguments), cwd=ROOT, columns=160, rows=50) as terminal:
+        with Terminal(peer(str(module), *arguments), cwd=ROOT, columns=160, rows=lines) as terminal:
             status = terminal.process.wait(PATIENCE)
             assert status == 0, terminal.text
         written = json.loads(file.read_text(encoding="ascii"))

@@ -54,6 +54,8 @@ def _in_storm(folder: Path, seconds: int, rates: list[str]) -> list[keyboard.Pre
     items.write_text("".join(f"w{number}\n" for number in range(_PER_SECOND * (seconds + 6))), encoding="ascii")
     with _dashboard("jobs:nap", "--items", str(items), "--concurrency", str(_CONCURRENCY)) as terminal:
         terminal.wait_for_text("attempts/s")
+        terminal.press("s")  # from the live order, in which no worker is selected, to that of the queue
+        terminal.wait_for(lambda shown: shown.cursor, "a cursor")
         _to_the_middle(terminal)
         pressed = list(keyboard.presses(terminal, keyboard.for_seconds(seconds)))
         rates += [match[1] for text in terminal.text.splitlines() if (match := _ATTEMPTS_PER_SECOND.search(text))]

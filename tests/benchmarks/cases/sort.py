@@ -41,7 +41,7 @@ def _sort(fleet: Fleet, order: str, pressed: list[keyboard.Press]) -> float:
     time.sleep(fleet.settle)
     expected = terminal.expect(partial(_is_sorted, KEYS[order]))
     assert expected.is_open(), f"the rows are already sorted by {order}:\n{terminal.text}"
-    at = terminal.press("s")
+    at = terminal.press("ss" if order == "queue" else "s")  # between the names and the queue is the live order
     pressed += keyboard.presses(terminal, expected.is_open)
     return expected.wait() - at
 

@@ -26,6 +26,7 @@ from asyncwatch.process import infrequent_gc, short_switch_interval
 from asyncwatch.ui.app import AsyncwatchApp
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.screens.fleet import FleetScreen
+from asyncwatch.ui.widgets.fleet_table import FleetTable
 from tests.benchmarks.peers.frame_timer import SETTLING, FrameTimer
 from tests.benchmarks.synthetic_run import BUSY, NOW, SyntheticRun
 
@@ -112,7 +113,9 @@ def main() -> None:
     parser.add_argument("--history", action="store_true", help="all workers that are not busy have ended")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--frames", type=Path)
+    parser.add_argument("--live", action="store_true", help="start in live order")
     given = parser.parse_args()
+    FleetTable.STARTS_LIVE = given.live
     run = SyntheticRun(given.workers, given.busy)
     controller = SyntheticController(run, given.seconds + SETTLING, has_history=given.history)
     app = SyntheticApp(controller, clock=controller.clock)

@@ -69,7 +69,7 @@ MOVES = (
     Key("down,j", "move(1)", "down", "the worker below", "↓ j"),
     Key("pageup", "page(-1)", "page up", "a screenful up", "PgUp"),
     Key("pagedown", "page(1)", "page down", "a screenful down", "PgDn"),
-    Key("home,g", "edge(-1)", "first", "the first worker", "Home g"),
+    Key("home,g", "edge(-1)", "first", "the first worker; at the top, follow the run", "Home g"),
     Key("end,G", "edge(1)", "last", "the last worker", "End G"),
     Key("left", "fold", "fold", "fold the group; on a worker, go to its group", "←"),
     Key("right", "unfold", "unfold", "unfold the group", "→"),

@@ -8,16 +8,18 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
 
-from asyncwatch.events import SETTLED
+from asyncwatch.events import SETTLED, WorkerState
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.columns import is_in_trouble, unended
 from asyncwatch.model.view.filter import EVERYTHING, Condition, Query, matching
 from asyncwatch.model.view.groups import WaitKey, is_of_cluster, wait_key
+from asyncwatch.model.view.live import LiveHead, LiveOrder
 from asyncwatch.model.view.marks import Marks
 from asyncwatch.model.view.outline import Line, grouped, outline
 from asyncwatch.model.view.sort import (
+    LIVE_ORDER,
     QUEUE_ORDER,
     SORTS,
     STEP,
@@ -53,6 +55,9 @@ class View:
 
     More than `AT_ONCE` rows are filtered and sorted in steps that the caller runs (`work`). The lines change only after
     the last step. With a tree, each branch has a line, and its rows are sorted below it.
+
+    In live order the view follows the run until `hold`: only the first rows are in order, and `resort` keeps them so.
+    Then they stay where they are, and the others follow in live order below them.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -89,6 +94,15 @@ class View:
         self._touched: set[Row] = set()
         """Rows that have changed since they were placed, or whose place changes with time."""
         self._job: Work | None = None
+        self.is_order_chosen = False
+        """Whether a person chose the order."""
+        self._live: LiveOrder | None = None
+        """The live order, while it is shown."""
+        self._is_following = False
+        self._head: LiveHead | None = None
+        """The lines while the view follows."""
+        self._held_at = (0, 0, 0)
+        """Attempts that had started, and workers that had settled and succeeded, when the rows were held."""
         # What the lines were made of.
         self._shape = 0
         self._left_seen = 0
@@ -104,7 +118,11 @@ class View:
         """Return a view of another fleet with the same filter, order and folds, without marks."""
         view = View(fleet)
         view.query, view.trouble_only, view.cluster = self._query, self._is_trouble_only, self._cluster
-        view.sort, view.reverse = self._sort, self._is_reversed
+        view.is_order_chosen = self.is_order_chosen
+        if self._is_following:
+            view.is_order_chosen = False  # it follows again when all of its rows have come
+        else:
+            view.sort, view.reverse = self._sort, self._is_reversed
         view._folded, view._folded_filtered = self._folded, self._folded_filtered
         return view
 
@@ -159,6 +177,7 @@ class View:
             raise ValueError(f"there is no order {key!r}")
         if key != self._sort:
             self._sort = key
+            self._live, self._is_following, self._head = None, False, None
             self._forget_order()
 
     @property
@@ -170,6 +189,7 @@ class View:
     def reverse(self, reverse: bool) -> None:
         if reverse != self._is_reversed:
             self._is_reversed = reverse
+            self._live, self._is_following, self._head = None, False, None
             self._forget_order()
 
     def is_folded(self, branch: Branch) -> bool:
@@ -191,6 +211,8 @@ class View:
         return self._sort == QUEUE_ORDER and not self._is_reversed
 
     def _filter_changed(self) -> None:
+        self._is_following, self._head = False, None
+        self._note_held()
         self._folded_filtered.clear()
         self._kept = None
         self._is_of_filter = False
@@ -199,6 +221,99 @@ class View:
     def _forget_order(self) -> None:
         self._is_current = False
         self._job = None
+
+    # -- live order
+
+    @property
+    def is_following(self) -> bool:
+        """Whether the first rows are always those in live order, so that none of them can be selected."""
+        return self._is_following
+
+    def follow(self) -> None:
+        """Show the live order, and keep the first rows in it. That needs a view without filter and tree."""
+        if self.is_filtered or self.fleet.tree.is_shown:
+            return
+        self.sort, self.reverse = LIVE_ORDER, False
+        fleet = self.fleet
+        self._is_following = True
+        if self._live is not None:
+            self.resort()
+        elif not fleet.attempts and not fleet.settled:
+            self._live_from(LiveOrder(fleet.rows))
+        else:
+            self._is_current = False
+            self._begin(self._sort_live())
+
+    def hold(self) -> None:
+        """Keep all rows where they are from now on."""
+        if not self._is_following:
+            return
+        fleet, head = self.fleet, self._head
+        self._is_following, self._head = False, None
+        self._note_held()
+        self._places = None
+        if head is None:
+            self._forget_order()
+            return
+        self._flat = Order(fleet.rows, [row.index for row in head.head])
+        self._order, self._rows_seen = self._flat, len(fleet.rows)
+        self._is_current = self._is_outlined = self._is_of_filter = True
+        if len(head.head) < len(fleet.rows):
+            self._begin(self._sort_below(self._flat))
+
+    def _note_held(self) -> None:
+        fleet = self.fleet
+        self._held_at = fleet.attempts, fleet.settled, fleet.counts[WorkerState.SUCCEEDED]
+
+    @property
+    def held_back(self) -> tuple[int, int, int] | None:
+        """How many attempts started, and workers succeeded and ended otherwise, since the rows are held; else None."""
+        if self._sort != LIVE_ORDER or self._is_following or self.is_filtered or self._live is None:
+            return None
+        fleet, (attempts, settled, succeeded) = self.fleet, self._held_at
+        new = max(0, fleet.counts[WorkerState.SUCCEEDED] - succeeded)
+        return fleet.attempts - attempts, new, max(0, fleet.settled - settled - new)
+
+    def _live_from(self, live: LiveOrder) -> None:
+        self._live = live
+        self._is_current = self._is_outlined = self._is_of_filter = True
+        self._shape = self.fleet.tree.shape
+        live.touched(self._touched)
+        self._touched.clear()
+        self._update_head()
+
+    def _update_head(self) -> bool:
+        """Move the rows that changed. Return whether the first rows are others now."""
+        if self._live is None or not (self._live.is_outdated or self._head is None):
+            return False
+        self._live.update()
+        head = self._live.head()
+        if self._head is not None and self._head.head == head and len(self._head) == len(self.fleet.rows):
+            return False
+        self._head = LiveHead(head, self.fleet.rows)
+        self._order = self._head
+        return True
+
+    def _sort_live(self) -> Steps[None]:
+        """Sort all rows, to begin with."""
+        rows = self.fleet.rows
+        self._touched.clear()
+        by = ordering(LIVE_ORDER, is_reversed=False, now=self.fleet.latest)
+        known = yield from sort_rows(rows, range(len(rows)), by)
+        self._live_from(LiveOrder(rows, known))
+
+    def _sort_below(self, head: Order) -> Steps[None]:
+        """Put the other rows below those that are held, in live order."""
+        rows, seen = self.fleet.rows, self._rows_seen
+        by = ordering(LIVE_ORDER, is_reversed=False, now=self.fleet.latest)
+        order = yield from sort_rows(rows, range(seen), by)
+        is_held = bytearray(seen)
+        for index in head.indexes:
+            is_held[index] = True
+        for start in range(0, len(order), STEP):
+            head.indexes.extend(index for index in order.indexes[start : start + STEP] if not is_held[index])
+            yield
+        self._places = None
 
     # -- rows and lines
 
@@ -212,6 +327,10 @@ class View:
             self._is_of_filter = True
             self._order = rows
             return rows
+        if self._is_following and tree.is_shown:
+            self.hold()
+        if self._head is not None:
+            return self._head
         if self._job is None:
             if not self._is_current or self._shape != tree.shape:
                 self._begin(self._sort_all())
@@ -235,13 +354,15 @@ class View:
     def place(self, line: Line) -> int | None:
         """Return the index of a row or branch in `lines()`; None if it is not visible."""
         lines = self.lines()
+        if isinstance(lines, LiveHead):
+            return lines.head.index(line) if line in lines.head else None
         if lines is self.fleet.rows:
             return line.index if isinstance(line, Row) and self.fleet.get(line.name) is line else None
         if len(lines) <= AT_ONCE or (self.fleet.tree.is_shown and self._places is not None):
             if self._places is None:
                 self._places = {shown: place for place, shown in enumerate(lines)}
             return self._places.get(line)
-        if isinstance(line, Row) and lines is self._flat:
+        if isinstance(line, Row) and lines is self._flat and self._sort != LIVE_ORDER:
             for stale in (self._touched, ()):
                 place = place_of(self._flat, line, self._ordering, stale)
                 if place < len(lines) and lines[place] is line:
@@ -335,7 +456,9 @@ class View:
             self._touched_of_all.update(rows)
             if len(self._touched_of_all) * _MANY > len(self._all):
                 self._all = None
-        if self._is_current or self._job is not None:
+        if self._live is not None:
+            self._live.touched(rows)
+        if (self._live is None or self.is_filtered) and (self._is_current or self._job is not None):
             self._touched.update(rows)
 
     def pass_time(self, now: float) -> None:
@@ -352,6 +475,12 @@ class View:
         """
         if self._job is not None:
             return False
+        if self._is_following:
+            return self._update_head()
+        if self._live is not None:
+            self._live.update()
+            if not self.is_filtered:
+                return False  # the rows are held
         if self._left_seen != self.fleet.tree.left:
             self._forget_order()
         elif self._is_in_queue_order and not self.is_filtered:

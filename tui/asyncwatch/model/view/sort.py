@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, Union, overload
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view import columns
+from asyncwatch.model.view.live import live_key
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
@@ -417,6 +418,7 @@ class _Search:
 
 
 QUEUE_ORDER = "queue"
+LIVE_ORDER = "live"
 
 SORTS: tuple[tuple[str, str], ...] = (
     (QUEUE_ORDER, "queue order"),
@@ -431,6 +433,7 @@ SORTS: tuple[tuple[str, str], ...] = (
     ("error", "error"),
     ("restarts", "restarts"),
     ("name", "name"),
+    (LIVE_ORDER, "live order"),
 )
 """(key, heading) of each order, in the order of the sort key. Names are last: they are often in queue order."""
 
@@ -484,6 +487,7 @@ def _keys(no_number: float, no_text: str, now: float) -> dict[str, Callable[[Row
 
     return {
         QUEUE_ORDER: attrgetter("index"),
+        LIVE_ORDER: live_key,
         "name": lambda row: natural(row.name),
         "state": lambda row: _RANKS[row.state],
         "retries": attrgetter("retry_rank"),
@@ -508,6 +512,7 @@ def _keys_of_many(no_number: float, no_text: str, now: float) -> dict[str, Calla
 
     return {
         QUEUE_ORDER: lambda rows: [row.index for row in rows],
+        LIVE_ORDER: lambda rows: list(map(live_key, rows)),
         "name": lambda rows: naturals([row.name for row in rows]),
         "state": lambda rows: [_RANKS[row.state] for row in rows],
         "retries": columns.retry_rank,

@@ -11,8 +11,10 @@ from asyncwatch.model.statistics import Histogram, Pace
 
 _RATE_PERIOD = 2.0
 """Seconds over which the rate of events is averaged."""
-_LOAD_PERIOD, _LEAST_LOAD_PERIOD = 5.0, 4.0
-"""Seconds over which the load is averaged, and the least: the first frame costs more than others."""
+_START = 2.0
+"""Seconds at the start that are not counted as load: the first frame costs more than others."""
+_LOAD_PERIOD, _LEAST_LOAD_PERIOD = 5.0, 3.0
+"""Seconds over which the load is averaged, and the least."""
 
 
 class FrameStatistics:
@@ -34,6 +36,7 @@ class FrameStatistics:
         self._lines_before = 0
         self._emitted: deque[tuple[float, int]] = deque()
         self._used: deque[tuple[float, float]] = deque()
+        self._since: float | None = None
 
     def add_received(self, events: int) -> None:
         """Count received events."""
@@ -61,6 +64,10 @@ class FrameStatistics:
 
     def used(self, now: float, processor: float) -> None:
         """Record the processor seconds of the dashboard so far."""
+        if self._since is None:
+            self._since = now
+        if now < self._since + _START:
+            return
         self._used.append((now, processor))
         while len(self._used) > 2 and self._used[1][0] <= now - _LOAD_PERIOD:
             self._used.popleft()

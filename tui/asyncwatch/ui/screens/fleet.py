@@ -18,13 +18,13 @@ from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view.filter import parse_query
 from asyncwatch.model.view.groups import Cluster, Clustering, WaitKey
-from asyncwatch.model.view.sort import QUEUE_ORDER, SORTS
+from asyncwatch.model.view.sort import LIVE_ORDER, QUEUE_ORDER, SORTS
 from asyncwatch.slices import SlicedWork, background_work
 from asyncwatch.ui import actions
 from asyncwatch.ui.actions import Action, Selection
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.hints import fleet_hints
-from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, PLAYS, RUN, Role, bindings, offered
+from asyncwatch.ui.keys import ACTS, GLOBAL, LOOKS, MOVES, PLAYS, RUN, Role, bindings, offered
 from asyncwatch.ui.messages import (
     CommandsRequested,
     DetailsRequested,
@@ -54,6 +54,8 @@ _SHARE = 20
 """A grouping waits at least this many times as long as the last one took."""
 _PADDING = 2
 """Cells left and right of the overview together, for the first frame; later ones measure it."""
+_NEED_SELECTION = ("cancel", "restart", "mark", "details")
+"""Actions without effect while no worker is selected."""
 _SAMPLE = 50
 """Marked workers whose states decide which keys are hinted."""
 
@@ -71,9 +73,10 @@ class FleetScreen(Drawable, Screen[None]):
         self._overview = Block(id="overview")
         self._filter_bar = FilterBar()
         plays = PLAYS if dashboard.player is not None else ()
-        self._keys = KeyLine(offered((*plays, *ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
         self._grouping: SlicedWork | None = None
         self._group_again = 0.0
+        select = [key for key in MOVES if key.action == "move(1)"]
+        self._keys = KeyLine(offered((*plays, *select, *ACTS, *RUN, *LOOKS, *GLOBAL), dashboard.role))
         self._scrubber: ScrubberLine | None = None
         if dashboard.player is not None:
             from asyncwatch.ui.widgets.scrubber import ScrubberLine
@@ -125,7 +128,10 @@ class FleetScreen(Drawable, Screen[None]):
     def _hint_keys(self, width: int = 0) -> None:
         dashboard = self._dashboard
         has_marks = bool(dashboard.view.marks)
-        self._keys.hint(fleet_hints(dashboard.fleet, self._selected_states(), has_marks=has_marks), width)
+        hints = fleet_hints(dashboard.fleet, self._selected_states(), has_marks=has_marks)
+        if dashboard.view.is_following and not has_marks:
+            hints = {**hints, **dict.fromkeys(_NEED_SELECTION), "move(1)": "select"}
+        self._keys.hint(hints, width)
 
     def _selected_states(self) -> list[WorkerState]:
         """Return the states of the selected workers, or of a sample of many."""
@@ -145,9 +151,20 @@ class FleetScreen(Drawable, Screen[None]):
             kind = f"{like} {crop(fmt.safe(view.cluster[0]), 48)}"
         progress = "filtering…" if view.is_filtering else "sorting…" if view.is_behind else ""
         stays = f"{shown_name(stray)} stays while the cursor is on it" if stray is not None else ""
-        only = " · ".join(filter(None, [progress, "trouble only" if view.trouble_only else "", kind, stays]))
+        only = " · ".join(
+            filter(None, [progress, "trouble only" if view.trouble_only else "", kind, stays, self._news()])
+        )
         self._filter_bar.show(shown - (stray is not None), total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
+
+    def _news(self) -> str:
+        """Return what came since the rows of the live order are held where they are."""
+        news = self._dashboard.view.held_back
+        if news is None:
+            return ""
+        words = zip(news, ("started", "succeeded", "ended otherwise"), strict=True)
+        came = ", ".join(f"+{number:,} {what}" for number, what in words if number)
+        return f"rows stay{f': {came}' if came else ''} · home at the top follows"
 
     def _why_empty(self) -> str:
         view = self._dashboard.view
@@ -353,7 +370,7 @@ class FleetScreen(Drawable, Screen[None]):
     def action_sort(self) -> None:
         """Sort by the next column."""
         present, shown = self._dashboard.view.sort, self.table.columns
-        keys = [key for key, _heading in SORTS if key in {QUEUE_ORDER, present, *shown}]
+        keys = [key for key, _heading in SORTS if key in {QUEUE_ORDER, LIVE_ORDER, present, *shown}]
         self._sort_by(keys[(keys.index(present) + 1) % len(keys)], is_reversed=False)
 
     def action_reverse(self) -> None:
@@ -368,6 +385,9 @@ class FleetScreen(Drawable, Screen[None]):
 
     def _sort_by(self, key: str, *, is_reversed: bool) -> None:
         view = self._dashboard.view
+        view.is_order_chosen = True
+        if key == LIVE_ORDER and not is_reversed and not view.is_filtered:
+            self.table.follow()
         view.sort = key
         view.reverse = is_reversed
         self.draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from textual.strip import Strip
 from asyncwatch.model.rows import Row
 from asyncwatch.model.tree import Branch
 from asyncwatch.model.view.outline import Line
+from asyncwatch.model.view.sort import LIVE_ORDER, QUEUE_ORDER
 from asyncwatch.slices import background_work, give_way_to_frame
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import MOVES, bindings
@@ -28,10 +30,13 @@ from asyncwatch.ui.render.styles import SpanWidget, StripMaker
 from asyncwatch.ui.widgets.lines import (
     NO_ROOM_FOR_SELECTION,
     SCROLLED_TO_SELECTION,
+    SELECT_FIRST,
     SELECTION_IS_TO_COME,
     is_on_terminal,
 )
 
+LIVE_EVERY = 0.25
+"""Seconds between two changes of the live order while events come."""
 _NAMES = 4096
 """Names that are measured at once, in a few milliseconds."""
 _NEAR = 4096
@@ -48,10 +53,15 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
     The cursor stays on its line in any order, and on screen: the view scrolls to a line that moves, and the cursor
     moves with the edge of a view that a person scrolls.
 
+    A batch that is larger than the screen starts in live order, in which no line is selected until a person moves the
+    cursor: then all rows stay where they are.
+
     `draw` is called when the run may have changed. It repaints the visible lines that look different now.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
+    STARTS_LIVE: ClassVar[bool] = True
+    """Whether a batch that is larger than the screen starts in live order."""
 
     def __init__(self, dashboard: DashboardState) -> None:
         self._strip_maker = StripMaker(self)
@@ -62,6 +72,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._sought: Line | None = None
         """The selected line of a fleet that was replaced, until a line of that name comes."""
         self._empty_text = ""
+        self._reordered_at = float("-inf")
+        """When the live order was last brought up to date."""
         self._columns = columns.arrange(80, 0, 0)
         self._arranged_width = 0
         self._work = background_work(self._measure_and_order, lambda: self.post_message(LinesReady()))
@@ -131,8 +143,11 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Return whether the selected line is on screen, as keys require. If not, scroll to it with a notice.
 
         A new layout may have hidden it, or leave no room for any line. When the fleet was replaced, it may still be to
-        come.
+        come. In live order there is none.
         """
+        if self._dashboard.view.is_following:
+            self.notify(SELECT_FIRST)
+            return False
         if self._sought is not None:
             self.notify(SELECTION_IS_TO_COME)
             return False
@@ -158,6 +173,11 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self._sought = None if self._is_untouched else self._selected
             self._start_over()
             self.scroll_to(y=0, animate=False, immediate=True)
+        if self._is_to_follow():
+            self._dashboard.view.follow()
+        if self._dashboard.view.is_following and (now := time.monotonic()) >= self._reordered_at + LIVE_EVERY:
+            self._reordered_at = now
+            self._dashboard.view.resort()
         order = self._dashboard.view.lines()
         if order is not self._order or len(order) != self.virtual_size.height - 1:
             self._follow(order)
@@ -179,6 +199,29 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if changed:
             self.refresh(*[Region(0, y, width, 1) for y in changed])
 
+    def _is_to_follow(self) -> bool:
+        """Whether the live order begins: more workers than lines, and no person has chosen anything yet."""
+        dashboard = self._dashboard
+        view, lines = dashboard.view, self.size.height - 1
+        if (
+            not self.STARTS_LIVE
+            or view.is_order_chosen
+            or view.sort != QUEUE_ORDER
+            or not 0 < lines < len(view.fleet.rows)
+        ):
+            return False
+        is_plain = not (view.reverse or view.is_filtered or view.fleet.tree.is_shown or view.marks)
+        return is_plain and self._is_untouched and not dashboard.is_growing
+
+    def follow(self) -> None:
+        """Show the live order from now on, without a selected line."""
+        self._dashboard.view.follow()
+        if self._dashboard.view.is_following:
+            self._is_untouched, self._sought = True, None
+            self._follow(self._dashboard.view.lines())
+            self.draw()
+            self.post_message(CursorMoved())
+
     def _seek(self, sought: Line) -> None:
         """Put the cursor on the worker or branch of this name once it is there. Give up when all workers are."""
         fleet = self._dashboard.fleet
@@ -196,6 +239,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
 
     def select(self, line: Line) -> None:
         """Put the cursor on a row or branch of the view, and scroll to it."""
+        self._dashboard.view.hold()
         if (place := self._dashboard.view.place(line)) is not None:
             self._follow(self._dashboard.view.lines())
             self._move_to(place)
@@ -218,7 +262,9 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
             self.post_message(FoldRequested(self._selected, is_folded=False))
 
     def action_move(self, rows: int) -> None:
-        """Move the cursor down by `rows`."""
+        """Move the cursor down by `rows`; onto the first line if none is selected."""
+        if self._dashboard.view.is_following:
+            rows = 0
         self._move_to(self._index + rows)
 
     def action_page(self, pages: int) -> None:
@@ -226,7 +272,11 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._move_to(self._index + pages * max(1, self.size.height - 2))
 
     def action_edge(self, direction: int) -> None:
-        """Move the cursor to the first (-1) or the last (1) line."""
+        """Move the cursor to the first (-1) or the last (1) line; from the first one up, follow the live order."""
+        view = self._dashboard.view
+        if direction < 0 and view.sort == LIVE_ORDER and (view.is_following or not self._index):
+            self.follow()
+            return
         self._move_to(0 if direction < 0 else len(self._order) - 1)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -408,7 +458,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         before, self._order = self._order, order
         if len(order) != self.virtual_size.height - 1:
             self.virtual_size = Size(0, len(order) + 1)
-        if not order:
+        if not order or self._dashboard.view.is_following:
             self._selected = None
             self._index = 0
         elif self._selected is None or (self._is_untouched and isinstance(order[0], Branch)):
@@ -447,6 +497,10 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Put the cursor on the line with that index, or on the nearest one."""
         self._is_untouched = False
         self._sought = None
+        if self._dashboard.view.is_following:
+            self._dashboard.view.hold()
+            self._follow(self._dashboard.view.lines())
+            self.refresh()
         self._index = min(max(0, index), len(self._order) - 1)
         self._selected = self._order[self._index]
         self._dashboard.view.keep(self.selected)

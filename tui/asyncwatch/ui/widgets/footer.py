@@ -127,7 +127,8 @@ class FilterBar(Horizontal):
         is_typed = bool(self.input.value) or self.screen.focused is self.input
         self._sign.display = self.input.display = is_typed
         self.display = is_typed or bool(only)
-        text = problem or f"{f'{only} · ' if only else ''}{shown:,} of {total:,}"
+        count = f"{shown:,} of {total:,}" if is_typed or shown != total or not only else ""
+        text = problem or " · ".join(filter(None, [only, count]))
         label = self._shown
         if label.content != text:
             label.update(text)

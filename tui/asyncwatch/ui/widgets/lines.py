@@ -15,6 +15,7 @@ from asyncwatch.ui.render.styles import SpanWidget, StripMaker
 
 SCROLLED_TO_SELECTION = "The selection was off screen. Press the key again."
 SELECTION_IS_TO_COME = "The selected worker is still to come. Move the cursor, or try again in a moment."
+SELECT_FIRST = "Select a worker first: ↓ holds the rows where they are. Home at the top follows again."
 NO_ROOM_FOR_SELECTION = "The selection is off screen. Enlarge the terminal."
 
 
