@@ -76,7 +76,7 @@ def render_keys() -> Iterator[str]:
     yield from ("", "## States")
     meanings = [(fmt.state_label(state), meaning) for state, meaning in help.MEANINGS.items()]
     yield from table(("State", "Meaning"), [*meanings, (f"{fmt.STRUCK} bad luck", "the draw injected a fault")])
-    yield from ("## Filters", "", "Type a filter after `/`. Several terms have to match at once.")
+    yield from ("## Filters", "", "Type a filter after `/`. `tab` takes over what it suggests.")
     yield from table(("Term", "Matches"), [(code(term), meaning) for term, meaning in help.FILTERS])
 
 

@@ -128,9 +128,34 @@ async def test_trouble_filter_shows_only_trouble() -> None:
         await pilot.press("f")
         await shows(app, "\n trouble only · 2 of 8\n")
         await pilot.press("slash")
-        await shows(app, "/ text in name, error or status", "trouble only · 2 of 8")
+        await shows(app, "/ text or state", "trouble only · 2 of 8")
         await pilot.press("escape")
         await shows(app, "\n trouble only · 2 of 8\n")
         await pilot.press("f")
         await hides(app, "trouble only")
         assert app.screen.query_one(FilterBar).display is False
+
+
+async def test_filter_completes_what_is_typed() -> None:
+    async with running() as (app, _, pilot):
+        await pilot.press("slash", *"state:fa")
+        await shows(app, "/ state:failed")
+        await pilot.press("tab", "enter")
+        await shows(app, "1 of 8", "› 3")
+        assert app.dashboard.view.query.text == "state:failed"
+
+
+async def test_filter_problem_leaves_the_typed_text_visible() -> None:
+    async with running(size=(60, 20)) as (app, _, pilot):
+        await pilot.press("slash", *"nothing_like_this_field_exists:x")
+        await shows(app, "nothing_like_this_field_exists:x", "no field noth")
+
+
+async def test_filter_by_time_finds_rows_as_time_passes() -> None:
+    async with running() as (app, controller, pilot):
+        await pilot.press("slash", *"running elapsed>10s", "enter")
+        await shows(app, "0 of 8")
+        controller.log(None, 20.0, "much later")
+        await until(lambda: app.dashboard.fleet.latest == 20.0)
+        app.dashboard.view.resort()
+        await until(lambda: visible(app) == ["6"])

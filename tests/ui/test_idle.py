@@ -235,7 +235,7 @@ async def test_filter_drawn_before_it_has_the_focus_shows_input_and_count() -> N
     async with running() as (app, _controller, pilot):
         app.screen.action_filter()  # type: ignore[attr-defined]  # the fleet's
         app._draw_screens()
-        await shows(app, "/ text in name, error or status", "8 of 8")
+        await shows(app, "/ text or state", "8 of 8")
         await pilot.press("escape")
         await hides(app, "8 of 8")
 

@@ -45,7 +45,7 @@ def _matches(fleet: Fleet, selector: str) -> Sequence[Row]:
         return (row,)
     rows = fleet.rows
     if has_field(selector):
-        query = parse_query(selector)
+        query = parse_query(selector, lambda: fleet.latest)
         if query.problem:
             raise SelectorError(f"{selector!r}: {query.problem}")
         return [rows[index] for index in matching(range(len(rows)), rows, query.conditions)]

@@ -1,17 +1,28 @@
-"""The filter language: words and conditions, all of which a row must meet. Pure."""
+"""The filter language: words and conditions, joined by and, or, not and parentheses. Pure.
+
+    expression = group { "or" group }
+    group = term { ["and"] term }
+    term = "not" term | "(" expression ")" | condition | word
+
+A condition is a field, a sign and a value. Texts are compared by Unicode's NFC without case, so that the two forms of
+an accented letter are equal.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from unicodedata import normalize
 
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
 from asyncwatch.model.view import columns
+from asyncwatch.text import parse_duration
 
-SYNTAX = "text in name, error or status, state:failed, retries>0, throttled>0, luck>0.9, error:Timeout, group:name"
+SYNTAX = "text or state, state:failed, retries>0, elapsed>2s, luck>0.9, error:Timeout, name~^w1, not …, … or …"
 """One line that explains the language."""
 
 Condition = Callable[[Sequence[Row]], list[bool]]
@@ -19,10 +30,14 @@ Condition = Callable[[Sequence[Row]], list[bool]]
 conditions."""
 
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
-_FIELDS = ("state", "error", "group", "retries", "throttled", "luck")
-_FIELD = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
-_QUICK = re.compile(r"(state|retries|throttled|luck)[:=<>]", re.IGNORECASE)
+_TIMES = ("elapsed", "last")
+_TEXTS = ("name", "error", "group")
+FIELDS = ("state", *_TEXTS, "retries", "throttled", "luck", *_TIMES)
+_FIELD = re.compile(r"([A-Za-z_]*)(>=|<=|[:=<>~])(.*)", re.DOTALL)
+_QUICK = re.compile(r"(state|retries|throttled|luck|elapsed|last)[:=<>]", re.IGNORECASE)
 """Terms that look at no text. They come first: fewer rows are left for the others."""
+_LEAST_OF_STATE = 3
+"""Characters from which a plain word matches the states that begin with it."""
 _NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
 """The text after the colon of a URL, of `host:port`, or of an unfinished word (`OSError:`)."""
 _COMPARISONS: dict[str, Callable[[Iterable[float], float], list[bool]]] = {
@@ -47,6 +62,8 @@ class Query:
     text: str
     conditions: tuple[Condition, ...] = ()
     problem: str = ""
+    is_timed: bool = False
+    """Whether rows may meet it, or no longer meet it, only because time passes."""
 
     def matches(self, row: Row) -> bool:
         """Return whether the row meets every condition."""
@@ -57,27 +74,149 @@ EVERYTHING = Query("")
 """The query that every row matches."""
 
 
-def parse_query(text: str) -> Query:
+def parse_query(text: str, now: Callable[[], float] = lambda: 0.0) -> Query:
     """Parse a filter (see `SYNTAX`). Never raises.
 
     Terms are separated by spaces; quotes keep a term with spaces together; case does not matter. A term that is not
-    understood (yet) is ignored and reported in `Query.problem`.
+    understood (yet) is ignored and reported in `Query.problem`. `now` returns the seconds since the run started, with
+    which elapsed times are compared.
     """
-    quick: list[Condition] = []
-    slow: list[Condition] = []
-    problem = ""
-    for term in _TERM.findall(text):
-        try:
-            (quick if _QUICK.match(term) else slow).append(_condition(term))
-        except ValueError as error:
-            problem = problem or str(error)
-    return Query(text, (*quick, *slow), problem)
+    parser = _Parser(_tokens(text), now)
+    return Query(text, parser.parse(), parser.problem, parser.is_timed)
 
 
 def has_field(text: str) -> bool:
     """Return whether a filter has a condition on a field, so that it is no plain text."""
-    fields = map(_FIELD.fullmatch, _TERM.findall(text))
-    return any(field is not None and field[1].lower() in _FIELDS for field in fields)
+    fields = map(_FIELD.fullmatch, _tokens(text))
+    return any(field is not None and field[1].lower() in FIELDS for field in fields)
+
+
+def completion(text: str, groups: Iterable[str] = ()) -> str:
+    """Return `text` with its last term completed: a field, or a value of `state:` or `group:`; empty for none."""
+    start = len(text) - len(terms[-1]) if (terms := _TERM.findall(text)) and text.endswith(terms[-1]) else len(text)
+    term = text[start:].lstrip("(")
+    field, sign, value = term.partition(":")
+    if not term:
+        return ""
+    if not sign:
+        choices = [f"{name}{':' if name in {'state', *_TEXTS} else '>'}" for name in FIELDS]
+        known = [choice for choice in choices if choice.startswith(term.lower()) and choice != term.lower()]
+        return text + known[0][len(term) :] if len(term) > 1 and known else ""
+    kinds: dict[str, list[str]] = {"state": [*WorkerState], "group": [*groups]}
+    values = kinds.get(field.lower(), [])
+    bare = value.removeprefix('"')
+    for choice in values:
+        if bare and choice.casefold().startswith(bare.casefold()) and len(choice) > len(bare):
+            rest = choice[len(bare) :]
+            if " " not in choice:
+                return text + rest
+            return f'{text[: len(text) - len(value)]}"{bare}{rest}"'
+    return ""
+
+
+_OPEN, _CLOSE, _AND, _OR, _NOT = "(", ")", "and", "or", "not"
+
+
+def _tokens(text: str) -> list[str]:
+    """Return the terms, and parentheses as terms of their own; those inside a term, as in `f(x)`, belong to it."""
+    tokens: list[str] = []
+    depth = 0
+    for term in _TERM.findall(text):
+        inner, closing = term, 0
+        while inner.startswith(_OPEN):
+            tokens.append(_OPEN)
+            depth += 1
+            inner = inner[1:]
+        while inner.endswith(_CLOSE) and closing < depth and inner.count(_CLOSE) > inner.count(_OPEN):
+            closing += 1
+            inner = inner[:-1]
+        depth -= closing
+        tokens += [*([inner] if inner else []), *[_CLOSE] * closing]
+    return tokens
+
+
+class _Parser:
+    """Makes conditions of terms. What is still incomplete while a person types is left out."""
+
+    def __init__(self, tokens: list[str], now: Callable[[], float]) -> None:
+        self._tokens = tokens
+        self._place = 0
+        self._now = now
+        self.problem = ""
+        """Why the first term that was not understood was not."""
+        self.is_timed = False
+
+    def parse(self) -> tuple[Condition, ...]:
+        """Return the conditions, all of which a row must meet."""
+        return self._expression()
+
+    def _expression(self) -> tuple[Condition, ...]:
+        groups = [self._group()]
+        while self._peek() == _OR:
+            self._place += 1
+            groups.append(self._group())
+        # `a or` is not complete yet: it is `a`.
+        groups = [group for group in groups if group]
+        return (_any(groups),) if len(groups) > 1 else groups[0] if groups else ()
+
+    def _group(self) -> tuple[Condition, ...]:
+        quick: list[Condition] = []
+        slow: list[Condition] = []
+        while (token := self._peek()) not in {"", _OR, _CLOSE}:
+            (quick if _QUICK.match(token) else slow).extend(self._term())
+        return (*quick, *slow)
+
+    def _term(self) -> tuple[Condition, ...]:
+        token = self._tokens[self._place]
+        self._place += 1
+        if token.lower() == _AND:
+            return ()
+        if token.lower() == _NOT:
+            conditions = self._term() if self._peek() not in {"", _OR, _CLOSE} else ()
+            return (_not(conditions),) if conditions else ()
+        if token == _OPEN:
+            conditions = self._expression()
+            if self._peek() == _CLOSE:
+                self._place += 1
+            return conditions
+        try:
+            return (self._condition(token),)
+        except ValueError as error:
+            self.problem = self.problem or str(error)
+            return ()
+
+    def _peek(self) -> str:
+        """Return the next term, `or` in lower case; empty at the end."""
+        token = self._tokens[self._place] if self._place < len(self._tokens) else ""
+        return token.lower() if token.lower() == _OR else token
+
+    def _condition(self, term: str) -> Condition:
+        field = _FIELD.fullmatch(term)
+        if field is not None and field[1].lower() in _TIMES and field[2] != "~":
+            self.is_timed = True
+            return _compares_times(field[1].lower(), field[2], _unquoted(field[3]), self._now)
+        return _condition(term)
+
+
+def _any(groups: Sequence[Sequence[Condition]]) -> Condition:
+    def condition(rows: Sequence[Row]) -> list[bool]:
+        met = bytearray(len(rows))
+        for group in groups:
+            for place in matching(range(len(rows)), rows, group):
+                met[place] = True
+        return [*map(bool, met)]
+
+    return condition
+
+
+def _not(conditions: Sequence[Condition]) -> Condition:
+    def condition(rows: Sequence[Row]) -> list[bool]:
+        met = bytearray(len(rows))
+        for place in matching(range(len(rows)), rows, conditions):
+            met[place] = True
+        return [not is_met for is_met in met]
+
+    return condition
 
 
 def matching(indexes: Sequence[int], rows: Sequence[Row], conditions: Iterable[Condition]) -> list[int]:
@@ -96,10 +235,14 @@ def _condition(term: str) -> Condition:
     if field is None:
         return _has_text(_unquoted(term))
     name, sign, value = field[1].lower(), field[2], _unquoted(field[3])
-    if name not in _FIELDS:
+    if sign == "~" and (not name or name in _TEXTS):
+        return _matches(name, field[3].replace('"', ""))
+    if not name:
+        return _has_text(_unquoted(term))
+    if name not in FIELDS:
         if sign == ":" and _NO_VALUE.fullmatch(value):
             return _has_text(_unquoted(term))
-        raise ValueError(f"no field {name}: {', '.join(_FIELDS)}; quotes make it text")
+        raise ValueError(f"no field {name}: {', '.join(FIELDS)}; quotes make it text")
     if name in _NUMBERS:
         return _compares(name, sign, value)
     if sign not in ":=":
@@ -109,21 +252,63 @@ def _condition(term: str) -> Condition:
     if name == "state":
         return _is_in_state(value)
     if name == "group":
-        return lambda rows: [value in row.block.group.casefold() for row in rows]
-    return lambda rows: [(extra := row.extra) is not None and value in extra.error.casefold() for row in rows]
+        return lambda rows: [value in _folded(row.block.group) for row in rows]
+    if name == "name":
+        return lambda rows: [
+            value in (text.casefold() if (text := row.name).isascii() else _folded(text)) for row in rows
+        ]
+    return lambda rows: [(extra := row.extra) is not None and value in _folded(extra.error) for row in rows]
+
+
+def _folded(text: str) -> str:
+    return text.casefold() if text.isascii() else normalize("NFC", normalize("NFC", text).casefold())
 
 
 def _unquoted(text: str) -> str:
-    return text.replace('"', "").casefold()
+    return _folded(text.replace('"', ""))
 
 
 def _has_text(text: str) -> Condition:
+    states = frozenset(state for state in WorkerState if len(text) >= _LEAST_OF_STATE and state.startswith(text))
     # Most rows have no `extra`: their `error` need not be looked up.
     return lambda rows: [
-        text in row.name.casefold()
-        or ((extra := row.extra) is not None and (text in extra.error.casefold() or text in extra.status.casefold()))
+        text in (name.casefold() if (name := row.name).isascii() else _folded(name))
+        or row.state in states
+        or ((extra := row.extra) is not None and (text in _folded(extra.error) or text in _folded(extra.status)))
         for row in rows
     ]
+
+
+def _matches(name: str, pattern: str) -> Condition:
+    """Return whether a name, error or group matches a regular expression; without a field, whether one of the first."""
+    if not pattern:
+        raise ValueError(f"what follows {name}~?")
+    try:
+        search = re.compile(normalize("NFC", pattern), re.IGNORECASE).search
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"no regular expression: {error}") from None
+
+    def nfc(text: str) -> str:
+        return text if text.isascii() else normalize("NFC", text)
+
+    if name == "group":
+        return lambda rows: [search(nfc(row.block.group)) is not None for row in rows]
+    if name == "error":
+        return lambda rows: [(extra := row.extra) is not None and search(nfc(extra.error)) is not None for row in rows]
+    if name == "name":
+        return lambda rows: [search(nfc(row.name)) is not None for row in rows]
+    return lambda rows: [search(nfc(row.name)) is not None or search(nfc(row.error)) is not None for row in rows]
+
+
+def _compares_times(name: str, sign: str, value: str, now: Callable[[], float]) -> Condition:
+    try:
+        bound = parse_duration(value)
+    except ValueError:
+        raise ValueError(f"{name}{sign} takes a time such as 2s or 500ms, not {value!r}") from None
+    comparison = _COMPARISONS[sign]
+    if name == "last":
+        return lambda rows: comparison(columns.last_duration(rows, math.nan), bound)
+    return lambda rows: comparison(columns.elapsed(rows, now(), math.nan), bound)
 
 
 def _is_in_state(prefix: str) -> Condition:

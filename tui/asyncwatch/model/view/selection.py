@@ -533,7 +533,7 @@ class View:
         # A row that is touched from here on may be looked at before or after that.
         self._touched.clear()
         visible = yield from self._visible(seen)
-        moving = yield from self._moving(visible)
+        moving = yield from self._moving(range(seen) if self._query.is_timed else visible)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
         if self._sort == QUEUE_ORDER:
             flat = yield from in_order(rows, visible, is_reversed=self._is_reversed)
@@ -552,7 +552,7 @@ class View:
         touched, self._touched = self._touched, set()
         moved = yield from in_queue_order(self.fleet.rows, touched)
         shown = (yield from self._filter(moved)) if self.is_filtered else moved
-        moving = yield from self._moving(shown.indexes)
+        moving = yield from self._moving((moved if self._query.is_timed else shown).indexes)
         by = ordering(self._sort, is_reversed=self._is_reversed, now=self.fleet.latest)
         flat = yield from reinsert(self._flat, moved, shown, by, self._touched)
         yield from self._outline(flat)
@@ -637,9 +637,10 @@ class View:
         return bool(matching((row.index,), (row,), self._conditions()))
 
     def _moving(self, indexes: Indexes) -> Steps[list[Row]]:
-        """Return the rows with these indexes whose place changes with time, if sorted by elapsed time."""
+        """Return the rows with these indexes whose place changes with time, if elapsed times matter."""
         moving: list[Row] = []
-        for start in range(0, len(indexes) if self._sort == "elapsed" else 0, STEP):
+        moves = self._sort == "elapsed" or self._query.is_timed
+        for start in range(0, len(indexes) if moves else 0, STEP):
             rows = unended(rows_at(self.fleet.rows, indexes[start : start + STEP]))
             moving += [row for row in rows if row.state not in SETTLED and row.attempt]
             yield

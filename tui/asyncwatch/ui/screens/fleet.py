@@ -56,6 +56,8 @@ _PADDING = 2
 """Cells left and right of the overview together, for the first frame; later ones measure it."""
 _NEED_SELECTION = ("cancel", "restart", "mark", "details")
 """Actions without effect while no worker is selected."""
+_GROUPS = 100
+"""Groups that a filter is completed with, at most."""
 _SAMPLE = 50
 """Marked workers whose states decide which keys are hinted."""
 
@@ -71,7 +73,7 @@ class FleetScreen(Drawable, Screen[None]):
         self.table = FleetTable(dashboard)
         self._dashboard = dashboard
         self._overview = Block(id="overview")
-        self._filter_bar = FilterBar()
+        self._filter_bar = FilterBar(groups=self._groups)
         plays = PLAYS if dashboard.player is not None else ()
         self._grouping: SlicedWork | None = None
         self._group_again = 0.0
@@ -156,6 +158,17 @@ class FleetScreen(Drawable, Screen[None]):
         )
         self._filter_bar.show(shown - (stray is not None), total, only=only, problem=view.query.problem)
         self.table.show_if_empty(self._why_empty())
+
+    def _groups(self) -> list[str]:
+        """Return the names of the groups, for the completion of a filter."""
+        rows = self._dashboard.fleet.rows
+        names: dict[str, None] = {}
+        place = 0
+        while place < len(rows) and len(names) < _GROUPS:
+            block = rows[place].block
+            names[block.group] = None
+            place = block.start + block.size
+        return [*names]
 
     def _news(self) -> str:
         """Return what came since the rows of the live order are held where they are."""
@@ -365,7 +378,7 @@ class FleetScreen(Drawable, Screen[None]):
         self.draw()
 
     def _apply_filter(self) -> None:
-        self._dashboard.view.query = parse_query(self._filter_bar.input.value)
+        self._dashboard.view.query = parse_query(self._filter_bar.input.value, lambda: self._dashboard.now)
 
     def action_sort(self) -> None:
         """Sort by the next column."""

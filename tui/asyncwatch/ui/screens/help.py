@@ -38,14 +38,18 @@ MEANINGS = {
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
 }
 FILTERS = (
-    ("text", "in the name or the error"),
+    ("text", "in name or error, or a state"),
     ("state:failed", "the state starts with it"),
     ("retries>0", "also >= < <= ="),
+    ("elapsed>2s", "a time; also last>500ms"),
     ("throttled>0", "asked to wait"),
     ("luck>0.9", "the last draw"),
     ("error:Timeout", "text in the error"),
     ("group:web", "the group's name"),
+    ("name~^w1", "regex; also error~, group~"),
     ("a b", "both terms must match"),
+    ("a or b", "one of them; ( ) group"),
+    ("not a", "it must not match"),
 )
 
 

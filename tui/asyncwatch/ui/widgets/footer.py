@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from asyncwatch.model.view.filter import SYNTAX
+from asyncwatch.model.view.filter import SYNTAX, completion
 from asyncwatch.ui.keys import Key
-from asyncwatch.ui.render.spans import Line, Span, join, width_of
+from asyncwatch.ui.render.spans import Line, Span, crop, join, width_of
 from asyncwatch.ui.widgets.lines import Block
 
 NO_HINTS: Mapping[str, str | None] = MappingProxyType({})
+_LEAST_TEXT = 12
+"""Cells of the count or the problem, at least."""
+_BESIDE = 9
+"""Cells of the filter bar beside the typed text and the count."""
 _HINTED_RANK = 1.5
 """A hinted key gives way only to keys of rank 1."""
 
@@ -92,15 +98,31 @@ class FilterInput(Input):
         Binding("escape", "screen.clear_filter", "clear", show=False),
         Binding("up", "screen.move(-1)", "up", show=False),
         Binding("down", "screen.move(1)", "down", show=False),
+        Binding("tab", "cursor_right", "complete", show=False),
     ]
+
+
+class _Completion(Suggester):
+    """Completes the last term of a filter; `right` or `tab` takes it over."""
+
+    def __init__(self, groups: Callable[[], Iterable[str]]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._groups = groups
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """Return the completed filter."""
+        return completion(value, self._groups()) or None
 
 
 class FilterBar(Horizontal):
     """Visible only while there is a filter, or one is being typed."""
 
-    def __init__(self, placeholder: str = SYNTAX, sign: str = "/") -> None:
+    def __init__(
+        self, placeholder: str = SYNTAX, sign: str = "/", groups: Callable[[], Iterable[str]] | None = None
+    ) -> None:
         super().__init__()
-        self.input = FilterInput(placeholder=placeholder, select_on_focus=False)
+        suggester = None if groups is None else _Completion(groups)
+        self.input = FilterInput(placeholder=placeholder, select_on_focus=False, suggester=suggester)
         # Like `compact=True`, which would resolve its styles at once: 7 ms before the first frame.
         self.input.set_reactive(Input.compact, value=True)
         self.input.add_class("-textual-compact", update=False)
@@ -129,6 +151,12 @@ class FilterBar(Horizontal):
         self.display = is_typed or bool(only)
         count = f"{shown:,} of {total:,}" if is_typed or shown != total or not only else ""
         text = problem or " · ".join(filter(None, [only, count]))
+        # What is typed stays visible.
+        text = (
+            crop(text, max(_LEAST_TEXT, self.app.size.width - cell_len(self.input.value) - _BESIDE))
+            if is_typed
+            else text
+        )
         label = self._shown
         if label.content != text:
             label.update(text)
