@@ -79,8 +79,8 @@ async def test_lines_of_services_are_rendered_once_a_second() -> None:
     controller, clock = FakeController(), _Clock()
     service_run(controller)
     app = AsyncwatchApp(controller, clock=clock, processor_clock=frozen_clock)
-    async with app.run_test(size=(100, 20)) as pilot:
-        await shows(app, "web   ● running", "0 s")
+    async with app.run_test(size=(130, 20)) as pilot:
+        await shows(app, "web   ● running", "(0 s)")
         clock.now += 20.0
         app.draw()
         await shows(app, "00:20 ")
@@ -92,7 +92,7 @@ async def test_lines_of_services_are_rendered_once_a_second() -> None:
             await until(lambda: app.dashboard.now == app.screen.query_one(FleetTable)._now)
             await pilot.pause()
             assert rendered.lines - before == lines
-        await shows(app, "00:21 ", "21 s")
+        await shows(app, "00:21 ", "(21 s)")
 
 
 async def test_elapsed_is_exact_when_frozen() -> None:
