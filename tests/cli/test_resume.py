@@ -323,7 +323,7 @@ def test_masked_arguments_have_to_be_given_again(place: Place) -> None:
     place.run(url, "http://127.0.0.1:1/b", "--max-attempts", "1", "--journal")
     refused = place.run("resume")
     assert refused.returncode == 2
-    assert "http://***@127.0.0.1:1/ had a password" in refused.stderr
+    assert "http://***@127.0.0.1:1/ had a password or a token" in refused.stderr
     wrong = place.run("resume", "http://127.0.0.1:1/other")
     assert (wrong.returncode, "no target of the run" in wrong.stderr) == (2, True)
     asked = place.run("resume", "--dry-run", url)

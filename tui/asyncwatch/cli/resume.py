@@ -454,7 +454,8 @@ def _merged(
     missing = [f"--{name}" for name, value in merged.items() if MASK in str(value) and name not in options]
     missing += [text for text in positional if MASK in text]
     if missing:
-        raise RefusedError(*(f"{text} had a password, which is not recorded: give it again" for text in missing))
+        why = "had a password or a token, which is not recorded: give it again"
+        raise RefusedError(*(f"{text} {why}" for text in missing))
     arguments = []
     for param in params:
         if param.name not in merged:
