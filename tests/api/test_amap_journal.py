@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -364,6 +365,29 @@ async def test_lifespan_that_cannot_be_entered_leaves_a_journal_to_go_on_with(fo
     assert await amap(job, [1], journal="prices", lifespan=database) == [[1, "database"]]
     (entry,) = entries(folder)
     assert entry.launches == 2
+
+
+async def test_call_of_very_many_items_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncwatch.api.ROWS_KEPT", 500)
+    monkeypatch.setattr("asyncwatch.journal.calls._ENDED_KEPT", 500)
+
+    async def quick(_item: int) -> None:
+        pass
+
+    count = size = 0
+    tracemalloc.start()
+    try:
+        async for _ in amap(quick, iter(range(9_000)), concurrency=20, journal="prices"):
+            count += 1
+            if count == 3_000:
+                size = tracemalloc.get_traced_memory()[0]
+            elif count == 8_500:  # 73 bytes an item are used; to keep the keys takes 150, and the workers 400
+                async with asyncio.timeout(30):  # what is not written yet takes memory too
+                    while tracemalloc.get_traced_memory()[0] - size >= 400_000:  # noqa: ASYNC110  no event tells
+                        await asyncio.sleep(0.02)
+    finally:
+        tracemalloc.stop()
+    assert count == 9_000
 
 
 PROGRAM = """

@@ -31,7 +31,7 @@ from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.worker import Worker
 from asyncwatch.events import Batch, RunFinished, RunHalted, WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
 from asyncwatch.events.wire import pack_batch, unpack_batch
-from asyncwatch.journal.folder import check_folder, create_run, journals, runs_folder
+from asyncwatch.journal.folder import NetworkFolderError, check_folder, create_run, journals, runs_folder
 from asyncwatch.journal.identity import idempotency_key, keys_of
 from asyncwatch.journal.resume import split_keys
 from asyncwatch.journal.store import (
@@ -51,10 +51,10 @@ from asyncwatch.text import mask_secrets
 
 _RETURNED = "is_returned"
 """What the summary of a launch says beside that of other runs."""
-_CACHE = 16_000
+_CACHE = 32_000
 """Kilobytes of the temporary database that are held in memory."""
-_ENDED_KEPT = 250_000
-"""Workers that have ended and can still be restarted, at most: more than a batch of any length keeps."""
+_ENDED_KEPT = 200_000
+"""Workers that have ended and can still be restarted, at most: as many as a long batch keeps."""
 _LAST_WRITES = 5.0
 """Seconds that the journal gets for its last writes."""
 _INTERRUPTED = 130
@@ -94,6 +94,7 @@ class DoneItems:
             "PRAGMA synchronous=OFF",
             "CREATE TABLE done(key BLOB, launch INTEGER, content BLOB, event BLOB, PRIMARY KEY(key, launch))",
             "CREATE TABLE seen(key BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID",
+            "BEGIN",  # and never commit: a transaction for each key takes three times as long
         ):
             self._database.execute(statement)
 
@@ -102,10 +103,8 @@ class DoneItems:
 
     def read(self, journal: RunJournal) -> None:
         """Take what is done from all launches of a run: an item whose worker's last end is that it succeeded."""
-        self._database.execute("BEGIN")
         for launch in journal.launches():
             self._read(journal, launch.number)
-        self._database.execute("COMMIT")
 
     def _read(self, journal: RunJournal, launch: int) -> None:
         keys = (pair for part in journal.items(launch) for pair in split_keys(part))
@@ -292,7 +291,10 @@ def open_call(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
 
 def _open(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
     folder = runs_folder()
-    check_folder(folder)
+    try:
+        check_folder(folder)
+    except NetworkFolderError as error:
+        raise NetworkFolderError(f"{str(error).partition(';')[0]}; set XDG_STATE_HOME to one of this machine") from None
     make_folder(folder)
     launch = Launch(
         number=0,
