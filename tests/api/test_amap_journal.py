@@ -240,6 +240,26 @@ async def test_result_that_json_changes_is_not_kept_and_said(result: object, fol
     )
 
 
+def damage(folder: Path) -> None:
+    """Overwrite a part of the journal."""
+    (path,) = folder.glob("*.sqlite")
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(20_000))
+
+
+async def test_damaged_journal_is_used_as_far_as_it_can_be_read_and_said(folder: Path) -> None:
+    job = Job()
+    items = [str(number) for number in range(3_000)]
+    await failing(job, items, concurrency=100)
+    damage(folder)
+    with pytest.warns(
+        RuntimeWarning, match=r"journal 'prices': it was damaged: .* could not\. Items whose end is lost"
+    ):
+        assert await amap(job, [*items, "bad"], journal="prices") == [[item, item] for item in [*items, "bad"]]
+    assert 1 < len(job.calls()) < 3_001
+
+
 @pytest.mark.parametrize("result", [None, True, 1, -1.5, "ü\n", [1, [None, {"a": {}}]], {"a": [1.0], "b": "x"}])
 async def test_result_from_the_journal_is_as_it_was(result: object) -> None:
     async def job(item: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import tracemalloc
 from collections import Counter
@@ -9,11 +10,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncwatch.events import (
     Event,
+    RunStarted,
     WorkerCancelled,
     WorkerExhausted,
     WorkerFailed,
@@ -23,7 +26,7 @@ from asyncwatch.events import (
 from asyncwatch.journal.calls import DoneItems
 from asyncwatch.journal.identity import Keys, keys_of
 from asyncwatch.journal.resume import Comparison, Kind, Past, split_keys
-from asyncwatch.journal.store import Launch, RunInfo, RunJournal, RunStore, parts_of, store_batch
+from asyncwatch.journal.store import ItemKeys, Launch, RunInfo, RunJournal, RunStore, parts_of, store_batch
 from asyncwatch.plan.items import unique_names
 
 GROUP = "g"
@@ -67,6 +70,10 @@ def launch(store: RunStore, names: Sequence[str], keys: Keys, ends: Sequence[str
     for name, how in zip(names, ends, strict=True):
         events += ends_of(name, how, 2 * len(events))
     store.write(parts_of(0, GROUP, *keys), [store_batch(tuple(events))])
+
+
+def success(seq: int, name: str, result: object) -> WorkerSucceeded:
+    return WorkerSucceeded(seq, 1.0, name, 1, 1, 0.1, result=result)
 
 
 def done_of(journal: RunJournal) -> DoneItems:
@@ -139,6 +146,36 @@ def test_name_that_is_used_again_is_that_of_the_latest_worker(tmp_path: Path) ->
             done = done_of(journal)
     found = [done.find(*pair) for pair in split_keys(keys_of(range(3)))]
     assert [None if event is None else event.result for event in found] == [1, None, "B"]
+    done.close()
+
+
+@pytest.mark.parametrize(
+    ("lost", "found"),
+    [
+        ("DELETE FROM items WHERE first = 1", [0, None, 2]),
+        ("DELETE FROM batch WHERE number = 1", [None, None, None]),
+        ("DELETE FROM batch WHERE number = 2", [0, None, None]),
+        ("DELETE FROM batch WHERE number = 3", [0, 1, None]),
+    ],
+)
+def test_result_of_a_damaged_journal_is_that_of_its_item_or_unknown(
+    tmp_path: Path, lost: str, found: list[int | None]
+) -> None:
+    """Each item of a call joins by itself, and has its name from those before it that are forgotten."""
+    keys = split_keys(keys_of(range(3)))
+    with closing(RunStore.create(tmp_path, RunInfo("r", "r", "", "n"))) as store:
+        store.begin(Launch(number=0, started=1.0, pid=1, host="h", folder="/", command=[], seed=1, version="1"))
+        started = RunStarted(0, 0.0, "n", 0, "amap", 7, 10, None, 100.0, rows_kept=1)
+        for number, (key, _) in enumerate(keys):
+            events = WorkersQueued(3 * number + 1, 0.0, "", 3, ("a",)), success(3 * number + 2, "a", number)
+            batch = events if number else (started, *events)
+            store.write([ItemKeys(number, "", key, b"")], [store_batch(batch)])
+    with closing(sqlite3.connect(tmp_path / "r.sqlite")) as database, database:
+        database.execute(lost)
+    with RunJournal(tmp_path / "r.sqlite") as journal:
+        done = done_of(journal)
+    results = [done.find(*pair) for pair in keys]
+    assert [None if event is None else event.result for event in results] == found
     done.close()
 
 

@@ -29,14 +29,25 @@ from msgspec.structs import replace
 from asyncwatch import __version__
 from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.worker import Worker
-from asyncwatch.events import Batch, RunFinished, RunHalted, WorkerEnded, WorkersQueued, WorkerState, WorkerSucceeded
+from asyncwatch.events import (
+    Batch,
+    RunFinished,
+    RunHalted,
+    RunStarted,
+    WorkerEnded,
+    WorkersQueued,
+    WorkerState,
+    WorkerSucceeded,
+)
 from asyncwatch.events.wire import pack_batch, unpack_batch
 from asyncwatch.journal.folder import NetworkFolderError, check_folder, create_run, journals, runs_folder
 from asyncwatch.journal.identity import idempotency_key, keys_of
-from asyncwatch.journal.resume import split_keys
+from asyncwatch.journal.resume import split_keys, whole_batches
+from asyncwatch.journal.salvage import launches_of, mend
 from asyncwatch.journal.store import (
     FUNCTION,
     BusyError,
+    DamagedError,
     JournalError,
     Launch,
     RunInfo,
@@ -47,7 +58,7 @@ from asyncwatch.journal.store import (
 )
 from asyncwatch.journal.writer import JournalWriter, Problem
 from asyncwatch.policies.limits import JOURNALS_KEPT, JOURNALS_SIZE
-from asyncwatch.text import mask_secrets
+from asyncwatch.text import count, mask_secrets
 
 _RETURNED = "is_returned"
 """What the summary of a launch says beside that of other runs."""
@@ -58,6 +69,8 @@ _ENDED_KEPT = 200_000
 _LAST_WRITES = 5.0
 """Seconds that the journal gets for its last writes."""
 _INTERRUPTED = 130
+_UNKNOWN = (b"", b"")
+"""Key and content of an item that cannot be known, because the journal was damaged."""
 
 
 class Call(NamedTuple):
@@ -107,19 +120,24 @@ class DoneItems:
             self._read(journal, launch.number)
 
     def _read(self, journal: RunJournal, launch: int) -> None:
-        keys = (pair for part in journal.items(launch) for pair in split_keys(part))
-        active: dict[str, tuple[tuple[bytes, bytes], int]] = {}
+        keys = _keys_by_index(journal, launch)
+        active: dict[str, tuple[bytes, bytes]] = {}
         ended: OrderedDict[str, tuple[tuple[bytes, bytes], int]] = OrderedDict()
-        for batch in journal.batches(launch):
+        has_unique_names = False
+        for batch, is_whole in whole_batches(journal, launch):
             for event in batch.unpack():
-                if type(event) is WorkersQueued:
+                if type(event) is RunStarted:
+                    has_unique_names = event.rows_kept is None
+                elif type(event) is WorkersQueued:
                     for name in event.workers:
                         ended.pop(name, None)  # a name is used again once its worker is forgotten
-                        active[name] = next(keys, (b"", b"")), 0
-                elif isinstance(event, WorkerEnded):
-                    known = active.pop(event.worker) if event.worker in active else ended.get(event.worker)
-                    pair, incarnation = known or ((b"", b""), 0)
-                    if event.incarnation >= incarnation and pair[0]:  # not one that ends late
+                        active[name] = next(keys) if is_whole else _UNKNOWN
+                elif isinstance(event, WorkerEnded) and (is_whole or has_unique_names):
+                    if event.worker in active:
+                        pair, before = active.pop(event.worker), 0
+                    else:
+                        pair, before = ended.get(event.worker, (_UNKNOWN, 0))
+                    if event.incarnation > before and pair is not _UNKNOWN:  # not one that ends late
                         ended[event.worker] = pair, event.incarnation
                         self._note(launch, *pair, event)
                         if len(ended) > _ENDED_KEPT:
@@ -156,14 +174,28 @@ class DoneItems:
         self._database.close()
 
 
+def _keys_by_index(journal: RunJournal, launch: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and hash of the content of each worker's item, in the order of the workers; without an end."""
+    at = 0
+    for part in journal.items(launch):
+        for _ in range(part.first - at):  # they are lost
+            yield _UNKNOWN
+        pairs = split_keys(part)
+        yield from pairs
+        at = part.first + len(pairs)
+    while True:
+        yield _UNKNOWN
+
+
 class CallJournal:
     """The journal of one call, which is written until `close`. Made by `open_call`.
 
     All methods belong to the thread of the event loop.
     """
 
-    def __init__(self, call: Call, root: str, store: RunStore, done: DoneItems, done_before: int) -> None:
+    def __init__(self, call: Call, root: str, store: RunStore, done: DoneItems, done_before: int, note: str) -> None:
         self.path = store.path.absolute()
+        self._note = note
         self._call = call
         self._root = root
         self._store = store
@@ -192,6 +224,8 @@ class CallJournal:
         control.resume_after(self._done_before)
         control.identify_by(self._identify)
         control.keep_exact_results()
+        if self._note:
+            self._warn(self._note)
 
     def deliver(self, batch: Batch, running: asyncio.AbstractEventLoop | None) -> None:
         """Record a batch of events; as a listener of the outbox."""
@@ -283,19 +317,27 @@ def open_call(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
         OSError: it cannot be made or opened.
 
     """
-    try:
-        return _open(call, new_id, seed)
-    except sqlite3.Error as error:
-        raise JournalError(f"the journal {call.name!r} cannot be used: {error}") from error
-
-
-def _open(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
     folder = runs_folder()
     try:
         check_folder(folder)
     except NetworkFolderError as error:
         raise NetworkFolderError(f"{str(error).partition(';')[0]}; set XDG_STATE_HOME to one of this machine") from None
     make_folder(folder)
+    try:
+        try:
+            return _open(folder, call, new_id, seed)
+        except DamagedError:
+            if (path := _unfinished(folder, call)) is None:
+                raise
+        batches, lost, damaged = mend(path)
+        read = f"{count(batches, 'batch', 'batches')} of events could be read, {lost:,} could not"
+        note = f"it was damaged: {read}. Items whose end is lost run again; the damaged file is {damaged}"
+        return _open(folder, call, new_id, seed, note)
+    except sqlite3.Error as error:
+        raise JournalError(f"the journal {call.name!r} cannot be used: {error}") from error
+
+
+def _open(folder: Path, call: Call, new_id: Callable[[], str], seed: int, note: str = "") -> CallJournal:
     launch = Launch(
         number=0,
         started=time.time(),
@@ -315,7 +357,7 @@ def _open(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
                 run_id = new_id()
                 info = RunInfo(run_id, run_id, "", call.name)
                 store = create_run(folder, info, launch, keep=JOURNALS_KEPT, size=JOURNALS_SIZE)
-                return CallJournal(call, run_id, store, done, 0)
+                return CallJournal(call, run_id, store, done, 0, note)
             store = _reopened(path, call)
         try:
             with RunJournal(path) as journal:
@@ -329,7 +371,7 @@ def _open(call: Call, new_id: Callable[[], str], seed: int) -> CallJournal:
     except BaseException:
         done.close()
         raise
-    return CallJournal(call, root, store, done, done_before)
+    return CallJournal(call, root, store, done, done_before, note)
 
 
 def _reopened(path: Path, call: Call) -> RunStore:
@@ -346,13 +388,20 @@ def _unfinished(folder: Path, call: Call) -> Path | None:
     """Return the journal of the latest run of a call, unless that call returned."""
     found: list[tuple[float, Path, bool]] = []
     for stored in journals(folder):
-        with suppress(JournalError, OSError, sqlite3.Error), RunJournal(stored.path) as journal:
-            if journal.info.name == call.name and (launches := journal.launches()):
-                launch = launches[-1]
-                if call.matches(journal.info, launch):
-                    found.append((launch.started, stored.path, _has_returned(launch)))
+        with suppress(JournalError, OSError, sqlite3.Error):
+            info, launches = _launches(stored.path)
+            if launches and call.matches(info, launches[-1]):
+                found.append((launches[-1].started, stored.path, _has_returned(launches[-1])))
     _, path, has_returned = max(found, default=(0.0, None, True))
     return None if has_returned else path
+
+
+def _launches(path: Path) -> tuple[RunInfo, list[Launch]]:
+    try:
+        with RunJournal(path) as journal:
+            return journal.info, journal.launches()
+    except DamagedError:
+        return launches_of(path)
 
 
 def _has_returned(launch: Launch) -> bool:

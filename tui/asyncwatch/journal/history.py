@@ -204,7 +204,8 @@ def _damaged(own: dict[str, Any], problem: str) -> Entry:
         info, launches = launches_of(own["path"])
     if not launches:
         return Entry(**own, state=RunState.DAMAGED, problem=problem)
-    problem += f". asyncwatch resume {info.id} goes on with what can be read of it"
+    how = f"The same call of {info.name!r}" if launches[-1].is_of_program else f"asyncwatch resume {info.id}"
+    problem += f". {how} goes on with what can be read of it"
     facts = {**_of_launch(launches[-1], None, None), "state": RunState.DAMAGED, "problem": problem}
     return Entry(**own, name=info.name, root=info.root, parent=info.parent, launches=len(launches), **facts)
 
