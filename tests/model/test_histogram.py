@@ -38,6 +38,16 @@ def test_quantiles_lie_between_the_extremes_and_never_shrink(durations: list[flo
     assert quantiles[-1] == max(0.0, *durations)
 
 
+@given(st.lists(st.lists(st.floats(min_value=-1, max_value=1e9), min_size=1)))
+def test_durations_counted_many_at_once_equal_those_counted_one_by_one(parts: list[list[float]]) -> None:
+    histogram = Histogram()
+    for part in parts:
+        histogram.add_all(part)
+    one_by_one = histogram_of([seconds for part in parts for seconds in part])
+    for attribute in Histogram.__slots__:
+        assert getattr(histogram, attribute) == getattr(one_by_one, attribute)
+
+
 def test_histogram_empty_has_no_quantile() -> None:
     assert Histogram().quantile(0.5) is None
 

@@ -65,3 +65,12 @@ def test_pace_counts_restarted_workers_and_starts_over_at_an_earlier_moment() ->
     assert pace.seconds(20, 10.0) == 10.0
     pace.note(2.0, 1)
     assert pace.seconds(20, 3.0) is None
+
+
+@given(st.lists(st.lists(st.floats(0, 1_000), min_size=1, max_size=5)))
+def test_attempts_counted_many_at_once_equal_those_counted_one_by_one(parts: list[list[float]]) -> None:
+    rate = Rate()
+    for part in parts:
+        rate.add_all(part)
+    one_by_one = rate_of(*(at for part in parts for at in part))
+    assert rate.series(1_000, 1_001) == one_by_one.series(1_000, 1_001)

