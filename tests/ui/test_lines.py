@@ -24,7 +24,8 @@ from asyncwatch.ui.render import columns
 from asyncwatch.ui.render.format import safe, shares
 from asyncwatch.ui.render.log import log_line
 from asyncwatch.ui.render.spans import Span, crop, crop_line, crop_middle, crop_path, pad, spread, width_of, wrap
-from asyncwatch.ui.screens.help import help_lines
+from asyncwatch.ui.screens.help import MEANINGS, HelpPage, help_lines
+from asyncwatch.ui.screens.log import LogScreen
 from asyncwatch.ui.widgets.footer import key_line
 from tests.rows import a_row
 from tests.ui.fakes import FakeController, dashboard_of, overview_text, small_run
@@ -302,6 +303,18 @@ def test_key_line_fits_and_keeps_most_needed(width: int) -> None:
         assert text.endswith("q quit")
 
 
-@pytest.mark.parametrize("width", [77, 117])
-def test_help_lines_in_a_usual_terminal_are_not_cut(width: int) -> None:
-    assert max(map(width_of, help_lines(width))) <= width
+@pytest.mark.parametrize("width", [36, 50, 77, 117, 197])
+def test_help_fits_at_every_size_with_no_word_cut(width: int) -> None:
+    page = HelpPage(*LogScreen.HELP_PAGE)
+    for lines, first in ((help_lines(width), "STATES"), (help_lines(width, page=page), "KEYS HERE")):
+        assert max(map(width_of, lines)) <= width
+        assert lines[0][0].text == first
+    text = " ".join(span.text.strip() for line in help_lines(width) for span in line)
+    words = {word for meaning in MEANINGS.values() for word in meaning.split()}
+    assert words <= set(text.split())
+    assert "…" not in text
+
+
+def test_help_has_states_and_filter_before_keys() -> None:
+    titles = [line[0].text for line in help_lines(70) if line and line[0].style == "heading"]
+    assert titles == ["STATES", "FILTER", "ACT", "LOOK", "RUN", "MOVE", "ALWAYS"]

@@ -108,6 +108,28 @@ async def test_help_lists_keys_and_states() -> None:
         await shows(app, "WORKER")
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "text"),
+    [
+        ("l", "the log", "a regular expression in the message"),
+        ("e", "the errors", "copy one of its tracebacks"),
+        ("b", "the limits", "forget the limits that were learned"),
+        ("enter", "one worker", "restart this worker"),
+        ("d", "what asyncwatch costs itself", "scroll down, or up"),
+    ],
+)
+async def test_help_on_another_screen_is_about_that_screen(key: str, name: str, text: str) -> None:
+    async with running(size=(80, 30)) as (app, _, pilot):
+        await pilot.press(key)
+        await hides(app, "WORKER ")
+        await pilot.press("question_mark")
+        await shows(app, f"help  {name}", "KEYS HERE", text, "? main screen")
+        await pilot.press("question_mark")
+        await shows(app, "help  the main screen", "STATES")
+        await pilot.press("question_mark")
+        await hides(app, "STATES")
+
+
 async def test_palette_has_every_action() -> None:
     async with running() as (app, _, pilot):
         names = [command.title for command in app.get_system_commands(app.screen)]

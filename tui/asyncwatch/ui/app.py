@@ -419,10 +419,12 @@ class AsyncwatchApp(App[Ending]):
 
     async def action_help(self) -> None:
         """Open the help."""
-        from asyncwatch.ui.screens.help import HelpScreen
+        from asyncwatch.ui.screens.help import HelpPage, HelpScreen
 
-        if not isinstance(self.screen, HelpScreen):
-            await self.push_screen(HelpScreen(self.dashboard.role))
+        if isinstance(self.screen, HelpScreen):
+            return
+        about = getattr(self.screen, "HELP_PAGE", None)
+        await self.push_screen(HelpScreen(self.dashboard.role, about and HelpPage(*about)))
 
     def action_freeze(self) -> None:
         """Freeze the screen, or unfreeze it."""

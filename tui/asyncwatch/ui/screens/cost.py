@@ -21,7 +21,7 @@ from asyncwatch.ui.widgets.lines import Block, LinesView
 
 KEYS = (
     Key("escape", "dismiss", "close", "back", "esc", footer=1),
-    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=1),
+    Key("j", "scroll(1)", "scroll", "scroll down, or up", "j k", footer=1),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
 
@@ -29,6 +29,7 @@ KEYS = (
 class CostScreen(Drawable, Screen[None]):
     """One page of figures, live while it is open."""
 
+    HELP_PAGE = ("what asyncwatch costs itself", KEYS, ())
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("d", "dismiss", show=False)]
 
     def __init__(self, dashboard: DashboardState) -> None:

@@ -33,7 +33,7 @@ KEYS = (
     Key("x", "give_up", "give up", "make no further attempt, if it waits", footer=3),
     Key("right,J", "neighbour(1)", "next", "the worker below", "→", footer=2),
     Key("left,K", "neighbour(-1)", "previous", "the worker above", "←", footer=2),
-    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
+    Key("j", "scroll(1)", "scroll", "scroll down, or up", "j k", footer=3),
     Key("k", "scroll(-1)", "up", "scroll up"),
     Key("g", "edge(-1)", "top", "scroll to the top"),
     Key("G", "edge(1)", "bottom", "scroll to the bottom"),
@@ -46,6 +46,7 @@ class DetailsScreen(Drawable, Screen[Row]):
     Its result is the row that it showed last.
     """
 
+    HELP_PAGE = ("one worker", KEYS, ())
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS), Binding("enter", "close", show=False)]
 
     def __init__(self, dashboard: DashboardState, row: Row) -> None:

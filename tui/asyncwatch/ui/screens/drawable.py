@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
+
+from asyncwatch.ui.keys import Key
 
 if TYPE_CHECKING:
     _Mixin = Screen[Any]
@@ -16,6 +18,9 @@ else:
 
 class Drawable(_Mixin):
     """Mixin for a screen that is drawn when the run has changed, and after each layout."""
+
+    HELP_PAGE: ClassVar[tuple[str, tuple[Key, ...], tuple[tuple[str, str], ...]] | None] = None
+    """The fields of its `HelpPage`; None for the main screen, whose keys are all over the help."""
 
     @property
     def period(self) -> float:

@@ -90,6 +90,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
     The clusters are those of errors, or with `is_of_waits` those of workers that wait in one place.
     """
 
+    HELP_PAGE = ("the errors", (*KEYS, *PICKS), ())
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
     def __init__(self, dashboard: DashboardState, *, is_of_waits: bool = False) -> None:

@@ -150,6 +150,7 @@ class LimitsScreen(Drawable, Screen[None]):
     A key that is limited no more stays under the filter while the cursor is on it.
     """
 
+    HELP_PAGE = ("the limits", (*KEYS, *PICKS), ())
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
     def __init__(self, dashboard: DashboardState) -> None:

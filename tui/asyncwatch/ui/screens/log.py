@@ -19,7 +19,7 @@ from textual.widgets import Input
 
 from asyncwatch import text as units
 from asyncwatch.events import LogRecorded
-from asyncwatch.model.view.log_filter import SYNTAX, LogQuery, level_number, parse_log_query
+from asyncwatch.model.view.log_filter import FILTERS, SYNTAX, LogQuery, level_number, parse_log_query
 from asyncwatch.text import mask_secrets, printable
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
@@ -46,12 +46,12 @@ KEYS = (
     Key("N", "found(-1)", "previous", "the match before", footer=4),
     Key("w", "wrap", "wrap", "fold long lines, or show each on one line", footer=2),
     Key("left", "sideways(-1)", "left", "scroll to the start of long lines", "←"),
-    Key("right", "sideways(1)", "sideways", "scroll to the end of long lines", "← →", footer=3),
+    Key("right", "sideways(1)", "sideways", "scroll long lines sideways", "← →", footer=3),
     Key("y", "copy", "copy", "copy the match, or else the lines on the screen", footer=2),
     Key("S", "save", "save", "save the lines that match the filter to a file here", footer=3),
     Key("end,G", "edge(1)", "follow", "the newest lines, as they come", "G", footer=1),
     Key("home,g", "edge(-1)", "top", "the oldest line", "g", footer=4),
-    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=5),
+    Key("j", "scroll(1)", "scroll", "scroll down, or up", "j k", footer=5),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
 
@@ -251,6 +251,7 @@ class LogView(LinesView):
 class LogScreen(Drawable, Screen[None]):
     """The log lines of all workers, newest last."""
 
+    HELP_PAGE = ("the log", KEYS, FILTERS)
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(KEYS)]
 
     def __init__(self, dashboard: DashboardState) -> None:
