@@ -175,7 +175,7 @@ class HelpScreen(Drawable, Screen[None]):
 
     def on_mount(self) -> None:
         """Focus the page, so that the arrows scroll."""
-        self._page.focus()
+        self._lines.focus()
 
     def draw(self) -> None:
         """Show the page."""
@@ -196,4 +196,4 @@ class HelpScreen(Drawable, Screen[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Scroll down by `lines`."""
-        self._page.scroll_lines(lines)
+        self._lines.scroll_lines(lines)
