@@ -40,6 +40,7 @@ from asyncwatch.text import error_line
 
 if TYPE_CHECKING:
     from asyncwatch.cli.headless import StdoutError
+    from asyncwatch.cli.log_files import LogFiles
     from asyncwatch.cli.output import OutputFile
     from asyncwatch.cli.recorder import Recorder
     from asyncwatch.cli.reports import ReportFiles
@@ -231,6 +232,15 @@ def open_reports(plan: Plan) -> ReportFiles | None:
         return ReportFiles(config.summary_json, config.junit)
     except (OSError, ValueError) as error:
         raise OutputError(str(error)) from None
+
+
+def _log_files(plan: Plan) -> LogFiles | None:
+    config = plan.config
+    if config.log_file is None:
+        return None
+    from asyncwatch.cli.log_files import LogFiles
+
+    return LogFiles(config.log_file, size=config.log_file_size, keep=config.log_file_keep)
 
 
 def rewrite_output(plan: Plan) -> None:
@@ -434,6 +444,7 @@ class _Recording:
     def __init__(self, session: Session, run_id: str) -> None:
         self._engine = session.engine
         self._output = session.output
+        self._log_files = _log_files(session.plan)
         self._held: deque[Batch] = deque()
         self._writer: JournalWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -460,6 +471,8 @@ class _Recording:
                 self._beginning.add_done_callback(lambda _done: self._release())
             self._held.append(batch)
             self._release()
+        if self._log_files is not None:
+            self._message = self._log_files.write(batch) or self._message
         message, self._message = self._message, None
         return message
 
@@ -486,6 +499,8 @@ class _Recording:
         self._release(is_over=True)
         if self._output is not None:
             self._output.close()
+        if self._log_files is not None:
+            self._log_files.close()
         return None if self._writer is None else self._writer.problem
 
     async def end(self, status: int, summary: Any) -> str | None:

@@ -90,7 +90,7 @@ def read_config(text: str, path: Path) -> tuple[Config, Problems]:
         raise ConfigError([problems.of_syntax(error)]) from None
     given = read_table(document, Config, (), problems)
     tables, above = given.pop("groups", []), given.pop("supervisors", [])
-    for key in ("output", "summary_json", "junit", "journal_dir"):
+    for key in ("output", "log_file", "summary_json", "junit", "journal_dir"):
         if key in given:
             given[key] = _beside(path, given[key])
     _complete_http(path, given, (), problems)

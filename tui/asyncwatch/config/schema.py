@@ -453,6 +453,18 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             Choice(LOG_LEVELS, str.lower),
         ),
     ] = "info"
+    log_file: Annotated[
+        str | None,
+        Setting(
+            "A file, relative to this one, to which the log is appended. With {name} in it, as in logs/{name}.log, "
+            "each service has its own, and all other lines go to that of the run's name.",
+            OrNone(Parsed(values.file), "no file"),
+        ),
+    ] = None
+    log_file_size: Annotated[
+        int, Setting("Size at which such a file is renamed to FILE.1, and the next one begins.", Size(1_000))
+    ] = 10_000_000
+    log_file_keep: Annotated[int, Setting("Renamed files that are kept of each.", Whole(0, 1_000))] = 3
     output: Annotated[
         str | None,
         Setting(

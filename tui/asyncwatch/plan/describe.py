@@ -37,6 +37,7 @@ def describe_plan(plan: Plan) -> list[str]:
         **({"stop ok": "yes: a run that is stopped may have status 0"} if config.stop_ok else {}),
         **({} if config.lifespan is None else {"lifespan": f"{config.lifespan}, one per {config.lifespan_per}"}),
         "output": config.output or "none",
+        **({"log file": config.log_file} if config.log_file is not None else {}),
         **({"summary": config.summary_json} if config.summary_json is not None else {}),
         **({"JUnit": config.junit} if config.junit is not None else {}),
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",
