@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asyncwatch import Run, Supervisor, SupervisorSpec
-from asyncwatch.commands import CancelWorker, RestartWorker, StopRun
+from asyncwatch.commands import CancelWorker, RestartBranch, RestartWorker, StopRun
 from asyncwatch.engine.capture import capturing_prints
 from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.thread import EngineThread
@@ -30,6 +30,7 @@ from asyncwatch.events import (
     RunCancelRequested,
     RunFinished,
     RunStarted,
+    SupervisorStarted,
     SupervisorTerminated,
     WorkerEnded,
     WorkerReady,
@@ -406,6 +407,34 @@ async def test_tree_that_gave_up_keeps_an_open_run_open_and_logs_the_error() -> 
     assert [event.name for event in events if isinstance(event, SupervisorTerminated)][-1] == "root"
     assert engine.join(10)
     assert isinstance(engine.error, RestartLimitError)
+
+
+async def test_tree_that_gave_up_is_started_again_in_an_open_run() -> None:
+    starts = 0
+
+    async def flap() -> None:
+        nonlocal starts
+        starts += 1
+        if starts > 2:
+            await asyncio.Event().wait()
+
+    engine = engine_of(SupervisorSpec("s", (worker("a", flap, restart="permanent"),), max_restarts=0), stays_open=True)
+    roots: list[str] = []
+
+    def act(event: Event) -> None:
+        if isinstance(event, LogRecorded) and event.logger == "asyncwatch":
+            roots.append("ended")
+            engine.send(RestartBranch("root", 1))
+        elif isinstance(event, SupervisorStarted) and event.name == "root":
+            roots.append(f"started {event.incarnation}")
+        elif isinstance(event, WorkerReady) and event.incarnation > 2:
+            engine.send(StopRun())
+
+    events = await watch(engine, act)
+    assert roots == ["started 1", "ended", "started 2"]
+    assert not [event.reason for event in events if isinstance(event, CommandRefused)]
+    assert engine.join(10)
+    assert engine.error is None
 
 
 async def test_stop_command_that_raises_still_ends_an_open_run(monkeypatch: pytest.MonkeyPatch) -> None:

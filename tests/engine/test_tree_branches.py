@@ -11,6 +11,7 @@ from asyncwatch import PoolSpec, Run, Supervisor, SupervisorSpec, WorkerSpec
 from asyncwatch.commands import CancelBranch, RestartBranch, RestartWorker
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import ChildRemoved, CommandRefused, SupervisorStarted
+from asyncwatch.otp import RestartLimitError
 from asyncwatch.selftest.actors import Actor, calm, child, end, statuses
 from asyncwatch.selftest.actors import supervisor as running
 from tests.engine.fleets import drain, sleeper, worker
@@ -126,7 +127,7 @@ def test_refusal_of_a_command_says_why(run: Any) -> None:
             assert forgotten.startswith("its supervisor has forgotten it: a child that is temporary")
             await end(flapping, "abnormal")
             ended = _reasons(supervisor, queue, RestartWorker("flapping", 1), RestartBranch("root", 1))
-            why = "the tree has ended (RestartLimitError: root gave up: more than 0 restarts within 5 s): only"
+            why = "the tree has ended (RestartLimitError: root gave up: more than 0 restarts within 5 s): restart root"
             assert [why in reason for reason in ended] == [True, True]
 
     run(main)
@@ -154,5 +155,41 @@ def test_every_removal_from_a_pool_is_reported(run: Any) -> None:
             removed = [event.child for event in drain(queue) if isinstance(event, ChildRemoved)]
             assert removed == ["done", "bad", "there"]
             assert supervisor.outcomes() == []
+
+    run(main)
+
+
+def test_root_that_gave_up_is_started_again_while_the_run_stays_open(run: Any) -> None:
+    async def main() -> None:
+        log: list[str] = []
+        a, b = Actor("a", log), Actor("b", log)
+        supervisor = Supervisor([child(a), child(b)], max_restarts=0)
+        control = control_of(supervisor)
+        async with supervisor:
+            queue = supervisor.subscribe()
+            again = None
+            for incarnation in (1, 2):
+                if again is not None:
+                    await again
+                await end(a, OSError("gone"))
+                with pytest.raises(RestartLimitError):
+                    await supervisor.serve()
+                assert control.is_at_rest
+                assert not control.carry_out(RestartBranch("root", incarnation))  # no viewer waits for it
+                again = asyncio.ensure_future(control.tree_started_again())
+                await asyncio.sleep(0)
+                assert not control.carry_out(RestartBranch("root", incarnation + 5))
+                log.clear()
+                assert control.carry_out(RestartBranch("root", incarnation))
+                await calm()
+                assert log == ["+a", "+b"]
+            await asyncio.sleep(1)
+            events = drain(queue)
+            assert [event.incarnation for event in events if isinstance(event, SupervisorStarted)] == [2, 3]
+            reasons = [event.reason for event in events if isinstance(event, CommandRefused)]
+            assert reasons[:2] == ["root: the run is ending", "root: that was incarnation 6, it is 1 now"]
+            assert again is not None
+            await again
+        assert log[-2:] == ["-b", "-a"]
 
     run(main)

@@ -308,18 +308,18 @@ async def test_ended_tree_offers_no_restart() -> None:
         controller.emit(RestartLimitReached, 10.0, supervisor="root", restarts=3, within=30.0)
         for path in ("root/urls", "root/ingest", "root/stream", "root"):
             controller.emit(SupervisorTerminated, 10.0, name=path, reason="RestartLimitError: 4 in 30 s")
-        await shows(app, "finished · the restart limit was reached")
-        assert not {"c cancel", "r restart", "R restart failed"} & set(
-            text_of(app).splitlines()[-1].strip().split("  ")
-        )
+        await shows(app, "ended · the restart limit was reached · r on root starts it again", "r restart")
+        assert not {"c cancel", "R restart failed"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         await pilot.press("g", "j", "j", "enter")
         await shows(app, "worker stream/db", "esc back")
         assert not {"c cancel", "r restart", "n retry now"} & set(text_of(app).splitlines()[-1].strip().split("  "))
         await pilot.press("escape", "g", "r")
-        await shows(app, "root cannot be restarted: the restart limit was reached.")
-        await pilot.press("R")
-        await shows(app, "10 workers cannot be restarted: the restart limit was reached.")
+        await shows(app, "Restart root and its 10 workers?")
+        await pilot.press("n", "R")
+        await shows(app, "10 workers cannot be restarted: the restart limit was reached; r on root starts all again.")
         assert controller.sent == []
+        await pilot.press("r", "y")
+        await until(lambda: controller.sent == [RestartBranch("root", 1)])
 
 
 async def test_limit_without_recent_restarts_has_no_countdown() -> None:

@@ -25,8 +25,9 @@ from asyncwatch.commands import (
     RetryNow,
 )
 from asyncwatch.engine.scheduler import Scheduler
+from asyncwatch.engine.tree.child import Ending
 from asyncwatch.events import SETTINGS
-from asyncwatch.events.tree import shown_path
+from asyncwatch.events.tree import ROOT, shown_path
 from asyncwatch.policies.circuit import Circuit
 from asyncwatch.policies.rate import change_rate
 from asyncwatch.policies.throttle import Throttle
@@ -34,6 +35,12 @@ from asyncwatch.policies.throttle import Throttle
 
 class Branches(Protocol):
     """The supervisors of a run, as far as commands concern them."""
+
+    ending: Ending | None
+    can_start_again: bool
+
+    def start_again(self, incarnation: int) -> str:
+        """Start the root again, which has ended, for a person; return why not, or an empty text."""
 
     def cancel_branch(self, path: str, incarnation: int) -> str | None:
         """Stop a supervisor for a person; return why not, or an empty text; None if no supervisor has `path`."""
@@ -118,6 +125,9 @@ def _about_branch(scheduler: Scheduler, tree: Branches | None, command: CancelBr
     is_cancel = isinstance(command, CancelBranch)
     reason = None
     if tree is not None:
+        if not is_cancel and path == ROOT and tree.ending is not None and tree.can_start_again:
+            scheduler.reopen_restarts()
+            return tree.start_again(incarnation)
         if not is_cancel and not scheduler.accepts_restarts:
             return "the run is ending"
         reason = (tree.cancel_branch if is_cancel else tree.restart_branch)(path, incarnation)

@@ -58,6 +58,9 @@ class TreeControl(Branches, Protocol):
     async def stop(self, reason: StopReason) -> None:
         """End the whole tree."""
 
+    async def started_again(self) -> None:
+        """Return when the root, which has ended, was started again."""
+
 
 class RunControl:
     """Stops and ends a run, and shows it to its engine.
@@ -407,6 +410,21 @@ class RunControl:
         """Forget the time-outs of groups."""
         for timer in self._group_timers:
             timer.cancel()
+
+    async def tree_started_again(self) -> None:
+        """Let a person start the root of the tree again, which has ended; return when that was done. Never for a batch.
+
+        Cancel it when the run is about to end.
+        """
+        tree = self._tree
+        if tree is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        tree.can_start_again = True
+        try:
+            await tree.started_again()
+        finally:
+            tree.can_start_again = False
 
     def end_workers(self, reason: StopReason) -> None:
         """Ask every worker that has not settled to stop, because the runner ends; restart none until it has ended."""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from asyncwatch.commands import Command, Statistics, StopRun
 from asyncwatch.engine.capture import capturing_logs
@@ -322,18 +322,32 @@ class EngineThread(Generic[_R]):
                     self.error = error
 
     async def _await_run(self, run: _R) -> None:
-        """Await the run, then its viewers: a tree that gave up can still be looked at."""
+        """Await the run, then its viewers: a tree that gave up can still be looked at, and started again."""
         from asyncwatch.engine.run_control import control_of
         from asyncwatch.engine.tree.errors import TreeError
 
+        control = control_of(run)
+        while True:
+            try:
+                await self._drive(run)
+            except TreeError as error:
+                self.error = error
+                control.record_log(None, "ERROR", "asyncwatch", str(error))
+            self.has_returned = True
+            if not self._stays_open or await self._is_stopped_before(control.tree_started_again()):
+                return
+            self.error, self.has_returned = None, False
+
+    async def _is_stopped_before(self, other: Coroutine[Any, Any, None]) -> bool:
+        """Return whether the run was to stop before the other coroutine has returned, which is cancelled then."""
+        tasks = [asyncio.ensure_future(each) for each in (self._stopped.wait(), other)]
         try:
-            await self._drive(run)
-        except TreeError as error:
-            self.error = error
-            control_of(run).record_log(None, "ERROR", "asyncwatch", str(error))
-        self.has_returned = True
-        if self._stays_open:
-            await self._stopped.wait()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        return self._stopped.is_set()
 
     def _heed_stop(self) -> None:
         self._stopped.set()

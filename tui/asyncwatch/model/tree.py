@@ -199,13 +199,14 @@ class Tree:
         if branch is None or not branch.is_supervisor:
             return ""
         if branch.ending:
-            return self.ending or "the supervisor above has ended"
+            ending = self.ending
+            return f"{ending}; r on root starts all again" if ending else "the supervisor above has ended"
         return "forgotten by the supervisor above" if path_of(row) in self._removed else ""
 
     def why_branch_not_restarted(self, branch: Branch) -> str:
         """Return why a request to restart a supervisor as a whole would be refused; empty if it may be accepted."""
         if branch.parent is None:
-            return branch.ending and (self.ending or "the supervisor has ended")
+            return ""  # the root can be started again, after its end too
         if branch.parent.ending:
             return self.ending or "the supervisor above has ended"
         return "forgotten by the supervisor above" if branch.is_removed else ""

@@ -13,7 +13,7 @@ Hints = Mapping[str, str | None]
 """Label of the key of each action: empty for the usual label, None to hide a key without effect."""
 
 _NEED_SUPERVISION = ("restart", "restart_all", "pause", "options", "undo")
-_NEED_RUNNING_TREE = ("cancel", "restart", "restart_all")
+_NEED_RUNNING_TREE = ("cancel", "restart_all")
 
 
 def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool) -> Hints:

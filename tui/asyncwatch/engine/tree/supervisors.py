@@ -39,6 +39,10 @@ class SupervisorRegistry(Generic[N]):
             del self.running[node.path]
         self._causes[node.path] = cause
 
+    def revive(self, path: str) -> None:
+        """Forget that the supervisor at `path` has ended: it is about to start again."""
+        self._causes.pop(path, None)
+
     def forget(self, path: str) -> None:
         """Drop all that is known of a supervisor that was removed."""
         self._incarnations.pop(path, None)
@@ -56,5 +60,6 @@ class SupervisorRegistry(Generic[N]):
     def why_gone(self, path: str) -> str:
         """Return why a command for a child of the ended supervisor at `path` is refused."""
         if ROOT in self._causes:
-            return f"the tree has ended ({self._causes[ROOT]}): only another run starts it again"
+            how = "restart root while the run is open, or start another run"
+            return f"the tree has ended ({self._causes[ROOT]}): {how}"
         return f"its supervisor {shown_path(path)} has ended ({self._causes.get(path, 'it never started')})"

@@ -31,6 +31,8 @@ class Tree:
         self._is_launched = False
         self._is_up = False
         self._waiters: list[asyncio.Future[None]] = []
+        self.can_start_again = False
+        """Whether a person can start the root again once it has ended: the run stays open."""
 
     def worker_count(self) -> int:
         """Return how many workers the tree has when it is up."""
@@ -70,6 +72,25 @@ class Tree:
             await self._change()
         if not self._is_up and self.ending is not None and self.ending.error is not None:
             raise self.ending.error
+
+    def start_again(self, incarnation: int) -> str:
+        """Start the root again after it has ended, for a person; return why that is refused, or ""."""
+        if reason := self._registry.why_stale(ROOT, incarnation):
+            return reason
+        self._registry.revive(ROOT)
+        self._is_up, self.ending = False, None
+        self._root = Node(self._spec, ROOT, "", self._scheduler, self._registry)
+        try:
+            self.launch()
+        except Exception as fault:  # its end was noted
+            return Ending(Reason.ABNORMAL, fault).cause
+        self._notify()
+        return ""
+
+    async def started_again(self) -> None:
+        """Return when the root, which has ended, was started again."""
+        while self.ending is not None:
+            await self._change()
 
     async def over(self) -> Ending:
         """Return how the root ended, when it has."""

@@ -120,7 +120,10 @@ def _status(snapshot: Snapshot) -> Line:
         if not missing:
             return [Span("✓ finished", "succeeded")]
         if fleet.tree.ending:
-            return [Span("■ finished", "strong"), Span(f" · {fleet.tree.ending}", "muted")]
+            ended = [Span("■ ended", "strong"), Span(f" · {fleet.tree.ending}", "muted")]
+            if snapshot.is_read_only or fleet.finished is not None:
+                return ended
+            return [*ended, Span(" · ", "muted"), Span("r", "key"), Span(" on root starts it again", "muted")]
         finished = [Span("■ finished", "strong"), Span(f" · {missing:,} did not succeed", "muted")]
         if snapshot.is_read_only:
             return finished
