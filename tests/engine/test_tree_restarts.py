@@ -64,7 +64,7 @@ def test_service_with_one_attempt_fails_by_any_error_and_with_retries_is_exhaust
         (OSError("boom"), 0.0, ["ERROR a failed: OSError: boom"]),
         (OSError("boom"), 2.0, ["ERROR a failed: OSError: boom", "WARNING a: restart in "]),
         (Shutdown("done"), 0.0, ["WARNING a: restarted at once after Shutdown: done"]),
-        (None, 0.0, ["WARNING a: restarted at once after normal"]),
+        (None, 0.0, ["WARNING a: restarted at once after it returned"]),
     ],
     ids=["failed", "failed and waits", "shut down", "returned"],
 )

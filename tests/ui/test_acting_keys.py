@@ -130,13 +130,14 @@ async def test_refusals_of_one_action_share_one_notice() -> None:
         assert len(app._notifications) == 1
 
 
-async def test_notice_covers_only_the_footer() -> None:
+async def test_notice_covers_neither_rows_nor_keys() -> None:
     async with running() as (app, _controller, pilot):
         before = text_of(app).splitlines()
         await pilot.press("u", "u", "u")
         await shows(app, "Nothing to undo")
-        *above, last = text_of(app).splitlines()
-        assert above == before[:-1]
+        *above, keys, last = text_of(app).splitlines()
+        assert keys == before[-1]
+        assert [line for line in above if line] == [line for line in before[:-1] if line]
         assert last.strip(" ▌") == "Nothing to undo: no setting has been changed."
         await pilot.press("l")
         await shows(app, "log  ", "Nothing to undo")

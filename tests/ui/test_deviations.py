@@ -23,7 +23,7 @@ def test_header_shows_deviations_of_the_run(width: int) -> None:
     dashboard = dashboard_of(controller)
     dashboard.statistics = controller.statistics()
     assert len(overview_text(dashboard, width).splitlines()) == (4 if width == 120 else 5)
-    controller.retry_tokens = 312.0
+    controller.retry_tokens = 212.0
     controller.emit(RunHalted, 3.3, failures=10, mode="soon", stopped=90)
     controller.emit(RecordingFailed, 3.3, since=0.0, reason="database or disk is full")
     controller.emit(NestedRetriesFound, 3.3, target="jobs:fetch", library="tenacity")
@@ -35,7 +35,7 @@ def test_header_shows_deviations_of_the_run(width: int) -> None:
         "database or disk is full",
         "not recorded since",
         "retry budget",
-        "312 of 500",
+        "212 of 500 tokens left",
         "jobs:fetch has retries of its own (tenacity): they multiply",
     ):
         assert chip in text

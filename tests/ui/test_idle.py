@@ -193,17 +193,17 @@ async def test_figures_at_rest_are_drawn_when_they_change() -> None:
     controller.start("w")
     controller.attempt("w", 0.1)
     controller.known = msgspec.structs.replace(controller.known, loop_lag=0.576)
-    controller.retry_tokens = 420.0
+    controller.retry_tokens = 120.0
     controller.succeed("w", 0.9)
     app = make_app(controller)
     async with app.run_test(size=(120, 20)):
-        await shows(app, "✓ finished", "lag 576 ms", "420 of 500")
+        await shows(app, "✓ finished", "lag 576 ms", "120 of 500")
         controller.known = msgspec.structs.replace(controller.known, loop_lag=0.004)
         app._read_statistics()
         await hides(app, "lag")
-        controller.retry_tokens = 430.0
+        controller.retry_tokens = 130.0
         app._read_statistics()
-        await shows(app, "430 of 500")
+        await shows(app, "130 of 500")
 
 
 @pytest.mark.usefixtures("timed")

@@ -109,7 +109,7 @@ async def test_circuits_many_show_trouble_first() -> None:
 async def test_circuits_none_opened_says_so() -> None:
     async with running() as (app, controller, pilot):
         await pilot.press("b")
-        await shows(app, "No key was throttled. Circuits are off")
+        await shows(app, "No host or key is limited.")
         await pilot.press("i", "p", "escape")
         await shows(app, "WORKER")
         assert controller.sent == []

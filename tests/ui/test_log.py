@@ -171,9 +171,9 @@ async def test_save_writes_a_private_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     async with log_page() as (app, controller, pilot):
         controller.log("db", 9.0, "http://me:hush@a.example \x1b[31m\nsecond", level="INFO")
-        await shows(app, "42 lines")
+        await shows(app, "second")
         await pilot.press("S")
-        await shows(app, "Saved 42 lines to")
+        await shows(app, "Saved 42 lines")
     assert_saved(tmp_path)
 
 

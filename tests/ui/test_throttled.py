@@ -226,7 +226,7 @@ def test_header_says_that_retries_wait_for_the_budget() -> None:
     dashboard.statistics = type(controller.known)(retry_tokens=500.0, retry_capacity=500.0)
     assert "retry budget, 1 retry waits" in overview_text(dashboard, 120), "the statistics are late"
     dashboard.statistics = type(controller.known)(retry_tokens=3.0, retry_capacity=500.0)
-    assert "3 of 500, 1 retry waits" in overview_text(dashboard, 120)
+    assert "3 of 500 tokens left, 1 retry waits" in overview_text(dashboard, 120)
 
 
 def test_header_is_silent_when_nothing_waits() -> None:

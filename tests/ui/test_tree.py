@@ -72,7 +72,7 @@ async def test_branch_line_shows_strategy_counts_and_gauge(size: tuple[int, int]
     all_counts = "↺ 1 restarting  ↻ 1 backing off  ◌ 1 waiting  ● 7 running" if is_wide else "↺1 ↻1 ◌1 ●7"
     expiry = "1 of 3 restarts left, oldest expires in 25 s" if is_wide else "1 restart left · 25 s"
     async with running(size) as (app, _, _):
-        await shows(app, "▾ stream  one_for_all  ● 3 running", "3 of 3 restarts left")
+        await shows(app, "▾ stream  one_for_all  ● 3 running", "up to 3 restarts in 30s")
         await shows(app, "▾ ingest  rest_for_one  ↺ 1 restarting  ● 2 running", expiry)
         await shows(app, f"▾ root  one_for_one  {all_counts}")
 
@@ -324,7 +324,7 @@ async def test_ended_tree_offers_no_restart() -> None:
 
 async def test_limit_without_recent_restarts_has_no_countdown() -> None:
     async with running() as (app, controller, _pilot):
-        await shows(app, "3 of 3 restarts left")
+        await shows(app, "up to 3 restarts in 30s")
         for path in ("root/urls/c", "root/stream/db"):
             fields = {"child": path.rpartition("/")[2], "restarts": 1, "max_restarts": 2, "within": 30.0}
             controller.emit(RestartCounted, 10.0, supervisor=path, **fields)

@@ -419,6 +419,12 @@ def share(text: str) -> str:
     return shared
 
 
+def short_name(name: str) -> str:
+    """Return a worker's name as people say it: that of a worker alone in its group is `web`, not `web/web`."""
+    above, _, last = name.rpartition("/")
+    return above if last and above.rpartition("/")[2] == last else name
+
+
 def error_line(error_type: str, message: str) -> str:
     """Return the last line of a traceback: `type: message`, or the type alone."""
     return f"{error_type}: {message}" if message else error_type

@@ -76,7 +76,7 @@ from asyncwatch.events import (
 from asyncwatch.events.run import FIXABLE_CAUSES, block_sentence, recording_sentence
 from asyncwatch.events.tree import shown_path
 from asyncwatch.policies.circuit import Circuit, CircuitState
-from asyncwatch.policies.restart import RestartWindow
+from asyncwatch.policies.restart import Reason, RestartWindow
 from asyncwatch.text import count
 
 logger = logging.getLogger("asyncwatch.supervisor")
@@ -196,8 +196,8 @@ class Reporter:
     def run_halted(self, failures: int, mode: str, stopped: int) -> None:
         """Report that the batch was halted."""
         self._emit(RunHalted(self._next_seq(), self.now(), failures, mode, stopped))
-        text = "halted after %s, which ends %s"
-        log_safely(logger, logging.ERROR, text, count(failures, "failure"), count(stopped, "worker"))
+        follows = f"{count(stopped, 'worker')} stopped" if stopped else "no other worker was left to stop"
+        log_safely(logger, logging.ERROR, "halted after %s: %s", count(failures, "failure"), follows)
 
     def setting_changed(self, name: str, value: object, previous: object, key: str, *, is_undo: bool) -> None:
         """Report that a person changed a setting."""
@@ -426,6 +426,7 @@ class Reporter:
         A restart at once after a failure is logged for debugging only: the failure was logged before.
         """
         self._emit(RestartScheduled(self._next_seq(), self.now(), worker.name, worker.incarnation, delay, cause))
+        cause = "it returned" if cause == Reason.NORMAL else cause
         if delay >= 0.005:
             self._log(logging.WARNING, worker, "%s: restart in %.2f s after %s", worker.name, delay, cause)
             return

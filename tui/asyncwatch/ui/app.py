@@ -134,6 +134,7 @@ class AsyncwatchApp(App[Ending]):
     TITLE = "asyncwatch"
     CSS_PATH = "asyncwatch.tcss"
     COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLE_CLASSES)
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-low"), (16, "-high")]  # noqa: RUF012  as in App
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(key for key in GLOBAL if key.action != "command_palette"),
         # Textual's ctrl+c copies. Here it stops the run, also while a filter is typed.

@@ -26,7 +26,7 @@ KEYS = (
     Key("n", "match(1)", "next", "the next match", "n N", footer=2),
     Key("N", "match(-1)", "previous", "the match before"),
     Key("b,backspace", "back", "back", "the page before", "b", footer=1),
-    Key("j", "scroll(1)", "down", "scroll down", "j k", footer=3),
+    Key("j", "scroll(1)", "scroll", "scroll down, or up", "j k", footer=3),
     Key("k", "scroll(-1)", "up", "scroll up"),
 )
 

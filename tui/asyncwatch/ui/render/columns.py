@@ -269,7 +269,7 @@ def period(row: Row, now: float, *, is_service: bool, counts_down: bool = False)
 
 
 def shown_name(row: Row) -> str:
-    """Return the worker's name, safe to show."""
+    """Return the worker's name as people say it, safe to show."""
     return _safe(row.name)
 
 
@@ -280,7 +280,7 @@ def shown_error(row: Row) -> str:
 
 @functools.lru_cache(_CACHED)
 def _safe(name: str) -> str:
-    return fmt.safe(name)
+    return fmt.safe(units.short_name(name))
 
 
 @functools.lru_cache(_CACHED)

@@ -204,7 +204,7 @@ def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
     history = fleet.history(row.name)
     if not history:
         yield from _heading("ATTEMPTS")
-        yield [Span("none yet", "muted")]
+        yield [Span("none yet: it waits for its first", "muted")]
         return
     luck_width = 17 if width >= 100 else 6
     axis = min(48, max(10, width // 4))

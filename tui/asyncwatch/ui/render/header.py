@@ -40,6 +40,8 @@ _LEAST_NAME = 12
 _PARTS = (("━", "bar"), ("╍", "error"), ("─", "running"), ("┈", "rest"))
 """Sign and style of each part of the bar: succeeded, ended otherwise, in flight, and the rest."""
 _BUDGET_BAR = 8
+_BUDGET_SHOWN = 0.5
+"""Share of the retry budget below which it is shown."""
 _ROOM_FOR_RESTART = 100
 """Columns from which there is room for the keys that restart all workers."""
 _ROOMY = 160
@@ -283,7 +285,7 @@ def _halted(snapshot: Snapshot) -> list[Line]:
     return [
         [
             Span(f" halted after {units.count(halted.failures, 'failure')} ", "notice"),
-            Span(f" {halted.stopped:,} stopped, {rest}", "muted"),
+            Span(f" {halted.stopped:,} stopped, {rest}" if halted.stopped else f" {rest}", "muted"),
         ]
     ]
 
@@ -339,11 +341,12 @@ def _throttled(snapshot: Snapshot) -> list[Line]:
 
 
 def budget_lines(fleet: Fleet, statistics: Statistics) -> list[Line]:
-    """Return a line with the tokens of the retry budget and how many retries wait for it; none if it is full."""
+    """Return a line with the tokens of the retry budget and how many retries wait for it; none if most is left."""
     left, of = statistics.retry_tokens, statistics.retry_capacity
     number = fleet.keys.total("budget")
     wait = [Span(f", {units.count(number, 'retry waits', 'retries wait')}", "waiting")] if number else []
-    if not of or left >= of:  # the statistics come later than the events
+    # Most of it is there: it limits nothing. The statistics come later than the events.
+    if not of or left >= of * _BUDGET_SHOWN:
         return [[Span("retry budget", "muted"), *wait]] if number else []
     filled, rest = fmt.bar(left / of, _BUDGET_BAR)
     style = "error" if left < of / 5 else "warning" if left < of / 2 else "muted"
@@ -352,7 +355,7 @@ def budget_lines(fleet: Fleet, statistics: Statistics) -> list[Line]:
             Span("retry budget ", "muted"),
             Span(filled, style),
             Span(rest, "faint"),
-            Span(f" {left:.0f} of {of:.0f}", style),
+            Span(f" {left:.0f} of {of:.0f} tokens left", style),
             *wait,
         ]
     ]

@@ -80,7 +80,7 @@ def _pieces(log: LogRecorded, name_width: int, width: int) -> list[str]:
 
 
 def _head(log: LogRecorded, name_width: int) -> list[Span]:
-    name = "-" if log.worker is None else fmt.safe(log.worker)
+    name = "-" if log.worker is None else fmt.safe(units.short_name(log.worker))
     bare = name.removeprefix(scheme_of(name))
     return [
         Span(f"{units.clock(log.at)}  ", "muted"),

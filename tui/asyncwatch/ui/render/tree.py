@@ -95,10 +95,13 @@ def gauge_line(branch: Branch, gauge: Gauge, *, is_short: bool = False) -> list[
         return crop_line([Span(f"ended: {what}", "error" if what != "shutdown" else "muted")], 40)
     if gauge.expires_in is None and branch.is_limited_per_worker:
         return [Span("limited per worker", "faint")]
-    of = f"{gauge.left} of {units.count(gauge.of, 'restart')}"
-    left = f"{units.count(gauge.left, 'restart') if is_short else of} left"
     if gauge.expires_in is None:
-        return [Span(left, "faint")]
+        allowed = f"{gauge.of:,}" if is_short else units.count(gauge.of, "restart")
+        return [
+            Span(f"up to {allowed} in {units.format_duration(branch.within)}" if gauge.of else "no restarts", "faint")
+        ]
+    of = f"{gauge.left:,} of {units.count(gauge.of, 'restart')}"
+    left = f"{units.count(gauge.left, 'restart') if is_short else of} left"
     style = "warning" if gauge.left else "error"
     seconds = countdown(gauge.expires_in)
     expiry = f" · {seconds}" if is_short else f", oldest expires in {seconds}"

@@ -36,6 +36,7 @@ KEYS = (
     Key("enter,f", "filter", "show", "show only its workers", "enter f", footer=1),
     Key("y", "copy", "copy", "copy one of its tracebacks, or the place", footer=2),
 )
+_EMPTY = "No worker has an error. Failed workers, and services that crashed, would be here, by their error."
 EVERY = 1.0
 """Seconds between two groupings while events come in: each visits all workers with errors."""
 SHARE = 20
@@ -53,7 +54,9 @@ def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
             if state in states
         ]
     )
-    place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or "not in your code: a failed request, or bad luck"
+    place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or (
+        "injected by bad luck" if rows[0].is_struck else "raised outside your code, as by a request that failed"
+    )
     example = f"{shown_name(rows[0])}: {fmt.safe(brief_error(cluster.example or rows[0].error))}"
     crashed = ""
     if cluster.last_at is not None:
@@ -159,7 +162,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
             items = [wait_item(cluster, width) for cluster in clusters]
         else:
             items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
-        nothing = "No worker says where it waits." if self._is_of_waits else "No worker has an error."
+        nothing = "No worker says where it waits." if self._is_of_waits else _EMPTY
         self._list.show_items(items, [Span(nothing, "muted")])
 
     def on_unmount(self) -> None:

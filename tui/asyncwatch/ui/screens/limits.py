@@ -189,7 +189,7 @@ class LimitsScreen(Drawable, Screen[None]):
         limited = sum(limits.is_limited for limits in shown)
         number = f"  {limited:,} of {units.count(len(known), 'key')} limited" if known else ""
         title = [Span("limits", "title"), Span(number, "muted")]
-        empty = "No key was throttled. Circuits are off: circuit.enabled in the config turns them on."
+        empty = "No host or key is limited. Throttled ones would be here, and circuits with circuit.enabled = true."
         if fleet.keys.total("budget"):
             empty = "Retries wait for the budget of the run, not for a key."
         if self._is_filtered:

@@ -15,7 +15,7 @@ from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, LinesView, is_on_terminal
 
 PICKS = (
-    Key("down,j", "move(1)", "down", "the next one", "j k", footer=4),
+    Key("down,j", "move(1)", "move", "the next one, or the one before", "j k", footer=4),
     Key("up,k", "move(-1)", "up", "the previous one", "↑ k"),
     Key("home,g", "edge(-1)", "first", "the first", "Home g"),
     Key("end,G", "edge(1)", "last", "the last", "End G"),
