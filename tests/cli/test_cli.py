@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import platformdirs
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import asyncwatch
@@ -57,7 +60,7 @@ def test_no_arguments_run_the_demo(runs: Runs) -> None:
     result = runs()
     assert (result.exit_code, result.output) == (0, "")
     assert runs.plans[0].config.groups == config.demo_config().groups
-    assert runs.watched == [{"is_json": False}]
+    assert runs.watched == [{"is_json": False, "is_quiet": False}]
 
 
 def test_target_or_items_without_a_config_have_no_settings_of_the_demo(runs: Runs) -> None:
@@ -478,3 +481,51 @@ def test_heavy_modules_are_imported_only_when_needed(tmp_path: Path, code: str, 
         check=False,
     )
     assert (done.stdout.strip(), done.stderr) == (heavy, "")
+
+
+def test_help_has_every_option_once_by_what_it_is_about(runs: Runs) -> None:
+    text = runs("--help").output
+    titles = ["What to run:", "How much at once, and how long:", "When something goes wrong:", "Where it is shown:"]
+    assert [line for line in text.splitlines() if line in titles] == titles
+    for option in cli.main.params:
+        if isinstance(option, click.Option):
+            listed = [line for line in text.splitlines() if re.match(rf"  (-., )?{option.opts[-1]}\b", line)]
+            assert len(listed) == 1, option.opts
+    for command in cli.COMMANDS:
+        assert re.search(rf"^  {command.name} +\S", text, re.MULTILINE), command.name
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_asks_the_command(runs: Runs, shell: str) -> None:
+    script = runs("completion", shell).output
+    assert f"_ASYNCWATCH_COMPLETE={shell}_complete" in script
+    assert "asyncwatch" in script
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["c"], {"check", "completion", "ctl"}),
+        (["http://a.example", "c"], set()),
+        (["ctl", "rest"], {"restart"}),
+        (["--run"], {"--runner"}),
+        (["--runner", "g"], {"gather"}),
+        (["resume", "--only-", ""], set()),
+    ],
+)
+def test_shell_completes_commands_and_options(words: list[str], expected: set[str]) -> None:
+    complete = ShellComplete(cli.main, {}, "asyncwatch", "_ASYNCWATCH_COMPLETE")
+    found = complete.get_completions(words[:-1], words[-1])
+    assert {item.value for item in found if item.type == "plain"} == expected
+
+
+def test_shell_completes_files_of_options() -> None:
+    complete = ShellComplete(cli.main, {}, "asyncwatch", "_ASYNCWATCH_COMPLETE")
+    for option in ("--items", "--output", "--summary-json", "--junit", "--config"):
+        (item,) = complete.get_completions([option], "a")
+        assert item.type in {"file", "dir"}, option
+
+
+def test_quiet_run_is_headless(runs: Runs) -> None:
+    assert runs("-q", "http://a.example").output == ""
+    assert runs.watched == [{"is_json": False, "is_quiet": True}]

@@ -518,3 +518,18 @@ def test_limit_of_open_files_is_raised_or_reported(folder: Path, limit: str, sta
     assert done.returncode == status, done.stderr
     assert ("limit of open files" in done.stderr) is (message is not None)
     assert message is None or message in done.stderr
+
+
+def test_quiet_run_says_only_what_went_wrong(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(
+        "import logging\n"
+        "async def run(number):\n"
+        "    logging.warning('slow')\n"
+        "    if number == '2':\n"
+        "        raise ValueError('no such number')\n"
+    )
+    (tmp_path / "items.txt").write_text("1\n2\n")
+    result = run(tmp_path, "jobs:run", "--items", "items.txt", "--quiet", "--no-journal")
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "ValueError: no such number" in line

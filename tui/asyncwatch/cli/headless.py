@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import select
 import stat
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from asyncwatch.cli.progress import Narrator, Stream, is_warning, log_lines, terminal_columns
+from asyncwatch.cli.progress import Narrator, Stream, log_lines, terminal_columns
 from asyncwatch.commands import Controller, Disconnected, Feed, Moment, Problem, SnapshotPart, StopRun, Update
 from asyncwatch.events import Batch, LogRecorded, RunTimedOut, encode
 from asyncwatch.events.run import block_sentence
@@ -24,6 +25,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply, leave
 from asyncwatch.model.statistics import RunTime
 from asyncwatch.model.summary import summarize, summary_lines
+from asyncwatch.model.view.log_filter import level_number
 from asyncwatch.text import count, printable
 
 if TYPE_CHECKING:
@@ -67,12 +69,14 @@ async def run_headless(
     clock: Callable[[], float] = time.monotonic,
     fleet: Fleet | None = None,
     before_summary: Callable[[], Awaitable[object]] | None = None,
+    is_quiet: bool = False,
 ) -> Fleet:
     """Follow the run of `controller` to its end, and return its last state.
 
     With `json`, stdout gets every event as a line of JSON and nothing else, and the summary goes to stderr. Without it,
     the summary goes to stdout, in `encoding`. `on_batch` gets every batch first; a message that it returns is shown on
     stderr. The state is kept in `fleet`, if it is given. `before_summary` is awaited after the last batch.
+    With `is_quiet` there is no progress, no summary, and no log record below ERROR.
 
     The first of the `stop_signals` stops the run. The second stops it at once, without a grace period. The third ends
     the wait for its end, so that `Fleet.finished` is None. Signals need the main thread.
@@ -94,6 +98,7 @@ async def run_headless(
         clock=clock,
         fleet=fleet,
         before_summary=before_summary,
+        is_quiet=is_quiet,
     )
     loop = asyncio.get_running_loop()
     signals = tuple(stop_signals)
@@ -121,6 +126,7 @@ class HeadlessRun:
         clock: Callable[[], float] = time.monotonic,
         fleet: Fleet | None = None,
         before_summary: Callable[[], Awaitable[object]] | None = None,
+        is_quiet: bool = False,
     ) -> None:
         self._before_summary = before_summary
         self.fleet = Fleet() if fleet is None else fleet
@@ -129,9 +135,12 @@ class HeadlessRun:
         self._snapshot: SnapshotReader | None = None
         self._controller = controller
         self._json = json
+        self._is_quiet = is_quiet
+        self._least_level = logging.ERROR if is_quiet else logging.WARNING if json else 0
+        """Of the log records that are shown."""
         self._stdout = StdoutWriter(stdout)
         self._stderr = stderr
-        self._narrator = Narrator(stderr, clock=clock)
+        self._narrator = Narrator(stderr, clock=clock, is_quiet=is_quiet)
         self._on_batch = on_batch
         self._encoding = encoding
         self._written: asyncio.Future[None] | None = None
@@ -241,10 +250,10 @@ class HeadlessRun:
         self._narrator.progress(self.fleet)
 
     def _messages(self, batch: Batch) -> Iterator[str]:
-        """Yield the text of log records and of a total timeout for stderr. With JSON, only warnings are shown there."""
+        """Yield the text of log records and of a total timeout for stderr. Not all levels are shown there."""
         for event in batch:
             if type(event) is LogRecorded:
-                if not self._is_reader_gone and (not self._json or is_warning(event)):
+                if not self._is_reader_gone and level_number(event) >= self._least_level:
                     yield log_lines(event)
             elif type(event) is RunTimedOut:
                 pending = count(event.pending, "worker")
@@ -258,6 +267,8 @@ class HeadlessRun:
             self._narrator.say(f"asyncwatch: {printable(block_sentence(blocked))}, and still does")
 
     async def _show_summary(self) -> None:
+        if self._is_quiet:
+            return
         if self._is_reader_gone:
             return  # the workers were cancelled for that reason alone
         summary = summarize(self.fleet)

@@ -29,7 +29,7 @@ RESET = (
 _STANDARD = (0, 1, 2)
 _GROUP_GRACE = 0.2
 """Seconds that processes get to end by themselves."""
-_WITHOUT_DASHBOARD = frozenset({"-h", "--help", "--version", "--headless", "--json", "-d", "--detach"})
+_WITHOUT_DASHBOARD = frozenset({"-h", "--help", "--version", "--headless", "--json", "-q", "--quiet", "-d", "--detach"})
 """Options of a command that shows no dashboard."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -27,6 +27,8 @@ from asyncwatch.process import discard_output, kept_streams
 from asyncwatch.text import mask_secrets, one_line, printable
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from asyncwatch.cli import MakePlan
     from asyncwatch.config.problems import Problems
     from asyncwatch.config.schema import Config
@@ -75,6 +77,17 @@ class _MainCommand(click.Command):
                 if args[:1] == [other.name]:
                     return other.make_context(f"{info_name} {other.name}", args[1:], parent, **extra)
             return super().make_context(info_name, args, parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by what they are about, then the other commands."""
+        left = {param.name: param for param in self.get_params(ctx) if isinstance(param, click.Option)}
+        for title, names in (*_THEMES.items(), ("Other", tuple(left))):
+            params = [param for name in names if (param := left.pop(name, None)) is not None]
+            if records := [record for param in params if (record := param.get_help_record(ctx)) is not None]:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+        with formatter.section("Commands"):
+            formatter.write_dl([(other.name or "", other.get_short_help_str(70)) for other in COMMANDS])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name. Ctrl+C ends it with status 130."""
@@ -125,6 +138,14 @@ def _stdout_checked() -> Iterator[None]:
         raise click.exceptions.Exit(NOT_ALL_SUCCEEDED) from None
 
 
+_THEMES = {
+    "What to run": ("config", "items", "name_column", "skip_bad", "lifespan"),
+    "How much at once, and how long": ("runner", "concurrency", "rate", "timeout", "attempt_timeout"),
+    "When something goes wrong": ("max_attempts", "halt", "bad_luck", "seed", "stop_ok"),
+    "Where it is shown": ("headless", "detach", "is_json", "is_quiet"),
+    "What is written": ("output", "summary_json", "junit", "journal"),
+}
+"""The options of the main command by what they are about; all others come last."""
 _EPILOG = """\
 \b
 Examples:
@@ -133,6 +154,7 @@ Examples:
   asyncwatch --items urls.txt --concurrency 20      one URL per line; - reads standard input
   asyncwatch jobs:backfill --items ids.csv          one call of an async def per row
   asyncwatch --config site.toml --headless --json   events as JSON lines
+  asyncwatch --items urls.txt --quiet --junit r.xml nothing but errors, and a report for CI
   asyncwatch check site.toml                        show what would run, without running it
   asyncwatch ps                                     list your runs that are alive
   asyncwatch runs                                   list the runs that were recorded
@@ -149,8 +171,28 @@ Exit status: 0 if all workers succeeded, 1 if some did not or the output could n
 (as in | head).
 """
 
+
+def _complete_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_command(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the commands of that beginning. Other targets are URLs and functions, which no shell knows."""
+    from click.shell_completion import CompletionItem
+
+    if ctx.params.get("targets"):
+        return []
+    names = [(other.name or "", other.get_short_help_str(60)) for other in COMMANDS]
+    return [CompletionItem(name, help=text) for name, text in names if name.startswith(incomplete)]
+
+
 _ITEMS = click.option(
-    "--items", metavar="FILE", help="One worker per line (text, .jsonl, .ndjson) or row (.csv). - reads standard input."
+    "--items",
+    metavar="FILE",
+    shell_complete=_complete_file,
+    help="One worker per line (text, .jsonl, .ndjson) or row (.csv). - reads standard input.",
 )
 _NAME = click.option(
     "--name", "name_column", metavar="COLUMN", help="Column (or key, in .jsonl) whose values name the workers."
@@ -166,7 +208,7 @@ _LIFESPAN = click.option(
 
 
 @click.command(cls=_MainCommand, context_settings=_SETTINGS, epilog=_EPILOG)
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=_complete_command)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -225,6 +267,13 @@ _LIFESPAN = click.option(
 )
 @_LIFESPAN
 @click.option("--stop-ok", is_flag=True, help="Let a run that is stopped have status 0, if no worker failed by itself.")
+@click.option(
+    "-q",
+    "--quiet",
+    "is_quiet",
+    is_flag=True,
+    help="Write no progress, no log below ERROR and no summary. Implies --headless.",
+)
 @click.option("--headless", is_flag=True, help="Do not show the dashboard. Implied if stdout is not a terminal.")
 @click.option(
     "-d",
@@ -236,13 +285,20 @@ _LIFESPAN = click.option(
 @click.option(
     "--output",
     metavar="FILE",
+    shell_complete=_complete_file,
     help="Write a line per ended worker to a .jsonl, .ndjson or .csv file. The first line replaces an existing file.",
 )
 @click.option(
-    "--summary-json", metavar="FILE", help="Write the summary to this file as JSON when the run ends, also by Ctrl+C."
+    "--summary-json",
+    metavar="FILE",
+    shell_complete=_complete_file,
+    help="Write the summary to this file as JSON when the run ends, also by Ctrl+C.",
 )
 @click.option(
-    "--junit", metavar="FILE", help="Write a test case per worker to this file when the run ends, as JUnit's XML."
+    "--junit",
+    metavar="FILE",
+    shell_complete=_complete_file,
+    help="Write a test case per worker to this file when the run ends, as JUnit's XML.",
 )
 @click.option(
     "--journal/--no-journal",
@@ -260,6 +316,7 @@ def main(
     items: str | None,
     headless: bool,
     is_json: bool,
+    is_quiet: bool,
     detach: bool,
     **options: Any,
 ) -> None:
@@ -268,7 +325,7 @@ def main(
     TARGET is one or more URLs, or one module:function (async or plain). A TARGET or --items replaces the groups of a
     config. Its other settings still apply.
     """
-    _start(ctx, targets, config, items, options, headless=headless, is_json=is_json, detach=detach)
+    _start(ctx, targets, config, items, options, headless=headless, is_json=is_json, is_quiet=is_quiet, detach=detach)
 
 
 def _start(
@@ -280,6 +337,7 @@ def _start(
     *,
     headless: bool,
     is_json: bool,
+    is_quiet: bool,
     detach: bool,
     resume: Callable[[Plan, Callable[[str], None]], Plan] | None = None,
 ) -> None:
@@ -304,7 +362,7 @@ def _start(
         from asyncwatch.cli.command import run_detached
 
         ctx.exit(run_detached(_refusable(plan_run), reads_input=items == "-"))
-    if not headless and not is_json and sys.stdout.isatty():
+    if not (headless or is_json or is_quiet) and sys.stdout.isatty():
         if (reason := why_no_screens()) is None:
             from asyncwatch.cli.command import run_in_terminal
 
@@ -315,7 +373,7 @@ def _start(
     # The module of a function may print while it is imported.
     with kept_streams(), contextlib.redirect_stdout(sys.stderr) if is_json else contextlib.nullcontext():
         plan = plan_run(_note, has_terminal=True)
-    ctx.exit(0 if resume is not None and not plan.has_work else _run(plan, is_json=is_json))
+    ctx.exit(0 if resume is not None and not plan.has_work else _run(plan, is_json=is_json, is_quiet=is_quiet))
 
 
 @click.command(context_settings=_SETTINGS)
@@ -538,7 +596,7 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
         whole = main.make_context(str(ctx.command_path), list(request.arguments))
         settings = whole.params
         targets, config, items = (settings.pop(name) for name in ("targets", "config", "items"))
-        show = {name: settings.pop(name) for name in ("headless", "is_json", "detach")}
+        show = {name: settings.pop(name) for name in ("headless", "is_json", "is_quiet", "detach")}
 
         def part_of(plan: Plan, note: Callable[[str], None]) -> Plan:
             try:
@@ -561,7 +619,25 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
         raise _InputError(error.problems) from None
 
 
-COMMANDS = (again, attach, check, ctl, guide, observe, ps, replay, resume, runs, selftest)
+@click.command(context_settings=_SETTINGS)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    r"""Print a script by which a shell completes commands, options and files of asyncwatch.
+
+    \b
+    bash:  asyncwatch completion bash > ~/.local/share/bash-completion/completions/asyncwatch
+    zsh:   asyncwatch completion zsh > a file _asyncwatch in a folder of your $fpath
+    fish:  asyncwatch completion fish > ~/.config/fish/completions/asyncwatch.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101  click knows the three
+    script = kind(main, {}, "asyncwatch", "_ASYNCWATCH_COMPLETE")
+    click.echo(script.source_template % script.source_vars())
+
+
+COMMANDS = (again, attach, check, completion, ctl, guide, observe, ps, replay, resume, runs, selftest)
 """The commands that are named by the first argument. Any other argument is for the main command."""
 
 
@@ -689,10 +765,10 @@ def _make_plan(
     return plan
 
 
-def _run(plan: Plan, *, is_json: bool) -> int:
+def _run(plan: Plan, *, is_json: bool, is_quiet: bool) -> int:
     from asyncwatch.cli.session import LimitError, OutputError, run_plan
 
     try:
-        return run_plan(plan, is_json=is_json)
+        return run_plan(plan, is_json=is_json, is_quiet=is_quiet)
     except (LimitError, OutputError) as error:
         raise _InputError([str(error)]) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,10 +37,12 @@ class Narrator:
 
     A terminal shows one live line, which is redrawn up to ten times a second. Any other stream gets up to one line a
     second, and the last one. Services run forever: such a stream gets a line up to every ten seconds if their counts
-    changed, and every five minutes otherwise. A stream that fails gets nothing more, and the run goes on.
+    changed, and every five minutes otherwise. With `is_quiet` there is no progress. A stream that fails gets nothing
+    more, and the run goes on.
     """
 
-    def __init__(self, stream: Stream, *, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: Stream, *, clock: Callable[[], float], is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self.is_live = stream.isatty() and os.environ.get("TERM") not in WITHOUT_CURSOR
         """Whether the progress is one line that is redrawn."""
         self.interval = _LIVE_INTERVAL if self.is_live else _LOG_INTERVAL
@@ -67,7 +68,7 @@ class Narrator:
         now = self._clock()
         if self._run_began is None and fleet.run is not None:
             self._run_began = now - fleet.latest
-        if not fleet.rows or now < self._due:
+        if self._is_quiet or not fleet.rows or now < self._due:
             return
         self._due = now + self.interval
         if self.is_live or not self._is_endless(fleet) or self._has_news(fleet, now):
@@ -75,6 +76,8 @@ class Narrator:
 
     def finish(self, fleet: Fleet) -> None:
         """Show the final progress, and leave it on the screen."""
+        if self._is_quiet:
+            return
         self._show(progress_line(fleet, fleet.end, self.stopping))
         if self._is_on_screen:
             self._is_on_screen = False
@@ -188,15 +191,6 @@ def _counts(fleet: Fleet, now: float, stopping: int | None) -> Iterator[str]:
         settled = sum(number for state, number in batch.items() if state in SETTLED)
         yield f"{settled:,}/{workers:,}{'+' if fleet.is_reading else ''}"
         yield counts_text(batch)
-
-
-def is_warning(log: LogRecorded) -> bool:
-    """Return whether the level of the record is WARNING or above."""
-    number = logging.getLevelNamesMapping().get(log.level)
-    if number is None:  # `logging` calls a level without a name "Level 35"
-        digits = log.level.removeprefix("Level ")
-        number = int(digits) if digits.isdecimal() else logging.WARNING
-    return number >= logging.WARNING
 
 
 def log_lines(log: LogRecorded) -> str:

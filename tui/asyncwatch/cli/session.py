@@ -128,7 +128,7 @@ def prepare(
     return Session(plan, engine, output, keys, recorder, reports)
 
 
-def run_plan(plan: Plan, *, is_json: bool) -> int:
+def run_plan(plan: Plan, *, is_json: bool, is_quiet: bool = False) -> int:
     """Run `plan` without a dashboard, and return the exit status.
 
     Raises:
@@ -139,7 +139,7 @@ def run_plan(plan: Plan, *, is_json: bool) -> int:
     session = prepare(plan, stays_open=False, on_problem=report)
     engine, output = session.engine, session.output
     try:
-        seen = _watch(session, is_json=is_json)
+        seen = _watch(session, is_json=is_json, is_quiet=is_quiet)
     finally:
         if output is not None:
             output.close()
@@ -553,19 +553,19 @@ def _is_own(connection: socket.socket) -> bool:
     return True
 
 
-def _watch(session: Session, *, is_json: bool) -> _Seen:
+def _watch(session: Session, *, is_json: bool, is_quiet: bool) -> _Seen:
     """Follow the run to its end, then stop the engine."""
     patience: float | None = PATIENCE
     with infrequent_gc(), kept_streams(), ExitStack() as streams:
         try:
-            seen = _follow_headless(session, streams, is_json=is_json)
+            seen = _follow_headless(session, streams, is_json=is_json, is_quiet=is_quiet)
             patience = seen.patience
         finally:
             end_engine(session.engine, patience)
     return seen
 
 
-def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> _Seen:
+def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool, is_quiet: bool) -> _Seen:
     engine = session.engine
     encoding = "utf-8" if is_json else sys.stdout.encoding
     stdout = streams.enter_context(private_stdout(is_alone=is_json))
@@ -582,6 +582,7 @@ def _follow_headless(session: Session, streams: ExitStack, *, is_json: bool) -> 
     follow = run_headless(
         engine,
         json=is_json,
+        is_quiet=is_quiet,
         stdout=stdout,
         stderr=stderr,
         on_batch=host.receive,
