@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from textual.app import App
 from textual.geometry import Region
 
 from asyncwatch.events import RunStarted, WorkersQueued, WorkerSucceeded
@@ -197,13 +196,13 @@ async def test_keys_before_first_event_do_nothing() -> None:
 
 async def test_no_color_replaces_ansi_theme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(App.__dict__["theme"], "_default", "ansi-dark")
+    monkeypatch.setenv("TEXTUAL_THEME", "ansi-dark")
     controller = FakeController()
     small_run(controller)
     app = make_app(controller)
     async with app.run_test():
         assert app.no_color
-        assert app.theme == "textual-dark"
+        assert app.theme == "asyncwatch-dark"
         assert not any(theme.ansi for theme in app.available_themes.values())
 
 

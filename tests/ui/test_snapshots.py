@@ -20,13 +20,13 @@ pytestmark = pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize(
     ("size", "theme", "keys", "text"),
     [
-        ((80, 24), "textual-dark", ["j", "space"], "2 succeeded"),
-        ((120, 36), "textual-dark", ["j", "j"], "2 succeeded"),
-        ((120, 36), "textual-light", ["j", "j", "space"], "2 succeeded"),
-        ((120, 36), "textual-dark", ["j", "j", "enter"], "LAST TRACEBACK"),
-        ((120, 36), "textual-dark", ["l"], "following"),
-        ((80, 24), "textual-dark", ["q"], "Quit while"),
-        ((120, 36), "textual-dark", ["question_mark"], "STATES"),
+        ((80, 24), "asyncwatch-dark", ["j", "space"], "2 succeeded"),
+        ((120, 36), "asyncwatch-dark", ["j", "j"], "2 succeeded"),
+        ((120, 36), "asyncwatch-light", ["j", "j", "space"], "2 succeeded"),
+        ((120, 36), "asyncwatch-dark", ["j", "j", "enter"], "LAST TRACEBACK"),
+        ((120, 36), "asyncwatch-dark", ["l"], "following"),
+        ((80, 24), "asyncwatch-dark", ["q"], "Quit while"),
+        ((120, 36), "asyncwatch-dark", ["question_mark"], "STATES"),
     ],
     ids=["narrow", "wide", "light", "details", "log", "question", "help"],
 )

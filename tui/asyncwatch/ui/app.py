@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +41,7 @@ from asyncwatch.ui.render.scrubber import failure_beside, speed_beside
 from asyncwatch.ui.render.styles import STYLE_CLASSES
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.fleet import FleetScreen
+from asyncwatch.ui.themes import DARK, LIGHT, default_theme
 
 if TYPE_CHECKING:
     from asyncwatch.ui.past import Past
@@ -158,6 +160,10 @@ class AsyncwatchApp(App[Ending]):
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
+        for theme in (DARK, LIGHT):
+            self.register_theme(theme)
+        chosen = default_theme(os.environ)
+        self.theme = chosen if chosen in self.available_themes else DARK.name
         if self.console.color_system in {"standard", "windows"}:
             self.add_class("-few-colors")
             self.css_path.append(Path(__file__).with_name("few_colors.tcss"))
@@ -676,7 +682,7 @@ class AsyncwatchApp(App[Ending]):
     def _refuse_ansi_themes(self) -> None:
         """Unregister ANSI themes: under NO_COLOR Textual 8.2 draws them black on black."""
         if self.current_theme.ansi:
-            self.theme = "textual-dark"
+            self.theme = DARK.name
         for name, theme in self.available_themes.items():
             if theme.ansi:
                 self.unregister_theme(name)
