@@ -171,7 +171,7 @@ def test_root_that_gave_up_is_started_again_while_the_run_stays_open(run: Any) -
             for incarnation in (1, 2):
                 if again is not None:
                     await again
-                await end(a, OSError("gone"))
+                await end(a, "abnormal")
                 with pytest.raises(RestartLimitError):
                     await supervisor.serve()
                 assert control.is_at_rest

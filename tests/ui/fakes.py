@@ -99,12 +99,12 @@ class FakeController:
         else:
             self.queue.put_nowait(update)
 
-    def start(self, *names: str, runner: str = "as_completed", group: str = "fetch") -> None:
+    def start(self, *names: str, runner: str = "as_completed", group: str = "fetch", name: str = "demo") -> None:
         """Start a run of these workers."""
         self.emit(
             RunStarted,
             0.0,
-            run="demo",
+            run=name,
             workers=len(names),
             runner=runner,
             seed=4127,

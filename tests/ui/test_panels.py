@@ -137,3 +137,38 @@ def test_overview_finished_names_keys_to_restart(width: int) -> None:
     controller.break_down("b", 0.3)
     title = overview_text(dashboard_of(controller), width).splitlines()[0]
     assert title.endswith("■ finished · 1 did not succeed · R restarts them · a then r restarts all")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_header_of_a_run_with_a_long_name_keeps_runner_and_seed(width: int) -> None:
+    controller = FakeController()
+    controller.start("a", name="a run of which somebody gave the whole story in its name, from the start to the end")
+    title = overview_text(dashboard_of(controller), width).splitlines()[0]
+    assert "  as_completed  seed 4127  1 worker" in title
+    assert title.startswith("asyncwatch  a run of wh")
+    assert "…" in title
+
+
+@pytest.mark.parametrize(("key", "text"), [("e", "No worker has an error."), ("b", "No host or key is limited.")])
+async def test_footer_of_an_empty_page_has_no_key_without_effect(key: str, text: str) -> None:
+    controller = FakeController()
+    controller.start("a")
+    app = make_app(controller)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await shows(app, "› a")
+        await pilot.press(key)
+        await shows(app, text, "esc back")
+        keys = text_of(app).splitlines()[-1]
+        assert not any(label in keys for label in ("restart", "copy", "release", "reset", "move"))
+
+
+async def test_long_error_is_read_whole_on_the_page_of_errors() -> None:
+    controller = FakeController()
+    controller.start("a")
+    controller.attempt("a", 0.1)
+    controller.break_down("a", 0.2, text=" ".join(f"part{number}" for number in range(30)) + " END")
+    app = make_app(controller)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shows(app, "1 failed")
+        await pilot.press("e")
+        await until(lambda: "".join(line.strip() for line in text_of(app).splitlines()).count("END") == 2)

@@ -21,8 +21,9 @@ from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings, offered
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_name
+from asyncwatch.ui.render.log import fold
 from asyncwatch.ui.render.services import clock_at
-from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread
+from asyncwatch.ui.render.spans import Line, Span, crop_path, join, spread, width_of
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.footer import KeyLine
@@ -37,6 +38,8 @@ KEYS = (
     Key("y", "copy", "copy", "copy one of its tracebacks, or the place", footer=2),
 )
 _EMPTY = "No worker has an error. Failed workers, and services that crashed, would be here, by their error."
+_ON_AN_ITEM = ("restart", "cancel", "filter", "copy", "move(1)")
+"""Actions that need a group."""
 EVERY = 1.0
 """Seconds between two groupings while events come in: each visits all workers with errors."""
 SHARE = 20
@@ -46,7 +49,7 @@ SHARE = 20
 def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
     """Return the item of a cluster: how many workers and their error, then its place, then an example."""
     rows, states = cluster.rows, cluster.states
-    head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(fmt.safe(cluster.kind), "failed")]
+    kind = fmt.safe(cluster.kind)
     counts = join(
         [
             [Span(f"{fmt.GLYPHS[state]} {states[state]:,} {state}", fmt.state_style(state))]
@@ -61,17 +64,19 @@ def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
     crashed = ""
     if cluster.last_at is not None:
         place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or "in no code of yours that is known"
-        crashed = (
-            f"{units.count(cluster.crashes, 'crash', 'crashes')}, the last at {clock_at(fleet, cluster.last_at)}  "
-        )
+        crashed = f"{units.count(cluster.crashes, 'crash', 'crashes')}, the last at {clock_at(fleet, cluster.last_at)}"
+    indent = Span(" " * 9)
+    room = max(20, width - 9)
+    first, *others = fold(kind, max(20, width - 9 - width_of(counts) - 2), room)
+    head: Line = [Span(f"{len(rows):>7,}  ", "strong"), Span(first, "failed")]
     return Item(
         cluster.key,
         [
             spread(head, counts, width),
-            [Span(" " * 9), Span(place, "muted")],
-            crop_line(
-                [Span(" " * 9), Span(crashed, "warning"), Span("for example ", "faint"), Span(example, "muted")], width
-            ),
+            *([indent, Span(other, "failed")] for other in others),
+            [indent, Span(place, "muted")],
+            *([[indent, Span(crashed, "warning")]] if crashed else []),
+            *([indent, Span(line, "muted")] for line in fold(f"for example {example}", room, room)),
         ],
     )
 
@@ -104,6 +109,8 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         self._what = "that wait there" if is_of_waits else "with this error"
         self._title = Block(id="title")
         self._list = PickList(id="report")
+        keys = [key for key in KEYS if not (dashboard.fleet.is_observed and key.action == "restart")]
+        self._keys = KeyLine(offered((*keys, *PICKS), dashboard.role))
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._grouped: tuple[object, ...] = ()
         """What the last grouping was made of."""
@@ -117,9 +124,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         """Yield a title, the list, the keys."""
         yield self._title
         yield self._list
-        is_observed = self._dashboard.fleet.is_observed
-        keys = [key for key in KEYS if not (is_observed and key.action == "restart")]
-        yield KeyLine(offered((*keys, *PICKS), self._dashboard.role))
+        yield self._keys
 
     def on_mount(self) -> None:
         """Focus the list."""
@@ -162,6 +167,7 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
             items = [wait_item(cluster, width) for cluster in clusters]
         else:
             items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
+        self._keys.hint({} if clusters else dict.fromkeys(_ON_AN_ITEM))
         nothing = "No worker says where it waits." if self._is_of_waits else _EMPTY
         self._list.show_items(items, [Span(nothing, "muted")])
 

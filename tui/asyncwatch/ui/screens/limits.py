@@ -39,6 +39,8 @@ KEYS = (
     Key("p", "probe", "probe", "let a few attempts through its circuit now", footer=2),
     Key("f", "filter", "limited", "only keys that are limited, or all", footer=1),
 )
+_ON_A_KEY = ("release", "hold", "reset", "move(1)")
+"""Actions that need a key."""
 _OF_CIRCUITS = ("isolate", "close_circuit", "probe")
 LOOKS = {
     CircuitState.CLOSED: ("●", "succeeded"),
@@ -206,7 +208,8 @@ class LimitsScreen(Drawable, Screen[None]):
             limits_item(limits, waiting.get(limits.key, []), self._rate_of(limits.key), *facts) for limits in shown
         ]
         self._list.show_items(items, [Span(empty, "muted")])
-        self._keys.hint({} if fleet.circuits.by_key else dict.fromkeys(_OF_CIRCUITS))
+        without = () if fleet.circuits.by_key else _OF_CIRCUITS
+        self._keys.hint(dict.fromkeys(without if shown else (*_ON_A_KEY, *_OF_CIRCUITS)))
 
     def _rate_of(self, key: str) -> object:
         """Return the rate limit of a key, None for none."""
