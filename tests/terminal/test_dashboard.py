@@ -79,7 +79,7 @@ def test_dashboard_cancels_restarts_quits_and_leaves_a_summary(folder: Path) -> 
         terminal.press("r")
         terminal.wait_for(row("second", "running"))
         terminal.press("q")
-        terminal.wait_for(lambda text: "Quit while workers are active?" in text)
+        terminal.wait_for(lambda text: "Quit and stop all active workers (" in text)
         terminal.press("q")
         assert terminal.wait_for_exit() == 130
         assert_restored(terminal)

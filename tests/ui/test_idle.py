@@ -154,7 +154,7 @@ async def test_next_draw_is_when_shown_times_change() -> None:
         await pilot.press("l")
         assert wait() is None  # a log has no times that go on
         await pilot.press("escape", "q")
-        await shows(app, "Quit while workers are active?")
+        await shows(app, "Quit and stop all active workers (")
         assert wait() == 0.7  # the services are visible behind the question
         await pilot.press("n", "p")
         assert wait() is None

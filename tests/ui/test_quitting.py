@@ -15,7 +15,7 @@ from tests.ui.running import running
 async def test_quit_confirmed_waits_for_the_end_of_the_run(keys: list[str]) -> None:
     async with running() as (app, controller, pilot):
         await pilot.press(keys[0])
-        await shows(app, "Quit while workers are active?")
+        await shows(app, "Quit and stop all active workers (")
         assert controller.sent == []
         await pilot.press(keys[1])
         await until(lambda: controller.sent)
@@ -67,7 +67,7 @@ async def test_ctrl_c_while_stopping_stops_now_then_quits() -> None:
 async def test_ctrl_c_in_filter_asks() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("slash", "x", "ctrl+c")
-        await shows(app, "Quit while workers are active?")
+        await shows(app, "Quit and stop all active workers (")
 
 
 async def test_request_stop_ends_freeze_without_question() -> None:

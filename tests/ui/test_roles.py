@@ -81,7 +81,7 @@ async def test_owner_can_leave_a_run_that_is_stopping() -> None:
 async def test_question_fits_small_terminals(size: tuple[int, int]) -> None:
     async with running(size=size) as (app, _, pilot):
         await pilot.press("q")
-        await shows(app, "Quit while", "y  stop them", "D  leave them running", "n  stay")
+        await shows(app, "Quit and stop", "y  stop them", "D  leave them running", "n  stay")
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.READER])

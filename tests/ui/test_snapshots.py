@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("calm")
         ((120, 36), "asyncwatch-light", ["j", "j", "space"], "2 succeeded"),
         ((120, 36), "asyncwatch-dark", ["j", "j", "enter"], "LAST TRACEBACK"),
         ((120, 36), "asyncwatch-dark", ["l"], "following"),
-        ((80, 24), "asyncwatch-dark", ["q"], "Quit while"),
+        ((80, 24), "asyncwatch-dark", ["q"], "Quit and stop"),
         ((120, 36), "asyncwatch-dark", ["question_mark"], "STATES"),
     ],
     ids=["narrow", "wide", "light", "details", "log", "question", "help"],

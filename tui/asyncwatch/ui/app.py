@@ -464,10 +464,9 @@ class AsyncwatchApp(App[Ending]):
             elif answer is Answer.LEAVE:
                 self.action_detach()
 
-        # Without the number of workers: it changes while the question is open, and the header has it.
-        question = ConfirmScreen(
-            "Quit while workers are active?", "stop them", no="stay", leave="leave them running", again="q"
-        )
+        # The number changes while the question is open.
+        question_text = f"Quit and stop all active workers ({self.dashboard.active:,} now)?"
+        question = ConfirmScreen(question_text, "stop them", no="stay", leave="leave them running", again="q")
         await self.push_screen(question, answered)
 
     async def action_interrupt(self) -> None:
