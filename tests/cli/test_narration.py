@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from typing import Any
 
 import pytest
 
-from asyncwatch.cli.progress import Narrator, is_warning, log_lines
+from asyncwatch.cli.progress import Narrator, log_lines
 from asyncwatch.commands import Problem, Statistics
 from asyncwatch.events import LoopBlocked, RunTimedOut
+from asyncwatch.model.view.log_filter import level_number
 from tests.cli.script import HEAD, READY, SUMMARY, TAIL, Clock, FakeController, Terminal, log, run
 
 ERASE = "\r\x1b[K"
@@ -139,8 +141,8 @@ async def test_total_timeout_is_reported() -> None:
     ("level", "expected"),
     [("DEBUG", False), ("INFO", False), ("Level 25", False), ("WARNING", True), ("CRITICAL", True), ("Level 35", True)],
 )
-def test_is_warning_compares_the_number_of_the_level(level: str, expected: bool) -> None:
-    assert is_warning(log("x", level)) is expected
+def test_level_is_compared_by_its_number(level: str, expected: bool) -> None:
+    assert (level_number(log("x", level)) >= logging.WARNING) is expected
 
 
 def test_log_lines_escape_control_characters() -> None:

@@ -23,7 +23,7 @@ from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import shown_name
 from asyncwatch.ui.render.log import fold
 from asyncwatch.ui.render.services import clock_at
-from asyncwatch.ui.render.spans import Line, Span, crop_path, join, spread, width_of
+from asyncwatch.ui.render.spans import Line, Span, crop_line, crop_path, join, spread, width_of
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
 from asyncwatch.ui.widgets.footer import KeyLine
