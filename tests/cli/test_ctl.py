@@ -340,6 +340,7 @@ def test_show_without_a_worker_is_about_the_run(script: Script) -> None:
     each.figures = Statistics(viewers=2, blocked=LoopBlocked(-1, 3.0, 2.0, 1.5, "worker", "6", 1, 1, "/x/j.py", 3, "f"))
     shown = answer("show")
     assert shown["clients"] == 2
+    assert shown["flapping"] == []
     assert shown["blocked"] == "6 blocked the event loop for 1.50 s at j.py:3 f"
     assert shown["settings"]["paused"] is False
     assert shown["summary"]["counts"] == msgspec.to_builtins(summarize(each.fleet))["counts"]

@@ -50,6 +50,12 @@ def test_selector_matches(fleet: Fleet, selector: str, found: list[str]) -> None
     assert names(fleet, selector) == found
 
 
+def test_worker_alone_in_its_group_is_found_as_it_is_shown() -> None:
+    fleet = Stream("web/web", "feeds/db/db", "db").fold()
+    assert names(fleet, "web", "feeds/db") == ["web/web", "feeds/db/db"]
+    assert names(fleet, "db") == ["db"]
+
+
 def test_selectors_are_a_union_in_queue_order(fleet: Fleet) -> None:
     assert names(fleet, "store", "error:boom", "fetch-1") == ["fetch-1", "fetch-2", "store"]
 

@@ -551,12 +551,15 @@ def _show_run(record: RunRecord, fleet: Fleet, statistics: Statistics) -> Answer
     summary = summarize(fleet)
     settings = {name: fleet.settings.value(name) for name in SETTINGS}
     blocked = None if statistics.blocked is None else block_sentence(statistics.blocked)
+    now = _now(fleet)
+    flapping = [row.name for row in fleet.rows_of(fleet.restarts.flaps_until) if fleet.is_flapping(row, now)]
     fields = {
         "run": _run_fields(record),
         "status": None,
         "problems": [],
         "summary": msgspec.to_builtins(summary),
         "settings": settings,
+        "flapping": flapping,
         "clients": statistics.viewers,
         "blocked": blocked,
     }
@@ -565,6 +568,7 @@ def _show_run(record: RunRecord, fleet: Fleet, statistics: Statistics) -> Answer
         *summary_lines(dataclasses.replace(summary, is_interrupted=False), terminal_columns(sys.stdout)),
         "",
         ", ".join(f"{name} {value_words(value)}" for name, value in settings.items()),
+        *([f"flapping: {', '.join(map(printable, flapping))}"] if flapping else []),
         *([blocked] if blocked else []),
     ]
     return Answer(fields, lines)
@@ -573,6 +577,8 @@ def _show_run(record: RunRecord, fleet: Fleet, statistics: Statistics) -> Answer
 def _show_worker(record: RunRecord, fleet: Fleet, row: Row, stack: WorkerStack | None) -> Answer:
     now, name = _now(fleet), row.name
     attempts, logs, traceback = fleet.history(name), fleet.logs_of(name), fleet.stack(name)
+    history = fleet.restarts.by_worker.get(name)
+    crashes = [] if history is None else history.crashes
     more: dict[str, Any] = {
         "error_class": row.error_class or None,
         "held_by": fleet.held_by(row) or None,
@@ -581,6 +587,8 @@ def _show_worker(record: RunRecord, fleet: Fleet, row: Row, stack: WorkerStack |
         "cancelled_by": fleet.cancel_reason(name) or None,
         "attempts": [msgspec.structs.asdict(attempt) for attempt in attempts],
         "attempts_left_out": fleet.attempts_left_out(name),
+        "is_flapping": fleet.is_flapping(row, now),
+        "crashes": [msgspec.structs.asdict(crash) for crash in crashes],
         "traceback": traceback or None,
         "logs": [{"at": log.at, "level": log.level, "logger": log.logger, "message": log.message} for log in logs],
         "stack": None if stack is None else [msgspec.structs.asdict(frame) for frame in stack.frames],
@@ -593,6 +601,8 @@ def _show_worker(record: RunRecord, fleet: Fleet, row: Row, stack: WorkerStack |
         "incarnation": str(row.incarnation),
         "attempt": f"{row.attempt} of {row.max_attempts}",
         "elapsed": "" if worker["elapsed"] is None else duration(worker["elapsed"]),
+        "health": "flapping" if more["is_flapping"] else "",
+        "last crash": f"{crashes[-1].cause} ({duration(now - crashes[-1].at)} ago)" if crashes else "",
         "waits for": more["held_by"],
         "next attempt in": "" if more["next_attempt_in"] is None else duration(more["next_attempt_in"]),
         "cancelled by": more["cancelled_by"],

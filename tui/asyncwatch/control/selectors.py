@@ -22,8 +22,9 @@ class NoMatchError(LookupError):
 def select_workers(fleet: Fleet, selectors: Sequence[str]) -> list[Row]:
     """Return the workers that match any of the selectors, in queue order.
 
-    A selector is the name of a worker. If there is no worker of that name, it is a filter as in the dashboard if it has
-    a condition on a field (`state:failed`, `"retries>0 fetch"`), else a pattern for names if it has one of `*?[`.
+    A selector is the name of a worker, also as it is shown: `web` for `web/web`, which is alone in its group. If
+    there is no worker of that name, it is a filter as in the dashboard if it has a condition on a field
+    (`state:failed`, `"retries>0 fetch"`), else a pattern for names if it has one of `*?[`.
 
     Raises:
         SelectorError: A filter has a term that cannot be understood.
@@ -40,7 +41,8 @@ def select_workers(fleet: Fleet, selectors: Sequence[str]) -> list[Row]:
 
 
 def _matches(fleet: Fleet, selector: str) -> Sequence[Row]:
-    row = fleet.get(selector)
+    last = selector.rpartition("/")[2]
+    row = fleet.get(selector) or fleet.get(f"{selector}/{last}")
     if row is not None:
         return (row,)
     rows = fleet.rows

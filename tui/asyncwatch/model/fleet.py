@@ -212,7 +212,7 @@ class Fleet:
         if newest is not None and self.run is not None and self.cancel_requested is None and not self.tree.ending:
             to_come = max(0, self.run.workers - self.workers)
         is_starting = to_come and newest is not None and not newest.is_ready and not newest.is_settled
-        flapping = [row for row in self._named(self.restarts.flaps_until) if self.is_flapping(row, now)]
+        flapping = [row for row in self.rows_of(self.restarts.flaps_until) if self.is_flapping(row, now)]
         recovering = set(self._recovering(now)).difference(flapping)
         shaky = len(recovering) + sum(row.state is WorkerState.RUNNING for row in flapping)
         up = counts[WorkerState.RUNNING] - shaky
@@ -225,7 +225,7 @@ class Fleet:
     def flapping_below(self, branch: Branch, now: float) -> int:
         """Return how many services below a supervisor flap."""
         start = f"{branch.path}/"
-        flapping = (row for row in self._named(self.restarts.flaps_until) if self.is_flapping(row, now))
+        flapping = (row for row in self.rows_of(self.restarts.flaps_until) if self.is_flapping(row, now))
         return sum(row.group == branch.path or row.group.startswith(start) for row in flapping)
 
     def is_recovering(self, row: Row, now: float) -> bool:
@@ -247,7 +247,8 @@ class Fleet:
             if row is not None and self.is_recovering(row, now):
                 yield row
 
-    def _named(self, names: Iterable[str]) -> Iterator[Row]:
+    def rows_of(self, names: Iterable[str]) -> Iterator[Row]:
+        """Yield the rows of these workers, without those that have none."""
         return (row for name in names if (row := self.by_name.get(name)) is not None)
 
     @property
