@@ -187,6 +187,18 @@ def test_trouble_has_flapping_services_until_they_calm_down() -> None:
     assert not view.order()
 
 
+def test_flapping_services_are_counted_for_each_supervisor_above() -> None:
+    run = Services()
+    run.add(SupervisorStarted, 1.0, "root/low", "root", "one_for_one", 9, 5.0, "never")
+    run.add(WorkersQueued, 1.0, "root/low", 1, ("low/x",))
+    run.begin("low/x", 1.0, 1)
+    for at in (20.0, 21.0, 22.0):
+        run.crash("web", at)
+        run.crash("low/x", at)
+    assert run.fleet.flapping_by_branch(23.0) == {"root": 2, "root/low": 1}
+    assert not run.fleet.flapping_by_branch(90.0)
+
+
 def test_forgotten_service_flaps_no_more() -> None:
     run = Services()
     for at in (20.0, 21.0, 22.0):

@@ -35,7 +35,7 @@ from asyncwatch.model.limits import QUEUE_REASONS, Circuits, Keys, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
 from asyncwatch.model.statistics import Histogram, LoopWatch, Rate
-from asyncwatch.model.tree import Branch, Tree
+from asyncwatch.model.tree import Tree
 from asyncwatch.policies.limits import SIGNAL_SPREAD
 from asyncwatch.policies.restart import DEFAULT_FLAPPING, Flapping
 
@@ -222,11 +222,15 @@ class Fleet:
         """Return whether a service crashes again and again, and is or will be restarted."""
         return self.restarts.flaps(row.name, now) and not row.is_settled
 
-    def flapping_below(self, branch: Branch, now: float) -> int:
-        """Return how many services below a supervisor flap."""
-        start = f"{branch.path}/"
-        flapping = (row for row in self.rows_of(self.restarts.flaps_until) if self.is_flapping(row, now))
-        return sum(row.group == branch.path or row.group.startswith(start) for row in flapping)
+    def flapping_by_branch(self, now: float) -> Counter[str]:
+        """Return how many services flap below each supervisor, by its path."""
+        numbers: Counter[str] = Counter()
+        for row in self.rows_of(self.restarts.flaps_until):
+            branch = self.tree.branches.get(row.group) if self.is_flapping(row, now) else None
+            while branch is not None:
+                numbers[branch.path] += 1
+                branch = branch.parent
+        return numbers
 
     def is_recovering(self, row: Row, now: float) -> bool:
         """Return whether a running service was restarted, and has not run for long enough to count as up."""

@@ -152,7 +152,7 @@ def _counts(snapshot: Snapshot) -> list[Line]:
         for state in _ORDER
         if counts[state]
     ]
-    if flapping := fleet.services(snapshot.now).flapping:
+    if fleet.restarts.flaps_until and (flapping := fleet.services(snapshot.now).flapping):
         shown.append([Span(f"{FLAPPING} {flapping:,} flapping", "warning")])
     if fleet.abandoned > counts[WorkerState.UNRESPONSIVE]:
         shown.append([Span(f"{fleet.abandoned:,} abandoned", "unresponsive")])

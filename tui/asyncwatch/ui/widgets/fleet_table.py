@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
@@ -82,6 +83,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         self._of_services: set[str] = set()
         self._now = 0.0
         """Run time of the frame in seconds, the same for all lines."""
+        self._flapping: Counter[str] = Counter()
+        """Services that flap in this frame, by the path of each supervisor above."""
         self.period = float("inf")
         """Seconds between two changes of the visible lines if nothing happens; infinite if they do not change."""
         self._rendered_keys: list[_Key | None] = []
@@ -189,6 +192,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         if self._dashboard.view.is_busy or self._measured < len(self._dashboard.fleet.rows):
             self._work.start()
         self._now = self._dashboard.now
+        self._flapping = self._dashboard.fleet.flapping_by_branch(self._now)
         before, count = self._refreshed_keys, len(self._refreshed_keys)
         width = self.scrollable_content_region.width
         lines = self._lines_at(range(self.size.height))
@@ -392,8 +396,8 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         look = (line.version, moment, is_selected and self.has_focus, is_selected, layout)
         fleet, tree = self._dashboard.fleet, self._dashboard.fleet.tree
         if isinstance(line, Branch):
-            flapping = fleet.flapping_below(line, self._now)
-            return ("branch", line.path, *look, view.is_folded(line), view.left[line.path], flapping, self.size.width)
+            numbers = (view.left[line.path], self._flapping[line.path])
+            return ("branch", line.path, *look, view.is_folded(line), *numbers, self.size.width)
         is_sibling = line in self._highlighted
         marks = (line.name in view.marks, is_sibling, is_distorted(fleet, line))
         block = fleet.loop.last_of(line.name)
@@ -432,7 +436,7 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
                 is_folded=is_folded,
                 is_selected=is_selected,
                 left=view.left[shown.path],
-                flapping=fleet.flapping_below(shown, now),
+                flapping=self._flapping[shown.path],
             )
         else:
             is_sibling = shown in self._highlighted
