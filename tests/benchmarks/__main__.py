@@ -31,6 +31,7 @@ CASES = (
     "observe",
     "frame",
     "live",
+    "map",
     "keys",
     "attach",
     "memory",

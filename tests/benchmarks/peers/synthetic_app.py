@@ -114,8 +114,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--frames", type=Path)
     parser.add_argument("--live", action="store_true", help="start in live order")
+    parser.add_argument("--map", action="store_true", help="show the map")
     given = parser.parse_args()
     FleetTable.STARTS_LIVE = given.live
+    FleetScreen.SHOWS_MAP = given.map
     run = SyntheticRun(given.workers, given.busy)
     controller = SyntheticController(run, given.seconds + SETTLING, has_history=given.history)
     app = SyntheticApp(controller, clock=controller.clock)

@@ -115,6 +115,7 @@ LOOKS = (
     Key("f", "trouble", "trouble", "show only the workers in trouble", footer=4),
     Key("enter", "details", "details", "all about one worker; on a group, fold or unfold", footer=2),
     Key("e", "errors", "errors", "the errors, by kind: restart, cancel, show workers", footer=4),
+    Key("m", "map", "map", "a map of all workers, to select in; again to close it", footer=6),
     Key("h", "columns", "columns", "choose the columns"),
     Key("w", "waits", "waits", "where workers wait, by place: cancel, show workers", footer=5),
     Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),

@@ -16,6 +16,7 @@ from asyncwatch.model.view.columns import is_in_trouble, unended
 from asyncwatch.model.view.filter import EVERYTHING, Condition, Query, matching
 from asyncwatch.model.view.groups import WaitKey, is_of_cluster, wait_key
 from asyncwatch.model.view.live import LiveHead, LiveOrder
+from asyncwatch.model.view.map import StateMap
 from asyncwatch.model.view.marks import Marks
 from asyncwatch.model.view.outline import Line, grouped, outline
 from asyncwatch.model.view.sort import (
@@ -98,6 +99,7 @@ class View:
         """Whether a person chose the order."""
         self._live: LiveOrder | None = None
         """The live order, while it is shown."""
+        self._map: StateMap | None = None
         self._is_following = False
         self._head: LiveHead | None = None
         """The lines while the view follows."""
@@ -433,12 +435,23 @@ class View:
         if len(lines) <= AT_ONCE:
             self.marks.finish()
 
+    @property
+    def state_map(self) -> StateMap:
+        """The map of all workers, in queue order. It is kept up to date from the first use on."""
+        if self._map is None:
+            fleet = self.fleet
+            self._map = StateMap(fleet.rows, is_new=not fleet.attempts and not fleet.settled)
+        if len(self.fleet.rows) <= AT_ONCE:
+            while self._map.is_behind:
+                self._map.read()
+        return self._map
+
     # -- changes and steps
 
     @property
     def is_busy(self) -> bool:
         """Whether there are steps left to run."""
-        return self._job is not None or self.marks.is_busy
+        return self._job is not None or self.marks.is_busy or (self._map is not None and self._map.is_behind)
 
     @property
     def is_behind(self) -> bool:
@@ -456,6 +469,8 @@ class View:
             self._touched_of_all.update(rows)
             if len(self._touched_of_all) * _MANY > len(self._all):
                 self._all = None
+        if self._map is not None:
+            self._map.touched(rows)
         if self._live is not None:
             self._live.touched(rows)
         if (self._live is None or self.is_filtered) and (self._is_current or self._job is not None):
@@ -498,7 +513,13 @@ class View:
             return self.is_busy
         if self._job is not None and not self._job(is_time_up):
             self._job = None
-        return self._job is not None
+        if self._job is not None:
+            return True
+        while self._map is not None and self._map.is_behind:
+            self._map.read()
+            if is_time_up():
+                break
+        return self.is_busy
 
     def _begin(self, steps: Steps[None]) -> bool:
         """Run all steps for a small fleet; `work` runs them for a large one. Return whether all were run."""

@@ -21,7 +21,7 @@ STYLE_CLASSES = frozenset(
         f"span--{name}"
         for name in (
             *("muted", "faint", "strong", "title", "key", "heading", "cursor", "mark", "struck"),
-            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice", "note", "sibling"),
+            *("bar", "rest", "spark", "debug", "info", "warning", "error", "notice", "note", "sibling", "chosen"),
         )
     }
 )

@@ -39,6 +39,7 @@ from asyncwatch.ui.render.header import overview
 from asyncwatch.ui.render.spans import crop
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.screens.request import request
+from asyncwatch.ui.widgets.fleet_map import LEAST_HEIGHT, FleetMap
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.footer import FilterBar, KeyLine
 from asyncwatch.ui.widgets.lines import Block
@@ -67,10 +68,15 @@ class FleetScreen(Drawable, Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTS), *bindings(RUN), *bindings(LOOKS)]
     AUTO_FOCUS = "FleetTable"
+    SHOWS_MAP: ClassVar[bool | None] = None
+    """Whether the map is shown, until a person decides; None if it is shown when there is room and need."""
 
     def __init__(self, dashboard: DashboardState) -> None:
         super().__init__()
         self.table = FleetTable(dashboard)
+        self.map = FleetMap(dashboard, self.table)
+        self.map.display = False
+        self._shows_map = self.SHOWS_MAP
         self._dashboard = dashboard
         self._overview = Block(id="overview")
         self._filter_bar = FilterBar(groups=self._groups)
@@ -92,6 +98,7 @@ class FleetScreen(Drawable, Screen[None]):
         self.table.draw()
         self._hint_keys(width)
         yield self._overview
+        yield self.map
         yield self.table
         yield self._filter_bar
         if self._scrubber is not None:
@@ -121,11 +128,20 @@ class FleetScreen(Drawable, Screen[None]):
             return
         self._group_waits()
         self._overview.show(overview(self._dashboard.snapshot(), width))
+        self._show_map()
+        self.map.draw()  # before the table, which starts the work that it needs
         self.table.draw()
         self._draw_filter()
         if self._scrubber is not None:
             self._scrubber.draw()
         self._hint_keys()
+
+    def _show_map(self) -> None:
+        fleet, height = self._dashboard.fleet, self.app.size.height
+        is_needed = LEAST_HEIGHT <= height < len(fleet.rows) and not fleet.tree.is_shown
+        is_shown = is_needed if self._shows_map is None else self._shows_map
+        if self.map.display != is_shown:
+            self.map.display = is_shown
 
     def _hint_keys(self, width: int = 0) -> None:
         dashboard = self._dashboard
@@ -195,6 +211,8 @@ class FleetScreen(Drawable, Screen[None]):
         view.pass_time(self._dashboard.now)
         if not self._dashboard.is_frozen and (view.resort() or view.is_busy):
             self.draw()
+        else:
+            self.map.draw()
 
     def _group_waits(self) -> None:
         """Group observed tasks by where they wait, for the overview: in slices, at most a twentieth of the time."""
@@ -220,6 +238,7 @@ class FleetScreen(Drawable, Screen[None]):
 
     def on_cursor_moved(self) -> None:
         """Show what can be done with the selected line."""
+        self.map.draw()
         self._draw_filter()
         self._hint_keys()
 
@@ -318,6 +337,21 @@ class FleetScreen(Drawable, Screen[None]):
         await self.app.push_screen(OptionsScreen(self._dashboard.fleet), apply)
 
     # -- looking
+
+    def action_map(self) -> None:
+        """Show the map and select there; hide it if that was so."""
+        if self.map.display and self.map.has_focus:
+            self._shows_map = False
+            self.set_focus(self.table)
+        else:
+            self._shows_map = True
+            self.map.display = True
+            self.set_focus(self.map)  # at once: it gets the next key
+        self.draw()
+
+    def action_leave_map(self) -> None:
+        """Go back from the map to the fleet."""
+        self.set_focus(self.table)
 
     def action_move(self, rows: int) -> None:
         """Move the cursor of the fleet while the filter has the focus."""

@@ -230,9 +230,11 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
         """Put the cursor on the worker or branch of this name once it is there. Give up when all workers are."""
         fleet = self._dashboard.fleet
         line = fleet.get(sought.name) if isinstance(sought, Row) else fleet.tree.branches.get(sought.path)
-        if line is not None or not self._dashboard.is_incomplete:
+        view = self._dashboard.view
+        is_placed = line is not None and view.place(line) is not None
+        if is_placed or not (self._dashboard.is_incomplete if line is None else view.is_busy):
             self._sought = None
-        if line is not None:
+        if line is not None and is_placed:
             self.select(line)
 
     def show_if_empty(self, text: str) -> None:
@@ -244,7 +246,10 @@ class FleetTable(SpanWidget, ScrollView, can_focus=True):
     def select(self, line: Line) -> None:
         """Put the cursor on a row or branch of the view, and scroll to it."""
         self._dashboard.view.hold()
-        if (place := self._dashboard.view.place(line)) is not None:
+        place = self._dashboard.view.place(line)
+        if place is None and self._dashboard.view.is_busy:
+            self._sought = line  # it is still to be put in its place
+        if place is not None:
             self._follow(self._dashboard.view.lines())
             self._move_to(place)
 
