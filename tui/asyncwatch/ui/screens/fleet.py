@@ -43,6 +43,7 @@ from asyncwatch.ui.widgets.fleet_map import LEAST_HEIGHT, FleetMap
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.footer import FilterBar, KeyLine
 from asyncwatch.ui.widgets.lines import Block
+from asyncwatch.ui.widgets.worker_pane import WorkerPane
 
 if TYPE_CHECKING:
     from asyncwatch.ui.widgets.scrubber import ScrubberLine
@@ -77,6 +78,7 @@ class FleetScreen(Drawable, Screen[None]):
         self.map = FleetMap(dashboard, self.table)
         self.map.display = False
         self._shows_map = self.SHOWS_MAP
+        self.pane = WorkerPane(dashboard, self.table)
         self._dashboard = dashboard
         self._overview = Block(id="overview")
         self._filter_bar = FilterBar(groups=self._groups)
@@ -100,6 +102,7 @@ class FleetScreen(Drawable, Screen[None]):
         yield self._overview
         yield self.map
         yield self.table
+        yield self.pane
         yield self._filter_bar
         if self._scrubber is not None:
             self._scrubber.draw(width - _PADDING)
@@ -131,6 +134,7 @@ class FleetScreen(Drawable, Screen[None]):
         self._show_map()
         self.map.draw()  # before the table, which starts the work that it needs
         self.table.draw()
+        self.pane.draw()
         self._draw_filter()
         if self._scrubber is not None:
             self._scrubber.draw()
@@ -239,6 +243,7 @@ class FleetScreen(Drawable, Screen[None]):
     def on_cursor_moved(self) -> None:
         """Show what can be done with the selected line."""
         self.map.draw()
+        self.pane.draw()
         self._draw_filter()
         self._hint_keys()
 
@@ -348,6 +353,16 @@ class FleetScreen(Drawable, Screen[None]):
             self.map.display = True
             self.set_focus(self.map)  # at once: it gets the next key
         self.draw()
+
+    def action_pane(self) -> None:
+        """Show the log of the selected worker below, then its details, then neither."""
+        self.pane.turn()
+        self.call_after_refresh(self.draw)  # its width is known then
+
+    def action_resize_pane(self, direction: int) -> None:
+        """Make the pane higher (1) or lower (-1)."""
+        if self.pane.display:
+            self.pane.resize(direction)
 
     def action_leave_map(self) -> None:
         """Go back from the map to the fleet."""
