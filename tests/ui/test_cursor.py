@@ -67,6 +67,8 @@ def names_in(line: str) -> list[str]:
 def is_cursor_painted(app: AsyncwatchApp) -> bool:
     """Return whether the selected line is painted with the cursor; it need not be if there is no line at all."""
     table = table_of(app)
+    if app.dashboard.view.is_following:  # after `s`, in live order
+        return table.selected is None and cursor_line(app) is None
     if not app.dashboard.view.lines():
         return table.selected is None and table.selected_branch is None
     line = cursor_line(app)
