@@ -192,7 +192,7 @@ def test_times_and_patterns_that_are_wrong_are_reported(text: str, words: str) -
     ],
 )
 def test_completion_of_the_last_term(text: str, completed: str) -> None:
-    assert completion(text, ["shop"]) == completed
+    assert completion(text, lambda: ["shop"]) == completed
 
 
 def test_timed_query_says_so() -> None:

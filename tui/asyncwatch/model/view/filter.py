@@ -91,8 +91,11 @@ def has_field(text: str) -> bool:
     return any(field is not None and field[1].lower() in FIELDS for field in fields)
 
 
-def completion(text: str, groups: Iterable[str] = ()) -> str:
-    """Return `text` with its last term completed: a field, or a value of `state:` or `group:`; empty for none."""
+def completion(text: str, groups: Callable[[], Iterable[str]] = tuple) -> str:
+    """Return `text` with its last term completed: a field, or a value of `state:` or `group:`; empty for none.
+
+    `groups` returns the names of the groups. It is called only for a value of `group:`.
+    """
     start = len(text) - len(terms[-1]) if (terms := _TERM.findall(text)) and text.endswith(terms[-1]) else len(text)
     term = text[start:].lstrip("(")
     field, sign, value = term.partition(":")
@@ -102,8 +105,8 @@ def completion(text: str, groups: Iterable[str] = ()) -> str:
         choices = [f"{name}{':' if name in {'state', *_TEXTS} else '>'}" for name in FIELDS]
         known = [choice for choice in choices if choice.startswith(term.lower()) and choice != term.lower()]
         return text + known[0][len(term) :] if len(term) > 1 and known else ""
-    kinds: dict[str, list[str]] = {"state": [*WorkerState], "group": [*groups]}
-    values = kinds.get(field.lower(), [])
+    kind = field.lower()
+    values: list[str] = [*WorkerState] if kind == "state" else [*groups()] if kind == "group" else []
     bare = value.removeprefix('"')
     for choice in values:
         if bare and choice.casefold().startswith(bare.casefold()) and len(choice) > len(bare):

@@ -111,7 +111,7 @@ class _Completion(Suggester):
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the completed filter."""
-        return completion(value, self._groups()) or None
+        return completion(value, self._groups) or None
 
 
 class FilterBar(Horizontal):
