@@ -207,18 +207,24 @@ asyncio.run(main())
         assert process.wait(60) == 0
 
 
-def test_plain_call_lasts_to_the_end_of_the_program(folder: Path) -> None:
-    (folder / "program.py").write_text("""
+@pytest.mark.parametrize("module", ["asyncio", "uvloop"])
+def test_plain_call_lasts_to_the_end_of_the_program(folder: Path, module: str) -> None:
+    pytest.importorskip(module)
+    (folder / "program.py").write_text(f"""
 import asyncio
+import {module}  # uvloop keeps the functions of asyncio that it has found
 import asyncwatch
 
+async def main():
+    await asyncio.sleep(3600)
+
 asyncwatch.observe()
-asyncio.run(asyncio.sleep(3600))
+{module}.run(main())
 """)
     with subprocess.Popen([sys.executable, "program.py"], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         record = only_run()
         assert record.name == "program.py"
-        wait_until(lambda: len(ctl(folder, "list")["workers"]) == 1)
+        wait_until(lambda: [row["group"] for row in ctl(folder, "list")["workers"]] in (["main"], ["wrapper"]))
         os.kill(record.pid, signal.SIGINT)
         assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     assert process.returncode == -signal.SIGINT

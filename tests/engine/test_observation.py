@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import socket
 import sys
 import threading
 import time
@@ -139,6 +140,23 @@ async def reads() -> None:
     await asyncio.StreamReader().readline()
 
 
+async def receives() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        await asyncio.get_running_loop().sock_recv(here, 1)
+
+
+async def reads_socket() -> None:
+    here, there = socket.socketpair()
+    with there:
+        reader, writer = await asyncio.open_connection(sock=here)
+        try:
+            await reader.read(1)
+        finally:
+            writer.close()
+
+
 async def ticks() -> AsyncIterator[int]:
     while True:
         await asyncio.sleep(3600)
@@ -177,6 +195,8 @@ async def awaits_object() -> None:
         (gathers, "gathers · gather of 2", ""),
         (groups, "groups · TaskGroup", ""),
         (reads, "reads · StreamReader.readline", ""),
+        (receives, "receives · sock_recv", ""),
+        (reads_socket, "reads_socket · StreamReader.read", ""),
         (iterates, "ticks · sleep (1h 00m)", "iterates"),
         (nests, "naps · sleep (1h 00m)", "nests"),
         (awaits_object, "naps · sleep (1h 00m)", "Nap.__await__"),

@@ -37,7 +37,17 @@ from asyncwatch.commands import (
 )
 from asyncwatch.engine.describe import clean_message
 from asyncwatch.engine.port import STACK_EVERY
-from asyncwatch.engine.sampler import CancelAsked, Ended, Moved, Observed, RoundEnded, Sampler, Seen, Stack
+from asyncwatch.engine.sampler import (
+    CancelAsked,
+    Ended,
+    Moved,
+    Observed,
+    RoundEnded,
+    Sampler,
+    Seen,
+    Stack,
+    loops_of_tasks,
+)
 from asyncwatch.engine.stacks import Frame, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who, block_event
 from asyncwatch.events import (
@@ -134,13 +144,23 @@ class Observation:
 
     # -- from any thread
 
-    def add_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Observe the tasks of an event loop, too."""
+    def add_loop(self, loop: asyncio.AbstractEventLoop, *, reports_stops: bool = True) -> None:
+        """Observe the tasks of an event loop, too.
+
+        If no one `reports_stops` of it, it has no watchdog: that would take a loop that has stopped for blocked.
+        """
         with self._lock:
             if loop in self._samplers or self._is_over or self._is_hidden(loop):
                 return
-            sampler = self._samplers[loop] = Sampler(loop, self._pass_on, self._clock, self._number, self)
+            sampler = self._samplers[loop] = Sampler(
+                loop, self._pass_on, self._clock, self._number, self._add_found, self if reports_stops else None
+            )
         self._call(self._take_loop, sampler)
+
+    def _add_found(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Observe an event loop that was found by a task of it."""
+        if loop not in self._samplers:
+            self.add_loop(loop, reports_stops=False)
 
     def note_stop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note that an event loop has stopped, in its thread."""
@@ -227,6 +247,8 @@ class Observation:
         """Look at the tasks from now on, or no longer."""
         if is_looked_at == self._is_looked_at:
             return
+        if is_looked_at:
+            self._find_loops()
         self._is_looked_at = is_looked_at
         with self._lock:
             samplers = list(self._samplers.values())
@@ -263,7 +285,7 @@ class Observation:
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
         known = Statistics(events=self._events, in_flight=len(self._tasks), tasks=len(self._tasks), stack=self._stack)
-        watchdogs = [dog for sampler in self._samplers.values() if (dog := sampler.watchdog) is not None]
+        watchdogs = [dog for sampler in list(self._samplers.values()) if (dog := sampler.watchdog) is not None]
         if not watchdogs:
             return known
         watchdog = max(watchdogs, key=lambda watchdog: watchdog.lags().last)  # of the loop that is latest
@@ -461,10 +483,19 @@ class Observation:
             closed = [sampler for loop, sampler in self._samplers.items() if loop.is_closed()]
             for sampler in closed:
                 del self._samplers[sampler.loop]
+        if self._is_looked_at:
+            self._find_loops()
         for sampler in closed:
             self._take(sampler, sampler.abandon())
             self._unfinished.discard(sampler)
         self._release()
+
+    def _find_loops(self) -> None:
+        """Look for event loops by their tasks if none is known to run: one that runs finds the others."""
+        with self._lock:
+            is_any_running = any(loop.is_running() for loop in self._samplers)
+        for loop in () if is_any_running else loops_of_tasks():
+            self._add_found(loop)
 
     def _stop_waiting(self) -> None:
         self._unfinished.clear()
@@ -492,8 +523,8 @@ def report_of(stack: Stack, detail: str) -> str:
 class LoopFinder:
     """Tells an observation of each event loop that begins to run in this process, while it is installed.
 
-    Every event loop, uvloop's too, calls `asyncio._set_running_loop` when it begins and when it stops. One that was
-    imported earlier keeps the original function, so loops of the caller are to be added by hand.
+    Every event loop, uvloop's too, calls `asyncio._set_running_loop` when it begins and when it stops. uvloop keeps the
+    function that it has found when it was imported: if that was earlier, its loops are found by their tasks.
     """
 
     def __init__(self, observation: Observation) -> None:

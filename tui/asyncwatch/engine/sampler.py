@@ -198,6 +198,7 @@ class Sampler:
         deliver: takes what was seen, in the thread of the loop. It must not wait, not even for the interpreter.
         clock: seconds since any moment, the same for all samplers of an observation.
         number: returns the number of the next task, from any thread.
+        on_other_loop: called with the event loop of a task that is not of `loop`, in the thread of `loop`.
         watched: what the watchdog of the loop reports to while tasks are looked at; None for no watchdog.
 
     """
@@ -208,6 +209,7 @@ class Sampler:
         deliver: Callable[[Sampler, list[Observed]], None],
         clock: Callable[[], float],
         number: Callable[[], int],
+        on_other_loop: Callable[[asyncio.AbstractEventLoop], object],
         watched: WatchedRun | None = None,
     ) -> None:
         self.loop = loop
@@ -216,6 +218,7 @@ class Sampler:
         self._deliver = deliver
         self._clock = clock
         self._next_number = number
+        self._on_other_loop = on_other_loop
         self._watched = watched
         self.watchdog: Watchdog | None = None
         """Of the loop, while it runs and its tasks are looked at."""
@@ -341,7 +344,10 @@ class Sampler:
             try:
                 watched = known.get(reference)
                 if watched is None:
-                    if task.done() or task.get_loop() is not loop:
+                    if task.done():
+                        continue
+                    if (other := task.get_loop()) is not loop:
+                        self._on_other_loop(other)
                         continue
                     watched = self._meet(task)
                 watched.round = number
@@ -456,7 +462,18 @@ class Sampler:
         callback([] if task is None or task.done() else await_stack(task.get_coro()))
 
 
-def references(loop: asyncio.AbstractEventLoop) -> Iterable[weakref.ref[asyncio.Task[Any]]]:
+def loops_of_tasks() -> set[asyncio.AbstractEventLoop]:
+    """Return the event loops that have tasks, from any thread.
+
+    On Python 3.14 it returns none: there are no tasks of all loops at one place.
+    """
+    if sys.version_info >= (3, 14):
+        return set()
+    tasks = (reference() for reference in references(None))
+    return {task.get_loop() for task in tasks if task is not None and not task.done()}
+
+
+def references(loop: asyncio.AbstractEventLoop | None) -> Iterable[weakref.ref[asyncio.Task[Any]]]:
     """Return weak references to all tasks, those of other loops included: `asyncio.all_tasks` takes ten times as long.
 
     Python 3.14 keeps tasks in lists of C, which it reads as quickly.
