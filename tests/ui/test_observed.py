@@ -44,6 +44,20 @@ async def test_rows_say_where_tasks_wait_and_the_overview_groups_them(size: tupl
         await hides(app, "LUCK")
 
 
+@pytest.mark.parametrize("width", [20, 30, 40])
+async def test_narrow_terminal_shows_the_names_of_tasks(width: int) -> None:
+    async with running(emit=observed_run, size=(width, 12)) as (app, _, pilot):
+        await pilot.press("j")
+        await shows(app, "task 1")
+
+
+async def test_time_can_be_hidden() -> None:
+    async with running(emit=observed_run) as (app, _, _pilot):
+        app.dashboard.columns["elapsed"] = False
+        app.screen_stack[0].draw()  # type: ignore[attr-defined]  # the fleet
+        await hides(app, "ELAPSED")
+
+
 @pytest.mark.parametrize("key", ["r", "R", "n", "x", "N", "X", "P", "plus", "o", "u"])
 async def test_keys_that_need_a_supervisor_say_why_there_is_none(key: str) -> None:
     async with running(emit=observed_run) as (app, controller, pilot):

@@ -128,7 +128,9 @@ def arrange(
     observed tasks, which have few columns, the last one has all that there is to say.
     """
     if is_observed:
-        without, widest_error = {*OPTIONAL, "retries", "luck", "last", "result"}, max(widest_result, widest_error)
+        hidden = {"elapsed"} if "elapsed" in without else set()
+        without, of_services = hidden | {"retries", "luck", "last", "result", *OPTIONAL}, ()
+        widest_error = max(widest_result, widest_error)
     widths = {
         "name": min(max(6, widest_name), 20),
         "state": 14,
@@ -154,7 +156,7 @@ def arrange(
     if (missing := -spare(12)) > 0:
         widths["name"] = max(6, widths["name"] - missing)
     for key in ("luck", "retries"):
-        if spare(0) < 0:
+        if key in widths and spare(0) < 0:
             del widths[key]
     least_error = 24 if is_luck_idle or of_services else 20
     if spare(least_error) >= len(widths):

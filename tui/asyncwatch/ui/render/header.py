@@ -69,7 +69,7 @@ def _title(snapshot: Snapshot, width: int) -> Line:
         "title": [Span("asyncwatch", "title")],
         "name": [Span(fmt.safe(run.run), "strong"), *name_id] if run.run else name_id[1:],
         "runner": [Span(run.runner, "muted")],
-        "seed": [] if snapshot.fleet.is_observed else [Span(f"seed {run.seed}", "muted")],
+        "seed": [Span(_tasks(snapshot.fleet) if snapshot.fleet.is_observed else f"seed {run.seed}", "muted")],
     }
     if (viewers := snapshot.statistics.viewers) > 1:
         left["viewers"] = [Span(units.count(viewers, "viewer"), "strong")]
@@ -208,6 +208,12 @@ def _time_left(snapshot: Snapshot, left: int) -> str:
         return "-"
     whole = math.ceil(seconds)
     return f"{whole} s" if whole < 60 else units.elapsed(whole)
+
+
+def _tasks(fleet: Fleet) -> str:
+    """Return how many observed tasks there were, and how many are listed if old ones are not."""
+    listed = f", latest {len(fleet.rows):,} listed" if fleet.departed.replaced else ""
+    return f"{units.count(fleet.workers, 'task')} so far{listed}"
 
 
 def _waits(snapshot: Snapshot, width: int) -> Line:
