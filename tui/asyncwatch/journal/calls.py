@@ -171,6 +171,8 @@ class DoneItems:
 
     def close(self) -> None:
         """Drop all that is known."""
+        with suppress(sqlite3.Error):
+            self._database.execute("COMMIT")  # else it is rolled back, which takes seconds after many look-ups
         self._database.close()
 
 
@@ -267,10 +269,6 @@ class CallJournal:
 
     async def close(self, *, is_returned: bool) -> None:
         """Write how the call ended: whether it returned, so that the next one starts anew."""
-        self._done.close()
-        if self._writer is None:
-            await asyncio.to_thread(self._store.close)
-            return
         status = 1
         summary: dict[str, Any] = {_RETURNED: False}
         if (finished := self._finished) is not None:
@@ -284,7 +282,14 @@ class CallJournal:
                 "lost_results": self._lost,
                 _RETURNED: is_returned and not finished.interrupted and not self._is_halted,
             }
-        await asyncio.to_thread(self._writer.close, time.time(), status, summary, _LAST_WRITES)
+        await asyncio.to_thread(self._close, status, summary)
+
+    def _close(self, status: int, summary: dict[str, Any]) -> None:
+        if self._writer is None:
+            self._store.close()
+        else:
+            self._writer.close(time.time(), status, summary, _LAST_WRITES)
+        self._done.close()
 
     def _identify(self, worker: Worker) -> str:
         key = self._keys.get(worker.index)
