@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncwatch.cli.progress import progress_line
+from asyncwatch.events import RestartScheduled
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.ui.render.columns import HEADINGS, OPTIONAL, arrange
 from asyncwatch.ui.render.details import report
@@ -141,3 +142,14 @@ async def test_facts_of_a_service_say_that_it_flaps_and_since_when_it_is_up() ->
         await shows(
             app, "health flapping: 4 restarts in the last minute", "up since 00:00:08 (0 s)", "restarted 4 times"
         )
+
+
+async def test_loop_without_an_error_is_on_the_page_of_errors() -> None:
+    controller = FakeController()
+    loop_run(controller)
+    controller.emit(RestartScheduled, 9.0, worker="mail", incarnation=5, delay=0.0, cause="normal")
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "mail")
+        await pilot.press("e")
+        await shows(app, "it returned", "its function ended without an error", "1 crash, the last at 00:00:09")

@@ -13,6 +13,7 @@ from textual.timer import Timer
 
 from asyncwatch import text as units
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.model.services import RETURNED
 from asyncwatch.model.view.groups import Cluster, Clustering
 from asyncwatch.slices import SlicedWork, background_work
 from asyncwatch.text import brief_error, mask_secrets
@@ -63,7 +64,8 @@ def cluster_item(fleet: Fleet, cluster: Cluster, width: int) -> Item:
     example = f"{shown_name(rows[0])}: {fmt.safe(brief_error(cluster.example or rows[0].error))}"
     crashed = ""
     if cluster.last_at is not None:
-        place = crop_path(fmt.safe(cluster.place), max(20, width - 10)) or "in no code of yours that is known"
+        if cluster.kind == RETURNED:
+            place = "its function ended without an error, and a permanent service should not end"
         crashed = f"{units.count(cluster.crashes, 'crash', 'crashes')}, the last at {clock_at(fleet, cluster.last_at)}"
     indent = Span(" " * 9)
     room = max(20, width - 9)
