@@ -10,7 +10,7 @@ from asyncwatch.ui.render.details import report
 from asyncwatch.ui.render.services import cells_of, health, state_style
 from asyncwatch.ui.render.spans import Line
 from asyncwatch.ui.render.tree import branch_line, note
-from tests.ui.fakes import FakeController, dashboard_of, hides, make_app, shows
+from tests.ui.fakes import FakeController, dashboard_of, hides, make_app, shows, text_of
 from tests.ui.trees import loop_run, tree_run
 
 
@@ -153,3 +153,18 @@ async def test_loop_without_an_error_is_on_the_page_of_errors() -> None:
         await shows(app, "mail")
         await pilot.press("e")
         await shows(app, "it returned", "its function ended without an error", "1 crash, the last at 00:00:09")
+
+
+async def test_services_are_sorted_by_their_restarts() -> None:
+    controller = FakeController()
+    loop_run(controller)
+    app = make_app(controller)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shows(app, "mail")
+        heading = text_of(app).splitlines()[4]
+        await pilot.click("FleetTable", offset=(heading.index("RESTARTS") + 1, 0))
+        await shows(app, "RESTARTS▲")
+        await pilot.press("S")
+        await shows(app, "RESTARTS▼")
+        lines = text_of(app).splitlines()
+        assert [line.split()[0] for line in lines[6:8]] == ["mail", "web"]
