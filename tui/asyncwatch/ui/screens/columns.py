@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label
 
 from asyncwatch.ui.dashboard import DashboardState
-from asyncwatch.ui.render.columns import FIXED, HEADINGS
+from asyncwatch.ui.render.columns import FIXED, HEADINGS, OF_SERVICES
 from asyncwatch.ui.render.spans import Line, Span, pad
 from asyncwatch.ui.screens.drawable import Drawable
 from asyncwatch.ui.widgets.fleet_table import FleetTable
@@ -20,6 +20,11 @@ from asyncwatch.ui.widgets.pick_list import Item, PickList
 _MEANINGS = {
     "name": "the worker; always shown",
     "state": "what it does; always shown",
+    "health": "whether a service is up, flaps, or starts",
+    "since": "since when a service is up",
+    "restarts": "restarts of a service, and of the last hour",
+    "crash": "when a service crashed last",
+    "poll": "when the next poll is due",
     "retries": "retries so far, of how many; always shown",
     "waits": "how often it was asked to wait",
     "luck": "the draw before its last attempt; always shown",
@@ -82,7 +87,9 @@ class ColumnsScreen(Drawable, ModalScreen[None]):
 
     def _show(self) -> None:
         self._table.draw()
-        items = [Item(key, [self._line(key)]) for key in HEADINGS]
+        has_services = self._dashboard.fleet.tree.is_supervised
+        keys = [key for key in HEADINGS if has_services or key not in OF_SERVICES]
+        items = [Item(key, [self._line(key)]) for key in keys]
         self._list.show_items(items, gap=0)
 
     def _line(self, key: str) -> Line:
