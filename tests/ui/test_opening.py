@@ -101,7 +101,7 @@ async def test_freeze_stops_drawing_not_work() -> None:
 
 
 async def test_help_lists_keys_and_states() -> None:
-    async with running(size=(120, 40)) as (app, _, pilot):
+    async with running(size=(120, 46)) as (app, _, pilot):
         await pilot.press("question_mark")
         await shows(app, "restart all without success that match", "▲ unresponsive", "retries>0", "ctrl+p")
         await pilot.press("escape")
