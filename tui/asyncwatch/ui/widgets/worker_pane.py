@@ -1,5 +1,7 @@
 """Pane below the fleet: the log of the selected worker as it comes, or its details."""
 
+# ruff: noqa: PLC0415  the first frame does not need the texts of details
+
 from __future__ import annotations
 
 from textual.app import ComposeResult
@@ -8,7 +10,6 @@ from textual.containers import Vertical
 from asyncwatch.model.rows import Row
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.render.columns import shown_name
-from asyncwatch.ui.render.details import facts, log_lines, report
 from asyncwatch.ui.render.format import state_label, state_style
 from asyncwatch.ui.render.spans import Line, Span, crop_path, spread, width_of
 from asyncwatch.ui.widgets.fleet_table import FleetTable
@@ -109,12 +110,16 @@ class WorkerPane(Vertical):
     def _details(self, row: Row | None, width: int, now: float) -> list[Line]:
         if row is None:
             return [_NO_WORKER]
+        from asyncwatch.ui.render.details import facts, report
+
         fleet = self._dashboard.fleet
         return [*facts(fleet, row, now, width), [], *report(fleet, row, now, width)]
 
     def _log(self, row: Row | None, width: int) -> list[Line]:
         if row is None:
             return [_NO_WORKER]
+        from asyncwatch.ui.render.details import log_lines
+
         fleet = self._dashboard.fleet
         if self._logged != (row.name, width, fleet):
             self._logged, self._records, self._read = (row.name, width, fleet), [], -1
