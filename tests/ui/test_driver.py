@@ -269,7 +269,7 @@ def test_sigstop_and_sigcont_restore_the_modes_and_the_screen(start: Callable[..
 
 @pytest.mark.parametrize(
     ("keys", "shown"),
-    [(b"?", "give up waiting workers"), (b"R", "Restart 1 worker"), (b"/x", "0 of 3")],
+    [(b"?", "an error that a retry cannot fix"), (b"R", "Restart 1 worker"), (b"/x", "0 of 3")],
 )
 def test_ctrl_l_draws_over_what_other_programs_wrote(start: Callable[..., Dashboard], keys: bytes, shown: str) -> None:
     with start() as terminal:

@@ -161,10 +161,10 @@ async def test_services_are_sorted_by_their_restarts() -> None:
     app = make_app(controller)
     async with app.run_test(size=(120, 30)) as pilot:
         await shows(app, "mail")
-        heading = text_of(app).splitlines()[4]
+        heading = text_of(app).splitlines()[5]
         await pilot.click("FleetTable", offset=(heading.index("RESTARTS") + 1, 0))
         await shows(app, "RESTARTS▲")
         await pilot.press("S")
         await shows(app, "RESTARTS▼")
         lines = text_of(app).splitlines()
-        assert [line.split()[0] for line in lines[6:8]] == ["mail", "web"]
+        assert [line.split()[0] for line in lines[7:9]] == ["mail", "web"]

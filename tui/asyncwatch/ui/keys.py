@@ -120,7 +120,7 @@ LOOKS = (
     Key("left_square_bracket", "resize_pane(-1)", "lower pane", "make the pane lower", "["),
     Key("right_square_bracket", "resize_pane(1)", "higher pane", "make the pane higher", "]"),
     Key("h", "columns", "columns", "choose the columns"),
-    Key("w", "waits", "waits", "where workers wait, by place: cancel, show workers", footer=5),
+    Key("w", "waits", "waits", "where workers wait, by place: cancel, show workers"),
     Key("b", "limits", "limits", "limits of each key: release, hold, circuits"),
 )
 

@@ -462,8 +462,7 @@ class FleetScreen(Drawable, Screen[None]):
 
     async def action_details(self) -> None:
         """Open the selected worker; fold or unfold the selected group."""
-        line = self.table.selected_line
-        if line is None or not self.table.shows_cursor():
+        if not self.table.shows_cursor() or (line := self.table.selected_line) is None:
             return
         if isinstance(line, Row):
             await self._open_details(line)  # not by a message: the next key is for the page
