@@ -7,6 +7,7 @@ except for times.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
 import xml.etree.ElementTree as ET
@@ -91,4 +92,5 @@ def without_figures(line: str) -> str:
 
 
 if __name__ == "__main__":
+    os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # whatever this terminal has
     PICTURE.write_text(asyncio.run(take(plan_of(command()))), encoding="utf-8")
