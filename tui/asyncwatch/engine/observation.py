@@ -159,7 +159,7 @@ class Observation:
 
     def _add_found(self, loop: asyncio.AbstractEventLoop) -> None:
         """Observe an event loop that was found by a task of it."""
-        if loop not in self._samplers:
+        if loop not in self._samplers and not loop.is_closed():  # a pending task keeps its loop
             self.add_loop(loop, reports_stops=False)
 
     def note_stop(self, loop: asyncio.AbstractEventLoop) -> None:
