@@ -175,7 +175,7 @@ def test_dashboard_answers_and_quits_while_a_worker_blocks_the_loop(folder: Path
     with start(folder, "blocks", "first") as terminal:
         terminal.wait_for(row("blocks", "running"))
         terminal.press("?")
-        terminal.wait_for(lambda text: "marks, then the filter" in text)
+        terminal.wait_for(lambda text: "ignores its cancellation" in text)
         terminal.press("\x1b")
         terminal.wait_for(row("blocks", "running"))
         terminal.press("\x03")

@@ -170,7 +170,7 @@ def test_dashboard_goes_on_while_the_loop_of_the_program_is_blocked(folder: Path
     with start(folder, "first", "blocks") as terminal:
         terminal.wait_for(lambda screen: "event loop blocked for 3 s by blocks" in screen)
         terminal.press("?")
-        terminal.wait_for(lambda screen: "cancel the selected worker" in screen)
+        terminal.wait_for(lambda screen: "ignores its cancellation" in screen)
 
 
 def test_program_without_a_terminal_is_found_by_others_and_prints_what_it_prints(folder: Path) -> None:
