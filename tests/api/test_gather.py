@@ -366,6 +366,29 @@ def test_gather_without_a_running_loop_is_a_runtime_error_in_a_thread(form: str)
     asyncio.run(main())
 
 
+def test_gather_before_the_loop_runs_uses_that_of_the_first_future(gather: Any) -> None:
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        futures = [loop.create_future() for _ in range(2)]
+        future = gather(*futures)
+        assert future.get_loop() is loop
+        for number, each in enumerate(futures):
+            loop.call_soon(each.set_result, number)
+        assert loop.run_until_complete(future) == [0, 1]
+
+
+def test_gather_before_the_loop_runs_uses_the_current_one(gather: Any) -> None:
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            assert gather().get_loop() is loop
+            future = gather(after(0, "a"), after(0, "b"))
+            assert loop.run_until_complete(future) == ["a", "b"]
+        finally:
+            asyncio.set_event_loop(None)
+
+
 # The limit
 
 

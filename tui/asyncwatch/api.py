@@ -286,9 +286,10 @@ def gather_supervised(
     """Gather as a run in which each coroutine is a worker, and without a limit each future too.
 
     `asyncio.gather` awaits a future of each coroutine, which the run's worker resolves and which is cancelled as a task
-    is. So the semantics are its own.
+    is. So the semantics are its own. The loop is the one that it would use, which may not run yet.
     """
-    loop = asyncio.get_running_loop()
+    first = awaitables[0] if awaitables else None
+    loop = first.get_loop() if asyncio.isfuture(first) else asyncio.gather().get_loop()
     rows: dict[Any, _Row] = {}
     futures: list[Any] = []
     for awaitable in awaitables:
