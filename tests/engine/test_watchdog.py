@@ -24,6 +24,7 @@ from asyncwatch.engine.watchdog import (
     HEARTBEAT,
     LONGEST_LOOK,
     NO_WORKER,
+    PLAIN_HEARTBEAT,
     RESTING_HEARTBEAT,
     Blame,
     Block,
@@ -530,11 +531,24 @@ def test_heart_beats_slowly_at_rest_until_woken() -> None:
     assert [at - beats_at[0] for at in beats_at] == pytest.approx([at - HEARTBEAT for at in expected])
 
 
-def test_pulse_at_rest_is_looked_at_when_its_beat_is_due() -> None:
+@pytest.mark.parametrize("interval", [HEARTBEAT, PLAIN_HEARTBEAT])
+def test_pulse_is_looked_at_once_a_beat_and_as_soon_as_it_can_be_late(interval: float) -> None:
+    pulse, now = Pulse(0.0, Spent()), HEARTBEAT
+    looks = 0
+    while now < 10:
+        while (beat_at := pulse.due + 0.001) <= now:
+            assert pulse.beat(beat_at, Spent(), 0.0, interval) == []
+        now += pulse.look(now, None, pulse.due, 0.0)
+        looks += 1
+        assert not pulse.is_late(now - 1e-9)
+    assert looks <= 10 / interval + 1
+
+
+def test_pulse_at_rest_is_looked_at_when_its_beat_can_be_late() -> None:
     pulse = Pulse(0.0, Spent())
     assert pulse.beat(0.025, Spent(), 0.0, RESTING_HEARTBEAT) == []
-    assert pulse.look(0.05, None, pulse.due, 0.0) == pytest.approx(RESTING_HEARTBEAT - 0.025)
-    assert pulse.look(0.525, None, pulse.due, 0.0) == HEARTBEAT
+    assert pulse.look(0.05, None, pulse.due, 0.0) == pytest.approx(RESTING_HEARTBEAT)
+    assert pulse.look(0.525, None, pulse.due, 0.0) == pytest.approx(HEARTBEAT)
     pulse.look(0.55, Sample(A, MINE), pulse.due, 0.0)
     (block,) = pulse.beat(0.725, Spent(thread=0.2), 0.0)
     assert block.blame == Blame("worker", A, MINE)

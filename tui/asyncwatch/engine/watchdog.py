@@ -306,7 +306,8 @@ class Pulse:
         with self._lock:
             overslept = self._overslept(now, now - due)
             seconds = now - self._looked_at
-            self._looked_at, self._wait = now, max(HEARTBEAT, self.due - now)
+            # A look before the beat can be late would find nothing, and would wake the thread twice for each beat.
+            self._looked_at, self._wait = now, max(HEARTBEAT, self.due + HEARTBEAT - now)
             if sample is None or self.due != due:  # the beat is in time, or has come meanwhile
                 return self._wait
             self._absent += overslept
