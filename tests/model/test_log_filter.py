@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncwatch.events import LogRecorded
-from asyncwatch.model.view.log_filter import level_number, parse_log_query
+from asyncwatch.model.view.log_filter import completion, level_number, parse_log_query
 
 LINES = [
     LogRecorded(0, 0.0, "web/1", "INFO", "app.http", "served 12 requests"),
@@ -36,6 +36,10 @@ LINES = [
         ("worker:web level:info or db", [0, 2]),
         ("or served or", [0]),
         ('"out after" and db', [2]),
+        ("name:web (slow or served)", [0, 1]),
+        ("not (web or db)", [3, 4]),
+        ("~^web/1|^odd", [0, 4]),
+        ("level:error after=7", []),
     ],
 )
 def test_lines_match(text: str, expected: list[int]) -> None:
@@ -51,13 +55,30 @@ def test_lines_match(text: str, expected: list[int]) -> None:
         ("level~info", "level takes a comparison"),
         ("worker>3", "worker takes a colon or ~"),
         ("worker:", "what follows worker:?"),
-        ("text~(", "( is no regular expression"),
+        ("text~(", "no regular expression"),
+        ("text~", "what follows text~?"),
+        ("state:failed", "no field state in the log: level, name"),
+        ("elapsed>2s", "no field elapsed in the log"),
     ],
 )
 def test_term_that_is_not_understood_is_reported_and_ignored(text: str, problem: str) -> None:
     query = parse_log_query(f"{text} served")
     assert problem in query.problem
     assert [log.seq for log in LINES if query.matches(log)] == [0]
+
+
+def test_composed_and_decomposed_letters_are_equal() -> None:
+    log = LogRecorded(0, 0.0, "cafe\u0301", "INFO", "app", "re\u0301sume\u0301 in app")
+    for text in ("caf\u00e9", "name:caf\u00e9", "text~r\u00e9sum\u00e9", '"error:" or r\u00e9sum\u00e9'):
+        assert parse_log_query(text).matches(log)
+
+
+@pytest.mark.parametrize(
+    ("text", "completed"),
+    [("lev", "level:"), ("level>=w", "level>=warning"), ("(not log", "(not logger:"), ("state:fa", ""), ("w", "")],
+)
+def test_completion_of_the_last_term(text: str, completed: str) -> None:
+    assert completion(text) == completed
 
 
 def test_level_without_a_name_has_its_number() -> None:

@@ -1,5 +1,7 @@
 """The filter language: words and conditions, joined by and, or, not and parentheses. Pure.
 
+`log_filter` has the conditions of log lines.
+
     expression = group { "or" group }
     group = term { ["and"] term }
     term = "not" term | "(" expression ")" | condition | word
@@ -12,9 +14,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import Generic, TypeVar
 from unicodedata import normalize
 
 from asyncwatch.events import WorkerState
@@ -25,20 +28,24 @@ from asyncwatch.text import parse_duration
 SYNTAX = "text or state, state:failed, retries>0, elapsed>2s, luck>0.9, error:Timeout, name~^w1, not …, … or …"
 """One line that explains the language."""
 
-Condition = Callable[[Sequence[Row]], list[bool]]
-"""Returns for each of some rows in queue order whether it meets the condition: a call for each row costs more than most
-conditions."""
+T = TypeVar("T")
+Check = Callable[[Sequence[T]], list[bool]]
+"""Returns for each of some rows or log lines whether it meets a condition."""
+Condition = Check[Row]
+"""A check of rows in queue order: a call for each row costs more than most conditions."""
 
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _TIMES = ("elapsed", "last")
 _TEXTS = ("name", "error", "group")
 FIELDS = ("state", *_TEXTS, "retries", "throttled", "luck", *_TIMES)
-_FIELD = re.compile(r"([A-Za-z_]*)(>=|<=|[:=<>~])(.*)", re.DOTALL)
+FIELD = re.compile(r"([A-Za-z_]*)(>=|<=|[:=<>~])(.*)", re.DOTALL)
 _QUICK = re.compile(r"(state|retries|throttled|luck|elapsed|last)[:=<>]", re.IGNORECASE)
 """Terms that look at no text. They come first: fewer rows are left for the others."""
 _LEAST_OF_STATE = 3
 """Characters from which a plain word matches the states that begin with it."""
-_NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
+_VALUED = re.compile(r"([A-Za-z_]*)(?::|>=|<=|[=<>])")
+"""The start of a term whose value can be completed."""
+NO_VALUE = re.compile(r"//.*|[0-9]{2,5}(/.*)?|", re.DOTALL)
 """The text after the colon of a URL, of `host:port`, or of an unfinished word (`OSError:`)."""
 _COMPARISONS: dict[str, Callable[[Iterable[float], float], list[bool]]] = {
     ">": lambda numbers, bound: [number > bound for number in numbers],
@@ -81,13 +88,23 @@ def parse_query(text: str, now: Callable[[], float] = lambda: 0.0) -> Query:
     understood (yet) is ignored and reported in `Query.problem`. `now` returns the seconds since the run started, with
     which elapsed times are compared.
     """
-    parser = _Parser(_tokens(text), now)
-    return Query(text, parser.parse(), parser.problem, parser.is_timed)
+    is_timed = False
+
+    def condition(term: str) -> Condition:
+        nonlocal is_timed
+        field = FIELD.fullmatch(term)
+        if field is not None and field[1].lower() in _TIMES and field[2] != "~":
+            is_timed = True
+            return _compares_times(field[1].lower(), field[2], unquoted(field[3]), now)
+        return _condition(term)
+
+    parser = Parser(text, condition, _QUICK)
+    return Query(text, parser.parse(), parser.problem, is_timed)
 
 
 def has_field(text: str) -> bool:
     """Return whether a filter has a condition on a field, so that it is no plain text."""
-    fields = map(_FIELD.fullmatch, _tokens(text))
+    fields = map(FIELD.fullmatch, _tokens(text))
     return any(field is not None and field[1].lower() in FIELDS for field in fields)
 
 
@@ -96,17 +113,20 @@ def completion(text: str, groups: Callable[[], Iterable[str]] = tuple) -> str:
 
     `groups` returns the names of the groups. It is called only for a value of `group:`.
     """
+    fields = [f"{name}{':' if name in {'state', *_TEXTS} else '>'}" for name in FIELDS]
+    return completed(text, fields, {"state": lambda: WorkerState, "group": groups})
+
+
+def completed(text: str, fields: Iterable[str], values_of: Mapping[str, Callable[[], Iterable[str]]]) -> str:
+    """Return `text` with its last term completed, to one of the `fields` with their signs or to one of its values."""
     start = len(text) - len(terms[-1]) if (terms := _TERM.findall(text)) and text.endswith(terms[-1]) else len(text)
     term = text[start:].lstrip("(")
-    field, sign, value = term.partition(":")
-    if not term:
-        return ""
-    if not sign:
-        choices = [f"{name}{':' if name in {'state', *_TEXTS} else '>'}" for name in FIELDS]
-        known = [choice for choice in choices if choice.startswith(term.lower()) and choice != term.lower()]
+    field = _VALUED.match(term)
+    if field is None:
+        known = [field for field in fields if field.startswith(term.lower()) and field != term.lower()]
         return text + known[0][len(term) :] if len(term) > 1 and known else ""
-    kind = field.lower()
-    values: list[str] = [*WorkerState] if kind == "state" else [*groups()] if kind == "group" else []
+    value = term[field.end() :]
+    values = values_of.get(field[1].lower(), tuple)()
     bare = value.removeprefix('"')
     for choice in values:
         if bare and choice.casefold().startswith(bare.casefold()) and len(choice) > len(bare):
@@ -138,22 +158,25 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
-class _Parser:
-    """Makes conditions of terms. What is still incomplete while a person types is left out."""
+class Parser(Generic[T]):
+    """Makes checks of a filter's terms. What is still incomplete while a person types is left out.
 
-    def __init__(self, tokens: list[str], now: Callable[[], float]) -> None:
-        self._tokens = tokens
+    `condition` makes one of a word or a condition, or raises `ValueError`. Terms that match `quick` come first.
+    """
+
+    def __init__(self, text: str, condition: Callable[[str], Check[T]], quick: re.Pattern[str] | None = None) -> None:
+        self._tokens = _tokens(text)
         self._place = 0
-        self._now = now
+        self._condition = condition
+        self._quick = quick
         self.problem = ""
         """Why the first term that was not understood was not."""
-        self.is_timed = False
 
-    def parse(self) -> tuple[Condition, ...]:
-        """Return the conditions, all of which a row must meet."""
+    def parse(self) -> tuple[Check[T], ...]:
+        """Return the checks, all of which must be met."""
         return self._expression()
 
-    def _expression(self) -> tuple[Condition, ...]:
+    def _expression(self) -> tuple[Check[T], ...]:
         groups = [self._group()]
         while self._peek() == _OR:
             self._place += 1
@@ -162,14 +185,14 @@ class _Parser:
         groups = [group for group in groups if group]
         return (_any(groups),) if len(groups) > 1 else groups[0] if groups else ()
 
-    def _group(self) -> tuple[Condition, ...]:
-        quick: list[Condition] = []
-        slow: list[Condition] = []
+    def _group(self) -> tuple[Check[T], ...]:
+        quick: list[Check[T]] = []
+        slow: list[Check[T]] = []
         while (token := self._peek()) not in {"", _OR, _CLOSE}:
-            (quick if _QUICK.match(token) else slow).extend(self._term())
+            (quick if self._quick and self._quick.match(token) else slow).extend(self._term())
         return (*quick, *slow)
 
-    def _term(self) -> tuple[Condition, ...]:
+    def _term(self) -> tuple[Check[T], ...]:
         token = self._tokens[self._place]
         self._place += 1
         if token.lower() == _AND:
@@ -193,16 +216,9 @@ class _Parser:
         token = self._tokens[self._place] if self._place < len(self._tokens) else ""
         return token.lower() if token.lower() == _OR else token
 
-    def _condition(self, term: str) -> Condition:
-        field = _FIELD.fullmatch(term)
-        if field is not None and field[1].lower() in _TIMES and field[2] != "~":
-            self.is_timed = True
-            return _compares_times(field[1].lower(), field[2], _unquoted(field[3]), self._now)
-        return _condition(term)
 
-
-def _any(groups: Sequence[Sequence[Condition]]) -> Condition:
-    def condition(rows: Sequence[Row]) -> list[bool]:
+def _any(groups: Sequence[Sequence[Check[T]]]) -> Check[T]:
+    def condition(rows: Sequence[T]) -> list[bool]:
         met = bytearray(len(rows))
         for group in groups:
             for place in matching(range(len(rows)), rows, group):
@@ -212,8 +228,8 @@ def _any(groups: Sequence[Sequence[Condition]]) -> Condition:
     return condition
 
 
-def _not(conditions: Sequence[Condition]) -> Condition:
-    def condition(rows: Sequence[Row]) -> list[bool]:
+def _not(conditions: Sequence[Check[T]]) -> Check[T]:
+    def condition(rows: Sequence[T]) -> list[bool]:
         met = bytearray(len(rows))
         for place in matching(range(len(rows)), rows, conditions):
             met[place] = True
@@ -222,7 +238,7 @@ def _not(conditions: Sequence[Condition]) -> Condition:
     return condition
 
 
-def matching(indexes: Sequence[int], rows: Sequence[Row], conditions: Iterable[Condition]) -> list[int]:
+def matching(indexes: Sequence[int], rows: Sequence[T], conditions: Iterable[Check[T]]) -> list[int]:
     """Return the indexes of the rows that meet every condition. `indexes` are those of the rows, in queue order."""
     met: list[bool] | None = None
     for condition in conditions:
@@ -234,17 +250,17 @@ def matching(indexes: Sequence[int], rows: Sequence[Row], conditions: Iterable[C
 
 
 def _condition(term: str) -> Condition:
-    field = _FIELD.fullmatch(term)
+    field = FIELD.fullmatch(term)
     if field is None:
-        return _has_text(_unquoted(term))
-    name, sign, value = field[1].lower(), field[2], _unquoted(field[3])
+        return _has_text(unquoted(term))
+    name, sign, value = field[1].lower(), field[2], unquoted(field[3])
     if sign == "~" and (not name or name in _TEXTS):
         return _matches(name, field[3].replace('"', ""))
     if not name:
-        return _has_text(_unquoted(term))
+        return _has_text(unquoted(term))
     if name not in FIELDS:
-        if sign == ":" and _NO_VALUE.fullmatch(value):
-            return _has_text(_unquoted(term))
+        if sign == ":" and NO_VALUE.fullmatch(value):
+            return _has_text(unquoted(term))
         raise ValueError(f"no field {name}: {', '.join(FIELDS)}; quotes make it text")
     if name in _NUMBERS:
         return _compares(name, sign, value)
@@ -255,44 +271,53 @@ def _condition(term: str) -> Condition:
     if name == "state":
         return _is_in_state(value)
     if name == "group":
-        return lambda rows: [value in _folded(row.block.group) for row in rows]
+        return lambda rows: [value in folded(row.block.group) for row in rows]
     if name == "name":
         return lambda rows: [
-            value in (text.casefold() if (text := row.name).isascii() else _folded(text)) for row in rows
+            value in (text.casefold() if (text := row.name).isascii() else folded(text)) for row in rows
         ]
-    return lambda rows: [(extra := row.extra) is not None and value in _folded(extra.error) for row in rows]
+    return lambda rows: [(extra := row.extra) is not None and value in folded(extra.error) for row in rows]
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Return a text as texts are compared: without case, in NFC."""
     return text.casefold() if text.isascii() else normalize("NFC", normalize("NFC", text).casefold())
 
 
-def _unquoted(text: str) -> str:
-    return _folded(text.replace('"', ""))
+def unquoted(text: str) -> str:
+    """Return the value of a term, as texts are compared."""
+    return folded(text.replace('"', ""))
 
 
 def _has_text(text: str) -> Condition:
     states = frozenset(state for state in WorkerState if len(text) >= _LEAST_OF_STATE and state.startswith(text))
     # Most rows have no `extra`: their `error` need not be looked up.
     return lambda rows: [
-        text in (name.casefold() if (name := row.name).isascii() else _folded(name))
+        text in (name.casefold() if (name := row.name).isascii() else folded(name))
         or row.state in states
-        or ((extra := row.extra) is not None and (text in _folded(extra.error) or text in _folded(extra.status)))
+        or ((extra := row.extra) is not None and (text in folded(extra.error) or text in folded(extra.status)))
         for row in rows
     ]
 
 
-def _matches(name: str, pattern: str) -> Condition:
-    """Return whether a name, error or group matches a regular expression; without a field, whether one of the first."""
+def regular_expression(name: str, pattern: str) -> Callable[[str], object]:
+    """Return the search of the pattern after `name~`; raise `ValueError` if it is none."""
     if not pattern:
         raise ValueError(f"what follows {name}~?")
     try:
-        search = re.compile(normalize("NFC", pattern), re.IGNORECASE).search
+        return re.compile(normalize("NFC", pattern), re.IGNORECASE).search
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"no regular expression: {error}") from None
 
-    def nfc(text: str) -> str:
-        return text if text.isascii() else normalize("NFC", text)
+
+def nfc(text: str) -> str:
+    """Return a text in NFC, in which regular expressions search."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def _matches(name: str, pattern: str) -> Condition:
+    """Return whether a name, error or group matches a regular expression; without a field, whether one of the first."""
+    search = regular_expression(name, pattern)
 
     if name == "group":
         return lambda rows: [search(nfc(row.block.group)) is not None for row in rows]

@@ -16,7 +16,7 @@ from textual.screen import Screen
 from asyncwatch.commands import Command, WatchStack
 from asyncwatch.events import WorkerState
 from asyncwatch.model.rows import Row
-from asyncwatch.model.view.filter import parse_query
+from asyncwatch.model.view.filter import completion, parse_query
 from asyncwatch.model.view.groups import Cluster, Clustering, WaitKey
 from asyncwatch.model.view.sort import LIVE_ORDER, QUEUE_ORDER, SORTS
 from asyncwatch.slices import SlicedWork, background_work
@@ -81,7 +81,7 @@ class FleetScreen(Drawable, Screen[None]):
         self.pane = WorkerPane(dashboard, self.table)
         self._dashboard = dashboard
         self._overview = Block(id="overview")
-        self._filter_bar = FilterBar(groups=self._groups)
+        self._filter_bar = FilterBar(complete=lambda text: completion(text, self._groups))
         plays = PLAYS if dashboard.player is not None else ()
         self._grouping: SlicedWork | None = None
         self._group_again = 0.0

@@ -19,7 +19,7 @@ from textual.widgets import Input
 
 from asyncwatch import text as units
 from asyncwatch.events import LogRecorded
-from asyncwatch.model.view.log_filter import FILTERS, SYNTAX, LogQuery, level_number, parse_log_query
+from asyncwatch.model.view.log_filter import FILTERS, SYNTAX, LogQuery, completion, level_number, parse_log_query
 from asyncwatch.text import mask_secrets, printable
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.keys import Key, bindings
@@ -215,7 +215,7 @@ class LogView(LinesView):
         fleet = self._dashboard.fleet
         if not fleet.logged:
             return "Nothing has been logged yet. What workers log or print comes here, from log_level up."
-        if self.log_query.choices:
+        if self.log_query.conditions:
             return "No line matches the filter. Press esc to clear it."
         return "No line of this level or above. Press v for the other levels."
 
@@ -259,7 +259,7 @@ class LogScreen(Drawable, Screen[None]):
         self._dashboard = dashboard
         self._title = Block(id="title")
         self._view = LogView(dashboard)
-        self._filter_bar = FilterBar(SYNTAX)
+        self._filter_bar = FilterBar(SYNTAX, complete=completion)
         self._find_bar = FilterBar("text to find; enter goes to it, then n and N", sign="f")
 
     def compose(self) -> ComposeResult:

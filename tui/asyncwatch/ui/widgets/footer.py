@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from asyncwatch.model.view.filter import SYNTAX, completion
+from asyncwatch.model.view.filter import SYNTAX
 from asyncwatch.ui.keys import Key
 from asyncwatch.ui.render.spans import Line, Span, crop, join, width_of
 from asyncwatch.ui.widgets.lines import Block
@@ -105,23 +105,23 @@ class FilterInput(Input):
 class _Completion(Suggester):
     """Completes the last term of a filter; `right` or `tab` takes it over."""
 
-    def __init__(self, groups: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, complete: Callable[[str], str]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
-        self._groups = groups
+        self._complete = complete
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the completed filter."""
-        return completion(value, self._groups) or None
+        return self._complete(value) or None
 
 
 class FilterBar(Horizontal):
     """Visible only while there is a filter, or one is being typed."""
 
     def __init__(
-        self, placeholder: str = SYNTAX, sign: str = "/", groups: Callable[[], Iterable[str]] | None = None
+        self, placeholder: str = SYNTAX, sign: str = "/", complete: Callable[[str], str] | None = None
     ) -> None:
         super().__init__()
-        suggester = None if groups is None else _Completion(groups)
+        suggester = None if complete is None else _Completion(complete)
         self.input = FilterInput(placeholder=placeholder, select_on_focus=False, suggester=suggester)
         # Like `compact=True`, which would resolve its styles at once: 7 ms before the first frame.
         self.input.set_reactive(Input.compact, value=True)
