@@ -205,4 +205,4 @@ async def test_empty_log_says_what_would_be_there() -> None:
     async with app.run_test(size=(100, 20)) as pilot:
         await shows(app, "web")
         await pilot.press("l")
-        await shows(app, "Nothing has been logged yet. What workers log or print comes here")
+        await shows(app, "Nothing is logged yet. What workers log or print comes here")

@@ -121,13 +121,13 @@ async def test_log_empty_says_why() -> None:
     async with app.run_test(size=(100, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press("l")
-        await shows(app, "Nothing has been logged yet.", "0 lines ")
+        await shows(app, "Nothing is logged yet.", "0 lines ")
         silent.log("a", 0.2, "begun")
         await shows(app, "begun", "log  1 line ")
 
 
-@pytest.mark.parametrize("width", [100, 120])
-def test_overview_finished_names_keys_to_restart(width: int) -> None:
+@pytest.mark.parametrize(("width", "hint"), [(80, ""), (100, ""), (120, " · a then r restarts all")])
+def test_overview_finished_names_keys_to_restart_and_keeps_runner_and_seed(width: int, hint: str) -> None:
     controller = FakeController()
     controller.start("a", "b")
     controller.attempt("a", 0.1)
@@ -136,7 +136,8 @@ def test_overview_finished_names_keys_to_restart(width: int) -> None:
     controller.attempt("b", 0.1)
     controller.break_down("b", 0.3)
     title = overview_text(dashboard_of(controller), width).splitlines()[0]
-    assert title.endswith("■ finished · 1 did not succeed · R restarts them · a then r restarts all")
+    assert "demo  as_completed  seed 4127 " in title
+    assert title.endswith(f"■ finished · 1 did not succeed{' · R restarts them' if width > 80 else ''}{hint}")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -149,12 +150,14 @@ def test_header_of_a_run_with_a_long_name_keeps_runner_and_seed(width: int) -> N
     assert "…" in title
 
 
-@pytest.mark.parametrize(("key", "text"), [("e", "No worker has an error."), ("b", "No host or key is limited.")])
+@pytest.mark.parametrize(
+    ("key", "text"), [("e", "No worker has an error."), ("b", "circuit.enabled = true."), ("w", "asyncwatch observe")]
+)
 async def test_footer_of_an_empty_page_has_no_key_without_effect(key: str, text: str) -> None:
     controller = FakeController()
     controller.start("a")
     app = make_app(controller)
-    async with app.run_test(size=(100, 24)) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await shows(app, "› a")
         await pilot.press(key)
         await shows(app, text, "esc back")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import dropwhile
+from itertools import chain, dropwhile
 
 from rich.cells import cell_len
 
@@ -84,29 +84,26 @@ def _title(snapshot: Snapshot, width: int) -> Line:
     if snapshot.frozen_events is not None:
         waiting = units.count(snapshot.frozen_events, "event waiting", "events waiting")
         right = [Span(f" ‖ frozen · {waiting} ", "notice"), *right]
-    if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
-        right += [
-            Span(" · ", "muted"),
-            Span("a", "key"),
-            Span(" then ", "muted"),
-            Span("r", "key"),
-            Span(" restarts all", "muted"),
-        ]
-    room = width - width_of([time, *right]) - 3
+    hints = _hints(snapshot, width)
 
-    def excess() -> int:
-        return width_of(join(left.values())) - room
+    def excess(*, shortest: int | None = None) -> int:
+        """Return how many cells are missing, with the name cut to the `shortest` length if one is given."""
+        cut = 0 if shortest is None or not run.run else max(0, cell_len(fmt.safe(run.run)) - shortest)
+        return width_of(join(left.values())) - cut - (width - width_of([time, *right, *chain(*hints)]) - 3)
 
-    # The status matters more than how the run was started. A long name gives way to all of it.
     if excess() > 0 and run.run:
         del left["title"]
-        if (too_much := excess()) > 0:
-            name = left["name"][0].text
-            left["name"] = [Span(crop_middle(name, max(_LEAST_NAME, cell_len(name) - too_much)), "strong"), *name_id]
+    # What keys do stands in the footer too.
+    while hints and excess(shortest=_LEAST_NAME) > 0:
+        del hints[-1]
+    # The status matters more than how the run was started. A long name gives way to all of it.
+    if run.run and (too_much := excess()) > 0:
+        name = left["name"][0].text
+        left["name"] = [Span(crop_middle(name, max(_LEAST_NAME, cell_len(name) - too_much)), "strong"), *name_id]
     for dropped in ("viewers", "runner", "seed"):
         if excess() > 0:
             left.pop(dropped, None)
-    return spread(join(left.values()), [time, *right], width)
+    return spread(join(left.values()), [time, *right, *chain(*hints)], width)
 
 
 def _status(snapshot: Snapshot) -> Line:
@@ -126,13 +123,24 @@ def _status(snapshot: Snapshot) -> Line:
             if snapshot.is_read_only or fleet.finished is not None:
                 return ended
             return [*ended, Span(" · ", "muted"), Span("r", "key"), Span(" on root starts it again", "muted")]
-        finished = [Span("■ finished", "strong"), Span(f" · {missing:,} did not succeed", "muted")]
-        if snapshot.is_read_only:
-            return finished
-        return [*finished, Span(" · ", "muted"), Span("R", "key"), Span(" restarts them", "muted")]
+        return [Span("■ finished", "strong"), Span(f" · {missing:,} did not succeed", "muted")]
     if fleet.counts[WorkerState.CANCELLING] and not fleet.counts[WorkerState.RUNNING]:
         return [Span("□ cancelling", "cancelling")]
     return [Span("● running", "running")] if fleet.rows else [Span("○ starting", "muted")]
+
+
+def _hints(snapshot: Snapshot, width: int) -> list[list[Span]]:
+    """Return which keys restart workers after all have settled, the more important one first."""
+    fleet = snapshot.fleet
+    hints: list[list[Span]] = []
+    if snapshot.stopping is not None or snapshot.is_read_only:
+        return hints
+    if fleet.is_settled and not fleet.tree.ending and fleet.counts[WorkerState.SUCCEEDED] < fleet.workers:
+        hints.append([Span(" · ", "muted"), Span("R", "key"), Span(" restarts them", "muted")])
+    if width >= _ROOM_FOR_RESTART and _can_restart_all(snapshot):
+        keys = Span("a", "key"), Span(" then ", "muted"), Span("r", "key")
+        hints.append([Span(" · ", "muted"), *keys, Span(" restarts all", "muted")])
+    return hints
 
 
 def _can_restart_all(snapshot: Snapshot) -> bool:

@@ -39,6 +39,9 @@ KEYS = (
     Key("y", "copy", "copy", "copy one of its tracebacks, or the place", footer=2),
 )
 _EMPTY = "No worker has an error. Failed workers, and services that crashed, would be here, by their error."
+_NO_WAITS = (
+    "Nothing is seen to wait. Tasks would be here by the line they wait at, if asyncwatch observe runs the program."
+)
 _ON_AN_ITEM = ("restart", "cancel", "filter", "copy", "move(1)")
 """Actions that need a group."""
 EVERY = 1.0
@@ -170,8 +173,8 @@ class ErrorsScreen(Drawable, Screen[Cluster | None]):
         else:
             items = [cluster_item(self._dashboard.fleet, cluster, width) for cluster in clusters]
         self._keys.hint({} if clusters else dict.fromkeys(_ON_AN_ITEM))
-        nothing = "No worker says where it waits." if self._is_of_waits else _EMPTY
-        self._list.show_items(items, [Span(nothing, "muted")])
+        nothing = _NO_WAITS if self._is_of_waits else _EMPTY
+        self._list.show_items(items, nothing)
 
     def on_unmount(self) -> None:
         """Stop a grouping that is in progress."""

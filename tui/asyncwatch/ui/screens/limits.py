@@ -207,7 +207,7 @@ class LimitsScreen(Drawable, Screen[None]):
         items = [
             limits_item(limits, waiting.get(limits.key, []), self._rate_of(limits.key), *facts) for limits in shown
         ]
-        self._list.show_items(items, [Span(empty, "muted")])
+        self._list.show_items(items, empty)
         without = () if fleet.circuits.by_key else _OF_CIRCUITS
         self._keys.hint(dict.fromkeys(without if shown else (*_ON_A_KEY, *_OF_CIRCUITS)))
 

@@ -214,7 +214,7 @@ class LogView(LinesView):
     def _why_empty(self) -> str:
         fleet = self._dashboard.fleet
         if not fleet.logged:
-            return "Nothing has been logged yet. What workers log or print comes here, from log_level up."
+            return "Nothing is logged yet. What workers log or print comes here, from log_level up."
         if self.log_query.conditions:
             return "No line matches the filter. Press esc to clear it."
         return "No line of this level or above. Press v for the other levels."

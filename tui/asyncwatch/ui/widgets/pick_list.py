@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.strip import Strip
 
 from asyncwatch.ui.keys import Key, bindings
-from asyncwatch.ui.render.spans import Line
+from asyncwatch.ui.render.spans import Line, Span, wrap
 from asyncwatch.ui.widgets.lines import NO_ROOM_FOR_SELECTION, SCROLLED_TO_SELECTION, LinesView, is_on_terminal
 
 PICKS = (
@@ -63,8 +63,8 @@ class PickList(LinesView):
         y = self._starts[self._index] - round(self.scroll_y)
         return self._is_visible(self._index) and is_on_terminal(self, y)
 
-    def show_items(self, items: Sequence[Item], empty: Line = (), *, gap: int = 1) -> None:
-        """Show these items from now on, `gap` blank lines after each, or `empty` if there are none."""
+    def show_items(self, items: Sequence[Item], empty: str = "", *, gap: int = 1) -> None:
+        """Show these items from now on, `gap` blank lines after each, or the text `empty` if there are none."""
         before = self.selected
         offset = self._selected_lines().start - round(self.scroll_y) if self._items else 0
         self._items = items
@@ -75,7 +75,8 @@ class PickList(LinesView):
         for item in items:
             self._starts.append(len(lines))
             lines += [*item.lines, *(((),) * gap)]
-        self.show(lines or [empty])
+        width = self.scrollable_content_region.width or self.app.size.width
+        self.show(lines or wrap([[Span(word, "muted")] for word in empty.split()], width, gap=1))
         if before in keys and 0 <= offset < self.size.height:
             # Items that come and go above it do not move it.
             self._scroll(self._selected_lines().start - offset)
