@@ -65,7 +65,7 @@ async def test_map_of_many_shows_buckets_and_selects_the_worst_worker() -> None:
 async def test_map_closes_and_gives_the_focus_back() -> None:
     async with running(emit=batch, size=(70, 24)) as (app, _, pilot):
         await pilot.press("m")
-        await shows(app, "MAP", "→ select · enter")
+        await shows(app, "MAP", "arrows select · enter")
         await pilot.press("escape", "j")
         await until(lambda: selected(app) == "w1")
         await shows(app, "MAP")

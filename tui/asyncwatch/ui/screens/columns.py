@@ -18,21 +18,21 @@ from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.pick_list import Item, PickList
 
 _MEANINGS = {
-    "name": "the worker; always shown",
-    "state": "what it does; always shown",
+    "name": "the worker",
+    "state": "what it does",
     "health": "whether a service is up, flaps, or starts",
     "since": "since when a service is up",
     "restarts": "restarts of a service, and of the last hour",
     "crash": "when a service crashed last",
     "poll": "when the next poll is due",
-    "retries": "retries so far, of how many; always shown",
+    "retries": "retries so far, of how many",
     "waits": "how often it was asked to wait",
-    "luck": "the draw before its last attempt; always shown",
+    "luck": "the draw before its last attempt",
     "progress": "how far it says it is",
     "result": "its status text, then its result",
     "last": "how long its last attempt took",
     "elapsed": "seconds since its first attempt started",
-    "error": "the last error; always shown",
+    "error": "the last error",
 }
 
 
@@ -95,10 +95,10 @@ class ColumnsScreen(Drawable, ModalScreen[None]):
     def _line(self, key: str) -> Line:
         is_shown = key in self._table.columns
         chosen = self._dashboard.columns.get(key)
-        no_room = " · no room" if chosen and not is_shown else ""
+        note = " · no room" if chosen and not is_shown else " · always" if key in FIXED else ""
         style = "muted" if key in FIXED else ""
         return [
             Span(" ✓ " if is_shown else " · ", "succeeded" if is_shown else "muted"),
             Span(pad(HEADINGS[key][0].lower(), 11), style),
-            Span(f"{_MEANINGS[key]}{no_room}", "muted"),
+            Span(f"{_MEANINGS[key]}{note}", "muted"),
         ]

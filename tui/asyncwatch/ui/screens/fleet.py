@@ -197,7 +197,7 @@ class FleetScreen(Drawable, Screen[None]):
             return ""
         words = zip(news, ("started", "succeeded", "ended otherwise"), strict=True)
         came = ", ".join(f"+{number:,} {what}" for number, what in words if number)
-        return f"rows stay{f': {came}' if came else ''} · home at the top follows"
+        return f"rows stay{f': {came}' if came else ''} · home follows"
 
     def _why_empty(self) -> str:
         view = self._dashboard.view

@@ -83,7 +83,7 @@ class FleetMap(Block, can_focus=True):
         at = -1 if selected is None else selected.index // size
         each = "a worker" if size == 1 else f"{units.count(size, 'worker')}, the worst state"
         title = [Span("MAP", "strong" if self.has_focus else "heading"), Span(f"  a cell: {each}", "muted")]
-        keys = "  ← ↑ ↓ → select · enter opens · esc goes back · m closes" if self.has_focus else ""
+        keys = "  arrows select · enter opens · m closes" if self.has_focus else ""
         starts = range(0, len(self._cells), width)
         return [
             [*title, Span(keys, "muted")],
