@@ -52,13 +52,13 @@ async def test_map_is_not_shown_without_room_or_need(workers: int, height: int) 
 async def test_map_of_many_shows_buckets_and_selects_the_worst_worker() -> None:
     async with running(emit=lambda controller: batch(controller, 500), size=(60, 24)) as (app, _, pilot):
         await pilot.press("m")
-        await shows(app, "a cell: 5 workers, the worst state", "✓✓✓✓✗✗····")
+        await shows(app, "a cell: 5 workers, worst state · arrows select", "✓✓✓✓✗✗····")
         await pilot.press("right", "right", "right", "right")
         await until(lambda: selected(app) == "w22")
         await shows(app, "› w22")
         await pilot.press("down")
         await until(lambda: selected(app) == "w310")
-        await pilot.press("up", "left", "right", "enter")
+        await pilot.press("k", "j", "up", "left", "right", "enter")
         await shows(app, "worker w22")
 
 

@@ -39,8 +39,8 @@ class FleetMap(Block, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", "left", show=False),
         Binding("right", "step(1)", "right", show=False),
-        Binding("up", "line(-1)", "up", show=False),
-        Binding("down", "line(1)", "down", show=False),
+        Binding("up,k", "line(-1)", "up", show=False),
+        Binding("down,j", "line(1)", "down", show=False),
         Binding("enter", "screen.details", "details", show=False),
         Binding("escape", "screen.leave_map", "back", show=False),
     ]
@@ -81,9 +81,9 @@ class FleetMap(Block, can_focus=True):
     def _picture(self, width: int) -> list[Line]:
         size, selected = self._dashboard.view.state_map.size, self._table.selected
         at = -1 if selected is None else selected.index // size
-        each = "a worker" if size == 1 else f"{units.count(size, 'worker')}, the worst state"
+        each = "a worker" if size == 1 else f"{units.count(size, 'worker')}, worst state"
         title = [Span("MAP", "strong" if self.has_focus else "heading"), Span(f"  a cell: {each}", "muted")]
-        keys = "  arrows select · enter opens · m closes" if self.has_focus else ""
+        keys = " · arrows select · enter opens · m closes" if self.has_focus else ""
         starts = range(0, len(self._cells), width)
         return [
             [*title, Span(keys, "muted")],
