@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncwatch.cli.progress import progress_line
 from asyncwatch.events import RestartScheduled
 from asyncwatch.model.fleet import Fleet
+from asyncwatch.ui.hints import fleet_hints
 from asyncwatch.ui.render.columns import HEADINGS, OPTIONAL, arrange
 from asyncwatch.ui.render.details import report
 from asyncwatch.ui.render.services import cells_of, health, state_style
@@ -104,8 +105,19 @@ def test_note_on_a_flapping_service_is_there_without_its_column() -> None:
 
 
 def test_narrow_terminal_keeps_room_for_the_cause() -> None:
-    keys = [key for key, _ in arrange(80, 10, 10, without={"retries", "luck"}, of_services={*HEADINGS}).columns]
+    hidden = {"retries", "luck", "elapsed", "last"}
+    keys = [key for key, _ in arrange(80, 10, 10, without=hidden, of_services={*HEADINGS}).columns]
     assert keys == ["name", "state", "health", "since", "restarts", "error"]
+
+
+def test_narrow_terminal_keeps_the_times_of_a_batch_beside_services() -> None:
+    layout = dict(arrange(80, 10, 10, of_services={"health", "since", "restarts", "crash"}).columns)
+    assert [*layout] == ["name", "state", "health", "retries", "luck", "elapsed", "error"]
+    assert layout["error"] >= 12
+
+
+def test_footer_names_the_errors_of_services_that_crashed() -> None:
+    assert fleet_hints(looping(), [], has_marks=False)["errors"] == ""
 
 
 def details_of(fleet: Fleet, name: str, now: float, width: int) -> list[str]:
@@ -160,7 +172,7 @@ async def test_services_are_sorted_by_their_restarts() -> None:
     loop_run(controller)
     app = make_app(controller)
     async with app.run_test(size=(120, 30)) as pilot:
-        await shows(app, "mail")
+        await shows(app, "mail", "RESTARTS")
         heading = text_of(app).splitlines()[5]
         await pilot.click("FleetTable", offset=(heading.index("RESTARTS") + 1, 0))
         await shows(app, "RESTARTS▲")

@@ -343,12 +343,16 @@ async def test_row_note_worker_at_its_limit_says_so() -> None:
 
 
 async def test_progress_of_services_counts_workers_up() -> None:
-    async with running((160, 30)) as (app, controller, _):
+    async with running((160, 30)) as (app, controller, pilot):
         await shows(app, "7 of 10 up · 1 restart")
         controller.emit(WorkersQueued, 10.0, group="batch", max_attempts=1, workers=("x", "y"))
         controller.attempt("x", 10.0)
         controller.succeed("x", 10.1)
         await shows(app, "7 of 10 up · 1 restart", "batch 50 %")
+        await pilot.resize_terminal(80, 24)
+        await shows(app, "7 of 10 up  ━", "batch 50 %  1 of 2 done  ETA ")
+        await pilot.resize_terminal(54, 24)
+        await shows(app, "batch 1 of 2 done  ETA ")
 
 
 async def test_header_restarts_equal_the_summary() -> None:

@@ -30,7 +30,7 @@ def fleet_hints(fleet: Fleet, states: Iterable[WorkerState], *, has_marks: bool)
         hints["undo"] = "undo pause" if settings.last.name == "paused" else f"undo {settings.last.name}"
     if fleet.circuits.not_closed or any(map(fleet.keys.total, ("throttled", "budget"))) or fleet.keys.held_by_person:
         hints["limits"] = ""
-    if fleet.polls.failing:
+    if fleet.polls.failing or fleet.restarts.by_worker:
         hints["errors"] = ""
     if any(fleet.counts[state] for state in TROUBLE):
         hints["errors"] = ""

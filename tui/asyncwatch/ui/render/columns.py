@@ -59,10 +59,15 @@ _DROPPED = (("last", 20), ("result", 12), ("progress", 12), ("waits", 12), ("ela
 """Columns without which a table does where there is no room, the least important one first, with the cells that the
 error has to keep."""
 _DROPPED_OF_SERVICES = (
-    *(("last", 24), ("poll", 24), ("result", 24), ("progress", 24), ("waits", 24), ("elapsed", 24), ("crash", 24)),
+    *(("last", 24), ("poll", 24), ("result", 24), ("progress", 24), ("waits", 24), ("crash", 24)),
     *(("since", 12), ("restarts", 12), ("health", 12)),
 )
 """The same where there are services."""
+_DROPPED_OF_BOTH = (
+    *(("last", 24), ("poll", 24), ("crash", 24), ("result", 24), ("progress", 24), ("waits", 24)),
+    *(("since", 24), ("restarts", 24), ("elapsed", 12), ("health", 12)),
+)
+"""The same where a batch runs beside services: most rows have no restarts, and each has a time."""
 _NOTHING: Mapping[str, tuple[str, str]] = {}
 OPTIONAL = frozenset({"waits", "progress"})
 """Columns that most runs do without: how often a worker was asked to wait, and how far it says it is."""
@@ -150,7 +155,8 @@ def arrange(
     def spare(kept: int) -> int:
         return width - PREFIX - sum(widths.values()) - gap * len(widths) - kept
 
-    for key, kept in _DROPPED_OF_SERVICES if of_services else _DROPPED:
+    dropped = _DROPPED if not of_services else _DROPPED_OF_BOTH if "elapsed" in widths else _DROPPED_OF_SERVICES
+    for key, kept in dropped:
         if key in widths and spare(kept) < 0:
             del widths[key]
     if (missing := -spare(12)) > 0:

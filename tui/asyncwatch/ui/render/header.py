@@ -179,6 +179,8 @@ def _progress(snapshot: Snapshot, width: int) -> Line:
     up = f"{services.up:,} of {services.wanted:,} up{shaky}{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {up}", width)
+    if width < _ROOM_FOR_RESTART:
+        up = up.removesuffix(restarts)
     return [Span(f"{up}  ", "muted"), *_batch_progress(snapshot, services, width - len(up) - 2, "batch ")]
 
 
@@ -199,10 +201,11 @@ def _batch_progress(snapshot: Snapshot, services: Services, width: int, what: st
     if not (fleet.is_settled or fleet.is_observed):
         facts.append([Span("ETA ", "muted"), Span(_time_left(snapshot, total - settled), "strong")])
     if not fleet.is_reading:
-        facts.insert(0, [Span(f"{what}{units.percent(settled, total)}", "strong")])
-    while len(facts) > 1 and width_of(join(facts)) + 2 + _LEAST_BAR > width:
-        facts.pop()
-    text = join([[Span("")], *facts])
+        facts.insert(0, [Span(units.percent(settled, total), "strong")])
+    # The bar shows the share too.
+    while len(facts) > 1 and len(what) + width_of(join(facts)) + 2 + _LEAST_BAR > width:
+        facts.pop(0 if len(facts) > 2 else 1)
+    text = join([[Span("")], [Span(what, "muted"), *facts[0]], *facts[1:]])
     parts = (succeeded, settled - succeeded, sum(counts[state] for state in IN_FLIGHT))
     cells = fmt.shares((*parts, max(0, total - sum(parts))), max(0, width - width_of(text)))
     return [*(Span(sign * number, style) for number, (sign, style) in zip(cells, _PARTS, strict=True)), *text]
