@@ -53,6 +53,9 @@ async def type_text(pilot: Pilot[Any], text: str) -> None:
         ("abcdefg", 3, 2, ["abc", "de", "fg"]),
         ("日本語x", 4, 3, ["日本", "語x"]),
         ("日本語", 3, 2, ["日", "本", "語"]),
+        ("one two three", 9, 6, ["one two ", "three"]),
+        ("a bcdefghijk", 6, 4, ["a bcde", "fghi", "jk"]),
+        ("né deux trois", 9, 6, ["né deux ", "trois"]),
     ],
 )
 def test_fold(text: str, first: int, rest: int, expected: list[str]) -> None:

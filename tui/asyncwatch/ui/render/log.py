@@ -53,22 +53,32 @@ def folded_lines(log: LogRecorded, name_width: int, width: int, found: str = "")
 
 
 def fold(text: str, first: int, rest: int) -> list[str]:
-    """Return a text without line breaks in pieces: the first one at most `first` cells wide, the others `rest`."""
+    """Return a text without line breaks in pieces: the first one at most `first` cells wide, the others `rest`.
+
+    A piece ends after a space if there is one in its second half.
+    """
     if len(text) <= first and (text.isascii() or cell_len(text) <= first):
         return [text]
-    if text.isascii() or len(text) > _HUGE:
-        # No character is wider than two cells.
-        share = 1 if text.isascii() else 2
-        first, rest = max(1, first // share), max(1, rest // share)
-        return [text[:first], *(text[start : start + rest] for start in range(first, len(text), rest))]
-    pieces, start, taken, room = [], 0, 0, first
-    for place, char in enumerate(text):
-        size = get_character_cell_size(char)
-        if taken + size > room:
-            pieces.append(text[start:place])
-            start, taken, room = place, 0, rest
-        taken += size
-    return [*pieces, text[start:]]
+    # No character is wider than two cells.
+    share = 1 if text.isascii() else 2 if len(text) > _HUGE else 0
+    pieces: list[str] = []
+    start, room = 0, first
+    while start < len(text):
+        end = start + max(1, room // share) if share else _end(text, start, room)
+        if end < len(text) and (space := text.rfind(" ", (start + end) // 2, end)) >= 0:
+            end = space + 1
+        pieces.append(text[start:end])
+        start, room = end, rest
+    return pieces
+
+
+def _end(text: str, start: int, room: int) -> int:
+    """Return the end of the characters from `start` on that fit into `room` cells, of one at least."""
+    for place in range(start, len(text)):
+        room -= get_character_cell_size(text[place])
+        if room < 0:
+            return max(place, start + 1)
+    return len(text)
 
 
 def _pieces(log: LogRecorded, name_width: int, width: int) -> list[str]:
