@@ -849,14 +849,14 @@ def test_real_engine_that_is_killed_has_the_status_that_its_command_records(
     with Terminal(command, cwd=tmp_path, env=ENVIRONMENT) as terminal:
         terminal.wait_for(lambda screen: "1 running" in screen)
         (record,) = alive()
-        waited: list[dict[str, Any]] = []
-        waiting = threading.Thread(target=lambda: waited.append(answer(record.id, "wait", status=137)))
-        waiting.start()
-        answer("list")
-        os.kill(record.pid, signal.SIGKILL)
-        assert terminal.wait_for_exit() == 137
-        waiting.join(TIMEOUT)
-    assert waited[0]["status"] == 137
+        wait = [sys.executable, "-m", "asyncwatch", "ctl", record.id, "wait", "--json"]
+        with subprocess.Popen(wait, stdout=subprocess.PIPE, env={**os.environ, **ENVIRONMENT}) as waiting:
+            answer("list")
+            os.kill(record.pid, signal.SIGKILL)
+            assert terminal.wait_for_exit() == 137
+            output, _ = waiting.communicate(timeout=TIMEOUT)
+    assert waiting.returncode == 137
+    assert json.loads(output)["status"] == 137
 
 
 def test_real_loop_that_is_blocked_is_named(real: Callable[..., RealRun]) -> None:
