@@ -136,6 +136,7 @@ def test_details_list_crashes_newest_first() -> None:
 def test_details_in_a_narrow_terminal_give_causes_lines_of_their_own() -> None:
     lines = details_of(looping(), "mail", 10.0, 60)
     assert lines[1:3] == ["00:00:08      incarnation 4     restarted at once", "  OSError: the queue is gone"]
+    assert details_of(looping(), "mail", 10.0, 26)[2:4] == ["  OSError: the queue is", "  gone"]
 
 
 def test_details_say_how_many_crashes_are_not_kept() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from rich.cells import chop_cells
-
 from asyncwatch import text as units
 from asyncwatch.events import AttemptHeld, LogRecorded, WorkerState
 from asyncwatch.model.fleet import Fleet
@@ -16,7 +14,7 @@ from asyncwatch.model.statistics import LoopWatch
 from asyncwatch.ui.render import format as fmt
 from asyncwatch.ui.render.columns import LATE, luck, shown_name
 from asyncwatch.ui.render.cost import block_report
-from asyncwatch.ui.render.log import LEVEL_STYLES
+from asyncwatch.ui.render.log import LEVEL_STYLES, fold
 from asyncwatch.ui.render.services import ago, clock_at, flapping_note, health
 from asyncwatch.ui.render.spans import Line, Span, crop_line, join, pad, width_of, wrap
 from asyncwatch.ui.render.tree import countdown, gauge_line, held_by, hold
@@ -194,10 +192,8 @@ def _heading(text: str) -> list[Line]:
 
 def _folded(text: str, width: int, style: str = "") -> list[Line]:
     """Return the whole text, folded to the width."""
-    lines: list[Line] = []
-    for piece in text.splitlines():
-        lines += [[Span(part, style)] for part in chop_cells(fmt.safe(piece), max(2, width)) or [""]]
-    return lines or [[]]
+    room = max(2, width)
+    return [[Span(part, style)] for piece in text.splitlines() for part in fold(fmt.safe(piece), room, room)] or [[]]
 
 
 def _attempts(fleet: Fleet, row: Row, now: float, width: int) -> Iterable[Line]:
