@@ -13,6 +13,8 @@ import pytest
 
 import asyncwatch
 from asyncwatch.api import gather_supervised
+from asyncwatch.commands import RestartWorker
+from asyncwatch.engine.run_control import control_of
 from asyncwatch.testing import wait_until
 
 
@@ -462,5 +464,24 @@ def test_limited_error_does_not_stop_the_waiting_ones(run: Any) -> None:
         with pytest.raises(ValueError, match="0"):
             await asyncwatch.gather(*map(child, range(4)), limit=1)
         await wait_until(lambda: len(ended) == 4)
+
+    run(main)
+
+
+def test_gather_lets_no_person_restart_a_coroutine(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    controls: list[Any] = []
+
+    def noted(of: Any) -> Any:
+        controls.append(control_of(of))
+        return controls[-1]
+
+    monkeypatch.setattr("asyncwatch.api.control_of", noted)
+
+    async def main() -> None:
+        gathering = asyncio.ensure_future(supervised(after(1, "a"), after(2, "b")))
+        await asyncio.sleep(1.5)
+        assert not controls[0].carry_out(RestartWorker("after 1", 1))  # it has succeeded
+        assert not controls[0].carry_out(RestartWorker("after 2", 1))  # it runs
+        assert await gathering == ["a", "b"]
 
     run(main)

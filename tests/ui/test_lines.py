@@ -205,6 +205,20 @@ def test_overview_bar_shows_every_part_and_the_time_left() -> None:
     assert "ETA -" in overview_text(dashboard_of(controller), 118)
 
 
+def test_time_left_is_estimated_anew_after_a_setting_has_changed() -> None:
+    controller = FakeController()
+    controller.start(*(f"w{number}" for number in range(1000)))
+    for number in range(90):
+        controller.attempt(f"w{number}", 1.0)
+        controller.succeed(f"w{number}", 10.0)
+    controller.emit(SettingChanged, 10.0, name="concurrency", value=1, previous=100)
+    assert "ETA -" in overview_text(dashboard_of(controller), 118)
+    for number in range(90, 100):
+        controller.attempt(f"w{number}", 10.0)
+        controller.succeed(f"w{number}", number - 79.0)
+    assert "ETA 15m" in overview_text(dashboard_of(controller), 118)
+
+
 def test_overview_says_that_a_rate_or_a_circuit_holds_workers_back() -> None:
     controller = FakeController()
     controller.start("a", "b", "c")

@@ -197,6 +197,10 @@ class RunControl:
         """
         self._scheduler.registry.batch.keeps_values = False
 
+    def refuse_restarts(self, reason: str) -> None:
+        """Restart no worker for a person from now on, for this reason."""
+        self._scheduler.runs_once = reason
+
     def keep_latest(self, size: int) -> None:
         """Keep only the latest `size` or more settled workers, and no values. The run must have no workers so far.
 

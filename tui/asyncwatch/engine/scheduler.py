@@ -157,11 +157,13 @@ class Scheduler:
         self.is_paused = False
         """Whether no new attempts start. Set it, and `concurrency`, by `change_slots`."""
         self.done_before = 0
+        """Items that had succeeded before the run, if it resumes another one."""
         self.flapping: Flapping | None = None
         """When a service of the tree flaps; None if there is no tree."""
-        """Items that had succeeded before the run, if it resumes another one."""
         self.accepts_restarts = True
         """Whether workers can be restarted. Set it by `close_restarts` and `reopen_restarts`."""
+        self.runs_once = ""
+        """Why no worker can be restarted at all; empty if they can."""
         self.is_interrupted = False
         """Whether the run was stopped before its end. Set it by `note_interrupted`."""
         self.is_finished = False
@@ -1244,6 +1246,8 @@ class Scheduler:
         """Give a worker a new incarnation, once it has stopped; return why that is not possible, or an empty text."""
         if not self.accepts_restarts:
             return "the run is ending"
+        if self.runs_once:
+            return self.runs_once
         if worker.owner is not None:
             return worker.owner.restart()
         self._runner.reap(worker)

@@ -239,7 +239,10 @@ class DashboardState:
     def _fold(self, batch: Batch) -> None:
         if self._foreseen:
             self._confirm(batch)
+        setting = self.fleet.settings.last
         self.view.touched(apply(self.fleet, batch))
+        if self.fleet.settings.last is not setting:
+            self._pace = Pace()  # the run is faster or slower from now on
         self._pace.note(self.fleet.latest, self.fleet.settled)
 
     def _confirm(self, batch: Batch) -> None:
