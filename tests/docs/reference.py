@@ -100,6 +100,8 @@ _CAPS = {
     "end": "End",
     "escape": "esc",
     "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "question_mark": "?",
     "plus": "+",
     "minus": "-",
