@@ -324,6 +324,27 @@ def test_amap_iteration_that_is_left_cancels_the_others(run: Any, numbers: Any) 
     run(main)
 
 
+def test_amap_that_is_left_closes_an_async_generator_that_nothing_else_holds(run: Any) -> None:
+    async def main() -> None:
+        closed = asyncio.Event()
+
+        async def rows() -> AsyncIterator[int]:
+            try:
+                for number in range(1_000):
+                    yield number
+            finally:
+                closed.set()
+
+        async with amap(double, rows(), concurrency=3) as results:
+            async for _ in results:
+                break
+            mapped = results
+        await asyncio.wait_for(closed.wait(), 1)
+        del mapped
+
+    run(main)
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_amap_stopped_before_all_items_were_read_is_no_result(run: Any, monkeypatch: Any, is_busy: bool) -> None:
     runs: list[Run[Any]] = []

@@ -925,6 +925,8 @@ class _Reader:
             self.error = error
             assert self.control is not None  # noqa: S101  it runs
             self.control.interrupt()
+        finally:
+            self._items = ()  # an async generator that is held by nothing else is closed by the loop now
         feed.end()
 
     async def _wait_for_room(self) -> None:
