@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from unicodedata import combining, east_asian_width
 
@@ -33,9 +33,8 @@ _USERINFO = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{0,3}")
 
 _SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "api", "access", "private", "authorization", "bearer")
-"""What a text has in lower case, if `_SECRET` matches: to look for them takes a tenth of the time."""
-_SECRET = re.compile(
-    r"""
+"""What a text has in lower case, if `_CREDENTIALS` matches: to look for them takes a tenth of the time."""
+_CREDENTIALS = r"""
       (?P<name>
         \b(?:proxy-)?authorization["']?\s*[:=]\s*["']?
           (?: (?:basic|bearer|digest|negotiate|token|apikey)\s+ | (?=["'] | \S*[^a-z\s.,;:] | \S+\s*$) )
@@ -48,14 +47,18 @@ _SECRET = re.compile(
           )
       )
       (?: "[^"\n]*" | '[^'\n]*' | [^\s&;,"'<>(){}\[\]]+ )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+    """
 """The value of `password=...`, `"token": ...`, `Authorization: Bearer ...` and the like. After a colon without quotes,
 a plain word that others follow is taken for prose, as in `password: field required`. `token: ...` is prose as well."""
 
 MASK = "***"
 """Stands for a secret."""
+
+
+@cache
+def _secret() -> re.Pattern[str]:
+    # Not at the import, which each process waits for: it takes a millisecond or two.
+    return re.compile(_CREDENTIALS, re.VERBOSE | re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
@@ -66,7 +69,7 @@ def mask_secrets(text: str) -> str:
     text = mask_urls(text)
     lower = text.lower()
     if any(word in lower for word in _SECRET_WORDS):
-        return _SECRET.sub(rf"\g<name>{MASK}", text)
+        return _secret().sub(rf"\g<name>{MASK}", text)
     return text
 
 

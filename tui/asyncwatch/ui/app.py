@@ -163,7 +163,10 @@ class AsyncwatchApp(App[Ending]):
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
         chosen = default_theme(os.environ)
-        self.theme = chosen if chosen in self.available_themes else DARK.name
+        # Not by an assignment, after which Textual reads all styles a second time: 10 ms before the first frame.
+        self.set_reactive(App.theme, chosen if chosen in self.available_themes else DARK.name)
+        self.update_classes({"-dark-mode": (dark := self.current_theme.dark), "-light-mode": not dark}, update=False)
+        self.stylesheet.set_variables(self.get_css_variables())
         if self.console.color_system in {"standard", "windows"}:
             self.add_class("-few-colors")
             self.css_path.append(Path(__file__).with_name("few_colors.tcss"))
