@@ -93,6 +93,7 @@ def test_what_a_call_opens_is_used_by_the_workers_of_the_run() -> None:
     async def query() -> None:
         results.append(asyncio.get_running_loop() is loop)
         results.append(connection.execute("select 5").fetchone())
+        connection.close()
 
     @contextlib.asynccontextmanager
     async def open_run() -> AsyncIterator[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -28,7 +29,7 @@ def test_entries_tell_how_each_run_stands(tmp_path: Path) -> None:
     record(tmp_path, "killed", status=None)
     live = record(tmp_path, "live", status=None, is_open=True)
     record(tmp_path, "newer")
-    with sqlite3.connect(tmp_path / "newer.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer.sqlite")) as connection, connection:
         connection.execute("PRAGMA user_version=99")
     connection.close()
     (tmp_path / "broken.sqlite").write_bytes(b"garbage" * 1_000)

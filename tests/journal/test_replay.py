@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 import tempfile
@@ -297,7 +298,7 @@ def test_each_launch_is_shown_by_its_number_and_the_last_one_by_default(tmp_path
 def test_damaged_batch_ends_the_recording(tmp_path: Path) -> None:
     events = some_run()
     path = record(tmp_path, events)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batch SET data = x'78', codec = 1 WHERE number = 9")
     connection.close()
     with RunJournal(path) as journal:
@@ -376,7 +377,7 @@ async def test_later_request_replaces_an_earlier_one(tmp_path: Path) -> None:
 
 async def test_damage_is_said(tmp_path: Path) -> None:
     path = record(tmp_path, some_run())
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batch SET data = x'78', codec = 1 WHERE number = 9")
     connection.close()
     replay = Replay(path)

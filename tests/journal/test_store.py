@@ -164,7 +164,7 @@ def test_child_that_is_forked_while_a_journal_is_made_does_not_keep_its_lock(
 
 def test_newer_format_is_refused(store: RunStore) -> None:
     store.close()
-    with sqlite3.connect(store.path) as connection:
+    with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
     connection.close()
     with pytest.raises(NewerFormatError, match="Update asyncwatch"):

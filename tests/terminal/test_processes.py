@@ -116,8 +116,8 @@ def only_run() -> RunRecord:
 
 
 def last_words(terminal: Terminal) -> str:
-    """Return what was written after the dashboard had left the screen."""
-    return bytes(terminal.raw).rpartition(b"\x1b[?1049l")[2].decode()
+    """Return what was written after the dashboard had left the screen, without colours: tracebacks of 3.13 have some."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", bytes(terminal.raw).rpartition(b"\x1b[?1049l")[2].decode())
 
 
 def shows_progress(screen: str) -> bool:
