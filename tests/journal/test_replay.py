@@ -311,6 +311,8 @@ def test_damaged_batch_ends_the_recording(tmp_path: Path) -> None:
                     screen.take(update)
             assert "batch 9" in tape.damage
             assert seen(screen.fleet) == seen(folded(events[:24]))
+            if index is not None:
+                index.close()
 
 
 # -- the player

@@ -116,7 +116,7 @@ def only_run() -> RunRecord:
 
 
 def last_words(terminal: Terminal) -> str:
-    """Return what was written after the dashboard had left the screen, without colours: tracebacks of 3.13 have some."""
+    """Return what was written after the dashboard had left the screen, without the colours of a traceback."""
     return re.sub(r"\x1b\[[0-9;]*m", "", bytes(terminal.raw).rpartition(b"\x1b[?1049l")[2].decode())
 
 
