@@ -301,8 +301,8 @@ def test_damaged_batch_ends_the_recording(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batch SET data = x'78', codec = 1 WHERE number = 9")
     connection.close()
-    with RunJournal(path) as journal:
-        for index in (None, Index(path, 1)):
+    with RunJournal(path) as journal, Index(path, 1) as one:
+        for index in (None, one):
             if index is not None:
                 build(journal, 1, index, lambda _marks, _at: True)
             screen, tape = Screen(), Tape(journal, 1, index)
@@ -311,8 +311,6 @@ def test_damaged_batch_ends_the_recording(tmp_path: Path) -> None:
                     screen.take(update)
             assert "batch 9" in tape.damage
             assert seen(screen.fleet) == seen(folded(events[:24]))
-            if index is not None:
-                index.close()
 
 
 # -- the player
