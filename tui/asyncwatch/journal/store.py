@@ -564,7 +564,7 @@ class RunJournal:
         for *row, known in self._rows(query, launch, after):
             batch = self._typed(row, StoredBatch)
             is_true = known is None or known == self._checksum_of(row)
-            yield batch if is_true else batch._replace(codec=_DAMAGED)  # whoever unpacks it learns of it
+            yield batch if is_true else batch._replace(codec=_DAMAGED)  # its reader is told
 
     def snapshots(self, launch: int) -> Iterator[StoredSnapshot]:
         """Yield the stored states of a launch, in the order of time. There are none unless old batches are dropped."""

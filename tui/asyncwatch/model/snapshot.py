@@ -371,7 +371,7 @@ _Kept = tuple[WorkerState, int, str | None, Extra | None, tuple[float, ...], lis
 class Snapshot:
     """The state of a Fleet at the moment of construction, encoded in parts while the Fleet goes on.
 
-    Whoever applies a batch calls `before` first, until all parts were taken. Construction copies all but rows, which
+    Apply a batch only after a call of `before`, until all parts were taken. Construction copies all but rows, which
     takes a millisecond or two; 15 ms with 10,000 supervisors, and 45 ms while workers wait for 100,000 keys. Each row
     that changes before it is encoded takes 300 bytes until then, so drop the snapshot if its parts are not wanted.
     """
@@ -574,7 +574,7 @@ class Keyframe(NamedTuple):
 class KeyframeMaker:
     """Encodes the state of a Fleet time and again, of its rows only those that have changed.
 
-    Whoever applies a batch calls `before` first. A moment is restored by `keyframe_parts`, from the latest form of each
+    Apply a batch only after a call of `before`. A moment is restored by `keyframe_parts`, from the latest form of each
     block and all tracebacks up to then.
 
     Args:

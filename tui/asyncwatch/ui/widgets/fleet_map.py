@@ -27,7 +27,7 @@ _MOST_LINES = 10
 _LOOKS = [
     ("·", "muted") if state is WorkerState.QUEUED else (fmt.GLYPHS[state], fmt.state_style(state)) for state in SEVERITY
 ]
-"""Glyph and style of each state: those of its rows, but for the many that are only queued."""
+"""Glyph and style of each state: those of its rows, except the many that are only queued."""
 
 
 class FleetMap(Block, can_focus=True):
