@@ -56,7 +56,12 @@ def _work(what: str, steps: int) -> None:
         if what == "refresh":
             Path(publication.socket_path).unlink()
         sys.setprofile(count)
-        {"refresh": publication.refresh, "end": lambda: publication.end(0), "withdraw": publication.withdraw}[what]()
+        {
+            "refresh": publication.refresh,
+            "add": lambda: publication.add("other", ["asyncwatch"], protocol=1),
+            "end": lambda: publication.end(0),
+            "withdraw": publication.withdraw,
+        }[what]()
     sys.setprofile(None)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from asyncwatch.commands import Command, Disconnected, Moment, Problem, SnapshotPart, Statistics, Update
 from asyncwatch.control import protocol, server
 from asyncwatch.control.client import Connection, RunClient
+from asyncwatch.control.door import Door
 from asyncwatch.control.protocol import Kind
 from asyncwatch.control.server import ControlServer
 from asyncwatch.events import Batch, LogRecorded
@@ -56,7 +57,9 @@ class CountingSnapshot:
 class FakeRun:
     """A run whose events are logged lines, and which answers commands when told to."""
 
-    def __init__(self, monkeypatch: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, monkeypatch: Any, *, is_peer_trusted: Callable[[socket.socket], bool] = lambda _peer: True, **kwargs: Any
+    ) -> None:
         monkeypatch.setattr(server, "Snapshot", CountingSnapshot)
         CountingSnapshot.made.clear()
         self.fleet = History()
@@ -67,6 +70,7 @@ class FakeRun:
         self._sockets: list[socket.socket] = []
         run = server.Run("r1", "demo", 1, self.fleet, self.commands.extend, self._send_then, lambda: self.known)
         self.server = ControlServer(run, **kwargs)
+        self.door = Door({"r1": self.server}, is_peer_trusted=is_peer_trusted)
 
     def emit(self, events: int, text: str = "line") -> None:
         """Let a batch happen."""
@@ -95,6 +99,7 @@ class FakeRun:
             if sock.fileno() >= 0:
                 loop.remove_reader(sock)
                 sock.close()
+        await self.door.close()
         await self.server.close()
         await settle()
 

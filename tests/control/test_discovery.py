@@ -999,7 +999,7 @@ def test_runs_whose_folder_is_removed_again_and_again_are_found(folder: Path) ->
     assert {Path(name).suffix for name in left_in(folder)} <= {".ended"}
 
 
-@pytest.mark.parametrize("what", ["publish", "refresh", "end", "withdraw", "survey"])
+@pytest.mark.parametrize("what", ["publish", "refresh", "add", "end", "withdraw", "survey"])
 def test_process_killed_at_any_step_leaves_nothing(folder: Path, what: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.control.killed", what], cwd=ROOT, capture_output=True, text=True, check=False

@@ -95,6 +95,10 @@ def test_first_messages_are_the_same_in_every_version() -> None:
         b"\x00\x00\x00\x3fm\x85\xa7message\xa5Hello\xa8protocol\x01\xa7version\xa31.0\xa4kind\xa6viewer"
         b"\xacis_read_only\xc2"
     )
+    assert message_frame(protocol.Hello(1, "1.0", Kind.VIEWER, run="a")) == (
+        b"\x00\x00\x00\x45m\x86\xa7message\xa5Hello\xa8protocol\x01\xa7version\xa31.0\xa4kind\xa6viewer"
+        b"\xacis_read_only\xc2\xa3run\xa1a"
+    )
     assert message_frame(protocol.Refused("protocol", "why")) == (
         b"\x00\x00\x00\x2am\x83\xa7message\xa7Refused\xa4kind\xa8protocol\xa6reason\xa3why"
     )

@@ -15,7 +15,7 @@ import pytest
 
 from asyncwatch import __version__
 from asyncwatch.commands import SnapshotPart
-from asyncwatch.control import protocol, server
+from asyncwatch.control import door, protocol, server
 from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, connect
 from asyncwatch.control.protocol import Kind
 from tests.control.conftest import Play
@@ -313,24 +313,24 @@ async def answer(run: FakeRun, connection: Connection) -> Any:
 
 def test_socket_that_listens_is_replaced(play: Play, tmp_path: Path) -> None:
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
-        first = connect(str(tmp_path / "a"), Kind.ASKER)
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
+        first = connect(str(tmp_path / "r1.sock"), Kind.ASKER)
         await settle()
-        await run.server.listen(listener_at(tmp_path / "b"))
-        assert (tmp_path / "a").exists()
-        second = connect(str(tmp_path / "b"), Kind.ASKER)
+        run.door.listen(listener_at(tmp_path / "r1.again.sock"))
+        assert (tmp_path / "r1.sock").exists()
+        second = connect(str(tmp_path / "r1.again.sock"), Kind.ASKER)
         for connection in (first, second):
             assert isinstance(await answer(run, connection), protocol.Welcome)
         with pytest.raises(Exception, match="refused"):
-            connect(str(tmp_path / "a"), Kind.ASKER)
+            connect(str(tmp_path / "r1.sock"), Kind.ASKER)
 
     play(main)
 
 
 def test_client_of_another_user_is_refused(play: Play, tmp_path: Path) -> None:
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
-        error = await answer(run, connect(str(tmp_path / "a"), Kind.ASKER))
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
+        error = await answer(run, connect(str(tmp_path / "r1.sock"), Kind.ASKER))
         assert error.kind == "stranger"
         assert run.server.clients == 0
 
@@ -338,11 +338,11 @@ def test_client_of_another_user_is_refused(play: Play, tmp_path: Path) -> None:
 
 
 def test_clients_leave_most_descriptors_to_workers(monkeypatch: Any, play: Play, tmp_path: Path) -> None:
-    monkeypatch.setattr(server, "file_limit", lambda: 64)
+    monkeypatch.setattr(door, "file_limit", lambda: 64)
 
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
-        clients = [connect(str(tmp_path / "a"), Kind.ASKER) for _ in range(20)]
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
+        clients = [connect(str(tmp_path / "r1.sock"), Kind.ASKER) for _ in range(20)]
         await settle()
         assert run.server.clients == 8
         for connection in clients:
@@ -354,19 +354,19 @@ def test_clients_leave_most_descriptors_to_workers(monkeypatch: Any, play: Play,
 def test_too_many_clients_are_refused_those_that_say_nothing_included(
     monkeypatch: Any, play: Play, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CLIENTS", 4)
+    monkeypatch.setattr(door, "MOST_CLIENTS", 4)
 
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
-        clients = [connect(str(tmp_path / "a"), Kind.ASKER) for _ in range(2)]
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
+        clients = [connect(str(tmp_path / "r1.sock"), Kind.ASKER) for _ in range(2)]
         silent = [socket.socket(socket.AF_UNIX) for _ in range(2)]
         for each in silent:
-            each.connect(str(tmp_path / "a"))
+            each.connect(str(tmp_path / "r1.sock"))
         await settle()
-        error = await answer(run, connect(str(tmp_path / "a"), Kind.ASKER))
+        error = await answer(run, connect(str(tmp_path / "r1.sock"), Kind.ASKER))
         assert error.kind == "full"
         await asyncio.sleep(server.HELLO_TIMEOUT + server.LAST_WRITES)
-        assert isinstance(await answer(run, connect(str(tmp_path / "a"), Kind.ASKER)), protocol.Welcome)
+        assert isinstance(await answer(run, connect(str(tmp_path / "r1.sock"), Kind.ASKER)), protocol.Welcome)
         for connection in clients:
             connection.close()
         for each in silent:
@@ -377,9 +377,9 @@ def test_too_many_clients_are_refused_those_that_say_nothing_included(
 
 def test_connection_without_a_hello_ends(play: Play, tmp_path: Path) -> None:
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
         silent = socket.socket(socket.AF_UNIX)
-        silent.connect(str(tmp_path / "a"))
+        silent.connect(str(tmp_path / "r1.sock"))
         adopted = await run.connect(Kind.DASHBOARD)
         await asyncio.sleep(2 * server.HELLO_TIMEOUT)
         refusal = protocol.Refused("protocol", "no message came in time")
@@ -409,7 +409,7 @@ def test_dashboard_that_was_forked_may_take_its_time(play: Play) -> None:
 
 def test_lack_of_descriptors_delays_clients_and_costs_nothing(monkeypatch: Any, play: Play, tmp_path: Path) -> None:
     async def main(run: FakeRun) -> None:
-        listener = listener_at(tmp_path / "a")
+        listener = listener_at(tmp_path / "r1.sock")
         calls = 0
 
         def fail(_self: socket.socket) -> Any:
@@ -417,13 +417,13 @@ def test_lack_of_descriptors_delays_clients_and_costs_nothing(monkeypatch: Any, 
             calls += 1
             raise OSError(errno.EMFILE, "too many open files")
 
-        await run.server.listen(listener)
+        run.door.listen(listener)
         with monkeypatch.context() as patch:
             patch.setattr(socket.socket, "accept", fail)
-            connection = connect(str(tmp_path / "a"), Kind.ASKER)
+            connection = connect(str(tmp_path / "r1.sock"), Kind.ASKER)
             await asyncio.sleep(10.0)
         assert 10 <= calls <= 11
-        await asyncio.sleep(server.ACCEPT_AGAIN)
+        await asyncio.sleep(door.ACCEPT_AGAIN)
         assert isinstance(await answer(run, connection), protocol.Welcome)
 
     play(main)
@@ -541,9 +541,9 @@ def test_hello_of_another_version_gets_a_clear_answer(
     monkeypatch: Any, play: Play, tmp_path: Path, hello: protocol.Hello, reason: str
 ) -> None:
     async def main(run: FakeRun) -> None:
-        await run.server.listen(listener_at(tmp_path / "a"))
+        run.door.listen(listener_at(tmp_path / "r1.sock"))
         ours = socket.socket(socket.AF_UNIX)
-        ours.connect(str(tmp_path / "a"))
+        ours.connect(str(tmp_path / "r1.sock"))
         monkeypatch.setattr(protocol, "Hello", lambda *_args: hello)
         connection = Connection(ours, Kind.VIEWER)
         monkeypatch.undo()

@@ -156,8 +156,8 @@ async def watched(
 async def _host(port: RunPort, name: str, journal: Path | None) -> HostedRun:
     from asyncwatch.control.host import HostedRun  # noqa: PLC0415  it brings the model, which few programs need
 
-    hosted = HostedRun(port, name, is_published=True, journal=journal)
-    await hosted.open()
+    hosted = HostedRun(port, name, journal=journal)
+    hosted.open()
     return hosted
 
 

@@ -91,8 +91,8 @@ class Observing:
     async def _host(self) -> HostedRun:
         from asyncwatch.control.host import HostedRun
 
-        hosted = HostedRun(self.observation, self.name, is_published=True, on_look=self.observation.look)
-        await hosted.open()
+        hosted = HostedRun(self.observation, self.name, on_look=self.observation.look)
+        hosted.open()
         return hosted
 
     async def _end(self, hosted: HostedRun, status: int | None) -> None:

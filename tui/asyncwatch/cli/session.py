@@ -316,6 +316,7 @@ class RunHost:
 
     def __init__(self, session: Session) -> None:
         from asyncwatch.control.discovery import DiscoveryError, new_id, publish
+        from asyncwatch.control.door import Door
         from asyncwatch.control.protocol import PROTOCOL
         from asyncwatch.control.server import ControlServer, Run
 
@@ -342,10 +343,12 @@ class RunHost:
             engine.send_then,
             engine.statistics,
         )
-        self.server = ControlServer(run, is_peer_trusted=_is_own)
+        self.server = ControlServer(run)
+        self._door = Door({self.run_id: self.server}, is_peer_trusted=_is_own)
         self._recording = _Recording(session, self.run_id)
-        close = WeakMethod(self.server.close_after_fork)
-        os.register_at_fork(after_in_child=lambda: (method := close()) and method())
+        for served in (self.server, self._door):
+            close = WeakMethod(served.close_after_fork)
+            os.register_at_fork(after_in_child=lambda close=close: (method := close()) and method())
 
     @property
     def resume_command(self) -> str:
@@ -357,7 +360,7 @@ class RunHost:
     async def open(self) -> None:
         """Listen to clients."""
         if self._publication is not None:
-            await self.server.listen(self._publication.socket)
+            self._door.listen(self._publication.socket)
             self._refreshing = asyncio.create_task(self._refresh(self._publication))
 
     @property
@@ -419,6 +422,7 @@ class RunHost:
         self.server.end(Ended(status, tuple(problems), msgspec.Raw(packed(summary))))
         if self._refreshing is not None:
             self._refreshing.cancel()
+        await self._door.close()
         await self.server.close()
         if self._publication is not None:
             with suppress(OSError, DiscoveryError):
@@ -432,7 +436,7 @@ class RunHost:
             await asyncio.sleep(_REFRESH_EVERY)
             with suppress(OSError, DiscoveryError):
                 if (listener := publication.refresh()) is not None:
-                    await self.server.listen(listener)
+                    self._door.listen(listener)
 
 
 class _Recording:

@@ -9,6 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from msgspec import UNSET
 
 import asyncwatch
 from asyncwatch.commands import Command, Disconnected, Problem, SnapshotPart, Statistics, Update
@@ -44,17 +47,18 @@ class RunGoneError(Exception):
 class Connection:
     """A connection that is used without an event loop: a message is waited for.
 
-    The constructor says hello. `connection` is a connected socket, which belongs to this object.
+    The constructor says hello, to the `run` with this ID if several listen on the socket. `connection` is a connected
+    socket, which belongs to this object.
     """
 
-    def __init__(self, connection: socket.socket, kind: Kind, *, is_read_only: bool = False) -> None:
+    def __init__(self, connection: socket.socket, kind: Kind, *, is_read_only: bool = False, run: str = "") -> None:
         self.socket = connection
         self.welcome: protocol.Welcome | None = None
         """What the run said first; None before."""
         self._reader = FrameReader(protocol.LARGEST_FROM_RUN, is_run=True)
         self._received: deque[Received] = deque()
         self._error: ProtocolError | None = None
-        self.send(protocol.Hello(protocol.PROTOCOL, asyncwatch.__version__, kind, is_read_only))
+        self.send(protocol.Hello(protocol.PROTOCOL, asyncwatch.__version__, kind, is_read_only, run or UNSET))
 
     def send(self, message: Message) -> None:
         """Send a message. Blocks while the run does not read. Only `receive` reports that the connection has ended."""
@@ -326,7 +330,7 @@ class _Updates(asyncio.Queue[Update]):
 
 
 def connect(path: str, kind: Kind, *, is_read_only: bool = False, timeout: float = 5.0) -> Connection:
-    """Connect to the run that listens on the socket `path`, within `timeout` seconds.
+    """Connect to the run that listens on the socket `path`, `<id>.sock`, within `timeout` seconds.
 
     Raises:
         RunGoneError: Nothing listens there, it accepts no connection, or it is a process of another user.
@@ -356,7 +360,8 @@ def connect(path: str, kind: Kind, *, is_read_only: bool = False, timeout: float
             connection.close()
             raise RunGoneError(getattr(error, "strerror", None) or str(error)) from error
         connection.settimeout(None)
-        return Connection(connection, kind, is_read_only=is_read_only)
+        run = Path(path).name.partition(".")[0]
+        return Connection(connection, kind, is_read_only=is_read_only, run=run)
 
 
 def ask_info(path: str, timeout: float) -> protocol.RunInfo | None:

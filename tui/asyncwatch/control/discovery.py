@@ -5,7 +5,7 @@ The folder is `$XDG_RUNTIME_DIR/asyncwatch`. Without such a directory, or if its
 owner may enter the folder (0700); any other folder at that place is refused. It contains:
 
 - `<id>.run`, the `RunRecord` of a run that is alive, as JSON;
-- `<id>.sock`, the socket on which that run listens;
+- `<id>.sock`, the socket on which that run listens. Runs of one process share it, under a hard link each;
 - `<id>.ended`, the `EndedRecord` of a run, kept for a day;
 - `.<pid>.<name>`, a file or socket that this process is about to rename to `<name>`.
 
@@ -390,7 +390,7 @@ def publish(
     started: float | None = None,
     run_id: str = "",
 ) -> Publication:
-    """Make the run of this process known, under an ID that no other run has.
+    """Make a run of this process known, under an ID that no other run has. `Publication.add` adds others to it.
 
     A run that is resumed keeps its `run_id`. `command` is the command line. `folder` is the current directory and
     `started` the current time unless given.
@@ -401,7 +401,13 @@ def publish(
         NoFolderError: There is no place where the files can be written.
 
     """
-    record = RunRecord(
+    return Publication(_new_record(name, command, protocol, folder, started, run_id))
+
+
+def _new_record(
+    name: str, command: Sequence[str], protocol: int, folder: str | None, started: float | None, run_id: str
+) -> RunRecord:
+    return RunRecord(
         id=run_id,
         name=_shorten(name),
         folder=_current_folder() if folder is None else folder,
@@ -413,7 +419,6 @@ def publish(
         version=__version__,
         protocol=protocol,
     )
-    return Publication(record)
 
 
 def new_id() -> str:
@@ -436,76 +441,112 @@ def _current_folder() -> str:
 
 
 class Publication:
-    """The files by which other processes find the run of this process. Use it from one thread.
+    """The files by which other processes find the runs of this process. Use it from one thread.
 
-    `socket` listens, and its owner is the caller: nothing here accepts connections or closes it. Call `refresh` every
-    few seconds, and `end` or `withdraw` at the end.
+    `socket` listens for all runs, and its owner is the caller: nothing here accepts connections or closes it. Call
+    `refresh` every few seconds, and for each run `end` or `withdraw`. After the last one, nothing is left to be done.
     """
 
     def __init__(self, record: RunRecord) -> None:
-        self._record = record
+        self._records = [record]
         self._file = (0, 0)
         """Device and inode of the socket's file."""
         self.socket = self._establish()
 
     @property
     def record(self) -> RunRecord:
-        """The record of the run. Its `place` changes if the folder of sockets has to be another one."""
-        return self._record
+        """The record of the oldest run. Its `place` changes if the folder of sockets has to be another one."""
+        return self._records[0]
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """The records of all runs, the oldest first."""
+        return tuple(self._records)
 
     @property
     def socket_path(self) -> str:
-        """The path of the socket."""
-        return self._record.socket_path
+        """The path of the socket, under the ID of the oldest run."""
+        return self.record.socket_path
 
-    def refresh(self) -> socket.socket | None:
-        """Make the folder, the record and the socket anew if they have gone, as after a log-out.
-
-        Return the new listening socket, which is also the value of `socket` from then on; None if the socket is intact.
-        The caller closes the previous one. Costs some 50 microseconds if nothing has gone.
+    def add(self, name: str, command: Sequence[str], *, protocol: int, run_id: str = "") -> RunRecord:
+        """Make another run known, which listens on the same socket. Arguments are as of `publish`.
 
         Raises:
-            UnsafeFolderError, NoFolderError: As `publish`. The run can be found again when a later call succeeds.
+            UnsafeFolderError: The folder of sockets belongs to another user, or others may enter it.
+            NoFolderError: There is no place where the files can be written, or the folder has gone: `refresh` mends it.
+
+        """
+        record = _new_record(name, command, protocol, None, None, run_id)
+        place = self.record.place
+        record = _in_first_place([(place, "")], lambda folder, place: self._write_beside(folder, place, record))
+        self._records.append(record)
+        return record
+
+    def refresh(self) -> socket.socket | None:
+        """Make the folder, the records and the socket anew if they have gone, as after a log-out.
+
+        Return the new listening socket, which is also the value of `socket` from then on; None if the socket is intact.
+        The caller closes the previous one. Costs some 50 microseconds a run if nothing has gone.
+
+        Raises:
+            UnsafeFolderError, NoFolderError: As `publish`. The runs can be found again when a later call succeeds.
 
         """
         try:
-            with _opened(self._record.place) as folder:
-                status = _status(folder, f"{self._record.id}.sock")
-                if status is not None and (status.st_dev, status.st_ino) == self._file:
-                    if _status(folder, f"{self._record.id}.run") is None:
-                        _write(folder, f"{self._record.id}.run", _encode(self._record))
-                    self._touch(folder)
+            with _opened(self.record.place) as folder:
+                os.utime(folder)
+                intact = [self._is_intact(folder, record) for record in self._records]
+                if all(intact):
                     return None
         except OSError:
             pass
         self.socket = self._establish()
         return self.socket
 
-    def end(self, status: int, summary: Any = None) -> None:
-        """Leave an `EndedRecord` in place of the record and the socket, as `record_end`."""
-        record_end(self._record, status, summary)
+    def end(self, status: int, summary: Any = None, *, run_id: str = "") -> None:
+        """Leave an `EndedRecord` in place of the record and the socket of a run, the oldest by default.
+
+        Otherwise as `record_end`.
+        """
+        record_end(self._without(run_id), status, summary)
 
     def withdraw(self) -> None:
-        """Remove the record and the socket."""
-        _withdraw(self._record)
+        """Remove the records and the socket of all runs."""
+        for record in self._records:
+            _withdraw(record)
 
-    def _touch(self, folder: int) -> None:
+    def _without(self, run_id: str) -> RunRecord:
+        """Return the record of a run; while there are others, forget it."""
+        record = next(record for record in self._records if run_id in {"", record.id})
+        if len(self._records) > 1:
+            self._records.remove(record)
+        return record
+
+    def _is_intact(self, folder: int, record: RunRecord) -> bool:
+        """Return whether the socket of a run is there; if it is, note that its process is alive, in its record."""
+        status = _status(folder, f"{record.id}.sock")
+        if status is None or (status.st_dev, status.st_ino) != self._file:
+            return False
+        if _status(folder, f"{record.id}.run") is None:
+            _write(folder, f"{record.id}.run", _encode(record))
         # systemd-tmpfiles removes from /tmp what was not changed for ten days. `_judge` looks at that time too.
-        os.utime(folder)
         for kind in ("run", "sock"):
-            os.utime(f"{self._record.id}.{kind}", dir_fd=folder, follow_symlinks=False)
+            os.utime(f"{record.id}.{kind}", dir_fd=folder, follow_symlinks=False)
+        return True
 
     def _establish(self) -> socket.socket:
-        """Write record and socket in the first place that can be used, and return the socket."""
-        before = self._record
+        """Write the files of all runs in the first place that can be used, and return the socket."""
+        before = self._records
         listener = _in_first_place(_places(), self._write_files)
-        if before.place not in {"", self._record.place}:
-            _withdraw(before)
+        for record in before:
+            if record.place not in {"", self.record.place}:
+                _withdraw(record)
         return listener
 
     def _write_files(self, folder: int, place: str) -> socket.socket:
-        is_new = not self._record.id
-        record = msgspec.structs.replace(self._record, id=self._record.id or new_id(), place=place)
+        first, *others = self._records
+        is_new = not first.id
+        record = msgspec.structs.replace(first, id=first.id or new_id(), place=place)
         run, sock = f"{record.id}.run", f"{record.id}.sock"
         if is_new and _status(folder, f"{record.id}.ended") is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -523,8 +564,29 @@ class Publication:
             listener.close()
             _remove(folder, _temporary(sock))
             raise
-        self._record, self._file = record, file
+        self._records, self._file = [record], file
+        for other in others:
+            # What cannot be written now is missed at the next `refresh`.
+            with suppress(OSError):
+                self._write_beside(folder, place, other)
+            self._records.append(msgspec.structs.replace(other, place=place))
         return listener
+
+    def _write_beside(self, folder: int, place: str, record: RunRecord) -> RunRecord:
+        """Write the record of another run, and its name of the socket."""
+        is_new = not record.id
+        record = msgspec.structs.replace(record, id=record.id or new_id(), place=place)
+        run, sock = f"{record.id}.run", f"{record.id}.sock"
+        if is_new and _status(folder, f"{record.id}.ended") is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        _remove(folder, f"{record.id}.ended", sock)
+        _write(folder, run, _encode(record), is_new=is_new)
+        try:
+            os.link(f"{self.record.id}.sock", sock, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except BaseException:
+            _remove(folder, run)
+            raise
+        return record
 
 
 def _listen(folder: int, place: str, name: str) -> tuple[socket.socket, tuple[int, int]]:

@@ -1,4 +1,7 @@
-"""Serves a run of one's own program to other processes: its events are folded and sent on, in a thread of their own."""
+"""Serves runs of one's own program to other processes: their events are folded and sent on, in a thread of their own.
+
+All runs of a process listen on one socket, which is there while there is one of them (`Entrance`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import msgspec
 
 from asyncwatch.commands import Command, Statistics
 from asyncwatch.control.discovery import DiscoveryError, ForeignPeerError, Publication, check_peer, new_id, publish
+from asyncwatch.control.door import Door
 from asyncwatch.control.protocol import PROTOCOL, Ended, Kind, PlanMade, packed
 from asyncwatch.control.server import ControlServer, Run
 from asyncwatch.events import Batch
@@ -45,12 +49,89 @@ class Port(Protocol):
         """Return the latest figures."""
 
 
+class Entrance:
+    """The listening socket of this process, by which the processes of its user find its runs.
+
+    All methods belong to the control thread, except `close_after_fork`.
+    """
+
+    def __init__(self) -> None:
+        self._servers: dict[str, ControlServer] = {}
+        self._publication: Publication | None = None
+        self._door: Door | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+
+    def publish(self, name: str, run_id: str) -> str:
+        """Make a run known under its ID, or under a new one; return that. `add` must follow in the same iteration.
+
+        Raises:
+            DiscoveryError: That is impossible.
+
+        """
+        publication = self._publication
+        if publication is None:
+            self._publication = publish(name, sys.argv, protocol=PROTOCOL, run_id=run_id)
+            return self._publication.record.id
+        with suppress(OSError, DiscoveryError):
+            self._listen_again(publication)
+        return publication.add(name, sys.argv, protocol=PROTOCOL, run_id=run_id).id
+
+    def add(self, run_id: str, server: ControlServer) -> None:
+        """Let clients of a run in that was published."""
+        self._servers[run_id] = server
+        if self._door is None and self._publication is not None:
+            self._door = Door(self._servers, is_peer_trusted=_is_own)
+            self._door.listen(self._publication.socket)
+            self._refreshing = asyncio.create_task(self._refresh(self._publication))
+
+    def remove(self, run_id: str) -> None:
+        """Let no more clients of a run in."""
+        self._servers.pop(run_id, None)
+
+    async def end(self, run_id: str, status: int, summary: object) -> None:
+        """Leave a record of a run that was removed, and close the socket if there is no other run."""
+        publication, door = self._publication, self._door
+        if publication is None or door is None:
+            return
+        is_last = len(publication.records) == 1
+        with suppress(OSError, DiscoveryError):
+            publication.end(status, summary, run_id=run_id)
+        if is_last:
+            self._publication = self._door = None
+            if self._refreshing is not None:
+                self._refreshing.cancel()
+            await door.close()
+
+    def close_after_fork(self) -> None:
+        """Close the socket in a forked process, whose own runs get another one."""
+        if self._door is not None:
+            self._door.close_after_fork()
+        self._servers.clear()
+        self._publication = self._door = self._refreshing = None
+
+    async def _refresh(self, publication: Publication) -> None:
+        """Make folder and socket anew when they have gone, as after a log-out."""
+        while True:
+            await asyncio.sleep(REFRESH_EVERY)
+            with suppress(OSError, DiscoveryError):
+                self._listen_again(publication)
+
+    def _listen_again(self, publication: Publication) -> None:
+        if (listener := publication.refresh()) is not None and self._door is not None:
+            self._door.listen(listener)
+
+
+entrance = Entrance()
+"""Of this process."""
+os.register_at_fork(after_in_child=entrance.close_after_fork)
+
+
 class HostedRun:
     """A run that is served in the control thread. All methods belong to that thread.
 
-    With `is_published` it listens on a socket, by which the processes of its user find it. If that is impossible,
-    `problem` says why. `on_look` is called with whether there are clients that follow the run. A run that is recorded
-    has the ID of its `journal`.
+    The processes of its user find it. If that is impossible, `problem` says why. Call `open` in the loop iteration that
+    makes it. `on_look` is called with whether there are clients that follow the run. A run that is recorded has the ID
+    of its `journal`.
     """
 
     def __init__(
@@ -58,7 +139,6 @@ class HostedRun:
         port: Port,
         name: str,
         *,
-        is_published: bool,
         on_look: Callable[[bool], object] = lambda _is_looked_at: None,
         journal: Path | None = None,
     ) -> None:
@@ -67,13 +147,11 @@ class HostedRun:
         run_id = "" if journal is None else journal.stem
         self._port = port
         self._fleet = Fleet()
-        self._publication: Publication | None = None
-        if is_published:
-            try:
-                self._publication = publish(name, sys.argv, protocol=PROTOCOL, run_id=run_id)
-            except DiscoveryError as error:
-                self.problem = str(error)
-        self.id = run_id or new_id() if self._publication is None else self._publication.record.id
+        try:
+            self.id = entrance.publish(name, run_id)
+        except DiscoveryError as error:
+            self.problem = str(error)
+            self.id = run_id or new_id()
         run = Run(
             self.id,
             name,
@@ -83,19 +161,18 @@ class HostedRun:
             port.send_then,
             port.statistics,
         )
-        self._server = ControlServer(run, is_peer_trusted=_is_own, on_change=self._note_clients)
+        self._server = ControlServer(run, on_change=self._note_clients)
         self._on_look = on_look
-        self._tasks: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None] | None = None
         close = WeakMethod(self._server.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listen to clients, and take the events of the run from now on."""
         self._server.open(PlanMade(self.id, notes=(), foreseen=(), journal=self._journal))
-        if self._publication is not None:
-            await self._server.listen(self._publication.socket)
-            self._tasks.append(asyncio.create_task(self._refresh(self._publication)))
-        self._tasks.insert(0, asyncio.create_task(self._follow(self._port.events())))
+        if not self.problem:
+            entrance.add(self.id, self._server)
+        self._following = asyncio.create_task(self._follow(self._port.events()))
 
     async def adopt(self, connection: socket.socket) -> None:
         """Serve a dashboard at the other end of `connection`."""
@@ -106,18 +183,18 @@ class HostedRun:
 
         `status` is the exit status of the run; None for what became of its workers.
         """
-        if self._fleet.run is not None:
-            await asyncio.wait(self._tasks[:1], timeout=LAST_EVENTS)
-        for task in self._tasks:
-            task.cancel()
+        if self._following is not None:
+            if self._fleet.run is not None:
+                await asyncio.wait([self._following], timeout=LAST_EVENTS)
+            self._following.cancel()
         summary = summarize(self._fleet)
         if status is None:
             status = 0 if self._fleet.finished is not None and not self._fleet.has_own_failures else 1
         self._server.end(Ended(status, (), msgspec.Raw(packed(summary))))
+        entrance.remove(self.id)
         await self._server.close()
-        if self._publication is not None:
-            with suppress(OSError, DiscoveryError):
-                self._publication.end(status, msgspec.to_builtins(summary))
+        if not self.problem:
+            await entrance.end(self.id, status, msgspec.to_builtins(summary))
 
     def _note_clients(self) -> None:
         self._on_look(self._server.followers > 0)
@@ -128,14 +205,6 @@ class HostedRun:
             self._server.take(batch)
             apply(self._fleet, batch)
             await asyncio.sleep(0)  # clients come between two batches of many
-
-    async def _refresh(self, publication: Publication) -> None:
-        """Make folder and socket anew when they have gone, as after a log-out."""
-        while True:
-            await asyncio.sleep(REFRESH_EVERY)
-            with suppress(OSError, DiscoveryError):
-                if (listener := publication.refresh()) is not None:
-                    await self._server.listen(listener)
 
 
 def _is_own(connection: socket.socket) -> bool:

@@ -7,7 +7,8 @@ A frame is the length of its body in bytes (4 bytes, the highest first), the kin
     s   a part of a snapshot (`model.snapshot`), after one byte of flags: 1 the first part, 2 the last one
 
 A client sends `Hello` first and gets `Welcome` or `Refused`. `Hello`, `Refused` and the frame are the same in every
-version of the protocol. Then the client may send `Commands`, `Detach`, `Follow`, `HangUp` and `Ask`.
+version of the protocol, except for fields that a client can leave out. Then the client may send `Commands`, `Detach`,
+`Follow`, `HangUp` and `Ask`.
 
 Every client except an asker gets `PlanMade` or `PlanRefused`. One that follows the run also gets a snapshot, if the run
 has begun already, and then every batch, with no gap. The snapshot can be some seconds old: other clients got it too. A
@@ -80,7 +81,7 @@ def command_types() -> tuple[type[Command], ...]:
 
 
 class Hello(Message, frozen=True):
-    """The first message of a client. Its layout never changes."""
+    """The first message of a client. Its layout never changes, except for fields that can be left out."""
 
     protocol: int
     version: str
@@ -88,6 +89,8 @@ class Hello(Message, frozen=True):
     kind: str
     """A `Kind`, or one of another version of the protocol."""
     is_read_only: bool = False
+    run: str | msgspec.UnsetType = msgspec.UNSET
+    """The ID of the run, since several runs of a process may share a socket. Unset for the only one."""
 
 
 class Commands(Message, frozen=True):

@@ -11,10 +11,10 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -26,15 +26,11 @@ from asyncwatch.events import Batch
 from asyncwatch.events.run import recording_sentence
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.snapshot import Snapshot
-from asyncwatch.process import file_limit
 
 BACKLOG = 8 << 20
 """Bytes that wait for a client. It gets no more batches until it has read them."""
 MOST_WAITING = 1_000
 """Frames that wait for a client, at most: asyncio counts them at every write."""
-MOST_CLIENTS = 256
-FILES_SHARE = 8
-"""Clients use at most this part of the open files that the process may have: workers need them."""
 HELLO_TIMEOUT = 5.0
 """Seconds that a client may take for its first message."""
 FIGURES_EVERY, FIGURES_AT_REST_EVERY = 0.25, 1.0
@@ -48,10 +44,6 @@ SHARED_SIZE = BACKLOG // 4
 """Bytes of batches since a snapshot up to which another client gets the same one, and the batches."""
 SHARED_FOR = 1.0
 """Seconds for which a snapshot is kept for another client."""
-ACCEPT_AGAIN = 1.0
-"""Seconds until connections are accepted again after the system had no descriptor left for one."""
-_ACCEPTED_AT_ONCE = 16
-"""Most connections accepted in a loop iteration."""
 _ROOM = 1 << 17
 """Bytes that wait for a client while it is sent a snapshot. Few: a client that comes and goes costs what was made."""
 _READ = 1 << 14
@@ -76,8 +68,26 @@ class Run(NamedTuple):
     statistics: Callable[[], Statistics]
 
 
+class Home(Protocol):
+    """Where a client belongs: to a `ControlServer`, or before it has said which one it means, to a `Door`."""
+
+    buffer: bytearray
+    """Where clients read to, one at a time."""
+
+    def went(self, client: Client) -> None:
+        """Remove a client whose connection has ended."""
+
+    def server_for(self, client: Client, run: str) -> ControlServer | None:
+        """Return the server of the run with this ID, to which the client belongs from now on; None if there is none.
+
+        Raises:
+            ProtocolError: The client names no run, and there are several.
+
+        """
+
+
 class ControlServer:
-    """The clients of one run.
+    """The clients of one run. Those of a listening socket come through a `Door`.
 
     Call `take` for every batch, just before it is applied to the fleet of the run.
 
@@ -85,7 +95,6 @@ class ControlServer:
         run: the run.
         on_change: called when a client comes, goes or detaches the run.
         on_hang_up: called when the terminal of the command has gone.
-        is_peer_trusted: whether a client of the listening socket belongs to this user.
 
     """
 
@@ -95,7 +104,6 @@ class ControlServer:
         *,
         on_change: Callable[[], None] = lambda: None,
         on_hang_up: Callable[[], None] = lambda: None,
-        is_peer_trusted: Callable[[socket.socket], bool] = lambda _peer: True,
     ) -> None:
         self.run = run
         self.is_detached = False
@@ -108,22 +116,23 @@ class ControlServer:
         """Whether there were events."""
         self.buffer = bytearray(_READ)
         """Where clients read to, one at a time."""
-        self._is_peer_trusted = is_peer_trusted
         self._clients: set[Client] = set()
         self._plan: protocol.PlanMade | None = None
         self._ended: protocol.Ended | None = None
         self.taken = 0
         """Events so far."""
         self._answers: deque[tuple[int, Client, protocol.Carried]] = deque()  # each waits until so many were taken
-        self._listener: socket.socket | None = None
-        self._listen_again: asyncio.TimerHandle | None = None
-        self._accepting: set[asyncio.Task[object]] = set()
         self._figures_timer: asyncio.TimerHandle | None = None
         self._reported: tuple[object, ...] = ()  # what has to be reported soon, of the last figures
         self._reported_at = 0.0
         self._snapshots: list[_Snapshot] = []  # those that are made or kept, the oldest first
         self._turns = _Turns()
         self._watches = _Watches(run.send)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._clients)
 
     @property
     def clients(self) -> int:
@@ -147,24 +156,23 @@ class ControlServer:
 
     # -- connections
 
-    async def listen(self, listener: socket.socket) -> None:
-        """Take clients from a listening socket from now on, in place of an earlier one. The server closes it."""
-        self._stop_listening()
-        listener.setblocking(False)
-        self._listener = listener
-        self._start_listening()
-
     async def adopt(self, connection: socket.socket, kind: Kind) -> None:
         """Take a client that is connected already, and counts as one of this kind before it says hello."""
-        await self._serve(connection, kind)
+        client = Client(self, connection, kind)
+        self._clients.add(client)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
+
+    def server_for(self, client: Client, run: str) -> ControlServer:
+        """Return itself: the client is that of this run, whatever ID it gives."""
+        del run
+        self._clients.add(client)
+        return self
 
     async def close(self) -> None:
         """End all connections, after clients have read what was sent, or `LAST_WRITES` seconds."""
-        self._stop_listening()
         if self._figures_timer is not None:
             self._figures_timer.cancel()
-        if self._accepting:
-            await asyncio.wait(self._accepting)
         clients = [*self._clients]
         for client in clients:
             client.finish()
@@ -176,49 +184,9 @@ class ControlServer:
 
     def close_after_fork(self) -> None:
         """Close all sockets in a forked process: clients are to see the end of this one, not of its children."""
-        sockets = [client.connection for client in self._clients]
-        for each in sockets if self._listener is None else [*sockets, self._listener]:
+        for client in self._clients:
             with suppress(OSError):
-                each.close()
-
-    def _start_listening(self) -> None:
-        self._listen_again = None
-        if self._listener is not None:
-            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
-
-    def _stop_listening(self) -> None:
-        if self._listen_again is not None:
-            self._listen_again.cancel()
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
-
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                connection, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:  # there are too few descriptors, also for workers
-                loop.remove_reader(listener)
-                self._listen_again = loop.call_later(ACCEPT_AGAIN, self._start_listening)
-                return
-            if not self._is_peer_trusted(connection):
-                _turn_away(connection, protocol.Refused("stranger", "the run belongs to another user"))
-            elif len(self._clients) >= min(MOST_CLIENTS, file_limit() // FILES_SHARE):
-                _turn_away(connection, protocol.Refused("full", "the run has too many clients"))
-            else:
-                task = asyncio.ensure_future(self._serve(connection, None))
-                self._accepting.add(task)
-                task.add_done_callback(self._accepting.discard)
-
-    def _serve(self, connection: socket.socket, kind: Kind | None) -> Coroutine[object, object, object]:
-        connection.setblocking(False)
-        client = Client(self, connection, kind)
-        self._clients.add(client)
-        return asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
+                client.connection.close()
 
     # -- what clients get
 
@@ -422,12 +390,6 @@ class ControlServer:
         return max(fleet.latest, time.time() - fleet.run.started_at)
 
 
-def _turn_away(connection: socket.socket, refusal: protocol.Refused) -> None:
-    with connection, suppress(OSError):
-        connection.setblocking(False)
-        connection.send(protocol.message_frame(refusal))
-
-
 class _Snapshot:
     """The state after `start` events, in frames that are made when a client is the first to need them.
 
@@ -553,7 +515,7 @@ class _Watches:
 class Client(asyncio.BufferedProtocol):
     """One connection."""
 
-    def __init__(self, server: ControlServer, connection: socket.socket, adopted_as: Kind | None = None) -> None:
+    def __init__(self, home: Home, connection: socket.socket, adopted_as: Kind | None = None) -> None:
         self.kind = adopted_as
         self.is_read_only = False
         self.has_said_hello = False
@@ -562,7 +524,7 @@ class Client(asyncio.BufferedProtocol):
         self.skipped = 0
         """Events that were not sent."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._server = server
+        self._home = home
         self.connection = connection
         self._is_adopted = adopted_as is not None
         self._is_refused = False
@@ -594,11 +556,11 @@ class Client(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> bytearray:
         """Return where to read to."""
         del sizehint
-        return self._server.buffer
+        return self._home.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Do what the messages say."""
-        self._receive(memoryview(self._server.buffer)[:nbytes])
+        self._receive(memoryview(self._home.buffer)[:nbytes])
 
     def eof_received(self) -> None:
         """End the connection: the client has gone, and reads nothing."""
@@ -632,7 +594,7 @@ class Client(asyncio.BufferedProtocol):
             self._timeout.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
-        self._server.went(self)
+        self._home.went(self)
 
     # -- as the server calls it
 
@@ -715,6 +677,11 @@ class Client(asyncio.BufferedProtocol):
     # -- its own
 
     @property
+    def _server(self) -> ControlServer:
+        assert isinstance(self._home, ControlServer)  # noqa: S101  the client has said hello, or was adopted
+        return self._home
+
+    @property
     def _is_stalled(self) -> bool:
         now = asyncio.get_running_loop().time()
         return self._full_since is not None and now - self._full_since > STALLED_AFTER
@@ -746,6 +713,12 @@ class Client(asyncio.BufferedProtocol):
             raise ProtocolError("an unknown kind of client") from None
         if self._timeout is not None:
             self._timeout.cancel()
+        server = self._home.server_for(self, message.run or "")
+        if server is None:  # the run has ended meanwhile
+            self._is_refused = True
+            self.abort()
+            return
+        self._home = server
         self._reader.largest = protocol.LARGEST_FROM_CLIENT
         self.has_said_hello = True
         self.is_read_only = message.is_read_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -40,6 +41,12 @@ class ControlThread:
                 loop, self._loop = self._loop, None
                 loop.call_soon_threadsafe(loop.stop)
 
+    def forget_after_fork(self) -> None:
+        """Begin anew in a forked process, in which the thread does not run."""
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop = None
+
     def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Run `work` in the thread."""
         assert self._loop is not None  # noqa: S101  it was entered
@@ -59,3 +66,4 @@ def _run_and_close(loop: asyncio.AbstractEventLoop) -> None:
 
 control_thread = ControlThread()
 """Of this process."""
+os.register_at_fork(after_in_child=control_thread.forget_after_fork)
