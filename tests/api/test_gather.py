@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 
 import asyncwatch
+from asyncwatch import api
 from asyncwatch.api import gather_supervised
 from asyncwatch.commands import RestartWorker
+from asyncwatch.control.discovery import alive
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.testing import wait_until
 
@@ -27,13 +31,36 @@ FORMS: dict[str, Callable[..., Any]] = {
     "plain": asyncwatch.gather,
     "limited": partial(asyncwatch.gather, limit=100),
     "supervised": supervised,
+    "watched": partial(asyncwatch.gather),
 }
 
 
 @pytest.fixture(params=FORMS)
-def gather(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def gather(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Each form, and asyncio's own to show that the tests are right."""
-    return FORMS[request.param]
+    with tempfile.TemporaryDirectory(prefix="aw-", dir="/tmp") as folder:  # with a short path, for sockets
+        if request.param == "watched":
+            monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+            monkeypatch.setenv("ASYNCWATCH", "attach")
+        yield FORMS[request.param]
+        assert alive() == [] or request.param != "watched"
+
+
+@pytest.fixture
+def run(run: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Run a coroutine function on a jumping clock, and let the server of a watched gather end, in its own thread."""
+    is_watched = "gather" in request.fixturenames and request.getfixturevalue("gather") is FORMS["watched"]
+
+    async def to_the_end(main: Callable[[], Any]) -> Any:
+        try:
+            return await main()
+        finally:
+            deadline = time.monotonic() + 60
+            while is_watched and api._gathering and time.monotonic() < deadline:
+                time.sleep(0.001)  # noqa: ASYNC251  for the other thread, whose time does not jump
+                await asyncio.sleep(0.01)
+
+    return lambda main: run(partial(to_the_end, main))
 
 
 async def after(seconds: float, result: object = None) -> object:

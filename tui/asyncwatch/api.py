@@ -384,7 +384,7 @@ async def _run_rows(rows: list[_Row], concurrency: int, watch: bool | None) -> N
     control = control_of(run)
     control.keep_no_values()
     control.refuse_restarts("a coroutine can run only once: give amap its function")
-    async with watched(run, is_watched=watch), running(run, "gather"):
+    async with watched(run, is_watched=watch, waits=False), running(run, "gather"):
         for row in rows:
             row.control = control
             if row.done():

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -62,7 +63,12 @@ async def watch(
 
 @asynccontextmanager
 async def _watching(
-    run: Run[object] | Supervisor, *, screen: bool, log_level: int = logging.INFO, journal: Path | None = None
+    run: Run[object] | Supervisor,
+    *,
+    screen: bool,
+    log_level: int = logging.INFO,
+    journal: Path | None = None,
+    waits: bool = True,
 ) -> AsyncIterator[None]:
     control = control_of(run)
     if control.is_started:
@@ -74,18 +80,18 @@ async def _watching(
     port.attach(control)
     control_thread.enter()
     try:
-        hosted = await control_thread.call(_host(port, run.name or Path(sys.argv[0]).name or "python", journal))
-        if hosted.problem:
-            logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
+        hosting = control_thread.submit(_host(port, run.name or Path(sys.argv[0]).name or "python", journal))
         shown: Dashboard | None = None
         try:
+            if waits:  # a hosted run is closed, so it is made whole although the caller is cancelled
+                await asyncio.shield(asyncio.wrap_future(hosting))
             with Watchdog(run, port.note_tasks, lambda: control.is_at_rest) as watchdog:
                 port.watch_loop(watchdog)
                 if screen:
-                    shown = await _show(hosted, port, control, log_level)
+                    shown = _show(hosting, port, control, log_level)
                 yield
         finally:
-            await _end(hosted, shown)
+            await _end(hosting, shown)
             port.close()
     finally:
         control_thread.leave()
@@ -139,17 +145,23 @@ def is_wished(is_watched: bool | None) -> bool:
 
 @asynccontextmanager
 async def watched(
-    run: Run[object] | Supervisor, *, is_watched: bool | None, is_named: bool = False, journal: Path | None = None
+    run: Run[object] | Supervisor,
+    *,
+    is_watched: bool | None,
+    is_named: bool = False,
+    journal: Path | None = None,
+    waits: bool = True,
 ) -> AsyncIterator[None]:
     """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway.
 
-    A run that is recorded has the ID of its `journal`.
+    A run that is recorded has the ID of its `journal`. Unless the context `waits` until the run is served, it is
+    entered at once, and clients get the state so far when they come.
     """
     if not (is_named or is_wished(is_watched)):
         yield
         return
     screen = is_watched if is_watched is not None else os.environ.get(VARIABLE, "") not in {*_NO, "attach"}
-    async with _watching(run, screen=screen, journal=journal):
+    async with _watching(run, screen=screen, journal=journal, waits=waits):
         yield
 
 
@@ -158,15 +170,27 @@ async def _host(port: RunPort, name: str, journal: Path | None) -> HostedRun:
 
     hosted = HostedRun(port, name, journal=journal)
     hosted.open()
+    if hosted.problem:
+        logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
     return hosted
 
 
-async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
+async def _close(hosting: Future[HostedRun]) -> None:
+    hosted = await asyncio.wrap_future(hosting)
+    await hosted.close()
+
+
+async def _adopt(hosting: Future[HostedRun], connection: socket.socket) -> None:
+    hosted = await asyncio.wrap_future(hosting)
+    await hosted.adopt(connection)
+
+
+async def _end(hosting: Future[HostedRun], shown: Dashboard | None) -> None:
     """End the serving of a run, then the dashboard, although the caller is cancelled meanwhile; then pass that on.
 
     At the end of a program, `asyncio.run` cancels every task of its loop. So this waits for no task.
     """
-    closing = control_thread.submit(hosted.close())
+    closing = control_thread.submit(_close(hosting))
     cancellation: asyncio.CancelledError | None = None
     while not (closing.done() and (shown is None or shown.has_ended())):
         try:
@@ -181,7 +205,7 @@ async def _end(hosted: HostedRun, shown: Dashboard | None) -> None:
 # -- the dashboard
 
 
-async def _show(hosted: HostedRun, port: RunPort, control: RunControl, log_level: int) -> Dashboard | None:
+def _show(hosting: Future[HostedRun], port: RunPort, control: RunControl, log_level: int) -> Dashboard | None:
     """Give the terminal to a dashboard; return None if there is no terminal, or another run has it."""
     from asyncwatch.cli.program import Dashboard, Recorder, has_screen, screen  # noqa: PLC0415  for Unix systems, and not light
 
@@ -195,5 +219,5 @@ async def _show(hosted: HostedRun, port: RunPort, control: RunControl, log_level
         ours.close()
         screen.release()
         raise
-    await control_thread.call(hosted.adopt(ours))
+    control_thread.submit(_adopt(hosting, ours))
     return shown

@@ -52,10 +52,6 @@ class ControlThread:
         assert self._loop is not None  # noqa: S101  it was entered
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` in the thread, and return its value on the event loop of the caller."""
-        return await asyncio.wrap_future(self.submit(work))
-
 
 def _run_and_close(loop: asyncio.AbstractEventLoop) -> None:
     try:
