@@ -29,6 +29,7 @@ CASES = (
     "restart",
     "idle",
     "observe",
+    "watchdog",
     "frame",
     "live",
     "map",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import selectors
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -473,14 +474,22 @@ def hold_the_loop(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def hold_the_loop_by_a_selector(seconds: float) -> None:
+    with selectors.SelectSelector() as selector:
+        selector.select(seconds)
+
+
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, new_event_loop])
+@pytest.mark.parametrize("hold", [hold_the_loop, hold_the_loop_by_a_selector])
 def test_watchdog_without_a_run_logs_the_place_that_blocks_the_loop(
-    factory: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    hold: Callable[[float], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
         with Watchdog():
             await asyncio.sleep(0.05)
-            hold_the_loop(0.4)
+            hold(0.4)
             await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -488,7 +497,30 @@ def test_watchdog_without_a_run_logs_the_place_that_blocks_the_loop(
     warnings = [record for record in caplog.records if record.name == "asyncwatch.watchdog"]
     assert len(warnings) == 1
     assert "test_watchdog.py:" in warnings[0].getMessage()
-    assert "hold_the_loop" in warnings[0].getMessage()
+    assert hold.__name__ in warnings[0].getMessage()
+
+
+def test_watchdog_without_a_run_wakes_no_loop_that_waits() -> None:
+    class CountingLoop(asyncio.SelectorEventLoop):
+        wakes = 0
+
+        def _write_to_self(self) -> None:
+            self.wakes += 1
+            super()._write_to_self()  # type: ignore[misc]
+
+        def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+            self.wakes += 1
+            return super().call_at(*args, **kwargs)
+
+    async def main() -> int:
+        with Watchdog():
+            await asyncio.sleep(1.0)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountingLoop)
+        return loop.wakes
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        assert runner.run(main()) < 0.5 / PLAIN_HEARTBEAT
 
 
 def test_watchdog_passes_blocks_to_a_callback_that_may_fail(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
+import selectors
 import sys
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby, pairwise
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from asyncwatch.commands import WorkerStack
@@ -184,7 +187,7 @@ def _owner(frames: tuple[Frame, ...]) -> str:
 HEARTBEAT = 0.025
 """Seconds between two beats of the loop, and between two checks of it. A block is measured to half of that."""
 PLAIN_HEARTBEAT = 0.05
-"""Seconds between two beats of a loop without a run: less than 0.5 % of a core."""
+"""Seconds between two beats, or two looks, of a loop without a run: less than 0.5 % of a core."""
 RESTING_HEARTBEAT = 0.5
 """Seconds between two beats while nothing runs that could block the loop."""
 _RUNS_KEPT = 1_000
@@ -301,6 +304,13 @@ class Pulse:
         self.due = now + interval
         return blocks
 
+    def request(self, now: float, spent: Spent) -> None:
+        """Note that a beat was requested: the loop is at work. No beat is due after it but by another request."""
+        with self._lock:
+            self._spent = spent
+            self._looked_at, self._wait = now, PLAIN_HEARTBEAT
+            self.due = now
+
     def look(self, now: float, sample: Sample | None, due: float, delay: float) -> float:
         """Note a sample, taken while the beat of `due` was late; return the seconds until the next look."""
         with self._lock:
@@ -416,15 +426,21 @@ class _NoRun:
 class Watchdog:
     """Watches the event loop that runs when it is entered: `with Watchdog():`.
 
-    It names the file, the line and the function that block the loop for a tenth of a second or longer, in a warning of
-    the logger `asyncwatch.watchdog`. With a run it names the worker too, and the block becomes an event of the run.
+    It names the file, the line and the function that block the loop for about a tenth of a second or longer, in a
+    warning of the logger `asyncwatch.watchdog`. With a run it names the worker too, and the block becomes an event of
+    the run.
+
+    Blocks are measured to 50 ms, with a run to 25 ms: those of 0.14 s and longer (0.12 s with a run) are all reported,
+    and of those from 0.09 s on, some.
 
     `asyncwatch` watches the loop of its own runs. A `Run` or `Supervisor` in your own loop is watched only so: that
-    costs a thread, and a timer of the loop 40 times a second.
+    costs a thread, and a timer of the loop 40 times a second. Without a run, a loop of asyncio that waits is not woken:
+    the thread looks at it 20 times a second, and requests a sign only of a loop that is at work. Other loops have a
+    timer.
 
     Args:
         run: its workers are named in the events that report blocks; None for a loop without one.
-        on_beat: called on the loop with each beat.
+        on_beat: called on the loop with each beat, of which there are then as many as with a run.
         is_at_rest: returns whether nothing runs that could block the loop. The heart then beats more slowly, until
             `wake` is called.
         on_block: called on the loop with each block after its end. Without a run, `at` and `began` of the event are in
@@ -447,6 +463,8 @@ class Watchdog:
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_resting = self._is_over = False
+        self._clock: int | None = None
+        """The clock of the processor time of the loop's thread, if beats are requested instead of timed."""
         self._is_woken = threading.Event()
         self.collecting = 0.0
         """Seconds that the garbage collector has taken."""
@@ -458,7 +476,12 @@ class Watchdog:
         self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
         self._pulse = Pulse(time.monotonic(), self._spent())
         gc.callbacks.append(self._note_collection)
-        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+        if isinstance(self._watched, _NoRun) and self._on_beat is None:
+            self._clock = _clock_of(self._loop, self._thread_id)
+        if self._clock is None:
+            self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+        else:
+            self._pulse.due = math.inf
         self._watched.call_before_end(self._catch_up)
         threading.Thread(target=self._watch, args=[self._pulse], name="asyncwatch watchdog", daemon=True).start()
         return self
@@ -520,6 +543,8 @@ class Watchdog:
 
     @property
     def _interval(self) -> float:
+        if self._clock is not None:
+            return math.inf
         if self._is_resting:
             return RESTING_HEARTBEAT
         return PLAIN_HEARTBEAT if isinstance(self._watched, _NoRun) else HEARTBEAT
@@ -538,10 +563,25 @@ class Watchdog:
             if self._is_over:
                 return
             now, due = time.monotonic(), pulse.due
-            if pulse.is_late(now):
+            if self._clock is not None and due == math.inf:
+                wait = PLAIN_HEARTBEAT
+                if not _is_waiting(sys._current_frames().get(self._thread_id)):  # noqa: SLF001  as in `_sample`
+                    self._request(pulse, now, self._clock)
+            elif pulse.is_late(now):
                 wait = pulse.look(now, self._sample(), due, run_delay(self._native_id))
             else:
                 wait = pulse.look(now, None, due, 0.0)
+
+    def _request(self, pulse: Pulse, now: float, clock: int) -> None:
+        pulse.request(now, Spent(time.clock_gettime(clock), time.process_time(), self.collecting))
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._answer)
+
+    @callback
+    def _answer(self) -> None:
+        if self._pulse is not None and not self._is_over:
+            for block in self._blocks(self._pulse):
+                self._report(block)
 
     def _sample(self) -> Sample:
         # This thread nearly always keeps the interpreter for both calls; a rare mixed sample does not matter.
@@ -560,6 +600,24 @@ class Watchdog:
             seconds = time.perf_counter() - self._collect_began
             self.collecting += seconds
             self.longest_collection = max(self.longest_collection, seconds)
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop, thread: int) -> int | None:
+    """Return the clock of a thread's processor time; None if there is none, or it is not seen when its loop waits."""
+    if not isinstance(loop, asyncio.SelectorEventLoop) or not hasattr(time, "pthread_getcpuclockid"):
+        return None
+    return time.pthread_getcpuclockid(thread)
+
+
+def _is_waiting(frame: FrameType | None) -> bool:
+    """Return whether the loop of a thread, whose innermost frame this is, waits for something to do."""
+    return frame is not None and frame.f_code in _SELECTS and getattr(frame.f_back, "f_code", None) is _ITERATION
+
+
+_SELECTS = frozenset(
+    kind.select.__code__ for kind in vars(selectors).values() if isinstance(kind, type) and hasattr(kind, "select")
+)
+_ITERATION = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # noqa: SLF001  the loop's own frame
 
 
 def run_delay(native_id: int) -> float:
