@@ -14,6 +14,7 @@ import pytest
 
 import asyncwatch
 from asyncwatch import Run, WorkerSpec, WorkerState, amap, current_worker, in_thread
+from asyncwatch.engine import threads
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.threads import GOES_ON, CallThread
@@ -30,8 +31,14 @@ def _no_thread_is_left() -> Iterator[None]:
     yield
     for thread in threading.enumerate():
         if isinstance(thread, CallThread):
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+            wait_until_free(thread)
+
+
+def wait_until_free(thread: CallThread) -> None:
+    deadline = time.monotonic() + LIMIT
+    while thread.loop is not None and thread.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 class Gate:
@@ -142,6 +149,24 @@ async def test_as_many_functions_run_at_once_as_have_a_slot() -> None:
         return together.wait(LIMIT)
 
     assert sorted(await amap(in_thread(function), range(100), concurrency=100)) == list(range(100))
+
+
+async def test_thread_that_is_free_is_used_again_under_the_name_of_its_call() -> None:
+    def function() -> tuple[str, int]:
+        return threading.current_thread().name, threading.get_ident()
+
+    outcomes = await Run([WorkerSpec(name, in_thread(function)) for name in ("a", "b")], concurrency=1).gather()
+    names, idents = zip(*(outcome.result for outcome in outcomes if outcome.result), strict=True)
+    assert names == ("asyncwatch call a", "asyncwatch call b")
+    assert len(set(idents)) == 1
+
+
+async def test_thread_without_a_call_ends_and_the_next_call_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "IDLE_FOR", 0.001)
+    first = await in_thread(threading.current_thread)()
+    await asyncio.to_thread(first.join, LIMIT)
+    assert not first.is_alive()
+    assert await in_thread(threading.current_thread)() is not first
 
 
 @pytest.mark.parametrize("ends_in_time", [True, False])
