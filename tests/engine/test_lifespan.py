@@ -96,16 +96,18 @@ def test_services_of_a_tree_share_the_value(run: Any) -> None:
     assert recorded.story.count("called with 1") == 2
 
 
-def test_entry_that_fails_is_raised_and_nothing_is_attempted(run: Any) -> None:
+@pytest.mark.parametrize("per", ["run", "slot"])
+def test_entry_that_fails_is_raised_and_nothing_is_attempted(run: Any, per: Any) -> None:
     recorded = Recorded(entry=fails)
 
     async def main() -> None:
-        batch = Run([worker("a", recorded.target)], lifespan=recorded)
+        batch = Run([worker("a", recorded.target)], lifespan=recorded, lifespan_per=per)
         queue = batch.subscribe()
         with pytest.raises(ConnectionError, match="no server"):
             await batch.gather()
+        services = [WorkerSpec("a", recorded.target, restart="permanent")]
         with pytest.raises(ConnectionError, match="no server"):
-            async with Supervisor([WorkerSpec("a", recorded.target, restart="permanent")], lifespan=recorded):
+            async with Supervisor(services, lifespan=recorded, lifespan_per=per):
                 pytest.fail("the tree has started")
         assert not [event for event in drain(queue) if isinstance(event, AttemptStarted)]
 
@@ -247,28 +249,41 @@ def test_renew_gives_the_slot_a_new_context_and_shows_its_cause(run: Any) -> Non
     assert sorted(recorded.story) == ["entered 1", "entered 2", "left 1", "left 2"]
 
 
-def test_slot_whose_context_cannot_be_entered_fails_the_attempt(run: Any) -> None:
-    recorded = Recorded(entry=fails)
+def then(entry: Callable[[], Any]) -> Callable[[], Any]:
+    """Return an entry that succeeds once, and is `entry` from the second time on."""
+    entries = iter([lambda: asyncio.sleep(0)])
+
+    def first_or_later() -> Any:
+        return next(entries, entry)()
+
+    return first_or_later
+
+
+def test_later_slot_whose_context_cannot_be_entered_fails_the_attempt(run: Any) -> None:
+    recorded = Recorded(entry=then(fails))
 
     async def main() -> None:
-        specs = [worker("a", recorded.target, retry=RetryPolicy(max_attempts=2, base=0.0, cap=0.0))]
-        (outcome,) = await Run(specs, lifespan=recorded, lifespan_per="slot").gather()
-        assert outcome.state is WorkerState.EXHAUSTED
-        assert isinstance(outcome.error, ConnectionError)
+        retry = RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
+        specs = [worker(name, recorded.target, retry=retry) for name in "ab"]
+        first, second = await Run(specs, concurrency=2, lifespan=recorded, lifespan_per="slot").gather()
+        assert (first.state, first.result) == (WorkerState.SUCCEEDED, 1)
+        assert second.state is WorkerState.EXHAUSTED
+        assert isinstance(second.error, ConnectionError)
 
     run(main)
 
 
 def test_worker_cancelled_while_its_slot_is_entered_leaves_no_task(run: Any) -> None:
-    recorded = Recorded(entry=hangs)
+    recorded = Recorded(entry=then(hangs))
 
     async def main() -> None:
-        batch = Run([worker("a", recorded.target)], lifespan=recorded, lifespan_per="slot")
+        specs = [worker(name, recorded.target) for name in "ab"]
+        batch = Run(specs, concurrency=2, lifespan=recorded, lifespan_per="slot")
         task = asyncio.create_task(batch.gather())
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         batch.cancel_all()
-        (outcome,) = await task
-        assert outcome.state is WorkerState.CANCELLED
+        outcomes = await task
+        assert [outcome.state for outcome in outcomes] == [WorkerState.CANCELLED] * 2
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main)

@@ -97,8 +97,9 @@ class Lifespan:
 
     Args:
         factory: makes the context manager. Its value follows the arguments of the target.
-        per: `run` for one that is entered before the first attempt, `slot` for one for each attempt in flight, made
-            when it is needed and used again by the next attempt.
+        per: `run` for one that is entered before the first attempt, `slot` for one for each attempt in flight, used
+            again by the next attempt. The first of them is entered before the first attempt, others when they are
+            needed.
         name: of the factory, for messages. If there is one, errors of entry and exit are a `LifespanError`.
         targets: those that get the value; None for all.
 
@@ -144,16 +145,16 @@ class Lifespan:
         return None if self._opened is None else self._opened.value
 
     async def open(self, patience: float) -> None:
-        """Enter the context of the run, once.
+        """Enter the context of the run, or of its first slot, once.
 
         Return when the entry is given up, too. It gets `patience` seconds to end then, or if the caller is cancelled.
         """
-        if self._is_given_up or self._opened is not None:
+        if self._is_given_up or self._entry is not None:
             return
         self._context = copy_context()
-        if self.is_per_slot:
-            return
-        opened = self._opened = OpenLifespan(self._factory, self._context)
+        opened = OpenLifespan(self._factory, self._context.copy() if self.is_per_slot else self._context)
+        if not self.is_per_slot:
+            self._opened = opened
         self._all.append(opened)
         self._entry = asyncio.ensure_future(opened.enter())
         try:
@@ -167,6 +168,8 @@ class Lifespan:
         elif (error := self._entry.exception()) is not None:
             self._all.remove(opened)
             raise self._explained(error, "cannot be entered")
+        elif self.is_per_slot:
+            self._free.append(opened)
 
     async def _drop_entry(self, opened: OpenLifespan, patience: float) -> None:
         await opened.close(patience, patience)

@@ -56,8 +56,9 @@ class Run(Generic[ResultT_co]):
         lifespan: returns an async context manager, entered once before the first attempt and left after the last. Its
             value is the last argument of each target. If its entry raises, so does the runner, and nothing is
             attempted. None: there is none.
-        lifespan_per: `slot` makes one for each attempt in flight, when it is needed. The next attempt uses it again,
-            unless the last one raised `Renew`.
+        lifespan_per: `slot` makes one for each attempt in flight: the first before the first attempt, others when they
+            are needed, and an error of their entry is one of the attempt. The next attempt uses it again, unless the
+            last one raised `Renew`.
 
     Raises:
         ValueError: two workers have the same name, one is a service, or a number is out of its range.

@@ -69,8 +69,9 @@ class Supervisor:
         lifespan: returns an async context manager, entered once before the first attempt and left after the last. Its
             value is the last argument of each target. If its entry raises, so does the runner, and nothing is
             attempted. None: there is none.
-        lifespan_per: `slot` makes one for each attempt in flight, when it is needed. The next attempt uses it again,
-            unless the last one raised `Renew`.
+        lifespan_per: `slot` makes one for each attempt in flight: the first before the first attempt, others when they
+            are needed, and an error of their entry is one of the attempt. The next attempt uses it again, unless the
+            last one raised `Renew`.
         flapping: when the dashboard and `asyncwatch ps` show that a child flaps, and when it counts as up.
         batch: work that ends, beside the tree and once that has started, as in a `Run`: with retries, at most
             `concurrency` attempts at a time, no supervisor's children. The end of the tree ends it.
