@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import selectors
+import subprocess
 import sys
 import threading
 import time
@@ -521,6 +522,30 @@ def test_watchdog_without_a_run_wakes_no_loop_that_waits() -> None:
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
         assert runner.run(main()) < 0.5 / PLAIN_HEARTBEAT
+
+
+UNLOGGED = """
+import asyncio, time
+from asyncwatch import Watchdog, amap
+
+async def fails(item):
+    raise ValueError(item)
+
+async def main():
+    with Watchdog():
+        await asyncio.sleep(0.05)
+        time.sleep(0.4)
+        await asyncio.sleep(0.1)
+    await amap(fails, [1], on_error="return")
+
+asyncio.run(main())
+"""
+
+
+def test_watchdog_warns_a_program_that_configures_no_logging_and_uses_amap() -> None:
+    done = subprocess.run([sys.executable, "-c", UNLOGGED], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert "blocked the event loop for" in line
 
 
 def test_watchdog_passes_blocks_to_a_callback_that_may_fail(caplog: pytest.LogCaptureFixture) -> None:

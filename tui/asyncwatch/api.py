@@ -78,8 +78,9 @@ from asyncwatch.watching import is_wished, watched
 if TYPE_CHECKING:
     from asyncwatch.journal.calls import CallJournal
 
-# Failures are raised or returned. A program that configures no logging gets no lines on its stderr.
-logging.getLogger("asyncwatch").addHandler(logging.NullHandler())
+# Failures are raised or returned. A program that configures no logging gets no lines of them on its stderr.
+for _failures in ("asyncwatch.worker", "asyncwatch.supervisor"):
+    logging.getLogger(_failures).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
