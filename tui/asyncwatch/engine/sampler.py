@@ -235,6 +235,8 @@ class Sampler:
         self._round_began = 0.0
         self._buffer: list[Observed] = []
         self._spent_on_ends = 0.0
+        self._future_iterator: type[object] = type(asyncio.Future(loop=loop).__await__())
+        """The type of the innermost awaitable of nearly every task; a generator if futures are those of Python."""
 
     # -- from any thread
 
@@ -387,16 +389,24 @@ class Sampler:
         """Return the stack of a coroutine, and what is known of the future that it waits for."""
         key: list[int] = []
         frames: list[Any] = []
+        future_iterator = self._future_iterator
         while awaited is not None and len(frames) < _DEEPEST:
             kind = type(awaited)
             if kind is CoroutineType:
-                frame, following = awaited.cr_frame, awaited.cr_await
-            elif kind is GeneratorType:
+                if (frame := awaited.cr_frame) is None:
+                    break
+                # Hashing code takes the longer the more there is of it. The stack keeps the code, and so its identity.
+                key.append(id(frame.f_code))
+                key.append(frame.f_lasti)
+                frames.append(frame)
+                awaited = awaited.cr_await
+                continue
+            if kind is future_iterator or awaited is waiter:
+                break
+            if kind is GeneratorType:
                 frame, following = awaited.gi_frame, awaited.gi_yieldfrom
             elif kind is AsyncGeneratorType:
                 frame, following = awaited.ag_frame, awaited.ag_await
-            elif awaited is waiter:
-                break
             else:
                 frame, following = getattr(awaited, "cr_frame", None), getattr(awaited, "cr_await", None)
                 if frame is None:  # what holds a coroutine or a generator shows it to the garbage collector only
@@ -404,7 +414,6 @@ class Sampler:
                     continue
             if frame is None:
                 break
-            # Hashing code takes the longer the more there is of it. The stack keeps the code, and so its identity.
             key += (id(frame.f_code), frame.f_lasti)
             frames.append(frame)
             awaited = following
