@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -183,6 +184,23 @@ async def test_socket_of_a_run_that_was_removed_is_made_anew(monkeypatch: pytest
         while not await asyncio.to_thread(removed.exists):
             pass
         assert await answers() == {"a": "a", "b": "b"}
+
+
+async def test_caller_that_is_cancelled_before_it_knows_that_its_run_is_served_leaves_none() -> None:
+    async def open_one() -> None:
+        async with open_run(name="a"):
+            pytest.fail("the context was entered")
+
+    task = asyncio.create_task(open_one())
+    await asyncio.sleep(0)
+    while not alive():
+        time.sleep(0.001)  # noqa: ASYNC251  the loop must not hear of it
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert alive() == []
+    async with open_run(name="b"):
+        assert await answers() == {"b": "b"}
 
 
 def test_process_that_was_killed_leaves_no_run(folder: Path) -> None:

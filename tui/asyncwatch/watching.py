@@ -181,7 +181,11 @@ async def _close(hosting: Future[HostedRun]) -> None:
 
 
 async def _adopt(hosting: Future[HostedRun], connection: socket.socket) -> None:
-    hosted = await asyncio.wrap_future(hosting)
+    try:
+        hosted = await asyncio.wrap_future(hosting)
+    except BaseException:
+        connection.close()  # the dashboard leaves, and the program gets the error
+        raise
     await hosted.adopt(connection)
 
 
