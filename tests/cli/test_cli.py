@@ -411,6 +411,8 @@ def test_check_describes_the_plan_and_runs_nothing(runs: Runs) -> None:
     assert "run          n\n" in result.output
     assert "workers    2: 0, 1\n" in result.output
     assert "run          demo, eventful seed\n" in runs("check").output
+    assert "config       none: the demo\n" in runs("check").output
+    assert "config       none: the defaults\n" in runs("check", "http://a.example").output
     assert "Nothing runs" in runs("check", "--help").output
 
 
@@ -492,7 +494,8 @@ def test_help_has_every_option_once_by_what_it_is_about(runs: Runs) -> None:
             listed = [line for line in text.splitlines() if re.match(rf"  (-., )?{option.opts[-1]}\b", line)]
             assert len(listed) == 1, option.opts
     for command in cli.COMMANDS:
-        assert re.search(rf"^  {command.name} +\S", text, re.MULTILINE), command.name
+        assert re.search(rf"^  {command.name} +\S.*\.$", text, re.MULTILINE), command.name
+    assert "..." not in text.partition("Commands:")[2].partition("Examples:")[0]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -268,6 +268,10 @@ def test_lifespan_is_open_around_all_attempts(folder: Path, name: str, status: i
     assert done.returncode == status
     assert line in done.stdout + done.stderr
     assert ("1 succeeded" in done.stdout) == (name != "closed")
+    if name == "closed":  # nothing was attempted, so there is nothing to go on with
+        assert "stopped before its first attempt: " in done.stdout
+        assert "To go on" not in done.stderr
+        assert "interrupted" not in done.stdout
 
 
 def test_module_is_imported_in_the_thread_of_the_loop(folder: Path) -> None:

@@ -40,6 +40,23 @@ def test_topic_that_is_unknown_names_the_topics(tmp_path: Path) -> None:
     assert "reference-keys" in result.stderr
 
 
+def test_word_that_names_no_page_finds_the_pages_that_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {
+        "index": "# The guide\n\n[b](howto-b.md) [a](howto-a.md) squirrel",
+        "howto-a": "# Of a\n\nA squirrel and a squirrel.",
+        "howto-b": "# The `squirrel`\n",
+        "explain-c": "# No word of squirrels\n",
+    }
+    for topic, text in pages.items():
+        (tmp_path / f"{topic}.md").write_text(text)
+    monkeypatch.setattr(guide, "FOLDER", tmp_path)
+    result = show("Squirrel")
+    assert result.exit_code == 2
+    assert "There is no page on 'Squirrel'. Pages with that word: howto-b, howto-a. All: " in result.stderr
+    assert guide.topics() == ["index", "howto-b", "howto-a", "explain-c"]
+    assert guide.title_of("howto-b") == "The squirrel"
+
+
 def test_topic_that_several_pages_have_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for topic in ("index", "howto-services", "explain-services"):
         (tmp_path / f"{topic}.md").write_text("# A page\n")

@@ -120,7 +120,8 @@ def test_run_is_not_recorded_on_request_nor_is_the_demo(folder: Path, arguments:
         ('journal = true\n[[group]]\ntarget = "kinds:plain"', True),
         ('[[group]]\ntarget = "kinds:job"\nitems = ["a"]\nrestart = "permanent"', False),
         ('journal = true\n[[group]]\ntarget = "kinds:job"\nitems = ["a"]\nrestart = "permanent"', True),
-        ('journal = true\n[[group]]\ntarget = "demo"', False),
+        ('[[group]]\ntarget = "demo"', False),
+        ('journal = true\n[[group]]\ntarget = "demo"', True),
     ],
 )
 def test_kind_of_run_decides_whether_it_is_recorded(
@@ -131,6 +132,46 @@ def test_kind_of_run_decides_whether_it_is_recorded(
     (folder / "kinds.py").write_text(f"{JOBS}\nasync def plain():\n    pass\n")
     monkeypatch.delitem(sys.modules, "kinds", raising=False)
     assert make_plan(parse_config(settings, folder / "c.toml")).is_recorded is is_recorded
+
+
+def test_demo_is_recorded_on_request_and_cannot_be_resumed(folder: Path) -> None:
+    (folder / "asyncwatch.toml").write_text("""
+        [[group]]
+        target = "demo"
+        count = 3
+        bad_luck.threshold = 0.0
+        retry.max_attempts = 1
+    """)
+    ended = run(folder, "--journal")
+    [path] = journals(folder)
+    assert f"To see the run again, moment by moment: asyncwatch replay {path.stem}" in ended.stderr
+    assert "asyncwatch again" not in ended.stderr
+    for command in ("resume", "again"):
+        done = subprocess.run(
+            [sys.executable, "-m", "asyncwatch", command, path.stem],
+            cwd=folder,
+            env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "the demo cannot be resumed" in done.stderr
+
+
+def test_end_of_a_recorded_run_names_the_commands_that_go_on(folder: Path) -> None:
+    ended = run(folder, "jobs:job", "--items", "items.txt")
+    [path] = journals(folder)
+    assert ended.stderr.splitlines()[-2:] == [
+        f"asyncwatch: To repeat the 1 that failed: asyncwatch again {path.stem}",
+        f"asyncwatch: To see the run again, moment by moment: asyncwatch replay {path.stem}",
+    ]
+    (folder / "items.txt").write_text("a\n")
+    for options in (["--items", "items.txt"], ["--items", "items.txt", "--no-journal"]):
+        assert "To repeat" not in run(folder, "jobs:job", *options).stderr
+    (folder / "items.txt").write_text("bad\n")
+    assert "To repeat" not in run(folder, "jobs:job", "--items", "items.txt", "--quiet").stderr
 
 
 def test_detached_run_is_recorded_too(folder: Path) -> None:

@@ -126,6 +126,8 @@ def test_resume_runs_what_did_not_succeed_and_the_output_holds_every_item_once(p
     again = place.run("resume")
     assert (again.returncode, place.calls()) == (0, [])
     assert "nothing to resume" in again.stderr
+    assert "nothing to repeat: no run of this folder" in place.run("again").stderr
+    assert f"nothing failed in run {path.stem}" in place.run("again", path.stem).stderr
     assert place.run("resume", path.stem[:4]).returncode == 0
     assert place.calls() == []
 

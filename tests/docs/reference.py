@@ -243,7 +243,7 @@ def render_exit_codes() -> Iterator[str]:
             ),
             (
                 f"{NOT_ALL_SUCCEEDED}",
-                "A worker did not succeed, a tree did not start or gave up, or the output could not be written.",
+                "A worker did not succeed, a tree did not start or gave up, the lifespan failed, or the output could not be written.",
             ),
             (f"{BAD_INPUT}", "The arguments or the config are wrong. Nothing was run."),
             (

@@ -33,7 +33,7 @@ def attach(record: RunRecord, *, is_read_only: bool) -> int:
     terminal.restore(is_screen_open=child.exit_status is None)
     match child.exit_status:
         case dashboard.LEFT:
-            report("The run goes on.")
+            report(f"The run goes on. To see it: asyncwatch attach {record.id}")
             return 0
         case dashboard.HUNG_UP | dashboard.STOPPED | dashboard.QUIT:
             return 0

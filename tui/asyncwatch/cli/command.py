@@ -19,7 +19,7 @@ import click
 
 from asyncwatch.cli import INTERRUPTED, NOT_ALL_SUCCEEDED, dashboard
 from asyncwatch.cli.keeper import Child, DashboardProcess, TerminalSettings, Wakeups, fork
-from asyncwatch.cli.messages import report
+from asyncwatch.cli.messages import how_to_repeat, report
 from asyncwatch.commands import StopRun
 from asyncwatch.control import protocol
 from asyncwatch.control.client import Connection, ConnectionRefusedByRunError, RunClient, RunGoneError
@@ -80,11 +80,12 @@ def run_detached(make_plan: MakePlan, *, reads_input: bool) -> int:
 
 def _detach(connection: Connection, engine: Child) -> int:
     record: RunRecord | None = None
-    resume = ""
+    resume = recorded = ""
     try:
         while True:
             match connection.receive():
-                case protocol.PlanMade(run=run, notes=notes, resume=resume):
+                case protocol.PlanMade(run=run, notes=notes, resume=resume, journal=journal):
+                    recorded = run if journal else ""
                     record = _find(run)
                     for note in notes:
                         report(note)
@@ -99,7 +100,7 @@ def _detach(connection: Connection, engine: Child) -> int:
                 case protocol.PlanRefused() as refusal:
                     return _report_refusal(refusal)
                 case protocol.Ended() as ended:
-                    return _report_ended(ended)
+                    return _report_ended(ended, recorded, resume)
                 case _:
                     pass
     except (OSError, RunGoneError, ProtocolError, ConnectionRefusedByRunError):
@@ -126,6 +127,8 @@ class Command:
         self._terminal = TerminalSettings()
         self._record: RunRecord | None = None
         self._resume = ""
+        self._recorded = ""
+        """The ID of the run, if it is recorded."""
         self._stops = 0
         self._has_hung_up = False
         self._has_plan = False
@@ -238,6 +241,7 @@ class Command:
             case protocol.PlanMade(run=run):
                 self._has_plan = True
                 self._resume = message.resume
+                self._recorded = run if message.journal else ""
                 self._record = _find(run)
             case protocol.PlanRefused():
                 self._refusal = message
@@ -316,7 +320,7 @@ class Command:
         if self._is_detached:
             return _report_detached(self._record)
         if self._ended is not None:
-            return _report_ended(self._ended, shows_summary=not self._has_summary)
+            return _report_ended(self._ended, self._recorded, self._resume, shows_summary=not self._has_summary)
         if self._is_given_up or (self._stops and not self._has_plan):
             self._engine.end_group()
             _record_end(self._record, INTERRUPTED)
@@ -347,17 +351,20 @@ def _report_started(record: RunRecord | None) -> int:
     return 0
 
 
-def _report_ended(ended: protocol.Ended, *, shows_summary: bool = True) -> int:
+def _report_ended(ended: protocol.Ended, recorded: str, resume: str, *, shows_summary: bool = True) -> int:
     import msgspec
 
     from asyncwatch.model.summary import Summary, summary_lines
 
     for problem in ended.problems:
         report(problem)
+    summary = msgspec.msgpack.decode(ended.summary, type=Summary)
     if shows_summary:
-        summary = msgspec.msgpack.decode(ended.summary, type=Summary)
         with contextlib.suppress(OSError):
             click.echo("\n".join(summary_lines(summary, shutil.get_terminal_size().columns)))
+    if not summary.is_interrupted:  # else a problem says how to go on
+        for line in how_to_repeat(summary.failed, recorded, resume):
+            report(line)
     return ended.status
 
 

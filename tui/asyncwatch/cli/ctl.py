@@ -78,6 +78,7 @@ class _Duration(click.ParamType[float | None]):
 
 @click.group(
     cls=_Ctl,
+    short_help="Look at a run and steer it, from another terminal.",
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -401,7 +401,7 @@ def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **
     click.echo("\n".join(describe_plan(plan)))
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, short_help="Test supervision on this Python with OTP's own cases.")
 @click.pass_context
 def selftest(ctx: click.Context) -> None:
     """Run the test cases of Erlang/OTP's supervisor on this Python and its event loops, and show the results.
@@ -491,7 +491,7 @@ def replay(ctx: click.Context, run: str | None, *, journal_dir: Path | None) -> 
     ctx.exit(run_replay(shown))
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, short_help="List your runs that are alive, and how far they are.")
 @click.option("--json", "is_json", is_flag=True, help="Write one JSON object to stdout.")
 @click.pass_context
 def ps(ctx: click.Context, /, *, is_json: bool) -> None:
@@ -542,7 +542,11 @@ def _with_options_of_runs(command: click.Command) -> click.Command:
     return command
 
 
-@click.command(context_settings=_SETTINGS, params=[_ARGUMENTS, *_ASKING])
+@click.command(
+    context_settings=_SETTINGS,
+    short_help="Go on with a run that broke off.",
+    params=[_ARGUMENTS, *_ASKING],
+)
 @click.pass_context
 def resume(ctx: click.Context, /, **_options: Any) -> None:
     """Go on with a run that broke off: what succeeded is not run again, everything else is.
@@ -562,6 +566,7 @@ def resume(ctx: click.Context, /, **_options: Any) -> None:
 
 @click.command(
     context_settings=_SETTINGS,
+    short_help="Repeat what failed in a run, as a new run.",
     params=[
         _ARGUMENTS,
         *_ASKING,
@@ -614,12 +619,12 @@ def _go_on(ctx: click.Context, *, is_new: bool) -> None:
             ctx.exit(0)
         _start(whole, targets, config, items, settings, **show, resume=part_of)
     except NothingLeftError as error:
-        _note(str(error))
+        _note(f"nothing to {'repeat' if is_new else 'resume'}: {error}")
     except RefusedError as error:
         raise _InputError(error.problems) from None
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, short_help="Print a script that completes commands and options.")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
     r"""Print a script by which a shell completes commands, options and files of asyncwatch.

@@ -23,6 +23,18 @@ def report(problem: str) -> None:
         discard_output(2)
 
 
+def how_to_repeat(failed: int, run: str, resume: str) -> list[str]:
+    """Return how to go on after a recorded run in which some workers failed; empty if none did.
+
+    `run` is its ID, empty if it is not recorded. `resume` is the command that resumes it, empty if there is none.
+    """
+    if not failed or not run:
+        return []
+    again = resume.replace(" resume ", " again ", 1)
+    repeat = [f"To repeat the {failed:,} that failed: {again}"] if again else []
+    return [*repeat, f"To see the run again, moment by moment: asyncwatch replay {run}"]
+
+
 def lacks_threads(error: BaseException) -> bool:
     """Return whether the error is that of Python when the system starts no more threads."""
     return isinstance(error, RuntimeError) and str(error) == "can't start new thread"

@@ -29,6 +29,7 @@ class _Observe(click.Command):
 
 @click.command(
     cls=_Observe,
+    short_help="Run a Python program, and show its asyncio tasks.",
     context_settings={
         "help_option_names": ["-h", "--help"],
         "allow_interspersed_args": False,

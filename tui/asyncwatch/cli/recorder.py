@@ -47,8 +47,12 @@ class Recorder:
     @property
     def how_to_resume(self) -> str:
         """The command that goes on with the run, as a sentence; empty if there is none."""
-        command = resume_command(self.run_id, self._plan.config)
-        return f"To go on: {command}" if command else ""
+        return f"To go on: {self.resume_command}" if self.resume_command else ""
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the run; empty for a tree."""
+        return resume_command(self.run_id, self._plan.config)
 
     def lost_sentence(self, lost: int) -> str:
         """Say how many results JSON could not hold; empty if there are none, or no resume makes them anew."""
@@ -97,8 +101,8 @@ def lost_words(lost: int) -> str:
 
 
 def resume_command(run_id: str, config: Config) -> str:
-    """Return the command that resumes a run, which has to find the folder of its journal; empty for a tree."""
-    if config.is_tree:
+    """Return the command that resumes a run, which has to find its journal; empty for a tree and the demo."""
+    if config.is_tree or any(group.target == "demo" for group in config.groups):
         return ""
     given = "" if config.journal_dir is None else f" --config {shlex.quote(str(config.path))}"
     return f"asyncwatch resume {run_id}{given}"

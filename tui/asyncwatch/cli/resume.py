@@ -223,7 +223,7 @@ class Request:
         )
         part = narrowed(plan, keys, chosen, resumption)
         if not part.has_work:
-            note("nothing is left to do" if not self._is_new else "no item is left to repeat")
+            note("nothing is left to do" if not self._is_new else f"nothing failed in run {self._info.id}")
             if store is not None:
                 self._finish(part, store)
         return part
@@ -363,8 +363,9 @@ def _check(plan: Plan) -> None:
     """Raise a `RefusedError` if there is nothing to compare with a run."""
     if plan.config.is_tree:
         raise RefusedError("services and supervisors have no end to go on to; start them again")
-    if any(group.settings.target == "demo" for group in plan.groups):
-        raise RefusedError("the config of the run is not there, or names the demo; give the config with --config")
+    if plan.is_demo:
+        text = "the demo cannot be resumed: start it again with asyncwatch"
+        raise RefusedError(f"{text}. If the run had a config that is not there any more, give the config with --config")
     if any(group.settings.items == STDIN and not group.names for group in batch_of(plan)):
         raise RefusedError("the items of the run came from standard input, which is empty: pipe them again")
     if not any(group.names for group in plan.groups):
@@ -395,7 +396,7 @@ def _find(text: str | None, config: str | None, folder: str) -> Path:
     if (broken := next((each for each in entries(*folders) if not each.is_readable), None)) is not None:
         text = "no run of this folder is known to have anything left to do. It may be one that cannot be used"
         raise RefusedError(f"{text}: {broken.problem}")
-    raise NothingLeftError("nothing to resume: no run of this folder has anything left to do")
+    raise NothingLeftError("no run of this folder has anything left to do")
 
 
 def journal_folders(config: str | None = None) -> list[Path]:

@@ -75,6 +75,7 @@ _JOURNALS = click.option(
 
 @click.group(
     cls=_Runs,
+    short_help="List the runs that were recorded, newest first.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -26,7 +26,7 @@ from weakref import WeakMethod
 import msgspec
 
 from asyncwatch.cli import ALL_SUCCEEDED, INTERRUPTED, NOT_ALL_SUCCEEDED, READER_GONE
-from asyncwatch.cli.messages import report
+from asyncwatch.cli.messages import how_to_repeat, report
 from asyncwatch.cli.terminal import private_stderr, private_stdout
 from asyncwatch.commands import StopRun
 from asyncwatch.engine.capture import Record, capturing_prints
@@ -148,9 +148,21 @@ def run_plan(plan: Plan, *, is_json: bool, is_quiet: bool = False) -> int:
         os._exit(status)
     for problem in problems:
         report(problem)
+    if not is_quiet and seen.fleet is not None and seen.fleet.finished is not None:
+        for line in _how_to_repeat(session, seen.fleet):
+            report(line)
     if not engine.join(0.0):
         leave_process(status)
     return status
+
+
+def _how_to_repeat(session: Session, fleet: Fleet) -> list[str]:
+    recorder = session.recorder
+    if recorder is None or recorder.problem is not None or fleet.finished is None or fleet.finished.interrupted:
+        return []
+    from asyncwatch.model.summary import summarize
+
+    return how_to_repeat(summarize(fleet, 0, 0).failed, recorder.run_id, recorder.resume_command)
 
 
 def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str], int]:
@@ -165,6 +177,8 @@ def end_of(session: Session, fleet: Fleet | None, status: int) -> tuple[list[str
         problem = None if session.recorder is None else session.recorder.problem
         problems += [] if problem is None else [problem]
     is_cut = fleet is None or fleet.finished is None or fleet.finished.interrupted
+    if session.engine.error is not None and fleet is not None and not fleet.attempts:
+        is_cut = False  # the lifespan could not be entered: there is nothing to go on with
     if is_cut and session.recorder is not None and session.recorder.problem is None:
         problems += filter(None, [session.recorder.how_to_resume])
     elif fleet is not None and session.recorder is not None and session.recorder.problem is None:

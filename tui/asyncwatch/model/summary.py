@@ -117,6 +117,11 @@ class Summary:
     lost_results: int = 0
     """Workers that succeeded with a result that JSON cannot hold. A resume runs them again."""
 
+    @property
+    def failed(self) -> int:
+        """Workers that ended without success by themselves, or by the time limit of the run."""
+        return sum(self.counts.get(state, 0) for state in (*FAILURES, WorkerState.TIMED_OUT))
+
 
 SLOWEST = 5
 """Slow workers of a summary."""
@@ -264,7 +269,10 @@ def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
     title = _line(summary.run) or "run"
     if summary.seed is not None:
         title += f" ({summary.runner}, seed {summary.seed})"
-    title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
+    if summary.is_interrupted and not summary.attempts:
+        title += " stopped before its first attempt: "
+    else:
+        title += " interrupted twice: " if summary.is_hurried else " interrupted: " if summary.is_interrupted else ": "
     before = f", {summary.done_before:,} done before" if summary.done_before else ""
     early = f" ({summary.not_started:,} not started)" if summary.not_started else ""
     title += f"{counts_text(summary.counts) or 'no workers'}{early}{before}; {attempts} in {duration(summary.elapsed)}"

@@ -23,7 +23,7 @@ def describe_plan(plan: Plan) -> list[str]:
     """Return the lines that describe the run, its supervision tree if there is one, and each group."""
     config = plan.config
     facts: dict[str, object] = {
-        "config": config.path or "none: the demo",
+        "config": config.path or ("none: the demo" if plan.is_demo else "none: the defaults"),
         "run": plan.name,
         **_describe_kind(config),
         "grace": format_duration(config.grace),

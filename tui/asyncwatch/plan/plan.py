@@ -161,12 +161,19 @@ class Plan(Struct, frozen=True, kw_only=True):
         """Whether the run has a journal: if the config does not say so, batches with items or URLs have one."""
         if self.resumption is not None:
             return self.resumption.store is not None or self.config.journal is not False
-        if not self.has_work or any(group.settings.target == "demo" for group in self.groups):
+        if not self.has_work:
             return False
         if self.config.journal is not None:
             return self.config.journal
+        if self.is_demo:
+            return False
         has_items = any(group.items is not None or group.settings.url is not None for group in self.groups)
         return has_items and not self.config.is_tree
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether any group is the demo."""
+        return any(group.settings.target == "demo" for group in self.groups)
 
     @property
     def has_work(self) -> bool:

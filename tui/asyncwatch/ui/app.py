@@ -56,7 +56,7 @@ _AFTER = 0.002
 """Seconds after a change of the shown times at which they are drawn: a timer may be early."""
 _PROBLEM_TIME = 15.0
 """Seconds for which a problem of the run beside the work is shown."""
-NOT_RECORDED = "This run is not recorded, so there is no past to show. journal = true in the config records runs."
+NOT_RECORDED = "This run is not recorded, so it has no past to show. Start it with --journal to rewind it with t."
 _VERBS = {
     "CancelWorker": "cancel",
     "CancelBranch": "stop",
