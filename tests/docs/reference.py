@@ -75,7 +75,8 @@ def render_keys() -> Iterator[str]:
             yield from ("", _OF_VIEWERS)
     yield from ("", "## States")
     meanings = [(fmt.state_label(state), meaning) for state, meaning in help.MEANINGS.items()]
-    yield from table(("State", "Meaning"), [*meanings, (f"{fmt.STRUCK} bad luck", "the draw injected a fault")])
+    meanings += [(mark, meaning) for mark, _, meaning in help.MARKS]
+    yield from table(("State", "Meaning"), meanings)
     yield from ("## Filters", "", "Type a filter after `/`. `tab` takes over what it suggests.")
     yield from table(("Term", "Matches"), [(code(term), meaning) for term, meaning in help.FILTERS])
 
@@ -243,7 +244,7 @@ def render_exit_codes() -> Iterator[str]:
             ),
             (
                 f"{NOT_ALL_SUCCEEDED}",
-                "A worker did not succeed, a tree did not start or gave up, the lifespan failed, or the output could not be written.",
+                "A worker did not succeed, a tree or the lifespan failed, or the output could not be written.",
             ),
             (f"{BAD_INPUT}", "The arguments or the config are wrong. Nothing was run."),
             (

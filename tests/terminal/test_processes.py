@@ -369,6 +369,7 @@ def test_detached_run_outlives_its_command_and_can_be_attached(folder: Path) -> 
         viewer.press("q")
         assert viewer.wait_for_exit() == 0
         assert_restored(viewer)
+        assert f"asyncwatch attach {run.id}" in last_words(viewer)
     assert [record.id for record in alive()] == [run.id]
     with Terminal([COMMAND, "attach"], cwd=folder) as viewer:
         viewer.wait_for(row("second", "running"))

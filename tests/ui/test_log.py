@@ -137,7 +137,7 @@ async def test_search_goes_to_the_newest_match_and_on() -> None:
         await pilot.press("f")
         await type_text(pilot, "line 1")
         await pilot.press("enter")
-        await shows(app, "line 19", "11 of 41", "reading")
+        await shows(app, "line 19", "11 of 41 lines have it", "reading")
         view = app.screen.query_one("LogView")
         assert view.current.message == "line 19"  # type: ignore[attr-defined]
         await pilot.press("N", "N")
@@ -209,3 +209,11 @@ async def test_empty_log_says_what_would_be_there() -> None:
         await shows(app, "web")
         await pilot.press("l")
         await shows(app, "Nothing is logged yet. What workers log or print comes here")
+
+
+async def test_level_key_skips_levels_that_leave_out_no_line() -> None:
+    async with log_page() as (app, _, pilot):
+        await pilot.press("v")
+        await shows(app, "warning and above", "1 match")
+        await pilot.press("v")
+        await hides(app, "and above")

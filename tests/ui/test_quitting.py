@@ -36,6 +36,14 @@ async def test_quit_declined_sends_nothing() -> None:
         assert controller.sent == []
 
 
+@pytest.mark.parametrize(("width", "is_full"), [(60, True), (80, True), (120, False)])
+async def test_question_leaves_no_scraps_beside_it(width: int, *, is_full: bool) -> None:
+    async with running(size=(width, 24)) as (app, _, pilot):
+        await pilot.press("q")
+        await until(lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#question").size.width)
+        assert (app.screen.query_one("#question").region.width == width) == is_full
+
+
 @pytest.mark.parametrize("width", [80, 120])
 async def test_blocked_loop_is_shown_with_the_way_out(width: int) -> None:
     async with running(size=(width, 30)) as (app, controller, pilot):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from asyncwatch.commands import CancelWorker, Disconnected, Moment, Problem, Recording, StopRun
+from asyncwatch.events import WorkerState
 from asyncwatch.journal.replay import Replay
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.snapshot import Snapshot
@@ -18,7 +19,7 @@ from asyncwatch.ui.render.scrubber import failure_beside, parse_moment, scrubber
 from asyncwatch.ui.widgets.scrubber import ScrubberLine
 from tests.journal.test_replay import record, some_run
 from tests.ui.fakes import FakeController, hides, make_app, shows, small_run, text_of, until
-from tests.ui.running import running
+from tests.ui.running import running, table_of
 
 KNOWN = Recording(at=3.2, end=10.0, started=1_000.0, is_playing=False, speed=1.0, failures=(2.0, 4.0), throttled=(8.0,))
 
@@ -225,6 +226,9 @@ async def test_next_failure_that_is_not_indexed_says_so() -> None:
         await pilot.press("exclamation_mark")
         await shows(app, "There is no failure after this moment.")
         assert player.asked == []
+        player.known_recording = msgspec.structs.replace(KNOWN, at=10.0)
+        await pilot.press("exclamation_mark")
+        assert player.asked == [2.0]
 
 
 async def test_moment_on_the_way_to_another_one_is_not_drawn() -> None:
@@ -315,7 +319,7 @@ async def test_keys_that_let_the_past_go(keys: list[str]) -> None:
 async def test_run_that_is_not_recorded_has_no_past() -> None:
     async with running(size=(80, 24)) as (app, _, pilot):
         await pilot.press("t")
-        await shows(app, NOT_RECORDED.partition(",")[0], "journal = true")
+        await shows(app, NOT_RECORDED.partition(",")[0], "--journal")
         assert app.dashboard.role is Role.OWNER
 
 
@@ -343,6 +347,10 @@ async def test_recorded_run_is_shown_at_its_end_and_at_any_moment(tmp_path: Path
     try:
         async with app.run_test(size=(100, 30), notifications=True) as pilot:
             await shows(app, "14 failed", "26 succeeded", "recorded run")
+            await until(lambda: replay.recording().indexed == 1)
+            await pilot.press("exclamation_mark")
+            await shows(app, "✗ 1 failed")
+            await until(lambda: (row := table_of(app).selected) is not None and row.state is WorkerState.FAILED)
             await pilot.press("colon", "1", "enter")
             await shows(app, "00:01.0 of", "✗ 1 failed")
             await pilot.press("exclamation_mark")

@@ -27,7 +27,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
 from asyncwatch.commands import Command, Controller, Moment, Player, SnapshotPart, StopRun, WatchStack
-from asyncwatch.events import Batch, CommandRefused
+from asyncwatch.events import FAILURES, Batch, CommandRefused
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.process import short_switch_interval
 from asyncwatch.text import error_line
@@ -176,6 +176,8 @@ class AsyncwatchApp(App[Ending]):
         """Why the run cannot be reached."""
         self._present = DashboardState(clock, wall_clock, role, player)
         self._past: Past | None = None
+        self._failed_at: float | None = None
+        """The moment of a failure whose worker is selected once that moment is shown."""
         """The past of the run, while it is shown."""
         self._open_past = open_past
         self._run_id = run_id
@@ -553,13 +555,17 @@ class AsyncwatchApp(App[Ending]):
             self._draw_screens()
 
     def action_failure(self, direction: int) -> None:
-        """Go to the next failure (1), or to the one before (-1)."""
+        """Go to the next failure (1), or to the one before (-1), and select its worker. At the end, go to the first."""
         if (player := self.dashboard.player) is None:
             return
         recording = player.recording()
         moment = failure_beside(recording, recording.at, direction)
+        if moment is None and direction > 0 and recording.at >= recording.end and recording.failures:
+            moment = recording.failures[0]  # a recorded run opens at its end
         if moment is not None:
             player.seek(moment)
+            self._failed_at = moment
+            self._draw_screens()
         elif direction > 0 and recording.indexed < 1:
             self._warn(f"No failure was found so far: {recording.indexed:.0%} is indexed.")
         else:
@@ -630,10 +636,20 @@ class AsyncwatchApp(App[Ending]):
             self._is_drawing = True
             self.screen.call_after_refresh(self._frame_shown, self._processor_clock())
         self._commands.send_changes()
+        if self._failed_at is not None:
+            self._select_failed(self._failed_at)
         for screen in self._shown_screens:
             if screen.is_mounted and isinstance(screen, Drawable):
                 screen.draw()
         self._draw_when_due()
+
+    def _select_failed(self, at: float) -> None:
+        """Select the worker that failed at this moment, if the moment is shown."""
+        fleet, screen = self.dashboard.fleet, self._shown_screens[0]
+        failed = (row for row in fleet.notable() if row.state in FAILURES and row.ended_at == at)
+        if isinstance(screen, FleetScreen) and (row := next(failed, None)) is not None:
+            self._failed_at = None
+            screen.table.select(row)
 
     def _frame_shown(self, began: float) -> None:
         self._is_drawing = False

@@ -131,7 +131,7 @@ PLAYS = (
     Key("less_than_sign", "speed(-1)", "slower", "play slower, down to a quarter of the speed", "<"),
     Key("greater_than_sign", "speed(1)", "speed", "play faster, up to 64 times", "< >", footer=2),
     Key("colon", "jump", "go to", "go to a time: 90, 1:30, 14:03:20 or end", ":", footer=1),
-    Key("exclamation_mark", "failure(1)", "failure", "go to the next failure", "!", footer=1),
+    Key("exclamation_mark", "failure(1)", "failure", "go to the next failure; at the end, to the first", "!", footer=1),
     Key("1", "failure(-1)", "failure before", "go to the failure before", footer=4),
 )
 """Keys of a recorded run. There they take precedence over all others."""
@@ -146,6 +146,8 @@ ACTING = frozenset(
 """Actions that act on the run."""
 _SUPERVISING = ACTING - {"cancel", "cancel_all"}
 """Actions that need supervised workers."""
+_NOT_FOR_READERS = frozenset({"mark", "mark_all"})
+"""Marks serve actions, which a read-only dashboard does not have."""
 _NOT_IN_THE_PAST = frozenset({"mark", "mark_all", "freeze", "detach"})
 """More actions that a recorded run does not have."""
 
@@ -193,6 +195,8 @@ def why_refused(action: str, role: Role, *, is_observed: bool = False) -> str | 
     if not role.acts and is_acting(action):
         is_past = "This is the past of the run. Nothing can act on it."
         return is_past if role.is_past else "This dashboard is read-only. It cannot act on the run."
+    if role is Role.READER and _name(action) in _NOT_FOR_READERS:
+        return "This dashboard is read-only. It cannot act on the run."
     if role.is_past and _name(action) in _NOT_IN_THE_PAST:
         return "This is the past of the run. Press space to play or stop it."
     if role is Role.REPLAY and _name(action) == "rewind":

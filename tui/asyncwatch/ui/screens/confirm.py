@@ -28,7 +28,7 @@ class ConfirmScreen(Drawable, ModalScreen[Answer]):
 
     """
 
-    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (72, "-wide")]  # noqa: RUF012  as in Screen
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (72, "-snug"), (100, "-wide")]  # noqa: RUF012  as in Screen
     CSS_PATH = "../dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer('yes')", "yes", show=False),

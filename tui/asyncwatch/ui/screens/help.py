@@ -41,6 +41,11 @@ MEANINGS = {
     WorkerState.TIMED_OUT: "still pending at the total timeout",
     WorkerState.UNRESPONSIVE: "ignores its cancellation",
 }
+MARKS = (
+    (f"{fmt.STRUCK} bad luck", "struck", "the draw injected a fault"),
+    (f"{FLAPPING} flapping", "warning", "a service that crashes again and again"),
+)
+"""Marks that stand beside a state: the mark, its style and its meaning."""
 FILTERS = (
     ("text", "in name or error, or a state"),
     ("state:failed", "the state starts with it"),
@@ -102,14 +107,10 @@ def _sections(role: Role, page: HelpPage | None) -> list[Section]:
         terms = tuple((term, "key", meaning) for term, meaning in page.terms)
         return [_keys("KEYS HERE", offered(page.keys, role)), Section("FILTER", terms), always]
     states = tuple((fmt.state_label(state), fmt.state_style(state), meaning) for state, meaning in MEANINGS.items())
-    marks = (
-        (f"{fmt.STRUCK} bad luck", "struck", "the draw injected a fault"),
-        (f"{FLAPPING} flapping", "warning", "a service that crashes again and again"),
-    )
     plays = PLAYS if role.is_past else ()
     groups = (("PLAY", plays), ("ACT", ACTS), ("LOOK", LOOKS), ("RUN", RUN), ("MOVE", MOVES))
     return [
-        Section("STATES", (*states, *marks)),
+        Section("STATES", (*states, *MARKS)),
         Section("FILTER", tuple((term, "key", meaning) for term, meaning in FILTERS)),
         *(_keys(title, offered(keys, role)) for title, keys in groups),
         always,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import ClassVar
@@ -40,7 +41,7 @@ SIDEWAYS = 20
 KEYS = (
     Key("escape", "back", "back", "clear the search, then the filter; then back", "esc", footer=1),
     Key("slash", "filter", "filter", "show only lines that match", "/", footer=1),
-    Key("v", "level", "level", "show only lines from the next level up", footer=2),
+    Key("v", "level", "level", "show only lines from a level up: info, warning, error", footer=2),
     Key("f", "find", "find", "search for text, from the lines on the screen on", footer=1),
     Key("n", "found(1)", "next", "the next match", footer=3),
     Key("N", "found(-1)", "previous", "the match before", footer=4),
@@ -286,7 +287,7 @@ class LogScreen(Drawable, Screen[None]):
             self._title.show([self._title_line(width)])
             view, kept = self._view, len(self._dashboard.fleet.logs)
             self._filter_bar.show(len(view.records), kept, only="", problem=view.log_query.problem)
-            self._find_bar.show(view.matches, len(view.records), only="", problem="")
+            self._find_bar.show(view.matches, len(view.records), only="", problem="", noun="lines have it")
 
     def _title_line(self, width: int) -> Line:
         view, fleet = self._view, self._dashboard.fleet
@@ -319,9 +320,12 @@ class LogScreen(Drawable, Screen[None]):
         self.draw()
 
     def action_level(self) -> None:
-        """Show only lines from the next level up; after the last level, all again."""
+        """Show only lines from the next level up that leaves some out; after the last level, all again."""
         view = self._view
-        view.level = (view.level + 1) % len(LEVELS)
+        numbers = [level_number(log) for log in self._dashboard.fleet.logs if view.log_query.matches(log)]
+        now = _NUMBERS[view.level]
+        others = (level for level in range(view.level + 1, len(LEVELS)) if _differs(numbers, now, _NUMBERS[level]))
+        view.level = next(others, 0 if view.level else len(LEVELS) - 1)
         self.draw()
 
     def action_filter(self) -> None:
@@ -431,6 +435,11 @@ class LogScreen(Drawable, Screen[None]):
         self._view.is_following = direction > 0
         self._view.scroll_to_edge(direction)
         self.draw()
+
+
+def _differs(numbers: Sequence[int], low: int, high: int) -> bool:
+    """Return whether any line has a level from `low` up and below `high`."""
+    return any(low <= number < high for number in numbers)
 
 
 def _private(path: str, flags: int) -> int:

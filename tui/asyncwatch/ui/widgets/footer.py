@@ -140,8 +140,8 @@ class FilterBar(Horizontal):
         self.display = self._sign.display = self.input.display = True
         self.screen.set_focus(self.input)  # at once: it gets the next key
 
-    def show(self, shown: int, total: int, *, only: str, problem: str) -> None:
-        """Show the number of listed workers, the restriction `only`, or the filter's `problem`.
+    def show(self, shown: int, total: int, *, only: str, problem: str, noun: str = "") -> None:
+        """Show the number of listed workers (of `noun`), the restriction `only`, or the filter's `problem`.
 
         The input is visible only while it has text or focus.
         """
@@ -149,7 +149,7 @@ class FilterBar(Horizontal):
         is_typed = bool(self.input.value) or self.screen.focused is self.input
         self._sign.display = self.input.display = is_typed
         self.display = is_typed or bool(only)
-        count = f"{shown:,} of {total:,}" if is_typed or shown != total or not only else ""
+        count = f"{shown:,} of {total:,}{f' {noun}' if noun else ''}" if is_typed or shown != total or not only else ""
         text = problem or " · ".join(filter(None, [only, count]))
         # What is typed stays visible.
         text = (
