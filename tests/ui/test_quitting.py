@@ -40,7 +40,8 @@ async def test_quit_declined_sends_nothing() -> None:
 async def test_question_leaves_no_scraps_beside_it(width: int, *, is_full: bool) -> None:
     async with running(size=(width, 24)) as (app, _, pilot):
         await pilot.press("q")
-        await until(lambda: isinstance(app.screen, ConfirmScreen) and app.screen.query_one("#question").size.width)
+        await shows(app, "Quit and stop all active workers (")
+        await pilot.pause()
         assert (app.screen.query_one("#question").region.width == width) == is_full
 
 
