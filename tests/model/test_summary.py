@@ -280,4 +280,17 @@ def test_errors_are_listed_with_their_place_and_refused_retries() -> None:
 
 
 def test_summary_of_run_without_events() -> None:
-    assert summary_lines(summarize(Fleet())) == ["run interrupted: no workers; 0 attempts in 0.0 ms"]
+    assert summary_lines(summarize(Fleet())) == [
+        "run stopped before its first attempt: no workers; 0 attempts in 0.0 ms"
+    ]
+
+
+def test_long_error_is_wrapped_and_not_cut() -> None:
+    words = [f"reason{n}" for n in range(40)]
+    stream = Stream("a")
+    stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
+    stream.add(WorkerFailed, "a", **ended(error_type="ValueError", error=" ".join(words)))
+    lines = summary_lines(summarize(stream.fold()), 60)
+    assert max(map(len, lines)) <= 60
+    shown = " ".join(lines[lines.index("errors") :]).split()
+    assert set(words) <= {word.strip("():;,") for word in shown}

@@ -247,6 +247,8 @@ _LEAST_NAME = 12
 _ABANDONED_SHOWN = 20
 _TIMED_OUT_SHOWN = 50
 _KEYS_SHOWN = 5
+_ERROR_LINES = 12
+"""Lines of an error that is wrapped, at most."""
 _REFUSALS = {"patience": "throttled for too long"}
 """Reasons of a refused retry that need other words."""
 
@@ -373,7 +375,20 @@ def _error_lines(group: ErrorGroup, column: int, width: int | None) -> list[str]
     whole = f"{kind}  ({example})"
     if width is None or cells(whole) <= width:
         return [whole]
-    return [kind, f"{' ' * (column + 5)}{example}"]
+    indent = " " * (column + 5)
+    return [*_folded(kind, width, indent), *_folded(indent + example, width, indent)]
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    """Wrap an error, which can be longer than a terminal is wide, so that it is read whole in scrollback."""
+    lines = textwrap.wrap(
+        text.lstrip(), max(width, _LEAST_WIDTH), initial_indent=_margin(text), subsequent_indent=indent
+    )
+    return lines if len(lines) <= _ERROR_LINES else [*lines[: _ERROR_LINES - 1], f"{indent}…"]
+
+
+def _margin(text: str) -> str:
+    return text[: len(text) - len(text.lstrip())]
 
 
 def _line(text: str) -> str:
