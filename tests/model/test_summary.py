@@ -286,7 +286,7 @@ def test_summary_of_run_without_events() -> None:
 
 
 def test_long_error_is_wrapped_and_not_cut() -> None:
-    words = [f"reason{n}" for n in range(40)]
+    words = [f"reason{n}" for n in range(25)]
     stream = Stream("a")
     stream.add(AttemptStarted, "a", attempt=1, bad_luck=0.1)
     stream.add(WorkerFailed, "a", **ended(error_type="ValueError", error=" ".join(words)))
