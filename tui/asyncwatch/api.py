@@ -72,7 +72,7 @@ from asyncwatch.policies.rate import RateLimit, parse_rate
 from asyncwatch.policies.retry import RetryPolicy
 from asyncwatch.policies.runner import LifespanPer
 from asyncwatch.policies.throttle import ThrottlePolicy
-from asyncwatch.text import clock, count, one_line, percent, rate
+from asyncwatch.text import clock, count, one_line, percent, rate, split_address
 from asyncwatch.watching import is_wished, watched
 
 if TYPE_CHECKING:
@@ -1336,6 +1336,7 @@ def open_run(
     name: str = ...,
     lifespan: None = ...,
     watch: bool | None = ...,
+    metrics: str | None = ...,
     **options: Unpack[RunOptions],
 ) -> AbstractAsyncContextManager[OpenRun]: ...
 @overload
@@ -1346,6 +1347,7 @@ def open_run(
     lifespan: Callable[[], AbstractAsyncContextManager[ValueT]],
     lifespan_per: LifespanPer = ...,
     watch: bool | None = ...,
+    metrics: str | None = ...,
     **options: Unpack[RunOptions],
 ) -> AbstractAsyncContextManager[OpenRun[ValueT]]: ...
 def open_run(
@@ -1355,6 +1357,7 @@ def open_run(
     lifespan: LifespanFactory | None = None,
     lifespan_per: LifespanPer = "run",
     watch: bool | None = None,
+    metrics: str | None = None,
     **options: Unpack[RunOptions],
 ) -> AbstractAsyncContextManager[OpenRun[Any]]:
     """Open a run inside the context, whose workers `start_soon` starts.
@@ -1372,24 +1375,32 @@ def open_run(
             the last one raised `Renew`.
         watch: whether a dashboard in the terminal shows the run (see `asyncwatch.watch`). None leaves that to the
             environment variable `ASYNCWATCH`.
+        metrics: an address, such as `127.0.0.1:9464`, at which the run is shown to Prometheus while the context is
+            open; it needs the extra `metrics`.
         options: the fields of `RunOptions`.
 
     Raises:
         TypeError: an unknown option.
         ValueError: a value is out of its range.
+        RuntimeError: when the context is entered: the metrics cannot be served at the address.
 
     """
+    if metrics is not None:
+        split_address(metrics)
     treatment, limits = _split(options, "open_run")
     run: Run[Any] = Run([], name=name, concurrency=concurrency, lifespan=lifespan, lifespan_per=lifespan_per, **limits)
-    return _opened(run, treatment, watch)
+    return _opened(run, treatment, watch, metrics)
 
 
 @asynccontextmanager
-async def _opened(run: Run[Any], treatment: dict[str, Any], watch: bool | None) -> AsyncIterator[OpenRun[Any]]:
+async def _opened(
+    run: Run[Any], treatment: dict[str, Any], watch: bool | None, metrics: str | None
+) -> AsyncIterator[OpenRun[Any]]:
     control, source = control_of(run), _Calls()
     control.keep_latest(ROWS_KEPT)
     control.open_feed(source)
-    async with watched(run, is_watched=watch, is_named=bool(run.name)), running(run, "open_run"):
+    watching = watched(run, is_watched=watch, is_named=bool(run.name), metrics=metrics)
+    async with watching, running(run, "open_run"):
         opened: OpenRun[Any] = OpenRun(run, source, treatment)
         yield opened
         if source.feed is not None:

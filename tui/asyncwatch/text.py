@@ -245,6 +245,26 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
 # -- units as people read them
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of `127.0.0.1:9464`, `[::1]:9464`, or `9464`, which is a port of the loopback interface.
+
+    Raises:
+        ValueError: it is no such address.
+
+    """
+    host, colon, port = text.strip().rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if is_bracketed else host
+    is_host = not colon or (bool(bare) and is_bracketed == (":" in bare) and _HOST.fullmatch(bare) is not None)
+    if not is_host or not (port.isascii() and port.isdecimal()) or int(port[:6]) > _HIGHEST_PORT:
+        raise ValueError(f"must be HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464, not {printable(mask_url(text))!r}")
+    return bare or "127.0.0.1", int(port)
+
+
+_HOST = re.compile(r"[\w.:%-]+")
+_HIGHEST_PORT = 65_535
+
+
 def clock(seconds: float, *, has_tenths: bool = True) -> str:
     """Return a time since the start of the run: `00:03.2`, or `1:02:03.4` from an hour on."""
     return _clock(int(max(0.0, seconds) * 10), has_tenths)

@@ -43,7 +43,7 @@ logger = logging.getLogger("asyncwatch")
 
 @asynccontextmanager
 async def watch(
-    run: Run[object] | Supervisor, *, screen: bool = True, log_level: int = logging.INFO
+    run: Run[object] | Supervisor, *, screen: bool = True, log_level: int = logging.INFO, metrics: str | None = None
 ) -> AsyncIterator[None]:
     """Show a run, or a tree of services, inside the context: enter it before the run starts.
 
@@ -51,13 +51,16 @@ async def watch(
     program goes on then. Ctrl+C there interrupts the program. What workers print, and log records from `log_level` up,
     are lines of the log. Other processes find the run as well: `asyncwatch ps`, `asyncwatch attach`, `asyncwatch ctl`.
 
-    Without a terminal, or with `screen=False`, nothing is shown here. On systems without Unix sockets nothing happens.
+    Without a terminal, or with `screen=False`, nothing is shown here. `metrics` is an address such as `127.0.0.1:9464`,
+    or a port of the loopback interface, at which the run is shown to Prometheus; it needs the extra `metrics`. On
+    systems without Unix sockets nothing happens.
 
     Raises:
-        RuntimeError: The run has started already.
+        RuntimeError: The run has started already, or its metrics cannot be served at the address.
+        ValueError: `metrics` is no address.
 
     """
-    async with _watching(run, screen=screen, log_level=log_level):
+    async with _watching(run, screen=screen, log_level=log_level, metrics=metrics):
         yield
 
 
@@ -68,6 +71,8 @@ async def _watching(
     screen: bool,
     log_level: int = logging.INFO,
     journal: Path | None = None,
+    metrics: str | None = None,
+    is_published: bool = True,
     waits: bool = True,
 ) -> AsyncIterator[None]:
     control = control_of(run)
@@ -80,7 +85,8 @@ async def _watching(
     port.attach(control)
     control_thread.enter()
     try:
-        hosting = control_thread.submit(_host(port, run.name or Path(sys.argv[0]).name or "python", journal))
+        name = run.name or Path(sys.argv[0]).name or "python"
+        hosting = control_thread.submit(_host(port, name, journal, metrics, is_published=is_published))
         shown: Dashboard | None = None
         try:
             if waits:  # a hosted run is closed, so it is made whole although the caller is cancelled
@@ -91,8 +97,10 @@ async def _watching(
                     shown = _show(hosting, port, control, log_level)
                 yield
         finally:
-            await _end(hosting, shown)
-            port.close()
+            try:
+                await _end(hosting, shown)
+            finally:
+                port.close()
     finally:
         control_thread.leave()
 
@@ -150,26 +158,41 @@ async def watched(
     is_watched: bool | None,
     is_named: bool = False,
     journal: Path | None = None,
+    metrics: str | None = None,
     waits: bool = True,
 ) -> AsyncIterator[None]:
     """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway.
 
-    A run that is recorded has the ID of its `journal`. Unless the context `waits` until the run is served, it is
-    entered at once, and clients get the state so far when they come.
+    A run that is recorded has the ID of its `journal`. Its `metrics` are served as in `watch`, whether it is watched or
+    not. Unless the context `waits` until the run is served, it is entered at once, and clients get the state so far when
+    they come.
     """
-    if not (is_named or is_wished(is_watched)):
+    is_published = is_named or is_wished(is_watched)
+    if not is_published and metrics is None:
         yield
         return
     screen = is_watched if is_watched is not None else os.environ.get(VARIABLE, "") not in {*_NO, "attach"}
-    async with _watching(run, screen=screen, journal=journal, waits=waits):
+    async with _watching(run, screen=screen, journal=journal, metrics=metrics, is_published=is_published, waits=waits):
         yield
 
 
-async def _host(port: RunPort, name: str, journal: Path | None) -> HostedRun:
+async def _host(
+    port: RunPort, name: str, journal: Path | None, metrics: str | None, *, is_published: bool
+) -> HostedRun:
     from asyncwatch.control.host import HostedRun  # noqa: PLC0415  it brings the model, which few programs need
 
-    hosted = HostedRun(port, name, journal=journal)
-    hosted.open()
+    served = None
+    if metrics is not None:
+        from asyncwatch.metrics import listen  # noqa: PLC0415  as above
+
+        served = listen(metrics)
+        logger.info("metrics are at %s", served.url)
+    hosted = HostedRun(port, name, is_published=is_published, journal=journal, follower=served)
+    try:
+        await hosted.open()
+    except BaseException:
+        await hosted.close(status=1)
+        raise
     if hosted.problem:
         logger.warning("asyncwatch ps and attach do not find this run: %s", hosted.problem)
     return hosted

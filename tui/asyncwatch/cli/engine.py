@@ -16,6 +16,7 @@ from asyncwatch.cli.messages import fault
 from asyncwatch.cli.session import (
     PATIENCE,
     LimitError,
+    ListenError,
     OutputError,
     RunHost,
     Session,
@@ -59,7 +60,7 @@ def run_engine(make_plan: MakePlan, connections: Connections) -> int:
             return ALL_SUCCEEDED
         session = prepare(plan, stays_open=True, on_problem=notes.append, before_end=stray.finish)
         host = EngineHost(session, stray)
-    except (NoPlanError, LimitError, OutputError) as error:
+    except (NoPlanError, LimitError, ListenError, OutputError) as error:
         problems = error.problems if isinstance(error, NoPlanError) else [str(error)]
         _refuse(connections, problems, BAD_INPUT)
         return BAD_INPUT

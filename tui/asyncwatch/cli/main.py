@@ -142,7 +142,7 @@ _THEMES = {
     "What to run": ("config", "items", "name_column", "skip_bad", "lifespan"),
     "How much at once, and how long": ("runner", "concurrency", "rate", "timeout", "attempt_timeout"),
     "When something goes wrong": ("max_attempts", "halt", "bad_luck", "seed", "stop_ok"),
-    "Where it is shown": ("headless", "detach", "is_json", "is_quiet"),
+    "Where it is shown": ("headless", "detach", "is_json", "is_quiet", "metrics"),
     "What is written": ("output", "summary_json", "junit", "journal"),
 }
 """The options of the main command by what they are about; all others come last."""
@@ -304,6 +304,12 @@ _LIFESPAN = click.option(
     "--journal/--no-journal",
     default=None,
     help="Whether the run is recorded, so that it can be resumed. Default: batches with items or URLs are.",
+)
+@click.option(
+    "--metrics",
+    type=SettingType("metrics", "address"),
+    metavar="ADDRESS",
+    help="Serve metrics for Prometheus at HOST:PORT, or at a port of the loopback interface. Default: none.",
 )
 @click.version_option(asyncwatch.__version__, prog_name="asyncwatch")
 @click.pass_context
@@ -771,9 +777,9 @@ def _make_plan(
 
 
 def _run(plan: Plan, *, is_json: bool, is_quiet: bool) -> int:
-    from asyncwatch.cli.session import LimitError, OutputError, run_plan
+    from asyncwatch.cli.session import LimitError, ListenError, OutputError, run_plan
 
     try:
         return run_plan(plan, is_json=is_json, is_quiet=is_quiet)
-    except (LimitError, OutputError) as error:
+    except (LimitError, ListenError, OutputError) as error:
         raise _InputError([str(error)]) from None

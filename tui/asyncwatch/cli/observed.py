@@ -92,7 +92,7 @@ class Observing:
         from asyncwatch.control.host import HostedRun
 
         hosted = HostedRun(self.observation, self.name, on_look=self.observation.look)
-        hosted.open()
+        await hosted.open()
         return hosted
 
     async def _end(self, hosted: HostedRun, status: int | None) -> None:

@@ -36,7 +36,7 @@ from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.rows import Row
 from asyncwatch.plan.plan import Plan
 from asyncwatch.process import FEWEST_FILES, infrequent_gc, kept_streams, raise_file_limit
-from asyncwatch.text import error_line
+from asyncwatch.text import error_line, split_address
 
 if TYPE_CHECKING:
     from asyncwatch.cli.headless import StdoutError
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from asyncwatch.engine.run import Run
     from asyncwatch.engine.supervisor import Supervisor
     from asyncwatch.journal.writer import JournalWriter, Problem
+    from asyncwatch.metrics import RunMetrics
     from asyncwatch.plan.keys import WorkerKeys
 
     _Engine = EngineThread[Run | Supervisor]
@@ -79,6 +80,10 @@ class LimitError(Exception):
     """The system allows too few open files for any run. Raised before the run starts."""
 
 
+class ListenError(Exception):
+    """The metrics cannot be served at their address. Raised before the run starts."""
+
+
 class Session(NamedTuple):
     """The parts of a run that were made before it starts."""
 
@@ -90,6 +95,8 @@ class Session(NamedTuple):
     """None if the run has no journal."""
     reports: ReportFiles | None = None
     """Files that are written at the end; None if there are none."""
+    metrics: RunMetrics | None = None
+    """None if they are not served."""
 
 
 def prepare(
@@ -107,11 +114,13 @@ def prepare(
     Raises:
         OutputError: The output file, or one of the end, cannot be opened.
         LimitError: The system allows too few open files.
+        ListenError: The address of the metrics cannot be used.
 
     """
     slots = _slots(plan)
     _raise_file_limit(slots, on_problem)
     output, reports = _open_output(plan), open_reports(plan)
+    metrics = _listen(plan, on_problem)
     level = logging.getLevelNamesMapping()[plan.config.log_level.upper()]
     from asyncwatch.plan.keys import WorkerKeys
 
@@ -125,7 +134,7 @@ def prepare(
         threads=max(slots, _DEFAULT_THREADS),
         loop_thread=plan.loop_thread,
     )
-    return Session(plan, engine, output, keys, recorder, reports)
+    return Session(plan, engine, output, keys, recorder, reports, metrics)
 
 
 def run_plan(plan: Plan, *, is_json: bool, is_quiet: bool = False) -> int:
@@ -134,6 +143,7 @@ def run_plan(plan: Plan, *, is_json: bool, is_quiet: bool = False) -> int:
     Raises:
         OutputError: The output file cannot be opened.
         LimitError: The system allows too few open files.
+        ListenError: The address of the metrics cannot be used.
 
     """
     session = prepare(plan, stays_open=False, on_problem=report)
@@ -246,6 +256,20 @@ def open_reports(plan: Plan) -> ReportFiles | None:
         return ReportFiles(config.summary_json, config.junit)
     except (OSError, ValueError) as error:
         raise OutputError(str(error)) from None
+
+
+def _listen(plan: Plan, on_problem: Callable[[str], object]) -> RunMetrics | None:
+    if plan.config.metrics is None:
+        return None
+    from asyncwatch.metrics import MetricsError, listen
+
+    try:
+        metrics = listen(plan.config.metrics)
+    except MetricsError as error:
+        raise ListenError(str(error)) from None
+    if split_address(plan.config.metrics)[1] == 0:  # else the person knows it
+        on_problem(f"metrics are at {metrics.url}")
+    return metrics
 
 
 def _log_files(plan: Plan) -> LogFiles | None:
@@ -373,6 +397,9 @@ class RunHost:
 
     async def open(self) -> None:
         """Listen to clients."""
+        if (metrics := self.session.metrics) is not None:
+            lag = None if self.session.recorder is None else self._journal_lag
+            await metrics.open(self.fleet, self.session.engine.statistics, lag)
         if self._publication is not None:
             self._door.listen(self._publication.socket)
             self._refreshing = asyncio.create_task(self._refresh(self._publication))
@@ -386,6 +413,8 @@ class RunHost:
     def receive(self, batch: Batch) -> str | None:
         """Pass a batch on, before it is applied to the fleet. Return a message for a person, or None."""
         self.server.take(batch)
+        if self.session.metrics is not None:
+            self.session.metrics.take(batch)
         if batch and self._recording.wants_snapshot:
             self._recording.add_snapshot(batch[0].seq, self.fleet)
         return self._recording.receive(batch)
@@ -437,10 +466,16 @@ class RunHost:
         if self._refreshing is not None:
             self._refreshing.cancel()
         await self._door.close()
+        if self.session.metrics is not None:
+            await self.session.metrics.close()
         await self.server.close()
         if self._publication is not None:
             with suppress(OSError, DiscoveryError):
                 self._publication.end(status, msgspec.to_builtins(summary))
+
+    def _journal_lag(self) -> int:
+        """Return how many events are not in the journal yet."""
+        return max(0, self.fleet.last_seq - self._recording.written)
 
     async def _refresh(self, publication: Publication) -> None:
         """Make folder and socket anew when they have gone, as after a log-out."""
@@ -466,7 +501,8 @@ class _Recording:
         self._held: deque[Batch] = deque()
         self._writer: JournalWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._written = -1
+        self.written = -1
+        """The number of the last event in the journal; -1 before the first."""
         self._recorder = session.recorder
         self._problem: Problem | None = None
         self._reported: Problem | None = None
@@ -533,7 +569,7 @@ class _Recording:
         if self._output is None or self._beginning is None or not self._beginning.done():
             return
         is_free = self._writer is None or self._problem is not None or is_over
-        while self._held and (is_free or self._held[0][-1].seq <= self._written):
+        while self._held and (is_free or self._held[0][-1].seq <= self.written):
             self._message = self._output.write(self._held.popleft()) or self._message
 
     def _report(self) -> None:
@@ -547,7 +583,7 @@ class _Recording:
     # In the writer's thread.
 
     def _note_written(self, seq: int) -> None:
-        self._written = max(self._written, seq)
+        self.written = max(self.written, seq)
         if self._output is not None:
             self._call(self._release)
 

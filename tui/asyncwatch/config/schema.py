@@ -516,6 +516,14 @@ class Config(WorkSettings, frozen=True, kw_only=True):
             Size(1_000_000),
         ),
     ] = JOURNALS_SIZE
+    metrics: Annotated[
+        str | None,
+        Setting(
+            'An address such as "127.0.0.1:9464", where the figures of the run are for Prometheus (/metrics), and '
+            "whether it is healthy and ready (/healthz, /readyz). A port alone is on the loopback interface.",
+            OrNone(Parsed(values.address), "nothing listens"),
+        ),
+    ] = None
     stop_ok: Annotated[
         bool,
         Setting("Whether a run that is stopped before its end has status 0, if no worker failed by itself.", FLAG_RULE),

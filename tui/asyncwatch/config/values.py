@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.settings import describe_value, expect_type, nearest
-from asyncwatch.text import mask_url, printable
+from asyncwatch.text import mask_url, printable, split_address
 
 TARGETS: Final = ("http", "demo")
 """Targets with names of their own. Every other one is a `module:function`."""
@@ -116,6 +116,13 @@ def proxy(value: Any) -> str:
     if text(value) != "environment" and (problem := url_problem(value)):
         raise ValueError(f"must be 'environment' or the URL of a proxy: {problem}")
     return str(value)
+
+
+def address(value: Any) -> str:
+    """Return the address of a port, which may be a number alone."""
+    shown = str(value) if type(value) is int else text(value)
+    split_address(shown)
+    return shown
 
 
 def target(value: Any) -> str:

@@ -49,6 +49,19 @@ class Port(Protocol):
         """Return the latest figures."""
 
 
+class Follower(Protocol):
+    """What else follows a run in the control thread, as `metrics.RunMetrics`."""
+
+    async def open(self, fleet: Fleet, statistics: Callable[[], Statistics]) -> None:
+        """Follow the run whose state is `fleet`, before its first event."""
+
+    def take(self, batch: Batch) -> None:
+        """Take a batch just before it is applied to the fleet."""
+
+    async def close(self) -> None:
+        """Let go of the run."""
+
+
 class Entrance:
     """The listening socket of this process, by which the processes of its user find its runs.
 
@@ -129,9 +142,9 @@ os.register_at_fork(after_in_child=entrance.close_after_fork)
 class HostedRun:
     """A run that is served in the control thread. All methods belong to that thread.
 
-    The processes of its user find it. If that is impossible, `problem` says why. Call `open` in the loop iteration that
-    makes it. `on_look` is called with whether there are clients that follow the run. A run that is recorded has the ID
-    of its `journal`.
+    With `is_published` the processes of its user find it. If that is impossible, `problem` says why. Call `open` in the
+    loop iteration that makes it. `on_look` is called with whether there are clients that follow the run. A run that is
+    recorded has the ID of its `journal`. A `follower` gets every batch too.
     """
 
     def __init__(
@@ -139,19 +152,25 @@ class HostedRun:
         port: Port,
         name: str,
         *,
+        is_published: bool = True,
         on_look: Callable[[bool], object] = lambda _is_looked_at: None,
         journal: Path | None = None,
+        follower: Follower | None = None,
     ) -> None:
         self.problem = ""
+        self._follower = follower
         self._journal = "" if journal is None else str(journal)
         run_id = "" if journal is None else journal.stem
         self._port = port
         self._fleet = Fleet()
-        try:
-            self.id = entrance.publish(name, run_id)
-        except DiscoveryError as error:
-            self.problem = str(error)
-            self.id = run_id or new_id()
+        self.id = ""
+        if is_published:
+            try:
+                self.id = entrance.publish(name, run_id)
+            except DiscoveryError as error:
+                self.problem = str(error)
+        self._is_published = bool(self.id)
+        self.id = self.id or run_id or new_id()
         run = Run(
             self.id,
             name,
@@ -167,11 +186,13 @@ class HostedRun:
         close = WeakMethod(self._server.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Listen to clients, and take the events of the run from now on."""
         self._server.open(PlanMade(self.id, notes=(), foreseen=(), journal=self._journal))
-        if not self.problem:
+        if self._is_published:
             entrance.add(self.id, self._server)
+        if self._follower is not None:
+            await self._follower.open(self._fleet, self._port.statistics)
         self._following = asyncio.create_task(self._follow(self._port.events()))
 
     async def adopt(self, connection: socket.socket) -> None:
@@ -193,7 +214,9 @@ class HostedRun:
         self._server.end(Ended(status, (), msgspec.Raw(packed(summary))))
         entrance.remove(self.id)
         await self._server.close()
-        if not self.problem:
+        if self._follower is not None:
+            await self._follower.close()
+        if self._is_published:
             await entrance.end(self.id, status, msgspec.to_builtins(summary))
 
     def _note_clients(self) -> None:
@@ -203,6 +226,8 @@ class HostedRun:
         while self._fleet.finished is None:
             batch = await queue.get()
             self._server.take(batch)
+            if self._follower is not None:
+                self._follower.take(batch)
             apply(self._fleet, batch)
             await asyncio.sleep(0)  # clients come between two batches of many
 

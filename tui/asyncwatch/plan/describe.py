@@ -40,6 +40,7 @@ def describe_plan(plan: Plan) -> list[str]:
         **({"log file": config.log_file} if config.log_file is not None else {}),
         **({"summary": config.summary_json} if config.summary_json is not None else {}),
         **({"JUnit": config.junit} if config.junit is not None else {}),
+        **({"metrics": config.metrics} if config.metrics is not None else {}),
         "workers": f"{sum(len(group.names) for group in plan.groups):,}",
     }
     lines = [f"{key:<12} {value}" for key, value in facts.items()]

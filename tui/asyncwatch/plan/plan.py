@@ -114,6 +114,7 @@ class Overrides(Struct, frozen=True, kw_only=True):
     rate: str | UnsetType | None = UNSET
     halt: str | UnsetType | None = UNSET
     stop_ok: bool | UnsetType = UNSET
+    metrics: str | UnsetType | None = UNSET
     journal: bool | UnsetType = UNSET
     name_column: str | UnsetType = UNSET
     skip_bad: bool | UnsetType = UNSET
