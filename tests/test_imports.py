@@ -24,6 +24,7 @@ UNNEEDED = {
     "engine": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.model", "asyncwatch.config", "uvloop"],
     "model": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncio"],
     "control": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncwatch.plan"],
+    "metrics": [*UI, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncwatch.control"],
     "control.discovery": ["asyncio", "asyncwatch.commands", "asyncwatch.events", "asyncwatch.model"],
     "config": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.plan"],
     "plan targets": [*UI, *COMMAND_LINE],
@@ -126,6 +127,17 @@ def test_public_names_import_without_the_modules_of_unix() -> None:
         "for name in asyncwatch.__all__: getattr(asyncwatch, name)"
     )
     assert "asyncwatch.engine" in found
+
+
+def test_only_the_room_of_metrics_brings_their_library() -> None:
+    rooms = [
+        f"asyncwatch.{file.stem}"
+        for file in PACKAGE.iterdir()
+        if not file.stem.startswith("_") and file.stem != "metrics" and (file.suffix == ".py" or file.is_dir())
+    ]
+    found = modules_after(IMPORT_ALL.format(names=rooms))
+    assert "asyncwatch.cli.session" in found
+    assert not {name for name in found if name.startswith(("prometheus_client", "asyncwatch.metrics"))}
 
 
 @pytest.mark.parametrize("rooms", UNNEEDED)

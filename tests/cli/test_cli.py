@@ -513,6 +513,7 @@ def test_completion_script_asks_the_command(runs: Runs, shell: str) -> None:
         (["ctl", "rest"], {"restart"}),
         (["--run"], {"--runner"}),
         (["--runner", "g"], {"gather"}),
+        (["--metr"], {"--metrics"}),
         (["resume", "--only-", ""], set()),
     ],
 )

@@ -44,16 +44,20 @@ class Health:
             return reason
         if fleet.cancel_requested is not None:
             return "the run is stopping"
-        if not fleet.tree.is_supervised:
-            return ""
-        services = fleet.services(now)
-        if not self._has_started:
-            newest = fleet.tree.newest
-            is_last_ready = newest is not None and (newest.is_ready or newest.is_settled or newest.incarnation > 1)
-            if services.to_come or not is_last_ready:
-                left = services.to_come or 1
-                return f"{count(left, 'service')} {'has' if left == 1 else 'have'} not started yet"
-            self._has_started = True
-        if services.flapping:
-            return f"{count(services.flapping, 'service')} {'flaps' if services.flapping == 1 else 'flap'}"
-        return ""
+        if fleet.run.flapping is None:
+            return ""  # there is no tree
+        if left := self._not_started():
+            return f"{count(left, 'service')} {'has' if left == 1 else 'have'} not started yet"
+        flapping = fleet.services(now).flapping
+        return f"{count(flapping, 'service')} {'flaps' if flapping == 1 else 'flap'}" if flapping else ""
+
+    def _not_started(self) -> int:
+        """Return how many services have not started, those that do so now included; 0 once all have."""
+        fleet = self._fleet
+        if self._has_started or fleet.run is None:
+            return 0
+        left, newest = max(0, fleet.run.workers - fleet.workers), fleet.tree.newest
+        if newest is not None and not (newest.is_ready or newest.is_settled or newest.incarnation > 1):
+            left += 1
+        self._has_started = not left and fleet.tree.is_supervised
+        return left

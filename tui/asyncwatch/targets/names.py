@@ -48,6 +48,7 @@ DEPENDENCIES: Final = frozenset(
         "msgspec",
         "multidict",
         "platformdirs",
+        "prometheus_client",
         "propcache",
         "pygments",
         "rich",
