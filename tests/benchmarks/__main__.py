@@ -44,6 +44,7 @@ CASES = (
     "journal",
     "resume",
     "replay",
+    "metrics",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -33,7 +33,7 @@ OTHER: Final = "_OTHER"
 """OpenTelemetry's value for what has no value of its own."""
 MOST_GROUPS: Final = 100
 MOST_ERRORS: Final = 100
-MOST_SERIES: Final = 500
+MOST_SERIES: Final = 300
 """Most pairs of a group and an error; later errors of a group are `OTHER`."""
 _SETTLED_EVERY = 1.0
 """Seconds of the run between two times that durations are sorted into their buckets."""
@@ -85,6 +85,8 @@ class Tally:
         self._durations: dict[tuple[str, str], Durations] = {}
         self._successes: dict[str, Callable[[float], None]] = {}
         """Takes the duration of an attempt that succeeded, by the group of the fleet."""
+        self._failures: dict[tuple[str, str], Callable[[float], None]] = {}
+        """The same of one that failed, by group and error, for those that have labels of their own."""
         self._fleet = fleet
         self._labels: dict[str, str] = {}
         self._errors: set[str] = set()
@@ -160,20 +162,21 @@ class Tally:
     def _count(self) -> None:
         """Count a batch that was applied. The rows of the workers that it is about are still there."""
         batch, self._batch = self._batch, ()
-        by_name, successes, starts = self._fleet.by_name, self._successes, self._starts
+        by_name, successes, starts, folds = self._fleet.by_name, self._successes, self._starts, self._folds
         for event in batch:
             # Nearly all events of a large batch are of the first two kinds.
             if type(event) is AttemptStarted:
                 if event.attempt > 1:
                     starts[event.worker] = event.at
             elif type(event) is WorkerSucceeded:
-                row = by_name.get(event.worker)
-                group = OTHER if row is None else row.block.group
-                add = successes.get(group)
-                if add is None:
-                    add = successes[group] = self._of(self.label(group), "").add
-                add(event.elapsed if event.attempts == 1 else self._since_start(event, event.elapsed))
-            elif (fold := self._folds.get(type(event))) is not None:
+                seconds = event.elapsed
+                if event.attempts > 1:
+                    seconds = self._since_start(event)
+                try:
+                    successes[by_name[event.worker].block.group](seconds)
+                except KeyError:  # the first one of its group
+                    self._succeeded(event.worker, seconds)
+            elif (fold := folds.get(type(event))) is not None:
                 fold(event)
 
     def _of(self, group: str, error_type: str) -> Durations:
@@ -188,24 +191,41 @@ class Tally:
         row = self._fleet.by_name.get(worker)
         return OTHER if row is None else self.label(row.block.group)
 
-    def _since_start(self, event: WorkerSucceeded, elapsed: float) -> float:
+    def _since_start(self, event: WorkerSucceeded) -> float:
         started = self._starts.pop(event.worker, None)
-        return elapsed if started is None else max(0.0, event.at - started)
+        return event.elapsed if started is None else max(0.0, event.at - started)
+
+    def _succeeded(self, worker: str, seconds: float) -> None:
+        row = self._fleet.by_name.get(worker)
+        group = OTHER if row is None else row.group
+        add = self._successes[group] = self._of(self.label(group), "").add
+        add(seconds)
 
     def _queued(self, event: WorkersQueued) -> None:
         self.label(event.group)
 
     def _failed(self, event: AttemptFailed) -> None:
-        self._starts.pop(event.worker, None)
+        if event.attempt > 1:
+            self._starts.pop(event.worker, None)
+        try:
+            self._failures[self._fleet.by_name[event.worker].block.group, event.error_type](event.elapsed)
+        except KeyError:
+            self._failed_anew(event)
+        if event.error_class == "throttled":
+            self.throttled[self._group_of(event.worker)] += 1
+
+    def _failed_anew(self, event: AttemptFailed) -> None:
+        """Take a failure that may be the first one of its group and error."""
         group, error_type = self._group_of(event.worker), event.error_type
         if error_type not in self._errors:
             if len(self._errors) < MOST_ERRORS:
                 self._errors.add(error_type)
             else:
                 error_type = OTHER
-        self._of(group, error_type).add(event.elapsed)
-        if event.error_class == "throttled":
-            self.throttled[group] += 1
+        durations = self._of(group, error_type)
+        durations.add(event.elapsed)
+        if self._durations.get((group, error_type)) is durations:
+            self._failures[group, error_type] = durations.add
 
     def _polled(self, event: PollFinished) -> None:
         self._starts.pop(event.worker, None)
@@ -215,7 +235,10 @@ class Tally:
         if event.is_throttled:
             self._waited += event.delay
         else:
-            self.retries[self._group_of(event.worker)] += 1
+            try:
+                self.retries[self._labels[self._fleet.by_name[event.worker].block.group]] += 1
+            except KeyError:  # a group without a label of its own
+                self.retries[OTHER] += 1
 
     def _restarted(self, event: WorkerRestarted) -> None:
         self._starts.pop(event.worker, None)
