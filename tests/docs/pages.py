@@ -29,6 +29,7 @@ from markdown_it.token import Token
 
 from asyncwatch.cli.main import main
 from asyncwatch.events import decode, encode
+from tests.metrics.reading import shown_samples
 from tests.terminal.screen import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ PAGES = [README, *sorted(GUIDE.glob("*.md"))]
 _SCRIPTS = sysconfig.get_path("scripts")
 _HOST = re.compile(r"https?://([a-z0-9.-]+\.example)\b")
 _FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
-_LANGUAGES = {"python", "sh", "console", "toml", "json", "jsonl", "csv", "ini", "text"}
+_LANGUAGES = {"python", "sh", "console", "toml", "json", "jsonl", "csv", "ini", "yaml", "text"}
 _ATTRIBUTES = {"title", "status", "keys", "until", "skip", "needs"}
 _DATA = {
     "urls.txt": "https://a.example/\nhttps://b.example/\nhttps://c.example/\n",
@@ -275,6 +276,9 @@ class Folder:
                 _check_json(block.text)
             case "ini":
                 _check_unit(block.text)
+            case "yaml":
+                assert block.title, f"{block.id} needs a title, because it shows a file"
+                _check_rules(block)
             case "text" if not block.title:
                 assert not re.search(r"^\s*(\$ |asyncwatch\b)", block.text, re.MULTILINE), "a command: use sh"
             case _:
@@ -381,6 +385,14 @@ def _check_json(text: str) -> None:
     for line, document in zip(lines, documents, strict=True):
         if "event" in document:
             assert encode(decode(line)).decode() == line.strip()
+
+
+def _check_rules(block: Block) -> None:
+    names, labels = shown_samples()
+    unknown = set(re.findall(r"\basyncwatch_\w+", block.text)) - names
+    assert not unknown, f"{block.id}: no such metric: {unknown}"
+    unknown = set(re.findall(r'(\w+)(?:=|!=|=~|!~)"', block.text)) - labels
+    assert not unknown, f"{block.id}: no such label: {unknown}"
 
 
 def _check_unit(text: str) -> None:

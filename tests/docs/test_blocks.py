@@ -12,6 +12,7 @@ The blocks of a page run in their order, in one folder. A block is fenced, and i
   a file name, as above.
 - `json`: a document, or one per line. An object with an "event" is an event as it is written.
 - `ini`: a systemd unit whose `ExecStart` is valid.
+- `yaml`: a file of Prometheus, with a title as below. It names only metrics and labels that there are.
 - `csv`, `jsonl`, `text`: written to the file that a title names, as in `csv title="ids.csv"`. A `text` without a title
   is only shown, and contains no command.
 

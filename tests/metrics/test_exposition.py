@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,13 @@ from asyncwatch.events import (
     WorkerState,
     WorkerSucceeded,
 )
+from asyncwatch.guide import path_of
 from asyncwatch.metrics.exposition import Exposition
+from asyncwatch.metrics.server import MOST_CONNECTIONS
+from asyncwatch.metrics.tally import MOST_ERRORS, MOST_GROUPS, MOST_SERIES
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
-from tests.metrics.reading import families_of
+from tests.metrics.reading import families_of, shown_samples
 from tests.model.stream import Stream, ended, failed
 from tests.model.test_flapping import Services
 from tests.model.test_snapshot import rich_run
@@ -203,3 +207,12 @@ def test_health_pages_answer_by_status_and_reason(events: int, healthy: int, rea
     assert (answers["/healthz"].status, answers["/readyz"].status) == (healthy, ready)
     assert answers["/healthz"].body == b"ok\n"
     assert answers["/readyz"].body == (b"ok\n" if ready == 200 else b"the run has not started yet\n")
+
+
+def test_page_of_the_guide_names_every_metric_and_no_other() -> None:
+    text = path_of("howto-metrics").read_text(encoding="utf-8")
+    table = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    names = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown_samples()[0]}
+    assert {name for name in table if name.startswith(PREFIX)} == names
+    for number in (MOST_GROUPS, MOST_ERRORS, MOST_SERIES, MOST_CONNECTIONS):
+        assert re.search(rf"\b{number}\b", text)
