@@ -41,6 +41,13 @@ async def job(item):
         await asyncio.sleep(0.01)
     return item
 
+async def opens():
+    while not os.path.exists("done"):
+        files = [open(os.devnull) for _ in range(20)]
+        await asyncio.sleep(0.001)
+        for file in files:
+            file.close()
+
 async def steady():
     while not os.path.exists("start"):
         await asyncio.sleep(0.01)
@@ -107,15 +114,19 @@ def samples(url: str) -> dict[tuple[str, ...], float]:
     return {(each.name.removeprefix("asyncwatch_"), *each.labels.values()): each.value for each in found}
 
 
+def command_of(code: str | None) -> list[str]:
+    return ["-m", "asyncwatch"] if code is None else ["-c", code]
+
+
 class Headless:
     """A headless run in a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, code: str | None = None) -> None:
         self.stdout = (folder / "stdout").open("w+")
         self.stderr = (folder / "stderr").open("w+")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "asyncwatch", "--headless", *arguments],
+            [sys.executable, *command_of(code), "--headless", *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -146,8 +157,8 @@ class Headless:
 
 
 @contextmanager
-def headless(folder: Path, *arguments: str) -> Iterator[Headless]:
-    run = Headless(folder, *arguments)
+def headless(folder: Path, *arguments: str, code: str | None = None) -> Iterator[Headless]:
+    run = Headless(folder, *arguments, code=code)
     try:
         yield run
     finally:
@@ -159,9 +170,8 @@ def headless(folder: Path, *arguments: str) -> Iterator[Headless]:
 
 def call(folder: Path, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, or `code` that does."""
-    start = ["-m", "asyncwatch"] if code is None else ["-c", code]
     return subprocess.run(
-        [sys.executable, *start, *arguments],
+        [sys.executable, *command_of(code), *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -218,6 +228,21 @@ def test_services_are_ready_when_all_have_started_and_not_while_one_flaps(folder
             run.process.send_signal(signal.SIGINT)
             assert run.end() == 130
             assert idle.recv(1) == b""
+
+
+def test_idle_connections_leave_the_workers_their_open_files(folder: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (110, 110)); "
+    limited += "from asyncwatch.__main__ import run; run()"
+    with headless(folder, "jobs:opens", "--metrics", "0", code=limited) as run:
+        url = run.url()
+        host, port = url.split("/")[2].split(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(500)]
+        assert samples(url)["workers", "running"] == 1
+        for connection in idle:
+            connection.close()
+        (folder / "done").touch()
+        assert run.end() == 0
+        assert "ERROR" not in run.text(run.stderr)
 
 
 @pytest.mark.parametrize("arguments", [["--headless"], ["-d"]])

@@ -100,8 +100,6 @@ def _bind(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, *_, where = found[0]
     is_any = family == socket.AF_INET6 and where[0] == "::"
-    listener = socket.create_server(
+    return socket.create_server(
         where[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=is_any and socket.has_dualstack_ipv6()
     )
-    listener.setblocking(False)
-    return listener

@@ -26,6 +26,8 @@ LONGEST = 10.0
 """Seconds from the beginning of a connection to its end, at most."""
 _LARGEST_LINE = 8_190
 _MOST_HEADERS = 64
+_PAUSE = 0.1
+"""Seconds without a connection after one could not be accepted."""
 _LAST_CHANCE = 1.0
 """Seconds that connections get to end, once they are cut off."""
 _METHODS: Final = ("GET", "HEAD")
@@ -39,10 +41,11 @@ class Server:
     """Answers GET and HEAD at `listener`. `pages` has what makes the page at a path."""
 
     def __init__(self, listener: socket.socket, pages: Mapping[str, Callable[[], Page]]) -> None:
+        listener.setblocking(False)
         self._listener = listener
         self._pages = pages
         self._http: web.Server | None = None
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
         close = WeakMethod(self.close_after_fork)
         os.register_at_fork(after_in_child=lambda: (method := close()) and method())
 
@@ -57,12 +60,13 @@ class Server:
             max_headers=_MOST_HEADERS,
             lingering_time=_LAST_CHANCE,
         )
-        self._server = await asyncio.get_running_loop().create_server(self._accept, sock=self._listener)
+        self._accepting = asyncio.create_task(self._accept(self._http))
 
     async def close(self) -> None:
         """Cut all connections off, and stop listening."""
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
         if self._http is not None:
             for connection in self._http.connections:
                 _cut_off(connection)
@@ -77,14 +81,22 @@ class Server:
             with suppress(OSError):
                 os.close(each.fileno())
 
-    def _accept(self) -> asyncio.Protocol:
-        assert self._http is not None  # noqa: S101  it is open
-        connections = self._http.connections
-        for oldest in connections[: max(0, len(connections) + 1 - MOST_CONNECTIONS)]:
-            _cut_off(oldest)
-        connection = self._http()
-        asyncio.get_running_loop().call_later(LONGEST, _cut_off, connection)
-        return connection
+    async def _accept(self, http: web.Server) -> None:
+        """Accept one connection after the other.
+
+        An `asyncio.Server` would accept a hundred at once, and take the open files that the workers need.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _address = await loop.sock_accept(self._listener)
+            except OSError:  # no file is left, or the client has gone
+                await asyncio.sleep(_PAUSE)
+                continue
+            live = [each for each in http.connections if each.transport is not None]
+            for oldest in live[: max(0, len(live) + 1 - MOST_CONNECTIONS)]:
+                _cut_off(oldest)
+            await _serve(http(), client)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         make = self._pages.get(request.path)
@@ -109,6 +121,16 @@ class Server:
             return web.Response(status=500, text="the page cannot be made; the log of the run says why\n")
         headers = {"Content-Type": page.content_type}
         return web.Response(status=page.status, body=page.body, headers=headers, zlib_executor_size=sys.maxsize)
+
+
+async def _serve(connection: web.RequestHandler, client: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.connect_accepted_socket(lambda: connection, client)
+    except OSError:
+        client.close()
+    else:
+        loop.call_later(LONGEST, _cut_off, connection)
 
 
 def _cut_off(connection: web.RequestHandler) -> None:
