@@ -320,6 +320,10 @@ def test_process_of_the_engine_serves_the_metrics_of_a_run_with_a_dashboard(fold
         assert samples(url)["workers", "succeeded"] == 4
         (folder / "done").touch()
         until(lambda: samples(url)["workers", "succeeded"] == 5)
+        terminal.press("l")
+        terminal.wait_for(lambda screen: f"metrics are at {url}" in screen)
+        terminal.press("\x1b")
+        terminal.wait_for(lambda screen: f"metrics are at {url}" not in screen)
         terminal.press("q")
         terminal.wait_for_exit()
     with pytest.raises(OSError, match="refused"):

@@ -177,8 +177,10 @@ class EngineHost:
         return end_of(self._session, self._fleet, exit_status(self._fleet))
 
     def _receive(self, batch: Batch) -> None:
-        problem = self._host.receive(batch)
+        problem, has_begun = self._host.receive(batch), self._fleet.run is not None
         apply(self._fleet, batch)
+        if not has_begun and self._session.metrics is not None:
+            self._engine.record_log(None, "INFO", "asyncwatch", f"metrics are at {self._session.metrics.url}")
         if problem:
             self._server.report(problem)
         self._look_later()

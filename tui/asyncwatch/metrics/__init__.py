@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from asyncwatch.metrics.server import Server
     from asyncwatch.model.fleet import Fleet
 
-_BACKLOG = 128
+_BACKLOG = 1_024
+"""Connections that wait in the kernel, where they take no open file of the process."""
 _INSTALL = "pip install 'asyncwatch[metrics]'"
 
 
