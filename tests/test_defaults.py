@@ -156,6 +156,7 @@ def test_options_are_settings_of_the_config() -> None:
         "rate",
         "halt",
         "lifespan",
+        "metrics",
     }
 
 
