@@ -26,7 +26,10 @@ from asyncwatch.events import (
 from asyncwatch.metrics.tally import BOUNDS, MOST_ERRORS, MOST_GROUPS, MOST_SERIES, OTHER, Durations, Tally
 from asyncwatch.model.fleet import Fleet
 from asyncwatch.model.reducer import apply
+from tests.clock import run_jumping
+from tests.engine.fleets import run_batch, worker
 from tests.engine.test_scheduler_properties import Step, fleets, run_fleet, steps
+from tests.engine.test_throttle import Quota
 from tests.model.stream import Stream, ended, failed
 
 STARTED: dict[str, Any] = {"attempt": 1, "bad_luck": 0.5}
@@ -142,6 +145,22 @@ def test_throttled_seconds_are_those_of_all_workers_that_wait_for_their_key() ->
     tally.take(stream.events[-1:])
     apply(tally._fleet, stream.events[-1:])
     assert tally.throttled_seconds(8.0) == tally.throttled_seconds(20.0) == pytest.approx(10)
+
+
+def test_throttling_by_a_server_with_a_quota_is_counted_as_it_was() -> None:
+    server = Quota(5, 2.0, retry_after=2.0)
+    events, _ = run_batch(run_jumping, [worker(f"w{number}", server) for number in range(30)], concurrency=5)
+    since: dict[str, float] = {}
+    seconds = 0.0
+    for event in events:
+        if isinstance(event, (AttemptHeld, AttemptStarted)):
+            seconds += event.at - since.pop(event.worker, event.at)
+        if isinstance(event, AttemptHeld) and event.reason == "throttled":
+            since[event.worker] = event.at
+    tally = tally_of(events, [1])
+    assert sum(tally.throttled.values()) == server.rejected > 3
+    assert tally.throttled_seconds(0.0) == pytest.approx(seconds)
+    assert seconds > 20
 
 
 def test_backoff_of_a_throttled_attempt_is_throttled_time_and_no_retry() -> None:
