@@ -74,6 +74,7 @@ def test_counts_and_durations_agree_with_the_events_of_any_run(
                 seconds[groups[worker], ""] += at - starts[worker]
     tally = tally_of(events, [random.choice((1, 3, 20)) for _ in range(10)])
     assert counts_of(tally) == counts
+    assert not tally._starts  # of workers that have all ended
     assert {pair: durations.total for pair, durations in tally.durations().items()} == pytest.approx(seconds, abs=1e-4)
     retries = Counter(
         groups[each.worker] for each in events if isinstance(each, RetryScheduled) if not each.is_throttled

@@ -102,5 +102,5 @@ def _bind(host: str, port: int) -> socket.socket:
     family, *_, where = found[0]
     is_any = family == socket.AF_INET6 and where[0] == "::"
     return socket.create_server(
-        where[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=is_any and socket.has_dualstack_ipv6()
+        where, family=family, backlog=_BACKLOG, dualstack_ipv6=is_any and socket.has_dualstack_ipv6()
     )

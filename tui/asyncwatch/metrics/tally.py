@@ -15,10 +15,13 @@ from asyncwatch.events import (
     AttemptStarted,
     Batch,
     Event,
+    PollFailed,
     PollFinished,
     RetryScheduled,
     WorkerCancelled,
-    WorkerEnded,
+    WorkerEvent,
+    WorkerExhausted,
+    WorkerFailed,
     WorkerRestarted,
     WorkersQueued,
     WorkerSucceeded,
@@ -98,6 +101,9 @@ class Tally:
             PollFinished: self._polled,
             RetryScheduled: self._retried,
             WorkerRestarted: self._restarted,
+            PollFailed: self._stopped,
+            WorkerFailed: self._stopped,
+            WorkerExhausted: self._stopped,
             WorkerCancelled: self._stopped,
             WorkerTimedOut: self._stopped,
             WorkerUnresponsive: self._stopped,
@@ -244,5 +250,5 @@ class Tally:
         self._starts.pop(event.worker, None)
         self.restarts[self._group_of(event.worker)] += 1
 
-    def _stopped(self, event: WorkerEnded) -> None:
+    def _stopped(self, event: WorkerEvent) -> None:
         self._starts.pop(event.worker, None)
