@@ -140,6 +140,7 @@ def _stdout_checked() -> Iterator[None]:
 
 _THEMES = {
     "What to run": ("config", "items", "name_column", "skip_bad", "lifespan"),
+    "Where it runs": ("engine", "insecure"),
     "How much at once, and how long": ("runner", "concurrency", "rate", "timeout", "attempt_timeout"),
     "When something goes wrong": ("max_attempts", "halt", "bad_luck", "seed", "stop_ok"),
     "Where it is shown": ("headless", "detach", "is_json", "is_quiet", "metrics"),
@@ -206,6 +207,17 @@ _LIFESPAN = click.option(
     help="Give the function the value of this async context manager, open for the whole run. Default: none.",
 )
 
+_ENGINE = click.option(
+    "--engine",
+    type=SettingType("engine", "engine"),
+    metavar="ENGINE",
+    help="Where attempts of functions run: asyncio, dask (processes of this machine), or the address "
+    "(tls://HOST:8786) or file of a Dask scheduler. Default: asyncio.",
+)
+_INSECURE = click.option(
+    "--insecure", is_flag=True, help="Permit tcp:// to a scheduler beyond this machine: others can run code there."
+)
+
 
 @click.command(cls=_MainCommand, context_settings=_SETTINGS, epilog=_EPILOG)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=_complete_command)
@@ -266,6 +278,8 @@ _LIFESPAN = click.option(
     help="Start no more work after this many failures: 10, 5%, or first. Default: none.",
 )
 @_LIFESPAN
+@_ENGINE
+@_INSECURE
 @click.option("--stop-ok", is_flag=True, help="Let a run that is stopped have status 0, if no worker failed by itself.")
 @click.option(
     "-q",
@@ -388,6 +402,8 @@ def _start(
 @_NAME
 @_SKIP_BAD
 @_LIFESPAN
+@_ENGINE
+@_INSECURE
 @click.pass_context
 def check(ctx: click.Context, /, *, what: tuple[str, ...], items: str | None, **options: Any) -> None:
     """Validate a config and show what would run.

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from asyncwatch.config import values
+from asyncwatch.config.engine import ASYNCIO, DEFAULT_CLIENT_GRACE
 from asyncwatch.config.problems import KeyPath, Problems
 from asyncwatch.policies.bad_luck import MAX_SEED, BadLuck
 from asyncwatch.policies.budget import RetryBudget
@@ -431,6 +432,31 @@ SUPERVISION: Final[dict[str, Any]] = {
 """The settings of a group that make its workers children of a supervisor, with the values that do not."""
 
 
+class ClusterTable(Struct, frozen=True, kw_only=True):
+    """The `cluster` table."""
+
+    processes: Annotated[
+        int | None,
+        Setting('Processes that engine = "dask" starts.', OrNone(Whole(1, 1_000), "one for each processor")),
+    ] = None
+    client_grace: Annotated[
+        float,
+        Setting(
+            "After this time without a sign of the run, the processes stop its attempts. A scheduler that cannot be "
+            "reached for as long ends the run.",
+            Duration(is_open=True),
+        ),
+    ] = DEFAULT_CLIENT_GRACE
+    insecure: Annotated[
+        bool,
+        Setting(
+            "Whether a scheduler beyond this machine may be reached by tcp://. Who can reach its port, or read the "
+            "traffic, can run code on all machines of the cluster.",
+            FLAG_RULE,
+        ),
+    ] = False
+
+
 class Config(WorkSettings, frozen=True, kw_only=True):
     """All settings of a run."""
 
@@ -554,6 +580,16 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         LifespanPer,
         Setting("Whether there is one lifespan for the run, or one for each attempt in flight.", Choice(LIFESPAN_PER)),
     ] = "run"
+    engine: Annotated[
+        str,
+        Setting(
+            "Where attempts of functions run: in this process (asyncio), in processes of this machine (dask), or on "
+            'the Dask cluster with this scheduler: "tls://host:8786", or the path of a scheduler file.',
+            Parsed(values.engine),
+            heading="Where attempts run.",
+        ),
+    ] = ASYNCIO
+    cluster: Annotated[ClusterTable, Setting("The cluster, if the engine is one.")] = ClusterTable()
     on_hangup: Annotated[
         str,
         Setting("What happens to the run when the terminal of its command is gone.", Choice(("stop", "detach"))),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from asyncwatch.config.engine import parse_engine
 from asyncwatch.policies.halt import parse_halt
 from asyncwatch.policies.settings import describe_value, expect_type, nearest
 from asyncwatch.text import mask_url, printable, split_address
@@ -45,6 +46,12 @@ def function(value: Any) -> str:
     module, colon, path = text(value).partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
         raise ValueError(f"must be a module:function, such as jobs:lifespan, not {mask_url(printable(value))!r}")
+    return str(value)
+
+
+def engine(value: Any) -> str:
+    """Return the name or address of an engine."""
+    parse_engine(text(value))
     return str(value)
 
 

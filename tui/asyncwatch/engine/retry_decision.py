@@ -11,7 +11,14 @@ from asyncwatch.engine.capture import log_safely
 from asyncwatch.engine.worker import Worker
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import Tokens
-from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, is_never_retried, retry_after_of
+from asyncwatch.policies.classify import (
+    MOST_LOST,
+    AttemptLost,
+    DeadlineExceeded,
+    ErrorClass,
+    is_never_retried,
+    retry_after_of,
+)
 from asyncwatch.policies.retry import RetryPolicy
 from asyncwatch.policies.throttle import ThrottlePolicy
 
@@ -68,6 +75,14 @@ class RetryDecider:
 
         `is_halted`: the batch halted while the attempt ran, so it was the worker's last one.
         """
+        if isinstance(error, AttemptLost):
+            worker.lost += 1
+            if worker.lost < MOST_LOST:
+                worker.not_counted += 1
+                refusal = _refusal(worker, now, is_halted=is_halted)
+                delay = None if refusal else 0.0
+                most = worker.spec.retry.max_attempts
+                return RetryDecision(ErrorClass.TRANSIENT, True, max_attempts=most, delay=delay, refusal=refusal)
         error_class = _class_of(worker, error)
         policy = _policy_for(worker, error_class)
         if policy is None or is_never_retried(error):

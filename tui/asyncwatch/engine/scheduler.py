@@ -32,7 +32,14 @@ from asyncwatch.events import FAILURES, SETTLED, WorkerEnded, WorkerFailed, Work
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.budget import RetryBudget, Tokens
 from asyncwatch.policies.circuit import Circuit, CircuitPolicy
-from asyncwatch.policies.classify import DeadlineExceeded, ErrorClass, LivenessTimeout, is_exit, is_never_retried
+from asyncwatch.policies.classify import (
+    AttemptLost,
+    DeadlineExceeded,
+    ErrorClass,
+    LivenessTimeout,
+    is_exit,
+    is_never_retried,
+)
 from asyncwatch.policies.halt import Halt
 from asyncwatch.policies.limits import DEFAULT_CONCURRENCY, DEFAULT_GRACE
 from asyncwatch.policies.rate import RateLimit
@@ -826,7 +833,7 @@ class Scheduler:
         error_class = ErrorClass.TRANSIENT if is_late else decision.error_class
         is_tolerated = False
         if worker.ticket is not None or error_class is _THROTTLED:
-            says_nothing = is_never_retried(error) and not is_late
+            says_nothing = isinstance(error, AttemptLost) or (is_never_retried(error) and not is_late)
             is_tolerated = self.admission.attempt_ended(
                 worker, error_class=error_class, error=error, is_stopped=says_nothing
             )
@@ -883,7 +890,7 @@ class Scheduler:
         """Let the next poll start in `delay` seconds, like any attempt: once it is admitted, at number 1."""
         self._transition(worker, _BACKING_OFF)
         worker.turns += worker.attempt
-        worker.attempt = worker.cancels = worker.throttled = 0
+        worker.attempt = worker.cancels = worker.throttled = worker.lost = worker.not_counted = 0
         worker.error = worker.backoff = worker.deadline_at = None
         worker.timer = self._backoffs.call_later(delay, worker)
         if worker.owner is not None:

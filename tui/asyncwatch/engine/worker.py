@@ -103,6 +103,10 @@ class Worker(msgspec.Struct, eq=False):
     """Seconds: the last one that was drawn."""
     throttled: int = 0
     """Attempts that were throttled: they do not count as failed ones."""
+    lost: int = 0
+    """Attempts whose process was lost."""
+    not_counted: int = 0
+    """Those of them that do not count as failed ones."""
     owes: float = 0.0
     """Tokens that its next attempt, a retry, has to pay to the retry budget."""
     paid: float = 0.0
@@ -170,7 +174,7 @@ class Worker(msgspec.Struct, eq=False):
 
     def reset(self) -> None:
         """Forget everything about the incarnation that has ended, except its state."""
-        self.attempt = self.cancels = self.turns = self.failed_polls = self.throttled = 0
+        self.attempt = self.cancels = self.turns = self.failed_polls = self.throttled = self.lost = self.not_counted = 0
         self.owes = self.paid = 0.0
         self.bad_luck = self.latency = self.first_started_at = self.started_at = self.poll_started_at = 0.0
         self.is_struck = self.is_ready = self.is_restarting = self.is_deciding = False
@@ -187,8 +191,8 @@ class Worker(msgspec.Struct, eq=False):
 
     @property
     def failed_attempts(self) -> int:
-        """How many attempts have ended in an error, the latest included, without those that were throttled."""
-        return self.attempt - self.throttled
+        """How many attempts have ended in an error, the latest included, without throttled and lost ones."""
+        return self.attempt - self.throttled - self.not_counted
 
     @property
     def call_started_at(self) -> float:

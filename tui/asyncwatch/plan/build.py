@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from asyncwatch.engine.run_control import control_of
 from asyncwatch.engine.spec import Target, WorkerSpec, WorkerSpecs
 from asyncwatch.engine.supervisor import Supervisor
 from asyncwatch.engine.tree.specs import PoolSpec, SupervisorSpec
+from asyncwatch.plan.cluster import make_cluster
 from asyncwatch.plan.feed import ItemFeeder, OnItems
 from asyncwatch.plan.keys import WorkerKeys
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
@@ -44,7 +45,11 @@ async def open_run(
     `on_items` gets the items of pipes before their workers are queued. `keys` are those of the workers.
     """
     async with AsyncExitStack() as stack:
-        targets = _Targets(plan, stack)
+        functions = [group.function for group in plan.groups if group.function is not None]
+        cluster = make_cluster(plan.config, functions, plan.lifespan)
+        if cluster is not None:
+            await stack.enter_async_context(cluster)
+        targets = _Targets(plan, stack, None if cluster is None else cluster.remote)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
         groups = zip(plan.groups, specs, strict=True)
@@ -77,8 +82,9 @@ async def open_run(
             control_of(run).identify_by(keys)
         if plan.resumption is not None:
             control_of(run).resume_after(plan.resumption.done_before)
-        if plan.lifespan is not None:
-            functions = [group.function for group in plan.groups if group.function is not None]
+        if cluster is not None:
+            cluster.watch(control_of(run))
+        elif plan.lifespan is not None:
             lifespan = Lifespan(plan.lifespan, config.lifespan_per, name=str(config.lifespan), targets=functions)
             control_of(run).use_lifespan(lifespan)
         for group, members in zip(plan.groups, specs, strict=True):
@@ -124,10 +130,14 @@ def _budget(config: Config) -> RetryBudget | None:
 
 
 class _Targets:
-    """Opens the targets of the groups. Groups with the same HTTP settings share one session."""
+    """Opens the targets of the groups. Groups with the same HTTP settings share one session.
 
-    def __init__(self, plan: Plan, stack: AsyncExitStack) -> None:
+    `remote` makes targets of functions that run on a cluster; None if they run here.
+    """
+
+    def __init__(self, plan: Plan, stack: AsyncExitStack, remote: Callable[[Target], Target] | None) -> None:
         self._plan = plan
+        self._remote = remote
         self._stack = stack
         self._opened: dict[tuple[str, bytes], Target] = {}
         self._demo_url: str | None = None
@@ -135,7 +145,7 @@ class _Targets:
     async def open(self, group: PlannedGroup) -> tuple[Target, str | None]:
         """Return the target of a group, and the URL that all its workers fetch, if there is one."""
         if group.function is not None:
-            return group.function, None
+            return group.function if self._remote is None else self._remote(group.function), None
         settings = group.settings
         if settings.target == "demo" and self._demo_url is None:
             from asyncwatch.targets.demo_site import DemoSite  # noqa: PLC0415  aiohttp.web is for the demo only

@@ -20,6 +20,7 @@ from asyncwatch.config.schema import FAULTS, Config, Group, SupervisorTable
 from asyncwatch.config.values import TARGETS, url_problem
 from asyncwatch.engine.threads import runs_in_thread
 from asyncwatch.events import Batch, RunStarted, WorkersQueued
+from asyncwatch.plan.cluster import engine_problems
 from asyncwatch.plan.demo import draw_eventful_seed
 from asyncwatch.plan.items import STDIN, Items, ItemsError, ItemSource, name_items, unique_names
 from asyncwatch.policies.bad_luck import draw_seed
@@ -119,6 +120,8 @@ class Overrides(Struct, frozen=True, kw_only=True):
     name_column: str | UnsetType = UNSET
     skip_bad: bool | UnsetType = UNSET
     lifespan: str | UnsetType | None = UNSET
+    engine: str | UnsetType = UNSET
+    insecure: bool | UnsetType = UNSET
 
 
 class PlannedGroup(Struct, frozen=True, kw_only=True):
@@ -267,6 +270,8 @@ def make_plan(
     ]
     errors = _load_errors(config, problems, load)
     lifespan = _load_lifespan(config, problems, load)
+    for problem, key in engine_problems(config, planned, lifespan, load):
+        problems.add(problem, key)
     problems.raise_if_any()
     name = config.name or _derive_name(config, is_from_file=is_from_file)
     whole = tuple(group for group in planned if group is not None)
@@ -336,6 +341,8 @@ def override(config: Config, overrides: Overrides) -> Config:
     given = {key: value for key, value in asdict(overrides).items() if value is not UNSET}
     changes = {key: given.pop(key) for key in ("max_attempts", "bad_luck", "attempt_timeout") if key in given}
     of_items = {key: given.pop(key) for key in ("name_column", "skip_bad") if key in given}
+    if "insecure" in given:
+        given["cluster"] = replace(config.cluster, insecure=given.pop("insecure"))
 
     def apply(group: Group) -> Group:
         if isinstance(group.items, str):

@@ -161,6 +161,18 @@ def _class_of_connection_error(error: BaseException) -> ErrorClass | None:
     return ErrorClass.TRANSIENT
 
 
+class AttemptLost(ConnectionError):  # noqa: N818  what happened, no error of the work
+    """The process in which an attempt ran has ended, and the attempt with it: no error of the work.
+
+    The worker makes another attempt at once, which its policy neither counts nor limits, until `MOST_LOST` attempts of
+    the same incarnation were lost: from then on it may be the work that ends processes, and losses count like errors.
+    """
+
+
+MOST_LOST = 3
+"""Attempts of one incarnation that are lost, from which on losses count like errors."""
+
+
 class LivenessTimeout(TimeoutError):  # noqa: N818  named like AttemptTimeout
     """A service gave no sign of life for too long: it did not call `current_worker().alive()`."""
 

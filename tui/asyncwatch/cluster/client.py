@@ -1,0 +1,560 @@
+"""The client of a cluster: it places attempts on the cluster's processes, awaits them, and watches the processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, Self
+
+import msgspec
+from distributed import Client
+
+from asyncwatch.cluster.errors import ClusterError, SchedulerLost
+from asyncwatch.cluster.host import OP, PROTOCOL, Charter, Order, RunPlugin, attempt, plugin_name, versions
+from asyncwatch.cluster.local import LocalCluster
+from asyncwatch.cluster.travel import Errand, TravelError, pack, pack_function, unpack, unpack_error
+from asyncwatch.commands import Command, StopRun
+from asyncwatch.config.engine import DASK, EngineAddress
+from asyncwatch.engine.current import CurrentWorker, current_worker
+from asyncwatch.engine.describe import target_name
+from asyncwatch.engine.stacks import boundary
+from asyncwatch.policies.classify import AttemptLost
+
+logger = logging.getLogger("asyncwatch.cluster")
+
+BEAT: Final = 1.0
+"""Seconds between two pings of a process."""
+REPORT_EVERY: Final = 2.0
+"""Seconds between two reports of the figures of all processes."""
+CONNECT_PATIENCE: Final = 10.0
+"""Seconds that a scheduler gets to answer at the start."""
+FIRST_PROCESS_PATIENCE: Final = 30.0
+"""Seconds for which a run waits for the first process of a cluster that has none."""
+
+
+class Watcher(Protocol):
+    """What a cluster reports to: the `RunControl` of the run."""
+
+    def carry_out(self, command: Command) -> bool:
+        """Do what `command` requests."""
+
+    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
+        """Report a log record or a printed line."""
+
+
+class _Flight:
+    """One attempt on its way."""
+
+    __slots__ = ("ended", "future", "host", "is_cancelled", "key", "order", "worker")
+
+    def __init__(self, order: Order, host: _Host, worker: CurrentWorker | None) -> None:
+        self.key = order.key
+        self.order: Order | None = order
+        """None once it is submitted."""
+        self.host = host
+        self.worker = worker
+        self.ended: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
+        self.future: Any = None
+        """Dask's own, once it is submitted."""
+        self.is_cancelled = False
+
+    def end(self, kind: str, value: Any) -> None:
+        """Let the attempt end."""
+        if not self.ended.done():
+            self.ended.set_result((kind, value))
+        if self.future is not None:
+            self.future.release()
+            self.future = None
+
+
+class _Host:
+    """One process of the cluster, as the client sees it."""
+
+    def __init__(self, address: str, slots: int) -> None:
+        self.address = address
+        self.slots = slots
+        self.flights: dict[str, _Flight] = {}
+        self.seen = 0
+        """The number of the latest batch before which none is missing."""
+        self.heard = time.monotonic()
+        self.cpu = self.lag = 0.0
+        self.memory = self.pid = 0
+        self.is_pinged = False
+
+
+class Cluster:
+    """Runs attempts on a Dask cluster. An async context manager, for the event loop of the run.
+
+    Args:
+        engine: which cluster.
+        functions: the targets of the run.
+        lifespan: is entered once in each process of the cluster; its value follows the arguments of each call.
+        processes: of a local cluster.
+        grace: seconds without a sign of this client after which processes stop its attempts. A scheduler that cannot be
+            reached for that long is taken for lost.
+        log_level: log records of this level and above travel back.
+
+    Raises:
+        ClusterError: the cluster does not start or answer, or cannot run one of the functions.
+
+    """
+
+    def __init__(
+        self,
+        engine: EngineAddress,
+        functions: Sequence[Callable[..., Any]],
+        lifespan: Callable[[], Any] | None = None,
+        *,
+        processes: int,
+        grace: float,
+        log_level: int = logging.INFO,
+    ) -> None:
+        self.error: ClusterError | None = None
+        """What ended the run."""
+        self._engine = engine
+        self._functions = list(functions)
+        self._lifespan = lifespan
+        self._processes = processes
+        self._grace = grace
+        self._log_level = log_level
+        self._run = os.urandom(4).hex()
+        self._watcher: Watcher | None = None
+        self._local: LocalCluster | None = None
+        self._client: Any = None
+        self._hosts: dict[str, _Host] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._number = 0
+        self._to_submit: list[_Flight] = []
+        self._to_cancel: dict[str, list[str]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._has_hosts = asyncio.Event()
+        self._own_versions = versions()
+        self._warned: set[str] = set()
+        self._is_closing = False
+        self._disconnected_at = math.inf
+        self._said: list[tuple[str, str]] = []
+        """Levels and messages that came before there was a watcher."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Report what happens to `watcher`."""
+        self._watcher = watcher
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._close()
+        if self.error is not None:
+            raise self.error
+
+    async def _open(self) -> None:
+        self._errands = [pack_function(function) for function in self._functions]
+        lifespan = None if self._lifespan is None else pack_function(self._lifespan)
+        security, address = None, self._engine.address
+        if self._engine.kind == DASK:
+            self._local = LocalCluster(
+                self._processes, ttl=self._grace, on_line=self._line_written, on_scheduler_end=self._scheduler_lost
+            )
+            await self._local.start()
+            security, address = self._local.security, self._local.address
+        file = {"scheduler_file": self._engine.file} if self._engine.file else {"address": address}
+        try:
+            async with asyncio.timeout(CONNECT_PATIENCE):
+                self._client = await Client(
+                    **file,
+                    security=security,
+                    asynchronous=True,
+                    timeout=CONNECT_PATIENCE,
+                    set_as_default=False,
+                    name="asyncwatch",
+                )
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            where = self._engine.file or address
+            raise ClusterError(f"the scheduler at {where} cannot be reached: {str(error) or 'no answer'}") from None
+        self._client._timeout = self._grace  # noqa: SLF001  of its attempts to connect again
+        self._client.subscribe_topic(plugin_name(self._run), self._batch_received)
+        self._client.subscribe_topic("all", self._cluster_changed)
+        charter = Charter(self._run, self._errands, lifespan, self._grace, self._log_level)
+        await self._client.register_plugin(RunPlugin(charter))
+        await self._look_for_hosts()
+        if not self._hosts:
+            self._say("WARNING", f"the cluster at {self._client.scheduler.address} has no processes yet")
+            try:
+                async with asyncio.timeout(FIRST_PROCESS_PATIENCE):
+                    while not self._hosts:
+                        await asyncio.sleep(0.2)
+                        await self._look_for_hosts()
+            except TimeoutError:
+                raise ClusterError("the cluster has no processes: start Dask workers, and run again") from None
+        self._spawn(self._beat())
+
+    async def _close(self) -> None:
+        self._is_closing = True
+        for flight in list(self._flights.values()):
+            flight.end("cancelled", None)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5.0):
+                    if self.error is None:
+                        await self._client.unregister_worker_plugin(plugin_name(self._run))
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5.0):
+                    await self._client.close()
+        if self._local is not None:
+            await self._local.close()
+
+    # Calls -----------------------------------------------------------------------------------------------------------
+
+    def remote(self, function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Return a coroutine function that calls `function`, one of the functions of the run, on the cluster."""
+        place = next(place for place, each in enumerate(self._functions) if each is function)
+        name = target_name(function)
+
+        @functools.wraps(function)
+        async def call(*args: Any) -> Any:
+            return await self._call(place, name, args)
+
+        return boundary(call)
+
+    async def _call(self, place: int, name: str, args: tuple[Any, ...]) -> Any:
+        worker = current_worker()
+        data = pack(args, "the item")
+        host = await self._place()
+        self._number += 1
+        who = ("", 1, 1, 0.0, "") if worker is None else _facts(worker)
+        key = f"{name}-{self._run}/{who[0]}/{self._number}"
+        flight = _Flight(Order(key, self._run, place, data, *who), host, worker)
+        host.flights[key] = self._flights[key] = flight
+        if not self._to_submit:
+            asyncio.get_running_loop().call_soon(self._submit)
+        self._to_submit.append(flight)
+        try:
+            kind, value = await self._end_of(flight)
+        finally:
+            self._flights.pop(key, None)
+            host.flights.pop(key, None)
+            if flight.future is not None:
+                flight.future.release()
+                flight.future = None
+        if kind == "result":
+            return unpack(value)
+        if kind == "error":
+            raise unpack_error(value)
+        if kind == "lost":
+            raise AttemptLost(value)
+        raise asyncio.CancelledError("cancelled in its process")
+
+    async def _end_of(self, flight: _Flight) -> tuple[str, Any]:
+        """Wait for the end of an attempt in its process, also if it is cancelled here: that is passed on."""
+        while True:
+            try:
+                return await flight.ended
+            except asyncio.CancelledError:
+                if not flight.ended.cancelled():  # it has ended in this very loop iteration
+                    raise
+                if flight.order is not None or self._is_closing or self.error is not None:
+                    flight.order = None  # it was not submitted, or there is no one to ask
+                    raise
+                flight.ended = asyncio.get_running_loop().create_future()
+                flight.is_cancelled = True
+                self._cancel_soon(flight)
+
+    async def _place(self) -> _Host:
+        """Return the process with the fewest attempts for its slots."""
+        while not self._hosts:
+            self._has_hosts.clear()
+            await self._has_hosts.wait()
+        return min(self._hosts.values(), key=lambda host: len(host.flights) / host.slots)
+
+    def _submit(self) -> None:
+        """Submit all attempts of this loop iteration, in one message for each process."""
+        flights, self._to_submit = self._to_submit, []
+        by_host: dict[_Host, list[_Flight]] = {}
+        for flight in flights:
+            if flight.order is not None and not flight.ended.done():
+                by_host.setdefault(flight.host, []).append(flight)
+        for host, group in by_host.items():
+            orders = [msgspec.structs.astuple(flight.order) for flight in group if flight.order is not None]
+            try:
+                futures = self._client.map(
+                    attempt,
+                    orders,
+                    key=[flight.key for flight in group],
+                    workers=[host.address],
+                    allow_other_workers=False,
+                    pure=False,
+                    retries=0,
+                )
+            except Exception as error:
+                for flight in group:
+                    flight.order = None
+                    flight.end("lost", f"it could not be submitted: {type(error).__name__}: {error}")
+                continue
+            for flight, future in zip(group, futures, strict=True):
+                flight.order = None
+                flight.future = future
+
+    def _cancel_soon(self, flight: _Flight) -> None:
+        if not self._to_cancel:
+            asyncio.get_running_loop().call_soon(self._cancel_now)
+        self._to_cancel.setdefault(flight.host.address, []).append(flight.key)
+
+    def _cancel_now(self) -> None:
+        wanted, self._to_cancel = self._to_cancel, {}
+        for address, keys in wanted.items():
+            self._spawn(self._request_cancel(address, keys))
+
+    async def _request_cancel(self, address: str, keys: list[str]) -> None:
+        """Cancel attempts in their process. One that has not begun there is cancelled once it has."""
+        for wait in (0.0, 0.05, 0.2, 1.0, 5.0):
+            await asyncio.sleep(wait)
+            keys = [key for key in keys if (flight := self._flights.get(key)) is not None and not flight.ended.done()]
+            if not keys:
+                return
+            with contextlib.suppress(Exception):  # asked again
+                await self._ask(address, "cancel", keys=keys)
+
+    async def _ask(self, address: str, what: str, **facts: Any) -> Any:
+        message = {"op": OP, "run": self._run, "what": what, **facts}
+        answers = await self._client.scheduler.broadcast(msg=message, workers=[address])
+        return answers[address]
+
+    # What comes from the processes -----------------------------------------------------------------------------------
+
+    def _batch_received(self, event: tuple[float, Any]) -> None:
+        address, number, said = event[1]
+        host = self._hosts.get(address)
+        if host is not None:
+            host.heard = time.monotonic()
+            if number == host.seen + 1:
+                host.seen = number
+        for message in said:
+            self._take(message)
+
+    def _take(self, message: Sequence[Any]) -> None:
+        kind, key, *values = message
+        flight = self._flights.get(key)
+        if flight is None:
+            return
+        if kind == "end":
+            if values[0] == "large":
+                self._spawn(self._fetch(flight))
+            else:
+                flight.end(values[0], values[1])
+            return
+        worker = flight.worker
+        if worker is None:
+            return
+        match kind:
+            case "progress":
+                worker.progress(*values)
+            case "status":
+                worker.status(*values)
+            case "alive":
+                worker.alive()
+            case "log":
+                self._log(worker.name, *values)
+
+    def _log(self, worker: str, level: str, source: str, message: str) -> None:
+        if source in {"stdout", "stderr"}:
+            if self._watcher is not None:
+                self._watcher.record_log(worker, level, source, message)
+            return
+        number = logging.getLevelNamesMapping().get(level, logging.INFO)
+        logging.getLogger(source).log(number, "%s", message, extra={"asyncwatch_worker": worker})
+
+    async def _fetch(self, flight: _Flight) -> None:
+        """Get a large result from where Dask keeps it."""
+        try:
+            data = await self._client.gather(flight.future)
+        except Exception as error:
+            flight.end("lost", f"its result was lost with its process: {type(error).__name__}")
+        else:
+            flight.end("result", data)
+
+    # Processes -------------------------------------------------------------------------------------------------------
+
+    def _cluster_changed(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        match message.get("action"):
+            case "add-worker":
+                self._spawn(self._look_for_hosts())
+            case "remove-worker":
+                self._host_lost(message["worker"], "ended")
+
+    async def _look_for_hosts(self) -> None:
+        """Greet new processes of the cluster, and note those that have gone."""
+        identity = await self._client.scheduler.identity(n_workers=-1)
+        workers = identity["workers"]
+        for address in [address for address in self._hosts if address not in workers]:
+            self._host_lost(address, "is no longer known to the scheduler")
+        new = [address for address in workers if address not in self._hosts]
+        await asyncio.gather(*(self._greet(address, workers[address]["nthreads"]) for address in new))
+
+    async def _greet(self, address: str, slots: int) -> None:
+        try:
+            answer = await self._prepared(address)
+        except ClusterError as error:
+            if not self._hosts and self._watcher is None:
+                raise
+            self._say("ERROR", f"the process {address} is not used: {error}")
+            return
+        except Exception as error:  # it has gone, or is being closed
+            self._say("WARNING", f"the process {address} does not answer: {type(error).__name__}: {error}")
+            return
+        if address in self._hosts or self._is_closing:
+            return
+        host = _Host(address, max(slots, 1))
+        host.pid = answer["pid"]
+        self._compare_versions(address, answer["versions"])
+        self._hosts[address] = host
+        self._has_hosts.set()
+        self._say("INFO", f"the process {address} has joined")
+
+    async def _prepared(self, address: str) -> dict[str, Any]:
+        """Have a process import or receive the functions; return what it says of itself."""
+        hello: dict[str, Any] = await self._ask(address, "hello")
+        if hello.get("gone"):
+            raise ClusterError("it has no host for this run")
+        if hello["protocol"] != PROTOCOL:
+            version = hello["versions"]["asyncwatch"]
+            raise ClusterError(f"it has asyncwatch {version}, which this one does not understand: install the same")
+        answer = hello
+        for place, why in answer["missing"].items():
+            try:
+                errand = pack_function(self._functions[place], by_value=True)
+            except TravelError as error:
+                raise ClusterError(f"{error}; by its name it cannot be imported there: {why}") from None
+            answer = await self._ask(address, "define", function=place, errand=_encoded(errand))
+        if "missing_lifespan" in answer and self._lifespan is not None:
+            errand = pack_function(self._lifespan, by_value=True)
+            answer = await self._ask(address, "define_lifespan", errand=_encoded(errand))
+        if answer["missing"]:
+            place, why = next(iter(answer["missing"].items()))
+            raise ClusterError(f"{target_name(self._functions[place])} cannot be called there: {why}")
+        if why := answer.get("missing_lifespan") or answer.get("lifespan"):
+            raise ClusterError(f"the lifespan cannot be entered there: {why}")
+        return hello
+
+    def _compare_versions(self, address: str, found: dict[str, str]) -> None:
+        different = [
+            f"{name} {theirs} (here {ours})"
+            for name, theirs in found.items()
+            if (ours := self._own_versions.get(name)) is not None and ours != theirs
+        ]
+        text = ", ".join(different)
+        if text and text not in self._warned:
+            self._warned.add(text)
+            self._say("WARNING", f"the process {address} has other versions: {text}")
+
+    def _host_lost(self, address: str, how: str) -> None:
+        host = self._hosts.pop(address, None)
+        if host is None:
+            return
+        flights = list(host.flights.values())
+        if not self._is_closing:
+            count = f": {len(flights):,} attempts are lost" if flights else ""
+            self._say("ERROR", f"the process {address} {how}{count}")
+        for flight in flights:
+            if flight.is_cancelled:
+                flight.end("cancelled", None)
+            else:
+                flight.end("lost", f"the process {address} {how}")
+
+    async def _beat(self) -> None:
+        """Ping all processes, and note what has become of them, for as long as the run goes on."""
+        beats = 0
+        while True:
+            await asyncio.sleep(min(BEAT, self._grace / 4))
+            beats += 1
+            if not self._is_connected():
+                continue
+            for host in list(self._hosts.values()):
+                if not host.is_pinged:
+                    self._spawn(self._ping(host))
+            if beats % 5 == 0:
+                self._spawn(self._look_for_hosts())
+
+    def _is_connected(self) -> bool:
+        """Return whether the scheduler is there. End the run if it is not for the whole grace period."""
+        if self._client.status == "running":
+            self._disconnected_at = math.inf
+            return True
+        now = time.monotonic()
+        if self._disconnected_at == math.inf:
+            self._disconnected_at = now
+            self._say("WARNING", f"the connection to the scheduler is lost; trying again for {self._grace:g} s")
+        if self._client.status == "closed" or now - self._disconnected_at > self._grace:
+            self._scheduler_lost()
+        return False
+
+    async def _ping(self, host: _Host) -> None:
+        host.is_pinged = True
+        try:
+            async with asyncio.timeout(self._grace):
+                figures = await self._ask(host.address, "ping", confirmed=host.seen)
+        except Exception:  # it is busy or has gone: the scheduler will say so
+            return
+        finally:
+            host.is_pinged = False
+        if figures.get("gone"):
+            self._host_lost(host.address, "has stopped all attempts of this run")
+            return
+        host.heard = time.monotonic()
+        host.cpu, host.memory, host.lag = figures["cpu"], figures["memory"], figures["lag"]
+        for number, ends in figures["again"]:
+            host.seen = max(host.seen, number)
+            for message in ends:
+                self._take(message)
+
+    def _scheduler_lost(self) -> None:
+        if self.error is not None or self._is_closing:
+            return
+        self.error = SchedulerLost("the scheduler of the cluster has gone, and all attempts with it")
+        self._say("ERROR", str(self.error))
+        self._has_hosts.set()
+        if self._watcher is not None:
+            self._watcher.carry_out(StopRun())
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _line_written(self, name: str, line: str) -> None:
+        if line.strip() and not self._is_closing:
+            self._say("WARNING", f"{name}: {line}")
+
+    def _say(self, level: str, text: str) -> None:
+        number = logging.getLevelNamesMapping()[level]
+        logger.log(number, "%s", text)
+
+    def _spawn(self, main: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(main)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._is_closing:
+            self._say("WARNING", f"the cluster: {type(error).__name__}: {error}")
+
+
+def _facts(worker: CurrentWorker) -> tuple[str, int, int, float, str]:
+    return worker.name, worker.incarnation, worker.attempt, worker.bad_luck, worker.idempotency_key
+
+
+def _encoded(errand: Errand) -> bytes:
+    return msgspec.msgpack.encode(errand)
