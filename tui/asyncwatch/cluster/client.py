@@ -25,6 +25,7 @@ from asyncwatch.engine.current import CurrentWorker, current_worker
 from asyncwatch.engine.describe import target_name
 from asyncwatch.engine.stacks import boundary
 from asyncwatch.policies.classify import AttemptLost
+from asyncwatch.text import count
 
 logger = logging.getLogger("asyncwatch.cluster")
 
@@ -99,6 +100,7 @@ class Cluster:
         grace: seconds without a sign of this client after which processes stop its attempts. A scheduler that cannot be
             reached for that long is taken for lost.
         log_level: log records of this level and above travel back.
+        security: the certificates for a scheduler that is there already; None for those of Dask's own settings.
 
     Raises:
         ClusterError: the cluster does not start or answer, or cannot run one of the functions.
@@ -114,6 +116,7 @@ class Cluster:
         processes: int,
         grace: float,
         log_level: int = logging.INFO,
+        security: Any = None,
     ) -> None:
         self.error: ClusterError | None = None
         """What ended the run."""
@@ -123,6 +126,7 @@ class Cluster:
         self._processes = processes
         self._grace = grace
         self._log_level = log_level
+        self._security = security
         self._run = os.urandom(4).hex()
         self._watcher: Watcher | None = None
         self._local: LocalCluster | None = None
@@ -161,7 +165,7 @@ class Cluster:
     async def _open(self) -> None:
         self._errands = [pack_function(function) for function in self._functions]
         lifespan = None if self._lifespan is None else pack_function(self._lifespan)
-        security, address = None, self._engine.address
+        security, address = self._security, self._engine.address
         if self._engine.kind == DASK:
             self._local = LocalCluster(
                 self._processes, ttl=self._grace, on_line=self._line_written, on_scheduler_end=self._scheduler_lost
@@ -468,8 +472,8 @@ class Cluster:
             return
         flights = list(host.flights.values())
         if not self._is_closing:
-            count = f": {len(flights):,} attempts are lost" if flights else ""
-            self._say("ERROR", f"the process {address} {how}{count}")
+            lost = f", and {count(len(flights), 'attempt')} with it" if flights else ""
+            self._say("ERROR", f"the process {address} {how}{lost}")
         for flight in flights:
             if flight.is_cancelled:
                 flight.end("cancelled", None)

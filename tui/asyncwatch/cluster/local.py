@@ -87,6 +87,7 @@ class _Process:
                 self._call(self._started, line)
                 answers.read()
         self._popen.wait()
+        self.end()
         self._call(self._on_end, self)
 
     def _started(self, address: str) -> None:
@@ -130,6 +131,11 @@ class LocalCluster:
         self._number = 0
         self._failed_starts = 0
         self._is_closing = False
+
+    @property
+    def running(self) -> int:
+        """How many workers have started and not ended."""
+        return sum(process.address.done() and not process.role.is_scheduler for process in self._all)
 
     async def start(self) -> None:
         """Start all processes.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import pickle
 import sys
-import traceback
 from collections.abc import Callable
+from types import CodeType, TracebackType
 from typing import Any, Final
 
 import cloudpickle
@@ -20,6 +21,8 @@ from asyncwatch.text import error_line
 
 MOST_CAUSES: Final = 8
 """Causes of an error that travel with it, at most."""
+MOST_FRAMES: Final = 40
+"""Entries of a traceback, the innermost ones, at most."""
 
 
 class TravelError(Exception):
@@ -122,15 +125,17 @@ def unpack(data: bytes) -> Any:
 # Errors --------------------------------------------------------------------------------------------------------------
 
 
-class RemoteTraceback(Exception):  # noqa: N818  a text in the place of a traceback
-    """The cause of an error that was raised in another process: its traceback there, as text."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}" if self.args else ""
-
-
 class RemoteError(Exception):
     """Stands in for an error that cannot be sent: it has the name of its class, its text and its nearest base class."""
+
+
+class _Frame(msgspec.Struct, array_like=True):
+    """One entry of a traceback."""
+
+    file: str
+    line: int
+    function: str
+    module: str
 
 
 class _Sent(msgspec.Struct, array_like=True):
@@ -141,61 +146,94 @@ class _Sent(msgspec.Struct, array_like=True):
     names: list[tuple[str, str]]
     """The module and name of its class and its base classes, the nearest first."""
     text: str
-
-
-class _SentChain(msgspec.Struct, array_like=True):
-    """An error, then its cause, then the cause of that."""
-
-    errors: list[_Sent]
-    stack: str
-    """Its traceback."""
+    frames: list[_Frame]
+    """Its traceback, the outermost entry first."""
+    is_from_cause: bool
+    """Whether the next error of the chain is its cause, and not its context."""
 
 
 def pack_error(error: BaseException) -> bytes:
-    """Return `error` with its causes as bytes. An error that cannot be pickled travels as its names and text."""
+    """Return `error` with its causes as bytes. An error that cannot be pickled travels as its names and text.
+
+    Its traceback, cause and context are taken off.
+    """
     chain: list[_Sent] = []
     each: BaseException | None = error
     while each is not None and len(chain) < MOST_CAUSES:
-        chain.append(_pack_one(each))
-        each = each.__cause__
-    try:
-        stack = "".join(traceback.format_exception(error)).rstrip()
-    except Exception as fault:  # formatting an error runs its own code
-        stack = f"<its traceback raised {type(fault).__name__}>"
-    return msgspec.msgpack.encode(_SentChain(chain, _printable(stack)))
+        origin = each.__cause__
+        is_from_cause = origin is not None
+        if origin is None and not each.__suppress_context__:
+            origin = each.__context__
+        frames = _frames_of(each)
+        each.__traceback__ = each.__cause__ = each.__context__ = None  # Dask has pickle send them along
+        chain.append(_pack_one(each, frames, is_from_cause=is_from_cause))
+        each = origin
+    return msgspec.msgpack.encode(chain)
 
 
-def _pack_one(error: BaseException) -> _Sent:
+def _frames_of(error: BaseException) -> list[_Frame]:
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith(__package__):
+            line = trace.tb_lineno or code.co_firstlineno
+            frames.append(_Frame(_printable(code.co_filename), line, code.co_qualname, module))
+        trace = trace.tb_next
+    return frames[-MOST_FRAMES:]
+
+
+def _pack_one(error: BaseException, frames: list[_Frame], *, is_from_cause: bool) -> _Sent:
     value = b""
-    with contextlib.suppress(Exception):
-        value = pickle.dumps(error, protocol=5)
-        if type(pickle.loads(value)) is not type(error):  # noqa: S301  our own bytes
-            value = b""
-    if not value:
+    for dumps in (pickle.dumps, cloudpickle.dumps):
         with contextlib.suppress(Exception):
-            value = bytes(cloudpickle.dumps(error))
-            pickle.loads(value)  # noqa: S301  our own bytes
+            data = bytes(dumps(error))
+            if type(pickle.loads(data)).__qualname__ == type(error).__qualname__:  # noqa: S301  our own bytes
+                value = data
+                break
     names = [(safe_str(kind.__module__), kind.__qualname__) for kind in type(error).__mro__[:-1]]
-    return _Sent(value, names, _printable(describe_error(error)[1]))
+    return _Sent(value, names, _printable(describe_error(error)[1]), frames, is_from_cause)
 
 
 def unpack_error(data: bytes) -> BaseException:
-    """Return the error that `pack_error` made `data` of. Its innermost cause is its traceback in the other process."""
-    chain = msgspec.msgpack.decode(data, type=_SentChain)
-    errors = [_unpack_one(each) for each in chain.errors]
-    cause: BaseException = RemoteTraceback(chain.stack)
-    for error in reversed(errors):
-        error.__cause__ = cause
-        cause = error
+    """Return the error that `pack_error` made `data` of, with its causes and their tracebacks."""
+    chain = msgspec.msgpack.decode(data, type=list[_Sent])
+    errors = [_unpack_one(each).with_traceback(_traceback(each.frames)) for each in chain]
+    for sent, error, origin in zip(chain, errors, errors[1:], strict=False):
+        if sent.is_from_cause:
+            error.__cause__ = origin
+        else:
+            error.__context__ = origin
     return errors[0]
+
+
+def _traceback(frames: list[_Frame]) -> TracebackType | None:
+    """Return a traceback of frames that look like these."""
+    trace: TracebackType | None = None
+    for each in reversed(frames):
+        code = _raising_code(each.file, each.line, each.function)
+        try:
+            exec(code, {"__name__": each.module})  # noqa: S102  our own code
+        except ZeroDivisionError as error:
+            own = error.__traceback__
+            assert own is not None and own.tb_next is not None  # noqa: S101, PT018  the frame of `code`
+            trace = TracebackType(trace, own.tb_next.tb_frame, own.tb_next.tb_lasti, each.line)
+    return trace
+
+
+@functools.lru_cache(1_000)
+def _raising_code(file: str, line: int, function: str) -> CodeType:
+    """Return code that fails in that line of that function. Equal frames share it: tracebacks are known by their code."""
+    code = compile("1 / 0", file, "exec", dont_inherit=True)
+    return code.replace(co_firstlineno=line, co_name=function.rpartition(".")[2], co_qualname=function)
 
 
 def _unpack_one(sent: _Sent) -> BaseException:
     if sent.value:
         with contextlib.suppress(Exception):
-            error = pickle.loads(sent.value)  # noqa: S301  from a process that runs our code
-            if isinstance(error, BaseException):
-                return error
+            found = pickle.loads(sent.value)  # noqa: S301  from a process that runs our code
+            if isinstance(found, BaseException):
+                return found
     base = next((kind for kind in map(_find_class, sent.names) if kind is not None), Exception)
     module, name = sent.names[0]
     shape: dict[str, Any] = {"__module__": module, "__str__": _stand_in_text}

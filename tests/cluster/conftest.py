@@ -1,0 +1,54 @@
+"""One cluster of two processes for all tests of the session: to start one takes a second or two."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from asyncwatch.cluster.client import Cluster
+from asyncwatch.cluster.local import LocalCluster
+from asyncwatch.config.engine import EngineAddress
+
+OpenCluster = Callable[..., Cluster]
+PATIENCE = 30.0
+"""Seconds for whatever takes a moment on a machine that is not busy."""
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[LocalCluster]:
+    """A cluster of two processes, in an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def call(main: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(main, loop).result(PATIENCE)
+
+    async def make() -> LocalCluster:
+        cluster = LocalCluster(2, ttl=60.0, on_line=lambda _name, _line: None, on_scheduler_end=lambda: None)
+        await cluster.start()
+        return cluster
+
+    cluster = call(make())
+    yield cluster
+    call(cluster.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(PATIENCE)
+    loop.close()
+
+
+@pytest.fixture
+def open_cluster(local: LocalCluster) -> OpenCluster:
+    """Returns a `Cluster` on the processes of the session, for some functions. Killed ones have been replaced."""
+    ends_at = time.monotonic() + PATIENCE
+    while local.running < 2:
+        assert time.monotonic() < ends_at, "killed processes are replaced"
+        time.sleep(0.02)
+    address = EngineAddress("tls", address=local.address)
+    return partial(Cluster, address, processes=2, grace=60.0, security=local.security)

@@ -1,0 +1,226 @@
+"""Attempts on a cluster: what they return and raise, how they are cancelled, and what becomes of lost ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncwatch import Outcome, RetryPolicy, WorkerSpec, WorkerState, in_thread
+from asyncwatch.cluster.client import Cluster
+from asyncwatch.engine.run import Run
+from asyncwatch.engine.run_control import control_of
+from asyncwatch.events import AttemptFailed, AttemptStarted, Event, LogRecorded, ProgressReported
+from asyncwatch.policies.classify import AttemptLost
+from tests.cluster import targets
+from tests.cluster.conftest import PATIENCE, OpenCluster
+
+AT_ONCE = RetryPolicy(max_attempts=1)
+
+
+async def outcomes(
+    cluster: Cluster, function: Callable[..., Any], items: Sequence[Any], **settings: Any
+) -> tuple[dict[str, Outcome[Any]], list[Event]]:
+    """Run a worker for each item; return their outcomes by name, and all events."""
+    settings = {"retry": AT_ONCE} | settings
+    call = cluster.remote(function)
+    run = Run([WorkerSpec(f"{n}", call, (item,), **settings) for n, item in enumerate(items)], concurrency=10_000)
+    events: list[Event] = []
+    async with run:
+        cluster.watch(control_of(run))
+        queue = control_of(run).subscribe()
+        done, _ = await run.wait()
+        control_of(run).deliver_events()
+        while not queue.empty():
+            events += queue.get_nowait()
+    return {outcome.name: outcome for outcome in done}, events
+
+
+async def eventually(is_so: Callable[[], object], what: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():
+            await asyncio.sleep(0.005)
+    assert is_so(), what
+
+
+async def test_results_and_processes(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.where]) as cluster:
+        found, _ = await outcomes(cluster, targets.where, range(20))
+    pids = {outcome.result for outcome in found.values()}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+async def test_function_by_value_travels(open_cluster: OpenCluster) -> None:
+    offset = 100
+
+    async def add(item: int) -> int:
+        return item + offset
+
+    async with open_cluster([add]) as cluster:
+        found, _ = await outcomes(cluster, add, [1, 2])
+    assert [outcome.result for outcome in found.values()] == [101, 102]
+
+
+async def test_plain_function_runs_in_a_thread_and_can_be_cancelled(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    plain, endless = in_thread(targets.plain), in_thread(targets.plain_until_cancelled)
+    async with open_cluster([plain, endless]) as cluster:
+        found, _ = await outcomes(cluster, plain, [1])
+        assert found["0"].result == 2
+        path = tmp_path / "begun"
+        run = Run([WorkerSpec("w", cluster.remote(endless), (str(path),))])
+        async with run:
+            waiting = asyncio.create_task(run.wait())
+            await eventually(path.exists, "the function has begun")
+            run.cancel("w")
+            done, _ = await waiting
+    assert done[0].state is WorkerState.CANCELLED
+
+
+async def test_error_keeps_type_text_and_traceback(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.fail]) as cluster:
+        found, events = await outcomes(cluster, targets.fail, [1])
+    error = found["0"].error
+    assert type(error) is ConnectionResetError
+    assert str(error) == "no 1"
+    failed = next(event for event in events if isinstance(event, AttemptFailed))
+    assert "targets.py" in failed.stack
+    assert "in fail\n" in failed.stack
+
+
+async def test_error_that_cannot_be_pickled_has_its_name_base_and_cause(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.fail_unsendable]) as cluster:
+        found, _ = await outcomes(cluster, targets.fail_unsendable, [1])
+    error = found["0"].error
+    assert type(error).__name__ == "NotSentError"
+    assert isinstance(error, LookupError)
+    assert str(error) == "1 and 2"
+    assert type(error.__cause__) is ValueError
+
+
+async def test_result_that_cannot_be_pickled_is_an_error_of_the_worker(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.unsendable]) as cluster:
+        found, _ = await outcomes(cluster, targets.unsendable, [1])
+    assert "the result cannot be sent" in str(found["0"].error)
+
+
+async def test_large_result_travels(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.large]) as cluster:
+        found, _ = await outcomes(cluster, targets.large, [1_000_000, 10])
+    assert [len(outcome.result) for outcome in found.values()] == [1_000_000, 10]
+
+
+async def test_progress_status_prints_and_facts_of_the_worker(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.report]) as cluster:
+        found, events = await outcomes(cluster, targets.report, [3])
+    started = next(event for event in events if isinstance(event, AttemptStarted))
+    assert found["0"].result == f"0 1 1 {started.bad_luck:.6f}"
+    progress = [event for event in events if isinstance(event, ProgressReported)][-1]
+    assert (progress.done, progress.total, progress.unit, progress.status) == (3, 10, "page", "half way")
+    assert any(isinstance(event, LogRecorded) and event.message == "line 3" for event in events)
+
+
+async def test_cancellation_in_the_middle_of_an_await_reaches_the_process(
+    open_cluster: OpenCluster, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    async with open_cluster([targets.sleep]) as cluster:
+        run = Run([WorkerSpec("w", cluster.remote(targets.sleep), (str(path),))])
+        async with run:
+            waiting = asyncio.create_task(run.wait())
+            await eventually(path.exists, "the attempt has begun")
+            run.cancel("w")
+            done, _ = await waiting
+            assert path.read_text(encoding="utf-8") == "cancelled"  # before the run says so
+    assert done[0].state is WorkerState.CANCELLED
+
+
+async def test_attempt_timeout_takes_what_the_target_returns_when_cancelled(
+    open_cluster: OpenCluster, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "state")
+    async with open_cluster([targets.refuse_to_end]) as cluster:
+        found, _ = await outcomes(cluster, targets.refuse_to_end, [path], attempt_timeout=1.0)
+    assert found["0"].result == "ended by itself"
+
+
+async def test_killed_process_all_attempts_go_on_and_none_that_was_done_is_repeated(
+    open_cluster: OpenCluster, tmp_path: Path
+) -> None:
+    count = 300
+    items = [(str(tmp_path), number, 0.0 if number % 3 == 0 else 1.5) for number in range(count)]
+    quick = [number for number in range(count) if number % 3 == 0]
+    async with open_cluster([targets.note]) as cluster:
+        running = asyncio.create_task(outcomes(cluster, targets.note, items))
+        await eventually(
+            lambda: (
+                all((tmp_path / f"{number}.done").exists() for number in quick)
+                and len(list(tmp_path.glob("*"))) >= count + len(quick)
+            ),
+            "all have begun, and a third are done",
+        )
+        await asyncio.sleep(0.3)  # their results have been delivered
+        victim = int((tmp_path / "1").read_text(encoding="utf-8"))
+        os.kill(victim, signal.SIGKILL)
+        found, events = await running
+    assert [outcome.result for outcome in found.values()] == list(range(count))
+    lost = [event for event in events if isinstance(event, AttemptFailed)]
+    assert {event.error_type for event in lost} == {"AttemptLost"}
+    assert lost
+    assert all((tmp_path / str(number)).read_text(encoding="utf-8").count("\n") == 1 for number in quick)
+    twice = [number for number in range(count) if (tmp_path / str(number)).read_text(encoding="utf-8").count("\n") > 1]
+    assert len(twice) == len(lost)
+
+
+async def test_worker_lost_three_times_is_exhausted(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.die]) as cluster:
+        found, events = await outcomes(cluster, targets.die, [1])
+    assert found["0"].state is WorkerState.EXHAUSTED
+    assert isinstance(found["0"].error, AttemptLost)
+    assert found["0"].attempts == 3
+    assert sum(isinstance(event, AttemptFailed) for event in events) == 3
+
+
+async def test_lifespan_is_entered_once_in_each_process(open_cluster: OpenCluster) -> None:
+    async with open_cluster([targets.use], targets.lifespan) as cluster:
+        found, _ = await outcomes(cluster, targets.use, range(10))
+    values = [outcome.result for outcome in found.values()]
+    by_process = {
+        value["pid"]: {other["entered"] for other in values if other["pid"] == value["pid"]} for value in values
+    }
+    assert len(by_process) == 2
+    assert all(len(counts) == 1 for counts in by_process.values())
+
+
+async def test_client_that_is_gone_has_its_attempts_cancelled(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    cluster = open_cluster([targets.sleep], grace=1.0)
+    async with cluster:
+        call: Callable[[str], Coroutine[Any, Any, Any]] = cluster.remote(targets.sleep)
+        waiting = asyncio.create_task(call(str(path)))
+        await eventually(path.exists, "the attempt has begun")
+        for task in cluster._tasks:  # it sends no more signs of life
+            task.cancel()
+        await eventually(lambda: path.read_text(encoding="utf-8") == "cancelled", "the attempt was cancelled")
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
+@pytest.mark.parametrize("count", [500])
+async def test_many_attempts_cancelled_at_once(open_cluster: OpenCluster, count: int, tmp_path: Path) -> None:
+    async with open_cluster([targets.sleep]) as cluster:
+        call = cluster.remote(targets.sleep)
+        run = Run([WorkerSpec(f"{n}", call, (str(tmp_path / f"{n}"),)) for n in range(count)], concurrency=count)
+        async with run:
+            waiting = asyncio.create_task(run.wait())
+            await eventually(lambda: len(list(tmp_path.iterdir())) == count, "all have begun")
+            for n in range(count):
+                run.cancel(f"{n}")
+            done, _ = await waiting
+    assert {outcome.state for outcome in done} == {WorkerState.CANCELLED}
+    assert all(path.read_text(encoding="utf-8") == "cancelled" for path in tmp_path.iterdir())
