@@ -18,6 +18,7 @@ from asyncwatch.targets.names import DEPENDENCIES
 
 PACKAGE = Path(asyncwatch.__file__).parent
 UI, HTTP, COMMAND_LINE = ("textual", "rich"), ("aiohttp", "asyncwatch.targets"), ("click", "asyncwatch.cli")
+CLUSTER = ("dask", "distributed", "cloudpickle", "asyncwatch.cluster")
 
 UNNEEDED = {
     "policies events commands": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.model"],
@@ -27,7 +28,8 @@ UNNEEDED = {
     "metrics": [*UI, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config", "asyncwatch.control"],
     "control.discovery": ["asyncio", "asyncwatch.commands", "asyncwatch.events", "asyncwatch.model"],
     "config": [*UI, *HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.plan"],
-    "plan targets": [*UI, *COMMAND_LINE],
+    "plan targets": [*UI, *COMMAND_LINE, *CLUSTER],
+    "api cli": [*CLUSTER],
     "ui": [*HTTP, *COMMAND_LINE, "asyncwatch.engine", "asyncwatch.config"],
     "cli.headless": [*UI, *HTTP, "asyncwatch.engine", "asyncwatch.config"],
     "cli.main": [*UI, "aiohttp", "msgspec", "asyncwatch.engine", "asyncwatch.ui"],

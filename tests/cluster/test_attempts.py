@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: ASYNC240, ASYNC110  files say what has happened in another process
 import asyncio
 import os
 import signal
@@ -112,7 +113,7 @@ async def test_result_that_cannot_be_pickled_is_an_error_of_the_worker(open_clus
 async def test_large_result_travels(open_cluster: OpenCluster) -> None:
     async with open_cluster([targets.large]) as cluster:
         found, _ = await outcomes(cluster, targets.large, [1_000_000, 10])
-    assert [len(outcome.result) for outcome in found.values()] == [1_000_000, 10]
+    assert [len(outcome.result or b"") for outcome in found.values()] == [1_000_000, 10]
 
 
 async def test_progress_status_prints_and_facts_of_the_worker(open_cluster: OpenCluster) -> None:
@@ -189,7 +190,7 @@ async def test_worker_lost_three_times_is_exhausted(open_cluster: OpenCluster) -
 async def test_lifespan_is_entered_once_in_each_process(open_cluster: OpenCluster) -> None:
     async with open_cluster([targets.use], targets.lifespan) as cluster:
         found, _ = await outcomes(cluster, targets.use, range(10))
-    values = [outcome.result for outcome in found.values()]
+    values = [outcome.result or {} for outcome in found.values()]
     by_process = {
         value["pid"]: {other["entered"] for other in values if other["pid"] == value["pid"]} for value in values
     }

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import msgspec
 from distributed import Client
@@ -19,10 +19,12 @@ from asyncwatch.cluster.errors import ClusterError, SchedulerLost
 from asyncwatch.cluster.host import OP, PROTOCOL, Charter, Order, RunPlugin, attempt, plugin_name, versions
 from asyncwatch.cluster.local import LocalCluster
 from asyncwatch.cluster.travel import Errand, TravelError, pack, pack_function, unpack, unpack_error
-from asyncwatch.commands import Command, StopRun
+from asyncwatch.commands import StopRun
 from asyncwatch.config.engine import DASK, EngineAddress
 from asyncwatch.engine.current import CurrentWorker, current_worker
 from asyncwatch.engine.describe import target_name
+from asyncwatch.engine.lifespan import Lifespan
+from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.stacks import boundary
 from asyncwatch.policies.classify import AttemptLost
 from asyncwatch.text import count
@@ -37,16 +39,6 @@ CONNECT_PATIENCE: Final = 10.0
 """Seconds that a scheduler gets to answer at the start."""
 FIRST_PROCESS_PATIENCE: Final = 30.0
 """Seconds for which a run waits for the first process of a cluster that has none."""
-
-
-class Watcher(Protocol):
-    """What a cluster reports to: the `RunControl` of the run."""
-
-    def carry_out(self, command: Command) -> bool:
-        """Do what `command` requests."""
-
-    def record_log(self, worker: str | None, level: str, source: str, message: str) -> None:
-        """Report a log record or a printed line."""
 
 
 class _Flight:
@@ -128,7 +120,7 @@ class Cluster:
         self._log_level = log_level
         self._security = security
         self._run = os.urandom(4).hex()
-        self._watcher: Watcher | None = None
+        self._watcher: RunControl | None = None
         self._local: LocalCluster | None = None
         self._client: Any = None
         self._hosts: dict[str, _Host] = {}
@@ -140,14 +132,18 @@ class Cluster:
         self._has_hosts = asyncio.Event()
         self._own_versions = versions()
         self._warned: set[str] = set()
+        self._is_opening = True
         self._is_closing = False
         self._disconnected_at = math.inf
-        self._said: list[tuple[str, str]] = []
-        """Levels and messages that came before there was a watcher."""
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: RunControl) -> None:
         """Report what happens to `watcher`."""
         self._watcher = watcher
+
+    def join(self, control: RunControl) -> None:
+        """Open the cluster before the first attempt of a run and close it after the last. Before the run starts."""
+        self.watch(control)
+        control.use_lifespan(Lifespan(lambda: self, targets=()))
 
     async def __aenter__(self) -> Self:
         try:
@@ -201,6 +197,7 @@ class Cluster:
                         await self._look_for_hosts()
             except TimeoutError:
                 raise ClusterError("the cluster has no processes: start Dask workers, and run again") from None
+        self._is_opening = False
         self._spawn(self._beat())
 
     async def _close(self) -> None:
@@ -218,7 +215,8 @@ class Cluster:
                         await self._client.unregister_worker_plugin(plugin_name(self._run))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
-                    await self._client.close()
+                    # A client without a scheduler would wait for one.
+                    await (self._client.close() if self.error is None else self._client._close(fast=True))  # noqa: SLF001
         if self._local is not None:
             await self._local.close()
 
@@ -414,7 +412,7 @@ class Cluster:
         try:
             answer = await self._prepared(address)
         except ClusterError as error:
-            if not self._hosts and self._watcher is None:
+            if self._is_opening:
                 raise
             self._say("ERROR", f"the process {address} is not used: {error}")
             return
@@ -530,7 +528,7 @@ class Cluster:
         if self.error is not None or self._is_closing:
             return
         self.error = SchedulerLost("the scheduler of the cluster has gone, and all attempts with it")
-        self._say("ERROR", str(self.error))
+        self._say("ERROR", "the scheduler of the cluster has gone: the run ends")
         self._has_hosts.set()
         if self._watcher is not None:
             self._watcher.carry_out(StopRun())

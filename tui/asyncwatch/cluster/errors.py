@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from asyncwatch.engine.lifespan import LifespanError
 
-class ClusterError(Exception):
+
+class ClusterError(LifespanError):
     """The cluster cannot be used: it does not start, does not answer, or cannot run the functions of the run."""
 
 

@@ -71,6 +71,10 @@ class _Process:
         with contextlib.suppress(OSError):
             self._popen.stdin.close()
 
+    def kill(self) -> None:
+        """End the process at once."""
+        self._popen.kill()
+
     def wait(self, seconds: float) -> None:
         """Wait for the end of the process, and kill it when the time is over."""
         try:
@@ -144,7 +148,7 @@ class LocalCluster:
             ClusterError: one of them has not started.
 
         """
-        self._folder = tempfile.mkdtemp(prefix="asyncwatch-")
+        self._folder = tempfile.mkdtemp(prefix="asyncwatch-cluster-")
         try:
             scheduler = self._spawn("scheduler", self._scheduler_ended)
             workers = [self._spawn_worker() for _ in range(self._processes)]
@@ -219,7 +223,13 @@ class LocalCluster:
         processes = list(self._all)
         for process in processes:
             process.end()
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, partial(_wait_for, processes)))
+        ending = asyncio.get_running_loop().run_in_executor(None, partial(_wait_for, processes))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            for process in processes:
+                process.kill()
+            await ending
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 

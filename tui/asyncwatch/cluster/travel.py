@@ -223,7 +223,7 @@ def _traceback(frames: list[_Frame]) -> TracebackType | None:
 
 @functools.lru_cache(1_000)
 def _raising_code(file: str, line: int, function: str) -> CodeType:
-    """Return code that fails in that line of that function. Equal frames share it: tracebacks are known by their code."""
+    """Return code that fails in that line of that function. Equal frames share it, as tracebacks are known by code."""
     code = compile("1 / 0", file, "exec", dont_inherit=True)
     return code.replace(co_firstlineno=line, co_name=function.rpartition(".")[2], co_qualname=function)
 

@@ -47,8 +47,6 @@ async def open_run(
     async with AsyncExitStack() as stack:
         functions = [group.function for group in plan.groups if group.function is not None]
         cluster = make_cluster(plan.config, functions, plan.lifespan)
-        if cluster is not None:
-            await stack.enter_async_context(cluster)
         targets = _Targets(plan, stack, None if cluster is None else cluster.remote)
         specs = [_specs(plan, group, *await targets.open(group)) for group in plan.groups]
         config = plan.config
@@ -83,7 +81,7 @@ async def open_run(
         if plan.resumption is not None:
             control_of(run).resume_after(plan.resumption.done_before)
         if cluster is not None:
-            cluster.watch(control_of(run))
+            cluster.join(control_of(run))
         elif plan.lifespan is not None:
             lifespan = Lifespan(plan.lifespan, config.lifespan_per, name=str(config.lifespan), targets=functions)
             control_of(run).use_lifespan(lifespan)

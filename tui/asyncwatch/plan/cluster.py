@@ -8,14 +8,17 @@ Nothing of Dask is imported for the engine `asyncio`.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from asyncwatch.config.engine import ASYNCIO, parse_engine
+from asyncwatch.config.engine import ASYNCIO, DASK, parse_engine
 from asyncwatch.config.problems import KeyPath
 from asyncwatch.config.schema import Config, Group
+from asyncwatch.text import count
 
 if TYPE_CHECKING:
     from asyncwatch.cluster.client import Cluster
@@ -41,10 +44,32 @@ def missing_modules() -> list[str]:
 
 
 def security_problem(engine: str, *, is_insecure: bool) -> str:
-    """Return why an engine must not be used as it is, or an empty text."""
-    if parse_engine(engine).is_open and not is_insecure:
+    """Return why an engine must not or cannot be used, or an empty text."""
+    address = parse_engine(engine)
+    if address.file:
+        try:
+            address = parse_engine(json.loads(Path(address.file).read_text(encoding="utf-8"))["address"])
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        except (ValueError, LookupError, TypeError):
+            return "is no scheduler file of Dask"
+    if address.is_open and not is_insecure:
         return "anyone on the way can run code on the cluster: use tls://, or permit it with --insecure"
     return ""
+
+
+def describe_engine(config: Config) -> str:
+    """Return where attempts run, in a few words."""
+    engine = parse_engine(config.engine)
+    if engine.kind == ASYNCIO:
+        return "asyncio: this process"
+    if engine.kind == DASK:
+        return f"dask: {count(_processes(config), 'process', 'processes')} of this machine"
+    return f"dask: the scheduler at {engine.address or engine.file}"
+
+
+def _processes(config: Config) -> int:
+    return config.cluster.processes or os.cpu_count() or 1
 
 
 def engine_problems(
@@ -59,6 +84,7 @@ def engine_problems(
     shown = f"engine = {engine!r}"
     if problem := security_problem(engine, is_insecure=config.cluster.insecure):
         yield f"{shown}: {problem}", ("engine",)
+        return
     if missing := missing_modules():
         yield f"{shown} {_INSTALL} (not installed: {', '.join(missing)})", ("engine",)
         return
@@ -103,7 +129,7 @@ def make_cluster(
         parse_engine(config.engine),
         functions,
         lifespan,
-        processes=config.cluster.processes or os.cpu_count() or 1,
+        processes=_processes(config),
         grace=config.cluster.client_grace,
         log_level=logging.getLevelNamesMapping()[config.log_level.upper()],
     )

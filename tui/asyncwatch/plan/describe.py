@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from asyncwatch.config.engine import ASYNCIO
 from asyncwatch.config.schema import BadLuckTable, Config, Group, SupervisorTable
+from asyncwatch.plan.cluster import describe_engine
 from asyncwatch.plan.items import delimiter_of
 from asyncwatch.plan.plan import Plan, PlannedGroup, children_by_parent
 from asyncwatch.policies.circuit import CircuitPolicy
@@ -36,6 +38,7 @@ def describe_plan(plan: Plan) -> list[str]:
         "log level": config.log_level,
         **({"stop ok": "yes: a run that is stopped may have status 0"} if config.stop_ok else {}),
         **({} if config.lifespan is None else {"lifespan": f"{config.lifespan}, one per {config.lifespan_per}"}),
+        **({} if config.engine == ASYNCIO else {"engine": describe_engine(config)}),
         "output": config.output or "none",
         **({"log file": config.log_file} if config.log_file is not None else {}),
         **({"summary": config.summary_json} if config.summary_json is not None else {}),
