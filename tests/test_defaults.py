@@ -157,6 +157,7 @@ def test_options_are_settings_of_the_config() -> None:
         "halt",
         "lifespan",
         "metrics",
+        "engine",
     }
 
 

@@ -580,6 +580,10 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         LifespanPer,
         Setting("Whether there is one lifespan for the run, or one for each attempt in flight.", Choice(LIFESPAN_PER)),
     ] = "run"
+    on_hangup: Annotated[
+        str,
+        Setting("What happens to the run when the terminal of its command is gone.", Choice(("stop", "detach"))),
+    ] = "stop"
     engine: Annotated[
         str,
         Setting(
@@ -590,10 +594,6 @@ class Config(WorkSettings, frozen=True, kw_only=True):
         ),
     ] = ASYNCIO
     cluster: Annotated[ClusterTable, Setting("The cluster, if the engine is one.")] = ClusterTable()
-    on_hangup: Annotated[
-        str,
-        Setting("What happens to the run when the terminal of its command is gone.", Choice(("stop", "detach"))),
-    ] = "stop"
     rate: Annotated[
         str | None,
         Setting(
